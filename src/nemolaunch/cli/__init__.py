@@ -1,0 +1,1 @@
+"""Flags, commands and the only code that prints."""

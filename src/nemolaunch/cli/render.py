@@ -1,0 +1,40 @@
+"""How results and errors look on the terminal."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.findings import Finding, by_severity
+
+
+def guarded(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+    """Turn a user's mistake into one message on stderr and an exit code, never a traceback.
+
+    Exit codes: the error's own (1 or 2); 130 after Ctrl-C; 141 when the reader of a pipe has gone.
+    """
+
+    @functools.wraps(main)
+    def run(argv: list[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except NemolaunchError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+
+    return run
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """All findings on stderr, most severe first."""
+    for finding in by_severity(findings):
+        print(finding, file=sys.stderr)
