@@ -1,0 +1,108 @@
+"""The job's flags and configuration file, both made from `nemolaunch.job`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.cli.arguments import HelpFormatter
+from nemolaunch.errors import UsageError
+from nemolaunch.job import PARTS, FieldSpec, Job, spec_of, specs
+
+
+def add_job_flags(parser: argparse.ArgumentParser) -> None:
+    """One argument group per part of the job. What is not given does not appear in the namespace."""
+    groups = {
+        part: parser.add_argument_group(part, (cls.__doc__ or "").splitlines()[0]) for part, cls in PARTS.items()
+    }
+    for spec in specs():
+        groups[spec.part].add_argument(*_names(spec), **_options(spec))
+
+
+def _names(spec: FieldSpec) -> list[str]:
+    return [name for name in (spec.short, spec.flag, *spec.aliases) if name]
+
+
+def _options(spec: FieldSpec) -> dict[str, Any]:
+    shown = spec.default not in (None, False, "", ())
+    options: dict[str, Any] = {
+        "dest": spec.name,
+        "default": argparse.SUPPRESS,
+        "help": spec.help + (f" (default: {spec.default})" if shown else ""),
+    }
+    if spec.kind is bool:
+        return {**options, "action": argparse.BooleanOptionalAction}
+    options["metavar"] = spec.metavar or {int: "N", float: "X"}.get(spec.kind, spec.name.rpartition("_")[2].upper())
+    if spec.many:
+        return {**options, "nargs": "+", "type": str}
+    if spec.choices:
+        return {**options, "choices": spec.choices, "metavar": "|".join(spec.choices)}
+    return {**options, "type": spec.kind}
+
+
+class JobParser(argparse.ArgumentParser):
+    """Prints one line on a bad flag, with the nearest flags that exist."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message}. `{self.prog} --help` lists all flags")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            import difflib
+
+            known = [name for action in self._actions for name in action.option_strings]
+            flags = [word for word in unknown if word.startswith("-")] or unknown
+            near = difflib.get_close_matches(flags[0].split("=")[0], known, n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            self.error(f"unknown: {' '.join(flags)}{hint}")
+        return parsed
+
+
+def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
+    """The job of a configuration file and flags; flags win. Unknown keys are all named at once."""
+    values = dict(read_config(config)) if config else {}
+    values.update(given)
+    if not values.get("model_name"):
+        raise UsageError("--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)")
+    return Job().with_values(**values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A YAML file (or a run's plan.json) with flag names as keys; `-` and `_` are the same.
+
+    Raises:
+        UsageError: if it cannot be read, is not a mapping, or has keys that are no flags.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+    if isinstance(content, dict) and content.get("format") == 1 and isinstance(content.get("values"), dict):
+        content = content["values"]
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path} must hold flag names and values, like `seq_length: 2048`")
+    by_alias = {alias.lstrip("-").replace("-", "_"): s.name for s in specs() for alias in _names(s)}
+    by_exact_short = {s.short.lstrip("-"): s.name for s in specs() if s.short}
+    values, problems = {}, []
+    for key, value in content.items():
+        word = str(key).lstrip("-")
+        name = by_exact_short.get(word) or by_alias.get(word.replace("-", "_"), word.replace("-", "_"))
+        try:
+            values[name] = spec_of(name).checked(value)
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError(f"--config {path}: " + "; ".join(problems))
+    return values

@@ -1,0 +1,52 @@
+"""`nemolaunch pretrain` and train/llm/pretrain/pretrain_llm.py: describe, check, launch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from nemolaunch.cli.arguments import normalise_long_options
+from nemolaunch.cli.flags import JobParser, add_job_flags, job_from
+from nemolaunch.cli.render import guarded
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.findings import errors
+
+
+def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
+    """All flags of a pretraining job."""
+    job = JobParser(prog=prog, description="Pretrain a language model with NeMo 2: describe the job once, run it anywhere.")
+    job.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win")
+    job.add_argument("--dry-run", action="store_true", help="check and show the plan; start and write nothing")
+    job.add_argument(
+        "--dev-run", action="store_true", help="the same job, shrunk to a minute or two on this machine, in a run of its own"
+    )
+    add_job_flags(job)
+    return job
+
+
+@guarded
+def main(argv: list[str] | None = None, prog: str = "nemolaunch pretrain") -> int:
+    """Plan, check and run. Returns the exit code of the job."""
+    given = vars(parser(prog).parse_args(normalise_long_options(argv)))
+    config, dry_run, dev_run = given.pop("config"), given.pop("dry_run"), given.pop("dev_run")
+    job = job_from(given, config)
+
+    from nemolaunch.cli import render
+    from nemolaunch.plan import make_plan
+
+    plan = make_plan(job, dev_run=dev_run)
+    if dry_run:
+        render.print_plan(plan, job)
+    render.print_findings(plan.findings)
+    if errors(plan.findings):
+        raise NemolaunchError(f"the job has {len(errors(plan.findings))} error(s); nothing was started")
+    if dry_run:
+        return 0
+    from nemolaunch.cli.launch import launch
+
+    return launch(plan, job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

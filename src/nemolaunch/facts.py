@@ -1,0 +1,337 @@
+"""The only code that looks around: environment, disk, GPUs, data, tokenizer, earlier runs.
+
+Everything found is passed on as plain values, so that checks and plans stay functions of what they are
+given. Standard library only; a look at terabytes of data reads a few hundred bytes of each index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.index import IndexFile
+from nemolaunch.job import Job
+from nemolaunch.rundir import RunDir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """The machine this runs on. `gpus` holds one name per visible GPU."""
+
+    name: str = "localhost"
+    gpus: tuple[str, ...] = ()
+    gpu_memory_bytes: int = 0
+    num_cpus: int = 1
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """One `.bin/.idx` pair.
+
+    Attributes:
+        prefix: absolute path without `.bin`/`.idx`.
+        weight: blend weight as given, or None.
+        error: why it cannot be used, or None.
+        split_tokens: tokens in the training, validation and test share.
+        token_bytes: size of one token id on disk.
+        tokenizer: what was recorded beside the data when it was made: `source`, `vocab_size`, …
+        max_token_id: the largest id in it, where recorded.
+    """
+
+    prefix: str
+    weight: float | None = None
+    error: str | None = None
+    num_sequences: int = 0
+    num_documents: int = 0
+    num_tokens: int = 0
+    split_tokens: tuple[int, int, int] = (0, 0, 0)
+    token_bytes: int = 0
+    tokenizer: dict[str, Any] | None = None
+    max_token_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """The tokenizer a job names. `folder` is None while it is only an id on a hub."""
+
+    source: str
+    folder: str | None = None
+    vocab_size: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """What the run folder already holds.
+
+    Attributes:
+        last_checkpoint: newest complete checkpoint with training state, or None.
+        next_step: optimizer steps done when it was saved.
+        finished_step: steps of a run that ended, or None.
+        values: the resolved job of the earlier run, as `Job.values()` gave it, or None.
+    """
+
+    folder: str
+    last_checkpoint: str | None = None
+    next_step: int = 0
+    finished_step: int | None = None
+    values: dict[str, Any] | None = None
+    architecture: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All that was seen."""
+
+    host: Host
+    data: tuple[DataFile, ...]
+    tokenizer: Tokenizer | None
+    run: EarlierRun
+    secrets: frozenset[str] = field(default=frozenset())
+    cwd: str = "."
+
+
+SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
+
+
+def look(job: Job) -> Facts:
+    """See what the job needs to know. Never raises for what is missing: the checks report that."""
+    data = tuple(_look_at_data(job))
+    return Facts(
+        host=look_at_host(),
+        data=data,
+        tokenizer=_look_at_tokenizer(job, data),
+        run=_look_at_run(job),
+        secrets=frozenset(name for name in SECRET_NAMES if os.environ.get(name)),
+        cwd=os.getcwd(),
+    )
+
+
+def look_at_host() -> Host:
+    """GPUs that this process may use (CUDA_VISIBLE_DEVICES counts), cores and memory."""
+    names, memory_bytes = _gpus()
+    return Host(
+        name=socket.gethostname(),
+        gpus=names,
+        gpu_memory_bytes=memory_bytes,
+        num_cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )
+
+
+def _gpus() -> tuple[tuple[str, ...], int]:
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return (), 0
+    rows = [line.rpartition(",") for line in answer.splitlines() if "," in line]
+    if not rows:
+        return (), 0
+    names = [name.strip() for name, _, _ in rows]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        chosen = [part.strip() for part in visible.split(",")]
+        chosen = chosen[: chosen.index("-1")] if "-1" in chosen else [c for c in chosen if c]
+        names = [names[int(c)] if c.isdigit() and int(c) < len(names) else names[0] for c in chosen]
+    memory = rows[0][2].strip()
+    return tuple(names), int(memory) * 2**20 if memory.isdigit() else 0
+
+
+def _look_at_data(job: Job) -> list[DataFile]:
+    files = []
+    for weight, path in weighted_paths(job.data.dataset_dir):
+        for prefix in prefixes_of(path) or [os.path.abspath(path)]:
+            files.append(_look_at_prefix(prefix, weight, job.data.split))
+    return files
+
+
+def weighted_paths(words: tuple[str, ...]) -> list[tuple[float | None, str]]:
+    """`("0.7", "a", "0.3", "b")` → `[(0.7, "a"), (0.3, "b")]`; without weights each is None.
+
+    A word that is a number and not an existing path is a weight.
+    """
+    pairs: list[tuple[float | None, str]] = []
+    weight: float | None = None
+    for word in words:
+        number = _as_number(word)
+        if number is not None and weight is None and not os.path.exists(word):
+            weight = number
+        else:
+            pairs.append((weight, os.path.expanduser(word)))
+            weight = None
+    return pairs
+
+
+def _as_number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def prefixes_of(path: str) -> list[str]:
+    """Absolute prefixes of all `.bin/.idx` pairs a path stands for: a folder, a prefix, or one of the files.
+
+    A folder without pairs stands for its `preprocessed/` sub-folder, where `preprocess_data.sh` writes.
+    """
+    absolute = os.path.abspath(path)
+    if os.path.isdir(absolute):
+        for folder in (Path(absolute), Path(absolute, "preprocessed")):
+            found = sorted(str(p.with_suffix("")) for p in folder.glob("*.idx") if p.with_suffix(".bin").exists())
+            if found:
+                return found
+        return []
+    stem = absolute[:-4] if absolute.endswith((".bin", ".idx")) else absolute
+    for candidate in (stem, stem + "_text_document"):
+        if os.path.exists(candidate + ".idx"):
+            return [candidate]
+    return []
+
+
+def _look_at_prefix(prefix: str, weight: float | None, split: str) -> DataFile:
+    try:
+        with IndexFile(prefix) as index:
+            shares = tuple(index.tokens_between(a, b) for a, b in split_bounds(split, index.num_sequences))
+            train, validation, test = shares
+            record = _record_beside(prefix)
+            return DataFile(
+                prefix=prefix,
+                weight=weight,
+                num_sequences=index.num_sequences,
+                num_documents=index.num_documents,
+                num_tokens=index.num_tokens,
+                split_tokens=(train, validation, test),
+                token_bytes=index.token_bytes,
+                tokenizer=record.get("tokenizer") if record else None,
+                max_token_id=record.get("max_token_id") if record else None,
+            )
+    except NemolaunchError as error:
+        return DataFile(prefix=prefix, weight=weight, error=str(error))
+
+
+def _record_beside(prefix: str) -> dict[str, Any] | None:
+    """The JSON that tokenising leaves beside the data: which tokenizer made it."""
+    try:
+        with open(prefix + ".json", encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def split_bounds(split: str, num_sequences: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """First and last-but-one sequence of the training, validation and test share.
+
+    The same rounding as Megatron's blended dataset builder: normalised cumulative shares times the
+    number of sequences, rounded half to even. A malformed split counts as all training.
+    """
+    try:
+        shares = [float(part) for part in split.split(",")]
+    except ValueError:
+        shares = [1.0]
+    shares = (shares + [0.0, 0.0])[:3]
+    total = sum(shares) or 1.0
+    bounds, start, acc = [], 0, 0.0
+    for share in shares:
+        acc += share / total
+        end = int(round(acc * float(num_sequences)))
+        bounds.append((start, end))
+        start = end
+    return bounds[0], bounds[1], bounds[2]
+
+
+def _look_at_tokenizer(job: Job, data: tuple[DataFile, ...]) -> Tokenizer | None:
+    source = job.model.hf_model_id
+    if source is None:
+        recorded = {str(f.tokenizer["source"]) for f in data if f.tokenizer and f.tokenizer.get("source")}
+        if len(recorded) != 1:
+            return None
+        source = recorded.pop()
+    return look_at_tokenizer(source)
+
+
+def look_at_tokenizer(source: str) -> Tokenizer:
+    """A tokenizer by folder or hub id; a hub id is looked up in the local cache only."""
+    folder = os.path.abspath(os.path.expanduser(source))
+    if not os.path.isdir(folder):
+        cached = _cached_snapshot(source)
+        if cached is None:
+            if source.startswith((".", "/", "~")) or source.count("/") != 1:
+                return Tokenizer(source=source, error=f"there is no folder {source}")
+            return Tokenizer(source=source)
+        folder = cached
+    try:
+        return Tokenizer(source=source, folder=folder, vocab_size=_vocab_size(Path(folder)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Tokenizer(source=source, folder=folder, error=f"{folder} holds no usable tokenizer: {error}")
+
+
+def _cached_snapshot(hub_id: str) -> str | None:
+    """Folder of the snapshot the Hugging Face cache holds for `main`, if it has a tokenizer."""
+    home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
+    repository = cache / ("models--" + hub_id.replace("/", "--"))
+    try:
+        revision = (repository / "refs" / "main").read_text().strip()
+    except OSError:
+        return None
+    snapshot = repository / "snapshots" / revision
+    return str(snapshot) if any(snapshot.glob("tokenizer*")) else None
+
+
+def _vocab_size(folder: Path) -> int | None:
+    """Number of entries including added tokens, as `len(tokenizer)`; None where only a library could tell."""
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").exists():
+            raise ValueError("no tokenizer.json, tokenizer.model or vocab.json")
+        return None
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    vocab = content["model"]["vocab"]
+    names = set(vocab) if isinstance(vocab, dict) else {entry[0] for entry in vocab}
+    names.update(token["content"] for token in content.get("added_tokens", ()))
+    config = folder / "tokenizer_config.json"
+    if config.exists():
+        with open(config, encoding="utf-8") as file:
+            added = json.load(file).get("added_tokens_decoder", {})
+        names.update(token["content"] for token in added.values())
+    return len(names)
+
+
+def run_folder(job: Job) -> RunDir:
+    """Where the job's run lives: `--output-dir`, else `runs/EXPERIMENT` under the current folder."""
+    return RunDir(Path(job.launch.output_dir or os.path.join("runs", job.launch.experiment)).expanduser().absolute())
+
+
+def _look_at_run(job: Job) -> EarlierRun:
+    run = run_folder(job)
+    last = run.last_checkpoint() if run.checkpoints.is_dir() else None
+    plan = _read_json(run.plan) or {}
+    finished = _read_json(run.finished) or {}
+    from nemolaunch.rundir import step_of
+
+    return EarlierRun(
+        folder=str(run.root),
+        last_checkpoint=str(last) if last else None,
+        next_step=step_of(last) + 1 if last else 0,
+        finished_step=finished.get("step"),
+        values=plan.get("values"),
+        architecture=plan.get("architecture"),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,87 @@
+"""Reads the header of a Megatron `.idx` file in constant time and memory, with the standard library alone.
+
+Layout (megatron-core, `datasets/indexed_dataset.py`): 9 bytes magic, u64 version, u8 dtype code,
+u64 sequence count n, u64 document index count d, n int32 lengths, n int64 byte pointers, d int64 document
+indices, all little-endian. As pointers are cumulative, the tokens before any sequence are one read away.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from types import TracebackType
+
+from nemolaunch.errors import NemolaunchError
+
+MAGIC = b"MMIDIDX\x00\x00"
+HEADER = struct.Struct("<9sQBQQ")
+TOKEN_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 8, 7: 4, 8: 2}
+
+
+class IndexFile:
+    """One `.idx` beside its `.bin`.
+
+    Attributes:
+        num_sequences, num_documents: counts.
+        num_tokens: tokens in the `.bin`.
+        token_bytes: bytes per token id.
+
+    Raises:
+        NemolaunchError: if a file is missing, unreadable, cut off, or the two do not belong together.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.path = prefix + ".idx"
+        try:
+            bin_bytes = os.path.getsize(prefix + ".bin")
+            self._file = open(self.path, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise NemolaunchError(f"cannot read {error.filename}: {error.strerror}") from None
+        try:
+            self._read_header(prefix, bin_bytes)
+        except NemolaunchError:
+            self._file.close()
+            raise
+
+    def _read_header(self, prefix: str, bin_bytes: int) -> None:
+        raw = self._file.read(HEADER.size)
+        if len(raw) < HEADER.size or not raw.startswith(MAGIC):
+            raise NemolaunchError(f"{self.path} is not a Megatron index: it does not begin with {MAGIC!r}")
+        _, version, code, self.num_sequences, num_indices = HEADER.unpack(raw)
+        if version != 1 or code not in TOKEN_BYTES:
+            raise NemolaunchError(f"{self.path} has version {version}, dtype code {code}: expected version 1, code 1 to 8")
+        self.token_bytes = TOKEN_BYTES[code]
+        self.num_documents = num_indices - 1
+        size = HEADER.size + 12 * self.num_sequences + 8 * num_indices
+        found = os.path.getsize(self.path)
+        if found != size:
+            raise NemolaunchError(f"{self.path} has {found} bytes where its header promises {size}: it was cut off")
+        self.num_tokens = bin_bytes // self.token_bytes
+        if self._bytes_before(self.num_sequences) != bin_bytes:
+            raise NemolaunchError(
+                f"{prefix}.bin has {bin_bytes} bytes where its index promises "
+                f"{self._bytes_before(self.num_sequences)}: the two do not belong together"
+            )
+
+    def _bytes_before(self, sequence: int) -> int:
+        """Bytes of the `.bin` before a sequence; of all of it for `num_sequences`."""
+        if self.num_sequences == 0:
+            return 0
+        last = min(sequence, self.num_sequences - 1)
+        self._file.seek(HEADER.size + 4 * self.num_sequences + 8 * last)
+        (pointer,) = struct.unpack("<q", self._file.read(8))
+        if sequence < self.num_sequences:
+            return int(pointer)
+        self._file.seek(HEADER.size + 4 * last)
+        (length,) = struct.unpack("<i", self._file.read(4))
+        return int(pointer) + int(length) * self.token_bytes
+
+    def tokens_between(self, first: int, end: int) -> int:
+        """Tokens in the sequences `first` to `end - 1`."""
+        return (self._bytes_before(end) - self._bytes_before(first)) // self.token_bytes
+
+    def __enter__(self) -> IndexFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()

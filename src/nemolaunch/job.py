@@ -1,0 +1,344 @@
+"""What a user asks for: the one definition from which flags, YAML keys and plans are made.
+
+Every field carries its command-line form, so `cli/flags.py` and `--config` need no list of their own.
+`None` means "not given": the model's recipe or the plan decides. Nothing here looks at the machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from nemolaunch.errors import UsageError
+
+T = TypeVar("T")
+
+
+def flag(
+    default: T,
+    help: str,
+    *,
+    short: str | None = None,
+    aliases: tuple[str, ...] = (),
+    choices: tuple[str, ...] | None = None,
+    metavar: str | None = None,
+) -> T:
+    """A field of a job with its command-line form. `aliases` are long names others use for it."""
+    metadata = {"help": help, "short": short, "aliases": aliases, "choices": choices, "metavar": metavar}
+    return typing.cast(T, field(default=default, metadata=metadata))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Where and how the job runs."""
+
+    executor: str = flag("local", "where to run", choices=("local", "slurm"))
+    experiment: str = flag("pretraining", "names the run folder; letters, digits, '.', '_', '-'", short="-E")
+    output_dir: str | None = flag(None, "run folder (default: runs/EXPERIMENT)", metavar="DIR")
+    num_nodes: int = flag(1, "nodes", short="-N")
+    num_gpus: int | None = flag(
+        None, "processes per node (default: all visible GPUs, else what the parallelism needs on the CPU)", short="-G"
+    )
+    account: str = flag("root", "Slurm account", short="-A")
+    partition: str = flag("defq", "Slurm partition", short="-P")
+    container_image: str = flag("nvcr.io/nvidia/nemo:26.02", "container on Slurm", short="-I", metavar="IMAGE")
+    container_mounts: tuple[str, ...] = flag((), "further SRC:DST mounts of the container", metavar="SRC:DST")
+    time: str | None = flag(None, "Slurm time limit, e.g. 3-00:00:00 (default: 1-00:00:00)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is trained, and from which weights."""
+
+    model_name: str = flag("", "recipe of NeMo 2, shipped flavour, or YAML file of your own (required)", short="-M")
+    hf_model_id: str | None = flag(
+        None, "tokenizer: Hugging Face id or local folder (default: the one recorded beside the data)"
+    )
+    nemo_model: str | None = flag(None, "NeMo 2 checkpoint whose weights to start from", metavar="DIR")
+    hf_token: str | None = flag(
+        None,
+        "Hugging Face token; kept in memory only. Better: export HF_TOKEN, which also keeps it out of the process list",
+        metavar="TOKEN",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What it is trained on."""
+
+    dataset_dir: tuple[str, ...] = flag(
+        (),
+        "folder with .bin/.idx files, or prefixes, each optionally preceded by its blend weight (required)",
+        aliases=("--dataset-path",),
+        metavar="PATH",
+    )
+    seq_length: int | None = flag(None, "sequence length in tokens (default: the model's)")
+    split: str = flag("998,1,1", "shares of training, validation and test documents")
+    num_workers: int = flag(0, "data loading processes per rank")
+    index_mapping_dir: str | None = flag(
+        None, "folder for the dataset's index cache; all nodes must see it (default: beside the data)", metavar="DIR"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """How much of it, in which portions, in which number format."""
+
+    max_steps: int | None = flag(None, "optimizer steps (default: one epoch, computed from the .idx files)")
+    global_batch_size: int = flag(2048, "sequences per step, over all GPUs", short="-gbs")
+    micro_batch_size: int = flag(1, "sequences per forward pass on one GPU", short="-mbs")
+    precision: str = flag("bf16", "number format of training", choices=("bf16", "fp32"))
+    fp8: bool = flag(False, "matrix products in fp8 (delayed scaling, hybrid), on Hopper and newer")
+    seed: int = flag(1234, "random seed of weights and data order")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallelism:
+    """How the model is laid out over GPUs."""
+
+    tensor_model_parallel_size: int = flag(1, "tensor parallel size", short="-TP", aliases=("--tensor-parallel-size",))
+    pipeline_model_parallel_size: int = flag(
+        1, "pipeline parallel size", short="-PP", aliases=("--pipeline-parallel-size",)
+    )
+    virtual_pipeline_model_parallel_size: int | None = flag(
+        None,
+        "virtual pipeline stages per pipeline stage",
+        short="-VPP",
+        aliases=("--virtual-pipeline-parallel-size",),
+    )
+    context_parallel_size: int = flag(1, "context parallel size", short="-CP", aliases=("--context-model-parallel-size",))
+    sequence_parallel: bool = flag(False, "split activations along the sequence within a tensor parallel group", short="-SP")
+    expert_model_parallel_size: int = flag(1, "expert parallel size", short="-EP", aliases=("--expert-parallel-size",))
+    expert_tensor_parallel_size: int | None = flag(
+        None, "tensor parallel size within an expert (default: the tensor parallel size)", short="-ETP"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What is recomputed or kept off the GPU."""
+
+    recompute_granularity: str | None = flag(None, "what to recompute in the backward pass", choices=("full", "selective"))
+    recompute_method: str | None = flag(None, "how full recompute picks layers", choices=("block", "uniform"))
+    recompute_num_layers: int | None = flag(None, "layers per recomputed chunk (uniform) or recomputed layers (block)")
+    cpu_offloading: bool = flag(False, "keep activations of some layers in host memory")
+    cpu_offloading_layers: int | None = flag(
+        None, "how many layers to offload", aliases=("--cpu-offloading-num-layers",)
+    )
+    cpu_offloading_activations: bool = flag(False, "offload activations")
+    cpu_offloading_weights: bool = flag(False, "offload weights")
+    optim_cpu_offloading: bool = flag(
+        False, "keep optimizer state and its update on the host", aliases=("--optimizer-cpu-offload",)
+    )
+    optim_cpu_offloading_frac: float = flag(
+        1.0, "share of the optimizer state to offload, above 0 up to 1", aliases=("--optimizer-offload-fraction",)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How weights are updated."""
+
+    optimizer: str = flag("adam", "optimizer", choices=("adam", "sgd"))
+    lr: float = flag(5e-6, "peak learning rate")
+    min_lr: float = flag(1e-6, "learning rate at the end of the cosine")
+    adam_beta1: float = flag(0.9, "Adam's decay of the first moment")
+    adam_beta2: float = flag(0.999, "Adam's decay of the second moment")
+    weight_decay: float = flag(0.0, "decoupled weight decay")
+    clip_grad: float = flag(1.0, "global gradient norm to clip to; 0 turns clipping off")
+    warmup_steps: int = flag(50, "steps of linear warm-up")
+    constant_steps: int = flag(0, "steps at the minimum rate after the cosine")
+    disable_dist_optim: bool = flag(False, "do not shard the optimizer over data-parallel ranks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logging:
+    """What is reported, and when. TensorBoard is always written."""
+
+    wandb: bool = flag(False, "report to Weights & Biases; the key is read from WANDB_API_KEY")
+    wandb_project: str | None = flag(None, "W&B project (default: the experiment)")
+    wandb_name: str | None = flag(None, "W&B run name (default: the experiment)")
+    log_every: int = flag(1, "steps between log lines")
+    val_check_interval: int | None = flag(
+        None, "steps between validations (default: a fifth of an epoch in long runs, else at the end)"
+    )
+    limit_val_batches: int = flag(32, "validation batches each time; 0 turns validation off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What is saved, and where a run starts from."""
+
+    checkpoint_every: int | None = flag(
+        None, "steps between checkpoints (default: each validation)", metavar="STEPS"
+    )
+    keep: int = flag(3, "checkpoints to keep besides the last; -1 keeps all")
+    no_async_save: bool = flag(False, "write checkpoints before training goes on")
+    resume: str = flag(
+        "auto", "auto: from this run's last checkpoint if there is one; never: from scratch; or a checkpoint's PATH"
+    )
+
+
+PARTS: dict[str, type] = {
+    "launch": Launch,
+    "model": Model,
+    "data": Data,
+    "batch": Batch,
+    "parallelism": Parallelism,
+    "memory": Memory,
+    "optimizer": Optimizer,
+    "logging": Logging,
+    "checkpoint": Checkpoint,
+}
+SECRETS = frozenset({"hf_token"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A whole pretraining job. Immutable: a variant is made with `with_values`."""
+
+    launch: Launch = field(default_factory=Launch)
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    batch: Batch = field(default_factory=Batch)
+    parallelism: Parallelism = field(default_factory=Parallelism)
+    memory: Memory = field(default_factory=Memory)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    logging: Logging = field(default_factory=Logging)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+    def with_values(self, **values: Any) -> Job:
+        """A copy with some fields changed, named as their flags: `job.with_values(seq_length=512)`.
+
+        Raises UsageError for an unknown name or a value of the wrong type.
+        """
+        by_part: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            spec = spec_of(name)
+            by_part.setdefault(spec.part, {})[name] = spec.checked(value)
+        return dataclasses.replace(
+            self,
+            **{part: dataclasses.replace(getattr(self, part), **changes) for part, changes in by_part.items()},
+        )
+
+    def values(self) -> dict[str, Any]:
+        """All fields by flag name, without secrets, in a form YAML and JSON can hold."""
+        out: dict[str, Any] = {}
+        for spec in specs():
+            if spec.name in SECRETS:
+                continue
+            value = getattr(getattr(self, spec.part), spec.name)
+            out[spec.name] = list(value) if isinstance(value, tuple) else value
+        return out
+
+    def get(self, name: str) -> Any:
+        """The value of the field that a flag sets."""
+        return getattr(getattr(self, spec_of(name).part), name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSpec:
+    """One field of the job as flags and YAML see it.
+
+    Attributes:
+        kind: `int`, `float`, `str` or `bool`; the type of each element where `many`.
+        optional: whether `None` ("not given") is a value.
+        many: whether the field is a tuple, given as several words on the command line.
+    """
+
+    part: str
+    name: str
+    kind: type
+    optional: bool
+    many: bool
+    default: Any
+    help: str
+    short: str | None
+    aliases: tuple[str, ...]
+    choices: tuple[str, ...] | None
+    metavar: str | None
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    def checked(self, value: Any) -> Any:
+        """The value in the field's own type; UsageError if it is not one."""
+        if value is None and self.optional:
+            return None
+        if self.many:
+            values = [value] if isinstance(value, str) else value
+            if not isinstance(values, (list, tuple)):
+                raise UsageError(f"{self.flag} takes a list, not {value!r}")
+            return tuple(str(v) for v in values)
+        good: Any = None
+        if self.kind is bool:
+            good = value if isinstance(value, bool) else None
+        elif isinstance(value, bool):
+            good = None
+        elif self.kind is int:
+            good = value if isinstance(value, int) else None
+        elif self.kind is float:
+            good = _number(value)
+        elif isinstance(value, (str, int, float)):
+            good = str(value)
+        if good is None:
+            raise UsageError(f"{self.flag} takes {_KINDS[self.kind]}, not {value!r}")
+        if self.choices and good not in self.choices:
+            raise UsageError(f"{self.flag} takes one of {', '.join(self.choices)}, not {value!r}")
+        return good
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def _number(value: Any) -> float | None:
+    """YAML 1.1 reads `5e-6` as a text: take it for the number it is."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+_specs: tuple[FieldSpec, ...] | None = None
+
+
+def specs() -> tuple[FieldSpec, ...]:
+    """Every field of the job, in the order of its parts."""
+    global _specs
+    if _specs is None:
+        _specs = tuple(_read_specs())
+    return _specs
+
+
+def _read_specs() -> Iterator[FieldSpec]:
+    for part, cls in PARTS.items():
+        hints = typing.get_type_hints(cls)
+        for f in dataclasses.fields(cls):
+            arguments = typing.get_args(hints[f.name])
+            many = typing.get_origin(hints[f.name]) is tuple
+            kind = arguments[0] if arguments else hints[f.name]
+            yield FieldSpec(
+                part=part,
+                name=f.name,
+                kind=kind,
+                optional=type(None) in arguments,
+                many=many,
+                default=f.default,
+                **typing.cast(Mapping[str, Any], f.metadata),
+            )
+
+
+def spec_of(name: str) -> FieldSpec:
+    """The field of that name; UsageError with the nearest names if there is none."""
+    for spec in specs():
+        if spec.name == name:
+            return spec
+    import difflib
+
+    near = difflib.get_close_matches(name, [spec.name for spec in specs()], n=3)
+    hint = f" Did you mean {', '.join(near)}?" if near else ""
+    raise UsageError(f"a job has no field {name!r}.{hint}")

@@ -1,0 +1,150 @@
+"""The composed plan: every value resolved, with where it came from. What a run folder keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.check import check
+from nemolaunch import devrun
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts import Facts, look, run_folder
+from nemolaunch.findings import Finding, by_severity
+from nemolaunch.job import Job
+from nemolaunch.resolve import Resolved, resolve
+from nemolaunch.rundir import RunDir, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A job as it will run. `compile` needs nothing else, on whatever machine it happens.
+
+    Attributes:
+        values: every flag's value, resolved, by flag name.
+        recipe: name of the NeMo 2 recipe it is compiled from.
+        overrides: fields of the NeMo model configuration that differ from the recipe's.
+        blend: (weight or None, absolute prefix) pairs.
+        tokenizer: folder with the tokenizer, or None while it has to be fetched from the hub.
+        environment: variables of the training processes.
+        origins: where values came from that were not given.
+        left_out: what the device cannot rehearse.
+    """
+
+    values: dict[str, Any]
+    folder: str
+    device: str
+    world_size: int
+    data_parallel_size: int
+    model: str
+    model_source: str
+    recipe: str
+    architecture: dict[str, Any]
+    overrides: dict[str, Any]
+    blend: tuple[tuple[float | None, str], ...]
+    epoch_samples: int
+    tokenizer: str | None
+    environment: dict[str, str]
+    origins: dict[str, str]
+    left_out: tuple[str, ...]
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
+
+    @property
+    def job(self) -> Job:
+        """The resolved job."""
+        return Job().with_values(**self.values)
+
+    @property
+    def run(self) -> RunDir:
+        return RunDir(Path(self.folder))
+
+    @property
+    def tokens_per_step(self) -> int:
+        return int(self.values["global_batch_size"]) * int(self.values["seq_length"])
+
+    def save(self, path: Path | None = None) -> Path:
+        """Write it as JSON, whole or not at all. Returns where."""
+        path = path or self.run.plan
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        content["findings"] = [str(f) for f in self.findings]
+        write_json(path, content)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read a saved plan. Findings are not restored: they were a verdict of that moment."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise NemolaunchError(f"cannot read the plan {path}: {error}") from None
+        if content.pop("format", None) != FORMAT:
+            raise NemolaunchError(f"{path} is not a plan of format {FORMAT}")
+        content["findings"] = ()
+        content["blend"] = tuple(tuple(pair) for pair in content["blend"])
+        content["left_out"] = tuple(content["left_out"])
+        return cls(**content)
+
+
+def make_plan(job: Job, *, dev_run: bool = False, facts: Facts | None = None) -> Plan:
+    """Look, resolve and check. Raises UsageError only where there is nothing to plan (no such model)."""
+    if dev_run:
+        job = devrun.renamed(job)
+    facts = facts or look(job)
+    model = catalogue.model(job.model.model_name)
+    if dev_run:
+        job, model = devrun.shrunk(job, model, facts)
+    resolved = resolve(job, model, facts)
+    return compose(resolved, by_severity(check(resolved)))
+
+
+def compose(resolved: Resolved, findings: tuple[Finding, ...]) -> Plan:
+    """The plan of a resolved job."""
+    job, model = resolved.job, resolved.model
+    tokenizer = resolved.facts.tokenizer
+    return Plan(
+        values=job.values(),
+        folder=str(run_folder(job).root),
+        device=resolved.device,
+        world_size=resolved.world_size,
+        data_parallel_size=resolved.data_parallel_size,
+        model=model.name,
+        model_source=model.source,
+        recipe=model.recipe.name,
+        architecture=dataclasses.asdict(model.architecture),
+        overrides=dict(model.overrides),
+        blend=resolved.blend,
+        epoch_samples=resolved.epoch_samples,
+        tokenizer=tokenizer.folder if tokenizer else None,
+        environment=environment(resolved),
+        origins=resolved.origins,
+        left_out=resolved.left_out,
+        findings=findings,
+    )
+
+
+def environment(resolved: Resolved) -> dict[str, str]:
+    """Variables the training processes need. Values of the user's own environment win.
+
+    GPU settings as in NVIDIA's scripts (NeMo, `PerfEnvPlugin`): on Hopper, communication overlaps
+    correctly with tensor or context parallelism only with one hardware queue.
+    """
+    variables = {"TOKENIZERS_PARALLELISM": "false", "TORCH_NCCL_AVOID_RECORD_STREAMS": "1"}
+    if resolved.facts.tokenizer and resolved.facts.tokenizer.folder:
+        variables["HF_HUB_OFFLINE"] = "1"
+    p = resolved.job.parallelism
+    if resolved.device == "gpu":
+        if p.tensor_model_parallel_size > 1 or p.context_parallel_size > 1:
+            variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
+        variables["NVTE_FWD_LAYERNORM_SM_MARGIN"] = "16"
+        variables["NVTE_BWD_LAYERNORM_SM_MARGIN"] = "16"
+    else:
+        processes = max(1, resolved.job.launch.num_gpus or 1)
+        variables["OMP_NUM_THREADS"] = str(max(1, resolved.facts.host.num_cpus // processes))
+        variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
+        variables["TORCHDYNAMO_DISABLE"] = "1"
+    return variables

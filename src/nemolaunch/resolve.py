@@ -1,0 +1,178 @@
+"""Fills in what a job leaves open, and says where each value came from.
+
+Never raises for values that make no sense together: the checks report those, all at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nemolaunch import arithmetic
+from nemolaunch.catalogue import Model
+from nemolaunch.facts import DataFile, Facts
+from nemolaunch.job import Job
+
+DEFAULT_DEVRUN_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A job with every value known.
+
+    Attributes:
+        job: the job, filled in; nothing in it that the device cannot do.
+        model: recipe, architecture and overrides.
+        device: `gpu`, or `cpu` for a rehearsal.
+        world_size: processes over all nodes.
+        data_parallel_size: of one model replica; 0 where the world does not divide.
+        blend: (weight or None, prefix) of each data file, as Megatron gets them.
+        epoch_samples: sequences in one epoch of the training share.
+        origins: flag name → where a value that was not given came from.
+        left_out: what this device cannot rehearse.
+    """
+
+    job: Job
+    model: Model
+    facts: Facts
+    device: str
+    world_size: int
+    data_parallel_size: int
+    blend: tuple[tuple[float | None, str], ...]
+    epoch_samples: int
+    origins: dict[str, str]
+    left_out: tuple[str, ...] = ()
+
+
+class _Filling:
+    """The job while it is being filled in."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.origins: dict[str, str] = {}
+
+    def set(self, name: str, value: Any, origin: str) -> None:
+        self.job = self.job.with_values(**{name: value})
+        self.origins[name] = origin
+
+    def default(self, name: str, value: Callable[[], Any], origin: str) -> None:
+        """Set a field that is not given."""
+        if self.job.get(name) is None:
+            self.set(name, value(), origin)
+
+
+def resolve(job: Job, model: Model, facts: Facts) -> Resolved:
+    """The job with every open value filled in from the model, the data and the machine."""
+    filling = _Filling(job)
+    device = "gpu" if job.launch.executor == "slurm" or facts.host.gpus else "cpu"
+    left_out = _leave_out(filling) if device == "cpu" else ()
+    _processes(filling, facts)
+    filling.default("seq_length", lambda: model.architecture.seq_length, f"the model {model.name}")
+    if job.model.hf_model_id is None and facts.tokenizer is not None:
+        filling.set("hf_model_id", facts.tokenizer.source, "recorded beside the data")
+    world_size = filling.job.launch.num_nodes * (filling.job.launch.num_gpus or 0)
+    epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
+    _steps(filling, facts, epoch)
+    _validation(filling, facts, epoch)
+    parallel = filling.job.parallelism
+    return Resolved(
+        job=filling.job,
+        model=model,
+        facts=facts,
+        device=device,
+        world_size=world_size,
+        data_parallel_size=arithmetic.data_parallel_size(
+            world_size,
+            parallel.tensor_model_parallel_size,
+            parallel.pipeline_model_parallel_size,
+            parallel.context_parallel_size,
+        ),
+        blend=_blend(filling.job, facts, epoch),
+        epoch_samples=epoch,
+        origins=filling.origins,
+        left_out=left_out,
+    )
+
+
+def _leave_out(filling: _Filling) -> tuple[str, ...]:
+    """Turn off what a CPU cannot do, and name it."""
+    job = filling.job
+    left = ["GPU kernels (Transformer Engine, NCCL): plain PyTorch and gloo stand in"]
+    if job.batch.fp8:
+        filling.set("fp8", False, "left out on the CPU")
+        left.append("fp8: trains in bf16")
+    if job.memory.cpu_offloading:
+        for name in ("cpu_offloading", "cpu_offloading_activations", "cpu_offloading_weights"):
+            filling.set(name, False, "left out on the CPU")
+        filling.set("cpu_offloading_layers", None, "left out on the CPU")
+        left.append("activation offloading: there is no other memory to move to")
+    if job.memory.optim_cpu_offloading:
+        filling.set("optim_cpu_offloading", False, "left out on the CPU")
+        left.append("optimizer offloading and the precision-aware optimizer: the result is the same without")
+    return tuple(left)
+
+
+def _processes(filling: _Filling, facts: Facts) -> None:
+    if filling.job.launch.num_gpus is not None:
+        return
+    p = filling.job.parallelism
+    needed = max(1, p.tensor_model_parallel_size * p.pipeline_model_parallel_size * p.context_parallel_size)
+    expert_tp = p.expert_tensor_parallel_size or p.tensor_model_parallel_size
+    for_experts = max(1, p.expert_model_parallel_size * expert_tp * p.pipeline_model_parallel_size)
+    if p.expert_model_parallel_size > 1:
+        needed = math.lcm(needed, for_experts)
+    if filling.job.launch.executor == "slurm":
+        filling.set("num_gpus", 8, "a full node")
+    elif facts.host.gpus:
+        filling.set("num_gpus", len(facts.host.gpus), "visible GPUs")
+    else:
+        nodes = max(1, filling.job.launch.num_nodes)
+        filling.set("num_gpus", -(-needed // nodes), "CPU processes the parallelism needs")
+
+
+def _samples(file: DataFile, share: int, seq_length: int) -> int:
+    return arithmetic.samples_per_epoch(file.split_tokens[share], max(1, seq_length))
+
+
+def _steps(filling: _Filling, facts: Facts, epoch: int) -> None:
+    """Number of steps, and what has to fit into them."""
+    batch = max(1, filling.job.batch.global_batch_size)
+    filling.default("max_steps", lambda: epoch // batch, f"one epoch: {epoch:,} samples / {batch:,} a step")
+    steps = filling.job.batch.max_steps or 0
+    warmup, constant = filling.job.optimizer.warmup_steps, filling.job.optimizer.constant_steps
+    if 0 < steps <= warmup + constant:
+        shorter = max(0, min(warmup, steps // 10))
+        filling.set("warmup_steps", shorter, f"{warmup} would not fit into {steps} steps")
+        if constant:
+            filling.set("constant_steps", max(0, min(constant, steps - shorter - 1)), f"of {steps} steps")
+
+
+def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
+    """How often to validate, clamped to the run, and on how much: never more than the data holds."""
+    job = filling.job
+    steps, batch = max(1, job.batch.max_steps or 0), max(1, job.batch.global_batch_size)
+    given = job.logging.val_check_interval
+    if given is None:
+        long = steps > 1000
+        interval = max(1, min(steps, epoch // batch // 5)) if long else steps
+        filling.set("val_check_interval", interval, "a fifth of an epoch" if long else "once, at the end")
+    elif given > steps:
+        filling.set("val_check_interval", steps, f"{given} is beyond the last step")
+    held_out = sum(_samples(f, 1, job.data.seq_length or 1) for f in facts.data)
+    most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
+    if job.logging.limit_val_batches > most:
+        filling.set("limit_val_batches", most, f"the validation share holds {held_out:,} samples")
+
+
+def _blend(job: Job, facts: Facts, epoch: int) -> tuple[tuple[float | None, str], ...]:
+    """Weights for several files: as given; none within the first epoch; else by size.
+
+    Megatron gives unweighted files exactly one epoch and ends with an error after it.
+    """
+    files = facts.data
+    wanted = (job.batch.max_steps or 0) * job.batch.global_batch_size
+    if len(files) < 2 or any(f.weight is not None for f in files) or wanted <= epoch:
+        return tuple((f.weight if len(files) > 1 else None, f.prefix) for f in files)
+    return tuple((float(f.split_tokens[0]), f.prefix) for f in files)

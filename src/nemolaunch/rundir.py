@@ -1,0 +1,121 @@
+"""Every path a run reads or writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run. Nothing else in the project spells these names."""
+
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        """The resolved plan; the run can be repeated from it."""
+        return self.root / "plan.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, appended by the first rank."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def launcher_log(self) -> Path:
+        """What NeMo-Run and torchrun say."""
+        return self.logs / "launcher.log"
+
+    def rank_log(self, rank: int) -> Path:
+        """What NeMo, torch and Lightning say in that process."""
+        return self.logs / f"rank{rank}.log"
+
+    def rank_error(self, rank: int) -> Path:
+        """Written by a rank that fails: the exception as JSON."""
+        return self.logs / f"rank{rank}.error.json"
+
+    def rank_pid(self, rank: int) -> Path:
+        return self.logs / f"rank{rank}.pid"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tb_logs"
+
+    @property
+    def tokenizer(self) -> Path:
+        """A clean copy of the tokenizer's files, which goes into every checkpoint."""
+        return self.root / "tokenizer"
+
+    @property
+    def nemo_run(self) -> Path:
+        """NeMo-Run's own home for this run."""
+        return self.root / "nemo_run"
+
+    @property
+    def finished(self) -> Path:
+        """Written when the last step is done: `{"step": N}`."""
+        return self.root / "finished.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint with training state, or None.
+
+        NeMo names it `…-last`; one with an `-unfinished` marker beside it was cut off while saving.
+        """
+        found = [p for p in self.checkpoints.glob("*-last") if p.is_dir() and not unfinished(p)]
+        return max(found, key=lambda p: (consumed_samples(p), p.stat().st_mtime), default=None)
+
+
+def unfinished(checkpoint: Path) -> bool:
+    """Whether NeMo's marker of a save that did not end stands beside the checkpoint."""
+    return checkpoint.with_name(checkpoint.name + "-unfinished").exists()
+
+
+def consumed_samples(checkpoint: Path) -> int:
+    """Samples seen before the checkpoint, from its name; -1 where the name does not tell."""
+    return _number_after(checkpoint.name, "consumed_samples=")
+
+
+def step_of(checkpoint: Path) -> int:
+    """The 0-based index of the last step a checkpoint holds, from its name; -1 where it does not tell."""
+    return _number_after(checkpoint.name, "-step=")
+
+
+def _number_after(name: str, key: str) -> int:
+    _, found, rest = name.partition(key)
+    digits = rest.split("-")[0].split(".")[0]
+    return int(digits) if found and digits.isdigit() else -1
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all: temporary name, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
