@@ -1,0 +1,15 @@
+"""Models, configurations and GPUs as data rows, and their lookup by name.
+
+Importing this reads no data; each table is read from its JSON file when first asked for.
+"""
+
+from nemolaunch.catalogue.architecture import Architecture
+from nemolaunch.catalogue.gpu import Gpu, gpu, gpus
+from nemolaunch.catalogue.model import Model, flavours, model, recipe, recipes
+from nemolaunch.catalogue.names import did_you_mean, nearest
+from nemolaunch.catalogue.recipe import Recipe
+
+__all__ = [
+    "Architecture", "Gpu", "Model", "Recipe",
+    "did_you_mean", "flavours", "gpu", "gpus", "model", "nearest", "recipe", "recipes",
+]  # fmt: skip

@@ -1,0 +1,128 @@
+"""The shape of a model: what parameter counts, FLOPs, memory and divisibility rules are computed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One model's shape. Field names are those of NeMo's model configs, so values can be set there.
+
+    What NeMo derives while building (`kv_channels`, `num_query_groups`, `ffn_hidden_size`,
+    `moe_ffn_hidden_size`) is already filled in. `None` means that the model has no such part.
+
+    Size (counts, widths in channels, `seq_length` in tokens):
+        num_layers: transformer layers; for Mamba hybrids and Hyena the letters of `hybrid_override_pattern`;
+            for T5 the decoder's.
+        hidden_size: width of the residual stream.
+        num_attention_heads, num_query_groups: query heads; key/value heads.
+        kv_channels: channels of one head.
+        ffn_hidden_size: width inside a dense MLP (of one branch, where it is gated).
+        seq_length: sequence length the model config is built for.
+        vocab_size: a preset vocabulary, already padded; `None`: the tokenizer's, padded when building.
+        make_vocab_size_divisible_by: that padding's unit for one tensor parallel rank.
+
+    Attention windows and positions:
+        rotary_base: one number, or two where local and global layers differ (Gemma 3).
+        rotary_percent: share of each head's channels that is rotated.
+        scale_factor, low_freq_factor, high_freq_factor, old_context_len: Llama 3.1's rope scaling.
+        rope_scaling, rope_scaling_factor: the switch and factor of Llama 4's and Gemma 3's.
+        window_size: sliding window in tokens, `(left, right)` or one number.
+
+    Experts:
+        moe_layer_freq: 1: every layer has experts; n: every n-th; a tuple of 0 and 1: one entry a layer.
+        moe_shared_expert_intermediate_size: width inside the shared expert.
+        mtp_num_layers: extra layers that predict further tokens (DeepSeek V3).
+
+    Multi-latent attention (DeepSeek): ranks and head widths in channels.
+
+    Mamba and Hyena:
+        hybrid_override_pattern: one letter a layer. Mamba hybrids: M Mamba-2, * attention, - MLP.
+            Hyena: S short, D medium, H long convolution, * attention.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    num_query_groups: int
+    kv_channels: int
+    ffn_hidden_size: int
+    seq_length: int
+    vocab_size: int | None = None
+    make_vocab_size_divisible_by: int = 128
+
+    gated_linear_unit: bool = False
+    activation_func: str = "gelu"
+    normalization: str = "LayerNorm"
+    layernorm_epsilon: float = 1e-5
+    layernorm_zero_centered_gamma: bool = False
+    add_bias_linear: bool = False
+    add_qkv_bias: bool = False
+    qk_layernorm: bool = False
+    share_embeddings_and_output_weights: bool = False
+    attention_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    init_method_std: float = 0.02
+
+    position_embedding_type: str = "rope"
+    rotary_base: float | tuple[float, ...] = 10000.0
+    rotary_percent: float = 1.0
+    rotary_interleaved: bool = False
+    seq_len_interpolation_factor: float | None = None
+    apply_rope_fusion: bool = False
+    scale_factor: float | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    old_context_len: int | None = None
+    rope_scaling: bool | None = None
+    rope_scaling_factor: float | None = None
+    window_size: int | tuple[int, ...] | None = None
+    attn_logit_softcapping: float | None = None
+    final_logit_softcapping: float | None = None
+
+    num_moe_experts: int | None = None
+    moe_router_topk: int = 2
+    moe_ffn_hidden_size: int | None = None
+    moe_shared_expert_intermediate_size: int | None = None
+    moe_layer_freq: int | tuple[int, ...] = 1
+    moe_grouped_gemm: bool = False
+    moe_token_dispatcher_type: str = "allgather"
+    moe_router_enable_expert_bias: bool = False
+    mtp_num_layers: int | None = None
+
+    multi_latent_attention: bool = False
+    q_lora_rank: int | None = None
+    kv_lora_rank: int | None = None
+    qk_head_dim: int | None = None
+    qk_pos_emb_head_dim: int | None = None
+    v_head_dim: int | None = None
+
+    hybrid_override_pattern: str | None = None
+    mamba_state_dim: int = 128
+    mamba_head_dim: int = 64
+    mamba_num_groups: int = 8
+    mamba_num_heads: int | None = None
+    num_groups_hyena: int | None = None
+    num_groups_hyena_medium: int | None = None
+    num_groups_hyena_short: int | None = None
+
+    encoder_num_layers: int | None = None
+
+    num_layers_in_first_pipeline_stage: int | None = None
+    num_layers_in_last_pipeline_stage: int | None = None
+    account_for_embedding_in_pipeline_split: bool = False
+    account_for_loss_in_pipeline_split: bool = False
+
+    def is_moe_layer(self, layer: int) -> bool:
+        """Whether layer number `layer` (from 0) has experts instead of a dense MLP."""
+        if self.num_moe_experts is None:
+            return False
+        if isinstance(self.moe_layer_freq, tuple):
+            return bool(self.moe_layer_freq[layer])
+        return layer % self.moe_layer_freq == 0
+
+    @property
+    def num_moe_layers(self) -> int:
+        """Layers with experts."""
+        return sum(self.is_moe_layer(layer) for layer in range(self.num_layers))

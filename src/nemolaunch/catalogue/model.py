@@ -1,0 +1,156 @@
+"""Look a model up by recipe name, flavour name or YAML file."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.catalogue.architecture import Architecture
+from nemolaunch.catalogue.names import did_you_mean
+from nemolaunch.catalogue.recipe import Recipe, table
+from nemolaunch.errors import UsageError
+
+_FLAVOURS = Path(__file__).parent / "flavours"
+
+# The recipe a family's name stands for as `base:` of an architecture of one's own: the family's smallest or
+# commonest, without long-context variants.
+FAMILY_BASE = {
+    "llama": "llama3_8b", "llama2": "llama2_7b", "llama3": "llama3_8b", "llama31": "llama31_8b",
+    "llama32": "llama32_1b", "llama4": "llama4_e16", "mistral": "mistral_7b", "mixtral": "mixtral_8x7b",
+    "qwen2": "qwen2_7b", "qwen25": "qwen25_7b", "qwen3": "qwen3_8b", "qwen3_moe": "qwen3_30b_a3b",
+    "gemma": "gemma_2b", "gemma2": "gemma2_2b", "gemma3": "gemma3_1b", "nemotron": "nemotron3_8b",
+    "nemotron3": "nemotron3_8b", "nemotron4": "nemotron4_15b", "nemotronh": "nemotronh_8b",
+    "deepseek": "deepseek_v2_lite", "deepseek_v2": "deepseek_v2", "deepseek_v3": "deepseek_v3",
+    "starcoder": "starcoder_15b", "starcoder2": "starcoder2_7b", "phi3": "phi3_mini_4k_instruct",
+    "gpt": "gpt3_175b", "gpt3": "gpt3_175b", "baichuan2": "baichuan2_7b", "chatglm3": "chatglm3_6b",
+    "mamba2": "mamba2_130m", "hyena": "hyena_1b", "bert": "bert_110m", "t5": "t5_220m",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model that can be trained.
+
+    Attributes:
+        name: recipe or flavour name, or the YAML file's stem.
+        recipe: the NeMo recipe it is compiled from.
+        architecture: the recipe's, with overrides applied.
+        overrides: fields to set on the recipe's model config, as NeMo wants them.
+        source: "NeMo recipe", "flavour shipped with nemolaunch", or the path of the YAML file.
+    """
+
+    name: str
+    recipe: Recipe
+    architecture: Architecture
+    overrides: dict[str, Any]
+    source: str
+
+
+def recipes() -> tuple[Recipe, ...]:
+    """All recipes, alphabetically."""
+    return tuple(table().recipes.values())
+
+
+@functools.cache
+def flavours() -> dict[str, Path]:
+    """Shipped flavours: name to YAML file."""
+    return {path.stem: path for path in sorted(_FLAVOURS.glob("*.yaml"))}
+
+
+def _flavour(name: str) -> Path | None:
+    wanted = name.lower()
+    return flavours().get(wanted) or flavours().get(f"aixsim-{wanted}")
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that exact name.
+
+    Raises:
+        UsageError: there is none; says the nearest, or why a module of that name is not a pretraining recipe.
+    """
+    known = table()
+    if name in known.recipes:
+        return known.recipes[name]
+    family = [row.name for row in recipes() if name in (row.family, row.name.split("_")[0])]
+    if name in known.not_implemented:
+        reason = f"NeMo cannot pretrain {name}: {known.not_implemented[name]}"
+    elif name in known.finetune_only:
+        reason = f"{name} can only be fine-tuned; NeMo has no pretraining recipe for it."
+    elif family:
+        reason = f"{name!r} is a family, not one model; its recipes are {', '.join(family)}."
+    elif name in known.helpers:
+        reason = f"{name!r} is a helper module of NeMo's recipes, not a recipe."
+    else:
+        reason = f"there is no model {name!r}.{did_you_mean(name, [*known.recipes, *flavours()])}"
+    raise UsageError(f"--model-name: {reason} `nemolaunch models` lists all of them.")
+
+
+def _base_recipe(name: object, where: str) -> Recipe:
+    if not isinstance(name, str):
+        raise UsageError(f"{where}: `base:` must name a recipe or a family, e.g. `base: llama3`.")
+    word = FAMILY_BASE.get(name.lower().replace(".", ""), name)
+    if word in table().recipes:
+        return table().recipes[word]
+    near = did_you_mean(name, [*table().recipes, *FAMILY_BASE])
+    raise UsageError(f"{where}: base {name!r} is neither a recipe nor a family.{near}")
+
+
+def _read_form(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--model-name: cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--model-name: {path} is not UTF-8 text.") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"--model-name: {path} is not valid YAML: {error}") from error
+    if not isinstance(form, dict):
+        raise UsageError(f"--model-name: {path} must hold `key: value` lines, `base:` among them.")
+    return form
+
+
+def model_from_file(path: Path, *, source: str | None = None) -> Model:
+    """The model a YAML file describes.
+
+    Raises:
+        UsageError: with everything that is wrong with the file, one line each.
+    """
+    from nemolaunch.catalogue.yamlform import apply_form
+
+    form = _read_form(path)
+    base = _base_recipe(form.get("base"), str(path))
+    architecture, overrides, faults = apply_form(form, base.architecture, base.name)
+    if faults:
+        raise UsageError(f"--model-name: {path} does not describe a model:\n  " + "\n  ".join(faults))
+    name = form.get("name", path.stem)
+    origin = source or str(path)
+    return Model(name=str(name), recipe=base, architecture=architecture, overrides=overrides, source=origin)
+
+
+def model(name_or_path: str) -> Model:
+    """The model of that recipe name, flavour name (any case) or YAML file.
+
+    Raises:
+        UsageError: nothing fits; says the nearest names or all that is wrong with the file.
+    """
+    if name_or_path in table().recipes:
+        found = table().recipes[name_or_path]
+        return Model(
+            name=found.name, recipe=found, architecture=found.architecture, overrides={}, source="NeMo recipe"
+        )
+    flavour = _flavour(name_or_path)
+    if flavour:
+        return model_from_file(flavour, source="flavour shipped with nemolaunch")
+    path = Path(name_or_path).expanduser()
+    if path.suffix.lower() in (".yaml", ".yml") or path.is_file():
+        return model_from_file(path)
+    return _not_found(name_or_path)
+
+
+def _not_found(name: str) -> Model:
+    recipe(name)
+    raise AssertionError("unreachable: a known recipe is found before")

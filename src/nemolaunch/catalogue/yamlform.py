@@ -1,0 +1,215 @@
+"""An architecture of one's own as YAML: a base recipe and what differs from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from nemolaunch.catalogue.architecture import Architecture
+from nemolaunch.catalogue.names import did_you_mean
+
+_TYPES = typing.get_type_hints(Architecture)
+_CHOICES = {
+    "normalization": ("LayerNorm", "RMSNorm"),
+    "position_embedding_type": ("rope", "learned_absolute", "none"),
+    "moe_token_dispatcher_type": ("allgather", "alltoall", "flex"),
+}
+_ABOUT = ("base", "name", "description")
+_FIXED = {"activation_func": "the activation belongs to the base family; choose a base that has it"}
+# Fields that exist only where the base family has the part they describe, by the field that tells so.
+_PARTS = {
+    "scale_factor": ("scale_factor", "low_freq_factor", "high_freq_factor", "old_context_len"),
+    "rope_scaling_factor": ("rope_scaling", "rope_scaling_factor"),
+    "num_moe_experts": ("num_moe_experts", "moe_router_topk", "moe_layer_freq", "moe_ffn_hidden_size",
+                        "moe_shared_expert_intermediate_size", "moe_grouped_gemm",
+                        "moe_token_dispatcher_type", "moe_router_enable_expert_bias"),
+    "kv_lora_rank": ("multi_latent_attention", "q_lora_rank", "kv_lora_rank", "qk_head_dim",
+                     "qk_pos_emb_head_dim", "v_head_dim"),
+    "hybrid_override_pattern": ("hybrid_override_pattern", "mamba_state_dim", "mamba_head_dim",
+                                "mamba_num_groups", "mamba_num_heads"),
+    "num_groups_hyena": ("num_groups_hyena", "num_groups_hyena_medium", "num_groups_hyena_short"),
+    "encoder_num_layers": ("encoder_num_layers",),
+    "attn_logit_softcapping": ("attn_logit_softcapping", "final_logit_softcapping"),
+}  # fmt: skip
+_PART_OF = {field: part for part, fields in _PARTS.items() for field in fields}
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `1e4` as text; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """`value` as the annotation `kind` wants it. Raises TypeError when it cannot be."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        for option in typing.get_args(kind):
+            try:
+                return _converted(value, option)
+            except TypeError:
+                continue
+        raise TypeError
+    if kind is type(None) and value is None:
+        return None
+    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple) and value:
+        return tuple(_converted(item, typing.get_args(kind)[0]) for item in value)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is str and isinstance(value, str):
+        return value
+    number = _number(value)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise TypeError
+    if kind is int and number == int(number):
+        return int(number)
+    if kind is float:
+        return float(number)
+    raise TypeError
+
+
+def _kind_words(kind: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    options = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+    return " or ".join(words.get(option, "a list of numbers") for option in options)
+
+
+def _out_of_range(field: str, value: Any) -> str | None:
+    """What is wrong with a value of the right type, or None."""
+    if field in _CHOICES and value not in _CHOICES[field]:
+        return f"{field} is {value!r}; it can be {', '.join(_CHOICES[field])}"
+    if field.endswith("_dropout"):
+        return None if 0 <= value < 1 else f"{field} is {value}; it must be at least 0 and below 1"
+    if field == "moe_layer_freq" and isinstance(value, tuple):
+        return None if set(value) <= {0, 1} else f"{field} is {list(value)}; a list has one 0 or 1 a layer"
+    numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(number, int | float) and not isinstance(number, bool) and not 0 < number < float("inf")
+           for number in numbers) and field != "window_size":  # fmt: skip
+        return f"{field} is {value}; it must be above 0"
+    return None
+
+
+def read_fields(
+    form: Mapping[str, Any], base: Architecture, base_name: str
+) -> tuple[dict[str, Any], list[str]]:
+    """The architecture fields a form states, converted, and everything wrong with them one by one."""
+    fields: dict[str, Any] = {}
+    faults: list[str] = []
+    for key, value in form.items():
+        if key in _ABOUT:
+            continue
+        if key not in _TYPES:
+            faults.append(f"there is no field {key!r}.{did_you_mean(str(key), [*_TYPES, *_ABOUT])}")
+        elif key in _FIXED:
+            faults.append(f"{key} cannot be set: {_FIXED[key]}")
+        elif key in _PART_OF and getattr(base, _PART_OF[key]) is None:
+            faults.append(f"{key} cannot be set: the base {base_name} has no {_PART_OF[key]}")
+        else:
+            try:
+                converted = _converted(value, _TYPES[key])
+            except (TypeError, OverflowError, ValueError):
+                faults.append(f"{key} is {value!r}; it must be {_kind_words(_TYPES[key])}")
+                continue
+            fault = _out_of_range(key, converted)
+            if fault:
+                faults.append(fault)
+            else:
+                fields[key] = converted
+    return fields, faults
+
+
+def implied_fields(stated: Mapping[str, Any], base: Architecture) -> tuple[dict[str, Any], list[str]]:
+    """What stated fields change besides themselves, and what is missing.
+
+    A new width or head count sets `kv_channels` to hidden_size // num_attention_heads; a new head count over
+    a base without grouped queries keeps one key/value head a query head; a new depth stretches a layer
+    pattern that repeats one letter; a preset vocabulary and a padding unit made for the base's own tokenizer
+    give way to the tokenizer's size and Megatron's 128. All else stays the base's: rope scaling, tied
+    embeddings, norms.
+    """
+    hidden = stated.get("hidden_size", base.hidden_size)
+    heads = stated.get("num_attention_heads", base.num_attention_heads)
+    layers = stated.get("num_layers", base.num_layers)
+    fields: dict[str, Any] = {"vocab_size": None}
+    faults = []
+    if base.make_vocab_size_divisible_by > 128:
+        fields["make_vocab_size_divisible_by"] = 128
+    if {"hidden_size", "num_attention_heads"} & stated.keys() and not base.multi_latent_attention:
+        fields["kv_channels"] = hidden // heads
+        if hidden % heads and "kv_channels" not in stated:
+            faults.append(
+                f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}; change one of them "
+                f"or give kv_channels, the width of one head"
+            )
+    if base.num_query_groups == base.num_attention_heads:
+        fields["num_query_groups"] = heads
+    if "hidden_size" in stated and "ffn_hidden_size" not in stated:
+        faults.append("hidden_size is given without ffn_hidden_size; give both")
+    if "hidden_size" in stated and base.num_moe_experts and "moe_ffn_hidden_size" not in stated:
+        if base.moe_ffn_hidden_size == base.ffn_hidden_size:
+            fields["moe_ffn_hidden_size"] = stated.get("ffn_hidden_size", base.ffn_hidden_size)
+        else:
+            faults.append("hidden_size is given without moe_ffn_hidden_size (width in one expert); give both")
+    pattern = base.hybrid_override_pattern
+    if pattern and len(set(pattern)) == 1:
+        fields["hybrid_override_pattern"] = pattern[0] * layers
+    changes = {
+        name: value for name, value in fields.items() if name not in stated and value != getattr(base, name)
+    }
+    return changes, faults
+
+
+def contradictions(architecture: Architecture) -> list[str]:
+    """What is wrong between the fields of an architecture."""
+    a, faults = architecture, []
+    if a.num_attention_heads % a.num_query_groups:
+        groups = [n for n in range(1, a.num_attention_heads + 1) if a.num_attention_heads % n == 0]
+        near = sorted(groups, key=lambda n: abs(n - a.num_query_groups))[:2]
+        faults.append(
+            f"num_attention_heads {a.num_attention_heads} is not a multiple of num_query_groups "
+            f"{a.num_query_groups}; use num_query_groups {' or '.join(map(str, sorted(near)))}"
+        )
+    if a.position_embedding_type == "rope" and int(a.kv_channels * a.rotary_percent) % 2:
+        faults.append(
+            f"rotary embeddings need an even number of channels a head; kv_channels {a.kv_channels} "
+            f"times rotary_percent {a.rotary_percent} is {int(a.kv_channels * a.rotary_percent)}"
+        )
+    if a.hybrid_override_pattern and len(a.hybrid_override_pattern) != a.num_layers:
+        faults.append(
+            f"hybrid_override_pattern has {len(a.hybrid_override_pattern)} letters for num_layers "
+            f"{a.num_layers}; it needs one a layer"
+        )
+    if isinstance(a.moe_layer_freq, tuple) and len(a.moe_layer_freq) != a.num_layers:
+        example = [0] + [1] * min(a.num_layers - 1, 3)
+        faults.append(
+            f"moe_layer_freq has {len(a.moe_layer_freq)} entries for num_layers {a.num_layers}; "
+            f"give 1 for experts everywhere or one entry a layer, like {example}"
+        )
+    if a.num_moe_experts and a.moe_router_topk > a.num_moe_experts:
+        faults.append(f"moe_router_topk {a.moe_router_topk} is more than num_moe_experts {a.num_moe_experts}")
+    return faults
+
+
+def apply_form(
+    form: Mapping[str, Any], base: Architecture, base_name: str
+) -> tuple[Architecture, dict[str, Any], list[str]]:
+    """The architecture a form describes, the config fields to set on the base's config, and all faults.
+
+    With faults, the architecture is the base's.
+    """
+    stated, faults = read_fields(form, base, base_name)
+    implied, missing = implied_fields(stated, base)
+    faults += missing
+    changes = {**stated, **implied}
+    described = dataclasses.replace(base, **changes)
+    faults += contradictions(described) if not missing else []
+    if faults:
+        return base, {}, faults
+    overrides = {name: list(value) if isinstance(value, tuple) else value for name, value in changes.items()}
+    return described, overrides, []

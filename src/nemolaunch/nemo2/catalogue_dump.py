@@ -1,0 +1,168 @@
+"""Read NeMo's recipes into the catalogue's data files, without building any model.
+
+Run `python -m nemolaunch.nemo2.catalogue_dump` where NeMo is installed to rewrite
+`catalogue/recipes.json` and `catalogue/hf_configs.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.catalogue.architecture import Architecture
+
+PARALLELISM = (
+    "tensor_model_parallel_size",
+    "pipeline_model_parallel_size",
+    "virtual_pipeline_model_parallel_size",
+    "context_parallel_size",
+    "expert_model_parallel_size",
+    "expert_tensor_parallel_size",
+    "sequence_parallel",
+)
+# The size in a recipe's name is its first part like 8b, 1p5b, e16, 8x7b; some families name sizes otherwise.
+SIZE = re.compile(r"_(?:\d+(?:[xp_]\d+)*[bm]?|e\d+|base|mini|lite|v\d)(?:_|$)")
+MISSING = object()
+
+
+def field_value(config: Any, name: str) -> Any:
+    """What a `run.Config` will pass for a dataclass field: the value set, else the class's default."""
+    try:
+        return getattr(config, name)
+    except (ValueError, AttributeError):
+        for field in dataclasses.fields(config.__fn_or_cls__):
+            if field.name == name and field.default_factory is not dataclasses.MISSING:
+                return field.default_factory()
+        return MISSING
+
+
+def activation_name(config: Any) -> str:
+    """Name of the activation. NemotronH's is an unnamed function that squares relu's result."""
+    name = field_value(config, "activation_func").__name__
+    return "squared_relu" if name == "<lambda>" else name
+
+
+def precision_of(trainer: Any) -> str:
+    """The precision plugin's setting; recipes give the plugin alone or in a list."""
+    plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
+    return str(next(plugin.precision for plugin in plugins if hasattr(plugin, "precision")))
+
+
+def architecture_of(config: Any) -> dict[str, Any]:
+    """Fields of `Architecture` of a model config, with what Megatron derives filled in."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(Architecture):
+        value = field_value(config, field.name)
+        if value is not MISSING:
+            values[field.name] = list(value) if isinstance(value, tuple) else value
+    values["activation_func"] = activation_name(config)
+    # The three defaults of megatron.core TransformerConfig.__post_init__.
+    if values["ffn_hidden_size"] is None:
+        values["ffn_hidden_size"] = 4 * values["hidden_size"]
+    if values["kv_channels"] is None:
+        values["kv_channels"] = values["hidden_size"] // values["num_attention_heads"]
+    if values["num_query_groups"] is None:
+        values["num_query_groups"] = values["num_attention_heads"]
+    if values["num_moe_experts"] is not None and values["moe_ffn_hidden_size"] is None:
+        values["moe_ffn_hidden_size"] = values["ffn_hidden_size"]
+    defaults = {field.name: field.default for field in dataclasses.fields(Architecture)}
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def recipe_row(name: str, module: Any) -> dict[str, Any]:
+    """One recipe with its own defaults. Raises NotImplementedError where NeMo's function does."""
+    recipe = module.pretrain_recipe(dir="runs", name=name)
+    strategy, data, trainer = recipe.trainer.strategy, recipe.data, recipe.trainer
+    config, model_class = recipe.model.config, recipe.model.__fn_or_cls__
+    from nemo.lightning.io.mixin import ConnectorMixin
+
+    return {
+        "name": name,
+        "family": SIZE.split(name)[0],
+        "model_class": model_class.__name__,
+        "config_class": config.__fn_or_cls__.__name__,
+        **{field: getattr(strategy, field, None) for field in PARALLELISM},
+        "num_nodes": trainer.num_nodes,
+        "num_gpus_per_node": trainer.devices,
+        "global_batch_size": data.global_batch_size,
+        "micro_batch_size": data.micro_batch_size,
+        "seq_length": data.seq_length,
+        "max_steps": trainer.max_steps,
+        "val_check_interval": trainer.val_check_interval,
+        "pipeline_dtype_set": getattr(strategy, "pipeline_dtype", None) is not None,
+        "precision": precision_of(trainer),
+        **{
+            f"recompute_{field}": field_value(config, f"recompute_{field}")
+            for field in ("granularity", "method", "num_layers", "modules")
+        },
+        "callbacks": [callback.__fn_or_cls__.__name__ for callback in trainer.callbacks or []],
+        "performance_mode": "performance_mode" in inspect.signature(module.pretrain_recipe).parameters,
+        "finetune": hasattr(module, "finetune_recipe"),
+        "hf_import": str(model_class) + "hf" in ConnectorMixin._IMPORTERS,
+        "hf_export": str(model_class) + "hf" in ConnectorMixin._EXPORTERS,
+        "architecture": architecture_of(config),
+    }
+
+
+def recipes_table() -> dict[str, Any]:
+    """Everything `recipes.json` holds."""
+    import nemo.collections.llm.recipes as package
+
+    table: dict[str, Any] = {
+        "versions": {name: version(name) for name in ("nemo_toolkit", "megatron-core")},
+        "recipes": [],
+        "finetune_only": [],
+        "not_implemented": {},
+        "helpers": [],
+    }
+    for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        module = importlib.import_module(f"{package.__name__}.{name}")
+        if hasattr(module, "pretrain_recipe"):
+            try:
+                table["recipes"].append(recipe_row(name, module))
+            except NotImplementedError as error:
+                table["not_implemented"][name] = str(error)
+        elif hasattr(module, "finetune_recipe"):
+            table["finetune_only"].append(name)
+        else:
+            table["helpers"].append(name)
+    return table
+
+
+def render(table: dict[str, Any]) -> str:
+    """`recipes.json`: one line of defaults and one of architecture a recipe, so that diffs stay readable."""
+    rows = []
+    for row in table["recipes"]:
+        defaults = json.dumps({key: value for key, value in row.items() if key != "architecture"})
+        rows.append(f'{defaults[:-1]},\n "architecture": {json.dumps(row["architecture"])}}}')
+    rest = json.dumps({key: value for key, value in table.items() if key != "recipes"}, indent=1)
+    return rest[: rest.rindex("\n}")] + ',\n"recipes": [\n' + ",\n".join(rows) + "\n]}\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file in one step."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def main() -> None:
+    """Rewrite the catalogue's data files from the installed NeMo."""
+    folder = Path(catalogue.__file__).parent
+    write(folder / "recipes.json", render(recipes_table()))
+
+
+if __name__ == "__main__":
+    main()
