@@ -25,8 +25,12 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
     return job
 
 
-@guarded
 def main(argv: list[str] | None = None, prog: str = "nemolaunch pretrain") -> int:
+    """The command under either of its names. Returns the exit code."""
+    return guarded(lambda words: _main(words, prog))(argv)
+
+
+def _main(argv: list[str] | None, prog: str) -> int:
     """Plan, check and run. Returns the exit code of the job."""
     given = vars(parser(prog).parse_args(normalise_long_options(argv)))
     config, dry_run, dev_run = given.pop("config"), given.pop("dry_run"), given.pop("dev_run")

@@ -1,0 +1,142 @@
+"""Starts a planned job and shows it run: steps, loss, tokens/s, time left."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from nemolaunch import execute
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.job import Job
+from nemolaunch.observe.metrics import Follower
+from nemolaunch.plan import Plan
+
+
+def launch(plan: Plan, job: Job) -> int:
+    """Run the plan to its end. Returns 0, or raises NemolaunchError with the first rank's error."""
+    console = Console(stderr=False)
+    if plan.values["executor"] == "slurm":
+        raise NemolaunchError("submitting to Slurm is not available yet; `--dry-run` shows the plan and the script")
+    done = execute.finished_step(plan)
+    if done is not None:
+        console.print(f"[green]✓[/] this run has already finished step {done}; raise --max-steps to go on", highlight=False)
+        return 0
+    execute.prepare(plan, job.model.hf_token)
+    _say(console, plan)
+    running = execute.LocalJob(plan, job.model.hf_token)
+    try:
+        with _stopping_on_sigterm():
+            code = _watch(console, plan, running)
+    except KeyboardInterrupt:
+        console.print("stopping every process of the job …")
+        running.stop()
+        console.print(f"stopped; the same command goes on from the last checkpoint in {_short(plan.run.checkpoints)}")
+        return 130
+    running.sweep()
+    if code:
+        why = execute.failure(plan.run, code)
+        raise NemolaunchError(f"the job failed. {why.message}\n  log: {why.log}")
+    last = plan.run.last_checkpoint()
+    console.print(f"[green]✓[/] finished step {plan.values['max_steps']}; checkpoint {_short(last or plan.run.checkpoints)}", highlight=False, soft_wrap=True)
+    return 0
+
+
+class _stopping_on_sigterm:
+    """Treat SIGTERM like Ctrl-C while a job runs, so that no process of it is left behind."""
+
+    def __enter__(self) -> None:
+        def stop(number: int, frame: FrameType | None) -> None:
+            raise KeyboardInterrupt
+
+        self._before = signal.signal(signal.SIGTERM, stop)
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _say(console: Console, plan: Plan) -> None:
+    where = "CPU rehearsal" if plan.device == "cpu" else "GPU"
+    start = "from scratch"
+    last = plan.run.last_checkpoint() if plan.values["resume"] == "auto" else None
+    if last is not None:
+        start = f"from {_short(last)}"
+    elif plan.values["nemo_model"]:
+        start = f"with weights of {plan.values['nemo_model']}"
+    console.print(f"{plan.model}: {plan.values['max_steps']} steps of {plan.tokens_per_step:,} tokens, "
+                  f"{plan.world_size} process(es), {where}, {start}", highlight=False, soft_wrap=True)
+    console.print(f"logs of NeMo and torch: {_short(plan.run.rank_log(0))}", highlight=False, soft_wrap=True)
+
+
+class _Status(TextColumn):
+    """The middle of the progress line: loss, speed and time left, once they are known."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.fields[status]}")
+
+
+def _watch(console: Console, plan: Plan, running: execute.LocalJob) -> int:
+    """Follow the metrics file until the job ends."""
+    steps = int(plan.values["max_steps"])
+    follower = Follower(plan.run.metrics)
+    columns = (SpinnerColumn(), TextColumn("step"), TextColumn("{task.completed:.0f}/{task.total:.0f}"), BarColumn(24), _Status(), TimeElapsedColumn())
+    progress = Progress(*columns, console=console, transient=False, refresh_per_second=4)
+    lines = _Lines(console, steps) if not console.is_terminal else None
+    with progress:
+        task = progress.add_task("train", total=steps, status="starting NeMo …")
+        if lines:
+            progress.live.stop()
+        while True:
+            code = running.poll()
+            for row in follower.new_rows():
+                _show(progress, task, row, steps)
+                if lines:
+                    lines.show(row)
+            if code is not None:
+                return code
+            time.sleep(0.1)
+
+
+def _show(progress: Progress, task: TaskID, row: dict[str, Any], steps: int) -> None:
+    if row.get("event") == "start":
+        progress.update(task, completed=row["step"], status="first step …")
+    elif "loss" in row:
+        progress.update(task, completed=row["step"], status=_status(row, steps))
+
+
+def _status(row: dict[str, Any], steps: int) -> str:
+    left = max(0, steps - int(row["step"])) * float(row["step_time_s"] or 0)
+    return f"loss {row['loss']:.3f}  {row['tokens_per_s'] or 0:,.0f} tokens/s  ETA {_duration(left)}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+
+
+class _Lines:
+    """For logs and pipes: a plain line now and then instead of a moving bar."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._console, self._steps, self._next = console, steps, 0.0
+
+    def show(self, row: dict[str, Any]) -> None:
+        if "val_loss" in row:
+            self._console.print(f"step {row['step']}/{self._steps}  validation loss {row['val_loss']:.3f}", highlight=False)
+        if "loss" not in row or (time.monotonic() < self._next and row["step"] < self._steps):
+            return
+        self._next = time.monotonic() + 5.0
+        self._console.print(f"step {row['step']}/{self._steps}  {_status(row, self._steps)}", highlight=False)

@@ -1,0 +1,92 @@
+"""What each training process runs. NeMo-Run starts `pretrain` once per rank.
+
+NeMo is imported inside the functions only: the checkpoint writer spawns helper processes that import this
+module again, and would otherwise spend ten seconds and half a gigabyte each.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import RunDir, write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
+PR_SET_PDEATHSIG = 1
+
+
+def pretrain(plan_file: str) -> None:
+    """Train as the plan says, with all output in the rank's log file.
+
+    A failure is written to the rank's error file before it is raised.
+    """
+    plan = Plan.load(Path(plan_file))
+    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    _die_with_parent()
+    _log_to_file(plan.run, rank)
+    try:
+        run_plan(plan)
+    except BaseException as error:
+        _record_error(plan.run, rank, error)
+        raise
+
+
+def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
+    """Compile the plan and train in this process, which is one rank of an initialised launch environment."""
+    for name, value in plan.environment.items():
+        os.environ.setdefault(name, value)
+    if plan.device == "cpu":
+        from nemolaunch.nemo2 import cpu
+
+        cpu.install()
+    import fiddle as fdl
+
+    from nemolaunch.nemo2.metrics import FinalCheckpoint, MetricsFile
+    from nemolaunch.nemo2.recipe import compile_recipe
+
+    recipe = compile_recipe(plan)
+    if plan.device == "cpu":
+        for sentence in cpu.adapt(recipe):
+            print(sentence, flush=True)
+    task: Any = fdl.build(recipe)
+    trainer = task.keywords["trainer"]
+    trainer.callbacks.extend([*callbacks, FinalCheckpoint(), MetricsFile(plan)])
+    task()
+    if trainer.is_global_zero and trainer.global_step >= trainer.max_steps:
+        write_json(plan.run.finished, {"step": trainer.global_step, "time": time.time()})
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the launcher's agent is gone, so that no rank trains on alone."""
+    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _log_to_file(run: RunDir, rank: int) -> None:
+    """Send stdout and stderr, also of C code and child processes, to the rank's log."""
+    run.logs.mkdir(parents=True, exist_ok=True)
+    run.rank_error(rank).unlink(missing_ok=True)
+    run.rank_pid(rank).write_text(f"{os.getpid()} {os.getppid()}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(run.rank_log(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
+    traceback.print_exc()
+    sys.stderr.flush()
+    record = {"rank": rank, "time": time.time(), "type": type(error).__name__, "message": str(error)}
+    run.rank_error(rank).write_text(json.dumps(record))

@@ -1,0 +1,281 @@
+"""Plan → NeMo 2 recipe. Importing this imports NeMo (10 to 20 s): only training processes do."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from datetime import timedelta
+from typing import Any
+
+import nemo_run as run
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from nemo import lightning as nl
+from nemo.collections import llm
+from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
+from nemo.collections.llm.recipes.precision import mixed_precision
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.job import Job
+from nemolaunch.plan import Plan
+
+def compile_recipe(plan: Plan) -> run.Partial:
+    """The recipe of `plan.recipe` with every value of the plan set: what `llm.pretrain` will be called with.
+
+    Only fields that the plan decides are touched, so that a newer or older NeMo in the container accepts them.
+
+    Raises:
+        NemolaunchError: if this NeMo has no such recipe.
+    """
+    module = getattr(llm, plan.recipe, None)
+    if module is None or not hasattr(module, "pretrain_recipe"):
+        raise NemolaunchError(f"the installed NeMo has no pretraining recipe {plan.recipe!r}")
+    job = plan.job
+    recipe = module.pretrain_recipe(
+        dir=str(plan.run.root.parent),
+        name=plan.run.root.name,
+        num_nodes=job.launch.num_nodes,
+        num_gpus_per_node=job.launch.num_gpus,
+    )
+    _set_model(recipe, plan, job)
+    _set_parallelism(recipe, job)
+    _set_precision(recipe, job)
+    _set_memory(recipe, job)
+    _set_data(recipe, plan, job)
+    _set_optimizer(recipe, job)
+    _set_trainer(recipe, plan, job)
+    _set_checkpoints(recipe, plan, job)
+    _set_loggers(recipe, plan, job)
+    _set_start(recipe, plan, job)
+    return recipe
+
+
+def _set_model(recipe: run.Partial, plan: Plan, job: Job) -> None:
+    config = recipe.model.config
+    for name, value in plan.overrides.items():
+        setattr(config, name, _tuples(value))
+    # NeMo checks context parallelism against the model's length but feeds the data's: keep them equal
+    config.seq_length = job.data.seq_length
+    if plan.device == "cpu":
+        # resolved where the object is built; the CUDA extension for it does not exist there
+        config.gradient_accumulation_fusion = False
+    if "tokenizer" in recipe.model.__arguments__:
+        recipe.model.tokenizer = _tokenizer(plan)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _set_parallelism(recipe: run.Partial, job: Job) -> None:
+    """On the strategy only: it overwrites the model config when it connects."""
+    p, strategy = job.parallelism, recipe.trainer.strategy
+    strategy.tensor_model_parallel_size = p.tensor_model_parallel_size
+    strategy.pipeline_model_parallel_size = p.pipeline_model_parallel_size
+    strategy.virtual_pipeline_model_parallel_size = p.virtual_pipeline_model_parallel_size
+    strategy.context_parallel_size = p.context_parallel_size
+    strategy.sequence_parallel = p.sequence_parallel
+    strategy.expert_model_parallel_size = p.expert_model_parallel_size
+    strategy.expert_tensor_parallel_size = p.expert_tensor_parallel_size
+    pipelined = p.pipeline_model_parallel_size > 1
+    strategy.pipeline_dtype = _dtype(job) if pipelined else None
+    if not pipelined:  # a recipe's uneven split belongs to the recipe's own pipeline
+        for name in ("num_layers_in_first_pipeline_stage", "num_layers_in_last_pipeline_stage"):
+            if getattr(strategy, name, None) is not None:
+                setattr(strategy, name, None)
+        for name in ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split"):
+            if getattr(strategy, name, False):
+                setattr(strategy, name, False)
+
+
+def _dtype(job: Job) -> torch.dtype:
+    return torch.float32 if job.batch.precision == "fp32" else torch.bfloat16
+
+
+def _set_precision(recipe: run.Partial, job: Job) -> None:
+    """The whole plugin is replaced; some recipes hold a list of them."""
+    if job.batch.precision == "fp32":
+        plugin = run.Config(
+            nl.MegatronMixedPrecision,
+            precision="32",
+            params_dtype=torch.float32,
+            pipeline_dtype=torch.float32,
+            autocast_enabled=False,
+            grad_reduce_in_fp32=True,
+        )
+    elif job.batch.fp8:
+        plugin = mixed_precision.bf16_with_fp8_mixed()
+    else:
+        plugin = mixed_precision.bf16_mixed()
+    recipe.trainer.plugins = plugin
+
+
+def _set_memory(recipe: run.Partial, job: Job) -> None:
+    m, config = job.memory, recipe.model.config
+    if m.recompute_granularity or m.cpu_offloading:
+        # a recipe's own preset would contradict: selective forbids num_layers, offloading forbids both
+        config.recompute_granularity = m.recompute_granularity
+        config.recompute_method = m.recompute_method
+        config.recompute_num_layers = m.recompute_num_layers
+    if m.cpu_offloading:
+        config.cpu_offloading = True
+        config.cpu_offloading_num_layers = m.cpu_offloading_layers
+        config.cpu_offloading_activations = m.cpu_offloading_activations
+        config.cpu_offloading_weights = m.cpu_offloading_weights
+
+
+def _tokenizer(plan: Plan) -> run.Config:
+    folder = plan.run.tokenizer if plan.run.tokenizer.is_dir() else plan.tokenizer
+    source = str(folder or plan.values["hf_model_id"])
+    return run.Config(AutoTokenizer, pretrained_model_name=source, use_fast=True)
+
+
+def _set_data(recipe: run.Partial, plan: Plan, job: Job) -> None:
+    """Replace the recipe's mock data: a recipe left alone trains on random tokens and succeeds."""
+    family = recipe.data.__fn_or_cls__.__module__.split(".")[3]
+    paths: list[str] = []
+    for weight, prefix in plan.blend:
+        paths += [prefix] if weight is None else [str(weight), prefix]
+    data = run.Config(
+        _data_module(family),
+        paths=paths,
+        seq_length=job.data.seq_length,
+        global_batch_size=job.batch.global_batch_size,
+        micro_batch_size=job.batch.micro_batch_size,
+        tokenizer=_tokenizer(plan),
+        split=job.data.split,
+        num_workers=job.data.num_workers,
+        index_mapping_dir=job.data.index_mapping_dir,
+        seed=job.batch.seed,
+    )
+    if family == "t5":
+        data.seq_length_dec = recipe.data.seq_length_dec
+    recipe.data = data
+
+
+def _data_module(family: str) -> Any:
+    if family == "bert":
+        from nemo.collections.llm.bert.data import BERTPreTrainingDataModule
+
+        return BERTPreTrainingDataModule
+    if family == "t5":
+        from nemo.collections.llm.t5.data import PreTrainingDataModule
+
+        return PreTrainingDataModule
+    return llm.PreTrainingDataModule
+
+
+def _set_optimizer(recipe: run.Partial, job: Job) -> None:
+    o, config = job.optimizer, recipe.optim.config
+    config.optimizer = o.optimizer
+    config.lr = o.lr
+    config.min_lr = o.min_lr
+    config.weight_decay = o.weight_decay
+    config.clip_grad = o.clip_grad
+    config.adam_beta1 = o.adam_beta1
+    config.adam_beta2 = o.adam_beta2
+    config.use_distributed_optimizer = not o.disable_dist_optim
+    config.bf16 = job.batch.precision == "bf16"
+    config.fp16 = False
+    if job.memory.optim_cpu_offloading:
+        # the bare switch offloads a share of 0.0, and works only through the precision-aware optimizer
+        config.optimizer_cpu_offload = True
+        config.optimizer_offload_fraction = job.memory.optim_cpu_offloading_frac
+        config.use_precision_aware_optimizer = True
+    recipe.optim.lr_scheduler = run.Config(
+        nl.lr_scheduler.CosineAnnealingScheduler,
+        max_steps=job.batch.max_steps,
+        warmup_steps=o.warmup_steps,
+        constant_steps=o.constant_steps,
+        min_lr=o.min_lr,
+    )
+    ddp = getattr(recipe.trainer.strategy, "ddp", None)
+    if isinstance(ddp, run.Config) and o.disable_dist_optim:
+        ddp.overlap_param_gather = False  # Megatron asserts that it comes with the distributed optimizer
+
+
+def _set_trainer(recipe: run.Partial, plan: Plan, job: Job) -> None:
+    trainer, logging = recipe.trainer, job.logging
+    trainer.num_nodes = job.launch.num_nodes
+    trainer.devices = job.launch.num_gpus
+    trainer.max_steps = job.batch.max_steps
+    trainer.max_epochs = None
+    trainer.val_check_interval = logging.val_check_interval
+    trainer.limit_val_batches = logging.limit_val_batches
+    trainer.limit_test_batches = 0
+    trainer.log_every_n_steps = logging.log_every
+    trainer.num_sanity_val_steps = 0
+    trainer.accumulate_grad_batches = 1
+    trainer.callbacks = [c for c in trainer.callbacks or [] if c.__fn_or_cls__.__name__ != "ModelCheckpoint"]
+
+
+def _set_checkpoints(recipe: run.Partial, plan: Plan, job: Job) -> None:
+    """Newest checkpoints by samples seen, each resumable, and reshardable to another layout.
+
+    `-last` is a link to the newest, not a second copy. `save_optim_on_train_end`: NeMo otherwise leaves the
+    optimizer out of the checkpoint at the last step, which then cannot be continued.
+    """
+    every = job.checkpoint.checkpoint_every
+    recipe.log.ckpt = run.Config(
+        nl.ModelCheckpoint,
+        monitor="consumed_samples",
+        mode="max",
+        save_top_k=job.checkpoint.keep,
+        save_last="link",
+        every_n_train_steps=every,
+        train_time_interval=None if every else run.Config(timedelta, minutes=15),
+        save_optim_on_train_end=True,
+        filename=re.sub(r"[^A-Za-z0-9._]+", "-", plan.model) + "--{step}-{consumed_samples}",
+    )
+    strategy = recipe.trainer.strategy
+    strategy.ckpt_async_save = not job.checkpoint.no_async_save
+    if _has_field(strategy, "ckpt_optim_fully_reshardable"):
+        strategy.ckpt_optim_fully_reshardable = True
+    # rank 0 alone gathers timers for NeMo's progress lines, which other ranks' collectives then miss
+    strategy.replace_progress_bar = False
+
+
+def _has_field(config: run.Config, name: str) -> bool:
+    """Whether the class behind a config takes that argument: NeMo 2.4 and 2.5 lack some."""
+    return name in inspect.signature(config.__fn_or_cls__).parameters
+
+
+def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:
+    recipe.log.explicit_log_dir = str(plan.run.root)
+    recipe.log.log_dir = None
+    recipe.log.use_datetime_version = False
+    recipe.log.tensorboard = run.Config(TensorBoardLogger, save_dir=plan.run.tensorboard.name, name="")
+    if job.logging.wandb:
+        name = job.logging.wandb_name or job.launch.experiment
+        # a fixed id: every restart goes on with the same W&B run
+        recipe.log.wandb = run.Config(
+            WandbLogger,
+            project=job.logging.wandb_project or job.launch.experiment,
+            name=name,
+            id=wandb_id(plan),
+            resume="allow",
+            config={},
+        )
+
+
+def wandb_id(plan: Plan) -> str:
+    """The W&B run id of a run folder: the same after every restart."""
+    return hashlib.sha256(plan.folder.encode()).hexdigest()[:16]
+
+
+def _set_start(recipe: run.Partial, plan: Plan, job: Job) -> None:
+    """Where training starts: this run's last checkpoint, a named one, given weights, or scratch."""
+    resume = job.checkpoint.resume
+    own = None if resume == "never" else plan.run.last_checkpoint()
+    recipe.resume = run.Config(
+        nl.AutoResume,
+        resume_if_exists=resume != "never",
+        resume_ignore_no_checkpoint=True,
+    )
+    if resume not in ("auto", "never") and own is None:
+        recipe.resume.resume_from_path = resume
+    if job.model.nemo_model:
+        recipe.resume.restore_config = run.Config(
+            nl.RestoreConfig, path=job.model.nemo_model, load_model_state=True, load_optim_state=False
+        )

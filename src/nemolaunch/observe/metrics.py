@@ -1,0 +1,58 @@
+"""Reads a run's metrics file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All rows of a metrics file; a torn line of a killed run is passed over. No file: no rows."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return list(_rows(lines))
+
+
+def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that count: where a run was resumed from an earlier step, what came after it before is dropped."""
+    kept: list[dict[str, Any]] = []
+    for row in rows:
+        if row.get("event") == "start":
+            kept = [old for old in kept if old["step"] <= row["step"]]
+        kept.append(row)
+    return kept
+
+
+def _rows(lines: list[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and "step" in row:
+            yield row
+
+
+class Follower:
+    """Hands out the rows that are appended to a metrics file after this was made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = path.stat().st_size if path.exists() else 0
+        self._rest = b""
+
+    def new_rows(self) -> list[dict[str, Any]]:
+        """Rows since the last call, whole lines only."""
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(self._at)
+                new = file.read()
+        except OSError:
+            return []
+        self._at += len(new)
+        *lines, self._rest = (self._rest + new).split(b"\n")
+        return list(_rows([line.decode("utf-8", "replace") for line in lines]))
