@@ -1,0 +1,151 @@
+"""Make a compiled NeMo recipe one that a CPU can train, and say what that takes away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+
+# Field of the model's configuration -> (value on the CPU, what the user loses)
+MODEL_FIELDS: dict[str, tuple[Any, str]] = {
+    "fp8": (None, "fp8: trains in the plugin's 16-bit type"),
+    "fp4": (None, "fp4: trains in the plugin's 16-bit type"),
+    "tp_comm_overlap": (False, "overlap of tensor-parallel communication (a GPU kernel; same result)"),
+    "cpu_offloading": (False, "activation offload to the CPU (it is there already; same result)"),
+    "gradient_accumulation_fusion": (False, "fused gradient accumulation (a GPU kernel; same result)"),
+    "defer_embedding_wgrad_compute": (False, "deferred embedding gradients (a GPU kernel; same result)"),
+    "delay_wgrad_compute": (False, "delayed weight gradients (Transformer Engine; same result)"),
+    "enable_cuda_graph": (False, "CUDA graphs (same result)"),
+    "external_cuda_graph": (False, "CUDA graphs (same result)"),
+    "use_te_rng_tracker": (False, "Transformer Engine's random generator (other dropout masks)"),
+    "use_te_activation_func": (False, "Transformer Engine's activation functions (same result)"),
+    "use_transformer_engine_op_fuser": (None, "Transformer Engine's operation fuser (same result)"),
+    "use_transformer_engine_full_layer_spec": (False, "Transformer Engine's whole layer (same result)"),
+    "moe_enable_deepep": (False, "DeepEP: experts exchange tokens by all-to-all (same result)"),
+    "moe_router_fusion": (False, "the fused expert router (a GPU kernel; same result)"),
+}
+
+OPTIMIZER_FIELDS: dict[str, tuple[Any, str]] = {
+    "optimizer_cpu_offload": (False, "optimizer offload to the CPU (it is there already; same result)"),
+    "use_precision_aware_optimizer": (False, "the precision-aware optimizer: its state is float32"),
+}
+
+CALLBACK_FIELDS = ("tp_comm_overlap", "defer_embedding_wgrad_compute")
+
+# These need CUDA kernels of their own, or get Transformer Engine's layers by other ways than Megatron's spec.
+REFUSED_MODELS = ("MambaModel", "HyenaModel", "T5Model", "BertModel", "HuggingFaceBertModel")
+
+
+def adapt(recipe: Any) -> list[str]:
+    """Change `recipe`, the `run.Partial` of a pretraining, in place into one that trains on the CPU.
+
+    Returns one sentence per thing taken out. Raises `NemolaunchError`, naming every reason, when the recipe
+    needs something the CPU has no counterpart for; the recipe is then unchanged.
+    """
+    reasons = refusals(recipe)
+    if reasons:
+        raise NemolaunchError(
+            "this job cannot be rehearsed on a CPU:\n" + "\n".join(f"  - {reason}" for reason in reasons)
+        )
+    dropped: dict[str, None] = {}  # an ordered set: two CUDA graph flags are one sentence
+
+    def drop(what: str) -> None:
+        dropped[f"left out on the CPU: {what}"] = None
+
+    recipe.trainer.accelerator = "cpu"
+    _adapt_plugins(recipe.trainer, drop)
+    _adapt_model(recipe.model.config, drop)
+    _adapt_callbacks(recipe.trainer, drop)
+    _adapt_optimizer(recipe, drop)
+    if _get(recipe.trainer.strategy, "use_te_rng_tracker"):
+        recipe.trainer.strategy.use_te_rng_tracker = False
+        drop(MODEL_FIELDS["use_te_rng_tracker"][1])
+    return list(dropped)
+
+
+def refusals(recipe: Any) -> list[str]:
+    """Why the recipe cannot be rehearsed, as sentences; empty when it can."""
+    config, strategy = recipe.model.config, recipe.trainer.strategy
+    ddp = _get(strategy, "ddp")
+    model = _class_name(recipe.model)
+    reasons = []
+    if model in REFUSED_MODELS:
+        reasons.append(f"{model} has no CPU layers; decoder models built from Megatron's GPT layers do")
+    if _get(config, "multi_latent_attention"):
+        reasons.append("multi-latent attention (DeepSeek) has no CPU counterpart")
+    if _get(config, "softmax_type", "vanilla") != "vanilla":
+        reasons.append(f"softmax_type={config.softmax_type!r} (attention sinks) has no CPU counterpart")
+    if _get(strategy, "fsdp") or _get(ddp, "use_megatron_fsdp") or _get(ddp, "use_custom_fsdp"):
+        reasons.append("Megatron-FSDP needs GPUs; use the distributed optimizer instead")
+    if _get(_get(recipe, "data"), "packed_sequence_specs"):
+        reasons.append("packed sequences need Transformer Engine's attention; train unpacked to rehearse")
+    return reasons
+
+
+def _adapt_model(config: Any, drop: Callable[[str], None]) -> None:
+    _reset(config, MODEL_FIELDS, drop)
+    if _get(config, "cross_entropy_fusion_impl") == "te":
+        config.cross_entropy_fusion_impl = "native"
+        drop("Transformer Engine's cross entropy: Megatron's own is used (same result)")
+    if _get(config, "moe_token_dispatcher_type") == "flex":
+        config.moe_token_dispatcher_type = "alltoall"
+        drop(MODEL_FIELDS["moe_enable_deepep"][1])
+    if _get(config, "cuda_graph_impl", "none") != "none":
+        config.cuda_graph_impl = "none"
+        drop(MODEL_FIELDS["enable_cuda_graph"][1])
+    if _class_name(config).startswith("Gemma2") and _get(config, "masked_softmax_fusion"):
+        config.masked_softmax_fusion = False  # Gemma 2 has its own attention, which would ask for the kernel
+        drop("the fused masked softmax (a GPU kernel; same result)")
+
+
+def _adapt_plugins(trainer: Any, drop: Callable[[str], None]) -> None:
+    for plugin in _each(_get(trainer, "plugins")):
+        if _get(plugin, "fp8") or _get(plugin, "fp4"):
+            drop(MODEL_FIELDS["fp8" if plugin.fp8 else "fp4"][1])
+            for name in list(plugin.__arguments__):
+                if name.startswith(("fp8", "fp4", "first_last_layers", "num_layers_at", "reuse_grad_buf")):
+                    delattr(plugin, name)
+
+
+def _adapt_callbacks(trainer: Any, drop: Callable[[str], None]) -> None:
+    for callback in _each(_get(trainer, "callbacks")):
+        for name in CALLBACK_FIELDS:
+            if _get(callback, name):
+                setattr(callback, name, False)
+                drop(MODEL_FIELDS[name][1])
+        if _get(callback, "tp_comm_overlap_cfg"):
+            callback.tp_comm_overlap_cfg = None
+
+
+def _adapt_optimizer(recipe: Any, drop: Callable[[str], None]) -> None:
+    config = _get(_get(recipe, "optim"), "config")
+    if config is None:
+        return
+    _reset(config, OPTIMIZER_FIELDS, drop)
+    for name in ("main_grads_dtype", "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype"):
+        if name in getattr(config, "__arguments__", {}):  # they belong to the precision-aware optimizer
+            delattr(config, name)
+
+
+def _reset(config: Any, fields: dict[str, tuple[Any, str]], drop: Callable[[str], None]) -> None:
+    for name, (value, what) in fields.items():
+        if _get(config, name):
+            setattr(config, name, value)
+            drop(what)
+
+
+def _get(config: Any, name: str, default: Any = None) -> Any:
+    """A field's value or its class's default; `default` where there is neither or it is `None`."""
+    value = getattr(config, name, None)
+    return default if value is None else value
+
+
+def _each(value: Any) -> Iterable[Any]:
+    if value is None:
+        return ()
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _class_name(config: Any) -> str:
+    return str(getattr(getattr(config, "__fn_or_cls__", type(config)), "__name__", ""))

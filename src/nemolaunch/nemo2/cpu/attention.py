@@ -1,0 +1,135 @@
+"""Core attention on torch's own kernel, with context parallelism."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from megatron.core import parallel_state, tensor_parallel
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import Tensor
+
+
+class CoreAttention(MegatronModule):
+    """`scaled_dot_product_attention` in the place of Megatron's `TEDotProductAttention`.
+
+    Causal without a mask tensor; grouped queries, sliding window, dropout. With context parallelism each rank
+    gathers the keys and values of all: the numbers of a GPU run's ring, not its memory use.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        layer_number: int,
+        attn_mask_type: AttnMaskType,
+        attention_type: str = "self",
+        attention_dropout: float | None = None,
+        softmax_scale: float | None = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(config=config)
+        softmax_type = getattr(config, "softmax_type", "vanilla")  # since Megatron 0.15
+        if softmax_type != "vanilla":
+            raise ValueError(f"softmax_type={softmax_type!r}: the CPU has only 'vanilla'")
+        self.attn_mask_type = attn_mask_type
+        self.softmax_scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)
+        self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
+        self.window = config.window_size[0] if is_windowed(config, layer_number) else None
+        self.cp_size = config.context_parallel_size
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None = None,
+        attn_mask_type: AttnMaskType | None = None,
+        attention_bias: Tensor | None = None,
+        packed_seq_params: Any = None,
+    ) -> Tensor:
+        """Tensors are [sequence, batch, heads, head size]; returns [sequence, batch, heads x head size]."""
+        if packed_seq_params is not None or attention_bias is not None:
+            raise ValueError("packed sequences and attention bias need Transformer Engine, so a GPU")
+        mask_type = attn_mask_type or self.attn_mask_type
+        length = query.size(0)
+        key, value = self._gather(key), self._gather(value)
+        mask = self._mask(mask_type, length, key.size(0), attention_mask)
+        query, key, value = (t.permute(1, 2, 0, 3) for t in (query, key, value))
+        dropout = self.dropout if self.training else 0.0
+
+        def attend() -> Tensor:
+            return F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=mask,
+                is_causal=_is_causal(mask_type) and mask is None and length > 1,
+                dropout_p=dropout,
+                scale=self.softmax_scale,
+                enable_gqa=query.size(1) != key.size(1),
+            )
+
+        # As Megatron's: under sequence parallelism the tracked generator is already the active one
+        if dropout and not self.config.sequence_parallel:
+            with tensor_parallel.get_cuda_rng_tracker().fork():
+                out = attend()
+        else:
+            out = attend()
+        return out.permute(2, 0, 1, 3).reshape(length, query.size(0), -1)
+
+    def sharded_state_dict(
+        self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None
+    ) -> dict[str, Any]:
+        return {}
+
+    def _mask(
+        self, mask_type: AttnMaskType, length: int, key_length: int, given: Tensor | None
+    ) -> Tensor | None:
+        """True where a query may look; `None` where the kernel's own causal rule, or no rule, is meant."""
+        mask = None
+        if _is_causal(mask_type) and (self.window is not None or self.cp_size > 1):
+            gap = self._positions(length)[:, None] - torch.arange(key_length)
+            mask = gap >= 0
+            if self.window is not None:
+                mask &= gap <= self.window
+        if given is not None and mask_type != AttnMaskType.causal:
+            mask = ~given if mask is None else mask & ~given
+        return mask
+
+    def _positions(self, length: int) -> Tensor:
+        """Positions of the local queries: of 2 x CP chunks, rank r has number r and number 2 x CP - 1 - r."""
+        if self.cp_size == 1:
+            return torch.arange(length)
+        rank, half = parallel_state.get_context_parallel_rank(), length // 2
+        chunk = torch.arange(half)
+        return torch.cat([rank * half + chunk, (2 * self.cp_size - 1 - rank) * half + chunk])
+
+    def _gather(self, x: Tensor) -> Tensor:
+        """The keys or values of all ranks, in sequence order; backward reduce-scatters."""
+        if self.cp_size == 1:
+            return x
+        x = tensor_parallel.gather_from_sequence_parallel_region(
+            x, tensor_parallel_output_grad=True, group=parallel_state.get_context_parallel_group()
+        )
+        chunks = x.chunk(2 * self.cp_size, dim=0)  # two of rank 0, two of rank 1, ...
+        first = [2 * rank for rank in range(self.cp_size)]
+        second = [2 * rank + 1 for rank in reversed(range(self.cp_size))]
+        return torch.cat([chunks[i] for i in first + second])
+
+
+def is_windowed(config: TransformerConfig, layer_number: int) -> bool:
+    """Whether the layer (counted from 1) attends through the sliding window of `config.window_size`."""
+    if not config.window_size:
+        return False
+    skip = getattr(config, "window_attn_skip_freq", None)  # since Megatron 0.15
+    if isinstance(skip, int):
+        return layer_number % skip != 0
+    return skip is None or bool(skip[layer_number - 1])
+
+
+def _is_causal(mask_type: AttnMaskType) -> bool:
+    return mask_type in (AttnMaskType.causal, AttnMaskType.padding_causal)
