@@ -1,0 +1,1 @@
+"""Text files to Megatron `.bin/.idx`: read, tokenise, write, merge, split, inspect, blend."""

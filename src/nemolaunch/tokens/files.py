@@ -1,0 +1,69 @@
+"""Writing so that a file is there whole or not at all, and so that a crash loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def whole(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A binary file that appears under `path` only when the block ends without an error.
+
+    `durable` waits until the bytes are on the disk before the name appears.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write a JSON file whole or not at all."""
+    with whole(path, durable=durable) as file:
+        file.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside the folder survive a power failure."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def append_range(source: int, target: int, count: int) -> None:
+    """Append `count` bytes from the start of one open file to another's position, inside the kernel if it can."""
+    done = 0
+    while done < count:
+        try:
+            copied = os.copy_file_range(source, target, count - done, done)
+        except OSError:
+            copied = 0
+        if copied == 0:
+            _copy(source, target, done, count)
+            return
+        done += copied
+
+
+def _copy(source: int, target: int, done: int, count: int) -> None:
+    while done < count:
+        block = os.pread(source, min(1 << 20, count - done), done)
+        if not block:
+            raise OSError(f"a part file ends at {done} bytes, {count} were expected")
+        view = memoryview(block)
+        while view:
+            view = view[os.write(target, view) :]
+        done += len(block)

@@ -1,0 +1,170 @@
+"""Pieces of work: what one worker turns into one part of the output at a time."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.tokens.sources import Source
+
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive lines of a file, row groups of a parquet file, or some text files.
+
+    Attributes:
+        number: its place in the output.
+        source: the place of its (first) file among the sources.
+        kind: `lines`, `rows` or `text`.
+        paths: files to read; one, but for text.
+        start, stop: bytes in which its lines begin, or row group numbers.
+        size: bytes of input it stands for, for progress and totals.
+        broken: why its file could not be read beyond it.
+        spooled: its path is a copy made for it, to be deleted when it is done.
+    """
+
+    number: int
+    source: int
+    kind: str
+    paths: tuple[str, ...]
+    start: int
+    stop: int
+    size: int
+    broken: str | None = None
+    spooled: bool = False
+
+
+def cut(sources: list[Source], piece_bytes: int, spool: Path, done: set[int]) -> Iterator[Piece]:
+    """All pieces in order. The same sources and `piece_bytes` give the same pieces.
+
+    Compressed files are unpacked into `spool`, one piece at a time, as the iterator is advanced; a piece whose number
+    is in `done` is not.
+    """
+    number = 0
+    for place, source in enumerate(sources):
+        if source.kind == "text":
+            continue
+        for piece in _cut_one(place, source, piece_bytes, spool, number, done):
+            yield piece
+            number = piece.number + 1
+    yield from _cut_texts(sources, piece_bytes, number)
+
+
+def _cut_one(
+    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: set[int]
+) -> Iterator[Piece]:
+    if source.kind == "jsonl":
+        for i, start in enumerate(range(0, source.size, piece_bytes)):
+            stop = min(start + piece_bytes, source.size)
+            yield Piece(number + i, place, "lines", (source.path,), start, stop, stop - start)
+    elif source.kind == "parquet":
+        yield from _cut_parquet(place, source, number)
+    else:
+        yield from _cut_compressed(place, source, piece_bytes, spool, number, done)
+
+
+def _cut_parquet(place: int, source: Source, number: int) -> Iterator[Piece]:
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(source.path) as file:
+            groups = file.num_row_groups
+    except (OSError, ValueError) as error:
+        yield Piece(
+            number, place, "rows", (source.path,), 0, 0, source.size, broken=f"not a parquet file: {error}"
+        )
+        return
+    for i in range(groups):
+        size = source.size * (i + 1) // groups - source.size * i // groups
+        yield Piece(number + i, place, "rows", (source.path,), i, i + 1, size)
+
+
+def _cut_texts(sources: list[Source], piece_bytes: int, number: int) -> Iterator[Piece]:
+    group: list[str] = []
+    first = size = 0
+    for place, source in enumerate(sources):
+        if source.kind != "text":
+            continue
+        if not group:
+            first = place
+        group.append(source.path)
+        size += source.size
+        if size >= piece_bytes or len(group) == 4096:
+            yield Piece(number, first, "text", tuple(group), 0, len(group), size)
+            number, group, size = number + 1, [], 0
+    if group:
+        yield Piece(number, first, "text", tuple(group), 0, len(group), size)
+
+
+def _cut_compressed(
+    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: set[int]
+) -> Iterator[Piece]:
+    """Unpack, cutting at the first line end after `piece_bytes`."""
+    spool.mkdir(parents=True, exist_ok=True)
+    with open(source.path, "rb") as packed:
+        blocks = _unpacked(packed, source)
+        rest, broken, consumed = b"", None, 0
+        while True:
+            path = spool / f"{number:09d}.jsonl"
+            written = 0
+            ended = False
+            with open(os.devnull if number in done else path, "wb") as out:
+                while not ended:
+                    block = rest
+                    if not block:
+                        try:
+                            block = next(blocks, b"")
+                        except (EOFError, OSError, zlib.error, ValueError) as error:
+                            broken = _why(source.kind, error)
+                            block = b""
+                    rest = b""
+                    if not block:
+                        break
+                    end = _line_end(block, piece_bytes - written)
+                    if end is not None:
+                        block, rest, ended = block[:end], block[end:], True
+                    out.write(block)
+                    written += len(block)
+            here = min(packed.tell(), source.size)
+            size, consumed = here - consumed, here
+            if not ended and not written and not broken:
+                path.unlink(missing_ok=True)
+                return
+            yield Piece(number, place, "lines", (str(path),), 0, written, size, broken=broken, spooled=True)
+            number += 1
+            if not ended:
+                return
+
+
+def _line_end(block: bytes, wanted: int) -> int | None:
+    """Where to cut a block so that at least `wanted` bytes and whole lines lie before; None if it is too short."""
+    at = block.find(b"\n", max(wanted - 1, 0))
+    return None if at < 0 else at + 1
+
+
+def _unpacked(packed: IO[bytes], source: Source) -> Iterator[bytes]:
+    stream: Any
+    if source.kind == "gzip":
+        stream = gzip.GzipFile(fileobj=packed)
+    elif source.kind == "zstd":
+        import pyarrow
+
+        stream = pyarrow.CompressedInputStream(packed, "zstd")
+    else:
+        raise NemolaunchError(f"{source.path}: no reader for {source.kind}")
+    while block := stream.read(READ_BYTES):
+        yield bytes(block)
+
+
+def _why(kind: str, error: Exception) -> str:
+    if isinstance(error, EOFError) or "truncated" in str(error).lower():
+        return f"truncated {kind} file"
+    return f"damaged {kind} file: {error}"

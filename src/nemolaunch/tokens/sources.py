@@ -1,0 +1,111 @@
+"""Which files are read, in which order, and which share of them is ours."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemolaunch.errors import UsageError
+
+KINDS = {
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "gzip",
+    ".json.gz": "gzip",
+    ".jsonl.zst": "zstd",
+    ".json.zst": "zstd",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+# In a folder a .json is more often a description than data: it is read only where it is named.
+NAMED_KINDS = {**KINDS, ".json": "jsonl"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file. `size` in bytes on disk, `modified` in ns since the epoch."""
+
+    path: str
+    kind: str
+    size: int
+    modified: int
+
+
+def find(inputs: list[str], kind: str = "auto") -> list[Source]:
+    """The files named by files, folders and globs, folders read recursively and in the order of their paths.
+
+    `kind` "text" takes .txt files, "jsonl" and "parquet" those; "auto" takes text only where there is nothing else.
+    Raises UsageError if an input is missing, empty of data, or of an unknown kind.
+    """
+    found: dict[str, Source] = {}
+    for given in inputs:
+        for source in _find_one(given, kind):
+            found.setdefault(os.path.realpath(source.path), source)
+    return list(found.values())
+
+
+def _find_one(given: str, kind: str) -> list[Source]:
+    path = Path(given).expanduser()
+    if path.is_dir():
+        paths = sorted(
+            str(p)
+            for p in path.rglob("*")
+            if p.is_file() and not _hidden(p.relative_to(path)) and kind_of(p, KINDS)
+        )
+        sources = _wanted([_source(p, KINDS) for p in paths], kind)
+        if not sources:
+            raise UsageError(
+                f"--input-dir {given} holds no data: none of its files ends in {', '.join(KINDS)}"
+            )
+        return sources
+    if path.is_file():
+        return [_source(str(path), NAMED_KINDS)]
+    paths = sorted(p for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
+    if not paths:
+        raise UsageError(
+            f"--input-dir {given}: there is no such file or folder, and as a pattern it matches nothing"
+        )
+    return _wanted([_source(p, NAMED_KINDS) for p in paths], kind)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _wanted(sources: list[Source], kind: str) -> list[Source]:
+    if kind == "auto":
+        other = [s for s in sources if s.kind != "text"]
+        return other or sources
+    kinds = {"jsonl": ("jsonl", "gzip", "zstd")}.get(kind, (kind,))
+    return [s for s in sources if s.kind in kinds]
+
+
+def kind_of(path: Path, kinds: dict[str, str]) -> str | None:
+    """How to read a file, by the longest ending that is known."""
+    name = path.name.lower()
+    endings = [ending for ending in kinds if name.endswith(ending)]
+    return kinds[max(endings, key=len)] if endings else None
+
+
+def _source(path: str, kinds: dict[str, str]) -> Source:
+    kind = kind_of(Path(path), kinds)
+    if kind is None:
+        raise UsageError(f"{path}: its kind is not known; names end in {', '.join(kinds)}")
+    stat = os.stat(path)
+    return Source(path, kind, stat.st_size, stat.st_mtime_ns)
+
+
+def share(sources: list[Source], number: int, of: int) -> list[Source]:
+    """Share `number` (from 1) of `of`: consecutive files, so that the shares in order are the whole.
+
+    A file belongs to the share in whose part of all bytes its middle lies, so shares are about equally large.
+    """
+    total = sum(s.size for s in sources) or 1
+    mine, before = [], 0
+    for source in sources:
+        middle = before + source.size / 2
+        if min(int(middle * of / total), of - 1) == number - 1:
+            mine.append(source)
+        before += source.size
+    return mine
