@@ -12,6 +12,7 @@ from typing import Any
 
 from nemolaunch import arithmetic
 from nemolaunch.catalogue import Model
+from nemolaunch.errors import UsageError
 from nemolaunch.facts import DataFile, Facts
 from nemolaunch.job import Job
 
@@ -76,19 +77,13 @@ def resolve(job: Job, model: Model, facts: Facts) -> Resolved:
     epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
     _steps(filling, facts, epoch)
     _validation(filling, facts, epoch)
-    parallel = filling.job.parallelism
     return Resolved(
         job=filling.job,
         model=model,
         facts=facts,
         device=device,
         world_size=world_size,
-        data_parallel_size=arithmetic.data_parallel_size(
-            world_size,
-            parallel.tensor_model_parallel_size,
-            parallel.pipeline_model_parallel_size,
-            parallel.context_parallel_size,
-        ),
+        data_parallel_size=_data_parallel(world_size, filling.job),
         blend=_blend(filling.job, facts, epoch),
         epoch_samples=epoch,
         origins=filling.origins,
@@ -130,6 +125,20 @@ def _processes(filling: _Filling, facts: Facts) -> None:
     else:
         nodes = max(1, filling.job.launch.num_nodes)
         filling.set("num_gpus", -(-needed // nodes), "CPU processes the parallelism needs")
+
+
+def _data_parallel(world_size: int, job: Job) -> int:
+    """0 where the processes do not divide: a finding, not an exception."""
+    p = job.parallelism
+    sizes = (p.tensor_model_parallel_size, p.pipeline_model_parallel_size, p.context_parallel_size)
+    if min(sizes) < 1:
+        return 0
+    try:
+        return arithmetic.data_parallel_size(
+            world_size, tensor_parallel=sizes[0], pipeline_parallel=sizes[1], context_parallel=sizes[2]
+        )
+    except UsageError:
+        return 0
 
 
 def _samples(file: DataFile, share: int, seq_length: int) -> int:

@@ -34,6 +34,11 @@ class RunDir:
         """What NeMo-Run and torchrun say."""
         return self.logs / "launcher.log"
 
+    @property
+    def nemo_logs(self) -> Path:
+        """NeMo's own log files; it moves what it finds there aside on every resume."""
+        return self.logs / "nemo"
+
     def rank_log(self, rank: int) -> Path:
         """What NeMo, torch and Lightning say in that process."""
         return self.logs / f"rank{rank}.log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -80,33 +81,33 @@ def _say(console: Console, plan: Plan) -> None:
     console.print(f"logs of NeMo and torch: {_short(plan.run.rank_log(0))}", highlight=False, soft_wrap=True)
 
 
-class _Status(TextColumn):
-    """The middle of the progress line: loss, speed and time left, once they are known."""
-
-    def __init__(self) -> None:
-        super().__init__("{task.fields[status]}")
-
-
 def _watch(console: Console, plan: Plan, running: execute.LocalJob) -> int:
-    """Follow the metrics file until the job ends."""
+    """Follow the metrics file until the job ends. Returns the job's exit code."""
     steps = int(plan.values["max_steps"])
     follower = Follower(plan.run.metrics)
-    columns = (SpinnerColumn(), TextColumn("step"), TextColumn("{task.completed:.0f}/{task.total:.0f}"), BarColumn(24), _Status(), TimeElapsedColumn())
-    progress = Progress(*columns, console=console, transient=False, refresh_per_second=4)
-    lines = _Lines(console, steps) if not console.is_terminal else None
-    with progress:
+    if not console.is_terminal:
+        lines = _Lines(console, steps)
+        return _follow(follower, running, lines.show)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+        BarColumn(24),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
         task = progress.add_task("train", total=steps, status="starting NeMo …")
-        if lines:
-            progress.live.stop()
-        while True:
-            code = running.poll()
-            for row in follower.new_rows():
-                _show(progress, task, row, steps)
-                if lines:
-                    lines.show(row)
-            if code is not None:
-                return code
-            time.sleep(0.1)
+        return _follow(follower, running, lambda row: _show(progress, task, row, steps))
+
+
+def _follow(follower: Follower, running: execute.LocalJob, show: Callable[[dict[str, Any]], None]) -> int:
+    while True:
+        code = running.poll()
+        for row in follower.new_rows():
+            show(row)
+        if code is not None:
+            return code
+        time.sleep(0.1)
 
 
 def _show(progress: Progress, task: TaskID, row: dict[str, Any], steps: int) -> None:

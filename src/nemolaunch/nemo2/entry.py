@@ -51,7 +51,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         cpu.install()
     import fiddle as fdl
 
-    from nemolaunch.nemo2.metrics import FinalCheckpoint, MetricsFile
+    from nemolaunch.nemo2.callbacks import CheckpointSchedule, MetricsFile
     from nemolaunch.nemo2.recipe import compile_recipe
 
     recipe = compile_recipe(plan)
@@ -60,7 +60,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
             print(sentence, flush=True)
     task: Any = fdl.build(recipe)
     trainer = task.keywords["trainer"]
-    trainer.callbacks.extend([*callbacks, FinalCheckpoint(), MetricsFile(plan)])
+    trainer.callbacks.extend([*callbacks, CheckpointSchedule(), MetricsFile(plan)])
     task()
     if trainer.is_global_zero and trainer.global_step >= trainer.max_steps:
         write_json(plan.run.finished, {"step": trainer.global_step, "time": time.time()})

@@ -41,10 +41,10 @@ def run_experiment(plan: Plan) -> bool:
     with run.Experiment(plan.values["experiment"], executor=local_executor(plan)) as experiment:
         experiment.add(run.Partial(pretrain, plan_file=str(plan.run.plan)), name=TASK)
         experiment.run(tail_logs=False, detach=False)
-        status = experiment.status(return_dict=True) or {}
-    states = [str(task["status"]) for task in status.values()]
-    print("NeMo-Run says", states, flush=True)
-    return bool(states) and all(state.endswith("SUCCEEDED") for state in states)
+    # only leaving the block waits for the job
+    states = [str(getattr(job.state, "name", job.state)) for job in experiment.jobs]
+    print("the job ended as", ", ".join(states), flush=True)
+    return bool(states) and all(state == "SUCCEEDED" for state in states)
 
 
 def main() -> int:

@@ -219,6 +219,7 @@ def _set_checkpoints(recipe: run.Partial, plan: Plan, job: Job) -> None:
     every = job.checkpoint.checkpoint_every
     recipe.log.ckpt = run.Config(
         nl.ModelCheckpoint,
+        dirpath=str(plan.run.checkpoints),
         monitor="consumed_samples",
         mode="max",
         save_top_k=job.checkpoint.keep,
@@ -242,10 +243,12 @@ def _has_field(config: run.Config, name: str) -> bool:
 
 
 def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:
-    recipe.log.explicit_log_dir = str(plan.run.root)
+    # a folder of its own: on every resume NeMo moves all files it finds there into run_0, run_1, …
+    recipe.log.explicit_log_dir = str(plan.run.nemo_logs)
     recipe.log.log_dir = None
     recipe.log.use_datetime_version = False
-    recipe.log.tensorboard = run.Config(TensorBoardLogger, save_dir=plan.run.tensorboard.name, name="")
+    recipe.log.update_logger_directory = False
+    recipe.log.tensorboard = run.Config(TensorBoardLogger, save_dir=str(plan.run.tensorboard), name="", version="")
     if job.logging.wandb:
         name = job.logging.wandb_name or job.launch.experiment
         # a fixed id: every restart goes on with the same W&B run
@@ -253,6 +256,7 @@ def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:
             WandbLogger,
             project=job.logging.wandb_project or job.launch.experiment,
             name=name,
+            save_dir=str(plan.run.root),
             id=wandb_id(plan),
             resume="allow",
             config={},
@@ -271,6 +275,7 @@ def _set_start(recipe: run.Partial, plan: Plan, job: Job) -> None:
     recipe.resume = run.Config(
         nl.AutoResume,
         resume_if_exists=resume != "never",
+        resume_from_directory=str(plan.run.checkpoints),
         resume_ignore_no_checkpoint=True,
     )
     if resume not in ("auto", "never") and own is None:

@@ -1,4 +1,4 @@
-"""Callbacks of ours that watch a run. They are added to the built trainer, never to the recipe: what a
+"""Callbacks of ours. They are added to the built trainer, never to the recipe: what a
 checkpoint records about itself then names NeMo's classes only, and loads where nemolaunch is not installed."""
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class MetricsFile(Callback):
         then, at = self._since or (now, step)
         self._since = now, step
         step_time_s = (now - then) / max(1, step - at)
-        samples = int(_number(seen.get("consumed_samples")) or 0)
+        samples = int(trainer.datamodule.state_dict()["consumed_samples"])  # type: ignore[attr-defined]
         self._write(
             step=step,
             time=time.time(),
@@ -101,16 +101,20 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-class FinalCheckpoint(Callback):
-    """Saves at the last step, whatever the intervals.
+class CheckpointSchedule(Callback):
+    """Checkpoints when the job says and at the last step, no more and no fewer.
 
-    NeMo's own callback leaves this out when the run's length is a multiple of the validation interval but
-    checkpoints follow steps or minutes.
+    NeMo's callback alone also writes a full copy at every validation, and writes none at the last step when
+    the run's length is a multiple of the validation interval.
     """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        checkpoint: Any = trainer.checkpoint_callback
+        checkpoint.on_validation_end = lambda *_: None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         checkpoint: Any = trainer.checkpoint_callback
-        if checkpoint is None or checkpoint._last_global_step_saved == trainer.global_step:
+        if checkpoint._last_global_step_saved == trainer.global_step:
             return
         candidates = checkpoint._monitor_candidates(trainer)
         checkpoint._save_topk_checkpoint(trainer, candidates)
