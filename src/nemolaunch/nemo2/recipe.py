@@ -78,6 +78,11 @@ def _set_parallelism(recipe: run.Partial, job: Job) -> None:
     strategy.sequence_parallel = p.sequence_parallel
     strategy.expert_model_parallel_size = p.expert_model_parallel_size
     strategy.expert_tensor_parallel_size = p.expert_tensor_parallel_size
+    if p.virtual_pipeline_model_parallel_size:
+        # Megatron's batched exchange pairs sends with the wrong receives when both neighbours of a stage are
+        # the same rank (PP=2): it trains on garbage and says nothing. Megatron-LM refuses it, NeMo does not.
+        recipe.model.config.overlap_p2p_comm = True
+        recipe.model.config.batch_p2p_comm = False
     pipelined = p.pipeline_model_parallel_size > 1
     strategy.pipeline_dtype = _dtype(job) if pipelined else None
     if not pipelined:  # a recipe's uneven split belongs to the recipe's own pipeline

@@ -82,6 +82,7 @@ def _fix_megatron() -> None:
 
     import torch
     from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+    from megatron.core.pipeline_parallel import p2p_communication
     from megatron.core.timers import Timers
 
     # NeMo's ProgressPrinter asks rank 0 alone for the timers. With none running that is an all-gather of
@@ -96,6 +97,16 @@ def _fix_megatron() -> None:
     # With float32 parameters the distributed optimizer restores into views of the parameters themselves,
     # which autograd refuses; bfloat16 parameters have separate main copies.
     DistributedOptimizer.load_state_dict = torch.no_grad()(DistributedOptimizer.load_state_dict)
+
+    # A stage frees its output as soon as the send is queued. A CUDA stream orders the two; gloo would send
+    # whatever is in that memory by then. A detached tensor keeps the storage until the send is done.
+    p2p_ops = p2p_communication._p2p_ops
+
+    def detached_p2p_ops(*, tensor_send_prev: Any, tensor_send_next: Any, **kwargs: Any) -> Any:
+        send_prev, send_next = (t if t is None else t.detach() for t in (tensor_send_prev, tensor_send_next))
+        return p2p_ops(tensor_send_prev=send_prev, tensor_send_next=send_next, **kwargs)
+
+    p2p_communication._p2p_ops = detached_p2p_ops
 
     # Each rank's first save spawns a manager process for the writers' results queue. Spawning imports
     # `__main__` again, hence NeMo where that does: 10 s and half a GB per rank, for one that holds a queue.
