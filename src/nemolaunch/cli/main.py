@@ -14,6 +14,7 @@ from nemolaunch.cli.render import guarded
 
 COMMANDS = {
     "pretrain": ("nemolaunch.cli.pretrain", "train a model: locally, on the CPU as a rehearsal, or on Slurm"),
+    "download": ("nemolaunch.cli.download", "download a Wikipedia as JSON Lines, to try things with"),
     "tokenize": ("nemolaunch.cli.tokenize", "turn text files into Megatron .bin/.idx"),
     "convert": ("nemolaunch.cli.convert", "convert a checkpoint between Hugging Face and NeMo 2"),
     "generate": ("nemolaunch.cli.generate", "let an exported model continue a prompt"),

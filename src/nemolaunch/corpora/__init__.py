@@ -1,0 +1,1 @@
+"""Text to train on, downloaded as JSON Lines."""
