@@ -12,6 +12,10 @@ class Architecture:
     What NeMo derives while building (`kv_channels`, `num_query_groups`, `ffn_hidden_size`,
     `moe_ffn_hidden_size`) is already filled in. `None` means that the model has no such part.
 
+    Kind:
+        kind: which of Megatron's models it is: gpt, mamba, hyena, bert or t5. Not a config field.
+        post_layer_norms: norms also after attention and MLP (Gemma 2 and 3). Not a config field.
+
     Size (counts, widths in channels, `seq_length` in tokens):
         num_layers: transformer layers; for Mamba hybrids and Hyena the letters of `hybrid_override_pattern`;
             for T5 the decoder's.
@@ -29,6 +33,7 @@ class Architecture:
         scale_factor, low_freq_factor, high_freq_factor, old_context_len: Llama 3.1's rope scaling.
         rope_scaling, rope_scaling_factor: the switch and factor of Llama 4's and Gemma 3's.
         window_size: sliding window in tokens, `(left, right)` or one number.
+        interleaved_attn_pattern: how many layers with a window, then how many without, in turn.
 
     Experts:
         moe_layer_freq: 1: every layer has experts; n: every n-th; a tuple of 0 and 1: one entry a layer.
@@ -41,6 +46,9 @@ class Architecture:
         hybrid_override_pattern: one letter a layer. Mamba hybrids: M Mamba-2, * attention, - MLP.
             Hyena: S short, D medium, H long convolution, * attention.
     """
+
+    kind: str = "gpt"
+    post_layer_norms: bool = False
 
     num_layers: int
     hidden_size: int
@@ -78,6 +86,7 @@ class Architecture:
     rope_scaling: bool | None = None
     rope_scaling_factor: float | None = None
     window_size: int | tuple[int, ...] | None = None
+    interleaved_attn_pattern: tuple[int, ...] | None = None
     attn_logit_softcapping: float | None = None
     final_logit_softcapping: float | None = None
 
@@ -113,6 +122,13 @@ class Architecture:
     num_layers_in_last_pipeline_stage: int | None = None
     account_for_embedding_in_pipeline_split: bool = False
     account_for_loss_in_pipeline_split: bool = False
+
+    def known(self, field: str) -> int:
+        """A count that this kind of model must have. Raises ValueError where it is `None`."""
+        value = getattr(self, field)
+        if value is None:
+            raise ValueError(f"the architecture has no {field}")
+        return int(value)
 
     def is_moe_layer(self, layer: int) -> bool:
         """Whether layer number `layer` (from 0) has experts instead of a dense MLP."""

@@ -18,7 +18,7 @@ _CHOICES = {
     "moe_token_dispatcher_type": ("allgather", "alltoall", "flex"),
 }
 _ABOUT = ("base", "name", "description")
-_FIXED = {"activation_func": "the activation belongs to the base family; choose a base that has it"}
+_FIXED = ("activation_func", "kind", "post_layer_norms", "interleaved_attn_pattern")
 # Fields that exist only where the base family has the part they describe, by the field that tells so.
 _PARTS = {
     "scale_factor": ("scale_factor", "low_freq_factor", "high_freq_factor", "old_context_len"),
@@ -107,7 +107,7 @@ def read_fields(
         if key not in _TYPES:
             faults.append(f"there is no field {key!r}.{did_you_mean(str(key), [*_TYPES, *_ABOUT])}")
         elif key in _FIXED:
-            faults.append(f"{key} cannot be set: {_FIXED[key]}")
+            faults.append(f"{key} cannot be set: it comes with the base; choose a base that has it")
         elif key in _PART_OF and getattr(base, _PART_OF[key]) is None:
             faults.append(f"{key} cannot be set: the base {base_name} has no {_PART_OF[key]}")
         else:

@@ -31,6 +31,7 @@ PARALLELISM = (
 )
 # The size in a recipe's name is its first part like 8b, 1p5b, e16, 8x7b; some families name sizes otherwise.
 SIZE = re.compile(r"_(?:\d+(?:[xp_]\d+)*[bm]?|e\d+|base|mini|lite|v\d)(?:_|$)")
+KINDS = {"SSMConfig": "mamba", "HyenaConfig": "hyena", "BertConfig": "bert", "T5Config": "t5"}
 MISSING = object()
 
 
@@ -57,6 +58,22 @@ def precision_of(trainer: Any) -> str:
     return str(next(plugin.precision for plugin in plugins if hasattr(plugin, "precision")))
 
 
+def _by_family(config_class: type) -> dict[str, Any]:
+    """What only NeMo's code says: the kind of model; norms and windows that Gemma's layer specs add."""
+    ancestors = [ancestor.__name__ for ancestor in config_class.__mro__]
+    values: dict[str, Any] = {
+        "kind": next((kind for name, kind in KINDS.items() if name in ancestors), "gpt"),
+        "post_layer_norms": bool({"Gemma2Config", "Gemma3Config"} & set(ancestors)),
+    }
+    if values["kind"] in ("mamba", "hyena"):  # their configure_model takes the tokenizer's in any case
+        values["vocab_size"] = None
+    if "Gemma2Config" in ancestors:
+        values["interleaved_attn_pattern"] = [1, 1]
+    if "Gemma3Config" in ancestors:
+        values["qk_layernorm"] = True
+    return values
+
+
 def architecture_of(config: Any) -> dict[str, Any]:
     """Fields of `Architecture` of a model config, with what Megatron derives filled in."""
     values: dict[str, Any] = {}
@@ -65,6 +82,7 @@ def architecture_of(config: Any) -> dict[str, Any]:
         if value is not MISSING:
             values[field.name] = list(value) if isinstance(value, tuple) else value
     values["activation_func"] = activation_name(config)
+    values.update(_by_family(config.__fn_or_cls__))
     # The three defaults of megatron.core TransformerConfig.__post_init__.
     if values["ffn_hidden_size"] is None:
         values["ffn_hidden_size"] = 4 * values["hidden_size"]

@@ -1,0 +1,95 @@
+"""Floating point operations of training, per token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemolaunch.arithmetic import mixers
+from nemolaunch.arithmetic.parameters import Parameters, parameters
+from nemolaunch.catalogue import Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlopsPerToken:
+    """FLOPs of one token's forward and backward pass, by the two conventions in use.
+
+    Attributes:
+        full: every token counted as attending to the whole sequence, as NeMo up to 25.07 reports.
+        causal: to the half before it on average, as Megatron-Bridge from 25.09 reports.
+    """
+
+    full: float
+    causal: float
+
+
+def _score_width(a: Architecture) -> int:
+    """Channels of all heads that enter scores (queries times keys) plus sums (scores times values)."""
+    if a.multi_latent_attention:
+        head = a.known("qk_head_dim") + a.known("qk_pos_emb_head_dim") + a.known("v_head_dim")
+        return a.num_attention_heads * head
+    return 2 * a.num_attention_heads * a.kv_channels
+
+
+def _window(a: Architecture) -> int | None:
+    if isinstance(a.window_size, tuple):
+        return a.window_size[0]
+    return a.window_size
+
+
+def _attended(a: Architecture, seq_length: int) -> tuple[float, float]:
+    """Keys a token meets, summed over attention layers: in the full square, and on average causally."""
+    if a.hybrid_override_pattern:
+        layers = a.hybrid_override_pattern.count("*")
+    else:
+        layers = a.num_layers + (a.mtp_num_layers or 0)
+    window = _window(a)
+    if window is None or window >= seq_length:
+        return layers * seq_length, layers * seq_length / 2
+    local = layers
+    if a.interleaved_attn_pattern:
+        local_share, global_share = a.interleaved_attn_pattern
+        local = layers - layers // (local_share + global_share) * global_share
+    causal_in_window = window - window * window / (2 * seq_length)
+    full = local * window + (layers - local) * seq_length
+    return full, local * causal_in_window + (layers - local) * seq_length / 2
+
+
+def _scan(a: Architecture) -> float:
+    """Mamba-2's state space part: 7 operations a channel and state, forward (megatron's own accounting)."""
+    letters = (a.hybrid_override_pattern or "").count("M") if a.kind == "mamba" else 0
+    return letters * 7.0 * mixers.mamba_inner_width(a) * a.mamba_state_dim
+
+
+def _weights_used(a: Architecture, counts: Parameters) -> int:
+    """Weights that multiply a token: active ones less look-ups, plus the output matrix if it is tied."""
+    tied = counts.output_matrix if a.share_embeddings_and_output_weights else 0
+    return counts.active - counts.embedding - counts.position_embedding + tied
+
+
+def flops_per_token(
+    architecture: Architecture, vocab_size: int, seq_length: int | None = None
+) -> FlopsPerToken:
+    """FLOPs per token of a decoder, 6 N + 12 L h s and 6 N + 6 L h s.
+
+    N are the active weights without the input embedding, L h s heads times channels times keys over all
+    attention layers: a product of a weight and an activation is 2 FLOPs forward and 4 backward, and scores
+    and weighted sums are 4 h s forward (Narayanan et al. 2021, arXiv 2104.04473; Chowdhery et al. 2022,
+    arXiv 2204.02311, appendix B). For Llama 3 8B at 8192 tokens: 57.9 and 51.5 GFLOP. Recomputation is not
+    counted. Layers with a sliding window count its width. Hyena's convolutions are not counted.
+
+    Args:
+        vocab_size: rows of the embedding.
+        seq_length: tokens per sample; by default the architecture's.
+
+    Raises:
+        ValueError: for T5, whose encoder and decoder see different tokens.
+    """
+    a = architecture
+    if a.kind == "t5":
+        raise ValueError("FLOPs per token are not defined for an encoder-decoder model")
+    full_keys, causal_keys = _attended(a, seq_length or a.seq_length)
+    if a.kind == "bert":
+        causal_keys = full_keys
+    rest = 6.0 * _weights_used(a, parameters(a, vocab_size)) + 3.0 * _scan(a)
+    per_key = 6.0 * _score_width(a)
+    return FlopsPerToken(full=rest + per_key * full_keys, causal=rest + per_key * causal_keys)

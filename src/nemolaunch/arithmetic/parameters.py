@@ -1,0 +1,236 @@
+"""How many parameters a model has, by what they are for, layer by layer.
+
+Counts are of the modules that megatron.core builds from NeMo's configs; `tests/e2e` compares them with
+models built on the meta device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from nemolaunch.arithmetic import mixers
+from nemolaunch.catalogue import Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerParameters:
+    """Parameters of one layer.
+
+    Attributes:
+        attention: query, key, value and output projections with their biases and head norms.
+        mixer: Mamba or Hyena operator.
+        mlp: dense MLP.
+        router: weights that choose experts.
+        experts, active_experts: all experts; those one token passes through.
+        shared_experts: the expert every token passes through.
+        norms: norms of the residual stream.
+        other: projections of a multi-token-prediction layer.
+    """
+
+    attention: int = 0
+    mixer: int = 0
+    mlp: int = 0
+    router: int = 0
+    experts: int = 0
+    active_experts: int = 0
+    shared_experts: int = 0
+    norms: int = 0
+    other: int = 0
+
+    @property
+    def total(self) -> int:
+        """All parameters of the layer."""
+        return sum(getattr(self, field.name) for field in fields(self)) - self.active_experts
+
+    @property
+    def active(self) -> int:
+        """Parameters that one token passes through."""
+        return self.total - self.experts + self.active_experts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Parameters of a whole model.
+
+    Attributes:
+        embedding: input token embedding.
+        position_embedding: learned positions.
+        output_layer: the matrix to the vocabulary and its bias; without the matrix where it is the embedding.
+        output_matrix: size of that matrix, whether or not it is the embedding; not part of `total`.
+        final_norm: norms after the last layer.
+        head: BERT's extra transform before the output.
+        layers: one entry a layer: encoder layers first, multi-token-prediction layers last.
+    """
+
+    embedding: int
+    position_embedding: int = 0
+    output_layer: int = 0
+    output_matrix: int = 0
+    final_norm: int = 0
+    head: int = 0
+    layers: tuple[LayerParameters, ...]
+
+    def _outside_layers(self) -> int:
+        return self.embedding + self.position_embedding + self.output_layer + self.final_norm + self.head
+
+    @property
+    def total(self) -> int:
+        """All parameters, each once."""
+        return self._outside_layers() + sum(layer.total for layer in self.layers)
+
+    @property
+    def active(self) -> int:
+        """Parameters that one token passes through."""
+        return self._outside_layers() + sum(layer.active for layer in self.layers)
+
+    @property
+    def non_embedding(self) -> int:
+        """All but the input token embedding."""
+        return self.total - self.embedding
+
+    @property
+    def active_non_embedding(self) -> int:
+        """`active` without the input token embedding."""
+        return self.active - self.embedding
+
+    def component(self, name: str) -> int:
+        """Sum of one component over all layers, e.g. `component("attention")`."""
+        return sum(getattr(layer, name) for layer in self.layers)
+
+
+def _norm(a: Architecture, width: int) -> int:
+    return width * (2 if a.normalization == "LayerNorm" else 1)
+
+
+def _linear(inputs: int, outputs: int, bias: bool) -> int:
+    return inputs * outputs + (outputs if bias else 0)
+
+
+def _mlp(a: Architecture, width: int) -> int:
+    branches = 2 if a.gated_linear_unit else 1
+    return _linear(a.hidden_size, branches * width, a.add_bias_linear) + _linear(
+        width, a.hidden_size, a.add_bias_linear
+    )
+
+
+def _latent_attention(a: Architecture) -> int:
+    """DeepSeek's: queries and key/values through low-rank projections, each normed in between."""
+    key_value_rank, position_width = a.known("kv_lora_rank"), a.known("qk_pos_emb_head_dim")
+    head_width = a.known("qk_head_dim")
+    query_width = a.num_attention_heads * (head_width + position_width)
+    value_width = a.num_attention_heads * a.known("v_head_dim")
+    if a.q_lora_rank:
+        query = a.hidden_size * a.q_lora_rank + a.q_lora_rank * query_width
+    else:
+        query = a.hidden_size * query_width
+    down = a.hidden_size * (key_value_rank + position_width)
+    up = key_value_rank * (a.num_attention_heads * head_width + value_width)
+    norms = _norm(a, key_value_rank + (a.q_lora_rank or 0)) if a.qk_layernorm else 0
+    return query + down + up + norms + _linear(value_width, a.hidden_size, a.add_bias_linear)
+
+
+def _attention(a: Architecture) -> int:
+    if a.multi_latent_attention:
+        return _latent_attention(a)
+    query_width = a.num_attention_heads * a.kv_channels
+    key_value_width = 2 * a.num_query_groups * a.kv_channels
+    count = _linear(a.hidden_size, query_width + key_value_width, a.add_bias_linear or a.add_qkv_bias)
+    count += _linear(query_width, a.hidden_size, a.add_bias_linear)
+    if a.qk_layernorm:
+        count += 2 * _norm(a, a.kv_channels)
+    return count
+
+
+def _cross_attention(a: Architecture) -> int:
+    width = a.num_attention_heads * a.kv_channels
+    count = _linear(a.hidden_size, width, a.add_bias_linear) + _linear(
+        a.hidden_size, 2 * width, a.add_bias_linear
+    )
+    return count + _linear(width, a.hidden_size, a.add_bias_linear)
+
+
+def _feed_forward(a: Architecture, has_experts: bool) -> dict[str, int]:
+    if not has_experts:
+        return {"mlp": _mlp(a, a.ffn_hidden_size)}
+    expert, num_experts = _mlp(a, a.known("moe_ffn_hidden_size")), a.known("num_moe_experts")
+    shared = a.moe_shared_expert_intermediate_size
+    return {
+        "router": a.hidden_size * num_experts,
+        "experts": num_experts * expert,
+        "active_experts": a.moe_router_topk * expert,
+        "shared_experts": _mlp(a, shared) if shared else 0,
+    }
+
+
+def _mixed_layer(a: Architecture, letter: str) -> LayerParameters:
+    """One letter of a Mamba hybrid's or Hyena's pattern."""
+    norm = _norm(a, a.hidden_size)
+    if a.kind == "hyena":
+        mlp = _mlp(a, a.ffn_hidden_size)
+        if letter == "*":
+            output_bias = a.hidden_size  # Evo 2 has this one bias although add_bias_linear is off
+            return LayerParameters(attention=_attention(a) + output_bias, mlp=mlp, norms=2 * norm)
+        return LayerParameters(mixer=mixers.hyena(a, letter), mlp=mlp, norms=2 * norm)
+    if letter == "M":
+        return LayerParameters(mixer=mixers.mamba(a), norms=norm)
+    if letter == "*":
+        return LayerParameters(attention=_attention(a), norms=norm)
+    return LayerParameters(mlp=_mlp(a, a.ffn_hidden_size), norms=norm)
+
+
+def layer_parameters(architecture: Architecture, layer: int) -> LayerParameters:
+    """Parameters of decoder layer `layer`, counted from 0 (of BERT: encoder layer)."""
+    a = architecture
+    if a.hybrid_override_pattern:
+        return _mixed_layer(a, a.hybrid_override_pattern[layer])
+    attention, num_norms = _attention(a), 4 if a.post_layer_norms else 2
+    if a.kind == "t5":
+        attention, num_norms = attention + _cross_attention(a), 3
+    return LayerParameters(
+        attention=attention,
+        norms=num_norms * _norm(a, a.hidden_size),
+        **_feed_forward(a, a.is_moe_layer(layer)),
+    )
+
+
+def _prediction_layer(a: Architecture) -> LayerParameters:
+    """A multi-token-prediction layer: two norms, a projection of both inputs, a layer, a norm."""
+    return LayerParameters(
+        attention=_attention(a),
+        norms=5 * _norm(a, a.hidden_size),
+        other=2 * a.hidden_size * a.hidden_size,
+        **_feed_forward(a, a.num_moe_experts is not None),
+    )
+
+
+def _encoder_layer(a: Architecture) -> LayerParameters:
+    return LayerParameters(
+        attention=_attention(a), mlp=_mlp(a, a.ffn_hidden_size), norms=2 * _norm(a, a.hidden_size)
+    )
+
+
+def parameters(architecture: Architecture, vocab_size: int) -> Parameters:
+    """Parameters of a model whose embedding has `vocab_size` rows (already padded; see `vocab_rows`)."""
+    a = architecture
+    layers = [layer_parameters(a, layer) for layer in range(a.num_layers)]
+    if a.encoder_num_layers:
+        layers = [_encoder_layer(a)] * a.encoder_num_layers + layers
+    layers += [_prediction_layer(a)] * (a.mtp_num_layers or 0)
+    matrix = vocab_size * a.hidden_size
+    output = 0 if a.share_embeddings_and_output_weights else matrix
+    head = 0
+    if a.kind in ("bert", "t5"):
+        output += vocab_size
+    if a.kind == "bert":
+        head = _linear(a.hidden_size, a.hidden_size, True) + _norm(a, a.hidden_size)
+    num_final_norms = 2 if a.kind == "t5" else 1
+    learned_positions = a.position_embedding_type == "learned_absolute"
+    return Parameters(
+        embedding=matrix,
+        position_embedding=a.seq_length * a.hidden_size if learned_positions else 0,
+        output_layer=output,
+        output_matrix=matrix,
+        final_norm=num_final_norms * _norm(a, a.hidden_size),
+        head=head,
+        layers=tuple(layers),
+    )
