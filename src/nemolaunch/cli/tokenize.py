@@ -6,49 +6,84 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
 from nemolaunch.cli.render import guarded
+from nemolaunch.errors import UsageError
+
+if TYPE_CHECKING:
+    from nemolaunch.tokens.run import Request, Result
+    from nemolaunch.tokens.sources import Source
+
+DESCRIPTION = (
+    "Turn text files into OUT/preprocessed/NAME_text_document.bin and .idx, byte for byte as Megatron-LM's"
+    " preprocess_data.py --append-eod does. A killed run goes on where it was: give the same command again."
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """Flags of the command."""
     p = argparse.ArgumentParser(
-        prog="nemolaunch tokenize",
-        description="Turn text files into OUT/preprocessed/NAME_text_document.bin and .idx, byte for byte as"
-        " Megatron-LM's preprocess_data.py --append-eod does. A killed run goes on where it was.",
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
+        prog="nemolaunch tokenize", description=DESCRIPTION, formatter_class=HelpFormatter, allow_abbrev=False
     )
-    p.add_argument(
+    add = p.add_argument
+    add(
         "--hf-tokenizer",
         "--ht-tokenizer",
         required=True,
         metavar="DIR",
         help="tokenizer: folder or Hugging Face id",
     )
-    p.add_argument("--data-prefix", required=True, metavar="NAME", help="first part of the output's name")
-    p.add_argument(
-        "--input-dir", "--input", required=True, nargs="+", metavar="PATH",
-        help="folders, files or globs: .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt",
-    )  # fmt: skip
-    p.add_argument("--output-dir", required=True, metavar="DIR", help="preprocessed/ is made in it")
-    p.add_argument(
-        "--json-keys", nargs="+", default=["text"], metavar="KEY", help="columns; each gets its own output"
+    add("--data-prefix", required=True, metavar="NAME", help="first part of the output's name")
+    add("--input-dir", "--input", required=True, nargs="+", metavar="PATH", help="folders, files or globs")
+    add("--output-dir", required=True, metavar="DIR", help="preprocessed/ is made in it")
+    add(
+        "--format",
+        default="auto",
+        choices=("auto", "jsonl", "parquet", "text"),
+        help="which files of a folder",
     )
-    p.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: all cores this process may use)"
+    add(
+        "--json-keys",
+        nargs="+",
+        default=["text"],
+        metavar="KEY",
+        help="columns with text, an output for each",
     )
-    p.add_argument(
+    add(
+        "--column",
+        action="append",
+        default=[],
+        metavar="GLOB=COLUMN",
+        help="the text is in COLUMN in these files",
+    )
+    add("--eod-token", metavar="TOKEN", help="ends each document (default: the tokenizer's eos_token)")
+    add("--workers", type=int, metavar="N", help="processes (default: all cores this process may use)")
+    add(
         "--engine", default="auto", choices=("auto", "hf", "fastokens", "gigatoken"), help="tokenizer library"
     )
-    p.add_argument(
-        "--on-error", default="stop", choices=("stop", "skip"), help="at a record that is no document"
+    add("--on-error", default="stop", choices=("stop", "skip"), help="at a record that is no document")
+    add(
+        "--validation-share",
+        type=float,
+        metavar="F",
+        help="this share of documents, by hash, to NAME_validation_…",
     )
-    p.add_argument("--overwrite", action="store_true", help="replace outputs of that name")
-    p.add_argument(
-        "--restart", action="store_true", help="throw an unfinished run away instead of going on with it"
+    add(
+        "--validation-files",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="these files to NAME_validation_…",
     )
+    add(
+        "--shard",
+        metavar="I/N",
+        help="share I (from 1) of N of the files (default: from Slurm's array, if in one)",
+    )
+    add("--overwrite", action="store_true", help="replace outputs of that name")
+    add("--restart", action="store_true", help="throw an unfinished run away instead of going on with it")
     return p
 
 
@@ -56,35 +91,121 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Tokenise. Returns the exit code."""
     options = parser().parse_args(normalise_long_options(argv))
-    from nemolaunch.tokens import sources
-    from nemolaunch.tokens.run import Request, run
-    from nemolaunch.tokens.tokenizer import resolve
+    from nemolaunch.cli.progress import Bar
+    from nemolaunch.tokens import proof, sample
+    from nemolaunch.tokens.run import EngineMismatch, run
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch"
-    files = sources.find(options.input_dir)
-    spec = resolve(options.hf_tokenizer, cache)
-    keys = tuple(options.json_keys)
-    request = Request(
-        sources=files,
-        spec=spec,
-        folder=Path(options.output_dir) / "preprocessed",
-        name=options.data_prefix,
-        keys=keys,
-        columns=tuple(keys for _ in files),
-        engine="hf" if options.engine == "auto" else options.engine,
-        workers=options.workers or len(os.sched_getaffinity(0)),
-        on_error=options.on_error,
-        overwrite=options.overwrite,
-        restart=options.restart,
-    )
-    result = run(request)
-    for prefix, made in zip(result.prefixes, result.manifests, strict=True):
-        print(
-            f"{prefix}.bin: {made['documents']:,} documents, {made['tokens']:,} tokens ({made['dtype']})"
-            + (", was already there" if result.already_there else "")
-        )
+    cache = cache_folder()
+    request = _request(options, cache)
+
+    def texts() -> list[str]:
+        _say(f"trying {options.engine} engine on this tokenizer (once)")
+        return sample.texts(request.sources, request.columns)
+
+    def distrust(error: EngineMismatch) -> None:
+        _say(f"{error}; doing all of it again with the reference, hf")
+        proof.remember(request.engine, request.spec, cache, str(error))
+
+    from dataclasses import replace
+
+    request = replace(request, engine=proof.choose(options.engine, request.spec, cache, texts, _say))
+    with Bar(sum(s.size for s in request.sources)) as bar:
+        result = run(request, bar.advance, distrust)
+    _summary(request, result)
     return 0
 
 
+def cache_folder() -> Path:
+    """Where results that hold for a tokenizer are kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch"
+
+
+def _request(options: argparse.Namespace, cache: Path) -> Request:
+    from nemolaunch.tokens import sources
+    from nemolaunch.tokens.run import Request
+    from nemolaunch.tokens.tokenizer import resolve
+
+    files = sources.find(options.input_dir, options.format)
+    shard = parse_shard(options.shard) or _slurm_shard()
+    name = options.data_prefix
+    if shard:
+        files = sources.share(files, *shard)
+        name = f"{name}-{shard[0]:05d}-of-{shard[1]:05d}"
+    workers = options.workers if options.workers is not None else len(os.sched_getaffinity(0))
+    if workers < 1:
+        raise UsageError(f"--workers {workers} is less than one")
+    keys = tuple(dict.fromkeys(options.json_keys))
+    return Request(
+        sources=files,
+        spec=resolve(options.hf_tokenizer, cache, eod_token=options.eod_token),
+        folder=Path(options.output_dir).expanduser() / "preprocessed",
+        name=name,
+        keys=keys,
+        columns=sources.columns(files, keys, options.column),
+        workers=workers,
+        on_error=options.on_error,
+        shard=f"{shard[0]}/{shard[1]}" if shard else None,
+        overwrite=options.overwrite,
+        restart=options.restart,
+        **_split(options, files),
+    )
+
+
+def _split(options: argparse.Namespace, files: list[Source]) -> dict[str, Any]:
+    from nemolaunch.tokens import sources
+
+    share, patterns = options.validation_share, options.validation_files
+    if share is not None and patterns:
+        raise UsageError("give --validation-share or --validation-files, not both")
+    if share is not None:
+        if not 0 < share < 1:
+            raise UsageError(f"--validation-share {share} is not between 0 and 1")
+        return {"validation": share, "split": {"rule": "document hash", "validation_share": share}}
+    if patterns:
+        chosen = {i for i, f in enumerate(files) if any(sources.matches(f.path, p) for p in patterns)}
+        if not chosen and options.shard is None:
+            raise UsageError(f"--validation-files {' '.join(patterns)} matches no input file")
+        return {
+            "validation_sources": frozenset(chosen),
+            "split": {"rule": "files", "validation_files": patterns},
+        }
+    return {}
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """`"2/8"` → (2, 8). UsageError for anything that is not a share from 1 to N."""
+    if text is None:
+        return None
+    number, _, of = text.partition("/")
+    if number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of):
+        return int(number), int(of)
+    raise UsageError(f"--shard {text!r} is not I/N with I from 1 to N, as in 1/4")
+
+
+def _slurm_shard() -> tuple[int, int] | None:
+    """This task's share in a Slurm job array of more than one task."""
+    task, count = os.environ.get("SLURM_ARRAY_TASK_ID"), os.environ.get("SLURM_ARRAY_TASK_COUNT")
+    first = os.environ.get("SLURM_ARRAY_TASK_MIN", "0")
+    if task is None or count is None or int(count) < 2:
+        return None
+    step = os.environ.get("SLURM_ARRAY_TASK_STEP", "1")
+    return (int(task) - int(first)) // int(step) + 1, int(count)
+
+
+def _summary(request: Request, result: Result) -> None:
+    for prefix, made in zip(result.prefixes, result.manifests, strict=True):
+        print(
+            f"{prefix}.bin: {made['documents']:,} documents, {made['tokens']:,} tokens ({made['dtype']})"
+            + (", was already there" if result.already_there else f", tokenised by {made['engine']}")
+        )
+    rejects = max((made["rejects"] for made in result.manifests), default=0)
+    if rejects:
+        _say(f"{rejects:,} records were left out; {request.rejects} lists them with the reason")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(None))

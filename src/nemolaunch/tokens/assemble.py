@@ -26,6 +26,7 @@ class Totals:
     sequences: int = 0
     documents: int = 0
     bin_bytes: int = 0
+    max_id: int = -1
 
     def bytes_of(self, end: str) -> int:
         return {"bin": self.bin_bytes, "seq": 4 * self.sequences, "doc": 4 * self.documents}[end]
@@ -123,6 +124,7 @@ class Assembler:
         totals.sequences += counts.sequences
         totals.documents += counts.documents
         totals.bin_bytes += counts.bin_bytes
+        totals.max_id = max(totals.max_id, counts.max_id)
         self.unsaved_bytes += counts.bin_bytes
 
     def _reject(self, path: str, line: int, reason: str) -> None:

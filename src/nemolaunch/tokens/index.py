@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.index import HEADER, MAGIC
 from nemolaunch.tokens.files import whole
 
 if TYPE_CHECKING:
     import numpy as np
 
-MAGIC = b"MMIDIDX\x00\x00"
-HEADER = struct.Struct("<9sQBQQ")
 # megatron-core's DType: only these two are ever written for text.
 CODES = {"uint16": 8, "int32": 4}
 NAMES = {code: name for name, code in CODES.items()}

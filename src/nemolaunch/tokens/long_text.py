@@ -6,6 +6,7 @@ from left to right and never look back. Each cut is checked on the text around i
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -33,10 +34,9 @@ class LongTexts:
     def __init__(self, spec: TokenizerSpec, encode: Encode) -> None:
         self.encode = encode
         self.tokenizer = spec.load()
-        try:
+        self.around: tuple[list[int], list[int]] | None = None
+        with contextlib.suppress(ValueError):
             self.around = surrounding(spec)
-        except ValueError:
-            self.around = None
 
     def ids(self, text: str) -> Iterator[np.ndarray[Any, Any]]:
         """The ids of the text, special tokens included, in several arrays (uint32)."""

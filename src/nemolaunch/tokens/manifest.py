@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nemolaunch.tokens.run import Request
 
 FORMAT = 1
+PARTS = ("train", "validation")
 
 
 def bin_of(prefix: Path) -> Path:
@@ -63,8 +64,9 @@ def make(request: Request, place: int, progress: Progress, hashes: dict[str, str
         "sequences": totals.sequences,
         "tokens": totals.tokens,
         "bin_bytes": totals.bin_bytes,
+        "max_token_id": totals.max_id if totals.tokens else None,
         "key": request.keys[place // splits],
-        "split": {"rule": request.split, "part": "validation" if place % splits else "train"},
+        "split": {**request.split, "part": PARTS[place % splits] if splits > 1 else "all"},
         "shard": request.shard,
         "rejects": progress.rejects,
         "blank_lines": progress.blank,

@@ -110,7 +110,7 @@ def _cut_compressed(
     """Unpack, cutting at the first line end after `piece_bytes`."""
     spool.mkdir(parents=True, exist_ok=True)
     with open(source.path, "rb") as packed:
-        blocks = _unpacked(packed, source)
+        blocks = unpacked(packed, source)
         rest, broken, consumed = b"", None, 0
         while True:
             path = spool / f"{number:09d}.jsonl"
@@ -150,7 +150,8 @@ def _line_end(block: bytes, wanted: int) -> int | None:
     return None if at < 0 else at + 1
 
 
-def _unpacked(packed: IO[bytes], source: Source) -> Iterator[bytes]:
+def unpacked(packed: IO[bytes], source: Source) -> Iterator[bytes]:
+    """The content of a compressed file, block by block."""
     stream: Any
     if source.kind == "gzip":
         stream = gzip.GzipFile(fileobj=packed)

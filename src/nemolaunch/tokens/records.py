@@ -35,17 +35,17 @@ class Reject:
 class Lines:
     """The lines that begin in a piece. `count` tells how many there were, `blank` how many of them empty."""
 
-    def __init__(self, piece: Piece, columns: tuple[str, ...], giant: Callable[[], None]) -> None:
+    def __init__(self, piece: Piece, columns: tuple[str, ...], block: bytes) -> None:
         self.piece = piece
         self.columns = columns
-        self.giant = giant
+        self.block = block
         self.count = 0
         self.blank = 0
 
     def __iter__(self) -> Iterator[Document | Reject]:
         import orjson
 
-        block = read_lines(self.piece, self.giant)
+        block = self.block
         view = memoryview(block)
         at, end = 0, len(block)
         if self.piece.start == 0 and not self.piece.spooled and block.startswith(codecs.BOM_UTF8):
@@ -252,5 +252,5 @@ class Texts:
 def records(piece: Piece, columns: tuple[str, ...], giant: Callable[[], None]) -> Lines | Rows | Texts:
     """What a piece holds, one by one."""
     if piece.kind == "lines":
-        return Lines(piece, columns, giant)
+        return Lines(piece, columns, read_lines(piece, giant))
     return Rows(piece, columns) if piece.kind == "rows" else Texts(piece)

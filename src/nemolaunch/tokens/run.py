@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Request:
     on_error: str = "stop"
     validation: float = 0.0
     validation_sources: frozenset[int] = frozenset()
-    split: str = "none"
+    split: dict[str, Any] = field(default_factory=lambda: {"rule": "at read time"})
     shard: str | None = None
     piece_bytes: int | None = None
     overwrite: bool = False
@@ -110,23 +110,43 @@ class Result:
     resumed_pieces: int = 0
 
 
-def run(request: Request, report: Callable[[Tick], None] = lambda _: None) -> Result:
-    """Tokenise. Raises NemolaunchError or UsageError with what to do; nothing is then under a final name."""
+def run(
+    request: Request,
+    report: Callable[[Tick], None] = lambda _: None,
+    distrust: Callable[[EngineMismatch], None] = lambda _: None,
+) -> Result:
+    """Tokenise. Should a fast engine turn out to differ, `distrust` is told and the reference does all of it again.
+
+    Raises NemolaunchError or UsageError with what to do; nothing is then under a final name.
+    """
     _check_names(request)
     request.folder.mkdir(parents=True, exist_ok=True)
     with _alone(request):
-        there = _already_there(request)
-        if there is not None:
-            return there
-        piece_bytes = _begin(request)
-        progress = Progress.read(request.work_folder / "progress.json", len(request.prefixes))
-        resumed = 0
-        hasher = Hasher(request.sources, request.work_folder / "hashes.json")
-        if not progress.complete:
-            with Assembler(request.work_folder, progress, [s.path for s in request.sources]) as assembler:
-                resumed = _tokenise(request, piece_bytes, assembler, report)
-                assembler.save(complete=True)
-        manifests = _finish(request, progress, hasher.result())
+        try:
+            return _run(request, report)
+        except EngineMismatch as error:
+            distrust(error)
+            return _run(replace(request, engine="hf", restart=True), report)
+        except OSError as error:
+            where = error.filename or request.work_folder
+            raise NemolaunchError(
+                f"{error.strerror or error} ({where}); what is done is kept, run the same command again to go on"
+            ) from None
+
+
+def _run(request: Request, report: Callable[[Tick], None]) -> Result:
+    there = _already_there(request)
+    if there is not None:
+        return there
+    piece_bytes = _begin(request)
+    progress = Progress.read(request.work_folder / "progress.json", len(request.prefixes))
+    resumed = 0
+    hasher = Hasher(request.sources, request.work_folder / "hashes.json")
+    if not progress.complete:
+        with Assembler(request.work_folder, progress, [s.path for s in request.sources]) as assembler:
+            resumed = _tokenise(request, piece_bytes, assembler, report)
+            assembler.save(complete=True)
+    manifests = _finish(request, progress, hasher.result())
     return Result(request.prefixes, manifests, resumed_pieces=resumed)
 
 
@@ -253,6 +273,10 @@ def _pool(request: Request, folder: Path) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(request.workers, context, work.start, (setup, context.Lock()))
     try:
         yield pool
+    except KeyboardInterrupt:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     except BrokenProcessPool:
         raise NemolaunchError(
             "a worker was killed (out of memory?); run the same command again to go on where it was,"
@@ -276,7 +300,7 @@ def _join_ready(
             text = work.part_path(request.work_folder, number, "json").read_text(encoding="utf-8")
             part = work.Part.from_json(text)
         elif future.done():
-            part = _result(future)
+            part = _result(request, future)
             checker.compare(part)
         else:
             return
@@ -290,14 +314,13 @@ def _join_ready(
         report(Tick(piece.size, sum(c.documents for c in counts), sum(c.tokens for c in counts)))
 
 
-def _result(future: Future[work.Part]) -> work.Part:
+def _result(request: Request, future: Future[work.Part]) -> work.Part:
     try:
         return future.result()
-    except OSError as error:
-        raise NemolaunchError(
-            f"{error.strerror} ({error.filename or 'in the work folder'}); what is done is kept,"
-            " run the same command again to go on"
-        ) from None
+    except RuntimeError as error:
+        if request.engine != "hf" and not isinstance(error, BrokenProcessPool):
+            raise EngineMismatch(f"{request.engine} failed: {error}") from None
+        raise
 
 
 def _stop(request: Request) -> None:

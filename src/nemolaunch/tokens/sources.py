@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 from dataclasses import dataclass
@@ -109,3 +110,41 @@ def share(sources: list[Source], number: int, of: int) -> list[Source]:
             mine.append(source)
         before += source.size
     return mine
+
+
+def columns(sources: list[Source], keys: tuple[str, ...], rules: list[str]) -> tuple[tuple[str, ...], ...]:
+    """For each source the column of each key, after rules `GLOB=COLUMN` or `GLOB:KEY=COLUMN`.
+
+    A glob matches a path or its last part; the first rule that matches counts. Raises UsageError for a malformed rule,
+    or one that matches no file.
+    """
+    parsed = [_rule(rule, keys) for rule in rules]
+    used = [False] * len(parsed)
+    found = []
+    for source in sources:
+        mine = dict.fromkeys(keys, "")
+        for i, (pattern, key, column) in enumerate(parsed):
+            if matches(source.path, pattern):
+                used[i] = True
+                mine[key] = mine[key] or column
+        found.append(tuple(mine[key] or key for key in keys))
+    for rule, hit in zip(rules, used, strict=True):
+        if not hit:
+            raise UsageError(f"--column {rule} matches no input file")
+    return tuple(found)
+
+
+def _rule(rule: str, keys: tuple[str, ...]) -> tuple[str, str, str]:
+    left, equals, column = rule.rpartition("=")
+    pattern, _, key = left.rpartition(":") if left.rpartition(":")[2] in keys else (left, "", keys[0])
+    if not equals or not pattern or not column:
+        raise UsageError(
+            f"--column {rule!r} is not GLOB=COLUMN or GLOB:KEY=COLUMN, as in 'code/*.parquet=content'"
+        )
+    return pattern, key, column
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a path, or its last part, or its end beginning at a folder, fits a glob."""
+    parts = path.split(os.sep)
+    return any(fnmatch.fnmatch("/".join(parts[i:]), pattern) for i in range(len(parts)))

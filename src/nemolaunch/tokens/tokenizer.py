@@ -33,7 +33,7 @@ class TokenizerSpec:
     """Everything tokenising needs to know about a tokenizer.
 
     Attributes:
-        name: the folder or Hugging Face id that was asked for.
+        name: the folder, absolute, or the Hugging Face id.
         files: SHA-256 of each of its files.
         digest: one hash over them, see `nemolaunch.fingerprint`.
         backend: the text of a `tokenizer.json` with all that `transformers` adds to it.
@@ -90,7 +90,7 @@ def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> Tokenize
         what = "names no end-of-text token" if eod is None else f"has no special token {eod!r}"
         raise UsageError(f"the tokenizer {name} {what}; name one with --eod-token (it has {known})")
     spec = TokenizerSpec(
-        name=name,
+        name=str(folder.resolve()) if Path(name).expanduser().is_dir() else name,
         files=tokenizer_files(folder),
         digest=digest,
         backend=found["backend"],

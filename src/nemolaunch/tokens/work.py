@@ -10,7 +10,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import signal
 import threading
+import traceback
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -68,6 +70,7 @@ class Counts:
     tokens: int = 0
     sequences: int = 0
     documents: int = 0
+    max_id: int = -1
     bin_bytes: int = 0
     bin_crc: int = 0
     len_crc: int = 0
@@ -176,6 +179,7 @@ class Output:
         self.counts.bin_crc = zlib.crc32(view, self.counts.bin_crc)
         self.counts.bin_bytes += len(view)
         self.counts.tokens += len(tokens)
+        self.counts.max_id = max(self.counts.max_id, int(tokens.max()))
         while view:
             view = view[self.file.write(view) :]
 
@@ -310,6 +314,8 @@ def start(setup: Setup, giant_lock: Any) -> None:
     import multiprocessing
     from multiprocessing import connection
 
+    # Ctrl-C goes to the parent, which then ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel
@@ -323,6 +329,15 @@ def start(setup: Setup, giant_lock: Any) -> None:
 
 
 def do(piece: Piece) -> Part:
-    """Run one piece in this worker process."""
+    """Run one piece in this worker process.
+
+    Raises OSError, or RuntimeError for anything a tokenizer library raises: their own exceptions may not travel.
+    """
     assert _worker is not None
-    return _worker.do(piece)
+    try:
+        return _worker.do(piece)
+    except (OSError, MemoryError):
+        raise
+    except BaseException as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise RuntimeError(f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})") from None

@@ -1,0 +1,56 @@
+"""Some texts of the real input, to try an engine on."""
+
+from __future__ import annotations
+
+from nemolaunch.tokens.pieces import Piece, unpacked
+from nemolaunch.tokens.records import Document, Lines, records
+from nemolaunch.tokens.sources import Source
+
+FILES = 8
+FILE_BYTES = 1 << 18
+
+
+def texts(sources: list[Source], columns: tuple[tuple[str, ...], ...]) -> list[str]:
+    """The first texts of up to `FILES` files spread over the input. What cannot be read is left for the run to report."""
+    step = max(1, len(sources) // FILES)
+    found: list[str] = []
+    for place in range(0, len(sources), step):
+        size = 0
+        for document in _documents(sources[place], columns[place]):
+            for column in document.texts:
+                found.extend(column)
+                size += sum(map(len, column))
+            if size > FILE_BYTES:
+                break
+    return found
+
+
+def _documents(source: Source, columns: tuple[str, ...]) -> list[Document]:
+    if source.kind in ("parquet", "text"):
+        kind = "rows" if source.kind == "parquet" else "text"
+        piece = Piece(0, 0, kind, (source.path,), 0, 1, source.size)
+        found = records(piece, columns, lambda: None)
+    else:
+        piece = Piece(0, 0, "lines", (source.path,), 0, FILE_BYTES, FILE_BYTES)
+        found = Lines(piece, columns, _head(source))
+    documents = []
+    try:
+        for record in found:
+            if isinstance(record, Document):
+                documents.append(record)
+            if len(documents) == 1024:
+                break
+    except (OSError, ValueError):
+        pass
+    return documents
+
+
+def _head(source: Source) -> bytes:
+    """The first bytes of a JSONL file, unpacked; its last line may be cut, and is then no document."""
+    try:
+        with open(source.path, "rb") as file:
+            if source.kind == "jsonl":
+                return file.read(FILE_BYTES)
+            return next(unpacked(file, source), b"")[:FILE_BYTES]
+    except (OSError, EOFError, ValueError):
+        return b""
