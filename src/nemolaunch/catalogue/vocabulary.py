@@ -1,0 +1,25 @@
+"""How many tokens the vocabulary has that a family was published with."""
+
+from __future__ import annotations
+
+# Entries of the tokenizer each family's authors trained with, by the longest prefix of the model's name, else
+# its recipe's.
+PUBLISHED = {
+    "aixsim": 49152,
+    "baichuan2": 125696, "bert": 30522, "chatglm3": 65024, "deepseek_v2": 102400, "deepseek_v3": 129280,
+    "gemma": 256000, "gpt3": 50257, "hyena": 512, "llama2": 32000, "llama3": 128256, "llama4": 202048,
+    "mamba2": 50277, "mamba2_8b": 256000, "mamba2_hybrid_8b": 256000, "mistral_7b": 32000,
+    "mistral_nemo": 131072, "mistral_small3": 131072, "mixtral": 32000, "nemotron": 256000,
+    "nemotronh": 131072, "nemotron_nano": 131072, "phi3": 32064, "qwen": 151936, "starcoder": 49152,
+    "t5": 29056,
+}  # fmt: skip
+OTHERWISE = 128256
+
+
+def published_vocabulary(*names: str) -> int:
+    """Entries of the tokenizer of a model's authors; the first name that is known counts."""
+    for name in names:
+        fitting = [prefix for prefix in PUBLISHED if name.startswith(prefix)]
+        if fitting:
+            return PUBLISHED[max(fitting, key=len)]
+    return OTHERWISE

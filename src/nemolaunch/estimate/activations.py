@@ -1,0 +1,225 @@
+"""Bytes that a layer keeps from its forward pass for its backward pass, tensor by tensor.
+
+The accounting of Korthikanti et al. 2022 (arXiv 2205.05198), equations 1 to 4, redone for the layers Megatron
+builds today: no attention scores (FlashAttention keeps one fp32 number a query and head), grouped queries,
+gated and expert MLPs, latent attention, Mamba-2, no dropout masks where dropout is 0. With their GPT layer
+(MLP of 4 h, as many key/value heads as query heads, dropout on, biases) it gives their 34 s b h, less what
+fused kernels no longer keep.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from nemolaunch.arithmetic import mixers
+from nemolaunch.catalogue import Architecture
+from nemolaunch.estimate.layout import Layout
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What of a layout one layer's activations depend on.
+
+    Attributes:
+        tokens: of a microbatch on this rank, after context parallel.
+        split: sequence parallel ranks, over which the residual stream and norms are split.
+        tensor, expert, expert_tensor: ranks over which matrices are split.
+        width: bytes of a value.
+        input_width: bytes of a matrix product's kept input: 1 in fp8.
+        torch: plain PyTorch layers (the CPU rehearsal), whose norms compute in and keep fp32.
+    """
+
+    tokens: int
+    split: int = 1
+    tensor: int = 1
+    expert: int = 1
+    expert_tensor: int = 1
+    width: int = 2
+    input_width: int = 2
+    torch: bool = False
+    recompute: frozenset[str] = frozenset()
+
+    @property
+    def residual(self) -> float:
+        """Tokens of the residual stream on this rank."""
+        return self.tokens / self.split
+
+
+def tokens_of(layout: Layout, *, torch: bool = False) -> Tokens:
+    """The part of a layout that a layer's activations depend on."""
+    selective = layout.recompute_granularity == "selective"
+    return Tokens(
+        tokens=layout.tokens,
+        split=layout.sequence_shards,
+        tensor=layout.tensor,
+        expert=layout.expert,
+        expert_tensor=layout.expert_tensor,
+        width=layout.parameter_bytes,
+        input_width=1 if layout.fp8 else layout.parameter_bytes,
+        torch=torch,
+        recompute=frozenset(layout.recompute_modules) if selective else frozenset(),
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def layer_bytes(a: Architecture, layer: int, k: Tokens) -> float:
+    """Kept by decoder layer `layer` (from 0) for one microbatch, without recomputing it as a whole."""
+    if a.hybrid_override_pattern:
+        letter = a.hybrid_override_pattern[layer]
+        if a.kind == "hyena":
+            return (_attention(a, k) if letter == "*" else _hyena(a, k)) + _mlp_block(a, k)
+        if letter == "M":
+            return _mamba(a, k)
+        return _attention(a, k) if letter == "*" else _mlp_block(a, k)
+    cross = _attention(a, k) if a.kind == "t5" else 0.0
+    return _attention(a, k) + cross + (_expert_block(a, k) if a.is_moe_layer(layer) else _mlp_block(a, k))
+
+
+def prediction_bytes(a: Architecture, k: Tokens) -> float:
+    """Kept by one multi-token-prediction layer: two norms, their joint projection, a layer."""
+    inputs = 2 * _norm(a, k) + k.residual * 2 * a.hidden_size * k.input_width
+    return inputs + _attention(a, k) + (_expert_block(a, k) if a.num_moe_experts else _mlp_block(a, k))
+
+
+def checkpoint_bytes(a: Architecture, k: Tokens) -> float:
+    """What is kept of a chunk of layers that is recomputed: its input."""
+    return k.residual * a.hidden_size * k.width
+
+
+def _norm(a: Architecture, k: Tokens) -> float:
+    """A norm keeps its input (in plain PyTorch an fp32 copy of it) and fp32 statistics."""
+    statistics = 4 * (2 if a.normalization == "LayerNorm" else 1)
+    return k.residual * (a.hidden_size * (4 if k.torch else k.width) + statistics)
+
+
+def _normed_input(a: Architecture, k: Tokens) -> float:
+    """A norm and its output, which the matrix product after it keeps (as its share of the sequence)."""
+    kept = _norm(a, k)
+    tokens = k.tokens if k.torch else k.residual
+    return kept + tokens * a.hidden_size * k.input_width
+
+
+def _dropout(a: Architecture, k: Tokens) -> float:
+    """One byte a value, where something is dropped."""
+    return k.residual * a.hidden_size if a.hidden_dropout else 0.0
+
+
+def _attention(a: Architecture, k: Tokens) -> float:
+    if a.multi_latent_attention:
+        return _latent_attention(a, k)
+    query = a.num_attention_heads * a.kv_channels / k.tensor
+    key = a.num_query_groups * a.kv_channels / k.tensor
+    kept = _normed_input(a, k)
+    # queries, keys and values leave one product; values stay a view of it, which keeps all of it
+    kept += k.tokens * (query + 2 * key) * k.width
+    if a.position_embedding_type == "rope":
+        kept += k.tokens * (query + key) * k.width
+    kept += _core_attention(k, query, a.num_attention_heads / k.tensor)
+    if a.post_layer_norms:
+        kept += _norm(a, k)
+    return kept + _dropout(a, k)
+
+
+def _core_attention(k: Tokens, width: float, heads: float) -> float:
+    """The attended values, kept by attention and by the projection after it, and softmax statistics."""
+    statistics = 0 if "core_attn" in k.recompute else 4 * heads
+    second_copy = k.input_width if k.input_width != k.width else 0
+    return k.tokens * (width * (k.width + second_copy) + statistics)
+
+
+def _latent_attention(a: Architecture, k: Tokens) -> float:
+    ranks_known = (a.kv_lora_rank, a.qk_head_dim, a.qk_pos_emb_head_dim, a.v_head_dim)
+    kv_rank, head, rotated, value_head = (width or 0 for width in ranks_known)
+    heads = a.num_attention_heads / k.tensor
+    query, value = heads * (head + rotated), heads * value_head
+    ranks = kv_rank + rotated + (a.q_lora_rank or 0)
+    kept = _normed_input(a, k)
+    # the low-rank values, before and after their norms
+    kept += k.residual * (ranks * k.width + (kv_rank + (a.q_lora_rank or 0)) * k.input_width)
+    if "mla_up_proj" not in k.recompute:
+        # projected up (keys and values together), and again with rotated positions
+        kept += k.tokens * (query + heads * head + value) * k.width
+    kept += k.tokens * 2 * query * k.width
+    return kept + _core_attention(k, value, heads) + _dropout(a, k)
+
+
+def _gate(a: Architecture, k: Tokens) -> float:
+    """Values an activation keeps for each channel of the MLP, its output included."""
+    if not a.gated_linear_unit:
+        return k.width + k.input_width
+    fused = getattr(a, "bias_activation_fusion", False)
+    unfused = 0 if fused else k.width  # the activated half, which its product with the other half keeps
+    if a.activation_func == "openai_gelu":
+        unfused += k.width
+    return 2 * k.width + unfused + k.input_width
+
+
+def _mlp_block(a: Architecture, k: Tokens) -> float:
+    if "mlp" in k.recompute:
+        return k.residual * a.hidden_size * k.width
+    kept = _normed_input(a, k) + k.tokens * a.ffn_hidden_size / k.tensor * _gate(a, k)
+    return kept + _dropout(a, k) + (_norm(a, k) if a.post_layer_norms else 0.0)
+
+
+def _expert_block(a: Architecture, k: Tokens) -> float:
+    """Router, tokens sent to experts (evenly, as balancing losses make them), experts, shared expert."""
+    assert a.num_moe_experts
+    assert a.moe_ffn_hidden_size
+    if "moe" in k.recompute:
+        return k.residual * a.hidden_size * k.width
+    kept = _norm(a, k)
+    if "layernorm" not in k.recompute:
+        kept += k.residual * a.hidden_size * k.width
+    kept += k.residual * a.num_moe_experts * 3 * 4  # logits, scores and the chosen ones' weights in fp32
+    sent = dispatched_tokens(a, k)
+    width = a.moe_ffn_hidden_size / k.expert_tensor
+    kept += sent * a.hidden_size * k.input_width
+    gate = _gate(a, k) - (k.input_width if "moe_act" in k.recompute else 0)
+    kept += sent * width * gate
+    kept += k.residual * a.moe_router_topk * a.hidden_size * k.width  # expert outputs, weighted and summed
+    if a.moe_shared_expert_intermediate_size and "shared_experts" not in k.recompute:
+        kept += k.tokens * a.moe_shared_expert_intermediate_size / k.tensor * _gate(a, k)
+    return kept + _dropout(a, k)
+
+
+def dispatched_tokens(a: Architecture, k: Tokens) -> float:
+    """Tokens that arrive at a rank's experts: each rank sends its own, `topk` times, to the whole group."""
+    return k.tokens / k.tensor * a.moe_router_topk * k.expert_tensor
+
+
+def _mamba(a: Architecture, k: Tokens) -> float:
+    """Mamba-2's fused kernel keeps what leaves the input projection and recomputes its convolution."""
+    inner, heads = mixers.mamba_inner_width(a) / k.tensor, mixers.mamba_heads(a) / k.tensor
+    states = 2 * a.mamba_num_groups * a.mamba_state_dim / k.tensor
+    projected = 2 * inner + states + heads
+    return _normed_input(a, k) + k.tokens * (projected * k.width + inner * (k.width + k.input_width))
+
+
+def _hyena(a: Architecture, k: Tokens) -> float:
+    """Three projections, convolved, gated, and convolved again in fp32."""
+    width = a.hidden_size / k.tensor
+    return _normed_input(a, k) + k.tokens * width * (3 * k.width + 3 * k.width + 2 * 4 + k.input_width)
+
+
+def output_bytes(a: Architecture, k: Tokens, vocab_rows: int) -> float:
+    """Kept by the last norm and the loss: hidden states, and the vocabulary's probabilities in fp32."""
+    tokens = k.tokens if k.torch else k.residual
+    hidden = _norm(a, k) + tokens * a.hidden_size * k.width
+    return hidden + k.tokens * vocab_rows / k.tensor * 4
+
+
+def output_peak_bytes(a: Architecture, k: Tokens, vocab_rows: int) -> float:
+    """Most the loss holds at once: probabilities (fp32) beside the logits or their gradient."""
+    return output_bytes(a, k, vocab_rows) + k.tokens * vocab_rows / k.tensor * k.width
+
+
+def layer_workspace_bytes(a: Architecture, layer: int, k: Tokens) -> float:
+    """Gradients alive at once in a layer's backward pass: inside the MLP, and three residual streams."""
+    width = a.ffn_hidden_size / k.tensor
+    tokens: float = k.tokens
+    if a.is_moe_layer(layer):
+        assert a.moe_ffn_hidden_size
+        tokens, width = dispatched_tokens(a, k), a.moe_ffn_hidden_size / k.expert_tensor
+    inside = tokens * width * (3 if a.gated_linear_unit else 2) * k.width
+    return inside + 3 * tokens * a.hidden_size * k.width

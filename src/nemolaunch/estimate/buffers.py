@@ -1,0 +1,140 @@
+"""Bytes of weights, gradients and optimizer state: Megatron's buffers, element by element.
+
+After `megatron.core.distributed.param_and_grad_buffer._ParamAndGradBuffer` (0.14 to 0.16) and
+`megatron.core.optimizer.distrib_optimizer`: with the distributed optimizer every tensor starts at a multiple
+of 64 elements, every bucket ends at a multiple of lcm(data parallel size, 128), and a rank keeps fp32 weights
+and Adam's two moments for its slice of every bucket.
+
+fp8 changes nothing here: matrices are kept in fp8 twice, as they are and transposed, instead of once in bf16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nemolaunch.estimate.layout import Layout
+from nemolaunch.estimate.tensors import LocalTensor
+
+# DistributedDataParallelConfig.bucket_size where it is not given: max(40M, 1M a data parallel rank)
+BUCKET_ELEMENTS = 40_000_000
+BUCKET_ELEMENTS_PER_RANK = 1_000_000
+TENSOR_ALIGNMENT = 64
+BUCKET_ALIGNMENT = 128
+GRADIENT_BYTES = 4  # NeMo's precision plugins set grad_reduce_in_fp32
+MASTER_BYTES = 4  # fp32 weights the optimizer updates, where training itself is in bf16
+MOMENT_BYTES = {"adam": 8, "sgd": 4}  # fp32: two moments, or SGD's momentum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buffers:
+    """Bytes on one rank.
+
+    Attributes:
+        parameters, gradients, optimizer: on the GPU.
+        host_optimizer: optimizer state in host memory.
+        parameter_elements: weights of this rank, without padding.
+    """
+
+    parameters: int = 0
+    gradients: int = 0
+    optimizer: int = 0
+    host_optimizer: int = 0
+    parameter_elements: int = 0
+
+    def __add__(self, other: Buffers) -> Buffers:
+        return Buffers(
+            parameters=self.parameters + other.parameters,
+            gradients=self.gradients + other.gradients,
+            optimizer=self.optimizer + other.optimizer,
+            host_optimizer=self.host_optimizer + other.host_optimizer,
+            parameter_elements=self.parameter_elements + other.parameter_elements,
+        )
+
+
+def bucket_elements(layout: Layout, stage: int, chunk: int) -> int | None:
+    """Elements after which a gradient bucket is closed; `None`: one bucket, as on later stages and chunks."""
+    if stage > 0 or chunk > 0:
+        return None
+    return max(BUCKET_ELEMENTS, BUCKET_ELEMENTS_PER_RANK * layout.data)
+
+
+def rank_buffers(chunks: Sequence[Sequence[LocalTensor]], layout: Layout, stage: int) -> Buffers:
+    """Buffers of the fullest data parallel rank of a stage, given its model chunks' tensors."""
+    total = Buffers()
+    for number, tensors in enumerate(chunks):
+        size = bucket_elements(layout, stage, number)
+        for expert in (False, True):
+            own = [t for t in tensors if t.expert == expert]
+            if own:
+                ranks = layout.expert_shards if expert else layout.optimizer_shards
+                total += _group(own, layout, size, ranks)
+    return total
+
+
+def _group(tensors: Sequence[LocalTensor], layout: Layout, size: int | None, ranks: int) -> Buffers:
+    elements = sum(t.numel for t in tensors)
+    if layout.fsdp_shard:
+        return _fully_sharded(tensors, layout, layout.fsdp_shard)
+    if layout.distributed_optimizer:
+        allocated, owned = sharded_elements(tensors, size, ranks)
+    else:
+        allocated = owned = elements
+    per_element = MOMENT_BYTES[layout.optimizer] + (MASTER_BYTES if layout.precision == "bf16" else 0)
+    state = owned * per_element
+    host = math.floor(state * layout.optimizer_offload)
+    return Buffers(
+        parameters=allocated * layout.parameter_bytes,
+        gradients=allocated * GRADIENT_BYTES,
+        optimizer=state - host,
+        host_optimizer=host,
+        parameter_elements=elements,
+    )
+
+
+def sharded_elements(tensors: Sequence[LocalTensor], size: int | None, ranks: int) -> tuple[int, int]:
+    """Elements of a padded buffer, and of the weights in the fullest rank's slices of its buckets."""
+    unit = math.lcm(ranks, BUCKET_ALIGNMENT)
+    owned = [0] * ranks
+    start = bucket_start = 0
+    inside: list[tuple[int, int]] = []
+
+    def close(end: int) -> int:
+        end = -(-end // unit) * unit
+        slice_size = (end - bucket_start) // ranks
+        for a, b in inside:
+            first, last = (a - bucket_start) // slice_size, (b - 1 - bucket_start) // slice_size
+            for rank in range(first, last + 1):
+                low = bucket_start + rank * slice_size
+                owned[rank] += min(b, low + slice_size) - max(a, low)
+        inside.clear()
+        return end
+
+    for tensor in reversed(tensors):
+        start = -(-start // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
+        if tensor.shared_embedding and inside:
+            start = bucket_start = close(start)
+        end = start + tensor.numel
+        inside.append((start, end))
+        if (size is not None and end - bucket_start >= size) or tensor.shared_embedding:
+            end = bucket_start = close(end)
+        start = end
+    if inside:
+        start = close(start)
+    return start, max(owned)
+
+
+def _fully_sharded(tensors: Sequence[LocalTensor], layout: Layout, shard: int) -> Buffers:
+    """Everything split over `shard` ranks: bf16 and fp32 weights, fp32 gradients, Adam's moments."""
+    elements = sum(t.numel for t in tensors)
+    own = -(-elements // max(1, shard))
+    state = own * (MOMENT_BYTES[layout.optimizer] + (MASTER_BYTES if layout.precision == "bf16" else 0))
+    host = math.floor(state * layout.optimizer_offload)
+    return Buffers(
+        parameters=own * layout.parameter_bytes,
+        gradients=own * GRADIENT_BYTES,
+        optimizer=state - host,
+        host_optimizer=host,
+        parameter_elements=elements,
+    )

@@ -1,0 +1,145 @@
+"""Everything that is estimated about a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemolaunch import arithmetic
+from nemolaunch.catalogue import Gpu, Model
+from nemolaunch.catalogue import gpu as gpu_row
+from nemolaunch.errors import UsageError
+from nemolaunch.estimate.disk import Disk, estimate_disk
+from nemolaunch.estimate.layout import Layout, layout_of
+from nemolaunch.estimate.memory import Memory, memory
+from nemolaunch.estimate.published import Utilization, default_utilization
+from nemolaunch.estimate.time import Time, estimate_time
+from nemolaunch.resolve import Resolved
+
+DEFAULT_GPU = "h100"
+USABLE_SHARE = 0.96  # of a GPU's memory: the driver's own part, and the allocator's last fragments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Memory, time and disk of a job on a GPU.
+
+    Attributes:
+        gpu: the GPU it is for, and `gpu_origin` why that one.
+        parameters: all weights of the model; `active_parameters`: those one token passes through.
+        vocabulary: where the size of the vocabulary is from.
+        memory: of the fullest GPU; `rehearsal`: of one process of a CPU rehearsal, else None.
+    """
+
+    gpu: Gpu
+    gpu_origin: str
+    layout: Layout
+    parameters: int
+    active_parameters: int
+    vocab_rows: int
+    vocabulary: str
+    memory: Memory
+    rehearsal: Memory | None
+    time: Time
+    disk: Disk
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the fullest GPU holds it; None where the estimate's error decides."""
+        usable = self.gpu.memory_bytes * USABLE_SHARE
+        if self.memory.total + self.memory.error <= usable:
+            return True
+        return False if self.memory.total - self.memory.error > usable else None
+
+
+def estimate(
+    resolved: Resolved,
+    *,
+    gpu: str | None = None,
+    mfu: float | None = None,
+    measured: tuple[float, str] | None = None,
+) -> Estimate:
+    """Estimate a resolved job.
+
+    Args:
+        gpu: name of the GPU; by default the visible one, else an H100.
+        mfu: model FLOPs utilization to assume, by the full convention.
+        measured: tokens/s a GPU of an earlier run, and that run's name.
+    """
+    job = resolved.job
+    row, origin = choose_gpu(gpu, resolved)
+    tokenizer = resolved.facts.tokenizer
+    result = estimate_layout(
+        resolved.model,
+        layout_of(resolved),
+        row,
+        steps=max(0, job.batch.max_steps or 0),
+        vocab_size=tokenizer.vocab_size if tokenizer else None,
+        mfu=mfu,
+        measured=measured,
+        keep=job.checkpoint.keep,
+        save_every=job.checkpoint.checkpoint_every or job.logging.val_check_interval or 0,
+        gpu_origin=origin,
+        rehearsal=resolved.device == "cpu",
+    )
+    return result
+
+
+def choose_gpu(name: str | None, resolved: Resolved) -> tuple[Gpu, str]:
+    """The GPU to estimate for: the one named, the visible one, else an H100."""
+    if name:
+        return gpu_row(name), "given"
+    if resolved.facts.host.gpus:
+        seen = resolved.facts.host.gpus[0]
+        try:
+            return gpu_row(seen), "visible here"
+        except UsageError:
+            return gpu_row(DEFAULT_GPU), f"{seen} is not in the catalogue; --gpu NAME for another"
+    return gpu_row(DEFAULT_GPU), "assumed; --gpu NAME for another"
+
+
+def estimate_layout(
+    model: Model,
+    layout: Layout,
+    gpu: Gpu,
+    *,
+    steps: int = 1,
+    vocab_size: int | None = None,
+    mfu: float | None = None,
+    measured: tuple[float, str] | None = None,
+    keep: int = 3,
+    save_every: int = 0,
+    gpu_origin: str = "given",
+    rehearsal: bool = False,
+) -> Estimate:
+    """Estimate a model in a layout. See `estimate` for the arguments."""
+    vocabulary, origin = arithmetic.model_vocab_rows(model, vocab_size, layout.tensor)
+    counts = arithmetic.parameters(model.architecture, vocabulary)
+    precision = "fp8" if layout.fp8 else layout.precision
+    if mfu is not None:
+        utilization = Utilization(mfu=mfu, error=0.0, source="given")
+    else:
+        active = counts.active_non_embedding
+        utilization = default_utilization(model.architecture, gpu, precision, active)
+    saves = -(-steps // save_every) if save_every > 0 else 1
+    return Estimate(
+        gpu=gpu,
+        gpu_origin=gpu_origin,
+        layout=layout,
+        parameters=counts.total,
+        active_parameters=counts.active,
+        vocab_rows=vocabulary,
+        vocabulary=origin,
+        memory=memory(model.architecture, layout, vocabulary),
+        rehearsal=memory(model.architecture, layout, vocabulary, gpu=False) if rehearsal else None,
+        time=estimate_time(
+            model.architecture,
+            layout,
+            vocabulary,
+            gpu,
+            steps,
+            utilization=utilization,
+            tokens_per_s_per_gpu=measured[0] if measured else None,
+            measured_in=measured[1] if measured else "",
+        ),
+        disk=estimate_disk(counts.total, layout, keep, saves),
+    )

@@ -1,0 +1,206 @@
+"""How a model is spread over GPUs, in the numbers that memory and time depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from nemolaunch.catalogue import Architecture, Recipe
+from nemolaunch.resolve import Resolved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Parallel sizes, batch and memory savings of one job. Sizes count ranks, lengths tokens.
+
+    Attributes:
+        recompute_num_layers: layers of a recomputed chunk (uniform), or recomputed ones of a chunk (block).
+        offloaded_layers: layers whose activations wait in host memory.
+        optimizer_offload: share of the optimizer state in host memory.
+        fsdp_shard, fsdp_replicate: fully sharded data parallel instead of Megatron's: ranks that share one
+            copy of everything, and copies. `None`: not used.
+    """
+
+    world_size: int
+    tensor: int = 1
+    pipeline: int = 1
+    virtual: int = 1
+    context: int = 1
+    expert: int = 1
+    expert_tensor: int = 1
+    sequence_parallel: bool = False
+    micro_batch_size: int = 1
+    global_batch_size: int = 1
+    seq_length: int = 1
+    recompute_granularity: str | None = None
+    recompute_method: str | None = None
+    recompute_num_layers: int | None = None
+    recompute_modules: tuple[str, ...] = ()
+    offloaded_layers: int = 0
+    precision: str = "bf16"
+    fp8: bool = False
+    distributed_optimizer: bool = True
+    optimizer: str = "adam"
+    optimizer_offload: float = 0.0
+    fsdp_shard: int | None = None
+    fsdp_replicate: int | None = None
+    gpus_per_node: int = 8
+
+    @property
+    def data(self) -> int:
+        """Data parallel size; at least 1, also where the world does not divide."""
+        return max(1, self.world_size // (self.tensor * self.pipeline * self.context))
+
+    @property
+    def optimizer_shards(self) -> int:
+        """Ranks the optimizer state of ordinary weights is split over: data times context parallel."""
+        return self.data * self.context
+
+    @property
+    def expert_shards(self) -> int:
+        """Ranks the optimizer state of expert weights is split over."""
+        return max(1, self.world_size // (self.expert_tensor * self.expert * self.pipeline))
+
+    @property
+    def num_microbatches(self) -> int:
+        """Forward passes of a rank in one optimizer step."""
+        return max(1, self.global_batch_size // (self.micro_batch_size * self.data))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one microbatch that a rank's attention and MLP see."""
+        return self.micro_batch_size * math.ceil(self.seq_length / self.context)
+
+    @property
+    def sequence_shards(self) -> int:
+        """Over how many ranks norms and the residual stream are split."""
+        return self.tensor if self.sequence_parallel else 1
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of one weight or activation value."""
+        return 4 if self.precision == "fp32" else 2
+
+    def with_values(self, **values: object) -> Layout:
+        """A copy with some values changed."""
+        return dataclasses.replace(self, **values)  # type: ignore[arg-type]
+
+
+def layout_of(resolved: Resolved) -> Layout:
+    """The layout of a resolved job. Values that make no sense are taken as near as they can be: no errors."""
+    job, recipe = resolved.job, resolved.model.recipe
+    p, m, b = job.parallelism, job.memory, job.batch
+    tensor = max(1, p.tensor_model_parallel_size)
+    pipeline = max(1, p.pipeline_model_parallel_size)
+    preset = m.recompute_granularity is None and not m.cpu_offloading
+    return Layout(
+        world_size=max(1, resolved.world_size),
+        tensor=tensor,
+        pipeline=pipeline,
+        virtual=max(1, p.virtual_pipeline_model_parallel_size or 1) if pipeline > 1 else 1,
+        context=max(1, p.context_parallel_size),
+        expert=max(1, p.expert_model_parallel_size),
+        expert_tensor=max(1, p.expert_tensor_parallel_size or tensor),
+        sequence_parallel=p.sequence_parallel and tensor > 1,
+        micro_batch_size=max(1, b.micro_batch_size),
+        global_batch_size=max(1, b.global_batch_size),
+        seq_length=max(1, job.data.seq_length or resolved.model.architecture.seq_length),
+        **(recompute_of(recipe) if preset else given_recompute(m)),  # type: ignore[arg-type]
+        offloaded_layers=(m.cpu_offloading_layers or 0) if m.cpu_offloading else 0,
+        precision=b.precision,
+        fp8=b.fp8,
+        distributed_optimizer=not job.optimizer.disable_dist_optim,
+        optimizer=job.optimizer.optimizer,
+        optimizer_offload=min(1.0, max(0.0, m.optim_cpu_offloading_frac)) if m.optim_cpu_offloading else 0.0,
+        gpus_per_node=max(1, job.launch.num_gpus or 1),
+    )
+
+
+def recompute_of(recipe: Recipe) -> dict[str, object]:
+    """What a recipe recomputes by itself, where the job does not say."""
+    if recipe.recompute_granularity is None:
+        return {}
+    return {
+        "recompute_granularity": recipe.recompute_granularity,
+        "recompute_method": recipe.recompute_method,
+        "recompute_num_layers": recipe.recompute_num_layers,
+        "recompute_modules": recipe.recompute_modules or ("core_attn",),
+    }
+
+
+def given_recompute(memory: object) -> dict[str, object]:
+    """What a job asks to recompute."""
+    granularity = getattr(memory, "recompute_granularity", None)
+    return {
+        "recompute_granularity": granularity,
+        "recompute_method": getattr(memory, "recompute_method", None),
+        "recompute_num_layers": getattr(memory, "recompute_num_layers", None),
+        "recompute_modules": ("core_attn",) if granularity == "selective" else (),
+    }
+
+
+def layout_of_recipe(recipe: Recipe, **changes: object) -> Layout:
+    """The layout NVIDIA's recipe sets by itself."""
+    layout = Layout(
+        world_size=recipe.num_nodes * recipe.num_gpus_per_node,
+        tensor=recipe.tensor_model_parallel_size,
+        pipeline=recipe.pipeline_model_parallel_size,
+        virtual=recipe.virtual_pipeline_model_parallel_size or 1,
+        context=recipe.context_parallel_size,
+        expert=recipe.expert_model_parallel_size,
+        expert_tensor=recipe.expert_tensor_parallel_size or recipe.tensor_model_parallel_size,
+        sequence_parallel=recipe.sequence_parallel and recipe.tensor_model_parallel_size > 1,
+        micro_batch_size=recipe.micro_batch_size,
+        global_batch_size=recipe.global_batch_size,
+        seq_length=recipe.seq_length,
+        gpus_per_node=recipe.num_gpus_per_node,
+        **recompute_of(recipe),  # type: ignore[arg-type]
+    )
+    return layout.with_values(**changes) if changes else layout
+
+
+def stage_layers(architecture: Architecture, layout: Layout, stage: int) -> tuple[tuple[int, ...], ...]:
+    """Decoder layers of a pipeline stage, counted from 0: one tuple for each of its model chunks.
+
+    The same split as `megatron.core.transformer.transformer_block.get_num_layers_to_build`: equal shares
+    unless the first or last stage has a number of its own, or embedding and loss count as a layer. Where the
+    layers do not divide, the first stages take one more, which Megatron refuses: an estimate all the same.
+    """
+    a, stages, chunks = architecture, layout.pipeline, layout.virtual
+    counts = stage_sizes(a, stages)
+    per_chunk = [
+        [count // chunks + (1 if chunk < count % chunks else 0) for chunk in range(chunks)]
+        for count in counts
+    ]
+    if a.account_for_embedding_in_pipeline_split and stages > 1:
+        per_chunk[0][0] -= 1
+    if a.account_for_loss_in_pipeline_split and stages > 1:
+        per_chunk[-1][-1] -= 1
+    out, start = [], 0
+    for chunk in range(chunks):
+        for s in range(stages):
+            size = max(0, per_chunk[s][chunk])
+            if s == stage:
+                out.append(tuple(range(start, min(start + size, a.num_layers))))
+            start += size
+    return tuple(out)
+
+
+def stage_sizes(architecture: Architecture, stages: int) -> list[int]:
+    """Layers each pipeline stage gets, embedding and loss counted where the model says so."""
+    a = architecture
+    if stages == 1:
+        return [a.num_layers]
+    first, last = a.num_layers_in_first_pipeline_stage, a.num_layers_in_last_pipeline_stage
+    left = a.num_layers - (first or 0) - (last or 0)
+    left += a.account_for_embedding_in_pipeline_split + a.account_for_loss_in_pipeline_split
+    free = [s for s in range(stages) if not (s == 0 and first) and not (s == stages - 1 and last)]
+    sizes = [0] * stages
+    if first:
+        sizes[0] = first
+    if last:
+        sizes[-1] = last
+    for position, s in enumerate(free):
+        sizes[s] = left // len(free) + (1 if position < left % len(free) else 0)
+    return sizes

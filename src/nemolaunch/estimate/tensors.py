@@ -1,0 +1,219 @@
+"""The weight tensors one rank holds: sizes in Megatron's order, after tensor and expert parallel splits.
+
+`arithmetic.parameters` counts a model as a whole; this counts what lands on a rank, where norms, routers and
+the biases of row-parallel layers are copies. Both are compared with models that NeMo builds.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from nemolaunch.arithmetic import mixers
+from nemolaunch.catalogue import Architecture
+from nemolaunch.estimate.layout import Layout, stage_layers
+
+
+@dataclass(frozen=True)
+class LocalTensor:
+    """One parameter tensor of one rank.
+
+    Attributes:
+        numel: its elements on this rank.
+        expert: it belongs to experts, whose data parallel group is another.
+        matrix: TransformerEngine multiplies with it, so fp8 training holds it in fp8.
+        shared_embedding: one of the two copies of a tied embedding, which gets a gradient bucket of its own.
+    """
+
+    numel: int
+    expert: bool = False
+    matrix: bool = False
+    shared_embedding: bool = False
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Over how many ranks a layer's tensors are split."""
+
+    tensor: int = 1
+    expert: int = 1
+    expert_tensor: int = 1
+
+
+def chunk_tensors(
+    architecture: Architecture, layout: Layout, stage: int, vocab_rows: int
+) -> tuple[tuple[LocalTensor, ...], ...]:
+    """Tensors of each model chunk (virtual stage) of a pipeline stage, in the order of `named_parameters`."""
+    a = architecture
+    shards = Shards(layout.tensor, layout.expert, layout.expert_tensor)
+    chunks = stage_layers(a, layout, stage)
+    out = []
+    for number, layers in enumerate(chunks):
+        first = stage == 0 and number == 0
+        last = stage == layout.pipeline - 1 and number == len(chunks) - 1
+        tensors: list[LocalTensor] = []
+        predicts = last and a.mtp_num_layers
+        if first or predicts:
+            tensors += _embedding(a, shards, vocab_rows, layout.pipeline)
+        if first and a.encoder_num_layers:
+            tensors += [t for _ in range(a.encoder_num_layers) for t in _encoder_layer(a, shards)]
+        for layer in layers:
+            tensors += layer_tensors(a, layer, shards)
+        if last:
+            tensors += _last(a, shards, vocab_rows, layout.pipeline)
+        out.append(tuple(tensors))
+    return tuple(out)
+
+
+def _embedding(a: Architecture, shards: Shards, vocab_rows: int, stages: int) -> list[LocalTensor]:
+    tied = a.share_embeddings_and_output_weights and stages > 1
+    tensors = [LocalTensor(-(-vocab_rows // shards.tensor) * a.hidden_size, shared_embedding=tied)]
+    if a.position_embedding_type == "learned_absolute":
+        tensors.append(LocalTensor(a.seq_length * a.hidden_size))
+    return tensors
+
+
+def _last(a: Architecture, shards: Shards, vocab_rows: int, stages: int) -> list[LocalTensor]:
+    tensors = _norm(a, a.hidden_size) * (2 if a.kind == "t5" else 1)
+    for _ in range(a.mtp_num_layers or 0):
+        tensors += 3 * _norm(a, a.hidden_size)
+        tensors += _matrix(2 * a.hidden_size, a.hidden_size, columns=shards.tensor)
+        tensors += _attention(a, shards) + _feed_forward(a, shards, a.num_moe_experts is not None)
+        tensors += 2 * _norm(a, a.hidden_size)
+    if a.kind == "bert":
+        tensors += _matrix(a.hidden_size, a.hidden_size, bias=a.hidden_size) + _norm(a, a.hidden_size)
+    if not a.share_embeddings_and_output_weights or stages > 1:
+        tensors.append(
+            LocalTensor(
+                -(-vocab_rows // shards.tensor) * a.hidden_size,
+                shared_embedding=a.share_embeddings_and_output_weights,
+            )
+        )
+    if a.kind in ("bert", "t5"):
+        tensors.append(LocalTensor(-(-vocab_rows // shards.tensor)))
+    return tensors
+
+
+@functools.lru_cache(maxsize=4096)
+def layer_tensors(a: Architecture, layer: int, shards: Shards) -> tuple[LocalTensor, ...]:
+    """Tensors of decoder layer `layer` (from 0) on one rank."""
+    if a.hybrid_override_pattern:
+        return tuple(_mixed_layer(a, a.hybrid_override_pattern[layer], shards))
+    norms = _norm(a, a.hidden_size) * (4 if a.post_layer_norms else 3 if a.kind == "t5" else 2)
+    cross = _cross_attention(a, shards) if a.kind == "t5" else []
+    return tuple(_attention(a, shards) + cross + norms + _feed_forward(a, shards, a.is_moe_layer(layer)))
+
+
+def _mixed_layer(a: Architecture, letter: str, shards: Shards) -> list[LocalTensor]:
+    norm = _norm(a, a.hidden_size)
+    if a.kind == "hyena":
+        mixer = _attention(a, shards) if letter == "*" else _hyena(a, letter, shards)
+        return mixer + 2 * norm + _mlp(a, a.ffn_hidden_size, shards.tensor)
+    if letter == "M":
+        return norm + _mamba(a, shards)
+    if letter == "*":
+        return norm + _attention(a, shards)
+    return norm + _mlp(a, a.ffn_hidden_size, shards.tensor)
+
+
+def _encoder_layer(a: Architecture, shards: Shards) -> list[LocalTensor]:
+    return _attention(a, shards) + 2 * _norm(a, a.hidden_size) + _mlp(a, a.ffn_hidden_size, shards.tensor)
+
+
+def _norm(a: Architecture, width: int) -> list[LocalTensor]:
+    return [LocalTensor(width)] * (2 if a.normalization == "LayerNorm" else 1)
+
+
+def _matrix(
+    inputs: int, outputs: int, *, columns: int = 1, rows: int = 1, bias: int = 0
+) -> list[LocalTensor]:
+    """A linear layer split by columns (its outputs) or rows (its inputs); `bias`: elements on this rank."""
+    weight = LocalTensor(-(-inputs // rows) * -(-outputs // columns), matrix=True)
+    return [weight, LocalTensor(bias)] if bias else [weight]
+
+
+def _attention(a: Architecture, shards: Shards) -> list[LocalTensor]:
+    if a.multi_latent_attention:
+        return _latent_attention(a, shards)
+    h, t = a.hidden_size, shards.tensor
+    query = a.num_attention_heads * a.kv_channels
+    both = query + 2 * a.num_query_groups * a.kv_channels
+    tensors = _matrix(query, h, rows=t, bias=h if a.add_bias_linear else 0)
+    tensors += _matrix(h, both, columns=t, bias=both // t if a.add_bias_linear or a.add_qkv_bias else 0)
+    return tensors + (2 * _norm(a, a.kv_channels) if a.qk_layernorm else [])
+
+
+def _cross_attention(a: Architecture, shards: Shards) -> list[LocalTensor]:
+    h, t = a.hidden_size, shards.tensor
+    width = a.num_attention_heads * a.kv_channels
+    tensors = _matrix(width, h, rows=t, bias=h if a.add_bias_linear else 0)
+    tensors += _matrix(h, width, columns=t, bias=width // t if a.add_bias_linear else 0)
+    return tensors + _matrix(h, 2 * width, columns=t, bias=2 * width // t if a.add_bias_linear else 0)
+
+
+def _latent_attention(a: Architecture, shards: Shards) -> list[LocalTensor]:
+    """DeepSeek's: the projections down to the ranks are copies, those up from them are split."""
+    h, t, heads = a.hidden_size, shards.tensor, a.num_attention_heads
+    widths = (a.kv_lora_rank, a.qk_head_dim, a.qk_pos_emb_head_dim, a.v_head_dim)
+    kv_rank, head, rotated, value_head = (width or 0 for width in widths)
+    query, value = heads * (head + rotated), heads * value_head
+    tensors = _matrix(value, h, rows=t, bias=h if a.add_bias_linear else 0)
+    if a.q_lora_rank:
+        tensors += _matrix(h, a.q_lora_rank) + _matrix(a.q_lora_rank, query, columns=t)
+    else:
+        tensors += _matrix(h, query, columns=t)
+    tensors += _matrix(h, kv_rank + rotated)
+    tensors += _matrix(kv_rank, heads * head + value, columns=t)
+    if a.qk_layernorm:
+        tensors += _norm(a, kv_rank) + (_norm(a, a.q_lora_rank) if a.q_lora_rank else [])
+    return tensors
+
+
+def _mlp(a: Architecture, width: int, split: int) -> list[LocalTensor]:
+    both = (2 if a.gated_linear_unit else 1) * width
+    biased = a.add_bias_linear
+    return _matrix(a.hidden_size, both, columns=split, bias=both // split if biased else 0) + _matrix(
+        width, a.hidden_size, rows=split, bias=a.hidden_size if biased else 0
+    )
+
+
+def _feed_forward(a: Architecture, shards: Shards, has_experts: bool) -> list[LocalTensor]:
+    if not has_experts:
+        return _mlp(a, a.ffn_hidden_size, shards.tensor)
+    assert a.num_moe_experts
+    assert a.moe_ffn_hidden_size
+    one = _mlp(a, a.moe_ffn_hidden_size, shards.expert_tensor)
+    local = -(-a.num_moe_experts // shards.expert)
+    tensors = [LocalTensor(a.hidden_size * a.num_moe_experts)]
+    # grouped experts come layer by layer: every expert's first matrix, then every expert's second
+    tensors += [LocalTensor(t.numel, expert=True, matrix=t.matrix) for t in one for _ in range(local)]
+    if a.moe_shared_expert_intermediate_size:
+        tensors += _mlp(a, a.moe_shared_expert_intermediate_size, shards.tensor)
+    return tensors
+
+
+def _mamba(a: Architecture, shards: Shards) -> list[LocalTensor]:
+    h, t = a.hidden_size, shards.tensor
+    inner, heads = mixers.mamba_inner_width(a), mixers.mamba_heads(a)
+    states = 2 * a.mamba_num_groups * a.mamba_state_dim
+    convolved = (inner + states) // t
+    width = (mixers.mamba(a) - _mamba_rest(a, inner, heads, states)) // (inner + states)
+    tensors = [LocalTensor(heads // t)] * 3
+    tensors += _matrix(h, 2 * inner + states + heads, columns=t)
+    tensors += [LocalTensor(convolved * (width - 1)), LocalTensor(convolved), LocalTensor(inner // t)]
+    return tensors + _matrix(inner, h, rows=t)
+
+
+def _mamba_rest(a: Architecture, inner: int, heads: int, states: int) -> int:
+    """All of a Mamba-2 layer but its convolution."""
+    return a.hidden_size * (2 * inner + states + heads) + 3 * heads + inner + inner * a.hidden_size
+
+
+def _hyena(a: Architecture, letter: str, shards: Shards) -> list[LocalTensor]:
+    """Split evenly, which is nearly so: filters are split like channels."""
+    return [LocalTensor(-(-mixers.hyena(a, letter) // shards.tensor), matrix=True)]
+
+
+def local_parameters(architecture: Architecture, layout: Layout, stage: int, vocab_rows: int) -> int:
+    """Parameters a rank of that pipeline stage holds."""
+    return sum(t.numel for chunk in chunk_tensors(architecture, layout, stage, vocab_rows) for t in chunk)

@@ -1,0 +1,128 @@
+"""How long training takes: FLOPs over what a GPU achieves, or a run's own measured speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemolaunch import arithmetic
+from nemolaunch.catalogue import Architecture, Gpu
+from nemolaunch.estimate.layout import Layout, stage_layers
+from nemolaunch.estimate.published import Utilization, peak
+
+MEASURED_ERROR = 0.05  # how far tokens/s of one run drift between hours and restarts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Time:
+    """Time and FLOPs of a whole run.
+
+    Attributes:
+        flops_per_token_full, flops_per_token_causal: by the conventions of `arithmetic.flops_per_token`.
+        mfu_full, mfu_causal: assumed share of the GPU's peak, by each convention.
+        bubble: share of a step in which pipeline stages wait; the MFU includes it.
+        tokens_per_s: over all GPUs.
+        error: relative error of all times, either way.
+        source: where the speed comes from.
+    """
+
+    flops_per_token_full: float
+    flops_per_token_causal: float
+    mfu_full: float | None
+    mfu_causal: float | None
+    bubble: float
+    recompute_overhead: float
+    tokens_per_step: int
+    steps: int
+    tokens_per_s: float
+    num_gpus: int
+    error: float
+    source: str
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of one optimizer step."""
+        return self.tokens_per_step / self.tokens_per_s
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of all steps, without start, validation and checkpoints."""
+        return self.step_s * self.steps
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPUs times hours: what most clusters charge."""
+        return self.total_s / 3600 * self.num_gpus
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole run."""
+        return self.tokens_per_step * self.steps
+
+
+def bubble_share(layout: Layout) -> float:
+    """Idle share of a pipelined step: (p - 1) / (v m) of the busy time (arXiv 2104.04473, section 2.2)."""
+    idle = (layout.pipeline - 1) / (layout.virtual * layout.num_microbatches)
+    return idle / (1 + idle)
+
+
+def recompute_overhead(architecture: Architecture, layout: Layout) -> float:
+    """Extra FLOPs of recomputing whole layers, as a share of the model's own: a third for all of them."""
+    if layout.recompute_granularity != "full":
+        return 0.0
+    if layout.recompute_method != "block":
+        return 1 / 3
+    chunks = [c for s in range(layout.pipeline) for c in stage_layers(architecture, layout, s)]
+    layers = sum(min(len(c), layout.recompute_num_layers or 0) for c in chunks)
+    return layers / max(1, architecture.num_layers) / 3
+
+
+def estimate_time(
+    architecture: Architecture,
+    layout: Layout,
+    vocab_rows: int,
+    gpu: Gpu,
+    steps: int,
+    *,
+    utilization: Utilization,
+    tokens_per_s_per_gpu: float | None = None,
+    measured_in: str = "",
+) -> Time:
+    """Time of `steps` steps at a utilization, or at a measured speed where one is given.
+
+    The utilization is of well-tuned runs, whose bubble is small and which recompute little: what this
+    layout's bubble and recomputation cost more comes on top.
+    """
+    flops = flops_of(architecture, vocab_rows, layout.seq_length)
+    bubble, again = bubble_share(layout), recompute_overhead(architecture, layout)
+    top = peak(gpu, "fp8" if layout.fp8 else layout.precision)
+    if tokens_per_s_per_gpu is not None:
+        per_gpu, error, source = tokens_per_s_per_gpu, MEASURED_ERROR, f"measured in {measured_in}"
+    else:
+        mfu = utilization.mfu / (1 + again) * (1 - max(0.0, bubble - PUBLISHED_BUBBLE))
+        per_gpu = mfu * top / max(1.0, flops.full)
+        error, source = utilization.error, utilization.source
+    return Time(
+        flops_per_token_full=flops.full,
+        flops_per_token_causal=flops.causal,
+        mfu_full=per_gpu * flops.full / top,
+        mfu_causal=per_gpu * flops.causal / top,
+        bubble=bubble,
+        recompute_overhead=again,
+        tokens_per_step=layout.global_batch_size * layout.seq_length,
+        steps=steps,
+        tokens_per_s=per_gpu * layout.world_size,
+        num_gpus=layout.world_size,
+        error=error,
+        source=source,
+    )
+
+
+PUBLISHED_BUBBLE = 0.03  # about that of the published runs with pipelines: 1 to 7 %
+
+
+def flops_of(architecture: Architecture, vocab_rows: int, seq_length: int) -> arithmetic.FlopsPerToken:
+    """FLOPs a token; for an encoder-decoder, 6 a weight, as if every token passed all of it."""
+    if architecture.kind != "t5":
+        return arithmetic.flops_per_token(architecture, vocab_rows, seq_length)
+    count = 6.0 * arithmetic.parameters(architecture, vocab_rows).active_non_embedding
+    return arithmetic.FlopsPerToken(full=count, causal=count)
