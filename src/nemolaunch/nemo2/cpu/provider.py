@@ -38,5 +38,7 @@ class CpuSpecProvider(LocalSpecProvider):
         self, moe_use_grouped_gemm: bool, moe_use_legacy_grouped_gemm: bool = False
     ) -> tuple[type, MLPSubmodules]:
         if moe_use_grouped_gemm:
-            return TEGroupedMLP, MLPSubmodules(ColumnParallelGroupedLinear, RowParallelGroupedLinear)
-        return SequentialMLP, MLPSubmodules(ColumnParallelLinear, RowParallelLinear)
+            return TEGroupedMLP, MLPSubmodules(
+                linear_fc1=ColumnParallelGroupedLinear, linear_fc2=RowParallelGroupedLinear
+            )
+        return SequentialMLP, MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)

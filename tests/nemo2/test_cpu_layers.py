@@ -1,0 +1,96 @@
+"""The CPU's stand-ins for Transformer Engine and CUDA compute what those would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from forkserver import ForkServer
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.nemo2.cpu.versions import check
+
+FLOAT32 = 2e-6  # sums of a few dozen products in another order
+
+
+def test_norms_are_torchs(fork_server: ForkServer) -> None:
+    (differences,) = fork_server.run("nemo2.layer_jobs:norms")
+    assert len(differences) == 8
+    assert max(differences.values()) <= FLOAT32
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("groups", [4, 2])
+def test_attention_is_the_formulas(
+    fork_server: ForkServer, ranks: int, window: int | None, groups: int
+) -> None:
+    kwargs = {"window": window, "groups": groups}
+    for difference in fork_server.run("nemo2.layer_jobs:attention", kwargs, nproc=ranks):
+        assert difference <= FLOAT32
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_grouped_linear_is_one_linear_per_expert(fork_server: ForkServer, bias: bool) -> None:
+    assert fork_server.run("nemo2.layer_jobs:grouped_linear", {"bias": bias}) == [0.0]
+
+
+@pytest.mark.parametrize(("decay", "decoupled"), [(0.0, True), (0.1, True), (0.1, False)])
+def test_adam_is_torchs(fork_server: ForkServer, decay: float, decoupled: bool) -> None:
+    kwargs = {"weight_decay": decay, "adam_w_mode": decoupled}
+    (difference,) = fork_server.run("nemo2.layer_jobs:adam", kwargs)
+    assert difference <= 1e-5
+
+
+def test_cuda_means_the_cpu_and_meta_stays_meta(fork_server: ForkServer) -> None:
+    (devices,) = fork_server.run("nemo2.layer_jobs:devices")
+    assert devices.pop("meta") == devices.pop("meta context") == "meta"
+    assert set(devices.values()) == {"cpu"}
+
+
+def test_random_state_of_the_stand_in_can_be_restored(fork_server: ForkServer) -> None:
+    assert fork_server.run("nemo2.layer_jobs:random_states") == [True]
+
+
+@pytest.mark.parametrize(
+    ("nemo", "megatron"), [("2.5.3", "0.14.0"), ("2.6.2", "0.15.3"), ("2.7.3", "0.15.3")]
+)
+def test_supported_versions(nemo: str, megatron: str) -> None:
+    check(nemo, megatron)
+
+
+@pytest.mark.parametrize(
+    ("nemo", "megatron"),
+    [("2.7.3", "0.16.1"), ("2.5.3", "0.15.3"), ("2.4.1", "0.13.1"), ("3.0.0", "0.15.3"), (None, "0.15.3")],
+)
+def test_unsupported_versions_are_named(nemo: str | None, megatron: str) -> None:
+    with pytest.raises(NemolaunchError, match=r"2\.5\.3 to 2\.7\.3.*0\.14.*0\.15") as error:
+        check(nemo, megatron)
+    assert (nemo or "nemo_toolkit") in str(error.value)
+
+
+def test_refuses_to_stand_in_for_an_installed_transformer_engine(tmp_path: Path) -> None:
+    package = tmp_path / "transformer_engine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from nemolaunch.nemo2 import cpu\n"
+        "try: cpu.install()\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("NemolaunchError Transformer Engine is installed")
+
+
+def test_refuses_when_nemo_is_imported_already() -> None:
+    code = (
+        "import sys, types; sys.modules['nemo.collections.llm'] = types.ModuleType('llm')\n"
+        "from nemolaunch.nemo2 import cpu\n"
+        "try: cpu.install()\n"
+        "except RuntimeError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "must come before nemo.collections.llm" in done.stdout
