@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import socket
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.cluster import Partition, partitions
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.fingerprint import tokenizer_digest
 from nemolaunch.index import IndexFile
 from nemolaunch.job import Job
 from nemolaunch.rundir import RunDir
+from nemolaunch.startpoint import StartPoint, look_at_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,7 @@ class DataFile:
         error: why it cannot be used, or None.
         split_tokens: tokens in the training, validation and test share.
         token_bytes: size of one token id on disk.
-        tokenizer: what was recorded beside the data when it was made: `source`, `vocab_size`, …
+        tokenizer: what was recorded beside the data when it was made: `name`, `vocab_size`, …
         max_token_id: the largest id in it, where recorded.
     """
 
@@ -59,11 +63,16 @@ class DataFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    """The tokenizer a job names. `folder` is None while it is only an id on a hub."""
+    """The tokenizer a job names. `folder` is None while it is only an id on a hub.
+
+    Attributes:
+        digest: names its files, as `nemolaunch.fingerprint` does; None while there are none.
+    """
 
     source: str
     folder: str | None = None
     vocab_size: int | None = None
+    digest: str | None = None
     error: str | None = None
 
 
@@ -88,7 +97,16 @@ class EarlierRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All that was seen."""
+    """All that was seen.
+
+    Attributes:
+        secrets: names of the secrets that are there.
+        unpaired_weight: a blend weight with no path after it, as it was given.
+        index_cache_error: why the dataset's index cache could not be written, or None.
+        weights, resume: the checkpoints that `--nemo-model` and `--resume` name.
+        partitions: of the Slurm cluster, where one can be asked and the job goes there.
+        wandb_offline: whether W&B is told to keep to this machine.
+    """
 
     host: Host
     data: tuple[DataFile, ...]
@@ -96,6 +114,12 @@ class Facts:
     run: EarlierRun
     secrets: frozenset[str] = field(default=frozenset())
     cwd: str = "."
+    unpaired_weight: str | None = None
+    index_cache_error: str | None = None
+    weights: StartPoint | None = None
+    resume: StartPoint | None = None
+    partitions: tuple[Partition, ...] = ()
+    wandb_offline: bool = False
 
 
 SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
@@ -109,9 +133,42 @@ def look(job: Job) -> Facts:
         data=data,
         tokenizer=_look_at_tokenizer(job, data),
         run=_look_at_run(job),
-        secrets=frozenset(name for name in SECRET_NAMES if os.environ.get(name)),
+        secrets=_secrets(),
         cwd=os.getcwd(),
+        unpaired_weight=unpaired_weight(job.data.dataset_dir),
+        index_cache_error=_index_cache_error(job, data),
+        weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
+        resume=None if job.checkpoint.resume in ("auto", "never") else look_at_checkpoint(job.checkpoint.resume),
+        partitions=partitions() if job.launch.executor == "slurm" else (),
+        wandb_offline=os.environ.get("WANDB_MODE", "").lower() in ("offline", "disabled", "dryrun"),
     )
+
+
+def _secrets() -> frozenset[str]:
+    """Names of the secrets there are; W&B also takes its key from ~/.netrc, where `wandb login` leaves it."""
+    found = {name for name in SECRET_NAMES if os.environ.get(name)}
+    try:
+        if "api.wandb.ai" in Path(os.environ.get("NETRC") or "~/.netrc").expanduser().read_text():
+            found.add("WANDB_API_KEY")
+    except (OSError, ValueError, RuntimeError):
+        pass
+    return frozenset(found)
+
+
+def _index_cache_error(job: Job, data: tuple[DataFile, ...]) -> str | None:
+    """Megatron writes its sample index to `--index-mapping-dir`, else to `cache/` beside each prefix."""
+    folders = [os.path.join(os.path.dirname(f.prefix), "cache") for f in data if not f.error]
+    if job.data.index_mapping_dir:
+        folders = [os.path.abspath(os.path.expanduser(job.data.index_mapping_dir))]
+    for folder in folders:
+        existing = folder
+        while not os.path.exists(existing) and os.path.dirname(existing) != existing:
+            existing = os.path.dirname(existing)
+        if not os.path.isdir(existing):
+            return f"{existing} is not a folder"
+        if not os.access(existing, os.W_OK | os.X_OK):
+            return f"{existing} cannot be written"
+    return None
 
 
 def look_at_host() -> Host:
@@ -145,6 +202,25 @@ def _gpus() -> tuple[tuple[str, ...], int]:
     return tuple(names), int(memory) * 2**20 if memory.isdigit() else 0
 
 
+VERSIONED = (
+    "nemolaunch", "torch", "nemo_toolkit", "megatron-core", "nemo_run", "lightning", "transformers", "tokenizers",
+    "transformer-engine", "numpy",
+)  # fmt: skip
+
+
+def installed_versions() -> dict[str, str]:
+    """Python's version and those of the libraries a run depends on, as far as they are installed here."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def _look_at_data(job: Job) -> list[DataFile]:
     files = []
     for weight, path in weighted_paths(job.data.dataset_dir):
@@ -168,6 +244,12 @@ def weighted_paths(words: tuple[str, ...]) -> list[tuple[float | None, str]]:
             pairs.append((weight, os.path.expanduser(word)))
             weight = None
     return pairs
+
+
+def unpaired_weight(words: tuple[str, ...]) -> str | None:
+    """A weight that ends the words and so belongs to no path; None where there is none."""
+    used = sum(1 if weight is None else 2 for weight, _ in weighted_paths(words))
+    return words[-1] if used < len(words) else None
 
 
 def _as_number(word: str) -> float | None:
@@ -211,16 +293,23 @@ def _look_at_prefix(prefix: str, weight: float | None, split: str) -> DataFile:
                 split_tokens=(train, validation, test),
                 token_bytes=index.token_bytes,
                 tokenizer=record.get("tokenizer") if record else None,
-                max_token_id=record.get("max_token_id") if record else None,
+                max_token_id=_largest_id(record),
             )
     except NemolaunchError as error:
         return DataFile(prefix=prefix, weight=weight, error=str(error))
 
 
+def _largest_id(record: dict[str, Any] | None) -> int | None:
+    """The largest token id the data can hold: that of the tokenizer that made them."""
+    made_by = (record or {}).get("tokenizer")
+    largest = made_by.get("max_id") if isinstance(made_by, dict) else None
+    return largest if isinstance(largest, int) else None
+
+
 def _record_beside(prefix: str) -> dict[str, Any] | None:
-    """The JSON that tokenising leaves beside the data: which tokenizer made it."""
+    """The manifest that tokenising leaves beside the data: which tokenizer made it."""
     try:
-        with open(prefix + ".json", encoding="utf-8") as file:
+        with open(prefix + ".manifest.json", encoding="utf-8") as file:
             record = json.load(file)
     except (OSError, ValueError):
         return None
@@ -251,7 +340,7 @@ def split_bounds(split: str, num_sequences: int) -> tuple[tuple[int, int], tuple
 def _look_at_tokenizer(job: Job, data: tuple[DataFile, ...]) -> Tokenizer | None:
     source = job.model.hf_model_id
     if source is None:
-        recorded = {str(f.tokenizer["source"]) for f in data if f.tokenizer and f.tokenizer.get("source")}
+        recorded = {str(f.tokenizer["name"]) for f in data if f.tokenizer and f.tokenizer.get("name")}
         if len(recorded) != 1:
             return None
         source = recorded.pop()
@@ -269,7 +358,12 @@ def look_at_tokenizer(source: str) -> Tokenizer:
             return Tokenizer(source=source)
         folder = cached
     try:
-        return Tokenizer(source=source, folder=folder, vocab_size=_vocab_size(Path(folder)))
+        return Tokenizer(
+            source=source,
+            folder=folder,
+            vocab_size=_vocab_size(Path(folder)),
+            digest=tokenizer_digest(Path(folder)),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Tokenizer(source=source, folder=folder, error=f"{folder} holds no usable tokenizer: {error}")
 

@@ -56,7 +56,7 @@ class MetricsFile(Callback):
         then, at = self._since or (now, step)
         self._since = now, step
         step_time_s = (now - then) / max(1, step - at)
-        samples = int(trainer.datamodule.state_dict()["consumed_samples"])  # type: ignore[attr-defined]
+        samples = _consumed_samples(trainer)
         self._write(
             step=step,
             time=time.time(),
@@ -95,6 +95,11 @@ def _end_torn_line(path: os.PathLike[str]) -> None:
         pass
 
 
+def _consumed_samples(trainer: Trainer) -> int:
+    """Samples seen since training began, over all restarts, as the checkpoint records it."""
+    return int(trainer.datamodule.state_dict()["consumed_samples"])  # type: ignore[attr-defined]
+
+
 def _number(value: Any) -> float | None:
     if torch.is_tensor(value):
         return float(value.item())
@@ -111,6 +116,13 @@ class CheckpointSchedule(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         checkpoint: Any = trainer.checkpoint_callback
         checkpoint.on_validation_end = lambda *_: None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # NeMo leaves this out at the very first step, and checkpoints are ranked and named by it
+        if "consumed_samples" not in trainer.callback_metrics:
+            pl_module.log("consumed_samples", torch.tensor(float(_consumed_samples(trainer))), batch_size=1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         checkpoint: Any = trainer.checkpoint_callback

@@ -1,0 +1,43 @@
+"""What the fork server's ranks run in the end-to-end tests: a saved plan, with what went in and out recorded."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+
+def train(plan_file: str, kill_after: int | None = None) -> dict[str, Any]:
+    """Train the plan in this rank. Returns per-step losses and gradient norms and the ids of the samples fed.
+
+    `kill_after`: end this process with SIGKILL once that many steps are done.
+    """
+    from lightning.pytorch import Callback
+    from megatron.core.datasets.gpt_dataset import GPTDataset
+
+    from nemolaunch.nemo2.entry import run_plan
+    from nemolaunch.plan import Plan
+
+    samples: list[int] = []
+    fetch = GPTDataset.__getitem__
+
+    def recording(self: Any, index: int) -> Any:
+        if self.index_split.name == "train":
+            samples.append(int(index))
+        return fetch(self, index)
+
+    GPTDataset.__getitem__ = recording
+    steps: dict[str, list[Any]] = {"step": [], "loss": [], "grad_norm": [], "lr": []}
+
+    class Record(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            steps["step"].append(trainer.global_step)
+            steps["loss"].append(float(trainer.callback_metrics["reduced_train_loss"]))
+            steps["grad_norm"].append(float(trainer.callback_metrics["grad_norm"]))
+            steps["lr"].append(float(trainer.callback_metrics["lr"]))
+            if trainer.global_step == kill_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    run_plan(Plan.load(Path(plan_file)), callbacks=(Record(),))
+    return {**steps, "samples": samples}
