@@ -4,12 +4,14 @@ Importing this reads no data; each table is read from its JSON file when first a
 """
 
 from nemolaunch.catalogue.architecture import Architecture
+from nemolaunch.catalogue.conversion import conversion_classes, hf_configs
 from nemolaunch.catalogue.gpu import Gpu, gpu, gpus
 from nemolaunch.catalogue.model import Model, flavours, model, recipe, recipes
 from nemolaunch.catalogue.names import did_you_mean, nearest
 from nemolaunch.catalogue.recipe import Recipe
+from nemolaunch.catalogue.rehearsal import Rehearsal, cpu_rehearsal
 
 __all__ = [
-    "Architecture", "Gpu", "Model", "Recipe",
-    "did_you_mean", "flavours", "gpu", "gpus", "model", "nearest", "recipe", "recipes",
+    "Architecture", "Gpu", "Model", "Recipe", "Rehearsal", "conversion_classes", "cpu_rehearsal",
+    "did_you_mean", "flavours", "gpu", "gpus", "hf_configs", "model", "nearest", "recipe", "recipes",
 ]  # fmt: skip

@@ -70,9 +70,13 @@ def recipe(name: str) -> Recipe:
     Raises:
         UsageError: there is none; says the nearest, or why a module of that name is not a pretraining recipe.
     """
+    if name in table().recipes:
+        return table().recipes[name]
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UsageError:
     known = table()
-    if name in known.recipes:
-        return known.recipes[name]
     family = [row.name for row in recipes() if name in (row.family, row.name.split("_")[0])]
     if name in known.not_implemented:
         reason = f"NeMo cannot pretrain {name}: {known.not_implemented[name]}"
@@ -83,8 +87,8 @@ def recipe(name: str) -> Recipe:
     elif name in known.helpers:
         reason = f"{name!r} is a helper module of NeMo's recipes, not a recipe."
     else:
-        reason = f"there is no model {name!r}.{did_you_mean(name, [*known.recipes, *flavours()])}"
-    raise UsageError(f"--model-name: {reason} `nemolaunch models` lists all of them.")
+        reason = f"there is no model {name[:80]!r}.{did_you_mean(name, [*known.recipes, *flavours()])}"
+    return UsageError(f"--model-name: {reason} `nemolaunch models` lists all of them.")
 
 
 def _base_recipe(name: object, where: str) -> Recipe:
@@ -97,31 +101,15 @@ def _base_recipe(name: object, where: str) -> Recipe:
     raise UsageError(f"{where}: base {name!r} is neither a recipe nor a family.{near}")
 
 
-def _read_form(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        form = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--model-name: cannot read {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--model-name: {path} is not UTF-8 text.") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"--model-name: {path} is not valid YAML: {error}") from error
-    if not isinstance(form, dict):
-        raise UsageError(f"--model-name: {path} must hold `key: value` lines, `base:` among them.")
-    return form
-
-
 def model_from_file(path: Path, *, source: str | None = None) -> Model:
     """The model a YAML file describes.
 
     Raises:
         UsageError: with everything that is wrong with the file, one line each.
     """
-    from nemolaunch.catalogue.yamlform import apply_form
+    from nemolaunch.catalogue.yamlform import apply_form, read_form
 
-    form = _read_form(path)
+    form = read_form(path)
     base = _base_recipe(form.get("base"), str(path))
     architecture, overrides, faults = apply_form(form, base.architecture, base.name)
     if faults:
@@ -145,12 +133,14 @@ def model(name_or_path: str) -> Model:
     flavour = _flavour(name_or_path)
     if flavour:
         return model_from_file(flavour, source="flavour shipped with nemolaunch")
-    path = Path(name_or_path).expanduser()
-    if path.suffix.lower() in (".yaml", ".yml") or path.is_file():
+    path = Path(name_or_path)
+    if path.suffix.lower() in (".yaml", ".yml") or _is_file(path):
         return model_from_file(path)
-    return _not_found(name_or_path)
+    raise _unknown(name_or_path)
 
 
-def _not_found(name: str) -> Model:
-    recipe(name)
-    raise AssertionError("unreachable: a known recipe is found before")
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # longer than a name may be, or with a null character
+        return False

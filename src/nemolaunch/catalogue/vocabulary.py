@@ -6,7 +6,8 @@ from __future__ import annotations
 # its recipe's.
 PUBLISHED = {
     "aixsim": 49152,
-    "baichuan2": 125696, "bert": 30522, "chatglm3": 65024, "deepseek_v2": 102400, "deepseek_v3": 129280,
+    "baichuan2": 125696, "bert": 30522, "chatglm3": 65024,
+    "demo-llama": 8192, "deepseek_v2": 102400, "deepseek_v3": 129280,
     "gemma": 256000, "gpt3": 50257, "hyena": 512, "llama2": 32000, "llama3": 128256, "llama4": 202048,
     "mamba2": 50277, "mamba2_8b": 256000, "mamba2_hybrid_8b": 256000, "mistral_7b": 32000,
     "mistral_nemo": 131072, "mistral_small3": 131072, "mixtral": 32000, "nemotron": 256000,

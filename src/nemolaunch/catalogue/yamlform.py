@@ -6,10 +6,12 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.names import did_you_mean
+from nemolaunch.errors import UsageError
 
 _TYPES = typing.get_type_hints(Architecture)
 _CHOICES = {
@@ -35,6 +37,33 @@ _PARTS = {
     "attn_logit_softcapping": ("attn_logit_softcapping", "final_logit_softcapping"),
 }  # fmt: skip
 _PART_OF = {field: part for part, fields in _PARTS.items() for field in fields}
+
+
+def read_form(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        UsageError: it cannot be read, is not YAML of keys and values, or states a key twice.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+        form = yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(f"--model-name: cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--model-name: {path} is not UTF-8 text.") from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"--model-name: {path} is not valid YAML: {error}") from error
+    if not isinstance(form, dict):
+        raise UsageError(f"--model-name: {path} must hold `key: value` lines, `base:` among them.")
+    keys = [key.value for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UsageError(f"--model-name: {path} states {key!r} twice.")
+    return form
 
 
 def _number(value: Any) -> Any:
