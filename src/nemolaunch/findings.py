@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -18,6 +19,10 @@ class Severity(str, Enum):
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
 
+def _word(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fix:
     """Flags to change, as `{"global_batch_size": 2032}`: field names of the job and their new values."""
@@ -25,15 +30,17 @@ class Fix:
     changes: dict[str, object]
 
     def __str__(self) -> str:
-        def flag(name: str, value: object) -> str:
+        """As advice: `use --seq-length 2048`, `leave out --fp8`, or both."""
+        use, leave_out = [], []
+        for name, value in self.changes.items():
             long = "--" + name.replace("_", "-")
-            if value is True:
-                return long
-            if value is False or value is None:
-                return f"without {long}"
-            return f"{long} {value}"
-
-        return " ".join(flag(name, value) for name, value in self.changes.items())
+            if value is None or value is False or value == ():
+                leave_out.append(long)
+            else:
+                use.append(long if value is True else f"{long} {_word(value)}")
+        parts = [f"use {' '.join(use)}"] if use else []
+        parts += [f"leave out {', '.join(leave_out)}"] if leave_out else []
+        return " and ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +50,44 @@ class Finding:
     Attributes:
         code: stable identifier, e.g. `heads-by-tp`; an entry of the same name stands in docs/errors.md.
         severity: see `Severity`.
-        message: one sentence with the values in it.
+        message: one sentence with the values in it, without a full stop.
         rule: the rule that is broken, in general terms.
         fixes: alternatives, nearest first; each one alone removes this finding.
+        about: the job's field that the message begins with; fixes of it alone are shown by value.
+        forced: whether it would stop the launch, had it not been let pass.
     """
 
     code: str
     severity: Severity
     message: str
     rule: str = ""
-    fixes: tuple[Fix, ...] = field(default=())
+    fixes: tuple[Fix, ...] = ()
+    about: str = ""
+    forced: bool = False
 
     def __str__(self) -> str:
-        text = f"{self.severity.value}[{self.code}]: {self.message}"
-        if self.fixes:
-            text += " Use " + ", or ".join(str(fix) for fix in self.fixes) + "."
-        return text
+        word = f"{self.severity.value}, forced" if self.forced else self.severity.value
+        return f"{word}[{self.code}]: {self.message}{self._advice()}"
+
+    def _advice(self) -> str:
+        if not self.fixes:
+            return ""
+        if self.about and all(tuple(fix.changes) == (self.about,) for fix in self.fixes):
+            values = [fix.changes[self.about] for fix in self.fixes]
+            if not any(value is None or isinstance(value, bool) or value == () for value in values):
+                return ": use " + " or ".join(map(_word, values))
+        return ": " + ", or ".join(map(str, self.fixes))
+
+    def as_values(self) -> dict[str, object]:
+        """The finding as JSON can hold it."""
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "message": self.message,
+            "rule": self.rule,
+            "fixes": [dict(fix.changes) for fix in self.fixes],
+            "forced": self.forced,
+        }
 
 
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -67,4 +96,15 @@ def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def errors(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Those that stop a launch."""
     return tuple(f for f in findings if f.severity is Severity.ERROR)
+
+
+def let_pass(findings: Iterable[Finding], codes: Collection[str]) -> tuple[Finding, ...]:
+    """The same findings, errors with one of these codes turned into warnings that say so."""
+    return tuple(
+        dataclasses.replace(f, severity=Severity.WARNING, forced=True)
+        if f.code in codes and f.severity is Severity.ERROR
+        else f
+        for f in findings
+    )

@@ -1,7 +1,69 @@
-"""Every rule a job can break, checked before anything starts."""
+"""Every rule a job can break, checked before anything starts.
+
+Each rule is a function of the resolved job that yields findings; each finding has a code of `codes.RULES`.
+"""
 
 from __future__ import annotations
 
-from nemolaunch.check.basic import check
+from collections.abc import Callable, Iterator
 
-__all__ = ["check"]
+from nemolaunch.check import (
+    batch,
+    checkpoint,
+    data,
+    experts,
+    names,
+    offload,
+    optimizer,
+    parallel,
+    pipeline,
+    precision,
+    ranges,
+    recompute,
+    secrets,
+    slurm,
+)
+from nemolaunch.check.codes import RULES
+from nemolaunch.findings import Finding
+from nemolaunch.resolve import Resolved
+
+__all__ = ["RULES", "check"]
+
+Rule = Callable[[Resolved], Iterator[Finding]]
+
+ALWAYS: tuple[Rule, ...] = (
+    ranges.rules,
+    names.rules,
+    data.files,
+    data.split,
+    data.weights,
+    data.tokenizer,
+    data.tokens,
+    checkpoint.start,
+    checkpoint.run_folder,
+    slurm.rules,
+    secrets.rules,
+    optimizer.rules,
+)
+# These calculate with sizes that `ranges` has found sound.
+WITH_SIZES: tuple[Rule, ...] = (
+    parallel.tensor,
+    parallel.sequence,
+    parallel.context,
+    pipeline.stages,
+    pipeline.virtual,
+    experts.rules,
+    parallel.world,
+    batch.rules,
+    recompute.rules,
+    offload.activations,
+    offload.optimizer,
+    precision.rules,
+    data.amount,
+)
+
+
+def check(resolved: Resolved) -> list[Finding]:
+    """All findings of a resolved job, in the order in which they are best mended."""
+    rules = ALWAYS + (WITH_SIZES if ranges.sizes_are_sound(resolved) else ())
+    return [finding for rule in rules for finding in rule(resolved)]

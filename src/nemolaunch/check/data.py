@@ -1,0 +1,191 @@
+"""Training data: there, readable, of this tokenizer, and enough."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+
+from nemolaunch.check.batch import batch_unit
+from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
+from nemolaunch.facts import DataFile
+from nemolaunch.findings import Finding
+from nemolaunch.job import spec_of
+from nemolaunch.resolve import Resolved
+
+# Beyond a few epochs repeated data teach little more (Muennighoff et al. 2023, arXiv 2305.16264)
+MANY_EPOCHS = 4
+
+
+def files(resolved: Resolved) -> Iterator[Finding]:
+    """The files themselves, and where their index goes."""
+    facts = resolved.facts
+    if not resolved.job.data.dataset_dir:
+        yield error("data-missing", f"{flag('dataset_dir')} is not given")
+    for file in facts.data:
+        if file.error:
+            yield error("data-unreadable", f"{flag('dataset_dir')}: {file.error}")
+        elif file.num_tokens == 0:
+            yield error("data-empty", f"{flag('dataset_dir')}: {file.prefix} holds no tokens")
+    if facts.index_cache_error:
+        away = resolved.job.data.index_mapping_dir
+        yield error(
+            "index-cache",
+            f"the dataset's index cache cannot be made: {facts.index_cache_error}",
+            *(() if away else each("index_mapping_dir", [os.path.join(facts.run.folder, "index")])),
+        )
+
+
+def split(resolved: Resolved) -> Iterator[Finding]:
+    """`--split`."""
+    given = resolved.job.data.split
+    parts = given.split(",")
+    shares = [_number(part) for part in parts]
+    bad = any(share is None or not math.isfinite(share) or share < 0 for share in shares)
+    if bad or len(parts) != 3 or not shares[0]:
+        yield error(
+            "split",
+            f"{shown('split', repr(given))} is not three shares of which the first is above 0",
+            *each("split", [_mended(shares) or spec_of("split").default]),
+            about="split",
+        )
+
+
+def _mended(shares: list[float | None]) -> str | None:
+    """The same shares, where they are sound and only too few."""
+    good = [s for s in shares if s is not None and math.isfinite(s) and s >= 0]
+    if len(good) != len(shares) or len(good) > 3 or not good[0]:
+        return None
+    return ",".join(f"{share:g}" for share in [*good, 0.0, 0.0][:3])
+
+
+def _number(text: str) -> float | None:
+    """Megatron reads digits and dots only (`parse_and_normalize_split`)."""
+    return float(text) if re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*", text, re.ASCII) else None
+
+
+def weights(resolved: Resolved) -> Iterator[Finding]:
+    """Blend weights."""
+    data, words = resolved.facts.data, resolved.job.data.dataset_dir
+    if resolved.facts.unpaired_weight is not None:
+        yield error(
+            "blend-weight-unpaired",
+            f"{flag('dataset_dir')}: the weight {resolved.facts.unpaired_weight} has no path after it",
+            fix(dataset_dir=words[:-1]),
+        )
+    without = tuple(dict.fromkeys(_given_path(f, words) for f in data))
+    given = [f.weight for f in data]
+    if any(w is None for w in given) and any(w is not None for w in given):
+        yield error(
+            "blend-weights-mixed",
+            f"{flag('dataset_dir')}: {len(given) - given.count(None)} of {len(given)} prefixes have a weight",
+            fix(dataset_dir=without),
+        )
+    bad = [w for w in given if w is not None and not (math.isfinite(w) and w > 0)]
+    if bad:
+        yield error(
+            "blend-weights",
+            f"{flag('dataset_dir')}: the weight {bad[0]:g} is not above 0",
+            fix(dataset_dir=without),
+        )
+
+
+def _given_path(file: DataFile, words: tuple[str, ...]) -> str:
+    """The word that stands for a prefix, else the prefix itself."""
+    return file.prefix if file.prefix not in words else next(w for w in words if w == file.prefix)
+
+
+def amount(resolved: Resolved) -> Iterator[Finding]:
+    """Whether the data are enough for the steps."""
+    job, epoch = resolved.job, resolved.epoch_samples
+    if not resolved.facts.data or any(f.error for f in resolved.facts.data):
+        return
+    batch, steps = job.batch.global_batch_size, job.batch.max_steps or 0
+    unit = batch_unit(resolved)
+    if epoch < 1:
+        longest = max(f.split_tokens[0] for f in resolved.facts.data) - 1
+        yield error(
+            "data-too-short",
+            f"{shown('seq_length', job.data.seq_length)}: no training file holds that many tokens, "
+            f"the longest has {max(0, longest + 1)}",
+            *each("seq_length", [longest] if longest > 0 else []),
+            about="seq_length",
+        )
+    elif steps < 1:
+        yield error(
+            "data-too-small",
+            f"the training share holds {epoch:,} samples of {job.data.seq_length} tokens, "
+            f"less than one step of {shown('global_batch_size', batch)}",
+            *each("global_batch_size", [epoch // unit * unit] if epoch >= unit else []),
+            fix(max_steps=1),
+        )
+    elif steps * batch > MANY_EPOCHS * epoch:
+        yield note(
+            "data-repeated",
+            f"{shown('max_steps', steps)} passes over the data {steps * batch / epoch:.1f} times",
+            *each("max_steps", [max(1, MANY_EPOCHS * epoch // batch)]),
+            about="max_steps",
+        )
+
+
+def tokens(resolved: Resolved) -> Iterator[Finding]:
+    """Whether tokenizer, data and vocabulary belong together."""
+    facts = resolved.facts
+    recorded = [f.tokenizer for f in facts.data if f.tokenizer and f.tokenizer.get("digest")]
+    made_by = {str(t["digest"]): str(t.get("name")) for t in recorded}
+    if len(made_by) > 1:
+        yield error(
+            "data-of-several-tokenizers",
+            f"the data were made with {len(made_by)} tokenizers: {', '.join(made_by.values())}",
+        )
+    elif made_by and facts.tokenizer and facts.tokenizer.digest and facts.tokenizer.digest not in made_by:
+        (name,) = made_by.values()
+        yield error(
+            "tokenizer-not-of-data",
+            f"{shown('hf_model_id', facts.tokenizer.source)} is not the tokenizer the data were made with",
+            *each("hf_model_id", [name] if name != facts.tokenizer.source else []),
+            about="hf_model_id",
+        )
+    yield from _ids(resolved)
+
+
+def _ids(resolved: Resolved) -> Iterator[Finding]:
+    facts = resolved.facts
+    vocabulary = facts.tokenizer.vocab_size if facts.tokenizer else None
+    largest = max((f.max_token_id for f in facts.data if f.max_token_id is not None), default=None)
+    if vocabulary is not None and largest is not None and largest >= vocabulary:
+        yield error(
+            "token-ids",
+            f"the data hold token ids up to {largest}; the tokenizer has {vocabulary} tokens",
+        )
+    preset = resolved.model.architecture.vocab_size
+    if preset is None or resolved.model.architecture.kind == "mamba":
+        return
+    if vocabulary is not None and vocabulary > preset:
+        yield error(
+            "vocabulary-too-small",
+            f"{resolved.model.name} has {preset} rows for the {vocabulary} tokens of the tokenizer; "
+            "a YAML file with it as `base:` takes the tokenizer's",
+        )
+
+
+def tokenizer(resolved: Resolved) -> Iterator[Finding]:
+    """The tokenizer itself."""
+    found = resolved.facts.tokenizer
+    if found is None:
+        yield error(
+            "tokenizer-missing", f"{flag('hf_model_id')} is not given, and none is recorded beside the data"
+        )
+    elif found.error:
+        yield error("tokenizer-unusable", f"{flag('hf_model_id')}: {found.error}")
+    elif found.folder is None:
+        yield note(
+            "tokenizer-on-hub",
+            f"{shown('hf_model_id', found.source)} is not in the local cache: it is fetched before the start",
+        )
+        if "HF_TOKEN" not in resolved.facts.secrets and not resolved.job.model.hf_token:
+            yield warning(
+                "hf-token",
+                f"{shown('hf_model_id', found.source)}: HF_TOKEN is not set, which a gated repository needs",
+            )

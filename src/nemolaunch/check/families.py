@@ -1,0 +1,118 @@
+"""What only some kinds of models can do, each with the place in NeMo or Megatron that says so."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from nemolaunch.arithmetic import mixers
+from nemolaunch.arithmetic.pipeline import PipelineSplit, pipeline_split
+from nemolaunch.catalogue import Architecture
+from nemolaunch.resolve import Resolved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Limits of a kind of model; a reason is a clause that says why, None where there is no limit.
+
+    Attributes:
+        tensor_parts: further things shared out by tensor parallelism, as in `parallel.tensor_parts`.
+        cp_parts: what context parallelism shares out besides the sequence.
+        most_seq_length: positions the model is built for, where it is fixed.
+    """
+
+    no_pipeline: str | None = None
+    no_virtual_pipeline: str | None = None
+    no_context_parallel: str | None = None
+    tensor_parts: dict[str, tuple[int, str]] = field(default_factory=dict)
+    cp_heads: tuple[int, int] | None = None
+    most_seq_length: int | None = None
+
+    @property
+    def cp_parts(self) -> str:
+        """What `valid_cp` divides."""
+        return "the Mamba heads and groups"
+
+    @property
+    def most_cp(self) -> int:
+        """No context parallel size above it can be valid, where heads limit it."""
+        return self.cp_heads[0] if self.cp_heads else 1
+
+    def valid_cp(self, tp: int, cp: int) -> bool:
+        """Whether heads and groups of a tensor parallel rank divide over context parallel ranks.
+
+        megatron.core.ssm.mamba_context_parallel: heads by TP·CP; groups either way.
+        """
+        if self.cp_heads is None or cp == 1:
+            return True
+        heads, groups = self.cp_heads
+        if heads % tp or groups % tp:
+            return True  # reported by the tensor rules
+        per_rank = groups // tp
+        return (heads // tp) % cp == 0 and (cp % per_rank == 0 if per_rank < cp else per_rank % cp == 0)
+
+
+# T5Config.max_position_embeddings of nemo.collections.llm.t5.model.t5; not a field that a job sets
+_T5_POSITIONS = 512
+
+
+def family(resolved: Resolved) -> Family:
+    """The limits of the job's model."""
+    a, name = resolved.model.architecture, resolved.model.recipe.model_class
+    if a.kind == "mamba":
+        return _mamba(a)
+    if a.kind == "hyena":
+        return _hyena(a)
+    if a.kind == "t5":
+        return Family(
+            no_pipeline="NeMo cannot place its encoder (encoder_pipeline_model_parallel_size)",
+            no_virtual_pipeline="T5Config.configure_model refuses it",
+            no_context_parallel="its batches are not cut along the sequence (t5.py, t5_forward_step)",
+            most_seq_length=_T5_POSITIONS,
+        )
+    if a.kind == "bert":
+        return Family(no_context_parallel="its padding mask is not cut along the sequence")
+    if name == "Gemma2Model":
+        return Family(
+            no_virtual_pipeline="Gemma2Model.configure_model takes no virtual stage",
+            no_context_parallel="Gemma2DotProductAttention refuses it",
+        )
+    if name == "Gemma3Model":
+        return Family(
+            no_virtual_pipeline="Gemma3Config.configure_model refuses it",
+            no_context_parallel="Gemma3Config.configure_model refuses it",
+        )
+    return Family()
+
+
+def _mamba(a: Architecture) -> Family:
+    heads, groups = mixers.mamba_heads(a), a.mamba_num_groups
+    parts = {"mamba-by-tp": (math.gcd(heads, groups), "(common divisor of) Mamba heads and groups")}
+    return Family(
+        no_virtual_pipeline="SSMConfig.configure_model refuses it",
+        tensor_parts=parts,
+        cp_heads=(heads, groups),
+    )
+
+
+def _hyena(a: Architecture) -> Family:
+    groups = [g for g in (a.num_groups_hyena, a.num_groups_hyena_medium, a.num_groups_hyena_short) if g]
+    common = math.gcd(a.hidden_size, *groups)
+    parts = {"hyena-by-tp": (common, "(common divisor of) Hyena channels and groups")}
+    return Family(
+        no_virtual_pipeline="HyenaConfig.configure_model refuses it",
+        tensor_parts=parts,
+    )
+
+
+def split_of(resolved: Resolved, pp: int, vpp: int | None) -> PipelineSplit | None:
+    """How the model's layers are dealt to that many stages; None where they cannot be."""
+    if pp > 1 and family(resolved).no_pipeline:
+        return None
+    recipe = resolved.model.recipe
+    return pipeline_split(resolved.model.architecture, pp, vpp, recipe.pipeline_model_parallel_size)
+
+
+def splits(resolved: Resolved, pp: int, vpp: int | None) -> bool:
+    """Whether the layers can be dealt to that many stages."""
+    return split_of(resolved, pp, vpp) is not None

@@ -1,0 +1,91 @@
+"""Values that no job can have, whatever the others are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from nemolaunch.check.support import each, error, shown
+from nemolaunch.findings import Finding
+from nemolaunch.job import Job, spec_of
+from nemolaunch.resolve import Resolved
+
+# Steps and samples are counted in 32 bits by Megatron's index files; the rest are sizes of machines.
+MOST = 2**31 - 1
+MOST_PROCESSES = 2**20
+
+INTEGERS: dict[str, tuple[int, int]] = {
+    "num_nodes": (1, 2**16),
+    "num_gpus": (1, 2**10),
+    "seq_length": (1, MOST),
+    "max_steps": (1, MOST),
+    "global_batch_size": (1, MOST),
+    "micro_batch_size": (1, MOST),
+    "num_workers": (0, 1024),
+    "seed": (1, MOST),
+    "tensor_model_parallel_size": (1, MOST_PROCESSES),
+    "pipeline_model_parallel_size": (1, MOST_PROCESSES),
+    "virtual_pipeline_model_parallel_size": (1, MOST_PROCESSES),
+    "context_parallel_size": (1, MOST_PROCESSES),
+    "expert_model_parallel_size": (1, MOST_PROCESSES),
+    "expert_tensor_parallel_size": (1, MOST_PROCESSES),
+    "recompute_num_layers": (1, MOST),
+    "cpu_offloading_layers": (0, MOST),
+    "warmup_steps": (0, MOST),
+    "constant_steps": (0, MOST),
+    "log_every": (1, MOST),
+    "val_check_interval": (1, MOST),
+    "limit_val_batches": (0, MOST),
+    "checkpoint_every": (1, MOST),
+    "keep": (-1, MOST),
+}
+# (least, most, whether the least itself is excluded)
+REALS: dict[str, tuple[float, float, bool]] = {
+    "lr": (0.0, 1e3, True),
+    "min_lr": (0.0, 1e3, False),
+    "adam_beta1": (0.0, 1.0, False),
+    "adam_beta2": (0.0, 1.0, False),
+    "weight_decay": (0.0, 1e3, False),
+    "clip_grad": (0.0, 1e9, False),
+}
+BELOW_ONE = ("adam_beta1", "adam_beta2")
+
+
+def rules(resolved: Resolved) -> Iterator[Finding]:
+    """Numbers out of range."""
+    job = resolved.job
+    for name, (least, most) in INTEGERS.items():
+        value = job.get(name)
+        computed = name in resolved.origins  # the data rules report what could not be computed
+        if value is not None and not least <= value <= most and not computed:
+            nearest = least if value < least else most
+            yield error(
+                "out-of-range",
+                f"{shown(name, value)} is not within {least} to {most}",
+                *each(name, [nearest]),
+                about=name,
+            )
+    yield from _reals(job)
+
+
+def _reals(job: Job) -> Iterator[Finding]:
+    for name, (least, most, excluded) in REALS.items():
+        value = job.get(name)
+        too_low = value < least or (excluded and value == least)
+        too_high = value > most or (name in BELOW_ONE and value == most)
+        if not math.isfinite(value) or too_low or too_high:
+            yield error(
+                "out-of-range",
+                f"{shown(name, value)} is not {'above' if excluded else 'from'} {least:g} "
+                f"{'to below' if name in BELOW_ONE else 'to'} {most:g}",
+                *each(name, [spec_of(name).default]),
+                about=name,
+            )
+
+
+def sizes_are_sound(resolved: Resolved) -> bool:
+    """Whether all counts are within their range, so that rules can divide by them."""
+    return all(
+        (value := resolved.job.get(name)) is None or least <= value <= most or name in resolved.origins
+        for name, (least, most) in INTEGERS.items()
+    )

@@ -1,0 +1,96 @@
+"""What a NeMo 2 checkpoint folder holds, as far as a launch has to know. Reads names and one YAML file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.rundir import unfinished
+
+# What has to agree between a checkpoint and the job that starts from it
+SHAPE_FIELDS = (
+    "num_layers",
+    "hidden_size",
+    "ffn_hidden_size",
+    "num_attention_heads",
+    "num_query_groups",
+    "kv_channels",
+    "vocab_size",
+    "num_moe_experts",
+    "moe_ffn_hidden_size",
+    "multi_latent_attention",
+    "hybrid_override_pattern",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartPoint:
+    """A checkpoint that a job names.
+
+    Attributes:
+        path: as given, made absolute.
+        error: why it cannot be used, or None.
+        model_class: NeMo's class of the model, without its module; None where it is not recorded.
+        shape: those of `SHAPE_FIELDS` that are recorded and not null.
+    """
+
+    path: str
+    error: str | None = None
+    model_class: str | None = None
+    shape: dict[str, Any] = field(default_factory=dict)
+
+
+def look_at_checkpoint(path: str) -> StartPoint:
+    """The checkpoint in a folder. Never raises: what is missing is its `error`."""
+    folder = Path(os.path.abspath(os.path.expanduser(path)))
+    fault = _fault(folder)
+    if fault:
+        return StartPoint(path=str(folder), error=fault)
+    content = _model_yaml(folder / "context" / "model.yaml")
+    config = content.get("config")
+    config = config if isinstance(config, dict) else {}
+    shape = {name: config[name] for name in SHAPE_FIELDS if config.get(name) is not None}
+    heads = shape.get("num_attention_heads")
+    if heads is not None:  # Megatron's own defaults, filled in when the model is built
+        shape.setdefault("num_query_groups", heads)
+    target = str(content.get("_target_") or "")
+    return StartPoint(path=str(folder), model_class=target.rpartition(".")[2] or None, shape=shape)
+
+
+def _fault(folder: Path) -> str | None:
+    try:
+        if not folder.is_dir():
+            return f"there is no folder {folder}"
+        if unfinished(folder):
+            return f"{folder} was cut off while it was saved"
+        weights = folder / "weights"
+        if not weights.is_dir():
+            return _what_else(folder)
+        if not (weights / "metadata.json").is_file() or not any(weights.glob("*.distcp")):
+            return f"{weights} is incomplete: it needs metadata.json and *.distcp files"
+        io = folder / "context" / "io.json"
+        if not io.is_file() or io.stat().st_size == 0:
+            return f"{folder} has no context/io.json, without which NeMo cannot tell what it is"
+    except (OSError, ValueError) as error:
+        return f"cannot read {folder}: {error}"
+    return None
+
+
+def _what_else(folder: Path) -> str:
+    if (folder / "config.json").is_file():
+        return f"{folder} is a Hugging Face model; convert it first (`nemolaunch convert`)"
+    inner = [*folder.glob("*/weights"), *folder.glob("checkpoints/*/weights")]
+    hint = f"; did you mean {max(inner).parent}?" if inner else ""
+    return f"{folder} holds no weights/{hint}"
+
+
+def _model_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
