@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """All rows of a metrics file; a torn line of a killed run is passed over. No file: no rows."""
+    return list(rows(path))
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a metrics file one by one, for files too long to hold. No file: no rows."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115
     except OSError:
-        return []
-    return list(_rows(lines))
+        return
+    with file:
+        yield from _rows(file)
 
 
 def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that count: where a run was resumed from an earlier step, what came after it before is dropped."""
+    """The rows that count: what a run resumed from an earlier step did again is there once, as redone."""
     kept: list[dict[str, Any]] = []
     for row in rows:
         if row.get("event") == "start":
@@ -27,7 +33,7 @@ def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def _rows(lines: list[str]) -> Iterator[dict[str, Any]]:
+def _rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             row = json.loads(line)

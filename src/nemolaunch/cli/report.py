@@ -1,0 +1,44 @@
+"""`nemolaunch report`: one page about runs, and the loss curve as a picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.render import guarded
+
+EXAMPLE = """example:
+  nemolaunch report runs/pretraining -o report.html --png loss.png"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of `nemolaunch report`."""
+    p = argparse.ArgumentParser(
+        prog="nemolaunch report",
+        description="Draw one page about a run, or about several laid over each other. "
+        "The page is one file, and opens from disk without a network.",
+        epilog=EXAMPLE,
+        formatter_class=HelpFormatter,
+    )
+    add = p.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    add("-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html in the run folder)")
+    add("--png", type=Path, metavar="FILE", help="also draw the loss curve; .png, .svg or .pdf by its name")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Write the page. Returns the exit code."""
+    args = parser().parse_args(normalise_long_options(argv))
+    from nemolaunch.observe.picture import draw_loss
+    from nemolaunch.observe.report import default_output, write_report
+
+    output = args.output or default_output(args.runs)
+    histories = write_report(args.runs, output)
+    print(output)
+    if args.png:
+        draw_loss(histories, args.png)
+        print(args.png)
+    return 0

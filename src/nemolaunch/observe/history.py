@@ -1,0 +1,166 @@
+"""What happened in a run: its metrics file as series and events."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.observe.metrics import rows
+from nemolaunch.observe.series import Series
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import RunDir
+
+NOT_SERIES = frozenset({"step", "time", "event", "max_steps"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A moment worth a line across the charts: `restart`, `not finite` or an event the run wrote."""
+
+    step: int
+    kind: str
+    text: str
+
+
+@dataclass
+class History:
+    """One run, read once.
+
+    Attributes:
+        series: by key of the metrics file; steps redone after a restart count once, as redone.
+        elapsed: seconds in training up to a step, over all starts; time between them is not counted.
+        marks: restarts and the like, in the order they happened.
+        active_s: seconds between each start and the last thing heard after it, summed.
+        max_steps: the step the run was last told to go to, 0 if it never started.
+        last_time: Unix seconds of the last row, None for an empty file.
+        ended: whether training said that it was done, after its last start.
+    """
+
+    run: RunDir
+    name: str
+    plan: Plan | None
+    series: dict[str, Series] = field(default_factory=lambda: defaultdict(Series))
+    elapsed: Series = field(default_factory=Series)
+    marks: list[Mark] = field(default_factory=list)
+    active_s: float = 0.0
+    starts: int = 0
+    max_steps: int = 0
+    last_time: float | None = None
+    ended: bool = False
+
+    def last(self, key: str) -> float | None:
+        """The latest value of a series, None where there is none."""
+        series = self.series.get(key)
+        return series.values[-1] if series else None
+
+    def first(self, key: str) -> float | None:
+        """The earliest value of a series, None where there is none."""
+        series = self.series.get(key)
+        return series.values[0] if series else None
+
+    @property
+    def last_step(self) -> int:
+        """Steps done, as far as the metrics tell."""
+        return max((series.steps[-1] for series in self.series.values() if series), default=0)
+
+
+def read_history(folder: Path, name: str | None = None) -> History:
+    """Read a run's folder.
+
+    Raises:
+        NemolaunchError: it is no run folder.
+    """
+    run = RunDir(folder.expanduser().absolute())
+    if not run.metrics.exists() and not run.plan.exists():
+        wanted = f"{run.plan.name} nor {run.metrics.name}"
+        raise NemolaunchError(f"{folder} is not a run folder: it has neither {wanted}")
+    plan = Plan.load(run.plan) if run.plan.exists() else None
+    history = History(run=run, name=name or run.root.name, plan=plan)
+    reader = _Reader(history)
+    for row in rows(run.metrics):
+        reader.take(row)
+    reader.close()
+    return history
+
+
+def read_histories(folders: list[Path]) -> list[History]:
+    """Several runs, each under a name that tells it from the others.
+
+    Raises:
+        NemolaunchError: one is no run folder, or is named twice.
+    """
+    absolute = [folder.expanduser().absolute() for folder in folders]
+    for folder in absolute:
+        if absolute.count(folder) > 1:
+            raise NemolaunchError(f"the run {folder} is named twice")
+    depth = 1
+    while len({folder.parts[-depth:] for folder in absolute}) < len(absolute):
+        depth += 1
+    return [read_history(folder, "/".join(folder.parts[-depth:])) for folder in absolute]
+
+
+class _Reader:
+    """Takes the rows in order and keeps track of starts."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._started: float | None = None
+        self._before = 0.0
+        self._not_finite: set[str] = set()
+
+    def take(self, row: dict[str, Any]) -> None:
+        step, moment = int(row["step"]), row.get("time")
+        if row.get("event") == "start":
+            self._start(row, step)
+        if moment is not None:
+            self._history.last_time = float(moment)
+            if self._started is None:
+                self._started = float(moment)
+            self._history.elapsed.append(step, self._before + float(moment) - self._started)
+            self._history.active_s = self._before + float(moment) - self._started
+        event = row.get("event")
+        if event == "end":
+            self._history.ended = True
+        elif event and event != "start":
+            self._history.marks.append(Mark(step=step, kind=str(event), text=str(row.get("text", event))))
+        else:
+            self._values(row, step)
+
+    def _start(self, row: dict[str, Any], step: int) -> None:
+        history = self._history
+        self._before, self._started = history.active_s, row.get("time")
+        history.ended = False
+        history.starts += 1
+        history.max_steps = int(row.get("max_steps") or 0)
+        if history.starts == 1:
+            return
+        done = history.last_step
+        redone = f"; steps {step + 1} to {done} were done again" if done > step else ""
+        for series in (*history.series.values(), history.elapsed):
+            series.cut(step)
+        history.marks.append(Mark(step=step, kind="restart", text=f"restarted from step {step}{redone}"))
+
+    def _values(self, row: dict[str, Any], step: int) -> None:
+        for key, value in row.items():
+            if key in NOT_SERIES or isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            if math.isfinite(value):
+                self._history.series[key].append(step, float(value))
+                self._not_finite.discard(key)
+            elif key not in self._not_finite:
+                self._not_finite.add(key)
+                self._history.marks.append(Mark(step=step, kind="not finite", text=f"{key} became {value}"))
+
+    def close(self) -> None:
+        history = self._history
+        history.series = {key: series for key, series in history.series.items() if series}
+        try:
+            finished = int(json.loads(history.run.finished.read_text(encoding="utf-8"))["step"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        history.ended = history.ended or finished >= history.last_step

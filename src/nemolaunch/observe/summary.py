@@ -1,0 +1,227 @@
+"""The few figures that tell a run, and what was asked of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.job import Job
+from nemolaunch.observe.history import History
+from nemolaunch.observe.words import count, duration, size, three_digits
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import step_of, unfinished
+
+QUIET_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One headline number: what it is, its value, and a remark."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A complete checkpoint of the run; `last` marks the one a resumed run starts from."""
+
+    path: Path
+    step: int
+    size_bytes: int
+    time: float
+    last: bool
+
+
+def state(history: History, now: float | None = None) -> str:
+    """`finished`, `running`, `failed`, `stopped` or `not started`, from what stands in the run folder.
+
+    A run that says nothing for two minutes or ten of its steps, whichever is longer, counts as stopped.
+    """
+    if history.ended and history.last_step >= history.max_steps:
+        return "finished"
+    if any(history.run.logs.glob("rank*.error.json")):
+        return "failed"
+    if history.last_time is None:
+        return "not started"
+    step_s = history.last("step_time_s") or 0.0
+    silent_s = (time.time() if now is None else now) - history.last_time
+    return "stopped" if history.ended or silent_s > max(QUIET_S, 10 * step_s) else "running"
+
+
+def checkpoints(history: History) -> list[Checkpoint]:
+    """Complete checkpoints by step; NeMo's `-last` is a mark on one of them, or one of its own."""
+    run = history.run
+    if not run.checkpoints.is_dir():
+        return []
+    last = run.last_checkpoint()
+    newest = last.resolve() if last else None
+    found = []
+    for path in sorted(run.checkpoints.iterdir()):
+        if path.is_symlink() or not (path / "weights").is_dir() or unfinished(path):
+            continue
+        found.append(
+            Checkpoint(
+                path=path,
+                step=step_of(path) + 1,
+                size_bytes=_folder_size(path),
+                time=path.stat().st_mtime,
+                last=path.resolve() == newest,
+            )
+        )
+    return sorted(found, key=lambda c: (c.step, c.path.name))
+
+
+def _folder_size(folder: Path) -> int:
+    return sum(
+        os.lstat(os.path.join(where, name)).st_size for where, _, names in os.walk(folder) for name in names
+    )
+
+
+def headline(history: History) -> list[Figure]:
+    """The figures at the top of the page. What the run has not written is left out."""
+    figures = [_loss(history), _val_loss(history), _steps(history), _tokens(history), _speed(history)]
+    figures += [_time(history), _checkpoints(history)]
+    return [figure for figure in figures if figure]
+
+
+def _loss(history: History) -> Figure | None:
+    first, last = history.first("loss"), history.last("loss")
+    if first is None or last is None:
+        return None
+    note = "first → last step, nats per token"
+    return Figure(label="Training loss", value=f"{first:.3f} → {last:.3f}", note=note)
+
+
+def _val_loss(history: History) -> Figure | None:
+    last = history.last("val_loss")
+    if last is None:
+        return None
+    return Figure(label="Validation loss", value=f"{last:.3f}", note=f"perplexity {_perplexity(last)}")
+
+
+def _perplexity(nats: float) -> str:
+    return three_digits(math.exp(nats)) if nats < 50 else "over 1e21"
+
+
+def _steps(history: History) -> Figure:
+    asked = history.max_steps or (int(history.plan.values["max_steps"]) if history.plan else 0)
+    restarts = max(0, history.starts - 1)
+    note = f"of {asked:,}" if asked else ""
+    if restarts:
+        note += f"; {restarts} restart{'s' if restarts > 1 else ''}"
+    return Figure(label="Steps", value=f"{history.last_step:,}", note=note.lstrip("; "))
+
+
+def _tokens(history: History) -> Figure | None:
+    tokens = history.last("tokens")
+    if tokens is None:
+        return None
+    note = f"{history.plan.tokens_per_step:,} a step" if history.plan else ""
+    return Figure(label="Tokens", value=count(tokens), note=note)
+
+
+def _speed(history: History) -> Figure | None:
+    speeds = history.series.get("tokens_per_s")
+    if not speeds:
+        return None
+    note = "median of all steps"
+    world = history.plan.world_size if history.plan else 1
+    median = statistics.median(speeds.values)
+    if world > 1:
+        note += f"; {count(median / world)} per process"
+    return Figure(label="Tokens per second", value=count(median), note=note)
+
+
+def _time(history: History) -> Figure | None:
+    if not history.active_s:
+        return None
+    return Figure(label="Time in training", value=duration(history.active_s), note="start-up not counted")
+
+
+def _checkpoints(history: History) -> Figure:
+    found = checkpoints(history)
+    if not found:
+        return Figure(label="Checkpoints", value="0")
+    return Figure(label="Checkpoints", value=str(len(found)), note=f"{size(found[-1].size_bytes)} the newest")
+
+
+def about(plan: Plan) -> list[tuple[str, str]]:
+    """The plan in a few lines: model, layout, batch, data, device."""
+    v = plan.values
+    layout = [f"data {plan.data_parallel_size}"]
+    for label, flag in (
+        ("tensor", "tensor_model_parallel_size"),
+        ("pipeline", "pipeline_model_parallel_size"),
+        ("context", "context_parallel_size"),
+        ("expert", "expert_model_parallel_size"),
+    ):
+        if int(v.get(flag) or 1) > 1:
+            layout.append(f"{label} {v[flag]}")
+    device = "CPU process(es), a rehearsal" if plan.device == "cpu" else "GPU(s)"
+    batch = f"{v['global_batch_size']} sequences of {v['seq_length']:,} tokens"
+    return [
+        ("Model", f"{plan.model} ({plan.model_source}), NeMo recipe {plan.recipe}"),
+        ("Trained on", f"{plan.world_size} {device}"),
+        ("Parallel sizes", ", ".join(layout)),
+        ("Batch", f"{batch} = {plan.tokens_per_step:,} tokens"),
+        ("Starting weights", str(v.get("nemo_model") or "random")),
+        ("Run folder", plan.folder),
+    ]
+
+
+def flags(plan: Plan) -> list[tuple[str, str, str]]:
+    """(flag, value, where it came from) of everything that is not a plain default."""
+    defaults = Job().values()
+    return [
+        (flag_name(name), flag_value(value), plan.origins.get(name, "given"))
+        for name, value in plan.values.items()
+        if value != defaults.get(name) or name in plan.origins
+    ]
+
+
+def flag_name(name: str) -> str:
+    """`max_steps` → `--max-steps`."""
+    return "--" + name.replace("_", "-")
+
+
+def flag_value(value: Any) -> str:
+    """A flag's value as one would type it; `not given` for none."""
+    if value is None:
+        return "not given"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def differences(histories: list[History]) -> list[tuple[str, list[str]]]:
+    """(flag, value in each run) for every flag that is not the same in all; the folder is no difference."""
+    plans = [history.plan.values if history.plan else {} for history in histories]
+    names = dict.fromkeys(name for values in plans for name in values)
+    table = []
+    for name in names:
+        row = [flag_value(values[name]) if name in values else "–" for values in plans]
+        if len(set(row)) > 1 and name not in ("output_dir", "experiment"):
+            table.append((flag_name(name), row))
+    return table
+
+
+def failure_text(history: History) -> str | None:
+    """The first failed rank's own words, or None."""
+    records = []
+    for path in history.run.logs.glob("rank*.error.json"):
+        try:
+            records.append(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+    if not records:
+        return None
+    first = min(records, key=lambda record: record["time"])
+    return f"rank {first['rank']}: {first['type']}: {' '.join(str(first['message']).split())[:600]}"
