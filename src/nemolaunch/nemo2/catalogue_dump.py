@@ -1,7 +1,6 @@
-"""Read NeMo's recipes into the catalogue's data files, without building any model.
+"""Read NeMo's recipes into the catalogue's `recipes.json`, without building any model.
 
-Run `python -m nemolaunch.nemo2.catalogue_dump` where NeMo is installed to rewrite
-`catalogue/recipes.json` and `catalogue/hf_configs.json`.
+Run `python -m nemolaunch.nemo2.catalogue_dump` where NeMo is installed to rewrite that file.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ PARALLELISM = (
 # The size in a recipe's name is its first part like 8b, 1p5b, e16, 8x7b; some families name sizes otherwise.
 SIZE = re.compile(r"_(?:\d+(?:[xp_]\d+)*[bm]?|e\d+|base|mini|lite|v\d)(?:_|$)")
 KINDS = {"SSMConfig": "mamba", "HyenaConfig": "hyena", "BertConfig": "bert", "T5Config": "t5"}
+SPLIT_ENDINGS = ("_pipeline_stage", "_pipeline_split")
 MISSING = object()
 
 
@@ -96,6 +96,13 @@ def architecture_of(config: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
+def _pipeline_split(strategy: Any) -> dict[str, Any]:
+    """The recipe's uneven split of layers over pipeline stages, which stands on the strategy."""
+    names = [field.name for field in dataclasses.fields(Architecture) if field.name.endswith(SPLIT_ENDINGS)]
+    values = {name: getattr(strategy, name, None) for name in names}
+    return {name: value for name, value in values.items() if value}
+
+
 def recipe_row(name: str, module: Any) -> dict[str, Any]:
     """One recipe with its own defaults. Raises NotImplementedError where NeMo's function does."""
     recipe = module.pretrain_recipe(dir="runs", name=name)
@@ -127,7 +134,7 @@ def recipe_row(name: str, module: Any) -> dict[str, Any]:
         "finetune": hasattr(module, "finetune_recipe"),
         "hf_import": str(model_class) + "hf" in ConnectorMixin._IMPORTERS,
         "hf_export": str(model_class) + "hf" in ConnectorMixin._EXPORTERS,
-        "architecture": architecture_of(config),
+        "architecture": {**architecture_of(config), **_pipeline_split(strategy)},
     }
 
 
@@ -177,7 +184,7 @@ def write(path: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Rewrite the catalogue's data files from the installed NeMo."""
+    """Rewrite `recipes.json` from the installed NeMo."""
     folder = Path(catalogue.__file__).parent
     write(folder / "recipes.json", render(recipes_table()))
 
