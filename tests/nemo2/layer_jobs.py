@@ -1,4 +1,4 @@
-"""What the CPU's layers compute, in the ranks of the fork server. Each function returns maximum differences."""
+"""What the CPU's layers compute, in the ranks of the fork server; most return maximum differences."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def norms() -> dict[str, float]:
 
 
 def attention(window: int | None = None, groups: int = HEADS) -> float:
-    """Against softmax(QK/sqrt(d))V written out, over the whole sequence; each rank compares its own queries."""
+    """Against softmax(QK/sqrt(d))V written out over the whole sequence; a rank compares its own queries."""
     import torch
     from megatron.core import parallel_state
     from megatron.core.transformer.enums import AttnMaskType
