@@ -82,6 +82,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="share I (from 1) of N of the files (default: from Slurm's array, if in one)",
     )
+    add(
+        "--piece-bytes",
+        type=int,
+        metavar="BYTES",
+        help="input per piece of work (default: by the input's size)",
+    )
     add("--overwrite", action="store_true", help="replace outputs of that name")
     add("--restart", action="store_true", help="throw an unfinished run away instead of going on with it")
     return p
@@ -134,6 +140,8 @@ def _request(options: argparse.Namespace, cache: Path) -> Request:
     workers = options.workers if options.workers is not None else len(os.sched_getaffinity(0))
     if workers < 1:
         raise UsageError(f"--workers {workers} is less than one")
+    if options.piece_bytes is not None and options.piece_bytes < 1:
+        raise UsageError(f"--piece-bytes {options.piece_bytes} is less than one")
     keys = tuple(dict.fromkeys(options.json_keys))
     return Request(
         sources=files,
@@ -144,6 +152,7 @@ def _request(options: argparse.Namespace, cache: Path) -> Request:
         columns=sources.columns(files, keys, options.column),
         workers=workers,
         on_error=options.on_error,
+        piece_bytes=options.piece_bytes,
         shard=f"{shard[0]}/{shard[1]}" if shard else None,
         overwrite=options.overwrite,
         restart=options.restart,

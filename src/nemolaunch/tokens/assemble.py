@@ -1,4 +1,5 @@
-"""Joining parts into the output, in order, so that a kill at any moment costs at most the work since the last save."""
+"""Joining parts into the output, in order, so that a kill at any moment costs at most the work since the
+last save."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ ENDS = ("bin", "seq", "doc")
 
 @dataclass
 class Totals:
-    """Of one output so far. `sequences` and `documents` are also the lengths of its `.seq` and `.doc` files."""
+    """Of one output so far. `sequences` and `documents` are also the lengths of its `.seq` and `.doc`
+    files."""
 
     tokens: int = 0
     sequences: int = 0
@@ -61,7 +63,8 @@ def grown_path(folder: Path, output: int, end: str) -> Path:
 
 
 class Assembler:
-    """Appends parts to `OUTPUT.bin`, `.seq` (tokens of each sequence) and `.doc` (sequences of each document)."""
+    """Appends parts to `OUTPUT.bin`, `.seq` (tokens of each sequence) and `.doc` (sequences of each
+    document)."""
 
     def __init__(self, folder: Path, progress: Progress, paths: list[str]) -> None:
         self.folder = folder

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokens of some documents: `tokens` [sum], `lengths` int32 [sequences], `per_document` int32 [documents]."""
+    """Tokens of some documents: `tokens` [sum], `lengths` int32 [sequences], `per_document` int32
+    [documents]."""
 
     tokens: Array
     lengths: Array
@@ -21,7 +22,8 @@ class Encoded:
 
 
 def with_eod(ids: Array, lengths: Array, document_of: Array, documents: int, eod: int, dtype: str) -> Encoded:
-    """End each document with `eod`, in Megatron's way: an empty text is no sequence, an empty document gets no EOD.
+    """End each document with `eod`, in Megatron's way: an empty text is no sequence, an empty document gets
+    no EOD.
 
     `ids` are the ids of all texts in a row, `lengths[i]` those of text i, which belongs to document
     `document_of[i]` (ascending, below `documents`).

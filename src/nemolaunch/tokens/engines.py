@@ -1,4 +1,5 @@
-"""Libraries that turn texts into ids. `hf` is the reference; the others must be proven identical before use."""
+"""Libraries that turn texts into ids. `hf` is the reference; the others must be proven identical before
+use."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def append_range(source: int, target: int, count: int) -> None:
-    """Append `count` bytes from the start of one open file to another's position, inside the kernel if it can."""
+    """Append `count` bytes from the start of one open file to another's position, inside the kernel if
+    it can."""
     done = 0
     while done < count:
         try:

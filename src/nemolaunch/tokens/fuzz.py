@@ -25,13 +25,15 @@ PHRASES = (
     "def f(x):\n    return {'a': [1, 2], \"b\": x**2}  # ok\n\tif x != y: pass\n\n\n",
     "https://example.org/a_b?q=%20c&d=1#e user@example.org C:\\dir\\file.txt <b>&amp;</b> $x^2$ ~`|",
     "zero\u200bwidth soft\u00adhyphen \u202ertl\u202c \ufeffbom \u2028line \u2029para \x85nel \x1c\x1d",
-    "中文，没有空格。「引號」……日本語の文章、カタカナ。한국어 문장입니다. ภาษาไทย العربية עברית हिन्दी ქართული",
+    "中文，没有空格。「引號」……日本語の文章、カタカナ。한국어 문장입니다. ภาษาไทย",
+    "العربية עברית हिन्दी ქართული",
     "\U0010ffff \ufffe \uffff \ue000 \U000f0000 \U00020000\U0002f800 \U0001d400",
 )  # fmt: skip
 
 
 def texts(tokenizer: Tokenizer, added: list[str]) -> Iterator[str]:
-    """All scripts, emoji, control characters, long runs, pieces of the vocabulary, every added token in many places."""
+    """All scripts, emoji, control characters, long runs, pieces of the vocabulary, every added token in
+    many places."""
     yield from PHRASES
     yield from EMOJI
     for character in RUN_CHARACTERS:
@@ -85,7 +87,8 @@ def _vocabulary(tokenizer: Tokenizer, chance: random.Random) -> Iterator[str]:
 
 
 def _mixtures(chance: random.Random) -> Iterator[str]:
-    ranges = ((0, 0x7F), (0x20, 0x7E), (0x80, 0x24F), (0x370, 0x52F), (0x590, 0x6FF), (0x900, 0xDFF), (0x300, 0x36F),
+    ranges = ((0, 0x7F), (0x20, 0x7E), (0x80, 0x24F), (0x370, 0x52F), (0x590, 0x6FF), (0x900, 0xDFF),
+              (0x300, 0x36F),
               (0x2000, 0x2BFF), (0x3000, 0x30FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0x1F300, 0x1FAFF),
               (0x10000, 0x10FFFF))  # fmt: skip
     for _ in range(3000):

@@ -1,8 +1,8 @@
 """Megatron's `.idx` format: what it holds, written and read without holding it in memory.
 
 Layout, little-endian: `MMIDIDX\\0\\0`, u64 version 1, u8 dtype code, u64 sequences S, u64 document entries D,
-S int32 lengths (tokens), S int64 byte offsets into the `.bin`, D int64 document starts (sequence numbers, the last
-one is S). After megatron-core's `indexed_dataset.py`, `_IndexWriter`.
+S int32 lengths (tokens), S int64 byte offsets into the `.bin`, D int64 document starts (sequence numbers,
+the last one is S). After megatron-core's `indexed_dataset.py`, `_IndexWriter`.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def read_index(path: Path) -> Index:
     size = os.path.getsize(path)
     if size != header.size:
         raise NemolaunchError(
-            f"{path} has {size} bytes; {header.sequences} sequences and {header.documents} documents need {header.size}"
+            f"{path} has {size} bytes; {header.sequences} sequences and {header.documents}"
+            f" documents need {header.size}"
         )
     data = np.memmap(path, np.uint8, "r")
 

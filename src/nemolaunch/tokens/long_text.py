@@ -1,7 +1,8 @@
 """Tokenising a text of any length in bounded memory, to the same ids as in one go.
 
-A text may be cut where it cannot be seen in the result: at a border of the tokenizer's own pre-tokens, which are found
-from left to right and never look back. Each cut is checked on the text around it before it is made.
+A text may be cut where it cannot be seen in the result: at a border of the tokenizer's own pre-tokens,
+which are found from left to right and never look back. Each cut is checked on the text around it before it
+is made.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 # Characters encoded at once. The reference holds about 150 bytes a token while it works.
 STRIDE = 1 << 19
-# How far after a stride a place to cut is looked for, how many are tried, how much text around one is compared.
+# How far after a stride a place to cut is looked for, how many are tried, how much text around one is
+# compared.
 REACH = 1 << 18
 TRIES = 32
 AROUND = 512

@@ -45,8 +45,8 @@ class Piece:
 def cut(sources: list[Source], piece_bytes: int, spool: Path, done: set[int]) -> Iterator[Piece]:
     """All pieces in order. The same sources and `piece_bytes` give the same pieces.
 
-    Compressed files are unpacked into `spool`, one piece at a time, as the iterator is advanced; a piece whose number
-    is in `done` is not.
+    Compressed files are unpacked into `spool`, one piece at a time, as the iterator is advanced; a piece
+    whose number is in `done` is not.
     """
     number = 0
     for place, source in enumerate(sources):
@@ -145,7 +145,8 @@ def _cut_compressed(
 
 
 def _line_end(block: bytes, wanted: int) -> int | None:
-    """Where to cut a block so that at least `wanted` bytes and whole lines lie before; None if it is too short."""
+    """Where to cut a block so that at least `wanted` bytes and whole lines lie before; None if it is too
+    short."""
     at = block.find(b"\n", max(wanted - 1, 0))
     return None if at < 0 else at + 1
 

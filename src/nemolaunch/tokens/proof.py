@@ -28,9 +28,11 @@ TRIAL_TIMEOUT_S = 900
 def choose(
     wanted: str, spec: TokenizerSpec, cache: Path, sample: Callable[[], list[str]], say: Callable[[str], None]
 ) -> str:
-    """The engine to use: `wanted`, or with `auto` the first fast one, if proven identical; else the reference.
+    """The engine to use: `wanted`, or with `auto` the first fast one, if proven identical; else the
+    reference.
 
-    `sample` gives texts of the real input, asked for only when a trial is needed. `say` is told of a fall-back.
+    `sample` gives texts of the real input, asked for only when a trial is needed. `say` is told of a
+    fall-back.
     """
     if wanted == "hf":
         return "hf"
@@ -92,7 +94,8 @@ def _trial_apart(engine: str, spec: TokenizerSpec, sample: list[str]) -> str | N
 
 
 def trial(engine: str, spec: TokenizerSpec, sample: list[str]) -> str | None:
-    """Compare on the fuzz texts and the sample, with and without special tokens. None if all ids are the same."""
+    """Compare on the fuzz texts and the sample, with and without special tokens. None if all ids are the
+    same."""
     try:
         fast = engines.load(engine, spec)
     except Exception as error:

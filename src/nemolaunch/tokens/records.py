@@ -72,7 +72,8 @@ class Lines:
             yield Reject(0, line + 1, self.piece.broken)
 
     def _again(self, line: bytes) -> list[list[str]] | str:
-        """Python's own reader, which takes some lines orjson does not (NaN, deep nesting); the reason if it fails too.
+        """Python's own reader, which takes some lines orjson does not (NaN, deep nesting); the reason if it
+        fails too.
 
         An empty reason means a blank line.
         """
@@ -88,7 +89,7 @@ class Lines:
         except UnicodeDecodeError as error:
             return f"invalid UTF-8: byte {line[error.start]:#04x} at byte {error.start + 1} of the line"
         except UnicodeEncodeError as error:
-            return f"a lone surrogate \\u{ord(error.object[error.start]):04x} in the text, which no UTF-8 can hold"
+            return f"a lone surrogate \\u{ord(error.object[error.start]):04x} in the text: not valid Unicode"
         except json.JSONDecodeError as error:
             return f"invalid JSON: {error.msg} at character {error.colno}"
         except RecursionError:
@@ -114,7 +115,8 @@ def texts_of(record: Any, column: str) -> list[str]:
 def kind(value: Any) -> str:
     """What a JSON value is, for a message."""
     names = {
-        "NoneType": "null", "bool": "true or false", "int": "a number", "float": "a number", "str": "a string",
+        "NoneType": "null", "bool": "true or false", "int": "a number", "float": "a number",
+        "str": "a string",
         "dict": "an object", "list": "a list that is not all strings", "bytes": "binary",
     }  # fmt: skip
     return names.get(type(value).__name__, type(value).__name__)
@@ -200,7 +202,8 @@ class Rows:
 
 
 def _records(batch: Any, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Rows as dictionaries. A batch with invalid UTF-8 is read value by value, so that only the bad one is lost."""
+    """Rows as dictionaries. A batch with invalid UTF-8 is read value by value, so that only the bad one
+    is lost."""
     try:
         yield from batch.to_pylist()
         return

@@ -115,7 +115,8 @@ def run(
     report: Callable[[Tick], None] = lambda _: None,
     distrust: Callable[[EngineMismatch], None] = lambda _: None,
 ) -> Result:
-    """Tokenise. Should a fast engine turn out to differ, `distrust` is told and the reference does all of it again.
+    """Tokenise. Should a fast engine turn out to differ, `distrust` is told and the reference does all of
+    it again.
 
     Raises NemolaunchError or UsageError with what to do; nothing is then under a final name.
     """
@@ -130,7 +131,8 @@ def run(
         except OSError as error:
             where = error.filename or request.work_folder
             raise NemolaunchError(
-                f"{error.strerror or error} ({where}); what is done is kept, run the same command again to go on"
+                f"{error.strerror or error} ({where}); what is done is kept,"
+                " run the same command again to go on"
             ) from None
 
 
@@ -166,7 +168,8 @@ def _alone(request: Request) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise NemolaunchError(
-                f"another process is writing {request.folder}/{request.name}; wait for it, or give another --data-prefix"
+                f"another process is writing {request.folder}/{request.name}; wait for it,"
+                " or give another --data-prefix"
             ) from None
         try:
             yield
@@ -222,7 +225,8 @@ def _begin(request: Request) -> int:
 def _tokenise(
     request: Request, piece_bytes: int, assembler: Assembler, report: Callable[[Tick], None]
 ) -> int:
-    """Run every piece that is not done yet, and join all of them in order. Returns how many were done already."""
+    """Run every piece that is not done yet, and join all of them in order. Returns how many were done
+    already."""
     folder = request.work_folder
     joined = assembler.progress.pieces
     left = {int(p.name.split(".")[0]) for p in folder.glob("[0-9]*.json")}
@@ -330,8 +334,8 @@ def _stop(request: Request) -> None:
     first = json.loads(text)
     _write_rejects(request, text)
     raise NemolaunchError(
-        f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; mend it and give --restart,"
-        f" or give --on-error skip to leave such records out (they are listed in {request.rejects})"
+        f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; mend it and give"
+        f" --restart, or give --on-error skip to leave such records out (they are listed in {request.rejects})"
     )
 
 
@@ -359,13 +363,15 @@ class Rechecker:
             expected = np.array(self.tokenizer.encode(text).ids, np.uint32)
             if expected.tobytes() != ids:
                 raise EngineMismatch(
-                    f"{self.engine} and the reference disagree on a document of the input, beginning {text[:60]!r}"
+                    f"{self.engine} and the reference disagree on a document of the input,"
+                    f" beginning {text[:60]!r}"
                 )
             self.checked += 1
 
 
 def _finish(request: Request, progress: Progress, hashes: dict[str, str]) -> list[dict[str, Any]]:
-    """Write indices and manifests and give everything its final name. After a kill it is simply done again."""
+    """Write indices and manifests and give everything its final name. After a kill it is simply done
+    again."""
     folder = request.work_folder
     manifests = []
     for place, prefix in enumerate(request.prefixes):

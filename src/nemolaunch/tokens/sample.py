@@ -11,7 +11,8 @@ FILE_BYTES = 1 << 18
 
 
 def texts(sources: list[Source], columns: tuple[tuple[str, ...], ...]) -> list[str]:
-    """The first texts of up to `FILES` files spread over the input. What cannot be read is left for the run to report."""
+    """The first texts of up to `FILES` files spread over the input. What cannot be read is left for the
+    run to report."""
     step = max(1, len(sources) // FILES)
     found: list[str] = []
     for place in range(0, len(sources), step):

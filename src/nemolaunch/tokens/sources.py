@@ -36,8 +36,8 @@ class Source:
 def find(inputs: list[str], kind: str = "auto") -> list[Source]:
     """The files named by files, folders and globs, folders read recursively and in the order of their paths.
 
-    `kind` "text" takes .txt files, "jsonl" and "parquet" those; "auto" takes text only where there is nothing else.
-    Raises UsageError if an input is missing, empty of data, or of an unknown kind.
+    `kind` "text" takes .txt files, "jsonl" and "parquet" those; "auto" takes text only where there is
+    nothing else. Raises UsageError if an input is missing, empty of data, or of an unknown kind.
     """
     found: dict[str, Source] = {}
     for given in inputs:
@@ -115,8 +115,8 @@ def share(sources: list[Source], number: int, of: int) -> list[Source]:
 def columns(sources: list[Source], keys: tuple[str, ...], rules: list[str]) -> tuple[tuple[str, ...], ...]:
     """For each source the column of each key, after rules `GLOB=COLUMN` or `GLOB:KEY=COLUMN`.
 
-    A glob matches a path or its last part; the first rule that matches counts. Raises UsageError for a malformed rule,
-    or one that matches no file.
+    A glob matches a path or its last part; the first rule that matches counts. Raises UsageError for a
+    malformed rule, or one that matches no file.
     """
     parsed = [_rule(rule, keys) for rule in rules]
     used = [False] * len(parsed)

@@ -1,7 +1,8 @@
-"""The tokenizer as Megatron-LM's tool sees it: what `transformers` makes of the files, frozen into one JSON text.
+"""The tokenizer as Megatron-LM's tool sees it: what `transformers` makes of the files, frozen into one JSON
+text.
 
-`transformers` is imported in a process of its own, without torch, and only for a tokenizer not seen before: the
-result is cached by the hash of the tokenizer's files.
+`transformers` is imported in a process of its own, without torch, and only for a tokenizer not seen before:
+the result is cached by the hash of the tokenizer's files.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> Tokenize
     digest = tokenizer_digest(folder)
     if not tokenizer_files(folder):
         raise UsageError(
-            f"{folder} holds no tokenizer: none of {', '.join(TOKENIZER_FILES[:2])}, tokenizer.model … is there;"
-            " give --hf-tokenizer a folder with them or a Hugging Face id"
+            f"{folder} holds no tokenizer: none of {', '.join(TOKENIZER_FILES[:2])}, tokenizer.model … is"
+            " there; give --hf-tokenizer a folder with them or a Hugging Face id"
         )
     versions = f"{version('transformers')}-{version('tokenizers')}"
     cached = cache / "tokenizers" / f"{digest[:32]}-{versions}-{CACHE_FORMAT}.json"
@@ -102,8 +103,8 @@ def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> Tokenize
     )
     if spec.dtype == "uint16" and spec.max_id > 65_535:
         raise UsageError(
-            f"the tokenizer {name} has {spec.vocab_size} tokens, which Megatron stores as uint16, but ids up to"
-            f" {spec.max_id}: they would wrap around. Give it a vocabulary without gaps"
+            f"the tokenizer {name} has {spec.vocab_size} tokens, which Megatron stores as uint16, but ids"
+            f" up to {spec.max_id}: they would wrap around. Give it a vocabulary without gaps"
         )
     return spec
 
@@ -125,7 +126,8 @@ def local_folder(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
-            f"--hf-tokenizer {name} is neither a folder nor could it be fetched from the Hugging Face hub: {reason}"
+            f"--hf-tokenizer {name} is neither a folder nor could it be fetched from the Hugging Face hub:"
+            f" {reason}"
         ) from None
 
 
@@ -138,7 +140,8 @@ def _read_cached(path: Path) -> dict[str, Any] | None:
 
 
 def _resolve_apart(folder: Path) -> dict[str, Any]:
-    """Run `resolve_here` in a process without torch: its import alone would take longer than small inputs need."""
+    """Run `resolve_here` in a process without torch: its import alone would take longer than small
+    inputs need."""
     environment = os.environ | {
         "USE_TORCH": "0",
         "USE_TF": "0",
@@ -163,7 +166,8 @@ def _resolve_apart(folder: Path) -> dict[str, Any]:
 
 
 def resolve_here(folder: str) -> dict[str, Any]:
-    """Load with `transformers`, name special tokens for each other as Megatron-LM's tokenizer class does, freeze."""
+    """Load with `transformers`, name special tokens for each other as Megatron-LM's tokenizer class
+    does, freeze."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
@@ -187,7 +191,8 @@ def resolve_here(folder: str) -> dict[str, Any]:
 
 
 def stand_ins(tokenizer: Any) -> dict[str, Any]:
-    """Special tokens that stand for missing ones: end of text and separator, begin of text and classification.
+    """Special tokens that stand for missing ones: end of text and separator, begin of text and
+    classification.
 
     The rule of megatron-core's `HuggingFaceTokenizer`; it can change how those tokens match inside text.
     """

@@ -1,7 +1,7 @@
 """One worker: pieces in, parts of the output on disk out.
 
-A part is `NUMBER.OUTPUT.bin` and `.len` for each output that got something, and last `NUMBER.json`, whose presence
-says that the part is complete.
+A part is `NUMBER.OUTPUT.bin` and `.len` for each output that got something, and last `NUMBER.json`, whose
+presence says that the part is complete.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from nemolaunch.tokens.records import Document, Reject, records
 if TYPE_CHECKING:
     from nemolaunch.tokens.tokenizer import TokenizerSpec
 
-# Characters encoded at once: the reference keeps much per token, and the fast engines gain nothing beyond this.
+# Characters encoded at once: the reference keeps much per token, and the fast engines gain nothing beyond
+# this.
 BATCH_CHARS = 1 << 19
 BATCH_TEXTS = 1 << 14
 # One document in so many is tokenised again by the reference.
@@ -331,7 +332,8 @@ def start(setup: Setup, giant_lock: Any) -> None:
 def do(piece: Piece) -> Part:
     """Run one piece in this worker process.
 
-    Raises OSError, or RuntimeError for anything a tokenizer library raises: their own exceptions may not travel.
+    Raises OSError, or RuntimeError for anything a tokenizer library raises: their own exceptions may not
+    travel.
     """
     assert _worker is not None
     try:
