@@ -39,6 +39,14 @@ INTEGERS: dict[str, tuple[int, int]] = {
     "checkpoint_every": (1, MOST),
     "keep": (-1, MOST),
 }
+DIVISORS = (
+    "num_nodes",
+    "num_gpus",
+    "seq_length",
+    "global_batch_size",
+    "micro_batch_size",
+    *(name for name in INTEGERS if name.endswith("_parallel_size")),
+)
 # (least, most, whether the least itself is excluded)
 REALS: dict[str, tuple[float, float, bool]] = {
     "lr": (0.0, 1e3, True),
@@ -56,7 +64,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     job = resolved.job
     for name, (least, most) in INTEGERS.items():
         value = job.get(name)
-        computed = name in resolved.origins  # the data rules report what could not be computed
+        computed = name in resolved.computed  # the data rules report what could not be computed
         if value is not None and not least <= value <= most and not computed:
             nearest = least if value < least else most
             yield error(
@@ -84,8 +92,9 @@ def _reals(job: Job) -> Iterator[Finding]:
 
 
 def sizes_are_sound(resolved: Resolved) -> bool:
-    """Whether all counts are within their range, so that rules can divide by them."""
+    """Whether the counts that other rules calculate with are within their range."""
     return all(
-        (value := resolved.job.get(name)) is None or least <= value <= most or name in resolved.origins
-        for name, (least, most) in INTEGERS.items()
+        (value := resolved.job.get(name)) is None or INTEGERS[name][0] <= value <= INTEGERS[name][1]
+        for name in DIVISORS
+        if name not in resolved.computed
     )

@@ -127,7 +127,7 @@ class Sizes:
 
 def fits_world(resolved: Resolved, processes: int) -> bool:
     """Whether a layout of that many processes divides those there are; where they are made to fit, always."""
-    made_to_fit = resolved.device == "cpu" and "num_gpus" in resolved.origins
+    made_to_fit = resolved.device == "cpu" and "num_gpus" in resolved.computed
     return made_to_fit or resolved.world_size % processes == 0
 
 

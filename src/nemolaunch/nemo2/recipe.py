@@ -16,9 +16,11 @@ from nemo.collections import llm
 from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
 from nemo.collections.llm.recipes.precision import mixed_precision
 
+from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan
+
 
 def compile_recipe(plan: Plan) -> run.Partial:
     """The recipe of `plan.recipe` with every value of the plan set: what `llm.pretrain` will be called with.
@@ -39,7 +41,7 @@ def compile_recipe(plan: Plan) -> run.Partial:
         num_gpus_per_node=job.launch.num_gpus,
     )
     _set_model(recipe, plan, job)
-    _set_parallelism(recipe, job)
+    _set_parallelism(recipe, plan, job)
     _set_precision(recipe, job)
     _set_memory(recipe, job)
     _set_data(recipe, plan, job)
@@ -68,30 +70,41 @@ def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _set_parallelism(recipe: run.Partial, job: Job) -> None:
+def _set_parallelism(recipe: run.Partial, plan: Plan, job: Job) -> None:
     """On the strategy only: it overwrites the model config when it connects."""
     p, strategy = job.parallelism, recipe.trainer.strategy
     strategy.tensor_model_parallel_size = p.tensor_model_parallel_size
     strategy.pipeline_model_parallel_size = p.pipeline_model_parallel_size
-    strategy.virtual_pipeline_model_parallel_size = p.virtual_pipeline_model_parallel_size
+    pipelined = p.pipeline_model_parallel_size > 1
+    interleaved = pipelined and (p.virtual_pipeline_model_parallel_size or 1) > 1
+    virtual = p.virtual_pipeline_model_parallel_size if interleaved else None
+    strategy.virtual_pipeline_model_parallel_size = virtual
     strategy.context_parallel_size = p.context_parallel_size
-    strategy.sequence_parallel = p.sequence_parallel
+    strategy.sequence_parallel = p.sequence_parallel and p.tensor_model_parallel_size > 1
     strategy.expert_model_parallel_size = p.expert_model_parallel_size
     strategy.expert_tensor_parallel_size = p.expert_tensor_parallel_size
-    if p.virtual_pipeline_model_parallel_size:
+    if interleaved:
         # Megatron's batched exchange pairs sends with the wrong receives when both neighbours of a stage are
         # the same rank (PP=2): it trains on garbage and says nothing. Megatron-LM refuses it, NeMo does not.
         recipe.model.config.overlap_p2p_comm = True
         recipe.model.config.batch_p2p_comm = False
-    pipelined = p.pipeline_model_parallel_size > 1
     strategy.pipeline_dtype = _dtype(job) if pipelined else None
-    if not pipelined:  # a recipe's uneven split belongs to the recipe's own pipeline
-        for name in ("num_layers_in_first_pipeline_stage", "num_layers_in_last_pipeline_stage"):
-            if getattr(strategy, name, None) is not None:
-                setattr(strategy, name, None)
-        for name in ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split"):
-            if getattr(strategy, name, False):
-                setattr(strategy, name, False)
+    _set_split(strategy, plan, p.pipeline_model_parallel_size, virtual)
+
+
+def _set_split(strategy: run.Config, plan: Plan, stages: int, virtual: int | None) -> None:
+    """The split of layers that was planned. A recipe's own belongs to the recipe's own pipeline."""
+    model = plan.model_row
+    split = pipeline_split(model.architecture, stages, virtual, model.recipe.pipeline_model_parallel_size)
+    wanted = {
+        "num_layers_in_first_pipeline_stage": split.first if split else None,
+        "num_layers_in_last_pipeline_stage": split.last if split else None,
+        "account_for_embedding_in_pipeline_split": bool(split and split.embedding),
+        "account_for_loss_in_pipeline_split": bool(split and split.loss),
+    }
+    for name, value in wanted.items():
+        if (getattr(strategy, name, None) or None) != (value or None):
+            setattr(strategy, name, value)
 
 
 def _dtype(job: Job) -> torch.dtype:
@@ -188,6 +201,12 @@ def _set_optimizer(recipe: run.Partial, job: Job) -> None:
         config.optimizer_cpu_offload = True
         config.optimizer_offload_fraction = job.memory.optim_cpu_offloading_frac
         config.use_precision_aware_optimizer = True
+    elif o.optimizer != "adam" or o.disable_dist_optim:
+        # some recipes turn it on, with 16-bit states; it is Adam over the distributed optimizer only
+        config.use_precision_aware_optimizer = False
+        for name in ("main_grads_dtype", "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype"):
+            if name in config.__arguments__:
+                delattr(config, name)
     recipe.optim.lr_scheduler = run.Config(
         nl.lr_scheduler.CosineAnnealingScheduler,
         max_steps=job.batch.max_steps,
@@ -212,7 +231,11 @@ def _set_trainer(recipe: run.Partial, plan: Plan, job: Job) -> None:
     trainer.log_every_n_steps = logging.log_every
     trainer.num_sanity_val_steps = 0
     trainer.accumulate_grad_batches = 1
-    trainer.callbacks = [c for c in trainer.callbacks or [] if c.__fn_or_cls__.__name__ != "ModelCheckpoint"]
+    unwanted = {"ModelCheckpoint"}
+    p = job.parallelism
+    if p.expert_model_parallel_size * (p.expert_tensor_parallel_size or p.tensor_model_parallel_size) == 1:
+        unwanted.add("DeepEPCallback")  # its dispatcher asserts that there are ranks to send tokens to
+    trainer.callbacks = [c for c in trainer.callbacks or [] if c.__fn_or_cls__.__name__ not in unwanted]
 
 
 def _set_checkpoints(recipe: run.Partial, plan: Plan, job: Job) -> None:
