@@ -1,0 +1,75 @@
+"""`nemolaunch generate`: a model continues prompts."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.render import guarded
+from nemolaunch.evaluate.model import DTYPES
+
+EXAMPLE = "example: nemolaunch generate exported/ --prompt 'It was' --prompt '春眠不覺曉' --max-new-tokens 50"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of the command."""
+    p = argparse.ArgumentParser(
+        prog="nemolaunch generate",
+        description="Let a model continue one or several prompts.",
+        epilog=EXAMPLE,
+        formatter_class=HelpFormatter,
+    )
+    add_model_flags(p)
+    p.add_argument(
+        "--prompt", action="append", required=True, metavar="TEXT", help="may be given several times; - is stdin"
+    )
+    add_sampling_flags(p)
+    p.add_argument("--json", action="store_true", help="print one JSON object a prompt")
+    return p
+
+
+def add_model_flags(p: argparse.ArgumentParser) -> None:
+    """The model and how it is loaded."""
+    p.add_argument("checkpoint", type=Path, metavar="CKPT", help="Hugging Face folder, NeMo 2 checkpoint or run")
+    p.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer, where the checkpoint has none")
+    p.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: as saved, on a CPU float32")
+
+
+def add_sampling_flags(p: argparse.ArgumentParser) -> None:
+    """How tokens are drawn."""
+    add = p.add_argument
+    add("--max-new-tokens", type=int, default=50, metavar="N", help="length of the continuation")
+    add("--temperature", type=float, default=0.8, metavar="T", help="below 1 is more predictable; 0 is --greedy")
+    add("--top-p", type=float, default=0.95, metavar="P", help="draw among the likeliest tokens of this probability")
+    add("--greedy", action="store_true", help="always take the most likely token")
+    add("--seed", type=int, default=1234, metavar="N", help="same seed, same text")
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Generate and print. Returns the exit code."""
+    args = parser().parse_args(normalise_long_options(argv))
+    from nemolaunch.evaluate.generate import Sampling, continue_text
+    from nemolaunch.evaluate.model import load
+    from nemolaunch.evaluate.source import hf_folder
+
+    sampling = Sampling(
+        max_new_tokens=args.max_new_tokens,
+        temperature=0.0 if args.greedy else args.temperature,
+        top_p=args.top_p,
+        seed=args.seed,
+    )
+    prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompt]
+    with hf_folder(args.checkpoint) as folder:
+        lm = load(folder, dtype=args.dtype, tokenizer=args.tokenizer)
+    for i, prompt in enumerate(prompts):
+        made = continue_text(lm, prompt, sampling)
+        if args.json:
+            print(json.dumps(dataclasses.asdict(made), ensure_ascii=False), flush=True)
+        else:
+            print("\n" * bool(i) + made.prompt + made.text, flush=True)
+    return 0

@@ -1,0 +1,65 @@
+"""What a user calls a checkpoint: a Hugging Face folder, a NeMo 2 folder or a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemolaunch.errors import UsageError
+from nemolaunch.rundir import RunDir
+
+
+def is_hf(folder: Path) -> bool:
+    """Whether it is a model folder as transformers writes it."""
+    return (folder / "config.json").is_file()
+
+
+def is_nemo2(folder: Path) -> bool:
+    """Whether it is a NeMo 2 checkpoint."""
+    return (folder / "context").is_dir() and (folder / "weights").is_dir()
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint a path stands for: itself, or the newest one of a run folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    folder = path.expanduser()
+    if not folder.exists():
+        raise UsageError(f"there is no checkpoint {path}; models are read from disk, download them first")
+    if is_hf(folder) or is_nemo2(folder):
+        return folder
+    run = RunDir(folder)
+    if run.plan.exists() or run.checkpoints.is_dir():
+        last = run.last_checkpoint() if run.checkpoints.is_dir() else None
+        if last is None:
+            raise UsageError(f"the run {path} has no complete checkpoint yet (looked in {run.checkpoints})")
+        return last.resolve()
+    raise UsageError(
+        f"{path} is no checkpoint: a Hugging Face folder has config.json, a NeMo 2 checkpoint has context/ "
+        "and weights/, a run has plan.json"
+    )
+
+
+@contextlib.contextmanager
+def hf_folder(path: Path) -> Iterator[Path]:
+    """A Hugging Face folder of the checkpoint, for as long as the block lasts.
+
+    A NeMo 2 checkpoint is exported to a temporary folder, which is removed afterwards.
+
+    Raises:
+        UsageError: there is no such checkpoint.
+    """
+    checkpoint = find_checkpoint(path)
+    if is_hf(checkpoint):
+        yield checkpoint
+        return
+    with tempfile.TemporaryDirectory(prefix="nemolaunch-export-") as folder:
+        from nemolaunch.nemo2.convert import convert_nemo2_to_hf
+
+        exported = Path(folder) / "hf"
+        convert_nemo2_to_hf(checkpoint, exported)
+        yield exported
