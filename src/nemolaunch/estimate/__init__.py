@@ -4,10 +4,11 @@ Pure functions of a resolved job and a GPU's data sheet. What rules forbid is `c
 that breaks them is estimated as near as can be.
 """
 
-from nemolaunch.estimate.estimate import Estimate, estimate, estimate_layout
+from nemolaunch.estimate.estimate import Estimate, Speed, estimate, estimate_layout
 from nemolaunch.estimate.layout import Layout, layout_of, layout_of_recipe
 from nemolaunch.estimate.memory import Memory, memory
 
 __all__ = [
-    "Estimate", "Layout", "Memory", "estimate", "estimate_layout", "layout_of", "layout_of_recipe", "memory",
+    "Estimate", "Layout", "Memory", "Speed", "estimate", "estimate_layout", "layout_of", "layout_of_recipe",
+    "memory",
 ]  # fmt: skip

@@ -51,22 +51,25 @@ class Estimate:
         return False if self.memory.total - self.memory.error > usable else None
 
 
-def estimate(
-    resolved: Resolved,
-    *,
-    gpu: str | None = None,
-    mfu: float | None = None,
-    measured: tuple[float, str] | None = None,
-) -> Estimate:
-    """Estimate a resolved job.
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What to assume of a GPU's speed; nothing: what published runs reach.
 
-    Args:
-        gpu: name of the GPU; by default the visible one, else an H100.
-        mfu: model FLOPs utilization to assume, by the full convention.
-        measured: tokens/s a GPU of an earlier run, and that run's name.
+    Attributes:
+        mfu: model FLOPs utilization, by the convention that counts the full attention square.
+        flops_per_s: of the model, a GPU, by the same convention, as an earlier run did.
+        run: that run's name.
     """
+
+    mfu: float | None = None
+    flops_per_s: float | None = None
+    run: str = ""
+
+
+def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate:
+    """Estimate a resolved job, for its `--gpu`, else the GPU that is visible, else an H100."""
     job = resolved.job
-    row, origin = choose_gpu(gpu, resolved)
+    row, origin = choose_gpu(job.launch.gpu, resolved)
     tokenizer = resolved.facts.tokenizer
     result = estimate_layout(
         resolved.model,
@@ -74,8 +77,7 @@ def estimate(
         row,
         steps=max(0, job.batch.max_steps or 0),
         vocab_size=tokenizer.vocab_size if tokenizer else None,
-        mfu=mfu,
-        measured=measured,
+        speed=speed,
         keep=job.checkpoint.keep,
         save_every=job.checkpoint.checkpoint_every or job.logging.val_check_interval or 0,
         gpu_origin=origin,
@@ -104,8 +106,7 @@ def estimate_layout(
     *,
     steps: int = 1,
     vocab_size: int | None = None,
-    mfu: float | None = None,
-    measured: tuple[float, str] | None = None,
+    speed: Speed = Speed(),
     keep: int = 3,
     save_every: int = 0,
     gpu_origin: str = "given",
@@ -115,8 +116,8 @@ def estimate_layout(
     vocabulary, origin = arithmetic.model_vocab_rows(model, vocab_size, layout.tensor)
     counts = arithmetic.parameters(model.architecture, vocabulary)
     precision = "fp8" if layout.fp8 else layout.precision
-    if mfu is not None:
-        utilization = Utilization(mfu=mfu, error=0.0, source="given")
+    if speed.mfu is not None:
+        utilization = Utilization(mfu=speed.mfu, error=0.0, source="given")
     else:
         active = counts.active_non_embedding
         utilization = default_utilization(model.architecture, gpu, precision, active)
@@ -138,8 +139,8 @@ def estimate_layout(
             gpu,
             steps,
             utilization=utilization,
-            tokens_per_s_per_gpu=measured[0] if measured else None,
-            measured_in=measured[1] if measured else "",
+            measured_flops_per_s=speed.flops_per_s,
+            measured_in=speed.run,
         ),
         disk=estimate_disk(counts.total, layout, keep, saves),
     )

@@ -6,7 +6,8 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from nemolaunch.catalogue import Architecture, Recipe
+from nemolaunch.catalogue import Architecture, Model, Recipe
+from nemolaunch.job import Job, Memory
 from nemolaunch.resolve import Resolved
 
 
@@ -89,13 +90,17 @@ class Layout:
 
 def layout_of(resolved: Resolved) -> Layout:
     """The layout of a resolved job. Values that make no sense are taken as near as they can be: no errors."""
-    job, recipe = resolved.job, resolved.model.recipe
-    p, m, b = job.parallelism, job.memory, job.batch
+    return layout_of_job(resolved.job, resolved.model, resolved.world_size)
+
+
+def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
+    """The layout of a job on that many ranks, whether or not it is resolved."""
+    p, m, b, recipe = job.parallelism, job.memory, job.batch, model.recipe
     tensor = max(1, p.tensor_model_parallel_size)
     pipeline = max(1, p.pipeline_model_parallel_size)
     preset = m.recompute_granularity is None and not m.cpu_offloading
     return Layout(
-        world_size=max(1, resolved.world_size),
+        world_size=max(1, world_size),
         tensor=tensor,
         pipeline=pipeline,
         virtual=max(1, p.virtual_pipeline_model_parallel_size or 1) if pipeline > 1 else 1,
@@ -105,7 +110,7 @@ def layout_of(resolved: Resolved) -> Layout:
         sequence_parallel=p.sequence_parallel and tensor > 1,
         micro_batch_size=max(1, b.micro_batch_size),
         global_batch_size=max(1, b.global_batch_size),
-        seq_length=max(1, job.data.seq_length or resolved.model.architecture.seq_length),
+        seq_length=max(1, job.data.seq_length or model.architecture.seq_length),
         **(recompute_of(recipe) if preset else given_recompute(m)),  # type: ignore[arg-type]
         offloaded_layers=(m.cpu_offloading_layers or 0) if m.cpu_offloading else 0,
         precision=b.precision,
@@ -113,7 +118,7 @@ def layout_of(resolved: Resolved) -> Layout:
         distributed_optimizer=not job.optimizer.disable_dist_optim,
         optimizer=job.optimizer.optimizer,
         optimizer_offload=min(1.0, max(0.0, m.optim_cpu_offloading_frac)) if m.optim_cpu_offloading else 0.0,
-        gpus_per_node=max(1, job.launch.num_gpus or 1),
+        gpus_per_node=max(1, job.launch.num_gpus or min(8, world_size)),
     )
 
 
@@ -129,14 +134,13 @@ def recompute_of(recipe: Recipe) -> dict[str, object]:
     }
 
 
-def given_recompute(memory: object) -> dict[str, object]:
+def given_recompute(memory: Memory) -> dict[str, object]:
     """What a job asks to recompute."""
-    granularity = getattr(memory, "recompute_granularity", None)
     return {
-        "recompute_granularity": granularity,
-        "recompute_method": getattr(memory, "recompute_method", None),
-        "recompute_num_layers": getattr(memory, "recompute_num_layers", None),
-        "recompute_modules": ("core_attn",) if granularity == "selective" else (),
+        "recompute_granularity": memory.recompute_granularity,
+        "recompute_method": memory.recompute_method,
+        "recompute_num_layers": memory.recompute_num_layers,
+        "recompute_modules": ("core_attn",) if memory.recompute_granularity == "selective" else (),
     }
 
 

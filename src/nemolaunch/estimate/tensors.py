@@ -107,7 +107,8 @@ def layer_tensors(a: Architecture, layer: int, shards: Shards) -> tuple[LocalTen
 def _mixed_layer(a: Architecture, letter: str, shards: Shards) -> list[LocalTensor]:
     norm = _norm(a, a.hidden_size)
     if a.kind == "hyena":
-        mixer = _attention(a, shards) if letter == "*" else _hyena(a, letter, shards)
+        biased_attention = [*_attention(a, shards), LocalTensor(a.hidden_size)]
+        mixer = biased_attention if letter == "*" else _hyena(a, letter, shards)
         return mixer + 2 * norm + _mlp(a, a.ffn_hidden_size, shards.tensor)
     if letter == "M":
         return norm + _mamba(a, shards)

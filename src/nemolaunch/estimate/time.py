@@ -27,8 +27,8 @@ class Time:
 
     flops_per_token_full: float
     flops_per_token_causal: float
-    mfu_full: float | None
-    mfu_causal: float | None
+    mfu_full: float
+    mfu_causal: float
     bubble: float
     recompute_overhead: float
     tokens_per_step: int
@@ -84,7 +84,7 @@ def estimate_time(
     steps: int,
     *,
     utilization: Utilization,
-    tokens_per_s_per_gpu: float | None = None,
+    measured_flops_per_s: float | None = None,
     measured_in: str = "",
 ) -> Time:
     """Time of `steps` steps at a utilization, or at a measured speed where one is given.
@@ -95,8 +95,9 @@ def estimate_time(
     flops = flops_of(architecture, vocab_rows, layout.seq_length)
     bubble, again = bubble_share(layout), recompute_overhead(architecture, layout)
     top = peak(gpu, "fp8" if layout.fp8 else layout.precision)
-    if tokens_per_s_per_gpu is not None:
-        per_gpu, error, source = tokens_per_s_per_gpu, MEASURED_ERROR, f"measured in {measured_in}"
+    if measured_flops_per_s is not None:
+        per_gpu = measured_flops_per_s / max(1.0, flops.full)
+        error, source = MEASURED_ERROR, f"measured in {measured_in}"
     else:
         mfu = utilization.mfu / (1 + again) * (1 - max(0.0, bubble - PUBLISHED_BUBBLE))
         per_gpu = mfu * top / max(1.0, flops.full)

@@ -1,0 +1,93 @@
+"""`nemolaunch plan` and `generate-config`: the resolved job, as text, YAML or JSON; nothing is started."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from nemolaunch.cli import render
+from nemolaunch.cli.arguments import normalise_long_options
+from nemolaunch.cli.flags import JobParser, add_job_flags, job_from, origins_from
+from nemolaunch.cli.speed import add_speed_flags, speed_from
+from nemolaunch.findings import errors
+from nemolaunch.plan import Plan, make_plan
+
+FORMATS = ("text", "yaml", "json")
+
+
+def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argparse.ArgumentParser:
+    """A job's flags, and the format to print it in."""
+    plan = JobParser(
+        prog=prog, description="Check a job and show what would run: every value and where it came from."
+    )
+    plan.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win"
+    )
+    plan.add_argument("--dev-run", action="store_true", help="plan the job as --dev-run would shrink it")
+    plan.add_argument(
+        "--format",
+        choices=FORMATS,
+        default=default_format,
+        help="text, a YAML file for --config, or all as JSON",
+    )
+    plan.add_argument(
+        "--output", "-o", type=Path, metavar="FILE", help="write there instead of to the terminal"
+    )
+    add_speed_flags(plan)
+    add_job_flags(plan)
+    return plan
+
+
+@render.guarded
+def main(argv: list[str] | None = None) -> int:
+    """Print the plan. Exit code 1 if the job has errors."""
+    return 1 if errors(_run(argv, parser()).findings) else 0
+
+
+@render.guarded
+def generate_config(argv: list[str] | None = None) -> int:
+    """Print the job as YAML, whatever is still wrong with it: findings go to stderr."""
+    _run(argv, parser("nemolaunch generate-config", "yaml"))
+    return 0
+
+
+def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
+    given = vars(flags.parse_args(normalise_long_options(argv)))
+    config, dev_run = given.pop("config"), given.pop("dev_run")
+    form, output = given.pop("format"), given.pop("output")
+    speed = speed_from(given)
+    job, origins = job_from(given, config), origins_from(given, config)
+    plan = make_plan(job, dev_run=dev_run, given=origins, speed=speed)
+    text = rendered(plan, form)
+    if output:
+        from nemolaunch.rundir import write_text
+
+        write_text(output, text)
+    else:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    if form != "json":
+        render.print_findings(plan.findings)
+    return plan
+
+
+def rendered(plan: Plan, form: str) -> str:
+    """The plan in a format."""
+    if form == "yaml":
+        from nemolaunch.cli.plan_yaml import plan_yaml
+
+        return plan_yaml(plan)
+    if form == "json":
+        content = dataclasses.asdict(plan)
+        content["findings"] = [finding.as_values() for finding in plan.findings]
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    from nemolaunch.cli.plan_view import plan_lines
+
+    return "\n".join(plan_lines(plan)) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""A plan as lines of text: what will run, what it will take, and every value that is not a plain default."""
+
+from __future__ import annotations
+
+from nemolaunch.cli.estimate_view import estimate_lines, row
+from nemolaunch.job import Job
+from nemolaunch.plan import Plan
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The resolved plan."""
+    lines = [
+        row("model", f"{plan.model} ({plan.model_source}), compiled from recipe {plan.recipe}"),
+        row("runs on", _where(plan)),
+        row("run folder", plan.folder),
+        row("tokenizer", str(plan.tokenizer or plan.values["hf_model_id"] or "not known")),
+    ]
+    for number, (weight, prefix) in enumerate(plan.blend):
+        share = f" (weight {weight:g})" if weight is not None else ""
+        lines.append(row("" if number else "data", prefix + share))
+    lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.values['seq_length']:,} tokens"))
+    if plan.estimate:
+        lines += ["", *estimate_lines(plan.estimate)]
+    lines += ["", *value_lines(plan)]
+    return lines + [f"left out on the CPU: {sentence}" for sentence in plan.left_out]
+
+
+def _where(plan: Plan) -> str:
+    nodes = plan.values["num_nodes"]
+    device = "this CPU, as a rehearsal" if plan.device == "cpu" else "GPUs"
+    where = f"{device}: {plan.world_size} process{'es' if plan.world_size != 1 else ''}"
+    if nodes > 1:
+        where += f" on {nodes} nodes"
+    return f"{where}, data parallel size {plan.data_parallel_size}"
+
+
+def value_lines(plan: Plan) -> list[str]:
+    """Flag, value and origin of every value that is given, computed, or otherwise not the default."""
+    defaults = Job().values()
+    shown = [
+        ("--" + name.replace("_", "-"), word(value), plan.origins.get(name, ""))
+        for name, value in plan.values.items()
+        if value != defaults[name] or name in plan.origins
+    ]
+    names = max((len(name) for name, _, _ in shown), default=0)
+    values = min(44, max((len(value) for _, value, _ in shown), default=0))
+    return [f"{name:<{names}}  {value:<{values}}  {origin}".rstrip() for name, value, origin in shown]
+
+
+def word(value: object) -> str:
+    """A value as it stands on a command line."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
