@@ -11,6 +11,7 @@ from forkserver import ForkServer, JobFailed
 from jobs import planned, train
 
 from nemolaunch import execute
+from nemolaunch.observe import metrics
 from nemolaunch.plan import Plan
 
 
@@ -18,7 +19,9 @@ def test_killed_and_resumed_is_identical_to_never_stopped(
     fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
     common = {"max_steps": 8, "num_gpus": 2, "global_batch_size": 4, "checkpoint_every": 3}
-    whole = train(fork_server, planned(tmp_path, data, output_dir=str(tmp_path / "whole"), **common))
+    common |= {"val_check_interval": 4, "limit_val_batches": 1}
+    uninterrupted = planned(tmp_path, data, output_dir=str(tmp_path / "whole"), **common)
+    whole = train(fork_server, uninterrupted)
 
     plan = planned(tmp_path, data, output_dir=str(tmp_path / "killed"), **common)
     with pytest.raises(JobFailed, match="-9"):
@@ -33,6 +36,12 @@ def test_killed_and_resumed_is_identical_to_never_stopped(
             assert after[key] == before[key][3:], key
         assert after["samples"] == before["samples"][3 * 2 :]
     assert not set(whole[0]["samples"]) & set(whole[1]["samples"])
+    assert _validations(plan)[-2:] == _validations(uninterrupted)
+
+
+def _validations(plan: Plan) -> list[tuple[int, float]]:
+    """Step and loss of each validation."""
+    return [(row["step"], row["val_loss"]) for row in metrics.read(plan.run.metrics) if "val_loss" in row]
 
 
 def test_more_steps_continue_a_finished_run(fork_server: ForkServer, data: str, tmp_path: Path) -> None:

@@ -117,6 +117,11 @@ class CheckpointSchedule(Callback):
         checkpoint: Any = trainer.checkpoint_callback
         checkpoint.on_validation_end = lambda *_: None
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # saved before Lightning counts the step as completed; left so, a resumed run validates a step late
+        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        progress.completed = progress.processed
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -1,0 +1,86 @@
+"""The whole way in a few minutes, on any machine: text → tokens → training, stopped and resumed → HF → text → report.
+
+Runs the same commands a user types, prints each, and writes everything below one folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+STEPS, STOP_AT = 120, 45
+
+
+def show(command: list[str]) -> None:
+    words = ["python" if word == sys.executable else word for word in command]
+    print(f"\n$ {shlex.join(words)}", flush=True)
+
+
+def run(command: list[str]) -> None:
+    """Run a command; end the demo with its exit code if it fails."""
+    show(command)
+    code = subprocess.run(command, cwd=ROOT).returncode
+    if code:
+        sys.exit(code)
+
+
+def run_and_stop(command: list[str], metrics: Path, step: int) -> None:
+    """Run a training and press Ctrl-C once it has done that many steps."""
+    show(command)
+    process = subprocess.Popen(command, cwd=ROOT)
+    while process.poll() is None and last_step(metrics) < step:
+        time.sleep(0.2)
+    if process.poll() is not None:
+        sys.exit(process.returncode or "the training ended before it could be stopped")
+    print(f"\n(pressing Ctrl-C after step {last_step(metrics)})", flush=True)
+    process.send_signal(signal.SIGINT)
+    process.wait()
+
+
+def rows(metrics: Path) -> list[dict]:
+    try:
+        lines = metrics.read_text().splitlines()
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def last_step(metrics: Path) -> int:
+    return max((row["step"] for row in rows(metrics)), default=0)
+
+
+def main() -> None:
+    began = time.monotonic()
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    shutil.rmtree(ROOT / folder, ignore_errors=True)
+    python, data, training, export = sys.executable, str(folder / "data"), folder / "run", str(folder / "hf")
+    run(["bash", "preprocess_data.sh", "--hf-tokenizer", "examples/tokenizer", "--data-prefix", "sample",
+         "--input-dir", "examples/corpus", "--output-dir", data])  # fmt: skip
+    pretrain = [python, "train/llm/pretrain/pretrain_llm.py", "--config", "examples/demo.yaml",
+                "--dataset-dir", data, "--output-dir", str(training), "--max-steps", str(STEPS)]  # fmt: skip
+    metrics = ROOT / training / "metrics.jsonl"
+    run_and_stop(pretrain, metrics, STOP_AT)
+    print("\nThe same command again goes on from the last checkpoint:")
+    run(pretrain)
+    last = os.path.relpath(next((ROOT / training / "checkpoints").glob("*-last")), ROOT)
+    run([python, "ckpt_conversion/convert_from_nemo2_to_hf.py", "--source", last, "--output-path", export])
+    run(["nemolaunch", "generate", export, "--prompt", "It was a bright morning and", "--prompt", "春風",
+         "--max-new-tokens", "40", "--seed", "7"])  # fmt: skip
+    report = str(folder / "report.html")
+    run(["nemolaunch", "report", str(training), "-o", report, "--png", str(folder / "loss.png")])
+    losses = [row["loss"] for row in rows(metrics) if "loss" in row]
+    print(f"\nThe loss fell from {losses[0]:.2f} to {sum(losses[-10:]) / 10:.2f} in {STEPS} steps; "
+          f"all in {time.monotonic() - began:.0f} s.\nReport: {report}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    main()
