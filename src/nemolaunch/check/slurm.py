@@ -12,7 +12,8 @@ from nemolaunch.findings import Finding
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 
-DEFAULT_TIME_S = 86400
+A_DAY_S = 86400
+SHORT_S = 600
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", re.ASCII)
 _UNLIMITED = ("unlimited", "infinite")
 
@@ -88,28 +89,28 @@ def _on_cluster(resolved: Resolved, known: tuple[Partition, ...]) -> Iterator[Fi
 
 
 def _time(resolved: Resolved) -> Iterator[Finding]:
+    """The time limit, where one is given; else the partition's own holds."""
     given = resolved.job.launch.time
+    if given is None:
+        return
+    unlimited = given.lower() in _UNLIMITED
+    wanted = None if unlimited else seconds(given)
+    if not unlimited and not wanted:
+        yield error(
+            "slurm-time",
+            f"{flag('time')} {given!r} is not a time limit like 90, 30:00, 12:00:00 or 3-00:00:00",
+            *each("time", [slurm_time(A_DAY_S)]),
+            about="time",
+        )
+        return
     chosen = _chosen(resolved)
     limit = chosen.time_limit_s if chosen else None
-    if given is not None and given.lower() in _UNLIMITED:
-        wanted = None
-    else:
-        wanted = DEFAULT_TIME_S if given is None else seconds(given)
-        if not wanted:
-            yield error(
-                "slurm-time",
-                f"{flag('time')} {given!r} is not a time limit like 90, 30:00, 12:00:00 or 3-00:00:00",
-                *each("time", [slurm_time(DEFAULT_TIME_S)]),
-                about="time",
-            )
-            return
-    if limit is not None and (wanted is None or wanted > limit):
-        said = f"{shown('time', given or slurm_time(DEFAULT_TIME_S))}{'' if given else ', the default,'}"
+    if chosen and limit is not None and (wanted is None or wanted > limit):
         yield error(
             "slurm-time-limit",
-            f"{said} is above the limit of {chosen.name if chosen else ''}, {slurm_time(limit)}",
+            f"{shown('time', given)} is above the limit of {chosen.name}, {slurm_time(limit)}",
             *each("time", [slurm_time(limit)]),
             about="time",
         )
-    elif wanted is not None and wanted < 600:
+    elif wanted is not None and wanted < SHORT_S:
         yield warning("slurm-time-short", f"{shown('time', given)} leaves little after NeMo has started")

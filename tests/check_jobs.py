@@ -1,0 +1,64 @@
+"""Jobs for the tests of the checks: sound data, tokenizer and host, so that only what a test sets is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.check import check
+from nemolaunch.facts import DataFile, EarlierRun, Facts, Host, Tokenizer, unpaired_weight, weighted_paths
+from nemolaunch.findings import Finding
+from nemolaunch.job import Job
+from nemolaunch.resolve import Resolved, resolve
+
+# 8 and 24 divide most layouts; enough tokens for a step of any batch the tests use
+TOKENS = 10**12
+VOCABULARY = 32000
+
+
+def facts(job: Job, **changes: Any) -> Facts:
+    """What `look` would have found where all is well."""
+    data = tuple(
+        DataFile(
+            prefix=path,
+            weight=weight,
+            num_sequences=10**6,
+            num_documents=10**6,
+            num_tokens=TOKENS,
+            split_tokens=(TOKENS, TOKENS // 500, TOKENS // 500),
+            token_bytes=2,
+        )
+        for weight, path in weighted_paths(job.data.dataset_dir)
+    )
+    found = Facts(
+        host=Host(num_cpus=8, memory_bytes=2**36),
+        data=data,
+        tokenizer=Tokenizer(source="/tokenizer", folder="/tokenizer", vocab_size=VOCABULARY),
+        run=EarlierRun(folder=f"/runs/{job.launch.experiment}"),
+        unpaired_weight=unpaired_weight(job.data.dataset_dir),
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def job(model_name: str = "llama3_8b", **values: Any) -> Job:
+    """A job on Slurm, on data that are there."""
+    defaults = {"executor": "slurm", "dataset_dir": ("/data/text_document",), "hf_model_id": "/tokenizer"}
+    return Job().with_values(**{**defaults, "model_name": model_name, **values})
+
+
+def resolved(asked: Job, **changed_facts: Any) -> Resolved:
+    """The job filled in."""
+    return resolve(asked, catalogue.model(asked.model.model_name), facts(asked, **changed_facts))
+
+
+def findings(
+    model_name: str = "llama3_8b", *, changed: dict[str, Any] | None = None, **values: Any
+) -> list[Finding]:
+    """Everything the checks say about a job; `changed` are facts that differ from a sound machine's."""
+    return check(resolved(job(model_name, **values), **(changed or {})))
+
+
+def codes(*args: Any, **values: Any) -> list[str]:
+    """Codes of `findings`."""
+    return [finding.code for finding in findings(*args, **values)]

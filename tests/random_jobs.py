@@ -1,0 +1,93 @@
+"""Random jobs over all models and the flags that rules are about, from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+SIZES = (1, 1, 1, 2, 2, 4, 8, 3, 5, 6, 7, 12, 16)
+
+
+def random_values(rng: random.Random, models: Sequence[str]) -> dict[str, Any]:
+    """Values of a job: about half of the flags given, sound values more often than not."""
+    values: dict[str, Any] = {"model_name": rng.choice(models)}
+    values.update(_layout(rng))
+    values.update(_batch(rng))
+    if rng.random() < 0.5:
+        values.update(_recompute(rng))
+    if rng.random() < 0.3:
+        values.update(_offload(rng))
+    if rng.random() < 0.4:
+        values.update(_numbers(rng))
+    return values
+
+
+def _layout(rng: random.Random) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "num_nodes": rng.choice((1, 1, 2, 4, 8, 3)),
+        "num_gpus": rng.choice((8, 8, 4, 2, 1, 6)),
+        "tensor_model_parallel_size": rng.choice(SIZES),
+        "pipeline_model_parallel_size": rng.choice(SIZES),
+        "context_parallel_size": rng.choice((1, 1, 1, 1, 2, 4, 3)),
+        "sequence_parallel": rng.random() < 0.5,
+    }
+    if rng.random() < 0.3:
+        values["virtual_pipeline_model_parallel_size"] = rng.choice((1, 2, 4, 5, 3, 8))
+    if rng.random() < 0.3:
+        values["expert_model_parallel_size"] = rng.choice(SIZES)
+    if rng.random() < 0.2:
+        values["expert_tensor_parallel_size"] = rng.choice((1, 2, 4, 3))
+    if rng.random() < 0.6:  # as many processes as the layout needs
+        replica = values["tensor_model_parallel_size"] * values["pipeline_model_parallel_size"]
+        values["num_gpus"] = replica * values["context_parallel_size"] * rng.choice((1, 1, 2))
+        values["num_nodes"] = 1
+    return values
+
+
+def _batch(rng: random.Random) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "global_batch_size": rng.choice((2048, 512, 256, 960, 64, 2047, 100, 7, 1)),
+        "micro_batch_size": rng.choice((1, 1, 1, 2, 4, 3)),
+        "max_steps": rng.choice((10, 100, 1000)),
+    }
+    if rng.random() < 0.6:
+        values["seq_length"] = rng.choice((2048, 4096, 8192, 512, 1000, 2047, 4100, 96))
+    return values
+
+
+def _recompute(rng: random.Random) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if rng.random() < 0.8:
+        values["recompute_granularity"] = rng.choice(("full", "selective"))
+    if rng.random() < 0.6:
+        values["recompute_method"] = rng.choice(("block", "uniform"))
+    if rng.random() < 0.6:
+        values["recompute_num_layers"] = rng.choice((1, 2, 4, 16, 200))
+    return values
+
+
+def _offload(rng: random.Random) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "cpu_offloading": rng.random() < 0.7,
+        "cpu_offloading_activations": rng.random() < 0.7,
+        "cpu_offloading_weights": rng.random() < 0.2,
+        "optim_cpu_offloading": rng.random() < 0.4,
+    }
+    if rng.random() < 0.7:
+        values["cpu_offloading_layers"] = rng.choice((0, 1, 4, 11, 23, 31, 32, 200))
+    if rng.random() < 0.3:
+        values["optim_cpu_offloading_frac"] = rng.choice((0.5, 0.0, 2.0, 1.0))
+    return values
+
+
+def _numbers(rng: random.Random) -> dict[str, Any]:
+    return {
+        "precision": rng.choice(("bf16", "bf16", "bf16", "fp32")),
+        "fp8": rng.random() < 0.3,
+        "optimizer": rng.choice(("adam", "adam", "adam", "sgd")),
+        "disable_dist_optim": rng.random() < 0.3,
+        "lr": rng.choice((5e-6, 1e-3, 1e-7)),
+        "warmup_steps": rng.choice((0, 50, 500)),
+        "constant_steps": rng.choice((0, 0, 5)),
+    }

@@ -1,0 +1,51 @@
+"""What is suggested works: following the advice ends in a job without errors."""
+
+from __future__ import annotations
+
+import random
+
+import check_jobs
+import pytest
+from random_jobs import random_values
+
+from nemolaunch import catalogue
+from nemolaunch.check import check
+from nemolaunch.findings import errors
+from nemolaunch.job import Job
+
+MODELS = [recipe.name for recipe in catalogue.recipes()] + list(catalogue.flavours())
+MOST_FIXES = 40
+
+
+def mended(job: Job, rng: random.Random | None = None) -> Job:
+    """The job after following advice until there is none: the first of each, or one at random."""
+    for _ in range(MOST_FIXES):
+        found = [finding for finding in errors(check(check_jobs.resolved(job))) if finding.fixes]
+        if not found:
+            return job
+        finding = rng.choice(found) if rng else found[0]
+        fix = rng.choice(finding.fixes) if rng else finding.fixes[0]
+        changed = job.with_values(**fix.changes)
+        assert changed != job, f"{finding} changes nothing"
+        job = changed
+    raise AssertionError(f"no end of fixes: {[str(f) for f in check(check_jobs.resolved(job))]}")
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("at_random", [False, True])
+def test_following_the_advice_ends_in_a_job_without_errors(seed: int, at_random: bool) -> None:
+    rng = random.Random(seed)
+    for _ in range(40):
+        values = random_values(rng, MODELS)
+        job = mended(check_jobs.job(**values), rng if at_random else None)
+        assert errors(check(check_jobs.resolved(job))) == (), values
+
+
+def test_each_fix_alone_removes_its_finding() -> None:
+    rng = random.Random(7)
+    for _ in range(400):
+        job = check_jobs.job(**random_values(rng, MODELS))
+        for finding in errors(check(check_jobs.resolved(job))):
+            for fix in finding.fixes:
+                after = check(check_jobs.resolved(job.with_values(**fix.changes)))
+                assert finding.code not in [f.code for f in after], (str(finding), str(fix))

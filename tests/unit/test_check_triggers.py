@@ -1,0 +1,247 @@
+"""Every code: a job that triggers it, and a page in docs/errors.md that explains it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from check_jobs import facts, findings, job
+
+from nemolaunch.check import RULES
+from nemolaunch.cluster import Partition
+from nemolaunch.facts import DataFile, EarlierRun, Host, Tokenizer
+from nemolaunch.startpoint import StartPoint
+
+A100 = Host(gpus=("NVIDIA A100-SXM4-80GB",) * 8)
+V100 = Host(gpus=("Tesla V100-SXM2-32GB",) * 8)
+H100 = Host(gpus=("NVIDIA H100 80GB HBM3",) * 8)
+BIG_CLUSTER = (Partition(name="gpu", num_nodes=64, time_limit_s=4 * 3600, gpus_per_node=4),)
+LOCAL = {"executor": "local", "num_gpus": 8}
+
+
+def data_file(**values: Any) -> DataFile:
+    return DataFile(
+        **{"prefix": "/data/text_document", "num_tokens": 5000, "split_tokens": (5000, 0, 0), **values}
+    )
+
+
+def made_by(digest: str, max_id: int | None = None) -> DataFile:
+    return data_file(
+        num_tokens=10**12,
+        split_tokens=(10**12, 10**9, 10**9),
+        tokenizer={"name": "/other", "digest": digest},
+        max_token_id=max_id,
+    )
+
+
+def earlier(**values: Any) -> dict[str, Any]:
+    return {
+        "run": EarlierRun(folder="/runs/pretraining", last_checkpoint="/runs/x-last", next_step=50, **values)
+    }
+
+
+# code -> (model, values of the job, facts)
+TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "out-of-range": ("llama3_8b", {"micro_batch_size": 0}, {}),
+    "experiment-name": ("llama3_8b", {"experiment": "my run; rm -rf /"}, {}),
+    "local-nodes": ("llama3_8b", {"executor": "local", "num_nodes": 2}, {}),
+    "path-unprintable": ("llama3_8b", {"dataset_dir": ("/data/a\nb",)}, {}),
+    "path-in-shell": ("llama3_8b", {"dataset_dir": ("/data/my text",)}, {}),
+    "heads-by-tp": ("qwen25_500m", {"tensor_model_parallel_size": 4}, {}),
+    "query-groups-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 16}, {}),
+    "ffn-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 3}, {}),
+    "shared-expert-by-tp": ("deepseek_v3", {"tensor_model_parallel_size": 3}, {}),
+    "vocabulary-by-tp": ("phi3_mini_4k_instruct", {"tensor_model_parallel_size": 128}, {}),
+    "mamba-by-tp": ("mamba2_130m", {"tensor_model_parallel_size": 2}, {}),
+    "hyena-by-tp": ("hyena_1b", {"tensor_model_parallel_size": 7}, {}),
+    "sequence-parallel-without-tp": ("llama3_8b", {"sequence_parallel": True}, {}),
+    "sequence-by-tp": (
+        "llama3_8b",
+        {"sequence_parallel": True, "tensor_model_parallel_size": 8, "seq_length": 4100},
+        {},
+    ),
+    "sequence-by-cp": ("llama3_8b", {"context_parallel_size": 4, "seq_length": 4100}, {}),
+    "sequence-too-long": ("t5_220m", {"seq_length": 1024}, {}),
+    "cp-unsupported": ("gemma2_9b", {"context_parallel_size": 2}, {}),
+    "cp-by-heads": ("nemotronh_8b", {"context_parallel_size": 256, "num_nodes": 32}, {}),
+    "pp-unsupported": ("t5_220m", {"pipeline_model_parallel_size": 2}, {}),
+    "layers-by-pp": ("llama3_8b", {"pipeline_model_parallel_size": 3}, {}),
+    "vpp-without-pp": ("llama3_8b", {"virtual_pipeline_model_parallel_size": 2}, {}),
+    "vpp-unsupported": (
+        "gemma3_1b",
+        {"pipeline_model_parallel_size": 2, "virtual_pipeline_model_parallel_size": 13},
+        {},
+    ),
+    "layers-by-vpp": (
+        "llama3_8b",
+        {"pipeline_model_parallel_size": 4, "virtual_pipeline_model_parallel_size": 3},
+        {},
+    ),
+    "more-processes-than-gpus": ("llama3_8b", {"executor": "local", "num_gpus": 16}, {"host": A100}),
+    "world-by-layout": ("llama3_8b", {"tensor_model_parallel_size": 8, "num_gpus": 12}, {}),
+    "world-by-experts": ("mixtral_8x7b", {"expert_model_parallel_size": 8, "num_gpus": 4}, {}),
+    "experts-by-ep": ("mixtral_8x7b", {"expert_model_parallel_size": 3}, {}),
+    "expert-channels-by-etp": ("mixtral_8x7b", {"expert_tensor_parallel_size": 3}, {}),
+    "expert-bias-by-etp": ("BIASED", {"expert_tensor_parallel_size": 2}, {}),
+    "ep-without-experts": ("llama3_8b", {"expert_model_parallel_size": 2}, {}),
+    "etp-without-experts": ("llama3_8b", {"expert_tensor_parallel_size": 2}, {}),
+    "experts-need-sequence-parallel": ("mixtral_8x7b", {"tensor_model_parallel_size": 2}, {}),
+    "batch-by-data-parallel": ("llama3_8b", {"global_batch_size": 2047, "num_nodes": 2}, {}),
+    "microbatches-by-pp": (
+        "llama3_8b",
+        {
+            "pipeline_model_parallel_size": 4,
+            "virtual_pipeline_model_parallel_size": 2,
+            "global_batch_size": 12,
+        },
+        {},
+    ),
+    "pipeline-mostly-idle": (
+        "llama3_8b",
+        {"pipeline_model_parallel_size": 8, "global_batch_size": 2},
+        {},
+    ),
+    "recompute-without-granularity": ("llama3_8b", {"recompute_num_layers": 4}, {}),
+    "recompute-incomplete": ("llama3_8b", {"recompute_granularity": "full"}, {}),
+    "recompute-beyond-layers": (
+        "llama3_8b",
+        {"recompute_granularity": "full", "recompute_method": "block", "recompute_num_layers": 64},
+        {},
+    ),
+    "recompute-prediction-layers": (
+        "deepseek_v3",
+        {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 2},
+        {},
+    ),
+    "recompute-layers-with-selective": (
+        "llama3_8b",
+        {"recompute_granularity": "selective", "recompute_num_layers": 2},
+        {},
+    ),
+    "recompute-method-with-selective": (
+        "llama3_8b",
+        {"recompute_granularity": "selective", "recompute_method": "block"},
+        {},
+    ),
+    "recompute-core-attention": ("llama3_8b", {"recompute_granularity": "selective"}, {}),
+    "recompute-with-fp8": ("deepseek_v3", {"fp8": True}, {}),
+    "offload-layers": ("llama3_8b", {"cpu_offloading": True, "cpu_offloading_layers": 32}, {}),
+    "offload-with-pp": ("llama3_8b", {"cpu_offloading": True, "pipeline_model_parallel_size": 2}, {}),
+    "offload-with-recompute": (
+        "llama3_8b",
+        {"cpu_offloading": True, "recompute_granularity": "selective"},
+        {},
+    ),
+    "offload-nothing": ("llama3_8b", {"cpu_offloading": True, "cpu_offloading_layers": 4}, {}),
+    "offload-weights": (
+        "llama3_8b",
+        {
+            "cpu_offloading": True,
+            "cpu_offloading_layers": 4,
+            "cpu_offloading_activations": True,
+            "cpu_offloading_weights": True,
+        },
+        {},
+    ),
+    "offload-not-switched-on": ("llama3_8b", {"cpu_offloading_layers": 4}, {}),
+    "offload-fraction": ("llama3_8b", {"optim_cpu_offloading": True, "optim_cpu_offloading_frac": 0.0}, {}),
+    "optimizer-offload-not-switched-on": ("llama3_8b", {"optim_cpu_offloading_frac": 0.5}, {}),
+    "optimizer-offload-needs-adam": (
+        "llama3_8b",
+        {"optim_cpu_offloading": True, "optimizer": "sgd", "disable_dist_optim": True},
+        {},
+    ),
+    "optimizer-offload-needs-sharding": (
+        "llama3_8b",
+        {"optim_cpu_offloading": True, "disable_dist_optim": True},
+        {},
+    ),
+    "fp8-with-fp32": ("llama3_8b", {"fp8": True, "precision": "fp32"}, {}),
+    "fp8-hardware": ("llama3_8b", {**LOCAL, "fp8": True}, {"host": A100}),
+    "bf16-hardware": ("llama3_8b", LOCAL, {"host": V100}),
+    "fp8-shapes": ("llama3_8b", {"fp8": True, "seq_length": 1000}, {}),
+    "sgd-is-not-sharded": ("llama3_8b", {"optimizer": "sgd"}, {}),
+    "min-lr-above-lr": ("llama3_8b", {"lr": 1e-4, "min_lr": 1e-3}, {}),
+    "data-missing": ("llama3_8b", {"dataset_dir": ()}, {}),
+    "data-unreadable": ("llama3_8b", {}, {"data": (data_file(error="cannot read /x.idx: no such file"),)}),
+    "data-empty": ("llama3_8b", {}, {"data": (data_file(num_tokens=0, split_tokens=(0, 0, 0)),)}),
+    "index-cache": ("llama3_8b", {}, {"index_cache_error": "/data cannot be written"}),
+    "split": ("llama3_8b", {"split": "90%,10%"}, {}),
+    "blend-weight-unpaired": ("llama3_8b", {"dataset_dir": ("/data/a", "0.5")}, {}),
+    "blend-weights-mixed": ("llama3_8b", {"dataset_dir": ("0.5", "/data/a", "/data/b")}, {}),
+    "blend-weights": ("llama3_8b", {"dataset_dir": ("0", "/data/a", "1", "/data/b")}, {}),
+    "data-too-short": ("llama3_8b", {}, {"data": (data_file(),)}),
+    "data-too-small": ("llama3_8b", {"seq_length": 1024}, {"data": (data_file(),)}),
+    "data-repeated": ("llama3_8b", {"seq_length": 1024, "max_steps": 500}, {"data": (data_file(),)}),
+    "data-of-several-tokenizers": ("llama3_8b", {}, {"data": (made_by("a"), made_by("b"))}),
+    "tokenizer-not-of-data": (
+        "llama3_8b",
+        {},
+        {"data": (made_by("a"),), "tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9, digest="b")},
+    ),
+    "token-ids": ("llama3_8b", {}, {"data": (made_by("a", max_id=99999),)}),
+    "vocabulary-too-small": (
+        "phi3_mini_4k_instruct",
+        {},
+        {"tokenizer": Tokenizer(source="x", folder="/x", vocab_size=128256)},
+    ),
+    "tokenizer-missing": ("llama3_8b", {}, {"tokenizer": None}),
+    "tokenizer-unusable": (
+        "llama3_8b",
+        {},
+        {"tokenizer": Tokenizer(source="/x", error="there is no folder /x")},
+    ),
+    "tokenizer-on-hub": ("llama3_8b", {}, {"tokenizer": Tokenizer(source="a/b")}),
+    "hf-token": ("llama3_8b", {}, {"tokenizer": Tokenizer(source="a/b")}),
+    "checkpoint-unusable": (
+        "llama3_8b",
+        {},
+        {"weights": StartPoint(path="/x", error="there is no folder /x")},
+    ),
+    "checkpoint-other-model": ("llama3_8b", {}, {"weights": StartPoint(path="/x", shape={"num_layers": 16})}),
+    "weights-not-used": ("llama3_8b", {"nemo_model": "/x"}, earlier()),
+    "run-of-other-model": ("llama3_8b", {}, earlier(architecture={"hidden_size": 2048})),
+    "run-of-other-optimizer-layout": ("llama3_8b", {}, earlier(values={"disable_dist_optim": True})),
+    "run-beyond-steps": ("llama3_8b", {"max_steps": 10}, earlier()),
+    "slurm-account": ("llama3_8b", {"account": ""}, {}),
+    "slurm-image": ("llama3_8b", {"container_image": " "}, {}),
+    "slurm-mount": ("llama3_8b", {"container_mounts": ("/data",)}, {}),
+    "slurm-partition": ("llama3_8b", {"partition": "gpus"}, {"partitions": BIG_CLUSTER}),
+    "slurm-nodes": ("llama3_8b", {"partition": "gpu", "num_nodes": 65}, {"partitions": BIG_CLUSTER}),
+    "slurm-gpus": ("llama3_8b", {"partition": "gpu"}, {"partitions": BIG_CLUSTER}),
+    "slurm-time": ("llama3_8b", {"time": "soon"}, {}),
+    "slurm-time-limit": ("llama3_8b", {"partition": "gpu", "time": "5:00:00"}, {"partitions": BIG_CLUSTER}),
+    "slurm-time-short": ("llama3_8b", {"time": "5"}, {}),
+    "wandb-key": ("llama3_8b", {"wandb": True}, {}),
+    "token-on-command-line": ("llama3_8b", {"hf_token": "hf_x"}, {}),
+}
+PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
+BIASED = """
+base: mixtral_8x7b
+num_layers: 32
+add_bias_linear: true
+"""
+
+
+@pytest.mark.parametrize("code", TRIGGERS)
+def test_each_code_is_triggered_by_a_job(code: str, tmp_path: Path) -> None:
+    model, values, changed = TRIGGERS[code]
+    if model == "BIASED":
+        path = tmp_path / "biased.yaml"
+        path.write_text(BIASED)
+        model = str(path)
+    found = [f for f in findings(model, changed=changed, **values) if f.code == code]
+    assert found
+    assert found[0].rule == RULES[code]
+
+
+def test_codes_page_and_triggers_are_the_same() -> None:
+    entries = re.findall(r"^### (\S+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(entries) == sorted(RULES) == sorted(TRIGGERS)
+
+
+def test_a_sound_job_has_no_findings() -> None:
+    assert findings("llama3_8b") == []
+    assert facts(job()).data[0].error is None
