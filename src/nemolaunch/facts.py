@@ -22,6 +22,7 @@ from nemolaunch.index import IndexFile
 from nemolaunch.job import Job
 from nemolaunch.rundir import RunDir
 from nemolaunch.startpoint import StartPoint, look_at_checkpoint
+from nemolaunch.submission import Submission, next_submission
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ class Facts:
         weights, resume: the checkpoints that `--nemo-model` and `--resume` name.
         partitions: of the Slurm cluster, where one can be asked and the job goes there.
         wandb_offline: whether W&B is told to keep to this machine.
+        submission: what a batch script needs to know of this machine, where the job goes to Slurm.
     """
 
     host: Host
@@ -120,6 +122,7 @@ class Facts:
     resume: StartPoint | None = None
     partitions: tuple[Partition, ...] = ()
     wandb_offline: bool = False
+    submission: Submission | None = None
 
 
 SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
@@ -128,6 +131,7 @@ SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
 def look(job: Job) -> Facts:
     """See what the job needs to know. Never raises for what is missing: the checks report that."""
     data = tuple(_look_at_data(job))
+    resume = job.checkpoint.resume
     return Facts(
         host=look_at_host(),
         data=data,
@@ -138,10 +142,17 @@ def look(job: Job) -> Facts:
         unpaired_weight=unpaired_weight(job.data.dataset_dir),
         index_cache_error=_index_cache_error(job, data),
         weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
-        resume=None if job.checkpoint.resume in ("auto", "never") else look_at_checkpoint(job.checkpoint.resume),
+        resume=None if resume in ("auto", "never") else look_at_checkpoint(resume),
         partitions=partitions() if job.launch.executor == "slurm" else (),
         wandb_offline=os.environ.get("WANDB_MODE", "").lower() in ("offline", "disabled", "dryrun"),
+        submission=_look_at_submission(job, data),
     )
+
+
+def _look_at_submission(job: Job, data: tuple[DataFile, ...]) -> Submission | None:
+    if job.launch.executor != "slurm":
+        return None
+    return next_submission(run_folder(job), tuple(f.prefix for f in data))
 
 
 def _secrets() -> frozenset[str]:

@@ -7,6 +7,7 @@ Every field carries its command-line form, so `cli/flags.py` and `--config` need
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,15 @@ def flag(
     aliases: tuple[str, ...] = (),
     choices: tuple[str, ...] | None = None,
     metavar: str | None = None,
+    scaled: bool = False,
 ) -> T:
-    """A field of a job with its command-line form. `aliases` are long names others use for it."""
-    metadata = {"help": help, "short": short, "aliases": aliases, "choices": choices, "metavar": metavar}
+    """A field of a job with its command-line form.
+
+    `aliases` are long names others use for it; `scaled` counts may be written like 300M or 1.4T.
+    """
+    metadata = {
+        "help": help, "short": short, "aliases": aliases, "choices": choices, "metavar": metavar, "scaled": scaled
+    }  # fmt: skip
     return typing.cast(T, field(default=default, metadata=metadata))
 
 
@@ -44,9 +51,37 @@ class Launch:
     )
     account: str = flag("root", "Slurm account", short="-A")
     partition: str = flag("defq", "Slurm partition", short="-P")
-    container_image: str = flag("nvcr.io/nvidia/nemo:26.02", "container on Slurm", short="-I", metavar="IMAGE")
-    container_mounts: tuple[str, ...] = flag((), "further SRC:DST mounts of the container", metavar="SRC:DST")
-    time: str | None = flag(None, "Slurm time limit, e.g. 3-00:00:00 (default: 1-00:00:00)")
+    container_image: str = flag(
+        "nvcr.io/nvidia/nemo:26.02", "container on Slurm; none: run in this environment", short="-I", metavar="IMAGE"
+    )
+    container_mounts: tuple[str, ...] = flag(
+        (), "further SRC:DST mounts of the container, besides the job's own paths", metavar="SRC:DST"
+    )
+    time: str | None = flag(
+        None, "Slurm time limit of one job, e.g. 3-00:00:00 (default: the partition's, else 1-00:00:00)"
+    )
+    device: str = flag(
+        "auto", "what trains; auto: the GPU on Slurm or where one is visible", choices=("auto", "gpu", "cpu")
+    )
+    launcher: str = flag(
+        "srun",
+        "who starts the ranks on Slurm: one srun task each, or torchrun on each node",
+        choices=("srun", "torchrun"),
+    )
+    qos: str | None = flag(None, "Slurm quality of service")
+    gres: str | None = flag(None, "Slurm generic resources of a node instead of --gpus-per-node; none: ask for none")
+    constraint: str | None = flag(None, "Slurm features that the nodes must have")
+    exclude: str | None = flag(None, "nodes to leave out", metavar="NODES")
+    reservation: str | None = flag(None, "Slurm reservation")
+    comment: str | None = flag(None, "comment of the Slurm job")
+    array: str | None = flag(None, "run as a chain of array tasks, e.g. 1-10%1", metavar="RANGE")
+    sbatch: tuple[str, ...] = flag((), "any other option of sbatch, without its dashes", metavar="KEY=VALUE")
+    network_interface: str | None = flag(
+        None, "interface over which the nodes talk, e.g. hsn0 (sets NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME)"
+    )
+    gpu: str | None = flag(
+        None, "GPU to estimate memory and time for, e.g. h200 (default: the one seen here, else h100)", metavar="NAME"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +124,15 @@ class Batch:
 
     max_steps: int | None = flag(None, "optimizer steps (default: one epoch, computed from the .idx files)")
     global_batch_size: int = flag(2048, "sequences per step, over all GPUs", short="-gbs")
+    max_tokens: int | None = flag(
+        None, "train on that many tokens, like 20B, instead of --max-steps", metavar="TOKENS", scaled=True
+    )
+    tokens_per_param: float | None = flag(
+        None, "train on that many tokens per active weight besides the input embedding, instead of --max-steps"
+    )
+    global_batch_tokens: int | None = flag(
+        None, "tokens per step, like 4M, instead of --global-batch-size", metavar="TOKENS", scaled=True
+    )
     micro_batch_size: int = flag(1, "sequences per forward pass on one GPU", short="-mbs")
     precision: str = flag("bf16", "number format of training", choices=("bf16", "fp32"))
     fp8: bool = flag(False, "matrix products in fp8 (delayed scaling, hybrid), on Hopper and newer")
@@ -182,6 +226,12 @@ class Checkpoint:
     )
 
 
+# Fields that say the same thing in different units: a job is given at most one of each group.
+ALTERNATIVES: tuple[tuple[str, ...], ...] = (
+    ("global_batch_size", "global_batch_tokens"),
+    ("max_steps", "max_tokens", "tokens_per_param"),
+)
+
 PARTS: dict[str, type] = {
     "launch": Launch,
     "model": Model,
@@ -260,6 +310,7 @@ class FieldSpec:
     aliases: tuple[str, ...]
     choices: tuple[str, ...] | None
     metavar: str | None
+    scaled: bool
 
     @property
     def flag(self) -> str:
@@ -274,6 +325,8 @@ class FieldSpec:
             if not isinstance(values, (list, tuple)):
                 raise UsageError(f"{self.flag} takes a list, not {value!r}")
             return tuple(str(v) for v in values)
+        if self.scaled and isinstance(value, str):
+            value = _scaled(value)
         good: Any = None
         if self.kind is bool:
             good = value if isinstance(value, bool) else None
@@ -301,6 +354,20 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+_SCALES = {"k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+
+
+def _scaled(word: str) -> int | str:
+    """`1.5B` → 1500000000; a text that is no such number comes back as it is."""
+    number, letter = word.strip().replace("_", "").replace(",", ""), word.strip()[-1:].lower()
+    if letter in _SCALES:
+        number = number[:-1]
+    value = _number(number)
+    if value is None or not math.isfinite(value):
+        return word
+    return round(value * _SCALES.get(letter, 1))
 
 
 _specs: tuple[FieldSpec, ...] | None = None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import catalogue
+from nemolaunch import catalogue, devrun
 from nemolaunch.check import check
-from nemolaunch import devrun
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts import Facts, look, run_folder
+from nemolaunch.estimate import Estimate, Speed, estimate
+from nemolaunch.facts import Facts, installed_versions, look, run_folder
 from nemolaunch.findings import Finding, by_severity
 from nemolaunch.job import Job
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.rundir import RunDir, write_json
+from nemolaunch.submission import Submission
 
 FORMAT = 1
 
@@ -32,8 +34,11 @@ class Plan:
         blend: (weight or None, absolute prefix) pairs.
         tokenizer: folder with the tokenizer, or None while it has to be fetched from the hub.
         environment: variables of the training processes.
-        origins: where values came from that were not given.
+        origins: where values came from; a value without an origin is its flag's default.
         left_out: what the device cannot rehearse.
+        submission: where the job goes to Slurm, what the script needs to know of this machine.
+        versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
+        estimate: memory, time and disk.
     """
 
     values: dict[str, Any]
@@ -52,12 +57,29 @@ class Plan:
     environment: dict[str, str]
     origins: dict[str, str]
     left_out: tuple[str, ...]
+    submission: Submission | None = None
+    versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
+    estimate: Estimate | None = field(default=None, compare=False)
 
     @property
     def job(self) -> Job:
         """The resolved job."""
         return Job().with_values(**self.values)
+
+    @property
+    def model_row(self) -> catalogue.Model:
+        """The model as it was planned, whatever has become of the file that described it."""
+        architecture: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.architecture.items()
+        }
+        return catalogue.Model(
+            name=self.model,
+            recipe=catalogue.recipe(self.recipe),
+            architecture=catalogue.Architecture(**architecture),
+            overrides=dict(self.overrides),
+            source=self.model_source,
+        )
 
     @property
     def run(self) -> RunDir:
@@ -72,37 +94,64 @@ class Plan:
         path = path or self.run.plan
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         content["findings"] = [str(f) for f in self.findings]
+        content["versions"] = self.versions or installed_versions()
         write_json(path, content)
         return path
 
     @classmethod
     def load(cls, path: Path) -> Plan:
-        """Read a saved plan. Findings are not restored: they were a verdict of that moment."""
+        """Read a saved plan. Findings and the estimate are not restored: they were a verdict of that moment.
+
+        Raises:
+            NemolaunchError: it cannot be read, or is not a plan of this format.
+        """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise NemolaunchError(f"cannot read the plan {path}: {error}") from None
-        if content.pop("format", None) != FORMAT:
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise NemolaunchError(f"{path} is not a plan of format {FORMAT}")
-        content["findings"] = ()
-        content["blend"] = tuple(tuple(pair) for pair in content["blend"])
-        content["left_out"] = tuple(content["left_out"])
-        return cls(**content)
+        content.update(findings=(), estimate=None)
+        try:
+            content["blend"] = tuple(tuple(pair) for pair in content["blend"])
+            content["left_out"] = tuple(content["left_out"])
+            if content.get("submission"):
+                content["submission"] = Submission(**content["submission"])
+            return cls(**content)
+        except (KeyError, TypeError) as error:
+            raise NemolaunchError(f"{path} is not a whole plan: {error}") from None
 
 
-def make_plan(job: Job, *, dev_run: bool = False, facts: Facts | None = None) -> Plan:
-    """Look, resolve and check. Raises UsageError only where there is nothing to plan (no such model)."""
+def make_plan(
+    job: Job,
+    *,
+    dev_run: bool = False,
+    facts: Facts | None = None,
+    given: Mapping[str, str] | None = None,
+    model: catalogue.Model | None = None,
+    speed: Speed | None = None,
+) -> Plan:
+    """Look, resolve, check and estimate.
+
+    Args:
+        given: where given values came from: field name → `flag` or a file.
+        model: the model, where it is not to be looked up by the job's `model_name`.
+        speed: what to assume of the time a step takes.
+
+    Raises:
+        UsageError: only where there is nothing to plan: no such model, no such GPU.
+    """
     if dev_run:
         job = devrun.renamed(job)
     facts = facts or look(job)
-    model = catalogue.model(job.model.model_name)
+    model = model or catalogue.model(job.model.model_name)
     if dev_run:
         job, model = devrun.shrunk(job, model, facts)
-    resolved = resolve(job, model, facts)
-    return compose(resolved, by_severity(check(resolved)))
+    resolved = resolve(job, model, facts, given)
+    return compose(resolved, by_severity(check(resolved)), estimate(resolved, speed or Speed()))
 
 
-def compose(resolved: Resolved, findings: tuple[Finding, ...]) -> Plan:
+def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estimate | None = None) -> Plan:
     """The plan of a resolved job."""
     job, model = resolved.job, resolved.model
     tokenizer = resolved.facts.tokenizer
@@ -123,7 +172,9 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...]) -> Plan:
         environment=environment(resolved),
         origins=resolved.origins,
         left_out=resolved.left_out,
+        submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
         findings=findings,
+        estimate=estimated,
     )
 
 

@@ -6,17 +6,18 @@ Never raises for values that make no sense together: the checks report those, al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nemolaunch import arithmetic
 from nemolaunch.catalogue import Model
+from nemolaunch.cluster import slurm_time
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import DataFile, Facts
 from nemolaunch.job import Job
 
-DEFAULT_DEVRUN_STEPS = 20
+DEFAULT_TIME_S = 86400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Resolved:
         epoch_samples: sequences in one epoch of the training share.
         origins: flag name → where a value that was not given came from.
         left_out: what this device cannot rehearse.
+        computed: names of the fields that were filled in or changed.
     """
 
     job: Job
@@ -45,18 +47,27 @@ class Resolved:
     epoch_samples: int
     origins: dict[str, str]
     left_out: tuple[str, ...] = ()
+    computed: frozenset[str] = frozenset()
 
 
 class _Filling:
     """The job while it is being filled in."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, given: Mapping[str, str]) -> None:
         self.job = job
-        self.origins: dict[str, str] = {}
+        self.origins: dict[str, str] = dict(given)
+        self.computed: set[str] = set()
 
     def set(self, name: str, value: Any, origin: str) -> None:
         self.job = self.job.with_values(**{name: value})
         self.origins[name] = origin
+        self.computed.add(name)
+
+    def replace(self, name: str, by: str, value: Any, origin: str) -> None:
+        """Say in the field `by` what the field `name` said in another unit."""
+        self.job = self.job.with_values(**{name: None})
+        self.origins.pop(name, None)
+        self.set(by, value, origin)
 
     def default(self, name: str, value: Callable[[], Any], origin: str) -> None:
         """Set a field that is not given."""
@@ -64,17 +75,24 @@ class _Filling:
             self.set(name, value(), origin)
 
 
-def resolve(job: Job, model: Model, facts: Facts) -> Resolved:
-    """The job with every open value filled in from the model, the data and the machine."""
-    filling = _Filling(job)
-    device = "gpu" if job.launch.executor == "slurm" or facts.host.gpus else "cpu"
+def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | None = None) -> Resolved:
+    """The job with every open value filled in from the model, the data and the machine.
+
+    `given` says where values came from that were not left open: field name → origin.
+    """
+    filling = _Filling(job, given or {})
+    device = _device(job, facts)
     left_out = _leave_out(filling) if device == "cpu" else ()
     _processes(filling, facts)
+    if job.launch.executor == "slurm":
+        _time_limit(filling, facts)
     filling.default("seq_length", lambda: model.architecture.seq_length, f"the model {model.name}")
     if job.model.hf_model_id is None and facts.tokenizer is not None:
         filling.set("hf_model_id", facts.tokenizer.source, "recorded beside the data")
     world_size = filling.job.launch.num_nodes * (filling.job.launch.num_gpus or 0)
+    _batch_of_tokens(filling, world_size)
     epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
+    _steps_of_tokens(filling, model, facts)
     _steps(filling, facts, epoch)
     _validation(filling, facts, epoch)
     return Resolved(
@@ -87,8 +105,24 @@ def resolve(job: Job, model: Model, facts: Facts) -> Resolved:
         blend=_blend(filling.job, facts, epoch),
         epoch_samples=epoch,
         origins=filling.origins,
+        computed=frozenset(filling.computed),
         left_out=left_out,
     )
+
+
+def _device(job: Job, facts: Facts) -> str:
+    if job.launch.device != "auto":
+        return job.launch.device
+    return "gpu" if job.launch.executor == "slurm" or facts.host.gpus else "cpu"
+
+
+def _time_limit(filling: _Filling, facts: Facts) -> None:
+    """As long as the partition allows, or a day where it sets no limit: a run goes on in the next job."""
+    name = filling.job.launch.partition
+    limit = next((p.time_limit_s for p in facts.partitions if p.name == name), None)
+    if limit:
+        filling.default("time", lambda: slurm_time(limit), f"the limit of partition {name}")
+    filling.default("time", lambda: slurm_time(DEFAULT_TIME_S), "the default")
 
 
 def _leave_out(filling: _Filling) -> tuple[str, ...]:
@@ -143,6 +177,39 @@ def _data_parallel(world_size: int, job: Job) -> int:
 
 def _samples(file: DataFile, share: int, seq_length: int) -> int:
     return arithmetic.samples_per_epoch(file.split_tokens[share], max(1, seq_length))
+
+
+def _batch_of_tokens(filling: _Filling, world_size: int) -> None:
+    """Samples of a step given in tokens: the nearest number that the ranks can share."""
+    job = filling.job
+    tokens, length = job.batch.global_batch_tokens, max(1, job.data.seq_length or 1)
+    if tokens is None:
+        return
+    unit = max(1, job.batch.micro_batch_size) * max(1, _data_parallel(world_size, job))
+    samples = max(unit, round(tokens / length / unit) * unit)
+    rounded = "" if samples * length == tokens else f", rounded to a multiple of {unit}"
+    origin = f"{tokens:,} tokens / {length:,}{rounded}"
+    filling.replace("global_batch_tokens", "global_batch_size", samples, origin)
+
+
+def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
+    """Steps of a length given in tokens, or tokens a weight: as many as it takes to reach it."""
+    batch = filling.job.batch
+    per_step = max(1, batch.global_batch_size * (filling.job.data.seq_length or 1))
+    if batch.max_tokens is not None:
+        steps = -(-batch.max_tokens // per_step)
+        origin = f"{batch.max_tokens:,} tokens / {per_step:,} a step"
+        filling.replace("max_tokens", "max_steps", steps, origin)
+    elif batch.tokens_per_param is not None:
+        rows, _ = arithmetic.model_vocab_rows(
+            model,
+            facts.tokenizer.vocab_size if facts.tokenizer else None,
+            max(1, filling.job.parallelism.tensor_model_parallel_size),
+        )
+        weights = arithmetic.parameters(model.architecture, rows).active_non_embedding
+        steps = math.ceil(batch.tokens_per_param * weights / per_step)
+        origin = f"{batch.tokens_per_param:g} tokens for each of {weights:,} weights / {per_step:,} a step"
+        filling.replace("tokens_per_param", "max_steps", steps, origin)
 
 
 def _steps(filling: _Filling, facts: Facts, epoch: int) -> None:

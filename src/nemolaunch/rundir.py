@@ -65,8 +65,11 @@ class RunDir:
 
     @property
     def nemo_run(self) -> Path:
-        """NeMo-Run's own home for this run."""
-        return self.root / "nemo_run"
+        """NeMo-Run's own home for this run.
+
+        Not called `nemo_run`: outside containers NeMo-Run replaces every `/nemo_run` in its batch scripts.
+        """
+        return self.root / "nemorun"
 
     @property
     def finished(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nemolaunch.cli.arguments import HelpFormatter
 from nemolaunch.errors import UsageError
-from nemolaunch.job import PARTS, FieldSpec, Job, spec_of, specs
+from nemolaunch.job import ALTERNATIVES, PARTS, FieldSpec, Job, spec_of, specs
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,13 @@ def add_job_flags(parser: argparse.ArgumentParser) -> None:
         groups[spec.part].add_argument(*_names(spec), **_options(spec))
 
 
+def add_some_job_flags(parser: argparse.ArgumentParser, fields: tuple[str, ...]) -> None:
+    """The flags of these fields alone, in this order."""
+    for name in fields:
+        spec = spec_of(name)
+        parser.add_argument(*_names(spec), **_options(spec))
+
+
 def _names(spec: FieldSpec) -> list[str]:
     return [name for name in (spec.short, spec.flag, *spec.aliases) if name]
 
@@ -30,7 +37,7 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
     options: dict[str, Any] = {
         "dest": spec.name,
         "default": argparse.SUPPRESS,
-        "help": spec.help + (f" (default: {spec.default})" if shown else ""),
+        "help": spec.help.replace("%", "%%") + (f" (default: {spec.default})" if shown else ""),
     }
     if spec.kind is bool:
         return {**options, "action": argparse.BooleanOptionalAction}
@@ -39,7 +46,7 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
         return {**options, "nargs": "+", "type": str}
     if spec.choices:
         return {**options, "choices": spec.choices, "metavar": "|".join(spec.choices)}
-    return {**options, "type": spec.kind}
+    return {**options, "type": str if spec.scaled else spec.kind}
 
 
 class JobParser(argparse.ArgumentParser):
@@ -65,12 +72,41 @@ class JobParser(argparse.ArgumentParser):
 
 
 def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
-    """The job of a configuration file and flags; flags win. Unknown keys are all named at once."""
+    """The job of a configuration file and flags; flags win. Unknown keys are all named at once.
+
+    A flag also wins over the file's other ways to say the same: `--max-tokens` over `max_steps`.
+
+    Raises:
+        UsageError: no model is named, or one source gives two ways to say the same.
+    """
     values = dict(read_config(config)) if config else {}
-    values.update(given)
+    _refuse_alternatives(values, f"--config {config}: ")
+    _refuse_alternatives(given, "")
+    values = overlaid(values, given)
     if not values.get("model_name"):
         raise UsageError("--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)")
     return Job().with_values(**values)
+
+
+def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with others over them, which also replace what says the same in another unit."""
+    replaced = {
+        name for group in ALTERNATIVES if any(given.get(n) is not None for n in group) for name in group
+    }
+    return {**{name: value for name, value in values.items() if name not in replaced}, **given}
+
+
+def _refuse_alternatives(values: Mapping[str, Any], where: str) -> None:
+    for group in ALTERNATIVES:
+        both = [spec_of(name).flag for name in group if values.get(name) is not None]
+        if len(both) > 1:
+            raise UsageError(f"{where}{' and '.join(both)} say the same thing twice; give one of them")
+
+
+def origins_from(given: Mapping[str, Any], config: Path | None) -> dict[str, str]:
+    """Where each given value came from: `flag`, or `file NAME`."""
+    from_file = dict.fromkeys(read_config(config), f"file {config.name}") if config else {}
+    return {**from_file, **dict.fromkeys(given, "flag")}
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from nemolaunch.cli.arguments import normalise_long_options
-from nemolaunch.cli.flags import JobParser, add_job_flags, job_from
+from nemolaunch.cli.flags import JobParser, add_job_flags, job_from, origins_from
 from nemolaunch.cli.render import guarded
-from nemolaunch.errors import NemolaunchError
+from nemolaunch.cli.speed import add_speed_flags, speed_from
+from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.findings import errors
 
 
@@ -17,10 +18,14 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
     """All flags of a pretraining job."""
     job = JobParser(prog=prog, description="Pretrain a language model with NeMo 2: describe the job once, run it anywhere.")
     job.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win")
+    job.add_argument(
+        "--plan", type=Path, metavar="FILE", help="repeat a run from the plan.json in its folder; flags win"
+    )
     job.add_argument("--dry-run", action="store_true", help="check and show the plan; start and write nothing")
     job.add_argument(
         "--dev-run", action="store_true", help="the same job, shrunk to a minute or two on this machine, in a run of its own"
     )
+    add_speed_flags(job)
     add_job_flags(job)
     return job
 
@@ -33,19 +38,29 @@ def main(argv: list[str] | None = None, prog: str = "nemolaunch pretrain") -> in
 def _main(argv: list[str] | None, prog: str) -> int:
     """Plan, check and run. Returns the exit code of the job."""
     given = vars(parser(prog).parse_args(normalise_long_options(argv)))
-    config, dry_run, dev_run = given.pop("config"), given.pop("dry_run"), given.pop("dev_run")
-    job = job_from(given, config)
+    config, saved = given.pop("config"), given.pop("plan")
+    dry_run, dev_run = given.pop("dry_run"), given.pop("dev_run")
+    speed = speed_from(given)
 
     from nemolaunch.cli import render
+    from nemolaunch.cli.repeat import job_of_plan
     from nemolaunch.plan import make_plan
 
-    plan = make_plan(job, dev_run=dev_run)
+    if saved:
+        if config:
+            raise UsageError("--config and --plan both describe the job; give one of them")
+        job, model, origins = job_of_plan(saved, given)
+    else:
+        job, model, origins = job_from(given, config), None, origins_from(given, config)
+    plan = make_plan(job, dev_run=dev_run, given=origins, model=model, speed=speed)
     if dry_run:
         render.print_plan(plan, job)
     render.print_findings(plan.findings)
     if errors(plan.findings):
         raise NemolaunchError(f"the job has {len(errors(plan.findings))} error(s); nothing was started")
     if dry_run:
+        if plan.submission:
+            render.print_script(plan)
         return 0
     from nemolaunch.cli.launch import launch
 

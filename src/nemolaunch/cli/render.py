@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import Finding, by_severity
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from nemolaunch.plan import Plan
 
 
-def guarded(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+class Command(Protocol):
+    """A command: takes its arguments, or those of this process, and returns an exit code."""
+
+    def __call__(self, argv: list[str] | None = None) -> int: ...
+
+
+def guarded(main: Callable[[list[str] | None], int]) -> Command:
     """Turn a user's mistake into one message on stderr and an exit code, never a traceback.
 
     Exit codes: the error's own (1 or 2); 130 after Ctrl-C; 141 when the reader of a pipe has gone.
@@ -46,24 +52,14 @@ def print_findings(findings: Iterable[Finding]) -> None:
 
 
 def print_plan(plan: Plan, asked: Job) -> None:
-    """The resolved plan on stdout: every value that is not a plain default, and where it came from."""
-    print(f"{plan.model} ({plan.model_source}), compiled from recipe {plan.recipe}")
-    print(f"on {'this CPU, as a rehearsal' if plan.device == 'cpu' else 'GPU'}: {plan.world_size} process(es), "
-          f"data parallel size {plan.data_parallel_size}")
-    print(f"run folder {plan.folder}")
-    print(f"tokenizer {plan.tokenizer or plan.values['hf_model_id']}")
-    for weight, prefix in plan.blend:
-        print(f"data {prefix}" + (f" (weight {weight:g})" if weight is not None else ""))
-    print(f"{plan.epoch_samples:,} samples an epoch; {plan.tokens_per_step:,} tokens a step")
-    defaults = Job().values()
-    given = asked.values()
-    for name, value in plan.values.items():
-        if value != defaults[name]:
-            origin = plan.origins.get(name) or ("given" if given[name] == value else "")
-            print(f"  --{name.replace('_', '-'):<40} {_word(value):<20} {origin}")
-    for sentence in plan.left_out:
-        print(f"left out on the CPU: {sentence}")
+    """The resolved plan on stdout: what will run, what it takes, every value that is not a plain default."""
+    from nemolaunch.cli.plan_view import plan_lines
+
+    print("\n".join(plan_lines(plan)))
 
 
-def _word(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def print_script(plan: Plan) -> None:
+    """The batch script on stdout, exactly as it would be submitted."""
+    from nemolaunch import batchjob, sbatch
+
+    print(f"\nbatch script {batchjob.script_path(plan)}:\n\n{sbatch.script(plan)}")

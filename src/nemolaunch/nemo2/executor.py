@@ -2,8 +2,8 @@
 
     python -m nemolaunch.nemo2.executor PLAN.json
 
-ends when the job has ended, with exit code 0 only if every rank succeeded: NeMo-Run itself reports success
-either way.
+A local job: ends when it has ended, with exit code 0 only if every rank succeeded; NeMo-Run itself reports
+success either way. A job for Slurm: ends when it is submitted; the last line is `submitted JOB_ID`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from nemolaunch import batchjob
 from nemolaunch.plan import Plan
 
-TASK = "pretrain"
+SUBMITTED = "submitted "
 
 
 def local_executor(plan: Plan) -> Any:
@@ -31,24 +33,91 @@ def local_executor(plan: Plan) -> Any:
     )
 
 
-def run_experiment(plan: Plan) -> bool:
-    """Run the plan through NeMo-Run and wait. Returns whether it succeeded."""
+def slurm_executor(plan: Plan) -> Any:
+    """The SlurmExecutor whose script is `sbatch.script(plan)`.
+
+    Words are quoted here where they need it, because NeMo-Run writes mounts, images and variables into the
+    script as they are.
+    """
+    import nemo_run as run
+    from nemo_run.core.execution.slurm import SlurmJobDetails
+
+    from nemolaunch.nemo2.packager import CodePackager
+
+    options = {name.replace("-", "_"): value for name, value in batchjob.options(plan).items()}
+    torchrun = plan.values["launcher"] == "torchrun"
+    if torchrun:
+        options["ntasks_per_node"] = plan.values["num_gpus"]  # NeMo-Run itself makes it 1 again
+    known = {f.name for f in fields(run.SlurmExecutor) if f.init} - {"dependencies"}
+    options.pop("job_name")  # comes from job_details
+    port = batchjob.torchrun_port(plan)
+    image = batchjob.image(plan)
+    return run.SlurmExecutor(
+        **{"time": None, "account": None, **{name: v for name, v in options.items() if name in known}},
+        additional_parameters={name: v for name, v in options.items() if name not in known},
+        job_name_prefix="-",  # unused, but NeMo-Run derives one from the account where there is none
+        job_details=SlurmJobDetails(job_name=batchjob.job_name(plan)),
+        container_image=batchjob.quoted(image) if image else None,
+        container_mounts=[batchjob.quoted(mount) for mount in batchjob.mounts(plan)] if image else [],
+        container_env=batchjob.container_env(plan) if image else None,
+        env_vars=batchjob.variables(plan),
+        setup_lines=batchjob.setup(plan) or None,
+        srun_args=batchjob.srun_args(plan),
+        launcher=run.Torchrun(rdzv_port=port, rdzv_id=port) if torchrun else None,
+        packager=CodePackager(),
+        tunnel=run.LocalTunnel(job_dir=str(plan.run.nemo_run / "experiments")),
+        poll_estimated_start_time=False,
+    )
+
+
+def experiment(plan: Plan) -> Any:
+    """The NeMo-Run experiment of a plan, to be entered with `with`."""
     os.environ["NEMORUN_HOME"] = str(plan.run.nemo_run)  # read when nemo_run is imported
+    import nemo_run as run
+
+    if plan.submission is None:
+        return run.Experiment(plan.values["experiment"], executor=local_executor(plan))
+    return run.Experiment(
+        batchjob.title(plan),
+        executor=slurm_executor(plan),
+        id=batchjob.experiment_id(plan),
+        base_dir=str(plan.run.nemo_run),
+        skip_status_at_exit=True,
+        enable_goodbye_message=False,
+    )
+
+
+def add_task(running: Any, plan: Plan) -> None:
+    """The one task of the experiment: `nemolaunch.nemo2.entry.pretrain` on every rank."""
     import nemo_run as run
 
     from nemolaunch.nemo2.entry import pretrain
 
-    with run.Experiment(plan.values["experiment"], executor=local_executor(plan)) as experiment:
-        experiment.add(run.Partial(pretrain, plan_file=str(plan.run.plan)), name=TASK)
-        experiment.run(tail_logs=False, detach=False)
+    running.add(run.Partial(pretrain, plan_file=str(plan.run.plan)), name=batchjob.TASK)
+
+
+def run_experiment(plan: Plan) -> bool:
+    """Run the plan on this machine and wait. Returns whether it succeeded."""
+    with experiment(plan) as running:
+        add_task(running, plan)
+        running.run(tail_logs=False, detach=False)
     # only leaving the block waits for the job
-    states = [str(getattr(job.state, "name", job.state)) for job in experiment.jobs]
+    states = [str(getattr(job.state, "name", job.state)) for job in running.jobs]
     print("the job ended as", ", ".join(states), flush=True)
     return bool(states) and all(state == "SUCCEEDED" for state in states)
 
 
+def submit(plan: Plan) -> str:
+    """Submit the plan to Slurm. Returns the job's id."""
+    with experiment(plan) as running:
+        add_task(running, plan)
+        running.run(tail_logs=False, detach=True)
+    handle = str(running.jobs[0].handle)  # scheme://session/JOB_ID/role/replica
+    return handle.partition("://")[2].split("/")[1].split(";")[0]
+
+
 def main() -> int:
-    """Exit code 0 when the job succeeded."""
+    """Exit code 0 when the local job succeeded, or Slurm took the job."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)  # unwinds through NeMo-Run, which ends torchrun
@@ -57,6 +126,9 @@ def main() -> int:
     plan = Plan.load(Path(sys.argv[1]))
     # torchrun and the interpreter of this environment, whatever the user's PATH
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
+    if plan.submission is not None:
+        print(SUBMITTED + submit(plan), flush=True)
+        return 0
     return 0 if run_experiment(plan) else 1
 
 

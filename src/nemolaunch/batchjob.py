@@ -1,0 +1,160 @@
+"""What a plan asks of Slurm: the options of the batch job, its variables, mounts and commands.
+
+Both sides are made from this one description: the script that a dry run shows (`nemolaunch.sbatch`) and the
+NeMo-Run executor that submits it (`nemolaunch.nemo2.executor`). A test holds the two texts equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.plan import Plan
+from nemolaunch.submission import Submission
+
+TASK = "pretrain"
+NO_CONTAINER = "none"
+
+
+def title(plan: Plan) -> str:
+    """NeMo-Run's name for the experiment."""
+    return str(plan.values["experiment"])
+
+
+def experiment_id(plan: Plan) -> str:
+    """NeMo-Run's id: the title and the number of the submission."""
+    return f"{title(plan)}_{_submission(plan).number}"
+
+
+def experiment_dir(plan: Plan) -> Path:
+    """Where NeMo-Run keeps this submission: script, task, code, Slurm's output."""
+    return plan.run.nemo_run / "experiments" / title(plan) / experiment_id(plan)
+
+
+def task_dir(plan: Plan) -> Path:
+    return experiment_dir(plan) / TASK
+
+
+def script_path(plan: Plan) -> Path:
+    return experiment_dir(plan) / f"{TASK}_sbatch.sh"
+
+
+def job_name(plan: Plan) -> str:
+    """One name per run folder, so that jobs of one folder can be told to run one at a time."""
+    return f"{title(plan)}-{hashlib.sha256(plan.folder.encode()).hexdigest()[:8]}"
+
+
+def image(plan: Plan) -> str | None:
+    """The container, or None to run in this environment."""
+    given = str(plan.values["container_image"])
+    return None if given == NO_CONTAINER else given
+
+
+def options(plan: Plan) -> dict[str, Any]:
+    """Options of sbatch, by long name without dashes. True stands for an option without a value.
+
+    As NVIDIA's own scripts do: whole nodes with all their memory, one task per GPU. `singleton` makes jobs of
+    one run folder take turns.
+    """
+    values = plan.values
+    by_srun = values["launcher"] == "srun"
+    chosen: dict[str, Any] = {
+        "account": values["account"],
+        "partition": values["partition"],
+        "time": values["time"],
+        "nodes": values["num_nodes"],
+        "ntasks-per-node": values["num_gpus"] if by_srun else 1,
+        "exclusive": True,
+        "mem": "0",
+        "dependency": "singleton",
+        "open-mode": "append",
+        "job-name": job_name(plan),
+    }
+    if plan.device == "gpu" and values["gres"] is None:
+        chosen["gpus-per-node"] = values["num_gpus"]
+    for name in ("qos", "gres", "constraint", "exclude", "reservation", "comment", "array"):
+        if values[name] is not None and values[name] != "none":
+            chosen[name] = values[name]
+    for name, value in map(split_option, values["sbatch"]):
+        chosen.pop(name, None)
+        if value != "none":
+            chosen[name] = True if value is None else value
+    return chosen
+
+
+def split_option(word: str) -> tuple[str, str | None]:
+    """`--nice=100` → `("nice", "100")`; an option without a value gets None."""
+    name, equals, value = word.lstrip("-").partition("=")
+    return name.strip().replace("_", "-"), value if equals else None
+
+
+def output(plan: Plan) -> str:
+    """Slurm's own output of the batch script."""
+    job = "%A_%a" if "array" in options(plan) else "%j"
+    return str(task_dir(plan) / f"sbatch_{job_name(plan)}_{job}.out")
+
+
+def variables(plan: Plan) -> dict[str, str]:
+    """Variables of the job as shell words. A value the user has exported wins, but not over a flag.
+
+    Secrets are not among them: they reach the job through the environment it is submitted from.
+    """
+    words = {name: f"${{{name}:-{value}}}" for name, value in plan.environment.items()}
+    interface = plan.values["network_interface"]
+    if interface:
+        words["NCCL_SOCKET_IFNAME"] = words["GLOO_SOCKET_IFNAME"] = shlex.quote(interface)
+    if image(plan) is None:
+        words["PATH"] = shlex.quote(_submission(plan).bin) + ':"$PATH"'
+    return words
+
+
+def mounts(plan: Plan) -> list[str]:
+    """SRC:DST of every folder the job reads or writes, each under its own path, then the user's own."""
+    values = plan.values
+    folders = [os.path.dirname(prefix) for _, prefix in plan.blend]
+    folders += _submission(plan).links
+    folders.append(plan.folder)
+    for name in ("index_mapping_dir", "nemo_model"):
+        if values[name]:
+            folders.append(os.path.abspath(os.path.expanduser(values[name])))
+    if values["resume"] not in ("auto", "never"):
+        folders.append(os.path.abspath(os.path.expanduser(values["resume"])))
+    kept = [f for f in dict.fromkeys(folders) if not any(_inside(f, other) for other in folders)]
+    return [f"{folder}:{folder}" for folder in kept] + list(values["container_mounts"])
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path != folder and os.path.commonpath([path, folder]) == folder
+
+
+def container_env(plan: Plan) -> list[str]:
+    """Variables that are to win over the image's own, which otherwise come first in a container."""
+    return sorted(variables(plan))
+
+
+def quoted(word: str) -> str:
+    """A word for the shell, with quotes where it needs them."""
+    return shlex.quote(word)
+
+
+def srun_args(plan: Plan) -> list[str]:
+    """Further words for srun."""
+    return ["--mpi=none"] + (["--no-container-mount-home", "--container-writable"] if image(plan) else [])
+
+
+def torchrun_port(plan: Plan) -> int:
+    """A rendezvous port of the run's own, so that two jobs on one node do not meet at the same one."""
+    return 20000 + int(hashlib.sha256(plan.folder.encode()).hexdigest()[:8], 16) % 10000
+
+
+def setup(plan: Plan) -> str:
+    """What the script does before it starts the ranks."""
+    return ""
+
+
+def _submission(plan: Plan) -> Submission:
+    assert plan.submission is not None, "the plan is not for Slurm"
+    return plan.submission

@@ -1,0 +1,31 @@
+"""Sends this package along with a Slurm job."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import nemo_run as run
+
+import nemolaunch
+
+
+@dataclass(kw_only=True)
+class CodePackager(run.Packager):
+    """Puts the nemolaunch package into the task's code folder, where every rank starts.
+
+    Python finds it there first, inside and outside of containers, without a variable that an image could
+    override. The job keeps the code it was submitted with, however long it waits in the queue.
+    """
+
+    def package(self, path: Path, job_dir: str, name: str) -> str:
+        """Write `job_dir/name.tar.gz` with the package's files. Returns its path."""
+        source = Path(nemolaunch.__file__).parent
+        archive = Path(job_dir) / f"{name}.tar.gz"
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(archive, "w:gz") as tar:
+            for file in sorted(source.rglob("*")):
+                if file.is_file() and "__pycache__" not in file.parts:
+                    tar.add(file, arcname=str(Path(source.name) / file.relative_to(source)))
+        return str(archive)

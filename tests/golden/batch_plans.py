@@ -1,0 +1,73 @@
+"""Plans for Slurm, made without looking at any disk or cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from nemolaunch.facts import DataFile, EarlierRun, Facts, Host, Tokenizer
+from nemolaunch.job import Job
+from nemolaunch.plan import Plan, make_plan
+from nemolaunch.submission import Submission
+
+DATA = "/data/corpus/preprocessed/en_text_document"
+
+# Flags of each case; a golden file of the same name holds its script.
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "no-container": {"container_image": "none", "gres": "none"},
+    "torchrun": {"launcher": "torchrun", "network_interface": "hsn0"},
+    "torchrun-no-container": {"launcher": "torchrun", "container_image": "none"},
+    "all-options": {
+        "qos": "high",
+        "gres": "gpu:h100:8",
+        "constraint": "ib&h100",
+        "exclude": "n[01-03],n7",
+        "reservation": "mine",
+        "array": "1-10%1",
+        "time": "3-12:00:00",
+        "sbatch": ("nice=100", "no-kill", "exclusive=none", "mail_type=END,FAIL"),
+        "index_mapping_dir": "/scratch/index",
+        "nemo_model": "/models/base",
+        "resume": "/models/older/checkpoints/step=5",
+        "tensor_model_parallel_size": 2,
+    },
+    # each of these would end a word, run a command or expand to something else if it were not quoted
+    "hostile": {
+        "comment": "a 'b' \"c\" $HOME `id`; rm -rf ~ # 名前\\",
+        "constraint": "[a*2&b|c]",
+        "container_image": "registry.local#nvidia/nemo:26.02 $(id)",
+        "container_mounts": ("/with space/$x:/with space;'", "/ünï/名前:/名前:ro"),
+        "network_interface": "eth0;id",
+        "sbatch": ("wckey=a b", "mail-user=a&b"),
+    },
+    "non-ascii-folder": {"output_dir": "/läufe/訓練/run", "container_image": "none"},
+}
+
+
+def plan_of(case: str, folder: str | None = None) -> Plan:
+    """The plan of a case; in another run folder where one is given."""
+    flags = {"output_dir": "/runs/llama", "experiment": "llama", **CASES[case]}
+    if folder:
+        flags["output_dir"] = folder
+    job = Job().with_values(
+        model_name="llama32_1b",
+        executor="slurm",
+        num_nodes=2,
+        num_gpus=8,
+        global_batch_size=64,
+        max_steps=100,
+        **flags,
+    )
+    facts = Facts(
+        host=Host(),
+        data=(
+            DataFile(
+                prefix=DATA, num_sequences=1000, num_tokens=10**8, split_tokens=(10**8, 0, 0), token_bytes=4
+            ),
+        ),
+        tokenizer=Tokenizer(source="/models/tokenizer", folder="/models/tokenizer", vocab_size=128256),
+        run=EarlierRun(folder=str(flags["output_dir"])),
+        submission=Submission(number=1, bin="/opt/train env/bin", links=("/archive/corpus",)),
+    )
+    return dataclasses.replace(make_plan(job, facts=facts), versions={"nemolaunch": "0"})

@@ -1,0 +1,77 @@
+"""The batch script of a dry run: as recorded, as NeMo-Run writes it, and sound for a shell."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from golden.batch_plans import CASES, plan_of
+from nemolaunch import batchjob, sbatch
+
+FOLDER = Path(__file__).parent / "sbatch"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_script_is_as_recorded(case: str) -> None:
+    """`python tests/golden/record_batch_scripts.py` writes the files anew."""
+    assert sbatch.script(plan_of(case)) == (FOLDER / f"{case}.sh").read_text(encoding="utf-8")
+
+
+def test_script_is_what_nemo_run_submits(tmp_path: Path) -> None:
+    """All cases through NeMo-Run's own SlurmExecutor, in a process of their own: it takes seconds to import."""
+    program = Path(__file__).parent / "materialise.py"
+    run = subprocess.run(
+        [sys.executable, program, tmp_path], capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    for case in CASES:
+        plan = plan_of(case, str(tmp_path / case))
+        assert batchjob.script_path(plan).read_text(encoding="utf-8") == sbatch.script(plan), case
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_script_is_valid_bash(case: str) -> None:
+    checked = subprocess.run(
+        ["bash", "-n"], input=sbatch.script(plan_of(case)), capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_values_reach_srun_as_they_were_given() -> None:
+    """What bash makes of the srun line: every hostile value is one word again, and nothing is run."""
+    plan = plan_of("hostile")
+    (line,) = [line for line in sbatch.script(plan).splitlines() if line.startswith("srun --output")]
+    shown = subprocess.run(
+        ["bash", "-c", f"srun() {{ printf '%s\\n' \"$@\"; }}; {line}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = shown.stdout.splitlines()
+    assert words[words.index("--container-image") + 1] == CASES["hostile"]["container_image"]
+    mounts = words[words.index("--container-mounts") + 1].split(",")
+    assert set(CASES["hostile"]["container_mounts"]) <= set(mounts)
+    options = {line for line in sbatch.script(plan).splitlines() if line.startswith("#SBATCH")}
+    (comment,) = [option for option in options if option.startswith("#SBATCH --comment=")]
+    assert shlex.split(comment, comments=False)[1] == "--comment=" + CASES["hostile"]["comment"]
+
+
+def test_variables_are_exported_whole() -> None:
+    lines = sbatch.script(plan_of("hostile")).splitlines()
+    exports = "\n".join(line for line in lines if line.startswith("export "))
+    shown = subprocess.run(
+        [
+            "bash",
+            "-c",
+            exports + '\nprintf "%s\\n" "$NCCL_SOCKET_IFNAME" "$OMP_NUM_THREADS" "$TOKENIZERS_PARALLELISM"',
+        ],
+        env={"TOKENIZERS_PARALLELISM": "true", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.splitlines() == ["eth0;id", "", "true"]
