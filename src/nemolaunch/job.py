@@ -217,9 +217,9 @@ class Checkpoint:
     """What is saved, and where a run starts from."""
 
     checkpoint_every: int | None = flag(
-        None, "steps between checkpoints (default: each validation)", metavar="STEPS"
+        None, "steps between checkpoints (default: every 15 minutes; always at the last step)", metavar="STEPS"
     )
-    keep: int = flag(3, "checkpoints to keep besides the last; -1 keeps all")
+    keep: int = flag(3, "newest checkpoints to keep; -1 keeps all")
     no_async_save: bool = flag(False, "write checkpoints before training goes on")
     resume: str = flag(
         "auto", "auto: from this run's last checkpoint if there is one; never: from scratch; or a checkpoint's PATH"

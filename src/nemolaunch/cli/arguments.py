@@ -27,6 +27,15 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=36, width=110)
 
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """The short and the long name; aliases and the `--no-` forms of switches stay out of the way."""
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        short = [name for name in action.option_strings if not name.startswith("--")][:1]
+        long = [name for name in action.option_strings if name.startswith("--")][:1]
+        value = "" if action.nargs == 0 else " " + self._format_args(action, action.dest.upper())
+        return ", ".join(short + long) + value
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is False:
             return action.help

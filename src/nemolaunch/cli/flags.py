@@ -33,20 +33,38 @@ def _names(spec: FieldSpec) -> list[str]:
 
 
 def _options(spec: FieldSpec) -> dict[str, Any]:
-    shown = spec.default not in (None, False, "", ())
+    shown = spec.default is not None and spec.default is not False and spec.default not in ("", ())
     options: dict[str, Any] = {
         "dest": spec.name,
         "default": argparse.SUPPRESS,
         "help": spec.help.replace("%", "%%") + (f" (default: {spec.default})" if shown else ""),
     }
     if spec.kind is bool:
-        return {**options, "action": argparse.BooleanOptionalAction}
+        return {**options, "action": Switch}
     options["metavar"] = spec.metavar or {int: "N", float: "X"}.get(spec.kind, spec.name.rpartition("_")[2].upper())
     if spec.many:
         return {**options, "nargs": "+", "type": str}
     if spec.choices:
         return {**options, "choices": spec.choices, "metavar": "|".join(spec.choices)}
     return {**options, "type": str if spec.scaled else spec.kind}
+
+
+class Switch(argparse.Action):
+    """A flag without a value that can also be taken back: `--fp8` and `--no-fp8`, `--no-async-save` and `--async-save`.
+
+    Taking back is for what a configuration file turned on, so `--help` does not list it.
+    """
+
+    def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
+        self._off = {
+            "--" + word[5:] if word.startswith("--no-") else "--no-" + word[2:]
+            for word in option_strings
+            if word.startswith("--")
+        }
+        super().__init__([*option_strings, *sorted(self._off)], dest, nargs=0, **options)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, option_string not in self._off)
 
 
 class JobParser(argparse.ArgumentParser):

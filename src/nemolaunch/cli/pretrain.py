@@ -16,7 +16,11 @@ from nemolaunch.findings import errors
 
 def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
     """All flags of a pretraining job."""
-    job = JobParser(prog=prog, description="Pretrain a language model with NeMo 2: describe the job once, run it anywhere.")
+    job = JobParser(
+        prog=prog,
+        usage="%(prog)s -M MODEL --dataset-dir PATH [PATH ...] [options]",
+        description="Pretrain a language model with NeMo 2: describe the job once, run it anywhere.",
+    )
     job.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win")
     job.add_argument(
         "--plan", type=Path, metavar="FILE", help="repeat a run from the plan.json in its folder; flags win"
