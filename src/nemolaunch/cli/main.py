@@ -15,6 +15,13 @@ from nemolaunch.cli.render import guarded
 COMMANDS = {
     "pretrain": ("nemolaunch.cli.pretrain", "train a model: locally, on the CPU as a rehearsal, or on Slurm"),
     "download": ("nemolaunch.cli.download", "download a Wikipedia as JSON Lines, to try things with"),
+    "plan": ("nemolaunch.cli.plan", "check a job and show what would run, as text, YAML or JSON"),
+    "generate-config": ("nemolaunch.cli.generate_config", "print a job as a complete YAML file"),
+    "schema": ("nemolaunch.cli.schema", "print a JSON Schema of the YAML file, for editors"),
+    "diff": ("nemolaunch.cli.diff", "show what differs between two runs"),
+    "estimate-mem": ("nemolaunch.cli.estimate_mem", "estimate the memory of a GPU for a model in a layout"),
+    "count-params": ("nemolaunch.cli.count_params", "count a model's parameters"),
+    "suggest": ("nemolaunch.cli.suggest", "rank parallel layouts that fit by estimated step time"),
     "tokenize": ("nemolaunch.cli.tokenize", "turn text files into Megatron .bin/.idx"),
     "convert": ("nemolaunch.cli.convert", "convert a checkpoint between Hugging Face and NeMo 2"),
     "generate": ("nemolaunch.cli.generate", "let an exported model continue a prompt"),

@@ -28,11 +28,11 @@ def count(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`3.2 days`, `5.1 hours`, `42 minutes`, `8.3 s`."""
+    """`3.2 days`, `5.1 hours`, `42 minutes`, `56.7 s`."""
     if seconds >= 2 * 86400:
         return f"{seconds / 86400:,.1f} days"
     if seconds >= 2 * 3600:
         return f"{seconds / 3600:.1f} hours"
     if seconds >= 120:
         return f"{seconds / 60:.0f} minutes"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -111,10 +111,10 @@ def _attention(a: Architecture, k: Tokens) -> float:
     query = a.num_attention_heads * a.kv_channels / k.tensor
     key = a.num_query_groups * a.kv_channels / k.tensor
     kept = _normed_input(a, k)
-    # queries, keys and values leave one product; values stay a view of it, which keeps all of it
+    # queries and keys with rotated positions, values: the attention kernel's own contiguous copies
     kept += k.tokens * (query + 2 * key) * k.width
-    if a.position_embedding_type == "rope":
-        kept += k.tokens * (query + key) * k.width
+    if k.torch and a.position_embedding_type == "rope":
+        kept += k.tokens * (query + key) * k.width  # values stay a view of the product they all come from
     kept += _core_attention(k, query, a.num_attention_heads / k.tensor)
     if a.post_layer_norms:
         kept += _norm(a, k)
@@ -148,8 +148,9 @@ def _gate(a: Architecture, k: Tokens) -> float:
     """Values an activation keeps for each channel of the MLP, its output included."""
     if not a.gated_linear_unit:
         return k.width + k.input_width
-    fused = getattr(a, "bias_activation_fusion", False)
-    unfused = 0 if fused else k.width  # the activated half, which its product with the other half keeps
+    unfused = (
+        0 if a.bias_activation_fusion else k.width
+    )  # the activated half, which its product with the other half keeps
     if a.activation_func == "openai_gelu":
         unfused += k.width
     return 2 * k.width + unfused + k.input_width

@@ -75,12 +75,34 @@ def rank_buffers(chunks: Sequence[Sequence[LocalTensor]], layout: Layout, stage:
 
 def _group(tensors: Sequence[LocalTensor], layout: Layout, size: int | None, ranks: int) -> Buffers:
     elements = sum(t.numel for t in tensors)
-    if layout.fsdp_shard:
-        return _fully_sharded(tensors, layout, layout.fsdp_shard)
+    if (
+        layout.fsdp_shard
+    ):  # all of it split evenly: weights in bf16 and fp32, gradients in fp32, Adam's moments
+        own = -(-elements // layout.fsdp_shard)
+        return _bytes(elements, own, own, layout)
     if layout.distributed_optimizer:
         allocated, owned = sharded_elements(tensors, size, ranks)
     else:
         allocated = owned = elements
+    return _bytes(elements, allocated, owned, layout)
+
+
+def unpadded_buffers(elements: tuple[int, int], layout: Layout) -> Buffers:
+    """Buffers of so many ordinary weights and experts' weights on a rank, without padding."""
+    total = Buffers()
+    for count, ranks in zip(elements, (layout.optimizer_shards, layout.expert_shards), strict=True):
+        if layout.fsdp_shard:
+            own = -(-count // layout.fsdp_shard)
+            total += _bytes(count, own, own, layout)
+        else:
+            total += _bytes(
+                count, count, -(-count // ranks) if layout.distributed_optimizer else count, layout
+            )
+    return total
+
+
+def _bytes(elements: int, allocated: int, owned: int, layout: Layout) -> Buffers:
+    """Buffers of `allocated` elements, `owned` of them with optimizer state."""
     per_element = MOMENT_BYTES[layout.optimizer] + (MASTER_BYTES if layout.precision == "bf16" else 0)
     state = owned * per_element
     host = math.floor(state * layout.optimizer_offload)
@@ -123,18 +145,3 @@ def sharded_elements(tensors: Sequence[LocalTensor], size: int | None, ranks: in
     if inside:
         start = close(start)
     return start, max(owned)
-
-
-def _fully_sharded(tensors: Sequence[LocalTensor], layout: Layout, shard: int) -> Buffers:
-    """Everything split over `shard` ranks: bf16 and fp32 weights, fp32 gradients, Adam's moments."""
-    elements = sum(t.numel for t in tensors)
-    own = -(-elements // max(1, shard))
-    state = own * (MOMENT_BYTES[layout.optimizer] + (MASTER_BYTES if layout.precision == "bf16" else 0))
-    host = math.floor(state * layout.optimizer_offload)
-    return Buffers(
-        parameters=own * layout.parameter_bytes,
-        gradients=own * GRADIENT_BYTES,
-        optimizer=state - host,
-        host_optimizer=host,
-        parameter_elements=elements,
-    )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from nemolaunch.catalogue import Architecture
 from nemolaunch.estimate import activations as act
-from nemolaunch.estimate.buffers import rank_buffers
+from nemolaunch.estimate.buffers import rank_buffers, unpadded_buffers
 from nemolaunch.estimate.layout import Layout, stage_layers
-from nemolaunch.estimate.tensors import chunk_tensors
+from nemolaunch.estimate.tensors import chunk_tensors, local_elements
 
 GIB = 2**30
 # CUDA context, cuBLAS and TransformerEngine workspaces; then NCCL buffers for each kind of group in use.
@@ -68,10 +68,16 @@ class Memory:
         return {name: getattr(self, name) for name in names}
 
 
-def memory(architecture: Architecture, layout: Layout, vocab_rows: int, *, gpu: bool = True) -> Memory:
-    """Memory of the fullest rank of all pipeline stages. `gpu=False`: of a CPU rehearsal's process."""
+def memory(
+    architecture: Architecture, layout: Layout, vocab_rows: int, *, gpu: bool = True, exact: bool = True
+) -> Memory:
+    """Memory of the fullest rank of all pipeline stages.
+
+    `gpu=False`: of a CPU rehearsal's process. `exact=False`: buffers without their padding, for searches.
+    """
     stages = [
-        stage_memory(architecture, layout, stage, vocab_rows, gpu=gpu) for stage in distinct_stages(layout)
+        stage_memory(architecture, layout, stage, vocab_rows, gpu=gpu, exact=exact)
+        for stage in distinct_stages(layout)
     ]
     return max(stages, key=lambda m: m.total)
 
@@ -82,12 +88,21 @@ def distinct_stages(layout: Layout) -> tuple[int, ...]:
 
 
 def stage_memory(
-    architecture: Architecture, layout: Layout, stage: int, vocab_rows: int, *, gpu: bool = True
+    architecture: Architecture,
+    layout: Layout,
+    stage: int,
+    vocab_rows: int,
+    *,
+    gpu: bool = True,
+    exact: bool = True,
 ) -> Memory:
     """Memory of a rank of one pipeline stage."""
     a = architecture
     k = act.tokens_of(layout, torch=not gpu)
-    buffers = rank_buffers(chunk_tensors(a, layout, stage, vocab_rows), layout, stage)
+    if exact:
+        buffers = rank_buffers(chunk_tensors(a, layout, stage, vocab_rows), layout, stage)
+    else:
+        buffers = unpadded_buffers(local_elements(a, layout, stage, vocab_rows), layout)
     chunks = stage_layers(a, layout, stage)
     last = stage == layout.pipeline - 1
     kept, extra = _kept(a, layout, chunks, stage, k)

@@ -217,4 +217,33 @@ def _hyena(a: Architecture, letter: str, shards: Shards) -> list[LocalTensor]:
 
 def local_parameters(architecture: Architecture, layout: Layout, stage: int, vocab_rows: int) -> int:
     """Parameters a rank of that pipeline stage holds."""
-    return sum(t.numel for chunk in chunk_tensors(architecture, layout, stage, vocab_rows) for t in chunk)
+    return sum(local_elements(architecture, layout, stage, vocab_rows))
+
+
+def local_elements(
+    architecture: Architecture, layout: Layout, stage: int, vocab_rows: int
+) -> tuple[int, int]:
+    """Parameters a rank of that stage holds: ordinary ones, and experts'."""
+    sizes = (layout.tensor, layout.pipeline, layout.virtual, layout.expert, layout.expert_tensor)
+    return _elements(architecture, sizes, stage, vocab_rows)
+
+
+@functools.lru_cache(maxsize=4096)
+def _elements(
+    architecture: Architecture, sizes: tuple[int, int, int, int, int], stage: int, vocab_rows: int
+) -> tuple[int, int]:
+    tensor, pipeline, virtual, expert, expert_tensor = sizes
+    layout = Layout(
+        world_size=1,
+        tensor=tensor,
+        pipeline=pipeline,
+        virtual=virtual,
+        expert=expert,
+        expert_tensor=expert_tensor,
+    )
+    ordinary = experts = 0
+    for chunk in chunk_tensors(architecture, layout, stage, vocab_rows):
+        of_experts = sum(t.numel for t in chunk if t.expert)
+        experts += of_experts
+        ordinary += sum(t.numel for t in chunk) - of_experts
+    return ordinary, experts

@@ -1,0 +1,175 @@
+"""Parallel layouts that fit, fastest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from nemolaunch.catalogue import Architecture, Gpu
+from nemolaunch.estimate.estimate import USABLE_SHARE
+from nemolaunch.estimate.layout import Layout
+from nemolaunch.estimate.memory import Memory, memory
+from nemolaunch.estimate.performance import StepTime, step_time
+
+TENSOR_SIZES = (1, 2, 4, 8)
+CONTEXT_SIZES = (1, 2, 4, 8, 16)
+MICRO_BATCH_SIZES = (1, 2, 4, 8)
+MOST_CHUNKS = 16  # virtual stages a pipeline stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """One layout, what a step of it takes, and the memory of its fullest GPU.
+
+    `tight`: it fits only if the estimate is not much too low.
+    """
+
+    layout: Layout
+    time: StepTime
+    memory: Memory
+    tight: bool
+
+
+def suggestions(
+    architecture: Architecture,
+    base: Layout,
+    gpu: Gpu,
+    vocab_rows: int,
+    *,
+    most: int | None = None,
+) -> list[Suggestion]:
+    """Layouts of a model on the GPUs of `base`, fastest first.
+
+    Of each combination of tensor, pipeline, context and expert parallel sizes only the fastest choice of
+    micro batch size, virtual stages and recomputation that fits is kept. World, global batch, sequence length
+    and number format are those of `base`.
+    """
+    best = []
+    for sizes in layouts(architecture, base, vocab_rows):
+        found = _fastest(architecture, sizes, gpu, vocab_rows)
+        if found:
+            best.append(found)
+    best.sort(key=lambda s: s.time.total)
+    return best[:most]
+
+
+def layouts(a: Architecture, base: Layout, vocab_rows: int) -> Iterator[Layout]:
+    """Every combination of parallel sizes that Megatron takes, with a micro batch of 1."""
+    for tensor in TENSOR_SIZES:
+        if tensor > base.gpus_per_node or not splits_heads(a, tensor) or vocab_rows % tensor:
+            continue
+        for pipeline in _pipelines(a, base.world_size // tensor):
+            for context in CONTEXT_SIZES:
+                ranks = tensor * pipeline * context
+                if base.world_size % ranks or not splits_sequence(a, base.seq_length, tensor, context):
+                    continue
+                data = base.world_size // ranks
+                if base.global_batch_size % data:
+                    continue
+                for expert, expert_tensor in _expert_sizes(a, base.world_size // pipeline, tensor):
+                    yield base.with_values(
+                        tensor=tensor,
+                        pipeline=pipeline,
+                        context=context,
+                        expert=expert,
+                        expert_tensor=expert_tensor,
+                        sequence_parallel=tensor > 1,
+                        virtual=1,
+                        micro_batch_size=1,
+                        recompute_granularity=None,
+                        recompute_method=None,
+                        recompute_num_layers=None,
+                        recompute_modules=(),
+                    )
+
+
+def splits_heads(a: Architecture, tensor: int) -> bool:
+    """Whether attention heads, their key/value groups and Mamba's heads divide."""
+    if a.kind == "mamba" and a.mamba_num_groups % tensor:
+        return False
+    has_attention = not a.hybrid_override_pattern or "*" in a.hybrid_override_pattern
+    groups = a.num_attention_heads if a.multi_latent_attention else a.num_query_groups
+    return not has_attention or (a.num_attention_heads % tensor == 0 and groups % tensor == 0)
+
+
+def splits_sequence(a: Architecture, seq_length: int, tensor: int, context: int) -> bool:
+    """Whether the sequence divides for context and sequence parallel; Mamba and windows take no context."""
+    if context > 1 and (a.kind in ("mamba", "t5", "bert") or a.attn_logit_softcapping):
+        return False
+    return seq_length % (2 * context if context > 1 else 1) == 0 and seq_length % (tensor * context) == 0
+
+
+def _pipelines(a: Architecture, ranks: int) -> list[int]:
+    if a.kind in ("t5", "bert"):
+        return [1]
+    layers = a.num_layers + a.account_for_embedding_in_pipeline_split + a.account_for_loss_in_pipeline_split
+    layers -= (a.num_layers_in_first_pipeline_stage or 0) + (a.num_layers_in_last_pipeline_stage or 0)
+    own = bool(a.num_layers_in_first_pipeline_stage) + bool(a.num_layers_in_last_pipeline_stage)
+    sizes = [1]
+    for size in range(2, min(ranks, a.num_layers) + 1):
+        if ranks % size == 0 and size > own and layers % (size - own) == 0:
+            sizes.append(size)
+    return sizes
+
+
+def _expert_sizes(a: Architecture, ranks: int, tensor: int) -> list[tuple[int, int]]:
+    """Expert and expert tensor parallel sizes: experts whole, or split like the rest."""
+    if not a.num_moe_experts:
+        return [(1, tensor)]
+    found = []
+    for expert_tensor in sorted({1, tensor}):
+        for expert in (1, 2, 4, 8, 16, 32, 64, 128):
+            if a.num_moe_experts % expert == 0 and ranks % (expert * expert_tensor) == 0:
+                found.append((expert, expert_tensor))
+    return found
+
+
+def _fastest(a: Architecture, sizes: Layout, gpu: Gpu, vocab_rows: int) -> Suggestion | None:
+    found: Suggestion | None = None
+    # a larger micro batch under context parallel undoes it; NeMo versions have diverged with both
+    for micro in MICRO_BATCH_SIZES if sizes.context == 1 else (1,):
+        one = sizes.with_values(micro_batch_size=micro)
+        if sizes.global_batch_size % (micro * sizes.data):
+            continue
+        for layout in _variants(a, one):
+            used = memory(a, layout, vocab_rows, exact=False)
+            if used.total > gpu.memory_bytes:
+                continue
+            time = step_time(a, layout, gpu, vocab_rows)
+            if found is None or time.total < found.time.total:
+                tight = used.total + used.error > gpu.memory_bytes * USABLE_SHARE
+                found = Suggestion(layout=layout, time=time, memory=used, tight=tight)
+    return found
+
+
+def _variants(a: Architecture, one: Layout) -> Iterator[Layout]:
+    """Virtual stages and recomputation, each only where Megatron takes it."""
+    for chunks in _chunk_counts(a, one):
+        split = one.with_values(virtual=chunks)
+        yield split
+        yield split.with_values(
+            recompute_granularity="full", recompute_method="uniform", recompute_num_layers=1
+        )
+
+
+def _chunk_counts(a: Architecture, one: Layout) -> list[int]:
+    stages, batches = one.pipeline, one.num_microbatches
+    uneven = a.num_layers_in_first_pipeline_stage or a.num_layers_in_last_pipeline_stage
+    layers = a.num_layers + a.account_for_embedding_in_pipeline_split + a.account_for_loss_in_pipeline_split
+    if stages == 1 or uneven or layers % stages or batches < stages or batches % stages:
+        return [1]
+    each = layers // stages
+    return [n for n in range(1, min(each, MOST_CHUNKS) + 1) if each % n == 0]
+
+
+def reasons(better: Suggestion, worse: Suggestion) -> list[tuple[str, float]]:
+    """What makes the difference between two layouts: part of the step, and seconds saved (or lost, negative).
+
+    The largest first; parts below a hundredth of the difference are left out.
+    """
+    saved = [
+        (field.name, getattr(worse.time, field.name) - getattr(better.time, field.name))
+        for field in fields(StepTime)
+    ]
+    least = max(abs(seconds) for _, seconds in saved) / 100
+    return sorted((s for s in saved if abs(s[1]) > least), key=lambda s: -abs(s[1]))
