@@ -34,7 +34,7 @@ OPTIMIZER_FIELDS: dict[str, tuple[Any, str]] = {
 CALLBACK_FIELDS = ("tp_comm_overlap", "defer_embedding_wgrad_compute")
 
 # These need CUDA kernels of their own, or get Transformer Engine's layers by other ways than Megatron's spec.
-REFUSED_MODELS = ("MambaModel", "HyenaModel", "T5Model", "BertModel", "HuggingFaceBertModel")
+REFUSED_MODELS = ("MambaModel", "HyenaModel", "T5Model", "BertModel", "HuggingFaceBertModel", "Gemma3Model")
 
 
 def adapt(recipe: Any) -> list[str]:
@@ -55,7 +55,7 @@ def adapt(recipe: Any) -> list[str]:
 
     recipe.trainer.accelerator = "cpu"
     _adapt_plugins(recipe.trainer, drop)
-    _adapt_model(recipe.model.config, drop)
+    adapt_model(recipe.model.config, drop)
     _adapt_callbacks(recipe.trainer, drop)
     _adapt_optimizer(recipe, drop)
     if _get(recipe.trainer.strategy, "use_te_rng_tracker"):
@@ -83,7 +83,8 @@ def refusals(recipe: Any) -> list[str]:
     return reasons
 
 
-def _adapt_model(config: Any, drop: Callable[[str], None]) -> None:
+def adapt_model(config: Any, drop: Callable[[str], None] = lambda what: None) -> None:
+    """The part of `adapt` that concerns the model's configuration, built or not; `drop` is told each loss."""
     _reset(config, MODEL_FIELDS, drop)
     if _get(config, "cross_entropy_fusion_impl") == "te":
         config.cross_entropy_fusion_impl = "native"

@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""Convert a NeMo 2 checkpoint to a Hugging Face model. The same as `nemolaunch convert --to hf`."""
+
+import sys
+
+from nemolaunch.cli.convert import main
+
+if __name__ == "__main__":
+    sys.exit(main(to="hf", prog="convert_from_nemo2_to_hf.py"))
