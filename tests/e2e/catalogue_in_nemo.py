@@ -39,8 +39,11 @@ class _Tokenizer:
     eos_id = 0
 
 
-def parameter_counts(names: list[str]) -> dict[str, int]:
-    """Parameters of recipes' models as Megatron builds them, full size, without memory for their weights."""
+def parameter_counts(models: list[tuple[str, str, dict[str, Any]]]) -> dict[str, int]:
+    """Parameters of models as Megatron builds them, full size, without memory for their weights.
+
+    `models` are names, recipes and the config fields to set.
+    """
     import fiddle
     import torch
     from megatron.core import parallel_state
@@ -49,15 +52,17 @@ def parameter_counts(names: list[str]) -> dict[str, int]:
     torch.distributed.init_process_group("gloo")
     parallel_state.initialize_model_parallel()
     counts = {}
-    for name in names:
+    for name, recipe, overrides in models:
         for variable in [key for key in os.environ if key.startswith("NVTE_")]:
             del os.environ[variable]  # Megatron sets them while building and refuses others' the next time
-        module = importlib.import_module(f"nemo.collections.llm.recipes.{name}")
+        module = importlib.import_module(f"nemo.collections.llm.recipes.{recipe}")
         config = module.pretrain_recipe(dir="runs", name=name).model.config
         config.use_cpu_initialization = True  # else every weight is drawn, also where it is not stored
         config.perform_initialization = False
         if hasattr(config, "use_transformer_engine_full_layer_spec"):
             config.use_transformer_engine_full_layer_spec = False
+        for field, value in overrides.items():
+            setattr(config, field, value)
         built = fiddle.build(config)
         ends = {
             key: True

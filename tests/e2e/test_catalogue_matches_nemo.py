@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import yaml
 from forkserver import ForkServer
+from random_forms import random_form
 
 from nemolaunch import arithmetic, catalogue
+from nemolaunch.errors import UsageError
 
 CATALOGUE = Path(catalogue.__file__).parent
 
@@ -23,20 +27,66 @@ def test_every_class_that_converts_is_in_nemo(fork_server: ForkServer) -> None:
     assert fork_server.run("e2e.catalogue_in_nemo:missing_classes", {"classes": classes}) == [[]]
 
 
+def counted_as_built(fork_server: ForkServer, models: list[catalogue.Model]) -> None:
+    described = [(model.name, model.recipe.name, model.overrides) for model in models]
+    (built,) = fork_server.run("e2e.catalogue_in_nemo:parameter_counts", {"models": described}, timeout=300)
+    counted = {}
+    for model in models:
+        rows = arithmetic.vocab_rows(model.architecture, 1000)
+        counted[model.name] = arithmetic.parameters(model.architecture, rows).total
+    assert counted == built
+
+
 def test_parameters_are_those_of_the_model_megatron_builds(fork_server: ForkServer) -> None:
     """All recipes whose layers the CPU backend has, at full size."""
-    recipes = [
-        recipe
+    models = [
+        catalogue.model(recipe.name)
         for recipe in catalogue.recipes()
         if recipe.architecture.kind == "gpt" and not recipe.architecture.multi_latent_attention
     ]
-    assert len(recipes) == 66
-    names = [recipe.name for recipe in recipes]
-    (built,) = fork_server.run("e2e.catalogue_in_nemo:parameter_counts", {"names": names}, timeout=300)
-    counted = {
-        recipe.name: arithmetic.parameters(
-            recipe.architecture, arithmetic.vocab_rows(recipe.architecture, 1000)
-        ).total
-        for recipe in recipes
+    assert len(models) == 66
+    counted_as_built(fork_server, models)
+
+
+def test_architectures_of_ones_own_are_built_as_described(fork_server: ForkServer, tmp_path: Path) -> None:
+    models = [catalogue.model(name) for name in catalogue.flavours()]
+    shape = (
+        "num_layers: 4\nhidden_size: 64\nnum_attention_heads: 8\nnum_query_groups: 4\nffn_hidden_size: 96\n"
+    )
+    further = {
+        "llama32": "",
+        "llama4_e128": "num_moe_experts: 4\n"
+        "moe_layer_freq: [0, 1, 0, 1]\nmoe_ffn_hidden_size: 32\nmoe_shared_expert_intermediate_size: 48\n",
+        "mistral": "kv_channels: 32\nwindow_size: [16, 0]\n",
+        "mixtral": "num_moe_experts: 4\nmoe_router_topk: 1\nmoe_router_pre_softmax: true\n",
+        "qwen2": "vocab_size: 777\n",
+        "qwen3": "share_embeddings_and_output_weights: true\n",
+        "qwen3_moe": "moe_ffn_hidden_size: 32\nnum_moe_experts: 9\n",
+        "gemma": "",
+        "gemma2": "rotary_base: 1e6\n",
+        "nemotron": "add_bias_linear: true\n",
+        "starcoder": "seq_length: 512\n",
+        "starcoder2": "normalization: RMSNorm\n",
+        "phi3": "",
+        "baichuan2": "qk_layernorm: true\n",
+        "chatglm3": "make_vocab_size_divisible_by: 16\n",
+        "gpt3": "",
     }
-    assert counted == built
+    for base, lines in further.items():
+        path = tmp_path / f"{base}.yaml"
+        path.write_text(f"base: {base}\n{shape}{lines}")
+        models.append(catalogue.model(str(path)))
+    counted_as_built(fork_server, models)
+
+
+def test_any_architecture_that_is_accepted_can_be_built(fork_server: ForkServer, tmp_path: Path) -> None:
+    rng, models = random.Random(20), []
+    for number in range(500):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(yaml.safe_dump(random_form(rng)))
+        try:
+            models.append(catalogue.model(str(path)))
+        except UsageError:
+            continue
+    assert len(models) > 150
+    counted_as_built(fork_server, models)

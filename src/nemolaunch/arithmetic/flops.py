@@ -63,6 +63,7 @@ def _scan(a: Architecture) -> float:
 def _weights_used(a: Architecture, counts: Parameters) -> int:
     """Weights that multiply a token: active ones less look-ups, plus the output matrix if it is tied."""
     tied = counts.output_matrix if a.share_embeddings_and_output_weights else 0
+    tied += (a.mtp_num_layers or 0) * counts.output_matrix  # each further token has logits of its own
     return counts.active - counts.embedding - counts.position_embedding + tied
 
 
@@ -75,7 +76,8 @@ def flops_per_token(
     attention layers: a product of a weight and an activation is 2 FLOPs forward and 4 backward, and scores
     and weighted sums are 4 h s forward (Narayanan et al. 2021, arXiv 2104.04473; Chowdhery et al. 2022,
     arXiv 2204.02311, appendix B). For Llama 3 8B at 8192 tokens: 57.9 and 51.5 GFLOP. Recomputation is not
-    counted. Layers with a sliding window count its width. Hyena's convolutions are not counted.
+    counted. Layers with a sliding window count its width; Llama 4's attention in chunks counts as whole,
+    and Hyena's convolutions not at all.
 
     Args:
         vocab_size: rows of the embedding.

@@ -155,7 +155,7 @@ def _feed_forward(a: Architecture, has_experts: bool) -> dict[str, int]:
     expert, num_experts = _mlp(a, a.known("moe_ffn_hidden_size")), a.known("num_moe_experts")
     shared = a.moe_shared_expert_intermediate_size
     return {
-        "router": a.hidden_size * num_experts,
+        "router": _linear(a.hidden_size, num_experts, a.add_bias_linear),
         "experts": num_experts * expert,
         "active_experts": a.moe_router_topk * expert,
         "shared_experts": _mlp(a, shared) if shared else 0,

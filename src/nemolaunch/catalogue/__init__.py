@@ -5,10 +5,10 @@ Importing this reads no data; each table is read from its JSON file when first a
 
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.conversion import conversion_classes, hf_configs
-from nemolaunch.catalogue.gpu import Gpu, gpu, gpus
-from nemolaunch.catalogue.model import Model, flavours, model, recipe, recipes
+from nemolaunch.catalogue.gpu_table import Gpu, gpu, gpus
+from nemolaunch.catalogue.lookup import Model, flavours, model, recipe, recipes
 from nemolaunch.catalogue.names import did_you_mean, nearest
-from nemolaunch.catalogue.recipe import Recipe
+from nemolaunch.catalogue.recipe_table import Recipe
 from nemolaunch.catalogue.rehearsal import Rehearsal, cpu_rehearsal
 
 __all__ = [

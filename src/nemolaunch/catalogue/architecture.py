@@ -38,6 +38,7 @@ class Architecture:
     Experts:
         moe_layer_freq: 1: every layer has experts; n: every n-th; a tuple of 0 and 1: one entry a layer.
         moe_shared_expert_intermediate_size: width inside the shared expert.
+        moe_router_pre_softmax: softmax over all experts before the choice, not over the chosen after it.
         mtp_num_layers: extra layers that predict further tokens (DeepSeek V3).
 
     Multi-latent attention (DeepSeek): ranks and head widths in channels.
@@ -62,6 +63,7 @@ class Architecture:
 
     gated_linear_unit: bool = False
     activation_func: str = "gelu"
+    bias_activation_fusion: bool = False
     normalization: str = "LayerNorm"
     layernorm_epsilon: float = 1e-5
     layernorm_zero_centered_gamma: bool = False
@@ -98,6 +100,8 @@ class Architecture:
     moe_grouped_gemm: bool = False
     moe_token_dispatcher_type: str = "allgather"
     moe_router_enable_expert_bias: bool = False
+    moe_router_score_function: str = "softmax"
+    moe_router_pre_softmax: bool = False
     mtp_num_layers: int | None = None
 
     multi_latent_attention: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemolaunch.catalogue.architecture import Architecture
-from nemolaunch.catalogue.recipe import Recipe, table
+from nemolaunch.catalogue.recipe_table import Recipe, table
 
 # Recipes that have trained on the CPU, shrunk: at least one of every model class that can.
 RAN = (

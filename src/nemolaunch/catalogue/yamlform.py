@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -17,23 +18,33 @@ _TYPES = typing.get_type_hints(Architecture)
 _CHOICES = {
     "normalization": ("LayerNorm", "RMSNorm"),
     "position_embedding_type": ("rope", "learned_absolute", "none"),
-    "moe_token_dispatcher_type": ("allgather", "alltoall", "flex"),
+    "moe_router_score_function": ("softmax", "sigmoid"),
 }
 _ABOUT = ("base", "name", "description")
-_FIXED = ("activation_func", "kind", "post_layer_norms", "interleaved_attn_pattern")
+# What the base's code decides; how things are computed or laid out rather than what is computed.
+_FIXED = (
+    "activation_func", "bias_activation_fusion", "rotary_interleaved", "kind", "post_layer_norms",
+    "interleaved_attn_pattern",
+    "multi_latent_attention", "apply_rope_fusion", "moe_grouped_gemm", "moe_token_dispatcher_type",
+    "num_layers_in_first_pipeline_stage", "num_layers_in_last_pipeline_stage",
+    "account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split",
+)  # fmt: skip
 # Fields that exist only where the base family has the part they describe, by the field that tells so.
 _PARTS = {
     "scale_factor": ("scale_factor", "low_freq_factor", "high_freq_factor", "old_context_len"),
-    "rope_scaling_factor": ("rope_scaling", "rope_scaling_factor"),
+    "rope_scaling": ("rope_scaling",),
+    "rope_scaling_factor": ("rope_scaling_factor",),
     "num_moe_experts": ("num_moe_experts", "moe_router_topk", "moe_layer_freq", "moe_ffn_hidden_size",
                         "moe_shared_expert_intermediate_size", "moe_grouped_gemm",
-                        "moe_token_dispatcher_type", "moe_router_enable_expert_bias"),
+                        "moe_token_dispatcher_type", "moe_router_enable_expert_bias",
+                        "moe_router_score_function", "moe_router_pre_softmax"),
     "kv_lora_rank": ("multi_latent_attention", "q_lora_rank", "kv_lora_rank", "qk_head_dim",
                      "qk_pos_emb_head_dim", "v_head_dim"),
     "hybrid_override_pattern": ("hybrid_override_pattern", "mamba_state_dim", "mamba_head_dim",
                                 "mamba_num_groups", "mamba_num_heads"),
     "num_groups_hyena": ("num_groups_hyena", "num_groups_hyena_medium", "num_groups_hyena_short"),
     "encoder_num_layers": ("encoder_num_layers",),
+    "mtp_num_layers": ("mtp_num_layers",),
     "attn_logit_softcapping": ("attn_logit_softcapping", "final_logit_softcapping"),
 }  # fmt: skip
 _PART_OF = {field: part for part, fields in _PARTS.items() for field in fields}
@@ -124,6 +135,28 @@ def _out_of_range(field: str, value: Any) -> str | None:
     return None
 
 
+def _wrong_form(field: str, value: Any, base: Architecture) -> str | None:
+    """What a field must be with this base beyond its type.
+
+    Gemma 3 alone has two rotary bases, for layers with and without its window, which is one number.
+    """
+    is_gemma_3 = isinstance(base.rotary_base, tuple)
+    pair = isinstance(value, tuple) and len(value) == 2
+    single = not isinstance(value, tuple)
+    required = field in _PART_OF or (field == "vocab_size" and is_gemma_3)
+    if required and value is None and getattr(base, field) is not None:
+        return f"{field} is null; this base needs a value"
+    if field == "rotary_base" and not (pair if is_gemma_3 else single):
+        return (
+            f"{field} is {value}; this base takes {'a list of two numbers' if is_gemma_3 else 'one number'}"
+        )
+    if field == "window_size" and value is not None and not (single if is_gemma_3 else pair):
+        return f"{field} is {value}; this base takes {'one number' if is_gemma_3 else '[left, right]'}"
+    if field == "qk_layernorm" and (base.post_layer_norms or base.rope_scaling is not None):
+        return f"{field} cannot be set: the layers of Gemma 2, Gemma 3 and Llama 4 decide it themselves"
+    return None
+
+
 def read_fields(
     form: Mapping[str, Any], base: Architecture, base_name: str
 ) -> tuple[dict[str, Any], list[str]]:
@@ -136,16 +169,20 @@ def read_fields(
         if key not in _TYPES:
             faults.append(f"there is no field {key!r}.{did_you_mean(str(key), [*_TYPES, *_ABOUT])}")
         elif key in _FIXED:
-            faults.append(f"{key} cannot be set: it comes with the base; choose a base that has it")
+            faults.append(f"{key} cannot be set: it is not part of the architecture, or comes with the base")
+        elif key == "moe_layer_freq" and not isinstance(base.moe_layer_freq, tuple):
+            faults.append(
+                f"moe_layer_freq cannot be set: {base_name} puts experts in every layer whatever it says"
+            )
         elif key in _PART_OF and getattr(base, _PART_OF[key]) is None:
             faults.append(f"{key} cannot be set: the base {base_name} has no {_PART_OF[key]}")
         else:
             try:
                 converted = _converted(value, _TYPES[key])
             except (TypeError, OverflowError, ValueError):
-                faults.append(f"{key} is {value!r}; it must be {_kind_words(_TYPES[key])}")
+                faults.append(f"{key} is {reprlib.repr(value)}; it must be {_kind_words(_TYPES[key])}")
                 continue
-            fault = _out_of_range(key, converted)
+            fault = _out_of_range(key, converted) or _wrong_form(key, converted, base)
             if fault:
                 faults.append(fault)
             else:
@@ -159,14 +196,16 @@ def implied_fields(stated: Mapping[str, Any], base: Architecture) -> tuple[dict[
     A new width or head count sets `kv_channels` to hidden_size // num_attention_heads; a new head count over
     a base without grouped queries keeps one key/value head a query head; a new depth stretches a layer
     pattern that repeats one letter; a preset vocabulary and a padding unit made for the base's own tokenizer
-    give way to the tokenizer's size and Megatron's 128. All else stays the base's: rope scaling, tied
-    embeddings, norms.
+    give way to the tokenizer's size and Megatron's 128 (but Gemma 3 keeps its vocabulary). All else
+    stays the base's: rope scaling, tied embeddings, norms.
     """
     hidden = stated.get("hidden_size", base.hidden_size)
     heads = stated.get("num_attention_heads", base.num_attention_heads)
     layers = stated.get("num_layers", base.num_layers)
-    fields: dict[str, Any] = {"vocab_size": None}
     faults = []
+    fields: dict[str, Any] = {}
+    if not isinstance(base.rotary_base, tuple):  # NeMo cannot build Gemma 3 without a preset
+        fields["vocab_size"] = None
     if base.make_vocab_size_divisible_by > 128:
         fields["make_vocab_size_divisible_by"] = 128
     if {"hidden_size", "num_attention_heads"} & stated.keys() and not base.multi_latent_attention:
@@ -209,6 +248,8 @@ def contradictions(architecture: Architecture) -> list[str]:
             f"rotary embeddings need an even number of channels a head; kv_channels {a.kv_channels} "
             f"times rotary_percent {a.rotary_percent} is {int(a.kv_channels * a.rotary_percent)}"
         )
+    if a.scale_factor is not None and a.position_embedding_type != "rope":
+        faults.append(f"rope scaling needs position_embedding_type: rope, not {a.position_embedding_type}")
     if a.hybrid_override_pattern and len(a.hybrid_override_pattern) != a.num_layers:
         faults.append(
             f"hybrid_override_pattern has {len(a.hybrid_override_pattern)} letters for num_layers "
@@ -222,6 +263,19 @@ def contradictions(architecture: Architecture) -> list[str]:
         )
     if a.num_moe_experts and a.moe_router_topk > a.num_moe_experts:
         faults.append(f"moe_router_topk {a.moe_router_topk} is more than num_moe_experts {a.num_moe_experts}")
+    if a.moe_router_enable_expert_bias and a.moe_router_score_function != "sigmoid":
+        faults.append("moe_router_enable_expert_bias needs moe_router_score_function: sigmoid")
+    if (
+        a.bias_activation_fusion
+        and a.activation_func == "gelu"
+        and not (a.gated_linear_unit or a.add_bias_linear)
+    ):
+        faults.append("without gated_linear_unit, gelu of this base needs add_bias_linear: true")
+    if a.num_moe_experts and a.add_bias_linear:
+        faults.append("experts have no biases; add_bias_linear must be false")
+    softmax_after = a.moe_router_score_function == "softmax" and not a.moe_router_pre_softmax
+    if a.num_moe_experts and a.moe_router_topk == 1 and softmax_after:
+        faults.append("moe_router_topk 1 leaves nothing to softmax over; add moe_router_pre_softmax: true")
     return faults
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.names import did_you_mean
-from nemolaunch.catalogue.recipe import Recipe, table
+from nemolaunch.catalogue.recipe_table import Recipe, table
 from nemolaunch.errors import UsageError
 
 _FLAVOURS = Path(__file__).parent / "flavours"
