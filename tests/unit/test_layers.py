@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "nemolaunch"
 # From the bottom up. Packages on one row do not import each other, except where the row says so below.
 ROWS: list[set[str]] = [
     {"errors", "findings"},
-    {"index", "rundir", "cluster", "fingerprint"},
+    {"index", "rundir", "cluster", "slurmqueue", "fingerprint", "blend"},
     {"startpoint", "submission"},
     {"job", "catalogue"},
     {"facts"},
@@ -26,7 +26,7 @@ ROWS: list[set[str]] = [
     {"batchjob"},
     {"sbatch", "tokens", "corpora", "checkpoint"},
     {"nemo2"},
-    {"execute", "observe", "evaluate"},
+    {"execute", "slurm_run", "observe", "evaluate"},
     {"cli"},
 ]
 SAME_ROW_MAY: set[tuple[str, str]] = set()

@@ -12,6 +12,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokens.files import append_range, write_json
+from nemolaunch.tokens.sources import Source
 from nemolaunch.tokens.work import Counts, Part, part_path
 
 # Progress is saved, and the parts it covers are removed, each time so much has been joined.
@@ -66,9 +67,10 @@ class Assembler:
     """Appends parts to `OUTPUT.bin`, `.seq` (tokens of each sequence) and `.doc` (sequences of each
     document)."""
 
-    def __init__(self, folder: Path, progress: Progress, paths: list[str]) -> None:
+    def __init__(self, folder: Path, progress: Progress, sources: list[Source], save_bytes: int) -> None:
         self.folder = folder
-        self.paths = paths
+        self.sources = sources
+        self.save_bytes = save_bytes
         self.saved = folder / "progress.json"
         self.progress = progress
         self.unsaved_parts: list[int] = []
@@ -98,13 +100,13 @@ class Assembler:
             self._append_output(i, part.number, counts, check)
         before = self.progress.lines.get(source, 0)
         for file, line, reason in part.rejects:
-            path = self.paths[source] if len(paths) == 1 else paths[file]
+            path = self.sources[source].path if len(paths) == 1 else paths[file]
             self._reject(path, line if len(paths) > 1 else before + line, reason)
         self.progress.lines[source] = before + part.lines
         self.progress.blank += part.blank
         self.progress.pieces += 1
         self.unsaved_parts.append(part.number)
-        if self.unsaved_bytes >= SAVE_BYTES:
+        if self.unsaved_bytes >= self.save_bytes:
             self.save()
 
     def _append_output(self, place: int, number: int, counts: Counts, check: bool) -> None:

@@ -14,6 +14,7 @@ from nemolaunch.tokens.tokenizer import describe
 
 if TYPE_CHECKING:
     from nemolaunch.tokens.assemble import Progress
+    from nemolaunch.tokens.merge import Merged
     from nemolaunch.tokens.run import Request
 
 FORMAT = 1
@@ -77,6 +78,27 @@ def make(request: Request, place: int, progress: Progress, hashes: dict[str, str
         "engine": request.engine,
         "versions": versions(),
         "identity": identity_hash(request.identity()),
+    }
+
+
+def joined(records: list[dict[str, Any]], inputs: list[Path], merged: Merged) -> dict[str, Any]:
+    """The manifest of several data sets in one."""
+    highest = [r["max_token_id"] for r in records if r["max_token_id"] is not None]
+    return {
+        **records[0],
+        "documents": merged.documents,
+        "sequences": merged.sequences,
+        "tokens": merged.tokens,
+        "bin_bytes": sum(r["bin_bytes"] for r in records),
+        "max_token_id": max(highest, default=None),
+        "shard": None,
+        "rejects": sum(r["rejects"] for r in records),
+        "blank_lines": sum(r["blank_lines"] for r in records),
+        "sources": [source for r in records for source in r["sources"]],
+        "engine": ", ".join(sorted({r["engine"] for r in records})),
+        "merged_from": [str(p.resolve()) for p in inputs],
+        "versions": versions(),
+        "identity": None,
     }
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokens.sources import Source
 
 READ_BYTES = 1 << 20
@@ -110,63 +109,68 @@ def _cut_compressed(
     """Unpack, cutting at the first line end after `piece_bytes`."""
     spool.mkdir(parents=True, exist_ok=True)
     with open(source.path, "rb") as packed:
-        blocks = unpacked(packed, source)
-        rest, broken, consumed = b"", None, 0
-        while True:
+        unpacker = Unpacker(packed, source)
+        before = 0
+        while not unpacker.ended:
             path = spool / f"{number:09d}.jsonl"
-            written = 0
-            ended = False
             with open(os.devnull if number in done else path, "wb") as out:
-                while not ended:
-                    block = rest
-                    if not block:
-                        try:
-                            block = next(blocks, b"")
-                        except (EOFError, OSError, zlib.error, ValueError) as error:
-                            broken = _why(source.kind, error)
-                            block = b""
-                    rest = b""
-                    if not block:
-                        break
-                    end = _line_end(block, piece_bytes - written)
-                    if end is not None:
-                        block, rest, ended = block[:end], block[end:], True
-                    out.write(block)
-                    written += len(block)
-            here = min(packed.tell(), source.size)
-            size, consumed = here - consumed, here
-            if not ended and not written and not broken:
+                written = unpacker.copy_lines(out, piece_bytes)
+            size, before = unpacker.position - before, unpacker.position
+            broken = unpacker.broken
+            if written or broken:
+                yield Piece(number, place, "lines", (str(path),), 0, written, size, broken, spooled=True)
+                number += 1
+            else:
                 path.unlink(missing_ok=True)
-                return
-            yield Piece(number, place, "lines", (str(path),), 0, written, size, broken=broken, spooled=True)
-            number += 1
-            if not ended:
-                return
 
 
-def _line_end(block: bytes, wanted: int) -> int | None:
-    """Where to cut a block so that at least `wanted` bytes and whole lines lie before; None if it is too
-    short."""
-    at = block.find(b"\n", max(wanted - 1, 0))
-    return None if at < 0 else at + 1
+class Unpacker:
+    """The content of a compressed JSONL file. `position` in the packed file; `broken` says why it ends
+    early."""
 
+    def __init__(self, packed: IO[bytes], source: Source) -> None:
+        self.packed = packed
+        self.source = source
+        self.position = 0
+        self.broken: str | None = None
+        self.ended = False
+        self.rest = b""
+        self.stream: Any
+        if source.kind == "gzip":
+            self.stream = gzip.GzipFile(fileobj=packed)
+        else:
+            import pyarrow
 
-def unpacked(packed: IO[bytes], source: Source) -> Iterator[bytes]:
-    """The content of a compressed file, block by block."""
-    stream: Any
-    if source.kind == "gzip":
-        stream = gzip.GzipFile(fileobj=packed)
-    elif source.kind == "zstd":
-        import pyarrow
+            self.stream = pyarrow.CompressedInputStream(packed, "zstd")
 
-        stream = pyarrow.CompressedInputStream(packed, "zstd")
-    else:
-        raise NemolaunchError(f"{source.path}: no reader for {source.kind}")
-    while block := stream.read(READ_BYTES):
-        yield bytes(block)
+    def read(self) -> bytes:
+        """The next block; empty at the end, and where the file is damaged."""
+        try:
+            block = bytes(self.stream.read(READ_BYTES))
+            self.position = min(self.packed.tell(), self.source.size) if block else self.source.size
+            return block
+        except (EOFError, OSError, zlib.error, ValueError) as error:
+            self.broken = self._why(error)
+            return b""
 
+    def copy_lines(self, out: IO[bytes], wanted: int) -> int:
+        """Copy whole lines of at least `wanted` bytes together. Returns how many bytes."""
+        written = 0
+        while True:
+            block = self.rest or self.read()
+            self.rest = b""
+            if not block:
+                self.ended = True
+                return written
+            end = block.find(b"\n", max(wanted - written - 1, 0)) + 1
+            if end:
+                block, self.rest = block[:end], block[end:]
+            out.write(block)
+            written += len(block)
+            if end:
+                return written
 
-def _why(kind: str, error: Exception) -> str:
-    if isinstance(error, EOFError) or "truncated" in str(error).lower():
-        return f"truncated {kind} file"
-    return f"damaged {kind} file: {error}"
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, EOFError) or "truncated" in str(error).lower():
+            return f"truncated {self.source.kind} file"
+        return f"damaged {self.source.kind} file: {error}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.tokens import manifest, work
-from nemolaunch.tokens.assemble import Assembler, Progress, grown_path
+from nemolaunch.tokens.assemble import SAVE_BYTES, Assembler, Progress, grown_path
 from nemolaunch.tokens.files import sync_folder, whole, write_json
 from nemolaunch.tokens.hashing import Hasher
 from nemolaunch.tokens.index import write_index
@@ -42,6 +42,7 @@ class Request:
         columns: for each source, the column of each key.
         on_error: `stop` at the first record that is no document, or `skip` all of them.
         split: how documents were divided, for the manifest.
+        save_bytes: progress is made durable each time so much output is joined.
     """
 
     sources: list[Source]
@@ -58,12 +59,18 @@ class Request:
     split: dict[str, Any] = field(default_factory=lambda: {"rule": "at read time"})
     shard: str | None = None
     piece_bytes: int | None = None
+    save_bytes: int = SAVE_BYTES
     overwrite: bool = False
     restart: bool = False
 
     @property
     def work_folder(self) -> Path:
         return self.folder / f"{self.name}.unfinished"
+
+    @property
+    def rubbish(self) -> Path:
+        """What the work folder is called while it is being removed."""
+        return self.folder / f".{self.name}.removed"
 
     @property
     def prefixes(self) -> list[Path]:
@@ -137,6 +144,7 @@ def run(
 
 
 def _run(request: Request, report: Callable[[Tick], None]) -> Result:
+    shutil.rmtree(request.rubbish, ignore_errors=True)
     there = _already_there(request)
     if there is not None:
         return there
@@ -145,7 +153,7 @@ def _run(request: Request, report: Callable[[Tick], None]) -> Result:
     resumed = 0
     hasher = Hasher(request.sources, request.work_folder / "hashes.json")
     if not progress.complete:
-        with Assembler(request.work_folder, progress, [s.path for s in request.sources]) as assembler:
+        with Assembler(request.work_folder, progress, request.sources, request.save_bytes) as assembler:
             resumed = _tokenise(request, piece_bytes, assembler, report)
             assembler.save(complete=True)
     manifests = _finish(request, progress, hasher.result())
@@ -163,18 +171,25 @@ def _check_names(request: Request) -> None:
 def _alone(request: Request) -> Iterator[None]:
     """Hold the lock of this output; it goes away with the process that holds it, however that ends."""
     path = request.folder / f".{request.name}.lock"
-    with open(path, "w") as file:
+    while True:
+        file = open(path, "w")  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            file.close()
             raise NemolaunchError(
                 f"another process is writing {request.folder}/{request.name}; wait for it,"
                 " or give another --data-prefix"
             ) from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            break
+        # Its holder removed it between our two calls: what we locked is no longer the file of that name.
+        file.close()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
 
 
 def _already_there(request: Request) -> Result | None:
@@ -335,7 +350,8 @@ def _stop(request: Request) -> None:
     _write_rejects(request, text)
     raise NemolaunchError(
         f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; mend it and give"
-        f" --restart, or give --on-error skip to leave such records out (they are listed in {request.rejects})"
+        f" --restart, or give --on-error skip to leave such records out (they are listed"
+        f" in {request.rejects})"
     )
 
 
@@ -386,14 +402,16 @@ def _finish(request: Request, progress: Progress, hashes: dict[str, str]) -> lis
             # Readers open the .idx first: without it there is no data set, rather than a wrong one.
             manifest.idx_of(prefix).unlink(missing_ok=True)
             os.replace(grown, manifest.bin_of(prefix))
-        write_json(manifest.path_of(prefix), made)
+        record = grown_path(folder, place, "manifest.json")
+        write_json(record, made)
+        os.replace(record, manifest.path_of(prefix))
         os.replace(index, manifest.idx_of(prefix))
-    if progress.rejects:
-        _write_rejects(request, (folder / "rejects.jsonl").read_text(encoding="utf-8"))
-    else:
+    rejects = folder / "rejects.jsonl"
+    if not progress.rejects:
         request.rejects.unlink(missing_ok=True)
+    elif rejects.exists():
+        os.replace(rejects, request.rejects)
     sync_folder(request.folder)
-    rubbish = folder.with_name(f".{folder.name}.done")
-    os.replace(folder, rubbish)
-    shutil.rmtree(rubbish, ignore_errors=True)
+    os.replace(folder, request.rubbish)
+    shutil.rmtree(request.rubbish, ignore_errors=True)
     return manifests

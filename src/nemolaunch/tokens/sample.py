@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemolaunch.tokens.pieces import Piece, unpacked
+from nemolaunch.tokens.pieces import Piece, Unpacker
 from nemolaunch.tokens.records import Document, Lines, records
 from nemolaunch.tokens.sources import Source
 
@@ -52,6 +52,6 @@ def _head(source: Source) -> bytes:
         with open(source.path, "rb") as file:
             if source.kind == "jsonl":
                 return file.read(FILE_BYTES)
-            return next(unpacked(file, source), b"")[:FILE_BYTES]
+            return Unpacker(file, source).read()[:FILE_BYTES]
     except (OSError, EOFError, ValueError):
         return b""

@@ -1,0 +1,49 @@
+"""`nemolaunch merge`: several .bin/.idx pairs into one, or into a blend."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.render import guarded
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of the command."""
+    p = argparse.ArgumentParser(
+        prog="nemolaunch merge",
+        description="Join .bin/.idx pairs, in the order given, into one. Dtype and tokenizer are compared"
+        " before anything is written, and totals after.",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    add = p.add_argument
+    add("inputs", nargs="+", metavar="PREFIX", help="prefixes (also globs), .idx files or folders of pairs")
+    add("--output-prefix", required=True, metavar="PREFIX", help="the joined pair, or the blend's .yaml")
+    add(
+        "--as-blend",
+        action="store_true",
+        help="join nothing: write a YAML that blends the inputs by their tokens",
+    )
+    add("--overwrite", action="store_true", help="replace an output of that name")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Merge. Returns the exit code."""
+    options = parser().parse_args(normalise_long_options(argv))
+    from nemolaunch.tokens.merge import expand, merge, write_blend
+
+    inputs = expand(options.inputs)
+    output = Path(options.output_prefix).expanduser()
+    if options.as_blend:
+        path = write_blend(inputs, output, overwrite=options.overwrite)
+        print(f"{path}: a blend of {len(inputs)} data sets; give it as --dataset-dir {path}")
+        return 0
+    merged = merge(inputs, output, overwrite=options.overwrite)
+    print(
+        f"{output}.bin: {merged.documents:,} documents, {merged.tokens:,} tokens of {len(inputs)} data sets"
+    )
+    return 0

@@ -1,0 +1,125 @@
+"""A run that is killed goes on where it was, and ends with the bytes of one that was not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tokens_support import pair, variant, write_jsonl
+
+SCRIPT = Path(__file__).with_name("tokenize_in_small_steps.py")
+OUTPUTS = ("data_text_document", "data_validation_text_document")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder with a plain and a compressed file, and some bad lines."""
+    chance = random.Random(3)
+    lines = [json.dumps({"text": "word " * chance.randint(0, 200)}) for _ in range(1500)]
+    for place in (10, 700, 1400):
+        lines[place] = "bad"
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("\n".join(lines[:800]))
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress("\n".join(lines[800:]).encode()))
+    return folder
+
+
+def start(tokenizer: Path, source: Path, folder: Path, cache: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), str(tokenizer), str(source), str(folder), str(cache)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_at_fifty_random_moments(tmp_path: Path, source: Path, tokens_cache: Path) -> None:
+    """Each run is killed at a moment of its own, until it ends; all end with the same files and nothing
+    else."""
+    tokenizer = variant("small", tmp_path / "tokenizer")
+    whole = tmp_path / "whole"
+    begin = time.monotonic()
+    assert start(tokenizer, source, whole, tokens_cache).wait() == 0
+    duration = time.monotonic() - begin
+    expected = [pair(whole / name) for name in OUTPUTS]
+    rejects = (whole / "data_rejects.jsonl").read_bytes()
+    assert rejects.count(b"\n") == 3
+
+    chance = random.Random(1)
+    kills = attempt = 0
+    resumed = False
+    while kills < 50:
+        folder = tmp_path / f"attempt{attempt}"
+        attempt += 1
+        while True:
+            process = start(tokenizer, source, folder, tokens_cache)
+            try:
+                process.wait(timeout=chance.uniform(0.1, 1.3) * duration)
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills += 1
+        assert process.returncode == 0
+        resumed = resumed or int(process.stdout.read()) > 0
+        assert [pair(folder / name) for name in OUTPUTS] == expected
+        assert (folder / "data_rejects.jsonl").read_bytes() == rejects
+        assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in whole.iterdir())
+    assert resumed
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, tokens_cache: Path) -> None:
+    """No file may grow beyond a limit, as on a disk that is full; without it the same command goes on."""
+    tokenizer = variant("small", tmp_path / "tokenizer")
+    source = write_jsonl(tmp_path / "in.jsonl", ["word " * 1000] * 100)
+    command = [
+        sys.executable, "-m", "nemolaunch.cli.tokenize", "--hf-tokenizer", str(tokenizer), "--data-prefix",
+        "data", "--input-dir", str(source), "--workers", "2", "--engine", "hf", "--piece-bytes", "20000",
+        "--output-dir",
+    ]  # fmt: skip
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+
+    made = subprocess.run(
+        [*command, str(tmp_path / "out")], preexec_fn=limited, capture_output=True, text=True
+    )
+    assert made.returncode == 1
+    assert "what is done is kept" in made.stderr
+    assert "Traceback" not in made.stderr
+    folder = tmp_path / "out" / "preprocessed"
+    assert [p.name for p in folder.iterdir()] == ["data.unfinished"]
+    assert subprocess.run([*command, str(tmp_path / "out")]).returncode == 0
+    assert subprocess.run([*command, str(tmp_path / "whole")]).returncode == 0
+    assert pair(folder / "data_text_document") == pair(
+        tmp_path / "whole" / "preprocessed" / "data_text_document"
+    )
+
+
+def test_a_killed_worker_is_told_and_not_waited_for(tmp_path: Path, source: Path, tokens_cache: Path) -> None:
+    """The kernel kills a worker that is out of memory: the run ends with a message, and can be resumed."""
+    import psutil
+
+    tokenizer = variant("small", tmp_path / "tokenizer")
+    big = write_jsonl(tmp_path / "big.jsonl", ["word " * 10_000] * 400)
+    command = [
+        sys.executable, "-m", "nemolaunch.cli.tokenize", "--hf-tokenizer", str(tokenizer), "--data-prefix",
+        "data", "--input-dir", str(big), "--workers", "2", "--engine", "hf", "--output-dir", str(tmp_path /
+        "out"),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    workers: list[psutil.Process] = []
+    while len(workers) < 2 and process.poll() is None:
+        children = psutil.Process(process.pid).children()
+        workers = [c for c in children if any("spawn_main" in word for word in c.cmdline())]
+        time.sleep(0.02)
+    workers[0].kill()
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a worker was killed" in message
+    assert "Traceback" not in message
+    assert subprocess.run(command).returncode == 0
