@@ -26,6 +26,11 @@ class RunDir:
         return self.root / "metrics.jsonl"
 
     @property
+    def evaluations(self) -> Path:
+        """One JSON object a line for each checkpoint evaluated while the run goes on."""
+        return self.root / "evaluations.jsonl"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -77,21 +82,58 @@ class RunDir:
         return self.root / "finished.json"
 
     @property
+    def slurm(self) -> Path:
+        """What the jobs of a run tell each other over restarts; `guard.sh` writes here too."""
+        return self.root / "slurm"
+
+    @property
+    def slurm_current(self) -> Path:
+        """Job id and restart count of the newest start."""
+        return self.slurm / "current"
+
+    @property
+    def slurm_next(self) -> Path:
+        """Id of the job that waits for this one to end."""
+        return self.slurm / "next"
+
+    @property
+    def slurm_starts(self) -> Path:
+        """One line a start: job id, restart count, Unix time, step of the newest checkpoint, nodes."""
+        return self.slurm / "starts"
+
+    @property
+    def slurm_stopped(self) -> Path:
+        """Why no further job is started."""
+        return self.slurm / "stopped"
+
+    @property
+    def torn(self) -> Path:
+        """Checkpoints that a crash cut off, moved out of the way."""
+        return self.root / "torn"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint with training state, or None.
 
-        NeMo names it `…-last`; one with an `-unfinished` marker beside it was cut off while saving.
+        NeMo names it `…-last`, a link to the folder of that name; after a crash the link may be missing. One with
+        an `-unfinished` marker beside it was cut off while saving.
         """
-        found = [p for p in self.checkpoints.glob("*-last") if p.is_dir() and not unfinished(p)]
-        return max(found, key=lambda p: (consumed_samples(p), p.stat().st_mtime), default=None)
+        found = [p for p in self.checkpoints.glob("*") if p.is_dir() and not unfinished(p)]
+        return max(found, key=lambda p: (consumed_samples(p), p.name.endswith("-last")), default=None)
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest folder of a checkpoint, complete or not."""
+        found = [p for p in self.checkpoints.glob("*") if p.is_dir() and not p.is_symlink()]
+        return max(found, key=consumed_samples, default=None)
 
 
 def unfinished(checkpoint: Path) -> bool:
-    """Whether NeMo's marker of a save that did not end stands beside the checkpoint."""
-    return checkpoint.with_name(checkpoint.name + "-unfinished").exists()
+    """Whether NeMo's marker of a save that did not end stands beside the checkpoint, or what it links to."""
+    folders = (checkpoint, checkpoint.resolve())
+    return any(folder.with_name(folder.name + "-unfinished").exists() for folder in folders)
 
 
 def consumed_samples(checkpoint: Path) -> int:

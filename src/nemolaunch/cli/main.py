@@ -23,8 +23,12 @@ COMMANDS = {
     "count-params": ("nemolaunch.cli.count_params", "count a model's parameters"),
     "suggest": ("nemolaunch.cli.suggest", "rank parallel layouts that fit by estimated step time"),
     "tokenize": ("nemolaunch.cli.tokenize", "turn text files into Megatron .bin/.idx"),
+    "merge": ("nemolaunch.cli.merge", "join tokenised data sets, or blend them"),
+    "inspect": ("nemolaunch.cli.inspect", "show and check tokenised data"),
     "convert": ("nemolaunch.cli.convert", "convert a checkpoint between Hugging Face and NeMo 2"),
-    "generate": ("nemolaunch.cli.generate", "let an exported model continue a prompt"),
+    "generate": ("nemolaunch.cli.generate", "let a model continue prompts"),
+    "chat": ("nemolaunch.cli.chat", "talk with a model"),
+    "eval": ("nemolaunch.cli.eval", "measure a model: perplexity, benchmarks, each checkpoint of a run"),
     "models": ("nemolaunch.cli.models", "list the models and configurations that can be named"),
     "report": ("nemolaunch.cli.report", "draw one page about a run"),
 }

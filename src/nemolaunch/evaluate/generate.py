@@ -76,8 +76,8 @@ def continue_text(lm: LanguageModel, prompt: str, sampling: Sampling) -> Continu
     context = lm.context_length
     if context and length + sampling.max_new_tokens > context:
         raise UsageError(
-            f"the prompt's {length} tokens and --max-new-tokens {sampling.max_new_tokens} exceed the model's "
-            f"context of {context} tokens; use --max-new-tokens {max(1, context - length)} or a shorter prompt"
+            f"the prompt's {length} tokens and --max-new-tokens {sampling.max_new_tokens} exceed the "
+            f"context of {context} tokens; use --max-new-tokens {max(1, context - length)} or less"
         )
     torch.manual_seed(sampling.seed)
     with torch.inference_mode():

@@ -34,6 +34,18 @@ class LanguageModel:
         length = getattr(self.model.config, "max_position_embeddings", None)
         return int(length) if length else None
 
+    @property
+    def prefix_token(self) -> int | None:
+        """What stands before a document: the token the tokenizer begins texts with, else its end-of-text."""
+        begins = self.tokenizer("a")["input_ids"][:1] == [self.tokenizer.bos_token_id]
+        token = self.tokenizer.bos_token_id if begins else self.tokenizer.eos_token_id
+        return None if token is None else int(token)
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Scores [batch, sequence, vocabulary] of the token after each of `ids` [batch, sequence]."""
+        scores: torch.Tensor = self.model(ids.to(self.device), use_cache=False).logits
+        return scores
+
 
 def load(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> LanguageModel:
     """Load a model: over all GPUs (`device_map="auto"`) where there are any, else on the CPU.
@@ -61,13 +73,15 @@ def load(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) ->
     if on_gpu:
         options["device_map"] = "auto"
     try:
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, **options
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise NemolaunchError(f"{folder} cannot be loaded as a language model: {_short(error)}") from None
     rows = model.get_input_embeddings().weight.shape[0]
     if len(words) > rows:
         raise UsageError(
-            f"the tokenizer has {len(words)} tokens but the model's embedding {rows} rows; they do not match. "
+            f"the tokenizer has {len(words)} tokens but the embedding {rows} rows; they do not match. "
             "Give the model's own with --tokenizer"
         )
     return LanguageModel(model.eval(), words)

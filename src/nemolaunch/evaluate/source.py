@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nemolaunch.errors import UsageError
 from nemolaunch.rundir import RunDir
+
+Say = Callable[[str], None]
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 def is_hf(folder: Path) -> bool:
@@ -45,7 +51,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def hf_folder(path: Path) -> Iterator[Path]:
+def hf_folder(path: Path, say: Say | None = None) -> Iterator[Path]:
     """A Hugging Face folder of the checkpoint, for as long as the block lasts.
 
     A NeMo 2 checkpoint is exported to a temporary folder, which is removed afterwards.
@@ -61,5 +67,6 @@ def hf_folder(path: Path) -> Iterator[Path]:
         from nemolaunch.nemo2.convert import convert_nemo2_to_hf
 
         exported = Path(folder) / "hf"
+        (say or _silent)(f"exporting {checkpoint.name} to a temporary Hugging Face folder")
         convert_nemo2_to_hf(checkpoint, exported)
         yield exported

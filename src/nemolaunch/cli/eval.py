@@ -1,0 +1,27 @@
+"""`nemolaunch eval`: figures for a model. One module a kind of evaluation."""
+
+from __future__ import annotations
+
+import argparse
+
+from nemolaunch.cli import eval_lm, eval_ppl, eval_watch
+from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.render import guarded
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of the command and of what it can evaluate."""
+    p = argparse.ArgumentParser(
+        prog="nemolaunch eval", description="Measure what a model can do.", formatter_class=HelpFormatter
+    )
+    kinds = p.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for module in (eval_ppl, eval_lm, eval_watch):
+        module.add(kinds)
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate and print. Returns the exit code."""
+    args = parser().parse_args(normalise_long_options(argv))
+    return int(args.run(args))

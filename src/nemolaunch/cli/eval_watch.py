@@ -1,0 +1,93 @@
+"""`nemolaunch eval watch`: evaluates each checkpoint of a run as it appears."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.cli.arguments import HelpFormatter
+from nemolaunch.cli.eval_lm import add_task_flags
+from nemolaunch.cli.eval_ppl import add_text_flags, tell
+from nemolaunch.errors import UsageError
+
+EXAMPLE = "example: nemolaunch eval watch runs/pretraining --data valid.jsonl --prompt 'It was'"
+
+
+def add(kinds: Any) -> None:
+    """Add the sub-command."""
+    p = kinds.add_parser(
+        "watch",
+        help="evaluate each checkpoint of a run as it appears",
+        description="Evaluate each new checkpoint of a run until the run has finished. The figures are added "
+        "to the run's folder, and its report shows them.",
+        epilog=EXAMPLE,
+        formatter_class=HelpFormatter,
+    )
+    p.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
+    add_text_flags(p, required=False)
+    add_task_flags(p, required=False)
+    p.add_argument(
+        "--prompt", action="append", metavar="TEXT", help="also let it continue this; several times"
+    )
+    p.add_argument("--max-new-tokens", type=int, default=50, metavar="N", help="the most to write")
+    p.add_argument("--once", action="store_true", help="evaluate what is there now, then end")
+    p.add_argument(
+        "--poll", type=float, default=30.0, metavar="S", help="seconds between looks for a new one"
+    )
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Watch until the run has finished. Returns the exit code."""
+    from nemolaunch.evaluate.watch import watch
+    from nemolaunch.rundir import RunDir
+
+    folder = RunDir(args.run_folder.expanduser().absolute())
+    if not folder.plan.exists():
+        raise UsageError(f"{args.run_folder} is not a run folder: it has no {folder.plan.name}")
+    for row in watch(folder, _request(args), once=args.once, poll_s=args.poll, say=tell):
+        print(line(row), flush=True)
+    return 0
+
+
+def _request(args: argparse.Namespace) -> Any:
+    from nemolaunch.evaluate.watch import Request
+
+    if not (args.data or args.tasks or args.prompt):
+        raise UsageError("nothing to evaluate: give --data, --tasks or --prompt")
+    ppl = _words(args, "data", "text_key", "split", "limit", "context_length", "stride", "batch_size")
+    lm = _words(args, "tasks", "include_path", "num_fewshot", "limit", "batch_size")
+    if args.apply_chat_template:
+        lm.append("--apply-chat-template")
+    generate = [
+        f"--max-new-tokens={args.max_new_tokens}",
+        *(f"--prompt={prompt}" for prompt in args.prompt or ()),
+    ]
+    return Request(
+        ppl=ppl if args.data else None,
+        lm=lm if args.tasks else None,
+        generate=generate if args.prompt else None,
+    )
+
+
+def _words(args: argparse.Namespace, *names: str) -> list[str]:
+    """The flags that were given, as words of another command."""
+    given = {name: getattr(args, name) for name in names}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+
+
+def line(row: dict[str, Any]) -> str:
+    """One checkpoint's figures."""
+    parts = [f"step {row['step']}:"]
+    if "eval_perplexity" in row:
+        parts.append(
+            f"perplexity {row['eval_perplexity']:.4f}, bits per byte {row['eval_bits_per_byte']:.4f}"
+        )
+    for task, figures in row.get("tasks", {}).items():
+        metric = next((m for m in ("acc_norm", "acc", "exact_match", *figures) if m in figures), None)
+        if metric:
+            parts.append(f"{task} {metric} {figures[metric]:.4f}")
+    if "samples" in row:
+        parts.append(f"{len(row['samples'])} sample(s)")
+    return " ".join(parts[:1]) + " " + ", ".join(parts[1:])
