@@ -68,12 +68,14 @@ class Tokenizer:
 
     Attributes:
         digest: names its files, as `nemolaunch.fingerprint` does; None while there are none.
+        model_config: the `config.json` beside it, where it is a whole model's folder.
     """
 
     source: str
     folder: str | None = None
     vocab_size: int | None = None
     digest: str | None = None
+    model_config: dict[str, Any] | None = None
     error: str | None = None
 
 
@@ -278,7 +280,9 @@ def prefixes_of(path: str) -> list[str]:
     absolute = os.path.abspath(path)
     if os.path.isdir(absolute):
         for folder in (Path(absolute), Path(absolute, "preprocessed")):
-            found = sorted(str(p.with_suffix("")) for p in folder.glob("*.idx") if p.with_suffix(".bin").exists())
+            found = sorted(
+                str(p.with_suffix("")) for p in folder.glob("*.idx") if p.with_suffix(".bin").exists()
+            )
             if found:
                 return found
         return []
@@ -374,6 +378,7 @@ def look_at_tokenizer(source: str) -> Tokenizer:
             folder=folder,
             vocab_size=_vocab_size(Path(folder)),
             digest=tokenizer_digest(Path(folder)),
+            model_config=_read_json(Path(folder, "config.json")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Tokenizer(source=source, folder=folder, error=f"{folder} holds no usable tokenizer: {error}")
@@ -414,7 +419,9 @@ def _vocab_size(folder: Path) -> int | None:
 
 def run_folder(job: Job) -> RunDir:
     """Where the job's run lives: `--output-dir`, else `runs/EXPERIMENT` under the current folder."""
-    return RunDir(Path(job.launch.output_dir or os.path.join("runs", job.launch.experiment)).expanduser().absolute())
+    return RunDir(
+        Path(job.launch.output_dir or os.path.join("runs", job.launch.experiment)).expanduser().absolute()
+    )
 
 
 def _look_at_run(job: Job) -> EarlierRun:

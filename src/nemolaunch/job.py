@@ -47,12 +47,17 @@ class Launch:
     output_dir: str | None = flag(None, "run folder (default: runs/EXPERIMENT)", metavar="DIR")
     num_nodes: int = flag(1, "nodes", short="-N")
     num_gpus: int | None = flag(
-        None, "processes per node (default: all visible GPUs, else what the parallelism needs on the CPU)", short="-G"
+        None,
+        "processes per node (default: all visible GPUs, else what the parallelism needs on the CPU)",
+        short="-G",
     )
     account: str = flag("root", "Slurm account", short="-A")
     partition: str = flag("defq", "Slurm partition", short="-P")
     container_image: str = flag(
-        "nvcr.io/nvidia/nemo:26.02", "container on Slurm; none: run in this environment", short="-I", metavar="IMAGE"
+        "nvcr.io/nvidia/nemo:26.02",
+        "container on Slurm; none: run in this environment",
+        short="-I",
+        metavar="IMAGE",
     )
     container_mounts: tuple[str, ...] = flag(
         (), "further SRC:DST mounts of the container, besides the job's own paths", metavar="SRC:DST"
@@ -68,8 +73,23 @@ class Launch:
         "who starts the ranks on Slurm: one srun task each, or torchrun on each node",
         choices=("srun", "torchrun"),
     )
+    detach: bool = flag(False, "leave the Slurm job to itself once it is submitted")
+    chain: bool = flag(True, "let each Slurm job queue the next one, until the last step is done")
+    give_up_after: int = flag(3, "end the chain after that many starts in a row without a new checkpoint")
+    leave_before: int | None = flag(
+        None,
+        "save and leave that long before the time limit (default: twice the longest save, at least 2 minutes)",
+        metavar="SECONDS",
+    )
+    hang_timeout: int = flag(
+        1800,
+        "end the job when no step finishes for that long, with the stacks of all ranks; 0: never",
+        metavar="SECONDS",
+    )
     qos: str | None = flag(None, "Slurm quality of service")
-    gres: str | None = flag(None, "Slurm generic resources of a node instead of --gpus-per-node; none: ask for none")
+    gres: str | None = flag(
+        None, "Slurm generic resources of a node instead of --gpus-per-node; none: ask for none"
+    )
     constraint: str | None = flag(None, "Slurm features that the nodes must have")
     exclude: str | None = flag(None, "nodes to leave out", metavar="NODES")
     reservation: str | None = flag(None, "Slurm reservation")
@@ -80,7 +100,9 @@ class Launch:
         None, "interface over which the nodes talk, e.g. hsn0 (sets NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME)"
     )
     gpu: str | None = flag(
-        None, "GPU to estimate memory and time for, e.g. h200 (default: the one seen here, else h100)", metavar="NAME"
+        None,
+        "GPU to estimate memory and time for, e.g. h200 (default: the one seen here, else h100)",
+        metavar="NAME",
     )
 
 
@@ -88,7 +110,9 @@ class Launch:
 class Model:
     """What is trained, and from which weights."""
 
-    model_name: str = flag("", "recipe of NeMo 2, shipped flavour, or YAML file of your own (required)", short="-M")
+    model_name: str = flag(
+        "", "recipe of NeMo 2, shipped flavour, YAML file of your own, or hf: the architecture of --hf-model-id (required)", short="-M"
+    )
     hf_model_id: str | None = flag(
         None, "tokenizer: Hugging Face id or local folder (default: the one recorded beside the data)"
     )
@@ -114,7 +138,9 @@ class Data:
     split: str = flag("998,1,1", "shares of training, validation and test documents")
     num_workers: int = flag(0, "data loading processes per rank")
     index_mapping_dir: str | None = flag(
-        None, "folder for the dataset's index cache; all nodes must see it (default: beside the data)", metavar="DIR"
+        None,
+        "folder for the dataset's index cache; all nodes must see it (default: beside the data)",
+        metavar="DIR",
     )
 
 
@@ -128,7 +154,8 @@ class Batch:
         None, "train on that many tokens, like 20B, instead of --max-steps", metavar="TOKENS", scaled=True
     )
     tokens_per_param: float | None = flag(
-        None, "train on that many tokens per active weight besides the input embedding, instead of --max-steps"
+        None,
+        "train on that many tokens per active weight besides the input embedding, instead of --max-steps",
     )
     global_batch_tokens: int | None = flag(
         None, "tokens per step, like 4M, instead of --global-batch-size", metavar="TOKENS", scaled=True
@@ -143,7 +170,9 @@ class Batch:
 class Parallelism:
     """How the model is laid out over GPUs."""
 
-    tensor_model_parallel_size: int = flag(1, "tensor parallel size", short="-TP", aliases=("--tensor-parallel-size",))
+    tensor_model_parallel_size: int = flag(
+        1, "tensor parallel size", short="-TP", aliases=("--tensor-parallel-size",)
+    )
     pipeline_model_parallel_size: int = flag(
         1, "pipeline parallel size", short="-PP", aliases=("--pipeline-parallel-size",)
     )
@@ -153,9 +182,15 @@ class Parallelism:
         short="-VPP",
         aliases=("--virtual-pipeline-parallel-size",),
     )
-    context_parallel_size: int = flag(1, "context parallel size", short="-CP", aliases=("--context-model-parallel-size",))
-    sequence_parallel: bool = flag(False, "split activations along the sequence within a tensor parallel group", short="-SP")
-    expert_model_parallel_size: int = flag(1, "expert parallel size", short="-EP", aliases=("--expert-parallel-size",))
+    context_parallel_size: int = flag(
+        1, "context parallel size", short="-CP", aliases=("--context-model-parallel-size",)
+    )
+    sequence_parallel: bool = flag(
+        False, "split activations along the sequence within a tensor parallel group", short="-SP"
+    )
+    expert_model_parallel_size: int = flag(
+        1, "expert parallel size", short="-EP", aliases=("--expert-parallel-size",)
+    )
     expert_tensor_parallel_size: int | None = flag(
         None, "tensor parallel size within an expert (default: the tensor parallel size)", short="-ETP"
     )
@@ -165,9 +200,13 @@ class Parallelism:
 class Memory:
     """What is recomputed or kept off the GPU."""
 
-    recompute_granularity: str | None = flag(None, "what to recompute in the backward pass", choices=("full", "selective"))
+    recompute_granularity: str | None = flag(
+        None, "what to recompute in the backward pass", choices=("full", "selective")
+    )
     recompute_method: str | None = flag(None, "how full recompute picks layers", choices=("block", "uniform"))
-    recompute_num_layers: int | None = flag(None, "layers per recomputed chunk (uniform) or recomputed layers (block)")
+    recompute_num_layers: int | None = flag(
+        None, "layers per recomputed chunk (uniform) or recomputed layers (block)"
+    )
     cpu_offloading: bool = flag(False, "keep activations of some layers in host memory")
     cpu_offloading_layers: int | None = flag(
         None, "how many layers to offload", aliases=("--cpu-offloading-num-layers",)
@@ -178,7 +217,9 @@ class Memory:
         False, "keep optimizer state and its update on the host", aliases=("--optimizer-cpu-offload",)
     )
     optim_cpu_offloading_frac: float = flag(
-        1.0, "share of the optimizer state to offload, above 0 up to 1", aliases=("--optimizer-offload-fraction",)
+        1.0,
+        "share of the optimizer state to offload, above 0 up to 1",
+        aliases=("--optimizer-offload-fraction",),
     )
 
 
@@ -217,12 +258,15 @@ class Checkpoint:
     """What is saved, and where a run starts from."""
 
     checkpoint_every: int | None = flag(
-        None, "steps between checkpoints (default: every 15 minutes; always at the last step)", metavar="STEPS"
+        None,
+        "steps between checkpoints (default: every 15 minutes; always at the last step)",
+        metavar="STEPS",
     )
     keep: int = flag(3, "newest checkpoints to keep; -1 keeps all")
     no_async_save: bool = flag(False, "write checkpoints before training goes on")
     resume: str = flag(
-        "auto", "auto: from this run's last checkpoint if there is one; never: from scratch; or a checkpoint's PATH"
+        "auto",
+        "auto: from this run's last checkpoint if there is one; never: from scratch; or a checkpoint's PATH",
     )
 
 
@@ -271,7 +315,9 @@ class Job:
             by_part.setdefault(spec.part, {})[name] = spec.checked(value)
         return dataclasses.replace(
             self,
-            **{part: dataclasses.replace(getattr(self, part), **changes) for part, changes in by_part.items()},
+            **{
+                part: dataclasses.replace(getattr(self, part), **changes) for part, changes in by_part.items()
+            },
         )
 
     def values(self) -> dict[str, Any]:

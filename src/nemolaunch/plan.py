@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nemolaunch import catalogue, devrun
 from nemolaunch.check import check
-from nemolaunch.errors import NemolaunchError
+from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate import Estimate, Speed, estimate
 from nemolaunch.facts import Facts, installed_versions, look, run_folder
-from nemolaunch.findings import Finding, by_severity
+from nemolaunch.findings import Finding, by_severity, let_pass
 from nemolaunch.job import Job
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.rundir import RunDir, write_json
@@ -39,6 +39,7 @@ class Plan:
         submission: where the job goes to Slurm, what the script needs to know of this machine.
         versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
         estimate: memory, time and disk.
+        forced: codes of the errors that were let pass.
     """
 
     values: dict[str, Any]
@@ -61,6 +62,7 @@ class Plan:
     versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
     estimate: Estimate | None = field(default=None, compare=False)
+    forced: tuple[str, ...] = ()
 
     @property
     def job(self) -> Job:
@@ -71,7 +73,8 @@ class Plan:
     def model_row(self) -> catalogue.Model:
         """The model as it was planned, whatever has become of the file that described it."""
         architecture: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in self.architecture.items()
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in self.architecture.items()
         }
         return catalogue.Model(
             name=self.model,
@@ -115,6 +118,7 @@ class Plan:
         try:
             content["blend"] = tuple(tuple(pair) for pair in content["blend"])
             content["left_out"] = tuple(content["left_out"])
+            content["forced"] = tuple(content.get("forced", ()))
             if content.get("submission"):
                 content["submission"] = Submission(**content["submission"])
             return cls(**content)
@@ -130,6 +134,7 @@ def make_plan(
     given: Mapping[str, str] | None = None,
     model: catalogue.Model | None = None,
     speed: Speed | None = None,
+    force: Collection[str] = (),
 ) -> Plan:
     """Look, resolve, check and estimate.
 
@@ -137,6 +142,7 @@ def make_plan(
         given: where given values came from: field name → `flag` or a file.
         model: the model, where it is not to be looked up by the job's `model_name`.
         speed: what to assume of the time a step takes.
+        force: codes of errors to let pass.
 
     Raises:
         UsageError: only where there is nothing to plan: no such model, no such GPU.
@@ -144,11 +150,26 @@ def make_plan(
     if dev_run:
         job = devrun.renamed(job)
     facts = facts or look(job)
-    model = model or catalogue.model(job.model.model_name)
+    model = model or _model(job, facts)
     if dev_run:
         job, model = devrun.shrunk(job, model, facts)
     resolved = resolve(job, model, facts, given)
-    return compose(resolved, by_severity(check(resolved)), estimate(resolved, speed or Speed()))
+    findings = by_severity(let_pass(check(resolved), force))
+    return compose(resolved, findings, estimate(resolved, speed or Speed()))
+
+
+def _model(job: Job, facts: Facts) -> catalogue.Model:
+    """The model the job names; `hf` stands for the architecture of `--hf-model-id`."""
+    if job.model.model_name != "hf":
+        return catalogue.model(job.model.model_name)
+    tokenizer = facts.tokenizer
+    if tokenizer is None or tokenizer.model_config is None:
+        raise UsageError(
+            "--model-name hf takes the architecture from the config.json of --hf-model-id, and "
+            f"{tokenizer.folder or tokenizer.source if tokenizer else 'that is not given'} has none here; "
+            "give the model's local folder, or download it first"
+        )
+    return catalogue.model_from_hf_config(tokenizer.model_config, tokenizer.source)
 
 
 def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estimate | None = None) -> Plan:
@@ -175,6 +196,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
         findings=findings,
         estimate=estimated,
+        forced=tuple(sorted({finding.code for finding in findings if finding.forced})),
     )
 
 

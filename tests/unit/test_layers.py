@@ -26,7 +26,8 @@ ROWS: list[set[str]] = [
     {"batchjob"},
     {"sbatch", "tokens", "corpora", "checkpoint"},
     {"nemo2"},
-    {"execute", "slurm_run", "observe", "evaluate"},
+    {"execute", "observe", "evaluate"},
+    {"slurm_run"},
     {"cli"},
 ]
 SAME_ROW_MAY: set[tuple[str, str]] = set()

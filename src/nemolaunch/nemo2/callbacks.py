@@ -119,7 +119,7 @@ class CheckpointSchedule(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # saved before Lightning counts the step as completed; left so, a resumed run validates a step late
-        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
         progress.completed = progress.processed
 
     def on_train_batch_end(
