@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "nemolaunch"
 # From the bottom up. Packages on one row do not import each other, except where the row says so below.
 ROWS: list[set[str]] = [
     {"errors", "findings"},
-    {"index", "rundir", "cluster", "slurmqueue", "fingerprint", "blend"},
+    {"index", "rundir", "cluster", "slurmqueue", "processes", "fingerprint", "blend"},
     {"startpoint", "submission"},
     {"job", "catalogue"},
     {"facts"},
