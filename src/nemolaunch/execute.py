@@ -10,13 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemolaunch import processes
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.plan import Plan
+from nemolaunch.processes import GRACE_S
 from nemolaunch.rundir import RunDir
 
 TOKENIZER_FILES = (
@@ -31,7 +31,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "config.json",
 )
-GRACE_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +62,11 @@ def prepare(plan: Plan, hf_token: str | None = None) -> Plan:
     run = plan.run
     try:
         run.logs.mkdir(parents=True, exist_ok=True)
-        for stale in (*run.logs.glob("*.error.json"), *run.logs.glob("*.pid")):
+        _require_idle(run)
+        for stale in run.logs.glob("*.error.json"):
             stale.unlink()
     except OSError as error:
         raise NemolaunchError(f"--output-dir {run.root} cannot be written: {error.strerror}") from None
-    _require_idle(run)
     folder = plan.tokenizer or fetch_tokenizer(str(plan.values["hf_model_id"]), hf_token)
     _copy_tokenizer(Path(folder), run.tokenizer)
     plan.save()
@@ -76,13 +75,13 @@ def prepare(plan: Plan, hf_token: str | None = None) -> Plan:
 
 def _require_idle(run: RunDir) -> None:
     """Refuse to start a second job in the folder of one that still runs."""
-    try:
-        pid = int((run.logs / "launcher.pid").read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_text()
-    except (OSError, ValueError):
-        return
-    if str(run.plan) in command:
-        raise NemolaunchError(f"a job already runs in {run.root} (process {pid}); give this one another --experiment")
+    running = sorted(processes.members(run.root))
+    if running:
+        numbers = ", ".join(map(str, running[:3])) + (", …" if len(running) > 3 else "")
+        raise NemolaunchError(
+            f"a job already runs in {run.root} (process {numbers}); "
+            "end it, or give this one another --experiment or --output-dir"
+        )
 
 
 def fetch_tokenizer(hub_id: str, token: str | None) -> str:
@@ -94,7 +93,9 @@ def fetch_tokenizer(hub_id: str, token: str | None) -> str:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise NemolaunchError("downloading a tokenizer needs huggingface_hub: pip install 'nemolaunch[train]'") from None
+        raise NemolaunchError(
+            "downloading a tokenizer needs huggingface_hub: pip install 'nemolaunch[train]'"
+        ) from None
     try:
         return str(snapshot_download(hub_id, allow_patterns=list(TOKENIZER_FILES), token=token))
     except Exception as error:
@@ -125,7 +126,7 @@ class LocalJob:
     def __init__(self, plan: Plan, hf_token: str | None = None) -> None:
         self.run = plan.run
         self.world_size = plan.world_size
-        environment = dict(os.environ)
+        environment = {**os.environ, **processes.marked(self.run.root)}
         if hf_token:
             environment["HF_TOKEN"] = hf_token
         with open(self.run.launcher_log, "ab") as log:
@@ -137,35 +138,26 @@ class LocalJob:
                 env=environment,
                 start_new_session=True,
             )
-        self._pid_file = self.run.logs / "launcher.pid"
-        self._pid_file.write_text(str(self.process.pid))
 
     def poll(self) -> int | None:
         """Exit code once the job has ended."""
         return self.process.poll()
 
     def stop(self) -> None:
-        """End every process of the job: ask, wait a little, then kill."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(GRACE_S)
-        self.sweep()
+        """End every process of the job: ask, wait a little, then kill. A second Ctrl-C kills at once."""
+        try:
+            if self.process.poll() is None:
+                self.process.terminate()
+                processes.wait_until(lambda: self.process.poll() is not None, GRACE_S + 2.0)
+        finally:
+            self.sweep()
 
     def sweep(self) -> None:
-        """Kill what is left: torchrun, ranks, and the helper processes of ranks that died without ending them."""
-        for session in {*self._sessions(), self.process.pid}:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(session, signal.SIGKILL)
+        """Kill what is left: torchrun, ranks, helper processes of ranks that died without ending them."""
+        processes.kill(self.run.root)
         if self.process.poll() is None:
-            self.process.wait()
-        self._pid_file.unlink(missing_ok=True)
-
-    def _sessions(self) -> Iterator[int]:
-        """Process groups of torchrun and the ranks, as the ranks wrote them down in this run."""
-        for path in self.run.logs.glob("rank*.pid"):
-            with contextlib.suppress(OSError, ValueError):
-                yield from (int(word) for word in path.read_text().split() if int(word) > 1)
+            self.process.kill()
+        self.process.wait()
 
 
 def failure(run: RunDir, exit_code: int) -> Failure:
@@ -177,13 +169,12 @@ def failure(run: RunDir, exit_code: int) -> Failure:
     if records:
         first = min(records, key=lambda record: record["time"])
         text = " ".join(str(first["message"]).split())
-        return Failure(
-            message=f"rank {first['rank']}: {first['type']}: {text[:600]}", log=run.rank_log(int(first["rank"]))
-        )
+        rank = int(first["rank"])
+        return Failure(message=f"rank {rank}: {first['type']}: {text[:600]}", log=run.rank_log(rank))
     killed = _killed_rank(run)
     if killed is not None:
         rank, number = killed
-        name = signal.Signals(number).name if number in iter(signal.Signals) else str(number)
+        name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
         hint = ": often the kernel, when memory runs out" if name == "SIGKILL" else ""
         return Failure(message=f"rank {rank} was ended by {name}{hint}", log=run.rank_log(rank))
     return Failure(message=f"the launcher ended with exit code {exit_code}", log=run.launcher_log)
@@ -191,25 +182,10 @@ def failure(run: RunDir, exit_code: int) -> Failure:
 
 def _killed_rank(run: RunDir) -> tuple[int, int] | None:
     """Rank and signal from torchrun's report of its first observed failure."""
-    for path in (run.launcher_log, *sorted(run.nemo_run.rglob("*.log"), key=lambda p: -p.stat().st_mtime)[:8]):
+    newest = sorted(run.nemo_run.rglob("*.log"), key=lambda path: -path.stat().st_mtime)
+    for path in (run.launcher_log, *newest[:8]):
         text = path.read_text(errors="replace")
         found = re.findall(r"rank\s*:\s*(\d+)[^\n]*\n[^\n]*exitcode\s*:\s*-(\d+)", text)
         if found:
             return int(found[-1][0]), int(found[-1][1])
     return None
-
-
-def tail(path: Path, lines: int = 12) -> str:
-    """The end of a log."""
-    try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return ""
-
-
-def wait(job: LocalJob, poll_s: float = 0.2) -> int:
-    """Block until the job has ended; sweeps up after it. Returns its exit code."""
-    while (code := job.poll()) is None:
-        time.sleep(poll_s)
-    job.sweep()
-    return code

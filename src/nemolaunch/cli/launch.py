@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,52 +24,65 @@ def launch(plan: Plan, job: Job) -> int:
     """Run the plan to its end. Returns 0, or raises NemolaunchError with the first rank's error."""
     console = Console(stderr=False)
     if plan.values["executor"] == "slurm":
-        raise NemolaunchError("submitting to Slurm is not available yet; `--dry-run` shows the plan and the script")
+        raise NemolaunchError(
+            "submitting to Slurm is not available yet; `--dry-run` shows the plan and the script"
+        )
     done = execute.finished_step(plan)
     if done is not None:
-        console.print(f"[green]✓[/] this run has already finished step {done}; raise --max-steps to go on", highlight=False)
+        _say_done(console, f"this run has already finished step {done}; raise --max-steps to go on")
         return 0
     execute.prepare(plan, job.model.hf_token)
-    _say(console, plan)
-    running = execute.LocalJob(plan, job.model.hf_token)
-    try:
-        with _stopping_on_sigterm():
+    _say_start(console, plan)
+    with _signals_as_interrupts():
+        running = execute.LocalJob(plan, job.model.hf_token)
+        try:
             code = _watch(console, plan, running)
-    except KeyboardInterrupt:
-        console.print("stopping every process of the job …")
-        running.stop()
-        console.print(f"stopped; the same command goes on from the last checkpoint in {_short(plan.run.checkpoints)}")
-        return 130
-    running.sweep()
+        except KeyboardInterrupt:
+            _say(console, "stopping every process of the job …")
+            running.stop()
+            _say_stopped(console, plan)
+            return 130
+        finally:
+            running.sweep()
     if code:
         why = execute.failure(plan.run, code)
         raise NemolaunchError(f"the job failed. {why.message}\n  log: {why.log}")
     last = plan.run.last_checkpoint()
-    console.print(f"[green]✓[/] finished step {plan.values['max_steps']}; checkpoint {_short(last or plan.run.checkpoints)}", highlight=False, soft_wrap=True)
+    where = _short(last or plan.run.checkpoints)
+    _say_done(console, f"finished step {plan.values['max_steps']}; checkpoint {where}")
     return 0
 
 
-class _stopping_on_sigterm:
-    """Treat SIGTERM like Ctrl-C while a job runs, so that no process of it is left behind."""
+@contextlib.contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """Treat SIGTERM and a closed terminal like Ctrl-C while a job runs, so that none of it is left behind.
 
-    def __enter__(self) -> None:
-        def stop(number: int, frame: FrameType | None) -> None:
-            raise KeyboardInterrupt
+    A signal that is ignored, as under `nohup`, stays ignored.
+    """
 
-        self._before = signal.signal(signal.SIGTERM, stop)
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
 
-    def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-
-def _short(path: Path) -> str:
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _say(console: Console, plan: Plan) -> None:
+def _say(console: Console, text: str) -> None:
+    """One line, however long, exactly as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _say_done(console: Console, text: str) -> None:
+    console.print("[green]✓[/] ", end="")
+    _say(console, text)
+
+
+def _say_start(console: Console, plan: Plan) -> None:
     where = "CPU rehearsal" if plan.device == "cpu" else "GPU"
     start = "from scratch"
     last = plan.run.last_checkpoint() if plan.values["resume"] == "auto" else None
@@ -76,9 +90,24 @@ def _say(console: Console, plan: Plan) -> None:
         start = f"from {_short(last)}"
     elif plan.values["nemo_model"]:
         start = f"with weights of {plan.values['nemo_model']}"
-    console.print(f"{plan.model}: {plan.values['max_steps']} steps of {plan.tokens_per_step:,} tokens, "
-                  f"{plan.world_size} process(es), {where}, {start}", highlight=False, soft_wrap=True)
-    console.print(f"logs of NeMo and torch: {_short(plan.run.rank_log(0))}", highlight=False, soft_wrap=True)
+    steps = f"{plan.values['max_steps']} steps of {plan.tokens_per_step:,} tokens"
+    _say(console, f"{plan.model}: {steps}, {plan.world_size} process(es), {where}, {start}")
+    _say(console, f"logs of NeMo and torch: {_short(plan.run.rank_log(0))}")
+
+
+def _say_stopped(console: Console, plan: Plan) -> None:
+    last = plan.run.last_checkpoint()
+    goes_on = "starts again from step 0: there is no checkpoint yet"
+    if last is not None and plan.values["resume"] == "auto":
+        goes_on = f"goes on from {_short(last)}"
+    _say(console, f"stopped; the same command {goes_on}")
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def _watch(console: Console, plan: Plan, running: execute.LocalJob) -> int:
@@ -136,8 +165,8 @@ class _Lines:
 
     def show(self, row: dict[str, Any]) -> None:
         if "val_loss" in row:
-            self._console.print(f"step {row['step']}/{self._steps}  validation loss {row['val_loss']:.3f}", highlight=False)
+            _say(self._console, f"step {row['step']}/{self._steps}  validation loss {row['val_loss']:.3f}")
         if "loss" not in row or (time.monotonic() < self._next and row["step"] < self._steps):
             return
         self._next = time.monotonic() + 5.0
-        self._console.print(f"step {row['step']}/{self._steps}  {_status(row, self._steps)}", highlight=False)
+        _say(self._console, f"step {row['step']}/{self._steps}  {_status(row, self._steps)}")

@@ -6,7 +6,6 @@ module again, and would otherwise spend ten seconds and half a gigabyte each.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -16,19 +15,18 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemolaunch import processes
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir, write_json
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
-PR_SET_PDEATHSIG = 1
-
 
 def pretrain(plan_file: str) -> None:
     """Train as the plan says, with all output in the rank's log file.
 
-    A failure is written to the rank's error file before it is raised.
+    A failure is written to the rank's error file, then ends the process with exit code 1.
     """
     plan = Plan.load(Path(plan_file))
     rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
@@ -38,7 +36,7 @@ def pretrain(plan_file: str) -> None:
         run_plan(plan)
     except BaseException as error:
         _record_error(plan.run, rank, error)
-        raise
+        sys.exit(1)  # the traceback is in the log already
 
 
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
@@ -68,8 +66,8 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
 
 def _die_with_parent() -> None:
     """Have the kernel end this process when the launcher's agent is gone, so that no rank trains on alone."""
-    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        processes.signal_on_parents_death(signal.SIGKILL)
 
 
 def _log_to_file(run: RunDir, rank: int) -> None:

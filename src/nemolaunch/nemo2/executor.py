@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from nemolaunch import batchjob
+from nemolaunch import batchjob, processes
 from nemolaunch.plan import Plan
 
 SUBMITTED = "submitted "
@@ -116,19 +116,32 @@ def submit(plan: Plan) -> str:
     return handle.partition("://")[2].split("/")[1].split(";")[0]
 
 
-def main() -> int:
-    """Exit code 0 when the local job succeeded, or Slurm took the job."""
+def _end_with_parent(plan: Plan) -> None:
+    """On SIGTERM, and when the command that started this is killed, end the job before this process ends.
+
+    torchrun hands the signal on to its ranks. NeMo-Run's own clean-up would wait for the job instead.
+    """
+    folder = plan.run.root
 
     def stop(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)  # unwinds through NeMo-Run, which ends torchrun
+        processes.terminate(processes.children(folder))
+        processes.wait_until(lambda: not processes.members(folder), processes.GRACE_S)
+        processes.kill(folder)
+        os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
+    processes.signal_on_parents_death(signal.SIGTERM)
+
+
+def main() -> int:
+    """Exit code 0 when the local job succeeded, or Slurm took the job."""
     plan = Plan.load(Path(sys.argv[1]))
     # torchrun and the interpreter of this environment, whatever the user's PATH
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
     if plan.submission is not None:
         print(SUBMITTED + submit(plan), flush=True)
         return 0
+    _end_with_parent(plan)
     return 0 if run_experiment(plan) else 1
 
 
