@@ -271,8 +271,8 @@ def contradictions(architecture: Architecture) -> list[str]:
         and not (a.gated_linear_unit or a.add_bias_linear)
     ):
         faults.append("without gated_linear_unit, gelu of this base needs add_bias_linear: true")
-    if a.num_moe_experts and a.add_bias_linear:
-        faults.append("experts have no biases; add_bias_linear must be false")
+    if a.num_moe_experts and a.moe_grouped_gemm and a.add_bias_linear:
+        faults.append("grouped experts have no biases; add_bias_linear must be false")
     softmax_after = a.moe_router_score_function == "softmax" and not a.moe_router_pre_softmax
     if a.num_moe_experts and a.moe_router_topk == 1 and softmax_after:
         faults.append("moe_router_topk 1 leaves nothing to softmax over; add moe_router_pre_softmax: true")
