@@ -17,6 +17,7 @@ from nemolaunch.submission import Submission
 
 TASK = "pretrain"
 NO_CONTAINER = "none"
+GUARD = Path(__file__).with_name("guard.sh")
 
 
 def title(plan: Plan) -> str:
@@ -151,8 +152,21 @@ def torchrun_port(plan: Plan) -> int:
 
 
 def setup(plan: Plan) -> str:
-    """What the script does before it starts the ranks."""
-    return ""
+    """What the script does before it starts the ranks: queue the next job, and notice when there is no point.
+
+    The first line ends the tracing of every command that NeMo-Run's script begins with.
+    """
+    chain = plan.values["chain"] and "array" not in options(plan)
+    return "\n".join(
+        (
+            "{ set +vx; } 2>/dev/null",
+            f"run_folder={quoted(plan.folder)}",
+            f"batch_script={quoted(str(script_path(plan)))}",
+            f"most_starts={plan.values['give_up_after']}",
+            f"chain={int(chain)}",
+            GUARD.read_text(encoding="utf-8").rstrip("\n"),
+        )
+    )
 
 
 def _submission(plan: Plan) -> Submission:

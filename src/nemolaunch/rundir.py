@@ -92,6 +92,11 @@ class RunDir:
         return self.slurm / "current"
 
     @property
+    def slurm_submitted(self) -> Path:
+        """Id of the job that was last submitted by hand."""
+        return self.slurm / "submitted"
+
+    @property
     def slurm_next(self) -> Path:
         """Id of the job that waits for this one to end."""
         return self.slurm / "next"
@@ -118,8 +123,8 @@ class RunDir:
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint with training state, or None.
 
-        NeMo names it `…-last`, a link to the folder of that name; after a crash the link may be missing. One with
-        an `-unfinished` marker beside it was cut off while saving.
+        NeMo names it `…-last`, a link to the folder of that name; after a crash the link may be missing. One
+        with an `-unfinished` marker beside it was cut off while saving.
         """
         found = [p for p in self.checkpoints.glob("*") if p.is_dir() and not unfinished(p)]
         return max(found, key=lambda p: (consumed_samples(p), p.name.endswith("-last")), default=None)

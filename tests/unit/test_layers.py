@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "nemolaunch"
 ROWS: list[set[str]] = [
     {"errors", "findings"},
     {"index", "rundir", "cluster", "slurmqueue", "processes", "fingerprint", "blend"},
-    {"startpoint", "submission"},
+    {"startpoint", "submission", "failure"},
     {"job", "catalogue"},
     {"facts"},
     {"arithmetic"},

@@ -8,29 +8,36 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from nemolaunch import execute
+from nemolaunch import batchjob, execute, slurm_run
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.failure import failure
 from nemolaunch.job import Job
 from nemolaunch.observe.metrics import Follower
 from nemolaunch.plan import Plan
+
+SLURM_POLL_S = 5.0  # a Slurm controller serves thousands of users
+
+
+class Running(Protocol):
+    """A job that can be asked for its exit code; None while it runs."""
+
+    def poll(self) -> int | None: ...
 
 
 def launch(plan: Plan, job: Job) -> int:
     """Run the plan to its end. Returns 0, or raises NemolaunchError with the first rank's error."""
     console = Console(stderr=False)
-    if plan.values["executor"] == "slurm":
-        raise NemolaunchError(
-            "submitting to Slurm is not available yet; `--dry-run` shows the plan and the script"
-        )
     done = execute.finished_step(plan)
     if done is not None:
         _say_done(console, f"this run has already finished step {done}; raise --max-steps to go on")
         return 0
+    if plan.submission is not None:
+        return _launch_on_slurm(console, plan, job.model.hf_token)
     execute.prepare(plan, job.model.hf_token)
     _say_start(console, plan)
     with _signals_as_interrupts():
@@ -45,12 +52,68 @@ def launch(plan: Plan, job: Job) -> int:
         finally:
             running.sweep()
     if code:
-        why = execute.failure(plan.run, code)
+        why = failure(plan.run, code)
         raise NemolaunchError(f"the job failed. {why.message}\n  log: {why.log}")
     last = plan.run.last_checkpoint()
     where = _short(last or plan.run.checkpoints)
     _say_done(console, f"finished step {plan.values['max_steps']}; checkpoint {where}")
     return 0
+
+
+def _launch_on_slurm(console: Console, plan: Plan, hf_token: str | None) -> int:
+    """Submit the plan and, unless detached, follow it to its end. Ctrl-C leaves the job to itself."""
+    plan = slurm_run.from_scratch(plan)
+    execute.prepare(plan, hf_token)
+    _say_start(console, plan)
+    number = slurm_run.submit(plan, hf_token)
+    _say(console, f"job {number} is submitted: {batchjob.script_path(plan)}")
+    where = _short(plan.run.root)
+    hint = f"`nemolaunch status {where}` shows it, `nemolaunch cancel {where}` ends it"
+    if plan.values["detach"]:
+        _say(console, hint)
+        return 0
+    return follow_slurm(console, plan, hint)
+
+
+def follow_slurm(console: Console, plan: Plan, hint: str) -> int:
+    """Show a run on Slurm until it is over. Returns 0, or raises NemolaunchError with the reason."""
+    running = _OnSlurm(plan, lambda text: _say(console, text))
+    try:
+        _watch(console, plan, running)
+    except KeyboardInterrupt:
+        _say(console, f"the job goes on; {hint}")
+        return 130
+    end = running.end
+    if end.word == "finished":
+        where = _short(plan.run.last_checkpoint() or plan.run.checkpoints)
+        _say_done(console, f"finished step {plan.values['max_steps']}; checkpoint {where}")
+        return 0
+    raise NemolaunchError(slurm_run.verdict(plan, end))
+
+
+class _OnSlurm:
+    """A run on Slurm as `_watch` sees it. Asks Slurm now and then, and says what has changed in the queue."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self._follower = slurm_run.Follower(plan)
+        self._say = say
+        self._next = 0.0
+        self._said = ""
+        self.end = slurm_run.Condition(word="running")
+
+    def poll(self) -> int | None:
+        if time.monotonic() < self._next:
+            return None
+        self._next = time.monotonic() + SLURM_POLL_S
+        end = self._follower.poll()
+        sentence = slurm_run.sentence(self._follower.seen)
+        if sentence and sentence != self._said:
+            self._said = sentence
+            self._say(sentence)
+        if end is None:
+            return None
+        self.end = end
+        return 0 if end.word == "finished" else 1
 
 
 @contextlib.contextmanager
@@ -110,7 +173,7 @@ def _short(path: Path) -> str:
         return str(path)
 
 
-def _watch(console: Console, plan: Plan, running: execute.LocalJob) -> int:
+def _watch(console: Console, plan: Plan, running: Running) -> int:
     """Follow the metrics file until the job ends. Returns the job's exit code."""
     steps = int(plan.values["max_steps"])
     follower = Follower(plan.run.metrics)
@@ -129,7 +192,7 @@ def _watch(console: Console, plan: Plan, running: execute.LocalJob) -> int:
         return _follow(follower, running, lambda row: _show(progress, task, row, steps))
 
 
-def _follow(follower: Follower, running: execute.LocalJob, show: Callable[[dict[str, Any]], None]) -> int:
+def _follow(follower: Follower, running: Running, show: Callable[[dict[str, Any]], None]) -> int:
     while True:
         code = running.poll()
         for row in follower.new_rows():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch import processes
+from nemolaunch.nemo2 import slurm_rank
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir, write_json
 
@@ -29,10 +30,15 @@ def pretrain(plan_file: str) -> None:
     A failure is written to the rank's error file, then ends the process with exit code 1.
     """
     plan = Plan.load(Path(plan_file))
-    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    if plan.submission is not None:
+        slurm_rank.signals.catch()
+        slurm_rank.adopt_slurm_variables()
+    rank = int(os.environ.get("RANK") or 0)
     _die_with_parent()
     _log_to_file(plan.run, rank)
     try:
+        if plan.submission is not None:
+            slurm_rank.settle_start(plan.run, rank)
         run_plan(plan)
     except BaseException as error:
         _record_error(plan.run, rank, error)
@@ -50,6 +56,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     import fiddle as fdl
 
     from nemolaunch.nemo2.callbacks import CheckpointSchedule, MetricsFile
+    from nemolaunch.nemo2.leave import HangWatch, Leave
     from nemolaunch.nemo2.recipe import compile_recipe
 
     recipe = compile_recipe(plan)
@@ -59,6 +66,10 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     task: Any = fdl.build(recipe)
     trainer = task.keywords["trainer"]
     trainer.callbacks.extend([*callbacks, CheckpointSchedule(), MetricsFile(plan)])
+    if plan.submission is not None:
+        trainer.callbacks.append(Leave(plan))
+    if plan.values["hang_timeout"]:
+        trainer.callbacks.append(HangWatch(plan.values["hang_timeout"]))
     task()
     if trainer.is_global_zero and trainer.global_step >= trainer.max_steps:
         write_json(plan.run.finished, {"step": trainer.global_step, "time": time.time()})
@@ -74,7 +85,6 @@ def _log_to_file(run: RunDir, rank: int) -> None:
     """Send stdout and stderr, also of C code and child processes, to the rank's log."""
     run.logs.mkdir(parents=True, exist_ok=True)
     run.rank_error(rank).unlink(missing_ok=True)
-    run.rank_pid(rank).write_text(f"{os.getpid()} {os.getppid()}")
     sys.stdout.flush()
     sys.stderr.flush()
     log = os.open(run.rank_log(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

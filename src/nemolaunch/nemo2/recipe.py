@@ -276,7 +276,9 @@ def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:
     recipe.log.log_dir = None
     recipe.log.use_datetime_version = False
     recipe.log.update_logger_directory = False
-    recipe.log.tensorboard = run.Config(TensorBoardLogger, save_dir=str(plan.run.tensorboard), name="", version="")
+    recipe.log.tensorboard = run.Config(
+        TensorBoardLogger, save_dir=str(plan.run.tensorboard), name="", version=""
+    )
     if job.logging.wandb:
         name = job.logging.wandb_name or job.launch.experiment
         # a fixed id: every restart goes on with the same W&B run
@@ -306,7 +308,9 @@ def _set_start(recipe: run.Partial, plan: Plan, job: Job) -> None:
         resume_from_directory=str(plan.run.checkpoints),
         resume_ignore_no_checkpoint=True,
     )
-    if resume not in ("auto", "never") and own is None:
+    if own is not None:
+        recipe.resume.resume_from_path = str(own)  # NeMo itself gives up where the newest one was cut off
+    elif resume not in ("auto", "never"):
         recipe.resume.resume_from_path = resume
     if job.model.nemo_model:
         recipe.resume.restore_config = run.Config(

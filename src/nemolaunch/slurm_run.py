@@ -1,0 +1,210 @@
+"""A run on Slurm: submitted, followed over all its jobs, judged, cancelled.
+
+What is true of a run stands in its folder and in Slurm's queue. NeMo-Run's own status needs Slurm's
+accounting and calls a requeued job failed, so it is not asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from nemolaunch import batchjob, slurmqueue
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.failure import failure
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import write_text
+from nemolaunch.slurmqueue import QueuedJob
+
+SUBMITTED = "submitted "
+SETTLE_S = 15.0  # Slurm takes a moment to put a requeued job back into the queue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """How a run stands.
+
+    Attributes:
+        word: `finished`, `running`, `waiting`, `stopped`, `ended` or `never submitted`.
+        detail: what Slurm or the run's own jobs say about it.
+        job: the job that runs or waits, or the last there was.
+        jobs: all of the run that are in the queue.
+    """
+
+    word: str
+    detail: str = ""
+    job: str = ""
+    jobs: tuple[QueuedJob, ...] = ()
+
+    @property
+    def over(self) -> bool:
+        return self.word not in ("running", "waiting")
+
+
+def submit(plan: Plan, hf_token: str | None = None) -> str:
+    """Hand the saved plan to Slurm through NeMo-Run. Returns the job's id.
+
+    The token goes along in the environment, which Slurm passes on to the job, and in no file.
+
+    Raises:
+        NemolaunchError: a job of this run is in the queue already, or Slurm refuses this one.
+    """
+    waiting = slurmqueue.jobs(batchjob.job_name(plan))
+    if waiting:
+        raise NemolaunchError(
+            f"job {waiting[0].id} of this run is in the queue already ({waiting[0].state.lower()}); "
+            f"end it with `nemolaunch cancel {plan.folder}`, or give this one another --experiment"
+        )
+    _fresh_start(plan)
+    environment = dict(os.environ)
+    if hf_token:
+        environment["HF_TOKEN"] = hf_token
+    command = [sys.executable, "-m", "nemolaunch.nemo2.executor", str(plan.run.plan)]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
+    )
+    with open(plan.run.launcher_log, "a", encoding="utf-8") as log:
+        log.write(done.stdout + done.stderr)
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith(SUBMITTED) and done.returncode == 0:
+            number = line.removeprefix(SUBMITTED).strip()
+            write_text(plan.run.slurm_submitted, number + "\n")
+            return number
+    reason = _reason(done.stderr)
+    raise NemolaunchError(f"the job was not submitted. {reason}\n  log: {plan.run.launcher_log}")
+
+
+def from_scratch(plan: Plan) -> Plan:
+    """The plan with `--resume never` carried out: earlier checkpoints are moved away, and restarts resume."""
+    if plan.values["resume"] != "never":
+        return plan
+    if plan.run.checkpoints.is_dir():
+        plan.run.checkpoints.rename(plan.run.root / f"checkpoints-before-{int(time.time())}")
+    return dataclasses.replace(plan, values={**plan.values, "resume": "auto"})
+
+
+def _fresh_start(plan: Plan) -> None:
+    """Forget what ended the run before: somebody has decided to go on."""
+    run = plan.run
+    run.slurm.mkdir(parents=True, exist_ok=True)
+    for path in (run.slurm_current, run.slurm_next, run.slurm_stopped, run.finished):
+        path.unlink(missing_ok=True)
+    with open(run.slurm_starts, "a", encoding="utf-8") as starts:
+        starts.write(f"- 0 {int(time.time())} submitted\n")
+
+
+def _reason(output: str) -> str:
+    """Slurm's own words out of NeMo-Run's traceback, else its last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith(("sbatch:", "slurm"))]
+    return " ".join(dict.fromkeys(said)) or (lines[-1] if lines else "NeMo-Run ended without a word")
+
+
+def condition(plan: Plan) -> Condition:
+    """How the run stands now.
+
+    Raises:
+        slurmqueue.Unreachable: if it is not over by its own files and Slurm cannot be asked.
+    """
+    if finished(plan):
+        return Condition(word="finished", job=_last_job(plan))
+    queued = tuple(slurmqueue.jobs(batchjob.job_name(plan)))
+    if queued and queued[0].active:
+        return Condition(word="running", detail=queued[0].nodes, job=queued[0].id, jobs=queued)
+    stopped = _text(plan.run.slurm_stopped)
+    if stopped:
+        return Condition(word="stopped", detail=stopped, job=_last_job(plan), jobs=queued)
+    if queued:
+        return Condition(word="waiting", detail=queued[0].reason, job=queued[0].id, jobs=queued)
+    last = _last_job(plan)
+    if not last:
+        return Condition(word="never submitted")
+    return Condition(word="ended", detail=slurmqueue.final_state(last), job=last)
+
+
+def finished(plan: Plan) -> bool:
+    """Whether the last step is done."""
+    try:
+        return int(json.loads(plan.run.finished.read_text())["step"]) >= int(plan.values["max_steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _last_job(plan: Plan) -> str:
+    return ((_text(plan.run.slurm_current) or _text(plan.run.slurm_submitted)).split() or [""])[0]
+
+
+def _text(path: os.PathLike[str]) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def restarts(plan: Plan) -> int:
+    """How often the run was started again since it was last submitted by hand."""
+    rows = [line.split() for line in _text(plan.run.slurm_starts).splitlines()]
+    last = max((i for i, row in enumerate(rows) if row[:1] == ["-"]), default=-1)
+    return max(0, len(rows) - last - 2)
+
+
+def sentence(now: Condition | None) -> str:
+    """How the run stands, in words; empty where there is nothing to say."""
+    if now is None or now.word == "finished":
+        return ""
+    if now.word == "running":
+        return f"job {now.job} runs on {now.detail}"
+    if now.word == "waiting":
+        start = now.jobs[0].start
+        expected = f", expected to start {start}" if start not in ("N/A", "") else ""
+        return f"job {now.job} waits: {now.detail}{expected}"
+    if now.word == "ended":
+        return f"job {now.job} has left the queue: {now.detail or 'Slurm does not remember how'}"
+    return f"the run is {now.word}" + (f": {now.detail}" if now.detail else "")
+
+
+def verdict(plan: Plan, end: Condition) -> str:
+    """Why a run that is over has not finished, with its first failing rank and where to read on."""
+    text = f"the run did not finish: {sentence(end)}"
+    if end.detail.startswith("cancelled") or end.detail == "CANCELLED":
+        return text
+    why = failure(plan.run, 1)
+    return f"{text}\n  {why.message}\n  log: {why.log}"
+
+
+class Follower:
+    """Waits for the end of a run, over restarts and over times in which Slurm does not answer."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._quiet_since: float | None = None
+        self.seen: Condition | None = None
+
+    def poll(self) -> Condition | None:
+        """The final condition once there is one, else None."""
+        try:
+            now = condition(self._plan)
+        except slurmqueue.Unreachable:
+            return None
+        self.seen = now
+        if not now.over:
+            self._quiet_since = None
+            return None
+        if now.word in ("finished", "stopped"):
+            return now
+        self._quiet_since = self._quiet_since or time.monotonic()
+        return now if time.monotonic() - self._quiet_since > SETTLE_S else None
+
+
+def cancel(plan: Plan) -> list[str]:
+    """Cancel the run's jobs, so that none goes on. Returns their ids."""
+    write_text(plan.run.slurm_stopped, "cancelled by the user\n")
+    ids = [job.id for job in slurmqueue.jobs(batchjob.job_name(plan))]
+    slurmqueue.cancel(ids)
+    return ids

@@ -1,0 +1,98 @@
+"""Asks Slurm about jobs, and cancels them. Works without accounting; only `squeue`, `scontrol`, `scancel`."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+
+from nemolaunch.errors import NemolaunchError
+
+TIMEOUT_S = 30
+_FIELDS = "%i|%T|%r|%S|%M|%l|%N"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueuedJob:
+    """A job that waits or runs.
+
+    Attributes:
+        state: Slurm's word, such as PENDING, RUNNING, COMPLETING.
+        reason: why it waits.
+        start: when it started, or is expected to; `N/A` where Slurm does not know.
+        elapsed, limit: as Slurm writes times.
+        nodes: host list; empty while it waits.
+    """
+
+    id: str
+    state: str
+    reason: str
+    start: str
+    elapsed: str
+    limit: str
+    nodes: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it holds nodes, or did a moment ago."""
+        return self.state != "PENDING"
+
+
+class Unreachable(NemolaunchError):
+    """Slurm's controller does not answer, or its commands are not installed."""
+
+
+def jobs(name: str) -> list[QueuedJob]:
+    """Jobs of that name in the queue, the running one first.
+
+    Raises:
+        Unreachable: if Slurm cannot be asked; nothing is known then.
+    """
+    answer = _run("squeue", "--noheader", f"--format={_FIELDS}", f"--name={name}")
+    rows = [line.split("|") for line in answer.splitlines() if line.count("|") == _FIELDS.count("|")]
+    found = [
+        QueuedJob(id=i, state=state, reason=reason, start=start, elapsed=elapsed, limit=limit, nodes=nodes)
+        for i, state, reason, start, elapsed, limit, nodes in rows
+    ]
+    return sorted(found, key=lambda job: not job.active)
+
+
+def final_state(job: str) -> str:
+    """State of a job that has left the queue, such as COMPLETED or CANCELLED; empty where none remembers."""
+    try:
+        shown = _run("scontrol", "--oneliner", "show", "job", job)
+    except Unreachable:
+        shown = ""
+    state = shown.partition(" JobState=")[2].partition(" ")[0]
+    if state:
+        return state
+    try:
+        rows = _run("sacct", "-nXP", "-j", job, "-o", "State").split()
+    except Unreachable:
+        return ""
+    return rows[0] if rows else ""
+
+
+def cancel(job_ids: list[str]) -> None:
+    """Cancel jobs; those that are gone already are passed over.
+
+    Raises:
+        Unreachable: if Slurm cannot be asked.
+    """
+    for job in job_ids:
+        try:
+            _run("scancel", job)
+        except Unreachable as error:
+            if "Invalid job id" not in str(error):
+                raise
+
+
+def _run(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except FileNotFoundError:
+        raise Unreachable(f"{command[0]} is not installed: run this where the Slurm cluster is") from None
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"{command[0]} has not answered for {TIMEOUT_S} s") from None
+    if done.returncode:
+        raise Unreachable(f"{command[0]}: {' '.join(done.stderr.split())}")
+    return done.stdout

@@ -1,0 +1,40 @@
+"""One Slurm cluster for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slurm.cluster import Cluster, why_not
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes with accounting. In a folder with a short name: a socket's path has at most 107 characters.
+
+    Skips where no cluster can be started, unless NEMOLAUNCH_REQUIRE_SLURM is set.
+    """
+    reason = why_not()
+    if reason and os.environ.get("NEMOLAUNCH_REQUIRE_SLURM"):
+        pytest.fail(f"no Slurm cluster for the tests: {reason}")
+    if reason:
+        pytest.skip(f"no Slurm cluster: {reason}")
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    running = Cluster(folder)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The cluster, with this process as a client of it: `squeue` and our own commands find it."""
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+    return cluster

@@ -1,0 +1,59 @@
+"""Jobs with the real batch script around a light worker: what the script does needs no NeMo."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from golden.batch_plans import plan_of
+from slurm.cluster import Cluster
+
+from nemolaunch import batchjob, sbatch
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import write_json
+
+
+class LightRun:
+    """A run folder whose ranks are `worker.py` with some behaviour instead of a training.
+
+    Args:
+        behaviour: what each start does: names of `worker.BEHAVIOURS`, the last one for all further starts.
+        flags: of the job, besides those of a small one.
+    """
+
+    def __init__(self, cluster: Cluster, folder: Path, behaviour: list[str], **flags: object) -> None:
+        self.cluster = cluster
+        plan = plan_of("no-container", str(folder))
+        values = {**plan.values, "partition": "main", "account": "root", "num_gpus": 2, "time": "10", **flags}
+        self.plan: Plan = dataclasses.replace(plan, values=values)
+        self.run = self.plan.run
+        self.run.logs.mkdir(parents=True)
+        self.plan.save()
+        write_json(folder / "behaviour.json", behaviour)
+        self.script = batchjob.script_path(self.plan)
+        (batchjob.task_dir(self.plan) / "code").mkdir(parents=True)
+        worker = f"{sys.executable} {Path(__file__).with_name('worker.py')} {folder}"
+        text = sbatch.script(self.plan)
+        start = text.index("python -m nemo_run")
+        self.script.write_text(text[:start] + worker + text[text.index("\n", start) :])
+
+    def submit(self) -> str:
+        """Hand it to Slurm. Returns the job's id."""
+        return self.cluster.run("sbatch", "--requeue", "--parsable", str(self.script))
+
+    def starts(self) -> list[str]:
+        """The jobs that started, one entry a start."""
+        return [line.split()[0] for line in self.run.slurm_starts.read_text().splitlines()]
+
+    def queued(self) -> list[str]:
+        """Jobs of the run that wait or run."""
+        name = batchjob.job_name(self.plan)
+        return self.cluster.run("squeue", "-h", "-o", "%i", f"--name={name}").split()
+
+    def wait_until_over(self, timeout_s: float = 120) -> None:
+        self.cluster.wait_until("end of the run", lambda: not self.queued(), timeout_s)
+
+    def output(self) -> str:
+        """What the batch scripts said."""
+        return "\n".join(p.read_text() for p in sorted(batchjob.task_dir(self.plan).glob("sbatch_*.out")))

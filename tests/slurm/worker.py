@@ -1,0 +1,59 @@
+"""Stands in for a training rank in tests of the batch script: pretends to save checkpoints, leaves or dies.
+
+worker.py FOLDER: the behaviour of this start is read from FOLDER/behaviour.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def save(folder: Path, step: int) -> None:
+    """Something that looks like a checkpoint."""
+    (folder / "checkpoints" / f"m--step={step}-consumed_samples={step}.0").mkdir(parents=True, exist_ok=True)
+
+
+def next_step(folder: Path) -> int:
+    names = [path.name for path in (folder / "checkpoints").glob("*-step=*")]
+    return max((int(name.split("-step=")[1].split("-")[0]) for name in names), default=-1) + 1
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    first = os.environ["SLURM_PROCID"] == "0"
+    starts = len((folder / "slurm" / "starts").read_text().splitlines())
+    behaviours = json.loads((folder / "behaviour.json").read_text())
+    behaviour = behaviours[min(starts, len(behaviours)) - 1]
+    stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
+    if behaviour == "crash":
+        return 3
+    if behaviour == "progress and crash":
+        if first:
+            save(folder, next_step(folder))
+        time.sleep(0.5)
+        return 3
+    if behaviour == "leave":
+        if first:
+            save(folder, next_step(folder))
+        return 0
+    if behaviour == "finish":
+        if first:
+            save(folder, next_step(folder))
+            (folder / "finished.json").write_text('{"step": 100}')
+        return 0
+    end = time.monotonic() + 600
+    while not stop and time.monotonic() < end:  # "run": until it is asked to leave
+        time.sleep(0.1)
+    if first:
+        save(folder, next_step(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
