@@ -54,6 +54,18 @@ def test_more_steps_continue_a_finished_run(fork_server: ForkServer, data: str, 
     assert result["step"] == [3, 4]
 
 
+def test_a_named_checkpoint_is_continued_in_a_new_run(
+    fork_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    first = planned(tmp_path, data, max_steps=4, checkpoint_every=2)
+    (whole,) = train(fork_server, first)
+    (named,) = first.run.checkpoints.glob("*-step=1-*")
+    branch = planned(tmp_path, data, max_steps=4, resume=str(named), output_dir=str(tmp_path / "branch"))
+    (result,) = train(fork_server, branch)
+    assert result["step"] == [3, 4]
+    assert result["loss"] == whole["loss"][2:]
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
