@@ -1,8 +1,10 @@
-"""Jobs for the tests of the checks: sound data, tokenizer and host, so that only what a test sets is wrong."""
+"""Jobs for the tests of the checks: data, tokenizer and host are sound, so only what a test sets is wrong."""
 
 from __future__ import annotations
 
 import dataclasses
+import struct
+from pathlib import Path
 from typing import Any
 
 from nemolaunch import catalogue
@@ -12,9 +14,22 @@ from nemolaunch.findings import Finding
 from nemolaunch.job import Job
 from nemolaunch.resolve import Resolved, resolve
 
-# 8 and 24 divide most layouts; enough tokens for a step of any batch the tests use
+TOKENIZER = str(Path(__file__).parents[1] / "examples" / "tokenizer")
+# enough for a step of any batch the tests use
 TOKENS = 10**12
 VOCABULARY = 32000
+
+
+def write_data(folder: Path, num_tokens: int = 100_000, num_documents: int = 100) -> str:
+    """A `.bin/.idx` pair of zeros, as Megatron lays them out. Returns its prefix."""
+    length = num_tokens // num_documents
+    (folder / "text_document.bin").write_bytes(bytes(2 * length * num_documents))
+    with open(folder / "text_document.idx", "wb") as file:
+        file.write(struct.pack("<9sQBQQ", b"MMIDIDX\x00\x00", 1, 8, num_documents, num_documents + 1))
+        file.write(struct.pack(f"<{num_documents}i", *[length] * num_documents))
+        file.write(struct.pack(f"<{num_documents}q", *range(0, 2 * length * num_documents, 2 * length)))
+        file.write(struct.pack(f"<{num_documents + 1}q", *range(num_documents + 1)))
+    return str(folder / "text_document")
 
 
 def facts(job: Job, **changes: Any) -> Facts:

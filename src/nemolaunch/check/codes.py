@@ -22,7 +22,7 @@ RULES: dict[str, str] = {
     "sequence-by-cp": "With context parallelism the sequence length is a multiple of 2·CP.",
     "sequence-too-long": "A model with a fixed number of positions takes no longer sequence.",
     "cp-unsupported": "Some models cannot be trained with context parallelism.",
-    "cp-by-heads": "Heads and groups of Mamba layers divide over context parallel ranks.",
+    "cp-by-heads": "Heads that context parallel ranks share divide over them.",
     "pp-unsupported": "Some models cannot be pipelined.",
     "layers-by-pp": "The layers divide evenly over pipeline stages, or as the recipe splits them.",
     "vpp-without-pp": "Virtual stages belong to a pipeline.",

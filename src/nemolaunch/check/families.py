@@ -17,7 +17,8 @@ class Family:
 
     Attributes:
         tensor_parts: further things shared out by tensor parallelism, as in `parallel.tensor_parts`.
-        cp_parts: what context parallelism shares out besides the sequence.
+        mamba_heads: heads and groups of Mamba layers, which context parallel ranks share.
+        exchanged_heads: key/value heads, where context parallel ranks exchange sequence for heads.
         most_seq_length: positions the model is built for, where it is fixed.
     """
 
@@ -25,31 +26,39 @@ class Family:
     no_virtual_pipeline: str | None = None
     no_context_parallel: str | None = None
     tensor_parts: dict[str, tuple[int, str]] = field(default_factory=dict)
-    cp_heads: tuple[int, int] | None = None
+    mamba_heads: tuple[int, int] | None = None
+    exchanged_heads: int | None = None
     most_seq_length: int | None = None
 
     @property
     def cp_parts(self) -> str:
         """What `valid_cp` divides."""
-        return "the Mamba heads and groups"
+        if self.mamba_heads:
+            return "the {} heads and {} groups of Mamba layers".format(*self.mamba_heads)
+        return f"the {self.exchanged_heads} key/value heads"
 
     @property
     def most_cp(self) -> int:
         """No context parallel size above it can be valid, where heads limit it."""
-        return self.cp_heads[0] if self.cp_heads else 1
+        return self.mamba_heads[0] if self.mamba_heads else self.exchanged_heads or 1
 
     def valid_cp(self, tp: int, cp: int) -> bool:
-        """Whether heads and groups of a tensor parallel rank divide over context parallel ranks.
+        """Whether heads of a tensor parallel rank divide over context parallel ranks.
 
-        megatron.core.ssm.mamba_context_parallel: heads by TP·CP; groups either way.
+        megatron.core.ssm.mamba_context_parallel: heads by TP·CP; groups either way. Transformer Engine with
+        `cp_comm_type="a2a"`: key/value heads by TP·CP.
         """
-        if self.cp_heads is None or cp == 1:
+        if cp == 1:
             return True
-        heads, groups = self.cp_heads
+        if self.exchanged_heads:
+            return self.exchanged_heads % tp != 0 or self.exchanged_heads // tp % cp == 0
+        if self.mamba_heads is None:
+            return True
+        heads, groups = self.mamba_heads
         if heads % tp or groups % tp:
             return True  # reported by the tensor rules
         per_rank = groups // tp
-        return (heads // tp) % cp == 0 and (cp % per_rank == 0 if per_rank < cp else per_rank % cp == 0)
+        return heads // tp % cp == 0 and (cp % per_rank == 0 if per_rank < cp else per_rank % cp == 0)
 
 
 # T5Config.max_position_embeddings of nemo.collections.llm.t5.model.t5; not a field that a job sets
@@ -82,6 +91,10 @@ def family(resolved: Resolved) -> Family:
             no_virtual_pipeline="Gemma3Config.configure_model refuses it",
             no_context_parallel="Gemma3Config.configure_model refuses it",
         )
+    if a.window_size is not None and name == "MistralModel":
+        return Family(exchanged_heads=a.num_query_groups)
+    if a.window_size is not None:
+        return Family(no_context_parallel="its attention window is not cut along the sequence")
     return Family()
 
 
@@ -91,7 +104,7 @@ def _mamba(a: Architecture) -> Family:
     return Family(
         no_virtual_pipeline="SSMConfig.configure_model refuses it",
         tensor_parts=parts,
-        cp_heads=(heads, groups),
+        mamba_heads=(heads, groups),
     )
 
 

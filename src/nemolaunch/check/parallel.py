@@ -131,7 +131,7 @@ def context(resolved: Resolved) -> Iterator[Finding]:
             about=CP,
         )
     elif not kin.valid_cp(s.tp, s.cp):
-        good = [cp for cp in range(1, kin.most_cp + 1) if kin.valid_cp(s.tp, cp)]
+        good = [cp for cp in divisors(kin.most_cp) if kin.valid_cp(s.tp, cp)]
         choices = around(s.cp, [cp for cp in good if fits_world(resolved, s.tp * s.pp * cp)])
         yield error(
             "cp-by-heads",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nemolaunch.cli import render
 from nemolaunch.cli.arguments import normalise_long_options
+from nemolaunch.cli.checks import add_force_flag, forced_codes
 from nemolaunch.cli.flags import JobParser, add_job_flags, job_from, origins_from
 from nemolaunch.cli.speed import add_speed_flags, speed_from
 from nemolaunch.findings import errors
@@ -36,6 +37,7 @@ def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argpa
     plan.add_argument(
         "--output", "-o", type=Path, metavar="FILE", help="write there instead of to the terminal"
     )
+    add_force_flag(plan)
     add_speed_flags(plan)
     add_job_flags(plan)
     return plan
@@ -58,9 +60,9 @@ def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
     given = vars(flags.parse_args(normalise_long_options(argv)))
     config, dev_run = given.pop("config"), given.pop("dev_run")
     form, output = given.pop("format"), given.pop("output")
-    speed = speed_from(given)
+    speed, force = speed_from(given), forced_codes(given)
     job, origins = job_from(given, config), origins_from(given, config)
-    plan = make_plan(job, dev_run=dev_run, given=origins, speed=speed)
+    plan = make_plan(job, dev_run=dev_run, given=origins, speed=speed, force=force)
     text = rendered(plan, form)
     if output:
         from nemolaunch.rundir import write_text

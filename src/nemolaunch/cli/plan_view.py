@@ -22,7 +22,8 @@ def plan_lines(plan: Plan) -> list[str]:
     if plan.estimate:
         lines += ["", *estimate_lines(plan.estimate)]
     lines += ["", *value_lines(plan)]
-    return lines + [f"left out on the CPU: {sentence}" for sentence in plan.left_out]
+    lines += [f"left out on the CPU: {sentence}" for sentence in plan.left_out]
+    return lines + [f"let pass by --force: {code}" for code in plan.forced]
 
 
 def _where(plan: Plan) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from nemolaunch.cli.arguments import normalise_long_options
+from nemolaunch.cli.checks import add_force_flag, findings_json, forced_codes
 from nemolaunch.cli.flags import JobParser, add_job_flags, job_from, origins_from
 from nemolaunch.cli.render import guarded
 from nemolaunch.cli.speed import add_speed_flags, speed_from
@@ -21,13 +22,26 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
         usage="%(prog)s -M MODEL --dataset-dir PATH [PATH ...] [options]",
         description="Pretrain a language model with NeMo 2: describe the job once, run it anywhere.",
     )
-    job.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win")
+    job.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win"
+    )
     job.add_argument(
         "--plan", type=Path, metavar="FILE", help="repeat a run from the plan.json in its folder; flags win"
     )
-    job.add_argument("--dry-run", action="store_true", help="check and show the plan; start and write nothing")
     job.add_argument(
-        "--dev-run", action="store_true", help="the same job, shrunk to a minute or two on this machine, in a run of its own"
+        "--dry-run", action="store_true", help="check and show the plan; start and write nothing"
+    )
+    job.add_argument(
+        "--dev-run",
+        action="store_true",
+        help="the same job, shrunk to a minute or two on this machine, in a run of its own",
+    )
+    add_force_flag(job)
+    job.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="how --dry-run tells the plan and the findings",
     )
     add_speed_flags(job)
     add_job_flags(job)
@@ -44,6 +58,7 @@ def _main(argv: list[str] | None, prog: str) -> int:
     given = vars(parser(prog).parse_args(normalise_long_options(argv)))
     config, saved = given.pop("config"), given.pop("plan")
     dry_run, dev_run = given.pop("dry_run"), given.pop("dev_run")
+    force, form = forced_codes(given), given.pop("format")
     speed = speed_from(given)
 
     from nemolaunch.cli import render
@@ -53,13 +68,22 @@ def _main(argv: list[str] | None, prog: str) -> int:
     if saved:
         if config:
             raise UsageError("--config and --plan both describe the job; give one of them")
-        job, model, origins = job_of_plan(saved, given)
+        job, model, origins, before = job_of_plan(saved, given)
+        force = (*before, *force)
     else:
         job, model, origins = job_from(given, config), None, origins_from(given, config)
-    plan = make_plan(job, dev_run=dev_run, given=origins, model=model, speed=speed)
+    plan = make_plan(job, dev_run=dev_run, given=origins, model=model, speed=speed, force=force)
+    if dry_run and form == "json":
+        from nemolaunch.cli.plan import rendered
+
+        sys.stdout.write(rendered(plan, "json"))
+        return 1 if errors(plan.findings) else 0
     if dry_run:
         render.print_plan(plan, job)
-    render.print_findings(plan.findings)
+    if form == "json":
+        sys.stderr.write(findings_json(plan.findings))
+    else:
+        render.print_findings(plan.findings)
     if errors(plan.findings):
         raise NemolaunchError(f"the job has {len(errors(plan.findings))} error(s); nothing was started")
     if dry_run:

@@ -12,8 +12,11 @@ from nemolaunch.job import Job
 from nemolaunch.plan import Plan
 
 
-def job_of_plan(file: Path, given: Mapping[str, Any]) -> tuple[Job, Model | None, dict[str, str]]:
-    """The job of a saved plan with flags over it, its model as it was then, and where values come from.
+def job_of_plan(
+    file: Path, given: Mapping[str, Any]
+) -> tuple[Job, Model | None, dict[str, str], tuple[str, ...]]:
+    """The job of a saved plan with flags over it, its model as it was then, where values come from, and the
+    codes that were let pass.
 
     The run goes on in the plan's own folder, unless flags name another. A model that a flag names is looked
     up anew.
@@ -28,4 +31,4 @@ def job_of_plan(file: Path, given: Mapping[str, Any]) -> tuple[Job, Model | None
     origins = dict.fromkeys(plan.origins, f"plan {file}")
     origins.update(dict.fromkeys(given, "flag"))
     model = None if "model_name" in given else plan.model_row
-    return Job().with_values(**values), model, origins
+    return Job().with_values(**values), model, origins, plan.forced

@@ -1,0 +1,47 @@
+"""The flags about findings: which errors to let pass, and the form in which they are told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from nemolaunch.errors import UsageError
+from nemolaunch.findings import Finding
+
+
+def add_force_flag(parser: argparse.ArgumentParser) -> None:
+    """`--force CODE`, any number of times."""
+    parser.add_argument(
+        "--force",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="let this error pass, named by its code; may be given again (docs/errors.md)",
+    )
+
+
+def forced_codes(given: dict[str, Any]) -> tuple[str, ...]:
+    """Take `--force` out of the flags.
+
+    Raises:
+        UsageError: there is no finding of such a code; says the nearest.
+    """
+    import difflib
+
+    from nemolaunch.check import RULES
+
+    codes = tuple(dict.fromkeys(given.pop("force")))
+    for code in codes:
+        if code not in RULES:
+            near = difflib.get_close_matches(code, RULES, n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise UsageError(f"--force: there is no finding {code!r}{hint}")
+    return codes
+
+
+def findings_json(findings: Iterable[Finding]) -> str:
+    """Findings for programs: one object with a list, most severe first."""
+    listed = [finding.as_values() for finding in findings]
+    return json.dumps({"findings": listed}, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,23 @@
+"""The checks against NeMo's and Megatron's own verdicts, on random jobs over all models and flags.
+
+`benchmarks/checks/differential.py` does the same for 10,000 jobs.
+"""
+
+from __future__ import annotations
+
+from forkserver import ForkServer
+from truth.silent import SILENT
+
+from nemolaunch.check import RULES
+
+
+def test_the_checks_agree_with_nemo(fork_server: ForkServer) -> None:
+    (result,) = fork_server.run("truth.differential:compare", {"seed": 0, "count": 400}, timeout=300)
+    assert result["disagreements"] == []
+    assert result["accepted"] > 100
+    assert result["refused"] > 100
+    assert len(result["codes"]) > 30
+
+
+def test_what_nemo_accepts_and_we_refuse_are_known_codes() -> None:
+    assert SILENT.keys() <= RULES.keys()

@@ -1,0 +1,1 @@
+"""What NeMo and Megatron themselves say about a job, asked of their own code without starting it."""

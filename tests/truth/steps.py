@@ -1,0 +1,126 @@
+"""Rules that Megatron applies from the model's construction to the first step, asked of its own functions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+
+def place(strategy: Any, world_size: int) -> None:
+    """`initialize_model_parallel` as NeMo calls it, for rank 0 of a world of fake processes."""
+    import torch
+    from megatron.core import parallel_state
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=world_size)
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=strategy.tensor_model_parallel_size,
+        pipeline_model_parallel_size=strategy.pipeline_model_parallel_size,
+        virtual_pipeline_model_parallel_size=strategy.virtual_pipeline_model_parallel_size,
+        context_parallel_size=strategy.context_parallel_size,
+        expert_model_parallel_size=strategy.expert_model_parallel_size,
+        expert_tensor_parallel_size=strategy.expert_tensor_parallel_size,
+        create_gloo_process_groups=False,
+    )
+
+
+def count_microbatches(values: dict[str, Any]) -> None:
+    """Megatron's calculator asserts what a batch divides by."""
+    from megatron.core import parallel_state
+    from megatron.core.num_microbatches_calculator import ConstantNumMicroBatchesCalculator
+
+    ConstantNumMicroBatchesCalculator(
+        values["global_batch_size"],
+        values["micro_batch_size"],
+        parallel_state.get_data_parallel_world_size(),
+        False,
+        0,
+    )
+
+
+def wrap_optimizer(config: Any) -> None:
+    """The distributed optimizer says which optimizers it takes before it looks at anything else."""
+    import torch
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+
+    if not config.use_distributed_optimizer:
+        return
+    kinds = {"adam": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    inner = kinds[config.optimizer]([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
+    chunks = [SimpleNamespace(ddp_config=SimpleNamespace(use_megatron_fsdp=True))]  # ends after the assertion
+    DistributedOptimizer(inner, config, None, None, chunks, {}, None, None, 0, 0)  # type: ignore[arg-type]
+
+
+def follow_schedule(values: dict[str, Any]) -> None:
+    """The learning rate at the steps where its formula changes."""
+    import torch
+    from nemo.core.optim.lr_scheduler import CosineAnnealing
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=values["lr"])
+    schedule = CosineAnnealing(
+        optimizer,
+        max_steps=values["max_steps"],
+        warmup_steps=values["warmup_steps"],
+        constant_steps=values["constant_steps"],
+        min_lr=values["min_lr"],
+    )
+    schedule._get_lr_called_within_step = True
+    last = values["max_steps"]
+    for step in {0, 1, values["warmup_steps"], values["warmup_steps"] + 1, last - 1, last}:
+        schedule.last_epoch = max(0, min(step, last))
+        schedule.get_lr()
+
+
+def cut_sequence(values: dict[str, Any], config: Any) -> None:
+    """A batch, cut for a context parallel rank, then for a tensor parallel one."""
+    import torch
+    from megatron.core import parallel_state
+    from megatron.core.tensor_parallel.mappings import _split_along_first_dim
+    from megatron.core.utils import get_batch_on_this_cp_rank
+
+    batch = get_batch_on_this_cp_rank({"tokens": torch.zeros(1, values["seq_length"], dtype=torch.int8)})
+    if config.sequence_parallel:
+        _split_along_first_dim(batch["tokens"].T, parallel_state.get_tensor_model_parallel_group())
+
+
+class _Reached(Exception):
+    """The schedule has got past its checks."""
+
+
+def enter_schedule(config: Any, values: dict[str, Any]) -> None:
+    """The interleaved schedule checks the number of microbatches, then asks the model for its type."""
+    import torch
+    from megatron.core import parallel_state
+    from megatron.core.num_microbatches_calculator import ConstantNumMicroBatchesCalculator
+    from megatron.core.pipeline_parallel import schedules
+
+    class Chunk(torch.nn.Module):
+        pass
+
+    replicas = parallel_state.get_data_parallel_world_size()
+    calculator = ConstantNumMicroBatchesCalculator(
+        values["global_batch_size"], values["micro_batch_size"], replicas, False, 0
+    )
+    num_chunks = config.virtual_pipeline_model_parallel_size
+    chunks = [Chunk() for _ in range(num_chunks)]
+    for chunk in chunks:
+        chunk.config = config  # type: ignore[assignment]
+    ask = schedules.get_model_type
+
+    def reached(model: Any) -> Any:
+        raise _Reached
+
+    schedules.get_model_type = reached
+    try:
+        schedules.forward_backward_pipelining_with_interleaving(
+            forward_step_func=None,
+            data_iterator=[None] * num_chunks,
+            model=chunks,
+            num_microbatches=calculator.get(),
+            seq_length=values["seq_length"],
+            micro_batch_size=values["micro_batch_size"],
+        )
+    except _Reached:
+        pass
+    finally:
+        schedules.get_model_type = ask
