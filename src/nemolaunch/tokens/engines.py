@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
+    from tokenizers import Tokenizer
 
     from nemolaunch.tokens.tokenizer import TokenizerSpec
 
@@ -60,9 +61,9 @@ def _hf(spec: TokenizerSpec) -> Encode:
 
 def _fastokens(spec: TokenizerSpec) -> Encode:
     import numpy as np
-    from fastokens import Tokenizer
+    from fastokens import Tokenizer as Fast
 
-    tokenizer = Tokenizer.from_json_str(spec.backend)
+    tokenizer = Fast.from_json_str(spec.backend)
     split = spec.split_special
 
     def encode(texts: list[str], special: bool) -> tuple[Array, Array]:
@@ -79,14 +80,14 @@ def _gigatoken(spec: TokenizerSpec) -> Encode:
     from pathlib import Path
 
     import numpy as np
-    from gigatoken import Tokenizer
+    from gigatoken import Tokenizer as Giga
 
     if spec.split_special:
         raise ValueError("it always recognises special tokens")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.json"
         path.write_text(spec.backend, encoding="utf-8")
-        backend = Tokenizer(str(path))._backend
+        backend = Giga(str(path))._backend
     added = with_special_tokens(spec)
 
     def encode(texts: list[str], special: bool) -> tuple[Array, Array]:
@@ -106,7 +107,7 @@ def with_special_tokens(spec: TokenizerSpec) -> Callable[[Array, Array], tuple[A
     """What the tokenizer's post-processor adds to every text, for a library that leaves it out."""
     import numpy as np
 
-    before, after = surrounding(spec)
+    before, after = surrounding(spec.load())
     if not before and not after:
         return _as_is
     extra = len(before) + len(after)
@@ -128,12 +129,11 @@ def with_special_tokens(spec: TokenizerSpec) -> Callable[[Array, Array], tuple[A
     return add
 
 
-def surrounding(spec: TokenizerSpec) -> tuple[list[int], list[int]]:
+def surrounding(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Ids the post-processor puts before and after every text.
 
     Raises ValueError if it does something else to a text than to surround it.
     """
-    tokenizer = spec.load()
     plain = tokenizer.encode("a", add_special_tokens=False).ids
     full = tokenizer.encode("a").ids
     for start in range(len(full) - len(plain) + 1):

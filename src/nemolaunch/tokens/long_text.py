@@ -38,7 +38,7 @@ class LongTexts:
         self.tokenizer = spec.load()
         self.around: tuple[list[int], list[int]] | None = None
         with contextlib.suppress(ValueError):
-            self.around = surrounding(spec)
+            self.around = surrounding(self.tokenizer)
 
     def ids(self, text: str) -> Iterator[np.ndarray[Any, Any]]:
         """The ids of the text, special tokens included, in several arrays (uint32)."""

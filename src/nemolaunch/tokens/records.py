@@ -13,6 +13,8 @@ from nemolaunch.tokens.pieces import READ_BYTES, Piece
 
 # A line longer than this is read by one worker at a time, to bound the memory of all of them together.
 GIANT_BYTES = 24 << 20
+# Read beyond a piece at once, for the end of its last line.
+BEHIND_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Reject:
 class Lines:
     """The lines that begin in a piece. `count` tells how many there were, `blank` how many of them empty."""
 
-    def __init__(self, piece: Piece, columns: tuple[str, ...], block: bytes) -> None:
+    def __init__(self, piece: Piece, columns: tuple[str, ...], block: Block) -> None:
         self.piece = piece
         self.columns = columns
         self.block = block
@@ -45,15 +47,14 @@ class Lines:
     def __iter__(self) -> Iterator[Document | Reject]:
         import orjson
 
-        block = self.block
+        block, at, end = self.block.data, self.block.begin, self.block.end
         view = memoryview(block)
-        at, end = 0, len(block)
         if self.piece.start == 0 and not self.piece.spooled and block.startswith(codecs.BOM_UTF8):
             at = 3
         columns, loads = self.columns, orjson.loads
         line = 0
         while at < end:
-            stop = block.find(b"\n", at)
+            stop = block.find(b"\n", at, end)
             stop = end if stop < 0 else stop
             line += 1
             found: Any
@@ -122,8 +123,17 @@ def kind(value: Any) -> str:
     return names.get(type(value).__name__, type(value).__name__)
 
 
-def read_lines(piece: Piece, giant: Callable[[], None]) -> bytes:
-    """The bytes of all lines that begin in `[start, stop)` of the file, the last one whole.
+@dataclass(frozen=True)
+class Block:
+    """Bytes of which `[begin, end)` are whole lines."""
+
+    data: bytes
+    begin: int
+    end: int
+
+
+def read_lines(piece: Piece, giant: Callable[[], None]) -> Block:
+    """All lines that begin in `[start, stop)` of the file, the last one whole.
 
     `giant` is called once before more than `GIANT_BYTES` beyond the piece are read.
     """
@@ -131,16 +141,18 @@ def read_lines(piece: Piece, giant: Callable[[], None]) -> bytes:
         fd = file.fileno()
         if piece.spooled and piece.stop > GIANT_BYTES:
             giant()
-        begin = max(piece.start - 1, 0)
-        block = _pread(fd, begin, piece.stop - begin)
-        if piece.start > 0:
-            first = block.find(b"\n")
-            if first < 0:
-                return b""
-            block = block[first + 1 :]
-        if not block or block.endswith(b"\n"):
-            return block
-        return _with_rest_of_line(fd, block, piece.stop, giant)
+        # The byte before tells whether a line begins at the start; the bytes behind mostly hold the line end.
+        first = max(piece.start - 1, 0)
+        data = _pread(fd, first, piece.stop - first + BEHIND_BYTES)
+        stop = piece.stop - first
+        begin = 0 if piece.start == 0 else data.find(b"\n", 0, stop) + 1
+        if (piece.start > 0 and begin == 0) or begin >= stop:
+            return Block(b"", 0, 0)
+        end = data.find(b"\n", stop - 1) + 1
+        if end == 0 and len(data) == stop + BEHIND_BYTES:
+            data = _with_rest_of_line(fd, data, first + len(data), giant)
+            end = len(data)
+        return Block(data, begin, end or len(data))
 
 
 def _with_rest_of_line(fd: int, block: bytes, at: int, giant: Callable[[], None]) -> bytes:
@@ -158,11 +170,10 @@ def _with_rest_of_line(fd: int, block: bytes, at: int, giant: Callable[[], None]
 
 
 def _pread(fd: int, at: int, count: int) -> bytes:
-    parts = []
-    while count and (block := os.pread(fd, count, at)):
-        parts.append(block)
-        at += len(block)
-        count -= len(block)
+    """`count` bytes, fewer only at the end of the file (one call gives at most 2 GiB)."""
+    parts = [os.pread(fd, count, at)]
+    while parts[-1] and (left := count - sum(map(len, parts))):
+        parts.append(os.pread(fd, left, at + count - left))
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

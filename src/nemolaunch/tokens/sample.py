@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nemolaunch.tokens.pieces import Piece, Unpacker
-from nemolaunch.tokens.records import Document, Lines, records
+from nemolaunch.tokens.records import Block, Document, Lines, records
 from nemolaunch.tokens.sources import Source
 
 FILES = 8
@@ -32,8 +32,9 @@ def _documents(source: Source, columns: tuple[str, ...]) -> list[Document]:
         piece = Piece(0, 0, kind, (source.path,), 0, 1, source.size)
         found = records(piece, columns, lambda: None)
     else:
+        head = _head(source)
         piece = Piece(0, 0, "lines", (source.path,), 0, FILE_BYTES, FILE_BYTES)
-        found = Lines(piece, columns, _head(source))
+        found = Lines(piece, columns, Block(head, 0, len(head)))
     documents = []
     try:
         for record in found:
