@@ -10,7 +10,7 @@ FIELDS = (
     "head_dim", "vocab_size", "max_position_embeddings", "tie_word_embeddings", "rms_norm_eps",
     "layer_norm_eps", "norm_epsilon", "norm_eps", "rope_theta", "rope_scaling", "partial_rotary_factor",
     "attention_bias", "mlp_bias", "use_bias", "hidden_act", "hidden_activation", "num_local_experts",
-    "num_experts", "num_experts_per_tok", "moe_intermediate_size", "query_pre_attn_scalar",
+    "num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "query_pre_attn_scalar",
     "final_logit_softcapping", "attn_logit_softcapping",
 )  # fmt: skip
 

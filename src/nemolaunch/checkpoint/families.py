@@ -32,6 +32,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "starcoder2": ("Starcoder2Model",),
 }
 
+# NeMo has no tied form of these: a tied source gets an output layer of its own, equal to the embedding.
+UNTIED = ("Qwen2Model", "Starcoder2Model", "StarcoderModel")
+
 # Without a GPU NeMo's converters build the model from CPU layers, which these have none of.
 NEEDS_GPU = {
     "DeepSeekModel": "multi-latent attention",

@@ -55,11 +55,11 @@ def embedding_rows_kept(exporter: type) -> Iterator[None]:
     """The exporter keeps the model's rows of the embedding; some of NeMo's cut it to the tokenizer's size."""
     from nemo.lightning import io
 
-    original: Any = exporter.tokenizer  # type: ignore[attr-defined]
+    original = _getter(exporter, "tokenizer")
 
     def tokenizer(self: Any) -> Any:
         config = io.load_context(str(self), subpath="model.config")
-        found = original.fget(self)
+        found = original(self)
         return _WithRows(found, config.vocab_size or found.vocab_size)
 
     with replaced(exporter, "tokenizer", property(tokenizer)):
@@ -77,31 +77,84 @@ class _WithRows:
 
 
 @contextmanager
-def whole_rope_scaling(importer: type, source: Any) -> Iterator[None]:
-    """The importer takes all of Llama 3's rope scaling; NeMo's takes the factor and fixes the rest.
+def whole_config_imported(importer: type, source: Any) -> Iterator[None]:
+    """The importer takes what NeMo's leave at their defaults, or get wrong by one.
 
-    `source` is the Hugging Face configuration.
+    That is the sequence length, all of Llama 3's rope scaling, and the sliding window: Transformer Engine's
+    counts the keys before the query's own, Hugging Face's the own one too. `source` is the Hugging Face
+    configuration.
     """
+    original = _getter(importer, "config")
     scaling = getattr(source, "rope_scaling", None) or {}
-    original: Any = importer.config  # type: ignore[attr-defined]
-    names = {
-        "low_freq_factor": "low_freq_factor",
-        "high_freq_factor": "high_freq_factor",
-        "original_max_position_embeddings": "old_context_len",
-    }
+    values: dict[str, Any] = {"seq_length": getattr(source, "max_position_embeddings", None)}
+    if scaling.get("rope_type") == "llama3":
+        values["low_freq_factor"] = scaling.get("low_freq_factor")
+        values["high_freq_factor"] = scaling.get("high_freq_factor")
+        values["old_context_len"] = scaling.get("original_max_position_embeddings")
 
     def config(self: Any) -> Any:
-        found = original.fget(self)
-        for theirs, ours in names.items():
-            if theirs in scaling and hasattr(found, ours):
-                setattr(found, ours, scaling[theirs])
-                setattr(found.__io__, ours, scaling[theirs])  # what the checkpoint's context records
+        found = original(self)
+        wanted = dict(values)
+        if getattr(found, "window_size", None) and getattr(source, "sliding_window", None):
+            wanted["window_size"] = (source.sliding_window - 1, 0)
+        for name, value in wanted.items():
+            if value is not None and getattr(found, name, value) != value:
+                setattr(found, name, value)
+                setattr(found.__io__, name, value)  # what the checkpoint's context records
         return found
 
-    if scaling.get("rope_type") != "llama3":
-        yield
-        return
     with replaced(importer, "config", property(config)):
+        yield
+
+
+@contextmanager
+def whole_config_exported(exporter: type) -> Iterator[None]:
+    """The exporter writes the checkpoint's sequence length and window; some of NeMo's write a constant."""
+    from nemo.lightning import io
+
+    original = _getter(exporter, "config")
+
+    def config(self: Any) -> Any:
+        found = original(self)
+        source = io.load_context(str(self), subpath="model.config")
+        if hasattr(found, "max_position_embeddings"):
+            found.max_position_embeddings = source.seq_length
+        if getattr(source, "window_size", None) and hasattr(found, "sliding_window"):
+            found.sliding_window = source.window_size[0] + 1
+        return found
+
+    with replaced(exporter, "config", property(config)):
+        yield
+
+
+def _getter(owner: type, name: str) -> Callable[[Any], Any]:
+    """The function behind a property, cached or not."""
+    found: Any = getattr(owner, name)
+    return getattr(found, "fget", None) or found.func
+
+
+@contextmanager
+def output_layer_tied(*, if_equal: bool) -> Iterator[None]:
+    """An exported model that is tied is saved without an output layer of its own.
+
+    NeMo has no tied form of some families (Qwen 2, StarCoder): its importers copy the embedding. With
+    `if_equal` a model whose output layer still equals its embedding becomes a tied one again.
+    """
+    from nemo.lightning import io
+
+    original = io.apply_transforms
+
+    def apply_transforms(*args: Any, **kwargs: Any) -> Any:
+        import torch
+
+        done = original(*args, **kwargs)
+        head, embedding = done.get_output_embeddings(), done.get_input_embeddings()
+        if if_equal and head is not None and torch.equal(head.weight, embedding.weight):
+            done.config.tie_word_embeddings = True
+        done.tie_weights()
+        return done
+
+    with replaced(io, "apply_transforms", apply_transforms):
         yield
 
 

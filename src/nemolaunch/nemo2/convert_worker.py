@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint import agreement, hf
+from nemolaunch.checkpoint import agreement, families, hf
 from nemolaunch.errors import NemolaunchError, UsageError
 
 Say = Callable[[str], None]
@@ -57,7 +57,7 @@ def import_hf(
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     with (
         connectors.tokenizer_from(Path(tokenizer)),
-        connectors.whole_rope_scaling(type(importer), config),
+        connectors.whole_config_imported(type(importer), config),
         connectors.announced(say),
     ):
         if config_class:
@@ -68,8 +68,11 @@ def import_hf(
     say("checking")
     _check_nemo2(Path(output))
     exporter = io.load_context(Path(output), subpath="model").exporter("hf", output)
-    with connectors.embedding_rows_kept(type(exporter)):
-        _check_agreement(config.to_dict(), exporter.config.to_dict())
+    with connectors.embedding_rows_kept(type(exporter)), connectors.whole_config_exported(type(exporter)):
+        returned = exporter.config.to_dict()
+    if model_class in families.UNTIED:
+        returned.pop("tie_word_embeddings", None)
+    _check_agreement(config.to_dict(), returned)
     return {}
 
 
@@ -88,6 +91,8 @@ def export_hf(source: str, output: str, say: Say = print) -> dict[str, Any]:
     exporter = model.exporter("hf", source)
     with (
         connectors.embedding_rows_kept(type(exporter)),
+        connectors.whole_config_exported(type(exporter)),
+        connectors.output_layer_tied(if_equal=type(model).__name__ in families.UNTIED),
         connectors.contexts_fit_the_cpu(),
         connectors.announced(say),
         connectors.every_tensor_mapped(),

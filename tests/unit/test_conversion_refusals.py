@@ -1,0 +1,228 @@
+"""What cannot be converted is refused at once, in one line that says what to change; NeMo is not needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemolaunch.checkpoint.agreement import disagreements
+from nemolaunch.checkpoint.publish import publishing
+from nemolaunch.cli.convert import main
+from nemolaunch.errors import UsageError
+
+
+def write_safetensors(path: Path, data_bytes: int = 8, cut: int = 0) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, data_bytes]}}).encode()
+    content = struct.pack("<Q", len(header)) + header + bytes(data_bytes)
+    path.write_bytes(content[: len(content) - cut])
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder that looks like a small Llama."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    config = {"model_type": "llama", "torch_dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(config))
+    write_safetensors(folder / "model.safetensors")
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], source: Path | str, *more: str, to: str = "nemo2") -> str:
+    """The error message; nothing may be left at the output."""
+    output = Path(more[more.index("--output-path") + 1]) if "--output-path" in more else None
+    if output is None:
+        output = Path(str(source) + "-output")
+        more = ("--output-path", str(output), *more)
+        assert not output.exists()
+    code = main(["--source", str(source), *more], to=to)
+    message = capsys.readouterr().err.partition("error: ")[2]
+    assert code in (1, 2)
+    assert "Traceback" not in message
+    if "--output-path" not in more[2:]:
+        assert not list(output.parent.glob(f".{output.name}*"))
+    return message
+
+
+def test_a_truncated_file(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_safetensors(source / "model.safetensors", cut=3)
+    message = refused(capsys, source)
+    assert "model.safetensors is truncated or damaged: 7" in message
+    assert "header says 7" in message
+
+
+def test_a_file_that_is_no_safetensors(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "is no safetensors file" in refused(capsys, source)
+
+
+def test_missing_shards(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "1 are missing: model-00002.safetensors" in refused(capsys, source)
+
+
+def test_no_tokenizer(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "tokenizer.json").unlink()
+    assert "has no tokenizer" in refused(capsys, source)
+
+
+def test_no_weights(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "model.safetensors").unlink()
+    assert "has no weights" in refused(capsys, source)
+
+
+def test_an_adapter(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "config.json").rename(source / "adapter_config.json")
+    assert "LoRA adapter" in refused(capsys, source)
+
+
+def test_a_folder_above(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = str(source.parent.parent / "elsewhere" / "out")
+    assert f"did you mean {source}" in refused(capsys, source.parent, "--output-path", output)
+
+
+def test_a_family_nemo_does_not_know(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "config.json").write_text(json.dumps({"model_type": "llama2"}))
+    message = refused(capsys, source)
+    assert "no converter for model_type 'llama2'" in message
+    assert "llama" in message
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"), [("deepseek_v3", "multi-latent attention"), ("nemotron_h", "Mamba layers")]
+)
+def test_a_family_that_needs_a_gpu(
+    source: Path, capsys: pytest.CaptureFixture[str], model_type: str, reason: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (source / "config.json").write_text(json.dumps({"model_type": model_type}))
+    assert reason in refused(capsys, source)
+
+
+def test_a_named_class_of_another_family(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, source, "--model-name", "Qwen2Model")
+    assert "model_type 'llama', which is LlamaModel" in message
+
+
+def test_a_config_of_another_class(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = ("--model-name", "LlamaModel", "--model-config-name", "Qwen2Config7B")
+    assert "belongs to --model-name Qwen2Model" in refused(capsys, source, *named)
+
+
+def test_a_config_without_its_class(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "without --model-name" in refused(capsys, source, "--model_config_name", "Llama3Config8B")
+
+
+def test_an_existing_output(source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output = tmp_path / "there"
+    output.mkdir()
+    assert "exists; give --overwrite" in refused(capsys, source, "--output-path", str(output))
+
+
+def test_overwriting_what_is_no_checkpoint(
+    source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    precious = tmp_path / "home" / "thesis.tex"
+    precious.parent.mkdir()
+    precious.write_text("done")
+    message = refused(capsys, source, "--output-path", str(precious.parent), "--overwrite")
+    assert "is not a checkpoint" in message
+    assert precious.read_text() == "done"
+
+
+def test_an_output_inside_the_source(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "overlap" in refused(capsys, source, "--output-path", str(source / "nemo"))
+
+
+def test_neither_folder_nor_hub_id(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    assert "no such folder" in refused(capsys, "/no/such/folder", "--output-path", output)
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
+    """The endpoint is read when the hub's library is imported, so this is a process of its own."""
+    code = "import sys; from nemolaunch.cli.convert import main; sys.exit(main(sys.argv[1:], to='nemo2'))"
+    words = ["--source", "some-org/some-model", "--output-path", str(tmp_path / "out")]
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
+    environment.pop("HF_HUB_OFFLINE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9 cannot be reached to fetch some-org/some-model" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("to", "hint"), [("nemo2", "convert_from_nemo2_to_hf.py"), ("hf", "Hugging Face")])
+def test_the_wrong_direction(source: Path, capsys: pytest.CaptureFixture[str], to: str, hint: str) -> None:
+    if to == "nemo2":
+        (source / "config.json").unlink()
+        for name in ("weights", "context"):
+            (source / name).mkdir()
+    assert hint in refused(capsys, source, to=to)
+
+
+def test_a_checkpoint_cut_off_while_it_was_saved(
+    source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "step=3-last"
+    (checkpoint / "weights").mkdir(parents=True)
+    assert "incomplete" in refused(capsys, checkpoint, to="hf")
+
+
+def test_publishing_replaces_only_when_all_is_written(tmp_path: Path) -> None:
+    final = tmp_path / "model"
+
+    def write(text: str, fail: bool = False) -> None:
+        with publishing(final, overwrite=True) as new:
+            new.mkdir()
+            (new / "config.json").write_text(text)
+            if fail:
+                raise OSError("no space left on device")
+
+    write("first")
+    with pytest.raises(OSError, match="no space"):
+        write("second", fail=True)
+    assert (final / "config.json").read_text() == "first"
+    write("third")
+    assert (final / "config.json").read_text() == "third"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(UsageError, match="exists"), publishing(final):
+        pass
+
+
+def test_disagreements_are_about_the_model_not_its_spelling() -> None:
+    before = {
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": None,
+        "head_dim": None,
+        "rope_scaling": {"type": "default"},
+        "sliding_window": 4096,
+        "max_position_embeddings": 4096,
+        "vocab_size": 100,
+    }
+    after = {
+        **before,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
+        "rope_scaling": None,
+        "sliding_window": None,
+        "transformers_version": "1",
+    }
+    assert disagreements(before, after) == []
+    after.update(vocab_size=128, sliding_window=100)
+    assert disagreements(before, after) == [
+        "vocab_size: 100 became 128",
+        "sliding_window: None became 100",
+    ]
