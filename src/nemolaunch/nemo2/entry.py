@@ -55,8 +55,9 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         cpu.install()
     import fiddle as fdl
 
-    from nemolaunch.nemo2.callbacks import CheckpointSchedule, MetricsFile
+    from nemolaunch.nemo2.callbacks import CheckpointSchedule
     from nemolaunch.nemo2.leave import HangWatch, Leave
+    from nemolaunch.nemo2.metrics import MetricsFile
     from nemolaunch.nemo2.recipe import compile_recipe
 
     recipe = compile_recipe(plan)

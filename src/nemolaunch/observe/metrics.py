@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+# how figures stand in the file for which JSON has no numbers
+NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -21,6 +25,18 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
         return
     with file:
         yield from _rows(file)
+
+
+def tail_rows(path: Path, most_bytes: int = 65536) -> list[dict[str, Any]]:
+    """The last rows of a metrics file, however long it is. No file: no rows."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - most_bytes))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return list(_rows(lines))
 
 
 def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -40,7 +56,10 @@ def _rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(row, dict) and "step" in row:
-            yield row
+            yield {
+                key: NOT_FINITE.get(value, value) if type(value) is str else value
+                for key, value in row.items()
+            }
 
 
 class Follower:
