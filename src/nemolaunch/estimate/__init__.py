@@ -5,10 +5,11 @@ that breaks them is estimated as near as can be.
 """
 
 from nemolaunch.estimate.estimate import Estimate, Speed, estimate, estimate_layout
-from nemolaunch.estimate.layout import Layout, layout_of, layout_of_recipe
+from nemolaunch.estimate.layout import Layout, layout_of, layout_of_job, layout_of_recipe
 from nemolaunch.estimate.memory import Memory, memory
 
 __all__ = [
-    "Estimate", "Layout", "Memory", "Speed", "estimate", "estimate_layout", "layout_of", "layout_of_recipe",
+    "Estimate", "Layout", "Memory", "Speed", "estimate", "estimate_layout", "layout_of", "layout_of_job",
+    "layout_of_recipe",
     "memory",
 ]  # fmt: skip

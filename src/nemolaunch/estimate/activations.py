@@ -27,10 +27,12 @@ class Tokens:
         tensor, expert, expert_tensor: ranks over which matrices are split.
         width: bytes of a value.
         input_width: bytes of a matrix product's kept input: 1 in fp8.
+        length: positions of a sequence on this rank.
         torch: plain PyTorch layers (the CPU rehearsal), whose norms compute in and keep fp32.
     """
 
     tokens: int
+    length: int = 0
     split: int = 1
     tensor: int = 1
     expert: int = 1
@@ -51,6 +53,7 @@ def tokens_of(layout: Layout, *, torch: bool = False) -> Tokens:
     selective = layout.recompute_granularity == "selective"
     return Tokens(
         tokens=layout.tokens,
+        length=layout.tokens // layout.micro_batch_size,
         split=layout.sequence_shards,
         tensor=layout.tensor,
         expert=layout.expert,
@@ -88,16 +91,17 @@ def checkpoint_bytes(a: Architecture, k: Tokens) -> float:
 
 
 def _norm(a: Architecture, k: Tokens) -> float:
-    """A norm keeps its input (in plain PyTorch an fp32 copy of it) and fp32 statistics."""
+    """A norm keeps its input and fp32 statistics; plain PyTorch's RMSNorm two copies in fp32."""
     statistics = 4 * (2 if a.normalization == "LayerNorm" else 1)
-    return k.residual * (a.hidden_size * (4 if k.torch else k.width) + statistics)
+    width = k.width
+    if k.torch:
+        width = 4 if a.normalization == "LayerNorm" else 8
+    return k.residual * (a.hidden_size * width + statistics)
 
 
 def _normed_input(a: Architecture, k: Tokens) -> float:
     """A norm and its output, which the matrix product after it keeps (as its share of the sequence)."""
-    kept = _norm(a, k)
-    tokens = k.tokens if k.torch else k.residual
-    return kept + tokens * a.hidden_size * k.input_width
+    return _norm(a, k) + k.residual * a.hidden_size * k.input_width
 
 
 def _dropout(a: Architecture, k: Tokens) -> float:
@@ -115,6 +119,7 @@ def _attention(a: Architecture, k: Tokens) -> float:
     kept += k.tokens * (query + 2 * key) * k.width
     if k.torch and a.position_embedding_type == "rope":
         kept += k.tokens * (query + key) * k.width  # values stay a view of the product they all come from
+        kept += k.length * 4 * a.kv_channels * a.rotary_percent * k.width  # cosines and sines of both
     kept += _core_attention(k, query, a.num_attention_heads / k.tensor)
     if a.post_layer_norms:
         kept += _norm(a, k)
@@ -148,9 +153,8 @@ def _gate(a: Architecture, k: Tokens) -> float:
     """Values an activation keeps for each channel of the MLP, its output included."""
     if not a.gated_linear_unit:
         return k.width + k.input_width
-    unfused = (
-        0 if a.bias_activation_fusion else k.width
-    )  # the activated half, which its product with the other half keeps
+    # unfused, their product keeps the activated half, and the other, to which Megatron adds an offset
+    unfused = 0 if a.bias_activation_fusion else 2 * k.width
     if a.activation_func == "openai_gelu":
         unfused += k.width
     return 2 * k.width + unfused + k.input_width
@@ -172,13 +176,13 @@ def _expert_block(a: Architecture, k: Tokens) -> float:
     kept = _norm(a, k)
     if "layernorm" not in k.recompute:
         kept += k.residual * a.hidden_size * k.width
-    kept += k.residual * a.num_moe_experts * 3 * 4  # logits, scores and the chosen ones' weights in fp32
+    # scores in fp32, of all experts and of the chosen, their weights, a mask, and indices in int64
+    kept += k.residual * (a.num_moe_experts * (4 + k.width + 1) + a.moe_router_topk * 32)
     sent = dispatched_tokens(a, k)
     width = a.moe_ffn_hidden_size / k.expert_tensor
     kept += sent * a.hidden_size * k.input_width
     gate = _gate(a, k) - (k.input_width if "moe_act" in k.recompute else 0)
     kept += sent * width * gate
-    kept += k.residual * a.moe_router_topk * a.hidden_size * k.width  # expert outputs, weighted and summed
     if a.moe_shared_expert_intermediate_size and "shared_experts" not in k.recompute:
         kept += k.tokens * a.moe_shared_expert_intermediate_size / k.tensor * _gate(a, k)
     return kept + _dropout(a, k)
@@ -205,8 +209,7 @@ def _hyena(a: Architecture, k: Tokens) -> float:
 
 def output_bytes(a: Architecture, k: Tokens, vocab_rows: int) -> float:
     """Kept by the last norm and the loss: hidden states, and the vocabulary's probabilities in fp32."""
-    tokens = k.tokens if k.torch else k.residual
-    hidden = _norm(a, k) + tokens * a.hidden_size * k.width
+    hidden = _norm(a, k) + k.residual * a.hidden_size * k.width
     return hidden + k.tokens * vocab_rows / k.tensor * 4
 
 
