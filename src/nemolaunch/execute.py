@@ -1,16 +1,12 @@
-"""Plan → running: prepares the run folder, starts the job, waits, stops it, and finds out why it failed."""
+"""Plan → running: prepares the run folder, starts the job, stops it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from nemolaunch import processes
@@ -31,14 +27,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "config.json",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why a job ended: the first rank that failed, its error, and where to read on."""
-
-    message: str
-    log: Path
 
 
 def finished_step(plan: Plan) -> int | None:
@@ -129,7 +117,7 @@ class LocalJob:
         environment = {**os.environ, **processes.marked(self.run.root)}
         if hf_token:
             environment["HF_TOKEN"] = hf_token
-        with open(self.run.launcher_log, "ab") as log:
+        with open(self.run.launcher_log, "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "nemolaunch.nemo2.executor", str(self.run.plan)],
                 stdin=subprocess.DEVNULL,
@@ -158,34 +146,3 @@ class LocalJob:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-
-
-def failure(run: RunDir, exit_code: int) -> Failure:
-    """What went wrong first. Ranks that only noticed another's death come later in time."""
-    records = []
-    for path in run.logs.glob("rank*.error.json"):
-        with contextlib.suppress(OSError, ValueError):
-            records.append(json.loads(path.read_text()))
-    if records:
-        first = min(records, key=lambda record: record["time"])
-        text = " ".join(str(first["message"]).split())
-        rank = int(first["rank"])
-        return Failure(message=f"rank {rank}: {first['type']}: {text[:600]}", log=run.rank_log(rank))
-    killed = _killed_rank(run)
-    if killed is not None:
-        rank, number = killed
-        name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
-        hint = ": often the kernel, when memory runs out" if name == "SIGKILL" else ""
-        return Failure(message=f"rank {rank} was ended by {name}{hint}", log=run.rank_log(rank))
-    return Failure(message=f"the launcher ended with exit code {exit_code}", log=run.launcher_log)
-
-
-def _killed_rank(run: RunDir) -> tuple[int, int] | None:
-    """Rank and signal from torchrun's report of its first observed failure."""
-    newest = sorted(run.nemo_run.rglob("*.log"), key=lambda path: -path.stat().st_mtime)
-    for path in (run.launcher_log, *newest[:8]):
-        text = path.read_text(errors="replace")
-        found = re.findall(r"rank\s*:\s*(\d+)[^\n]*\n[^\n]*exitcode\s*:\s*-(\d+)", text)
-        if found:
-            return int(found[-1][0]), int(found[-1][1])
-    return None

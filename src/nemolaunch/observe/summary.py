@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.failure import error_records, failure
 from nemolaunch.job import Job
 from nemolaunch.observe.history import History
 from nemolaunch.observe.words import count, duration, size, three_digits
@@ -215,13 +215,4 @@ def differences(histories: list[History]) -> list[tuple[str, list[str]]]:
 
 def failure_text(history: History) -> str | None:
     """The first failed rank's own words, or None."""
-    records = []
-    for path in history.run.logs.glob("rank*.error.json"):
-        try:
-            records.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            continue
-    if not records:
-        return None
-    first = min(records, key=lambda record: record["time"])
-    return f"rank {first['rank']}: {first['type']}: {' '.join(str(first['message']).split())[:600]}"
+    return failure(history.run, 1).message if error_records(history.run) else None
