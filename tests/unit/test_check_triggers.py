@@ -49,6 +49,8 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "local-nodes": ("llama3_8b", {"executor": "local", "num_nodes": 2}, {}),
     "path-unprintable": ("llama3_8b", {"dataset_dir": ("/data/a\nb",)}, {}),
     "path-in-shell": ("llama3_8b", {"dataset_dir": ("/data/my text",)}, {}),
+    "cpu-unsupported": ("mamba2_130m", {"executor": "local"}, {}),
+    "cpu-despite-gpus": ("llama3_8b", {**LOCAL, "device": "cpu"}, {"host": H100}),
     "heads-by-tp": ("qwen25_500m", {"tensor_model_parallel_size": 4}, {}),
     "query-groups-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 16}, {}),
     "ffn-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 3}, {}),

@@ -11,6 +11,7 @@ from nemolaunch.check import (
     batch,
     checkpoint,
     data,
+    device,
     experts,
     names,
     offload,
@@ -34,6 +35,7 @@ Rule = Callable[[Resolved], Iterator[Finding]]
 ALWAYS: tuple[Rule, ...] = (
     ranges.rules,
     names.rules,
+    device.rules,
     data.files,
     data.split,
     data.weights,

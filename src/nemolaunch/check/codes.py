@@ -9,6 +9,9 @@ RULES: dict[str, str] = {
     "local-nodes": "The local executor starts processes on this machine; several nodes need Slurm.",
     "path-unprintable": "Control characters in a path break logs and scripts.",
     "path-in-shell": "Paths are written into the batch script as they are.",
+    # device
+    "cpu-unsupported": "Some models have layers that only a GPU can compute.",
+    "cpu-despite-gpus": "A rehearsal never hides a GPU.",
     # layout
     "heads-by-tp": "The number of attention heads is a multiple of the tensor parallel size.",
     "query-groups-by-tp": "The number of key/value heads is a multiple of the tensor parallel size.",
