@@ -124,6 +124,7 @@ def test_a_trained_checkpoint_exports(
         "corpus": corpus,
         "steps": 2,
         "save_at": 2,
+        "precision": "32",
         "strategy": strategy,
         "model": {"overlap_p2p_comm": True, "batch_p2p_comm": False}
         if "pipeline_model_parallel_size" in strategy
@@ -133,7 +134,7 @@ def test_a_trained_checkpoint_exports(
     checkpoint = max((tmp_path / "run").rglob("*-last"))
     exported = str(tmp_path / "hf")
     (logits,) = fork_server.run("nemo2.convert_job:export", {"nemo": str(checkpoint), "hf": exported})
-    assert logits["nemo and hf"] <= TOLERANCE["bfloat16"] * logits["size"]
+    assert logits["nemo and hf"] <= TOLERANCE["float32"] * logits["size"]
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(exported)
