@@ -1,0 +1,91 @@
+"""The command itself, with NeMo-Run and torchrun below it: training, failing, being stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+from command import finished, processes_about, started, wait_for, words
+
+# every line the command may print while it trains and is not on a terminal
+OURS = re.compile(
+    r"small-llama: 3 steps of 512 tokens, 2 process\(es\), CPU rehearsal, from scratch"
+    r"|logs of NeMo and torch: run/logs/rank0\.log"
+    r"|step [123]/3  loss \d\.\d{3}  [\d,]+ tokens/s  ETA [\d:]+"
+    r"|step 3/3  validation loss \d\.\d{3}"
+    r"|✓ finished step 3; checkpoint run/checkpoints/small-llama--step=2-consumed_samples=24\.0-last"
+)
+
+
+def test_trains_and_knows_when_it_has_finished(data: str, tmp_path: Path) -> None:
+    command = words(tmp_path, data, "--max-steps", "3", "--split", "90,9,1", "--limit-val-batches", "1")
+    done = finished(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert [line for line in done.stdout.splitlines() if not OURS.fullmatch(line)] == []
+
+    run = tmp_path / "run"
+    plan = json.loads((run / "plan.json").read_text())
+    assert (plan["world_size"], plan["values"]["max_steps"], plan["device"]) == (2, 3, "cpu")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
+    (events,) = (run / "tb_logs").glob("events.out.tfevents.*")
+    assert b"reduced_train_loss" in events.read_bytes()
+    assert (run / "logs" / "rank0.log").stat().st_size
+    assert (run / "logs" / "rank1.log").exists()
+    (last,) = (run / "checkpoints").glob("*-last")
+    assert {"context", "weights"} <= {path.name for path in last.iterdir()}
+    assert processes_about(run) == {}
+
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    again = finished(command, tmp_path)
+    assert again.returncode == 0
+    assert again.stdout == "✓ this run has already finished step 3; raise --max-steps to go on\n"
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_failing_rank_fails_the_command(data: str, tmp_path: Path) -> None:
+    """Data of a larger vocabulary, from elsewhere: without a manifest nobody can know before."""
+    (prefix,) = (path.with_suffix("") for path in Path(data).rglob("*.idx"))
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "text.idx").write_bytes(prefix.with_suffix(".idx").read_bytes())
+    np.full(prefix.with_suffix(".bin").stat().st_size // 2, 60000, np.uint16).tofile(foreign / "text.bin")
+
+    done = finished(words(tmp_path, str(foreign), "--max-steps", "3"), tmp_path)
+    assert done.returncode == 1
+    message, log = done.stderr.splitlines()
+    assert re.fullmatch(r"error: the job failed\. rank [01]: IndexError: index out of range in self", message)
+    assert log.startswith("  log: ")
+    assert "IndexError" in Path(log.removeprefix("  log: ")).read_text()
+    assert processes_about(tmp_path / "run") == {}
+
+
+def test_ctrl_c_stops_every_process(data: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = started(words(tmp_path, data, "--max-steps", "10000", "--checkpoint-every", "2"), tmp_path)
+    wait_for(lambda: list((run / "checkpoints").glob("*-last")), process)
+    assert len(processes_about(run)) > 4  # the command, NeMo-Run, torchrun and two ranks
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert processes_about(run) == {}
+    assert (tmp_path / "err").read_text() == ""
+    said = (tmp_path / "out").read_text()
+    assert re.search(r"\nstopped; the same command goes on from run/checkpoints/\S+-last\n$", said)
+
+
+def test_a_killed_rank_fails_the_command(data: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = started(words(tmp_path, data, "--max-steps", "10000"), tmp_path)
+    wait_for(lambda: (run / "logs" / "rank1.log").exists(), process)
+    ranks = [pid for pid, command in processes_about(run, "RANK=1").items() if "fdl_runner" in command]
+    os.kill(ranks[0], signal.SIGKILL)
+    assert process.wait(120) == 1
+    message, log = (tmp_path / "err").read_text().splitlines()
+    assert message.startswith("error: the job failed. rank 1 was ended by SIGKILL")
+    assert Path(log.removeprefix("  log: ")).exists()
+    assert processes_about(run) == {}
