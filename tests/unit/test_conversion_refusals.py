@@ -36,7 +36,9 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def refused(capsys: pytest.CaptureFixture[str], source: Path | str, *more: str, to: str = "nemo2") -> str:
+def refused(
+    capsys: pytest.CaptureFixture[str], source: Path | str, *more: str, to: str | None = "nemo2"
+) -> str:
     """The error message; nothing may be left at the output."""
     output = Path(more[more.index("--output-path") + 1]) if "--output-path" in more else None
     if output is None:
@@ -172,12 +174,13 @@ def test_the_wrong_direction(source: Path, capsys: pytest.CaptureFixture[str], t
     assert hint in refused(capsys, source, to=to)
 
 
+@pytest.mark.parametrize("to", ["hf", None])
 def test_a_checkpoint_cut_off_while_it_was_saved(
-    source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, to: str | None
 ) -> None:
     checkpoint = tmp_path / "step=3-last"
     (checkpoint / "weights").mkdir(parents=True)
-    assert "incomplete" in refused(capsys, checkpoint, to="hf")
+    assert "incomplete" in refused(capsys, checkpoint, to=to)
 
 
 def test_publishing_replaces_only_when_all_is_written(tmp_path: Path) -> None:

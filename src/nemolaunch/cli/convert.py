@@ -32,12 +32,12 @@ def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.
     source = {
         "nemo2": "Hugging Face model folder, or hub id (HF_TOKEN is read from the environment)",
         "hf": "NeMo 2 checkpoint: the folder with context/ and weights/",
-        None: "checkpoint folder; with --to nemo2 also a hub id",
+        None: "checkpoint folder, or hub id of a Hugging Face model",
     }[to]
     p.add_argument("--source", required=True, metavar="DIR|ID" if into else "DIR", help=source)
     p.add_argument("--output-path", required=True, metavar="DIR", type=Path, help="folder to write")
     if to is None:
-        p.add_argument("--to", choices=DIRECTIONS, required=True, help="format to write")
+        p.add_argument("--to", choices=DIRECTIONS, help="format to write (default: the other one)")
     if into:
         p.add_argument(
             "--model-name", metavar="CLASS", help="NeMo model class the source must be (default: found)"
@@ -61,11 +61,17 @@ def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
     options = parser(to, prog).parse_args(normalise_long_options(argv))
     # An ordinary `kill` then removes what is half written, as Ctrl-C does
     signal.signal(signal.SIGTERM, _stop)
-    if (to or options.to) == "nemo2":
+    if (to or options.to or _other_format(options.source)) == "nemo2":
         _to_nemo2(options)
     else:
         _to_hf(options)
     return 0
+
+
+def _other_format(source: str) -> str:
+    """What a source can be converted to: a folder with weights/ is a NeMo 2 checkpoint."""
+    folder = Path(source).expanduser()
+    return "hf" if (folder / "weights").is_dir() or folder.name == "weights" else "nemo2"
 
 
 def _to_nemo2(options: argparse.Namespace) -> None:
