@@ -1,7 +1,7 @@
 """For how many of NVIDIA's recipes is the recipe's own layout among the first of `nemolaunch suggest`?
 
 A recipe counts as found where its tensor, pipeline, context and expert parallel sizes are those of a
-suggestion; the GPU is the H100-80 that the recipes were made for. `GiB` and `slower` are of the recipe's whole
+suggestion; the GPU is the H100-80 that the recipes were made for. `GiB` and `slower` are of the recipe's own
 layout, micro batch and virtual stages included: the estimated memory, and the step against the first's.
 
     python benchmarks/suggest/recipes.py [--gpu h100] [--top 5]

@@ -15,9 +15,11 @@ from nemolaunch.catalogue import Model
 from nemolaunch.cluster import slurm_time
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import DataFile, Facts
-from nemolaunch.job import Job
+from nemolaunch.job import Batch, Job
 
 DEFAULT_TIME_S = 86400
+MOST_TOKENS = 10**18
+MOST_PER_WEIGHT = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +185,7 @@ def _batch_of_tokens(filling: _Filling, world_size: int) -> None:
     """Samples of a step given in tokens: the nearest number that the ranks can share."""
     job = filling.job
     tokens, length = job.batch.global_batch_tokens, max(1, job.data.seq_length or 1)
-    if tokens is None:
+    if tokens is None or not 1 <= tokens <= MOST_TOKENS:
         return
     unit = max(1, job.batch.micro_batch_size) * max(1, _data_parallel(world_size, job))
     samples = max(unit, round(tokens / length / unit) * unit)
@@ -196,6 +198,14 @@ def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
     """Steps of a length given in tokens, or tokens a weight: as many as it takes to reach it."""
     batch = filling.job.batch
     per_step = max(1, batch.global_batch_size * (filling.job.data.seq_length or 1))
+def within_reach(batch: Batch) -> bool:
+    """Whether a training length in tokens, or tokens a weight, is one that can be; checks report others."""
+    tokens, per_weight = batch.max_tokens, batch.tokens_per_param
+    if tokens is not None and not 1 <= tokens <= MOST_TOKENS:
+        return False
+    return per_weight is None or 0 < per_weight <= MOST_PER_WEIGHT
+
+
     if batch.max_tokens is not None:
         steps = -(-batch.max_tokens // per_step)
         origin = f"{batch.max_tokens:,} tokens / {per_step:,} a step"
@@ -207,6 +217,8 @@ def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
             max(1, filling.job.parallelism.tensor_model_parallel_size),
         )
         weights = arithmetic.parameters(model.architecture, rows).active_non_embedding
+    if not within_reach(batch):
+        return
         steps = math.ceil(batch.tokens_per_param * weights / per_step)
         origin = f"{batch.tokens_per_param:g} tokens for each of {weights:,} weights / {per_step:,} a step"
         filling.replace("tokens_per_param", "max_steps", steps, origin)

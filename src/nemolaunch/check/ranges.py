@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from nemolaunch.check.support import each, error, shown
 from nemolaunch.findings import Finding
 from nemolaunch.job import Job, spec_of
-from nemolaunch.resolve import Resolved
+from nemolaunch.resolve import MOST_PER_WEIGHT, MOST_TOKENS, Resolved
 
 # Steps and samples are counted in 32 bits by Megatron's index files; the rest are sizes of machines.
 MOST = 2**31 - 1
@@ -21,6 +21,8 @@ INTEGERS: dict[str, tuple[int, int]] = {
     "max_steps": (1, MOST),
     "global_batch_size": (1, MOST),
     "micro_batch_size": (1, MOST),
+    "max_tokens": (1, MOST_TOKENS),
+    "global_batch_tokens": (1, MOST_TOKENS),
     "num_workers": (0, 1024),
     "seed": (1, MOST),
     "tensor_model_parallel_size": (1, MOST_PROCESSES),
@@ -49,6 +51,7 @@ DIVISORS = (
 )
 # (least, most, whether the least itself is excluded)
 REALS: dict[str, tuple[float, float, bool]] = {
+    "tokens_per_param": (0.0, MOST_PER_WEIGHT, True),
     "lr": (0.0, 1e3, True),
     "min_lr": (0.0, 1e3, False),
     "adam_beta1": (0.0, 1.0, False),
@@ -79,6 +82,8 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
 def _reals(job: Job) -> Iterator[Finding]:
     for name, (least, most, excluded) in REALS.items():
         value = job.get(name)
+        if value is None:
+            continue
         too_low = value < least or (excluded and value == least)
         too_high = value > most or (name in BELOW_ONE and value == most)
         if not math.isfinite(value) or too_low or too_high:

@@ -76,7 +76,7 @@ def estimated_memory(
     """
     job, model, vocab_size = model_and_vocabulary(dict(given))
     layout = layout_of_job(job, model, world_size(job, shard, replicate))
-    if shard or replicate:
+    if shard is not None or replicate is not None:
         layout = fully_sharded(layout, shard, replicate)
     gpu = catalogue.gpu(job.launch.gpu or "h100")
     origin = "given" if job.launch.gpu else "assumed; --gpu NAME for another"
@@ -91,7 +91,7 @@ def world_size(job: Any, shard: int | None, replicate: int | None) -> int:
         raise UsageError("parallel sizes are 1 or more; change -TP, -PP or -CP")
     if job.launch.num_gpus:
         ranks = nodes * job.launch.num_gpus
-    elif shard or replicate:
+    elif shard is not None or replicate is not None:
         ranks = unit * (shard or 1) * (replicate or 1)
     else:
         ranks = max(nodes * GPUS_OF_A_NODE, unit)

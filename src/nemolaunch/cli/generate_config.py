@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
+from nemolaunch.cli import plan
 from nemolaunch.cli.plan import generate_config as main
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `nemolaunch plan`, with YAML as what is printed."""
+    return plan.parser("nemolaunch generate-config", "yaml")
+
 
 if __name__ == "__main__":
     sys.exit(main())

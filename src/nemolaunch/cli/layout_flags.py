@@ -39,9 +39,8 @@ def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.Model, i
     Raises:
         UsageError: no model is named, or the tokenizer cannot be used.
     """
+    _refuse_absurd(given)
     vocab_size = given.pop("vocab_size", None)
-    if vocab_size is not None and vocab_size < 1:
-        raise UsageError(f"--vocab-size {vocab_size} is no number of entries: give 1 or more")
     job = Job().with_values(**given)
     if not job.model.model_name:
         raise UsageError(
@@ -51,6 +50,17 @@ def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.Model, i
     if vocab_size is None and job.model.hf_model_id:
         vocab_size = _usable(look_at_tokenizer(job.model.hf_model_id)).vocab_size
     return job, model, vocab_size
+
+
+def _refuse_absurd(given: dict[str, Any]) -> None:
+    """Every count must be one that a machine or a model can have: 1 to 2**20 ranks, 2**31 others."""
+    wrong = []
+    for name, value in given.items():
+        most = 2**20 if name.endswith("_parallel_size") or name.startswith("num_") else 2**31
+        if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= most:
+            wrong.append(f"--{name.replace('_', '-')} {value} is not within 1 to {most}")
+    if wrong:
+        raise UsageError("; ".join(wrong))
 
 
 def _usable(tokenizer: Tokenizer) -> Tokenizer:

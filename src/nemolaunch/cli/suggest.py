@@ -18,7 +18,7 @@ from nemolaunch.cli.units import duration, gib
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate.layout import Layout, layout_of_job
 from nemolaunch.estimate.performance import model_share
-from nemolaunch.estimate.suggest import Suggestion, reasons, suggestions
+from nemolaunch.estimate.suggest import Suggestion, layouts, reasons, suggestions
 
 FIELDS = (
     "model_name", "hf_model_id", "num_nodes", "num_gpus", "gpu", "seq_length", "global_batch_size",
@@ -63,10 +63,16 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"--top {top}: give 1 or more")
     model, base, gpu, rows = _asked(given)
     found = suggestions(model.architecture, base, gpu, rows)
+    if not found and not any(layouts(model.architecture, base, rows)):
+        raise UsageError(
+            f"no parallel sizes of {model.name} divide {base.world_size} GPUs, {base.seq_length:,} tokens and "
+            f"a global batch of {base.global_batch_size} at once: change -N, -G or -gbs"
+        )
     if not found:
         raise NemolaunchError(
             f"no layout of {model.name} fits {base.world_size} x {gpu.name} at a global batch of "
-            f"{base.global_batch_size} and {base.seq_length:,} tokens: use more or larger GPUs (-N, -G, --gpu)"
+            f"{base.global_batch_size} and {base.seq_length:,} tokens: use more GPUs, or larger ones "
+            "(-N, -G, --gpu)"
         )
     if form == "json":
         print(json.dumps([_values(model, s, gpu, rows) for s in found[:top]], indent=1))

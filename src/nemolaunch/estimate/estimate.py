@@ -66,16 +66,33 @@ class Speed:
     run: str = ""
 
 
-def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate:
-    """Estimate a resolved job, for its `--gpu`, else the GPU that is visible, else an H100."""
+MOST = 2**40
+MOST_PROCESSES = 2**20
+
+
+def estimable(layout: Layout) -> bool:
+    """Whether the numbers are such that sums over ranks and stages end, and floats hold them."""
+    sizes = (layout.world_size, layout.tensor, layout.pipeline, layout.virtual, layout.context, layout.expert)
+    counts = (layout.micro_batch_size, layout.global_batch_size, layout.seq_length)
+    return max(*sizes, layout.expert_tensor) <= MOST_PROCESSES and max(counts) <= MOST
+
+
+def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate | None:
+    """Estimate a resolved job, for its `--gpu`, else the GPU that is visible, else an H100.
+
+    None for sizes that no machine has, which the checks report.
+    """
     job = resolved.job
     row, origin = choose_gpu(job.launch.gpu, resolved)
+    layout = layout_of(resolved)
+    if not estimable(layout):
+        return None
     tokenizer = resolved.facts.tokenizer
     result = estimate_layout(
         resolved.model,
-        layout_of(resolved),
+        layout,
         row,
-        steps=max(0, job.batch.max_steps or 0),
+        steps=min(MOST, max(0, job.batch.max_steps or 0)),
         vocab_size=tokenizer.vocab_size if tokenizer else None,
         speed=speed,
         keep=job.checkpoint.keep,

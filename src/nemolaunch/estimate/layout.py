@@ -97,13 +97,13 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
     """The layout of a job on that many ranks, whether or not it is resolved."""
     p, m, b, recipe = job.parallelism, job.memory, job.batch, model.recipe
     tensor = max(1, p.tensor_model_parallel_size)
-    pipeline = max(1, p.pipeline_model_parallel_size)
+    pipeline = max(1, min(p.pipeline_model_parallel_size, model.architecture.num_layers))
     preset = m.recompute_granularity is None and not m.cpu_offloading
     return Layout(
         world_size=max(1, world_size),
         tensor=tensor,
         pipeline=pipeline,
-        virtual=max(1, p.virtual_pipeline_model_parallel_size or 1) if pipeline > 1 else 1,
+        virtual=_chunks(p.virtual_pipeline_model_parallel_size, pipeline, model.architecture.num_layers),
         context=max(1, p.context_parallel_size),
         expert=max(1, p.expert_model_parallel_size),
         expert_tensor=max(1, p.expert_tensor_parallel_size or tensor),
@@ -112,7 +112,7 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
         global_batch_size=max(1, b.global_batch_size),
         seq_length=max(1, job.data.seq_length or model.architecture.seq_length),
         **(recompute_of(recipe) if preset else given_recompute(m)),  # type: ignore[arg-type]
-        offloaded_layers=(m.cpu_offloading_layers or 0) if m.cpu_offloading else 0,
+        offloaded_layers=max(0, m.cpu_offloading_layers or 0) if m.cpu_offloading else 0,
         precision=b.precision,
         fp8=b.fp8,
         distributed_optimizer=not job.optimizer.disable_dist_optim,
@@ -120,6 +120,11 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
         optimizer_offload=min(1.0, max(0.0, m.optim_cpu_offloading_frac)) if m.optim_cpu_offloading else 0.0,
         gpus_per_node=max(1, job.launch.num_gpus or min(8, world_size)),
     )
+
+
+def _chunks(asked: int | None, pipeline: int, num_layers: int) -> int:
+    """Model chunks of a stage, no more than it has layers."""
+    return max(1, min(asked or 1, num_layers // pipeline)) if pipeline > 1 else 1
 
 
 def recompute_of(recipe: Recipe) -> dict[str, object]:
