@@ -84,6 +84,7 @@ class EarlierRun:
     """What the run folder already holds.
 
     Attributes:
+        error: why the folder could not be made or written into, or None.
         last_checkpoint: newest complete checkpoint with training state, or None.
         next_step: optimizer steps done when it was saved.
         finished_step: steps of a run that ended, or None.
@@ -91,6 +92,7 @@ class EarlierRun:
     """
 
     folder: str
+    error: str | None = None
     last_checkpoint: str | None = None
     next_step: int = 0
     finished_step: int | None = None
@@ -103,6 +105,7 @@ class Facts:
     """All that was seen.
 
     Attributes:
+        split: the job's shares, without those that hold no document of some file.
         secrets: names of the secrets that are there.
         unpaired_weight: a blend weight with no path after it, as it was given.
         index_cache_error: why the dataset's index cache could not be written, or None.
@@ -116,6 +119,7 @@ class Facts:
     data: tuple[DataFile, ...]
     tokenizer: Tokenizer | None
     run: EarlierRun
+    split: str | None = None
     secrets: frozenset[str] = field(default=frozenset())
     cwd: str = "."
     unpaired_weight: str | None = None
@@ -127,16 +131,18 @@ class Facts:
     submission: Submission | None = None
 
 
+LONGEST_FILE_NAME = 255  # bytes, on every common file system
 SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
 
 
 def look(job: Job) -> Facts:
     """See what the job needs to know. Never raises for what is missing: the checks report that."""
-    data = tuple(_look_at_data(job))
+    data, split = _look_at_data(job)
     resume = job.checkpoint.resume
     return Facts(
         host=look_at_host(),
         data=data,
+        split=split,
         tokenizer=_look_at_tokenizer(job, data),
         run=_look_at_run(job),
         secrets=_secrets(),
@@ -173,14 +179,20 @@ def _index_cache_error(job: Job, data: tuple[DataFile, ...]) -> str | None:
     folders = [os.path.join(os.path.dirname(f.prefix), "cache") for f in data if not f.error]
     if job.data.index_mapping_dir:
         folders = [os.path.abspath(os.path.expanduser(job.data.index_mapping_dir))]
-    for folder in folders:
-        existing = folder
-        while not os.path.exists(existing) and os.path.dirname(existing) != existing:
-            existing = os.path.dirname(existing)
-        if not os.path.isdir(existing):
-            return f"{existing} is not a folder"
-        if not os.access(existing, os.W_OK | os.X_OK):
-            return f"{existing} cannot be written"
+    return next((fault for folder in folders if (fault := _cannot_write(folder))), None)
+
+
+def _cannot_write(folder: str) -> str | None:
+    """Why a folder could not be made or written into, or None."""
+    if max(len(os.fsencode(part)) for part in folder.split(os.sep)) > LONGEST_FILE_NAME:
+        return f"{folder[:60]}… has a name longer than {LONGEST_FILE_NAME} bytes"
+    existing = folder
+    while not os.path.lexists(existing) and os.path.dirname(existing) != existing:
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        return f"{existing} is not a folder"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return f"{existing} cannot be written"
     return None
 
 
@@ -234,12 +246,27 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _look_at_data(job: Job) -> list[DataFile]:
-    files = []
-    for weight, path in weighted_paths(job.data.dataset_dir):
-        for prefix in prefixes_of(path) or [os.path.abspath(path)]:
-            files.append(_look_at_prefix(prefix, weight, job.data.split))
-    return files
+def _look_at_data(job: Job) -> tuple[tuple[DataFile, ...], str]:
+    """The files, and the split without shares that are empty in one of them.
+
+    Megatron looks for the first token of an empty share for ever (`GPTDataset._get_num_epochs`). Leaving
+    one out moves the others' bounds, so that a second look may be needed.
+    """
+    pairs = [
+        (weight, prefix)
+        for weight, path in weighted_paths(job.data.dataset_dir)
+        for prefix in prefixes_of(path) or [os.path.abspath(path)]
+    ]
+    split = job.data.split
+    while True:
+        files = tuple(_look_at_prefix(prefix, weight, split) for weight, prefix in pairs)
+        shares = [part.strip() for part in split.split(",")]
+        held_out = [i for i in range(1, min(len(shares), 3)) if _as_number(shares[i])]
+        read = [f for f in files if not f.error and f.num_tokens]
+        empty = {i for i in held_out if any(f.split_tokens[i] == 0 for f in read)}
+        if not empty:
+            return files, split
+        split = ",".join("0" if i in empty else share for i, share in enumerate(shares))
 
 
 def weighted_paths(words: tuple[str, ...]) -> list[tuple[float | None, str]]:
@@ -419,25 +446,30 @@ def _vocab_size(folder: Path) -> int | None:
 
 def run_folder(job: Job) -> RunDir:
     """Where the job's run lives: `--output-dir`, else `runs/EXPERIMENT` under the current folder."""
-    return RunDir(
-        Path(job.launch.output_dir or os.path.join("runs", job.launch.experiment)).expanduser().absolute()
-    )
+    folder = job.launch.output_dir or os.path.join("runs", job.launch.experiment)
+    return RunDir(Path(os.path.abspath(os.path.expanduser(folder))))
 
 
 def _look_at_run(job: Job) -> EarlierRun:
-    run = run_folder(job)
-    last = run.last_checkpoint() if run.checkpoints.is_dir() else None
-    plan = _read_json(run.plan) or {}
-    finished = _read_json(run.finished) or {}
     from nemolaunch.rundir import step_of
 
+    run = run_folder(job)
+    fault = _cannot_write(str(run.root))
+    try:
+        last = run.last_checkpoint() if run.checkpoints.is_dir() else None
+    except OSError as error:
+        last, fault = None, f"{run.checkpoints}: {error.strerror}"
+    plan = _read_json(run.plan) or {}
+    step = (_read_json(run.finished) or {}).get("step")
+    values, architecture = plan.get("values"), plan.get("architecture")
     return EarlierRun(
         folder=str(run.root),
+        error=fault,
         last_checkpoint=str(last) if last else None,
         next_step=step_of(last) + 1 if last else 0,
-        finished_step=finished.get("step"),
-        values=plan.get("values"),
-        architecture=plan.get("architecture"),
+        finished_step=step if isinstance(step, int) else None,
+        values=values if isinstance(values, dict) else None,
+        architecture=architecture if isinstance(architecture, dict) else None,
     )
 
 

@@ -93,6 +93,8 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
         filling.set("hf_model_id", facts.tokenizer.source, "recorded beside the data")
     world_size = filling.job.launch.num_nodes * (filling.job.launch.num_gpus or 0)
     _batch_of_tokens(filling, world_size)
+    if facts.split is not None and facts.split != job.data.split:
+        filling.set("split", facts.split, f"{job.data.split} leaves a share without a document")
     epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
     _steps_of_tokens(filling, model, facts)
     _steps(filling, facts, epoch)
@@ -194,10 +196,6 @@ def _batch_of_tokens(filling: _Filling, world_size: int) -> None:
     filling.replace("global_batch_tokens", "global_batch_size", samples, origin)
 
 
-def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
-    """Steps of a length given in tokens, or tokens a weight: as many as it takes to reach it."""
-    batch = filling.job.batch
-    per_step = max(1, batch.global_batch_size * (filling.job.data.seq_length or 1))
 def within_reach(batch: Batch) -> bool:
     """Whether a training length in tokens, or tokens a weight, is one that can be; checks report others."""
     tokens, per_weight = batch.max_tokens, batch.tokens_per_param
@@ -206,6 +204,12 @@ def within_reach(batch: Batch) -> bool:
     return per_weight is None or 0 < per_weight <= MOST_PER_WEIGHT
 
 
+def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
+    """Steps of a length given in tokens, or tokens a weight: as many as it takes to reach it."""
+    batch = filling.job.batch
+    if not within_reach(batch):
+        return
+    per_step = max(1, batch.global_batch_size * (filling.job.data.seq_length or 1))
     if batch.max_tokens is not None:
         steps = -(-batch.max_tokens // per_step)
         origin = f"{batch.max_tokens:,} tokens / {per_step:,} a step"
@@ -217,8 +221,6 @@ def within_reach(batch: Batch) -> bool:
             max(1, filling.job.parallelism.tensor_model_parallel_size),
         )
         weights = arithmetic.parameters(model.architecture, rows).active_non_embedding
-    if not within_reach(batch):
-        return
         steps = math.ceil(batch.tokens_per_param * weights / per_step)
         origin = f"{batch.tokens_per_param:g} tokens for each of {weights:,} weights / {per_step:,} a step"
         filling.replace("tokens_per_param", "max_steps", steps, origin)

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from forkserver import ForkServer
+from truth.rehearsal import plan_of
 from truth.silent import SILENT
 
+from nemolaunch import execute
 from nemolaunch.check import RULES
 
 
@@ -21,3 +25,12 @@ def test_the_checks_agree_with_nemo(fork_server: ForkServer) -> None:
 
 def test_what_nemo_accepts_and_we_refuse_are_known_codes() -> None:
     assert SILENT.keys() <= RULES.keys()
+
+
+def test_data_of_a_few_documents_are_trained_on(fork_server: ForkServer, tmp_path: Path) -> None:
+    """Megatron never ends building a validation share that has no document."""
+    plan = plan_of(tmp_path, {"num_gpus": 1, "global_batch_size": 8, "seq_length": 64}, "dense")
+    assert plan.findings == ()
+    execute.prepare(plan)
+    (result,) = fork_server.run("e2e.train_plan:train", {"plan_file": str(plan.run.plan)})
+    assert result["step"] == [1]

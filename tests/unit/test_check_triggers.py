@@ -204,6 +204,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "checkpoint-other-model": ("llama3_8b", {}, {"weights": StartPoint(path="/x", shape={"num_layers": 16})}),
     "weights-not-used": ("llama3_8b", {"nemo_model": "/x"}, earlier()),
+    "run-folder": ("llama3_8b", {}, {"run": EarlierRun(folder="/runs", error="/runs is not a folder")}),
     "run-of-other-model": ("llama3_8b", {}, earlier(architecture={"hidden_size": 2048})),
     "run-of-other-optimizer-layout": ("llama3_8b", {}, earlier(values={"disable_dist_optim": True})),
     "run-beyond-steps": ("llama3_8b", {"max_steps": 10}, earlier()),

@@ -52,8 +52,10 @@ def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
 
 
 def run_folder(resolved: Resolved) -> Iterator[Finding]:
-    """An earlier run in the same folder: the same model, and an optimizer that can be taken over."""
+    """The run's folder; an earlier run in it is of the same model, with an optimizer that can be taken over."""
     run, job = resolved.facts.run, resolved.job
+    if run.error:
+        yield error("run-folder", f"the run folder cannot be written: {run.error}", *_other_folder(resolved))
     if run.last_checkpoint is None or job.checkpoint.resume == "never":
         return
     other = differences(run.architecture or {}, shape_of(resolved))
@@ -73,6 +75,10 @@ def run_folder(resolved: Resolved) -> Iterator[Finding]:
             *each("max_steps", [run.next_step + 1]),
             about="max_steps",
         )
+
+
+def _other_folder(resolved: Resolved) -> tuple[Fix, ...]:
+    return (fix(output_dir=None),) if resolved.job.launch.output_dir else ()
 
 
 def _elsewhere(resolved: Resolved) -> Fix:

@@ -95,6 +95,7 @@ RULES: dict[str, str] = {
     "checkpoint-unusable": "A checkpoint is a folder with weights/ and context/, wholly written.",
     "checkpoint-other-model": "Weights fit the model they are of.",
     "weights-not-used": "A run's own last checkpoint comes before given weights.",
+    "run-folder": "Everything of a run is written into its folder.",
     "run-of-other-model": "A run folder belongs to one model.",
     "run-of-other-optimizer-layout": "Saved optimizer state is read back in the layout it was saved in.",
     "run-beyond-steps": "A run ends at its last step.",

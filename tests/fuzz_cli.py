@@ -1,0 +1,211 @@
+"""Random command lines and configuration files, for hypothesis: sound, odd and senseless words mixed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+from check_jobs import TOKENIZER, write_data
+from hypothesis import strategies as st
+
+from nemolaunch import catalogue
+from nemolaunch.cli import plan, pretrain
+from nemolaunch.job import FieldSpec, specs
+
+ODD_NUMBERS = (
+    "0",
+    "-1",
+    "1",
+    "2",
+    "8",
+    "2048",
+    "1e3",
+    "1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "1.5",
+    "9" * 30,
+    "9" * 5000,
+    "٣",
+    "0x10",
+    "",
+)
+ODD_WORDS = (
+    "",
+    " ",
+    "a b",
+    "../..",
+    "/",
+    "/dev/null",
+    "/proc/self/mem",
+    "~nobody/x",
+    "\x00",
+    "a\nb",
+    "💥",
+    "-",
+    "--",
+    "none",
+    "null",
+    "true",
+    "{}",
+    "[1]",
+    "%s",
+    "$(id)",
+    "a" * 5000,
+    "\udcff",
+    "0.5",
+    "never",
+)
+MODELS = (
+    *[recipe.name for recipe in catalogue.recipes()][::7],
+    *catalogue.flavours(),
+    "llama",
+    "nope",
+    "/tmp",
+    "x.yaml",
+)
+
+
+BASES = [recipe.name for recipe in catalogue.recipes()]
+SOUND = {
+    "dataset_dir": st.just("text_document"),
+    "hf_model_id": st.just(TOKENIZER),
+    "split": st.just("90,9,1"),
+    "experiment": st.just("run"),
+    "executor": st.sampled_from(("local", "slurm")),
+}
+
+
+def value_of(spec: FieldSpec) -> st.SearchStrategy[str]:
+    """A word for a flag: of the right kind in five of six cases."""
+    odd = st.sampled_from(ODD_NUMBERS) | st.sampled_from(ODD_WORDS) | st.text(max_size=8)
+    if spec.name == "model_name":
+        sound: st.SearchStrategy[str] = st.sampled_from(MODELS)
+    elif spec.name in SOUND:
+        sound = SOUND[spec.name]
+    elif spec.choices:
+        sound = st.sampled_from(spec.choices)
+    elif spec.kind is int:
+        sound = st.sampled_from((1, 2, 4, 8, 64, 2048)).map(str) | st.integers(-3, 70).map(str)
+    elif spec.kind is float:
+        sound = st.floats(0, 2).map(str)
+    else:
+        sound = st.sampled_from(ODD_WORDS)
+    return st.integers(0, 5).flatmap(lambda n: odd if n == 0 else sound)
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    """Words for `pretrain --dry-run` and `plan`: flags under any of their names, with values of any kind."""
+    words: list[str] = []
+    if draw(st.integers(0, 5)):
+        words += ["-M", draw(st.sampled_from(MODELS))]
+    if draw(st.booleans()):
+        words += ["--dataset-dir", "text_document", "--hf-model-id", TOKENIZER]
+    for spec in draw(st.lists(st.sampled_from(specs()), max_size=8)):
+        name = draw(st.sampled_from([n for n in (spec.short, spec.flag, *spec.aliases) if n]))
+        words.append(
+            draw(
+                st.sampled_from([name, "--" + name[2:].replace("-", "_") if name.startswith("--") else name])
+            )
+        )
+        if spec.kind is not bool:
+            words += [draw(value_of(spec)) for _ in range(draw(st.integers(0, 3)) if spec.many else 1)]
+    if not draw(st.integers(0, 7)):
+        words.insert(draw(st.integers(0, len(words))), draw(st.sampled_from(ODD_WORDS) | st.text(max_size=6)))
+    return [word for word in words if word not in ("-h", "--help")]
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(ODD_WORDS)
+)
+TREES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3)
+)
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> str:
+    """Text of a YAML file: some keys of a job, some others, values of any kind; or no YAML at all."""
+    import yaml
+
+    if draw(st.integers(0, 9)) == 0:
+        return draw(
+            st.text(max_size=60)
+            | st.sampled_from(
+                ("a: [", "- - -", "&a *a", "? x", "!!python/object:os.system {}", "a: &a [*a]", "%", "\t")
+            )
+        )
+    content: dict[Any, Any] = {}
+    for spec in draw(st.lists(st.sampled_from(specs()), max_size=8)):
+        content[spec.name] = _typed(draw(value_of(spec)), spec) if draw(st.integers(0, 5)) else draw(TREES)
+    for _ in range(0 if draw(st.integers(0, 4)) else 1):
+        content[draw(st.text(max_size=6))] = draw(TREES)
+    if draw(st.integers(0, 5)):
+        content["model_name"] = draw(st.sampled_from(MODELS))
+    return str(yaml.safe_dump(content, allow_unicode=draw(st.booleans())))
+
+
+def _typed(word: str, spec: FieldSpec) -> Any:
+    """The word as YAML would hold it."""
+    if spec.kind is bool:
+        return word not in ("0", "-1")
+    try:
+        return spec.kind(word)
+    except ValueError:
+        return word
+
+
+@st.composite
+def architectures(draw: st.DrawFn) -> str:
+    """Text of a YAML file that describes a model, more or less."""
+    import dataclasses
+
+    import yaml
+
+    fields = [field.name for field in dataclasses.fields(catalogue.Architecture)]
+    numbers = (
+        st.sampled_from((1, 2, 4, 8, 32, 64, 4096)) | st.integers(-1, 70) | st.floats(0, 2) | st.booleans()
+    )
+    content: dict[str, Any] = {"base": draw(st.sampled_from(BASES if draw(st.integers(0, 9)) else MODELS))}
+    for name in draw(st.lists(st.sampled_from(fields), max_size=8)):
+        content[name] = draw(numbers) if draw(st.integers(0, 4)) else draw(TREES)
+    return str(yaml.safe_dump(content))
+
+
+def told(words: list[str], command: str) -> tuple[int, str]:
+    """Run a command as the terminal would. Returns the exit code and what it said on stderr."""
+    run = {"pretrain": pretrain.main, "plan": plan.main, "generate-config": plan.generate_config}[command]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run([*words, "--dry-run"] if command == "pretrain" else words)
+    return code, err.getvalue()
+
+
+def survives(words: list[str], command: str) -> int:
+    """The command ends by itself with a code of 0 to 2, and says something where it is not 0. Returns it."""
+    code, said = told(words, command)
+    assert code in (0, 1, 2)
+    assert "Traceback" not in said
+    assert code == 0 or said.strip() or command == "plan"
+    return code
+
+
+def furnish(folder: Path) -> None:
+    """Put the data that sound words name into a folder."""
+    write_data(folder)
+
+
+def write(folder: Path, text: str) -> Path:
+    """The configuration as a file."""
+    path = folder / "job.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    return path
