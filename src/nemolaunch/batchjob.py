@@ -142,8 +142,12 @@ def quoted(word: str) -> str:
 
 
 def srun_args(plan: Plan) -> list[str]:
-    """Further words for srun."""
-    return ["--mpi=none"] + (["--no-container-mount-home", "--container-writable"] if image(plan) else [])
+    """Further words for srun.
+
+    Ranks of a node stand next to each other. Without `--cpu-bind=none` each task is held to one core where the
+    cluster binds tasks.
+    """
+    return ["--mpi=none", "--distribution=block", "--cpu-bind=none"] + (["--no-container-mount-home", "--container-writable"] if image(plan) else [])
 
 
 def torchrun_port(plan: Plan) -> int:

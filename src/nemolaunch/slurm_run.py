@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 
 from nemolaunch import batchjob, slurmqueue
+from nemolaunch.diagnose import diagnose
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.failure import failure
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import write_text
 from nemolaunch.slurmqueue import QueuedJob
@@ -174,8 +174,7 @@ def verdict(plan: Plan, end: Condition) -> str:
     text = f"the run did not finish: {sentence(end)}"
     if end.detail.startswith("cancelled") or end.detail == "CANCELLED":
         return text
-    why = failure(plan.run, 1)
-    return f"{text}\n  {why.message}\n  log: {why.log}"
+    return "\n  ".join([text, *diagnose(plan.run).lines()])
 
 
 class Follower:

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "nemolaunch"
 
 # From the bottom up. Packages on one row do not import each other, except where the row says so below.
 ROWS: list[set[str]] = [
-    {"errors", "findings"},
+    {"errors", "findings", "causes"},
     {"index", "rundir", "cluster", "slurmqueue", "processes", "fingerprint", "blend"},
     {"startpoint", "submission", "failure"},
     {"job", "catalogue"},
@@ -26,8 +26,9 @@ ROWS: list[set[str]] = [
     {"batchjob"},
     {"sbatch", "tokens", "corpora", "checkpoint"},
     {"nemo2"},
-    {"execute", "observe", "evaluate"},
+    {"execute", "observe", "evaluate", "diagnose"},
     {"slurm_run"},
+    {"status"},
     {"cli"},
 ]
 SAME_ROW_MAY: set[tuple[str, str]] = set()

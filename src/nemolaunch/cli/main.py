@@ -14,6 +14,11 @@ from nemolaunch.cli.render import guarded
 
 COMMANDS = {
     "pretrain": ("nemolaunch.cli.pretrain", "train a model: locally, on the CPU as a rehearsal, or on Slurm"),
+    "status": ("nemolaunch.cli.status", "show how a run stands, or all runs"),
+    "logs": ("nemolaunch.cli.logs", "show what a rank of a run has written"),
+    "cancel": ("nemolaunch.cli.cancel", "end a run and its queued jobs"),
+    "resume": ("nemolaunch.cli.resume", "go on with a run from its last checkpoint"),
+    "diagnose": ("nemolaunch.cli.diagnose", "say why a run failed, and what to change"),
     "download": ("nemolaunch.cli.download", "download a Wikipedia as JSON Lines, to try things with"),
     "plan": ("nemolaunch.cli.plan", "check a job and show what would run, as text, YAML or JSON"),
     "generate-config": ("nemolaunch.cli.generate_config", "print a job as a complete YAML file"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import signal
 import time
@@ -13,7 +14,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nemolaunch.nemo2.slurm_rank import signals, this_start
 from nemolaunch.plan import Plan
-from nemolaunch.rundir import write_json
 
 FIRST_SAVE_GUESS_S = 60.0  # until one has been measured
 SAFETY_S = 30.0
@@ -42,6 +42,7 @@ class Leave(Callback):
         self._why = ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        signals.install_handlers()
         self._last_step = time.monotonic()
         checkpoint: Any = trainer.checkpoint_callback
         save = checkpoint._save_checkpoint
@@ -102,7 +103,9 @@ class Leave(Callback):
             how = "with a checkpoint" if decision == SAVE_AND_LEAVE else "without a checkpoint"
             print(f"nemolaunch: leaving after step {trainer.global_step} {how}: {self._why}", flush=True)
             if trainer.is_global_zero:
-                write_json(self._run.slurm / "left.json", {"step": trainer.global_step, "why": self._why})
+                row = {"event": "left", "step": trainer.global_step, "time": time.time(), "text": self._why}
+                with open(self._run.metrics, "a", encoding="utf-8") as metrics:
+                    metrics.write(json.dumps(row) + "\n")
 
 
 class HangWatch(Callback):

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 
 from nemolaunch.rundir import RunDir, write_json
 
@@ -20,7 +21,8 @@ class Signals:
     """Notes a signal that asks the rank to leave: preemption, a time limit, scancel.
 
     The signals stay blocked and a thread waits for them. Blocking is inherited, so the checkpoint writer's
-    helper processes, which Slurm signals too, live on and finish the save.
+    helper processes, which Slurm signals too, live on and finish the save. Threads that libraries have started
+    before do not block them; for those there is a handler.
     """
 
     def __init__(self) -> None:
@@ -28,8 +30,17 @@ class Signals:
 
     def catch(self) -> None:
         """Block the signals in this thread and in all it starts. Call it before there are others."""
+        self.install_handlers()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Thread(target=self._wait, name="signals", daemon=True).start()
+
+    def install_handlers(self) -> None:
+        """Take the place of Lightning's handlers, which raise in the middle of a step, or requeue the job."""
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
 
     def _wait(self) -> None:
         while True:

@@ -162,7 +162,7 @@ export NEMOLAUNCH_END_TIME
 
 # Command 1
 
-srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --container-image 'registry.local#nvidia/nemo:26.02 $(id)' --container-mounts /data/corpus/preprocessed:/data/corpus/preprocessed,/archive/corpus:/archive/corpus,/runs/llama:/runs/llama,'/with space/$x:/with space;'"'"'','/ünï/名前:/名前:ro',/runs/llama/nemorun/experiments/llama/llama_1/pretrain:/nemo_run --container-workdir /nemo_run/code --container-env GLOO_SOCKET_IFNAME,HF_HUB_OFFLINE,NCCL_SOCKET_IFNAME,NVTE_BWD_LAYERNORM_SM_MARGIN,NVTE_FWD_LAYERNORM_SM_MARGIN,TOKENIZERS_PARALLELISM,TORCH_NCCL_AVOID_RECORD_STREAMS --wait=60 --kill-on-bad-exit=1 --mpi=none --no-container-mount-home --container-writable python -m nemo_run.core.runners.fdl_runner -n pretrain /nemo_run/configs/pretrain_fn_or_script
+srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --container-image 'registry.local#nvidia/nemo:26.02 $(id)' --container-mounts /data/corpus/preprocessed:/data/corpus/preprocessed,/archive/corpus:/archive/corpus,/runs/llama:/runs/llama,'/with space/$x:/with space;'"'"'','/ünï/名前:/名前:ro',/runs/llama/nemorun/experiments/llama/llama_1/pretrain:/nemo_run --container-workdir /nemo_run/code --container-env GLOO_SOCKET_IFNAME,HF_HUB_OFFLINE,NCCL_SOCKET_IFNAME,NVTE_BWD_LAYERNORM_SM_MARGIN,NVTE_FWD_LAYERNORM_SM_MARGIN,TOKENIZERS_PARALLELISM,TORCH_NCCL_AVOID_RECORD_STREAMS --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none --no-container-mount-home --container-writable python -m nemo_run.core.runners.fdl_runner -n pretrain /nemo_run/configs/pretrain_fn_or_script
 
 exitcode=$?
 

@@ -156,7 +156,7 @@ export NEMOLAUNCH_END_TIME
 
 # Command 1
 
-srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --chdir /runs/llama/nemorun/experiments/llama/llama_1/pretrain/code --wait=60 --kill-on-bad-exit=1 --mpi=none python -m nemo_run.core.runners.fdl_runner -n pretrain /runs/llama/nemorun/experiments/llama/llama_1/pretrain/configs/pretrain_fn_or_script
+srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --chdir /runs/llama/nemorun/experiments/llama/llama_1/pretrain/code --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none python -m nemo_run.core.runners.fdl_runner -n pretrain /runs/llama/nemorun/experiments/llama/llama_1/pretrain/configs/pretrain_fn_or_script
 
 exitcode=$?
 

@@ -158,7 +158,7 @@ export NEMOLAUNCH_END_TIME
 
 # Command 1
 
-srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --chdir /runs/llama/nemorun/experiments/llama/llama_1/pretrain/code --wait=60 --kill-on-bad-exit=1 --mpi=none torchrun --rdzv-backend c10d --rdzv-endpoint $head_node_ip:29362 --rdzv-id 29362 --nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID --tee 3 -m nemo_run.core.runners.fdl_runner -n pretrain /runs/llama/nemorun/experiments/llama/llama_1/pretrain/configs/pretrain_fn_or_script
+srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --chdir /runs/llama/nemorun/experiments/llama/llama_1/pretrain/code --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none torchrun --rdzv-backend c10d --rdzv-endpoint $head_node_ip:29362 --rdzv-id 29362 --nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID --tee 3 -m nemo_run.core.runners.fdl_runner -n pretrain /runs/llama/nemorun/experiments/llama/llama_1/pretrain/configs/pretrain_fn_or_script
 
 exitcode=$?
 

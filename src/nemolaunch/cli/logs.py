@@ -1,0 +1,89 @@
+"""`nemolaunch logs RUN`: what a rank, or the batch job, has written."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.render import guarded
+from nemolaunch.diagnose import newest_output
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.rundir import RunDir
+from nemolaunch.status import run_of
+
+BLOCK = 65536
+POLL_S = 0.5
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of `nemolaunch logs`."""
+    p = argparse.ArgumentParser(
+        prog="nemolaunch logs",
+        description="Show the end of a rank's log, or of the batch job's output.",
+        formatter_class=HelpFormatter,
+    )
+    p.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    p.add_argument("--rank", type=int, default=0, metavar="N", help="whose log")
+    p.add_argument("--job", action="store_true", help="the output of the batch job instead")
+    p.add_argument("--lines", type=int, default=40, metavar="N", help="how many lines")
+    p.add_argument("--follow", action="store_true", help="go on with what is written from now on")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Print it. Returns the exit code."""
+    args = parser().parse_args(normalise_long_options(argv))
+    run = run_of(args.run)
+    path = newest_output(run) if args.job else run.rank_log(args.rank)
+    if path is None or not path.exists():
+        raise NemolaunchError(f"there is no log {path or 'of a batch job'} yet{_others(run)}")
+    for line in last_lines(path, args.lines):
+        print(line)
+    if args.follow:
+        sys.stdout.flush()
+        for text in appended(path):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    return 0
+
+
+def _others(run: RunDir) -> str:
+    ranks = sorted(int(p.stem[4:]) for p in run.logs.glob("rank*.log") if p.stem[4:].isdigit())
+    return f"; there are logs of ranks {ranks[0]} to {ranks[-1]}" if ranks else ""
+
+
+def last_lines(path: Path, num_lines: int) -> list[str]:
+    """The end of a file, read from its end: logs of a long run are gigabytes."""
+    with open(path, "rb") as file:
+        at = file.seek(0, os.SEEK_END)
+        data = b""
+        while at > 0 and data.count(b"\n") <= num_lines:
+            start = max(0, at - BLOCK)
+            file.seek(start)
+            data = file.read(at - start) + data
+            at = start
+    lines = data.decode("utf-8", "replace").splitlines()
+    return lines[-num_lines:] if num_lines > 0 else []
+
+
+def appended(path: Path) -> Iterator[str]:
+    """What is written to a file from now on, for ever; starts over where a shorter one replaces it."""
+    at = path.stat().st_size
+    while True:
+        size = path.stat().st_size
+        if size < at:
+            at = 0
+        if size > at:
+            with open(path, "rb") as file:
+                file.seek(at)
+                data = file.read(size - at)
+            at += len(data)
+            yield data.decode("utf-8", "replace")
+        else:
+            time.sleep(POLL_S)

@@ -1,0 +1,88 @@
+"""`nemolaunch status`: how a run stands, or all runs of a folder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.render import guarded
+from nemolaunch.observe.words import count, duration
+from nemolaunch.status import Status, runs_below, status
+
+# Exit code by word, so that a script can wait for a run
+OVER_BADLY = ("stopped", "failed", "ended")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of `nemolaunch status`."""
+    p = argparse.ArgumentParser(
+        prog="nemolaunch status",
+        description="Show how a run stands: queue, step, loss, speed, time left, restarts, last checkpoint. "
+        "Exit code: 1 if it ended without finishing, else 0.",
+        formatter_class=HelpFormatter,
+    )
+    p.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: list all)")
+    p.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder to list")
+    p.add_argument("--json", action="store_true", help="as JSON, one object a run")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Print it. Returns the exit code."""
+    args = parser().parse_args(normalise_long_options(argv))
+    found = [status(args.run)] if args.run else [status(run) for run in runs_below(args.runs_dir)]
+    if args.json:
+        for one in found:
+            print(json.dumps({**dataclasses.asdict(one), "folder": str(one.folder)}, ensure_ascii=False))
+    elif args.run:
+        print("\n".join(_block(found[0])))
+    else:
+        print("\n".join(_table(found)) or f"no runs in {args.runs_dir}")
+    return 1 if args.run and found[0].word in OVER_BADLY else 0
+
+
+def _block(s: Status) -> list[str]:
+    """The lines about one run."""
+    rows = [
+        ("run", f"{s.folder} ({s.model})"),
+        ("state", s.word + (f": {s.detail}" if s.detail else "") + (f" (job {s.job})" if s.job else "")),
+        ("step", f"{s.step:,} of {s.max_steps:,}" + (f", {duration(s.quiet_s)} ago" if s.quiet_s else "")),
+    ]
+    if s.loss is not None:
+        rows.append(("loss", f"{s.loss:.3f}"))
+    if s.tokens_per_s:
+        rows.append(("speed", f"{count(s.tokens_per_s)} tokens/s"))
+    if s.eta_s is not None:
+        rows.append(("left", duration(s.eta_s)))
+    rows.append(("restarts", str(s.restarts)))
+    rows.append(("checkpoint", f"after step {s.checkpoint_step:,}" if s.checkpoint_step else "none yet"))
+    return [f"{name:<12}{value}" for name, value in rows]
+
+
+def _table(found: list[Status]) -> list[str]:
+    """One line a run."""
+    header = ("RUN", "STATE", "STEP", "LOSS", "TOKENS/S", "LEFT", "RESTARTS", "DETAIL")
+    rows = [
+        (
+            s.folder.name,
+            s.word,
+            f"{s.step}/{s.max_steps}",
+            "" if s.loss is None else f"{s.loss:.3f}",
+            count(s.tokens_per_s) if s.tokens_per_s else "",
+            "" if s.eta_s is None else duration(s.eta_s),
+            str(s.restarts),
+            s.detail,
+        )
+        for s in found
+    ]
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = []
+    for row in (header, *rows):
+        lines.append("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
+    return lines

@@ -1,0 +1,114 @@
+"""How a run stands right now, from the end of its metrics and from Slurm's queue. Reads kilobytes only."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch import processes, slurm_run, slurmqueue
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.observe.metrics import tail_rows
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import RunDir, step_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """One run.
+
+    Attributes:
+        word: `finished`, `running`, `waiting`, `stopped`, `failed`, `ended`, `never submitted` or `unknown`.
+        detail: where it runs, what it waits for, or why it stopped.
+        step: optimizer steps done, and `max_steps` of how many.
+        loss, tokens_per_s: of the latest step; None before the first.
+        eta_s: seconds to the last step at the present speed.
+        quiet_s: seconds since the run last wrote a step.
+        restarts: since it was last started by hand.
+        checkpoint_step: steps in the newest complete checkpoint, 0 where there is none.
+    """
+
+    folder: Path
+    experiment: str
+    model: str
+    word: str
+    detail: str
+    step: int
+    max_steps: int
+    loss: float | None
+    tokens_per_s: float | None
+    eta_s: float | None
+    quiet_s: float | None
+    restarts: int
+    checkpoint_step: int
+    job: str
+
+
+def status(folder: Path) -> Status:
+    """The status of a run folder.
+
+    Raises:
+        NemolaunchError: if it is none.
+    """
+    run = run_of(folder)
+    plan = Plan.load(run.plan)
+    rows = [row for row in tail_rows(run.metrics) if "loss" in row]
+    last: dict[str, Any] = rows[-1] if rows else {}
+    word, detail, job = _condition(plan)
+    step, steps = int(last.get("step", 0)), int(plan.values["max_steps"])
+    if word == "finished":
+        step = max(step, steps)
+    step_time_s = last.get("step_time_s")
+    newest = run.last_checkpoint() if run.checkpoints.is_dir() else None
+    return Status(
+        folder=run.root,
+        experiment=str(plan.values["experiment"]),
+        model=plan.model,
+        word=word,
+        detail=detail,
+        step=step,
+        max_steps=steps,
+        loss=last.get("loss"),
+        tokens_per_s=last.get("tokens_per_s"),
+        eta_s=(steps - step) * step_time_s if step_time_s and word == "running" else None,
+        quiet_s=time.time() - last["time"] if last else None,
+        restarts=slurm_run.restarts(plan),
+        checkpoint_step=step_of(newest) + 1 if newest else 0,
+        job=job,
+    )
+
+
+def run_of(folder: Path) -> RunDir:
+    """The run in a folder. NemolaunchError if there is none."""
+    run = RunDir(folder.expanduser().absolute())
+    if not run.plan.exists():
+        raise NemolaunchError(f"{folder} is not a run folder: it has no {run.plan.name}")
+    return run
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """Run folders in a folder, the newest first."""
+    found = [path.parent for path in folder.glob("*/plan.json")]
+    return sorted(found, key=lambda path: -os.stat(path / "plan.json").st_mtime)
+
+
+def _condition(plan: Plan) -> tuple[str, str, str]:
+    """Word, detail, job. A local job is seen only on the machine it runs on."""
+    if plan.submission is not None:
+        try:
+            now = slurm_run.condition(plan)
+        except slurmqueue.Unreachable as error:
+            return "unknown", str(error), ""
+        detail = now.detail
+        if now.word == "running" and not any("step" in row for row in tail_rows(plan.run.metrics)):
+            detail += ", starting"
+        return now.word, detail, now.job
+    if slurm_run.finished(plan):
+        return "finished", "", ""
+    if processes.members(plan.run.root):
+        return "running", "on this machine", ""
+    if any(plan.run.logs.glob("rank*.error.json")):
+        return "failed", "see `nemolaunch diagnose`", ""
+    return "stopped", "no process of it on this machine", ""
