@@ -10,6 +10,7 @@ SILENT: dict[str, str] = {
     "offload-fraction": "any number is taken; 0 offloads nothing",
     "optimizer-offload-not-switched-on": "ignored: nothing is offloaded",
     "fp8-with-fp32": "trains in fp32, without fp8",
+    "fp32-with-cp": "raised by Transformer Engine's choice of attention at the first step, on a GPU",
     "fp8-shapes": "raised by Transformer Engine's kernels at the first step, on a GPU",
     "layers-by-pp": "Mamba and Hyena models leave out the layers that are over",
     "hyena-by-tp": "its layers cannot be built without a GPU's libraries, which then refuse",

@@ -161,6 +161,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "fp8-with-fp32": ("llama3_8b", {"fp8": True, "precision": "fp32"}, {}),
+    "fp32-with-cp": ("llama3_8b", {"precision": "fp32", "context_parallel_size": 2}, {}),
     "fp8-hardware": ("llama3_8b", {**LOCAL, "fp8": True}, {"host": A100}),
     "bf16-hardware": ("llama3_8b", LOCAL, {"host": V100}),
     "fp8-shapes": ("llama3_8b", {"fp8": True, "seq_length": 1000}, {}),

@@ -52,7 +52,7 @@ def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
 
 
 def run_folder(resolved: Resolved) -> Iterator[Finding]:
-    """The run's folder; an earlier run in it is of the same model, with an optimizer that can be taken over."""
+    """The folder itself; an earlier run in it: the same model, an optimizer that can be taken over."""
     run, job = resolved.facts.run, resolved.job
     if run.error:
         yield error("run-folder", f"the run folder cannot be written: {run.error}", *_other_folder(resolved))

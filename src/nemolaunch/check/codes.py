@@ -65,6 +65,7 @@ RULES: dict[str, str] = {
     "optimizer-offload-needs-sharding": "Optimizer offload is part of the distributed optimizer.",
     # numbers
     "fp8-with-fp32": "fp8 goes with bf16 training.",
+    "fp32-with-cp": "Context parallelism needs fused attention, which works in 16 bits.",
     "fp8-hardware": "fp8 needs a GPU of compute capability 8.9 or newer.",
     "bf16-hardware": "bf16 matrix units come with compute capability 8.0.",
     "fp8-shapes": "fp8 matrices have sides that are multiples of 16.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from nemolaunch import catalogue
 from nemolaunch.check.support import error, fix, shown
@@ -24,9 +25,11 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         )
     answer = catalogue.cpu_rehearsal(model.recipe, model.architecture)
     if answer.status == "unsupported":
-        local = launch.executor == "local" and not gpus
+        changes: dict[str, Any] = {} if launch.device == "auto" else {"device": "auto"}
+        if launch.executor == "local" and not gpus:
+            changes["executor"] = "slurm"
         yield error(
             "cpu-unsupported",
             f"{model.name} cannot be rehearsed on a CPU: {answer.reason}",
-            fix(executor="slurm", device="auto") if local else fix(device="auto"),
+            fix(**changes),
         )

@@ -30,12 +30,27 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         )
     elif batch.fp8:
         yield from _shapes(resolved)
+    cp = sizes(resolved).cp
+    if batch.precision == "fp32" and cp > 1 and resolved.device == "gpu" and _has_attention(resolved):
+        yield error(
+            "fp32-with-cp",
+            f"{shown('precision', 'fp32')} with {shown('context_parallel_size', cp)}: fused attention, which "
+            "context parallelism needs, has no fp32",
+            fix(precision="bf16"),
+            fix(context_parallel_size=1),
+        )
     yield from _hardware(resolved)
 
 
+def _has_attention(resolved: Resolved) -> bool:
+    pattern = resolved.model.architecture.hybrid_override_pattern
+    return pattern is None or "*" in pattern
+
+
 def _hardware(resolved: Resolved) -> Iterator[Finding]:
-    names = set(resolved.facts.host.gpus) if resolved.job.launch.executor == "local" else set()
-    for name in sorted(names):
+    launch = resolved.job.launch
+    names = set(resolved.facts.host.gpus) if launch.executor == "local" else {launch.gpu or ""}
+    for name in sorted(names if resolved.device == "gpu" else ()):
         capability = gpu_capability(name)
         if capability is None:
             continue
