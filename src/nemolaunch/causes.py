@@ -79,7 +79,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     _cause(
         "checkpoint",
-        r"CheckpointException|size mismatch for|Error\(s\) in loading state_dict"
+        r"Checkpoint(ing)?Exception|size mismatch for|Error\(s\) in loading state_dict"
         r"|Missing key\(s\) in state_dict|unpickling|PytorchStreamReader failed",
         "the checkpoint does not fit the model, or is damaged",
         "resume with the layout and model it was saved with, or name an earlier one with --resume PATH",
@@ -136,7 +136,7 @@ CAUSES: tuple[Cause, ...] = (
     _cause("node-failed", r"DUE TO NODE FAILURE|\bNODE_FAIL\b|Node failure on", "a node died", _RESUME),
     _cause(
         "time-limit",
-        r"DUE TO TIME LIMIT|\bTIMEOUT\b",
+        r"DUE TO TIME LIMIT|(?-i:\bTIMEOUT\b)",
         "the time limit came before the ranks had saved and left",
         "nothing if the next job goes on; else a longer --time, or a larger --leave-before",
     ),

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemolaunch.causes import Cause, cause_of
-from nemolaunch.failure import failure
+from nemolaunch.failure import error_records, failure, is_echo
 from nemolaunch.plan import Plan
-from nemolaunch.rundir import RunDir
+from nemolaunch.rundir import START_LINE, RunDir
 
 TAIL_BYTES = 65536
 # srun names a task when it ends: the first one that did not end well is the cause, the rest were ended for it
 _TASK = re.compile(r"^srun: error: (\S+?): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
 _ENDED_FOR_IT = re.compile(r"Terminated|exit code 143|exit code 137$")
+_STACKS = re.compile(r"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)
 _SLURM_SAYS = re.compile(r"^(?:slurmstepd|srun)\S*:.*(?:DUE TO|CANCELLED|[Oo]om).*$", re.MULTILINE)
 
 
@@ -78,7 +79,8 @@ def diagnose(run: RunDir, exit_code: int = 1) -> Diagnosis:
     stacks = tuple(sorted(_ranks_with_stacks(run)))
     first = failure(run, exit_code)
     rank = _rank_in(first.message)
-    if rank is None and deaths:
+    echoes = all(is_echo(record) for record in error_records(run))
+    if deaths and (rank is None or echoes):
         rank = deaths[0].rank
         what, log = f"rank {rank}: {deaths[0].how}", run.rank_log(rank)
     elif rank is None and (slurm := _SLURM_SAYS.findall(said)):
@@ -88,7 +90,8 @@ def diagnose(run: RunDir, exit_code: int = 1) -> Diagnosis:
         if rank is None and output and "exit code" in what:
             log = output
     node = next((d.node for d in deaths if d.rank == rank), None)
-    node = node or (_node_of(plan, run, rank) if rank is not None else None)
+    if node is None and rank is not None:
+        node = _node_of(plan, run, rank)
     cause = _cause(what, run, rank, said)
     return Diagnosis(what=what, rank=rank, node=node, cause=cause, log=log, stacks=stacks)
 
@@ -97,7 +100,7 @@ def _cause(what: str, run: RunDir, rank: int | None, said: str) -> Cause | None:
     """By the failure's own words, then by the rank's last lines, then by what srun and Slurm said."""
     texts = [what]
     if rank is not None:
-        texts.append("\n".join(tail(run.rank_log(rank)).splitlines()[-60:]))
+        texts.append("\n".join(log_of_last_start(run, rank).splitlines()[-60:]))
     texts.append(said)
     return next((cause for text in texts if (cause := cause_of(text))), None)
 
@@ -111,6 +114,12 @@ def newest_output(run: RunDir) -> Path | None:
 def last_start(output: str) -> str:
     """What a requeued job said since it was last started: Slurm appends to one file."""
     return output[max(0, output.rfind("export PYTHONUNBUFFERED=1")) :]
+
+
+def log_of_last_start(run: RunDir, rank: int) -> str:
+    """The end of a rank's log, without what earlier starts of the job wrote."""
+    text = tail(run.rank_log(rank))
+    return text[max(0, text.rfind(START_LINE)) :]
 
 
 def tail(path: Path, most_bytes: int = TAIL_BYTES) -> str:
@@ -135,12 +144,16 @@ def _rank_in(message: str) -> int | None:
 
 def _ranks_with_stacks(run: RunDir) -> Iterator[int]:
     for path in run.logs.glob("rank*.log"):
-        if path.stem[4:].isdigit() and re.search(r"^Timeout \(\d+:\d\d:\d\d", tail(path), re.MULTILINE):
-            yield int(path.stem[4:])
+        rank = path.stem[4:]
+        if rank.isdigit() and _STACKS.search(log_of_last_start(run, int(rank))):
+            yield int(rank)
 
 
 def _node_of(plan: Plan, run: RunDir, rank: int) -> str | None:
-    """The host that ran a rank, as the ranks of a node stand next to each other in the list of nodes."""
+    """The host that ran a rank: as it says itself, else by its place in the list of nodes."""
+    said = re.match(re.escape(START_LINE) + r"\S+ on (\S+)", log_of_last_start(run, rank))
+    if said:
+        return said[1]
     try:
         nodes = expand_nodes(run.slurm_starts.read_text(encoding="utf-8").split()[-1])
     except (OSError, IndexError):

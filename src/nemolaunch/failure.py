@@ -39,7 +39,7 @@ def failure(run: RunDir, exit_code: int) -> Failure:
     torchrun reports it; any exception; a rank or launcher that failed before training began.
     """
     records = error_records(run)
-    own = [record for record in records if not _CONSEQUENCES.search(f"{record['type']} {record['message']}")]
+    own = [record for record in records if not is_echo(record)]
     if own:
         return _of_record(run, own[0])
     logs = list(_logs_of_this_start(run))
@@ -55,6 +55,11 @@ def failure(run: RunDir, exit_code: int) -> Failure:
         if found:
             return Failure(message=f"{message}: {_one_line(found[-1])}", log=log)
     return Failure(message=message, log=run.launcher_log)
+
+
+def is_echo(record: dict[str, Any]) -> bool:
+    """Whether an error is what a rank says when another one has gone."""
+    return bool(_CONSEQUENCES.search(f"{record['type']} {record['message']}"))
 
 
 def error_records(run: RunDir) -> list[dict[str, Any]]:

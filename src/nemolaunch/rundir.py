@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# In a rank's log, before everything of one start of a job on Slurm: `JOB.RESTART on HOST` follows
+START_LINE = "nemolaunch: start "
+
 
 @dataclass(frozen=True)
 class RunDir:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
 from types import FrameType
 
-from nemolaunch.rundir import RunDir, write_json
+from nemolaunch.rundir import START_LINE, RunDir, write_json
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 START_TIMEOUT_S = 1800.0
@@ -70,6 +71,7 @@ def settle_start(run: RunDir, rank: int) -> None:
     Raises:
         TimeoutError: the first rank has not said so within half an hour.
     """
+    print(f"{START_LINE}{this_start()} on {socket.gethostname()}", flush=True)
     settled = run.slurm / f"settled-{this_start()}.json"
     if rank == 0:
         moved = set_torn_aside(run)

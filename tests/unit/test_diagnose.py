@@ -1,0 +1,145 @@
+"""A failed run is explained by the rank that failed first, whatever the others shouted afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from golden.batch_plans import plan_of
+
+from nemolaunch import batchjob
+from nemolaunch.causes import CAUSES, cause_of
+from nemolaunch.diagnose import diagnose, expand_nodes
+from nemolaunch.plan import Plan
+
+KILLED = """\
+srun: error: n2: task 9: Killed
+srun: launch/slurm: _step_signal: Terminating StepId=14.1
+slurmstepd-n1: error: *** STEP 14.1 ON n1 CANCELLED AT 2026-11-21T02:29:20 ***
+srun: error: n1: task 0: Terminated
+srun: error: n1: tasks 1-7: Exited with exit code 143
+"""
+
+# What a rank, srun or Slurm really writes, and the cause it must be taken for.
+WORDS = {
+    "gpu-memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+    "disk-full": "OSError: [Errno 28] No space left on device: '/runs/x/checkpoints/a/__0_1.distcp'",
+    "not-finite": "AssertionError: Rank 3: found NaN in local grad norm for bucket #0 in backward pass",
+    "data-missing": "FileNotFoundError: [Errno 2] No such file or directory: '/data/en_text_document.idx'",
+    "container": "pyxis: container start failed with error code: 1",
+    "import": "ModuleNotFoundError: No module named 'transformer_engine'",
+    "checkpoint": "megatron.core.dist_checkpointing.core.CheckpointingException: size mismatch for decoder",
+    "hub": "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo",
+    "gpu-broken": "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+    "gpu-fault": "RuntimeError: CUDA error: device-side assert triggered",
+    "port-taken": "DistNetworkError: The server socket has failed to listen: EADDRINUSE",
+    "hang": "srun: error: n1: task 0: Alarm clock",
+    "host-memory": "slurmstepd: error: Detected 1 oom_kill event in StepId=5.0",
+    "crashed": "srun: error: n2: task 4: Segmentation fault (core dumped)",
+    "preempted": "slurmstepd: error: *** JOB 5 ON n1 CANCELLED AT 2026-11-21T02:28:25 DUE TO PREEMPTION ***",
+    "node-failed": "slurmstepd: error: *** JOB 14 ON n1 CANCELLED AT 2026-11-21 DUE TO NODE FAILURE ***",
+    "time-limit": "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T02:28:25 DUE TO TIME LIMIT ***",
+    "collective-timeout": "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)",
+    "network": "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer",
+}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    made = plan_of("no-container", str(tmp_path / "run"))
+    made.run.logs.mkdir(parents=True)
+    made.save()
+    return made
+
+
+def say(plan: Plan, output: str) -> None:
+    path = batchjob.task_dir(plan) / "sbatch_llama_14.out"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("export PYTHONUNBUFFERED=1\n" + output)
+
+
+def raised(plan: Plan, rank: int, time: float, kind: str, message: str) -> None:
+    record = {"rank": rank, "time": time, "type": kind, "message": message}
+    plan.run.rank_error(rank).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("code", WORDS)
+def test_known_words_name_their_cause(code: str) -> None:
+    found = cause_of(WORDS[code])
+    assert found is not None
+    assert found.code == code
+
+
+def test_every_cause_has_words_that_show_it() -> None:
+    assert set(WORDS) == {cause.code for cause in CAUSES}
+
+
+def test_a_killed_rank_is_named_though_another_one_raised(plan: Plan) -> None:
+    say(plan, KILLED)
+    raised(plan, 0, 5.0, "RuntimeError", "[gloo/transport/tcp/pair.cc:537] Connection reset by peer")
+    found = diagnose(plan.run)
+    assert (found.rank, found.node) == (9, "n2")
+    assert found.cause is not None
+    assert found.cause.code == "host-memory"
+    assert "n2" in "\n".join(found.lines())
+
+
+def test_the_first_exception_is_the_cause(plan: Plan) -> None:
+    say(plan, "srun: error: n1: task 3: Exited with exit code 1\nsrun: error: n2: task 9: Terminated\n")
+    raised(plan, 3, 5.0, "OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB")
+    raised(plan, 9, 6.0, "DistBackendError", "NCCL communicator was aborted")
+    found = diagnose(plan.run)
+    assert (found.rank, found.node) == (3, "n1")
+    assert found.cause is not None
+    assert found.cause.code == "gpu-memory"
+    assert found.log == plan.run.rank_log(3)
+
+
+def test_a_hang_names_the_ranks_with_stacks(plan: Plan) -> None:
+    say(plan, "srun: error: n1: task 0: Alarm clock\n")
+    for rank in (0, 1):
+        plan.run.rank_log(rank).write_text("nemolaunch: start 14.0 on n1\nTimeout (0:30:00)!\nThread 0x1:\n")
+    plan.run.rank_log(2).write_text("Timeout (0:30:00)!\nnemolaunch: start 14.1 on n2\nall well now\n")
+    found = diagnose(plan.run)
+    assert found.stacks == (0, 1)
+    assert found.cause is not None
+    assert found.cause.code == "hang"
+
+
+def test_a_container_that_did_not_start_is_explained_from_the_batch_output(plan: Plan) -> None:
+    said = (
+        "pyxis: importing docker image: nvcr.io/nvidia/nemo:26.02\nslurmstepd: error: pyxis: child 7 failed"
+    )
+    say(plan, f"{said} with error code: 1\nsrun: error: n1: tasks 0-7: Exited with exit code 1\n")
+    found = diagnose(plan.run)
+    assert found.cause is not None
+    assert found.cause.code == "container"
+
+
+def test_what_an_earlier_start_said_is_not_held_against_a_later_one(plan: Plan) -> None:
+    say(plan, KILLED + "export PYTHONUNBUFFERED=1\nsrun: error: n1: task 2: Segmentation fault\n")
+    found = diagnose(plan.run)
+    assert found.rank == 2
+    assert found.cause is not None
+    assert found.cause.code == "crashed"
+
+
+def test_without_any_trace_it_says_so_and_where_to_look(plan: Plan) -> None:
+    found = diagnose(plan.run)
+    assert found.cause is None
+    assert found.rank is None
+    assert found.lines()[-1].startswith("log")
+
+
+@pytest.mark.parametrize(
+    ("listed", "nodes"),
+    [
+        ("n1", ["n1"]),
+        ("n[1-2]", ["n1", "n2"]),
+        ("gpu[08-10,12],login", ["gpu08", "gpu09", "gpu10", "gpu12", "login"]),
+        ("a-b[1,3]-x,c", ["a-b1-x", "a-b3-x", "c"]),
+    ],
+)
+def test_node_lists_are_expanded_as_slurm_does(listed: str, nodes: list[str]) -> None:
+    assert expand_nodes(listed) == nodes
