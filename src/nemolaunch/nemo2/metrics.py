@@ -33,7 +33,8 @@ class MetricsFile(Callback):
     counted and both with `_causal`, and `memory_peak_bytes` of this rank since its start.
 
     A row of validation has `val_loss` and `validation_s`. Every other row has an `event`: `start`, `end`,
-    `checkpoint` (`seconds` that training stood still), or what a guard saw, with a `text`.
+    `checkpoint` (`seconds` that training stood still), or what a guard saw, with a `text`. Of a blend, `end`
+    and `checkpoint` have `samples_by_prefix`: how many samples came from each prefix, in the plan's order.
 
     What is not finite is written as one of the strings "nan", "inf", "-inf": JSON has no numbers for them.
     """
@@ -67,6 +68,10 @@ class MetricsFile(Callback):
         )
         self._clock = speed.StepClock()
 
+    def _event(self, trainer: Trainer, kind: str, **more: Any) -> None:
+        if self._file is not None:
+            self._file.write(event=kind, step=trainer.global_step, time=time.time(), **more)
+
     def _time_saving(self, trainer: Trainer) -> None:
         checkpoint: Any = trainer.checkpoint_callback
         save: Callable[..., None] | None = getattr(checkpoint, "_save_checkpoint", None)
@@ -79,10 +84,7 @@ class MetricsFile(Callback):
                 save(*args, **kwargs)
             finally:
                 seconds = self._clock.resume()
-            if self._file is not None:
-                self._file.write(
-                    event="checkpoint", step=trainer.global_step, time=time.time(), seconds=seconds
-                )
+            self._event(trainer, "checkpoint", seconds=seconds, samples_by_prefix=samples_by_prefix(trainer))
 
         checkpoint._save_checkpoint = timed
 
@@ -154,7 +156,7 @@ class MetricsFile(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._file is not None:
-            self._file.write(event="end", step=trainer.global_step, time=time.time())
+            self._event(trainer, "end", samples_by_prefix=samples_by_prefix(trainer))
             self._file.close()
             self._file = None
 
@@ -191,6 +193,18 @@ def end_torn_line(path: Path) -> None:
                     file.write(b"\n")
     except FileNotFoundError:
         pass
+
+
+def samples_by_prefix(trainer: Trainer) -> list[int] | None:
+    """Samples seen of each prefix of a blend; None without a blend, or where this rank has no data."""
+    blend: Any = getattr(trainer.datamodule, "_train_ds", None)  # type: ignore[attr-defined]
+    order = getattr(blend, "dataset_index", None)
+    if order is None:
+        return None
+    import numpy as np
+
+    seen = np.bincount(order[: consumed_samples(trainer)], minlength=len(blend.datasets))
+    return [int(count) for count in seen]
 
 
 def number(value: Any) -> float | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,12 @@ from nemolaunch.observe.series import Series
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir
 
-NOT_SERIES = frozenset({"step", "time", "event", "max_steps"})
+NOT_SERIES = frozenset({"step", "time", "event", "max_steps", "samples"})
+
+
+FACTS = frozenset({"flops_per_token", "flops_per_token_causal", "peak_flops"})
+NUMBER = (int, float)
+MANY_BYTES = 50_000_000  # from here on several files are read in several processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,10 @@ class History:
         elapsed: seconds in training up to a step, over all starts; time between them is not counted.
         marks: restarts and the like, in the order they happened.
         active_s: seconds between each start and the last thing heard after it, summed.
+        environment: versions and hardware, as of the last start.
+        facts: other things the last start wrote: FLOPs per token, the GPU's peak.
+        samples_by_prefix: samples seen of each prefix of a blend, in the plan's order.
+        evaluations: what `nemolaunch eval watch` found, by step.
         max_steps: the step the run was last told to go to, 0 if it never started.
         last_time: Unix seconds of the last row, None for an empty file.
         ended: whether training said that it was done, after its last start.
@@ -47,6 +59,10 @@ class History:
     series: dict[str, Series] = field(default_factory=lambda: defaultdict(Series))
     elapsed: Series = field(default_factory=Series)
     marks: list[Mark] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
+    samples_by_prefix: list[int] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
     active_s: float = 0.0
     starts: int = 0
     max_steps: int = 0
@@ -84,6 +100,7 @@ def read_history(folder: Path, name: str | None = None) -> History:
     reader = _Reader(history)
     for row in rows(run.metrics):
         reader.take(row)
+    _add_evaluations(history)
     reader.close()
     return history
 
@@ -101,7 +118,41 @@ def read_histories(folders: list[Path]) -> list[History]:
     depth = 1
     while len({folder.parts[-depth:] for folder in absolute}) < len(absolute):
         depth += 1
-    return [read_history(folder, "/".join(folder.parts[-depth:])) for folder in absolute]
+    names = ["/".join(folder.parts[-depth:]) for folder in absolute]
+    if len(absolute) == 1 or sum(_size(folder) for folder in absolute) < MANY_BYTES:
+        return [read_history(folder, name) for folder, name in zip(absolute, names, strict=True)]
+    workers = min(len(absolute), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(read_history, absolute, names))
+
+
+def _size(folder: Path) -> int:
+    try:
+        return RunDir(folder).metrics.stat().st_size
+    except OSError:
+        return 0
+
+
+def _add_evaluations(history: History) -> None:
+    """Figures of evaluated checkpoints as rows, and as series by name."""
+    latest = {row["step"]: row for row in rows(history.run.evaluations)}
+    for step in sorted(latest):
+        row = latest[step]
+        history.evaluations.append(row)
+        for name, value in evaluation_figures(row).items():
+            history.series[name].append(int(step), value)
+
+
+def evaluation_figures(row: dict[str, Any]) -> dict[str, float]:
+    """Name → value of a row of evaluations: `eval_perplexity`, `hellaswag acc_norm`, …"""
+    figures: dict[str, float] = {
+        key: row[key] for key in ("eval_perplexity", "eval_bits_per_byte") if key in row
+    }
+    for task, metrics in row.get("tasks", {}).items():
+        for metric, value in metrics.items():
+            if "_stderr" not in metric and metric not in ("num_fewshot", "num_samples"):
+                figures[f"{task} {metric}"] = value
+    return {key: float(v) for key, v in figures.items() if isinstance(v, NUMBER) and math.isfinite(v)}
 
 
 class _Reader:
@@ -111,7 +162,6 @@ class _Reader:
         self._history = history
         self._started: float | None = None
         self._before = 0.0
-        self._not_finite: set[str] = set()
 
     def take(self, row: dict[str, Any]) -> None:
         step, moment = int(row["step"]), row.get("time")
@@ -124,12 +174,10 @@ class _Reader:
             self._history.elapsed.append(step, self._before + float(moment) - self._started)
             self._history.active_s = self._before + float(moment) - self._started
         event = row.get("event")
-        if event == "end":
-            self._history.ended = True
-        elif event and event != "start":
-            self._history.marks.append(Mark(step=step, kind=str(event), text=str(row.get("text", event))))
-        else:
+        if event is None:
             self._values(row, step)
+        elif event != "start":
+            self._event(str(event), row, step)
 
     def _start(self, row: dict[str, Any], step: int) -> None:
         history = self._history
@@ -137,6 +185,8 @@ class _Reader:
         history.ended = False
         history.starts += 1
         history.max_steps = int(row.get("max_steps") or 0)
+        history.environment = row.get("environment") or {}
+        history.facts = {key: v for key, v in row.items() if key in FACTS and v}
         if history.starts == 1:
             return
         done = history.last_step
@@ -145,16 +195,29 @@ class _Reader:
             series.cut(step)
         history.marks.append(Mark(step=step, kind="restart", text=f"restarted from step {step}{redone}"))
 
+    def _event(self, kind: str, row: dict[str, Any], step: int) -> None:
+        history = self._history
+        history.samples_by_prefix = row.get("samples_by_prefix") or history.samples_by_prefix
+        if kind == "end":
+            history.ended = True
+        elif kind == "checkpoint":
+            saved = history.series["checkpoint_s"]
+            before = saved.values[-1] if saved and saved.steps[-1] == step else 0.0
+            saved.append(step, before + float(row.get("seconds") or 0.0))
+        else:
+            history.marks.append(Mark(step=step, kind=kind, text=str(row.get("text", kind))))
+
     def _values(self, row: dict[str, Any], step: int) -> None:
+        all_series, finite = self._history.series, math.isfinite
         for key, value in row.items():
-            if key in NOT_SERIES or isinstance(value, bool) or not isinstance(value, (int, float)):
+            if key in NOT_SERIES or type(value) not in NUMBER or not finite(value):
                 continue
-            if math.isfinite(value):
-                self._history.series[key].append(step, float(value))
-                self._not_finite.discard(key)
-            elif key not in self._not_finite:
-                self._not_finite.add(key)
-                self._history.marks.append(Mark(step=step, kind="not finite", text=f"{key} became {value}"))
+            series = all_series[key]
+            if series.steps and series.steps[-1] >= step:
+                series.append(step, value)
+            else:  # the same, without a call: this runs for every figure of every step
+                series.steps.append(step)
+                series.values.append(value)
 
     def close(self) -> None:
         history = self._history

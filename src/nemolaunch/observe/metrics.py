@@ -65,7 +65,7 @@ def _with_numbers(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parser() -> Callable[[str], Any]:
-    """orjson's parser where it is installed: it is several times faster, which long runs are long enough for."""
+    """orjson's where it is installed: several times faster, which counts in files of a million rows."""
     try:
         import orjson
     except ImportError:

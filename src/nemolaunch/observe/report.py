@@ -13,7 +13,7 @@ from string import Template
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.observe.history import History, read_histories
+from nemolaunch.observe.history import History, evaluation_figures, read_histories
 from nemolaunch.observe.sections import body
 from nemolaunch.observe.series import Series, smoothed, smoothing_window, thinned
 from nemolaunch.rundir import write_text
@@ -41,7 +41,33 @@ CHARTS: tuple[dict[str, Any], ...] = (
     },
     {
         "id": "step-time", "title": "Step time", "unit": "seconds", "zero": True,
-        "lines": [{"key": "step_time_s", "label": "step time"}],
+        "lines": [
+            {"key": "step_time_max_s", "label": "longest", "look": "faint"},
+            {"key": "step_time_s", "label": "mean"},
+            {"key": "data_wait_s", "label": "waiting for data"},
+        ],
+    },
+    {
+        "id": "compute", "title": "Compute", "unit": "TFLOP/s per process", "zero": True,
+        "lines": [
+            {"key": "tflops_per_gpu", "label": "full attention counted"},
+            {"key": "tflops_per_gpu_causal", "label": "causal half counted"},
+        ],
+    },
+    {
+        "id": "mfu", "title": "Model FLOPs utilisation", "unit": "share of the GPU's peak", "zero": True,
+        "lines": [
+            {"key": "mfu", "label": "full attention counted"},
+            {"key": "mfu_causal", "label": "causal half counted"},
+        ],
+    },
+    {
+        "id": "memory", "title": "Peak memory", "unit": "GiB, first rank", "zero": True,
+        "lines": [{"key": "memory_peak_gib", "label": "peak memory"}],
+    },
+    {
+        "id": "perplexity", "title": "Evaluated perplexity", "unit": "per token",
+        "lines": [{"key": "eval_perplexity", "label": "perplexity"}],
     },
 )  # fmt: skip
 
@@ -65,6 +91,7 @@ def render(histories: list[History]) -> str:
     """The page as text."""
     runs = [_run_data(history) for history in histories]
     drawn = [chart for chart in CHARTS if any(_has(run, chart) for run in runs)]
+    drawn += _benchmark_charts(runs)
     data = {"runs": runs, "charts": drawn}
     names = ", ".join(history.name for history in histories)
     return Template(_asset("page.html")).substitute(
@@ -90,7 +117,11 @@ def _has(run: dict[str, Any], chart: dict[str, Any]) -> bool:
 
 def _run_data(history: History) -> dict[str, Any]:
     keys = {line["key"] for chart in CHARTS for line in chart["lines"]}
+    keys |= {key for row in history.evaluations for key in evaluation_figures(row) if " " in key}
     series = {key: _points(thinned(s)) for key, s in history.series.items() if key in keys}
+    if "memory_peak_bytes" in history.series:
+        steps, values = _points(thinned(history.series["memory_peak_bytes"]))
+        series["memory_peak_gib"] = [steps, [float(f"{value / 2**30:.6g}") for value in values]]
     loss = history.series.get("loss")
     if loss:
         series["loss_smoothed"] = _points(thinned(smoothed(loss)))
@@ -102,6 +133,19 @@ def _run_data(history: History) -> dict[str, Any]:
         "elapsed": _points(thinned(history.elapsed, 500)),
         "marks": [{"step": mark.step, "kind": mark.kind, "text": mark.text} for mark in history.marks],
     }
+
+
+def _benchmark_charts(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One chart a benchmark: series named `TASK METRIC`."""
+    names = dict.fromkeys(key for run in runs for key in run["series"] if " " in key)
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for name in names:
+        task, _, metric = name.partition(" ")
+        by_task.setdefault(task, []).append({"key": name, "label": metric})
+    return [
+        {"id": f"task-{i}", "title": task, "unit": "evaluated", "lines": lines}
+        for i, (task, lines) in enumerate(by_task.items())
+    ]
 
 
 def _points(series: Series) -> list[list[float]]:

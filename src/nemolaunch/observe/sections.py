@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from nemolaunch.observe import summary
+from nemolaunch.observe import extras, summary
 from nemolaunch.observe.history import History
 from nemolaunch.observe.series import smoothing_window
+from nemolaunch.observe.tables import moment, table, title
 from nemolaunch.observe.words import size
 
-_NUM = " class='num'"
 EXPLAINED = {
     "finished": "reached its last step",
     "running": "still writing",
@@ -32,8 +31,11 @@ def body(histories: list[History], charts: Sequence[dict[str, Any]]) -> str:
     parts.append(_charts(histories, charts))
     for history in histories:
         parts += [_events(history, histories), _checkpoints(history, histories)]
+        parts += [extras.evaluations(history, histories), extras.samples(history, histories)]
+        parts += [extras.times(history, histories)]
     for history in histories:
-        parts.append(_plan(history, histories))
+        parts += [_plan(history, histories), extras.findings(history, histories)]
+        parts.append(extras.environment(history, histories))
     return "\n".join(part for part in parts if part)
 
 
@@ -46,16 +48,12 @@ def _head(histories: list[History]) -> str:
     text = f"<h1>{escape(history.name)}</h1>\n<p class='sub'>{model}"
     text += f"<span class='state {state.split()[0]}'>{state}</span>: {EXPLAINED[state]}"
     if history.last_time:
-        text += f" · last heard {_moment(history.last_time)}"
+        text += f" · last heard {moment(history.last_time)}"
     text += "</p>"
     failure = summary.failure_text(history)
     if failure and state != "finished":
         text += f"\n<p class='alert'>{escape(failure)}</p>"
     return text
-
-
-def _moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _figures(history: History) -> str:
@@ -79,7 +77,7 @@ def _comparison(histories: list[History]) -> str:
         )
         for i, (history, table) in enumerate(zip(histories, tables, strict=True))
     ]
-    return _table(("Run", "State", *labels), rows)
+    return table(("Run", "State", *labels), rows)
 
 
 def _differences(histories: list[History]) -> str:
@@ -87,7 +85,7 @@ def _differences(histories: list[History]) -> str:
     if not found:
         return "<h2>What differs</h2><p class='sub'>No flag: the runs were asked for the same.</p>"
     rows = [(f"<code>{escape(flag)}</code>", *map(escape, values)) for flag, values in found]
-    return "<h2>What differs</h2>" + _table(("Flag", *(escape(h.name) for h in histories)), rows)
+    return "<h2>What differs</h2>" + table(("Flag", *(escape(h.name) for h in histories)), rows)
 
 
 def _charts(histories: list[History], charts: Sequence[dict[str, Any]]) -> str:
@@ -126,7 +124,7 @@ def _events(history: History, histories: list[History]) -> str:
         return ""
     rows = [(f"{mark.step:,}", escape(mark.kind), escape(mark.text)) for mark in history.marks]
     heads = ("Step", "Kind", "What happened")
-    return _title("Events", history, histories) + _table(heads, rows, num_columns=(0,))
+    return title("Events", history, histories) + table(heads, rows, num_columns=(0,))
 
 
 def _checkpoints(history: History, histories: list[History]) -> str:
@@ -142,12 +140,12 @@ def _checkpoints(history: History, histories: list[History]) -> str:
                 f"{checkpoint.step:,}",
                 *("–" if value is None else f"{value:.3f}" for value in values),
                 size(checkpoint.size_bytes),
-                _moment(checkpoint.time),
+                moment(checkpoint.time),
                 f"<code>{escape(checkpoint.path.name)}</code>" + (" (newest)" if checkpoint.last else ""),
             )
         )
     heads = ("After step", "Loss", "Validation loss", "Size", "Written", "Folder")
-    return _title("Checkpoints", history, histories) + _table(heads, rows, num_columns=(0, 1, 2, 3))
+    return title("Checkpoints", history, histories) + table(heads, rows, num_columns=(0, 1, 2, 3))
 
 
 def _plan(history: History, histories: list[History]) -> str:
@@ -158,37 +156,10 @@ def _plan(history: History, histories: list[History]) -> str:
         (f"<code>{escape(flag)}</code>", escape(value), escape(origin))
         for flag, value, origin in summary.flags(history.plan)
     ]
-    data = [
-        (escape(prefix), "by size" if weight is None else f"{weight:g}")
-        for weight, prefix in history.plan.blend
-    ]
-    text = _title("Plan", history, histories) + _table((), lines)
-    if data:
-        text += _title("Data", history, histories) + _table(("Prefix", "Weight asked for"), data)
-    text += _title("Flags", history, histories) + _table(("Flag", "Value", "From"), flags)
+    text = title("Plan", history, histories) + table((), lines)
+    text += extras.data(history, histories)
+    text += title("Flags", history, histories) + table(("Flag", "Value", "From"), flags)
     if history.plan.left_out:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in history.plan.left_out)
-        text += _title("Left out in the rehearsal", history, histories) + f"<ul>{items}</ul>"
+        text += title("Left out in the rehearsal", history, histories) + f"<ul>{items}</ul>"
     return text
-
-
-def _title(text: str, history: History, histories: list[History]) -> str:
-    name = f" · {escape(history.name)}" if len(histories) > 1 else ""
-    return f"<h2>{text}{name}</h2>"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], num_columns: tuple[int, ...] = ()) -> str:
-    """Cells are HTML already; the first of a row is its head."""
-    head = "".join(
-        f"<th scope='col'{_NUM if i in num_columns else ''}>{cell}</th>" for i, cell in enumerate(heads)
-    )
-    text = "<div class='scroll'><table>" + (f"<thead><tr>{head}</tr></thead>" if heads else "") + "<tbody>\n"
-    for row in rows:
-        text += "<tr>" + "".join(_cell(cell, i, num_columns) for i, cell in enumerate(row)) + "</tr>\n"
-    return text + "</tbody></table></div>"
-
-
-def _cell(cell: str, column: int, num_columns: tuple[int, ...]) -> str:
-    if column in num_columns:
-        return f"<td{_NUM}>{cell}</td>"
-    return f"<th scope='row'>{cell}</th>" if column == 0 else f"<td>{cell}</td>"

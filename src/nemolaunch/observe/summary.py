@@ -88,7 +88,7 @@ def _folder_size(folder: Path) -> int:
 def headline(history: History) -> list[Figure]:
     """The figures at the top of the page. What the run has not written is left out."""
     figures = [_loss(history), _val_loss(history), _steps(history), _tokens(history), _speed(history)]
-    figures += [_time(history), _checkpoints(history)]
+    figures += [_compute(history), _memory(history), _time(history), _checkpoints(history)]
     return [figure for figure in figures if figure]
 
 
@@ -138,6 +138,25 @@ def _speed(history: History) -> Figure | None:
     if world > 1:
         note += f"; {count(median / world)} per process"
     return Figure(label="Tokens per second", value=count(median), note=note)
+
+
+def _compute(history: History) -> Figure | None:
+    full, causal = history.series.get("tflops_per_gpu"), history.series.get("tflops_per_gpu_causal")
+    if not full or not causal or not history.plan or history.plan.device == "cpu":
+        return None
+    note = f"{three_digits(statistics.median(causal.values))} with causal attention"
+    if "mfu" in history.series:
+        mfu = (statistics.median(history.series[key].values) for key in ("mfu", "mfu_causal"))
+        note += "; MFU {:.1%}, causal {:.1%}".format(*mfu)
+    return Figure(label="TFLOP/s per GPU", value=three_digits(statistics.median(full.values)), note=note)
+
+
+def _memory(history: History) -> Figure | None:
+    peak = history.last("memory_peak_bytes")
+    if peak is None:
+        return None
+    where = "resident" if history.plan and history.plan.device == "cpu" else "allocated"
+    return Figure(label="Peak memory", value=size(peak), note=f"{where}, first rank")
 
 
 def _time(history: History) -> Figure | None:
@@ -202,8 +221,12 @@ def flag_value(value: Any) -> str:
 
 
 def differences(histories: list[History]) -> list[tuple[str, list[str]]]:
-    """(flag, value in each run) for every flag that is not the same in all; the folder is no difference."""
-    plans = [history.plan.values if history.plan else {} for history in histories]
+    """(flag, value in each run) for every flag that is not the same in all; the folder is no difference.
+
+    A flag that a plan does not know, because it is older, has its default.
+    """
+    defaults = Job().values()
+    plans = [{**defaults, **history.plan.values} if history.plan else {} for history in histories]
     names = dict.fromkeys(name for values in plans for name in values)
     table = []
     for name in names:
