@@ -12,6 +12,9 @@ from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import UsageError
 
+# Sub-folder for shards, so that the folder above can be given whole as --dataset-dir.
+SHARDS = "shards"
+
 if TYPE_CHECKING:
     from nemolaunch.tokens.run import Request, Result
     from nemolaunch.tokens.sources import Source
@@ -88,6 +91,24 @@ def parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="input per piece of work (default: by the input's size)",
     )
+    add("--executor", default="local", choices=("local", "slurm"), help="where to run; slurm: a job array")
+    add(
+        "--num-nodes",
+        "-N",
+        type=int,
+        default=1,
+        metavar="N",
+        help="tasks of the job array, and shares of the files",
+    )
+    add("--account", "-A", default="root", metavar="NAME", help="Slurm account")
+    add("--partition", "-P", default="defq", metavar="NAME", help="Slurm partition")
+    add("--time", metavar="LIMIT", help="Slurm time limit (default: the partition's)")
+    add(
+        "--dryrun",
+        "--dry-run",
+        action="store_true",
+        help="with --executor slurm: print the batch scripts only",
+    )
     add("--overwrite", action="store_true", help="replace outputs of that name")
     add("--restart", action="store_true", help="throw an unfinished run away instead of going on with it")
     return p
@@ -96,7 +117,14 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Tokenise. Returns the exit code."""
-    options = parser().parse_args(normalise_long_options(argv))
+    words = normalise_long_options(argv)
+    options = parser().parse_args(words)
+    if options.executor == "slurm":
+        return _on_slurm(options, words)
+    if options.dryrun:
+        raise UsageError(
+            "--dryrun is for --executor slurm; a local run begins at once and can be interrupted"
+        )
     from nemolaunch.cli.progress import Bar
     from nemolaunch.tokens import proof, sample
     from nemolaunch.tokens.run import EngineMismatch, run
@@ -134,9 +162,10 @@ def _request(options: argparse.Namespace, cache: Path) -> Request:
     files = sources.find(options.input_dir, options.format)
     shard = parse_shard(options.shard) or _slurm_shard()
     name = options.data_prefix
+    folder = Path(options.output_dir).expanduser() / "preprocessed"
     if shard:
         files = sources.share(files, *shard)
-        name = f"{name}-{shard[0]:05d}-of-{shard[1]:05d}"
+        name = shard_name(name, *shard)
     workers = options.workers if options.workers is not None else len(os.sched_getaffinity(0))
     if workers < 1:
         raise UsageError(f"--workers {workers} is less than one")
@@ -146,7 +175,7 @@ def _request(options: argparse.Namespace, cache: Path) -> Request:
     return Request(
         sources=files,
         spec=resolve(options.hf_tokenizer, cache, eod_token=options.eod_token),
-        folder=Path(options.output_dir).expanduser() / "preprocessed",
+        folder=folder / SHARDS if shard else folder,
         name=name,
         keys=keys,
         columns=sources.columns(files, keys, options.column),
@@ -158,6 +187,70 @@ def _request(options: argparse.Namespace, cache: Path) -> Request:
         restart=options.restart,
         **_split(options, files),
     )
+
+
+SLURM_FLAGS = ("--executor", "--num-nodes", "-N", "--account", "-A", "--partition", "-P", "--time")
+
+
+def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
+    """Submit a job array that does the same, a share of the files in each task, and a job that joins the
+    shares."""
+    from nemolaunch.tokens import slurm
+
+    if options.num_nodes < 1 or options.shard:
+        raise UsageError(
+            "--executor slurm takes --num-nodes from 1, and gives each task its --shard by itself"
+        )
+    request = _request(options, cache_folder())
+    folder = request.folder / SHARDS
+    merges = []
+    if options.num_nodes > 1:
+        for prefix in request.prefixes:
+            rest = prefix.name.removeprefix(request.name)
+            parts = [
+                folder / f"{shard_name(request.name, i, options.num_nodes)}{rest}" for i in _numbers(options)
+            ]
+            merges.append((parts, prefix))
+    array = slurm.Array(
+        name=request.name,
+        words=without(words, SLURM_FLAGS),
+        merges=merges,
+        folder=folder.absolute(),
+        cwd=Path.cwd(),
+        num_nodes=options.num_nodes,
+        account=options.account,
+        partition=options.partition,
+        time=options.time,
+    )
+    if options.dryrun:
+        print(slurm.array_script(array) + "\n" + slurm.merge_script(array), end="")
+        return 0
+    first, second = slurm.submit(array)
+    then = f", and job {second}, which joins what they write" if second else ""
+    print(f"submitted job array {first} ({options.num_nodes} tasks){then}")
+    return 0
+
+
+def _numbers(options: argparse.Namespace) -> range:
+    return range(1, options.num_nodes + 1)
+
+
+def without(words: list[str], flags: tuple[str, ...]) -> list[str]:
+    """A command line without some flags that take one value."""
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in flags:
+            skip = True
+        elif word not in ("--dryrun", "--dry-run") and word.partition("=")[0] not in flags:
+            kept.append(word)
+    return kept
+
+
+def shard_name(name: str, number: int, of: int) -> str:
+    """The name under which a shard is written."""
+    return f"{name}-{number:05d}-of-{of:05d}"
 
 
 def _split(options: argparse.Namespace, files: list[Source]) -> dict[str, Any]:

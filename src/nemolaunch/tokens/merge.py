@@ -108,6 +108,9 @@ def _complete(inputs: list[Path]) -> None:
     found = [SHARD.match(prefix.name) for prefix in inputs]
     if not all(found):
         return
+    runs = sorted({f"{m['name']} … {m['rest']}" for m in found if m})
+    if len(runs) > 1:
+        raise UsageError(f"the inputs are shards of several outputs: {', '.join(runs)}; join one at a time")
     numbers = [(int(m["number"]), int(m["of"])) for m in found if m]
     of = numbers[0][1]
     if numbers != [(i, of) for i in range(1, of + 1)]:
