@@ -1,0 +1,200 @@
+"""The report page: one file, everything in it, nothing from a run able to break out of its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from check_jobs import TOKENIZER, write_data
+
+from nemolaunch.cli import report
+from nemolaunch.job import Job
+from nemolaunch.plan import make_plan
+
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """What a browser would see: text, addresses, scripts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self._inside = ""
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.words.append(data.strip())
+
+    @property
+    def text(self) -> str:
+        return " ".join(filter(None, self.words))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.scripts[0])
+        return found
+
+
+def write_run(folder: Path, rows: list[dict[str, Any]], **values: Any) -> Path:
+    """A run folder with a real plan and these metrics."""
+    folder.mkdir()
+    data = folder.parent / "data"
+    data.mkdir(exist_ok=True)
+    defaults: dict[str, Any] = {
+        "model_name": "nano",
+        "hf_model_id": TOKENIZER,
+        "dataset_dir": [write_data(data)],
+    }
+    defaults |= {"output_dir": str(folder), "global_batch_size": 16, "seq_length": 256, "max_steps": 100}
+    make_plan(Job().with_values(**{**defaults, **values})).save()
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def step(number: int, loss: float) -> dict[str, Any]:
+    """A row as a run writes it."""
+    return {
+        "step": number, "time": 1000.0 + number, "loss": loss, "lr": 1e-3, "grad_norm": 1.0, "samples": 16 * number,
+        "tokens": 4096 * number, "step_time_s": 0.5, "tokens_per_s": 8192.0, "data_wait_s": 0.01,
+        "memory_peak_bytes": 3 * 2**30,
+    }  # fmt: skip
+
+
+def start(number: int = 0) -> dict[str, Any]:
+    return {"event": "start", "step": number, "max_steps": 100, "time": 1000.0 + number}
+
+
+def drawn(*words: str | Path) -> Page:
+    """The page that the command writes."""
+    output = Path(words[0]).parent / "page.html"
+    assert report.main([*map(str, words), "-o", str(output)]) == 0
+    return Page(output)
+
+
+def test_headline_figures_and_curves(tmp_path: Path) -> None:
+    rows = [start(), *(step(n, 9.0 - n / 20) for n in range(1, 101))]
+    rows += [{"step": 100, "time": 1101.0, "val_loss": 4.25, "validation_s": 1.0}]
+    rows += [{"event": "end", "step": 100, "time": 1101.0}]
+    page = drawn(write_run(tmp_path / "run", rows))
+    assert "8.950 → 4.000" in page.text
+    assert "4.250" in page.text
+    assert "perplexity 70.1" in page.text
+    assert "finished" in page.text
+    assert "3 GiB" in page.text
+    (run,) = page.data["runs"]
+    assert run["series"]["loss"][1][-1] == 4.0
+    assert run["series"]["val_loss"] == [[100], [4.25]]
+    for chart in page.data["charts"]:
+        assert f"id='chart-{chart['id']}'" in page.source
+
+
+def test_needs_no_network(tmp_path: Path) -> None:
+    page = drawn(write_run(tmp_path / "run", [start(), step(1, 9.0)]))
+    assert page.addresses == ["data:,"]
+    assert "default-src 'none'" in page.source
+    assert not re.search(r"@import|url\(\s*['\"]?http", page.source)
+
+
+def test_words_of_a_run_stay_words(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [start(), step(1, 9.0)])
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"event": "loss spike", "step": 1, "time": 1002.0, "text": HOSTILE}) + "\n")
+    sample = {"prompt": HOSTILE, "text": HOSTILE}
+    row = {"step": 1, "checkpoint": "c", "samples": [sample], "eval_perplexity": 12.5}
+    (folder / "evaluations.jsonl").write_text(json.dumps(row) + "\n")
+    page = drawn(folder)
+    assert len(page.scripts) == 3
+    assert HOSTILE in page.text
+    assert page.data["runs"][0]["marks"][0]["text"] == HOSTILE
+    assert "12.5" in page.text
+
+
+def test_a_restart_is_marked_and_redone_steps_count_once(tmp_path: Path) -> None:
+    rows = [start(), *(step(n, 9.0) for n in range(1, 8)), start(5), *(step(n, 8.0) for n in range(6, 11))]
+    page = drawn(write_run(tmp_path / "run", rows))
+    (run,) = page.data["runs"]
+    assert run["series"]["loss"] == [list(range(1, 11)), [9.0] * 5 + [8.0] * 5]
+    assert [(mark["step"], mark["kind"]) for mark in run["marks"]] == [(5, "restart")]
+    assert "restarted from step 5; steps 6 to 7 were done again" in page.text
+
+
+def test_spikes_of_a_long_run_stay_visible_and_the_page_small(tmp_path: Path) -> None:
+    rows = [start(), *(step(n, 50.0 if n == 31_337 else 2.0) for n in range(1, 60_001))]
+    page = drawn(write_run(tmp_path / "run", rows))
+    steps, values = page.data["runs"][0]["series"]["loss"]
+    assert len(steps) < 2100
+    assert values[steps.index(31_337)] == 50.0
+    assert (steps[0], steps[-1]) == (1, 60_000)
+
+
+def test_several_runs_with_what_differs(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", [start(), step(1, 9.0)], lr=1e-3)
+    two = write_run(tmp_path / "two", [start(), step(1, 8.0)], lr=2e-3)
+    page = drawn(one, two)
+    assert [run["name"] for run in page.data["runs"]] == ["one", "two"]
+    table = page.source.split("What differs")[1].split("</table>")[0]
+    assert re.findall(r"<code>(--[\w-]+)</code>", table) == ["--lr"]
+    assert "0.001" in table
+    assert "0.002" in table
+
+
+def test_figures_that_are_no_numbers_are_left_out_of_the_curve(tmp_path: Path) -> None:
+    rows = [start(), step(1, 9.0), {**step(2, 0.0), "loss": "nan"}, step(3, 8.0)]
+    page = drawn(write_run(tmp_path / "run", rows))
+    assert page.data["runs"][0]["series"]["loss"] == [[1, 3], [9.0, 8.0]]
+
+
+def test_a_run_that_has_not_begun(tmp_path: Path) -> None:
+    page = drawn(write_run(tmp_path / "run", []))
+    assert "not started" in page.text
+    assert "No step has been written yet" in page.text
+
+
+@pytest.mark.parametrize("name", ["loss.png", "loss.svg"])
+def test_the_loss_as_a_picture(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "run", [start(), *(step(n, 9.0 - n / 20) for n in range(1, 101))])
+    output = tmp_path / name
+    assert report.main([str(folder), "-o", str(tmp_path / "page.html"), "--png", str(output)]) == 0
+    begin = output.read_bytes()[:200]
+    assert begin.startswith(b"\x89PNG") or b"<svg" in begin or b"<?xml" in begin
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "is not a run folder"),
+        (["run", "run"], "is named twice"),
+        (["run", "--png", "loss.bmp"], "must end in .png"),
+    ],
+)
+def test_mistakes_are_told(
+    tmp_path: Path,
+    words: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(tmp_path / "run", [start(), step(1, 9.0)])
+    monkeypatch.chdir(tmp_path)
+    assert report.main([*words, "-o", "page.html"]) in (1, 2)
+    assert said in capsys.readouterr().err
