@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.plan import Plan
-from nemolaunch.submission import Submission
+from nemolaunch.submission import Submission, split_option
 
 TASK = "pretrain"
 NO_CONTAINER = "none"
@@ -86,12 +86,6 @@ def options(plan: Plan) -> dict[str, Any]:
     return chosen
 
 
-def split_option(word: str) -> tuple[str, str | None]:
-    """`--nice=100` → `("nice", "100")`; an option without a value gets None."""
-    name, equals, value = word.lstrip("-").partition("=")
-    return name.strip().replace("_", "-"), value if equals else None
-
-
 def output(plan: Plan) -> str:
     """Slurm's own output of the batch script."""
     job = "%A_%a" if "array" in options(plan) else "%j"
@@ -144,10 +138,13 @@ def quoted(word: str) -> str:
 def srun_args(plan: Plan) -> list[str]:
     """Further words for srun.
 
-    Ranks of a node stand next to each other. Without `--cpu-bind=none` each task is held to one core where the
-    cluster binds tasks.
+    Ranks of a node stand next to each other. Without `--cpu-bind=none` each task is held to one core where
+    the cluster binds tasks.
     """
-    return ["--mpi=none", "--distribution=block", "--cpu-bind=none"] + (["--no-container-mount-home", "--container-writable"] if image(plan) else [])
+    words = ["--mpi=none", "--distribution=block", "--cpu-bind=none"]
+    if image(plan):
+        words += ["--no-container-mount-home", "--container-writable"]
+    return words
 
 
 def torchrun_port(plan: Plan) -> int:

@@ -45,3 +45,9 @@ def _links(prefixes: tuple[str, ...]) -> list[str]:
             if folder != os.path.dirname(prefix) and folder not in found:
                 found.append(folder)
     return found
+
+
+def split_option(word: str) -> tuple[str, str | None]:
+    """`--nice=100` → `("nice", "100")`; an option without a value gets None."""
+    name, equals, value = word.lstrip("-").partition("=")
+    return name.strip().replace("_", "-"), value if equals else None

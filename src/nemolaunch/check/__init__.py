@@ -21,6 +21,7 @@ from nemolaunch.check import (
     precision,
     ranges,
     recompute,
+    sbatch,
     secrets,
     slurm,
 )
@@ -44,6 +45,7 @@ ALWAYS: tuple[Rule, ...] = (
     checkpoint.start,
     checkpoint.run_folder,
     slurm.rules,
+    sbatch.rules,
     secrets.rules,
     optimizer.rules,
 )

@@ -1,0 +1,86 @@
+"""Options that are handed to sbatch: each has to reach it whole, and none may undo what keeps a run going."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from nemolaunch.check.support import each, error, fix, flag, shown
+from nemolaunch.findings import Finding
+from nemolaunch.resolve import Resolved
+from nemolaunch.submission import split_option
+
+TEXTS = (
+    *("partition", "account", "time", "qos", "gres", "constraint"),
+    *("exclude", "reservation", "comment", "array"),
+)
+# Options of sbatch that have a flag here, by that flag's field
+HAVE_FLAGS = {
+    "account": "account",
+    "partition": "partition",
+    "time": "time",
+    "nodes": "num_nodes",
+    "ntasks-per-node": "num_gpus",
+    "gpus-per-node": "gres",
+    "qos": "qos",
+    "gres": "gres",
+    "constraint": "constraint",
+    "exclude": "exclude",
+    "reservation": "reservation",
+    "comment": "comment",
+    "array": "array",
+}
+# What the batch script itself sets, and restarts depend on
+RESERVED = {
+    *("output", "error", "job-name", "dependency", "wrap", "export", "chdir"),
+    *("ntasks", "no-requeue", "open-mode"),
+}
+_NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
+_INTERFACE = re.compile(r"[\w.,:^=-]+", re.ASCII)
+_CHAIN = re.compile(r"[0-9,:-]+%1", re.ASCII)
+_IN_FOLDER = re.compile(r"%|,|:|/nemo_run")
+
+
+def rules(resolved: Resolved) -> Iterator[Finding]:
+    """Texts, pass-through options, arrays, the interface, the run folder's name."""
+    launch = resolved.job.launch
+    if launch.executor != "slurm":
+        return
+    for name in TEXTS:
+        value = getattr(launch, name)
+        if value is not None and not value.isprintable():
+            yield error(
+                "slurm-unprintable",
+                f"{flag(name)} {value!r} has a line break or another unprintable character",
+                *each(name, ["".join(c if c.isprintable() else " " for c in value)]),
+                about=name,
+            )
+    yield from _passed_through(launch.sbatch)
+    if launch.array is not None and not _CHAIN.fullmatch(launch.array):
+        whole = launch.array.partition("%")[0] + "%1"
+        fixes = each("array", [whole]) if _CHAIN.fullmatch(whole) else (fix(array=None),)
+        message = f"{shown('array', launch.array)} lets several tasks run at once"
+        yield error("slurm-array", message, *fixes, about="array")
+    interface = launch.network_interface
+    if interface is not None and not _INTERFACE.fullmatch(interface):
+        message = f"{flag('network_interface')} {interface!r} is not the name of an interface"
+        yield error("slurm-interface", message)
+    folder = resolved.facts.run.folder
+    found = _IN_FOLDER.search(folder)
+    if found:
+        message = f"{flag('output_dir')} {folder} has {found[0]!r}, which Slurm or NeMo-Run would change"
+        yield error("slurm-folder", message)
+
+
+def _passed_through(words: tuple[str, ...]) -> Iterator[Finding]:
+    for word in words:
+        name, value = split_option(word)
+        without = fix(sbatch=tuple(w for w in words if w != word))
+        if not _NAME.fullmatch(name) or not (value or "").isprintable():
+            message = f"--sbatch {word!r} is not an option of sbatch, as KEY=VALUE"
+            yield error("slurm-option", message, without)
+        elif name in RESERVED:
+            yield error("slurm-option-reserved", f"--sbatch {word}: {name} is set by the job itself", without)
+        elif name in HAVE_FLAGS and value != "none":
+            message = f"--sbatch {word}: {name} has a flag, {flag(HAVE_FLAGS[name])}"
+            yield error("slurm-option-reserved", message, without)
