@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+# Debian's Slurm, for the tests that start a small cluster; without root or apt-get they are skipped
+SLURM := slurm-wlm slurmdbd munge mariadb-server-core
+
+.PHONY: install demo test lint clean slurm
 
 install: $(INSTALLED)
 
@@ -18,8 +21,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py demo
 
-test: $(INSTALLED)
+test: $(INSTALLED) slurm
 	@$(BIN)/python -m pytest $(ARGS)
+
+slurm:
+	@command -v slurmdbd > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
+		echo "installing Slurm for its tests (log: $(VENV)-slurm.log)"; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(SLURM); } \
+			> $(VENV)-slurm.log 2>&1 || echo "that failed; the tests that need Slurm are skipped"; }
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check . && $(BIN)/mypy
