@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     found = suggestions(model.architecture, base, gpu, rows)
     if not found and not any(layouts(model.architecture, base, rows)):
         raise UsageError(
-            f"no parallel sizes of {model.name} divide {base.world_size} GPUs, {base.seq_length:,} tokens and "
-            f"a global batch of {base.global_batch_size} at once: change -N, -G or -gbs"
+            f"no parallel sizes of {model.name} divide {base.world_size} GPUs, {base.seq_length:,} tokens "
+            f"and a global batch of {base.global_batch_size} at once: change -N, -G or -gbs"
         )
     if not found:
         raise NemolaunchError(

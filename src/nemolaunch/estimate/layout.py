@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.catalogue import Architecture, Model, Recipe
 from nemolaunch.job import Job, Memory
 from nemolaunch.resolve import Resolved
@@ -19,6 +20,7 @@ class Layout:
         recompute_num_layers: layers of a recomputed chunk (uniform), or recomputed ones of a chunk (block).
         offloaded_layers: layers whose activations wait in host memory.
         optimizer_offload: share of the optimizer state in host memory.
+        recipe_pipeline: pipeline stages that the recipe's own uneven split is for.
         fsdp_shard, fsdp_replicate: fully sharded data parallel instead of Megatron's: ranks that share one
             copy of everything, and copies. `None`: not used.
     """
@@ -46,6 +48,7 @@ class Layout:
     optimizer_offload: float = 0.0
     fsdp_shard: int | None = None
     fsdp_replicate: int | None = None
+    recipe_pipeline: int | None = None
     gpus_per_node: int = 8
 
     @property
@@ -118,6 +121,7 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
         distributed_optimizer=not job.optimizer.disable_dist_optim,
         optimizer=job.optimizer.optimizer,
         optimizer_offload=min(1.0, max(0.0, m.optim_cpu_offloading_frac)) if m.optim_cpu_offloading else 0.0,
+        recipe_pipeline=recipe.pipeline_model_parallel_size,
         gpus_per_node=max(1, job.launch.num_gpus or min(8, world_size)),
     )
 
@@ -164,6 +168,7 @@ def layout_of_recipe(recipe: Recipe, **changes: object) -> Layout:
         global_batch_size=recipe.global_batch_size,
         seq_length=recipe.seq_length,
         gpus_per_node=recipe.num_gpus_per_node,
+        recipe_pipeline=recipe.pipeline_model_parallel_size,
         **recompute_of(recipe),  # type: ignore[arg-type]
     )
     return layout.with_values(**changes) if changes else layout
@@ -172,44 +177,33 @@ def layout_of_recipe(recipe: Recipe, **changes: object) -> Layout:
 def stage_layers(architecture: Architecture, layout: Layout, stage: int) -> tuple[tuple[int, ...], ...]:
     """Decoder layers of a pipeline stage, counted from 0: one tuple for each of its model chunks.
 
-    The same split as `megatron.core.transformer.transformer_block.get_num_layers_to_build`: equal shares
-    unless the first or last stage has a number of its own, or embedding and loss count as a layer. Where the
-    layers do not divide, the first stages take one more, which Megatron refuses: an estimate all the same.
+    Chunks take turns: the first chunk of every stage, then the second. Where the layers do not divide, the
+    first stages take one more, which Megatron refuses: an estimate all the same.
     """
-    a, stages, chunks = architecture, layout.pipeline, layout.virtual
-    counts = stage_sizes(a, stages)
-    per_chunk = [
-        [count // chunks + (1 if chunk < count % chunks else 0) for chunk in range(chunks)]
-        for count in counts
-    ]
-    if a.account_for_embedding_in_pipeline_split and stages > 1:
-        per_chunk[0][0] -= 1
-    if a.account_for_loss_in_pipeline_split and stages > 1:
-        per_chunk[-1][-1] -= 1
+    sizes = _chunk_sizes(architecture, layout)
     out, start = [], 0
-    for chunk in range(chunks):
-        for s in range(stages):
-            size = max(0, per_chunk[s][chunk])
+    for chunk in range(layout.virtual):
+        for s in range(layout.pipeline):
+            size = max(0, sizes[s][chunk])
             if s == stage:
-                out.append(tuple(range(start, min(start + size, a.num_layers))))
+                out.append(tuple(range(start, min(start + size, architecture.num_layers))))
             start += size
     return tuple(out)
 
 
-def stage_sizes(architecture: Architecture, stages: int) -> list[int]:
-    """Layers each pipeline stage gets, embedding and loss counted where the model says so."""
-    a = architecture
-    if stages == 1:
-        return [a.num_layers]
-    first, last = a.num_layers_in_first_pipeline_stage, a.num_layers_in_last_pipeline_stage
-    left = a.num_layers - (first or 0) - (last or 0)
-    left += a.account_for_embedding_in_pipeline_split + a.account_for_loss_in_pipeline_split
-    free = [s for s in range(stages) if not (s == 0 and first) and not (s == stages - 1 and last)]
-    sizes = [0] * stages
-    if first:
-        sizes[0] = first
-    if last:
-        sizes[-1] = last
-    for position, s in enumerate(free):
-        sizes[s] = left // len(free) + (1 if position < left % len(free) else 0)
+def _chunk_sizes(a: Architecture, layout: Layout) -> list[list[int]]:
+    """Layers of every model chunk, by stage."""
+    stages, chunks = layout.pipeline, layout.virtual
+    split = pipeline_split(a, stages, chunks, layout.recipe_pipeline)
+    counts = list(split.layers) if split else _nearly_even(a.num_layers, stages)
+    ends = split is not None and split.embedding, split is not None and split.loss
+    counts[0] += ends[0]
+    counts[-1] += ends[1]
+    sizes = [_nearly_even(count, chunks) for count in counts]
+    sizes[0][0] -= ends[0]
+    sizes[-1][-1] -= ends[1]
     return sizes
+
+
+def _nearly_even(total: int, parts: int) -> list[int]:
+    return [total // parts + (1 if part < total % parts else 0) for part in range(parts)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.catalogue import Architecture, Gpu
 from nemolaunch.estimate.estimate import USABLE_SHARE
 from nemolaunch.estimate.layout import Layout
@@ -15,6 +16,10 @@ TENSOR_SIZES = (1, 2, 4, 8)
 CONTEXT_SIZES = (1, 2, 4, 8, 16)
 MICRO_BATCH_SIZES = (1, 2, 4, 8)
 MOST_CHUNKS = 16  # virtual stages a pipeline stage
+# What NeMo's `configure_model` refuses by kind of model. Gemma 2 (known by its capped scores) takes neither
+# context parallel nor virtual stages, Gemma 3 (by its two rotary bases) no context parallel.
+NO_CONTEXT = ("mamba", "t5", "bert")
+NO_PIPELINE = ("t5", "bert")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ def layouts(a: Architecture, base: Layout, vocab_rows: int) -> Iterator[Layout]:
     for tensor in TENSOR_SIZES:
         if tensor > base.gpus_per_node or not splits_heads(a, tensor) or vocab_rows % tensor:
             continue
-        for pipeline in _pipelines(a, base.world_size // tensor):
+        for pipeline in _pipelines(a, base.world_size // tensor, base.recipe_pipeline):
             for context in CONTEXT_SIZES:
                 ranks = tensor * pipeline * context
                 if base.world_size % ranks or not splits_sequence(a, base.seq_length, tensor, context):
@@ -93,23 +98,16 @@ def splits_heads(a: Architecture, tensor: int) -> bool:
 
 
 def splits_sequence(a: Architecture, seq_length: int, tensor: int, context: int) -> bool:
-    """Whether the sequence divides for context and sequence parallel; Mamba and windows take no context."""
-    if context > 1 and (a.kind in ("mamba", "t5", "bert") or a.attn_logit_softcapping):
+    """Whether the model takes context parallel and the sequence divides for it and for sequence parallel."""
+    if context > 1 and (a.kind in NO_CONTEXT or a.attn_logit_softcapping or isinstance(a.rotary_base, tuple)):
         return False
     return seq_length % (2 * context if context > 1 else 1) == 0 and seq_length % (tensor * context) == 0
 
 
-def _pipelines(a: Architecture, ranks: int) -> list[int]:
-    if a.kind in ("t5", "bert"):
-        return [1]
-    layers = a.num_layers + a.account_for_embedding_in_pipeline_split + a.account_for_loss_in_pipeline_split
-    layers -= (a.num_layers_in_first_pipeline_stage or 0) + (a.num_layers_in_last_pipeline_stage or 0)
-    own = bool(a.num_layers_in_first_pipeline_stage) + bool(a.num_layers_in_last_pipeline_stage)
-    sizes = [1]
-    for size in range(2, min(ranks, a.num_layers) + 1):
-        if ranks % size == 0 and size > own and layers % (size - own) == 0:
-            sizes.append(size)
-    return sizes
+def _pipelines(a: Architecture, ranks: int, recipe_stages: int | None) -> list[int]:
+    most = 1 if a.kind in NO_PIPELINE else min(ranks, a.num_layers)
+    sizes = [size for size in range(1, most + 1) if ranks % size == 0]
+    return [size for size in sizes if pipeline_split(a, size, None, recipe_stages)]
 
 
 def _expert_sizes(a: Architecture, ranks: int, tensor: int) -> list[tuple[int, int]]:
@@ -153,13 +151,12 @@ def _variants(a: Architecture, one: Layout) -> Iterator[Layout]:
 
 
 def _chunk_counts(a: Architecture, one: Layout) -> list[int]:
+    """Virtual stages: from the second on, microbatches come in groups of as many as there are stages."""
     stages, batches = one.pipeline, one.num_microbatches
-    uneven = a.num_layers_in_first_pipeline_stage or a.num_layers_in_last_pipeline_stage
-    layers = a.num_layers + a.account_for_embedding_in_pipeline_split + a.account_for_loss_in_pipeline_split
-    if stages == 1 or uneven or layers % stages or batches < stages or batches % stages:
+    if stages == 1 or a.kind != "gpt" or a.attn_logit_softcapping or batches % stages:
         return [1]
-    each = layers // stages
-    return [n for n in range(1, min(each, MOST_CHUNKS) + 1) if each % n == 0]
+    most = min(a.num_layers // stages, MOST_CHUNKS)
+    return [n for n in range(1, most + 1) if pipeline_split(a, stages, n, one.recipe_pipeline)]
 
 
 def reasons(better: Suggestion, worse: Suggestion) -> list[tuple[str, float]]:

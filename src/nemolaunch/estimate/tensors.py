@@ -224,23 +224,20 @@ def local_elements(
     architecture: Architecture, layout: Layout, stage: int, vocab_rows: int
 ) -> tuple[int, int]:
     """Parameters a rank of that stage holds: ordinary ones, and experts'."""
-    sizes = (layout.tensor, layout.pipeline, layout.virtual, layout.expert, layout.expert_tensor)
-    return _elements(architecture, sizes, stage, vocab_rows)
+    counted = Layout(
+        world_size=1,
+        tensor=layout.tensor,
+        pipeline=layout.pipeline,
+        virtual=layout.virtual,
+        expert=layout.expert,
+        expert_tensor=layout.expert_tensor,
+        recipe_pipeline=layout.recipe_pipeline,
+    )
+    return _elements(architecture, counted, stage, vocab_rows)
 
 
 @functools.lru_cache(maxsize=4096)
-def _elements(
-    architecture: Architecture, sizes: tuple[int, int, int, int, int], stage: int, vocab_rows: int
-) -> tuple[int, int]:
-    tensor, pipeline, virtual, expert, expert_tensor = sizes
-    layout = Layout(
-        world_size=1,
-        tensor=tensor,
-        pipeline=pipeline,
-        virtual=virtual,
-        expert=expert,
-        expert_tensor=expert_tensor,
-    )
+def _elements(architecture: Architecture, layout: Layout, stage: int, vocab_rows: int) -> tuple[int, int]:
     ordinary = experts = 0
     for chunk in chunk_tensors(architecture, layout, stage, vocab_rows):
         of_experts = sum(t.numel for t in chunk if t.expert)
