@@ -75,8 +75,8 @@ def step(number: int, loss: float) -> dict[str, Any]:
     """A row as a run writes it."""
     return {
         "step": number, "time": 1000.0 + number, "loss": loss, "lr": 1e-3, "grad_norm": 1.0,
-        "samples": 16 * number, "tokens": 4096 * number, "step_time_s": 0.5, "tokens_per_s": 8192.0, "data_wait_s": 0.01,
-        "memory_peak_bytes": 3 * 2**30,
+        "samples": 16 * number, "tokens": 4096 * number, "step_time_s": 0.5, "tokens_per_s": 8192.0,
+        "data_wait_s": 0.01, "memory_peak_bytes": 3 * 2**30,
     }  # fmt: skip
 
 
