@@ -47,7 +47,8 @@ def main() -> int:
 
 def compared(server: ForkServer, jobs: int, seed: int) -> dict[str, Any]:
     """Counts over all batches, each with a seed of its own."""
-    total: dict[str, Any] = {"disagreements": []}
+    counters = {key: Counter[str]() for key in ("codes", "alone", "silent", "stages")}
+    total: dict[str, Any] = {"disagreements": [], "accepted": 0, "refused": 0, **counters}
     for number in range(-(-jobs // BATCH)):
         count = min(BATCH, jobs - number * BATCH)
         kwargs = {"seed": seed * 1_000_000 + number, "count": count}
