@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     # each of these would end a word, run a command or expand to something else if it were not quoted
     "hostile": {
-        "comment": "a 'b' \"c\" $HOME `id`; rm -rf ~ # 名前\\",
+        "comment": "a 'b' \"c\" $HOME `id`; rm -rf ~ # 名前",
         "constraint": "[a*2&b|c]",
         "container_image": "registry.local#nvidia/nemo:26.02 $(id)",
         "container_mounts": ("/with space/$x:/with space;'", "/ünï/名前:/名前:ro"),

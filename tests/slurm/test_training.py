@@ -54,8 +54,8 @@ def test_a_quiet_run_reaches_its_last_step(quiet: Training) -> None:
 def test_time_limits_cut_a_run_into_jobs_that_change_nothing(
     quiet: Training, cluster: Cluster, data: Path, tmp_path: Path
 ) -> None:
-    """Of two minutes the last hundred seconds count as too late: each job leaves after its first steps."""
-    run = Training(cluster, tmp_path / "cut", data, **LAYOUT, time="2", leave_before=100)
+    """Of two minutes the last one counts as too late: each job leaves after its first steps."""
+    run = Training(cluster, tmp_path / "cut", data, **LAYOUT, time="2", leave_before=60)
     code, said = finish(run.start(), 1800)
     assert code == 0, said
     assert len(run.run.slurm_starts.read_text().splitlines()) > 2

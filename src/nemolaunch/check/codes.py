@@ -104,7 +104,7 @@ RULES: dict[str, str] = {
     "slurm-account": "Slurm bills an account.",
     "slurm-image": "On Slurm a job runs in a container.",
     "slurm-mount": "A mount names a source and a target.",
-    "slurm-unprintable": "An option of the batch script is one line.",
+    "slurm-unprintable": "An option of the batch script is one line, without backslashes.",
     "slurm-option": "An option of sbatch is given as KEY=VALUE, without its dashes.",
     "slurm-option-reserved": "One thing is said in one place, and restarts depend on what the job itself sets.",
     "slurm-array": "Jobs of one run folder take turns.",

@@ -48,11 +48,11 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         return
     for name in TEXTS:
         value = getattr(launch, name)
-        if value is not None and not value.isprintable():
+        if value is not None and not _survives(value):
             yield error(
                 "slurm-unprintable",
-                f"{flag(name)} {value!r} has a line break or another unprintable character",
-                *each(name, ["".join(c if c.isprintable() else " " for c in value)]),
+                f"{flag(name)} {value!r} has a backslash, a line break or another unprintable character",
+                *each(name, ["".join(c if _survives(c) else " " for c in value)]),
                 about=name,
             )
     yield from _passed_through(launch.sbatch)
@@ -72,11 +72,16 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         yield error("slurm-folder", message)
 
 
+def _survives(value: str) -> bool:
+    """Whether sbatch reads the value as it is written: it takes a backslash for an escape even in quotes."""
+    return value.isprintable() and "\\" not in value
+
+
 def _passed_through(words: tuple[str, ...]) -> Iterator[Finding]:
     for word in words:
         name, value = split_option(word)
         without = fix(sbatch=tuple(w for w in words if w != word))
-        if not _NAME.fullmatch(name) or not (value or "").isprintable():
+        if not _NAME.fullmatch(name) or not _survives(value or ""):
             message = f"--sbatch {word!r} is not an option of sbatch, as KEY=VALUE"
             yield error("slurm-option", message, without)
         elif name in RESERVED:

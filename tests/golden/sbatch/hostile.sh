@@ -6,7 +6,7 @@
 
 # Parameters
 #SBATCH --account=root
-#SBATCH --comment='a '"'"'b'"'"' "c" $HOME `id`; rm -rf ~ # 名前\'
+#SBATCH --comment='a '"'"'b'"'"' "c" $HOME `id`; rm -rf ~ # 名前'
 #SBATCH --constraint='[a*2&b|c]'
 #SBATCH --dependency=singleton
 #SBATCH --exclusive
