@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 if __name__ == "__main__":
     from golden.batch_plans import CASES, plan_of
+
     from nemolaunch import sbatch
 
     for case in CASES:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from golden.batch_plans import CASES, plan_of
+
 from nemolaunch import batchjob, sbatch
 
 FOLDER = Path(__file__).parent / "sbatch"
@@ -22,7 +22,7 @@ def test_script_is_as_recorded(case: str) -> None:
 
 
 def test_script_is_what_nemo_run_submits(tmp_path: Path) -> None:
-    """All cases through NeMo-Run's own SlurmExecutor, in a process of their own: it takes seconds to import."""
+    """All cases through NeMo-Run's own SlurmExecutor, in a process of their own, as it is slow to import."""
     program = Path(__file__).parent / "materialise.py"
     run = subprocess.run(
         [sys.executable, program, tmp_path], capture_output=True, text=True, cwd=tmp_path, timeout=300
