@@ -1,0 +1,172 @@
+"""Compares tokenisers of corpora in one interleaved run, as ratios.
+
+    python corpus.py --packages . --output corpus
+    python compare.py --corpus corpus/corpus.jsonl --tokenizer corpus/tokenizer --megatron CHECKOUT --rounds 3
+
+Every tool runs as a whole process, in turn, `--rounds` times. Wall and CPU time are medians, memory is the
+highest sampled PSS of all its processes. Outputs that are .bin/.idx are compared byte for byte with those of
+Megatron-LM's tool.
+The last rows are the library alone: texts in memory, no files, one process for each worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Run:
+    """One run of one tool."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def commands(options: argparse.Namespace, out: Path) -> dict[str, list[str]]:
+    """Every tool with its command; outputs go to `out/NAME_text_document`."""
+    corpus, tokenizer, workers = str(options.corpus), str(options.tokenizer), str(options.workers)
+    found: dict[str, list[str]] = {}
+    if options.megatron:
+        tool = [sys.executable, str(HERE / "megatron_tool.py"), str(options.megatron)]
+        common = [
+            "--input",
+            corpus,
+            "--tokenizer-type",
+            "HuggingFaceTokenizer",
+            "--tokenizer-model",
+            tokenizer,
+        ]
+        common += ["--append-eod", "--output-prefix"]
+        found["megatron"] = [
+            *tool,
+            "preprocess_data.py",
+            *common,
+            str(out / "megatron"),
+            "--workers",
+            workers,
+        ]
+        fast = [*tool, "preprocess_data_fast.py", *common, str(out / "megatron-fast"), "--use-gigatoken"]
+        found["megatron-fast"] = fast
+    peers = [sys.executable, str(HERE / "peers.py")]
+    for peer in ("datatrove", "hf-map"):
+        found[peer] = [*peers, peer, corpus, tokenizer, str(out / peer), workers]
+    for engine in ("hf", "fastokens", "gigatoken"):
+        found[f"nemolaunch-{engine}"] = [
+            sys.executable, "-m", "nemolaunch.cli.main", "tokenize", "--hf-tokenizer", tokenizer, "--data-prefix",
+            f"nemolaunch-{engine}", "--input-dir", corpus, "--output-dir", str(out), "--workers", workers,
+            "--engine", engine,
+        ]  # fmt: skip
+        found[f"library-{engine}"] = [
+            *peers,
+            f"library-{engine}",
+            corpus,
+            tokenizer,
+            str(out / "library"),
+            workers,
+        ]
+    wanted = options.only or list(found)
+    return {name: command for name, command in found.items() if name in wanted}
+
+
+def measure(command: list[str], log: Path) -> Run:
+    """Run a command to its end. Raises CalledProcessError if it fails."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin, peak = time.monotonic(), 0
+    with open(log, "wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            peak = max(peak, _pss(process.pid))
+            time.sleep(0.05)
+    wall = time.monotonic() - begin
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(float(_reported(log) or wall), cpu, peak / 1e6)
+
+
+def _reported(log: Path) -> float | None:
+    """The time a library run measured itself, without loading."""
+    lines = log.read_text(errors="replace").splitlines()
+    if lines and lines[-1].startswith('{"seconds"'):
+        return float(json.loads(lines[-1])["seconds"])
+    return None
+
+
+def _pss(pid: int) -> int:
+    total = 0
+    try:
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            total += process.memory_full_info().pss
+    except psutil.Error:
+        pass
+    return total
+
+
+def same(out: Path, name: str) -> str:
+    """Whether a tool's output is that of Megatron-LM's tool."""
+    mine = out / "preprocessed" if name.startswith("nemolaunch") else out
+    pairs = [
+        (mine / f"{name}_text_document.{e}", out / f"megatron_text_document.{e}") for e in ("bin", "idx")
+    ]
+    if not all(a.exists() and b.exists() for a, b in pairs):
+        return "–"
+    return "yes" if all(a.read_bytes() == b.read_bytes() for a, b in pairs) else "no"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--megatron", type=Path, help="a checkout of Megatron-LM")
+    parser.add_argument("--output", type=Path, default=Path("bench-out"))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", metavar="TOOL")
+    options = parser.parse_args()
+    megabytes = os.path.getsize(options.corpus) / 1e6
+    runs: dict[str, list[Run]] = {}
+    identical: dict[str, str] = {}
+    for number in range(options.rounds):
+        shutil.rmtree(options.output, ignore_errors=True)
+        options.output.mkdir(parents=True)
+        for name, command in commands(options, options.output).items():
+            try:
+                runs.setdefault(name, []).append(measure(command, options.output / f"{name}.log"))
+            except subprocess.CalledProcessError as error:
+                print(f"round {number}: {name} failed with {error.returncode}", file=sys.stderr)
+                continue
+            identical[name] = same(options.output, name)
+    base = {name: found for name, found in runs.items() if found}
+    first = base.get("megatron") or next(iter(base.values()))
+    reference = statistics.median(r.wall_s for r in first)
+    reference_cpu = statistics.median(r.cpu_s for r in first)
+    print("| tool | MB/s | × first, wall | × first, CPU | CPU s | peak MB | identical |")
+    print("|---|---|---|---|---|---|---|")
+    for name, found in base.items():
+        wall, cpu = statistics.median(r.wall_s for r in found), statistics.median(r.cpu_s for r in found)
+        peak = max(r.peak_mb for r in found)
+        ratios = f"{reference / wall:.1f} | {reference_cpu / cpu:.1f}"
+        same_bytes = identical.get(name, "–")
+        print(f"| {name} | {megabytes / wall:.1f} | {ratios} | {cpu:.1f} | {peak:.0f} | {same_bytes} |")
+
+
+if __name__ == "__main__":
+    main()
