@@ -1,29 +1,72 @@
 """`--dev-run`: the same job, shrunk until it takes minutes on the machine at hand.
 
 Everything that gives a job its character stays: recipe, data, tokenizer, parallelism, recompute, optimizer,
-logging. Depth, width, sequence length, batch and steps shrink; parallelism only where there are too few GPUs.
+logging. Depth, width, experts, sequence length, batch and steps shrink; parallelism only where there are too
+few GPUs, or too little memory for processes on the CPU.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from nemolaunch.catalogue import Model
-from nemolaunch.facts import Facts
+from nemolaunch.catalogue import Architecture, Model
+from nemolaunch.facts import Facts, Host
+from nemolaunch.findings import Finding, Severity
 from nemolaunch.job import Job
 
 STEPS = 20
 SEQ_LENGTH = 256
 HIDDEN_SIZE = 256
+UNIT = 16  # fp8 wants matrix sides that are multiples of it
 MOST_CPU_PROCESSES = 8
+BYTES_OF_A_PROCESS = 3 * 2**29  # NeMo's libraries and a small model
 SIZES = (
     "context_parallel_size",
     "pipeline_model_parallel_size",
     "expert_model_parallel_size",
     "tensor_model_parallel_size",
 )
+# Errors of the job as it is that do not concern its rehearsal: another machine, more data, another folder
+ELSEWHERE = ("data-", "slurm-", "run-", "cpu-", "local-nodes", "more-processes-than-gpus", "index-cache")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Small:
+    """A job made small.
+
+    Attributes:
+        facts: without what the small job does not read.
+        left_out: what it leaves out, as sentences.
+    """
+
+    job: Job
+    model: Model
+    facts: Facts
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """Parallel sizes, and the processes they need."""
+
+    tp: int
+    pp: int
+    vpp: int
+    cp: int
+    ep: int
+    etp: int
+
+    @property
+    def replica(self) -> int:
+        return self.tp * self.pp * self.cp
+
+    @property
+    def needed(self) -> int:
+        return math.lcm(self.replica, self.etp * self.ep * self.pp)
 
 
 def renamed(job: Job) -> Job:
@@ -33,82 +76,186 @@ def renamed(job: Job) -> Job:
     return job.with_values(experiment=job.launch.experiment + "-dev")
 
 
-def shrunk(job: Job, model: Model, facts: Facts) -> tuple[Job, Model]:
-    """The job and the model made small."""
-    job = _fitted(job.with_values(executor="local", num_nodes=1), facts)
-    p = job.parallelism
-    tp, cp = p.tensor_model_parallel_size, p.context_parallel_size
-    model = _small(model, tp, p.pipeline_model_parallel_size, p.virtual_pipeline_model_parallel_size or 1)
-    unit = math.lcm(2 * cp, tp * cp)
-    seq_length = min(job.data.seq_length or SEQ_LENGTH, SEQ_LENGTH)
-    layout = tp * p.pipeline_model_parallel_size * cp
-    processes = job.launch.num_gpus or len(facts.host.gpus) or layout
-    data_parallel = max(1, processes // layout)
-    microbatches = 2 * p.pipeline_model_parallel_size
-    return (
-        job.with_values(
-            seq_length=max(unit, seq_length // unit * unit),
-            max_steps=min(job.batch.max_steps or STEPS, STEPS),
-            micro_batch_size=1,
-            global_batch_size=data_parallel * microbatches,
-            warmup_steps=min(job.optimizer.warmup_steps, 2),
-            log_every=1,
-            limit_val_batches=min(job.logging.limit_val_batches, 2),
-            checkpoint_every=None,
-            keep=1,
-            recompute_num_layers=None if job.memory.recompute_num_layers is None else 1,
-            cpu_offloading_layers=None if job.memory.cpu_offloading_layers is None else 1,
-        ),
-        model,
+def origins(given: Mapping[str, str], asked: Job, small: Job) -> dict[str, str]:
+    """Where values came from: those that were made small, from here."""
+    before, after = asked.values(), small.values()
+    return {**given, **{name: "the dev run" for name in after if after[name] != before[name]}}
+
+
+def findings(real: Iterable[Finding], small: Iterable[Finding]) -> list[Finding]:
+    """What is wrong with the job as it is, then what is wrong with its rehearsal only.
+
+    Small sizes divide where the real ones do not: a rehearsal alone would promise too much.
+    """
+    kept = [f for f in real if f.severity is Severity.ERROR and not f.code.startswith(ELSEWHERE)]
+    said = {finding.code for finding in kept}
+    return [*kept, *(finding for finding in small if finding.code not in said)]
+
+
+def shrunk(job: Job, model: Model, facts: Facts) -> Small:
+    """The job and the model made small. It starts from scratch, also where there is an earlier dev run."""
+    job = _fitted(job.with_values(executor="local", num_nodes=1), facts.host)
+    layout = _layout(job)
+    unit = math.lcm(2 * layout.cp, layout.tp * layout.cp)
+    length = max(unit, min(job.data.seq_length or SEQ_LENGTH, SEQ_LENGTH) // unit * unit)
+    processes = job.launch.num_gpus or len(facts.host.gpus) or layout.needed
+    micro_batch = max(1, min(job.batch.micro_batch_size, 2))
+    left_out = ["size: few narrow layers, short sequences, small batches"]
+    if job.model.nemo_model or job.checkpoint.resume not in ("auto", "never"):
+        left_out.append("the weights to start from, which are of the model's real size")
+    small = job.with_values(
+        nemo_model=None,
+        resume="never",
+        seq_length=length,
+        max_steps=max(1, min(job.batch.max_steps or STEPS, STEPS)),
+        max_tokens=None,
+        tokens_per_param=None,
+        global_batch_tokens=None,
+        micro_batch_size=micro_batch,
+        global_batch_size=max(1, processes // layout.replica) * micro_batch * 2 * layout.pp,
+        warmup_steps=max(0, min(job.optimizer.warmup_steps, 2)),
+        constant_steps=max(0, min(job.optimizer.constant_steps, 2)),
+        log_every=1,
+        limit_val_batches=min(job.logging.limit_val_batches, 2),
+        checkpoint_every=None,
+        keep=1,
+        recompute_num_layers=None if job.memory.recompute_num_layers is None else 1,
+        cpu_offloading_layers=None if job.memory.cpu_offloading_layers is None else 1,
+    )
+    return Small(
+        job=small,
+        model=_small(model, layout, length),
+        facts=dataclasses.replace(facts, weights=None, resume=None),
+        left_out=tuple(left_out),
     )
 
 
-def _fitted(job: Job, facts: Facts) -> Job:
-    """Halve parallel sizes, the costliest to start first, until the processes fit the machine."""
-    most = len(facts.host.gpus) or MOST_CPU_PROCESSES
-    values: dict[str, Any] = {name: max(1, job.get(name)) for name in SIZES}
+def _layout(job: Job) -> _Layout:
+    p = job.parallelism
+    tp = max(1, p.tensor_model_parallel_size)
+    return _Layout(
+        tp=tp,
+        pp=max(1, p.pipeline_model_parallel_size),
+        vpp=max(1, p.virtual_pipeline_model_parallel_size or 1),
+        cp=max(1, p.context_parallel_size),
+        ep=max(1, p.expert_model_parallel_size),
+        etp=max(1, p.expert_tensor_parallel_size or tp),
+    )
 
-    def needed() -> int:
-        layout = values["tensor_model_parallel_size"] * values["pipeline_model_parallel_size"]
-        experts = layout * values["expert_model_parallel_size"]
-        return math.lcm(layout * values["context_parallel_size"], experts)
 
-    while needed() > most:
-        name = max(SIZES, key=lambda n: (values[n], -SIZES.index(n)))
-        values[name] = max(1, values[name] // 2)
-    if values["pipeline_model_parallel_size"] == 1:
+def _fitted(job: Job, host: Host) -> Job:
+    """Halve parallel sizes, the largest first, until the processes fit the machine."""
+    most = len(host.gpus) or max(1, min(MOST_CPU_PROCESSES, host.memory_bytes // BYTES_OF_A_PROCESS))
+    job = job.with_values(**{name: max(1, job.get(name)) for name in SIZES})
+    while _layout(job).needed > most:
+        name = max(SIZES, key=lambda n: (job.get(n), -SIZES.index(n)))
+        if job.get(name) == 1:
+            break
+        job = job.with_values(**{name: job.get(name) // 2})
+        tp, etp = job.parallelism.tensor_model_parallel_size, job.parallelism.expert_tensor_parallel_size
+        if etp is not None:
+            job = job.with_values(expert_tensor_parallel_size=min(etp, tp))
+    values: dict[str, Any] = {}
+    if job.parallelism.pipeline_model_parallel_size == 1:
         values["virtual_pipeline_model_parallel_size"] = None
-    if values["tensor_model_parallel_size"] == 1:
+    if job.parallelism.tensor_model_parallel_size == 1:
         values["sequence_parallel"] = False
+    needed = _layout(job).needed
     if job.launch.num_gpus is not None:
-        values["num_gpus"] = max(needed(), min(job.launch.num_gpus, most) // needed() * needed())
-    elif facts.host.gpus:
-        values["num_gpus"] = most // needed() * needed()
+        values["num_gpus"] = max(needed, min(job.launch.num_gpus, most) // needed * needed)
+    elif host.gpus:
+        values["num_gpus"] = max(1, most // needed) * needed
     return job.with_values(**values)
 
 
-def _small(model: Model, tp: int, pp: int, vpp: int) -> Model:
-    """The model with few narrow layers; heads, groups and experts keep their ratios as far as they can."""
+def _small(model: Model, layout: _Layout, seq_length: int) -> Model:
+    """The model with few layers, and narrow ones where its widths can be chosen freely."""
     a = model.architecture
-    groups = max(tp, min(a.num_query_groups, 2))
-    groups = math.lcm(groups, tp)
-    heads = groups * max(1, min(a.num_attention_heads // max(1, a.num_query_groups), 2))
-    hidden = min(a.hidden_size, HIDDEN_SIZE)
-    hidden = max(heads, hidden // (heads * 8) * heads * 8)
-    changes: dict[str, Any] = {
-        "num_layers": pp * vpp * (2 if pp * vpp == 1 else 1),
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "num_query_groups": groups,
-        "kv_channels": a.kv_channels if a.kv_channels * heads <= 2 * hidden else hidden // heads,
-        "ffn_hidden_size": min(a.ffn_hidden_size, 2 * hidden),
-    }
-    if a.moe_ffn_hidden_size:
-        changes["moe_ffn_hidden_size"] = min(a.moe_ffn_hidden_size, hidden)
-    if isinstance(a.moe_layer_freq, tuple):
-        changes["moe_layer_freq"] = a.moe_layer_freq[-changes["num_layers"] :]
+    changes = _depth(a, layout)
+    if a.kind == "gpt":
+        changes |= _widths(a, layout) | _experts(a, layout) | _windows(a, seq_length)
+    overrides = {name: value for name, value in changes.items() if not name.startswith("num_layers_in_")}
     return dataclasses.replace(
         model,
         architecture=dataclasses.replace(a, **changes),
-        overrides={**model.overrides, **changes},
+        overrides={**model.overrides, **overrides},
     )
+
+
+def _depth(a: Architecture, layout: _Layout) -> dict[str, Any]:
+    """A layer for each (virtual) stage, two where there is one stage; split as the model's own, or evenly."""
+    chunks = layout.pp * layout.vpp
+    layers = max(2, chunks)
+    ends = a.account_for_embedding_in_pipeline_split + a.account_for_loss_in_pipeline_split
+    if ends and layout.pp > 1:
+        layers = 2 * chunks - ends
+    changes: dict[str, Any] = {
+        "num_layers_in_first_pipeline_stage": None,
+        "num_layers_in_last_pipeline_stage": None,
+    }
+    if a.hybrid_override_pattern:  # one layer of each kind
+        kinds = "".join(dict.fromkeys(a.hybrid_override_pattern))
+        layers = -(-max(layers, len(kinds)) // chunks) * chunks
+        changes["hybrid_override_pattern"] = (kinds * layers)[:layers]
+    if isinstance(a.moe_layer_freq, tuple):  # the first may be dense, later ones have experts
+        changes["moe_layer_freq"] = a.moe_layer_freq[:1] + a.moe_layer_freq[1 - layers :]
+    if a.encoder_num_layers:
+        changes["encoder_num_layers"] = layers
+    return {**changes, "num_layers": layers}
+
+
+def _widths(a: Architecture, layout: _Layout) -> dict[str, Any]:
+    """Heads, groups and MLP keep their kind: grouped, multi-query or plain attention."""
+    hidden = min(a.hidden_size, HIDDEN_SIZE)
+    groups = max(layout.tp, min(a.num_query_groups, 2))
+    heads = groups * max(1, min(a.num_attention_heads // max(1, a.num_query_groups), 2))
+    kv_channels = a.kv_channels
+    if kv_channels * heads > 2 * hidden:
+        kv_channels = max(UNIT, _down(hidden // heads, UNIT))
+    changes: dict[str, Any] = {
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_query_groups": groups,
+        "kv_channels": kv_channels,
+        "ffn_hidden_size": _at_most(a.ffn_hidden_size, 2 * hidden, layout.tp),
+    }
+    # the tokenizer's vocabulary instead of one preset for the model's own; Gemma 3 cannot be built without
+    if a.vocab_size is not None and not isinstance(a.rotary_base, tuple):
+        changes["vocab_size"] = None
+    if a.make_vocab_size_divisible_by > 128:
+        changes["make_vocab_size_divisible_by"] = 128
+    return changes
+
+
+def _experts(a: Architecture, layout: _Layout) -> dict[str, Any]:
+    if not a.num_moe_experts:
+        return {}
+    enough = max(4, 2 * a.moe_router_topk)
+    changes: dict[str, Any] = {
+        "num_moe_experts": min(a.num_moe_experts, -(-enough // layout.ep) * layout.ep),
+    }
+    if a.moe_ffn_hidden_size:
+        changes["moe_ffn_hidden_size"] = _at_most(a.moe_ffn_hidden_size, HIDDEN_SIZE, layout.etp)
+    if a.moe_shared_expert_intermediate_size:
+        width = _at_most(a.moe_shared_expert_intermediate_size, HIDDEN_SIZE, layout.tp)
+        changes["moe_shared_expert_intermediate_size"] = width
+    return changes
+
+
+def _windows(a: Architecture, seq_length: int) -> dict[str, Any]:
+    """A sliding window that still slides."""
+    if a.window_size is None:
+        return {}
+    most = max(1, seq_length // 4)
+    if isinstance(a.window_size, int):
+        return {"window_size": min(a.window_size, most)}
+    return {"window_size": tuple(min(width, most) for width in a.window_size)}
+
+
+def _at_most(width: int, most: int, shares: int) -> int:
+    """A width that divides into that many shares, each a multiple of `UNIT`; a small width stays as it is."""
+    return width if width <= most else max(UNIT * shares, _down(most, UNIT * shares))
+
+
+def _down(value: int, unit: int) -> int:
+    return value // unit * unit

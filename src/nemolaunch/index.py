@@ -49,13 +49,17 @@ class IndexFile:
             raise NemolaunchError(f"{self.path} is not a Megatron index: it does not begin with {MAGIC!r}")
         _, version, code, self.num_sequences, num_indices = HEADER.unpack(raw)
         if version != 1 or code not in TOKEN_BYTES:
-            raise NemolaunchError(f"{self.path} has version {version}, dtype code {code}: expected version 1, code 1 to 8")
+            raise NemolaunchError(
+                f"{self.path} has version {version}, dtype code {code}: expected version 1, code 1 to 8"
+            )
         self.token_bytes = TOKEN_BYTES[code]
         self.num_documents = num_indices - 1
         size = HEADER.size + 12 * self.num_sequences + 8 * num_indices
         found = os.path.getsize(self.path)
         if found != size:
-            raise NemolaunchError(f"{self.path} has {found} bytes where its header promises {size}: it was cut off")
+            raise NemolaunchError(
+                f"{self.path} has {found} bytes where its header promises {size}: it was cut off"
+            )
         self.num_tokens = bin_bytes // self.token_bytes
         if self._bytes_before(self.num_sequences) != bin_bytes:
             raise NemolaunchError(
@@ -83,5 +87,7 @@ class IndexFile:
     def __enter__(self) -> IndexFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()

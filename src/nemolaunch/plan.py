@@ -151,10 +151,14 @@ def make_plan(
         job = devrun.renamed(job)
     facts = facts or look(job)
     model = model or _model(job, facts)
-    if dev_run:
-        job, model = devrun.shrunk(job, model, facts)
     resolved = resolve(job, model, facts, given)
-    findings = by_severity(let_pass(check(resolved), force))
+    found = check(resolved)
+    if dev_run:
+        small = devrun.shrunk(job, model, facts)
+        resolved = resolve(small.job, small.model, small.facts, devrun.origins(given or {}, job, small.job))
+        resolved = dataclasses.replace(resolved, left_out=resolved.left_out + small.left_out)
+        found = devrun.findings(found, check(resolved))
+    findings = by_severity(let_pass(found, force))
     return compose(resolved, findings, estimate(resolved, speed or Speed()))
 
 

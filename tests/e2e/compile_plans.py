@@ -28,7 +28,12 @@ def _fields(plan: Any) -> dict[str, Any]:
     recipe = compile_recipe(plan)
     serializer = ZlibJSONSerializer()
     assert serializer.deserialize(serializer.serialize(recipe)) == recipe
-    strategy, config, data, checkpoint = recipe.trainer.strategy, recipe.model.config, recipe.data, recipe.log.ckpt
+    strategy, config, data, checkpoint = (
+        recipe.trainer.strategy,
+        recipe.model.config,
+        recipe.data,
+        recipe.log.ckpt,
+    )
     return {
         "tensor_model_parallel_size": strategy.tensor_model_parallel_size,
         "pipeline_model_parallel_size": strategy.pipeline_model_parallel_size,

@@ -57,4 +57,6 @@ def planned(folder: Path, data: str, **values: Any) -> Plan:
 
 def train(server: ForkServer, plan: Plan, **kwargs: Any) -> list[dict[str, Any]]:
     """Run the plan in as many ranks as it says. Returns what each recorded."""
-    return server.run("e2e.train_plan:train", {"plan_file": str(plan.run.plan), **kwargs}, nproc=plan.world_size)
+    return server.run(
+        "e2e.train_plan:train", {"plan_file": str(plan.run.plan), **kwargs}, nproc=plan.world_size
+    )

@@ -85,6 +85,9 @@ def test_traps_of_the_recipes_are_dealt_with(compiled: dict[str, Any], data: str
 def test_a_model_of_ones_own_sets_its_fields(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     plan = gpu_plan(tmp_path, data, "aixsim-60m", hf_model_id=TOKENIZER, max_steps=5)
     assert plan.recipe.startswith("llama")
-    assert {"num_layers": 22, "hidden_size": 384, "num_attention_heads": 6, "num_query_groups": 2}.items() <= (
-        plan.overrides.items()
-    )
+    assert {
+        "num_layers": 22,
+        "hidden_size": 384,
+        "num_attention_heads": 6,
+        "num_query_groups": 2,
+    }.items() <= (plan.overrides.items())

@@ -21,7 +21,11 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "DP2": {"num_gpus": 2},
     "DP2 without distributed optimizer": {"num_gpus": 2, "disable_dist_optim": True},
     "micro batch 2": {"micro_batch_size": 2},
-    "full recompute": {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
+    "full recompute": {
+        "recompute_granularity": "full",
+        "recompute_method": "uniform",
+        "recompute_num_layers": 1,
+    },
     "selective recompute, TP2+SP": {
         "recompute_granularity": "selective",
         "tensor_model_parallel_size": 2,
@@ -32,7 +36,9 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def reference(fork_server: ForkServer, data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[float]]:
+def reference(
+    fork_server: ForkServer, data: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, list[float]]:
     """Weights to start from, and the losses of a single process that starts from them."""
     folder = tmp_path_factory.mktemp("weights")
     start = planned(folder, data, max_steps=1)

@@ -52,7 +52,9 @@ def parser_of(words: list[str]) -> tuple[str, list[str]] | None:
     return None
 
 
-@pytest.mark.parametrize(("document", "words"), commands(), ids=lambda v: v if isinstance(v, str) else " ".join(v)[:60])
+@pytest.mark.parametrize(
+    ("document", "words"), commands(), ids=lambda v: v if isinstance(v, str) else " ".join(v)[:60]
+)
 def test_the_command_is_understood(document: str, words: list[str]) -> None:
     if words[0] == "nemolaunch":
         assert words[1] in dispatcher.COMMANDS or words[1].startswith("-"), document

@@ -91,7 +91,9 @@ def parsed(*words: str) -> dict[str, Any]:
     return vars(parser().parse_args(normalise_long_options(list(words))))
 
 
-@pytest.mark.parametrize(("spelling", "word", "field", "value", "default"), FLAGS, ids=[flag[0] for flag in FLAGS])
+@pytest.mark.parametrize(
+    ("spelling", "word", "field", "value", "default"), FLAGS, ids=[flag[0] for flag in FLAGS]
+)
 def test_flag(spelling: str, word: str | None, field: str, value: Any, default: Any) -> None:
     given = {name: v for name, v in parsed(spelling, *([word] if word else [])).items() if name == field}
     assert Job().with_values(**given).get(field) == value
@@ -153,7 +155,9 @@ def test_every_field_survives_json() -> None:
         (["-M", "llama3_8b", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
     ],
 )
-def test_a_bad_word_gives_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_word_gives_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 2
     error = capsys.readouterr().err
     assert message in error.replace("'", "")

@@ -62,7 +62,7 @@ def test_the_model_has_as_many_parameters(name: str, tmp_path: Path) -> None:
 
 
 def test_a_family_without_a_recipe_is_refused() -> None:
-    with pytest.raises(UsageError, match="model_type 'bloom'.*llama"):
+    with pytest.raises(UsageError, match=r"model_type 'bloom'.*llama"):
         model_from_hf_config({"model_type": "bloom"}, "org/name")
 
 

@@ -15,7 +15,8 @@ from nemolaunch.job import ALTERNATIVES, PARTS, FieldSpec, Job, spec_of, specs
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
     """One argument group per part of the job. What is not given does not appear in the namespace."""
     groups = {
-        part: parser.add_argument_group(part, (cls.__doc__ or "").splitlines()[0]) for part, cls in PARTS.items()
+        part: parser.add_argument_group(part, (cls.__doc__ or "").splitlines()[0])
+        for part, cls in PARTS.items()
     }
     for spec in specs():
         groups[spec.part].add_argument(*_names(spec), **_options(spec))
@@ -41,7 +42,9 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
     }
     if spec.kind is bool:
         return {**options, "action": Switch}
-    options["metavar"] = spec.metavar or {int: "N", float: "X"}.get(spec.kind, spec.name.rpartition("_")[2].upper())
+    options["metavar"] = spec.metavar or {int: "N", float: "X"}.get(
+        spec.kind, spec.name.rpartition("_")[2].upper()
+    )
     if spec.many:
         return {**options, "nargs": "+", "type": str}
     if spec.choices:
@@ -102,7 +105,9 @@ def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
     _refuse_alternatives(given, "")
     values = overlaid(values, given)
     if not values.get("model_name"):
-        raise UsageError("--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)")
+        raise UsageError(
+            "--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)"
+        )
     return Job().with_values(**values)
 
 

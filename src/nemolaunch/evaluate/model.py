@@ -95,6 +95,8 @@ def load_tokenizer(folder: Path) -> Any:
     """
     import transformers
 
+    if not folder.is_dir():
+        raise UsageError(f"--tokenizer {folder}: there is no such folder")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -25,7 +25,7 @@ from nemolaunch.plan import Plan
 def compile_recipe(plan: Plan) -> run.Partial:
     """The recipe of `plan.recipe` with every value of the plan set: what `llm.pretrain` will be called with.
 
-    Only fields that the plan decides are touched, so that a newer or older NeMo in the container accepts them.
+    Only fields that the plan decides are touched, so that other versions of NeMo in the container accept them.
 
     Raises:
         NemolaunchError: if this NeMo has no such recipe.
@@ -56,7 +56,7 @@ def compile_recipe(plan: Plan) -> run.Partial:
 def _set_model(recipe: run.Partial, plan: Plan, job: Job) -> None:
     config = recipe.model.config
     for name, value in plan.overrides.items():
-        setattr(config, name, _tuples(value))
+        setattr(config, name, _as_config_wants(name, value))
     # NeMo checks context parallelism against the model's length but feeds the data's: keep them equal
     config.seq_length = job.data.seq_length
     if plan.device == "cpu":
@@ -66,8 +66,11 @@ def _set_model(recipe: run.Partial, plan: Plan, job: Job) -> None:
         recipe.model.tokenizer = _tokenizer(plan)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _as_config_wants(name: str, value: Any) -> Any:
+    """Several values as a tuple; but Megatron takes the pattern of expert layers as a list only."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    return list(value) if name == "moe_layer_freq" else tuple(value)
 
 
 def _set_parallelism(recipe: run.Partial, plan: Plan, job: Job) -> None:
