@@ -60,7 +60,8 @@ def commands(options: argparse.Namespace, out: Path) -> dict[str, list[str]]:
             "--workers",
             workers,
         ]
-        fast = [*tool, "preprocess_data_fast.py", *common, str(out / "megatron-fast"), "--use-gigatoken"]
+        fast = [*tool, "preprocess_data_fast.py", *common, str(out / "megatron-fast")]
+        fast.append("--use-gigatoken")
         found["megatron-fast"] = fast
     peers = [sys.executable, str(HERE / "peers.py")]
     for peer in ("datatrove", "hf-map"):

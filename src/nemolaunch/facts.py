@@ -368,12 +368,12 @@ def split_bounds(split: str, num_sequences: int) -> tuple[tuple[int, int], tuple
         shares = [float(part) for part in split.split(",")]
     except ValueError:
         shares = [1.0]
-    shares = (shares + [0.0, 0.0])[:3]
+    shares = [*shares, 0.0, 0.0][:3]
     total = sum(shares) or 1.0
     bounds, start, acc = [], 0, 0.0
     for share in shares:
         acc += share / total
-        end = int(round(acc * float(num_sequences)))
+        end = round(acc * float(num_sequences))
         bounds.append((start, end))
         start = end
     return bounds[0], bounds[1], bounds[2]

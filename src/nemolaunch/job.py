@@ -111,7 +111,9 @@ class Model:
     """What is trained, and from which weights."""
 
     model_name: str = flag(
-        "", "recipe of NeMo 2, shipped flavour, YAML file of your own, or hf: the architecture of --hf-model-id (required)", short="-M"
+        "",
+        "recipe of NeMo 2, shipped flavour, YAML file of your own, or hf: the architecture of --hf-model-id (required)",
+        short="-M",
     )
     hf_model_id: str | None = flag(
         None, "tokenizer: Hugging Face id or local folder (default: the one recorded beside the data)"

@@ -18,7 +18,7 @@ from nemolaunch.plan import Plan, make_plan
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "interleaved pipeline": (
         "llama3_70b",
-        {"pipeline_model_parallel_size": 2, "virtual_pipeline_model_parallel_size": 5},
+        {"pipeline_model_parallel_size": 2, "virtual_pipeline_model_parallel_size": 2},
     ),
     "experts over two processes": ("qwen3_30b_a3b", {"expert_model_parallel_size": 2}),
     "experts with tensor parallelism": (

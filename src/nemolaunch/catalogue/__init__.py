@@ -14,5 +14,6 @@ from nemolaunch.catalogue.rehearsal import Rehearsal, cpu_rehearsal
 
 __all__ = [
     "Architecture", "Gpu", "Model", "Recipe", "Rehearsal", "conversion_classes", "cpu_rehearsal",
-    "did_you_mean", "flavours", "gpu", "gpus", "hf_configs", "model", "model_from_hf_config", "nearest", "recipe", "recipes",
+    "did_you_mean", "flavours", "gpu", "gpus", "hf_configs", "model", "model_from_hf_config",
+    "nearest", "recipe", "recipes",
 ]  # fmt: skip

@@ -58,7 +58,9 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> Model:
         )
     scaling = config.get("rope_scaling") or {}
     base = recipe(LLAMA_WITH_SCALING if kind == "llama" and scaling else BASES[kind])
-    form: dict[str, Any] = {ours: config[theirs] for theirs, ours in FIELDS.items() if config.get(theirs) is not None}
+    form: dict[str, Any] = {
+        ours: config[theirs] for theirs, ours in FIELDS.items() if config.get(theirs) is not None
+    }
     form.setdefault("share_embeddings_and_output_weights", kind in TIED_UNLESS_SAID)
     form.setdefault("num_query_groups", form.get("num_attention_heads"))
     if kind == "mixtral":
@@ -68,7 +70,9 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> Model:
     form["seq_length"] = min(int(config.get("max_position_embeddings") or base.seq_length), base.seq_length)
     architecture, overrides, faults = apply_form({"base": base.name, **form}, base.architecture, base.name)
     if faults:
-        raise UsageError(f"--model-name hf: config.json of {source} does not make a model:\n  " + "\n  ".join(faults))
+        raise UsageError(
+            f"--model-name hf: config.json of {source} does not make a model:\n  " + "\n  ".join(faults)
+        )
     return Model(
         name=source.rstrip("/").rpartition("/")[2],
         recipe=base,
@@ -80,5 +84,7 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> Model:
 
 def _scaling(scaling: Mapping[str, Any], kind: object, source: str) -> dict[str, Any]:
     if kind != "llama" or scaling.get("rope_type", scaling.get("type")) != "llama3":
-        raise UsageError(f"--model-name hf: {source} has rope_scaling {dict(scaling)}, which no recipe of NeMo's can express")
+        raise UsageError(
+            f"--model-name hf: {source} has rope_scaling {dict(scaling)}, which no recipe of NeMo's can express"
+        )
     return {ours: scaling[theirs] for theirs, ours in SCALING.items() if theirs in scaling}
