@@ -1,0 +1,40 @@
+"""What the fork server's rank runs to score texts with NeMo's own model, without any export."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+
+def score(checkpoint: str, data: str, documents: int, context_length: int) -> dict[str, Any]:
+    """Figures of `nemolaunch eval ppl`, by the Megatron model in `checkpoint`, in float32."""
+    import torch
+    from nemo.lightning import io
+
+    from nemolaunch.evaluate import documents as texts
+    from nemolaunch.evaluate.model import LanguageModel, load_tokenizer
+    from nemolaunch.evaluate.perplexity import perplexity
+    from nemolaunch.nemo2 import connectors
+
+    model = io.load_context(Path(checkpoint), subpath="model")
+    exporter = model.exporter("hf", Path(checkpoint))
+    with connectors.contexts_fit_the_cpu():
+        loaded, _ = exporter.nemo_load(Path(checkpoint))
+    megatron = loaded.module.float().eval()
+
+    class Megatron:
+        def logits(self, ids: torch.Tensor) -> torch.Tensor:
+            positions = torch.arange(ids.shape[1]).expand_as(ids)
+            scores: torch.Tensor = megatron(ids, positions, attention_mask=None)
+            return scores
+
+    tokenizer = load_tokenizer(Path(checkpoint) / "context" / "tokenizer")
+    read = texts.documents(data, tokenizer)
+    return perplexity(
+        Megatron(),
+        itertools.islice(read, documents),
+        prefix_token=LanguageModel(None, tokenizer).prefix_token,
+        context_length=context_length,
+        stride=context_length,
+    ).figures()

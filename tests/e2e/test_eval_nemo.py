@@ -1,0 +1,53 @@
+"""Evaluation of NeMo 2 checkpoints: through the export, and of a run's checkpoints as they appear."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from forkserver import ForkServer
+from jobs import ROOT, planned, train
+
+from nemolaunch.cli import eval as eval_command
+from nemolaunch.observe.history import read_history
+from nemolaunch.plan import Plan
+
+TEXTS = str(ROOT / "examples" / "corpus" / "en.jsonl")
+
+
+@pytest.fixture(scope="module")
+def run(fork_server: ForkServer, data: str, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """A finished run of four steps with two checkpoints."""
+    plan = planned(tmp_path_factory.mktemp("run"), data, max_steps=4, checkpoint_every=2, lr=1e-2)
+    train(fork_server, plan)
+    return plan
+
+
+def test_a_nemo_checkpoint_and_its_export_agree(
+    fork_server: ForkServer, run: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = run.run.last_checkpoint()
+    assert checkpoint is not None
+    words = ["ppl", str(checkpoint), "--data", TEXTS, "--limit", "2", "--context-length", "64", "--json"]
+    assert eval_command.main(words) == 0
+    exported = json.loads(capsys.readouterr().out)
+    given = {"checkpoint": str(checkpoint.resolve()), "data": TEXTS, "documents": 2, "context_length": 64}
+    (native,) = fork_server.run("e2e.nemo_perplexity:score", given)
+    assert native["tokens"] == exported["tokens"]
+    assert native["prefix_token"] == exported["prefix_token"]
+    assert exported["perplexity"] == pytest.approx(native["perplexity"], rel=1e-4)
+
+
+def test_watch_evaluates_each_checkpoint_once(run: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["watch", str(run.run.root), "--data", TEXTS, "--limit", "1", "--prompt", "It was"]
+    words += ["--max-new-tokens", "4"]
+    assert eval_command.main(words) == 0  # ends by itself: the run has finished
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["step 2", "step 4"]
+    assert eval_command.main(words) == 0
+    assert capsys.readouterr().out == ""
+
+    history = read_history(run.run.root)
+    assert list(history.series["eval_perplexity"].steps) == [2, 4]
+    assert [len(row["samples"]) for row in history.evaluations] == [1, 1]
+    assert not Path(run.run.checkpoints / "hf").exists()
