@@ -24,3 +24,12 @@ def tokens_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+ORDER = ("unit", "golden", "nemo2", "e2e", "slurm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes seconds comes first, real trainings and a Slurm cluster last."""
+    folder = Path(__file__).parent
+    items.sort(key=lambda item: ORDER.index(item.path.relative_to(folder).parts[0]))
