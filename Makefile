@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 # Debian's Slurm, for the tests that start a small cluster; without root or apt-get they are skipped
-SLURM := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core
+SLURM := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev
 
 .PHONY: install demo test lint clean slurm
 

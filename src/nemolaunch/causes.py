@@ -65,7 +65,8 @@ CAUSES: tuple[Cause, ...] = (
     ),
     _cause(
         "container",
-        r"pyxis:.{0,200}(error|failed)|\[ERROR\].{0,200}(sqsh|image|credentials|nvcr)|enroot.{0,80}(failed|error)"
+        r"pyxis:.{0,200}(error|failed|No such file)|enroot.{0,80}(failed|error)"
+        r"|\[ERROR\].{0,200}(sqsh|image|credentials|nvcr)"
         r"|unrecognized option '--container-image'",
         "the container did not start",
         "check --container-image and the registry's credentials (~/.config/enroot/.credentials); on a "

@@ -97,17 +97,25 @@ def diagnose(run: RunDir, exit_code: int = 1) -> Diagnosis:
 
 
 def _cause(what: str, run: RunDir, rank: int | None, said: str) -> Cause | None:
-    """By the failure's own words, then by the rank's last lines, then by what srun and Slurm said."""
+    """By the failure's own words, the rank's last lines, what srun and Slurm said, what tasks said early.
+
+    Before a rank has its own log, as while its container starts, its words are in the step's common log.
+    """
     texts = [what]
     if rank is not None:
         texts.append("\n".join(log_of_last_start(run, rank).splitlines()[-60:]))
-    texts.append(said)
+    early = _newest(run, "log-*.out")
+    texts += [said, tail(early) if early else ""]
     return next((cause for text in texts if (cause := cause_of(text))), None)
 
 
 def newest_output(run: RunDir) -> Path | None:
     """The newest output of a batch script of the run, or None."""
-    found = list(run.nemo_run.glob("experiments/*/*/*/sbatch_*.out"))
+    return _newest(run, "sbatch_*.out")
+
+
+def _newest(run: RunDir, pattern: str) -> Path | None:
+    found = list(run.nemo_run.glob(f"experiments/*/*/*/{pattern}"))
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 

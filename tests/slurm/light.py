@@ -12,6 +12,7 @@ from slurm.cluster import Cluster
 from nemolaunch import batchjob, sbatch
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import write_json
+from nemolaunch.submission import Submission
 
 
 class LightRun:
@@ -26,7 +27,14 @@ class LightRun:
         self.cluster = cluster
         plan = plan_of("no-container", str(folder))
         values = {**plan.values, "partition": "main", "account": "root", "num_gpus": 2, "time": "10", **flags}
-        self.plan: Plan = dataclasses.replace(plan, values=values)
+        data = folder.parent / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        self.plan: Plan = dataclasses.replace(
+            plan,
+            values=values,
+            blend=((None, str(data / "text_document")),),
+            submission=Submission(number=1, bin=str(Path(sys.executable).parent)),
+        )
         self.run = self.plan.run
         self.run.logs.mkdir(parents=True)
         self.plan.save()

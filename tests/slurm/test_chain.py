@@ -56,7 +56,7 @@ def test_a_preempted_job_saves_and_goes_on(cluster: Cluster, tmp_path: Path) -> 
     assert run.run.finished.exists()
 
 
-def test_a_dead_node_requeues_the_job(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_dead_node_does_not_end_the_run(cluster: Cluster, tmp_path: Path) -> None:
     run = LightRun(cluster, tmp_path / "run", ["run", "finish"])
     job = run.submit()
     cluster.wait_until("running job", lambda: run.run.slurm_next.exists() and cluster.state(job) == "RUNNING")
@@ -64,7 +64,8 @@ def test_a_dead_node_requeues_the_job(cluster: Cluster, tmp_path: Path) -> None:
     cluster.wait_until("dead node noticed", lambda: cluster.state(job) != "RUNNING")
     cluster.start_node("n2")
     run.wait_until_over()
-    assert run.starts() == [job, job]
+    assert run.starts()[0] == job
+    assert len(run.starts()) == 2  # by the same job where Slurm sees the node's death first, else by the next
     assert run.run.finished.exists()
 
 

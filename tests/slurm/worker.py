@@ -42,7 +42,10 @@ def main() -> int:
         if first:
             save(folder, next_step(folder))
         return 0
-    if behaviour == "finish":
+    if behaviour in ("finish", "look and finish"):
+        if behaviour == "look and finish" and first:
+            seen = {"folder": os.getcwd(), "root": sorted(os.listdir("/")), "environment": dict(os.environ)}
+            (folder / "seen.json").write_text(json.dumps(seen))
         if first:
             save(folder, next_step(folder))
             (folder / "finished.json").write_text('{"step": 100}')
