@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from nemolaunch import catalogue
+
 SILENT: dict[str, str] = {
     "recompute-without-granularity": "ignored: nothing is recomputed, and the memory it should save is used",
     "offload-layers": "0 layers are offloaded, which is nothing",
@@ -20,3 +24,21 @@ SILENT: dict[str, str] = {
     "ffn-by-tp": "Hyena's and Mamba's MLP, T5 and BERT: as with other models, once layers are built on a GPU",
     "vocabulary-by-tp": "T5 and BERT: as with other models, once embeddings are built on a GPU",
 }
+
+# Those of them that are silent for some kinds of models only; Mistral 7B and attention windows are kind "window".
+ONLY_FOR: dict[str, tuple[str, ...]] = {
+    "layers-by-pp": ("mamba", "hyena"),
+    "hyena-by-tp": ("hyena",),
+    "cp-unsupported": ("t5", "bert", "window"),
+    "cp-by-heads": ("window",),
+    "sequence-too-long": ("t5",),
+    "ffn-by-tp": ("mamba", "hyena", "t5", "bert"),
+    "vocabulary-by-tp": ("t5", "bert"),
+}
+
+
+def excused(codes: list[str], values: dict[str, Any]) -> bool:
+    """Whether each of these codes is known to be silent for the job's model."""
+    architecture = catalogue.model(values["model_name"]).architecture
+    kinds = {architecture.kind, "window" if architecture.window_size is not None else architecture.kind}
+    return all(code in SILENT and (code not in ONLY_FOR or kinds & set(ONLY_FOR[code])) for code in codes)

@@ -26,6 +26,8 @@ STRIDE = 1 << 19
 REACH = 1 << 18
 TRIES = 32
 AROUND = 512
+# From so many neighbouring beginnings a border must be found to be one of the whole text.
+BEGINNINGS = 8
 # A line begins, or a word after a space: where pre-tokenisers of language models make a border.
 PLACES = re.compile(r"(?<=\S\n)(?=[^\W\d_])|(?<=\w)(?= [^\W\d_])")
 
@@ -59,14 +61,31 @@ class LongTexts:
             yield np.array(after, np.uint32)
 
     def next_cut(self, text: str, wanted: int) -> int:
-        """The first place at or after `wanted` where the text can be cut; its end if there is none."""
+        """The first place found at or after `wanted` where the text can be cut; its end if there is none."""
         while len(text) - wanted > REACH:
             places = PLACES.finditer(text, wanted, wanted + REACH)
             for match, _ in zip(places, range(TRIES), strict=False):
                 if self.invisible(text, match.start()):
                     return match.start()
+            for near in range(wanted + AROUND, wanted + REACH, REACH // TRIES):
+                for at in self.common_borders(text, near):
+                    if self.invisible(text, at):
+                        return at
             wanted += REACH
         return len(text)
+
+    def common_borders(self, text: str, near: int) -> list[int]:
+        """Borders a little after `near` that are found wherever one begins to look before it.
+
+        For text without words, as base64. Where a border depends on the beginning, as in a long run of digits taken by
+        threes, the beginnings disagree.
+        """
+        found = set(range(near, near + AROUND // 2))
+        for begin in range(near - AROUND, near - AROUND + BEGINNINGS):
+            found &= {begin + at for at in self._borders(text[begin : near + AROUND])}
+            if not found:
+                break
+        return sorted(found)[:BEGINNINGS]
 
     def invisible(self, text: str, at: int) -> bool:
         """Whether the text around `at` has a pre-token border there, and gives the same ids whole and cut."""
@@ -74,10 +93,14 @@ class LongTexts:
 
         left, right = text[at - AROUND : at], text[at : at + AROUND]
         whole = left + right
-        if self.tokenizer.normalizer is not None and self.tokenizer.normalizer.normalize_str(whole) != whole:
+        normalizer = self.tokenizer.normalizer
+        if normalizer is not None and normalizer.normalize_str(whole) != whole:
             return False
-        borders = {span[0] for _, span in self.tokenizer.pre_tokenizer.pre_tokenize_str(whole)}
-        if len(left) not in borders:
+        if len(left) not in self._borders(whole):
             return False
         ids, lengths = self.encode([whole, left, right], False)
         return bool(2 * lengths[0] == len(ids) and np.array_equal(ids[: lengths[0]], ids[lengths[0] :]))
+
+    def _borders(self, text: str) -> set[int]:
+        """Where pre-tokens begin."""
+        return {span[0] for _, span in self.tokenizer.pre_tokenizer.pre_tokenize_str(text)}
