@@ -7,6 +7,7 @@ given. Standard library only; a look at terabytes of data reads a few hundred by
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import socket
@@ -369,6 +370,8 @@ def split_bounds(split: str, num_sequences: int) -> tuple[tuple[int, int], tuple
     except ValueError:
         shares = [1.0]
     shares = [*shares, 0.0, 0.0][:3]
+    if not math.isfinite(sum(shares)) or min(shares) < 0:
+        shares = [1.0, 0.0, 0.0]
     total = sum(shares) or 1.0
     bounds, start, acc = [], 0, 0.0
     for share in shares:

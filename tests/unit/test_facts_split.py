@@ -52,3 +52,10 @@ def test_the_plan_says_so_and_validates_on_nothing(tmp_path: Path) -> None:
 
 def test_a_malformed_split_is_left_to_the_checks(tmp_path: Path) -> None:
     assert look(job(write_data(tmp_path), split="a,b")).split == "a,b"
+
+
+@pytest.mark.parametrize("split", ["1e400", "1,nan,1", "-1,2,0", "a,b", "0,0,0", ""])
+def test_a_split_that_is_none_counts_as_all_training_or_nothing(split: str) -> None:
+    (first, end), *_ = split_bounds(split, 100)
+    assert first == 0
+    assert end in (0, 100)
