@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from check_jobs import TOKENIZER, write_data
 
-from nemolaunch.facts import look
+from nemolaunch.facts import look, split_bounds
 from nemolaunch.job import Job
 from nemolaunch.plan import make_plan
 
