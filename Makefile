@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Debian's Slurm, for the tests that start a small cluster; without root or apt-get they are skipped
 SLURM := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev
 
-.PHONY: install demo test lint clean slurm
+.PHONY: install demo test test-long lint clean slurm
 
 install: $(INSTALLED)
 
@@ -23,6 +23,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED) slurm
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(INSTALLED) slurm
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 slurm:
 	@command -v slurmdbd > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \

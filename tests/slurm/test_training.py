@@ -15,6 +15,7 @@ from slurm.training import ROOT, Training, finish
 from nemolaunch.diagnose import diagnose
 from nemolaunch.slurm_run import condition
 
+pytestmark = pytest.mark.long
 LAYOUT = {"tensor_model_parallel_size": 2}
 SECRETS = {"HF_TOKEN": "hf_canary5wJ2vQ8x", "WANDB_API_KEY": "canary7Kd93hRz"}
 
