@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-STEPS, STOP_AT = 200, 70
+STEPS, STOP_AT = 150, 55
 
 
 def show(command: list[str]) -> None:
