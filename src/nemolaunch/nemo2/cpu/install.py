@@ -39,11 +39,12 @@ def install() -> None:
             "Transformer Engine is installed, which needs a GPU: the CPU rehearsal would stand in its place. "
             "Rehearse in an environment without the package transformer_engine."
         )
-    from nemolaunch.nemo2.cpu import device, moe, optim
+    from nemolaunch.nemo2.cpu import activation, device, moe, optim
 
     device.install()
     optim.install()
     moe.install()
+    activation.install()
     _install_layers()
     _fix_megatron()
     sys.meta_path.insert(0, _AfterImport())
