@@ -34,7 +34,7 @@ slurm:
 			> $(VENV)-slurm.log 2>&1 || echo "that failed; the tests that need Slurm are skipped"; }
 
 lint: $(INSTALLED)
-	@$(BIN)/ruff check . && $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) $(VENV)-install.log demo build src/*.egg-info

@@ -20,7 +20,9 @@ def swiglu_gradients() -> dict[str, float]:
     flat = y[:, 0]
     g = torch.randn(5, 3, 8, dtype=torch.float64)
 
-    def apart(ours: torch.Tensor, theirs: torch.Tensor, grad: torch.Tensor, inputs: list[torch.Tensor]) -> float:
+    def apart(
+        ours: torch.Tensor, theirs: torch.Tensor, grad: torch.Tensor, inputs: list[torch.Tensor]
+    ) -> float:
         found = (torch.autograd.grad(of, inputs, grad) for of in (ours, theirs))
         return max(float((a - b).abs().max()) for a, b in zip(*found, strict=True))
 
