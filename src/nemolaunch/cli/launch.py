@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from nemolaunch import batchjob, execute, slurm_run
+from nemolaunch.cli.pace import Pace
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.failure import failure
 from nemolaunch.job import Job
@@ -189,7 +190,8 @@ def _watch(console: Console, plan: Plan, running: Running) -> int:
     )
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
         task = progress.add_task("train", total=steps, status="starting NeMo …")
-        return _follow(follower, running, lambda row: _show(progress, task, row, steps))
+        pace = Pace()
+        return _follow(follower, running, lambda row: _show(progress, task, row, pace, steps))
 
 
 def _follow(follower: Follower, running: Running, show: Callable[[dict[str, Any]], None]) -> int:
@@ -202,16 +204,17 @@ def _follow(follower: Follower, running: Running, show: Callable[[dict[str, Any]
         time.sleep(0.1)
 
 
-def _show(progress: Progress, task: TaskID, row: dict[str, Any], steps: int) -> None:
+def _show(progress: Progress, task: TaskID, row: dict[str, Any], pace: Pace, steps: int) -> None:
     if row.get("event") == "start":
         progress.update(task, completed=row["step"], status="first step …")
     elif "loss" in row:
-        progress.update(task, completed=row["step"], status=_status(row, steps))
+        pace.add(row)
+        progress.update(task, completed=row["step"], status=_status(row, pace, steps))
 
 
-def _status(row: dict[str, Any], steps: int) -> str:
-    left = max(0, steps - int(row["step"])) * float(row["step_time_s"] or 0)
-    return f"loss {row['loss']:.3f}  {row['tokens_per_s'] or 0:,.0f} tokens/s  ETA {_duration(left)}"
+def _status(row: dict[str, Any], pace: Pace, steps: int) -> str:
+    eta = _duration(pace.left_s(steps))
+    return f"loss {row['loss']:.3f}  {pace.tokens_per_s():,.0f} tokens/s  ETA {eta}"
 
 
 def _duration(seconds: float) -> str:
@@ -225,11 +228,16 @@ class _Lines:
 
     def __init__(self, console: Console, steps: int) -> None:
         self._console, self._steps, self._next = console, steps, 0.0
+        self._pace = Pace()
 
     def show(self, row: dict[str, Any]) -> None:
         if "val_loss" in row:
             _say(self._console, f"step {row['step']}/{self._steps}  validation loss {row['val_loss']:.3f}")
-        if "loss" not in row or (time.monotonic() < self._next and row["step"] < self._steps):
+        if "loss" not in row:
+            return
+        self._pace.add(row)
+        if time.monotonic() < self._next and row["step"] < self._steps:
             return
         self._next = time.monotonic() + 5.0
-        _say(self._console, f"step {row['step']}/{self._steps}  {_status(row, self._steps)}")
+        status = _status(row, self._pace, self._steps)
+        _say(self._console, f"step {row['step']}/{self._steps}  {status}")
