@@ -27,7 +27,7 @@ class Pace:
 
     def tokens_per_s(self) -> float:
         """Median of the recent steps."""
-        return statistics.median(float(row["tokens_per_s"] or 0) for row in self._rows)
+        return statistics.median(float(row.get("tokens_per_s") or 0) for row in self._rows)
 
     def left_s(self, steps: int) -> float:
         """Seconds until step number `steps` has ended, at the recent mean of wall time a step."""
@@ -36,5 +36,5 @@ class Pace:
         if done:
             each = (last["time"] - first["time"]) / done
         else:
-            each = float(last["step_time_s"] or 0)
+            each = float(last.get("step_time_s") or 0)
         return float(max(0, steps - last["step"]) * each)
