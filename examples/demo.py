@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-STEPS, STOP_AT = 150, 55
+STEPS, STOP_AT = 300, 105
 
 
 def show(command: list[str]) -> None:
@@ -72,8 +72,8 @@ def main() -> None:
     run(pretrain)
     last = os.path.relpath(next((ROOT / training / "checkpoints").glob("*-last")), ROOT)
     run([python, "ckpt_conversion/convert_from_nemo2_to_hf.py", "--source", last, "--output-path", export])
-    run(["nemolaunch", "generate", export, "--prompt", "It was a bright morning and", "--prompt", "春風",
-         "--max-new-tokens", "40", "--seed", "7"])  # fmt: skip
+    run(["nemolaunch", "generate", export, "--prompt", "It was a bright morning and", "--prompt", "賈寶玉",
+         "--max-new-tokens", "40", "--seed", "1"])  # fmt: skip
     report = str(folder / "report.html")
     run(["nemolaunch", "report", str(training), "-o", report, "--png", str(folder / "loss.png")])
     losses = [row["loss"] for row in rows(metrics) if "loss" in row]

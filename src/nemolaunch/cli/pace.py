@@ -33,8 +33,5 @@ class Pace:
         """Seconds until step number `steps` has ended, at the recent mean of wall time a step."""
         first, last = self._rows[0], self._rows[-1]
         done = last["step"] - first["step"]
-        if done:
-            each = (last["time"] - first["time"]) / done
-        else:
-            each = float(last.get("step_time_s") or 0)
+        each = (last["time"] - first["time"]) / done if done else float(last.get("step_time_s") or 0)
         return float(max(0, steps - last["step"]) * each)
