@@ -7,9 +7,9 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import catalogue
+from nemolaunch import blend, catalogue
 from nemolaunch.check import check
-from nemolaunch.facts import DataFile, EarlierRun, Facts, Host, Tokenizer, unpaired_weight, weighted_paths
+from nemolaunch.facts import DataFile, EarlierRun, Facts, Host, Tokenizer
 from nemolaunch.findings import Finding
 from nemolaunch.job import Job
 from nemolaunch.resolve import Resolved, resolve
@@ -34,9 +34,11 @@ def write_data(folder: Path, num_tokens: int = 100_000, num_documents: int = 100
 
 def facts(job: Job, **changes: Any) -> Facts:
     """What `look` would have found where all is well."""
+    asked = blend.read(job.data.dataset_dir)
     data = tuple(
         DataFile(
             prefix=path,
+            source=place,
             weight=weight,
             num_sequences=10**6,
             num_documents=10**6,
@@ -44,14 +46,14 @@ def facts(job: Job, **changes: Any) -> Facts:
             split_tokens=(TOKENS, TOKENS // 500, TOKENS // 500),
             token_bytes=2,
         )
-        for weight, path in weighted_paths(job.data.dataset_dir)
+        for place, (weight, path) in enumerate(asked.sources)
     )
     found = Facts(
         host=Host(num_cpus=8, memory_bytes=2**36),
         data=data,
         tokenizer=Tokenizer(source="/tokenizer", folder="/tokenizer", vocab_size=VOCABULARY),
         run=EarlierRun(folder=f"/runs/{job.launch.experiment}"),
-        unpaired_weight=unpaired_weight(job.data.dataset_dir),
+        asked=asked,
     )
     return dataclasses.replace(found, **changes)
 

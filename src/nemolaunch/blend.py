@@ -1,6 +1,6 @@
 """Blends of data sets: what was asked for, what it means in tokens, what will be read. Standard library only.
 
-Written `a:0.7,b:0.3`, or as a YAML file:
+Written `a:0.7,b:0.3`, as Megatron's list `0.7 a 0.3 b`, or as a YAML file:
 
     weights: tokens          # or rows: shares of documents instead of tokens
     sources:
@@ -10,44 +10,152 @@ Written `a:0.7,b:0.3`, or as a YAML file:
 
 from __future__ import annotations
 
+import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from nemolaunch.errors import UsageError
 
 UNITS = ("tokens", "rows")
 # Weights are shares: together 1, or 100 if given in percent.
 TOTALS = (1.0, 100.0)
 
 
-@dataclass(frozen=True)
-class Blend:
-    """Sources with their weights, which sum to 1. `unit` says of what they are shares."""
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the words of `--dataset-dir` name.
 
-    sources: tuple[tuple[str, float], ...]
-    unit: str = "tokens"
+    Attributes:
+        sources: (weight or None, path), in order.
+        unit: of what the weights are shares, where a file says so.
+        shares: whether the weights are shares of a whole; in Megatron's list they need not be.
+        unpaired: a weight that ends Megatron's list and so belongs to no path.
+        error: why the words cannot be read.
+    """
+
+    sources: tuple[tuple[float | None, str], ...] = ()
+    unit: str | None = None
+    shares: bool = False
+    unpaired: str | None = None
+    error: str | None = None
 
 
-@dataclass(frozen=True)
+def is_whole(total: float) -> bool:
+    """Whether weights that sum to it are shares of a whole: 1, or 100 as percent."""
+    return any(math.isclose(total, whole, rel_tol=1e-6) for whole in TOTALS)
+
+
+def read(words: tuple[str, ...]) -> Asked:
+    """What the words name. Never raises: what cannot be read is `error`."""
+    if any(_is_blend(word) for word in words):
+        try:
+            return _blend(words)
+        except ValueError as error:
+            return Asked(error=str(error))
+    return _list(words)
+
+
+def _is_blend(word: str) -> bool:
+    """Whether one word is a blend rather than data or a weight."""
+    if word.endswith((".yaml", ".yml")):
+        return not os.path.isdir(word)
+    if os.path.exists(word) or os.path.exists(word + ".idx"):
+        return False
+    return any(":" in part and _number(part.rpartition(":")[2]) is not None for part in word.split(","))
+
+
+def _list(words: tuple[str, ...]) -> Asked:
+    """Paths, each after its weight or without; a word that is a number and no existing path is a weight."""
+    sources: list[tuple[float | None, str]] = []
+    weight: float | None = None
+    for word in words:
+        number = _number(word)
+        if number is not None and weight is None and not os.path.exists(word):
+            weight = number
+        else:
+            sources.append((weight, os.path.expanduser(word)))
+            weight = None
+    return Asked(sources=tuple(sources), unpaired=words[-1] if weight is not None else None)
+
+
+def _blend(words: tuple[str, ...]) -> Asked:
+    if words[0].endswith((".yaml", ".yml")):
+        if len(words) > 1:
+            raise ValueError(f"{words[0]} describes a whole blend; it stands alone, without {words[1]}")
+        return _from_yaml(Path(words[0]).expanduser())
+    sources = []
+    for part in ",".join(words).split(","):
+        path, _, weight = part.strip().rpartition(":")
+        number = _number(weight)
+        if not path or number is None:
+            raise ValueError(f"{part.strip()!r} is not PATH:WEIGHT, as in data/a:0.7,data/b:0.3")
+        sources.append((number, os.path.expanduser(path)))
+    return Asked(sources=tuple(sources), shares=True)
+
+
+def _from_yaml(path: Path) -> Asked:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("sources"), list):
+        raise ValueError(f"{path}: a blend has a list of `sources`, each with `path` and `weight`")
+    unknown = set(content) - {"sources", "weights"}
+    if unknown:
+        names = ", ".join(sorted(map(str, unknown)))
+        raise ValueError(f"{path}: unknown keys {names}; there are `weights` and `sources`")
+    if content.get("weights", "tokens") not in UNITS:
+        raise ValueError(f"{path}: weights are shares of {' or '.join(UNITS)}, not of {content['weights']!r}")
+    sources = [_entry(path, entry) for entry in content["sources"]]
+    return Asked(sources=tuple(sources), unit=content.get("weights"), shares=True)
+
+
+def _entry(path: Path, entry: object) -> tuple[float, str]:
+    if not isinstance(entry, dict) or set(entry) != {"path", "weight"}:
+        raise ValueError(f"{path}: {entry!r} is not a source with `path` and `weight`")
+    source, weight = Path(str(entry["path"])).expanduser(), _number(str(entry["weight"]))
+    if weight is None:
+        raise ValueError(f"{path}: the weight of {source} is {entry['weight']!r}, not a number")
+    return weight, str(source if source.is_absolute() else path.parent / source)
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def as_words(sources: list[tuple[float, str]]) -> tuple[str, ...]:
+    """Sources as one word of `--dataset-dir`, their weights scaled to shares that sum to 1."""
+    total = math.fsum(weight for weight, _ in sources)
+    return (",".join(f"{path}:{weight / total:.7g}" for weight, path in sources),)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """How much there is of one source."""
+    """How much there is of one source: `epoch_tokens` are those of its training share."""
 
     path: str
     tokens: int
     documents: int
+    epoch_tokens: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Share:
     """One line of the ledger.
 
     Attributes:
-        by_tokens, by_rows: the requested share, in both units.
+        by_tokens, by_rows: the share asked for, in tokens and in documents.
         samples: sequences of the run that come from it.
         achieved: its share of all sequences of the run.
-        epochs: how often its tokens are read.
+        epochs: how often its training share is read.
     """
 
     path: str
@@ -58,124 +166,40 @@ class Share:
     epochs: float
 
 
-def is_blend(text: str) -> bool:
-    """Whether one word of `--dataset-dir` names a blend rather than data."""
-    if os.path.exists(text) and not text.endswith((".yaml", ".yml")):
-        return False
-    return text.endswith((".yaml", ".yml")) or ":" in text
+def token_shares(weights: Sequence[float], found: Sequence[Source], unit: str) -> list[float]:
+    """Shares in tokens, Megatron's way, that sum to 1: a document of a source has its mean length."""
+    if unit == "rows":
+        weights = [w * s.tokens / max(1, s.documents) for w, s in zip(weights, found, strict=True)]
+    return _scaled(weights)
 
 
-def parse(text: str) -> Blend:
-    """A blend from `a:0.7,b:0.3` or the path of a YAML file. Raises UsageError for anything else than
-    shares of a whole."""
-    if text.endswith((".yaml", ".yml")):
-        return _from_yaml(Path(text).expanduser())
-    sources = []
-    for part in text.split(","):
-        path, colon, weight = part.strip().rpartition(":")
-        if not colon or not path:
-            raise UsageError(
-                f"--dataset-dir {text!r}: {part.strip()!r} is not PATH:WEIGHT, as in data/a:0.7,data/b:0.3"
-            )
-        sources.append((path, _number(weight, path)))
-    return checked(sources, "tokens")
+def ledger(shares: Sequence[float], found: Sequence[Source], samples: int, seq_length: int) -> list[Share]:
+    """What a run of `samples` sequences of `seq_length` tokens reads of each source, by shares in tokens.
 
-
-def _from_yaml(path: Path) -> Blend:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--dataset-dir {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"--dataset-dir {path} is not YAML: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("sources"), list):
-        raise UsageError(
-            f"--dataset-dir {path}: a blend has a list of `sources`, each with `path` and `weight`"
-        )
-    unknown = set(content) - {"sources", "weights"}
-    if unknown:
-        raise UsageError(
-            f"{path}: unknown keys {', '.join(sorted(map(str, unknown)))}; there are weights and sources"
-        )
-    sources = []
-    for entry in content["sources"]:
-        if not isinstance(entry, dict) or set(entry) != {"path", "weight"}:
-            raise UsageError(f"{path}: {entry!r} is not a source with `path` and `weight`")
-        source = Path(str(entry["path"])).expanduser()
-        sources.append(
-            (str(source if source.is_absolute() else path.parent / source), _number(entry["weight"], source))
-        )
-    return checked(sources, str(content.get("weights", "tokens")))
-
-
-def _number(value: object, path: object) -> float:
-    try:
-        return float(str(value))
-    except ValueError:
-        raise UsageError(f"the weight of {path} is {value!r}, not a number") from None
-
-
-def checked(sources: list[tuple[str, float]], unit: str) -> Blend:
-    """Shares of a whole, scaled to sum to 1. UsageError for a weight that is not above 0, a path named
-    twice, a total
-    that is neither 1 nor 100, or another unit than tokens or rows."""
-    if unit not in UNITS:
-        raise UsageError(f"weights are shares of {' or '.join(UNITS)}, not of {unit!r}")
-    if not sources:
-        raise UsageError("a blend needs at least one source")
-    for path, weight in sources:
-        if not weight > 0 or not math.isfinite(weight):
-            raise UsageError(
-                f"the weight of {path} is {weight:g}; a weight is above 0: leave the source out instead"
-            )
-    paths = [path for path, _ in sources]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UsageError(f"{path} stands in the blend twice")
-    total = math.fsum(weight for _, weight in sources)
-    if not any(math.isclose(total, wanted, rel_tol=1e-6) for wanted in TOTALS):
-        raise UsageError(
-            f"the weights sum to {total:g}; they are shares of a whole and sum to 1 (or to 100 as percent)"
-        )
-    return Blend(tuple((path, weight / total) for path, weight in sources), unit)
-
-
-def token_weights(blend: Blend, found: list[Source]) -> list[float]:
-    """The shares in tokens, Megatron's way, whatever the unit: a document of a source has its mean length."""
-    if blend.unit == "tokens":
-        return [weight for _, weight in blend.sources]
-    raw = [w * s.tokens / s.documents for (_, w), s in zip(blend.sources, found, strict=True)]
-    return [r / math.fsum(raw) for r in raw]
-
-
-def row_weights(weights: list[float], found: list[Source]) -> list[float]:
-    """Shares in tokens as shares in documents."""
-    raw = [w * s.documents / s.tokens for w, s in zip(weights, found, strict=True)]
-    return [r / math.fsum(raw) for r in raw]
-
-
-def ledger(blend: Blend, found: list[Source], *, samples: int, seq_length: int) -> list[Share]:
-    """What a run of `samples` sequences of `seq_length` tokens reads of each source.
-
-    Megatron gives each next sequence to the source that is furthest behind its share, so a source's count
-    is its share of `samples`, rounded down or up, and the counts sum to `samples`. Raises UsageError for an
-    empty source.
+    Megatron gives each next sequence to the source that is furthest behind its share
+    (`build_blending_indices`), so a source's count is its share of `samples`, rounded down or up.
     """
-    for source in found:
-        if not source.tokens or not source.documents:
-            raise UsageError(f"{source.path} holds no tokens; leave it out of the blend")
-    by_tokens = token_weights(blend, found)
-    by_rows = row_weights(by_tokens, found)
-    counts = apportion(by_tokens, samples)
+    by_rows = _scaled([w * s.documents / max(1, s.tokens) for w, s in zip(shares, found, strict=True)])
+    counts = apportion(shares, samples)
     return [
-        Share(s.path, t, r, c, c / samples if samples else 0.0, c * seq_length / s.tokens)
-        for s, t, r, c in zip(found, by_tokens, by_rows, counts, strict=True)
+        Share(
+            path=source.path,
+            by_tokens=by_tokens,
+            by_rows=rows,
+            samples=count,
+            achieved=count / samples if samples else 0.0,
+            epochs=count * seq_length / max(1, source.epoch_tokens),
+        )
+        for source, by_tokens, rows, count in zip(found, shares, by_rows, counts, strict=True)
     ]
 
 
-def apportion(shares: list[float], total: int) -> list[int]:
+def _scaled(weights: Sequence[float]) -> list[float]:
+    total = math.fsum(weights) or 1.0
+    return [weight / total for weight in weights]
+
+
+def apportion(shares: Sequence[float], total: int) -> list[int]:
     """Whole numbers that sum to `total` and are `shares * total` rounded down or up, the largest
     remainders up."""
     exact = [share * total for share in shares]
@@ -186,11 +210,10 @@ def apportion(shares: list[float], total: int) -> list[int]:
     return counts
 
 
-def as_yaml(sources: list[Source]) -> str:
-    """A blend of all sources, each weighted by its tokens, so that together they are read like one data
-    set."""
-    total = sum(s.tokens for s in sources)
+def as_yaml(sources: list[tuple[int, str]]) -> str:
+    """A blend of (tokens, path) that reads all of them like one data set."""
+    total = sum(tokens for tokens, _ in sources)
     lines = ["weights: tokens", "sources:"]
-    for source in sources:
-        lines += [f'  - path: "{source.path}"', f"    weight: {source.tokens / total!r}"]
+    for tokens, path in sources:
+        lines += [f"  - path: {json.dumps(path, ensure_ascii=False)}", f"    weight: {tokens / total!r}"]
     return "\n".join(lines) + "\n"

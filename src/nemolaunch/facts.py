@@ -6,6 +6,7 @@ given. Standard library only; a look at terabytes of data reads a few hundred by
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemolaunch import blend
 from nemolaunch.cluster import Partition, partitions
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.fingerprint import tokenizer_digest
@@ -43,7 +45,8 @@ class DataFile:
 
     Attributes:
         prefix: absolute path without `.bin`/`.idx`.
-        weight: blend weight as given, or None.
+        source: the place of the path that it belongs to among those asked for.
+        weight: blend weight of that path as given, or None.
         error: why it cannot be used, or None.
         split_tokens: tokens in the training, validation and test share.
         token_bytes: size of one token id on disk.
@@ -52,6 +55,7 @@ class DataFile:
     """
 
     prefix: str
+    source: int = 0
     weight: float | None = None
     error: str | None = None
     num_sequences: int = 0
@@ -90,6 +94,7 @@ class EarlierRun:
         next_step: optimizer steps done when it was saved.
         finished_step: steps of a run that ended, or None.
         values: the resolved job of the earlier run, as `Job.values()` gave it, or None.
+        blend: (weight or None, prefix) of its data, as Megatron got them.
     """
 
     folder: str
@@ -99,6 +104,7 @@ class EarlierRun:
     finished_step: int | None = None
     values: dict[str, Any] | None = None
     architecture: dict[str, Any] | None = None
+    blend: tuple[tuple[float | None, str], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +114,7 @@ class Facts:
     Attributes:
         split: the job's shares, without those that hold no document of some file.
         secrets: names of the secrets that are there.
-        unpaired_weight: a blend weight with no path after it, as it was given.
+        asked: what `--dataset-dir` names, before it was looked at.
         index_cache_error: why the dataset's index cache could not be written, or None.
         weights, resume: the checkpoints that `--nemo-model` and `--resume` name.
         partitions: of the Slurm cluster, where one can be asked and the job goes there.
@@ -123,7 +129,7 @@ class Facts:
     split: str | None = None
     secrets: frozenset[str] = field(default=frozenset())
     cwd: str = "."
-    unpaired_weight: str | None = None
+    asked: blend.Asked = field(default_factory=blend.Asked)
     index_cache_error: str | None = None
     weights: StartPoint | None = None
     resume: StartPoint | None = None
@@ -138,7 +144,8 @@ SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
 
 def look(job: Job) -> Facts:
     """See what the job needs to know. Never raises for what is missing: the checks report that."""
-    data, split = _look_at_data(job)
+    asked = blend.read(job.data.dataset_dir)
+    data, split = _look_at_data(asked, job.data.split)
     resume = job.checkpoint.resume
     return Facts(
         host=look_at_host(),
@@ -148,7 +155,7 @@ def look(job: Job) -> Facts:
         run=_look_at_run(job),
         secrets=_secrets(),
         cwd=os.getcwd(),
-        unpaired_weight=unpaired_weight(job.data.dataset_dir),
+        asked=asked,
         index_cache_error=_index_cache_error(job, data),
         weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
         resume=None if resume in ("auto", "never") else look_at_checkpoint(resume),
@@ -247,20 +254,22 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _look_at_data(job: Job) -> tuple[tuple[DataFile, ...], str]:
+def _look_at_data(asked: blend.Asked, split: str) -> tuple[tuple[DataFile, ...], str]:
     """The files, and the split without shares that are empty in one of them.
 
     Megatron looks for the first token of an empty share for ever (`GPTDataset._get_num_epochs`). Leaving
     one out moves the others' bounds, so that a second look may be needed.
     """
-    pairs = [
-        (weight, prefix)
-        for weight, path in weighted_paths(job.data.dataset_dir)
+    places = [
+        (place, weight, prefix)
+        for place, (weight, path) in enumerate(asked.sources)
         for prefix in prefixes_of(path) or [os.path.abspath(path)]
     ]
-    split = job.data.split
     while True:
-        files = tuple(_look_at_prefix(prefix, weight, split) for weight, prefix in pairs)
+        files = tuple(
+            dataclasses.replace(_look_at_prefix(prefix, split), source=place, weight=weight)
+            for place, weight, prefix in places
+        )
         shares = [part.strip() for part in split.split(",")]
         held_out = [i for i in range(1, min(len(shares), 3)) if _as_number(shares[i])]
         read = [f for f in files if not f.error and f.num_tokens]
@@ -268,29 +277,6 @@ def _look_at_data(job: Job) -> tuple[tuple[DataFile, ...], str]:
         if not empty:
             return files, split
         split = ",".join("0" if i in empty else share for i, share in enumerate(shares))
-
-
-def weighted_paths(words: tuple[str, ...]) -> list[tuple[float | None, str]]:
-    """`("0.7", "a", "0.3", "b")` → `[(0.7, "a"), (0.3, "b")]`; without weights each is None.
-
-    A word that is a number and not an existing path is a weight.
-    """
-    pairs: list[tuple[float | None, str]] = []
-    weight: float | None = None
-    for word in words:
-        number = _as_number(word)
-        if number is not None and weight is None and not os.path.exists(word):
-            weight = number
-        else:
-            pairs.append((weight, os.path.expanduser(word)))
-            weight = None
-    return pairs
-
-
-def unpaired_weight(words: tuple[str, ...]) -> str | None:
-    """A weight that ends the words and so belongs to no path; None where there is none."""
-    used = sum(1 if weight is None else 2 for weight, _ in weighted_paths(words))
-    return words[-1] if used < len(words) else None
 
 
 def _as_number(word: str) -> float | None:
@@ -321,7 +307,7 @@ def prefixes_of(path: str) -> list[str]:
     return []
 
 
-def _look_at_prefix(prefix: str, weight: float | None, split: str) -> DataFile:
+def _look_at_prefix(prefix: str, split: str) -> DataFile:
     try:
         with IndexFile(prefix) as index:
             shares = tuple(index.tokens_between(a, b) for a, b in split_bounds(split, index.num_sequences))
@@ -329,7 +315,6 @@ def _look_at_prefix(prefix: str, weight: float | None, split: str) -> DataFile:
             record = _record_beside(prefix)
             return DataFile(
                 prefix=prefix,
-                weight=weight,
                 num_sequences=index.num_sequences,
                 num_documents=index.num_documents,
                 num_tokens=index.num_tokens,
@@ -339,7 +324,7 @@ def _look_at_prefix(prefix: str, weight: float | None, split: str) -> DataFile:
                 max_token_id=_largest_id(record),
             )
     except NemolaunchError as error:
-        return DataFile(prefix=prefix, weight=weight, error=str(error))
+        return DataFile(prefix=prefix, error=str(error))
 
 
 def _largest_id(record: dict[str, Any] | None) -> int | None:
@@ -464,7 +449,7 @@ def _look_at_run(job: Job) -> EarlierRun:
         last, fault = None, f"{run.checkpoints}: {error.strerror}"
     plan = _read_json(run.plan) or {}
     step = (_read_json(run.finished) or {}).get("step")
-    values, architecture = plan.get("values"), plan.get("architecture")
+    values, architecture, pairs = plan.get("values"), plan.get("architecture"), plan.get("blend")
     return EarlierRun(
         folder=str(run.root),
         error=fault,
@@ -473,6 +458,7 @@ def _look_at_run(job: Job) -> EarlierRun:
         finished_step=step if isinstance(step, int) else None,
         values=values if isinstance(values, dict) else None,
         architecture=architecture if isinstance(architecture, dict) else None,
+        blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
     )
 
 

@@ -132,9 +132,14 @@ class Data:
 
     dataset_dir: tuple[str, ...] = flag(
         (),
-        "folder with .bin/.idx files, or prefixes, each optionally preceded by its blend weight (required)",
+        "folders or prefixes of .bin/.idx files, or a blend: a:0.7,b:0.3, YAML, or Megatron's 0.7 a 0.3 b (required)",
         aliases=("--dataset-path",),
         metavar="PATH",
+    )
+    blend_by: str | None = flag(
+        None,
+        "what blend weights are shares of; rows are documents (default: tokens, or as the YAML file says)",
+        choices=("tokens", "rows"),
     )
     seq_length: int | None = flag(None, "sequence length in tokens (default: the model's)")
     split: str = flag("998,1,1", "shares of training, validation and test documents")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch import catalogue, devrun
+from nemolaunch.blend import Share
 from nemolaunch.check import check
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate import Estimate, Speed, estimate
@@ -32,6 +33,7 @@ class Plan:
         recipe: name of the NeMo 2 recipe it is compiled from.
         overrides: fields of the NeMo model configuration that differ from the recipe's.
         blend: (weight or None, absolute prefix) pairs.
+        ledger: what the run reads of each source of its data, where there are several.
         tokenizer: folder with the tokenizer, or None while it has to be fetched from the hub.
         environment: variables of the training processes.
         origins: where values came from; a value without an origin is its flag's default.
@@ -58,6 +60,7 @@ class Plan:
     environment: dict[str, str]
     origins: dict[str, str]
     left_out: tuple[str, ...]
+    ledger: tuple[Share, ...] = ()
     submission: Submission | None = None
     versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
@@ -117,6 +120,7 @@ class Plan:
         content.update(findings=(), estimate=None)
         try:
             content["blend"] = tuple(tuple(pair) for pair in content["blend"])
+            content["ledger"] = tuple(Share(**row) for row in content.get("ledger", ()))
             content["left_out"] = tuple(content["left_out"])
             content["forced"] = tuple(content.get("forced", ()))
             if content.get("submission"):
@@ -192,6 +196,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         architecture=dataclasses.asdict(model.architecture),
         overrides=dict(model.overrides),
         blend=resolved.blend,
+        ledger=resolved.ledger,
         epoch_samples=resolved.epoch_samples,
         tokenizer=tokenizer.folder if tokenizer else None,
         environment=environment(resolved),

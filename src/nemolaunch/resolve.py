@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nemolaunch import arithmetic
+from nemolaunch import arithmetic, mixture
+from nemolaunch.blend import Share
 from nemolaunch.catalogue import Model
 from nemolaunch.cluster import slurm_time
 from nemolaunch.errors import UsageError
@@ -33,6 +34,7 @@ class Resolved:
         world_size: processes over all nodes.
         data_parallel_size: of one model replica; 0 where the world does not divide.
         blend: (weight or None, prefix) of each data file, as Megatron gets them.
+        ledger: what is read of each source, where there are several.
         epoch_samples: sequences in one epoch of the training share.
         origins: flag name → where a value that was not given came from.
         left_out: what this device cannot rehearse.
@@ -48,6 +50,7 @@ class Resolved:
     blend: tuple[tuple[float | None, str], ...]
     epoch_samples: int
     origins: dict[str, str]
+    ledger: tuple[Share, ...] = ()
     left_out: tuple[str, ...] = ()
     computed: frozenset[str] = frozenset()
 
@@ -99,6 +102,8 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
     _steps_of_tokens(filling, model, facts)
     _steps(filling, facts, epoch)
     _validation(filling, facts, epoch)
+    if facts.asked.unit:
+        filling.default("blend_by", lambda: facts.asked.unit, "the blend's file")
     return Resolved(
         job=filling.job,
         model=model,
@@ -106,7 +111,8 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
         device=device,
         world_size=world_size,
         data_parallel_size=_data_parallel(world_size, filling.job),
-        blend=_blend(filling.job, facts, epoch),
+        blend=mixture.weighted(filling.job, facts, epoch),
+        ledger=mixture.ledger(filling.job, facts),
         epoch_samples=epoch,
         origins=filling.origins,
         computed=frozenset(filling.computed),
@@ -254,15 +260,3 @@ def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
     most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
     if job.logging.limit_val_batches > most:
         filling.set("limit_val_batches", most, f"the validation share holds {held_out:,} samples")
-
-
-def _blend(job: Job, facts: Facts, epoch: int) -> tuple[tuple[float | None, str], ...]:
-    """Weights for several files: as given; none within the first epoch; else by size.
-
-    Megatron gives unweighted files exactly one epoch and ends with an error after it.
-    """
-    files = facts.data
-    wanted = (job.batch.max_steps or 0) * job.batch.global_batch_size
-    if len(files) < 2 or any(f.weight is not None for f in files) or wanted <= epoch:
-        return tuple((f.weight if len(files) > 1 else None, f.prefix) for f in files)
-    return tuple((float(f.split_tokens[0]), f.prefix) for f in files)

@@ -9,7 +9,8 @@ from typing import Any
 
 
 def train(plan_file: str, kill_after: int | None = None) -> dict[str, Any]:
-    """Train the plan in this rank. Returns per-step losses and gradient norms and the ids of the samples fed.
+    """Train the plan in this rank. Returns per-step losses and gradient norms, and the ids and prefixes of the
+    samples fed.
 
     `kill_after`: end this process with SIGKILL once that many steps are done.
     """
@@ -20,11 +21,13 @@ def train(plan_file: str, kill_after: int | None = None) -> dict[str, Any]:
     from nemolaunch.plan import Plan
 
     samples: list[int] = []
+    prefixes: list[str] = []
     fetch = GPTDataset.__getitem__
 
     def recording(self: Any, index: int) -> Any:
         if self.index_split.name == "train":
             samples.append(int(index))
+            prefixes.append(str(self.dataset_path))
         return fetch(self, index)
 
     GPTDataset.__getitem__ = recording
@@ -40,4 +43,4 @@ def train(plan_file: str, kill_after: int | None = None) -> dict[str, Any]:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     run_plan(Plan.load(Path(plan_file)), callbacks=(Record(),))
-    return {**steps, "samples": samples}
+    return {**steps, "samples": samples, "prefixes": prefixes}

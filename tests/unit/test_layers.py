@@ -19,7 +19,7 @@ ROWS: list[set[str]] = [
     {"startpoint", "submission", "failure"},
     {"job", "catalogue"},
     {"facts"},
-    {"arithmetic"},
+    {"arithmetic", "mixture"},
     {"resolve", "devrun"},
     {"check", "estimate"},
     {"plan"},

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
+from nemolaunch.rundir import consumed_samples
 from nemolaunch.startpoint import SHAPE_FIELDS, StartPoint
 
 
@@ -67,6 +69,7 @@ def run_folder(resolved: Resolved) -> Iterator[Finding]:
         )
         return
     yield from _optimizer_state(resolved)
+    yield from _other_data(resolved)
     steps = job.batch.max_steps or 0
     if 0 < steps <= run.next_step and (run.finished_step or 0) < steps:
         yield warning(
@@ -103,3 +106,45 @@ def _optimizer_state(resolved: Resolved) -> Iterator[Finding]:
                 *each(name, [before[name]]),
                 _elsewhere(resolved),
             )
+
+
+def _other_data(resolved: Resolved) -> Iterator[Finding]:
+    """What a changed blend means for a run that goes on: its place in the order of samples stays.
+
+    Megatron builds the order anew and begins it at the number of samples consumed
+    (`MegatronPretrainingSampler`), as if all before had been read in the new order.
+    """
+    run = resolved.facts.run
+    sizes = {f.prefix: float(f.split_tokens[0]) for f in resolved.facts.data}
+    before, now = _by_prefix(run.blend or (), sizes), _by_prefix(resolved.blend, sizes)
+    if not before or not now or before == now:
+        return
+    seen = consumed_samples(Path(run.last_checkpoint or ""))
+    if seen < 0:
+        batch = (run.values or {}).get("global_batch_size") or resolved.job.batch.global_batch_size
+        seen = run.next_step * int(batch)
+    sentences = []
+    for prefix in dict.fromkeys([*before, *now]):
+        had, has = before.get(prefix), now.get(prefix)
+        if prefix not in before or prefix not in now:
+            sentences.append(f"{prefix} is {'no longer read' if prefix in before else 'new'}")
+        elif had is not None and has is not None and abs(has - had) * seen >= 1:
+            what = "passed over unread" if has > had else "read again"
+            sentences.append(f"about {abs(has - had) * seen:,.0f} samples of {prefix} are {what}")
+    if sentences:
+        yield warning(
+            "run-of-other-data",
+            f"the run in {run.folder} was trained on other data; from step {run.next_step} on it reads the new "
+            f"order of samples from number {seen:,} on: {'; '.join(sentences)}",
+            _elsewhere(resolved),
+        )
+
+
+def _by_prefix(
+    pairs: tuple[tuple[float | None, str], ...], sizes: dict[str, float]
+) -> dict[str, float | None]:
+    """The share of each prefix, by size where there are no weights; None where that is not known."""
+    weights = {prefix: sizes.get(prefix) if weight is None else weight for weight, prefix in pairs}
+    known = [w for w in weights.values() if w is not None]
+    total = sum(known) if len(known) == len(weights) else 0.0
+    return {prefix: w / total if w is not None and total else None for prefix, w in weights.items()}

@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Iterator
 
+from nemolaunch.blend import Share, as_words, is_whole
 from nemolaunch.check.batch import batch_unit
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
-from nemolaunch.facts import DataFile
 from nemolaunch.findings import Finding
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
@@ -23,6 +23,8 @@ def files(resolved: Resolved) -> Iterator[Finding]:
     facts = resolved.facts
     if not resolved.job.data.dataset_dir:
         yield error("data-missing", f"{flag('dataset_dir')} is not given")
+    if facts.asked.error:
+        yield error("blend-unreadable", f"{flag('dataset_dir')}: {facts.asked.error}")
     for file in facts.data:
         if file.error:
             yield error("data-unreadable", f"{flag('dataset_dir')}: {file.error}")
@@ -67,33 +69,53 @@ def _number(text: str) -> float | None:
 
 def weights(resolved: Resolved) -> Iterator[Finding]:
     """Blend weights."""
-    data, words = resolved.facts.data, resolved.job.data.dataset_dir
-    if resolved.facts.unpaired_weight is not None:
+    asked, words = resolved.facts.asked, resolved.job.data.dataset_dir
+    if asked.unpaired is not None:
         yield error(
             "blend-weight-unpaired",
-            f"{flag('dataset_dir')}: the weight {resolved.facts.unpaired_weight} has no path after it",
+            f"{flag('dataset_dir')}: the weight {asked.unpaired} has no path after it",
             fix(dataset_dir=words[:-1]),
         )
-    without = tuple(dict.fromkeys(_given_path(f, words) for f in data))
-    given = [f.weight for f in data]
-    if any(w is None for w in given) and any(w is not None for w in given):
+    given = [weight for weight, _ in asked.sources]
+    without = tuple(path for _, path in asked.sources)
+    missing = given.count(None)
+    if 0 < missing < len(given):
         yield error(
             "blend-weights-mixed",
-            f"{flag('dataset_dir')}: {len(given) - given.count(None)} of {len(given)} prefixes have a weight",
+            f"{flag('dataset_dir')}: {len(given) - missing} of {len(given)} paths have a weight",
             fix(dataset_dir=without),
         )
-    bad = [w for w in given if w is not None and not (math.isfinite(w) and w > 0)]
-    if bad:
+        return
+    if missing:
+        if resolved.job.data.blend_by == "rows":
+            yield error(
+                "blend-by-rows",
+                f"{shown('blend_by', 'rows')}: {flag('dataset_dir')} gives no weights",
+                fix(blend_by=None),
+            )
+        return
+    yield from _shares([(w, path) for w, path in asked.sources if w is not None], asked.shares)
+
+
+def _shares(sources: list[tuple[float, str]], are_shares: bool) -> Iterator[Finding]:
+    """Weights that can be; where they are shares, of a whole."""
+    sound = [(w, path) for w, path in sources if math.isfinite(w) and w > 0]
+    once = list({path: (w, path) for w, path in reversed(sound)}.values())[::-1]
+    mended = [fix(dataset_dir=as_words(once))] if once else []
+    zero = next(((w, path) for w, path in sources if (w, path) not in sound), None)
+    if zero is not None:
         yield error(
             "blend-weights",
-            f"{flag('dataset_dir')}: the weight {bad[0]:g} is not above 0",
-            fix(dataset_dir=without),
+            f"{flag('dataset_dir')}: the weight of {zero[1]} is {zero[0]:g}, not above 0",
+            *mended,
         )
-
-
-def _given_path(file: DataFile, words: tuple[str, ...]) -> str:
-    """The word that stands for a prefix, else the prefix itself."""
-    return file.prefix if file.prefix not in words else next(w for w in words if w == file.prefix)
+    paths = [path for _, path in sources]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        yield error("blend-twice", f"{flag('dataset_dir')}: {twice} stands in the blend twice", *mended)
+    total = math.fsum(w for w, _ in sources)
+    if are_shares and zero is None and twice is None and not is_whole(total):
+        yield error("blend-total", f"{flag('dataset_dir')}: the weights sum to {total:g}", *mended)
 
 
 def amount(resolved: Resolved) -> Iterator[Finding]:
@@ -120,13 +142,24 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             *each("global_batch_size", [epoch // unit * unit] if epoch >= unit else []),
             fix(max_steps=1),
         )
-    elif steps * batch > MANY_EPOCHS * epoch:
+    elif worst := max((s for s in resolved.ledger if s.epochs > MANY_EPOCHS), key=_epochs, default=None):
+        yield note(
+            "data-repeated",
+            f"{shown('max_steps', steps)} passes over {worst.path} {worst.epochs:.1f} times",
+            *each("max_steps", [max(1, int(steps * MANY_EPOCHS / worst.epochs))]),
+            about="max_steps",
+        )
+    elif not resolved.ledger and steps * batch > MANY_EPOCHS * epoch:
         yield note(
             "data-repeated",
             f"{shown('max_steps', steps)} passes over the data {steps * batch / epoch:.1f} times",
             *each("max_steps", [max(1, MANY_EPOCHS * epoch // batch)]),
             about="max_steps",
         )
+
+
+def _epochs(share: Share) -> float:
+    return share.epochs
 
 
 def tokens(resolved: Resolved) -> Iterator[Finding]:

@@ -18,12 +18,28 @@ def plan_lines(plan: Plan) -> list[str]:
     for number, (weight, prefix) in enumerate(plan.blend):
         share = f" (weight {weight:g})" if weight is not None else ""
         lines.append(row("" if number else "data", prefix + share))
+    lines += ledger_lines(plan)
     lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.values['seq_length']:,} tokens"))
     if plan.estimate:
         lines += ["", *estimate_lines(plan.estimate)]
     lines += ["", *value_lines(plan)]
     lines += [f"left out on the CPU: {sentence}" for sentence in plan.left_out]
     return lines + [f"let pass by --force: {code}" for code in plan.forced]
+
+
+def ledger_lines(plan: Plan) -> list[str]:
+    """What is read of each source: share asked for, in tokens and documents, share achieved, epochs."""
+    if not plan.ledger:
+        return []
+    width = max(len(share.path) for share in plan.ledger)
+    lines = [
+        row("blend", f"{'':<{width}}  {'tokens':>8} {'documents':>9} {'achieved':>8} {'samples':>13}  epochs")
+    ]
+    for share in plan.ledger:
+        asked = f"{share.by_tokens:>8.2%} {share.by_rows:>9.2%}"
+        read = f"{share.achieved:>8.2%} {share.samples:>13,} {share.epochs:>7.2f}"
+        lines.append(row("", f"{share.path:<{width}}  {asked} {read}"))
+    return lines
 
 
 def _where(plan: Plan) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.blend import Source, as_yaml
+from nemolaunch.blend import as_yaml
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.index import IndexFile
 from nemolaunch.tokens import manifest
@@ -195,7 +195,7 @@ def write_blend(inputs: list[Path], output: Path, *, overwrite: bool = False) ->
     for prefix in inputs:
         with IndexFile(str(prefix)) as index:
             if index.num_tokens:
-                sources.append(Source(str(prefix.resolve()), index.num_tokens, index.num_documents))
+                sources.append((index.num_tokens, str(prefix.resolve())))
     if not sources:
         raise UsageError("none of the inputs holds a token")
     with whole(path) as file:
