@@ -86,8 +86,8 @@ class JobParser(argparse.ArgumentParser):
 
             known = [name for action in self._actions for name in action.option_strings]
             flags = [word for word in unknown if word.startswith("-")] or unknown
-            near = difflib.get_close_matches(flags[0].split("=")[0], known, n=3)
-            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            near = difflib.get_close_matches(flags[0].split("=")[0], known, n=3, cutoff=0.7)
+            hint = f" (near: {', '.join(near)})" if near else ""
             self.error(f"unknown: {' '.join(flags)}{hint}")
         return parsed
 
