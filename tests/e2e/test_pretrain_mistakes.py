@@ -10,7 +10,7 @@ from jobs import LLAMA, TOKENIZER
 
 # arguments besides those of a sound job → exit code, and what stderr has to say
 MISTAKES: dict[str, tuple[list[str], int, str]] = {
-    "misspelt flag": (["--max-step", "3"], 2, "did you mean --max-steps"),
+    "misspelt flag": (["--max-step", "3"], 2, "near: --max-steps"),
     "stray word": (["stray"], 2, "stray"),
     "no value": (["--max-steps"], 2, "--max-steps"),
     "not a number": (["--max-steps", "three"], 2, "--max-steps: invalid int value: 'three'"),
