@@ -24,7 +24,7 @@ ROWS: list[set[str]] = [
     {"check", "estimate"},
     {"plan"},
     {"batchjob"},
-    {"sbatch", "tokens", "corpora", "checkpoint"},
+    {"sbatch", "tokens", "corpora", "checkpoint", "masking"},
     {"nemo2"},
     {"execute", "observe", "evaluate", "diagnose"},
     {"slurm_run"},
