@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+import shlex
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -20,24 +21,32 @@ _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
 
 def _word(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    """A value as it is typed: in quotes where a shell would take it apart."""
+    values = value if isinstance(value, (list, tuple)) else (value,)
+    return " ".join(shlex.quote(v) if isinstance(v, str) else str(v) for v in values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fix:
-    """Flags to change, as `{"global_batch_size": 2032}`: field names of the job and their new values."""
+    """Flags to change.
+
+    Attributes:
+        changes: field names of the job and their new values, as `{"global_batch_size": 2032}`.
+        flags: how these fields are spelt on the command line, where not as `--global-batch-size`.
+    """
 
     changes: dict[str, object]
+    flags: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
-        """As advice: `use --seq-length 2048`, `leave out --fp8`, or both."""
+        """As advice: `use -TP 4`, `leave out --fp8`, or both."""
         use, leave_out = [], []
         for name, value in self.changes.items():
-            long = "--" + name.replace("_", "-")
+            flag = self.flags.get(name, "--" + name.replace("_", "-"))
             if value is None or value is False or value == ():
-                leave_out.append(long)
+                leave_out.append(flag)
             else:
-                use.append(long if value is True else f"{long} {_word(value)}")
+                use.append(flag if value is True else f"{flag} {_word(value)}")
         parts = [f"use {' '.join(use)}"] if use else []
         parts += [f"leave out {', '.join(leave_out)}"] if leave_out else []
         return " and ".join(parts)

@@ -15,6 +15,8 @@ GBS = "global_batch_size"
 def rules(resolved: Resolved) -> Iterator[Finding]:
     """The global batch by micro batch, replicas and pipeline."""
     s, batch = sizes(resolved), resolved.job.batch
+    if s.world < s.replica or s.world % s.replica:
+        return  # no whole number of replicas to share the batch: the rules of the layout say so
     asked = shown(GBS, batch.global_batch_size)
     unit = batch.micro_batch_size * s.data_parallel
     if batch.global_batch_size % unit:

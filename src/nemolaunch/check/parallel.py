@@ -160,7 +160,7 @@ def world(resolved: Resolved) -> Iterator[Finding]:
             f"{s.world} process(es) do not divide into TP·PP·CP = {s.tp}·{s.pp}·{s.cp} = {s.replica}",
             *_world_fixes(resolved, s),
         )
-    if s.world % s.expert_replica or s.world < s.expert_replica:
+    elif s.world % s.expert_replica or s.world < s.expert_replica:
         yield error(
             "world-by-experts",
             f"{s.world} process(es) do not divide into ETP·EP·PP = {s.etp}·{s.ep}·{s.pp} = "
@@ -170,14 +170,17 @@ def world(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _world_fixes(resolved: Resolved, s: Sizes) -> tuple[Fix, ...]:
-    """More or fewer processes, or a smaller layout that fits those there are."""
+    """More or fewer processes, where the layout itself is sound; or a smaller layout for those there are."""
     launch = resolved.job.launch
     per_node = launch.num_gpus or 1
-    fixes = []
-    if launch.executor == "slurm":
+    fixes: list[Fix] = []
+    sound = valid_tp(resolved, s.tp) and splits(resolved, s.pp, s.vpp if s.pp > 1 else None)
+    if not sound:
+        pass
+    elif launch.executor == "slurm":
         step = s.unit // math.gcd(s.unit, per_node)
         nodes = [n for n in multiples_near(launch.num_nodes, step) if n <= 2**16]
-        fixes += [fix(num_nodes=n, num_gpus=per_node) for n in nodes]
+        fixes += each("num_nodes", nodes)
     else:
         step = s.unit // math.gcd(s.unit, launch.num_nodes)
         most = len(resolved.facts.host.gpus) or 2**10
@@ -224,4 +227,4 @@ def _smaller_layout(resolved: Resolved, s: Sizes, world_size: int) -> Fix | None
         changes["expert_tensor_parallel_size"] = None
     if pp == 1 and s.vpp is not None:
         changes["virtual_pipeline_model_parallel_size"] = None
-    return Fix(changes=changes) if changes else None
+    return fix(**changes) if changes else None

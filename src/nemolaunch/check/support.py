@@ -36,13 +36,13 @@ def note(code: str, message: str, *fixes: Fix, about: str = "") -> Finding:
 
 def fix(**changes: Any) -> Fix:
     """A fix that changes these fields together."""
-    return Fix(changes=changes)
+    return Fix(changes=changes, flags={name: flag(name) for name in changes})
 
 
 def without(resolved: Resolved, *names: str) -> Fix:
     """A fix that takes these flags back, as far as they are given."""
     given = {name: resolved.job.get(name) for name in names}
-    return Fix(changes={name: _nothing(name) for name, value in given.items() if value != _nothing(name)})
+    return fix(**{name: _nothing(name) for name, value in given.items() if value != _nothing(name)})
 
 
 def _nothing(name: str) -> Any:
@@ -51,7 +51,7 @@ def _nothing(name: str) -> Any:
 
 def each(name: str, values: Iterable[Any]) -> tuple[Fix, ...]:
     """One fix per value of a single field."""
-    return tuple(Fix(changes={name: value}) for value in values)
+    return tuple(fix(**{name: value}) for value in values)
 
 
 def flag(name: str) -> str:

@@ -77,7 +77,8 @@ class JobParser(argparse.ArgumentParser):
         super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> Any:
-        raise UsageError(f"{message}. `{self.prog} --help` lists all flags")
+        stop = "" if message.endswith("?") else "."
+        raise UsageError(f"{message}{stop} `{self.prog} --help` lists all flags")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, unknown = self.parse_known_args(args, namespace)
