@@ -9,10 +9,12 @@ from typing import Any
 
 from nemolaunch import blend, catalogue
 from nemolaunch.check import check
-from nemolaunch.facts import DataFile, EarlierRun, Facts, Host, Tokenizer
+from nemolaunch.datafile import DataFile
+from nemolaunch.facts import EarlierRun, Facts, Host
 from nemolaunch.findings import Finding
 from nemolaunch.job import Job
 from nemolaunch.resolve import Resolved, resolve
+from nemolaunch.tokenizerdir import Tokenizer
 
 TOKENIZER = str(Path(__file__).parents[1] / "examples" / "tokenizer")
 # enough for a step of any batch the tests use

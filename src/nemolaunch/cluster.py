@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
-import subprocess
 from dataclasses import dataclass
+
+from nemolaunch.ask import answers
 
 _TIMEOUT_S = 10
 
@@ -14,48 +17,97 @@ class Partition:
     """One partition.
 
     Attributes:
+        num_nodes: all of them; `usable_nodes`: without those that are down or drained, None where not known.
         time_limit_s: the longest job it takes; None: no limit.
+        most_nodes: of one job; None: no limit.
         gpus_per_node: the most GPUs on one of its nodes; None where `sinfo` shows no GPUs.
+        gpus: what the cluster calls its GPUs, one name a kind.
+        up: whether it takes jobs and starts them.
     """
 
     name: str
     num_nodes: int
+    usable_nodes: int | None = None
     time_limit_s: int | None = None
+    most_nodes: int | None = None
     gpus_per_node: int | None = None
+    gpus: tuple[str, ...] = ()
+    up: bool = True
 
 
-def partitions() -> tuple[Partition, ...]:
-    """All partitions that `sinfo` shows; empty where it cannot be asked."""
-    command = ["sinfo", "--noheader", "--format=%R|%l|%D|%G"]
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What Slurm says to this user. `accounts`: those that may be billed; None where any may, or none is known."""
+
+    partitions: tuple[Partition, ...] = ()
+    accounts: tuple[str, ...] | None = None
+
+
+def look_at_cluster() -> Cluster:
+    """Ask Slurm's own commands, all at once; nothing is known where they are not installed or do not answer."""
+    nodes, config, mine = answers(
+        ["sinfo", "--noheader", f"--format={SINFO}"],
+        ["scontrol", "show", "config"],
+        ["sacctmgr", "-nP", "show", "associations", f"user={_user()}", "format=account"],
+        timeout_s=_TIMEOUT_S,
+    )
+    enforced = re.search(r"^AccountingStorageEnforce\s*=.*associations", config or "", re.MULTILINE)
+    accounts = tuple(dict.fromkeys((mine or "").split())) if enforced else ()
+    return Cluster(partitions=parse_sinfo(nodes or ""), accounts=accounts or None)
+
+
+def _user() -> str:
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return ()
-    return parse_sinfo(ran.stdout)
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+# partition, its time limit, nodes, their generic resources, whether it is up, nodes by state, nodes of a job
+SINFO = "%R|%l|%D|%G|%a|%F|%s"
 
 
 def parse_sinfo(answer: str) -> tuple[Partition, ...]:
-    """Partitions of `sinfo --format=%R|%l|%D|%G`, which has one line per partition and kind of node."""
+    """Partitions of `sinfo --format=SINFO`, which has one line per partition and kind of node."""
     found: dict[str, Partition] = {}
     for line in answer.splitlines():
         parts = line.strip().split("|")
-        if len(parts) != 4 or not parts[2].isdigit():
+        if len(parts) != 7 or not parts[2].isdigit():
             continue
-        name, limit, nodes, gres = parts
-        before = found.get(name)
-        gpus = [n for n in (_gpus(gres), before.gpus_per_node if before else None) if n is not None]
+        name, limit, nodes, gres, state, by_state, size = parts
+        before = found.get(name, Partition(name=name, num_nodes=0, usable_nodes=0))
+        gpus = _gpus(gres)
+        count = sum(number for _, number in gpus) or None
+        usable = _usable(by_state)
         found[name] = Partition(
             name=name,
-            num_nodes=int(nodes) + (before.num_nodes if before else 0),
+            num_nodes=int(nodes) + before.num_nodes,
+            usable_nodes=None if usable is None else usable + (before.usable_nodes or 0),
             time_limit_s=seconds(limit),
-            gpus_per_node=max(gpus, default=None),
+            most_nodes=_most(size),
+            gpus_per_node=max((n for n in (count, before.gpus_per_node) if n), default=None),
+            gpus=tuple(dict.fromkeys([*before.gpus, *(kind for kind, _ in gpus if kind)])),
+            up=state == "up",
         )
     return tuple(found.values())
 
 
-def _gpus(gres: str) -> int | None:
-    counts = [int(n) for n in re.findall(r"\bgpu(?::[^:,(]+)?:(\d+)", gres)]
-    return sum(counts) if counts else None
+def _gpus(gres: str) -> list[tuple[str, int]]:
+    """`gpu:h100:8(S:0-1)` → `[("h100", 8)]`; a GPU without a name has none."""
+    found = re.findall(r"\bgpu:(?:([^:,()]+):)?(\d+)", gres)
+    return [(kind, int(number)) for kind, number in found]
+
+
+def _usable(by_state: str) -> int | None:
+    """Nodes that are allocated or idle, of `allocated/idle/other/total`."""
+    counts = by_state.split("/")
+    return int(counts[0]) + int(counts[1]) if len(counts) == 4 and all(c.isdigit() for c in counts) else None
+
+
+def _most(size: str) -> int | None:
+    """The larger end of `1-infinite` or `1-64`."""
+    most = size.rpartition("-")[2]
+    return int(most) if most.isdigit() else None
 
 
 # minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]] (sbatch manual, --time)

@@ -50,11 +50,13 @@ def prepare(plan: Plan, hf_token: str | None = None) -> Plan:
     run = plan.run
     try:
         run.logs.mkdir(parents=True, exist_ok=True)
+        if plan.values["index_mapping_dir"]:  # a container mounts only what exists
+            Path(plan.values["index_mapping_dir"]).mkdir(parents=True, exist_ok=True)
         _require_idle(run)
         for stale in run.logs.glob("*.error.json"):
             stale.unlink()
     except OSError as error:
-        raise NemolaunchError(f"--output-dir {run.root} cannot be written: {error.strerror}") from None
+        raise NemolaunchError(f"{error.filename or run.root} cannot be written: {error.strerror}") from None
     folder = plan.tokenizer or fetch_tokenizer(str(plan.values["hf_model_id"]), hf_token)
     _copy_tokenizer(Path(folder), run.tokenizer)
     plan.save()

@@ -16,6 +16,8 @@ from nemolaunch.errors import NemolaunchError
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
 TOKEN_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 8, 7: 4, 8: 2}
+# Of the standard library's `array`; codes 6 and 7 are floats
+ID_CODES = {1: "B", 2: "b", 3: "h", 4: "i", 5: "q", 8: "H"}
 
 
 class IndexFile:
@@ -25,6 +27,7 @@ class IndexFile:
         num_sequences, num_documents: counts.
         num_tokens: tokens in the `.bin`.
         token_bytes: bytes per token id.
+        id_code: type of a token id, for the standard library's `array`; None where the data are floats.
 
     Raises:
         NemolaunchError: if a file is missing, unreadable, cut off, or the two do not belong together.
@@ -37,6 +40,8 @@ class IndexFile:
             self._file = open(self.path, "rb")  # noqa: SIM115
         except OSError as error:
             raise NemolaunchError(f"cannot read {error.filename}: {error.strerror}") from None
+        except ValueError as error:  # a name that no file can have
+            raise NemolaunchError(f"cannot read {self.path!r}: {error}") from None
         try:
             self._read_header(prefix, bin_bytes)
         except NemolaunchError:
@@ -52,7 +57,7 @@ class IndexFile:
             raise NemolaunchError(
                 f"{self.path} has version {version}, dtype code {code}: expected version 1, code 1 to 8"
             )
-        self.token_bytes = TOKEN_BYTES[code]
+        self.token_bytes, self.id_code = TOKEN_BYTES[code], ID_CODES.get(code)
         self.num_documents = num_indices - 1
         size = HEADER.size + 12 * self.num_sequences + 8 * num_indices
         found = os.path.getsize(self.path)

@@ -377,7 +377,7 @@ class FieldSpec:
             values = [value] if isinstance(value, str) else value
             if not isinstance(values, (list, tuple)):
                 raise UsageError(f"{self.flag} takes a list, not {value!r}")
-            return tuple(str(v) for v in values)
+            return tuple(self._text(str(v)) for v in values)
         if self.scaled and isinstance(value, str):
             value = _scaled(value)
         good: Any = None
@@ -390,12 +390,17 @@ class FieldSpec:
         elif self.kind is float:
             good = _number(value)
         elif isinstance(value, (str, int, float)):
-            good = str(value)
+            good = self._text(str(value))
         if good is None:
             raise UsageError(f"{self.flag} takes {_KINDS[self.kind]}, not {value!r}")
         if self.choices and good not in self.choices:
             raise UsageError(f"{self.flag} takes one of {', '.join(self.choices)}, not {value!r}")
         return good
+
+    def _text(self, value: str) -> str:
+        if "\0" in value:
+            raise UsageError(f"{self.flag} {value!r} has a NUL character, which no name or path can have")
+        return value
 
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

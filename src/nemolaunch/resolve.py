@@ -14,8 +14,9 @@ from nemolaunch import arithmetic, mixture
 from nemolaunch.blend import Share
 from nemolaunch.catalogue import Model
 from nemolaunch.cluster import slurm_time
+from nemolaunch.datafile import DataFile
 from nemolaunch.errors import UsageError
-from nemolaunch.facts import DataFile, Facts
+from nemolaunch.facts import Facts
 from nemolaunch.job import Batch, Job
 
 DEFAULT_TIME_S = 86400
@@ -91,6 +92,7 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
     _processes(filling, facts)
     if job.launch.executor == "slurm":
         _time_limit(filling, facts)
+    _paths(filling, facts)
     filling.default("seq_length", lambda: model.architecture.seq_length, f"the model {model.name}")
     if job.model.hf_model_id is None and facts.tokenizer is not None:
         filling.set("hf_model_id", facts.tokenizer.source, "recorded beside the data")
@@ -124,6 +126,16 @@ def _device(job: Job, facts: Facts) -> str:
     if job.launch.device != "auto":
         return job.launch.device
     return "gpu" if job.launch.executor == "slurm" or facts.host.gpus else "cpu"
+
+
+def _paths(filling: _Filling, facts: Facts) -> None:
+    """Absolute: a job on Slurm starts in a folder of its own. Where they come from stays as it is."""
+    found = {
+        "index_mapping_dir": facts.index_dir,
+        "nemo_model": facts.weights.path if facts.weights else None,
+        "resume": facts.resume.path if facts.resume else None,
+    }
+    filling.job = filling.job.with_values(**{name: path for name, path in found.items() if path})
 
 
 def _time_limit(filling: _Filling, facts: Facts) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.rundir import unfinished
+from nemolaunch.nearby import missing_part, nearest
+from nemolaunch.rundir import step_of, unfinished
 
 # What has to agree between a checkpoint and the job that starts from it
 SHAPE_FIELDS = (
@@ -31,13 +32,15 @@ class StartPoint:
 
     Attributes:
         path: as given, made absolute.
-        error: why it cannot be used, or None.
+        error: why it cannot be used, in words that follow the path; or None.
+        instead: the checkpoint that was probably meant.
         model_class: NeMo's class of the model, without its module; None where it is not recorded.
         shape: those of `SHAPE_FIELDS` that are recorded and not null.
     """
 
     path: str
     error: str | None = None
+    instead: str | None = None
     model_class: str | None = None
     shape: dict[str, Any] = field(default_factory=dict)
 
@@ -45,9 +48,13 @@ class StartPoint:
 def look_at_checkpoint(path: str) -> StartPoint:
     """The checkpoint in a folder. Never raises: what is missing is its `error`."""
     folder = Path(os.path.abspath(os.path.expanduser(path)))
-    fault = _fault(folder)
+    try:
+        fault = _fault(folder)
+        instead = _instead(path, folder) if fault else None
+    except (OSError, ValueError) as error:
+        return StartPoint(path=str(folder), error=f"it cannot be read: {error}")
     if fault:
-        return StartPoint(path=str(folder), error=fault)
+        return StartPoint(path=str(folder), error=fault, instead=instead)
     content = _model_yaml(folder / "context" / "model.yaml")
     config = content.get("config")
     config = config if isinstance(config, dict) else {}
@@ -60,30 +67,34 @@ def look_at_checkpoint(path: str) -> StartPoint:
 
 
 def _fault(folder: Path) -> str | None:
-    try:
-        if not folder.is_dir():
-            return f"there is no folder {folder}"
-        if unfinished(folder):
-            return f"{folder} was cut off while it was saved"
-        weights = folder / "weights"
-        if not weights.is_dir():
-            return _what_else(folder)
-        if not (weights / "metadata.json").is_file() or not any(weights.glob("*.distcp")):
-            return f"{weights} is incomplete: it needs metadata.json and *.distcp files"
-        io = folder / "context" / "io.json"
-        if not io.is_file() or io.stat().st_size == 0:
-            return f"{folder} has no context/io.json, without which NeMo cannot tell what it is"
-    except (OSError, ValueError) as error:
-        return f"cannot read {folder}: {error}"
+    """What is wrong with it, in words that follow its path. May raise OSError."""
+    if not folder.is_dir():
+        above = missing_part(str(folder))
+        return f"there is no such folder ({above} does not exist)" if above else "there is no such folder"
+    if unfinished(folder):
+        return "it was cut off while it was saved"
+    weights = folder / "weights"
+    if not weights.is_dir():
+        if (folder / "config.json").is_file():
+            return "it is a Hugging Face model: convert it first with `nemolaunch convert`"
+        return "it holds no weights/, so it is no NeMo 2 checkpoint"
+    if not (weights / "metadata.json").is_file() or not any(weights.glob("*.distcp")):
+        return "its weights/ is incomplete: it needs metadata.json and *.distcp files"
+    io = folder / "context" / "io.json"
+    if not io.is_file() or io.stat().st_size == 0:
+        return "it has no context/io.json, without which NeMo cannot tell what it is"
     return None
 
 
-def _what_else(folder: Path) -> str:
-    if (folder / "config.json").is_file():
-        return f"{folder} is a Hugging Face model; convert it first (`nemolaunch convert`)"
-    inner = [*folder.glob("*/weights"), *folder.glob("checkpoints/*/weights")]
-    hint = f"; did you mean {max(inner).parent}?" if inner else ""
-    return f"{folder} holds no weights/{hint}"
+def _instead(path: str, folder: Path) -> str | None:
+    """The newest whole checkpoint within a folder that holds some; a folder with nearly that name."""
+    inner = [w.parent for w in (*folder.glob("*/weights"), *folder.glob("checkpoints/*/weights"))]
+    whole = [checkpoint for checkpoint in inner if not checkpoint.is_symlink() and _fault(checkpoint) is None]
+    if whole:
+        return str(max(whole, key=lambda checkpoint: (step_of(checkpoint), checkpoint.name)))
+    if folder.is_dir():
+        return None
+    return nearest(path, lambda near: os.path.isdir(os.path.join(os.path.expanduser(near), "weights")))
 
 
 def _model_yaml(path: Path) -> dict[str, Any]:

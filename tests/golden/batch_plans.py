@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from nemolaunch.facts import DataFile, EarlierRun, Facts, Host, Tokenizer
+from nemolaunch.blend import Asked
+from nemolaunch.datafile import DataFile
+from nemolaunch.facts import EarlierRun, Facts, Host
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan, make_plan
 from nemolaunch.submission import Submission
+from nemolaunch.tokenizerdir import Tokenizer
 
 DATA = "/data/corpus/preprocessed/en_text_document"
 
@@ -61,6 +64,7 @@ def plan_of(case: str, folder: str | None = None) -> Plan:
     )
     facts = Facts(
         host=Host(),
+        asked=Asked(sources=((None, DATA),)),
         data=(
             DataFile(
                 prefix=DATA, num_sequences=1000, num_tokens=10**8, split_tokens=(10**8, 0, 0), token_bytes=4

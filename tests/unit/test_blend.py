@@ -89,7 +89,7 @@ def test_a_missing_source_is_refused(tmp_path: Path) -> None:
     there = write_data(tmp_path)
     plan = make_plan(job(dataset_dir=(f"{there}:0.5,{tmp_path}/nothing:0.5",), executor="local"))
     assert [f.message for f in plan.findings if f.code == "data-unreadable"] == [
-        f"--dataset-dir: cannot read {tmp_path}/nothing.bin: No such file or directory"
+        f"--dataset-dir: {tmp_path}/nothing is neither a folder nor a .bin/.idx pair"
     ]
 
 

@@ -11,8 +11,10 @@ from check_jobs import facts, findings, job
 
 from nemolaunch.check import RULES
 from nemolaunch.cluster import Partition
-from nemolaunch.facts import DataFile, EarlierRun, Host, Tokenizer
+from nemolaunch.datafile import DataFile
+from nemolaunch.facts import EarlierRun, Host
 from nemolaunch.startpoint import StartPoint
+from nemolaunch.tokenizerdir import Tokenizer
 
 A100 = Host(gpus=("NVIDIA A100-SXM4-80GB",) * 8)
 V100 = Host(gpus=("Tesla V100-SXM2-32GB",) * 8)
@@ -48,7 +50,8 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "experiment-name": ("llama3_8b", {"experiment": "my run; rm -rf /"}, {}),
     "local-nodes": ("llama3_8b", {"executor": "local", "num_nodes": 2}, {}),
     "path-unprintable": ("llama3_8b", {"dataset_dir": ("/data/a\nb",)}, {}),
-    "path-in-shell": ("llama3_8b", {"dataset_dir": ("/data/my text",)}, {}),
+    "path-in-shell": ("llama3_8b", {}, {"run": EarlierRun(folder="/my runs/a")}),
+    "path-in-mount": ("llama3_8b", {"dataset_dir": ("/data/a,b",)}, {}),
     "cpu-unsupported": ("mamba2_130m", {"executor": "local"}, {}),
     "cpu-despite-gpus": ("llama3_8b", {**LOCAL, "device": "cpu"}, {"host": H100}),
     "heads-by-tp": ("qwen25_500m", {"tensor_model_parallel_size": 4}, {}),
@@ -188,6 +191,14 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
         {"data": (made_by("a"),), "tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9, digest="b")},
     ),
+    "token-width": (
+        "llama3_8b",
+        {},
+        {
+            "data": (data_file(id_code="H"),),
+            "tokenizer": Tokenizer(source="x", folder="/x", vocab_size=128256),
+        },
+    ),
     "token-ids": ("llama3_8b", {}, {"data": (made_by("a", max_id=99999),)}),
     "vocabulary-too-small": (
         "phi3_mini_4k_instruct",
@@ -221,6 +232,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "slurm-account": ("llama3_8b", {"account": ""}, {}),
     "slurm-image": ("llama3_8b", {"container_image": " "}, {}),
     "slurm-mount": ("llama3_8b", {"container_mounts": ("/data",)}, {}),
+    "slurm-mount-missing": ("llama3_8b", {}, {"mounts_missing": ("/scratch",)}),
     "slurm-unprintable": ("llama3_8b", {"comment": "two\nlines"}, {}),
     "slurm-option": ("llama3_8b", {"sbatch": ("nice=a\nb",)}, {}),
     "slurm-option-reserved": ("llama3_8b", {"sbatch": ("export=NONE",)}, {}),
@@ -229,6 +241,16 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "slurm-folder": ("llama3_8b", {}, {"run": EarlierRun(folder="/runs/100%")}),
     "slurm-partition": ("llama3_8b", {"partition": "gpus"}, {"partitions": BIG_CLUSTER}),
     "slurm-nodes": ("llama3_8b", {"partition": "gpu", "num_nodes": 65}, {"partitions": BIG_CLUSTER}),
+    "slurm-partition-down": (
+        "llama3_8b",
+        {"partition": "gpu"},
+        {"partitions": (Partition(name="gpu", num_nodes=4, up=False),)},
+    ),
+    "slurm-nodes-down": (
+        "llama3_8b",
+        {"partition": "gpu", "num_nodes": 4},
+        {"partitions": (Partition(name="gpu", num_nodes=4, usable_nodes=3),)},
+    ),
     "slurm-gpus": ("llama3_8b", {"partition": "gpu"}, {"partitions": BIG_CLUSTER}),
     "slurm-time": ("llama3_8b", {"time": "soon"}, {}),
     "slurm-time-limit": ("llama3_8b", {"partition": "gpu", "time": "5:00:00"}, {"partitions": BIG_CLUSTER}),

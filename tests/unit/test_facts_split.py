@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from check_jobs import TOKENIZER, write_data
 
-from nemolaunch.facts import look, split_bounds
+from nemolaunch.datafile import split_bounds
+from nemolaunch.facts import look
 from nemolaunch.job import Job
 from nemolaunch.plan import make_plan
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from nemolaunch.check import (
     batch,
     checkpoint,
+    container,
     data,
     device,
     experts,
@@ -45,6 +46,7 @@ ALWAYS: tuple[Rule, ...] = (
     checkpoint.start,
     checkpoint.run_folder,
     slurm.rules,
+    container.rules,
     sbatch.rules,
     secrets.rules,
     optimizer.rules,

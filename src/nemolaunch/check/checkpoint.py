@@ -29,7 +29,8 @@ def start(resolved: Resolved) -> Iterator[Finding]:
 
 def _named(resolved: Resolved, found: StartPoint, name: str, otherwise: Fix) -> Iterator[Finding]:
     if found.error:
-        yield error("checkpoint-unusable", f"{shown(name, found.path)}: {found.error}", otherwise)
+        meant = each(name, [found.instead] if found.instead else [])
+        yield error("checkpoint-unusable", f"{shown(name, found.path)}: {found.error}", *meant, otherwise)
         return
     other = differences(found.shape, shape_of(resolved))
     if found.model_class and found.model_class != resolved.model.recipe.model_class:

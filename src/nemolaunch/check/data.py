@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from nemolaunch.blend import Share, as_words, is_whole
 from nemolaunch.check.batch import batch_unit
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
-from nemolaunch.findings import Finding
+from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 
 # Beyond a few epochs repeated data teach little more (Muennighoff et al. 2023, arXiv 2305.16264)
 MANY_EPOCHS = 4
+SHOWN_FILES = 5
+# The most tokens for which Megatron's tools write 16 bits each (`DType.optimal_dtype`)
+MOST_IN_16_BITS = 65_536
 
 
 def files(resolved: Resolved) -> Iterator[Finding]:
@@ -25,11 +28,7 @@ def files(resolved: Resolved) -> Iterator[Finding]:
         yield error("data-missing", f"{flag('dataset_dir')} is not given")
     if facts.asked.error:
         yield error("blend-unreadable", f"{flag('dataset_dir')}: {facts.asked.error}")
-    for file in facts.data:
-        if file.error:
-            yield error("data-unreadable", f"{flag('dataset_dir')}: {file.error}")
-        elif file.num_tokens == 0:
-            yield error("data-empty", f"{flag('dataset_dir')}: {file.prefix} holds no tokens")
+    yield from _unusable(resolved)
     if facts.index_cache_error:
         away = resolved.job.data.index_mapping_dir
         yield error(
@@ -37,6 +36,31 @@ def files(resolved: Resolved) -> Iterator[Finding]:
             f"the dataset's index cache cannot be made: {facts.index_cache_error}",
             *(() if away else each("index_mapping_dir", [os.path.join(facts.run.folder, "index")])),
         )
+
+
+def _unusable(resolved: Resolved) -> Iterator[Finding]:
+    """Files that are not there, not whole, or empty; of many, the first few."""
+    unusable = [f for f in resolved.facts.data if f.error or f.num_tokens == 0]
+    for file in unusable[:SHOWN_FILES]:
+        if file.error:
+            fixes = [_instead(resolved, file.source, file.instead)] if file.instead else []
+            yield error("data-unreadable", f"{flag('dataset_dir')}: {file.error}", *fixes)
+        else:
+            yield error("data-empty", f"{flag('dataset_dir')}: {file.prefix} holds no tokens")
+    if len(unusable) > SHOWN_FILES:
+        more = len(unusable) - SHOWN_FILES
+        yield error("data-unreadable", f"{flag('dataset_dir')}: {more} more files cannot be used")
+
+
+def _instead(resolved: Resolved, place: int, path: str) -> Fix:
+    """The data with another path in that place."""
+    asked = resolved.facts.asked
+    sources = [(w, path if i == place else p) for i, (w, p) in enumerate(asked.sources)]
+    weighted = [(w, p) for w, p in sources if w is not None]
+    if asked.shares and len(weighted) == len(sources):
+        return fix(dataset_dir=as_words(weighted))
+    words = [word for w, p in sources for word in (*(() if w is None else (f"{w:g}",)), p)]
+    return fix(dataset_dir=tuple(words))
 
 
 def split(resolved: Resolved) -> Iterator[Finding]:
@@ -134,7 +158,7 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             *each("seq_length", [longest] if longest > 0 else []),
             about="seq_length",
         )
-    elif steps < 1:
+    elif steps < 1 and "max_steps" in resolved.computed:
         yield error(
             "data-too-small",
             f"the training share holds {epoch:,} samples of {job.data.seq_length} tokens, "
@@ -143,14 +167,14 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             fix(max_steps=1),
         )
     elif worst := max((s for s in resolved.ledger if s.epochs > MANY_EPOCHS), key=_epochs, default=None):
-        yield note(
+        yield warning(
             "data-repeated",
             f"{shown('max_steps', steps)} passes over {worst.path} {worst.epochs:.1f} times",
             *each("max_steps", [max(1, int(steps * MANY_EPOCHS / worst.epochs))]),
             about="max_steps",
         )
     elif not resolved.ledger and steps * batch > MANY_EPOCHS * epoch:
-        yield note(
+        yield warning(
             "data-repeated",
             f"{shown('max_steps', steps)} passes over the data {steps * batch / epoch:.1f} times",
             *each("max_steps", [max(1, MANY_EPOCHS * epoch // batch)]),
@@ -190,7 +214,15 @@ def _ids(resolved: Resolved) -> Iterator[Finding]:
     if vocabulary is not None and largest is not None and largest >= vocabulary:
         yield error(
             "token-ids",
-            f"the data hold token ids up to {largest}; the tokenizer has {vocabulary} tokens",
+            f"the data hold token ids up to {largest} or more; the tokenizer has {vocabulary} tokens",
+        )
+    narrow = next((f for f in facts.data if not f.tokenizer and f.id_code == "H"), None)
+    if narrow and vocabulary is not None and vocabulary > MOST_IN_16_BITS:
+        yield error(
+            "token-width",
+            f"{flag('dataset_dir')}: {narrow.prefix} holds 16-bit token ids, too narrow for the {vocabulary} "
+            f"tokens of {shown('hf_model_id', facts.tokenizer.source if facts.tokenizer else '')}: "
+            "another tokenizer made them",
         )
     preset = resolved.model.architecture.vocab_size
     if preset is None or resolved.model.architecture.kind == "mamba":
@@ -211,7 +243,8 @@ def tokenizer(resolved: Resolved) -> Iterator[Finding]:
             "tokenizer-missing", f"{flag('hf_model_id')} is not given, and none is recorded beside the data"
         )
     elif found.error:
-        yield error("tokenizer-unusable", f"{flag('hf_model_id')}: {found.error}")
+        fixes = each("hf_model_id", [found.instead] if found.instead else [])
+        yield error("tokenizer-unusable", f"{flag('hf_model_id')}: {found.error}", *fixes)
     elif found.folder is None:
         yield note(
             "tokenizer-on-hub",

@@ -11,8 +11,10 @@ from nemolaunch.resolve import Resolved
 
 LONGEST_NAME = 128
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
-# NeMo-Run writes paths into the batch script unquoted (nemo_run.core.execution.slurm, `noquote`)
-_SHELL_SAFE = re.compile(r"[\w./:=@%+,~-]*")
+# NeMo-Run writes its own folder, within the run's, into the batch script unquoted (`noquote` of its Slurm executor)
+_UNSAFE = re.compile(r"[^\w./:=@%+,~-]")
+_IN_MOUNT = re.compile(r"[,:]")
+NO_CONTAINER = "none"
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -39,18 +41,41 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _paths(resolved: Resolved) -> Iterator[Finding]:
-    slurm = resolved.job.launch.executor == "slurm"
-    for name, path in _written_paths(resolved):
-        if any(ord(c) < 32 or ord(c) == 127 for c in path):
+    for name, path in _paths_of(resolved):
+        if not path.isprintable():
             yield error("path-unprintable", f"{flag(name)} {path!r} has unprintable characters")
-        elif slurm and not _SHELL_SAFE.fullmatch(path):
-            odd = "".join(sorted(set(re.sub(r"[\w./:=@%+,~-]", "", path))))
+    if resolved.job.launch.executor != "slurm":
+        return
+    folder = resolved.facts.run.folder
+    odd = "".join(sorted(set(_UNSAFE.findall(folder))))
+    if odd and folder.isprintable() and _is_given(resolved):
+        yield error(
+            "path-in-shell",
+            f"{flag('output_dir')} {folder!r} has {odd!r}, which NeMo-Run's batch script does not put in quotes",
+            fix(output_dir=_UNSAFE.sub("-", folder)),
+        )
+    if resolved.job.launch.container_image != NO_CONTAINER:
+        yield from _mounted(resolved)
+
+
+def _is_given(resolved: Resolved) -> bool:
+    """Whether the run folder's name is not just that of an experiment which is reported itself."""
+    launch = resolved.job.launch
+    return launch.output_dir is not None or _NAME.fullmatch(launch.experiment) is not None
+
+
+def _mounted(resolved: Resolved) -> Iterator[Finding]:
+    """Folders that the container sees: the list of them is split at commas, source and target at a colon."""
+    for name, path in _paths_of(resolved):
+        found = _IN_MOUNT.search(path)
+        if found and name not in ("output_dir", "container_image"):
             yield error(
-                "path-in-shell", f"{flag(name)} {path!r} has {odd!r}, which a batch script cannot carry"
+                "path-in-mount",
+                f"{flag(name)} {path!r} has {found[0]!r}, which a list of mounts cannot carry",
             )
 
 
-def _written_paths(resolved: Resolved) -> Iterator[tuple[str, str]]:
+def _paths_of(resolved: Resolved) -> Iterator[tuple[str, str]]:
     job = resolved.job
     yield "output_dir", resolved.facts.run.folder
     for _, prefix in resolved.blend:
@@ -59,8 +84,7 @@ def _written_paths(resolved: Resolved) -> Iterator[tuple[str, str]]:
         yield "index_mapping_dir", job.data.index_mapping_dir
     if job.model.nemo_model:
         yield "nemo_model", job.model.nemo_model
-    yield "resume", job.checkpoint.resume
+    if job.checkpoint.resume not in ("auto", "never"):
+        yield "resume", job.checkpoint.resume
     if job.launch.executor == "slurm":
         yield "container_image", job.launch.container_image
-        for mount in job.launch.container_mounts:
-            yield "container_mounts", mount

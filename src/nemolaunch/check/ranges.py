@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nemolaunch.check.support import each, error, shown
+from nemolaunch.check.support import each, error, fix, shown
 from nemolaunch.findings import Finding
 from nemolaunch.job import Job, spec_of
 from nemolaunch.resolve import MOST_PER_WEIGHT, MOST_TOKENS, Resolved
@@ -70,9 +70,12 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         computed = name in resolved.computed  # the data rules report what could not be computed
         if value is not None and not least <= value <= most and not computed:
             nearest = least if value < least else most
+            # a length below 1 is meant as none: one epoch
+            fixes = [fix(max_steps=None)] if name == "max_steps" and value < least else []
             yield error(
                 "out-of-range",
-                f"{shown(name, value)} is not within {least} to {most}",
+                f"{shown(name, value)} is not within {least:,} to {most:,}",
+                *fixes,
                 *each(name, [nearest]),
                 about=name,
             )
@@ -90,7 +93,7 @@ def _reals(job: Job) -> Iterator[Finding]:
             yield error(
                 "out-of-range",
                 f"{shown(name, value)} is not {'above' if excluded else 'from'} {least:g} "
-                f"{'to below' if name in BELOW_ONE else 'to'} {most:g}",
+                f"{'to below' if name in BELOW_ONE else 'and at most' if excluded else 'to'} {most:g}",
                 *each(name, [spec_of(name).default]),
                 about=name,
             )

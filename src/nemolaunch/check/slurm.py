@@ -6,10 +6,9 @@ import difflib
 import re
 from collections.abc import Iterator
 
-from nemolaunch.check.support import each, error, fix, flag, shown, warning
+from nemolaunch.check.support import each, error, flag, shown, warning
 from nemolaunch.cluster import Partition, seconds, slurm_time
 from nemolaunch.findings import Finding
-from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 
 A_DAY_S = 86400
@@ -19,16 +18,11 @@ _UNLIMITED = ("unlimited", "infinite")
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Account, partition, time limit, mounts, nodes."""
+    """Account, partition, nodes, time limit."""
     launch = resolved.job.launch
     if launch.executor != "slurm":
         return
-    if not _WORD.fullmatch(launch.account):
-        yield error("slurm-account", f"{flag('account')} {launch.account!r} is not the name of an account")
-    if not launch.container_image.strip():
-        images = [spec_of("container_image").default]
-        yield error("slurm-image", f"{flag('container_image')} is empty", *each("container_image", images))
-    yield from _mounts(resolved)
+    yield from _account(resolved)
     known = resolved.facts.partitions
     if not all(_WORD.fullmatch(name) for name in launch.partition.split(",")):
         yield error(
@@ -41,16 +35,23 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     yield from _time(resolved)
 
 
-def _mounts(resolved: Resolved) -> Iterator[Finding]:
-    mounts = resolved.job.launch.container_mounts
-    for mount in mounts:
-        parts = mount.split(":")
-        if not 2 <= len(parts) <= 3 or not all(parts) or "," in mount:
-            yield error(
-                "slurm-mount",
-                f"{flag('container_mounts')} {mount!r} is not SRC:DST or SRC:DST:FLAGS, without commas",
-                fix(container_mounts=tuple(m for m in mounts if m != mount)),
-            )
+def _account(resolved: Resolved) -> Iterator[Finding]:
+    given, mine = resolved.job.launch.account, resolved.facts.accounts
+    if not _WORD.fullmatch(given):
+        yield error(
+            "slurm-account",
+            f"{flag('account')} {given!r} is not the name of an account",
+            *each("account", (mine or ())[:1]),
+            about="account",
+        )
+    elif mine and given not in mine:
+        near = difflib.get_close_matches(given, mine, n=1) or mine[:2]
+        yield error(
+            "slurm-account",
+            f"{shown('account', given)} is not an account that Slurm lets you bill",
+            *each("account", near),
+            about="account",
+        )
 
 
 def _chosen(resolved: Resolved) -> Partition | None:
@@ -71,13 +72,15 @@ def _on_cluster(resolved: Resolved, known: tuple[Partition, ...]) -> Iterator[Fi
             about="partition",
         )
         return
-    if launch.num_nodes > chosen.num_nodes:
-        yield error(
-            "slurm-nodes",
-            f"{shown('num_nodes', launch.num_nodes)} is more than {chosen.name} has, {chosen.num_nodes}",
-            *each("num_nodes", [chosen.num_nodes]),
-            about="num_nodes",
+    if not chosen.up:
+        others = [p.name for p in known if p.up and p.num_nodes >= launch.num_nodes]
+        yield warning(
+            "slurm-partition-down",
+            f"{shown('partition', chosen.name)} starts no jobs at present",
+            *each("partition", others[:2]),
+            about="partition",
         )
+    yield from _nodes(launch.num_nodes, chosen)
     if chosen.gpus_per_node and (launch.num_gpus or 0) > chosen.gpus_per_node:
         yield error(
             "slurm-gpus",
@@ -85,6 +88,27 @@ def _on_cluster(resolved: Resolved, known: tuple[Partition, ...]) -> Iterator[Fi
             f"{chosen.name}",
             *each("num_gpus", [chosen.gpus_per_node]),
             about="num_gpus",
+        )
+
+
+def _nodes(wanted: int, chosen: Partition) -> Iterator[Finding]:
+    most = min(chosen.num_nodes, chosen.most_nodes or chosen.num_nodes)
+    usable = chosen.usable_nodes
+    if wanted > most:
+        why = f"{chosen.name} has" if most == chosen.num_nodes else f"a job in {chosen.name} may take"
+        yield error(
+            "slurm-nodes",
+            f"{shown('num_nodes', wanted)} is more than {why}, {most}",
+            *each("num_nodes", [most]),
+            about="num_nodes",
+        )
+    elif usable is not None and wanted > usable:
+        yield warning(
+            "slurm-nodes-down",
+            f"{shown('num_nodes', wanted)}: {usable} of the {chosen.num_nodes} nodes of {chosen.name} are up, so "
+            "the job waits until more are",
+            *each("num_nodes", [usable] if usable else []),
+            about="num_nodes",
         )
 
 
@@ -99,7 +123,7 @@ def _time(resolved: Resolved) -> Iterator[Finding]:
         yield error(
             "slurm-time",
             f"{flag('time')} {given!r} is not a time limit like 90, 30:00, 12:00:00 or 3-00:00:00",
-            *each("time", [slurm_time(A_DAY_S)]),
+            *each("time", [slurm_time(_meant(given) or A_DAY_S)]),
             about="time",
         )
         return
@@ -114,3 +138,16 @@ def _time(resolved: Resolved) -> Iterator[Finding]:
         )
     elif wanted is not None and wanted < SHORT_S:
         yield warning("slurm-time-short", f"{shown('time', given)} leaves little after NeMo has started")
+
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(d|h|m|s)[a-z]*", re.ASCII)
+
+
+def _meant(text: str) -> int | None:
+    """Seconds of a time as people write it, like `12h`, `1.5 days` or `1d 12h`."""
+    word = text.strip().lower()
+    if not re.fullmatch(rf"(?:{_SPAN.pattern}[\s,]*)+", word, re.ASCII):
+        return None
+    total = round(sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(word)))
+    return total if 0 < total < 10**9 else None

@@ -8,8 +8,8 @@ from typing import Any
 from nemolaunch import catalogue
 from nemolaunch.cli.flags import add_some_job_flags
 from nemolaunch.errors import UsageError
-from nemolaunch.facts import Tokenizer, look_at_tokenizer
 from nemolaunch.job import Job
+from nemolaunch.tokenizerdir import Tokenizer, look_at_tokenizer
 
 LAYOUT_FIELDS = (
     "model_name", "hf_model_id", "num_nodes", "num_gpus", "gpu",

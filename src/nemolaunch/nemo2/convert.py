@@ -106,7 +106,7 @@ def convert_nemo2_to_hf(
     check_apart(source, output)
     found = look_at_checkpoint(str(source))
     if found.error:
-        raise UsageError(found.error)
+        raise UsageError(f"{source}: {found.error}")
     _check_whole(source)
     if found.model_class:
         families.check_device(found.model_class, gpu=_has_gpu())

@@ -1,0 +1,38 @@
+"""What other programs answer, all asked at once."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+
+
+def answers(*commands: Sequence[str], timeout_s: float) -> list[str | None]:
+    """Standard output of each command; None where it is not installed, fails, or takes longer than that."""
+    started = [_start(command) for command in commands]
+    end = time.monotonic() + timeout_s
+    return [_answer(process, end) if process else None for process in started]
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[str] | None:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+        )
+    except (OSError, ValueError):
+        return None
+
+
+def _answer(process: subprocess.Popen[str], end: float) -> str | None:
+    with process:
+        try:
+            out, _ = process.communicate(timeout=max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return None
+    return out if process.returncode == 0 else None

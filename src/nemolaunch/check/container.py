@@ -1,0 +1,65 @@
+"""The container a job on Slurm runs in, and what it sees of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nemolaunch.check.support import each, error, fix, flag, shown, warning
+from nemolaunch.findings import Finding
+from nemolaunch.job import spec_of
+from nemolaunch.resolve import Resolved
+
+
+def rules(resolved: Resolved) -> Iterator[Finding]:
+    """Image and mounts."""
+    launch, image = resolved.job.launch, resolved.facts.image
+    if launch.executor != "slurm":
+        return
+    word = launch.container_image
+    if not word.strip():
+        images = [spec_of("container_image").default]
+        yield error("slurm-image", f"{flag('container_image')} is empty", *each("container_image", images))
+    elif image is not None and image.error:
+        yield error(
+            "slurm-image",
+            f"{shown('container_image', word)}: {image.error}",
+            *each("container_image", [image.instead] if image.instead else []),
+            about="container_image",
+        )
+    elif image is not None and not word.startswith(("/", "./", "../")):
+        yield error(
+            "slurm-image",
+            f"{shown('container_image', word)} would be looked for in a registry, as it has no folder",
+            *each("container_image", [image.path]),
+            about="container_image",
+        )
+    yield from _mounts(resolved)
+
+
+def _mounts(resolved: Resolved) -> Iterator[Finding]:
+    mounts = resolved.job.launch.container_mounts
+    for mount in mounts:
+        parts = mount.split(":")
+        if len(parts) == 1 and mount.startswith("/") and "," not in mount:
+            both = tuple(f"{m}:{m}" if m == mount else m for m in mounts)
+            yield error(
+                "slurm-mount",
+                f"{flag('container_mounts')} {mount} says where from, not where to",
+                fix(container_mounts=both),
+            )
+        elif not 2 <= len(parts) <= 3 or not all(parts) or "," in mount:
+            yield error(
+                "slurm-mount",
+                f"{flag('container_mounts')} {mount!r} is not SRC:DST or SRC:DST:FLAGS, without commas",
+                fix(container_mounts=tuple(m for m in mounts if m != mount)),
+            )
+        elif not mount.isprintable():
+            yield error(
+                "path-unprintable", f"{flag('container_mounts')} {mount!r} has unprintable characters"
+            )
+    for source in resolved.facts.mounts_missing:
+        yield warning(
+            "slurm-mount-missing",
+            f"{flag('container_mounts')}: there is no {source} on this machine; without it on the nodes the "
+            "container does not start",
+        )
