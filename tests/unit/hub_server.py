@@ -1,4 +1,4 @@
-"""A server on the loopback that answers as the Hugging Face Hub does for the files of a dataset."""
+"""A server on the loopback that answers as the Hugging Face Hub does for data sets and models."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ import hashlib
 import json
 import re
 import threading
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+@dataclass
+class Repo:
+    """What a repository holds: contents by path, and the head of its card. `gated`: terms to accept first."""
+
+    files: dict[str, bytes]
+    card: dict[str, Any] = field(default_factory=dict)
+    gated: bool = False
+
+
 class HubServer(ThreadingHTTPServer):
-    """Serves `files` (path → bytes) as a dataset; can cut a transfer short, or refuse.
+    """Serves `repos` by name, data sets as `datasets/NAME`; can cut a transfer short, or refuse.
 
     `cut_after`: bytes after which the next transfers end (or, with `hang`, wait until `resume` is set).
     `refuse`: status code for every request from now on. `ranges`: where each transfer began, in bytes.
@@ -21,13 +32,14 @@ class HubServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, bytes]) -> None:
+    def __init__(self, repos: dict[str, Repo]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = files
+        self.repos = repos
         self.cut_after: int | None = None
         self.hang = False
         self.refuse: int | None = None
         self.ranges: list[int] = []
+        self.transferred: list[str] = []
         self.tokens: set[str] = set()
         self.cut = threading.Event()
         self.resume = threading.Event()
@@ -61,31 +73,41 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, with_body: bool) -> None:
         self.server.tokens.add(self.headers.get("Authorization", ""))
         path = unquote(self.path.partition("?")[0])
-        tree = re.fullmatch(r"/api/datasets/wikimedia/wikipedia/tree/main/?(.*)", path)
-        file = re.fullmatch(rf"/datasets/wikimedia/wikipedia/resolve/(?:main|{COMMIT})/(.*)", path)
+        api = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path)
+        file = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.*)", path)
         if self.server.refuse:
             self._send(self.server.refuse, b"{}", {})
-        elif tree:
-            self._send_tree(tree[1])
-        elif file and file[1] in self.server.files:
-            self._send_file(self.server.files[file[1]], with_body)
+        elif api:
+            prefix = "datasets/" if api[1] == "datasets" else ""
+            self._send_info(self.server.repos.get(f"{prefix}{api[2]}"), api[2], api[3])
+        elif file:
+            repo = self.server.repos.get(f"{file[1] or ''}{file[2]}")
+            if repo is None or (repo.gated and not self.headers.get("Authorization")):
+                self._send_no_repo(repo)
+            elif file[4] in repo.files:
+                self._send_file(file[4], repo.files[file[4]], with_body)
+            else:
+                self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
         else:
-            self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+            self._send(404, b"{}", {})
 
-    def _send_tree(self, folder: str) -> None:
-        inside = [path for path in self.server.files if path.startswith(f"{folder}/" if folder else "")]
-        if not inside:
-            self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
-            return
-        entries: dict[str, dict] = {}
-        for path in inside:
-            name = path[len(folder) :].lstrip("/").split("/")[0]
-            whole = f"{folder}/{name}".lstrip("/")
-            kind = "file" if whole in self.server.files else "directory"
-            entries[whole] = {"type": kind, "path": whole, "oid": COMMIT, "size": 0}
-        self._send(200, json.dumps(list(entries.values())).encode(), {"Content-Type": "application/json"})
+    def _send_info(self, repo: Repo | None, name: str, revision: str | None) -> None:
+        if repo is None:
+            self._send_no_repo(repo)
+        elif revision not in (None, "main", COMMIT):
+            self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        else:
+            siblings = [{"rfilename": p, "size": len(c), "blobId": COMMIT} for p, c in repo.files.items()]
+            info = {"id": name, "sha": COMMIT, "siblings": siblings, "cardData": repo.card, "tags": []}
+            self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
-    def _send_file(self, content: bytes, with_body: bool) -> None:
+    def _send_no_repo(self, repo: Repo | None) -> None:
+        if repo is None:
+            self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
+        else:
+            self._send(401, b"{}", {"X-Error-Code": "GatedRepo"})
+
+    def _send_file(self, path: str, content: bytes, with_body: bool) -> None:
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked[1]) if asked else 0
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
@@ -94,6 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = content[start:]
         if with_body:
             self.server.ranges.append(start)
+            self.server.transferred.append(path)
             if self.server.cut_after is not None:
                 self._send_part(206 if asked else 200, body, headers)
                 return

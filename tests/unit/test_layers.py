@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "nemolaunch"
 # From the bottom up. Packages on one row do not import each other, except where the row says so below.
 ROWS: list[set[str]] = [
     {"errors", "findings", "causes"},
-    {"index", "rundir", "slurmqueue", "processes", "fingerprint", "blend", "nearby", "ask"},
+    {"index", "rundir", "slurmqueue", "processes", "fingerprint", "blend", "workers", "nearby", "ask"},
     {"startpoint", "submission", "failure", "datafile", "tokenizerdir", "cluster"},
     {"job", "catalogue"},
     {"facts"},

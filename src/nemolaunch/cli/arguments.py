@@ -37,6 +37,6 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return ", ".join(short + long) + value
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False:
+        if action.default is None or action.default is False or action.default == []:
             return action.help
         return super()._get_help_string(action)

@@ -19,7 +19,7 @@ COMMANDS = {
     "cancel": ("nemolaunch.cli.cancel", "end a run and its queued jobs"),
     "resume": ("nemolaunch.cli.resume", "go on with a run from its last checkpoint"),
     "diagnose": ("nemolaunch.cli.diagnose", "say why a run failed, and what to change"),
-    "download": ("nemolaunch.cli.download", "download a Wikipedia as JSON Lines, to try things with"),
+    "download": ("nemolaunch.cli.download", "download text to train on, models and tokenizers"),
     "plan": ("nemolaunch.cli.plan", "check a job and show what would run, as text, YAML or JSON"),
     "generate-config": ("nemolaunch.cli.generate_config", "print a job as a complete YAML file"),
     "schema": ("nemolaunch.cli.schema", "print a JSON Schema of the YAML file, for editors"),

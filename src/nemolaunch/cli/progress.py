@@ -1,4 +1,4 @@
-"""A progress bar for work measured in bytes: bytes, documents, tokens a second, time left."""
+"""A progress bar for work measured in bytes: how much, how fast, how long still."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ LINE_EVERY_S = 30.0
 
 
 class Bar:
-    """On stderr; nothing is shown of work that is over within a moment where there is no terminal."""
+    """On stderr; nothing is shown of work that is over within a moment where there is no terminal.
 
-    def __init__(self, total_bytes: int) -> None:
-        self.total = total_bytes
-        self.begin = time.monotonic()
-        self.last_line = self.begin
-        self.bytes = self.documents = self.tokens = 0
+    `total` in bytes, None while it is not known.
+    """
+
+    def __init__(self, total: int | None, title: str = "") -> None:
+        self.total = total
+        self.title = title
+        self.begin = self.last_line = time.monotonic()
+        self.first: int | None = None
         self.bar: Any = None
 
     def __enter__(self) -> Bar:
@@ -30,6 +33,7 @@ class Bar:
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
             self.bar = Progress(
+                TextColumn("{task.description}"),
                 BarColumn(),
                 DownloadColumn(),
                 TextColumn("{task.fields[counts]}"),
@@ -37,7 +41,7 @@ class Bar:
                 console=Console(stderr=True),
             )
             self.bar.start()
-            self.task = self.bar.add_task("", total=self.total, counts="")
+            self.task = self.bar.add_task(self.title, total=self.total, counts="")
         return self
 
     def __exit__(
@@ -46,18 +50,47 @@ class Bar:
         if self.bar is not None:
             self.bar.stop()
 
+    @property
+    def seconds(self) -> float:
+        """Since the bar began."""
+        return max(time.monotonic() - self.begin, 1e-9)
+
+    def show(self, done: int, counts: str = "", total: int | None = None) -> None:
+        """So many bytes are done; `counts` is what else there is to say."""
+        self.total = self.total if total is None else total
+        if self.first is None:
+            self.first = done
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, total=self.total, counts=counts)
+        elif time.monotonic() - self.last_line > LINE_EVERY_S:
+            self.last_line = time.monotonic()
+            print(self._line(done, counts), file=sys.stderr)
+
+    def _line(self, done: int, counts: str) -> str:
+        of = f" of {self.total / 1e6:,.0f}" if self.total else ""
+        new = max(done - (self.first or 0), 1)
+        left = f", about {self.seconds * (self.total - done) / new:,.0f} s left" if self.total else ""
+        title, more = f"{self.title}: " if self.title else "", f", {counts}" if counts else ""
+        return f"{title}{done / 1e6:,.0f}{of} MB{more}{left}"
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self.bar is not None:
+            self.bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr)
+
+
+class TokenBar(Bar):
+    """Counts documents and tokens a second besides."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.bytes = self.documents = self.tokens = 0
+
     def advance(self, tick: Tick) -> None:
         """Count some finished work."""
         self.bytes += tick.bytes
         self.documents += tick.documents
         self.tokens += tick.tokens
-        now = time.monotonic()
-        speed = self.tokens / max(now - self.begin, 1e-9)
-        counts = f"{self.documents:,} documents, {speed:,.0f} tokens/s"
-        if self.bar is not None:
-            self.bar.update(self.task, completed=self.bytes, counts=counts)
-        elif now - self.last_line > LINE_EVERY_S:
-            self.last_line = now
-            left = (now - self.begin) * (self.total - self.bytes) / max(self.bytes, 1)
-            done = f"{self.bytes / 1e6:,.0f} of {self.total / 1e6:,.0f} MB"
-            print(f"{done}, {counts}, about {left:,.0f} s left", file=sys.stderr)
+        self.show(self.bytes, f"{self.documents:,} documents, {self.tokens / self.seconds:,.0f} tokens/s")

@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(
             "--dryrun is for --executor slurm; a local run begins at once and can be interrupted"
         )
-    from nemolaunch.cli.progress import Bar
+    from nemolaunch.cli.progress import TokenBar
     from nemolaunch.tokens import proof, sample
     from nemolaunch.tokens.run import EngineMismatch, run
 
@@ -143,7 +143,8 @@ def main(argv: list[str] | None = None) -> int:
     from dataclasses import replace
 
     request = replace(request, engine=proof.choose(options.engine, request.spec, cache, texts, _say))
-    with Bar(sum(s.size for s in request.sources)) as bar:
+    bar = TokenBar(sum(s.size for s in request.sources))
+    with bar:
         result = run(request, bar.advance, distrust)
     _summary(request, result)
     return 0

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from nemolaunch.tokens.index import write_index
 from nemolaunch.tokens.pieces import Piece, cut
 from nemolaunch.tokens.sources import Source
 from nemolaunch.tokens.tokenizer import TokenizerSpec
+from nemolaunch.workers import CONTEXT, pool
 
 # Large enough that starting a piece costs nothing, small enough that two workers stay far below 1 GiB.
 PIECE_BYTES = 16 << 20
@@ -250,7 +251,7 @@ def _tokenise(
     checker = Rechecker(request)
     waiting: dict[int, tuple[Piece, Future[work.Part] | None]] = {}
     resumed = 0
-    with _pool(request, folder) as pool:
+    with _pool(request, folder) as executor:
         exhausted = False
         while waiting or not exhausted:
             while not exhausted and len(waiting) < 4 * request.workers:
@@ -264,7 +265,7 @@ def _tokenise(
                     resumed += 1
                     waiting[piece.number] = (piece, None)
                 else:
-                    waiting[piece.number] = (piece, pool.submit(work.do, piece))
+                    waiting[piece.number] = (piece, executor.submit(work.do, piece))
             _join_ready(request, waiting, assembler, checker, report)
             running = [f for _, f in waiting.values() if f is not None]
             if running:
@@ -272,14 +273,10 @@ def _tokenise(
     return resumed
 
 
-@contextmanager
-def _pool(request: Request, folder: Path) -> Iterator[ProcessPoolExecutor]:
-    import multiprocessing
-
-    # Threads of the libraries would not survive a fork, and each worker is to use one core.
+def _pool(request: Request, folder: Path) -> AbstractContextManager[ProcessPoolExecutor]:
+    # each worker is to use one core
     os.environ.setdefault("RAYON_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    context = multiprocessing.get_context("spawn")
     setup = work.Setup(
         request.spec,
         request.engine,
@@ -289,20 +286,7 @@ def _pool(request: Request, folder: Path) -> Iterator[ProcessPoolExecutor]:
         request.validation,
         request.validation_sources,
     )
-    pool = ProcessPoolExecutor(request.workers, context, work.start, (setup, context.Lock()))
-    try:
-        yield pool
-    except KeyboardInterrupt:
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    except BrokenProcessPool:
-        raise NemolaunchError(
-            "a worker was killed (out of memory?); run the same command again to go on where it was,"
-            f" with fewer --workers than {request.workers} if memory was short"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    return pool(request.workers, work.start, (setup, CONTEXT.Lock()))
 
 
 def _join_ready(

@@ -10,8 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import signal
-import threading
 import traceback
 import zlib
 from collections.abc import Callable, Iterable
@@ -310,22 +308,8 @@ _worker: Worker | None = None
 
 
 def start(setup: Setup, giant_lock: Any) -> None:
-    """Begin a worker process; it ends when its parent does, even if that is killed."""
+    """Begin a worker process."""
     global _worker
-    import multiprocessing
-    from multiprocessing import connection
-
-    # Ctrl-C goes to the parent, which then ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def watch() -> None:
-            connection.wait([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
     _worker = Worker(setup, giant_lock)
 
 
