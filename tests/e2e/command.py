@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -30,6 +31,15 @@ def words(folder: Path, data: str, *more: str) -> list[str]:
 def pretrain(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command with these arguments to its end."""
     return finished([sys.executable, DOOR, *arguments], cwd)
+
+
+def cut_off() -> list[str]:
+    """What to put before a command so that it has no network and no name that resolves; nothing without root."""
+    namespaces = ["unshare", "--net", "--uts"]
+    if not shutil.which("ip") or subprocess.run([*namespaces, "true"], stderr=subprocess.DEVNULL).returncode:
+        return []
+    inside = 'hostname no-such-host.invalid && ip link set lo up && exec "$@"'
+    return [*namespaces, "sh", "-c", inside, "sh"]
 
 
 def finished(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:

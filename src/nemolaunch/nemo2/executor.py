@@ -26,11 +26,12 @@ def local_executor(plan: Plan) -> Any:
     """torchrun on this machine, one process per GPU (or CPU process of a rehearsal)."""
     import nemo_run as run
 
-    return run.LocalExecutor(
-        ntasks_per_node=plan.values["num_gpus"],
-        launcher="torchrun",
-        env_vars={name: os.environ.get(name, value) for name, value in plan.environment.items()},
-    )
+    variables = {name: os.environ.get(name, value) for name, value in plan.environment.items()}
+    if plan.values["num_nodes"] == 1:
+        # torchrun's --local-addr: otherwise ranks look for each other under the machine's name, and wait
+        # forever where nothing resolves it, as on many machines without a network
+        variables["PET_LOCAL_ADDR"] = os.environ.get("PET_LOCAL_ADDR", "127.0.0.1")
+    return run.LocalExecutor(ntasks_per_node=plan.values["num_gpus"], launcher="torchrun", env_vars=variables)
 
 
 def slurm_executor(plan: Plan) -> Any:
