@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.plan import Plan
+from nemolaunch.runlock import STALE_S
 from nemolaunch.submission import Submission, split_option
 
 TASK = "pretrain"
@@ -157,14 +158,16 @@ def setup(plan: Plan) -> str:
 
     The first line ends the tracing of every command that NeMo-Run's script begins with.
     """
-    chain = plan.values["chain"] and "array" not in options(plan)
+    array = "array" in options(plan)
     return "\n".join(
         (
             "{ set +vx; } 2>/dev/null",
             f"run_folder={quoted(plan.folder)}",
             f"batch_script={quoted(str(script_path(plan)))}",
             f"most_starts={plan.values['give_up_after']}",
-            f"chain={int(chain)}",
+            f"chain={int(plan.values['chain'] and not array)}",
+            f"array={int(array)}",
+            f"lock_stale_s={STALE_S}",
             GUARD.read_text(encoding="utf-8").rstrip("\n"),
         )
     )

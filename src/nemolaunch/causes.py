@@ -101,6 +101,12 @@ CAUSES: tuple[Cause, ...] = (
         "`nemolaunch resume RUN --exclude {node}`",
     ),
     _cause(
+        "token-ids",
+        r"index out of range in self|srcIndex < srcSelectDimSize|vectorized_gather_kernel",
+        "the data hold a token id beyond the model's vocabulary",
+        "train with the tokenizer the data were made with; `nemolaunch inspect` shows their largest id",
+    ),
+    _cause(
         "gpu-fault",
         r"illegal memory access|device-side assert|CUBLAS_STATUS_EXECUTION_FAILED|misaligned address",
         "a GPU kernel failed: a token id beyond the vocabulary, or a fault of the GPU",

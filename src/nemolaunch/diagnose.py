@@ -32,6 +32,7 @@ class Diagnosis:
     Attributes:
         what: the first failure in its own words.
         rank, node: where it happened; None where it is not known.
+        place: what to call the node where it has no name.
         cause: the known cause it matches, or None.
         log: where to read on.
         stacks: ranks that wrote their stacks because nothing moved.
@@ -43,16 +44,19 @@ class Diagnosis:
     cause: Cause | None
     log: Path
     stacks: tuple[int, ...] = ()
+    place: str = "that node"
 
     def lines(self) -> list[str]:
         """The diagnosis for a terminal."""
+        return [f"{'failed':<8}{self.what}", *self.details()]
+
+    def details(self) -> list[str]:
+        """Where, why, what to change, where to read on."""
         where = f"rank {self.rank}" if self.rank is not None else ""
         where += f" on {self.node}" if self.node else ""
-        rows = [("failed", self.what)]
-        if where:
-            rows.insert(0, ("first", where.strip()))
+        rows = [("first", where.strip())] if where else []
         if self.cause:
-            node = self.node or "that node"
+            node = self.node or self.place
             rows.append(("cause", f"{self.cause.meaning.format(node=node)} [{self.cause.code}]"))
             rows.append(("change", self.cause.change.format(node=node)))
         if self.stacks:
@@ -90,10 +94,11 @@ def diagnose(run: RunDir, exit_code: int = 1) -> Diagnosis:
         if rank is None and output and "exit code" in what:
             log = output
     node = next((d.node for d in deaths if d.rank == rank), None)
-    if node is None and rank is not None:
+    if node is None and rank is not None and plan.submission:
         node = _node_of(plan, run, rank)
     cause = _cause(what, run, rank, said)
-    return Diagnosis(what=what, rank=rank, node=node, cause=cause, log=log, stacks=stacks)
+    place = "that node" if plan.submission else "this machine"
+    return Diagnosis(what=what, rank=rank, node=node, cause=cause, log=log, stacks=stacks, place=place)
 
 
 def _cause(what: str, run: RunDir, rank: int | None, said: str) -> Cause | None:

@@ -110,9 +110,29 @@ class RunDir:
         return self.slurm / "starts"
 
     @property
+    def slurm_end(self) -> Path:
+        """When the running job ends, Unix time, and Slurm's KillWait in seconds."""
+        return self.slurm / "end"
+
+    @property
+    def slurm_ask(self) -> Path:
+        """Made by a rank to have the job's end written down anew; gone once it is."""
+        return self.slurm / "ask"
+
+    @property
+    def slurm_slowest_save(self) -> Path:
+        """Seconds that the slowest checkpoint took."""
+        return self.slurm / "slowest_save"
+
+    @property
     def slurm_stopped(self) -> Path:
         """Why no further job is started."""
         return self.slurm / "stopped"
+
+    @property
+    def lock(self) -> Path:
+        """Who writes this folder: `slurm JOB RESTART` or `local HOST PID`; touched again and again."""
+        return self.root / "lock"
 
     @property
     def torn(self) -> Path:

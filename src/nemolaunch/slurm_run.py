@@ -6,12 +6,14 @@ accounting and calls a requeued job failed, so it is not asked.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nemolaunch import batchjob, slurmqueue
@@ -19,6 +21,7 @@ from nemolaunch.diagnose import diagnose
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import write_text
+from nemolaunch.runlock import RunLock
 from nemolaunch.slurmqueue import QueuedJob
 
 SUBMITTED = "submitted "
@@ -30,7 +33,7 @@ class Condition:
     """How a run stands.
 
     Attributes:
-        word: `finished`, `running`, `waiting`, `stopped`, `ended` or `never submitted`.
+        word: `finished`, `running`, `waiting`, `blocked`, `stopped`, `ended` or `never submitted`.
         detail: what Slurm or the run's own jobs say about it.
         job: the job that runs or waits, or the last there was.
         jobs: all of the run that are in the queue.
@@ -46,13 +49,12 @@ class Condition:
         return self.word not in ("running", "waiting")
 
 
-def submit(plan: Plan, hf_token: str | None = None) -> str:
-    """Hand the saved plan to Slurm through NeMo-Run. Returns the job's id.
-
-    The token goes along in the environment, which Slurm passes on to the job, and in no file.
+@contextlib.contextmanager
+def claimed(plan: Plan) -> Iterator[None]:
+    """The run folder to oneself, while a submission changes it.
 
     Raises:
-        NemolaunchError: a job of this run is in the queue already, or Slurm refuses this one.
+        NemolaunchError: a job of this run is in the queue already, or somebody else writes the folder.
     """
     waiting = slurmqueue.jobs(batchjob.job_name(plan))
     if waiting:
@@ -60,6 +62,27 @@ def submit(plan: Plan, hf_token: str | None = None) -> str:
             f"job {waiting[0].id} of this run is in the queue already ({waiting[0].state.lower()}); "
             f"end it with `nemolaunch cancel {plan.folder}`, or give this one another --experiment"
         )
+    lock = RunLock(plan.run.lock, dead=_is_job_gone)
+    lock.take()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_job_gone(job: str) -> bool:
+    """Whether a job that did not give its lock back is over."""
+    return slurmqueue.final_state(job) not in ("", *slurmqueue.LIVING)
+
+
+def submit(plan: Plan, hf_token: str | None = None) -> str:
+    """Hand the saved plan to Slurm through NeMo-Run. Returns the job's id.
+
+    The token goes along in the environment, which Slurm passes on to the job, and in no file.
+
+    Raises:
+        NemolaunchError: Slurm refuses the job.
+    """
     _fresh_start(plan)
     environment = dict(os.environ)
     if hf_token:
@@ -115,16 +138,33 @@ def condition(plan: Plan) -> Condition:
         return Condition(word="finished", job=_last_job(plan))
     queued = tuple(slurmqueue.jobs(batchjob.job_name(plan)))
     if queued and queued[0].active:
-        return Condition(word="running", detail=queued[0].nodes, job=queued[0].id, jobs=queued)
+        return Condition(word="running", detail=_nodes(queued[0]), job=queued[0].id, jobs=queued)
     stopped = _text(plan.run.slurm_stopped)
-    if stopped:
-        return Condition(word="stopped", detail=stopped, job=_last_job(plan), jobs=queued)
-    if queued:
-        return Condition(word="waiting", detail=queued[0].reason, job=queued[0].id, jobs=queued)
     last = _last_job(plan)
+    if stopped:
+        return Condition(word="stopped", detail=stopped, job=last, jobs=queued)
+    if queued:
+        return _waiting(plan, queued, last)
     if not last:
         return Condition(word="never submitted")
     return Condition(word="ended", detail=slurmqueue.final_state(last), job=last)
+
+
+def _nodes(job: QueuedJob) -> str:
+    return job.nodes if job.state == "RUNNING" else f"{job.nodes}, {job.state.lower()}"
+
+
+def _waiting(plan: Plan, queued: tuple[QueuedJob, ...], last: str) -> Condition:
+    """A run none of whose jobs runs, but at least one waits."""
+    first = queued[0]
+    if first.reason == slurmqueue.NEVER:
+        detail = (
+            f"{first.reason}: the job it is to follow failed; `nemolaunch cancel` takes it out of the queue"
+        )
+        return Condition(word="blocked", detail=detail, job=first.id, jobs=queued)
+    if last not in [job.id for job in queued] and slurmqueue.final_state(last) == "CANCELLED":
+        return Condition(word="stopped", detail=f"job {last} was cancelled", job=last, jobs=queued)
+    return Condition(word="waiting", detail=first.reason, job=first.id, jobs=queued)
 
 
 def finished(plan: Plan) -> bool:
@@ -172,9 +212,18 @@ def sentence(now: Condition | None) -> str:
 def verdict(plan: Plan, end: Condition) -> str:
     """Why a run that is over has not finished, with its first failing rank and where to read on."""
     text = f"the run did not finish: {sentence(end)}"
-    if end.detail.startswith("cancelled") or end.detail == "CANCELLED":
+    if end.word == "blocked" or not _failed(plan, end):
         return text
     return "\n  ".join([text, *diagnose(plan.run).lines()])
+
+
+def _failed(plan: Plan, end: Condition) -> bool:
+    """Whether something went wrong: nothing did where somebody cancelled the run, or it left in order."""
+    return not (
+        "cancelled" in end.detail.lower()
+        or end.detail.startswith(f"job {end.job} left at")
+        or not plan.run.slurm_current.exists()
+    )
 
 
 class Follower:
@@ -195,7 +244,7 @@ class Follower:
         if not now.over:
             self._quiet_since = None
             return None
-        if now.word in ("finished", "stopped"):
+        if now.word in ("finished", "stopped", "blocked"):
             return now
         self._quiet_since = self._quiet_since or time.monotonic()
         return now if time.monotonic() - self._quiet_since > SETTLE_S else None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from nemolaunch.errors import NemolaunchError
 
 TIMEOUT_S = 30
+NEVER = "DependencyNeverSatisfied"  # the reason of a job that will wait for ever
+LIVING = ("PENDING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING")
 _FIELDS = "%i|%T|%r|%S|%M|%l|%N"
 
 

@@ -60,10 +60,11 @@ def test_a_failing_rank_fails_the_command(data: str, tmp_path: Path) -> None:
 
     done = finished(words(tmp_path, str(foreign), "--max-steps", "3"), tmp_path)
     assert done.returncode == 1
-    message, log = done.stderr.splitlines()
+    message, *_, cause, change, log = done.stderr.splitlines()
     assert re.fullmatch(r"error: the job failed\. rank [01]: IndexError: index out of range in self", message)
-    assert log.startswith("  log: ")
-    assert "IndexError" in Path(log.removeprefix("  log: ")).read_text()
+    assert cause.endswith("[token-ids]")
+    assert "nemolaunch inspect" in change
+    assert "IndexError" in Path(log.split(maxsplit=1)[1]).read_text()
     assert processes_about(tmp_path / "run") == {}
 
 
@@ -87,7 +88,8 @@ def test_a_killed_rank_fails_the_command(data: str, tmp_path: Path) -> None:
     ranks = [pid for pid, command in processes_about(run, "RANK=1").items() if "fdl_runner" in command]
     os.kill(ranks[0], signal.SIGKILL)
     assert process.wait(120) == 1
-    message, log = (tmp_path / "err").read_text().splitlines()
+    message, *_, cause, _, log = (tmp_path / "err").read_text().splitlines()
     assert message.startswith("error: the job failed. rank 1 was ended by SIGKILL")
-    assert Path(log.removeprefix("  log: ")).exists()
+    assert cause.endswith("[host-memory]")
+    assert Path(log.split(maxsplit=1)[1]).exists()
     assert processes_about(run) == {}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import re
+import signal
 import sys
 from pathlib import Path
 
@@ -46,13 +50,32 @@ class LightRun:
         start = text.index("python -m nemo_run")
         self.script.write_text(text[:start] + worker + text[text.index("\n", start) :])
 
+    def hurry(self, **values: object) -> None:
+        """Change figures at the top of the script that would make a test wait."""
+        text = self.script.read_text()
+        for name, value in values.items():
+            text = re.sub(rf"^{name}=.*$", f"{name}={value}", text, count=1, flags=re.MULTILINE)
+        self.script.write_text(text)
+
     def submit(self) -> str:
         """Hand it to Slurm. Returns the job's id."""
         return self.cluster.run("sbatch", "--requeue", "--parsable", str(self.script))
 
     def starts(self) -> list[str]:
         """The jobs that started, one entry a start."""
-        return [line.split()[0] for line in self.run.slurm_starts.read_text().splitlines()]
+        rows = self.run.slurm_starts.read_text().splitlines() if self.run.slurm_starts.exists() else []
+        return [row.split()[0] for row in rows]
+
+    def wait_until_running(self, job: str) -> None:
+        """Until its ranks run, and the next job is queued if there is to be one."""
+        ready = self.run.slurm_end if not self.plan.values["chain"] else self.run.slurm_next
+        self.cluster.wait_until(
+            "running job", lambda: self.cluster.state(job) == "RUNNING" and ready.exists() and self.at_work()
+        )
+
+    def at_work(self) -> bool:
+        """Whether this start's first rank has begun."""
+        return len(list(self.run.root.glob("working-*"))) >= len(self.starts()) > 0
 
     def queued(self) -> list[str]:
         """Jobs of the run that wait or run."""
@@ -62,6 +85,21 @@ class LightRun:
     def wait_until_over(self, timeout_s: float = 120) -> None:
         self.cluster.wait_until("end of the run", lambda: not self.queued(), timeout_s)
 
+    def kill_script(self, job: str) -> None:
+        """End a job's batch script without a word to Slurm, as the kernel does when memory runs out."""
+        for entry in os.scandir("/proc"):
+            with contextlib.suppress(OSError):
+                if (
+                    entry.name.isdigit()
+                    and f"job{int(job):05}/slurm_script" in Path(entry, "cmdline").read_text()
+                ):
+                    os.kill(int(entry.name), signal.SIGKILL)
+
     def output(self) -> str:
-        """What the batch scripts said."""
-        return "\n".join(p.read_text() for p in sorted(batchjob.task_dir(self.plan).glob("sbatch_*.out")))
+        """What the batch scripts and the ranks said."""
+        return "\n".join(p.read_text() for p in sorted(batchjob.task_dir(self.plan).glob("*.out")))
+
+    def output_of(self, job: str) -> str | None:
+        """What that job's batch script said; None where it never started."""
+        (path,) = list(batchjob.task_dir(self.plan).glob(f"sbatch_*_{job}.out")) or [None]
+        return path.read_text() if path else None

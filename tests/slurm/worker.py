@@ -29,6 +29,8 @@ def main() -> int:
     starts = len((folder / "slurm" / "starts").read_text().splitlines())
     behaviours = json.loads((folder / "behaviour.json").read_text())
     behaviour = behaviours[min(starts, len(behaviours)) - 1]
+    if first:
+        (folder / f"working-{starts}").touch()
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
     if behaviour == "crash":
@@ -54,6 +56,9 @@ def main() -> int:
     while not stop and time.monotonic() < end:  # "run": until it is asked to leave
         time.sleep(0.1)
     if first:
+        (folder / "slurm" / "ask").touch()
+        time.sleep(3)
+        print("worker: end", (folder / "slurm" / "end").read_text(), end="", flush=True)
         save(folder, next_step(folder))
     return 0
 

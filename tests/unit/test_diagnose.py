@@ -32,6 +32,7 @@ WORDS = {
     "checkpoint": "megatron.core.dist_checkpointing.core.CheckpointingException: size mismatch for decoder",
     "hub": "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo",
     "gpu-broken": "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+    "token-ids": "IndexError: index out of range in self",
     "gpu-fault": "RuntimeError: CUDA error: device-side assert triggered",
     "port-taken": "DistNetworkError: The server socket has failed to listen: EADDRINUSE",
     "hang": "srun: error: n1: task 0: Alarm clock",

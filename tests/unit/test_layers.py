@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "nemolaunch"
 ROWS: list[set[str]] = [
     {"errors", "findings", "causes"},
     {"index", "rundir", "slurmqueue", "processes", "fingerprint", "blend", "workers", "nearby", "ask"},
-    {"startpoint", "submission", "failure", "datafile", "tokenizerdir", "cluster"},
+    {"startpoint", "submission", "failure", "runlock", "datafile", "tokenizerdir", "cluster"},
     {"job", "catalogue"},
     {"facts"},
     {"arithmetic", "mixture"},

@@ -15,11 +15,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from nemolaunch import batchjob, execute, slurm_run
 from nemolaunch.cli.pace import Pace
+from nemolaunch.diagnose import diagnose
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.failure import failure
 from nemolaunch.job import Job
 from nemolaunch.observe.metrics import Follower
 from nemolaunch.plan import Plan
+from nemolaunch.runlock import RunLock
 
 SLURM_POLL_S = 5.0  # a Slurm controller serves thousands of users
 
@@ -39,10 +40,20 @@ def launch(plan: Plan, job: Job) -> int:
         return 0
     if plan.submission is not None:
         return _launch_on_slurm(console, plan, job.model.hf_token)
-    execute.prepare(plan, job.model.hf_token)
+    lock = RunLock(plan.run.lock)
+    lock.take()
+    try:
+        return _launch_here(console, plan, job.model.hf_token)
+    finally:
+        lock.release()
+
+
+def _launch_here(console: Console, plan: Plan, hf_token: str | None) -> int:
+    """Train on this machine."""
+    execute.prepare(plan, hf_token)
     _say_start(console, plan)
     with _signals_as_interrupts():
-        running = execute.LocalJob(plan, job.model.hf_token)
+        running = execute.LocalJob(plan, hf_token)
         try:
             code = _watch(console, plan, running)
         except KeyboardInterrupt:
@@ -53,8 +64,8 @@ def launch(plan: Plan, job: Job) -> int:
         finally:
             running.sweep()
     if code:
-        why = failure(plan.run, code)
-        raise NemolaunchError(f"the job failed. {why.message}\n  log: {why.log}")
+        found = diagnose(plan.run, code)
+        raise NemolaunchError("\n  ".join([f"the job failed. {found.what}", *found.details()]))
     last = plan.run.last_checkpoint()
     where = _short(last or plan.run.checkpoints)
     _say_done(console, f"finished step {plan.values['max_steps']}; checkpoint {where}")
@@ -63,10 +74,11 @@ def launch(plan: Plan, job: Job) -> int:
 
 def _launch_on_slurm(console: Console, plan: Plan, hf_token: str | None) -> int:
     """Submit the plan and, unless detached, follow it to its end. Ctrl-C leaves the job to itself."""
-    plan = slurm_run.from_scratch(plan)
-    execute.prepare(plan, hf_token)
-    _say_start(console, plan)
-    number = slurm_run.submit(plan, hf_token)
+    with slurm_run.claimed(plan):
+        plan = slurm_run.from_scratch(plan)
+        execute.prepare(plan, hf_token)
+        _say_start(console, plan)
+        number = slurm_run.submit(plan, hf_token)
     _say(console, f"job {number} is submitted: {batchjob.script_path(plan)}")
     where = _short(plan.run.root)
     hint = f"`nemolaunch status {where}` shows it, `nemolaunch cancel {where}` ends it"

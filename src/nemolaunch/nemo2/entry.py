@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch import processes
-from nemolaunch.nemo2 import slurm_rank
+from nemolaunch.nemo2 import hang, slurm_rank
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir, write_json
+
+END_AFTER_ERROR_S = 60
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -36,12 +38,16 @@ def pretrain(plan_file: str) -> None:
     rank = int(os.environ.get("RANK") or 0)
     _die_with_parent()
     _log_to_file(plan.run, rank)
+    hang.watch_start(plan.values["hang_timeout"])
     try:
         if plan.submission is not None:
             slurm_rank.settle_start(plan.run, rank)
         run_plan(plan)
     except BaseException as error:
         _record_error(plan.run, rank, error)
+        hang.end_within(
+            END_AFTER_ERROR_S
+        )  # collectives and writers can hold up an interpreter's exit for ever
         sys.exit(1)  # the traceback is in the log already
 
 
@@ -55,8 +61,8 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         cpu.install()
     import fiddle as fdl
 
-    from nemolaunch.nemo2.callbacks import CheckpointSchedule
-    from nemolaunch.nemo2.leave import HangWatch, Leave
+    from nemolaunch.nemo2.callbacks import CheckpointSchedule, HangWatch
+    from nemolaunch.nemo2.leave import Leave
     from nemolaunch.nemo2.metrics import MetricsFile
     from nemolaunch.nemo2.recipe import compile_recipe
 

@@ -1,0 +1,96 @@
+"""A job leaves while there is time for a checkpoint, and starts none that could not be finished."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemolaunch.nemo2.timeleft import LEAVE, SAVE_AND_LEAVE, STAY, JobEnd, SlowestSave, decide
+from nemolaunch.rundir import RunDir
+
+USUAL: dict[str, Any] = {
+    "left_s": 3600.0,
+    "kill_wait_s": 30.0,
+    "save_s": 100.0,
+    "step_s": 10.0,
+    "before_s": None,
+    "asked": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "decision"),
+    [
+        ({}, STAY),
+        ({"left_s": None}, STAY),  # nobody knows when the job ends
+        ({"left_s": 211.0}, STAY),
+        ({"left_s": 209.0}, SAVE_AND_LEAVE),  # two saves and a step before the end
+        ({"left_s": 119.0}, LEAVE),  # a save with its margin takes 120 s
+        ({"left_s": 131.0, "save_s": None}, STAY),
+        ({"left_s": 129.0, "save_s": None}, SAVE_AND_LEAVE),
+        ({"left_s": 209.0, "before_s": 30.0}, STAY),
+        ({"left_s": 125.0, "before_s": 30.0}, SAVE_AND_LEAVE),  # later there would be no time to save
+        ({"left_s": 900.0, "before_s": 1000.0}, SAVE_AND_LEAVE),
+        ({"asked": True}, SAVE_AND_LEAVE),
+        ({"asked": True, "left_s": None}, SAVE_AND_LEAVE),
+        ({"asked": True, "left_s": 0.0}, LEAVE),  # killed in 30 s
+        ({"asked": True, "left_s": 0.0, "kill_wait_s": 200.0}, SAVE_AND_LEAVE),
+        ({"asked": True, "left_s": 0.0, "save_s": None}, SAVE_AND_LEAVE),
+    ],
+)
+def test_decision(changed: dict[str, Any], decision: int) -> None:
+    assert decide(**{**USUAL, **changed}) == decision
+
+
+def test_the_end_is_read_from_the_batch_script_and_asked_for(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    end = JobEnd(run)
+    assert end.left_s() is None
+    run.slurm.mkdir()
+
+    def answer() -> None:
+        while not run.slurm_ask.exists():
+            time.sleep(0.01)
+        run.slurm_end.write_text(f"{int(time.time()) + 500} 30\n")
+        run.slurm_ask.unlink()
+
+    script = threading.Thread(target=answer)
+    script.start()
+    end.ask()
+    script.join()
+    left_s = end.left_s()
+    assert left_s is not None
+    assert 490 < left_s <= 500
+    assert end.kill_wait_s == 30
+
+
+class Checkpoint:
+    """NeMo's callback as far as it is used here: makes what is called once a checkpoint is wholly written."""
+
+    def __init__(self) -> None:
+        self.finalized = 0
+
+    def _get_finalize_save_checkpoint_callback(self, trainer: object, path: str, step: int) -> Any:
+        def finalize() -> None:
+            self.finalized += 1
+
+        return finalize
+
+
+def test_the_slowest_save_is_known_to_later_starts(tmp_path: Path) -> None:
+    run, checkpoint = RunDir(tmp_path), Checkpoint()
+    saves = SlowestSave(run)
+    assert saves.seconds is None
+    saves.measure(checkpoint, writes=True)
+    for seconds in (0.05, 0.0):
+        finalize = checkpoint._get_finalize_save_checkpoint_callback(None, "c", 1)
+        time.sleep(seconds)  # training goes on meanwhile
+        finalize()
+    assert checkpoint.finalized == 2
+    known = SlowestSave(run).seconds
+    assert known is not None
+    assert known >= 0.05
