@@ -16,6 +16,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from nemolaunch.quantities import number
 
 UNITS = ("tokens", "rows")
 # Weights are shares: together 1, or 100 if given in percent.
@@ -62,7 +65,7 @@ def _is_blend(word: str) -> bool:
         return not os.path.isdir(word)
     if os.path.exists(word) or os.path.exists(word + ".idx"):
         return False
-    return any(":" in part and _number(part.rpartition(":")[2]) is not None for part in word.split(","))
+    return any(":" in part and number(part.rpartition(":")[2]) is not None for part in word.split(","))
 
 
 def _list(words: tuple[str, ...]) -> Asked:
@@ -70,9 +73,9 @@ def _list(words: tuple[str, ...]) -> Asked:
     sources: list[tuple[float | None, str]] = []
     weight: float | None = None
     for word in words:
-        number = _number(word)
-        if number is not None and weight is None and not os.path.exists(word):
-            weight = number
+        value = number(word)
+        if value is not None and weight is None and not os.path.exists(word):
+            weight = value
         else:
             sources.append((weight, os.path.expanduser(word)))
             weight = None
@@ -81,22 +84,27 @@ def _list(words: tuple[str, ...]) -> Asked:
 
 def _blend(words: tuple[str, ...]) -> Asked:
     if words[0].endswith((".yaml", ".yml")):
-        if len(words) > 1:
-            raise ValueError(f"{words[0]} describes a whole blend; it stands alone, without {words[1]}")
-        return _from_yaml(Path(words[0]).expanduser())
+        return _from_yaml(words)
     sources = []
     for part in ",".join(words).split(","):
         path, _, weight = part.strip().rpartition(":")
-        number = _number(weight)
-        if not path or number is None:
+        value = number(weight)
+        if not path or value is None:
             raise ValueError(f"{part.strip()!r} is not PATH:WEIGHT, as in data/a:0.7,data/b:0.3")
-        sources.append((number, os.path.expanduser(path)))
+        sources.append((value, os.path.expanduser(path)))
     return Asked(sources=tuple(sources), shares=True)
 
 
-def _from_yaml(path: Path) -> Asked:
+def read_yaml(words: tuple[str, ...], keys: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
+    """A YAML file that stands alone among the words, with a list of `sources` and no keys but these.
+
+    Raises ValueError with what is wrong.
+    """
     import yaml
 
+    if len(words) > 1:
+        raise ValueError(f"{words[0]} describes a whole blend; it stands alone, without {words[1]}")
+    path = Path(words[0]).expanduser()
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -105,12 +113,17 @@ def _from_yaml(path: Path) -> Asked:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(content.get("sources"), list):
         raise ValueError(f"{path}: a blend has a list of `sources`, each with `path` and `weight`")
-    unknown = set(content) - {"sources", "weights"}
+    unknown = set(content) - set(keys)
     if unknown:
         names = ", ".join(sorted(map(str, unknown)))
-        raise ValueError(f"{path}: unknown keys {names}; there are `weights` and `sources`")
+        raise ValueError(f"{path}: unknown keys {names}; there are {' and '.join(f'`{k}`' for k in keys)}")
     if content.get("weights", "tokens") not in UNITS:
         raise ValueError(f"{path}: weights are shares of {' or '.join(UNITS)}, not of {content['weights']!r}")
+    return path, content
+
+
+def _from_yaml(words: tuple[str, ...]) -> Asked:
+    path, content = read_yaml(words, ("weights", "sources"))
     sources = [_entry(path, entry) for entry in content["sources"]]
     return Asked(sources=tuple(sources), unit=content.get("weights"), shares=True)
 
@@ -118,17 +131,10 @@ def _from_yaml(path: Path) -> Asked:
 def _entry(path: Path, entry: object) -> tuple[float, str]:
     if not isinstance(entry, dict) or set(entry) != {"path", "weight"}:
         raise ValueError(f"{path}: {entry!r} is not a source with `path` and `weight`")
-    source, weight = Path(str(entry["path"])).expanduser(), _number(str(entry["weight"]))
+    source, weight = Path(str(entry["path"])).expanduser(), number(str(entry["weight"]))
     if weight is None:
         raise ValueError(f"{path}: the weight of {source} is {entry['weight']!r}, not a number")
     return weight, str(source if source.is_absolute() else path.parent / source)
-
-
-def _number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
 
 
 def as_words(sources: list[tuple[float, str]]) -> tuple[str, ...]:

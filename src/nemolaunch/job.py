@@ -7,13 +7,13 @@ Every field carries its command-line form, so `cli/flags.py` and `--config` need
 from __future__ import annotations
 
 import dataclasses
-import math
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from nemolaunch.errors import UsageError
+from nemolaunch.quantities import number, scaled
 
 T = TypeVar("T")
 
@@ -379,7 +379,7 @@ class FieldSpec:
                 raise UsageError(f"{self.flag} takes a list, not {value!r}")
             return tuple(self._text(str(v)) for v in values)
         if self.scaled and isinstance(value, str):
-            value = _scaled(value)
+            value = scaled(value)
         good: Any = None
         if self.kind is bool:
             good = value if isinstance(value, bool) else None
@@ -388,7 +388,7 @@ class FieldSpec:
         elif self.kind is int:
             good = value if isinstance(value, int) else None
         elif self.kind is float:
-            good = _number(value)
+            good = number(value)
         elif isinstance(value, (str, int, float)):
             good = self._text(str(value))
         if good is None:
@@ -404,28 +404,6 @@ class FieldSpec:
 
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-
-
-def _number(value: Any) -> float | None:
-    """YAML 1.1 reads `5e-6` as a text: take it for the number it is."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-_SCALES = {"k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
-
-
-def _scaled(word: str) -> int | str:
-    """`1.5B` → 1500000000; a text that is no such number comes back as it is."""
-    number, letter = word.strip().replace("_", "").replace(",", ""), word.strip()[-1:].lower()
-    if letter in _SCALES:
-        number = number[:-1]
-    value = _number(number)
-    if value is None or not math.isfinite(value):
-        return word
-    return round(value * _SCALES.get(letter, 1))
 
 
 _specs: tuple[FieldSpec, ...] | None = None

@@ -8,8 +8,9 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -75,8 +76,11 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(self.path.partition("?")[0])
         api = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path)
         file = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.*)", path)
+        tree = re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/tree/[^/]+/?(.*)", path)
         if self.server.refuse:
             self._send(self.server.refuse, b"{}", {})
+        elif tree:
+            self._send_tree(self.server.repos[f"datasets/{tree[1]}"], tree[2])
         elif api:
             prefix = "datasets/" if api[1] == "datasets" else ""
             self._send_info(self.server.repos.get(f"{prefix}{api[2]}"), api[2], api[3])
@@ -101,6 +105,22 @@ class _Handler(BaseHTTPRequestHandler):
             info = {"id": name, "sha": COMMIT, "siblings": siblings, "cardData": repo.card, "tags": []}
             self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
+    def do_POST(self) -> None:
+        """`paths-info`: what some paths of a data set are."""
+        name = unquote(self.path).removeprefix("/api/datasets/").partition("/paths-info/")[0]
+        asked = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        repo = self.server.repos[f"datasets/{name}"]
+        found = _entries(repo, [p for p in parse_qs(asked).get("paths", []) if p in repo.files])
+        self._send(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
+
+    def _send_tree(self, repo: Repo, folder: str) -> None:
+        """All files below a folder, and the folders between."""
+        inside = [path for path in repo.files if path.startswith(f"{folder}/" if folder else "")]
+        above = {str(p) for path in inside for p in PurePosixPath(path).parents} - {".", folder}
+        folders = [{"type": "directory", "path": p, "oid": COMMIT, "size": 0} for p in sorted(above)]
+        body = json.dumps(folders + _entries(repo, inside)).encode()
+        self._send(200 if inside else 404, body, {"Content-Type": "application/json"})
+
     def _send_no_repo(self, repo: Repo | None) -> None:
         if repo is None:
             self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
@@ -108,11 +128,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(401, b"{}", {"X-Error-Code": "GatedRepo"})
 
     def _send_file(self, path: str, content: bytes, with_body: bool) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked[1]) if asked else 0
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start, size = int(asked[1]) if asked else 0, len(content)
+        content = content[: int(asked[2]) + 1] if asked and asked[2] else content
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
         if asked:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{size}"
         body = content[start:]
         if with_body:
             self.server.ranges.append(start)
@@ -138,3 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body and self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _entries(repo: Repo, paths: list[str]) -> list[dict[str, Any]]:
+    return [{"type": "file", "path": p, "oid": COMMIT, "size": len(repo.files[p])} for p in paths]

@@ -14,9 +14,20 @@ SOURCE = Path(__file__).parents[2] / "src" / "nemolaunch"
 
 # From the bottom up. Packages on one row do not import each other, except where the row says so below.
 ROWS: list[set[str]] = [
-    {"errors", "findings", "causes"},
-    {"index", "rundir", "slurmqueue", "processes", "fingerprint", "blend", "workers", "nearby", "ask"},
-    {"startpoint", "submission", "failure", "runlock", "datafile", "tokenizerdir", "cluster"},
+    {"errors", "findings", "causes", "quantities"},
+    {
+        "index",
+        "rundir",
+        "slurmqueue",
+        "processes",
+        "fingerprint",
+        "blend",
+        "workers",
+        "nearby",
+        "ask",
+        "textfiles",
+    },
+    {"startpoint", "submission", "failure", "runlock", "datafile", "tokenizerdir", "cluster", "streamspec"},
     {"job", "catalogue"},
     {"facts"},
     {"arithmetic", "mixture"},
@@ -25,6 +36,7 @@ ROWS: list[set[str]] = [
     {"plan"},
     {"batchjob"},
     {"sbatch", "tokens", "corpora", "checkpoint", "masking"},
+    {"stream"},
     {"nemo2"},
     {"execute", "observe", "evaluate", "diagnose"},
     {"slurm_run"},

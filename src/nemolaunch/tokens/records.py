@@ -204,7 +204,7 @@ class Rows:
                 for batch in file.iter_batches(
                     1024, row_groups=groups, columns=list(dict.fromkeys(self.columns))
                 ):
-                    for record in _records(batch, self.columns):
+                    for record in batch_records(batch, self.columns):
                         row += 1
                         yield record_to_document(record, self.columns, row)
         except (OSError, ValueError) as error:
@@ -212,7 +212,7 @@ class Rows:
         self.count = row
 
 
-def _records(batch: Any, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def batch_records(batch: Any, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Rows as dictionaries. A batch with invalid UTF-8 is read value by value, so that only the bad one
     is lost."""
     try:

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemolaunch.errors import UsageError
-
-KINDS = {
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "gzip",
-    ".json.gz": "gzip",
-    ".jsonl.zst": "zstd",
-    ".json.zst": "zstd",
-    ".parquet": "parquet",
-    ".txt": "text",
-}
-# In a folder a .json is more often a description than data: it is read only where it is named.
-NAMED_KINDS = {**KINDS, ".json": "jsonl"}
+from nemolaunch.textfiles import KINDS, NAMED_KINDS, in_folder, kind_of, matching
 
 
 @dataclass(frozen=True)
@@ -49,12 +37,7 @@ def find(inputs: list[str], kind: str = "auto") -> list[Source]:
 def _find_one(given: str, kind: str) -> list[Source]:
     path = Path(given).expanduser()
     if path.is_dir():
-        paths = sorted(
-            str(p)
-            for p in path.rglob("*")
-            if p.is_file() and not _hidden(p.relative_to(path)) and kind_of(p, KINDS)
-        )
-        sources = _wanted([_source(p, KINDS) for p in paths], kind)
+        sources = _wanted([_source(p, KINDS) for p in in_folder(path)], kind)
         if not sources:
             raise UsageError(
                 f"--input-dir {given} holds no data: none of its files ends in {', '.join(KINDS)}"
@@ -62,16 +45,12 @@ def _find_one(given: str, kind: str) -> list[Source]:
         return sources
     if path.is_file():
         return [_source(str(path), NAMED_KINDS)]
-    paths = sorted(p for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
+    paths = matching(str(path))
     if not paths:
         raise UsageError(
             f"--input-dir {given}: there is no such file or folder, and as a pattern it matches nothing"
         )
     return _wanted([_source(p, NAMED_KINDS) for p in paths], kind)
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _wanted(sources: list[Source], kind: str) -> list[Source]:
@@ -80,13 +59,6 @@ def _wanted(sources: list[Source], kind: str) -> list[Source]:
         return other or sources
     kinds = {"jsonl": ("jsonl", "gzip", "zstd")}.get(kind, (kind,))
     return [s for s in sources if s.kind in kinds]
-
-
-def kind_of(path: Path, kinds: dict[str, str]) -> str | None:
-    """How to read a file, by the longest ending that is known."""
-    name = path.name.lower()
-    endings = [ending for ending in kinds if name.endswith(ending)]
-    return kinds[max(endings, key=len)] if endings else None
 
 
 def _source(path: str, kinds: dict[str, str]) -> Source:

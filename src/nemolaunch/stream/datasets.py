@@ -1,0 +1,45 @@
+"""Rows through the `datasets` library in streaming mode.
+
+Only its readers are used, one shard at a time: its own shuffle buffer and interleaving lose rows on resume.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.streamspec import Source
+
+
+@functools.cache
+def load(source: Source) -> Any:
+    """The `IterableDataset` with the source's column alone. Raises NemolaunchError."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        found = datasets.load_dataset(
+            str(source.dataset),
+            source.config,
+            split=source.split,
+            revision=source.revision,
+            streaming=True,
+        )
+        names = found.column_names
+    except Exception as error:  # the library raises whatever its builders raise
+        reason = " ".join(str(error).split())[:300]
+        raise NemolaunchError(
+            f"source {source.name}: cannot open {source.where}: {type(error).__name__}: {reason}"
+        ) from None
+    if names is not None and source.column not in names:
+        raise NemolaunchError(
+            f"source {source.name}: {source.where} has no column {source.column!r}; it has {', '.join(names)}"
+        )
+    return found.select_columns([source.column])
+
+
+def shard(source: Source, number: int) -> Any:
+    """One shard of it, in its own order."""
+    whole = load(source)
+    return whole.shard(num_shards=whole.num_shards, index=number)

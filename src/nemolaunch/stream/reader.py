@@ -1,0 +1,200 @@
+"""A reader: its share of every source, mixed, tokenised, and packed into samples of equal length.
+
+The rows of a stream are shared out among a fixed number of readers, whatever the number of processes. Each is a
+function of its state, and needs nothing of the others: so that a stream can be gone on with by any number of
+data-parallel ranks and workers, and from small states.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.stream.cursor import Cursor, Drawn, Empty, Exhausted, Rules
+from nemolaunch.stream.holdout import HeldOut
+from nemolaunch.stream.manifest import Manifest
+from nemolaunch.stream.mixing import TOKENS_A_ROW, Mixer
+from nemolaunch.stream.order import Array
+from nemolaunch.stream.state import ReaderState, SourceState
+
+# Rows chosen and encoded at once; a resumed reader encodes at most so many again.
+BLOCK_ROWS = 64
+BEGINS, ENDS, REJECTED = 1, 2, 4
+FED = np.dtype(
+    [("source", "u2"), ("epoch", "u2"), ("file", "u4"), ("group", "u4"), ("row", "u4"), ("tokens", "u4"),
+     ("flags", "u1")]
+)  # fmt: skip
+
+Encode = Callable[[Sequence[Sequence[str]]], list[Array]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is the same for all readers of a stream.
+
+    Attributes:
+        windows: rows of a window of each source.
+        shares: of each source, together 1; of tokens or of rows.
+        seq_length: tokens the model sees of a sample, which has one more.
+    """
+
+    manifest: Manifest
+    rules: Rules
+    windows: tuple[int, ...]
+    held_out: tuple[HeldOut, ...]
+    shares: tuple[float, ...]
+    by_tokens: bool
+    seq_length: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One packed sample.
+
+    Attributes:
+        tokens: int32 [seq_length + 1]; the last is the first of the reader's next sample.
+        number: unique in the run, over all readers.
+        state: after it, packed.
+        fed: rows that its first seq_length tokens come from, and rows without text come upon, of type FED.
+        once: whether the reader had by now come to the end of every source at least once.
+    """
+
+    tokens: Array
+    number: int
+    state: Array
+    fed: Array
+    once: bool
+
+
+@dataclass
+class _Row:
+    """A row with its ids, and where it stands: its place in the block that begins at `block`."""
+
+    source: int
+    drawn: Drawn
+    block: tuple[SourceState, ...]
+    place: int
+    rejects: list[tuple[int, Drawn]]
+    ids: Array
+
+
+class Reader:
+    """Iterates over the samples of one reader from a state on. Ends only where a source must not repeat."""
+
+    def __init__(self, setup: Setup, number: int, encode: Encode, state: ReaderState | None = None) -> None:
+        self.number = number
+        self._setup, self._encode = setup, encode
+        self._mixer = Mixer(setup.shares, setup.by_tokens, number)
+        count = len(setup.shares)
+        self._state = state or ReaderState((SourceState(),) * count)
+        self._sources = list(self._state.sources)
+        self._cursors = [
+            Cursor(listed, setup.rules, number, window, held_out, source.position)
+            for listed, window, held_out, source in zip(
+                setup.manifest.sources, setup.windows, setup.held_out, self._sources, strict=True
+            )
+        ]
+        self._empty: set[int] = set()
+        self._ended = False
+
+    def __iter__(self) -> Iterator[Sample]:
+        length = self._setup.seq_length
+        rows: deque[_Row] = deque(self._block()[self._state.row :])
+        available = sum(len(row.ids) for row in rows) - self._state.offset
+        offset, samples = self._state.offset, self._state.samples
+        while True:
+            while available <= length:
+                if self._ended:
+                    return
+                block = self._block()
+                rows.extend(block)
+                available += sum(len(row.ids) for row in block)
+            tokens = np.empty(length + 1, np.int32)
+            fed, offset = _take(rows, offset, tokens[:-1])
+            available -= length
+            tokens[-1] = rows[0].ids[offset]
+            samples += 1
+            state = ReaderState(rows[0].block, samples, rows[0].place, offset)
+            yield Sample(
+                tokens=tokens,
+                number=(samples - 1) * self._setup.rules.readers + self.number,
+                state=state.pack(),
+                fed=np.array(fed, FED),
+                once=all(source.position.epoch for source in rows[0].block),
+            )
+
+    def _block(self) -> list[_Row]:
+        """The next rows, encoded."""
+        begin = tuple(self._sources)
+        counts = [self._count(source) for source in begin]
+        means = [source.tokens / source.rows if source.rows else TOKENS_A_ROW for source in begin]
+        drawn: list[tuple[int, Drawn, list[tuple[int, Drawn]]]] = []
+        rejects: list[tuple[int, Drawn]] = []
+        while len(drawn) < BLOCK_ROWS and not self._ended:
+            source = self._mixer.choose(counts, self._empty)
+            if source is None:
+                raise NemolaunchError(self._too_few_rows())
+            try:
+                row, bad = self._cursors[source].draw()
+            except Exhausted:
+                self._ended = True
+                continue
+            except Empty:
+                self._empty.add(source)
+                continue
+            rejects += [(source, reject) for reject in bad]
+            drawn.append((source, row, rejects))
+            rejects = []
+            counts[source] += means[source] if self._setup.by_tokens else 1
+        encoded = self._encode([row.texts for _, row, _ in drawn])
+        for (source, _, _), ids in zip(drawn, encoded, strict=True):
+            state = self._sources[source]
+            self._sources[source] = replace(state, rows=state.rows + 1, tokens=state.tokens + len(ids))
+        for source, cursor in enumerate(self._cursors):
+            self._sources[source] = replace(self._sources[source], position=cursor.position)
+        return [
+            _Row(source, row._replace(texts=()), begin, place, bad, ids)
+            for place, ((source, row, bad), ids) in enumerate(zip(drawn, encoded, strict=True))
+        ]
+
+    def _count(self, source: SourceState) -> float:
+        if self._setup.by_tokens:
+            return source.tokens - source.tokens_before
+        return source.rows - source.rows_before
+
+    def _too_few_rows(self) -> str:
+        readers = self._setup.rules.readers
+        return (
+            f"reader {self.number + 1} of {readers} finds no rows: the sources have fewer rows than there are "
+            "readers; use a lower --stream-readers"
+        )
+
+
+def _take(rows: deque[_Row], offset: int, out: Array) -> tuple[list[tuple[Any, ...]], int]:
+    """Fill `out` with the next ids, from `offset` in the first row on. Returns what they come from, and the
+    offset of the next id in what is then the first row."""
+    fed: list[tuple[Any, ...]] = []
+    filled = 0
+    while filled < len(out) or offset == len(rows[0].ids):
+        row = rows[0]
+        count = min(len(row.ids) - offset, len(out) - filled)
+        out[filled : filled + count] = row.ids[offset : offset + count]
+        filled += count
+        if offset == 0:
+            fed += [_named(source, reject, 0, REJECTED) for source, reject in row.rejects]
+        ends = offset + count == len(row.ids)
+        fed.append(_named(row.source, row.drawn, count, (offset == 0) * BEGINS + ends * ENDS))
+        offset += count
+        if ends:
+            rows.popleft()
+            offset = 0
+    return fed, offset
+
+
+def _named(source: int, row: Drawn, tokens: int, flags: int) -> tuple[Any, ...]:
+    return (source, row.epoch, row.file, row.group, row.row, tokens, flags)

@@ -1,0 +1,285 @@
+"""Rows of one file, group by group: row groups of parquet, blocks of bytes of JSON Lines, else the whole file.
+
+A group is what can be read without what lies before it. A row's group and its place there name it for good.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.stream import hub
+from nemolaunch.stream.manifest import File
+from nemolaunch.stream.order import Piece, in_share
+from nemolaunch.streamspec import REMOTE, Source
+from nemolaunch.tokens.pieces import Piece as Part
+from nemolaunch.tokens.pieces import Unpacker
+from nemolaunch.tokens.records import Block, Document, Lines, batch_records, read_lines, record_to_document
+from nemolaunch.tokens.sources import Source as Packed
+
+Array = np.ndarray[Any, Any]
+
+BLOCK_BYTES = 4 << 20
+BATCH_ROWS = 512
+
+
+class Missing(NemolaunchError):
+    """A file that is not there, cannot be reached, or is not what it was. What it holds must not be left out."""
+
+
+class Damaged(NemolaunchError):
+    """Data that are there and cannot be decoded: a whole file, or the rest of a group."""
+
+
+def _bad(what: str, error: Exception) -> NemolaunchError:
+    """What an exception of a reader means: no connection and a failing disk are no damage."""
+    from requests import RequestException
+
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    gone = isinstance(error, (RequestException, ConnectionError, TimeoutError))
+    if gone or (isinstance(error, OSError) and error.errno is not None):
+        return Missing(f"{what} cannot be read: {reason}")
+    return Damaged(f"{what} is damaged: {reason}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: `place` in its group, and its texts, or why it has none."""
+
+    place: int
+    texts: tuple[str, ...]
+    reason: str = ""
+
+
+# Which rows of a group are wanted at all: (group, places [n]) → True or False [n]. None: all.
+Wanted = Callable[[int, Array], Array] | None
+
+
+class Rows(Protocol):
+    """An open file. `num_groups`: how many groups it has."""
+
+    num_groups: int
+
+    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+        """Rows of a share of a group that are wanted, without the first `skip` of them.
+
+        Raises Damaged after all rows before the damage, or Missing.
+        """
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def open_rows(source: Source, file: File) -> Rows:
+    """Open a file of a source.
+
+    Raises Missing if it is gone, has changed its size, or lacks the column; Damaged if it is not of its kind.
+    """
+    if file.kind == "dataset":
+        return _Shard(source, int(file.path))
+    if not file.path.startswith(REMOTE):
+        _check_size(source, file)
+    if file.kind == "parquet":
+        return _Parquet(source, file)
+    if file.kind == "jsonl" and not file.path.startswith(REMOTE):
+        return _Blocks(source, file)
+    return _Whole(source, file)
+
+
+def _open(file: File) -> IO[bytes]:
+    if file.path.startswith(REMOTE):
+        return hub.open_file(file.path, file.size)
+    return open(file.path, "rb")
+
+
+def _check_size(source: Source, file: File) -> None:
+    try:
+        size = os.path.getsize(file.path)
+    except OSError as error:
+        raise Missing(
+            f"source {source.name}: {file.path}: {error.strerror}; it had {file.size:,} bytes when the run began"
+        ) from None
+    if size != file.size:
+        raise Missing(
+            f"source {source.name}: {file.path} has {size:,} bytes, not the {file.size:,} it had when the run began"
+        )
+
+
+class _Parquet:
+    def __init__(self, source: Source, file: File) -> None:
+        import pyarrow.parquet as pq
+
+        self._what = f"source {source.name}: {file.path}"
+        self._column = source.column
+        try:
+            self._file = pq.ParquetFile(_open(file), pre_buffer=file.path.startswith(REMOTE))
+        except (OSError, ValueError) as error:
+            raise _bad(self._what, error) from None
+        names = self._file.schema_arrow.names
+        if source.column not in names:
+            raise Missing(f"{self._what} has no column {source.column!r}; it has {', '.join(names)}")
+        self.num_groups = self._file.num_row_groups
+
+    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+        first = 0
+        try:
+            batches = self._file.iter_batches(
+                BATCH_ROWS, row_groups=[share.file], columns=[self._column], use_threads=False
+            )
+            for batch in batches:
+                places = np.arange(first, first + batch.num_rows)
+                first += batch.num_rows
+                chosen = in_share(places, share)
+                if wanted:
+                    chosen &= wanted(share.file, places)
+                mine = np.flatnonzero(chosen)
+                skipped, mine = mine[:skip], mine[skip:]
+                skip -= len(skipped)
+                if len(mine) < batch.num_rows:
+                    batch = batch.take(mine)
+                for place, record in zip(
+                    places[mine].tolist(), batch_records(batch, (self._column,)), strict=True
+                ):
+                    yield _row(place, record, self._column)
+        except (OSError, ValueError) as error:
+            raise _bad(f"{self._what}, row group {share.file},", error) from None
+
+    def close(self) -> None:
+        self._file.close(force=True)
+
+
+def _row(place: int, record: Any, column: str) -> Row:
+    found = record_to_document(record, (column,), 0)
+    if isinstance(found, Document):
+        return _of_texts(place, found.texts[0])
+    return Row(place, (), found.reason)
+
+
+def _of_texts(place: int, texts: list[str]) -> Row:
+    return Row(place, tuple(texts)) if any(texts) else Row(place, (), "the text is empty")
+
+
+class _Blocks:
+    """JSON Lines that can be read from anywhere."""
+
+    def __init__(self, source: Source, file: File) -> None:
+        self._source, self._file = source, file
+        self.num_groups = max(1, -(-file.size // BLOCK_BYTES))
+
+    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+        start = share.file * BLOCK_BYTES
+        part = _part(self._file, start, min(start + BLOCK_BYTES, self._file.size))
+        try:
+            block = read_lines(part, lambda: None)
+        except OSError as error:
+            raise _bad(f"source {self._source.name}: {self._file.path}", error) from None
+        rows = _of_lines(Lines(part, (self._source.column,), block), 0)
+        yield from _chosen(rows, share, wanted, skip)
+
+    def close(self) -> None:
+        pass
+
+
+def _part(file: File, start: int, stop: int) -> Part:
+    return Part(0, 0, "lines", (file.path,), start, stop, stop - start)
+
+
+def _of_lines(lines: Lines, before: int) -> Iterator[Row]:
+    """Lines as rows, of which `before` come first in the group. Blank ones are no rows."""
+    for found in lines:
+        place = before + found.line - 1
+        if isinstance(found, Document):
+            yield _of_texts(place, found.texts[0])
+        else:
+            yield Row(place, (), found.reason)
+
+
+def _chosen(rows: Iterator[Row], share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    group, of, mine = share.file, share.of, share.share
+    for row in rows:
+        if of > 1 and (row.place + group) % of != mine:
+            continue
+        if wanted and not wanted(group, np.array([row.place]))[0]:
+            continue
+        if skip:
+            skip -= 1
+        else:
+            yield row
+
+
+class _Whole:
+    """A file that can only be read from its beginning: compressed, or one text. It is one group."""
+
+    num_groups = 1
+
+    def __init__(self, source: Source, file: File) -> None:
+        self._source, self._file = source, file
+
+    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+        rows = self._text() if self._file.kind == "text" else self._lines()
+        try:
+            yield from _chosen(rows, share, wanted, skip)
+        except (OSError, ValueError) as error:
+            raise _bad(f"source {self._source.name}: {self._file.path}", error) from None
+
+    def _text(self) -> Iterator[Row]:
+        with _open(self._file) as opened:
+            data = opened.read()
+        try:
+            yield _of_texts(0, [data.decode("utf-8-sig")])
+        except UnicodeDecodeError as error:
+            yield Row(0, (), f"invalid UTF-8 at byte {error.start + 1}")
+
+    def _lines(self) -> Iterator[Row]:
+        kind, before = self._file.kind, 0
+        with _open(self._file) as opened:
+            unpacker = Unpacker(opened, Packed(self._file.path, kind, self._file.size, 0))
+            if kind == "jsonl":
+                unpacker.stream = opened
+            while not unpacker.ended:
+                out = io.BytesIO()
+                unpacker.copy_lines(out, BLOCK_BYTES)
+                data = out.getvalue()
+                part = _part(self._file, 0 if before == 0 else 1, len(data))
+                lines = Lines(part, (self._source.column,), Block(data, 0, len(data)))
+                yield from _of_lines(lines, before)
+                before += lines.count
+        if unpacker.broken:
+            raise Damaged(f"source {self._source.name}: {self._file.path}: {unpacker.broken}")
+
+    def close(self) -> None:
+        pass
+
+
+class _Shard:
+    """One shard of a dataset of the `datasets` library."""
+
+    num_groups = 1
+
+    def __init__(self, source: Source, number: int) -> None:
+        self._source, self._number = source, number
+
+    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+        from nemolaunch.stream.datasets import shard
+
+        column = self._source.column
+        try:
+            batches = shard(self._source, self._number).iter(BATCH_ROWS)
+            rows = (_row(0, {column: value}, column) for batch in batches for value in batch[column])
+            numbered = (Row(place, row.texts, row.reason) for place, row in enumerate(rows))
+            yield from _chosen(numbered, share, wanted, skip)
+        except NemolaunchError:
+            raise
+        except Exception as error:  # the library raises whatever its readers raise
+            raise _bad(
+                f"source {self._source.name}: shard {self._number} of {self._source.where}", error
+            ) from None
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,81 @@
+"""Corpora of every kind for the tests of streams, and an encoder that needs no tokenizer."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nemolaunch.stream import manifest
+from nemolaunch.stream.cursor import Rules
+from nemolaunch.stream.holdout import held_out
+from nemolaunch.stream.reader import Reader, Sample, Setup
+from nemolaunch.stream.state import ReaderState
+from nemolaunch.streamspec import Stream, read, shares
+
+EOD = 0
+
+
+def encode(rows: Sequence[Sequence[str]]) -> list[Any]:
+    """A token for each character, ended by EOD."""
+    return [np.array([*map(ord, "".join(texts)), EOD], np.int32) for texts in rows]
+
+
+def texts_of(name: str, count: int, seed: int = 0) -> list[str]:
+    """Texts that name themselves, of very different lengths."""
+    rng = random.Random(f"{name}{seed}")
+    return [f"{name}{i}:" + "x" * int(rng.paretovariate(0.9) * 3) for i in range(count)]
+
+
+def write(path: Path, texts: Sequence[Any], column: str = "text", group: int = 7) -> Path:
+    """A file of texts, of the kind its name says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        table = pa.table({"id": range(len(texts)), column: pa.array(texts, pa.string())})
+        pq.write_table(table, path, row_group_size=group)
+        return path
+    data = b"".join(json.dumps({column: text}).encode() + b"\n" for text in texts)
+    if path.suffix == ".gz":
+        data = gzip.compress(data)
+    elif path.suffix == ".zst":
+        data = pa.compress(data, codec="zstd", asbytes=True)
+    path.write_bytes(data)
+    return path
+
+
+def setup(
+    words: str | Stream,
+    *,
+    readers: int = 4,
+    window: int = 10,
+    seq_length: int = 32,
+    unit: str = "rows",
+    share: float = 0.0,
+    **rules: Any,
+) -> Setup:
+    """Readers of a stream."""
+    stream = words if isinstance(words, Stream) else read((words,))
+    assert not stream.error, stream.error
+    listed = manifest.make(stream)
+    return Setup(
+        manifest=listed,
+        rules=Rules(**{"seed": 11, "readers": readers, **rules}),
+        windows=(window,) * len(listed.sources),
+        held_out=tuple(held_out(source, share) for source in listed.sources),
+        shares=tuple(shares(stream)),
+        by_tokens=unit == "tokens",
+        seq_length=seq_length,
+    )
+
+
+def samples(of: Setup, reader: int, count: int, state: ReaderState | None = None) -> list[Sample]:
+    """The next samples of one reader, fewer where it ends."""
+    made = Reader(of, reader, encode, state)
+    return [sample for sample, _ in zip(made, range(count), strict=False)]
