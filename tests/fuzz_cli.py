@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,17 @@ from check_jobs import TOKENIZER, write_data
 from hypothesis import strategies as st
 
 from nemolaunch import catalogue
-from nemolaunch.cli import plan, pretrain
-from nemolaunch.job import FieldSpec, specs
+from nemolaunch.cli import count_params, estimate_mem, plan, pretrain, suggest
+from nemolaunch.cli.layout_flags import LAYOUT_FIELDS
+from nemolaunch.job import FieldSpec, spec_of, specs
+
+LAUNCH_COMMANDS = ("pretrain", "plan", "generate-config")
+# the flags of each command that takes some of a job's only
+LAYOUT_COMMANDS = {
+    "estimate-mem": LAYOUT_FIELDS,
+    "count-params": count_params.FIELDS,
+    "suggest": suggest.FIELDS,
+}
 
 ODD_NUMBERS = (
     "0",
@@ -60,7 +70,7 @@ ODD_WORDS = (
     "never",
 )
 MODELS = (
-    *[recipe.name for recipe in catalogue.recipes()][::7],
+    *[recipe.name for recipe in catalogue.recipes()][::3],
     *catalogue.flavours(),
     "llama",
     "nope",
@@ -79,8 +89,8 @@ SOUND = {
 }
 
 
-def value_of(spec: FieldSpec) -> st.SearchStrategy[str]:
-    """A word for a flag: of the right kind in five of six cases."""
+def value_of(spec: FieldSpec, kinds: int = 6) -> st.SearchStrategy[str]:
+    """A word for a flag: an odd one once in `kinds` cases."""
     odd = st.sampled_from(ODD_NUMBERS) | st.sampled_from(ODD_WORDS) | st.text(max_size=8)
     if spec.name == "model_name":
         sound: st.SearchStrategy[str] = st.sampled_from(MODELS)
@@ -94,29 +104,49 @@ def value_of(spec: FieldSpec) -> st.SearchStrategy[str]:
         sound = st.floats(0, 2).map(str)
     else:
         sound = st.sampled_from(ODD_WORDS)
-    return st.integers(0, 5).flatmap(lambda n: odd if n == 0 else sound)
+    return st.integers(1, kinds).flatmap(lambda n: odd if n == 1 else sound)
 
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
     """Words for `pretrain --dry-run` and `plan`: flags under any of their names, with values of any kind."""
     words: list[str] = []
-    if draw(st.integers(0, 5)):
+    kinds = draw(st.sampled_from((4, 30, 100)))  # most lines come past the parser, and on to the checks
+    if draw(st.integers(0, kinds)):
         words += ["-M", draw(st.sampled_from(MODELS))]
     if draw(st.booleans()):
         words += ["--dataset-dir", "text_document", "--hf-model-id", TOKENIZER]
-    for spec in draw(st.lists(st.sampled_from(specs()), max_size=8)):
-        name = draw(st.sampled_from([n for n in (spec.short, spec.flag, *spec.aliases) if n]))
-        words.append(
-            draw(
-                st.sampled_from([name, "--" + name[2:].replace("-", "_") if name.startswith("--") else name])
-            )
-        )
-        if spec.kind is not bool:
-            words += [draw(value_of(spec)) for _ in range(draw(st.integers(0, 3)) if spec.many else 1)]
-    if not draw(st.integers(0, 7)):
+    words += _flags(draw, specs(), kinds)
+    if not draw(st.integers(0, kinds)):
         words.insert(draw(st.integers(0, len(words))), draw(st.sampled_from(ODD_WORDS) | st.text(max_size=6)))
     return [word for word in words if word not in ("-h", "--help")]
+
+
+def _flags(draw: st.DrawFn, of: Sequence[FieldSpec], kinds: int) -> list[str]:
+    """Up to eight of these flags, under any of their names."""
+    words = []
+    for spec in draw(st.lists(st.sampled_from(of), max_size=8)):
+        name = draw(st.sampled_from([n for n in (spec.short, spec.flag, *spec.aliases) if n]))
+        spelt = [name, "--" + name[2:].replace("-", "_") if name.startswith("--") else name]
+        words.append(draw(st.sampled_from(spelt)))
+        if spec.kind is not bool:
+            words += [draw(value_of(spec, kinds)) for _ in range(draw(st.integers(0, 3)) if spec.many else 1)]
+    return words
+
+
+@st.composite
+def layout_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
+    """A command about a layout, and words for it."""
+    command = draw(st.sampled_from(sorted(LAYOUT_COMMANDS)))
+    kinds = draw(st.sampled_from((4, 30, 100)))
+    words = ["-M", draw(st.sampled_from(MODELS))]
+    words += _flags(draw, [spec_of(name) for name in LAYOUT_COMMANDS[command]], kinds)
+    more = ["--vocab-size"]
+    if command == "estimate-mem":
+        more += ["--data-parallel-shard-degree", "--data-parallel-replicate-degree"]
+    for name in draw(st.lists(st.sampled_from(more), max_size=2)):
+        words += [name, draw(st.sampled_from(ODD_NUMBERS) | st.integers(1, 64).map(str))]
+    return command, words
 
 
 SCALARS = (
@@ -145,9 +175,11 @@ def configurations(draw: st.DrawFn) -> str:
             )
         )
     content: dict[Any, Any] = {}
+    kinds = draw(st.sampled_from((4, 30, 100)))
     for spec in draw(st.lists(st.sampled_from(specs()), max_size=8)):
-        content[spec.name] = _typed(draw(value_of(spec)), spec) if draw(st.integers(0, 5)) else draw(TREES)
-    for _ in range(0 if draw(st.integers(0, 4)) else 1):
+        sound = draw(st.integers(0, kinds))
+        content[spec.name] = _typed(draw(value_of(spec, kinds)), spec) if sound else draw(TREES)
+    if not draw(st.integers(0, kinds)):
         content[draw(st.text(max_size=6))] = draw(TREES)
     if draw(st.integers(0, 5)):
         content["model_name"] = draw(st.sampled_from(MODELS))
@@ -183,7 +215,14 @@ def architectures(draw: st.DrawFn) -> str:
 
 def told(words: list[str], command: str) -> tuple[int, str]:
     """Run a command as the terminal would. Returns the exit code and what it said on stderr."""
-    run = {"pretrain": pretrain.main, "plan": plan.main, "generate-config": plan.generate_config}[command]
+    run = {
+        "pretrain": pretrain.main,
+        "plan": plan.main,
+        "generate-config": plan.generate_config,
+        "estimate-mem": estimate_mem.main,
+        "count-params": count_params.main,
+        "suggest": suggest.main,
+    }[command]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run([*words, "--dry-run"] if command == "pretrain" else words)
@@ -195,7 +234,7 @@ def survives(words: list[str], command: str) -> int:
     code, said = told(words, command)
     assert code in (0, 1, 2)
     assert "Traceback" not in said
-    assert code == 0 or said.strip() or command == "plan"
+    assert code == 0 or said.strip() or command in ("plan", "estimate-mem")
     return code
 
 

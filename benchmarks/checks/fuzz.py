@@ -1,6 +1,8 @@
 """Tries random command lines, configurations and architectures, and counts crashes.
 
-python benchmarks/checks/fuzz.py [--tries 10000] [--seed 1]
+    python benchmarks/checks/fuzz.py [--tries 10000] [--seed 1]
+
+As many tries of each kind: command lines of a job, of the commands about layouts, YAML files of a job, of a model.
 """
 
 from __future__ import annotations
@@ -20,19 +22,27 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from check_jobs import TOKENIZER
-from fuzz_cli import architectures, command_lines, configurations, furnish, survives, write
+from fuzz_cli import (
+    LAUNCH_COMMANDS,
+    architectures,
+    command_lines,
+    configurations,
+    furnish,
+    layout_lines,
+    survives,
+    write,
+)
 
 DATA = ("--dataset-dir", "text_document", "--hf-model-id", TOKENIZER)
-COMMANDS = st.sampled_from(("pretrain", "plan", "generate-config"))
+COMMANDS = st.sampled_from(LAUNCH_COMMANDS)
 
 
 def main() -> int:
     """Run and print. Returns 1 if anything crashed."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--tries", type=int, default=10_000)
+    options.add_argument("--tries", type=int, default=10_000, help="of each kind")
     options.add_argument("--seed", type=int, default=1)
     chosen = options.parse_args()
-    share = -(-chosen.tries // 3)
     exits: Counter[str] = Counter()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -40,8 +50,10 @@ def main() -> int:
         os.chdir(folder)
         os.environ["HOME"] = folder
         kinds = kinds_of_trial(Path(folder), exits)
-        crashes = sum(not tried(trial, share, chosen.seed) for trial in kinds)
-    print(f"{sum(exits.values())} tries in {time.monotonic() - start:.0f} s, by exit code {dict(exits)}")
+        crashes = sum(not tried(trial, chosen.tries, chosen.seed) for trial in kinds)
+    print(f"{sum(exits.values())} tries in {time.monotonic() - start:.0f} s, by exit code:")
+    for kind, count in sorted(exits.items()):
+        print(f"  {kind:<20}{count:>7}")
     print(f"kinds of input that crashed: {crashes} of {len(kinds)}")
     return 1 if crashes else 0
 
@@ -50,11 +62,15 @@ def kinds_of_trial(folder: Path, exits: Counter[str]) -> tuple[Callable[[], None
     """One test per kind of input."""
 
     def run(words: list[str], command: str) -> None:
-        exits[str(survives(words, command))] += 1
+        exits[f"{command}: {survives(words, command)}"] += 1
 
     @given(words=command_lines(), command=COMMANDS)
     def line(words: list[str], command: str) -> None:
         run(words, command)
+
+    @given(drawn=layout_lines())
+    def layout(drawn: tuple[str, list[str]]) -> None:
+        run(drawn[1], drawn[0])
 
     @given(text=configurations(), command=COMMANDS)
     def configuration(text: str, command: str) -> None:
@@ -64,7 +80,7 @@ def kinds_of_trial(folder: Path, exits: Counter[str]) -> tuple[Callable[[], None
     def architecture(text: str) -> None:
         run(["-M", str(write(folder, text)), *DATA], "pretrain")
 
-    return line, configuration, architecture
+    return line, layout, configuration, architecture
 
 
 def tried(trial: Callable[[], None], tries: int, start: int) -> bool:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzz_cli import architectures, command_lines, configurations, furnish, survives, write
+from fuzz_cli import (
+    LAUNCH_COMMANDS,
+    architectures,
+    command_lines,
+    configurations,
+    furnish,
+    layout_lines,
+    survives,
+    write,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +25,7 @@ QUICK = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-COMMANDS = st.sampled_from(("pretrain", "plan", "generate-config"))
+COMMANDS = st.sampled_from(LAUNCH_COMMANDS)
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +40,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @given(words=command_lines(), command=COMMANDS)
 def test_any_command_line_ends_with_a_message(words: list[str], command: str) -> None:
     survives(words, command)
+
+
+@QUICK
+@given(drawn=layout_lines())
+def test_any_layout_ends_with_a_message(drawn: tuple[str, list[str]]) -> None:
+    survives(drawn[1], drawn[0])
 
 
 @QUICK
