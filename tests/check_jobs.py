@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch import blend, catalogue
-from nemolaunch.check import check
+from nemolaunch.check import check as check
 from nemolaunch.datafile import DataFile
+from nemolaunch.estimate import estimate
 from nemolaunch.facts import EarlierRun, Facts, Host
 from nemolaunch.findings import Finding
 from nemolaunch.job import Job
+from nemolaunch.plan import judged
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.tokenizerdir import Tokenizer
 
@@ -75,7 +77,8 @@ def findings(
     model_name: str = "llama3_8b", *, changed: dict[str, Any] | None = None, **values: Any
 ) -> list[Finding]:
     """Everything the checks say about a job; `changed` are facts that differ from a sound machine's."""
-    return check(resolved(job(model_name, **values), **(changed or {})))
+    found = resolved(job(model_name, **values), **(changed or {}))
+    return judged(found, estimate(found))
 
 
 def codes(*args: Any, **values: Any) -> list[str]:

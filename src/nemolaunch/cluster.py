@@ -92,6 +92,11 @@ def parse_sinfo(answer: str) -> tuple[Partition, ...]:
     return tuple(found.values())
 
 
+def gpu_names(gres: str) -> tuple[str, ...]:
+    """Names of the GPUs in generic resources, as they are asked for: `gpu:h100:8` → `("h100",)`."""
+    return tuple(dict.fromkeys(name for name, _ in _gpus(gres) if name))
+
+
 def _gpus(gres: str) -> list[tuple[str, int]]:
     """`gpu:h100:8(S:0-1)` → `[("h100", 8)]`; a GPU without a name has none."""
     found = re.findall(r"\bgpu:(?:([^:,()]+):)?(\d+)", gres)

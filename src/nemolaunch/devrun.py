@@ -21,7 +21,7 @@ from nemolaunch.job import Job
 STEPS = 20
 SEQ_LENGTH = 256
 HIDDEN_SIZE = 256
-UNIT = 16  # fp8 wants matrix sides that are multiples of it
+UNIT = 32  # fp8 wants matrix sides that are multiples of it
 MOST_CPU_PROCESSES = 8
 BYTES_OF_A_PROCESS = 3 * 2**29  # NeMo's libraries and a small model
 SIZES = (
@@ -31,7 +31,17 @@ SIZES = (
     "tensor_model_parallel_size",
 )
 # Errors of the job as it is that do not concern its rehearsal: another machine, more data, another folder
-ELSEWHERE = ("data-", "slurm-", "run-", "cpu-", "local-nodes", "more-processes-than-gpus", "index-cache")
+ELSEWHERE = (
+    "data-",
+    "slurm-",
+    "run-",
+    "cpu-",
+    "local-nodes",
+    "more-processes-than-gpus",
+    "index-cache",
+    "host-memory",
+    "disk",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,7 +169,12 @@ class Batch:
     )
     micro_batch_size: int = flag(1, "sequences per forward pass on one GPU", short="-mbs")
     precision: str = flag("bf16", "number format of training", choices=("bf16", "fp32"))
-    fp8: bool = flag(False, "matrix products in fp8 (delayed scaling, hybrid), on Hopper and newer")
+    fp8: bool = flag(False, "matrix products in fp8, on Ada, Hopper and newer")
+    fp8_recipe: str = flag(
+        "delayed",
+        "how fp8 values are scaled: one delayed or current factor a tensor, or blocks (Hopper), mxfp8 (Blackwell)",
+        choices=("delayed", "tensorwise", "blockwise", "mxfp8"),
+    )
     seed: int = flag(1234, "random seed of weights and data order")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import catalogue, devrun
+from nemolaunch import advice, catalogue, devrun, fit
 from nemolaunch.blend import Share
 from nemolaunch.check import check
 from nemolaunch.errors import NemolaunchError, UsageError
@@ -156,14 +156,22 @@ def make_plan(
     facts = facts or look(job)
     model = model or _model(job, facts)
     resolved = resolve(job, model, facts, given)
-    found = check(resolved)
+    estimated = estimate(resolved, speed or Speed())
+    found = judged(resolved, estimated)
     if dev_run:
         small = devrun.shrunk(job, model, facts)
         resolved = resolve(small.job, small.model, small.facts, devrun.origins(given or {}, job, small.job))
         resolved = dataclasses.replace(resolved, left_out=resolved.left_out + small.left_out)
-        found = devrun.findings(found, check(resolved))
-    findings = by_severity(let_pass(found, force))
-    return compose(resolved, findings, estimate(resolved, speed or Speed()))
+        estimated = estimate(resolved, speed or Speed())
+        found = devrun.findings(found, judged(resolved, estimated))
+    return compose(resolved, by_severity(let_pass(found, force)), estimated)
+
+
+def judged(resolved: Resolved, estimated: Estimate | None) -> list[Finding]:
+    """All findings: of the rules, and of whether what is estimated fits; the best fix of each first."""
+    found = check(resolved)
+    found += fit.findings(resolved, estimated, found)
+    return advice.ordered(found, resolved)
 
 
 def _model(job: Job, facts: Facts) -> catalogue.Model:
@@ -212,8 +220,8 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
 def environment(resolved: Resolved) -> dict[str, str]:
     """Variables the training processes need. Values of the user's own environment win.
 
-    GPU settings as in NVIDIA's scripts (NeMo, `PerfEnvPlugin`): on Hopper, communication overlaps
-    correctly with tensor or context parallelism only with one hardware queue.
+    GPU settings as in NVIDIA's scripts (NeMo, `PerfEnvPlugin`): up to Hopper, communication overlaps
+    correctly with tensor or context parallelism only with one hardware queue; Blackwell wants many.
     """
     variables = {"TOKENIZERS_PARALLELISM": "false", "TORCH_NCCL_AVOID_RECORD_STREAMS": "1"}
     if resolved.facts.tokenizer and resolved.facts.tokenizer.folder:
@@ -221,7 +229,8 @@ def environment(resolved: Resolved) -> dict[str, str]:
     p = resolved.job.parallelism
     if resolved.device == "gpu":
         if p.tensor_model_parallel_size > 1 or p.context_parallel_size > 1:
-            variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
+            blackwell = (resolved.gpu.compute_capability or (0, 0)) >= (10, 0)
+            variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "32" if blackwell else "1"
         variables["NVTE_FWD_LAYERNORM_SM_MARGIN"] = "16"
         variables["NVTE_BWD_LAYERNORM_SM_MARGIN"] = "16"
     else:

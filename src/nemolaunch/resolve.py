@@ -12,14 +12,15 @@ from typing import Any
 
 from nemolaunch import arithmetic, mixture
 from nemolaunch.blend import Share
-from nemolaunch.catalogue import Model
-from nemolaunch.cluster import slurm_time
+from nemolaunch.catalogue import Gpu, Model, gpu, gpu_seen
+from nemolaunch.cluster import gpu_names, slurm_time
 from nemolaunch.datafile import DataFile
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
 from nemolaunch.job import Batch, Job
 
 DEFAULT_TIME_S = 86400
+DEFAULT_GPU = "h100"
 MOST_TOKENS = 10**18
 MOST_PER_WEIGHT = 1e9
 
@@ -29,9 +30,12 @@ class Resolved:
     """A job with every value known.
 
     Attributes:
+        asked: the job as it was given.
         job: the job, filled in; nothing in it that the device cannot do.
         model: recipe, architecture and overrides.
         device: `gpu`, or `cpu` for a rehearsal.
+        gpu: what the job runs on, or, where that is not known (`gpu_is_known`), what it is estimated for.
+        gpu_origin: why that one.
         world_size: processes over all nodes.
         data_parallel_size: of one model replica; 0 where the world does not divide.
         blend: (weight or None, prefix) of each data file, as Megatron gets them.
@@ -42,10 +46,14 @@ class Resolved:
         computed: names of the fields that were filled in or changed.
     """
 
+    asked: Job
     job: Job
     model: Model
     facts: Facts
     device: str
+    gpu: Gpu
+    gpu_origin: str
+    gpu_is_known: bool
     world_size: int
     data_parallel_size: int
     blend: tuple[tuple[float | None, str], ...]
@@ -54,6 +62,11 @@ class Resolved:
     ledger: tuple[Share, ...] = ()
     left_out: tuple[str, ...] = ()
     computed: frozenset[str] = frozenset()
+
+
+def changed(resolved: Resolved, changes: Mapping[str, Any]) -> Resolved:
+    """What would be resolved of the job with some fields changed, seen on the same machine."""
+    return resolve(resolved.asked.with_values(**changes), resolved.model, resolved.facts)
 
 
 class _Filling:
@@ -85,6 +98,9 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
     """The job with every open value filled in from the model, the data and the machine.
 
     `given` says where values came from that were not left open: field name → origin.
+
+    Raises:
+        UsageError: `--gpu` names none that the catalogue has.
     """
     filling = _Filling(job, given or {})
     device = _device(job, facts)
@@ -106,11 +122,16 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
     _validation(filling, facts, epoch)
     if facts.asked.unit:
         filling.default("blend_by", lambda: facts.asked.unit, "the blend's file")
+    row, gpu_origin, gpu_is_known = _gpu(job, facts)
     return Resolved(
+        asked=job,
         job=filling.job,
         model=model,
         facts=facts,
         device=device,
+        gpu=row,
+        gpu_origin=gpu_origin,
+        gpu_is_known=gpu_is_known,
         world_size=world_size,
         data_parallel_size=_data_parallel(world_size, filling.job),
         blend=mixture.weighted(filling.job, facts, epoch),
@@ -126,6 +147,29 @@ def _device(job: Job, facts: Facts) -> str:
     if job.launch.device != "auto":
         return job.launch.device
     return "gpu" if job.launch.executor == "slurm" or facts.host.gpus else "cpu"
+
+
+def _gpu(job: Job, facts: Facts) -> tuple[Gpu, str, bool]:
+    """The GPU, why that one, and whether it is known: the one named, of the cluster's nodes, of this machine."""
+    if job.launch.gpu:
+        return gpu(job.launch.gpu), "given", True
+    names, where = tuple(dict.fromkeys(facts.host.gpus)), "visible here"
+    if job.launch.executor == "slurm":
+        names, where = _cluster_gpus(job, facts), f"of partition {job.launch.partition}"
+    rows = [gpu_seen(name) for name in names]
+    if len(rows) == 1 and rows[0] is not None:
+        return rows[0], where, True
+    unsure = ""
+    if names:
+        unsure = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} {where}; "
+    return gpu(DEFAULT_GPU), f"{unsure}assumed; --gpu NAME for another", False
+
+
+def _cluster_gpus(job: Job, facts: Facts) -> tuple[str, ...]:
+    """What the cluster calls the GPUs that the job asks for."""
+    asked = gpu_names(job.launch.gres or "")
+    found = next((p.gpus for p in facts.partitions if p.name == job.launch.partition), ())
+    return asked or found
 
 
 def _paths(filling: _Filling, facts: Facts) -> None:
@@ -153,6 +197,7 @@ def _leave_out(filling: _Filling) -> tuple[str, ...]:
     left = ["GPU kernels (Transformer Engine, NCCL): plain PyTorch and gloo stand in"]
     if job.batch.fp8:
         filling.set("fp8", False, "left out on the CPU")
+        filling.set("fp8_recipe", Batch().fp8_recipe, "left out on the CPU")
         left.append("fp8: trains in bf16")
     if job.memory.cpu_offloading:
         for name in ("cpu_offloading", "cpu_offloading_activations", "cpu_offloading_weights"):

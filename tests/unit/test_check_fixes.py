@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import check_jobs
 import pytest
@@ -10,17 +11,31 @@ from random_jobs import random_values
 
 from nemolaunch import catalogue
 from nemolaunch.check import check
-from nemolaunch.findings import errors
+from nemolaunch.estimate import estimate
+from nemolaunch.findings import Finding, errors
 from nemolaunch.job import Job
+from nemolaunch.plan import judged
 
+GPUS = (None, None, "a100-40", "h100", "h200", "b200")
 MODELS = [recipe.name for recipe in catalogue.recipes()] + list(catalogue.flavours())
 MOST_FIXES = 40
+
+
+def drawn(rng: random.Random) -> dict[str, Any]:
+    """A random job, half of the time for a GPU whose memory then counts."""
+    return {**random_values(rng, MODELS), "gpu": rng.choice(GPUS)}
+
+
+def verdict(job: Job) -> tuple[Finding, ...]:
+    """All errors: of the rules, and of what does not fit."""
+    resolved = check_jobs.resolved(job)
+    return errors(judged(resolved, estimate(resolved)))
 
 
 def mended(job: Job, rng: random.Random | None = None) -> Job:
     """The job after following advice until there is none: the first of each, or one at random."""
     for _ in range(MOST_FIXES):
-        found = [finding for finding in errors(check(check_jobs.resolved(job))) if finding.fixes]
+        found = [finding for finding in verdict(job) if finding.fixes]
         if not found:
             return job
         finding = rng.choice(found) if rng else found[0]
@@ -28,23 +43,24 @@ def mended(job: Job, rng: random.Random | None = None) -> Job:
         changed = job.with_values(**fix.changes)
         assert changed != job, f"{finding} changes nothing"
         job = changed
-    raise AssertionError(f"no end of fixes: {[str(f) for f in check(check_jobs.resolved(job))]}")
+    raise AssertionError(f"no end of fixes: {[str(f) for f in verdict(job)]}")
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("at_random", [False, True])
 def test_following_the_advice_ends_in_a_job_without_errors(seed: int, at_random: bool) -> None:
     rng = random.Random(seed)
-    for _ in range(40):
-        values = random_values(rng, MODELS)
+    for _ in range(20):
+        values = drawn(rng)
         job = mended(check_jobs.job(**values), rng if at_random else None)
-        assert errors(check(check_jobs.resolved(job))) == (), values
+        left = [finding for finding in verdict(job) if finding.code != "gpu-memory"]  # no layout may fit
+        assert left == [], values
 
 
 def test_each_fix_alone_removes_its_finding() -> None:
     rng = random.Random(7)
-    for _ in range(400):
-        job = check_jobs.job(**random_values(rng, MODELS))
+    for _ in range(200):
+        job = check_jobs.job(**drawn(rng))
         for finding in errors(check(check_jobs.resolved(job))):
             for fix in finding.fixes:
                 after = check(check_jobs.resolved(job.with_values(**fix.changes)))

@@ -132,6 +132,9 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "recompute-core-attention": ("llama3_8b", {"recompute_granularity": "selective"}, {}),
     "recompute-with-fp8": ("deepseek_v3", {"fp8": True}, {}),
+    "gpu-memory": ("llama3_70b", {"gpu": "h100"}, {}),
+    "gpu-memory-tight": ("llama3_8b", {"gpu": "h100", "seq_length": 6144}, {}),
+    "host-memory": ("llama3_8b", {"executor": "local", "num_gpus": 4}, {}),
     "offload-layers": ("llama3_8b", {"cpu_offloading": True, "cpu_offloading_layers": 32}, {}),
     "offload-with-pp": ("llama3_8b", {"cpu_offloading": True, "pipeline_model_parallel_size": 2}, {}),
     "offload-with-recompute": (
@@ -167,6 +170,12 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "fp32-with-cp": ("llama3_8b", {"precision": "fp32", "context_parallel_size": 2}, {}),
     "fp8-hardware": ("llama3_8b", {**LOCAL, "fp8": True}, {"host": A100}),
     "bf16-hardware": ("llama3_8b", LOCAL, {"host": V100}),
+    "fp8-not-switched-on": ("llama3_8b", {"fp8_recipe": "blockwise"}, {}),
+    "optimizer-offload-with-fp8": (
+        "llama3_8b",
+        {"fp8": True, "fp8_recipe": "tensorwise", "optim_cpu_offloading": True},
+        {},
+    ),
     "fp8-shapes": ("llama3_8b", {"fp8": True, "seq_length": 1000}, {}),
     "sgd-is-not-sharded": ("llama3_8b", {"optimizer": "sgd"}, {}),
     "min-lr-above-lr": ("llama3_8b", {"lr": 1e-4, "min_lr": 1e-3}, {}),
@@ -220,6 +229,12 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "checkpoint-other-model": ("llama3_8b", {}, {"weights": StartPoint(path="/x", shape={"num_layers": 16})}),
     "weights-not-used": ("llama3_8b", {"nemo_model": "/x"}, earlier()),
+    "disk": ("llama3_8b", {}, {"run": EarlierRun(folder="/runs/x", free_bytes=10**9)}),
+    "disk-tight": (
+        "llama3_8b",
+        {"max_steps": 100, "checkpoint_every": 10},
+        {"run": EarlierRun(folder="/runs/x", free_bytes=3 * 10**11)},
+    ),
     "run-folder": ("llama3_8b", {}, {"run": EarlierRun(folder="/runs", error="/runs is not a folder")}),
     "run-of-other-model": ("llama3_8b", {}, earlier(architecture={"hidden_size": 2048})),
     "run-of-other-optimizer-layout": ("llama3_8b", {}, earlier(values={"disable_dist_optim": True})),
@@ -284,5 +299,5 @@ def test_codes_page_and_triggers_are_the_same() -> None:
 
 
 def test_a_sound_job_has_no_findings() -> None:
-    assert findings("llama3_8b") == []
+    assert findings("llama32_1b") == []
     assert facts(job()).data[0].error is None

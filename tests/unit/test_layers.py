@@ -33,6 +33,7 @@ ROWS: list[set[str]] = [
     {"arithmetic", "mixture"},
     {"resolve", "devrun"},
     {"check", "estimate"},
+    {"advice", "fit"},
     {"plan"},
     {"batchjob"},
     {"sbatch", "tokens", "corpora", "checkpoint", "masking"},

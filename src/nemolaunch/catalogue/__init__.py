@@ -5,7 +5,7 @@ Importing this reads no data; each table is read from its JSON file when first a
 
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.conversion import conversion_classes, hf_configs
-from nemolaunch.catalogue.gpu_table import Gpu, gpu, gpus
+from nemolaunch.catalogue.gpu_table import Gpu, gpu, gpu_seen, gpus
 from nemolaunch.catalogue.hf_config import model_from_hf_config
 from nemolaunch.catalogue.lookup import Model, flavours, model, recipe, recipes
 from nemolaunch.catalogue.names import did_you_mean, nearest
@@ -14,6 +14,6 @@ from nemolaunch.catalogue.rehearsal import Rehearsal, cpu_rehearsal
 
 __all__ = [
     "Architecture", "Gpu", "Model", "Recipe", "Rehearsal", "conversion_classes", "cpu_rehearsal",
-    "did_you_mean", "flavours", "gpu", "gpus", "hf_configs", "model", "model_from_hf_config",
+    "did_you_mean", "flavours", "gpu", "gpu_seen", "gpus", "hf_configs", "model", "model_from_hf_config",
     "nearest", "recipe", "recipes",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,3 +77,16 @@ def gpu(name: str) -> Gpu:
         return found
     known = ", ".join(row.name for row in gpus())
     raise UsageError(f"--gpu: there is no GPU {name!r}.{did_you_mean(name, by_name)} Known: {known}.")
+
+
+def gpu_seen(name: str) -> Gpu | None:
+    """The row of a GPU as a driver or a cluster calls it, like `NVIDIA H100 80GB HBM3` or `nvidia_a100_80gb`."""
+    words = re.sub(r"nvidia|tesla|geforce|_", " ", name.lower()).split()
+    if not words:
+        return None
+    for word in (" ".join(words), "-".join(words[:2]), words[0], words[0].split("-")[0]):
+        try:
+            return gpu(word)
+        except UsageError:
+            continue
+    return None

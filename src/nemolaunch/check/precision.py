@@ -6,16 +6,19 @@ from collections.abc import Iterator
 
 from nemolaunch import catalogue
 from nemolaunch.arithmetic import mixers
-from nemolaunch.check.support import error, fix, flag, shown, sizes, warning
-from nemolaunch.errors import UsageError
+from nemolaunch.check.support import each, error, fix, flag, shown, sizes, warning, without
 from nemolaunch.findings import Finding
+from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 
-# Transformer Engine's fp8 needs Ada or newer; bf16 matrix units come with Ampere (NVIDIA architecture guides)
-FP8_CAPABILITY = (8, 9)
+# The least compute capability of each recipe: Transformer Engine's check_fp8_support, _block_scaling_, check_mxfp8_
+FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0), "mxfp8": (10, 0)}
+# Recipes beside delayed scaling with which NeMo gathers weights in fp8 (`recipes.precision.mixed_precision`)
+FP8_GATHERED = ("tensorwise", "mxfp8")
+# bf16 matrix units come with Ampere (NVIDIA architecture guides)
 BF16_CAPABILITY = (8, 0)
-# cuBLASLt takes fp8 matrices whose sides are multiples of 16 only
-FP8_UNIT = 16
+# cuBLASLt takes fp8 matrices whose sides are multiples of 16 only; MXFP8 scales blocks of 32
+FP8_UNIT = {"delayed": 16, "tensorwise": 16, "blockwise": 16, "mxfp8": 32}
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -30,6 +33,21 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         )
     elif batch.fp8:
         yield from _shapes(resolved)
+    elif batch.fp8_recipe != spec_of("fp8_recipe").default and resolved.device == "gpu":
+        yield error(
+            "fp8-not-switched-on",
+            f"{shown('fp8_recipe', batch.fp8_recipe)} without {flag('fp8')}: it would train without fp8",
+            fix(fp8=True),
+            without(resolved, "fp8_recipe"),
+        )
+    if batch.fp8 and batch.fp8_recipe in FP8_GATHERED and resolved.job.memory.optim_cpu_offloading:
+        yield error(
+            "optimizer-offload-with-fp8",
+            f"{flag('optim_cpu_offloading')} with {shown('fp8_recipe', batch.fp8_recipe)}: the offloaded "
+            "optimizer takes weights in fp8 under delayed scaling only",
+            fix(fp8_recipe="delayed"),
+            fix(optim_cpu_offloading=False),
+        )
     cp = sizes(resolved).cp
     if batch.precision == "fp32" and cp > 1 and resolved.device == "gpu" and _has_attention(resolved):
         yield error(
@@ -48,15 +66,11 @@ def _has_attention(resolved: Resolved) -> bool:
 
 
 def _hardware(resolved: Resolved) -> Iterator[Finding]:
-    launch = resolved.job.launch
-    names = set(resolved.facts.host.gpus) if launch.executor == "local" else {launch.gpu or ""}
-    for name in sorted(names if resolved.device == "gpu" else ()):
-        capability = gpu_capability(name)
-        if capability is None:
-            continue
-        if resolved.job.batch.fp8 and capability < FP8_CAPABILITY:
-            yield error("fp8-hardware", f"{flag('fp8')}: {name} has no fp8 matrix units", fix(fp8=False))
-        elif resolved.job.batch.precision == "bf16" and capability < BF16_CAPABILITY:
+    batch = resolved.job.batch
+    for name, capability in _capabilities(resolved):
+        if batch.fp8 and capability < FP8_CAPABILITY[batch.fp8_recipe]:
+            yield _without_fp8(resolved, name, capability)
+        elif batch.precision == "bf16" and capability < BF16_CAPABILITY:
             yield warning(
                 "bf16-hardware",
                 f"{shown('precision', 'bf16')}: {name} has no bf16 matrix units and emulates them",
@@ -64,16 +78,28 @@ def _hardware(resolved: Resolved) -> Iterator[Finding]:
             )
 
 
-def gpu_capability(name: str) -> tuple[int, int] | None:
-    """CUDA compute capability of what the driver calls by that name; None if the catalogue lacks it."""
-    words = name.replace("NVIDIA", "").replace("Tesla", "").replace("GeForce", "").split()
-    tries = [" ".join(words), words[0] if words else "", words[0].split("-")[0] if words else ""]
-    for word in tries:
-        try:
-            return catalogue.gpu(word).compute_capability
-        except UsageError:
-            continue
-    return None
+def _capabilities(resolved: Resolved) -> list[tuple[str, tuple[int, int]]]:
+    """Name and compute capability of every kind of GPU that the job is known to run on."""
+    if resolved.device != "gpu":
+        return []
+    if resolved.job.launch.executor == "local":
+        seen = {name: catalogue.gpu_seen(name) for name in sorted(set(resolved.facts.host.gpus))}
+    else:
+        seen = {resolved.gpu.name: resolved.gpu} if resolved.gpu_is_known else {}
+    return [(name, row.compute_capability) for name, row in seen.items() if row and row.compute_capability]
+
+
+def _without_fp8(resolved: Resolved, name: str, capability: tuple[int, int]) -> Finding:
+    recipe = resolved.job.batch.fp8_recipe
+    possible = [r for r, least in FP8_CAPABILITY.items() if capability >= least]
+    if not possible:
+        return error("fp8-hardware", f"{flag('fp8')}: {name} has no fp8 matrix units", fix(fp8=False))
+    return error(
+        "fp8-hardware",
+        f"{shown('fp8_recipe', recipe)}: {name} has no matrix units for it",
+        *each("fp8_recipe", possible[:1]),
+        fix(fp8=False),
+    )
 
 
 def fp8_widths(resolved: Resolved) -> dict[str, int]:
@@ -103,10 +129,14 @@ def fp8_tokens(resolved: Resolved) -> int:
 
 
 def _shapes(resolved: Resolved) -> Iterator[Finding]:
-    odd = {what: width for what, width in fp8_widths(resolved).items() if width % FP8_UNIT}
-    tokens = fp8_tokens(resolved)
-    if tokens % FP8_UNIT:
-        odd["tokens of a forward pass"] = tokens
+    unit = FP8_UNIT[resolved.job.batch.fp8_recipe]
+    sides = {**fp8_widths(resolved), "tokens of a forward pass": fp8_tokens(resolved)}
+    odd = [f"{what} = {size}" for what, size in sides.items() if size % unit]
     if odd:
-        listed = ", ".join(f"{what} = {width}" for what, width in odd.items())
-        yield error("fp8-shapes", f"{flag('fp8')}: {listed} is not a multiple of {FP8_UNIT}", fix(fp8=False))
+        other = [] if any(size % 16 for size in sides.values()) else each("fp8_recipe", ["delayed"])
+        yield error(
+            "fp8-shapes",
+            f"{flag('fp8')}: {', '.join(odd)} is not a multiple of {unit}",
+            *other,
+            fix(fp8=False),
+        )

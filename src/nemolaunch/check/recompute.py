@@ -118,11 +118,13 @@ def selected_modules(resolved: Resolved) -> tuple[str, ...]:
 
 def _with_fp8(resolved: Resolved) -> Iterator[Finding]:
     clash = NEED_OTHER_FP8 & set(selected_modules(resolved))
-    if resolved.job.batch.fp8 and resolved.job.batch.precision != "fp32" and clash:
+    batch = resolved.job.batch
+    if batch.fp8 and batch.fp8_recipe == "delayed" and batch.precision != "fp32" and clash:
         yield error(
             "recompute-with-fp8",
             f"{flag('fp8')}: {resolved.model.name} recomputes {', '.join(sorted(clash))}, "
             "which delayed scaling cannot",
+            fix(fp8_recipe="tensorwise"),
             fix(recompute_granularity="full", recompute_method="uniform", recompute_num_layers=1),
             fix(fp8=False),
         )

@@ -13,7 +13,7 @@ from nemolaunch.tokenizerdir import Tokenizer, look_at_tokenizer
 
 LAYOUT_FIELDS = (
     "model_name", "hf_model_id", "num_nodes", "num_gpus", "gpu",
-    "seq_length", "global_batch_size", "micro_batch_size", "precision", "fp8",
+    "seq_length", "global_batch_size", "micro_batch_size", "precision", "fp8", "fp8_recipe",
     "tensor_model_parallel_size", "pipeline_model_parallel_size", "virtual_pipeline_model_parallel_size",
     "context_parallel_size", "sequence_parallel", "expert_model_parallel_size", "expert_tensor_parallel_size",
     "recompute_granularity", "recompute_method", "recompute_num_layers",

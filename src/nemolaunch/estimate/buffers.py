@@ -118,18 +118,13 @@ def _bytes(elements: int, allocated: int, owned: int, layout: Layout) -> Buffers
 def sharded_elements(tensors: Sequence[LocalTensor], size: int | None, ranks: int) -> tuple[int, int]:
     """Elements of a padded buffer, and of the weights in the fullest rank's slices of its buckets."""
     unit = math.lcm(ranks, BUCKET_ALIGNMENT)
-    owned = [0] * ranks
+    buckets: list[_Bucket] = []
     start = bucket_start = 0
     inside: list[tuple[int, int]] = []
 
     def close(end: int) -> int:
         end = -(-end // unit) * unit
-        slice_size = (end - bucket_start) // ranks
-        for a, b in inside:
-            first, last = (a - bucket_start) // slice_size, (b - 1 - bucket_start) // slice_size
-            for rank in range(first, last + 1):
-                low = bucket_start + rank * slice_size
-                owned[rank] += min(b, low + slice_size) - max(a, low)
+        buckets.append(_Bucket(bucket_start, end, tuple(inside)))
         inside.clear()
         return end
 
@@ -144,4 +139,33 @@ def sharded_elements(tensors: Sequence[LocalTensor], size: int | None, ranks: in
         start = end
     if inside:
         start = close(start)
-    return start, max(owned)
+    return start, _most_owned(buckets, ranks)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """A stretch of the buffer, and where its tensors lie in the buffer."""
+
+    start: int
+    end: int
+    tensors: tuple[tuple[int, int], ...]
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether alignment leaves room between tensors."""
+        return sum(b - a for a, b in self.tensors) != self.tensors[-1][1] - self.start
+
+
+def _most_owned(buckets: Sequence[_Bucket], ranks: int) -> int:
+    """Elements of weights in the slices of the fullest rank."""
+    if not any(bucket.has_gaps for bucket in buckets):  # then it is the first rank
+        return sum(min((b.end - b.start) // ranks, b.tensors[-1][1] - b.start) for b in buckets)
+    owned = [0] * ranks
+    for bucket in buckets:
+        slice_size = (bucket.end - bucket.start) // ranks
+        for a, b in bucket.tensors:
+            first, last = (a - bucket.start) // slice_size, (b - 1 - bucket.start) // slice_size
+            for rank in range(first, last + 1):
+                low = bucket.start + rank * slice_size
+                owned[rank] += min(b, low + slice_size) - max(a, low)
+    return max(owned)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from nemolaunch import arithmetic
 from nemolaunch.catalogue import Gpu, Model
-from nemolaunch.catalogue import gpu as gpu_row
-from nemolaunch.errors import UsageError
 from nemolaunch.estimate.disk import Disk, estimate_disk
 from nemolaunch.estimate.layout import Layout, layout_of
 from nemolaunch.estimate.memory import Memory, memory
@@ -15,7 +13,6 @@ from nemolaunch.estimate.published import Utilization, default_utilization
 from nemolaunch.estimate.time import Time, estimate_time
 from nemolaunch.resolve import Resolved
 
-DEFAULT_GPU = "h100"
 USABLE_SHARE = 0.96  # of a GPU's memory: the driver's own part, and the allocator's last fragments
 
 
@@ -78,12 +75,11 @@ def estimable(layout: Layout) -> bool:
 
 
 def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate | None:
-    """Estimate a resolved job, for its `--gpu`, else the GPU that is visible, else an H100.
+    """Estimate a resolved job, for its GPU.
 
     None for sizes that no machine has, which the checks report.
     """
     job = resolved.job
-    row, origin = choose_gpu(job.launch.gpu, resolved)
     layout = layout_of(resolved)
     if not estimable(layout):
         return None
@@ -91,29 +87,16 @@ def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate | None:
     result = estimate_layout(
         resolved.model,
         layout,
-        row,
+        resolved.gpu,
         steps=min(MOST, max(0, job.batch.max_steps or 0)),
         vocab_size=tokenizer.vocab_size if tokenizer else None,
         speed=speed,
         keep=job.checkpoint.keep,
         save_every=job.checkpoint.checkpoint_every or job.logging.val_check_interval or 0,
-        gpu_origin=origin,
+        gpu_origin=resolved.gpu_origin,
         rehearsal=resolved.device == "cpu",
     )
     return result
-
-
-def choose_gpu(name: str | None, resolved: Resolved) -> tuple[Gpu, str]:
-    """The GPU to estimate for: the one named, the visible one, else an H100."""
-    if name:
-        return gpu_row(name), "given"
-    if resolved.facts.host.gpus:
-        seen = resolved.facts.host.gpus[0]
-        try:
-            return gpu_row(seen), "visible here"
-        except UsageError:
-            return gpu_row(DEFAULT_GPU), f"{seen} is not in the catalogue; --gpu NAME for another"
-    return gpu_row(DEFAULT_GPU), "assumed; --gpu NAME for another"
 
 
 def estimate_layout(

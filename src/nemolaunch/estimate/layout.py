@@ -43,6 +43,7 @@ class Layout:
     offloaded_layers: int = 0
     precision: str = "bf16"
     fp8: bool = False
+    fp8_recipe: str = "delayed"
     distributed_optimizer: bool = True
     optimizer: str = "adam"
     optimizer_offload: float = 0.0
@@ -118,6 +119,7 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
         offloaded_layers=max(0, m.cpu_offloading_layers or 0) if m.cpu_offloading else 0,
         precision=b.precision,
         fp8=b.fp8,
+        fp8_recipe=b.fp8_recipe,
         distributed_optimizer=not job.optimizer.disable_dist_optim,
         optimizer=job.optimizer.optimizer,
         optimizer_offload=min(1.0, max(0.0, m.optim_cpu_offloading_frac)) if m.optim_cpu_offloading else 0.0,

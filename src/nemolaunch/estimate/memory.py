@@ -119,6 +119,8 @@ def stage_memory(
     # the loss is done before the layers' backward passes begin: the larger of the two counts
     workspace = max(0.0, extra - logits)
     parameters = buffers.parameters
+    if layout.fp8 and layout.fp8_recipe == "blockwise":
+        parameters += _fp8_copies(a, layout, stage, vocab_rows)
     if layout.fsdp_shard:
         workspace += _gathered(a, layout, stage, vocab_rows)
     return Memory(
@@ -185,6 +187,12 @@ def chunks_in_flight(layout: Layout, stage: int) -> int:
 
 def _offloaded(a: Architecture, layout: Layout, chunks: tuple[tuple[int, ...], ...], k: act.Tokens) -> float:
     return sum(act.layer_bytes(a, layer, k) for chunk in chunks for layer in chunk[: layout.offloaded_layers])
+
+
+def _fp8_copies(a: Architecture, layout: Layout, stage: int, vocab_rows: int) -> int:
+    """Blockwise scaling gathers weights in bf16 and keeps each matrix in fp8 besides, as it is and transposed."""
+    chunks = chunk_tensors(a, layout, stage, vocab_rows)
+    return 2 * sum(t.numel for chunk in chunks for t in chunk if t.matrix)
 
 
 def _gathered(a: Architecture, layout: Layout, stage: int, vocab_rows: int) -> float:

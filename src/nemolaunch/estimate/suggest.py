@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from nemolaunch.arithmetic.pipeline import pipeline_split
@@ -16,6 +17,8 @@ TENSOR_SIZES = (1, 2, 4, 8)
 CONTEXT_SIZES = (1, 2, 4, 8, 16)
 MICRO_BATCH_SIZES = (1, 2, 4, 8)
 MOST_CHUNKS = 16  # virtual stages a pipeline stage
+NEAREST = 6  # layouts to choose from where one is asked for that does not fit
+RECOMPUTED = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
 # What NeMo's `configure_model` refuses by kind of model. Gemma 2 (known by its capped scores) takes neither
 # context parallel nor virtual stages, Gemma 3 (by its two rotary bases) no context parallel.
 NO_CONTEXT = ("mamba", "t5", "bert")
@@ -58,13 +61,38 @@ def suggestions(
     return best[:most]
 
 
-def layouts(a: Architecture, base: Layout, vocab_rows: int) -> Iterator[Layout]:
+def nearest_fitting(
+    architecture: Architecture, asked: Layout, gpu: Gpu, vocab_rows: int
+) -> Iterator[Suggestion]:
+    """Layouts that surely fit where the one asked for does not: of its own sizes, then a few others.
+
+    Of these the smallest replicas are looked at, and the fastest comes first. Neither the context parallel size
+    nor anything the batch is made of grows.
+    """
+    micros = sorted({1, asked.micro_batch_size})
+    whole = asked.with_values(
+        virtual=1, recompute_granularity=None, recompute_method=None, recompute_num_layers=None
+    )
+    own = _fastest(architecture, whole, gpu, vocab_rows, micros, sure=True)
+    if own:
+        yield own
+    sizes = sorted(
+        layouts(architecture, asked, vocab_rows, (asked.context,)),
+        key=lambda p: (p.tensor * p.pipeline, p.expert * p.expert_tensor),
+    )
+    found = (_fastest(architecture, p, gpu, vocab_rows, micros, sure=True) for p in sizes)
+    yield from sorted(itertools.islice(filter(None, found), NEAREST), key=lambda s: s.time.total)
+
+
+def layouts(
+    a: Architecture, base: Layout, vocab_rows: int, contexts: tuple[int, ...] = CONTEXT_SIZES
+) -> Iterator[Layout]:
     """Every combination of parallel sizes that Megatron takes, with a micro batch of 1."""
     for tensor in TENSOR_SIZES:
         if tensor > base.gpus_per_node or not splits_heads(a, tensor) or vocab_rows % tensor:
             continue
         for pipeline in _pipelines(a, base.world_size // tensor, base.recipe_pipeline):
-            for context in CONTEXT_SIZES:
+            for context in contexts:
                 ranks = tensor * pipeline * context
                 if base.world_size % ranks or not splits_sequence(a, base.seq_length, tensor, context):
                     continue
@@ -122,20 +150,32 @@ def _expert_sizes(a: Architecture, ranks: int, tensor: int) -> list[tuple[int, i
     return found
 
 
-def _fastest(a: Architecture, sizes: Layout, gpu: Gpu, vocab_rows: int) -> Suggestion | None:
+def _fastest(
+    a: Architecture,
+    sizes: Layout,
+    gpu: Gpu,
+    vocab_rows: int,
+    micros: Sequence[int] = MICRO_BATCH_SIZES,
+    *,
+    sure: bool = False,
+) -> Suggestion | None:
+    """The fastest of a layout's variants that fits; `sure`: even if the estimate is too low by its error."""
     found: Suggestion | None = None
+    lean = sizes.with_values(micro_batch_size=1, **RECOMPUTED)
+    if memory(a, lean, vocab_rows, exact=False).total > gpu.memory_bytes:
+        return None
     # a larger micro batch under context parallel undoes it; NeMo versions have diverged with both
-    for micro in MICRO_BATCH_SIZES if sizes.context == 1 else (1,):
+    for micro in micros if sizes.context == 1 else (1,):
         one = sizes.with_values(micro_batch_size=micro)
         if sizes.global_batch_size % (micro * sizes.data):
             continue
         for layout in _variants(a, one):
             used = memory(a, layout, vocab_rows, exact=False)
-            if used.total > gpu.memory_bytes:
+            tight = used.total + used.error > gpu.memory_bytes * USABLE_SHARE
+            if used.total > gpu.memory_bytes or (sure and tight):
                 continue
             time = step_time(a, layout, gpu, vocab_rows)
             if found is None or time.total < found.time.total:
-                tight = used.total + used.error > gpu.memory_bytes * USABLE_SHARE
                 found = Suggestion(layout=layout, time=time, memory=used, tight=tight)
     return found
 
@@ -145,9 +185,7 @@ def _variants(a: Architecture, one: Layout) -> Iterator[Layout]:
     for chunks in _chunk_counts(a, one):
         split = one.with_values(virtual=chunks)
         yield split
-        yield split.with_values(
-            recompute_granularity="full", recompute_method="uniform", recompute_num_layers=1
-        )
+        yield split.with_values(**RECOMPUTED)
 
 
 def _chunk_counts(a: Architecture, one: Layout) -> list[int]:

@@ -7,6 +7,8 @@ the biases of row-parallel layers are copies. Both are compared with models that
 from __future__ import annotations
 
 import functools
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nemolaunch.arithmetic import mixers
@@ -44,25 +46,31 @@ def chunk_tensors(
     architecture: Architecture, layout: Layout, stage: int, vocab_rows: int
 ) -> tuple[tuple[LocalTensor, ...], ...]:
     """Tensors of each model chunk (virtual stage) of a pipeline stage, in the order of `named_parameters`."""
-    a = architecture
+    shards = Shards(layout.tensor, layout.expert, layout.expert_tensor)
+    out = []
+    for before, layers, after in _chunks(architecture, layout, stage, vocab_rows):
+        tensors = list(before)
+        for layer in layers:
+            tensors += layer_tensors(architecture, layer, shards)
+        out.append((*tensors, *after))
+    return tuple(out)
+
+
+def _chunks(
+    a: Architecture, layout: Layout, stage: int, vocab_rows: int
+) -> Iterator[tuple[list[LocalTensor], tuple[int, ...], list[LocalTensor]]]:
+    """Of each chunk of a stage: tensors before its decoder layers, these layers, tensors after them."""
     shards = Shards(layout.tensor, layout.expert, layout.expert_tensor)
     chunks = stage_layers(a, layout, stage)
-    out = []
     for number, layers in enumerate(chunks):
         first = stage == 0 and number == 0
         last = stage == layout.pipeline - 1 and number == len(chunks) - 1
-        tensors: list[LocalTensor] = []
-        predicts = last and a.mtp_num_layers
-        if first or predicts:
-            tensors += _embedding(a, shards, vocab_rows, layout.pipeline)
+        before: list[LocalTensor] = []
+        if first or (last and a.mtp_num_layers):
+            before += _embedding(a, shards, vocab_rows, layout.pipeline)
         if first and a.encoder_num_layers:
-            tensors += [t for _ in range(a.encoder_num_layers) for t in _encoder_layer(a, shards)]
-        for layer in layers:
-            tensors += layer_tensors(a, layer, shards)
-        if last:
-            tensors += _last(a, shards, vocab_rows, layout.pipeline)
-        out.append(tuple(tensors))
-    return tuple(out)
+            before += [t for _ in range(a.encoder_num_layers) for t in _encoder_layer(a, shards)]
+        yield before, layers, _last(a, shards, vocab_rows, layout.pipeline) if last else []
 
 
 def _embedding(a: Architecture, shards: Shards, vocab_rows: int, stages: int) -> list[LocalTensor]:
@@ -94,14 +102,41 @@ def _last(a: Architecture, shards: Shards, vocab_rows: int, stages: int) -> list
     return tensors
 
 
-@functools.lru_cache(maxsize=4096)
 def layer_tensors(a: Architecture, layer: int, shards: Shards) -> tuple[LocalTensor, ...]:
     """Tensors of decoder layer `layer` (from 0) on one rank."""
+    return _tensors_of_kind(a, _kind(a, layer), shards)
+
+
+def _kind(a: Architecture, layer: int) -> str:
+    """What tells a layer's tensors from another's: its letter in a pattern, or whether it has experts."""
     if a.hybrid_override_pattern:
-        return tuple(_mixed_layer(a, a.hybrid_override_pattern[layer], shards))
+        return a.hybrid_override_pattern[layer]
+    return "experts" if a.is_moe_layer(layer) else "dense"
+
+
+@functools.lru_cache(maxsize=1024)
+def _tensors_of_kind(a: Architecture, kind: str, shards: Shards) -> tuple[LocalTensor, ...]:
+    if a.hybrid_override_pattern:
+        return tuple(_mixed_layer(a, kind, shards))
     norms = _norm(a, a.hidden_size) * (4 if a.post_layer_norms else 3 if a.kind == "t5" else 2)
     cross = _cross_attention(a, shards) if a.kind == "t5" else []
-    return tuple(_attention(a, shards) + cross + norms + _feed_forward(a, shards, a.is_moe_layer(layer)))
+    return tuple(_attention(a, shards) + cross + norms + _feed_forward(a, shards, kind == "experts"))
+
+
+@functools.lru_cache(maxsize=1024)
+def _elements_of_kind(a: Architecture, kind: str, shards: Shards) -> tuple[int, int]:
+    return _summed(_tensors_of_kind(a, kind, shards))
+
+
+def _summed(tensors: Iterable[LocalTensor]) -> tuple[int, int]:
+    """Elements of ordinary tensors, and of experts'."""
+    ordinary = experts = 0
+    for t in tensors:
+        if t.expert:
+            experts += t.numel
+        else:
+            ordinary += t.numel
+    return ordinary, experts
 
 
 def _mixed_layer(a: Architecture, letter: str, shards: Shards) -> list[LocalTensor]:
@@ -237,10 +272,13 @@ def local_elements(
 
 
 @functools.lru_cache(maxsize=4096)
-def _elements(architecture: Architecture, layout: Layout, stage: int, vocab_rows: int) -> tuple[int, int]:
+def _elements(a: Architecture, layout: Layout, stage: int, vocab_rows: int) -> tuple[int, int]:
+    shards = Shards(layout.tensor, layout.expert, layout.expert_tensor)
     ordinary = experts = 0
-    for chunk in chunk_tensors(architecture, layout, stage, vocab_rows):
-        of_experts = sum(t.numel for t in chunk if t.expert)
-        experts += of_experts
-        ordinary += sum(t.numel for t in chunk) - of_experts
+    for before, layers, after in _chunks(a, layout, stage, vocab_rows):
+        kinds = Counter(_kind(a, layer) for layer in layers)
+        parts = [(1, _summed([*before, *after]))]
+        parts += [(count, _elements_of_kind(a, kind, shards)) for kind, count in kinds.items()]
+        ordinary += sum(count * part[0] for count, part in parts)
+        experts += sum(count * part[1] for count, part in parts)
     return ordinary, experts

@@ -114,6 +114,14 @@ def _dtype(job: Job) -> torch.dtype:
     return torch.float32 if job.batch.precision == "fp32" else torch.bfloat16
 
 
+FP8_PLUGINS = {
+    "delayed": mixed_precision.bf16_with_fp8_mixed,
+    "tensorwise": mixed_precision.bf16_with_fp8_current_scaling_mixed,
+    "blockwise": mixed_precision.bf16_with_fp8_subchannel_scaling_mixed,
+    "mxfp8": mixed_precision.bf16_with_mxfp8_mixed,
+}
+
+
 def _set_precision(recipe: run.Partial, job: Job) -> None:
     """The whole plugin is replaced; some recipes hold a list of them."""
     if job.batch.precision == "fp32":
@@ -126,10 +134,22 @@ def _set_precision(recipe: run.Partial, job: Job) -> None:
             grad_reduce_in_fp32=True,
         )
     elif job.batch.fp8:
-        plugin = mixed_precision.bf16_with_fp8_mixed()
+        plugin = FP8_PLUGINS[job.batch.fp8_recipe]()
+        if job.batch.fp8_recipe == "mxfp8":
+            _gather_before_the_step(recipe)
     else:
         plugin = mixed_precision.bf16_mixed()
     recipe.trainer.plugins = plugin
+
+
+def _gather_before_the_step(recipe: run.Partial) -> None:
+    """MXFP8's weights are gathered into the gradient buffer, which is not free while they are used."""
+    ddp = getattr(recipe.trainer.strategy, "ddp", None)
+    if isinstance(ddp, run.Config):
+        ddp.overlap_param_gather = False
+    for callback in recipe.trainer.callbacks or []:
+        if callback.__fn_or_cls__.__name__ == "MegatronCommOverlapCallback":
+            callback.overlap_param_gather = False
 
 
 def _set_memory(recipe: run.Partial, job: Job) -> None:

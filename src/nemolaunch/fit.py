@@ -1,0 +1,141 @@
+"""Findings about what was estimated: whether GPUs, the machine and the disk hold the job."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from nemolaunch.check import check
+from nemolaunch.check.support import error, fix, note, shown, warning
+from nemolaunch.estimate import Estimate, Layout, estimate
+from nemolaunch.estimate.suggest import nearest_fitting
+from nemolaunch.findings import Finding, Fix, errors
+from nemolaunch.resolve import Resolved, changed
+
+LIBRARIES_BYTES = 2**30  # NeMo and its libraries in each process
+USABLE_HOST_SHARE = 0.95
+TRIED_LAYOUTS = 12
+MORE_NODES = (2, 4, 8, 16, 32)
+GIB = 2**30
+
+
+def findings(resolved: Resolved, estimated: Estimate | None, found: Collection[Finding]) -> Iterator[Finding]:
+    """Memory and disk. Nothing about memory where other errors leave open what the layout is."""
+    if estimated is None:
+        return
+    if not any(f.code in UNSETTLING for f in errors(found)):
+        yield from _gpu_memory(resolved, estimated)
+        yield from _host_memory(resolved, estimated)
+        yield from _disk(resolved, estimated)
+
+
+# Errors of which mending changes how much a rank holds
+UNSETTLING = frozenset({
+    "out-of-range", "world-by-layout", "world-by-experts", "layers-by-pp", "layers-by-vpp", "experts-by-ep",
+    "batch-by-data-parallel", "heads-by-tp", "query-groups-by-tp", "ffn-by-tp", "more-processes-than-gpus",
+    "sgd-is-not-sharded", "local-nodes", "cpu-despite-gpus",
+})  # fmt: skip
+
+
+def _gpu_memory(resolved: Resolved, e: Estimate) -> Iterator[Finding]:
+    """An error on a GPU that is known; elsewhere a warning, since it may be another."""
+    if e.fits:
+        return
+    m = e.memory
+    needs = f"{m.total / GIB:,.1f} GiB ± {m.error / GIB:,.1f} on {m.rank}"
+    has = f"{e.gpu.name} ({e.gpu_origin}) has {e.gpu.memory_bytes / GIB:,.0f}"
+    if e.fits is None:
+        yield note("gpu-memory-tight", f"the job takes {needs}, {has}: it may not fit")
+        return
+    say = error if resolved.device == "gpu" and resolved.gpu_is_known else warning
+    found = _fitting(resolved, e)
+    none = (
+        "" if found else f": no layout of {resolved.model.name} was found that fits; use more or larger GPUs"
+    )
+    yield say("gpu-memory", f"the job takes {needs}, {has}{none}", *([found] if found else []))
+
+
+def _fitting(resolved: Resolved, e: Estimate) -> Fix | None:
+    """A layout that fits on the same GPUs, else on more nodes of them; checked and estimated anew."""
+    for times in (1, *(MORE_NODES if resolved.job.launch.executor == "slurm" else ())):
+        asked = e.layout.with_values(world_size=e.layout.world_size * times)
+        more = {"num_nodes": resolved.job.launch.num_nodes * times} if times > 1 else {}
+        ranked = nearest_fitting(resolved.model.architecture, asked, e.gpu, e.vocab_rows)
+        for suggestion in itertools.islice(ranked, TRIED_LAYOUTS):
+            changes = {**more, **_changes(resolved, suggestion.layout)}
+            other = changed(resolved, changes)
+            new = estimate(other)
+            if new and new.fits and len(errors(check(other))) <= len(errors(check(resolved))):
+                return fix(**changes)
+    return None
+
+
+def _changes(resolved: Resolved, layout: Layout) -> dict[str, Any]:
+    """The flags that make the job's layout that one."""
+    job = resolved.job
+    wanted: dict[str, Any] = {
+        "tensor_model_parallel_size": layout.tensor,
+        "pipeline_model_parallel_size": layout.pipeline,
+        "virtual_pipeline_model_parallel_size": layout.virtual if layout.virtual > 1 else None,
+        "context_parallel_size": layout.context,
+        "sequence_parallel": layout.sequence_parallel,
+        "expert_model_parallel_size": layout.expert,
+        "micro_batch_size": layout.micro_batch_size,
+    }
+    if resolved.model.architecture.num_moe_experts:
+        wanted["expert_tensor_parallel_size"] = (
+            None if layout.expert_tensor == layout.tensor else layout.expert_tensor
+        )
+    if layout.recompute_granularity:
+        wanted["recompute_granularity"] = layout.recompute_granularity
+        wanted["recompute_method"] = layout.recompute_method
+        wanted["recompute_num_layers"] = layout.recompute_num_layers
+        wanted.update(dict.fromkeys(_OFFLOADING, False), cpu_offloading_layers=None)
+    return {name: value for name, value in wanted.items() if value != job.get(name)}
+
+
+_OFFLOADING = ("cpu_offloading", "cpu_offloading_activations", "cpu_offloading_weights")
+
+
+def _host_memory(resolved: Resolved, e: Estimate) -> Iterator[Finding]:
+    """Of this machine, where all processes run on it."""
+    launch, host = resolved.job.launch, resolved.facts.host
+    if launch.executor != "local" or not host.memory_bytes:
+        return
+    each = e.memory.host if e.rehearsal is None else e.rehearsal.total
+    if not each:
+        return
+    processes = launch.num_gpus or 1
+    needed, there = processes * (each + LIBRARIES_BYTES), host.memory_bytes
+    if needed <= there * USABLE_HOST_SHARE:
+        return
+    how = " (--dev-run shrinks the job)" if e.rehearsal else ""
+    yield error(
+        "host-memory",
+        f"{processes} process(es) take {needed / GIB:,.1f} GiB of this machine's memory, "
+        f"which has {there / GIB:,.1f}{how}",
+    )
+
+
+def _disk(resolved: Resolved, e: Estimate) -> Iterator[Finding]:
+    """Of the run folder's file system; an earlier run's checkpoints there are replaced."""
+    run, d, keep = resolved.facts.run, e.disk, resolved.job.checkpoint.keep
+    free = run.free_bytes
+    if free is None:
+        return
+    count = 1 if run.last_checkpoint else d.checkpoints
+    if free < d.checkpoint:
+        yield error("disk", f"a checkpoint takes {_gb(d.checkpoint)}, and {run.folder} has {_gb(free)} left")
+    elif free < count * d.checkpoint:
+        fewer = min(free // d.checkpoint - 1, keep - 1 if keep > 0 else count)
+        yield warning(
+            "disk-tight",
+            f"{shown('keep', keep)}: {count} checkpoints of {_gb(d.checkpoint)} do not find room in the "
+            f"{_gb(free)} that {run.folder} has left",
+            *([fix(keep=fewer)] if fewer >= 1 else []),
+        )
+
+
+def _gb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB"
