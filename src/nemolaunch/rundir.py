@@ -80,6 +80,25 @@ class RunDir:
         return self.root / "nemorun"
 
     @property
+    def stream(self) -> Path:
+        """What a run on streams of rows keeps of its data."""
+        return self.root / "stream"
+
+    def stream_manifest(self, digest: str) -> Path:
+        """The list of files that is named by its digest."""
+        return self.stream / f"files-{digest[:16]}.json.gz"
+
+    @property
+    def stream_sessions(self) -> Path:
+        """One JSON object a line for each start of the run."""
+        return self.stream / "sessions.jsonl"
+
+    @property
+    def stream_fed(self) -> Path:
+        """Which rows each rank of each session fed."""
+        return self.stream / "fed"
+
+    @property
     def finished(self) -> Path:
         """Written when the last step is done: `{"step": N}`."""
         return self.root / "finished.json"

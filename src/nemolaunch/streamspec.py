@@ -125,8 +125,13 @@ def read(words: tuple[str, ...]) -> Stream:
         return Stream(sources=tuple(sources))
     if None in weights:
         return Stream(error=f"{len(weights) - weights.count(None)} of {len(weights)} paths have a weight")
+    names = [os.path.basename(path.rstrip("/")) for path in paths]
+    if len(set(names)) < len(names):
+        names = paths
     found = [
-        Source(name=p, paths=(p,), weight=w) for w, p in zip(weights, paths, strict=True) if w is not None
+        Source(name=name, paths=(path,), weight=weight)
+        for name, path, weight in zip(names, paths, weights, strict=True)
+        if weight is not None
     ]
     return Stream(sources=tuple(found))
 

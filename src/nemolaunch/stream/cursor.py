@@ -50,7 +50,8 @@ class Position(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A row handed out: its names, and its texts; or with a reason instead, a row that has none."""
+    """A row handed out: its names, and its texts; or with a reason instead, a row that has none. `damage`: it
+    stands for all rows of its group that could not be read."""
 
     epoch: int
     file: int
@@ -58,6 +59,7 @@ class Drawn(NamedTuple):
     row: int
     texts: tuple[str, ...]
     reason: str = ""
+    damage: bool = False
 
 
 class Exhausted(Exception):
@@ -316,4 +318,4 @@ class Cursor:
         """What is left out of damaged data, as a row without text."""
         if not self._rules.skip_damaged:
             raise NemolaunchError(f"{error}; --bad-data skip leaves out what cannot be read") from None
-        return row._replace(reason=f"left out: {error}")
+        return row._replace(reason=f"left out: {error}", damage=True)

@@ -24,7 +24,9 @@ from nemolaunch.stream.state import ReaderState, SourceState
 
 # Rows chosen and encoded at once; a resumed reader encodes at most so many again.
 BLOCK_ROWS = 64
-BEGINS, ENDS, REJECTED = 1, 2, 4
+# Of a row fed: whether it begins or ends in the sample. Of one left out: that it is, and that the rest of its
+# group is so too.
+BEGINS, ENDS, REJECTED, DAMAGED = 1, 2, 4, 8
 FED = np.dtype(
     [("source", "u2"), ("epoch", "u2"), ("file", "u4"), ("group", "u4"), ("row", "u4"), ("tokens", "u4"),
      ("flags", "u1")]
@@ -186,7 +188,7 @@ def _take(rows: deque[_Row], offset: int, out: Array) -> tuple[list[tuple[Any, .
         out[filled : filled + count] = row.ids[offset : offset + count]
         filled += count
         if offset == 0:
-            fed += [_named(source, reject, 0, REJECTED) for source, reject in row.rejects]
+            fed += [_named(source, bad, 0, REJECTED + bad.damage * DAMAGED) for source, bad in row.rejects]
         ends = offset + count == len(row.ids)
         fed.append(_named(row.source, row.drawn, count, (offset == 0) * BEGINS + ends * ENDS))
         offset += count

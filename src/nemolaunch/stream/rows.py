@@ -72,6 +72,9 @@ class Rows(Protocol):
         Raises Damaged after all rows before the damage, or Missing.
         """
 
+    def counts(self) -> list[int] | None:
+        """Rows in each group, where that is known without reading them."""
+
     def close(self) -> None:
         """Let go of the file."""
 
@@ -150,6 +153,9 @@ class _Parquet:
         except (OSError, ValueError) as error:
             raise _bad(f"{self._what}, row group {share.file},", error) from None
 
+    def counts(self) -> list[int] | None:
+        return [self._file.metadata.row_group(g).num_rows for g in range(self.num_groups)]
+
     def close(self) -> None:
         self._file.close(force=True)
 
@@ -181,6 +187,9 @@ class _Blocks:
             raise _bad(f"source {self._source.name}: {self._file.path}", error) from None
         rows = _of_lines(Lines(part, (self._source.column,), block), 0)
         yield from _chosen(rows, share, wanted, skip)
+
+    def counts(self) -> list[int] | None:
+        return None
 
     def close(self) -> None:
         pass
@@ -253,6 +262,9 @@ class _Whole:
         if unpacker.broken:
             raise Damaged(f"source {self._source.name}: {self._file.path}: {unpacker.broken}")
 
+    def counts(self) -> list[int] | None:
+        return None
+
     def close(self) -> None:
         pass
 
@@ -280,6 +292,9 @@ class _Shard:
             raise _bad(
                 f"source {self._source.name}: shard {self._number} of {self._source.where}", error
             ) from None
+
+    def counts(self) -> list[int] | None:
+        return None
 
     def close(self) -> None:
         pass
