@@ -81,11 +81,6 @@ class Launch:
         "save and leave that long before the time limit (default: twice the longest save, at least 2 minutes)",
         metavar="SECONDS",
     )
-    hang_timeout: int = flag(
-        1800,
-        "end the job when no step finishes for that long, with the stacks of all ranks; 0: never",
-        metavar="SECONDS",
-    )
     qos: str | None = flag(None, "Slurm quality of service")
     gres: str | None = flag(
         None, "Slurm generic resources of a node instead of --gpus-per-node; none: ask for none"
@@ -263,6 +258,35 @@ class Logging:
         None, "steps between validations (default: a fifth of an epoch in long runs, else at the end)"
     )
     limit_val_batches: int = flag(32, "validation batches each time; 0 turns validation off")
+    mlflow: bool = flag(False, "report to MLflow, at MLFLOW_TRACKING_URI or else in the run folder")
+    mlflow_experiment: str | None = flag(None, "MLflow experiment (default: the experiment)")
+    profile: str | None = flag(
+        None, "trace some steps with PyTorch's profiler or Nsight Systems", choices=("pytorch", "nsys")
+    )
+    profile_steps: str = flag("10:12", "steps to trace: after START, up to STOP", metavar="START:STOP")
+    profile_ranks: tuple[str, ...] = flag(("0",), "ranks to trace", metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guards:
+    """What is watched while the run goes on. `nemolaunch status` and the report show what was noticed."""
+
+    on_not_finite: str = flag(
+        "stop",
+        "when loss or gradient is NaN or infinite: go on, leave that update out, or end the run",
+        choices=("warn", "skip", "stop"),
+    )
+    on_loss_spike: str = flag("warn", "when the loss jumps: the same", choices=("warn", "skip", "stop"))
+    on_slowness: str = flag(
+        "warn",
+        "when a rank is slower than the rest, steps slow down, or data come too late",
+        choices=("warn", "stop"),
+    )
+    hang_timeout: int = flag(
+        1800,
+        "end the job when no step finishes for that long, with the stacks of all ranks; 0: never",
+        metavar="SECONDS",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +321,7 @@ PARTS: dict[str, type] = {
     "memory": Memory,
     "optimizer": Optimizer,
     "logging": Logging,
+    "guards": Guards,
     "checkpoint": Checkpoint,
 }
 SECRETS = frozenset({"hf_token"})
@@ -314,6 +339,7 @@ class Job:
     memory: Memory = field(default_factory=Memory)
     optimizer: Optimizer = field(default_factory=Optimizer)
     logging: Logging = field(default_factory=Logging)
+    guards: Guards = field(default_factory=Guards)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
 
     def with_values(self, **values: Any) -> Job:

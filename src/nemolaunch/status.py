@@ -10,9 +10,11 @@ from typing import Any
 
 from nemolaunch import processes, slurm_run, slurmqueue
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.observe.metrics import tail_rows
+from nemolaunch.observe.metrics import recent_events, tail_rows
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir, step_of
+
+SHOWN_NOTICES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Status:
         quiet_s: seconds since the run last wrote a step.
         restarts: since it was last started by hand.
         checkpoint_step: steps in the newest complete checkpoint, 0 where there is none.
+        notices: the last things the guards saw since the run last started, the newest last.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class Status:
     restarts: int
     checkpoint_step: int
     job: str
+    notices: tuple[str, ...]
 
 
 def status(folder: Path) -> Status:
@@ -77,7 +81,14 @@ def status(folder: Path) -> Status:
         restarts=slurm_run.restarts(plan),
         checkpoint_step=step_of(newest) + 1 if newest else 0,
         job=job,
+        notices=tuple(f"{row['event']} at step {row['step']}: {row['text']}" for row in _notices(run)),
     )
+
+
+def _notices(run: RunDir) -> list[dict[str, Any]]:
+    rows = recent_events(run.metrics)
+    start = max((i for i, row in enumerate(rows) if row["event"] == "start"), default=0)
+    return [row for row in rows[start:] if "text" in row][-SHOWN_NOTICES:]
 
 
 def run_of(folder: Path) -> RunDir:

@@ -6,13 +6,18 @@ import math
 import random
 from typing import Any
 
-from nemolaunch.nemo2.guards import Guards
+from nemolaunch.nemo2.guards import LossGuard, Pace, PaceGuard, RankGuard
 
 
 def kinds(rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
-    """(row number, kind) of all that is noticed."""
-    watch = Guards()
-    return [(i, kind) for i, row in enumerate(rows) for kind, _ in watch.seen(row)]
+    """(row number, kind) of all that is noticed when it begins."""
+    losses, pace = LossGuard(), PaceGuard()
+    found = []
+    for i, row in enumerate(rows):
+        notice = losses.look(row["loss"], row["grad_norm"])
+        found += [(i, notice.kind)] if notice and notice.begins else []
+        found += [(i, notice.kind) for notice in pace.look(row)]
+    return found
 
 
 def falling(count: int) -> list[dict[str, Any]]:
@@ -62,4 +67,32 @@ def test_slow_steps_are_noticed_when_they_last() -> None:
     assert kinds(rows) == []
     for row in rows[100:120]:
         row["step_time_s"] = 2.0
-    assert kinds(rows) == [(104, "slow")]
+    assert kinds(rows) == [(104, "slow steps")]
+
+
+def compared(*rounds: list[tuple[float, float]]) -> list[str]:
+    """What comparisons of ranks say, each a list of (seconds of the probe, seconds of waiting for data)."""
+    guard = RankGuard()
+    return [
+        notice.text
+        for ranks in rounds
+        for notice in guard.look(
+            [Pace(f"node{i}", probe, wait, 1.0) for i, (probe, wait) in enumerate(ranks)]
+        )
+    ]
+
+
+def test_ranks_alike_are_let_pass() -> None:
+    assert compared(*[[(0.01, 0.0), (0.011, 0.1), (0.0105, 0.05)]] * 5) == []
+
+
+def test_a_rank_that_computes_slowly_is_named_once_it_lasts() -> None:
+    slow = [(0.01, 0.0), (0.01, 0.0), (0.02, 0.0)]
+    even = [(0.01, 0.0)] * 3
+    assert compared(slow, slow, even, slow, slow) == []
+    assert compared(*[slow] * 6) == ["rank 2 on node2 computes 2.0 times slower than the rest"]
+
+
+def test_a_rank_that_waits_for_its_data_is_named_once_it_lasts() -> None:
+    late = [(0.01, 0.0), (0.01, 0.5)]
+    assert compared(*[late] * 6) == ["rank 1 on node1 waits for data 50% of a step longer than the rest"]

@@ -138,6 +138,17 @@ def test_a_restart_is_marked_and_redone_steps_count_once(tmp_path: Path) -> None
     assert "restarted from step 5; steps 6 to 7 were done again" in page.text
 
 
+def test_a_failure_is_told_and_marked_where_it_happened(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [start(), *(step(n, 9.0) for n in range(1, 8))])
+    (folder / "logs").mkdir()
+    record = {"rank": 3, "time": 1009.0, "type": "RuntimeError", "message": "found NaN in local grad norm"}
+    (folder / "logs" / "rank3.error.json").write_text(json.dumps(record))
+    page = drawn(folder)
+    (mark,) = page.data["runs"][0]["marks"]
+    assert (mark["step"], mark["kind"]) == (7, "failed")
+    assert mark["text"] == "rank 3: RuntimeError: found NaN in local grad norm"
+
+
 def test_spikes_of_a_long_run_stay_visible_and_the_page_small(tmp_path: Path) -> None:
     rows = [start(), *(step(n, 50.0 if n == 31_337 else 2.0) for n in range(1, 60_001))]
     page = drawn(write_run(tmp_path / "run", rows))

@@ -60,6 +60,7 @@ def _block(s: Status) -> list[str]:
         rows.append(("left", duration(s.eta_s)))
     rows.append(("restarts", str(s.restarts)))
     rows.append(("checkpoint", f"after step {s.checkpoint_step:,}" if s.checkpoint_step else "none yet"))
+    rows += [("noticed" if i == 0 else "", notice) for i, notice in enumerate(s.notices)]
     return [f"{name:<12}{value}" for name, value in rows]
 
 

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nemolaunch.nemo2 import hang
-
 
 def consumed_samples(trainer: Trainer) -> int:
     """Samples seen since training began, over all restarts, as the checkpoint records it."""
@@ -46,20 +44,3 @@ class CheckpointSchedule(Callback):
         candidates = checkpoint._monitor_candidates(trainer)
         checkpoint._save_topk_checkpoint(trainer, candidates)
         checkpoint._save_last_checkpoint(trainer, candidates)
-
-
-class HangWatch(Callback):
-    """Begins to wait anew with each step and validation batch; a save has as long as a step."""
-
-    def __init__(self, timeout_s: int) -> None:
-        self._timeout_s = timeout_s
-
-    def _moved(self, *args: Any, **kwargs: Any) -> None:
-        hang.watch(self._timeout_s)
-
-    on_train_batch_end = _moved
-    on_validation_batch_end = _moved
-    on_train_end = _moved
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        hang.stop()

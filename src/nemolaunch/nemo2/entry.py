@@ -61,10 +61,8 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         cpu.install()
     import fiddle as fdl
 
-    from nemolaunch.nemo2.callbacks import CheckpointSchedule, HangWatch
-    from nemolaunch.nemo2.leave import Leave
-    from nemolaunch.nemo2.metrics import MetricsFile
     from nemolaunch.nemo2.recipe import compile_recipe
+    from nemolaunch.nemo2.watch import callbacks_of
 
     recipe = compile_recipe(plan)
     if plan.device == "cpu":
@@ -72,11 +70,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
             print(sentence, flush=True)
     task: Any = fdl.build(recipe)
     trainer = task.keywords["trainer"]
-    trainer.callbacks.extend([*callbacks, CheckpointSchedule(), MetricsFile(plan)])
-    if plan.submission is not None:
-        trainer.callbacks.append(Leave(plan))
-    if plan.values["hang_timeout"]:
-        trainer.callbacks.append(HangWatch(plan.values["hang_timeout"]))
+    trainer.callbacks.extend([*callbacks, *callbacks_of(plan)])
     task()
     if trainer.is_global_zero and trainer.global_step >= trainer.max_steps:
         write_json(plan.run.finished, {"step": trainer.global_step, "time": time.time()})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 WINDOW = 128
@@ -16,59 +17,77 @@ STARVED_SHARE = 0.25
 STARVED_ROWS = 5
 SLOW_FACTOR = 2.0
 SLOW_ROWS = 5
+SLOW_RANK_FACTOR = 1.3
+SLOW_RANK_PROBES = 3
+SHOWN_RANKS = 4
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
 
 
-class Guards:
-    """Looks at the rows of a metrics file in order, and says once what begins to be wrong.
+@dataclass(frozen=True)
+class Notice:
+    """What a guard saw: its kind, one sentence, and whether it was not there the step before."""
 
-    - `not finite`: loss or gradient norm is NaN or infinite.
-    - `loss spike`: the loss exceeds the median of the last 128 rows by ten of their standard deviations
+    kind: str
+    text: str
+    begins: bool = True
+
+
+class LossGuard:
+    """Looks at the loss and the gradient norm of every step, before the weights are changed.
+
+    - `not finite`: one of them is NaN or infinite.
+    - `loss spike`: the loss exceeds the median of the last 128 steps by ten of their standard deviations
       (estimated by the median absolute deviation, which earlier spikes do not move) and by half a nat.
-    - `data starvation`: five rows in a row waited for data for more than a quarter of the step.
-    - `slow`: five rows in a row took twice the median step time.
     """
 
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=WINDOW)
+        self._before = ""
+
+    def look(self, loss: float | None, grad_norm: float | None) -> Notice | None:
+        """What is wrong with this step, if anything."""
+        seen = self._not_finite(loss, grad_norm) or self._spike(loss)
+        if loss is not None and math.isfinite(loss):
+            self._losses.append(loss)
+        if seen is None:
+            self._before = ""
+            return None
+        kind, text = seen
+        begins, self._before = kind != self._before, kind
+        return Notice(kind, text, begins)
+
+    def _not_finite(self, loss: float | None, grad_norm: float | None) -> tuple[str, str] | None:
+        figures = {"loss": loss, "gradient norm": grad_norm}
+        wrong = [f"{name} is {v}" for name, v in figures.items() if v is not None and not math.isfinite(v)]
+        return ("not finite", " and ".join(wrong)) if wrong else None
+
+    def _spike(self, loss: float | None) -> tuple[str, str] | None:
+        if loss is None or len(self._losses) < ENOUGH:
+            return None
+        middle = statistics.median(self._losses)
+        sigma = MAD_TO_SIGMA * statistics.median(abs(value - middle) for value in self._losses)
+        if loss - middle <= max(SPIKE_DEVIATIONS * sigma, SPIKE_NATS):
+            return None
+        return "loss spike", f"loss {loss:.3f} after a median of {middle:.3f} over {len(self._losses)} steps"
+
+
+class PaceGuard:
+    """Looks at the rows of a metrics file in order, and says once what begins to be slow.
+
+    - `data starvation`: five rows in a row waited for data for more than a quarter of the step.
+    - `slow steps`: five rows in a row took twice the median step time.
+    """
+
+    def __init__(self) -> None:
         self._times: deque[float] = deque(maxlen=WINDOW)
-        self._bad = self._spiking = False
         self._starved = self._slow = 0
 
-    def seen(self, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        """(kind, sentence) of what this row shows."""
-        yield from self._not_finite(row)
-        yield from self._spike(row["loss"])
+    def look(self, row: dict[str, Any]) -> Iterator[Notice]:
+        """What this row shows."""
         yield from self._starvation(row)
         yield from self._slowness(row.get("step_time_s"))
 
-    def _not_finite(self, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        wrong = [
-            f"{key} is {row[key]}"
-            for key in ("loss", "grad_norm")
-            if isinstance(row.get(key), float) and not math.isfinite(row[key])
-        ]
-        if wrong and not self._bad:
-            yield "not finite", " and ".join(wrong)
-        self._bad = bool(wrong)
-
-    def _spike(self, loss: float | None) -> Iterator[tuple[str, str]]:
-        if loss is None or not math.isfinite(loss):
-            return
-        spiking = False
-        if len(self._losses) >= ENOUGH:
-            middle = statistics.median(self._losses)
-            sigma = MAD_TO_SIGMA * statistics.median(abs(value - middle) for value in self._losses)
-            spiking = loss - middle > max(SPIKE_DEVIATIONS * sigma, SPIKE_NATS)
-            if spiking and not self._spiking:
-                yield (
-                    "loss spike",
-                    f"loss {loss:.3f} after a median of {middle:.3f} over {len(self._losses)} rows",
-                )
-        self._spiking = spiking
-        self._losses.append(loss)
-
-    def _starvation(self, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    def _starvation(self, row: dict[str, Any]) -> Iterator[Notice]:
         waited, step = row.get("data_wait_s"), row.get("step_time_s")
         if not waited or not step or waited <= STARVED_SHARE * step:
             self._starved = 0
@@ -76,16 +95,82 @@ class Guards:
         self._starved += 1
         if self._starved == STARVED_ROWS:
             share = f"{min(1.0, waited / step):.0%} of each step goes into waiting for data"
-            yield "data starvation", f"{share}; raise --num-workers, or move the data to a faster disk"
+            yield Notice(
+                "data starvation", f"{share}; raise --num-workers, or move the data to a faster disk"
+            )
 
-    def _slowness(self, step_time_s: float | None) -> Iterator[tuple[str, str]]:
+    def _slowness(self, step_time_s: float | None) -> Iterator[Notice]:
         if not step_time_s:
             return
         middle = statistics.median(self._times) if len(self._times) >= ENOUGH else math.inf
         self._slow = self._slow + 1 if step_time_s > SLOW_FACTOR * middle else 0
         if self._slow == SLOW_ROWS:
-            yield (
-                "slow",
-                f"steps take {step_time_s:.3g} s, {step_time_s / middle:.1f} times the median before",
+            factor = step_time_s / middle
+            yield Notice(
+                "slow steps", f"steps take {step_time_s:.3g} s, {factor:.1f} times the median before"
             )
         self._times.append(step_time_s)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How one rank did since the last comparison: seconds of a probe, of waiting for data, of a step."""
+
+    host: str
+    probe_s: float
+    data_wait_s: float
+    step_s: float
+
+
+class RankGuard:
+    """Compares the ranks with each other, and says once which of them are slower than the rest.
+
+    All ranks of a job take the same time for a step, because they wait for the slowest; so what is compared
+    is the time of the same small matrix product on each, and the wait for data on each.
+
+    - `slow rank`: a rank took 1.3 times the median of all for the product three times in a row, or waited
+      for data a quarter of the step longer than the median.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, int], int] = {}
+
+    def look(self, paces: Sequence[Pace]) -> Iterator[Notice]:
+        """What this comparison shows; `paces` by rank."""
+        if len(paces) < 2:
+            return
+        probe = statistics.median_low(pace.probe_s for pace in paces)
+        wait = statistics.median_low(pace.data_wait_s for pace in paces)
+        computing = {
+            i: p.probe_s / probe for i, p in enumerate(paces) if p.probe_s > SLOW_RANK_FACTOR * probe
+        }
+        loading = {
+            i: (p.data_wait_s - wait) / p.step_s
+            for i, p in enumerate(paces)
+            if p.step_s > 0 and p.data_wait_s - wait > STARVED_SHARE * p.step_s
+        }
+        slow = self._lasting("compute", computing)
+        if slow:
+            factor = max(computing[rank] for rank in slow)
+            yield Notice(
+                "slow rank", f"{_named(slow, paces)} computes {factor:.1f} times slower than the rest"
+            )
+        late = self._lasting("data", loading)
+        if late:
+            share = max(loading[rank] for rank in late)
+            text = f"waits for data {share:.0%} of a step longer than the rest"
+            yield Notice("slow rank", f"{_named(late, paces)} {text}")
+
+    def _lasting(self, what: str, found: dict[int, float]) -> list[int]:
+        """The ranks among `found` that have now been so three times in a row."""
+        for key in [key for key in self._counts if key[0] == what and key[1] not in found]:
+            del self._counts[key]
+        for rank in found:
+            self._counts[what, rank] = self._counts.get((what, rank), 0) + 1
+        return [rank for rank in found if self._counts[what, rank] == SLOW_RANK_PROBES]
+
+
+def _named(ranks: Sequence[int], paces: Sequence[Pace]) -> str:
+    named = ", ".join(f"{rank} on {paces[rank].host}" for rank in ranks[:SHOWN_RANKS])
+    more = f" and {len(ranks) - SHOWN_RANKS} more" if len(ranks) > SHOWN_RANKS else ""
+    return f"rank{'s' if len(ranks) > 1 else ''} {named}{more}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from nemolaunch.nemo2.metrics import MetricsFile
 from nemolaunch.nemo2.slurm_rank import signals, this_start
 from nemolaunch.nemo2.timeleft import LEAVE, SAVE_AND_LEAVE, STAY, JobEnd, SlowestSave, decide
 from nemolaunch.plan import Plan
@@ -24,8 +24,9 @@ class Leave(Callback):
     GPU in each step (gradient norm), so this adds no wait of its own.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, metrics: MetricsFile) -> None:
         self._run = plan.run
+        self._metrics = metrics
         self._end = JobEnd(plan.run)
         self._save = SlowestSave(plan.run)
         self._before_s: float | None = plan.values["leave_before"]
@@ -96,7 +97,4 @@ class Leave(Callback):
             checkpoint._last_global_step_saved = trainer.global_step  # so that none is written at the end
         how = "with a checkpoint" if decision == SAVE_AND_LEAVE else "without a checkpoint"
         print(f"nemolaunch: leaving after step {trainer.global_step} {how}: {self._why}", flush=True)
-        if trainer.is_global_zero:
-            row = {"event": "left", "step": trainer.global_step, "time": time.time(), "text": self._why}
-            with open(self._run.metrics, "a", encoding="utf-8") as metrics:
-                metrics.write(json.dumps(row) + "\n")
+        self._metrics.event("left", trainer.global_step, text=self._why)

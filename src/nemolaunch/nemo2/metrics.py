@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nemolaunch.nemo2 import speed
 from nemolaunch.nemo2.callbacks import consumed_samples
-from nemolaunch.nemo2.guards import Guards
+from nemolaunch.nemo2.guards import Notice, PaceGuard
+from nemolaunch.nemo2.rowfile import RowFile, count_starts
+from nemolaunch.nemo2.update_guard import POLICY_OF, stop
 from nemolaunch.plan import Plan
 
 # what NeMo logs to TensorBoard and W&B by itself
@@ -27,14 +25,16 @@ class MetricsFile(Callback):
 
     A row of steps has `step` (optimizer steps done), `time` (Unix seconds), `loss` (nats per token, mean over
     the global batch), `lr`, `grad_norm`, `samples` and `tokens` seen since the start of training, and of the
-    steps since the row before: `step_time_s` (mean; validation and saving are not in it), `step_time_p50_s`,
-    `step_time_p95_s` and `step_time_max_s` where they are several, `data_wait_s` (mean seconds a step waited
-    for data), `tokens_per_s` and `tokens_per_s_per_gpu`, `tflops_per_gpu` and `mfu` with full attention
-    counted and both with `_causal`, and `memory_peak_bytes` of this rank since its start.
+    steps since the row before: `step_time_s` (mean; validation and saving are not in it), `data_wait_s` (mean
+    seconds a step waited for data), `tokens_per_s` and `tokens_per_s_per_gpu`, `tflops_per_gpu` and `mfu` with
+    full attention counted and both with `_causal`. Of the last 100 steps it has `step_time_p50_s`,
+    `step_time_p95_s` and `step_time_max_s`; of this rank since its start `memory_peak_bytes`; and
+    `skipped_updates` since the start, where a guard has left any out.
 
-    A row of validation has `val_loss` and `validation_s`. Every other row has an `event`: `start`, `end`,
-    `checkpoint` (`seconds` that training stood still), or what a guard saw, with a `text`. Of a blend, `end`
-    and `checkpoint` have `samples_by_prefix`: how many samples came from each prefix, in the plan's order.
+    A row of validation has `val_loss` and `validation_s`. Every other row has an `event`: `start` (with
+    `restarts` before it), `end`, `checkpoint` (`seconds` that training stood still), `trace` (a profiler wrote
+    `path`), or what a guard saw, with a `text`. Of a blend, `end` and `checkpoint` have `samples_by_prefix`:
+    how many samples came from each prefix, in the plan's order.
 
     What is not finite is written as one of the strings "nan", "inf", "-inf": JSON has no numbers for them.
     """
@@ -45,32 +45,47 @@ class MetricsFile(Callback):
         self._file: RowFile | None = None
         self._clock = speed.StepClock()
         self._data: speed.TimedIterator | None = None
+        self._waited_s = 0.0
         self._step = 0
+        self.skipped: Callable[[], int] = lambda: 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         self._compute = speed.compute_of(self._plan, getattr(pl_module.tokenizer, "vocab_size", None))
-        self._guards = Guards()
+        self._pace = PaceGuard()
         self._step = trainer.global_step
         self._time_saving(trainer)
+        restarts = count_starts(self._plan.run.metrics)
         self._file = RowFile(self._plan.run.metrics)
         flops = self._compute.flops
-        self._file.write(
-            event="start",
-            step=trainer.global_step,
+        self._file.event(
+            "start",
+            trainer.global_step,
             max_steps=trainer.max_steps,
-            time=time.time(),
+            restarts=restarts,
             flops_per_token=flops.full if flops else None,
             flops_per_token_causal=flops.causal if flops else None,
             peak_flops=self._compute.peak_flops,
             environment=speed.environment(),
         )
+        self._tell_loggers(trainer, {"restarts": restarts})
         self._clock = speed.StepClock()
 
-    def _event(self, trainer: Trainer, kind: str, **more: Any) -> None:
+    def event(self, kind: str, step: int, **more: Any) -> None:
+        """Append something that happened, from any callback of the first rank; nothing where there is no file."""
         if self._file is not None:
-            self._file.write(event=kind, step=trainer.global_step, time=time.time(), **more)
+            self._file.event(kind, step, **more)
+
+    def notice(self, notice: Notice, step: int) -> None:
+        """Append what a guard saw, and end the run where that is the policy.
+
+        Raises:
+            GuardStop: the policy for its kind is `stop`.
+        """
+        self.event(notice.kind, step, text=notice.text)
+        if self._plan.values[POLICY_OF[notice.kind]] == "stop":
+            raise stop(self._plan, notice.kind, step, notice.text)
 
     def _time_saving(self, trainer: Trainer) -> None:
         checkpoint: Any = trainer.checkpoint_callback
@@ -84,16 +99,19 @@ class MetricsFile(Callback):
                 save(*args, **kwargs)
             finally:
                 seconds = self._clock.resume()
-            self._event(trainer, "checkpoint", seconds=seconds, samples_by_prefix=samples_by_prefix(trainer))
+            seen = samples_by_prefix(trainer)
+            self.event("checkpoint", trainer.global_step, seconds=seconds, samples_by_prefix=seen)
+            self._tell_loggers(trainer, {"checkpoint_s": seconds})
+            if self._file is not None:
+                self._file.sync()
 
         checkpoint._save_checkpoint = timed
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        fetcher: Any = trainer.fit_loop._data_fetcher
-        if self._file is not None and fetcher is not None and fetcher.iterator is not self._data:
-            self._data = fetcher.iterator = speed.TimedIterator(fetcher.iterator)
+        if self._file is not None:
+            self._data = speed.timed_data(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -109,9 +127,9 @@ class MetricsFile(Callback):
         row = {"step": step, "time": time.time(), "loss": loss, **self._row(trainer, step - self._step)}
         self._step = step
         self._file.write(**row)
-        for kind, text in self._guards.seen(row):
-            self._file.write(event=kind, step=step, time=row["time"], text=text)
         self._tell_loggers(trainer, row)
+        for notice in self._pace.look(row):
+            self.notice(notice, step)
 
     def _row(self, trainer: Trainer, steps: int) -> dict[str, Any]:
         """All but the loss, of the `steps` steps since the row before."""
@@ -126,12 +144,14 @@ class MetricsFile(Callback):
             "memory_peak_bytes": speed.memory_peak_bytes(),
         }
         if self._data is not None:
-            row["data_wait_s"] = self._data.waited_s / max(1, steps)
-            self._data.waited_s = 0.0
+            row["data_wait_s"] = max(0.0, self._data.waited_s - self._waited_s) / max(1, steps)
+            self._waited_s = self._data.waited_s
         if row.get("step_time_s"):
             row["tokens_per_s"] = self._plan.tokens_per_step / row["step_time_s"]
             row["tokens_per_s_per_gpu"] = row["tokens_per_s"] / self._plan.world_size
             row |= self._compute.figures(row["tokens_per_s"])
+        if self.skipped():
+            row["skipped_updates"] = self.skipped()
         return row
 
     def _tell_loggers(self, trainer: Trainer, row: dict[str, Any]) -> None:
@@ -153,46 +173,13 @@ class MetricsFile(Callback):
                 "validation_s": seconds,
             }
             self._file.write(**row)
+            self._tell_loggers(trainer, {"validation_s": seconds})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._file is not None:
-            self._event(trainer, "end", samples_by_prefix=samples_by_prefix(trainer))
+            self.event("end", trainer.global_step, samples_by_prefix=samples_by_prefix(trainer))
             self._file.close()
             self._file = None
-
-
-class RowFile:
-    """A JSON Lines file that is only appended to, by one writer, a whole line at a time."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        end_torn_line(path)
-        self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115
-
-    def write(self, **row: Any) -> None:
-        """Append a row; what a crash of this process leaves is whole lines."""
-        plain = {
-            key: str(v) if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()
-        }
-        self._file.write(json.dumps(plain, allow_nan=False) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Make sure that it is on the disk."""
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-
-def end_torn_line(path: Path) -> None:
-    """Close a line that a killed run left half-written, so that ours starts on its own."""
-    try:
-        with open(path, "rb+") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-    except FileNotFoundError:
-        pass
 
 
 def samples_by_prefix(trainer: Trainer) -> list[int] | None:

@@ -11,6 +11,7 @@ from typing import Any
 import nemo_run as run
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from megatron.core.distributed import DistributedDataParallelConfig
 from nemo import lightning as nl
 from nemo.collections import llm
 from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
@@ -240,6 +241,11 @@ def _set_optimizer(recipe: run.Partial, job: Job) -> None:
     ddp = getattr(recipe.trainer.strategy, "ddp", None)
     if isinstance(ddp, run.Config) and o.disable_dist_optim:
         ddp.overlap_param_gather = False  # Megatron asserts that it comes with the distributed optimizer
+    if job.guards.on_not_finite != "stop":
+        # Megatron's own check ends the rank in the backward pass, before a guard could let the step pass
+        if not isinstance(ddp, run.Config):
+            ddp = recipe.trainer.strategy.ddp = run.Config(DistributedDataParallelConfig)
+        ddp.check_for_nan_in_grad = False
 
 
 def _set_trainer(recipe: run.Partial, plan: Plan, job: Job) -> None:

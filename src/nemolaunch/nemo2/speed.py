@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import statistics
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from nemolaunch import catalogue
 from nemolaunch.arithmetic import FlopsPerToken, flops_per_token, model_vocab_rows
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.plan import Plan
+
+LATELY = 100  # steps that percentiles are of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,7 @@ class StepClock:
         self._paused_s = 0.0
         self._pause_began: float | None = None
         self._durations: list[float] = []
+        self._lately: deque[float] = deque(maxlen=LATELY)
 
     def pause(self) -> None:
         """Something that is no step begins."""
@@ -95,22 +99,24 @@ class StepClock:
     def step(self) -> None:
         """A step has ended."""
         now = time.perf_counter()
-        self._durations.append(now - self._end - self._paused_s)
+        seconds = now - self._end - self._paused_s
+        self._durations.append(seconds)
+        self._lately.append(seconds)
         self._end, self._paused_s = now, 0.0
 
     def take(self) -> dict[str, float]:
-        """Seconds per step since the last call: `step_time_s`, the mean, and percentiles of several."""
+        """Seconds per step: `step_time_s`, the mean since the last call, and percentiles of the last 100."""
         durations, self._durations = self._durations, []
         if not durations:
             return {}
-        found = {"step_time_s": statistics.fmean(durations)}
-        if len(durations) > 1:
-            ordered = sorted(durations)
-            last = len(ordered) - 1
-            found["step_time_p50_s"] = ordered[round(last * 0.5)]
-            found["step_time_p95_s"] = ordered[round(last * 0.95)]
-            found["step_time_max_s"] = ordered[last]
-        return found
+        ordered = sorted(self._lately)
+        last = len(ordered) - 1
+        return {
+            "step_time_s": statistics.fmean(durations),
+            "step_time_p50_s": ordered[round(last * 0.5)],
+            "step_time_p95_s": ordered[round(last * 0.95)],
+            "step_time_max_s": ordered[last],
+        }
 
 
 class TimedIterator:
@@ -132,6 +138,16 @@ class TimedIterator:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+def timed_data(trainer: Any) -> TimedIterator | None:
+    """The iterator that the trainer gets batches from, timed from now on; None where it has none."""
+    fetcher = trainer.fit_loop._data_fetcher
+    if fetcher is None:
+        return None
+    if not isinstance(fetcher.iterator, TimedIterator):
+        fetcher.iterator = TimedIterator(fetcher.iterator)
+    return fetcher.iterator
 
 
 def memory_peak_bytes() -> int:

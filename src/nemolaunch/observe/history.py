@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.failure import error_records, failure
 from nemolaunch.observe.metrics import rows
 from nemolaunch.observe.series import Series
 from nemolaunch.plan import Plan
@@ -222,6 +223,9 @@ class _Reader:
     def close(self) -> None:
         history = self._history
         history.series = {key: series for key, series in history.series.items() if series}
+        if error_records(history.run):
+            text = failure(history.run, 1).message
+            history.marks.append(Mark(step=history.last_step, kind="failed", text=text))
         try:
             finished = int(json.loads(history.run.finished.read_text(encoding="utf-8"))["step"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -29,14 +29,22 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def tail_rows(path: Path, most_bytes: int = 65536) -> list[dict[str, Any]]:
     """The last rows of a metrics file, however long it is. No file: no rows."""
+    return list(_rows(_tail(path, most_bytes)))
+
+
+def recent_events(path: Path, most_bytes: int = 4 << 20) -> list[dict[str, Any]]:
+    """Rows with an `event` among the last thousands of rows. No file: no rows."""
+    return list(_rows(line for line in _tail(path, most_bytes) if line.startswith('{"event"')))
+
+
+def _tail(path: Path, most_bytes: int) -> list[str]:
     try:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - most_bytes))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            return file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return []
-    return list(_rows(lines))
 
 
 def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,91 @@
+"""Notices that a run no longer gets anywhere, and ends it in the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from nemolaunch.nemo2 import hang
+
+QUIET_FACTOR = 10.0  # times the longest that a step, validation batch or save has taken so far
+QUIET_LEAST_S = 60.0
+QUIET_SAVE_S = 600.0  # a large checkpoint to a busy file system
+POLL_S = 5.0
+
+
+class HangWatch(Callback):
+    """Tells when nothing finishes for long, and ends the process after the time limit for it.
+
+    First, a thread of the first rank tells `no progress`. At the limit, all ranks write their stacks and end.
+    Each step and validation batch begins the wait anew; a save has as long as a step.
+
+    Args:
+        timeout_s: the limit in seconds; 0 sets none.
+        tell: takes kind, step and `text`.
+    """
+
+    def __init__(self, timeout_s: int, tell: Callable[..., None]) -> None:
+        self._timeout_s = timeout_s
+        self._tell = tell
+        self._step = 0
+        self._longest_s = 0.0
+        self._last = 0.0
+        self._saving = False
+        self._over = threading.Event()
+
+    def _progress(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        now = time.monotonic()
+        self._longest_s = max(self._longest_s, now - self._last)
+        self._last, self._step = now, trainer.global_step
+        self._rearm()
+
+    on_train_batch_end = _progress
+    on_validation_batch_end = _progress
+    on_train_end = _progress
+
+    def _rearm(self) -> None:
+        if self._timeout_s:
+            hang.watch(self._timeout_s)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last = time.monotonic()
+        self._rearm()
+        self._note_saves(trainer)
+        if trainer.is_global_zero:
+            threading.Thread(target=self._watch, name="no-progress", daemon=True).start()
+
+    def _note_saves(self, trainer: Trainer) -> None:
+        checkpoint: Any = trainer.checkpoint_callback
+        save = checkpoint._save_checkpoint
+
+        def noted(*args: Any, **kwargs: Any) -> None:
+            self._saving = True
+            try:
+                save(*args, **kwargs)
+            finally:
+                self._saving = False
+
+        checkpoint._save_checkpoint = noted
+
+    def _watch(self) -> None:
+        told_of = -1.0
+        while not self._over.wait(POLL_S):
+            last, quiet_s = self._last, time.monotonic() - self._last
+            least_s = QUIET_SAVE_S if self._saving else QUIET_LEAST_S
+            if last != told_of and quiet_s > max(least_s, QUIET_FACTOR * self._longest_s):
+                told_of = last
+                self._tell("no progress", self._step, text=self._sentence(quiet_s))
+
+    def _sentence(self, quiet_s: float) -> str:
+        text = f"nothing has finished for {quiet_s:.0f} s; the longest before took {self._longest_s:.1f} s"
+        if self._timeout_s:
+            text += f"; the job ends at --hang-timeout {self._timeout_s}"
+        return text
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._over.set()
+        hang.stop()

@@ -1,0 +1,28 @@
+"""The callbacks of a run, in the order in which they have to be called."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback
+
+from nemolaunch.nemo2.callbacks import CheckpointSchedule
+from nemolaunch.nemo2.hang_watch import HangWatch
+from nemolaunch.nemo2.leave import Leave
+from nemolaunch.nemo2.metrics import MetricsFile
+from nemolaunch.nemo2.rank_watch import RankWatch
+from nemolaunch.nemo2.update_guard import UpdateGuard
+from nemolaunch.plan import Plan
+
+
+def callbacks_of(plan: Plan) -> list[Callback]:
+    """What a trainer gets besides the recipe's own callbacks.
+
+    The metrics come before what may end the run, so that the row of the last step is written.
+    """
+    metrics = MetricsFile(plan)
+    updates = UpdateGuard(plan, metrics.notice)
+    metrics.skipped = lambda: updates.skipped
+    found: list[Callback] = [CheckpointSchedule(), metrics, updates, RankWatch(metrics.notice)]
+    if plan.submission is not None:
+        found.append(Leave(plan, metrics))
+    found.append(HangWatch(int(plan.values["hang_timeout"]), metrics.event))
+    return found
