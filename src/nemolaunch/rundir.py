@@ -67,6 +67,21 @@ class RunDir:
         return self.root / "tb_logs"
 
     @property
+    def traces(self) -> Path:
+        """What profilers wrote."""
+        return self.root / "traces"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's own files, where no server is named."""
+        return self.root / "mlruns"
+
+    @property
+    def mlflow_run(self) -> Path:
+        """Id of the MLflow run, which every restart goes on with."""
+        return self.root / "mlflow_run"
+
+    @property
     def tokenizer(self) -> Path:
         """A clean copy of the tokenizer's files, which goes into every checkpoint."""
         return self.root / "tokenizer"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nemolaunch import batchjob
 from nemolaunch.plan import Plan
+from nemolaunch.profiling import nsys_file
 
 RUNNER = "nemo_run.core.runners.fdl_runner"
 IN_CONTAINER = "/nemo_run"  # where NeMo-Run mounts a task's folder
@@ -91,7 +92,19 @@ def _command(plan: Plan) -> str:
         words += ["--container-env", ",".join(batchjob.container_env(plan))]
     words += ["--wait=60", "--kill-on-bad-exit=1", *batchjob.srun_args(plan)]
     config = f"{task if image is None else IN_CONTAINER}/configs/{batchjob.TASK}_fn_or_script"
-    return " ".join([*words, *_launcher(plan), "-m", RUNNER, "-n", batchjob.TASK, config])
+    return " ".join([*words, *_profiler(plan), *_launcher(plan), "-m", RUNNER, "-n", batchjob.TASK, config])
+
+
+def _profiler(plan: Plan) -> list[str]:
+    """Nsight Systems, with what NeMo-Run asks of it."""
+    if plan.values["profile"] != "nsys":
+        return []
+    return [
+        *("nsys", "profile", "-s", "none", "-t", "nvtx,cuda"),
+        *("-o", f"{plan.run.traces}/{nsys_file(by_slurm=True)}", "--force-overwrite=true"),
+        *("--capture-range=cudaProfilerApi", "--capture-range-end=stop"),
+        *("--cuda-graph-trace=node", "--cuda-event-trace=false"),
+    ]
 
 
 def _launcher(plan: Plan) -> list[str]:

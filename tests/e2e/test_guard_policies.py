@@ -51,9 +51,7 @@ def test_too_many_updates_left_out_end_the_run(fork_server: ForkServer, data: st
     assert seen(plan) == [(step, "not finite") for step in range(3, 14)]
 
 
-def test_nan_ends_the_run_by_default(
-    fork_server: ForkServer, data: str, tmp_path: Path
-) -> None:
+def test_nan_ends_the_run_by_default(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     plan = planned(tmp_path, data, max_steps=5, num_gpus=2)
     with pytest.raises(JobFailed, match=r"found NaN|not finite"):
         run(fork_server, plan, "nan", rank=1, steps=(3,))

@@ -20,6 +20,7 @@ CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "no-container": {"container_image": "none", "gres": "none"},
     "torchrun": {"launcher": "torchrun", "network_interface": "hsn0"},
+    "nsys": {"profile": "nsys", "profile_steps": "20:22", "profile_ranks": ("0", "8")},
     "torchrun-no-container": {"launcher": "torchrun", "container_image": "none"},
     "all-options": {
         "qos": "high",

@@ -270,6 +270,9 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "slurm-time": ("llama3_8b", {"time": "soon"}, {}),
     "slurm-time-limit": ("llama3_8b", {"partition": "gpu", "time": "5:00:00"}, {"partitions": BIG_CLUSTER}),
     "slurm-time-short": ("llama3_8b", {"time": "5"}, {}),
+    "profile-steps": ("llama3_8b", {"profile": "pytorch", "profile_steps": "12:10"}, {}),
+    "profile-ranks": ("llama3_8b", {"profile": "nsys", "profile_ranks": ("0", "99999")}, {}),
+    "profile-nsys-on-cpu": ("llama3_8b", {"profile": "nsys", "device": "cpu", "executor": "local"}, {}),
     "wandb-key": ("llama3_8b", {"wandb": True}, {}),
     "token-on-command-line": ("llama3_8b", {"hf_token": "hf_x"}, {}),
 }

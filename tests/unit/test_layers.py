@@ -22,6 +22,7 @@ ROWS: list[set[str]] = [
         "processes",
         "fingerprint",
         "blend",
+        "profiling",
         "workers",
         "nearby",
         "ask",

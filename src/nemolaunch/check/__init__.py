@@ -20,6 +20,7 @@ from nemolaunch.check import (
     parallel,
     pipeline,
     precision,
+    profile,
     ranges,
     recompute,
     sbatch,
@@ -50,6 +51,7 @@ ALWAYS: tuple[Rule, ...] = (
     sbatch.rules,
     secrets.rules,
     optimizer.rules,
+    profile.rules,
 )
 # These calculate with sizes that `ranges` has found sound.
 WITH_SIZES: tuple[Rule, ...] = (

@@ -133,6 +133,10 @@ RULES: dict[str, str] = {
     "slurm-time": "A time limit is written as Slurm reads it.",
     "slurm-time-limit": "A job's time limit is within its partition's.",
     "slurm-time-short": "Starting NeMo in a container takes minutes.",
+    # profiler
+    "profile-steps": "Steps to trace are START:STOP, up to the last step of the job.",
+    "profile-ranks": "Ranks to trace are ranks of the job.",
+    "profile-nsys-on-cpu": "Nsight Systems traces what a GPU does.",
     # secrets
     "wandb-key": "W&B needs a key.",
     "token-on-command-line": "Arguments of a process are visible to all users of a machine.",

@@ -92,9 +92,11 @@ def add_task(running: Any, plan: Plan) -> None:
     """The one task of the experiment: `nemolaunch.nemo2.entry.pretrain` on every rank."""
     import nemo_run as run
 
+    from nemolaunch.nemo2 import profile
     from nemolaunch.nemo2.entry import pretrain
 
-    running.add(run.Partial(pretrain, plan_file=str(plan.run.plan)), name=batchjob.TASK)
+    task = run.Partial(pretrain, plan_file=str(plan.run.plan))
+    running.add(task, name=batchjob.TASK, plugins=profile.plugins(plan))
 
 
 def run_experiment(plan: Plan) -> bool:

@@ -32,9 +32,9 @@ class MetricsFile(Callback):
     `skipped_updates` since the start, where a guard has left any out.
 
     A row of validation has `val_loss` and `validation_s`. Every other row has an `event`: `start` (with
-    `restarts` before it), `end`, `checkpoint` (`seconds` that training stood still), `trace` (a profiler wrote
-    `path`), or what a guard saw, with a `text`. Of a blend, `end` and `checkpoint` have `samples_by_prefix`:
-    how many samples came from each prefix, in the plan's order.
+    `restarts` before it), `end`, `checkpoint` (`seconds` that training stood still), or what a guard saw, with
+    a `text`. Of a blend, `end` and `checkpoint` have `samples_by_prefix`: how many samples came from each
+    prefix, in the plan's order.
 
     What is not finite is written as one of the strings "nan", "inf", "-inf": JSON has no numbers for them.
     """

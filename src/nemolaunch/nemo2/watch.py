@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from lightning.pytorch import Callback
 
+from nemolaunch.nemo2 import profile
 from nemolaunch.nemo2.callbacks import CheckpointSchedule
 from nemolaunch.nemo2.hang_watch import HangWatch
 from nemolaunch.nemo2.leave import Leave
@@ -24,5 +27,6 @@ def callbacks_of(plan: Plan) -> list[Callback]:
     found: list[Callback] = [CheckpointSchedule(), metrics, updates, RankWatch(metrics.notice)]
     if plan.submission is not None:
         found.append(Leave(plan, metrics))
+    found += profile.callbacks(plan, int(os.environ.get("RANK") or 0))
     found.append(HangWatch(int(plan.values["hang_timeout"]), metrics.event))
     return found

@@ -1,0 +1,27 @@
+"""Which steps and ranks of a run are traced."""
+
+from __future__ import annotations
+
+import re
+
+_STEPS = re.compile(r"(\d{1,9}):(\d{1,9})", re.ASCII)
+
+
+def steps_of(text: str) -> tuple[int, int]:
+    """`10:12` → (10, 12): the steps after 10, up to 12.
+
+    Raises:
+        ValueError: it is not START:STOP with START below STOP.
+    """
+    found = _STEPS.fullmatch(text)
+    start, stop = map(int, found.groups()) if found else (0, 0)
+    if start >= stop:
+        raise ValueError(f"{text!r} is not START:STOP with START below STOP")
+    return start, stop
+
+
+def nsys_file(by_slurm: bool) -> str:
+    """File name of Nsight Systems' reports, one a process; `%p` and `%q{…}` are filled in by nsys."""
+    if not by_slurm:
+        return "profile_%p"
+    return "profile_%p_%q{SLURM_JOB_ID}_node%q{SLURM_NODEID}_rank%q{SLURM_PROCID}"
