@@ -92,7 +92,10 @@ def _command(plan: Plan) -> str:
         words += ["--container-env", ",".join(batchjob.container_env(plan))]
     words += ["--wait=60", "--kill-on-bad-exit=1", *batchjob.srun_args(plan)]
     config = f"{task if image is None else IN_CONTAINER}/configs/{batchjob.TASK}_fn_or_script"
-    return " ".join([*words, *_profiler(plan), *_launcher(plan), "-m", RUNNER, "-n", batchjob.TASK, config])
+    words += [*_profiler(plan), *_launcher(plan), "-m", RUNNER, "-n", batchjob.TASK, config]
+    if plan.values["profile"] == "nsys":
+        words.append("")  # NeMo-Run has room there for the end of a longer command
+    return " ".join(words)
 
 
 def _profiler(plan: Plan) -> list[str]:

@@ -74,7 +74,7 @@ def _cached_snapshot(hub_id: str) -> str | None:
     repository = cache / ("models--" + hub_id.replace("/", "--"))
     try:
         revision = (repository / "refs" / "main").read_text().strip()
-    except OSError:
+    except (OSError, ValueError):  # there can be no such name
         return None
     snapshot = repository / "snapshots" / revision
     return str(snapshot) if any(snapshot.glob("tokenizer*")) else None
