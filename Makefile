@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Debian's Slurm, for the tests that start a small cluster; without root or apt-get they are skipped
-SLURM := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev
+# Debian's Slurm and sshd, for the tests that start a small cluster; without root or apt-get they are skipped
+SLURM := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync
 
 .PHONY: install demo test test-long lint clean slurm
 
@@ -28,7 +28,7 @@ test-long: $(INSTALLED) slurm
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 slurm:
-	@command -v slurmdbd > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
+	@{ command -v slurmdbd && command -v sshd && command -v rsync; } > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
 		echo "installing Slurm for its tests (log: $(VENV)-slurm.log)"; \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(SLURM); } \
 			> $(VENV)-slurm.log 2>&1 || echo "that failed; the tests that need Slurm are skipped"; }

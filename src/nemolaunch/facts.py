@@ -125,7 +125,7 @@ def look(job: Job) -> Facts:
         split=split,
         tokenizer=_look_at_tokenizer(job, data),
         run=_look_at_run(job),
-        secrets=_secrets(),
+        secrets=secrets_here(),
         asked=asked,
         index_dir=_index_dir(job),
         index_cache_error=_index_cache_error(job, data),
@@ -135,7 +135,7 @@ def look(job: Job) -> Facts:
         accounts=cluster.accounts,
         image=_image(job.launch.container_image) if on_slurm else None,
         mounts_missing=_mounts_missing(job.launch) if on_slurm else (),
-        wandb_offline=os.environ.get("WANDB_MODE", "").lower() in ("offline", "disabled", "dryrun"),
+        wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
         submission=_look_at_submission(job, data),
     )
 
@@ -168,7 +168,13 @@ def _mounts_missing(launch: Launch) -> tuple[str, ...]:
     return tuple(s for s in sources if s.startswith("/") and not os.path.exists(s))
 
 
-def _secrets() -> frozenset[str]:
+def _wandb_mode(job: Job) -> str:
+    """As `--env` gives it, else as it is exported."""
+    given = [word.partition("=")[2] for word in job.launch.env if word.startswith("WANDB_MODE=")]
+    return (given[-1] if given else os.environ.get("WANDB_MODE", "")).lower()
+
+
+def secrets_here() -> frozenset[str]:
     """Names of the secrets there are; W&B also takes its key from ~/.netrc, where `wandb login` leaves it."""
     found = {name for name in SECRET_NAMES if os.environ.get(name)}
     try:

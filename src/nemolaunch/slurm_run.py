@@ -13,16 +13,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from nemolaunch import batchjob, slurmqueue
-from nemolaunch.diagnose import diagnose
+from nemolaunch.diagnose import diagnose, newest_failure
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import write_text
 from nemolaunch.runlock import RunLock
 from nemolaunch.slurmqueue import QueuedJob
+from nemolaunch.starts import starts
 
 SUBMITTED = "submitted "
 SETTLE_S = 15.0  # Slurm takes a moment to put a requeued job back into the queue
@@ -83,23 +85,38 @@ def submit(plan: Plan, hf_token: str | None = None) -> str:
     Raises:
         NemolaunchError: Slurm refuses the job.
     """
-    _fresh_start(plan)
-    environment = dict(os.environ)
-    if hf_token:
-        environment["HF_TOKEN"] = hf_token
-    command = [sys.executable, "-m", "nemolaunch.nemo2.executor", str(plan.run.plan)]
+    fresh_start(plan)
+    number, said = hand_over(plan.run.plan, {"HF_TOKEN": hf_token} if hf_token else {})
+    note_submission(plan, number or "", said)
+    if number is None:
+        raise NemolaunchError(f"the job was not submitted. {reason(said)}\n  log: {plan.run.launcher_log}")
+    return number
+
+
+def hand_over(plan_file: Path, environment: Mapping[str, str], *words: str) -> tuple[str | None, str]:
+    """Have NeMo-Run submit a plan. Returns the job's id, None where there is none, and all that was said."""
+    command = [sys.executable, "-m", "nemolaunch.nemo2.executor", str(plan_file), *words]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
     )
-    with open(plan.run.launcher_log, "a", encoding="utf-8") as log:
-        log.write(done.stdout + done.stderr)
+    said = done.stdout + done.stderr
     for line in reversed(done.stdout.splitlines()):
         if line.startswith(SUBMITTED) and done.returncode == 0:
-            number = line.removeprefix(SUBMITTED).strip()
-            write_text(plan.run.slurm_submitted, number + "\n")
-            return number
-    reason = _reason(done.stderr)
-    raise NemolaunchError(f"the job was not submitted. {reason}\n  log: {plan.run.launcher_log}")
+            return line.removeprefix(SUBMITTED).strip(), said
+    return None, said
+
+
+def note_submission(plan: Plan, number: str, said: str) -> None:
+    """Keep what was said on the way, and the id of the job if there is one."""
+    with open(plan.run.launcher_log, "a", encoding="utf-8") as log:
+        log.write(said)
+    if number:
+        write_text(plan.run.slurm_submitted, number + "\n")
 
 
 def from_scratch(plan: Plan) -> Plan:
@@ -111,17 +128,17 @@ def from_scratch(plan: Plan) -> Plan:
     return dataclasses.replace(plan, values={**plan.values, "resume": "auto"})
 
 
-def _fresh_start(plan: Plan) -> None:
+def fresh_start(plan: Plan) -> None:
     """Forget what ended the run before: somebody has decided to go on."""
     run = plan.run
     run.slurm.mkdir(parents=True, exist_ok=True)
     for path in (run.slurm_current, run.slurm_next, run.slurm_stopped, run.finished):
         path.unlink(missing_ok=True)
-    with open(run.slurm_starts, "a", encoding="utf-8") as starts:
-        starts.write(f"- 0 {int(time.time())} submitted\n")
+    with open(run.slurm_starts, "a", encoding="utf-8") as file:
+        file.write(f"- 0 {int(time.time())} submitted\n")
 
 
-def _reason(output: str) -> str:
+def reason(output: str) -> str:
     """Slurm's own words out of NeMo-Run's traceback, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith(("sbatch:", "slurm"))]
@@ -189,9 +206,7 @@ def _text(path: os.PathLike[str]) -> str:
 
 def restarts(plan: Plan) -> int:
     """How often the run was started again since it was last submitted by hand."""
-    rows = [line.split() for line in _text(plan.run.slurm_starts).splitlines()]
-    last = max((i for i, row in enumerate(rows) if row[:1] == ["-"]), default=-1)
-    return max(0, len(rows) - last - 2)
+    return max(0, len(starts(plan.run)) - 1)
 
 
 def sentence(now: Condition | None) -> str:
@@ -217,6 +232,12 @@ def verdict(plan: Plan, end: Condition) -> str:
     return "\n  ".join([text, *diagnose(plan.run).lines()])
 
 
+def finish(plan: Plan, shown: Callable[[Path], str] = str) -> str:
+    """What is said of a run that has finished."""
+    where = shown(plan.run.last_checkpoint() or plan.run.checkpoints)
+    return f"finished step {plan.values['max_steps']}; checkpoint {where}"
+
+
 def _failed(plan: Plan, end: Condition) -> bool:
     """Whether something went wrong: nothing did where somebody cancelled the run, or it left in order."""
     return not (
@@ -232,6 +253,7 @@ class Follower:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._quiet_since: float | None = None
+        self._explained = ""
         self.seen: Condition | None = None
 
     def poll(self) -> Condition | None:
@@ -248,6 +270,19 @@ class Follower:
             return now
         self._quiet_since = self._quiet_since or time.monotonic()
         return now if time.monotonic() - self._quiet_since > SETTLE_S else None
+
+    def news(self) -> str:
+        """Why the newest start that is over ended before the run did, once for each; else empty."""
+        if self.seen is None or self.seen.word not in ("running", "waiting"):
+            return ""
+        alive = self.seen.word == "running"
+        over = starts(self._plan.run)[: -1 if alive else None]
+        if not over or over[-1].name == self._explained:
+            return ""
+        self._explained = over[-1].name
+        found = newest_failure(self._plan.run, alive)
+        left = f"job {over[-1].job} left in order, to go on later"
+        return "\n  ".join([f"job {over[-1].job} failed", *found.lines()]) if found else left
 
 
 def cancel(plan: Plan) -> list[str]:

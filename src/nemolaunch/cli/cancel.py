@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.render import guarded
 from nemolaunch.plan import Plan
 from nemolaunch.status import run_of
@@ -20,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=HelpFormatter,
     )
     p.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    add_ssh_flags(p)
     return p
 
 
@@ -27,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Cancel. Returns the exit code."""
     args = parser().parse_args(normalise_long_options(argv))
+    if args.ssh:
+        return elsewhere(args, "cancel", argv)
     from nemolaunch import processes, slurm_run
 
     plan = Plan.load(run_of(args.run).plan)

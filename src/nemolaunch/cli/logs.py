@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.render import guarded
 from nemolaunch.diagnose import newest_output
 from nemolaunch.errors import NemolaunchError
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--job", action="store_true", help="the output of the batch job instead")
     p.add_argument("--lines", type=int, default=40, metavar="N", help="how many lines")
     p.add_argument("--follow", action="store_true", help="go on with what is written from now on")
+    add_ssh_flags(p)
     return p
 
 
@@ -39,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Print it. Returns the exit code."""
     args = parser().parse_args(normalise_long_options(argv))
+    if args.ssh:
+        return elsewhere(args, "logs", argv)
     run = run_of(args.run)
     path = newest_output(run) if args.job else run.rank_log(args.rank)
     if path is None or not path.exists():

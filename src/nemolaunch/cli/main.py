@@ -15,6 +15,7 @@ from nemolaunch.cli.render import guarded
 COMMANDS = {
     "pretrain": ("nemolaunch.cli.pretrain", "train a model: locally, on the CPU as a rehearsal, or on Slurm"),
     "status": ("nemolaunch.cli.status", "show how a run stands, or all runs"),
+    "follow": ("nemolaunch.cli.follow", "show a run on Slurm until it is over"),
     "logs": ("nemolaunch.cli.logs", "show what a rank of a run has written"),
     "cancel": ("nemolaunch.cli.cancel", "end a run and its queued jobs"),
     "resume": ("nemolaunch.cli.resume", "go on with a run from its last checkpoint"),

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.arguments import normalise_long_options
 from nemolaunch.cli.checks import add_force_flag, findings_json, forced_codes
 from nemolaunch.cli.flags import JobParser, add_job_flags, job_from, origins_from
+from nemolaunch.cli.over_ssh import add_ssh_flags, host_of
 from nemolaunch.cli.render import guarded
 from nemolaunch.cli.speed import add_speed_flags, speed_from
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.findings import errors
+
+if TYPE_CHECKING:
+    from nemolaunch.sshhost import SshHost
 
 
 def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
@@ -44,6 +49,7 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
         help="how --dry-run tells the plan and the findings",
     )
     add_speed_flags(job)
+    add_ssh_flags(job)
     add_job_flags(job)
     return job
 
@@ -54,8 +60,17 @@ def main(argv: list[str] | None = None, prog: str = "nemolaunch pretrain") -> in
 
 
 def _main(argv: list[str] | None, prog: str) -> int:
-    """Plan, check and run. Returns the exit code of the job."""
-    given = vars(parser(prog).parse_args(normalise_long_options(argv)))
+    args = parser(prog).parse_args(normalise_long_options(argv))
+    given = vars(args)
+    ssh = argparse.Namespace(ssh=given.pop("ssh"), ssh_python=given.pop("ssh_python"))
+    if not ssh.ssh:
+        return _plan_and_run(given, None)
+    with host_of(ssh) as host:
+        return _plan_and_run(given, host)
+
+
+def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
+    """Plan, check and run, here or on a cluster behind ssh. Returns the exit code of the job."""
     config, saved = given.pop("config"), given.pop("plan")
     dry_run, dev_run = given.pop("dry_run"), given.pop("dev_run")
     force, form = forced_codes(given), given.pop("format")
@@ -68,11 +83,18 @@ def _main(argv: list[str] | None, prog: str) -> int:
     if saved:
         if config:
             raise UsageError("--config and --plan both describe the job; give one of them")
-        job, model, origins, before = job_of_plan(saved, given)
+        job, model, origins, before = job_of_plan(saved, given, host.read_text if host else None)
         force = (*before, *force)
     else:
         job, model, origins = job_from(given, config), None, origins_from(given, config)
-    plan = make_plan(job, dev_run=dev_run, given=origins, model=model, speed=speed, force=force)
+    facts = None
+    if host:
+        from nemolaunch.cli.launch_ssh import launch_over_ssh, look_there
+
+        if dev_run:
+            raise UsageError("--dev-run rehearses on this machine; leave --ssh away")
+        job, facts = look_there(host, job)
+    plan = make_plan(job, dev_run=dev_run, facts=facts, given=origins, model=model, speed=speed, force=force)
     if dry_run and form == "json":
         from nemolaunch.cli.plan import rendered
 
@@ -90,6 +112,8 @@ def _main(argv: list[str] | None, prog: str) -> int:
         if plan.submission:
             render.print_script(plan)
         return 0
+    if host:
+        return launch_over_ssh(plan, job, host)
     from nemolaunch.cli.launch import launch
 
     return launch(plan, job)

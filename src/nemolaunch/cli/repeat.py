@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,30 @@ from nemolaunch.plan import Plan
 
 
 def job_of_plan(
-    file: Path, given: Mapping[str, Any]
+    file: Path, given: Mapping[str, Any], read: Callable[[str], str] | None = None
 ) -> tuple[Job, Model | None, dict[str, str], tuple[str, ...]]:
     """The job of a saved plan with flags over it, its model as it was then, where values come from, and the
     codes that were let pass.
 
     The run goes on in the plan's own folder, unless flags name another. A model that a flag names is looked
-    up anew.
+    up anew. `read` reads the file where it is on another machine.
 
     Raises:
         NemolaunchError: the file is no plan.
     """
-    plan = Plan.load(file / "plan.json" if file.is_dir() else file)
-    values = overlaid(plan.values, given)
+    plan = _plan_elsewhere(file, read) if read else Plan.load(file / "plan.json" if file.is_dir() else file)
+    values = overlaid({**plan.values, "dependency": None}, given)  # those jobs are over
     if not {"experiment", "output_dir"} & given.keys():
         values["output_dir"] = plan.folder
     origins = dict.fromkeys(plan.origins, f"plan {file}")
     origins.update(dict.fromkeys(given, "flag"))
     model = None if "model_name" in given else plan.model_row
     return Job().with_values(**values), model, origins, plan.forced
+
+
+def _plan_elsewhere(file: Path, read: Callable[[str], str]) -> Plan:
+    name = str(file if file.suffix == ".json" else file / "plan.json")
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as copy:
+        copy.write(read(name))
+        copy.flush()
+        return Plan.load(Path(copy.name))

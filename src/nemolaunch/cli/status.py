@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.render import guarded
 from nemolaunch.observe.words import count, duration
 from nemolaunch.status import Status, runs_below, status
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: list all)")
     p.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder to list")
     p.add_argument("--json", action="store_true", help="as JSON, one object a run")
+    add_ssh_flags(p)
     return p
 
 
@@ -34,6 +36,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Print it. Returns the exit code."""
     args = parser().parse_args(normalise_long_options(argv))
+    if args.ssh:
+        return elsewhere(args, "status", argv)
     found = [status(args.run)] if args.run else [status(run) for run in runs_below(args.runs_dir)]
     if args.json:
         for one in found:

@@ -1,9 +1,10 @@
 """Plan → NeMo-Run experiment. Runs in a process of its own, whose output is the launcher's log.
 
-    python -m nemolaunch.nemo2.executor PLAN.json
+    python -m nemolaunch.nemo2.executor PLAN.json [USER HOST HOME BEFORE]
 
 A local job: ends when it has ended, with exit code 0 only if every rank succeeded; NeMo-Run itself reports
-success either way. A job for Slurm: ends when it is submitted; the last line is `submitted JOB_ID`.
+success either way. A job for Slurm: ends when it is submitted, from another machine where the
+further words are given (`OverSsh`); the last line is `submitted JOB_ID`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +28,7 @@ def local_executor(plan: Plan) -> Any:
     import nemo_run as run
 
     variables = {name: os.environ.get(name, value) for name, value in plan.environment.items()}
+    variables |= plan.variables
     if plan.values["num_nodes"] == 1:
         # torchrun's --local-addr: otherwise ranks look for each other under the machine's name, and wait
         # forever where nothing resolves it, as on many machines without a network
@@ -34,8 +36,8 @@ def local_executor(plan: Plan) -> Any:
     return run.LocalExecutor(ntasks_per_node=plan.values["num_gpus"], launcher="torchrun", env_vars=variables)
 
 
-def slurm_executor(plan: Plan) -> Any:
-    """The SlurmExecutor whose script is `sbatch.script(plan)`.
+def slurm_executor(plan: Plan, tunnel: Any = None) -> Any:
+    """The SlurmExecutor whose script is `sbatch.script(plan)`; through a tunnel, if not on this machine.
 
     Words are quoted here where they need it, because NeMo-Run writes mounts, images and variables into the
     script as they are.
@@ -66,23 +68,44 @@ def slurm_executor(plan: Plan) -> Any:
         srun_args=batchjob.srun_args(plan),
         launcher=run.Torchrun(rdzv_port=port, rdzv_id=port) if torchrun else None,
         packager=CodePackager(),
-        tunnel=run.LocalTunnel(job_dir=str(plan.run.nemo_run / "experiments")),
+        tunnel=tunnel or run.LocalTunnel(job_dir=str(plan.run.nemo_run / "experiments")),
         poll_estimated_start_time=False,
     )
 
 
-def experiment(plan: Plan) -> Any:
+@dataclass(frozen=True)
+class OverSsh:
+    """How a job is submitted from another machine.
+
+    Attributes:
+        user, host: the login node.
+        home: a folder here for NeMo-Run, which copies what it writes there to the run's own.
+        before: a shell command to run there before each of NeMo-Run's; empty for none.
+    """
+
+    user: str
+    host: str
+    home: str
+    before: str = ""
+
+
+def experiment(plan: Plan, ssh: OverSsh | None = None) -> Any:
     """The NeMo-Run experiment of a plan, to be entered with `with`."""
-    os.environ["NEMORUN_HOME"] = str(plan.run.nemo_run)  # read when nemo_run is imported
+    home = ssh.home if ssh else str(plan.run.nemo_run)
+    os.environ["NEMORUN_HOME"] = home  # read when nemo_run is imported
     import nemo_run as run
 
     if plan.submission is None:
         return run.Experiment(plan.values["experiment"], executor=local_executor(plan))
+    tunnel = None
+    if ssh:
+        folder = str(plan.run.nemo_run / "experiments")
+        tunnel = run.SSHTunnel(host=ssh.host, user=ssh.user, job_dir=folder, pre_command=ssh.before or None)
     return run.Experiment(
         batchjob.title(plan),
-        executor=slurm_executor(plan),
+        executor=slurm_executor(plan, tunnel),
         id=batchjob.experiment_id(plan),
-        base_dir=str(plan.run.nemo_run),
+        base_dir=home,
         skip_status_at_exit=True,
         enable_goodbye_message=False,
     )
@@ -110,9 +133,9 @@ def run_experiment(plan: Plan) -> bool:
     return bool(states) and all(state == "SUCCEEDED" for state in states)
 
 
-def submit(plan: Plan) -> str:
+def submit(plan: Plan, ssh: OverSsh | None = None) -> str:
     """Submit the plan to Slurm. Returns the job's id."""
-    with experiment(plan) as running:
+    with experiment(plan, ssh) as running:
         add_task(running, plan)
         running.run(tail_logs=False, detach=True)
     handle = str(running.jobs[0].handle)  # scheme://session/JOB_ID/role/replica
@@ -142,7 +165,8 @@ def main() -> int:
     # torchrun and the interpreter of this environment, whatever the user's PATH
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
     if plan.submission is not None:
-        print(SUBMITTED + submit(plan), flush=True)
+        ssh = OverSsh(*sys.argv[2:]) if sys.argv[2:] else None
+        print(SUBMITTED + submit(plan, ssh), flush=True)
         return 0
     _end_with_parent(plan)
     return 0 if run_experiment(plan) else 1

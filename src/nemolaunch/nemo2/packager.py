@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import nemo_run as run
 
-import nemolaunch
+from nemolaunch import owncode
 
 
 @dataclass(kw_only=True)
@@ -21,11 +20,7 @@ class CodePackager(run.Packager):
 
     def package(self, path: Path, job_dir: str, name: str) -> str:
         """Write `job_dir/name.tar.gz` with the package's files. Returns its path."""
-        source = Path(nemolaunch.__file__).parent
         archive = Path(job_dir) / f"{name}.tar.gz"
         archive.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(archive, "w:gz") as tar:
-            for file in sorted(source.rglob("*")):
-                if file.is_file() and "__pycache__" not in file.parts:
-                    tar.add(file, arcname=str(Path(source.name) / file.relative_to(source)))
+        archive.write_bytes(owncode.archive())
         return str(archive)

@@ -1,0 +1,41 @@
+"""Frozen dataclasses as plain values and back, for facts that travel from one machine to another."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+
+def to_plain(value: Any) -> Any:
+    """A value as JSON can hold it; sets become sorted lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(to_plain(item) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def from_plain(kind: Any, value: Any) -> Any:
+    """The value of an annotated type that `to_plain` made these plain values of."""
+    if value is None or kind is Any:
+        return value
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        (one,) = (a for a in arguments if a is not type(None))
+        return from_plain(one, value)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: from_plain(hints[name], item) for name, item in value.items()})
+    if origin is tuple and arguments[-1:] != (Ellipsis,):
+        return tuple(from_plain(a, item) for a, item in zip(arguments, value, strict=True))
+    if origin in (tuple, frozenset, list):
+        return origin(from_plain(arguments[0], item) for item in value)
+    if origin is dict:
+        return {key: from_plain(arguments[1], item) for key, item in value.items()}
+    return value
