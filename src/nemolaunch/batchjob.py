@@ -71,7 +71,7 @@ def options(plan: Plan) -> dict[str, Any]:
         "ntasks-per-node": values["num_gpus"] if by_srun else 1,
         "exclusive": True,
         "mem": "0",
-        "dependency": "singleton",
+        "dependency": ",".join(filter(None, [values["dependency"], "singleton"])),
         "open-mode": "append",
         "job-name": job_name(plan),
     }
@@ -96,14 +96,13 @@ def output(plan: Plan) -> str:
 def variables(plan: Plan) -> dict[str, str]:
     """Variables of the job as shell words. A value the user has exported wins, but not over a flag.
 
-    Secrets are not among them: they reach the job through the environment it is submitted from.
+    Secrets are not among them: they reach the job through the environment it is submitted from. NeMo-Run writes
+    names in capitals; `setup` exports those that are not.
     """
-    words = {name: f"${{{name}:-{value}}}" for name, value in plan.environment.items()}
-    interface = plan.values["network_interface"]
-    if interface:
-        words["NCCL_SOCKET_IFNAME"] = words["GLOO_SOCKET_IFNAME"] = shlex.quote(interface)
+    words = {name: f"${{{name}:-{quoted(value)}}}" for name, value in plan.environment.items()}
+    words |= {name: quoted(value) for name, value in plan.variables.items() if name == name.upper()}
     if image(plan) is None:
-        words["PATH"] = shlex.quote(_submission(plan).bin) + ':"$PATH"'
+        words["PATH"] = quoted(_submission(plan).bin) + ':"$PATH"'
     return words
 
 
@@ -128,7 +127,7 @@ def _inside(path: str, folder: str) -> bool:
 
 def container_env(plan: Plan) -> list[str]:
     """Variables that are to win over the image's own, which otherwise come first in a container."""
-    return sorted(variables(plan))
+    return sorted({*variables(plan), *plan.variables})
 
 
 def quoted(word: str) -> str:
@@ -159,9 +158,11 @@ def setup(plan: Plan) -> str:
     The first line ends the tracing of every command that NeMo-Run's script begins with.
     """
     array = "array" in options(plan)
+    others = {name: value for name, value in plan.variables.items() if name != name.upper()}
     return "\n".join(
         (
             "{ set +vx; } 2>/dev/null",
+            *(f"export {name}={quoted(value)}" for name, value in others.items()),
             f"run_folder={quoted(plan.folder)}",
             f"batch_script={quoted(str(script_path(plan)))}",
             f"most_starts={plan.values['give_up_after']}",

@@ -89,11 +89,21 @@ class Launch:
     exclude: str | None = flag(None, "nodes to leave out", metavar="NODES")
     reservation: str | None = flag(None, "Slurm reservation")
     comment: str | None = flag(None, "comment of the Slurm job")
+    dependency: str | None = flag(
+        None, "start once other Slurm jobs have ended, e.g. afterok:1234", metavar="WHEN:JOB"
+    )
     array: str | None = flag(None, "run as a chain of array tasks, e.g. 1-10%1", metavar="RANGE")
     sbatch: tuple[str, ...] = flag((), "any other option of sbatch, without its dashes", metavar="KEY=VALUE")
     network_interface: str | None = flag(
         None, "interface over which the nodes talk, e.g. hsn0 (sets NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME)"
     )
+    env_preset: tuple[str, ...] = flag(
+        (),
+        "environment of a known network or need: slingshot, efa, gb200, save-memory, fused-attention, "
+        "deterministic, debug",
+        metavar="NAME",
+    )
+    env: tuple[str, ...] = flag((), "further variables of the training processes", metavar="NAME=VALUE")
     gpu: str | None = flag(
         None,
         "GPU to estimate memory and time for, e.g. h200 (default: the one seen here, else h100)",

@@ -20,6 +20,7 @@ from nemolaunch.job import Job
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.rundir import RunDir, write_json
 from nemolaunch.submission import Submission
+from nemolaunch.variables import given_values, preset_values
 
 FORMAT = 1
 
@@ -35,7 +36,8 @@ class Plan:
         blend: (weight or None, absolute prefix) pairs.
         ledger: what the run reads of each source of its data, where there are several.
         tokenizer: folder with the tokenizer, or None while it has to be fetched from the hub.
-        environment: variables of the training processes.
+        environment: variables of the training processes, over which exported ones win.
+        variables: those that flags give, which win over exported ones.
         origins: where values came from; a value without an origin is its flag's default.
         left_out: what the device cannot rehearse.
         submission: where the job goes to Slurm, what the script needs to know of this machine.
@@ -66,6 +68,7 @@ class Plan:
     findings: tuple[Finding, ...] = field(default=(), compare=False)
     estimate: Estimate | None = field(default=None, compare=False)
     forced: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def job(self) -> Job:
@@ -208,6 +211,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         epoch_samples=resolved.epoch_samples,
         tokenizer=tokenizer.folder if tokenizer else None,
         environment=environment(resolved),
+        variables=given_variables(job),
         origins=resolved.origins,
         left_out=resolved.left_out,
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
@@ -217,11 +221,18 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
     )
 
 
+def given_variables(job: Job) -> dict[str, str]:
+    """Variables that flags give. Raises UsageError for one that looks like a secret."""
+    interface = job.launch.network_interface
+    named = dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), interface) if interface else {}
+    return {**named, **given_values(job.launch.env)}
+
+
 def environment(resolved: Resolved) -> dict[str, str]:
-    """Variables the training processes need. Values of the user's own environment win.
+    """Variables the training processes need, and those of presets. Values the user has exported win.
 
     GPU settings as in NVIDIA's scripts (NeMo, `PerfEnvPlugin`): up to Hopper, communication overlaps
-    correctly with tensor or context parallelism only with one hardware queue; Blackwell wants many.
+    correctly with tensor or context parallelism only with one hardware queue; Blackwell wants 32.
     """
     variables = {"TOKENIZERS_PARALLELISM": "false", "TORCH_NCCL_AVOID_RECORD_STREAMS": "1"}
     if resolved.facts.tokenizer and resolved.facts.tokenizer.folder:
@@ -238,4 +249,4 @@ def environment(resolved: Resolved) -> dict[str, str]:
         variables["OMP_NUM_THREADS"] = str(max(1, resolved.facts.host.num_cpus // processes))
         variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
         variables["TORCHDYNAMO_DISABLE"] = "1"
-    return variables
+    return {**variables, **preset_values(resolved.job.launch.env_preset)}

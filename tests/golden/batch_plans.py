@@ -19,8 +19,8 @@ DATA = "/data/corpus/preprocessed/en_text_document"
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "no-container": {"container_image": "none", "gres": "none"},
-    "torchrun": {"launcher": "torchrun", "network_interface": "hsn0"},
     "nsys": {"profile": "nsys", "profile_steps": "20:22", "profile_ranks": ("0", "8")},
+    "torchrun": {"launcher": "torchrun", "network_interface": "hsn0", "env_preset": ("slingshot", "debug")},
     "torchrun-no-container": {"launcher": "torchrun", "container_image": "none"},
     "all-options": {
         "qos": "high",
@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
         "exclude": "n[01-03],n7",
         "reservation": "mine",
         "array": "1-10%1",
+        "dependency": "afterok:12:13,after:14+5",
         "time": "3-12:00:00",
         "sbatch": ("nice=100", "no-kill", "exclusive=none", "mail_type=END,FAIL"),
         "index_mapping_dir": "/scratch/index",
@@ -43,6 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
         "container_image": "registry.local#nvidia/nemo:26.02 $(id)",
         "container_mounts": ("/with space/$x:/with space;'", "/ünï/名前:/名前:ro"),
         "network_interface": "eth0;id",
+        "env": ("A=a 'b' \"c\" $HOME `id` } ; # 名前", "lower_case=$x y", "EMPTY="),
         "sbatch": ("wckey=a b", "mail-user=a&b"),
     },
     "non-ascii-folder": {"output_dir": "/läufe/訓練/run", "container_image": "none"},

@@ -60,18 +60,28 @@ def test_values_reach_srun_as_they_were_given() -> None:
     assert shlex.split(comment, comments=False)[1] == "--comment=" + CASES["hostile"]["comment"]
 
 
-def test_variables_are_exported_whole() -> None:
-    lines = sbatch.script(plan_of("hostile")).splitlines()
+def exported(case: str, *names: str, **environment: str) -> list[str]:
+    """Values of variables after the script's exports, in a shell with that environment."""
+    lines = sbatch.script(plan_of(case)).splitlines()
     exports = "\n".join(line for line in lines if line.startswith("export "))
     shown = subprocess.run(
-        [
-            "bash",
-            "-c",
-            exports + '\nprintf "%s\\n" "$NCCL_SOCKET_IFNAME" "$OMP_NUM_THREADS" "$TOKENIZERS_PARALLELISM"',
-        ],
-        env={"TOKENIZERS_PARALLELISM": "true", "PATH": "/usr/bin:/bin"},
+        ["bash", "-c", exports + "".join(f'\nprintf "%s\\n" "${name}"' for name in names)],
+        env={"PATH": "/usr/bin:/bin", **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert shown.stdout.splitlines() == ["eth0;id", "", "true"]
+    return shown.stdout.splitlines()
+
+
+def test_variables_are_exported_whole() -> None:
+    names = ("NCCL_SOCKET_IFNAME", "A", "lower_case", "EMPTY", "TOKENIZERS_PARALLELISM")
+    found = exported("hostile", *names, TOKENIZERS_PARALLELISM="true", A="mine")
+    assert found == ["eth0;id", CASES["hostile"]["env"][0].removeprefix("A="), "$x y", "", "true"]
+
+
+def test_a_presets_values_stand_back_behind_exported_ones() -> None:
+    names = ("NCCL_NET", "NCCL_CROSS_NIC", "NCCL_SOCKET_IFNAME")
+    assert exported("torchrun", *names) == ["AWS Libfabric", "1", "hsn0"]
+    exports = {"NCCL_NET": "IB", "NCCL_SOCKET_IFNAME": "eth0"}
+    assert exported("torchrun", *names, **exports) == ["IB", "1", "hsn0"]

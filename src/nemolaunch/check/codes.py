@@ -123,6 +123,7 @@ RULES: dict[str, str] = {
     "slurm-option": "An option of sbatch is given as KEY=VALUE, without its dashes.",
     "slurm-option-reserved": "Each option is given in one place; restarts depend on what the job sets.",
     "slurm-array": "Jobs of one run folder take turns.",
+    "slurm-dependency": "A job may wait for others, and always for those of its own run folder.",
     "slurm-interface": "The name of an interface goes into variables of NCCL and gloo.",
     "slurm-folder": "Slurm expands %, mounts are split at , and :, and NeMo-Run rewrites /nemo_run.",
     "slurm-partition": "A job runs in a partition of the cluster.",
@@ -137,6 +138,9 @@ RULES: dict[str, str] = {
     "profile-steps": "Steps to trace are START:STOP, up to the last step of the job.",
     "profile-ranks": "Ranks to trace are ranks of the job.",
     "profile-nsys-on-cpu": "Nsight Systems traces what a GPU does.",
+    # environment
+    "env-preset": "A preset is one of those that nemolaunch knows.",
+    "env-variable": "A variable is given as NAME=VALUE.",
     # secrets
     "wandb-key": "W&B needs a key.",
     "token-on-command-line": "Arguments of a process are visible to all users of a machine.",

@@ -29,14 +29,18 @@ HAVE_FLAGS = {
     "reservation": "reservation",
     "comment": "comment",
     "array": "array",
+    "dependency": "dependency",
 }
 # What the batch script itself sets, and restarts depend on
 RESERVED = {
-    *("output", "error", "job-name", "dependency", "wrap", "export", "chdir"),
+    *("output", "error", "job-name", "wrap", "export", "chdir"),
     *("ntasks", "no-requeue", "open-mode"),
 }
 _NAME = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 _INTERFACE = re.compile(r"[\w.,:^=-]+", re.ASCII)
+_DEPENDENCY = re.compile(
+    r"(after|afterany|afterok|afternotok|aftercorr|afterburstbuffer)(:\d+(_\d+)?(\+\d+)?)+", re.ASCII
+)
 _CHAIN = re.compile(r"[0-9,:-]+%1", re.ASCII)
 _IN_FOLDER = re.compile(r"%|,|:|/nemo_run")
 
@@ -61,6 +65,11 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         fixes = each("array", [whole]) if _CHAIN.fullmatch(whole) else (fix(array=None),)
         message = f"{shown('array', launch.array)} lets several tasks run at once"
         yield error("slurm-array", message, *fixes, about="array")
+    if launch.dependency is not None and not all(map(_DEPENDENCY.fullmatch, launch.dependency.split(","))):
+        message = (
+            f"{shown('dependency', launch.dependency)} is not made of parts like afterok:JOB, with commas"
+        )
+        yield error("slurm-dependency", message, about="dependency")
     interface = launch.network_interface
     if interface is not None and not _INTERFACE.fullmatch(interface):
         message = f"{flag('network_interface')} {interface!r} is not the name of an interface"

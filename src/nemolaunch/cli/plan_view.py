@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nemolaunch.cli.estimate_view import estimate_lines, row
+from nemolaunch.cli.launch_view import launch_lines
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan
 
@@ -22,7 +23,7 @@ def plan_lines(plan: Plan) -> list[str]:
     lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.values['seq_length']:,} tokens"))
     if plan.estimate:
         lines += ["", *estimate_lines(plan.estimate)]
-    lines += ["", *value_lines(plan)]
+    lines += ["", *value_lines(plan), "", *launch_lines(plan)]
     lines += [f"left out on the CPU: {sentence}" for sentence in plan.left_out]
     return lines + [f"let pass by --force: {code}" for code in plan.forced]
 

@@ -44,7 +44,10 @@ export NVTE_FWD_LAYERNORM_SM_MARGIN=${NVTE_FWD_LAYERNORM_SM_MARGIN:-16}
 export NVTE_BWD_LAYERNORM_SM_MARGIN=${NVTE_BWD_LAYERNORM_SM_MARGIN:-16}
 export NCCL_SOCKET_IFNAME='eth0;id'
 export GLOO_SOCKET_IFNAME='eth0;id'
+export A='a '"'"'b'"'"' "c" $HOME `id` } ; # 名前'
+export EMPTY=''
 { set +vx; } 2>/dev/null
+export lower_case='$x y'
 run_folder=/runs/llama
 batch_script=/runs/llama/nemorun/experiments/llama/llama_1/pretrain_sbatch.sh
 most_starts=3
@@ -229,6 +232,7 @@ if [ "$(starts_without_progress "$step")" -ge "$most_starts" ]; then
     stop_chain "$most_starts starts in a row made no progress beyond checkpoint $step; see nemolaunch diagnose"
     exit 1
 fi
+say "start $SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST"
 printf '%s %s %s %s\n' "$this_start" "$(date +%s)" "$step" "$SLURM_JOB_NODELIST" >> "$state/starts"
 if [ "$chain" = 1 ]; then queue_next; fi
 kill_wait=$(timeout 60 scontrol show config 2>/dev/null | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')
@@ -244,7 +248,7 @@ watcher=$!
 
 # Command 1
 
-srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --container-image 'registry.local#nvidia/nemo:26.02 $(id)' --container-mounts /data/corpus/preprocessed:/data/corpus/preprocessed,/archive/corpus:/archive/corpus,/runs/llama:/runs/llama,'/with space/$x:/with space;'"'"'','/ünï/名前:/名前:ro',/runs/llama/nemorun/experiments/llama/llama_1/pretrain:/nemo_run --container-workdir /nemo_run/code --container-env GLOO_SOCKET_IFNAME,HF_HUB_OFFLINE,NCCL_SOCKET_IFNAME,NVTE_BWD_LAYERNORM_SM_MARGIN,NVTE_FWD_LAYERNORM_SM_MARGIN,TOKENIZERS_PARALLELISM,TORCH_NCCL_AVOID_RECORD_STREAMS --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none --no-container-mount-home --container-writable python -m nemo_run.core.runners.fdl_runner -n pretrain /nemo_run/configs/pretrain_fn_or_script
+srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --container-image 'registry.local#nvidia/nemo:26.02 $(id)' --container-mounts /data/corpus/preprocessed:/data/corpus/preprocessed,/archive/corpus:/archive/corpus,/runs/llama:/runs/llama,'/with space/$x:/with space;'"'"'','/ünï/名前:/名前:ro',/runs/llama/nemorun/experiments/llama/llama_1/pretrain:/nemo_run --container-workdir /nemo_run/code --container-env A,EMPTY,GLOO_SOCKET_IFNAME,HF_HUB_OFFLINE,NCCL_SOCKET_IFNAME,NVTE_BWD_LAYERNORM_SM_MARGIN,NVTE_FWD_LAYERNORM_SM_MARGIN,TOKENIZERS_PARALLELISM,TORCH_NCCL_AVOID_RECORD_STREAMS,lower_case --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none --no-container-mount-home --container-writable python -m nemo_run.core.runners.fdl_runner -n pretrain /nemo_run/configs/pretrain_fn_or_script
 
 exitcode=$?
 

@@ -43,14 +43,24 @@ run_folder=/runs/llama
 batch_script=/runs/llama/nemorun/experiments/llama/llama_1/pretrain_sbatch.sh
 most_starts=3
 chain=1
+array=0
+lock_stale_s=60
 say() { printf 'nemolaunch: %s\n' "$*"; }
 
 # State of a job, from the controller or, when it has forgotten, from the accounting.
 state_of() {
     local state
-    state=$(scontrol -o show job "$1" 2>/dev/null | sed -n 's/.* JobState=\([A-Z_]*\).*/\1/p' | head -n 1)
-    [ -n "$state" ] || state=$(sacct -nXP -j "$1" -o State 2>/dev/null | head -n 1)
+    state=$(timeout 60 scontrol -o show job "$1" 2>/dev/null | sed -n 's/.* JobState=\([A-Z_]*\).*/\1/p' | head -n 1)
+    [ -n "$state" ] || state=$(timeout 60 sacct -nXP -j "$1" -o State 2>/dev/null | head -n 1)
     printf '%s\n' "${state%% *}"
+}
+
+# Whether scancel ends this job. While it ends, only the accounting and slurmstepd's last words tell.
+was_cancelled() {
+    local own
+    own=$(readlink "/proc/$$/fd/1")
+    if tail -c +"$((said + 1))" "$own" 2>/dev/null | grep -q "JOB $SLURM_JOB_ID ON .* CANCELLED AT [^ ]* \*\*\*"; then return 0; fi
+    [[ $(timeout 60 sacct -nXP -j "$SLURM_JOB_ID" -o State 2>/dev/null | head -n 1) == CANCELLED* ]]
 }
 
 # Step of the newest complete checkpoint; -1 where there is none.
@@ -74,9 +84,11 @@ starts_without_progress() {
     printf '%s\n' "$count"
 }
 
+write() { printf '%s\n' "$2" > "$1.$$" && mv "$1.$$" "$1"; }
+
 # Ends the chain, for a reason that is kept.
 stop_chain() {
-    printf '%s\n' "$*" > "$state/stopped.$$" && mv "$state/stopped.$$" "$state/stopped"
+    write "$state/stopped" "$*"
     say "$*"
     cancel_next
 }
@@ -86,7 +98,7 @@ cancel_next() {
     rm -f "$state/next"
 }
 
-# Queues the job that goes on after this one, however this one ends.
+# Queues the job that goes on after this one, should this one be killed.
 queue_next() {
     local next name this=$SLURM_JOB_ID
     if [ -s "$state/next" ]; then
@@ -99,32 +111,90 @@ queue_next() {
         done
         sbatch --requeue --parsable --dependency="afterany:$this,singleton" "$batch_script"
     ) || { say "cannot queue the next job from a node of this cluster; nemolaunch resume goes on by hand"; return; }
-    printf '%s\n' "${next%%;*}" > "$state/next"
-    say "job ${next%%;*} goes on if this one does not finish"
+    write "$state/next" "${next%%;*}"
+    say "job ${next%%;*} goes on if this one is killed"
+}
+
+# Seconds since the lock was last touched, by the clock of its file system.
+lock_age() {
+    touch "$state/clock"
+    printf '%s\n' "$(($(stat -c %Y "$state/clock") - $(stat -c %Y "$lock" 2>/dev/null || echo 0)))"
+}
+
+# Whether somebody else writes this folder: whoever holds the lock touches it again and again.
+taken_by_another() {
+    local kind who rest
+    while read -r kind who rest < "$lock"; do
+        if [ "$who" = "$SLURM_JOB_ID" ] || [ "$(lock_age)" -ge "$lock_stale_s" ]; then return 1; fi
+        if [ "$SECONDS" -ge "$((2 * lock_stale_s))" ]; then return 0; fi
+        if [ "$kind" = slurm ]; then
+            case $(state_of "$who") in
+                RUNNING | SUSPENDED | STOPPED) return 0 ;;
+                '' | COMPLETING) ;;
+                *) return 1 ;;
+            esac
+        fi
+        sleep 2
+    done 2>/dev/null
+    return 1
+}
+
+# Touches the lock, and writes down when the job ends: operators move that, and preemption does. Ranks that were
+# signalled ask for it.
+watch_over() {
+    local end turn=0
+    trap '' TERM USR1 USR2
+    trap exit HUP
+    while [ "$((turn % 15))" != 0 ] || [ "$(cat "$state/current" 2>/dev/null)" = "$this_start" ]; do
+        if [ "$((turn % 15))" = 0 ]; then touch -c "$lock"; fi
+        if [ "$((turn % 60))" = 0 ] || [ -e "$state/ask" ]; then
+            end=$(timeout 60 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) && end=$(date -d "$end" +%s 2>/dev/null)
+            if [ -n "$end" ]; then write "$state/end" "$end $kill_wait"; fi
+            rm -f "$state/ask"
+        fi
+        turn=$((turn + 1))
+        sleep 1 &
+        wait $!
+    done
 }
 
 leave() {
     local code=$?
+    kill -HUP $watcher 2>/dev/null
+    if [ "$(cat "$lock" 2>/dev/null)" = "slurm $this_start" ]; then rm -f "$lock"; fi
     if [ -e "$run_folder/finished.json" ]; then
         say "finished"
         cancel_next
-    elif [ -e "$state/stopped" ]; then
-        cancel_next
-    else
-        say "left with code $code at checkpoint $(newest_step)"
+        exit 0
     fi
-    exit "$code"
+    if [ ! -e "$state/stopped" ] && was_cancelled; then stop_chain "job $SLURM_JOB_ID was cancelled"; fi
+    if [ -e "$state/stopped" ]; then
+        cancel_next
+        exit "$((code ? code : 1))"
+    fi
+    say "left with code $code at checkpoint $(newest_step)"
+    if [ "$array" = 1 ]; then
+        if [ "$SLURM_ARRAY_TASK_ID" != "$SLURM_ARRAY_TASK_MAX" ]; then exit "$code"; fi
+    elif [ "$chain" = 0 ]; then
+        if [ "$code" = 0 ]; then stop_chain "job $SLURM_JOB_ID left at checkpoint $(newest_step); nemolaunch resume goes on"; fi
+    elif timeout 60 scontrol requeue "$SLURM_JOB_ID"; then
+        sleep 600 # until Slurm ends this script
+    fi
+    exit "$((code ? code : unfinished))"
 }
 
+unfinished=75 # the exit code of a job that left in order, but before the last step
 state=$run_folder/slurm
+lock=$run_folder/lock
+watcher=
+this_start="$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0}"
+said=$(stat -c %s "$(readlink "/proc/$$/fd/1")" 2>/dev/null || echo 0)
 mkdir -p "$state"
 touch "$state/starts"
-trap leave EXIT
-trap : TERM USR1 USR2
 if [ -e "$run_folder/finished.json" ]; then exit 0; fi
 if [ -e "$state/stopped" ]; then
     say "not started: $(cat "$state/stopped")"
-    exit 0
+    exit 1
 fi
 before=
 if [ -e "$state/current" ]; then read -r before _ < "$state/current"; fi
@@ -132,26 +202,39 @@ if [ -n "$before" ] && [ "$before" != "$SLURM_JOB_ID" ]; then
     case $(state_of "$before") in
         CANCELLED)
             stop_chain "job $before was cancelled"
-            exit 0
+            exit 1
             ;;
         RUNNING | SUSPENDED | STOPPED)
             say "job $before runs in $run_folder; this one leaves it alone"
-            trap - EXIT
             exit 1
             ;;
     esac
 fi
-printf '%s %s\n' "$SLURM_JOB_ID" "${SLURM_RESTART_COUNT:-0}" > "$state/current.$$"
-mv "$state/current.$$" "$state/current"
+if taken_by_another; then
+    say "another job writes $run_folder ($(cat "$lock")); this one leaves it alone"
+    exit 1
+fi
+write "$lock" "slurm $this_start"
+write "$state/current" "$this_start"
+trap leave EXIT
+trap : TERM USR1 USR2
 step=$(newest_step)
 if [ "$(starts_without_progress "$step")" -ge "$most_starts" ]; then
     stop_chain "$most_starts starts in a row made no progress beyond checkpoint $step; see nemolaunch diagnose"
     exit 1
 fi
-printf '%s %s %s %s %s\n' "$SLURM_JOB_ID" "${SLURM_RESTART_COUNT:-0}" "$(date +%s)" "$step" "$SLURM_JOB_NODELIST" >> "$state/starts"
+say "start $SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST"
+printf '%s %s %s %s\n' "$this_start" "$(date +%s)" "$step" "$SLURM_JOB_NODELIST" >> "$state/starts"
 if [ "$chain" = 1 ]; then queue_next; fi
-NEMOLAUNCH_END_TIME=$(date -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)" +%s 2>/dev/null)
-export NEMOLAUNCH_END_TIME
+kill_wait=$(timeout 60 scontrol show config 2>/dev/null | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')
+rm -f "$state/end" "$state/ask"
+if [ "$(cat "$lock")" != "slurm $this_start" ]; then
+    trap - EXIT
+    say "another job took $run_folder ($(cat "$lock")) at the same moment; this one leaves it alone"
+    exit 1
+fi
+watch_over &
+watcher=$!
 
 
 # Command 1

@@ -38,6 +38,15 @@ export TORCH_NCCL_AVOID_RECORD_STREAMS=${TORCH_NCCL_AVOID_RECORD_STREAMS:-1}
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
 export NVTE_FWD_LAYERNORM_SM_MARGIN=${NVTE_FWD_LAYERNORM_SM_MARGIN:-16}
 export NVTE_BWD_LAYERNORM_SM_MARGIN=${NVTE_BWD_LAYERNORM_SM_MARGIN:-16}
+export NCCL_NET=${NCCL_NET:-'AWS Libfabric'}
+export NCCL_NET_GDR_LEVEL=${NCCL_NET_GDR_LEVEL:-PHB}
+export NCCL_CROSS_NIC=${NCCL_CROSS_NIC:-1}
+export FI_CXI_DISABLE_HOST_REGISTER=${FI_CXI_DISABLE_HOST_REGISTER:-1}
+export FI_CXI_DEFAULT_CQ_SIZE=${FI_CXI_DEFAULT_CQ_SIZE:-131072}
+export FI_MR_CACHE_MONITOR=${FI_MR_CACHE_MONITOR:-userfaultfd}
+export NCCL_DEBUG=${NCCL_DEBUG:-INFO}
+export NCCL_DEBUG_SUBSYS=${NCCL_DEBUG_SUBSYS:-INIT,NET,ENV}
+export TORCH_DISTRIBUTED_DEBUG=${TORCH_DISTRIBUTED_DEBUG:-DETAIL}
 export NCCL_SOCKET_IFNAME=hsn0
 export GLOO_SOCKET_IFNAME=hsn0
 export LOGLEVEL=INFO
@@ -226,6 +235,7 @@ if [ "$(starts_without_progress "$step")" -ge "$most_starts" ]; then
     stop_chain "$most_starts starts in a row made no progress beyond checkpoint $step; see nemolaunch diagnose"
     exit 1
 fi
+say "start $SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST"
 printf '%s %s %s %s\n' "$this_start" "$(date +%s)" "$step" "$SLURM_JOB_NODELIST" >> "$state/starts"
 if [ "$chain" = 1 ]; then queue_next; fi
 kill_wait=$(timeout 60 scontrol show config 2>/dev/null | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')
@@ -241,7 +251,7 @@ watcher=$!
 
 # Command 1
 
-srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --container-image nvcr.io/nvidia/nemo:26.02 --container-mounts /data/corpus/preprocessed:/data/corpus/preprocessed,/archive/corpus:/archive/corpus,/runs/llama:/runs/llama,/runs/llama/nemorun/experiments/llama/llama_1/pretrain:/nemo_run --container-workdir /nemo_run/code --container-env GLOO_SOCKET_IFNAME,HF_HUB_OFFLINE,NCCL_SOCKET_IFNAME,NVTE_BWD_LAYERNORM_SM_MARGIN,NVTE_FWD_LAYERNORM_SM_MARGIN,TOKENIZERS_PARALLELISM,TORCH_NCCL_AVOID_RECORD_STREAMS --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none --no-container-mount-home --container-writable torchrun --rdzv-backend c10d --rdzv-endpoint $head_node_ip:29362 --rdzv-id 29362 --nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID --tee 3 -m nemo_run.core.runners.fdl_runner -n pretrain /nemo_run/configs/pretrain_fn_or_script
+srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --container-image nvcr.io/nvidia/nemo:26.02 --container-mounts /data/corpus/preprocessed:/data/corpus/preprocessed,/archive/corpus:/archive/corpus,/runs/llama:/runs/llama,/runs/llama/nemorun/experiments/llama/llama_1/pretrain:/nemo_run --container-workdir /nemo_run/code --container-env FI_CXI_DEFAULT_CQ_SIZE,FI_CXI_DISABLE_HOST_REGISTER,FI_MR_CACHE_MONITOR,GLOO_SOCKET_IFNAME,HF_HUB_OFFLINE,NCCL_CROSS_NIC,NCCL_DEBUG,NCCL_DEBUG_SUBSYS,NCCL_NET,NCCL_NET_GDR_LEVEL,NCCL_SOCKET_IFNAME,NVTE_BWD_LAYERNORM_SM_MARGIN,NVTE_FWD_LAYERNORM_SM_MARGIN,TOKENIZERS_PARALLELISM,TORCH_DISTRIBUTED_DEBUG,TORCH_NCCL_AVOID_RECORD_STREAMS --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none --no-container-mount-home --container-writable torchrun --rdzv-backend c10d --rdzv-endpoint $head_node_ip:29362 --rdzv-id 29362 --nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID --tee 3 -m nemo_run.core.runners.fdl_runner -n pretrain /nemo_run/configs/pretrain_fn_or_script
 
 exitcode=$?
 

@@ -1,0 +1,105 @@
+"""Environment variables a job is given: named sets for known networks and needs, and the user's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nemolaunch.errors import UsageError
+
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
+# TOKENIZERS_PARALLELISM and its like are no tokens
+_NO_SECRET = re.compile(r"TOKENIZER|NUM_TOKENS|MAX_TOKENS", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Variables that belong together. A value that the user has exported wins over a preset's.
+
+    Attributes:
+        about: what it is for, in a few words.
+        source: where the values come from.
+    """
+
+    about: str
+    source: str
+    values: dict[str, str]
+
+
+PRESETS: dict[str, Preset] = {
+    "slingshot": Preset(
+        about="HPE Slingshot through libfabric's cxi provider",
+        source="user documentation of CSCS Alps (communication/nccl) and of Isambard-AI (guides, NCCL)",
+        values={
+            "NCCL_NET": "AWS Libfabric",
+            "NCCL_NET_GDR_LEVEL": "PHB",
+            "NCCL_CROSS_NIC": "1",
+            "FI_CXI_DISABLE_HOST_REGISTER": "1",
+            "FI_CXI_DEFAULT_CQ_SIZE": "131072",
+            "FI_MR_CACHE_MONITOR": "userfaultfd",
+        },
+    ),
+    "efa": Preset(
+        about="AWS Elastic Fabric Adapter",
+        source="AWS, awsome-distributed-training, efa-cheatsheet.md",
+        values={"FI_PROVIDER": "efa", "FI_EFA_USE_HUGE_PAGE": "0"},
+    ),
+    "gb200": Preset(
+        about="Grace with Blackwell: GPUDirect RDMA over the chip-to-chip link",
+        source="NeMo 2.7, scripts/performance/executors.py",
+        values={"NCCL_NET_GDR_LEVEL": "PHB", "NCCL_NET_GDR_C2C": "1"},
+    ),
+    "save-memory": Preset(
+        about="less GPU memory for NCCL and fragments",
+        source="NeMo 2.7, scripts/performance/executors.py",
+        values={"NCCL_NVLS_ENABLE": "0", "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"},
+    ),
+    "fused-attention": Preset(
+        about="Transformer Engine may choose flash or cuDNN's fused attention",
+        source="NeMo 2.7, scripts/performance/executors.py",
+        values={"NVTE_FLASH_ATTN": "1", "NVTE_FUSED_ATTN": "1"},
+    ),
+    "deterministic": Preset(
+        about="the same losses bit for bit on every run; slower",
+        source="Megatron Core user guide, deterministic training",
+        values={
+            "NCCL_ALGO": "Ring",
+            "NVTE_ALLOW_NONDETERMINISTIC_ALGO": "0",
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        },
+    ),
+    "debug": Preset(
+        about="NCCL and torch say what they do",
+        source="NCCL user guide, NCCL_DEBUG; PyTorch, distributed debugging",
+        values={
+            "NCCL_DEBUG": "INFO",
+            "NCCL_DEBUG_SUBSYS": "INIT,NET,ENV",
+            "TORCH_DISTRIBUTED_DEBUG": "DETAIL",
+        },
+    ),
+}
+
+
+def preset_values(names: Iterable[str]) -> dict[str, str]:
+    """The variables of presets, of a later one where several set the same; unknown names are passed over."""
+    return {k: v for name in names if name in PRESETS for k, v in PRESETS[name].values.items()}
+
+
+def given_values(words: Iterable[str]) -> dict[str, str]:
+    """`("A=1", "B=x y")` as a dictionary; a word without `=` gets an empty value, which the checks refuse.
+
+    Raises:
+        UsageError: if a name looks like that of a secret: it would be written into files.
+    """
+    values = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if _SECRET.search(name) and not _NO_SECRET.search(name):
+            raise UsageError(
+                f"--env {name}: variables given here are written into the plan and the batch script, and this "
+                f"looks like a secret. Export {name} before the command instead; it then reaches the ranks "
+                f"through the job's environment and no file"
+            )
+        values[name] = value
+    return values
