@@ -6,7 +6,6 @@ of the job; of each log only the end is read.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from pathlib import Path
 from nemolaunch.causes import Cause, cause_of
 from nemolaunch.failure import error_records, failure, is_echo
 from nemolaunch.plan import Plan
-from nemolaunch.rundir import START_LINE, RunDir
+from nemolaunch.rundir import RunDir
+from nemolaunch.starts import Start, expand_nodes, host_in, said_during, starts, tail
 
-TAIL_BYTES = 65536
+_IN_ORDER = "nemolaunch: left with code 0 "  # as guard.sh says it
 # srun names a task when it ends: the first one that did not end well is the cause, the rest were ended for it
 _TASK = re.compile(r"^srun: error: (\S+?): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
 _ENDED_FOR_IT = re.compile(r"Terminated|exit code 143|exit code 137$")
@@ -74,16 +74,17 @@ class _Death:
     how: str
 
 
-def diagnose(run: RunDir, exit_code: int = 1) -> Diagnosis:
-    """The first failure of the newest start of a run, and its cause."""
+def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Diagnosis:
+    """The first failure of one start of a run and its cause; of the newest where none is given."""
     plan = Plan.load(run.plan)
-    output = newest_output(run)
-    said = last_start(tail(output)) if output else ""
-    deaths = [death for death in _deaths(said) if not _ENDED_FOR_IT.search(death.how)]
-    stacks = tuple(sorted(_ranks_with_stacks(run)))
-    first = failure(run, exit_code)
+    start = start or next(iter(starts(run)[-1:]), None)
+    output, ranks_output = _output_of(run, "sbatch_*", start), _output_of(run, "log-*", start)
+    said = said_during(output, start) if output else ""
+    by_rank = plan.values["launcher"] == "srun"
+    deaths = [death for death in _deaths(said) if not _ENDED_FOR_IT.search(death.how)] if by_rank else []
+    first = failure(run, exit_code, start)
     rank = _rank_in(first.message)
-    echoes = all(is_echo(record) for record in error_records(run))
+    echoes = all(is_echo(record) for record in error_records(run, start))
     if deaths and (rank is None or echoes):
         rank = deaths[0].rank
         what, log = f"rank {rank}: {deaths[0].how}", run.rank_log(rank)
@@ -93,56 +94,45 @@ def diagnose(run: RunDir, exit_code: int = 1) -> Diagnosis:
         what, log = first.message, first.log
         if rank is None and output and "exit code" in what:
             log = output
+    own = said_during(run.rank_log(rank), start) if rank is not None else ""
     node = next((d.node for d in deaths if d.rank == rank), None)
-    if node is None and rank is not None and plan.submission:
-        node = _node_of(plan, run, rank)
-    cause = _cause(what, run, rank, said)
-    place = "that node" if plan.submission else "this machine"
-    return Diagnosis(what=what, rank=rank, node=node, cause=cause, log=log, stacks=stacks, place=place)
+    if node is None and rank is not None and start:
+        node = host_in(own) or _node_by_place(plan, start, rank)
+    # Before a rank has its own log, as while its container starts, its words are in the step's common log
+    texts = (what, "\n".join(own.splitlines()[-60:]), said, tail(ranks_output) if ranks_output else "")
+    cause = next((cause for text in texts if (cause := cause_of(text))), None)
+    return Diagnosis(
+        what=what,
+        rank=rank,
+        node=node,
+        cause=cause,
+        log=log,
+        stacks=_ranks_with_stacks(run, start) if cause and cause.code == "hang" else (),
+        place="that node" if plan.submission else "this machine",
+    )
 
 
-def _cause(what: str, run: RunDir, rank: int | None, said: str) -> Cause | None:
-    """By the failure's own words, the rank's last lines, what srun and Slurm said, what tasks said early.
-
-    Before a rank has its own log, as while its container starts, its words are in the step's common log.
-    """
-    texts = [what]
-    if rank is not None:
-        texts.append("\n".join(log_of_last_start(run, rank).splitlines()[-60:]))
-    early = _newest(run, "log-*.out")
-    texts += [said, tail(early) if early else ""]
-    return next((cause for text in texts if (cause := cause_of(text))), None)
+def newest_failure(run: RunDir, alive: bool) -> Diagnosis | None:
+    """Of a run on Slurm: why its newest start failed, or while that is alive the one before; None if none did."""
+    over = starts(run)[: -1 if alive else None]
+    if not over:
+        return None
+    output = _output_of(run, "sbatch_*", over[-1])
+    if output and _IN_ORDER in said_during(output, over[-1]):
+        return None
+    return diagnose(run, start=over[-1])
 
 
 def newest_output(run: RunDir) -> Path | None:
     """The newest output of a batch script of the run, or None."""
-    return _newest(run, "sbatch_*.out")
+    return _output_of(run, "sbatch_*", None)
 
 
-def _newest(run: RunDir, pattern: str) -> Path | None:
-    found = list(run.nemo_run.glob(f"experiments/*/*/*/{pattern}"))
+def _output_of(run: RunDir, kind: str, start: Start | None) -> Path | None:
+    """What a batch script or its ranks wrote in a start; the newest of all where none is given."""
+    endings = {"sbatch_*": f"_{start.job}", "log-*": f"_{start.job}_{start.restart}"} if start else {}
+    found = list(run.nemo_run.glob(f"experiments/*/*/*/{kind}{endings.get(kind, '')}.out"))
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
-
-
-def last_start(output: str) -> str:
-    """What a requeued job said since it was last started: Slurm appends to one file."""
-    return output[max(0, output.rfind("export PYTHONUNBUFFERED=1")) :]
-
-
-def log_of_last_start(run: RunDir, rank: int) -> str:
-    """The end of a rank's log, without what earlier starts of the job wrote."""
-    text = tail(run.rank_log(rank))
-    return text[max(0, text.rfind(START_LINE)) :]
-
-
-def tail(path: Path, most_bytes: int = TAIL_BYTES) -> str:
-    """The end of a file; empty where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
-            return file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _deaths(said: str) -> Iterator[_Death]:
@@ -155,35 +145,17 @@ def _rank_in(message: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _ranks_with_stacks(run: RunDir) -> Iterator[int]:
+def _ranks_with_stacks(run: RunDir, start: Start | None) -> tuple[int, ...]:
+    found = []
     for path in run.logs.glob("rank*.log"):
         rank = path.stem[4:]
-        if rank.isdigit() and _STACKS.search(log_of_last_start(run, int(rank))):
-            yield int(rank)
+        if rank.isdigit() and _STACKS.search(said_during(path, start)):
+            found.append(int(rank))
+    return tuple(sorted(found))
 
 
-def _node_of(plan: Plan, run: RunDir, rank: int) -> str | None:
-    """The host that ran a rank: as it says itself, else by its place in the list of nodes."""
-    said = re.match(re.escape(START_LINE) + r"\S+ on (\S+)", log_of_last_start(run, rank))
-    if said:
-        return said[1]
-    try:
-        nodes = expand_nodes(run.slurm_starts.read_text(encoding="utf-8").split()[-1])
-    except (OSError, IndexError):
-        return None
+def _node_by_place(plan: Plan, start: Start, rank: int) -> str | None:
+    """The host of a rank that did not say so itself, by its place in the list of nodes."""
+    nodes = expand_nodes(start.nodes)
     number = rank // max(1, int(plan.values["num_gpus"]))
     return nodes[number] if number < len(nodes) else None
-
-
-def expand_nodes(listed: str) -> list[str]:
-    """Slurm's `n[01-03,7],login` as `n01 n02 n03 n7 login`."""
-    names = []
-    for word in re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)*", listed):
-        match = re.fullmatch(r"([^\[]*)\[([^\]]*)\](.*)", word)
-        if match is None:
-            names.append(word)
-            continue
-        for part in match[2].split(","):
-            low, _, high = part.partition("-")
-            names += [f"{match[1]}{i:0{len(low)}}{match[3]}" for i in range(int(low), int(high or low) + 1)]
-    return names

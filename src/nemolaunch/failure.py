@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.rundir import RunDir
+from nemolaunch.starts import Start, starts
 
 LONGEST_MESSAGE = 600
 # What a rank says when another one has gone: never what went wrong first, if there is anything else
@@ -32,13 +33,13 @@ class Failure:
     log: Path
 
 
-def failure(run: RunDir, exit_code: int) -> Failure:
-    """What went wrong first.
+def failure(run: RunDir, exit_code: int, start: Start | None = None) -> Failure:
+    """What went wrong first, in the newest start of a run on Slurm where none is given.
 
     In this order: an exception that is more than the echo of another rank's end; a rank ended by a signal, as
     torchrun reports it; any exception; a rank or launcher that failed before training began.
     """
-    records = error_records(run)
+    records = error_records(run, start)
     own = [record for record in records if not is_echo(record)]
     if own:
         return _of_record(run, own[0])
@@ -62,12 +63,18 @@ def is_echo(record: dict[str, Any]) -> bool:
     return bool(_CONSEQUENCES.search(f"{record['type']} {record['message']}"))
 
 
-def error_records(run: RunDir) -> list[dict[str, Any]]:
-    """What each rank that raised wrote down, the earliest first: rank, time, type and message."""
+def error_records(run: RunDir, start: Start | None = None) -> list[dict[str, Any]]:
+    """What each rank that raised wrote down, the earliest first: rank, time, type, message, start.
+
+    Of a run on Slurm those of one start of a job, the newest where none is given.
+    """
+    start = start or next(iter(starts(run)[-1:]), None)
     records = []
     for path in run.logs.glob("rank*.error.json"):
         with contextlib.suppress(OSError, ValueError):
-            records.append(json.loads(path.read_text(encoding="utf-8")))
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if start is None or record.get("start", start.name) == start.name:
+                records.append(record)
     return sorted(records, key=lambda record: float(record["time"]))
 
 

@@ -176,6 +176,7 @@ if [ "$(starts_without_progress "$step")" -ge "$most_starts" ]; then
     stop_chain "$most_starts starts in a row made no progress beyond checkpoint $step; see nemolaunch diagnose"
     exit 1
 fi
+say "start $SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST"
 printf '%s %s %s %s\n' "$this_start" "$(date +%s)" "$step" "$SLURM_JOB_NODELIST" >> "$state/starts"
 if [ "$chain" = 1 ]; then queue_next; fi
 kill_wait=$(timeout 60 scontrol show config 2>/dev/null | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')

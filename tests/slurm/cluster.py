@@ -56,7 +56,7 @@ class Cluster:
         """Bring everything up; returns when all nodes are idle."""
         for name in ("run", "log", "state"):
             (self.folder / name).mkdir(parents=True)
-        controller, database, sql, *nodes = _free_ports(3 + len(self.nodes))
+        controller, database, sql, *nodes = free_ports(3 + len(self.nodes))
         self.controller_port = controller
         cluster_config.write(
             self.folder,
@@ -102,9 +102,11 @@ class Cluster:
         shown = self.run("scontrol", "-o", "show", "job", job, check=False)
         return shown.partition(" JobState=")[2].partition(" ")[0]
 
-    def wait_until(self, what: str, condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    def wait_until(
+        self, what: str, condition: Callable[[], bool], timeout_s: float = 120, every_s: float = 0.1
+    ) -> None:
         """Poll a condition; AssertionError with the queue after the time."""
-        self._wait(what, condition, timeout_s)
+        self._wait(what, condition, timeout_s, every_s)
 
     def start_node(self, node: str) -> None:
         inside = (
@@ -193,7 +195,9 @@ class Cluster:
                 start_new_session=True,
             )
 
-    def _wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    def _wait(
+        self, what: str, condition: Callable[[], bool], timeout_s: float = 30, every_s: float = 0.1
+    ) -> None:
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             if condition():
@@ -203,7 +207,7 @@ class Cluster:
                     raise AssertionError(
                         f"{name} ended while waiting for {what}: see {self.folder}/log/{name}.out"
                     )
-            time.sleep(0.1)
+            time.sleep(every_s)
         raise AssertionError(f"no {what} within {timeout_s:.0f} s\n{self.run('squeue', '-a', check=False)}")
 
 
@@ -212,7 +216,8 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
     probes = [socket.socket() for _ in range(count)]
     for probe in probes:
         probe.bind(("127.0.0.1", 0))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slurm.cluster import Cluster, why_not
+from slurm.training import LAYOUT, ROOT, Training, finish
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,26 @@ def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """The cluster, with this process as a client of it: `squeue` and our own commands find it."""
     monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
     return cluster
+
+
+@pytest.fixture(scope="session")
+def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokenised sample text."""
+    folder = tmp_path_factory.mktemp("data")
+    corpus, tokenizer = ROOT / "examples" / "corpus" / "en.jsonl", ROOT / "examples" / "tokenizer"
+    command = ["tokenize", "--hf-tokenizer", tokenizer, "--data-prefix", "en", "--input-dir", corpus]
+    subprocess.run(
+        [sys.executable, "-m", "nemolaunch.cli.main", *command, "--output-dir", folder],
+        check=True,
+        timeout=300,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quiet(cluster: Cluster, training_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A run that nothing happens to, with tensor parallelism across the two nodes."""
+    run = Training(cluster, tmp_path_factory.mktemp("quiet") / "quiet", training_data, **LAYOUT)
+    code, said = finish(run.start())
+    assert code == 0, said
+    return run

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from slurm.cluster import Cluster
+from slurm.memory import MemoryLimit
 
+from nemolaunch import batchjob
 from nemolaunch.observe import metrics
 from nemolaunch.plan import Plan
-from nemolaunch.rundir import RunDir
+from nemolaunch.rundir import RunDir, write_text
+from nemolaunch.starts import expand_nodes, starts
 
 ROOT = Path(__file__).parents[2]
+LAYOUT = {"tensor_model_parallel_size": 2}  # over the two nodes
 COMMAND = ROOT / "train" / "llm" / "pretrain" / "pretrain_llm.py"
 
 
@@ -39,9 +43,9 @@ class Training:
             "global_batch_size": 8,
             "micro_batch_size": 2,
             "seq_length": 128,
-            "max_steps": 12,
+            "max_steps": 20,
             "warmup_steps": 2,
-            "checkpoint_every": 2,
+            "checkpoint_every": 4,
             "limit_val_batches": 0,
             "lr": "2e-3",
             "split": "970,29,1",
@@ -49,22 +53,48 @@ class Training:
             "output_dir": folder,
             **flags,
         }
-        self.environment: dict[str, str] = {}
+        self.limits: list[MemoryLimit] = []
+        self.faults = folder.parent / f"{folder.name}-faults"
+        self.faults.mkdir(parents=True)
+        self.environment = {
+            "NEMOLAUNCH_TEST_FAULTS": str(self.faults),
+            "PYTHONPATH": str(Path(__file__).with_name("inject")),
+        }
+
+    def order(self, rank: int, what: str) -> None:
+        """Have a rank do something at its next batch; see inject/sitecustomize.py."""
+        write_text(self.faults / f"rank{rank}", what)
+
+    def fed(self) -> dict[int, list[int]]:
+        """Checksums of the batches of each step, as they were when the step was last done."""
+        found: dict[int, list[int]] = {}
+        before = (-1, -1)
+        for line in (self.faults / "fed-rank0").read_text().splitlines():
+            process, step, checksum = map(int, line.split())
+            if (process, step) != before:
+                found[step] = []
+            found[step].append(checksum)
+            before = (process, step)
+        return found
 
     def start(self) -> subprocess.Popen[str]:
         """Submit it; the process ends when the run does, with its exit code."""
-        words = [sys.executable, str(COMMAND)]
-        for name, value in self.flags.items():
-            flag = "--" + name.replace("_", "-")
-            words += [flag] if value is True else [flag, str(value)]
         return subprocess.Popen(
-            words,
+            [sys.executable, str(COMMAND), *self.words()],
             env={**self.cluster.environment, **self.environment},
             cwd=self.run.root.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def words(self) -> list[str]:
+        """The flags as they are typed."""
+        words = []
+        for name, value in self.flags.items():
+            flag = "--" + name.replace("_", "-")
+            words += [flag] if value is True else [flag, str(value)]
+        return words
 
     def rows(self) -> list[dict[str, Any]]:
         """The steps that count, one row each."""
@@ -78,6 +108,28 @@ class Training:
 
     def plan(self) -> Plan:
         return Plan.load(self.run.plan)
+
+    def num_starts(self) -> int:
+        return len(starts(self.run))
+
+    def saving(self) -> str | None:
+        """Name of a checkpoint that is being written."""
+        for marker in self.run.checkpoints.glob("*-unfinished"):
+            if marker.with_name(marker.name.removesuffix("-unfinished")).is_dir():
+                return marker.name.removesuffix("-unfinished")
+        return None
+
+    def is_on(self, node: str) -> bool:
+        """Whether Slurm thinks that the run is running there."""
+        hosts = self.cluster.run("squeue", "-h", "-t", "R", "-n", batchjob.job_name(self.plan()), "-o", "%N")
+        return node in expand_nodes(hosts)
+
+    def end(self) -> None:
+        """Leave nothing of it in the queue."""
+        if self.run.plan.exists():
+            self.cluster.run("scancel", "-n", batchjob.job_name(self.plan()))
+        for limit in self.limits:
+            limit.remove()
 
     def job(self) -> str:
         return self.run.slurm_current.read_text().split()[0]
@@ -96,6 +148,16 @@ class Training:
                 if wanted <= variables and b"fdl_runner" in command:
                     found.append(int(entry.name))
         return sorted(found)
+
+
+def same_as(quiet: Training, run: Training) -> None:
+    """Every step's loss, gradient norm and batches are those of a run that nothing happened to."""
+    assert figures(run) == figures(quiet)
+    assert run.fed() == quiet.fed()
+
+
+def figures(run: Training) -> list[tuple[int, float, float, int]]:
+    return [(row["step"], row["loss"], row["grad_norm"], row["samples"]) for row in run.rows()]
 
 
 def finish(process: subprocess.Popen[str], timeout_s: float = 900) -> tuple[int, str]:

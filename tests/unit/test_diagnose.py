@@ -10,8 +10,9 @@ from golden.batch_plans import plan_of
 
 from nemolaunch import batchjob
 from nemolaunch.causes import CAUSES, cause_of
-from nemolaunch.diagnose import diagnose, expand_nodes
+from nemolaunch.diagnose import diagnose, newest_failure
 from nemolaunch.plan import Plan
+from nemolaunch.starts import expand_nodes, said_during, starts
 
 KILLED = """\
 srun: error: n2: task 9: Killed
@@ -54,14 +55,19 @@ def plan(tmp_path: Path) -> Plan:
     return made
 
 
-def say(plan: Plan, output: str) -> None:
+def say(plan: Plan, *outputs: str) -> None:
+    """What the batch script of job 14 said in each of its starts."""
     path = batchjob.task_dir(plan) / "sbatch_llama_14.out"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("export PYTHONUNBUFFERED=1\n" + output)
+    plan.run.slurm.mkdir(exist_ok=True)
+    parts = [f"nemolaunch: start 14.{i} on n[1-2]\n{output}" for i, output in enumerate(outputs)]
+    path.write_text("export PYTHONUNBUFFERED=1\n".join(parts))
+    rows = [f"14 {i} 1795568147 -1 n[1-2]\n" for i in range(len(outputs))]
+    plan.run.slurm_starts.write_text("- 0 1795568147 submitted\n" + "".join(rows))
 
 
-def raised(plan: Plan, rank: int, time: float, kind: str, message: str) -> None:
-    record = {"rank": rank, "time": time, "type": kind, "message": message}
+def raised(plan: Plan, rank: int, time: float, kind: str, message: str, start: str = "14.0") -> None:
+    record = {"rank": rank, "time": time, "type": kind, "message": message, "start": start}
     plan.run.rank_error(rank).write_text(json.dumps(record))
 
 
@@ -98,9 +104,9 @@ def test_the_first_exception_is_the_cause(plan: Plan) -> None:
 
 
 def test_a_hang_names_the_ranks_with_stacks(plan: Plan) -> None:
-    say(plan, "srun: error: n1: task 0: Alarm clock\n")
+    say(plan, "", "srun: error: n1: task 0: Alarm clock\n")
     for rank in (0, 1):
-        plan.run.rank_log(rank).write_text("nemolaunch: start 14.0 on n1\nTimeout (0:30:00)!\nThread 0x1:\n")
+        plan.run.rank_log(rank).write_text("nemolaunch: start 14.1 on n1\nTimeout (0:30:00)!\nThread 0x1:\n")
     plan.run.rank_log(2).write_text("Timeout (0:30:00)!\nnemolaunch: start 14.1 on n2\nall well now\n")
     found = diagnose(plan.run)
     assert found.stacks == (0, 1)
@@ -119,11 +125,34 @@ def test_a_container_that_did_not_start_is_explained_from_the_batch_output(plan:
 
 
 def test_what_an_earlier_start_said_is_not_held_against_a_later_one(plan: Plan) -> None:
-    say(plan, KILLED + "export PYTHONUNBUFFERED=1\nsrun: error: n1: task 2: Segmentation fault\n")
+    say(plan, KILLED, "srun: error: n1: task 2: Segmentation fault\n")
+    raised(plan, 0, 5.0, "ValueError", "of the first start", start="14.0")
     found = diagnose(plan.run)
     assert found.rank == 2
     assert found.cause is not None
     assert found.cause.code == "crashed"
+
+
+def test_while_a_run_goes_on_the_start_before_is_explained(plan: Plan) -> None:
+    say(plan, "srun: error: n1: task 2: Segmentation fault\n", "")
+    found = newest_failure(plan.run, alive=True)
+    assert found is not None
+    assert (found.rank, found.node) == (2, "n1")
+    say(plan, "nemolaunch: left with code 0 at checkpoint 5\n", "")
+    assert newest_failure(plan.run, alive=True) is None  # it left in order
+    say(plan, "")
+    assert newest_failure(plan.run, alive=True) is None
+
+
+def test_an_earlier_start_is_found_far_back_in_a_long_log(plan: Plan) -> None:
+    say(plan, KILLED, "")
+    with open(plan.run.rank_log(9), "w") as log:
+        log.write("nemolaunch: start 14.0 on n2\ntorch.OutOfMemoryError: CUDA out of memory\n")
+        log.write("nemolaunch: start 14.1 on n3\n" + "all is well\n" * 50000)
+    found = newest_failure(plan.run, alive=True)
+    assert found is not None
+    assert found.node == "n2"
+    assert said_during(plan.run.rank_log(9), starts(plan.run)[0]).endswith("CUDA out of memory\n")
 
 
 def test_without_any_trace_it_says_so_and_where_to_look(plan: Plan) -> None:

@@ -85,7 +85,6 @@ def _die_with_parent() -> None:
 def _log_to_file(run: RunDir, rank: int) -> None:
     """Send stdout and stderr, also of C code and child processes, to the rank's log."""
     run.logs.mkdir(parents=True, exist_ok=True)
-    run.rank_error(rank).unlink(missing_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     log = os.open(run.rank_log(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -98,4 +97,6 @@ def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
     traceback.print_exc()
     sys.stderr.flush()
     record = {"rank": rank, "time": time.time(), "type": type(error).__name__, "message": str(error)}
+    if "SLURM_JOB_ID" in os.environ:
+        record["start"] = slurm_rank.this_start()
     run.rank_error(rank).write_text(json.dumps(record))

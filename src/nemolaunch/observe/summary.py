@@ -47,7 +47,7 @@ def state(history: History, now: float | None = None) -> str:
     """
     if history.ended and history.last_step >= history.max_steps:
         return "finished"
-    if any(history.run.logs.glob("rank*.error.json")):
+    if error_records(history.run):
         return "failed"
     if history.last_time is None:
         return "not started"
