@@ -10,7 +10,7 @@ from forkserver import ForkServer
 from jobs import ROOT, planned, train
 
 from nemolaunch.cli import eval as eval_command
-from nemolaunch.observe.history import read_history
+from nemolaunch.observe.reader import read_history
 from nemolaunch.plan import Plan
 
 TEXTS = str(ROOT / "examples" / "corpus" / "en.jsonl")

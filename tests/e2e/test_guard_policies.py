@@ -13,7 +13,7 @@ from jobs import planned
 
 from nemolaunch.cli import status as status_command
 from nemolaunch.observe import metrics
-from nemolaunch.observe.history import read_history
+from nemolaunch.observe.reader import read_history
 from nemolaunch.plan import Plan
 from nemolaunch.status import status
 

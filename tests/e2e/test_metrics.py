@@ -13,7 +13,7 @@ from jobs import planned, train
 from nemolaunch import execute
 from nemolaunch.arithmetic import flops_per_token
 from nemolaunch.observe import metrics
-from nemolaunch.observe.history import read_history
+from nemolaunch.observe.reader import read_history
 from nemolaunch.plan import Plan
 
 

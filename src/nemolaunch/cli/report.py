@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     from nemolaunch.observe.report import default_output, write_report
 
     output = args.output or default_output(args.runs)
-    histories = write_report(args.runs, output)
+    pages = write_report(args.runs, output)
     print(output)
     if args.png:
-        draw_loss(histories, args.png)
+        draw_loss(pages, args.png)
         print(args.png)
     return 0

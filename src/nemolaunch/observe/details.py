@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from nemolaunch.observe.history import History
 
 
+def severity(kind: str) -> str:
+    """`bad`, `warn` or `plain`: how an event is coloured."""
+    if kind in ("failed", "not finite", "no progress"):
+        return "bad"
+    return "plain" if kind in ("restart", "left") else "warn"
+
+
 def time_spent(history: History) -> list[tuple[str, float]]:
     """(what, seconds) of the time in training, longest first: steps, validation, saving, and the rest."""
     rows = history.series.get("step_time_s")
@@ -33,7 +40,7 @@ def step_times(history: History) -> list[tuple[str, float]]:
     rows = history.series.get("step_time_s")
     if not rows:
         return []
-    ordered = sorted(rows.values)
+    ordered = sorted(rows.sample())
     last = len(ordered) - 1
     found = [
         (name, ordered[round(last * share)])
@@ -63,6 +70,11 @@ def mixture(history: History) -> list[Ingredient]:
     if not history.plan:
         return []
     blend, seen = history.plan.blend, history.samples_by_prefix
+    if len(blend) == 1:
+        tokens = history.last("tokens")
+        samples = None if tokens is None else round(tokens / int(history.plan.values["seq_length"]))
+        achieved = 1.0 if samples else None
+        return [Ingredient(prefix=blend[0][1], asked=1.0, samples=samples, achieved=achieved)]
     total = sum(weight or 0.0 for weight, _ in blend)
     known = len(seen) == len(blend) and sum(seen) > 0
     return [

@@ -5,16 +5,14 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from nemolaunch.observe import details
+from nemolaunch.observe import details, summary
 from nemolaunch.observe.history import History, evaluation_figures
-from nemolaunch.observe.tables import table, title
-from nemolaunch.observe.words import three_digits
+from nemolaunch.observe.tables import pairs, table
+from nemolaunch.observe.words import duration, short_time, size
 
 
-def evaluations(history: History, histories: list[History]) -> str:
+def evaluations(history: History) -> str:
     """Figures of the checkpoints that were evaluated, a row each."""
-    if not history.evaluations:
-        return ""
     names = list(dict.fromkeys(name for row in history.evaluations for name in evaluation_figures(row)))
     if not names:
         return ""
@@ -25,7 +23,7 @@ def evaluations(history: History, histories: list[History]) -> str:
         rows.append((f"{row['step']:,}", *cells))
     heads = [escape(name.removeprefix("eval_").replace("_", " ")) for name in names]
     text = table(("After step", *heads), rows, num_columns=tuple(range(len(names) + 1)))
-    return title("Evaluation", history, histories) + text + _conditions(history)
+    return text + _conditions(history)
 
 
 def _conditions(history: History) -> str:
@@ -40,34 +38,65 @@ def _conditions(history: History) -> str:
     return ""
 
 
-def samples(history: History, histories: list[History]) -> str:
+def samples(history: History) -> str:
     """What the model wrote after the same prompts, over time."""
-    by_prompt: dict[str, list[tuple[str, str]]] = {}
+    by_prompt: dict[str, list[tuple[int, str]]] = {}
     for row in history.evaluations:
         for sample in row.get("samples", []):
-            by_prompt.setdefault(sample["prompt"], []).append((f"{row['step']:,}", escape(sample["text"])))
+            by_prompt.setdefault(sample["prompt"], []).append((row["step"], sample["text"]))
     text = ""
     for prompt, made in by_prompt.items():
-        text += f"<p class='sub'>After “{escape(prompt)}”</p>"
-        text += table(("After step", "The model wrote"), made, num_columns=(0,))
-    return title("Samples", history, histories) + text if text else ""
+        items = "".join(
+            f"<div><dt>step {step:,}</dt><dd><b>{escape(prompt)}</b>{escape(words)}</dd></div>\n"
+            for step, words in made
+        )
+        text += f"<dl class='samples'>\n{items}</dl>"
+    return text
 
 
-def times(history: History, histories: list[History]) -> str:
+def times(history: History) -> str:
     """Where the time went, and how even the steps were."""
     spent = details.time_spent(history)
     if not spent:
         return ""
     total = sum(seconds for _, seconds in spent) or 1.0
-    rows = [(label, f"{three_digits(seconds)} s", f"{seconds / total:.1%}") for label, seconds in spent]
-    text = title("Where the time went", history, histories) + table(
-        ("", "Time", "Share"), rows, num_columns=(1, 2)
+    bar = "".join(
+        f"<i style='width:{seconds / total:.3%};background:var(--c{i})'></i>"
+        for i, (_, seconds) in enumerate(spent)
     )
-    even = [(label, f"{three_digits(seconds)} s") for label, seconds in details.step_times(history)]
-    return text + title("Step time", history, histories) + table((), even, num_columns=(1,))
+    rows = [
+        (
+            f"<span class='swatch' style='background:var(--c{i})'></span>{label}",
+            duration(seconds),
+            f"{seconds / total:.1%}",
+        )
+        for i, (label, seconds) in enumerate(spent)
+    ]
+    even = [(label, short_time(seconds)) for label, seconds in details.step_times(history)]
+    return (
+        f"<div class='two'><div><div class='stack' aria-hidden='true'>{bar}</div>"
+        + table(("Where it went", "Time", "Share"), rows, num_columns=(1, 2))
+        + "</div><div>"
+        + table(("A step", "Time"), even, num_columns=(1,))
+        + "</div></div>"
+    )
 
 
-def data(history: History, histories: list[History]) -> str:
+def traces(history: History) -> str:
+    """Files that profilers wrote."""
+    found = summary.traces(history.run)
+    rows = [
+        (f"<code>{escape(str(path))}</code>", size(path.stat().st_size), _opened_with(path.name))
+        for path in found
+    ]
+    return table(("File", "Size", "Opened with"), rows, num_columns=(1,)) if rows else ""
+
+
+def _opened_with(name: str) -> str:
+    return "Nsight Systems" if name.endswith(".nsys-rep") else "ui.perfetto.dev or chrome://tracing"
+
+
+def data(history: History) -> str:
     """The data mixture: asked for and seen."""
     found = details.mixture(history)
     if not found:
@@ -75,28 +104,29 @@ def data(history: History, histories: list[History]) -> str:
     rows = [
         (
             escape(part.prefix),
-            "by size" if part.asked is None else f"{part.asked:.2%}",
+            "by size" if part.asked is None else _bar(part.asked, "--quiet"),
+            "–" if part.achieved is None else _bar(part.achieved, "--c0"),
             "–" if part.samples is None else f"{part.samples:,}",
-            "–" if part.achieved is None else f"{part.achieved:.2%}",
         )
         for part in found
     ]
-    heads = ("Prefix", "Share asked for", "Samples seen", "Share seen")
-    return title("Data", history, histories) + table(heads, rows, num_columns=(1, 2, 3))
+    heads = ("Prefix", "Share asked for", "Share seen", "Samples seen")
+    return table(heads, rows, num_columns=(3,))
 
 
-def findings(history: History, histories: list[History]) -> str:
+def _bar(share: float, colour: str) -> str:
+    return f"<span class='bar'><i style='width:{share:.2%};background:var({colour})'></i></span>{share:.2%}"
+
+
+def findings(history: History) -> str:
     """What the check said before the start."""
     found = details.findings(history)
-    if not found:
-        return ""
     items = "".join(f"<li>{escape(finding)}</li>" for finding in found)
-    return title("Findings of the check", history, histories) + f"<ul>{items}</ul>"
+    return f"<ul>{items}</ul>" if items else ""
 
 
-def environment(history: History, histories: list[History]) -> str:
+def environment(history: History) -> str:
     """Versions and hardware."""
     if not history.environment:
         return ""
-    rows = [(escape(str(name)), escape(str(value))) for name, value in history.environment.items()]
-    return title("Environment", history, histories) + table((), rows)
+    return pairs((escape(str(name)), escape(str(value))) for name, value in history.environment.items())

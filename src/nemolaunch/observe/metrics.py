@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,27 @@ def read(path: Path) -> list[dict[str, Any]]:
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a metrics file one by one, for files too long to hold. No file: no rows."""
     try:
-        file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115
+        file = open(path, "rb")  # noqa: SIM115
     except OSError:
         return
     with file:
         yield from _rows(file)
+
+
+def batches(path: Path, lines: int = 4096) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a long metrics file, many at a time, with "nan", "inf" and "-inf" left as texts."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except OSError:
+        return
+    loads = _parser()
+    with file:
+        while chunk := list(islice(file, lines)):
+            try:
+                parsed = [loads(line) for line in chunk]
+            except ValueError:
+                parsed = list(_parsed(chunk))
+            yield [row for row in parsed if isinstance(row, dict) and "step" in row]
 
 
 def tail_rows(path: Path, most_bytes: int = 65536) -> list[dict[str, Any]]:
@@ -34,15 +52,15 @@ def tail_rows(path: Path, most_bytes: int = 65536) -> list[dict[str, Any]]:
 
 def recent_events(path: Path, most_bytes: int = 4 << 20) -> list[dict[str, Any]]:
     """Rows with an `event` among the last thousands of rows. No file: no rows."""
-    return list(_rows(line for line in _tail(path, most_bytes) if line.startswith('{"event"')))
+    return list(_rows(line for line in _tail(path, most_bytes) if line.startswith(b'{"event"')))
 
 
-def _tail(path: Path, most_bytes: int) -> list[str]:
+def _tail(path: Path, most_bytes: int) -> list[bytes]:
     try:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - most_bytes))
-            return file.read().decode("utf-8", "replace").splitlines()
+            return file.read().splitlines()
     except OSError:
         return []
 
@@ -57,22 +75,24 @@ def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def _rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for row in _parsed(lines):
+        if isinstance(row, dict) and "step" in row:
+            yield _with_numbers(row)
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterator[Any]:
     loads = _parser()
     for line in lines:
-        try:
-            row = loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "step" in row:
-            yield _with_numbers(row) if 'nan"' in line or 'inf"' in line else row
+        with suppress(ValueError):
+            yield loads(line)
 
 
 def _with_numbers(row: dict[str, Any]) -> dict[str, Any]:
     return {key: NOT_FINITE.get(value, value) if type(value) is str else value for key, value in row.items()}
 
 
-def _parser() -> Callable[[str], Any]:
+def _parser() -> Callable[[bytes], Any]:
     """orjson's where it is installed: several times faster, which counts in files of a million rows."""
     try:
         import orjson
@@ -99,4 +119,4 @@ class Follower:
             return []
         self._at += len(new)
         *lines, self._rest = (self._rest + new).split(b"\n")
-        return list(_rows([line.decode("utf-8", "replace") for line in lines]))
+        return list(_rows(lines))

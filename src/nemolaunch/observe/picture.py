@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.observe.history import History
-from nemolaunch.observe.series import smoothed, thinned
+from nemolaunch.observe.runpage import RunPage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 
 
-def draw_loss(histories: list[History], output: Path) -> None:
+def draw_loss(pages: list[RunPage], output: Path) -> None:
     """Draw training loss (raw and smoothed), validation loss and restarts. The suffix says which format.
 
     Raises:
@@ -25,7 +24,7 @@ def draw_loss(histories: list[History], output: Path) -> None:
     """
     if output.suffix.lower() not in FORMATS:
         raise UsageError(f"--png {output}: the name must end in {', '.join(FORMATS)}")
-    if not any("loss" in history.series for history in histories):
+    if not any("loss" in page.data["series"] for page in pages):
         raise UsageError(f"--png {output}: no step has been written yet, so there is no loss to draw")
     try:
         from matplotlib.figure import Figure
@@ -33,14 +32,14 @@ def draw_loss(histories: list[History], output: Path) -> None:
         raise NemolaunchError("--png needs matplotlib: pip install 'nemolaunch[train]'") from None
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for i, history in enumerate(histories):
-        _draw(axes, history, f"C{i % 10}", len(histories) > 1)
+    for i, page in enumerate(pages):
+        _draw(axes, page, f"C{i % 10}", len(pages) > 1)
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("loss (nats per token)")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    axes.set_title(", ".join(history.name for history in histories)[:90], loc="left")
+    axes.set_title(", ".join(page.name for page in pages)[:90], loc="left")
     temporary = output.with_name(f".{os.getpid()}.{output.name}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -52,17 +51,16 @@ def draw_loss(histories: list[History], output: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _draw(axes: Axes, history: History, colour: str, several: bool) -> None:
-    prefix = f"{history.name}: " if several else ""
-    loss, validation = history.series.get("loss"), history.series.get("val_loss")
-    if loss:
-        raw, smooth = thinned(loss), thinned(smoothed(loss))
-        axes.plot(raw.steps, raw.values, color=colour, alpha=0.3, linewidth=0.9)
-        (line,) = axes.plot(smooth.steps, smooth.values, color=colour, linewidth=1.8)
+def _draw(axes: Axes, page: RunPage, colour: str, several: bool) -> None:
+    prefix = f"{page.name}: " if several else ""
+    series = page.data["series"]
+    if "loss" in series:
+        axes.plot(*series["loss"], color=colour, alpha=0.3, linewidth=0.9)
+        (line,) = axes.plot(*series["loss_smoothed"], color=colour, linewidth=1.8)
         line.set_label(f"{prefix}training, smoothed")
-    if validation:
-        (line,) = axes.plot(validation.steps, validation.values, "o--", markersize=4.5, linewidth=1.0)
+    if "val_loss" in series:
+        (line,) = axes.plot(*series["val_loss"], "o--", markersize=4.5, linewidth=1.0)
         line.set(color=colour if several else "C1", label=f"{prefix}validation")
-    for mark in history.marks:
-        if mark.kind == "restart":
-            axes.axvline(mark.step, color="0.5", linewidth=0.8, linestyle=":")
+    for mark in page.data["marks"]:
+        if mark["kind"] == "restart":
+            axes.axvline(mark["step"], color="0.5", linewidth=0.8, linestyle=":")

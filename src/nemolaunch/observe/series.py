@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+ENOUGH_FOR_QUANTILES = 100_000
+ENOUGH_FOR_SMOOTHING = 20_000
 
 
 @dataclass
@@ -29,6 +33,11 @@ class Series:
         self.steps.append(step)
         self.values.append(value)
 
+    def extend(self, steps: array[int], values: array[float]) -> None:
+        """Add values whose steps ascend and come after those that are there."""
+        self.steps.extend(steps)
+        self.values.extend(values)
+
     def cut(self, last_step: int) -> None:
         """Drop what comes after `last_step`."""
         end = bisect_right(self.steps, last_step)
@@ -39,6 +48,14 @@ class Series:
         """The value of `step`, else of the nearest step before it, else None."""
         index = bisect_right(self.steps, step) - 1
         return self.values[index] if index >= 0 else None
+
+    def sample(self) -> array[float]:
+        """Values to take quantiles of: all, or of a very long series every so many."""
+        return self.values[:: len(self) // ENOUGH_FOR_QUANTILES + 1]
+
+    def median(self) -> float:
+        """The median of the values; of very many, of a sample."""
+        return statistics.median(self.sample())
 
 
 def thinned(series: Series, limit: int = 2000) -> Series:
@@ -53,8 +70,8 @@ def thinned(series: Series, limit: int = 2000) -> Series:
     thin = Series()
     keep = {0, count - 1}
     for i in range(stretches):
-        part = series.values[count * i // stretches : count * (i + 1) // stretches]
         start = count * i // stretches
+        part = series.values[start : count * (i + 1) // stretches]
         keep |= {start + part.index(min(part)), start + part.index(max(part))}
     for index in sorted(keep):
         thin.steps.append(series.steps[index])
@@ -71,11 +88,16 @@ def smoothed(series: Series) -> Series:
     """Average of each point's neighbours, weighted by exp(-distance / window), on both sides.
 
     Looking both ways, it does not lag behind a falling loss as a running average does. Where the series
-    ends, the weights of what is there are scaled up to 1.
+    ends, the weights of what is there are scaled up to 1. At the begin, where a loss falls fastest, the window
+    is a tenth of the points so far. Of a very long series, means of short blocks are smoothed: blocks of a
+    fiftieth of the window, which the drawing cannot tell.
     """
-    decay = math.exp(-1 / smoothing_window(series))
-    before = _running(series.values, decay)
-    after = _running(series.values[::-1], decay)
+    window = smoothing_window(series)
+    if len(series) > ENOUGH_FOR_SMOOTHING:
+        series, window = _blocks(series, window // 50), 50
+    decays = [math.exp(-1 / min(window, max(1.0, i / 10))) for i in range(len(series))]
+    before = _running(series.values, decays)
+    after = _running(series.values[::-1], decays[::-1])
     after.reverse()
     values = array("d")
     for value, (left, left_weight), (right, right_weight) in zip(series.values, before, after, strict=True):
@@ -83,11 +105,21 @@ def smoothed(series: Series) -> Series:
     return Series(series.steps, values)
 
 
-def _running(values: array[float], decay: float) -> list[tuple[float, float]]:
+def _blocks(series: Series, size: int) -> Series:
+    """Means of `size` points each, at the middle one's step."""
+    means = Series()
+    for start in range(0, len(series), size):
+        part = series.values[start : start + size]
+        means.steps.append(series.steps[start + len(part) // 2])
+        means.values.append(math.fsum(part) / len(part))
+    return means
+
+
+def _running(values: array[float], decays: list[float]) -> list[tuple[float, float]]:
     """Decayed sum of the values up to each, itself included, and the sum of their weights."""
     total = weight = 0.0
     sums = []
-    for value in values:
+    for value, decay in zip(values, decays, strict=True):
         total, weight = decay * total + value, decay * weight + 1
         sums.append((total, weight))
     return sums

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,20 @@ from nemolaunch.job import Job
 from nemolaunch.observe.history import History
 from nemolaunch.observe.words import count, duration, size, three_digits
 from nemolaunch.plan import Plan
-from nemolaunch.rundir import step_of, unfinished
+from nemolaunch.rundir import RunDir, step_of, unfinished
 
 QUIET_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One headline number: what it is, its value, and a remark."""
+    """One headline number: what it is, its value and a remark; `brief` is the value where runs are compared."""
 
     label: str
     value: str
     note: str = ""
+    brief: str = ""
+    compared: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,12 @@ def checkpoints(history: History) -> list[Checkpoint]:
     return sorted(found, key=lambda c: (c.step, c.path.name))
 
 
+def traces(run: RunDir) -> list[Path]:
+    """What profilers wrote, the newest last."""
+    found = [p for p in run.traces.rglob("*") if p.suffix in (".json", ".gz", ".nsys-rep") and p.is_file()]
+    return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
 def _folder_size(folder: Path) -> int:
     return sum(
         os.lstat(os.path.join(where, name)).st_size for where, _, names in os.walk(folder) for name in names
@@ -97,7 +105,7 @@ def _loss(history: History) -> Figure | None:
     if first is None or last is None:
         return None
     note = "first → last step, nats per token"
-    return Figure(label="Training loss", value=f"{first:.3f} → {last:.3f}", note=note)
+    return Figure(label="Training loss", value=f"{first:.3f} → {last:.3f}", note=note, brief=f"{last:.3f}")
 
 
 def _val_loss(history: History) -> Figure | None:
@@ -134,7 +142,7 @@ def _speed(history: History) -> Figure | None:
         return None
     note = "median of all steps"
     world = history.plan.world_size if history.plan else 1
-    median = statistics.median(speeds.values)
+    median = speeds.median()
     if world > 1:
         note += f"; {count(median / world)} per process"
     return Figure(label="Tokens per second", value=count(median), note=note)
@@ -144,11 +152,11 @@ def _compute(history: History) -> Figure | None:
     full, causal = history.series.get("tflops_per_gpu"), history.series.get("tflops_per_gpu_causal")
     if not full or not causal or not history.plan or history.plan.device == "cpu":
         return None
-    note = f"{three_digits(statistics.median(causal.values))} with causal attention"
+    note = f"{three_digits(causal.median())} with causal attention"
     if "mfu" in history.series:
-        mfu = (statistics.median(history.series[key].values) for key in ("mfu", "mfu_causal"))
+        mfu = (history.series[key].median() for key in ("mfu", "mfu_causal"))
         note += "; MFU {:.1%}, causal {:.1%}".format(*mfu)
-    return Figure(label="TFLOP/s per GPU", value=three_digits(statistics.median(full.values)), note=note)
+    return Figure(label="TFLOP/s per GPU", value=three_digits(full.median()), note=note)
 
 
 def _memory(history: History) -> Figure | None:
@@ -168,8 +176,9 @@ def _time(history: History) -> Figure | None:
 def _checkpoints(history: History) -> Figure:
     found = checkpoints(history)
     if not found:
-        return Figure(label="Checkpoints", value="0")
-    return Figure(label="Checkpoints", value=str(len(found)), note=f"{size(found[-1].size_bytes)} the newest")
+        return Figure(label="Checkpoints", value="0", compared=False)
+    note = f"{size(found[-1].size_bytes)} the newest"
+    return Figure(label="Checkpoints", value=str(len(found)), note=note, compared=False)
 
 
 def about(plan: Plan) -> list[tuple[str, str]]:
@@ -220,13 +229,13 @@ def flag_value(value: Any) -> str:
     return str(value)
 
 
-def differences(histories: list[History]) -> list[tuple[str, list[str]]]:
+def differences(given: Sequence[Plan | None]) -> list[tuple[str, list[str]]]:
     """(flag, value in each run) for every flag that is not the same in all; the folder is no difference.
 
     A flag that a plan does not know, because it is older, has its default.
     """
     defaults = Job().values()
-    plans = [{**defaults, **history.plan.values} if history.plan else {} for history in histories]
+    plans = [{**defaults, **plan.values} if plan else {} for plan in given]
     names = dict.fromkeys(name for values in plans for name in values)
     table = []
     for name in names:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
-from html import escape
-
-from nemolaunch.observe.history import History
 
 _NUM = " class='num'"
 
@@ -14,11 +11,6 @@ _NUM = " class='num'"
 def moment(seconds: float) -> str:
     """Unix seconds as local date and time."""
     return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def title(text: str, history: History, histories: list[History]) -> str:
-    name = f" · {escape(history.name)}" if len(histories) > 1 else ""
-    return f"<h2>{text}{name}</h2>"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], num_columns: tuple[int, ...] = ()) -> str:
@@ -36,3 +28,14 @@ def _cell(cell: str, column: int, num_columns: tuple[int, ...]) -> str:
     if column in num_columns:
         return f"<td{_NUM}>{cell}</td>"
     return f"<th scope='row'>{cell}</th>" if column == 0 else f"<td>{cell}</td>"
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> str:
+    """Names and values side by side, as many columns as there is room for. HTML already."""
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>\n" for name, value in rows)
+    return f"<dl class='pairs'>\n{items}</dl>"
+
+
+def folded(title: str, text: str) -> str:
+    """A part that is opened by a click; print shows it open."""
+    return f"<details><summary>{title}</summary>{text}</details>"

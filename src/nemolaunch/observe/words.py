@@ -35,6 +35,11 @@ def duration(seconds: float) -> str:
     return f"{days} d {h} h" if h else f"{days} d"
 
 
+def short_time(seconds: float) -> str:
+    """Durations within a step, three digits: `0.8 ms`, `523 ms`, `1.23 s`."""
+    return f"{three_digits(seconds)} s" if seconds >= 1 else f"{three_digits(seconds * 1e3)} ms"
+
+
 def size(num_bytes: float) -> str:
     """Bytes in binary units: `512 B`, `1.5 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

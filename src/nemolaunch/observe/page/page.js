@@ -1,8 +1,11 @@
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
+const data = JSON.parse(document.getElementById("figures").textContent);
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = i => css("--c" + (i % 10));
-const charts = [];
+const several = data.runs.length > 1;
+const shown = data.runs.map(() => true);
+const SEVERE = ["failed", "not finite", "no progress"], PLAIN = ["restart", "left"];
+const severity = kind => SEVERE.includes(kind) ? "bad" : PLAIN.includes(kind) ? "plain" : "warn";
 let axis = "step";
 
 const number = v => {
@@ -16,6 +19,12 @@ const brief = v => {
   for (const [unit, name] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]])
     if (size >= unit) return +(v / unit).toPrecision(4) + name;
   return size !== 0 && size < 1e-3 ? v.toExponential(0) : String(+v.toPrecision(4));
+};
+const element = (name, text, parent) => {
+  const made = document.createElement(name);
+  if (text) made.textContent = text;
+  if (parent) parent.append(made);
+  return made;
 };
 
 /* The steps of a series in the unit of the x axis: steps, tokens, or hours in training. */
@@ -31,62 +40,85 @@ function along(run, steps) {
     return (seconds[i] + part * (seconds[i + 1] - seconds[i])) / 3600;
   });
 }
+const place = at => axis === "step" ? "step " + number(Math.round(at))
+  : axis === "hours" ? number(at) + " hours in training" : brief(at) + " tokens";
 
-/* One chart's lines: for every run and key, x values, y values and the look. */
+/* A chart's lines: for every run and kind of line, x and y values and the look. */
 function lines(chart) {
   const out = [];
+  const solid = chart.lines.filter(line => line.look !== "faint");
   data.runs.forEach((run, r) => chart.lines.forEach((line, l) => {
     const found = run.series[line.key];
     if (!found) return;
-    const own = data.runs.length > 1;
+    const own = several ? r : Math.max(0, solid.indexOf(line));
     out.push({
-      x: along(run, found[0]), y: found[1], points: line.look === "points" || found[0].length < 3,
-      label: own ? run.name + (chart.lines.length > 1 ? " · " + line.label : "") : line.label,
-      stroke: () => colour(own ? r : l && chart.lines[0].look === "faint" ? l - 1 : l) + (line.look === "faint" ? "66" : ""),
-      thin: line.look === "faint",
+      run: r, kind: l, look: line.look, x: along(run, found[0]), y: found[1],
+      points: line.look === "points" || found[0].length < 3,
+      label: several ? run.name + (chart.lines.length > 1 ? " · " + line.label : "") : line.label,
+      stroke: () => colour(own) + (line.look === "faint" ? "70" : ""),
+      dash: dashes(solid, line),
     });
   }));
   return out;
 }
 
-const marks = () => ({ hooks: { drawAxes: [u => {
-  const ctx = u.ctx, { left, top, width, height } = u.bbox;
+/* Where colours tell runs apart, dashes tell lines apart. */
+const dashes = (solid, line) => several && line.look === "line" ? [undefined, [6, 4], [2, 3]][solid.indexOf(line)] : undefined;
+
+const visible = (chart, line) => shown[line.run] && !chart.hidden.has(line.kind);
+
+/* Restarts and other events: dashed lines with a flag at the top. */
+const marks = () => ({ hooks: { draw: [u => {
+  const { ctx, bbox: { left, top, width, height } } = u, dpr = devicePixelRatio;
   ctx.save();
-  data.runs.forEach(run => run.marks.forEach(mark => {
-    const x = u.valToPos(along(run, [mark.step])[0], "x", true);
+  data.runs.forEach((run, r) => shown[r] && run.marks.forEach(mark => {
+    const x = Math.round(u.valToPos(along(run, [mark.step])[0], "x", true));
     if (x < left || x > left + width) return;
-    ctx.strokeStyle = css(mark.kind === "restart" ? "--quiet" : "--bad");
-    ctx.setLineDash([4, 4]);
-    ctx.lineWidth = devicePixelRatio;
+    ctx.strokeStyle = ctx.fillStyle = css({ bad: "--bad", warn: "--warn", plain: "--quiet" }[severity(mark.kind)]);
+    ctx.globalAlpha = .75;
+    ctx.setLineDash([3 * dpr, 4 * dpr]);
+    ctx.lineWidth = dpr;
     ctx.beginPath(); ctx.moveTo(x, top); ctx.lineTo(x, top + height); ctx.stroke();
+    ctx.beginPath(); ctx.moveTo(x - 4 * dpr, top); ctx.lineTo(x + 4 * dpr, top); ctx.lineTo(x, top + 6 * dpr); ctx.fill();
   }));
   ctx.restore();
 }] } });
 
-const tips = all => {
-  const tip = document.createElement("div");
+/* What stands under the pointer: the place, each line's value, and events close by. */
+const tips = (chart, all) => {
+  const tip = element("div");
   tip.className = "tip"; tip.hidden = true;
+  let over = false;
+  const fill = (u, left) => {
+    const at = u.posToVal(left, "x");
+    tip.replaceChildren();
+    element("b", place(at), tip);
+    for (const line of all) {
+      if (!visible(chart, line) || (several && line.look === "faint")) continue;
+      const row = element("div", "", tip), name = element("span", line.label, row);
+      name.style.setProperty("--own", line.stroke());
+      element("span", number(line.y[nearest(line.x, at)]), row).style.cssText = "--own: none";
+      row.lastChild.className = "num";
+    }
+    data.runs.forEach((run, r) => shown[r] && run.marks.forEach(mark => {
+      if (Math.abs(u.valToPos(along(run, [mark.step])[0], "x") - left) > 6) return;
+      element("p", (several ? run.name + ", " : "") + "step " + number(mark.step) + ", " + mark.kind + ": " + mark.text, tip)
+        .className = severity(mark.kind);
+    }));
+  };
   return { hooks: {
-    init: [u => u.over.appendChild(tip)],
+    init: [u => {
+      u.over.append(tip);
+      u.over.addEventListener("mouseenter", () => { over = true; });
+      u.over.addEventListener("mouseleave", () => { over = false; tip.hidden = true; });
+    }],
     setCursor: [u => {
-      const { left, idx } = u.cursor;
-      if (idx === null || idx === undefined || left < 0) { tip.hidden = true; return; }
-      const at = u.posToVal(left, "x");
-      tip.replaceChildren();
-      const head = document.createElement("b");
-      head.textContent = axis === "step" ? "step " + number(Math.round(at)) : number(at) + " " + axis;
-      tip.append(head);
-      all.forEach((line, i) => {
-        if (!u.series[i + 1].show) return;
-        const near = nearest(line.x, at), row = document.createElement("div"), dot = document.createElement("span");
-        dot.style.background = line.stroke();
-        row.append(dot, line.label + "  " + number(line.y[near]));
-        tip.append(row);
-      });
+      const { left } = u.cursor;
+      if (!over || left === undefined || left < 0) { tip.hidden = true; return; }
+      fill(u, left);
       tip.hidden = false;
       const wide = u.over.clientWidth, own = tip.offsetWidth;
-      tip.style.left = Math.max(0, left + 16 + own > wide ? left - own - 16 : left + 16) + "px";
-      tip.style.top = "8px";
+      tip.style.left = (left + 16 + own > wide ? Math.max(-50, left - own - 16) : left + 16) + "px";
     }],
   } };
 };
@@ -98,57 +130,117 @@ function nearest(xs, x) {
 }
 
 function options(chart, all, width) {
-  const scaleLabel = { step: "optimizer steps", tokens: "tokens", hours: "hours in training" }[axis];
+  const range = chart.log ? undefined : (u, low, high) => {
+    if (low === null) return [0, 1];
+    const room = .06 * (high - low || Math.abs(high) || 1);
+    return [chart.zero && low >= 0 ? 0 : low - room, high + room];
+  };
+  const side = { stroke: () => css("--quiet"), grid: { stroke: () => css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
+  const words = (u, vs) => vs.map(v => v === null ? "" : brief(v));
   return {
-    width, height: chart.wide ? 340 : 250,
-    plugins: [marks(), tips(all)],
-    cursor: { sync: { key: "run" }, points: { show: false }, y: false },
-    legend: { live: false, show: all.length > 1, markers: { fill: (u, i) => all[i - 1].stroke() } },
-    scales: { x: { time: false }, y: { distr: chart.log ? 3 : 1, range: chart.log ? undefined : { min: { pad: .08, soft: chart.zero ? 0 : undefined, mode: chart.zero ? 1 : 0 }, max: { pad: .08 } } } },
+    width, height: chart.wide ? 340 : 220,
+    plugins: [marks(), tips(chart, all)],
+    cursor: { sync: { key: "run", scales: ["x", null] }, points: { show: false }, y: false, drag: { x: true, y: false } },
+    legend: { show: false },
+    scales: { x: { time: false }, y: { distr: chart.log ? 3 : 1, range } },
     axes: [
-      { stroke: () => css("--quiet"), grid: { stroke: () => css("--grid"), width: 1 }, ticks: { show: false }, label: scaleLabel, labelSize: 18, labelFont: "12px system-ui", font: "12px system-ui", size: 30, values: (u, vs) => vs.map(v => v === null ? "" : brief(v)), incrs: axis === "step" ? steps() : undefined },
-      { stroke: () => css("--quiet"), grid: { stroke: () => css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui", size: 58, values: (u, vs) => vs.map(v => v === null ? "" : brief(v)) },
+      { ...side, size: 28, values: words, incrs: axis === "step" ? wholes() : undefined },
+      { ...side, size: 54, values: words },
     ],
+    hooks: { setSelect: [() => { whole.disabled = false; }] },
     series: [{}, ...all.map(line => ({
-      label: line.label, stroke: line.stroke, width: line.thin ? 1 : 1.8, spanGaps: true,
-      points: { show: line.points, size: 6, fill: line.stroke },
+      stroke: line.stroke, width: line.look === "faint" ? 1 : line.look === "points" ? 1.2 : 1.8, dash: line.dash,
+      spanGaps: true, show: visible(chart, line), points: { show: line.points, size: 6, fill: line.stroke },
     }))],
   };
 }
 
 /* Whole numbers only on an axis that counts steps. */
-function steps() {
+function wholes() {
   const out = [];
   for (let size = 1; size < 1e10; size *= 10) out.push(size, 2 * size, 5 * size);
   return out;
 }
 
+/* Buttons that switch kinds of lines on and off. */
+function legend(chart, box) {
+  const holder = box.parentElement.querySelector(".legend");
+  holder.replaceChildren();
+  if (chart.lines.length < 2) return;
+  const solid = chart.lines.filter(line => line.look !== "faint");
+  chart.lines.forEach((line, l) => {
+    const button = element("button", "", holder);
+    const stroke = several ? "currentColor" : `var(--c${Math.max(0, solid.indexOf(line))})`;
+    const faint = line.look === "faint", dots = line.look === "points";
+    const dash = (dashes(solid, line) || ["none"]).join(" ");
+    button.innerHTML = `<svg viewBox="0 0 18 8" aria-hidden="true"><path d="M0 4H18" stroke="${stroke}" stroke-width="${faint ? 1.2 : 2.2}"` +
+      ` stroke-dasharray="${dash}" opacity="${faint ? .5 : 1}"/>${dots ? `<circle cx="9" cy="4" r="3" fill="${stroke}"/>` : ""}</svg>`;
+    button.append(line.label);
+    button.type = "button";
+    button.setAttribute("aria-pressed", !chart.hidden.has(l));
+    button.addEventListener("click", () => {
+      if (!chart.hidden.delete(l)) chart.hidden.add(l);
+      button.setAttribute("aria-pressed", !chart.hidden.has(l));
+      show(chart);
+    });
+  });
+}
+
+function show(chart) {
+  chart.plot.batch(() => chart.all.forEach((line, i) => {
+    if (chart.plot.series[i + 1].show !== visible(chart, line)) chart.plot.setSeries(i + 1, { show: visible(chart, line) });
+  }));
+}
+
 function draw(chart) {
-  const all = lines(chart);
   const box = document.getElementById("chart-" + chart.id);
   if (chart.plot) chart.plot.destroy();
-  box.replaceChildren();
-  const table = uPlot.join(all.map(line => [line.x, line.y]));
-  chart.plot = new uPlot(options(chart, all, box.clientWidth), table, box);
+  chart.all = lines(chart);
+  const table = uPlot.join(chart.all.map(line => [line.x, line.y]));
+  chart.plot = new uPlot(options(chart, chart.all, box.clientWidth), table, box);
+  box.setAttribute("role", "img");
+  box.setAttribute("aria-label", chart.title + ": " + chart.all.filter(line => line.look !== "faint")
+    .map(line => `${line.label} from ${number(line.y[0])} to ${number(line.y[line.y.length - 1])}`).join("; "));
+  legend(chart, box);
 }
 
 function resize(width) {
-  for (const chart of charts) {
+  for (const chart of data.charts) {
     const box = document.getElementById("chart-" + chart.id);
-    chart.plot.setSize({ width: width ? (chart.wide ? width : (width - 14) / 2 - 30) : box.clientWidth, height: chart.plot.height });
+    const alone = chart.wide || box.parentElement.matches(":last-child:nth-child(even)");
+    const own = width ? (alone ? width : (width - 14) / 2) - 30 : box.clientWidth;
+    chart.plot.setSize({ width: own, height: chart.plot.height });
   }
 }
 
-for (const chart of data.charts) { charts.push(chart); draw(chart); }
-document.getElementById("axis").addEventListener("change", event => { axis = event.target.value; charts.forEach(draw); });
-document.getElementById("log").addEventListener("change", event => {
-  for (const chart of charts) if (chart.id === "loss") { chart.log = event.target.checked; draw(chart); }
+const control = id => document.getElementById(id);
+const whole = control("whole");
+for (const chart of data.charts) {
+  chart.hidden = new Set(data.runs.length > 3 ? chart.lines.flatMap((line, l) => line.look === "faint" && chart.lines.length > 1 ? [l] : []) : []);
+  draw(chart);
+}
+if (data.charts.length) {
+  control("axis").addEventListener("change", event => { axis = event.target.value; data.charts.forEach(draw); whole.disabled = true; });
+  control("log").addEventListener("change", event => {
+    for (const chart of data.charts) if (chart.id === "loss") { chart.log = event.target.checked; draw(chart); }
+  });
+  whole.addEventListener("click", () => { data.charts.forEach(draw); whole.disabled = true; });
+}
+for (const button of document.querySelectorAll("[data-run]")) button.addEventListener("click", () => {
+  const run = +button.dataset.run;
+  shown[run] = !shown[run];
+  button.setAttribute("aria-pressed", shown[run]);
+  data.charts.forEach(show);
 });
-document.getElementById("whole").addEventListener("click", () => charts.forEach(draw));
 let pending = 0;
 addEventListener("resize", () => { cancelAnimationFrame(pending); pending = requestAnimationFrame(() => resize()); });
 for (const query of ["(prefers-color-scheme: dark)", "print"])
-  matchMedia(query).addEventListener("change", () => charts.forEach(chart => chart.plot.redraw(false)));
-addEventListener("beforeprint", () => resize(640));
-addEventListener("afterprint", () => resize());
-document.documentElement.dataset.drawn = charts.length;
+  matchMedia(query).addEventListener("change", () => data.charts.forEach(chart => chart.plot.redraw(false)));
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  opened.forEach(folded => { folded.open = true; });
+  resize(680);
+});
+addEventListener("afterprint", () => { opened.forEach(folded => { folded.open = false; }); resize(); });
+document.documentElement.dataset.drawn = data.charts.length;

@@ -1,0 +1,139 @@
+"""Which charts the report has, and what of a run each draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nemolaunch.observe.history import History, evaluation_figures
+from nemolaunch.observe.series import Series, smoothed, smoothing_window, thinned
+
+SMOOTHED = "_smoothed"  # end of the key of a series that is made here
+
+
+def _noisy(key: str, label: str) -> list[dict[str, str]]:
+    """Each value faint, and a smooth line over them."""
+    return [
+        {"key": key, "label": "each", "look": "faint"},
+        {"key": key + SMOOTHED, "label": label, "look": "line"},
+    ]
+
+
+# look: `line`; `faint` and thin, behind another; `points` joined by a thin line
+CHARTS: tuple[dict[str, Any], ...] = (
+    {
+        "id": "loss", "title": "Loss", "unit": "nats per token", "wide": True,
+        "lines": [
+            *_noisy("loss", "smoothed"),
+            {"key": "val_loss", "label": "validation", "look": "points"},
+        ],
+    },
+    {
+        "id": "lr", "title": "Learning rate", "unit": "", "zero": True,
+        "lines": [{"key": "lr", "label": "learning rate", "look": "line"}],
+    },
+    {
+        "id": "norm", "title": "Gradient norm", "unit": "before clipping", "zero": True,
+        "lines": _noisy("grad_norm", "smoothed"),
+    },
+    {
+        "id": "speed", "title": "Throughput", "unit": "tokens per second, all processes", "zero": True,
+        "lines": _noisy("tokens_per_s", "smoothed"),
+    },
+    {
+        "id": "step-time", "title": "Step time", "unit": "seconds", "zero": True,
+        "lines": [
+            {"key": "step_time_s", "label": "each", "look": "faint"},
+            {"key": "step_time_p50_s", "label": "median", "look": "line"},
+            {"key": "step_time_p95_s", "label": "95 %", "look": "line"},
+            {"key": "data_wait_s", "label": "data wait", "look": "line"},
+        ],
+    },
+    {
+        "id": "mfu", "title": "Model FLOPs utilisation", "unit": "", "zero": True,
+        "lines": [
+            *_noisy("mfu", "full attention"),
+            {"key": "mfu_causal" + SMOOTHED, "label": "causal half", "look": "line"},
+        ],
+    },
+    {
+        "id": "compute", "title": "Compute", "unit": "TFLOP/s per process", "zero": True,
+        "lines": [
+            *_noisy("tflops_per_gpu", "full attention"),
+            {"key": "tflops_per_gpu_causal" + SMOOTHED, "label": "causal half", "look": "line"},
+        ],
+    },
+    {
+        "id": "memory", "title": "Peak memory", "unit": "GiB, first rank", "zero": True,
+        "lines": [{"key": "memory_peak_gib", "label": "peak memory", "look": "line"}],
+    },
+    {
+        "id": "checkpoint", "title": "Time to save a checkpoint", "unit": "seconds training stood still",
+        "zero": True, "lines": [{"key": "checkpoint_s", "label": "seconds", "look": "points"}],
+    },
+    {
+        "id": "perplexity", "title": "Evaluated perplexity", "unit": "per token",
+        "lines": [{"key": "eval_perplexity", "label": "perplexity", "look": "points"}],
+    },
+    {
+        "id": "bits", "title": "Evaluated bits per byte", "unit": "compares tokenizers",
+        "lines": [{"key": "eval_bits_per_byte", "label": "bits per byte", "look": "points"}],
+    },
+)  # fmt: skip
+GIB = 2**30
+
+
+def drawn_charts(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The charts that have something to draw, with one for each benchmark."""
+    keys = {key for run in runs for key in run["series"]}
+    found = []
+    for chart in CHARTS:
+        lines = [line for line in chart["lines"] if line["key"] in keys]
+        if lines:
+            found.append({**chart, "lines": lines})
+    return found + _benchmarks(runs)
+
+
+def _benchmarks(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One chart a benchmark: series named `TASK METRIC`."""
+    names = dict.fromkeys(key for run in runs for key in run["series"] if " " in key)
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for name in names:
+        task, _, metric = name.partition(" ")
+        by_task.setdefault(task, []).append({"key": name, "label": metric, "look": "points"})
+    return [
+        {"id": f"task-{i}", "title": task, "unit": "benchmark", "lines": lines}
+        for i, (task, lines) in enumerate(by_task.items())
+    ]
+
+
+def run_data(history: History, points: int) -> dict[str, Any]:
+    """What the page's script needs of a run, with at most about `points` points a line."""
+    keys = {line["key"] for chart in CHARTS for line in chart["lines"]}
+    keys |= {key for row in history.evaluations for key in evaluation_figures(row) if " " in key}
+    series = {key: _points(thinned(s, points)) for key, s in history.series.items() if key in keys}
+    if "memory_peak_bytes" in history.series:
+        steps, values = _points(thinned(history.series["memory_peak_bytes"], points))
+        series["memory_peak_gib"] = [steps, [_rounded(value / GIB) for value in values]]
+    loss = history.series.get("loss")
+    for key in keys:
+        noisy = history.series.get(key.removesuffix(SMOOTHED))
+        if key.endswith(SMOOTHED) and noisy:
+            series[key] = _points(thinned(smoothed(noisy), points // 2))
+    return {
+        "name": history.name,
+        "tokens_per_step": history.plan.tokens_per_step if history.plan else None,
+        "smoothing": smoothing_window(loss) if loss else 0,
+        "series": series,
+        "elapsed": _points(thinned(history.elapsed, 500)),
+        "marks": [{"step": mark.step, "kind": mark.kind, "text": mark.text} for mark in history.marks],
+    }
+
+
+def _points(series: Series) -> list[list[float]]:
+    return [list(series.steps), [_rounded(value) for value in series.values]]
+
+
+def _rounded(value: float) -> float:
+    """Six digits: what a chart can show."""
+    return float(f"{value:.6g}")

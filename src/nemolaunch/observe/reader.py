@@ -1,0 +1,171 @@
+"""Rows of a metrics file → the history of a run.
+
+A run of a month has a million rows, so rows of steps with the same keys are taken many at a time, a key at a
+time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from itertools import groupby
+from operator import lt
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.failure import error_records, failure
+from nemolaunch.observe.history import History, Mark, evaluation_figures
+from nemolaunch.observe.metrics import batches, rows
+from nemolaunch.observe.series import Series
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import RunDir
+
+NOT_SERIES = frozenset({"step", "time", "event", "max_steps", "samples", "tokens_per_s_per_gpu"})
+FACTS = frozenset({"flops_per_token", "flops_per_token_causal", "peak_flops"})
+NUMBER = (int, float)
+FEW = 8  # rows that are not worth taking together
+
+
+def read_history(folder: Path, name: str | None = None) -> History:
+    """Read a run's folder.
+
+    Raises:
+        NemolaunchError: it is no run folder.
+    """
+    run = RunDir(folder.expanduser().absolute())
+    if not run.metrics.exists() and not run.plan.exists():
+        wanted = f"{run.plan.name} nor {run.metrics.name}"
+        raise NemolaunchError(f"{folder} is not a run folder: it has neither {wanted}")
+    plan = Plan.load(run.plan) if run.plan.exists() else None
+    history = History(run=run, name=name or run.root.name, plan=plan)
+    reader = _Reader(history)
+    for batch in batches(run.metrics):
+        reader.take(batch)
+    reader.close()
+    _add_evaluations(history)
+    return history
+
+
+def _add_evaluations(history: History) -> None:
+    """Figures of evaluated checkpoints as rows, and as series by name."""
+    latest = {row["step"]: row for row in rows(history.run.evaluations)}
+    for step in sorted(latest):
+        row = latest[step]
+        history.evaluations.append(row)
+        for name, value in evaluation_figures(row).items():
+            history.series.setdefault(name, Series()).append(int(step), value)
+
+
+class _Reader:
+    """Takes the rows in order and keeps track of starts."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._started: float | None = None
+        self._before = 0.0
+
+    def take(self, batch: list[dict[str, Any]]) -> None:
+        """The next rows; those in a row that have the same keys are taken together."""
+        for keys, group in groupby(batch, tuple):
+            same = list(group)
+            if len(same) < FEW or "event" in keys or not self._take_together(keys, same):
+                for row in same:
+                    self._take_one(row)
+
+    def _take_together(self, keys: tuple[str, ...], batch: list[dict[str, Any]]) -> bool:
+        """Take rows of steps a key at a time. Returns whether they could be: steps ascend, times are known."""
+        columns = dict(zip(keys, zip(*(row.values() for row in batch), strict=True), strict=True))
+        steps, times = columns["step"], columns.get("time")
+        if self._started is None or times is None or not _all_numbers(times):
+            return False
+        if not all(map(lt, steps, steps[1:])) or steps[0] <= self._history.last_step:
+            return False
+        at = array("q", steps)
+        for key, values in columns.items():
+            if key in NOT_SERIES:
+                continue
+            series = self._history.series[key]
+            if _all_numbers(values):
+                series.extend(at, array("d", values))
+            else:
+                for step, value in zip(steps, values, strict=True):
+                    if _is_number(value):
+                        series.append(step, value)
+        offset = self._before - self._started
+        self._history.elapsed.extend(at, array("d", [offset + moment for moment in times]))
+        self._heard(times[-1])
+        return True
+
+    def _heard(self, moment: float) -> None:
+        self._history.last_time = float(moment)
+        if self._started is None:
+            self._started = float(moment)
+        self._history.active_s = self._before + float(moment) - self._started
+
+    def _take_one(self, row: dict[str, Any]) -> None:
+        step, moment, event = int(row["step"]), row.get("time"), row.get("event")
+        if event == "start":
+            self._start(row, step)
+        if moment is not None:
+            self._heard(moment)
+            self._history.elapsed.append(step, self._history.active_s)
+        if event is None:
+            for key, value in row.items():
+                if key not in NOT_SERIES and _is_number(value):
+                    self._history.series[key].append(step, value)
+        elif event != "start":
+            self._event(str(event), row, step)
+
+    def _start(self, row: dict[str, Any], step: int) -> None:
+        history = self._history
+        self._before, self._started = history.active_s, row.get("time")
+        history.ended = False
+        history.starts += 1
+        history.max_steps = int(row.get("max_steps") or 0)
+        history.environment = row.get("environment") or {}
+        history.facts = {key: v for key, v in row.items() if key in FACTS and v}
+        if history.starts == 1:
+            return
+        done = history.last_step
+        redone = f"; steps {step + 1} to {done} were done again" if done > step else ""
+        for series in (*history.series.values(), history.elapsed):
+            series.cut(step)
+        history.marks.append(Mark(step=step, kind="restart", text=f"restarted from step {step}{redone}"))
+
+    def _event(self, kind: str, row: dict[str, Any], step: int) -> None:
+        history = self._history
+        history.samples_by_prefix = row.get("samples_by_prefix") or history.samples_by_prefix
+        if kind == "end":
+            history.ended = True
+        elif kind == "checkpoint":
+            saved = history.series["checkpoint_s"]
+            before = saved.values[-1] if saved and saved.steps[-1] == step else 0.0
+            saved.append(step, before + float(row.get("seconds") or 0.0))
+        else:
+            history.marks.append(Mark(step=step, kind=kind, text=str(row.get("text", kind))))
+
+    def close(self) -> None:
+        history = self._history
+        history.series = {key: series for key, series in history.series.items() if series}
+        if error_records(history.run):
+            text = failure(history.run, 1).message
+            history.marks.append(Mark(step=history.last_step, kind="failed", text=text))
+        try:
+            finished = int(json.loads(history.run.finished.read_text(encoding="utf-8"))["step"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        history.ended = history.ended or finished >= history.last_step
+
+
+def _all_numbers(values: tuple[Any, ...]) -> bool:
+    """Whether each is a finite number; quick where they are."""
+    try:
+        return all(map(math.isfinite, values)) and bool not in map(type, values)
+    except TypeError:
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in NUMBER and math.isfinite(value)
