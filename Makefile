@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Debian's Slurm and sshd, for the tests that start a small cluster; without root or apt-get they are skipped
-SLURM := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync
+# Debian's Slurm and sshd, for the tests that start a small cluster, and Chromium, for those of the report page;
+# without root or apt-get these tests are skipped
+TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium
 
-.PHONY: install demo test test-long lint clean slurm
+.PHONY: install demo test test-long lint clean tools
 
 install: $(INSTALLED)
 
@@ -21,20 +22,20 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py demo
 
-test: $(INSTALLED) slurm
+test: $(INSTALLED) tools
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-long: $(INSTALLED) slurm
+test-long: $(INSTALLED) tools
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
-slurm:
-	@{ command -v slurmdbd && command -v sshd && command -v rsync; } > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
-		echo "installing Slurm for its tests (log: $(VENV)-slurm.log)"; \
-		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(SLURM); } \
-			> $(VENV)-slurm.log 2>&1 || echo "that failed; the tests that need Slurm are skipped"; }
+tools:
+	@{ command -v slurmdbd && command -v sshd && command -v rsync && command -v chromium; } > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
+		echo "installing Slurm and Chromium for their tests (log: $(VENV)-tools.log)"; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(TOOLS); } \
+			> $(VENV)-tools.log 2>&1 || echo "that failed; the tests that need them are skipped"; }
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VENV)-install.log demo build src/*.egg-info
+	rm -rf $(VENV) $(VENV)-install.log $(VENV)-tools.log demo build src/*.egg-info

@@ -45,7 +45,7 @@ def callbacks(plan: Plan, rank: int) -> list[Callback]:
     if kind == "nsys":
         from nemo.lightning.pytorch.callbacks import NsysCallback
 
-        return [NsysCallback(start_step=start, end_step=stop, ranks=[rank], nvtx_ranges=True)]
+        return [NsysCallback(start_step=start, end_step=stop, ranks=[rank], nvtx_ranges=plan.device == "gpu")]
     from nemo.lightning.pytorch.callbacks import PytorchProfilerCallback
     from torch.profiler import ProfilerActivity
 
