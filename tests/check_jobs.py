@@ -55,7 +55,13 @@ def facts(job: Job, **changes: Any) -> Facts:
     found = Facts(
         host=Host(num_cpus=8, memory_bytes=2**36),
         data=data,
-        tokenizer=Tokenizer(source="/tokenizer", folder="/tokenizer", vocab_size=VOCABULARY),
+        tokenizer=Tokenizer(
+            source="/tokenizer",
+            folder="/tokenizer",
+            vocab_size=VOCABULARY,
+            words=frozenset({"<s>", "<|reserved_0|>", "<|reserved_1|>"}),
+            roles={"bos_token": "<s>"},
+        ),
         run=EarlierRun(folder=f"/runs/{job.launch.experiment}"),
         asked=asked,
     )

@@ -20,6 +20,8 @@ def random_values(rng: random.Random, models: Sequence[str]) -> dict[str, Any]:
         values.update(_offload(rng))
     if rng.random() < 0.4:
         values.update(_numbers(rng))
+    if rng.random() < 0.2:
+        values.update(_objective(rng))
     return values
 
 
@@ -53,6 +55,18 @@ def _batch(rng: random.Random) -> dict[str, Any]:
     }
     if rng.random() < 0.6:
         values["seq_length"] = rng.choice((2048, 4096, 8192, 512, 1000, 2047, 4100, 96))
+    return values
+
+
+def _objective(rng: random.Random) -> dict[str, Any]:
+    values: dict[str, Any] = {"objective": rng.choice(("mlm", "mlm", "mlm", "clm"))}
+    if rng.random() < 0.5:
+        values["mask_token"] = rng.choice(("<|reserved_0|>", "<s>", "<mask>"))
+    wrong = rng.random()  # at most one of them: both have the same code
+    if wrong < 0.3:
+        values["mlm_probability"] = rng.choice((0.15, 0.0, 1.0))
+    elif wrong < 0.6:
+        values.update(mlm_replacement="span", mlm_span_length=rng.choice((1.0, 5.0, 0.5)))
     return values
 
 

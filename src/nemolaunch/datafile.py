@@ -35,6 +35,7 @@ class DataFile:
         tokenizer: what was recorded beside the data when it was made: `name`, `vocab_size`, …
         max_token_id: the largest id its tokenizer has, where recorded, else the largest of a sample.
         sampled: whether that is of a sample.
+        end_token: the id that ends its documents, where recorded.
     """
 
     prefix: str
@@ -51,6 +52,7 @@ class DataFile:
     tokenizer: dict[str, Any] | None = None
     max_token_id: int | None = None
     sampled: bool = False
+    end_token: int | None = None
 
 
 def look_at_data(asked: blend.Asked, split: str) -> tuple[tuple[DataFile, ...], str]:
@@ -160,7 +162,8 @@ def look_at_prefix(prefix: str, split: str) -> DataFile:
                 token_bytes=index.token_bytes,
                 id_code=index.id_code,
                 tokenizer=record.get("tokenizer") if record else None,
-                max_token_id=_largest_id(record),
+                max_token_id=_recorded_id(record, "max_id"),
+                end_token=_recorded_id(record, "eod_id"),
             )
     except NemolaunchError as error:
         return DataFile(prefix=prefix, error=str(error))
@@ -181,11 +184,11 @@ def _split_tokens(prefix: str, split: str) -> tuple[int, int, int]:
         return 0, 0, 0
 
 
-def _largest_id(record: dict[str, Any] | None) -> int | None:
-    """The largest token id the data can hold: that of the tokenizer that made them."""
+def _recorded_id(record: dict[str, Any] | None, name: str) -> int | None:
+    """A token id of the tokenizer that made the data: its largest, or the one that ends documents."""
     made_by = (record or {}).get("tokenizer")
-    largest = made_by.get("max_id") if isinstance(made_by, dict) else None
-    return largest if isinstance(largest, int) else None
+    found = made_by.get(name) if isinstance(made_by, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def _with_samples(files: list[DataFile]) -> list[DataFile]:

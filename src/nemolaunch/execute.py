@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nemolaunch import processes
+from nemolaunch import processes, vocabulary
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.plan import Plan
 from nemolaunch.processes import GRACE_S
@@ -59,8 +60,29 @@ def prepare(plan: Plan, hf_token: str | None = None) -> Plan:
         raise NemolaunchError(f"{error.filename or run.root} cannot be written: {error.strerror}") from None
     folder = plan.tokenizer or fetch_tokenizer(str(plan.values["hf_model_id"]), hf_token)
     _copy_tokenizer(Path(folder), run.tokenizer)
+    if plan.values.get("objective") == "mlm":
+        plan = _with_mask_token(plan)
     plan.save()
     return plan
+
+
+def _with_mask_token(plan: Plan) -> Plan:
+    """Make the mask token that of the run's own tokenizer, from where checkpoints and exports have it.
+
+    Raises:
+        NemolaunchError: there is none; of a tokenizer that had to be fetched, this could not be seen before.
+    """
+    folder, source = plan.run.tokenizer, plan.values["hf_model_id"]
+    known, named = vocabulary.words(folder), vocabulary.roles(folder)
+    token = plan.values["mask_token"] or named.get(vocabulary.MASK)
+    if token is None or (known is not None and token not in known):
+        free = vocabulary.spare(known or (), named.values())[:2]
+        hint = f"; --mask-token takes one of its tokens, as {' or '.join(free)}" if free else ""
+        raise NemolaunchError(
+            f"the tokenizer {source} has {f'no {token}' if token else 'no mask token'}{hint}"
+        )
+    vocabulary.name_mask_token(folder, token)
+    return dataclasses.replace(plan, values={**plan.values, "mask_token": token})
 
 
 def _require_idle(run: RunDir) -> None:

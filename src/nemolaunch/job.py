@@ -157,6 +157,28 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What the model learns."""
+
+    objective: str = flag(
+        "clm",
+        "clm: predict the next token; mlm: masked ones, seeing both sides (always so for BERT)",
+        choices=("clm", "mlm"),
+    )
+    mlm_probability: float = flag(0.3, "share of tokens that are masked, between 0 and 1")
+    mlm_replacement: str = flag(
+        "mask",
+        "what stands for a masked token; mask: the mask token; bert: that for 80 %, a random one for 10 %, itself "
+        "for 10 %; span: the mask token, over runs of tokens",
+        choices=("mask", "bert", "span"),
+    )
+    mlm_span_length: float = flag(3.0, "mean length of a run of masked tokens, with span")
+    mask_token: str | None = flag(
+        None, "the mask token, e.g. a reserved one (default: the tokenizer's)", metavar="TOKEN"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """How much of it, in which portions, in which number format."""
 
@@ -326,6 +348,7 @@ PARTS: dict[str, type] = {
     "launch": Launch,
     "model": Model,
     "data": Data,
+    "objective": Objective,
     "batch": Batch,
     "parallelism": Parallelism,
     "memory": Memory,
@@ -344,6 +367,7 @@ class Job:
     launch: Launch = field(default_factory=Launch)
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
+    objective: Objective = field(default_factory=Objective)
     batch: Batch = field(default_factory=Batch)
     parallelism: Parallelism = field(default_factory=Parallelism)
     memory: Memory = field(default_factory=Memory)

@@ -36,6 +36,7 @@ class Plan:
         blend: (weight or None, absolute prefix) pairs.
         ledger: what the run reads of each source of its data, where there are several.
         tokenizer: folder with the tokenizer, or None while it has to be fetched from the hub.
+        end_tokens: ids that end documents, as recorded beside the data.
         environment: variables of the training processes, over which exported ones win.
         variables: those that flags give, which win over exported ones.
         origins: where values came from; a value without an origin is its flag's default.
@@ -63,6 +64,7 @@ class Plan:
     origins: dict[str, str]
     left_out: tuple[str, ...]
     ledger: tuple[Share, ...] = ()
+    end_tokens: tuple[int, ...] = ()
     submission: Submission | None = None
     versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
@@ -125,6 +127,7 @@ class Plan:
             content["blend"] = tuple(tuple(pair) for pair in content["blend"])
             content["ledger"] = tuple(Share(**row) for row in content.get("ledger", ()))
             content["left_out"] = tuple(content["left_out"])
+            content["end_tokens"] = tuple(content.get("end_tokens", ()))
             content["forced"] = tuple(content.get("forced", ()))
             if content.get("submission"):
                 content["submission"] = Submission(**content["submission"])
@@ -208,6 +211,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         overrides=dict(model.overrides),
         blend=resolved.blend,
         ledger=resolved.ledger,
+        end_tokens=tuple(sorted({f.end_token for f in resolved.facts.data if f.end_token is not None})),
         epoch_samples=resolved.epoch_samples,
         tokenizer=tokenizer.folder if tokenizer else None,
         environment=environment(resolved),

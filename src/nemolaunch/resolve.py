@@ -18,6 +18,7 @@ from nemolaunch.datafile import DataFile
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
 from nemolaunch.job import Batch, Job
+from nemolaunch.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
 DEFAULT_GPU = "h100"
@@ -112,6 +113,7 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
     filling.default("seq_length", lambda: model.architecture.seq_length, f"the model {model.name}")
     if job.model.hf_model_id is None and facts.tokenizer is not None:
         filling.set("hf_model_id", facts.tokenizer.source, "recorded beside the data")
+    _objective(filling, model, facts)
     world_size = filling.job.launch.num_nodes * (filling.job.launch.num_gpus or 0)
     _batch_of_tokens(filling, world_size)
     if facts.split is not None and facts.split != job.data.split:
@@ -180,6 +182,15 @@ def _paths(filling: _Filling, facts: Facts) -> None:
         "resume": facts.resume.path if facts.resume else None,
     }
     filling.job = filling.job.with_values(**{name: path for name, path in found.items() if path})
+
+
+def _objective(filling: _Filling, model: Model, facts: Facts) -> None:
+    """BERT learns from masked tokens only; the mask token is the tokenizer's own unless another is named."""
+    if model.architecture.kind == "bert" and "objective" not in filling.origins:
+        filling.set("objective", "mlm", f"the model {model.name}")
+    own = facts.tokenizer.roles.get(MASK) if facts.tokenizer else None
+    if filling.job.objective.objective == "mlm" and own is not None:
+        filling.default("mask_token", lambda: own, "the tokenizer")
 
 
 def _time_limit(filling: _Filling, facts: Facts) -> None:

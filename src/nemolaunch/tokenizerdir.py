@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemolaunch import vocabulary
 from nemolaunch.fingerprint import TOKENIZER_FILES, tokenizer_digest
 from nemolaunch.nearby import missing_part, nearest
 from nemolaunch.rundir import read_json
@@ -20,6 +19,9 @@ class Tokenizer:
 
     Attributes:
         digest: names its files, as `nemolaunch.fingerprint` does; None while there are none.
+        vocab_size: number of entries including added tokens, as `len(tokenizer)`; None where only a library
+            could tell, as are the `words` themselves.
+        roles: `bos_token`, `mask_token`, … → the token, of those that its files name.
         instead: where there is no such folder: the one that was probably meant.
         model_config: the `config.json` beside it, where it is a whole model's folder.
     """
@@ -27,6 +29,8 @@ class Tokenizer:
     source: str
     folder: str | None = None
     vocab_size: int | None = None
+    words: frozenset[str] | None = field(default=None, repr=False)
+    roles: dict[str, str] = field(default_factory=dict)
     digest: str | None = None
     model_config: dict[str, Any] | None = None
     error: str | None = None
@@ -47,7 +51,9 @@ def look_at_tokenizer(source: str) -> Tokenizer:
         return Tokenizer(
             source=source,
             folder=folder,
-            vocab_size=_vocab_size(Path(folder)),
+            words=(words := vocabulary.words(Path(folder))),
+            roles=vocabulary.roles(Path(folder)),
+            vocab_size=None if words is None else len(words),
             digest=tokenizer_digest(Path(folder)),
             model_config=read_json(Path(folder, "config.json")),
         )
@@ -78,30 +84,3 @@ def _cached_snapshot(hub_id: str) -> str | None:
         return None
     snapshot = repository / "snapshots" / revision
     return str(snapshot) if any(snapshot.glob("tokenizer*")) else None
-
-
-def _vocab_size(folder: Path) -> int | None:
-    """Number of entries including added tokens, as `len(tokenizer)`; None where only a library could tell."""
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").exists():
-            raise ValueError("no tokenizer.json, tokenizer.model or vocab.json")
-        return None
-    text = path.read_text(encoding="utf-8")
-    vocab = _value(text, "vocab")
-    names = set(vocab) if isinstance(vocab, dict) else {entry[0] for entry in vocab}
-    names.update(token["content"] for token in _value(text, "added_tokens") or ())
-    config = read_json(folder / "tokenizer_config.json") or {}
-    names.update(token["content"] for token in config.get("added_tokens_decoder", {}).values())
-    return len(names)
-
-
-def _value(text: str, key: str) -> Any:
-    """The value of a key that occurs once, without reading the rest: merges are most of a large tokenizer.
-
-    Quotes within texts are escaped, so the quoted word before a colon is a key.
-    """
-    found = re.search(rf'"{key}"\s*:\s*', text)
-    if found is None:
-        raise ValueError(f"tokenizer.json has no {key}")
-    return json.JSONDecoder().raw_decode(text, found.end())[0]

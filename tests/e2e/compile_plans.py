@@ -65,4 +65,9 @@ def _fields(plan: Any) -> dict[str, Any]:
         "reshardable": strategy.ckpt_optim_fully_reshardable,
         "checkpoint_every": checkpoint.every_n_train_steps,
         "resume": recipe.resume.resume_if_exists,
+        "layers": getattr(getattr(config, "transformer_layer_spec", None), "__name__", None)
+        if "transformer_layer_spec" in config.__arguments__
+        else None,
+        "mean over tokens": config.calculate_per_token_loss,
+        "average in collective": getattr(strategy.ddp, "average_in_collective", None),
     }

@@ -82,6 +82,28 @@ def test_traps_of_the_recipes_are_dealt_with(compiled: dict[str, Any], data: str
         assert fields["virtual_pipeline_model_parallel_size"] is None, name
 
 
+def test_recipes_that_can_attend_to_both_sides_do_when_asked(
+    fork_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    plans = [
+        gpu_plan(
+            tmp_path, data, recipe.name, hf_model_id=TOKENIZER, max_steps=5, objective="mlm",
+            mask_token="<|reserved_special_token_0|>",
+        )
+        for recipe in catalogue.recipes()
+    ]  # fmt: skip
+    able = [p for p in plans if "objective-unsupported" not in [finding.code for finding in p.findings]]
+    files = [str(plan.save(tmp_path / f"{plan.recipe}.json")) for plan in able]
+    (compiled,) = fork_server.run("e2e.compile_plans:compile_all", {"plan_files": files}, timeout=300)
+    assert len(compiled) == 61
+    for name, fields in compiled.items():
+        assert "error" not in fields, (name, fields)
+        assert fields["layers"] == (None if name.startswith("bert") else "get_nv_embedding_layer_spec"), name
+        assert fields["mean over tokens"] is True, name
+        assert not fields["average in collective"], name
+        assert fields["data module"] == "PreTrainingDataModule", name
+
+
 def test_a_model_of_ones_own_sets_its_fields(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     plan = gpu_plan(tmp_path, data, "aixsim-60m", hf_model_id=TOKENIZER, max_steps=5)
     assert plan.recipe.startswith("llama")

@@ -38,6 +38,12 @@ def made_by(digest: str, max_id: int | None = None) -> DataFile:
     )
 
 
+def words(*tokens: str, **roles: str) -> Tokenizer:
+    return Tokenizer(
+        source="/x", folder="/x", vocab_size=len(tokens), words=frozenset(tokens), roles=dict(roles)
+    )
+
+
 def earlier(**values: Any) -> dict[str, Any]:
     return {
         "run": EarlierRun(folder="/runs/pretraining", last_checkpoint="/runs/x-last", next_step=50, **values)
@@ -222,6 +228,19 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "tokenizer-on-hub": ("llama3_8b", {}, {"tokenizer": Tokenizer(source="a/b")}),
     "hf-token": ("llama3_8b", {}, {"tokenizer": Tokenizer(source="a/b")}),
+    "objective-unsupported": ("mamba2_130m", {"objective": "mlm"}, {}),
+    "masking-without-mlm": ("llama3_8b", {"mlm_probability": 0.15}, {}),
+    "mask-token-missing": ("llama3_8b", {"objective": "mlm"}, {"tokenizer": words("<s>", "<unused0>")}),
+    "mask-token-unknown": (
+        "llama3_8b",
+        {"objective": "mlm", "mask_token": "<mask>"},
+        {"tokenizer": words("<s>", "<unused0>")},
+    ),
+    "mask-token-in-use": (
+        "llama3_8b",
+        {"objective": "mlm", "mask_token": "<s>"},
+        {"tokenizer": words("<s>", "<unused0>", bos_token="<s>")},
+    ),
     "checkpoint-unusable": (
         "llama3_8b",
         {},

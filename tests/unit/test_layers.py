@@ -29,6 +29,7 @@ ROWS: list[set[str]] = [
         "nearby",
         "ask",
         "textfiles",
+        "vocabulary",
     },
     {
         "startpoint",

@@ -103,6 +103,12 @@ RULES: dict[str, str] = {
     "tokenizer-unusable": "A tokenizer is a folder with its files, or the id of a Hugging Face repository.",
     "tokenizer-on-hub": "What is not here has to be fetched.",
     "hf-token": "Gated repositories need a token.",
+    # objective
+    "objective-unsupported": "Masked tokens are predicted from both sides, which some models cannot see.",
+    "masking-without-mlm": "How tokens are masked counts only where some are.",
+    "mask-token-missing": "A masked token is replaced by a token of its own.",
+    "mask-token-unknown": "The mask token is one of the tokenizer's tokens.",
+    "mask-token-in-use": "The mask token has no other meaning.",
     # checkpoint
     "checkpoint-unusable": "A checkpoint is a folder with weights/ and context/, wholly written.",
     "checkpoint-other-model": "Weights fit the model they are of.",

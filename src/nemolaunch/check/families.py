@@ -20,6 +20,7 @@ class Family:
         mamba_heads: heads and groups of Mamba layers, which context parallel ranks share.
         exchanged_heads: key/value heads, where context parallel ranks exchange sequence for heads.
         most_seq_length: positions the model is built for, where it is fixed.
+        causal_only: why its layers cannot attend to both sides, as masked language modelling needs.
     """
 
     no_pipeline: str | None = None
@@ -29,6 +30,7 @@ class Family:
     mamba_heads: tuple[int, int] | None = None
     exchanged_heads: int | None = None
     most_seq_length: int | None = None
+    causal_only: str | None = None
 
     @property
     def cp_parts(self) -> str:
@@ -78,6 +80,7 @@ def family(resolved: Resolved) -> Family:
             no_virtual_pipeline="T5Config.configure_model refuses it",
             no_context_parallel="its batches are not cut along the sequence (t5.py, t5_forward_step)",
             most_seq_length=_T5_POSITIONS,
+            causal_only="its decoder writes from left to right; its own recipe masks spans already",
         )
     if a.kind == "bert":
         return Family(no_context_parallel="its padding mask is not cut along the sequence")
@@ -85,17 +88,34 @@ def family(resolved: Resolved) -> Family:
         return Family(
             no_virtual_pipeline="Gemma2Model.configure_model takes no virtual stage",
             no_context_parallel="Gemma2DotProductAttention refuses it",
+            causal_only="Gemma2DotProductAttention is causal",
         )
     if name == "Gemma3Model":
         return Family(
             no_virtual_pipeline="Gemma3Config.configure_model refuses it",
             no_context_parallel="Gemma3Config.configure_model refuses it",
+            causal_only="Gemma3SelfAttention is causal",
         )
-    if a.window_size is not None and name == "MistralModel":
-        return Family(exchanged_heads=a.num_query_groups)
     if a.window_size is not None:
-        return Family(no_context_parallel="its attention window is not cut along the sequence")
-    return Family()
+        looks_back = "its attention window looks back only"
+        if name == "MistralModel":
+            return Family(exchanged_heads=a.num_query_groups, causal_only=looks_back)
+        return Family(
+            no_context_parallel="its attention window is not cut along the sequence", causal_only=looks_back
+        )
+    return Family(causal_only=_one_sided_layers(resolved))
+
+
+def _one_sided_layers(resolved: Resolved) -> str | None:
+    """Layers that NeMo builds by ways of their own, which mask causally."""
+    a = resolved.model.architecture
+    if a.multi_latent_attention:
+        return "NeMo's multi-latent attention is causal"
+    if a.mtp_num_layers:
+        return "it predicts further tokens from those before"
+    if resolved.model.recipe.name.startswith("llama4"):
+        return "its attention in chunks is causal (llama4_layer_spec)"
+    return None
 
 
 def _mamba(a: Architecture) -> Family:
@@ -105,6 +125,7 @@ def _mamba(a: Architecture) -> Family:
         no_virtual_pipeline="SSMConfig.configure_model refuses it",
         tensor_parts=parts,
         mamba_heads=(heads, groups),
+        causal_only="its state space layers read from left to right",
     )
 
 
@@ -115,6 +136,7 @@ def _hyena(a: Architecture) -> Family:
     return Family(
         no_virtual_pipeline="HyenaConfig.configure_model refuses it",
         tensor_parts=parts,
+        causal_only="its convolutions look back only",
     )
 
 

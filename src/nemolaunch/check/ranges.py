@@ -52,6 +52,8 @@ DIVISORS = (
 # (least, most, whether the least itself is excluded)
 REALS: dict[str, tuple[float, float, bool]] = {
     "tokens_per_param": (0.0, MOST_PER_WEIGHT, True),
+    "mlm_probability": (0.0, 1.0, True),
+    "mlm_span_length": (1.0, 1e3, False),
     "lr": (0.0, 1e3, True),
     "min_lr": (0.0, 1e3, False),
     "adam_beta1": (0.0, 1.0, False),
@@ -59,7 +61,7 @@ REALS: dict[str, tuple[float, float, bool]] = {
     "weight_decay": (0.0, 1e3, False),
     "clip_grad": (0.0, 1e9, False),
 }
-BELOW_ONE = ("adam_beta1", "adam_beta2")
+BELOW_ONE = ("adam_beta1", "adam_beta2", "mlm_probability")
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:

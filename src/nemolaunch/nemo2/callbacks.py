@@ -14,6 +14,24 @@ def consumed_samples(trainer: Trainer) -> int:
     return int(trainer.datamodule.state_dict()["consumed_samples"])  # type: ignore[attr-defined]
 
 
+class EvenValidation(Callback):
+    """Makes the validation loss the mean over its batches, which all have the same number of samples.
+
+    NeMo leaves the weights of the mean to Lightning, which takes the first batch for one sample and each
+    later one for a micro batch: the loss would depend on the micro batch size.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        log = pl_module.log
+
+        def weighted_evenly(name: str, *args: Any, **kwargs: Any) -> None:
+            if name == "val_loss":
+                kwargs.setdefault("batch_size", 1)
+            log(name, *args, **kwargs)
+
+        pl_module.log = weighted_evenly  # type: ignore[method-assign]
+
+
 class CheckpointSchedule(Callback):
     """Checkpoints when the job says and at the last step, no more and no fewer.
 

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from nemolaunch.nemo2 import speed
 from nemolaunch.nemo2.callbacks import consumed_samples
 from nemolaunch.nemo2.guards import Notice, PaceGuard
+from nemolaunch.nemo2.mlm import ACCURACY
 from nemolaunch.nemo2.rowfile import RowFile, count_starts
 from nemolaunch.nemo2.update_guard import POLICY_OF, stop
 from nemolaunch.plan import Plan
@@ -31,7 +32,8 @@ class MetricsFile(Callback):
     `step_time_p95_s` and `step_time_max_s`; of this rank since its start `memory_peak_bytes`; and
     `skipped_updates` since the start, where a guard has left any out.
 
-    A row of validation has `val_loss` and `validation_s`. Every other row has an `event`: `start` (with
+    A row of validation has `val_loss`, `validation_s` and, of a masked language model, `val_masked_accuracy`,
+    the share of masked tokens whose most likely prediction was right. Every other row has an `event`: `start` (with
     `restarts` before it), `end`, `checkpoint` (`seconds` that training stood still), or what a guard saw, with
     a `text`. Of a blend, `end` and `checkpoint` have `samples_by_prefix`: how many samples came from each
     prefix, in the plan's order.
@@ -166,12 +168,15 @@ class MetricsFile(Callback):
         value = number(trainer.callback_metrics.get("val_loss"))
         seconds = self._clock.resume()
         if value is not None and self._file is not None:
-            row = {
+            row: dict[str, Any] = {
                 "step": trainer.global_step,
                 "time": time.time(),
                 "val_loss": value,
                 "validation_s": seconds,
             }
+            accuracy = number(trainer.callback_metrics.get(ACCURACY))
+            if accuracy is not None:
+                row[ACCURACY] = accuracy
             self._file.write(**row)
             self._tell_loggers(trainer, {"validation_s": seconds})
 

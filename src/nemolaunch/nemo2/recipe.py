@@ -20,6 +20,7 @@ from nemo.collections.llm.recipes.precision import mixed_precision
 from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
+from nemolaunch.nemo2 import mlm
 from nemolaunch.plan import Plan
 
 
@@ -46,6 +47,8 @@ def compile_recipe(plan: Plan) -> run.Partial:
     _set_precision(recipe, job)
     _set_memory(recipe, job)
     _set_data(recipe, plan, job)
+    if job.objective.objective == "mlm":
+        mlm.bidirectional(recipe, bert=plan.model_row.architecture.kind == "bert")
     _set_optimizer(recipe, job)
     _set_trainer(recipe, plan, job)
     _set_checkpoints(recipe, plan, job)
@@ -197,10 +200,6 @@ def _set_data(recipe: run.Partial, plan: Plan, job: Job) -> None:
 
 
 def _data_module(family: str) -> Any:
-    if family == "bert":
-        from nemo.collections.llm.bert.data import BERTPreTrainingDataModule
-
-        return BERTPreTrainingDataModule
     if family == "t5":
         from nemo.collections.llm.t5.data import PreTrainingDataModule
 

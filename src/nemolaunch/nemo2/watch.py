@@ -7,10 +7,11 @@ import os
 from lightning.pytorch import Callback
 
 from nemolaunch.nemo2 import profile
-from nemolaunch.nemo2.callbacks import CheckpointSchedule
+from nemolaunch.nemo2.callbacks import CheckpointSchedule, EvenValidation
 from nemolaunch.nemo2.hang_watch import HangWatch
 from nemolaunch.nemo2.leave import Leave
 from nemolaunch.nemo2.metrics import MetricsFile
+from nemolaunch.nemo2.mlm import MaskedLanguageModel
 from nemolaunch.nemo2.rank_watch import RankWatch
 from nemolaunch.nemo2.update_guard import UpdateGuard
 from nemolaunch.plan import Plan
@@ -24,7 +25,10 @@ def callbacks_of(plan: Plan) -> list[Callback]:
     metrics = MetricsFile(plan)
     updates = UpdateGuard(plan, metrics.notice)
     metrics.skipped = lambda: updates.skipped
-    found: list[Callback] = [CheckpointSchedule(), metrics, updates, RankWatch(metrics.notice)]
+    found: list[Callback] = [EvenValidation()]
+    if plan.job.objective.objective == "mlm":
+        found.append(MaskedLanguageModel(plan))
+    found += [CheckpointSchedule(), metrics, updates, RankWatch(metrics.notice)]
     if plan.submission is not None:
         found.append(Leave(plan, metrics))
     found += profile.callbacks(plan, int(os.environ.get("RANK") or 0))

@@ -135,7 +135,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     # The model's flag picks the Transformer Engine spec and trusts it to mask causally; the data modules'
     # then build no mask as large as the square of the sequence for every sample.
     FLAGS: ClassVar = {
-        "nemo.collections.llm.gpt.model": ("base",),
+        "nemo.collections.llm.gpt.model": ("base", "llama_embedding"),
         "nemo.collections.llm.gpt.data": ("pre_training", "mock"),
     }
 

@@ -1,0 +1,165 @@
+"""Masked language modelling on NeMo's own recipes.
+
+What a checkpoint records stays NeMo's: the recipe takes NeMo's bidirectional layers (`bidirectional`), and the
+rest joins the built trainer. A `context/` so says that the model attends to both sides, and loads where
+nemolaunch is not installed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from megatron.core import parallel_state
+from megatron.core.models.common.language_module.language_module import LanguageModule
+from megatron.core.transformer.attention import Attention
+from megatron.core.transformer.enums import AttnMaskType
+from nemo.collections.llm.gpt.model.llama_embedding import get_nv_embedding_layer_spec
+from nemo.lightning.megatron_parallel import MegatronLossReduction
+from torch import Tensor
+
+from nemolaunch.nemo2.masked_data import MaskedDataset, masking_of
+
+if TYPE_CHECKING:
+    import nemo_run as run
+
+    from nemolaunch.plan import Plan
+
+ACCURACY = "val_masked_accuracy"
+
+
+def bidirectional(recipe: run.Partial, *, bert: bool) -> None:
+    """Give the recipe layers that attend to both sides, and a loss that is a mean over all masked tokens.
+
+    Megatron's default averages each micro batch, and under context parallelism each rank's part of a sequence,
+    by itself. Their numbers of masked tokens differ, so that the loss would depend on the layout.
+    """
+    config = recipe.model.config
+    if not bert:
+        config.transformer_layer_spec = get_nv_embedding_layer_spec
+        if getattr(config, "use_transformer_engine_full_layer_spec", False):
+            config.use_transformer_engine_full_layer_spec = False
+    config.calculate_per_token_loss = True
+    ddp = getattr(recipe.trainer.strategy, "ddp", None)
+    if ddp is not None and getattr(ddp, "average_in_collective", False):
+        ddp.average_in_collective = False  # Megatron asserts that it is not with a mean over tokens
+
+
+class MaskedLanguageModel(Callback):
+    """Masks the samples, opens the attention, and measures how many masked tokens validation gets right."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._bert = plan.model_row.architecture.kind == "bert"
+        self._accuracy = MaskedAccuracy()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        masking = masking_of(self._plan, data.tokenizer)
+        for name, validation in (("_train_ds", False), ("_validation_ds", True)):
+            dataset = getattr(data, name, None)
+            if dataset is not None and not isinstance(dataset, MaskedDataset):
+                setattr(data, name, MaskedDataset(dataset, masking, validation=validation, bert=self._bert))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """On the built modules: NeMo builds virtual pipeline stages anew from what the recipe recorded."""
+        chunks: Any = trainer.strategy.megatron_parallel  # type: ignore[attr-defined]
+        for module in chunks.modules():
+            if isinstance(module, Attention) and not self._bert:
+                _see_everything(module)
+            if isinstance(module, LanguageModule):
+                self._accuracy.listen_to(module)
+        for chunk in chunks:
+            chunk._validation_loss_reduction = _Counted(chunk.validation_loss_reduction, self._accuracy)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._accuracy.start()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.log(ACCURACY, self._accuracy.stop(pl_module.device), batch_size=1)
+
+
+def _see_everything(attention: Attention) -> None:
+    """Attention without any mask, which is what NeMo's `padding` comes to where nothing is padded.
+
+    Transformer Engine asks for a mask tensor with `padding` and refuses it under context parallelism. Without
+    one its ring passes on whole chunks; the order of tokens over ranks, which Megatron balances for causal
+    attention and which the rotary embedding follows, then no longer matters.
+    """
+    if attention.attn_mask_type not in (AttnMaskType.padding, AttnMaskType.no_mask):
+        raise RuntimeError(f"layer {attention.layer_number} is {attention.attn_mask_type}, not bidirectional")
+    attention.attn_mask_type = AttnMaskType.no_mask
+
+
+class MaskedAccuracy:
+    """Counts masked tokens whose most likely prediction is the original.
+
+    Listens to where Megatron turns logits into losses, in the last pipeline stage.
+    """
+
+    def __init__(self) -> None:
+        self._listening = False
+        self._right: Tensor | None = None
+        self._counts: Tensor | None = None
+
+    def listen_to(self, model: LanguageModule) -> None:
+        """Look at the logits of this model, [sequence, batch, vocabulary/TP], before they become losses."""
+        loss = model.compute_language_model_loss
+
+        def compute_language_model_loss(labels: Tensor, logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if self._listening:
+                self._right = most_likely(logits).transpose(0, 1) == labels
+            return loss(labels, logits, *args, **kwargs)
+
+        model.compute_language_model_loss = compute_language_model_loss
+
+    def start(self) -> None:
+        """A validation begins."""
+        self._listening, self._counts = True, None
+
+    def count(self, predicted: Tensor) -> None:
+        """Take the last micro batch's tokens into account where `predicted` [batch, sequence] is not 0."""
+        if self._listening and self._right is not None:
+            chosen = predicted.reshape(self._right.shape) > 0
+            counts = torch.stack([(self._right & chosen).sum(), chosen.sum()])
+            self._counts = counts if self._counts is None else self._counts + counts
+
+    def stop(self, device: torch.device) -> Tensor:
+        """The share over all ranks, which all have to ask. Ranks of a tensor parallel group count the same."""
+        self._listening = False
+        counts = torch.zeros(2, dtype=torch.int64, device=device) if self._counts is None else self._counts
+        torch.distributed.all_reduce(counts)
+        return counts[0] / counts[1].clamp(min=1)
+
+
+@torch.no_grad()
+def most_likely(logits: Tensor) -> Tensor:
+    """Ids [...] of the largest of logits [..., vocabulary/TP]; of equal ones the smallest."""
+    group = parallel_state.get_tensor_model_parallel_group()
+    rows = logits.size(-1)
+    best, ids = logits.float().max(dim=-1)
+    ids = ids + rows * parallel_state.get_tensor_model_parallel_rank()
+    everywhere = best.clone()
+    torch.distributed.all_reduce(everywhere, op=torch.distributed.ReduceOp.MAX, group=group)
+    beyond = torch.iinfo(ids.dtype).max
+    ids = torch.where(best == everywhere, ids, beyond)
+    torch.distributed.all_reduce(ids, op=torch.distributed.ReduceOp.MIN, group=group)
+    return ids
+
+
+class _Counted(MegatronLossReduction):
+    """NeMo's reduction of the validation loss, which also counts."""
+
+    def __init__(self, reduction: Any, accuracy: MaskedAccuracy) -> None:
+        super().__init__()
+        self._reduction, self._accuracy = reduction, accuracy
+
+    def forward(self, batch: dict[str, Tensor], forward_out: Any) -> Any:
+        reduced = self._reduction.forward(batch, forward_out)
+        self._accuracy.count(batch["loss_mask"])
+        return reduced
+
+    def reduce(self, losses_reduced_per_micro_batch: Any) -> Tensor:
+        loss: Tensor = self._reduction.reduce(losses_reduced_per_micro_batch)
+        return loss

@@ -1,0 +1,83 @@
+"""The tokens of a tokenizer's folder and the parts they play. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+MASK = "mask_token"
+ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", MASK)
+CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
+# `<|reserved_special_token_7|>` of Llama 3, `<unused7>` of Gemma, `[unused7]` and `[MASK]` of BERT
+_SPARE = re.compile(r"[<\[].*(reserved|unused|extra_id|mask).*[>\]]", re.IGNORECASE)
+
+
+def words(folder: Path) -> frozenset[str] | None:
+    """All entries including added tokens; None where only a library could tell.
+
+    Raises OSError, ValueError, KeyError or TypeError where there is no usable tokenizer.
+    """
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").exists():
+            raise ValueError("no tokenizer.json, tokenizer.model or vocab.json")
+        return None
+    text = path.read_text(encoding="utf-8")
+    vocab = _value(text, "vocab")
+    names = set(vocab) if isinstance(vocab, dict) else {entry[0] for entry in vocab}
+    names.update(token["content"] for token in _value(text, "added_tokens") or ())
+    added = _read(folder / CONFIG).get("added_tokens_decoder", {})
+    names.update(token["content"] for token in added.values())
+    return frozenset(names)
+
+
+def roles(folder: Path) -> dict[str, str]:
+    """Role (`bos_token`, `mask_token`, …) → token, of those that the tokenizer's files name."""
+    found = {**_read(folder / MAP), **_read(folder / CONFIG)}
+    named = {role: _text(found.get(role)) for role in ROLES}
+    return {role: token for role, token in named.items() if token}
+
+
+def spare(names: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """Tokens without a part that by their names are there to be given one, in the order of their numbers."""
+    free = [name for name in names if _SPARE.fullmatch(name) and name not in taken]
+    return sorted(free, key=lambda name: ([int(n) for n in re.findall(r"\d+", name)], name))
+
+
+def name_mask_token(folder: Path, token: str) -> None:
+    """Make `token` the mask token in a folder's own files, where transformers looks for it."""
+    for name in (CONFIG, MAP):
+        path = folder / name
+        if path.exists() or name == CONFIG:
+            path.write_text(
+                json.dumps({**_read(path), MASK: token}, indent=2, ensure_ascii=False) + "\n", "utf-8"
+            )
+
+
+def _value(text: str, key: str) -> Any:
+    """The value of a key that occurs once, without reading the rest: merges are most of a large tokenizer.
+
+    Quotes within texts are escaped, so the quoted word before a colon is a key.
+    """
+    found = re.search(rf'"{key}"\s*:\s*', text)
+    if found is None:
+        raise ValueError(f"tokenizer.json has no {key}")
+    return json.JSONDecoder().raw_decode(text, found.end())[0]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _text(token: Any) -> str | None:
+    """A token as the files give it: a text, or an object with its `content`."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
