@@ -19,6 +19,7 @@ from typing import Any
 
 from nemolaunch.checkpoint import agreement, families, hf
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.nemo2.megatron_import import skip_inference_allocator
 
 Say = Callable[[str], None]
 PR_SET_PDEATHSIG = 1
@@ -112,6 +113,7 @@ def _prepare() -> None:
 
     import torch
 
+    skip_inference_allocator()
     if not torch.cuda.is_available():
         from nemolaunch.nemo2 import cpu
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemolaunch import processes
 from nemolaunch.nemo2 import hang, slurm_rank
+from nemolaunch.nemo2.megatron_import import skip_inference_allocator
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir, write_json
 
@@ -55,6 +56,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, which is one rank of an initialised launch environment."""
     for name, value in plan.environment.items():
         os.environ.setdefault(name, value)
+    skip_inference_allocator()
     if plan.device == "cpu":
         from nemolaunch.nemo2 import cpu
 

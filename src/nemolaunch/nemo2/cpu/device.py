@@ -119,6 +119,7 @@ def _patch_cuda() -> None:
         "device_count": 1,
         "empty_cache": None,
         "get_device_capability": (0, 0),
+        "is_available": False,  # a CUDA build may count the devices, which is answered above
         "is_initialized": True,
         "max_memory_allocated": 0,
         "max_memory_reserved": 0,

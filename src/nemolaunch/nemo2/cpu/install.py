@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.nemo2.cpu.versions import check_versions
+from nemolaunch.nemo2.megatron_import import skip_inference_allocator
 
 _installed = False
 
@@ -39,6 +40,7 @@ def install() -> None:
             "Transformer Engine is installed, which needs a GPU: the CPU rehearsal would stand in its place. "
             "Rehearse in an environment without the package transformer_engine."
         )
+    skip_inference_allocator()
     from nemolaunch.nemo2.cpu import activation, device, moe, optim
 
     device.install()
