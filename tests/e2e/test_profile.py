@@ -8,6 +8,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
 from command import ENVIRONMENT, TIMEOUT_S, words
 from forkserver import ForkServer
 from jobs import planned, train
@@ -46,6 +47,7 @@ def test_pytorch_traces_the_steps_of_the_rank_asked_for(
     assert {path.name for path in traces(plan.run)} == {"rank-1.json"}
 
 
+@pytest.mark.long
 def test_nemo_run_starts_the_job_under_nsys(data: str, tmp_path: Path) -> None:
     """With a stand-in for nsys, which has nothing to record where there is no GPU."""
     (tmp_path / "bin").mkdir()

@@ -58,7 +58,7 @@ ROWS: list[set[str]] = [
     {"execute", "observe", "evaluate", "diagnose"},
     {"slurm_run"},
     {"onhost"},
-    {"status"},
+    {"status", "doctor"},
     {"cli"},
 ]
 SAME_ROW_MAY: set[tuple[str, str]] = set()

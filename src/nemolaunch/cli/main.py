@@ -19,6 +19,7 @@ COMMANDS = {
     "logs": ("nemolaunch.cli.logs", "show what a rank of a run has written"),
     "cancel": ("nemolaunch.cli.cancel", "end a run and its queued jobs"),
     "resume": ("nemolaunch.cli.resume", "go on with a run from its last checkpoint"),
+    "doctor": ("nemolaunch.cli.doctor", "say what is wrong with this machine, and what to type"),
     "diagnose": ("nemolaunch.cli.diagnose", "say why a run failed, and what to change"),
     "download": ("nemolaunch.cli.download", "download text to train on, models and tokenizers"),
     "plan": ("nemolaunch.cli.plan", "check a job and show what would run, as text, YAML or JSON"),
@@ -37,6 +38,7 @@ COMMANDS = {
     "eval": ("nemolaunch.cli.eval", "measure a model: perplexity, benchmarks, each checkpoint of a run"),
     "models": ("nemolaunch.cli.models", "list the models and configurations that can be named"),
     "report": ("nemolaunch.cli.report", "draw one page about a run"),
+    "tensorboard": ("nemolaunch.cli.tensorboard", "start TensorBoard about runs, and say how to reach it"),
 }
 
 

@@ -69,7 +69,7 @@ def run_pages(folders: list[Path]) -> list[RunPage]:
     for folder in absolute:
         if absolute.count(folder) > 1:
             raise NemolaunchError(f"the run {folder} is named twice")
-    names = _names(absolute)
+    names = names_of(absolute)
     points = max(LEAST_POINTS, POINTS * 2 // (len(absolute) + 1))
     every_points = [points] * len(absolute)
     if len(absolute) == 1 or sum(map(_size, absolute)) < MANY_BYTES:
@@ -79,7 +79,7 @@ def run_pages(folders: list[Path]) -> list[RunPage]:
         return list(pool.map(run_page, absolute, names, every_points))
 
 
-def _names(folders: list[Path]) -> list[str]:
+def names_of(folders: list[Path]) -> list[str]:
     """The last parts of each path, as many as tell them all apart."""
     depth = 1
     while len({folder.parts[-depth:] for folder in folders}) < len(folders):

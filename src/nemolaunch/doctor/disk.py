@@ -1,0 +1,64 @@
+"""Space, and how fast a large file is written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemolaunch.doctor.verdict import Verdict, bad, good, warning
+from nemolaunch.observe.words import size
+
+TEST_BYTES = 256 << 20
+BLOCK = 8 << 20
+SLOW_BYTES_PER_S = 100e6
+LITTLE_BYTES = 20 << 30
+
+
+def look(folder: Path, test_bytes: int | None = None) -> Iterator[Verdict]:
+    """Space and speed of the file system that runs are written to."""
+    place = folder.expanduser().absolute()
+    while not place.is_dir():
+        place = place.parent
+    space = os.statvfs(place)
+    free = space.f_frsize * space.f_bavail
+    if free < LITTLE_BYTES:
+        yield warning(
+            "disk",
+            f"{size(free)} are free in {place}",
+            "--output-dir on a larger disk, or fewer checkpoints with --keep",
+        )
+    else:
+        yield good("disk", f"{size(free)} are free in {place}")
+    if space.f_files and space.f_favail < 10_000:
+        yield warning(
+            "disk", f"only {space.f_favail} more files fit into {place}", "remove files you need no more"
+        )
+    num_bytes = min(test_bytes or TEST_BYTES, free // 4)
+    try:
+        speed = write_speed(place, num_bytes)
+    except OSError as error:
+        yield bad("disk", f"{place} cannot be written: {error.strerror}", "--output-dir on another disk")
+        return
+    text = f"writes {speed / 1e6:,.0f} MB/s ({num_bytes >> 20} MiB, flushed to the disk)"
+    if speed < SLOW_BYTES_PER_S:
+        yield warning(
+            "disk", text, "checkpoints of large models will take long: --output-dir on a faster disk"
+        )
+    else:
+        yield good("disk", text)
+
+
+def write_speed(folder: Path, num_bytes: int) -> float:
+    """Bytes per second of writing a file of random bytes and flushing it. The file is removed."""
+    block = os.urandom(min(BLOCK, max(1, num_bytes)))
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".nemolaunch-doctor-") as file:
+        begin = time.perf_counter()
+        written = 0
+        while written < num_bytes:
+            written += file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        return written / max(time.perf_counter() - begin, 1e-9)

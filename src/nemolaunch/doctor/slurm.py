@@ -1,0 +1,44 @@
+"""Slurm: whether it answers, where a job may go, and whether it starts containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from shutil import which
+
+from nemolaunch.ask import answers
+from nemolaunch.cluster import look_at_cluster
+from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
+
+TIMEOUT_S = 10
+
+
+def look() -> Iterator[Verdict]:
+    """What Slurm's commands say."""
+    if which("sbatch") is None:
+        yield note("slurm", "sbatch is not here: this machine cannot submit to Slurm")
+        return
+    cluster = look_at_cluster()
+    if not cluster.partitions:
+        yield bad("slurm", "sinfo does not answer: the controller cannot be reached", "scontrol ping")
+        return
+    for partition in cluster.partitions:
+        nodes = partition.num_nodes if partition.usable_nodes is None else partition.usable_nodes
+        gpus = f", {partition.gpus_per_node} GPUs each" if partition.gpus_per_node else ""
+        text = f"partition {partition.name}: {nodes} of {partition.num_nodes} nodes up{gpus}"
+        if partition.up and nodes:
+            yield good("slurm", text)
+        else:
+            yield warning("slurm", text, f"scontrol show partition {partition.name}; -P names another one")
+    if cluster.accounts:
+        yield good("slurm", "accounts you may use with -A: " + ", ".join(cluster.accounts))
+    help_text, queue = answers(["srun", "--help"], ["squeue", "--noheader", "--me"], timeout_s=TIMEOUT_S)
+    if "--container-image" in (help_text or ""):
+        yield good("slurm", "srun starts containers (Pyxis)")
+    else:
+        yield warning(
+            "slurm",
+            "srun knows no --container-image: Pyxis is not installed",
+            "--container-image none runs in this environment",
+        )
+    if queue and queue.strip():
+        yield note("slurm", f"{len(queue.splitlines())} job(s) of yours in the queue")
