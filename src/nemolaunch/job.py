@@ -104,6 +104,11 @@ class Launch:
         metavar="NAME",
     )
     env: tuple[str, ...] = flag((), "further variables of the training processes", metavar="NAME=VALUE")
+    preset: str | None = flag(
+        None,
+        "flags measured for a model on a GPU: a shipped name, or a YAML file; flags and --config win",
+        metavar="NAME",
+    )
     gpu: str | None = flag(
         None,
         "GPU to estimate memory and time for, e.g. h200 (default: the one seen here, else h100)",

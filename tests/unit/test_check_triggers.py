@@ -19,6 +19,7 @@ from nemolaunch.tokenizerdir import Tokenizer
 A100 = Host(gpus=("NVIDIA A100-SXM4-80GB",) * 8)
 V100 = Host(gpus=("Tesla V100-SXM2-32GB",) * 8)
 H100 = Host(gpus=("NVIDIA H100 80GB HBM3",) * 8)
+PRESET = str(Path(__file__).with_name("preset_for_h200.yaml"))
 BIG_CLUSTER = (Partition(name="gpu", num_nodes=64, time_limit_s=4 * 3600, gpus_per_node=4),)
 LOCAL = {"executor": "local", "num_gpus": 8}
 
@@ -271,6 +272,8 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "slurm-option": ("llama3_8b", {"sbatch": ("nice=a\nb",)}, {}),
     "slurm-option-reserved": ("llama3_8b", {"sbatch": ("export=NONE",)}, {}),
     "slurm-array": ("llama3_8b", {"array": "1-5"}, {}),
+    "preset-gpu": ("llama32_1b", {"preset": PRESET, "gpu": "h100"}, {}),
+    "preset-model": ("llama3_8b", {"preset": PRESET, "gpu": "h200"}, {}),
     "env-preset": ("llama3_8b", {"env_preset": ("slingshott",)}, {}),
     "env-variable": ("llama3_8b", {"env": ("NCCL_DEBUG",)}, {}),
     "slurm-dependency": ("llama3_8b", {"dependency": "afterok:12?afterok:13"}, {}),

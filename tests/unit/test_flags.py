@@ -39,6 +39,7 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--dataset-dir", "d", "dataset_dir", ("d",), ()),
     ("--dataset-path", "d", "dataset_dir", ("d",), ()),
     ("--dataset_path", "d", "dataset_dir", ("d",), ()),
+    ("--preset", "fast.yaml", "preset", "fast.yaml", None),
     ("--seq-length", "128", "seq_length", 128, None),
     ("--max-steps", "9", "max_steps", 9, None),
     ("-gbs", "8", "global_batch_size", 8, 2048),

@@ -22,6 +22,7 @@ from nemolaunch.check import (
     parallel,
     pipeline,
     precision,
+    preset,
     profile,
     ranges,
     recompute,
@@ -55,6 +56,7 @@ ALWAYS: tuple[Rule, ...] = (
     environment.rules,
     secrets.rules,
     optimizer.rules,
+    preset.rules,
     profile.rules,
 )
 # These calculate with sizes that `ranges` has found sound.

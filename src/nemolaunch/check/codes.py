@@ -147,6 +147,9 @@ RULES: dict[str, str] = {
     # environment
     "env-preset": "A preset is one of those that nemolaunch knows.",
     "env-variable": "A variable is given as NAME=VALUE.",
+    # presets
+    "preset-gpu": "A preset is for the GPU it was measured on.",
+    "preset-model": "A preset is for the model it was measured with.",
     # secrets
     "wandb-key": "W&B needs a key.",
     "token-on-command-line": "Arguments of a process are visible to all users of a machine.",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemolaunch import catalogue
 from nemolaunch.cli.arguments import HelpFormatter
 from nemolaunch.errors import UsageError
 from nemolaunch.job import ALTERNATIVES, PARTS, FieldSpec, Job, spec_of, specs
@@ -94,7 +95,7 @@ class JobParser(argparse.ArgumentParser):
 
 
 def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
-    """The job of a configuration file and flags; flags win. Unknown keys are all named at once.
+    """The job of a preset, a configuration file and flags; the later win. Unknown keys are all named at once.
 
     A flag also wins over the file's other ways to say the same: `--max-tokens` over `max_steps`.
 
@@ -105,6 +106,7 @@ def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
     _refuse_alternatives(values, f"--config {config}: ")
     _refuse_alternatives(given, "")
     values = overlaid(values, given)
+    values = overlaid(preset_flags(values.get("preset")), values)
     if not values.get("model_name"):
         raise UsageError(
             "--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)"
@@ -128,9 +130,29 @@ def _refuse_alternatives(values: Mapping[str, Any], where: str) -> None:
 
 
 def origins_from(given: Mapping[str, Any], config: Path | None) -> dict[str, str]:
-    """Where each given value came from: `flag`, or `file NAME`."""
-    from_file = dict.fromkeys(read_config(config), f"file {config.name}") if config else {}
-    return {**from_file, **dict.fromkeys(given, "flag")}
+    """Where each given value came from: `flag`, `file NAME` or `preset NAME`."""
+    values = read_config(config) if config else {}
+    from_file = dict.fromkeys(values, f"file {config.name}") if config else {}
+    found = {**from_file, **dict.fromkeys(given, "flag")}
+    preset = given.get("preset", values.get("preset"))
+    kept = overlaid(preset_flags(preset), {**values, **given})
+    return {**{name: f"preset {preset}" for name in kept if name not in found}, **found}
+
+
+def preset_flags(word: str | None) -> dict[str, Any]:
+    """The flags of a preset, checked; none without a name.
+
+    Raises:
+        UsageError: there is no such preset, or its flags are none.
+    """
+    if word is None:
+        return {}
+    flags = catalogue.preset(word).flags
+    if "preset" in flags:
+        raise UsageError(f"--preset {word} names another preset")
+    values = _checked(flags, f"--preset {word}")
+    _refuse_alternatives(values, f"--preset {word}: ")
+    return values
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -153,6 +175,11 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise UsageError(f"--config {path} must hold flag names and values, like `seq_length: 2048`")
+    return _checked(content, f"--config {path}")
+
+
+def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Values by field name, of keys as flags are spelled. Raises UsageError for all that are wrong."""
     by_alias = {alias.lstrip("-").replace("-", "_"): s.name for s in specs() for alias in _names(s)}
     by_exact_short = {s.short.lstrip("-"): s.name for s in specs() if s.short}
     values, problems = {}, []
@@ -164,5 +191,5 @@ def read_config(path: Path) -> dict[str, Any]:
         except UsageError as error:
             problems.append(str(error))
     if problems:
-        raise UsageError(f"--config {path}: " + "; ".join(problems))
+        raise UsageError(f"{where}: " + "; ".join(problems))
     return values

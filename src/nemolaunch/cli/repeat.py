@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.catalogue import Model
-from nemolaunch.cli.flags import overlaid
+from nemolaunch.cli.flags import overlaid, preset_flags
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan
 
@@ -26,11 +26,12 @@ def job_of_plan(
         NemolaunchError: the file is no plan.
     """
     plan = _plan_elsewhere(file, read) if read else Plan.load(file / "plan.json" if file.is_dir() else file)
-    values = overlaid({**plan.values, "dependency": None}, given)  # those jobs are over
+    asked = {**preset_flags(given.get("preset")), **given}
+    values = overlaid({**plan.values, "dependency": None}, asked)  # those jobs are over
     if not {"experiment", "output_dir"} & given.keys():
         values["output_dir"] = plan.folder
     origins = dict.fromkeys(plan.origins, f"plan {file}")
-    origins.update(dict.fromkeys(given, "flag"))
+    origins.update({name: "flag" if name in given else f"preset {given['preset']}" for name in asked})
     model = None if "model_name" in given else plan.model_row
     return Job().with_values(**values), model, origins, plan.forced
 

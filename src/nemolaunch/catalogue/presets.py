@@ -1,0 +1,65 @@
+"""Presets: flags that were measured to be the fastest for a model on a GPU, each with its figures and source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.catalogue.names import did_you_mean
+from nemolaunch.errors import UsageError
+
+_SHIPPED = Path(__file__).parents[1] / "presets"
+_KEYS = {"gpu", "model", "source", "figures", "flags"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One preset.
+
+    Attributes:
+        name: as given to `--preset`, or its file's name.
+        gpu: the GPU it was measured on, as the driver calls it; None where the file does not say.
+        model: the model it was measured with, likewise.
+        source: where the figures come from.
+        figures: what was measured with these flags: `tokens_per_s_per_gpu`, `mfu`, `memory_peak_bytes`, ….
+        flags: by flag name.
+    """
+
+    name: str
+    gpu: str | None = None
+    model: str | None = None
+    source: str | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    flags: dict[str, Any] = field(default_factory=dict)
+
+
+def presets() -> dict[str, Path]:
+    """Shipped presets: name to YAML file."""
+    return {path.stem: path for path in sorted(_SHIPPED.glob("*.yaml"))}
+
+
+def preset(word: str) -> Preset:
+    """A shipped preset by name, or one in a YAML file.
+
+    Raises:
+        UsageError: there is none, or the file is not a preset.
+    """
+    import yaml
+
+    shipped = presets()
+    path = shipped.get(word) or Path(word)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        known = f"Known: {', '.join(shipped)}." if shipped else "None has been measured and shipped yet."
+        raise UsageError(f"--preset: there is no preset {word!r}.{did_you_mean(word, shipped)} {known} "
+                         "A file of your own ends in .yaml")  # fmt: skip
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--preset {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("flags"), dict):
+        raise UsageError(f"--preset {path} has no `flags:` with flag names and values")
+    if unknown := sorted(map(str, content.keys() - _KEYS)):
+        raise UsageError(f"--preset {path}: {', '.join(unknown)} is none of {', '.join(sorted(_KEYS))}")
+    name = word if word in shipped else path.stem
+    return Preset(name=name, **{key: value for key, value in content.items() if value is not None})
