@@ -15,6 +15,7 @@ sys.path.append(str(GPU))
 
 import install  # noqa: E402
 import parts  # noqa: E402
+import tables  # noqa: E402
 from steps import estimator, throughput, tuning  # noqa: E402
 
 KIB = 2**10
@@ -147,6 +148,58 @@ def test_it_says_what_it_would_measure_and_starts_nothing(tmp_path: Path) -> Non
     assert {line.split(":")[0] for line in said.splitlines()} == set(steps)
     assert "throughput-8b: ours fp8: llama31_8b, 2 layers" in said
     assert not (tmp_path / "results").exists()
+
+
+def record(step: str, rows: list[dict[str, object]], **more: object) -> dict[str, object]:
+    """A result as `run.py` writes one."""
+    about = {"date": "2026-01-02T03:04:05+00:00", "device": "gpu", "tiny": False, "gpus": ["NVIDIA H200"]}
+    versions = {"torch": "2.11.0", "nemo_toolkit": "2.7.3", "transformer-engine": None}
+    return {"step": step, **about, "driver": "580", "versions": versions, "rows": rows, **more}
+
+
+def test_the_page_shows_what_was_measured_and_no_more(tmp_path: Path) -> None:
+    speed = {"step_time_s": 2.0, "tokens_per_s_per_gpu": 32768.0, "memory_peak_bytes": 2**36, "layers": 16}
+    rows = [
+        {"name": "ours bf16", **speed, "mfu": 0.401},
+        {"name": "torchtitan", "error": "no\nluck", "log": "x"},
+    ]
+    memory = {"name": "a", "predicted_bytes": 2**31, "measured_bytes": 2**30, "error": 1.0}
+    results = {
+        "throughput-1b": record("throughput-1b", rows, summary={"ours / torch": 1.25}),
+        "estimator": record(
+            "estimator", [memory], summary={"errors": {"mean": 1.0, "largest": 1.0, "count": 1}}
+        ),
+    }
+    text = tables.page(results)
+    assert "| ours bf16 | 16 | 32,768 |" in text
+    assert "| 40.1% |" in text
+    assert "64.0 GiB" in text
+    assert "ours / torch: 1.25 times" in text
+    assert "Failed: torchtitan (no luck)." in text
+    assert (
+        "2026-01-02, NVIDIA H200, driver 580; torch 2.11.0, nemo_toolkit 2.7.3, without Transformer" in text
+    )
+    assert "| a | 2.0 GiB | 1.0 GiB | +100.0% |" in text
+    assert text.count("Not measured yet.") == len(tables.STEPS) - 2
+
+
+def test_results_of_a_cpu_or_of_tiny_shapes_never_reach_the_page(tmp_path: Path) -> None:
+    old, new = record("smoke", []), record("smoke", []) | {"date": "2026-02-02T03:04:05+00:00"}
+    for name, content in (
+        ("old", old),
+        ("new", new),
+        ("tiny", new | {"tiny": True}),
+        ("cpu", new | {"device": "cpu"}),
+    ):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content | {"name": name}))
+    assert {step: found["name"] for step, found in tables.newest(tmp_path).items()} == {"smoke": "new"}
+    (tmp_path / "old.json").unlink()
+    (tmp_path / "new.json").unlink()
+    assert tables.newest(tmp_path) == {}
+
+
+def test_the_page_in_docs_is_the_results() -> None:
+    assert tables.PAGE.read_text() == tables.page(tables.newest(GPU / "results"))
 
 
 def test_an_unknown_step_or_environment_is_refused(tmp_path: Path) -> None:
