@@ -28,13 +28,13 @@ bf16 peak of the GPU, in fp8 against the fp8 peak.
 STEPS: dict[str, tuple[str, str]] = {
     "smoke": (
         "Does it work",
-        "`pretrain_llm.py` with Llama 3.2 1B in bf16 on one GPU: 20 steps on real text, stopped and resumed on the way, "
-        "exported to Hugging Face, continued by plain `transformers`.",
+        "`pretrain_llm.py` with Llama 3.2 1B in bf16 on one GPU: 20 steps on real text, stopped and resumed on the "
+        "way, exported to Hugging Face, continued by plain `transformers`.",
     ),
     "throughput-1b": (
         "Llama 3.2 1B",
-        "Tokens a second, TFLOP/s, MFU and peak memory at sequence length 8192, bf16 and fp8, beside `transformers` with "
-        "`torch.compile` and SDPA, and torchtitan, on the same card in the same call.",
+        "Tokens a second, TFLOP/s, MFU and peak memory at sequence length 8192, bf16 and fp8, beside `transformers` "
+        "with `torch.compile` and SDPA, and torchtitan, on the same card in the same call.",
     ),
     "throughput-8b": (
         "Llama 3.1 8B",
@@ -52,8 +52,8 @@ STEPS: dict[str, tuple[str, str]] = {
     ),
     "cpu-gpu": (
         "CPU and GPU",
-        "The same job in fp32 as a rehearsal on the CPU and on the GPU: losses step by step, from one checkpoint moved to "
-        "the GPU, and back.",
+        "The same job in fp32 as a rehearsal on the CPU and on the GPU: losses step by step, from one checkpoint moved "
+        "to the GPU, and back.",
     ),
     "tuning": (
         "What the recipe leaves on the table",
@@ -157,7 +157,7 @@ def _cost(rows: list[Record], summary: Record) -> list[str]:
 
 def _memory(rows: list[Record], summary: Record) -> list[str]:
     lines = table(("", "predicted", "measured", "error"), (
-        [row["name"], _gib(row["predicted_bytes"]), _gib(row["measured_bytes"]), f"{row['error']:+.1%}"]
+        [row["name"], _gib(row["predicted_bytes"]), _gib(row["measured_bytes"]), f"{row['relative_error']:+.1%}"]
         for row in rows
     ))  # fmt: skip
     for name, what in (

@@ -121,7 +121,9 @@ def test_factors_fitted_to_one_half_serve_the_other() -> None:
         }
         measured = 2e9 + 1.2 * predicted["activations"] + 0.8 * predicted["logits"] + predicted["workspace"]
         error = sum(predicted.values()) / measured - 1
-        taken.append({"name": str(size), "predicted": predicted, "measured_bytes": measured, "error": error})
+        taken.append(
+            {"name": str(size), "predicted": predicted, "measured_bytes": measured, "relative_error": error}
+        )
     found = estimator.summary(taken)
     assert found["errors"]["largest"] > 0.03
     assert found["errors_of_the_rest"]["largest"] < 0.005
@@ -163,7 +165,7 @@ def test_the_page_shows_what_was_measured_and_no_more(tmp_path: Path) -> None:
         {"name": "ours bf16", **speed, "mfu": 0.401},
         {"name": "torchtitan", "error": "no\nluck", "log": "x"},
     ]
-    memory = {"name": "a", "predicted_bytes": 2**31, "measured_bytes": 2**30, "error": 1.0}
+    memory = {"name": "a", "predicted_bytes": 2**31, "measured_bytes": 2**30, "relative_error": 1.0}
     results = {
         "throughput-1b": record("throughput-1b", rows, summary={"ours / torch": 1.25}),
         "estimator": record(

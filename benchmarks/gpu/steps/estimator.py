@@ -108,7 +108,7 @@ class Crowd:
             "predicted": parts,
             "predicted_bytes": total,
             "measured_bytes": measured,
-            "error": total / measured - 1,
+            "relative_error": total / measured - 1,
         }
 
 
@@ -129,7 +129,7 @@ def predicted(bench: Bench, flags: dict[str, Any]) -> dict[str, int]:
 
 def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
     """Errors as they are; and of the second half, with factors fitted to the first."""
-    found: dict[str, Any] = {"errors": described([row["error"] for row in taken])}
+    found: dict[str, Any] = {"errors": described([row["relative_error"] for row in taken])}
     fit, test = taken[0::2], taken[1::2]
     if len(fit) >= len(ESTIMATED) and test:
         factors = fitted(fit)
