@@ -101,6 +101,8 @@ def variables(plan: Plan) -> dict[str, str]:
     """
     words = {name: f"${{{name}:-{quoted(value)}}}" for name, value in plan.environment.items()}
     words |= {name: quoted(value) for name, value in plan.variables.items() if name == name.upper()}
+    if plan.values["launcher"] == "torchrun":
+        words["PET_SIGNALS_TO_HANDLE"] = "SIGINT"
     if image(plan) is None:
         words["PATH"] = quoted(_submission(plan).bin) + ':"$PATH"'
     return words
@@ -139,11 +141,14 @@ def srun_args(plan: Plan) -> list[str]:
     """Further words for srun.
 
     Ranks of a node stand next to each other. Without `--cpu-bind=none` each task is held to one core where
-    the cluster binds tasks.
+    the cluster binds tasks. torchrun is started with the signals ignored that ask a job to leave: they reach
+    every process of the job, and it would end its ranks after half a minute, or at once, saved or not.
     """
     words = ["--mpi=none", "--distribution=block", "--cpu-bind=none"]
     if image(plan):
         words += ["--no-container-mount-home", "--container-writable"]
+    if plan.values["launcher"] == "torchrun":
+        words += ["bash", "-c", quoted("trap '' TERM USR1 USR2; exec \"$@\""), "bash"]
     return words
 
 

@@ -43,7 +43,7 @@ def failure(run: RunDir, exit_code: int, start: Start | None = None) -> Failure:
     own = [record for record in records if not is_echo(record)]
     if own:
         return _of_record(run, own[0])
-    logs = list(_logs_of_this_start(run))
+    logs = list(_logs_of_this_start(run, start))
     rank, code = _root_cause(logs)
     if rank is not None and code < 0:
         return Failure(message=f"rank {rank} was ended by {_signal_name(-code)}", log=run.rank_log(rank))
@@ -104,8 +104,14 @@ def _root_cause(logs: list[Path]) -> tuple[int | None, int]:
     return None, 0
 
 
-def _logs_of_this_start(run: RunDir) -> Iterator[Path]:
-    """The ranks' own stderr, torchrun's and the launcher's, as far as they are newer than the saved plan."""
+def _logs_of_this_start(run: RunDir, start: Start | None) -> Iterator[Path]:
+    """The ranks' own stderr, torchrun's and the launcher's, as far as they are newer than the saved plan.
+
+    On Slurm torchrun writes, as all ranks do before they have their own logs, into one file a start.
+    """
+    start = start or next(iter(starts(run)[-1:]), None)
+    if start is not None:
+        yield from run.nemo_run.glob(f"experiments/*/*/*/log-*_{start.job}_{start.restart}.out")
     with contextlib.suppress(OSError):
         started = run.plan.stat().st_mtime
         logs = [p for p in run.nemo_run.rglob("*.log") if p.stat().st_mtime >= started]

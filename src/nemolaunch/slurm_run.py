@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,15 +145,15 @@ def reason(output: str) -> str:
     return " ".join(dict.fromkeys(said)) or (lines[-1] if lines else "NeMo-Run ended without a word")
 
 
-def condition(plan: Plan) -> Condition:
-    """How the run stands now.
+def condition(plan: Plan, queue: Sequence[QueuedJob] | None = None) -> Condition:
+    """How the run stands now. `queue`: its jobs in the queue, where they are known already.
 
     Raises:
         slurmqueue.Unreachable: if it is not over by its own files and Slurm cannot be asked.
     """
     if finished(plan):
         return Condition(word="finished", job=_last_job(plan))
-    queued = tuple(slurmqueue.jobs(batchjob.job_name(plan)))
+    queued = tuple(slurmqueue.jobs(batchjob.job_name(plan)) if queue is None else queue)
     if queued and queued[0].active:
         return Condition(word="running", detail=_nodes(queued[0]), job=queued[0].id, jobs=queued)
     stopped = _text(plan.run.slurm_stopped)

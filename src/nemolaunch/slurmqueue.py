@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nemolaunch.errors import NemolaunchError
@@ -10,7 +11,7 @@ from nemolaunch.errors import NemolaunchError
 TIMEOUT_S = 30
 NEVER = "DependencyNeverSatisfied"  # the reason of a job that will wait for ever
 LIVING = ("PENDING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING")
-_FIELDS = "%i|%T|%r|%S|%M|%l|%N"
+_FIELDS = "%j|%i|%T|%r|%S|%M|%l|%N"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +50,27 @@ def jobs(name: str) -> list[QueuedJob]:
     Raises:
         Unreachable: if Slurm cannot be asked; nothing is known then.
     """
-    answer = _run("squeue", "--noheader", f"--format={_FIELDS}", f"--name={name}")
-    rows = [line.split("|") for line in answer.splitlines() if line.count("|") == _FIELDS.count("|")]
-    found = [
-        QueuedJob(id=i, state=state, reason=reason, start=start, elapsed=elapsed, limit=limit, nodes=nodes)
-        for i, state, reason, start, elapsed, limit, nodes in rows
-    ]
-    return sorted(found, key=lambda job: not job.active)
+    return jobs_by_name([name]).get(name, [])
+
+
+def jobs_by_name(names: Collection[str]) -> dict[str, list[QueuedJob]]:
+    """Jobs of any of these names, with one question to the controller.
+
+    Raises:
+        Unreachable: if Slurm cannot be asked.
+    """
+    if not names:
+        return {}
+    answer = _run("squeue", "--noheader", f"--format={_FIELDS}", f"--name={','.join(names)}")
+    found: dict[str, list[QueuedJob]] = {}
+    for line in answer.splitlines():
+        if line.count("|") == _FIELDS.count("|"):
+            name, i, state, reason, start, elapsed, limit, nodes = line.split("|")
+            job = QueuedJob(
+                id=i, state=state, reason=reason, start=start, elapsed=elapsed, limit=limit, nodes=nodes
+            )
+            found.setdefault(name, []).append(job)
+    return {name: sorted(of_name, key=lambda job: not job.active) for name, of_name in found.items()}
 
 
 def final_state(job: str) -> str:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import processes, slurm_run, slurmqueue
+from nemolaunch import batchjob, processes, slurm_run, slurmqueue
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.metrics import recent_events, tail_rows
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir, step_of
+from nemolaunch.slurmqueue import QueuedJob
+from nemolaunch.starts import starts
 
 SHOWN_NOTICES = 5
+Queue = dict[str, list[QueuedJob]]  # jobs by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,8 @@ class Status:
     """One run.
 
     Attributes:
-        word: `finished`, `running`, `waiting`, `stopped`, `failed`, `ended`, `never submitted` or `unknown`.
+        word: `finished`, `running`, `waiting`, `blocked`, `stopped`, `failed`, `ended`, `never submitted` or
+            `unknown`.
         detail: where it runs, what it waits for, or why it stopped.
         step: optimizer steps done, and `max_steps` of how many.
         loss, tokens_per_s: of the latest step; None before the first.
@@ -56,11 +60,30 @@ def status(folder: Path) -> Status:
     Raises:
         NemolaunchError: if it is none.
     """
-    run = run_of(folder)
-    plan = Plan.load(run.plan)
+    return _status(Plan.load(run_of(folder).plan), None)
+
+
+def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
+    """The status of several run folders, with one question to Slurm for all; and what is wrong with the others."""
+    plans, problems = [], []
+    for folder in folders:
+        try:
+            plans.append(Plan.load(run_of(folder).plan))
+        except NemolaunchError as error:
+            problems.append(str(error))
+    names = [batchjob.job_name(plan) for plan in plans if plan.submission and not slurm_run.finished(plan)]
+    try:
+        queue = slurmqueue.jobs_by_name(names)
+    except slurmqueue.Unreachable:
+        queue = None
+    return [_status(plan, queue) for plan in plans], problems
+
+
+def _status(plan: Plan, queue: Queue | None) -> Status:
+    run = plan.run
     rows = [row for row in tail_rows(run.metrics) if "loss" in row]
     last: dict[str, Any] = rows[-1] if rows else {}
-    word, detail, job = _condition(plan)
+    word, detail, job = _condition(plan, queue)
     step, steps = int(last.get("step", 0)), int(plan.values["max_steps"])
     if word == "finished":
         step = max(step, steps)
@@ -105,17 +128,19 @@ def runs_below(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: -os.stat(path / "plan.json").st_mtime)
 
 
-def _condition(plan: Plan) -> tuple[str, str, str]:
+def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
     """Word, detail, job. A local job is seen only on the machine it runs on."""
     if plan.submission is not None:
+        known = None if queue is None else queue.get(batchjob.job_name(plan), [])
         try:
-            now = slurm_run.condition(plan)
+            now = slurm_run.condition(plan, known)
         except slurmqueue.Unreachable as error:
             return "unknown", str(error), ""
-        detail = now.detail
-        if now.word == "running" and not any("step" in row for row in tail_rows(plan.run.metrics)):
-            detail += ", starting"
-        return now.word, detail, now.job
+        return (
+            now.word,
+            now.detail + (", starting" if now.word == "running" and _starts(plan) else ""),
+            now.job,
+        )
     if slurm_run.finished(plan):
         return "finished", "", ""
     if processes.members(plan.run.root):
@@ -123,3 +148,9 @@ def _condition(plan: Plan) -> tuple[str, str, str]:
     if any(plan.run.logs.glob("rank*.error.json")):
         return "failed", "see `nemolaunch diagnose`", ""
     return "stopped", "no process of it on this machine", ""
+
+
+def _starts(plan: Plan) -> bool:
+    """Whether the newest start of a job has not done a step yet."""
+    begun = max((start.time for start in starts(plan.run)), default=0.0)
+    return not any(row.get("time", 0.0) > begun for row in tail_rows(plan.run.metrics) if "loss" in row)

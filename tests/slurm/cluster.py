@@ -6,6 +6,7 @@ slurmd in its own process, mount and host name space, so that killing it is the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -41,13 +42,24 @@ class Cluster:
         folder: empty; everything lives in it.
         accounting: whether slurmdbd and its database run.
         spank: lines for plugstack.conf.
+        drops_hopeless_jobs: whether a job whose dependency can never be satisfied leaves the queue; Slurm's own
+            default is that it does not.
     """
 
-    def __init__(self, folder: Path, *, num_nodes: int = 2, accounting: bool = True, spank: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        num_nodes: int = 2,
+        accounting: bool = True,
+        spank: str = "",
+        drops_hopeless_jobs: bool = True,
+    ) -> None:
         self.folder = folder
         self.nodes = [f"n{i + 1}" for i in range(num_nodes)]
         self.accounting = accounting
         self.spank = spank
+        self.drops_hopeless_jobs = drops_hopeless_jobs
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = dict(os.environ, SLURM_CONF=str(folder / "slurm.conf"))
         self.environment["PATH"] += ":/usr/sbin:/sbin"
@@ -65,6 +77,7 @@ class Cluster:
             sql_port=sql,
             node_ports=dict(zip(self.nodes, nodes, strict=True)),
             spank=self.spank,
+            drops_hopeless_jobs=self.drops_hopeless_jobs,
         )
         self._start_munge()
         if self.accounting:
@@ -131,6 +144,16 @@ class Cluster:
         process = self.processes.pop(node)
         process.kill()
         process.wait()
+
+    def kill_script(self, job: str) -> None:
+        """End a job's batch script without a word to Slurm, as the kernel does when memory runs out."""
+        for entry in os.scandir("/proc"):
+            with contextlib.suppress(OSError):
+                if (
+                    entry.name.isdigit()
+                    and f"job{int(job):05}/slurm_script" in Path(entry, "cmdline").read_text()
+                ):
+                    os.kill(int(entry.name), signal.SIGKILL)
 
     def start_controller(self) -> None:
         self._spawn(

@@ -11,7 +11,9 @@ CPUS = 16
 
 # cred_expire is also how long a requeued job is held (120 s by default, 5 is the least);
 # config_overrides lets nodes claim more cores than the machine has; jobs start at once with the scheduler's
-# delays off; SlurmdTimeout decides how soon a dead node is noticed.
+# delays off; SlurmdTimeout decides how soon a dead node is noticed. KillWait is below MessageTimeout: else a node
+# answers a request to end a step too late, the controller sends it again after a minute, and it ends the step of
+# that number in the restarted job. Where requeued jobs are held for the default two minutes that cannot be.
 _SLURM = """\
 ClusterName=mini
 SlurmctldHost={host}(127.0.0.1)
@@ -36,7 +38,7 @@ SlurmctldDebug=info
 SlurmdDebug=info
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2,sched_min_interval=0
-DependencyParameters=kill_invalid_depend
+{dependencies}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
@@ -44,7 +46,7 @@ JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=10
+KillWait=5
 MinJobAge=3600
 SlurmctldTimeout=30
 SlurmdTimeout=6
@@ -100,6 +102,7 @@ def write(
     sql_port: int,
     node_ports: dict[str, int],
     spank: str,
+    drops_hopeless_jobs: bool = True,
 ) -> None:
     """Write every file the daemons read. GPUs are character devices, as Slurm insists on."""
     host = socket.gethostname().split(".")[0]
@@ -109,6 +112,7 @@ def write(
         for name, port in node_ports.items()
     )
     values = {"folder": folder, "host": host, "controller_port": controller_port, "nodes": nodes}
+    values["dependencies"] = "DependencyParameters=kill_invalid_depend" if drops_hopeless_jobs else ""
     ports = {"folder": folder, "database_port": database_port, "sql_port": sql_port}
     accounting = (
         _ACCOUNTING.format(**ports) if database_port else "AccountingStorageType=accounting_storage/none"

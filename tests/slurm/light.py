@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import re
-import signal
 import sys
 from pathlib import Path
 
@@ -84,16 +81,6 @@ class LightRun:
 
     def wait_until_over(self, timeout_s: float = 120) -> None:
         self.cluster.wait_until("end of the run", lambda: not self.queued(), timeout_s)
-
-    def kill_script(self, job: str) -> None:
-        """End a job's batch script without a word to Slurm, as the kernel does when memory runs out."""
-        for entry in os.scandir("/proc"):
-            with contextlib.suppress(OSError):
-                if (
-                    entry.name.isdigit()
-                    and f"job{int(job):05}/slurm_script" in Path(entry, "cmdline").read_text()
-                ):
-                    os.kill(int(entry.name), signal.SIGKILL)
 
     def output(self) -> str:
         """What the batch scripts and the ranks said."""

@@ -35,7 +35,7 @@ def test_a_job_that_is_killed_is_followed_by_the_next(cluster: Cluster, tmp_path
     run = LightRun(cluster, tmp_path / "run", ["run", "finish"])
     job = run.submit()
     run.wait_until_running(job)
-    run.kill_script(job)
+    cluster.kill_script(job)
     run.wait_until_over()
     assert len(set(run.starts())) == 2
     assert cluster.state(job) == "FAILED"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,10 @@ class Training:
             before = (process, step)
         return found
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> subprocess.Popen[str]:
         """Submit it; the process ends when the run does, with its exit code."""
         return subprocess.Popen(
-            [sys.executable, str(COMMAND), *self.words()],
+            [sys.executable, str(COMMAND), *self.words(), *words],
             env={**self.cluster.environment, **self.environment},
             cwd=self.run.root.parent,
             stdout=subprocess.PIPE,
@@ -105,6 +106,17 @@ class Training:
 
     def wait_for_step(self, step: int, timeout_s: float = 400) -> None:
         self.cluster.wait_until(f"step {step}", lambda: self.step() >= step, timeout_s)
+
+    def wait_for_new_steps(self, count: int, timeout_s: float = 400) -> None:
+        """Until the present start has done so many steps."""
+
+        def done() -> bool:
+            begun = max((start.time for start in starts(self.run)), default=time.time())
+            return (
+                sum("loss" in row and row["time"] > begun for row in metrics.read(self.run.metrics)) >= count
+            )
+
+        self.cluster.wait_until(f"{count} new steps", done, timeout_s)
 
     def plan(self) -> Plan:
         return Plan.load(self.run.plan)

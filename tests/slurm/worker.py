@@ -53,7 +53,7 @@ def main() -> int:
             (folder / "finished.json").write_text('{"step": 100}')
         return 0
     end = time.monotonic() + 600
-    while not stop and time.monotonic() < end:  # "run": until it is asked to leave
+    while (not stop or behaviour == "ignore") and time.monotonic() < end:  # "run": until it is asked to leave
         time.sleep(0.1)
     if first:
         (folder / "slurm" / "ask").touch()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
 from nemolaunch.cli.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.render import guarded
+from nemolaunch.diagnose import newest_failure
 from nemolaunch.observe.words import count, duration
-from nemolaunch.status import Status, runs_below, status
+from nemolaunch.rundir import RunDir
+from nemolaunch.status import Status, runs_below, status, statuses
 
 # Exit code by word, so that a script can wait for a run
-OVER_BADLY = ("stopped", "failed", "ended")
+OVER_BADLY = ("stopped", "failed", "ended", "blocked")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,12 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(normalise_long_options(argv))
     if args.ssh:
         return elsewhere(args, "status", argv)
-    found = [status(args.run)] if args.run else [status(run) for run in runs_below(args.runs_dir)]
+    found, problems = ([status(args.run)], []) if args.run else statuses(runs_below(args.runs_dir))
+    for problem in problems:
+        print(problem, file=sys.stderr)
     if args.json:
         for one in found:
             print(json.dumps({**dataclasses.asdict(one), "folder": str(one.folder)}, ensure_ascii=False))
     elif args.run:
-        print("\n".join(_block(found[0])))
+        print("\n".join([*_block(found[0]), *_failure_lines(found[0])]))
     else:
         print("\n".join(_table(found)) or f"no runs in {args.runs_dir}")
     return 1 if args.run and found[0].word in OVER_BADLY else 0
@@ -65,7 +70,19 @@ def _block(s: Status) -> list[str]:
     rows.append(("restarts", str(s.restarts)))
     rows.append(("checkpoint", f"after step {s.checkpoint_step:,}" if s.checkpoint_step else "none yet"))
     rows += [("noticed" if i == 0 else "", notice) for i, notice in enumerate(s.notices)]
-    return [f"{name:<12}{value}" for name, value in rows]
+    return [f"{name:<13}{value}" for name, value in rows]
+
+
+def _failure_lines(s: Status) -> list[str]:
+    """Of a run on Slurm that went on after a failure: what that was."""
+    if not s.restarts or s.word not in ("running", "waiting", "finished"):
+        return []
+    found = newest_failure(RunDir(s.folder), alive=s.word != "waiting")
+    if found is None:
+        return []
+    cause = f" [{found.cause.code}]" if found.cause else ""
+    where = f" on {found.node}" if found.node else ""
+    return [f"{'last failure':<13}{found.what}{where}{cause}"]
 
 
 def _table(found: list[Status]) -> list[str]:

@@ -95,6 +95,7 @@ class Leave(Callback):
         if decision == LEAVE:
             checkpoint: Any = trainer.checkpoint_callback
             checkpoint._last_global_step_saved = trainer.global_step  # so that none is written at the end
+        why = self._why or "another rank was asked to"
         how = "with a checkpoint" if decision == SAVE_AND_LEAVE else "without a checkpoint"
-        print(f"nemolaunch: leaving after step {trainer.global_step} {how}: {self._why}", flush=True)
+        print(f"nemolaunch: leaving after step {trainer.global_step} {how}: {why}", flush=True)
         self._metrics.event("left", trainer.global_step, text=self._why)

@@ -38,6 +38,7 @@ export TORCH_NCCL_AVOID_RECORD_STREAMS=${TORCH_NCCL_AVOID_RECORD_STREAMS:-1}
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
 export NVTE_FWD_LAYERNORM_SM_MARGIN=${NVTE_FWD_LAYERNORM_SM_MARGIN:-16}
 export NVTE_BWD_LAYERNORM_SM_MARGIN=${NVTE_BWD_LAYERNORM_SM_MARGIN:-16}
+export PET_SIGNALS_TO_HANDLE=SIGINT
 export PATH='/opt/train env/bin':"$PATH"
 export LOGLEVEL=INFO
 { set +vx; } 2>/dev/null
@@ -241,7 +242,7 @@ watcher=$!
 
 # Command 1
 
-srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --chdir /runs/llama/nemorun/experiments/llama/llama_1/pretrain/code --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none torchrun --rdzv-backend c10d --rdzv-endpoint $head_node_ip:29362 --rdzv-id 29362 --nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID --tee 3 -m nemo_run.core.runners.fdl_runner -n pretrain /runs/llama/nemorun/experiments/llama/llama_1/pretrain/configs/pretrain_fn_or_script
+srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --chdir /runs/llama/nemorun/experiments/llama/llama_1/pretrain/code --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none bash -c 'trap '"'"''"'"' TERM USR1 USR2; exec "$@"' bash torchrun --rdzv-backend c10d --rdzv-endpoint $head_node_ip:29362 --rdzv-id 29362 --nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID --tee 3 -m nemo_run.core.runners.fdl_runner -n pretrain /runs/llama/nemorun/experiments/llama/llama_1/pretrain/configs/pretrain_fn_or_script
 
 exitcode=$?
 

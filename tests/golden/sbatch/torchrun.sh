@@ -49,6 +49,7 @@ export NCCL_DEBUG_SUBSYS=${NCCL_DEBUG_SUBSYS:-INIT,NET,ENV}
 export TORCH_DISTRIBUTED_DEBUG=${TORCH_DISTRIBUTED_DEBUG:-DETAIL}
 export NCCL_SOCKET_IFNAME=hsn0
 export GLOO_SOCKET_IFNAME=hsn0
+export PET_SIGNALS_TO_HANDLE=SIGINT
 export LOGLEVEL=INFO
 { set +vx; } 2>/dev/null
 run_folder=/runs/llama
@@ -251,7 +252,7 @@ watcher=$!
 
 # Command 1
 
-srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --container-image nvcr.io/nvidia/nemo:26.02 --container-mounts /data/corpus/preprocessed:/data/corpus/preprocessed,/archive/corpus:/archive/corpus,/runs/llama:/runs/llama,/runs/llama/nemorun/experiments/llama/llama_1/pretrain:/nemo_run --container-workdir /nemo_run/code --container-env FI_CXI_DEFAULT_CQ_SIZE,FI_CXI_DISABLE_HOST_REGISTER,FI_MR_CACHE_MONITOR,GLOO_SOCKET_IFNAME,HF_HUB_OFFLINE,NCCL_CROSS_NIC,NCCL_DEBUG,NCCL_DEBUG_SUBSYS,NCCL_NET,NCCL_NET_GDR_LEVEL,NCCL_SOCKET_IFNAME,NVTE_BWD_LAYERNORM_SM_MARGIN,NVTE_FWD_LAYERNORM_SM_MARGIN,TOKENIZERS_PARALLELISM,TORCH_DISTRIBUTED_DEBUG,TORCH_NCCL_AVOID_RECORD_STREAMS --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none --no-container-mount-home --container-writable torchrun --rdzv-backend c10d --rdzv-endpoint $head_node_ip:29362 --rdzv-id 29362 --nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID --tee 3 -m nemo_run.core.runners.fdl_runner -n pretrain /nemo_run/configs/pretrain_fn_or_script
+srun --output /runs/llama/nemorun/experiments/llama/llama_1/pretrain/log-llama-cbd82222_%j_${SLURM_RESTART_COUNT:-0}.out --container-image nvcr.io/nvidia/nemo:26.02 --container-mounts /data/corpus/preprocessed:/data/corpus/preprocessed,/archive/corpus:/archive/corpus,/runs/llama:/runs/llama,/runs/llama/nemorun/experiments/llama/llama_1/pretrain:/nemo_run --container-workdir /nemo_run/code --container-env FI_CXI_DEFAULT_CQ_SIZE,FI_CXI_DISABLE_HOST_REGISTER,FI_MR_CACHE_MONITOR,GLOO_SOCKET_IFNAME,HF_HUB_OFFLINE,NCCL_CROSS_NIC,NCCL_DEBUG,NCCL_DEBUG_SUBSYS,NCCL_NET,NCCL_NET_GDR_LEVEL,NCCL_SOCKET_IFNAME,NVTE_BWD_LAYERNORM_SM_MARGIN,NVTE_FWD_LAYERNORM_SM_MARGIN,PET_SIGNALS_TO_HANDLE,TOKENIZERS_PARALLELISM,TORCH_DISTRIBUTED_DEBUG,TORCH_NCCL_AVOID_RECORD_STREAMS --wait=60 --kill-on-bad-exit=1 --mpi=none --distribution=block --cpu-bind=none --no-container-mount-home --container-writable bash -c 'trap '"'"''"'"' TERM USR1 USR2; exec "$@"' bash torchrun --rdzv-backend c10d --rdzv-endpoint $head_node_ip:29362 --rdzv-id 29362 --nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID --tee 3 -m nemo_run.core.runners.fdl_runner -n pretrain /nemo_run/configs/pretrain_fn_or_script
 
 exitcode=$?
 

@@ -67,4 +67,5 @@ def obey(model, words: list[str]) -> None:  # type: ignore[no-untyped-def]
 
 if "NEMOLAUNCH_TEST_FAULTS" in os.environ and "SLURM_PROCID" in os.environ:
     where = Path(os.environ["NEMOLAUNCH_TEST_FAULTS"])
-    threading.Thread(target=install, args=(where, os.environ["SLURM_PROCID"]), daemon=True).start()
+    who = os.environ.get("RANK", os.environ["SLURM_PROCID"])  # torchrun's, or Slurm's
+    threading.Thread(target=install, args=(where, who), daemon=True).start()
