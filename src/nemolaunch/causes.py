@@ -148,6 +148,12 @@ CAUSES: tuple[Cause, ...] = (
         "nothing if the next job goes on; else a longer --time, or a larger --leave-before",
     ),
     _cause(
+        "no-time-to-save",
+        r"and a checkpoint takes \d+ s",
+        "jobs are too short for a checkpoint, so that none is started",
+        "a longer --time, or a faster file system for --output-dir",
+    ),
+    _cause(
         "collective-timeout",
         r"Watchdog caught collective operation timeout|Timed out waiting \d+ ?ms|ncclCommAbort"
         r"|\bTimeoutError\b|Socket Timeout|wait timeout",

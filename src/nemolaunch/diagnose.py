@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nemolaunch.causes import Cause, cause_of
 from nemolaunch.failure import error_records, failure, is_echo
+from nemolaunch.observe.metrics import tail_rows
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir
 from nemolaunch.starts import Start, expand_nodes, host_in, said_during, starts, tail
@@ -80,6 +81,8 @@ def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Dia
     start = start or next(iter(starts(run)[-1:]), None)
     output, ranks_output = _output_of(run, "sbatch_*", start), _output_of(run, "log-*", start)
     said = said_during(output, start) if output else ""
+    if start and _IN_ORDER in said:
+        return _left_in_order(run, output or run.launcher_log)
     by_rank = plan.values["launcher"] == "srun"
     deaths = [death for death in _deaths(said) if not _ENDED_FOR_IT.search(death.how)] if by_rank else []
     first = failure(run, exit_code, start)
@@ -110,6 +113,13 @@ def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Dia
         stacks=_ranks_with_stacks(run, start) if cause and cause.code == "hang" else (),
         place="that node" if plan.submission else "this machine",
     )
+
+
+def _left_in_order(run: RunDir, log: Path) -> Diagnosis:
+    """Of a start in which nothing failed: why it did not go on."""
+    texts = [str(row.get("text", "")) for row in tail_rows(run.metrics) if row.get("event") == "left"]
+    what = f"left in order: {texts[-1] if texts else 'it was asked to'}"
+    return Diagnosis(what=what, rank=None, node=None, cause=cause_of(what), log=log)
 
 
 def newest_failure(run: RunDir, alive: bool) -> Diagnosis | None:

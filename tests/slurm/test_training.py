@@ -11,6 +11,7 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.training import LAYOUT, Training, finish, same_as
 
+from nemolaunch.rundir import write_text
 from nemolaunch.slurm_run import condition
 from nemolaunch.starts import starts
 
@@ -49,6 +50,22 @@ def _no_secrets_in(folder: Path, said: str) -> None:
         for path in folder.rglob("*"):
             if path.is_file():
                 assert secret.encode() not in path.read_bytes(), path
+
+
+def test_no_checkpoint_is_started_that_the_time_limit_would_cut_off(
+    client: Cluster, training_data: Path, tmp_path: Path
+) -> None:
+    """Earlier starts have seen that one takes longer than a job has."""
+    run = Training(client, tmp_path / "short", training_data, **LAYOUT, time="10", give_up_after=1)
+    write_text(run.run.slurm_slowest_save, "9999\n")
+    code, said = finish(run.start())
+    assert code == 1
+    assert "without a checkpoint: time limit in" in run.run.rank_log(0).read_text()
+    assert not list(run.run.checkpoints.glob("*"))
+    assert run.num_starts() == 1
+    assert "1 starts in a row made no progress" in said
+    assert "and a checkpoint takes 9999 s" in said
+    assert "[no-time-to-save]" in said
 
 
 def test_cancel_ends_a_run_for_good(client: Cluster, training_data: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ WORDS = {
     "preempted": "slurmstepd: error: *** JOB 5 ON n1 CANCELLED AT 2026-11-21T02:28:25 DUE TO PREEMPTION ***",
     "node-failed": "slurmstepd: error: *** JOB 14 ON n1 CANCELLED AT 2026-11-21 DUE TO NODE FAILURE ***",
     "time-limit": "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T02:28:25 DUE TO TIME LIMIT ***",
+    "no-time-to-save": "left in order: time limit in 580 s, and a checkpoint takes 9999 s",
     "collective-timeout": "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)",
     "network": "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer",
 }

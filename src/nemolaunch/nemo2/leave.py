@@ -95,7 +95,8 @@ class Leave(Callback):
         if decision == LEAVE:
             checkpoint: Any = trainer.checkpoint_callback
             checkpoint._last_global_step_saved = trainer.global_step  # so that none is written at the end
+            checkpoint.save_last = None  # nor NeMo's own, where this process has not written one yet
         why = self._why or "another rank was asked to"
         how = "with a checkpoint" if decision == SAVE_AND_LEAVE else "without a checkpoint"
         print(f"nemolaunch: leaving after step {trainer.global_step} {how}: {why}", flush=True)
-        self._metrics.event("left", trainer.global_step, text=self._why)
+        self._metrics.event("left", trainer.global_step, text=why)
