@@ -255,14 +255,16 @@ class Follower:
         self._quiet_since: float | None = None
         self._explained = ""
         self.seen: Condition | None = None
+        self.unreachable = ""  # why Slurm cannot be asked
 
     def poll(self) -> Condition | None:
         """The final condition once there is one, else None."""
         try:
             now = condition(self._plan)
-        except slurmqueue.Unreachable:
+        except slurmqueue.Unreachable as error:
+            self.unreachable = str(error)
             return None
-        self.seen = now
+        self.seen, self.unreachable = now, ""
         if not now.over:
             self._quiet_since = None
             return None

@@ -10,6 +10,7 @@ from slurm.cluster import Cluster
 from slurm.light import LightRun
 
 from nemolaunch.cli import status
+from nemolaunch.slurm_run import Follower
 
 
 class Told:
@@ -80,3 +81,28 @@ def test_a_list_of_runs_asks_slurm_once_and_passes_over_what_is_no_run(
     assert "not a plan" in said.err
     assert questions.read_text() == "\n"
     client.run("scancel", *jobs)
+
+
+def test_a_controller_that_is_away_is_not_the_end_of_a_run(
+    client: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = LightRun(client, tmp_path / "run", ["run", "finish"])
+    job = run.submit()
+    run.wait_until_running(job)
+    follower = Follower(run.plan)
+    client.stop_controller()
+    try:
+        assert status.main([str(run.run.root)]) == 3
+        assert "unknown: squeue: " in capsys.readouterr().out
+        assert follower.poll() is None
+        assert "squeue" in follower.unreachable
+    finally:
+        client.start_controller()
+    client.wait_until("answers", lambda: client.state(job) == "RUNNING")
+    assert follower.poll() is None
+    assert not follower.unreachable
+    client.run("scancel", job)
+    run.wait_until_over()
+    end = follower.poll()
+    assert end is not None
+    assert end.word == "stopped"

@@ -56,7 +56,7 @@ class Training:
         }
         self.limits: list[MemoryLimit] = []
         self.faults = folder.parent / f"{folder.name}-faults"
-        self.faults.mkdir(parents=True)
+        self.faults.mkdir(parents=True, exist_ok=True)
         self.environment = {
             "NEMOLAUNCH_TEST_FAULTS": str(self.faults),
             "PYTHONPATH": str(Path(__file__).with_name("inject")),

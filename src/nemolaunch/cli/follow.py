@@ -78,6 +78,8 @@ class SlurmRun:
         if news := self._follower.news():
             self._say(news)
         sentence = slurm_run.sentence(self._follower.seen)
+        if self._follower.unreachable:
+            sentence = f"Slurm cannot be asked just now: {self._follower.unreachable}"
         if sentence and sentence != self._said:
             self._said = sentence
             self._say(sentence)

@@ -18,6 +18,7 @@ from nemolaunch.status import Status, runs_below, status, statuses
 
 # Exit code by word, so that a script can wait for a run
 OVER_BADLY = ("stopped", "failed", "ended", "blocked")
+UNKNOWN_CODE = 3
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="nemolaunch status",
         description="Show how a run stands: queue, step, loss, speed, time left, restarts, last checkpoint. "
-        "Exit code: 1 if it ended without finishing, else 0.",
+        "Exit code: 1 if it ended without finishing, 3 if Slurm cannot be asked, else 0.",
         formatter_class=HelpFormatter,
     )
     p.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: list all)")
@@ -51,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join([*_block(found[0]), *_failure_lines(found[0])]))
     else:
         print("\n".join(_table(found)) or f"no runs in {args.runs_dir}")
+    if args.run and found[0].word == "unknown":
+        return UNKNOWN_CODE
     return 1 if args.run and found[0].word in OVER_BADLY else 0
 
 

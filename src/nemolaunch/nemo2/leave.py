@@ -43,6 +43,7 @@ class Leave(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        signals.block()
         now = time.monotonic()
         self._slowest_step_s = max(self._slowest_step_s, now - self._last_step)
         self._last_step = now

@@ -8,6 +8,8 @@ import signal
 import socket
 import threading
 import time
+import zipfile
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +26,9 @@ class Signals:
     The signals stay blocked and a thread waits for them. Blocking is inherited, so the checkpoint writer's
     helper processes, which Slurm signals too, live on and finish the save. Threads that libraries have started
     before do not block them; for those there is a handler.
+
+    Python's multiprocessing unblocks SIGTERM in the thread that first starts its resource tracker, and helpers
+    that are started afterwards would die of it. So the tracker is started here, and `block` called again later.
     """
 
     def __init__(self) -> None:
@@ -32,8 +37,14 @@ class Signals:
     def catch(self) -> None:
         """Block the signals in this thread and in all it starts. Call it before there are others."""
         self.install_handlers()
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self.block()
+        resource_tracker.ensure_running()
+        self.block()
         threading.Thread(target=self._wait, name="signals", daemon=True).start()
+
+    def block(self) -> None:
+        """Block the signals in this thread, and in what it starts from now on."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
     def install_handlers(self) -> None:
         """Take the place of Lightning's handlers, which raise in the middle of a step, or requeue the job."""
@@ -112,6 +123,8 @@ def torn(checkpoint: Path) -> str | None:
     for name in ("metadata.json", "common.pt", ".metadata"):
         if not (weights / name).is_file() or not (weights / name).stat().st_size:
             return f"no {name}"
+    if not zipfile.is_zipfile(weights / "common.pt"):
+        return "common.pt was cut off"
     from torch.distributed.checkpoint import FileSystemReader
 
     try:
