@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.live import Live
+from rich.markup import escape
 
-from nemolaunch.cli.pace import Pace
+from nemolaunch.cli.runview import RunView, notice
+
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S, QUIET_PAUSE_S = 5.0, 60.0, 300.0
 
 
 class Running(Protocol):
@@ -46,20 +50,18 @@ def short(path: Path) -> str:
 
 def watch(console: Console, steps: int, running: Running) -> int:
     """Show a run of so many steps until it ends. Returns its exit code."""
-    if not console.is_terminal:
-        lines = _Lines(console, steps)
-        return _follow(running, lines.show)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-        BarColumn(24),
-        TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
-        task = progress.add_task("train", total=steps, status="starting NeMo …")
-        pace = Pace()
-        return _follow(running, lambda row: _show(progress, task, row, pace, steps))
+    view = RunView(steps)
+    if not console.is_terminal or console.is_dumb_terminal:
+        return _follow(running, _Lines(console, view).show)
+
+    def show(row: dict[str, Any]) -> None:
+        view.take(row)
+        text = notice(row)
+        if text:
+            console.print(f"[yellow]![/] {escape(text)}", highlight=False)
+
+    with Live(view, console=console, refresh_per_second=8):
+        return _follow(running, show)
 
 
 def _follow(running: Running, show: Callable[[dict[str, Any]], None]) -> int:
@@ -72,40 +74,29 @@ def _follow(running: Running, show: Callable[[dict[str, Any]], None]) -> int:
         time.sleep(0.1)
 
 
-def _show(progress: Progress, task: TaskID, row: dict[str, Any], pace: Pace, steps: int) -> None:
-    if row.get("event") == "start":
-        progress.update(task, completed=row["step"], status="first step …")
-    elif "loss" in row:
-        pace.add(row)
-        progress.update(task, completed=row["step"], status=_status(row, pace, steps))
-
-
-def _status(row: dict[str, Any], pace: Pace, steps: int) -> str:
-    eta = _duration(pace.left_s(steps))
-    return f"loss {row['loss']:.3f}  {pace.tokens_per_s():,.0f} tokens/s  ETA {eta}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
-
-
 class _Lines:
-    """For logs and pipes: a plain line now and then instead of a moving bar."""
+    """For logs and pipes: a plain line now and then instead of a moving bar, and few where nobody looks (CI)."""
 
-    def __init__(self, console: Console, steps: int) -> None:
-        self._console, self._steps, self._next = console, steps, 0.0
-        self._pace = Pace()
+    def __init__(self, console: Console, view: RunView) -> None:
+        self._console, self._view = console, view
+        self._quiet = os.environ.get("CI", "").lower() not in ("", "0", "false")
+        self._began = self._next = time.monotonic()
 
     def show(self, row: dict[str, Any]) -> None:
-        if "val_loss" in row:
-            say(self._console, f"step {row['step']}/{self._steps}  validation loss {row['val_loss']:.3f}")
-        if "loss" not in row:
-            return
-        self._pace.add(row)
-        if time.monotonic() < self._next and row["step"] < self._steps:
-            return
-        self._next = time.monotonic() + 5.0
-        status = _status(row, self._pace, self._steps)
-        say(self._console, f"step {row['step']}/{self._steps}  {status}")
+        view = self._view
+        view.take(row)
+        if text := notice(row):
+            say(self._console, f"! {text}")
+        where = f"step {row['step']}/{view.steps}"
+        if "val_loss" in row and not self._quiet:
+            say(self._console, f"{where}  validation loss {row['val_loss']:.3f}")
+        if row.get("event") == "checkpoint" and not self._quiet:
+            say(self._console, f"{where}  checkpoint")
+        now = time.monotonic()
+        if "loss" in row and (now >= self._next or row["step"] == view.steps):
+            self._next = now + self._pause(now - self._began)
+            say(self._console, f"{where}  {view.line()}")
+
+    def _pause(self, elapsed_s: float) -> float:
+        """Seconds to the next line: more and more, up to a minute, so that a month fits into a log."""
+        return QUIET_PAUSE_S if self._quiet else min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S + elapsed_s / 30)
