@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Debian's Slurm and sshd, for the tests that start a small cluster, and Chromium, for those of the report page;
+# Debian's Slurm and sshd, for the tests that start a small cluster, Chromium, for those of the report page, and zsh;
 # without root or apt-get these tests are skipped
-TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium
+TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium zsh
 
-.PHONY: install demo test test-long lint clean tools
+.PHONY: install demo test test-long lint docs clean tools
 
 install: $(INSTALLED)
 
@@ -29,13 +29,16 @@ test-long: $(INSTALLED) tools
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 tools:
-	@{ command -v slurmdbd && command -v sshd && command -v rsync && command -v chromium; } > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
+	@{ command -v slurmdbd && command -v sshd && command -v rsync && command -v chromium && command -v zsh; } > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
 		echo "installing Slurm and Chromium for their tests (log: $(VENV)-tools.log)"; \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(TOOLS); } \
 			> $(VENV)-tools.log 2>&1 || echo "that failed; the tests that need them are skipped"; }
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(INSTALLED)
+	@$(BIN)/python -m nemolaunch.cli.manual > docs/commands.md
 
 clean:
 	rm -rf $(VENV) $(VENV)-install.log $(VENV)-tools.log demo build src/*.egg-info

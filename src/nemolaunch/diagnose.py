@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nemolaunch.causes import Cause, cause_of
 from nemolaunch.failure import error_records, failure, is_echo
@@ -50,6 +51,21 @@ class Diagnosis:
     def lines(self) -> list[str]:
         """The diagnosis for a terminal."""
         return [f"{'failed':<8}{self.what}", *self.details()]
+
+    def as_values(self) -> dict[str, Any]:
+        """The diagnosis as JSON can hold it."""
+        node = self.node or self.place
+        cause = self.cause
+        return {
+            "what": self.what,
+            "rank": self.rank,
+            "node": self.node,
+            "cause": cause.code if cause else None,
+            "meaning": cause.meaning.format(node=node) if cause else None,
+            "change": cause.change.format(node=node) if cause else None,
+            "stacks": list(self.stacks),
+            "log": str(self.log),
+        }
 
     def details(self) -> list[str]:
         """Where, why, what to change, where to read on."""

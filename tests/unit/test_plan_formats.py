@@ -168,7 +168,7 @@ def test_two_runs_are_told_apart(data: str, capsys: pytest.CaptureFixture[str]) 
     a, b = saved(data, "runs/a"), saved(data, "runs/b", "--lr", "1e-3", "-TP", "2", "-G", "2")
     assert diff.main([str(a), str(a)]) == 0
     capsys.readouterr()
-    assert diff.main([str(a), str(b), "--format", "json"]) == 1
+    assert diff.main([str(a), str(b), "--json"]) == 1
     found = {row["name"]: (row["a"], row["b"]) for row in json.loads(capsys.readouterr().out)}
     assert found["lr"] == (5e-6, 1e-3)
     assert found["tensor_model_parallel_size"] == (1, 2)
@@ -188,7 +188,7 @@ def test_time_is_estimated_from_an_earlier_run(data: str, capsys: pytest.Capture
 
 
 def test_parameters_are_counted_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert count_params.main(["-M", "aixsim-60m", "--format", "json"]) == 0
+    assert count_params.main(["-M", "aixsim-60m", "--json"]) == 0
     counts = json.loads(capsys.readouterr().out)
     assert counts["without_embedding"] == 63_226_752
     assert counts["per_rank"] == [counts["total"]]

@@ -71,7 +71,7 @@ def test_the_command_prints_flags_that_can_be_pasted(capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert "1 before 2:" in out
     assert parser().parse_args(shlex.split(out.splitlines()[-1])).global_batch_size == 512
-    assert suggest.main(["-M", "llama3_8b", "--top", "2", "--format", "json"]) == 0
+    assert suggest.main(["-M", "llama3_8b", "--top", "2", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 2
 
 

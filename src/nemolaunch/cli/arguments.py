@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+from typing import Any
+
+MANY_OPTIONS = 12  # from here on the usage line says `[options]`
+WIDEST = 110
 
 
 def normalise_long_options(argv: list[str] | None) -> list[str]:
@@ -22,10 +27,11 @@ def normalise_long_options(argv: list[str] | None) -> list[str]:
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Wide enough that most flags and their meaning share a line; says each default that is not None."""
+    """As wide as the terminal, up to where most flags and their meaning share a line; says each default."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=36, width=110)
+        width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+        super().__init__(prog, max_help_position=min(36, width // 3), width=width)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         """The short and the long name; aliases and the `--no-` forms of switches stay out of the way."""
@@ -37,6 +43,71 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return ", ".join(short + long) + value
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False or action.default == []:
+        said = "(default" in (action.help or "")
+        if said or action.default is None or action.default is False or action.default == []:
             return action.help
         return super()._get_help_string(action)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """An example stays as it is typed."""
+        return text if text.startswith("example") else super()._fill_text(text, width, indent)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the nearest flags that exist, and shows an example in its help.
+
+    Raises UsageError instead of ending the process.
+    """
+
+    def __init__(self, *, example: str = "", **options: Any) -> None:
+        self.examples = [line for line in example.splitlines() if line]
+        if self.examples:
+            heading = "example:" if len(self.examples) == 1 else "examples:"
+            options["epilog"] = "\n  ".join([heading, *self.examples])
+        super().__init__(**{"formatter_class": HelpFormatter, "allow_abbrev": False, **options})
+
+    def error(self, message: str) -> Any:
+        from nemolaunch.errors import UsageError
+
+        stop = "" if message.endswith("?") else "."
+        raise UsageError(f"{message}{stop} `{self.prog} --help` lists all flags")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, with `--long_name` for `--long-name`."""
+        parsed, unknown = self.parse_known_args(normalise_long_options(args), namespace)
+        if unknown:
+            import difflib
+
+            known = [name for action in self._all_actions() for name in action.option_strings]
+            flags = [word for word in unknown if word.startswith("-")] or unknown
+            near = difflib.get_close_matches(flags[0].split("=")[0], known, n=3, cutoff=0.7)
+            hint = f" (near: {', '.join(near)})" if near else ""
+            self.error(f"unknown: {' '.join(flags)}{hint}")
+        return parsed
+
+    def _all_actions(self) -> list[argparse.Action]:
+        """Its own, and those of its sub-commands."""
+        found = list(self._actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for sub in dict.fromkeys(action.choices.values()):
+                    found += sub._actions
+        return found
+
+    def format_usage(self) -> str:
+        self._shorten_usage()
+        return super().format_usage()
+
+    def format_help(self) -> str:
+        self._shorten_usage()
+        return super().format_help()
+
+    def _shorten_usage(self) -> None:
+        """Of many flags, only those that have to be given."""
+        optional = [action for action in self._actions if action.option_strings]
+        if self.usage is not None or len(optional) <= MANY_OPTIONS:
+            return
+        formatter = HelpFormatter(self.prog)
+        words = [formatter._format_action_invocation(a) for a in optional if a.required]
+        words += [formatter._format_args(a, a.dest) for a in self._actions if not a.option_strings]
+        self.usage = " ".join(["%(prog)s", *words, "[options]"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.render import guarded
 from nemolaunch.plan import Plan
@@ -14,11 +14,11 @@ from nemolaunch.status import run_of
 
 def parser() -> argparse.ArgumentParser:
     """Flags of `nemolaunch cancel`."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch cancel",
+        example="nemolaunch cancel runs/pretraining",
         description="End a run: the job that runs and the ones that wait. It saves a checkpoint if Slurm "
         "leaves it the time; `nemolaunch resume` goes on from the last one.",
-        formatter_class=HelpFormatter,
     )
     p.add_argument("run", type=Path, metavar="RUN", help="run folder")
     add_ssh_flags(p)
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Cancel. Returns the exit code."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     if args.ssh:
         return elsewhere(args, "cancel", argv)
     from nemolaunch import processes, slurm_run

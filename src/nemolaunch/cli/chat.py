@@ -5,23 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.generate import add_model_flags, add_sampling_flags, sampling_from
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import UsageError
 from nemolaunch.evaluate.chat import Conversation
 
-EXAMPLE = "example: nemolaunch chat exported/ --system 'You answer briefly.'"
+EXAMPLE = "nemolaunch chat exported/ --system 'You answer briefly.'"
 HELP = "/new forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops a reply"
 
 
 def parser() -> argparse.ArgumentParser:
     """Flags of the command."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch chat",
         description=f"Talk with a model. {HELP}.",
-        epilog=EXAMPLE,
-        formatter_class=HelpFormatter,
+        example=EXAMPLE,
     )
     add_model_flags(p)
     p.add_argument("--system", metavar="TEXT", help="said to the model before everything else")
@@ -32,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Talk until the user leaves. Returns the exit code."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     from nemolaunch.evaluate.model import load
     from nemolaunch.evaluate.source import hf_folder
 

@@ -22,6 +22,14 @@ def add_force_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """`--json`, short for `--format json`."""
+    parser.add_argument(
+        "--json", action="store_const", dest="format", const="json", default=argparse.SUPPRESS,
+        help="the same as --format json",
+    )  # fmt: skip
+
+
 def forced_codes(given: dict[str, Any]) -> tuple[str, ...]:
     """Take `--force` out of the flags.
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import UsageError
 
@@ -22,11 +22,11 @@ DIRECTIONS = {
 def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.ArgumentParser:
     """Flags of the command; `to` fixes the direction, as the scripts in `ckpt_conversion/` do."""
     about = DIRECTIONS[to] if to else "convert a checkpoint between Hugging Face and NeMo 2"
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog=prog,
+        example=f"{prog} --source {'model/' if to == 'nemo2' else 'runs/pretraining/checkpoints/NAME-last'} "
+        f"--output-path {'nemo2/' if to == 'nemo2' else 'exported/'}",
         description=f"{about[0].upper()}{about[1:]}. Needs no GPU. The result appears whole or not at all.",
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
     )
     into = to is None or to == "nemo2"
     source = {
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None, to: str | None = None, prog: str = "nemo
 
 
 def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
-    options = parser(to, prog).parse_args(normalise_long_options(argv))
+    options = parser(to, prog).parse_args(argv)
     # An ordinary `kill` then removes what is half written, as Ctrl-C does
     signal.signal(signal.SIGTERM, _stop)
     if (to or options.to or _other_format(options.source)) == "nemo2":

@@ -8,9 +8,8 @@ import sys
 from typing import Any
 
 from nemolaunch import arithmetic
-from nemolaunch.cli.arguments import normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.estimate_view import row
-from nemolaunch.cli.flags import JobParser
 from nemolaunch.cli.layout_flags import add_model_flags, model_and_vocabulary
 from nemolaunch.cli.render import guarded
 from nemolaunch.cli.units import count
@@ -25,11 +24,12 @@ COMPONENTS = ("attention", "mixer", "mlp", "router", "experts", "shared_experts"
 
 def parser() -> argparse.ArgumentParser:
     """The model, its vocabulary, and the layout it is counted in."""
-    parser = JobParser(
+    parser = Parser(
         prog="nemolaunch count-params",
+        example="nemolaunch count-params -M llama3_8b -TP 2 -PP 4",
         description="Count a model's parameters: all, without the input embedding, active, a rank's.",
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="for people or programs")
+    parser.add_argument("--json", action="store_true", help="as JSON")
     add_model_flags(parser, FIELDS)
     return parser
 
@@ -37,10 +37,10 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Print the counts."""
-    given = vars(parser().parse_args(normalise_long_options(argv)))
-    form = given.pop("format")
+    given = vars(parser().parse_args(argv))
+    as_json = given.pop("json")
     counts = counted(given)
-    if form == "json":
+    if as_json:
         print(json.dumps(counts, indent=1))
     else:
         print("\n".join(_lines(counts)))

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.cli.arguments import normalise_long_options
-from nemolaunch.cli.flags import JobParser
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import UsageError
 from nemolaunch.rundir import RunDir
@@ -23,23 +22,24 @@ PARTS = (
 
 def parser() -> argparse.ArgumentParser:
     """Two runs, and the format."""
-    diff = JobParser(
+    diff = Parser(
         prog="nemolaunch diff",
+        example="nemolaunch diff runs/baseline runs/higher-lr",
         description="Show what differs between two runs: flags, model, data, environment, versions. "
         "Exit code 0: nothing; 1: something.",
     )
     diff.add_argument("run_a", type=Path, metavar="RUN_A", help="run folder, or a plan.json")
     diff.add_argument("run_b", type=Path, metavar="RUN_B", help="run folder, or a plan.json")
-    diff.add_argument("--format", choices=("text", "json"), default="text", help="for people or programs")
+    diff.add_argument("--json", action="store_true", help="as JSON")
     return diff
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Print the differences. Like diff(1), exit code 1 means that there are some."""
-    given = parser().parse_args(normalise_long_options(argv))
+    given = parser().parse_args(argv)
     found = differences(_read(given.run_a), _read(given.run_b))
-    if given.format == "json":
+    if given.json:
         print(json.dumps([dict(zip(("name", "a", "b"), row, strict=True)) for row in found], indent=1))
     elif not found:
         print("the two runs have the same plan")

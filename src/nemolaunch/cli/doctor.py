@@ -8,23 +8,21 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.doctor.verdict import BAD, GOOD, NOTE, WARNING, Verdict
 
 MARKS = {GOOD: ("✓", "green"), NOTE: ("·", "cyan"), WARNING: ("!", "yellow"), BAD: ("✗", "red")}
-EXAMPLE = """example:
-  nemolaunch doctor --output-dir /scratch/me/runs"""
+EXAMPLE = "nemolaunch doctor --output-dir /scratch/me/runs"
 
 
 def parser() -> argparse.ArgumentParser:
     """Flags of `nemolaunch doctor`."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch doctor",
         description="Look at Python, GPUs, packages, network, disk, logins and Slurm; say what is wrong and what to "
         "type. Exit code 1 if something will fail.",
-        epilog=EXAMPLE,
-        formatter_class=HelpFormatter,
+        example=EXAMPLE,
     )
     add = p.add_argument
     add(
@@ -43,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Look and tell. Returns the exit code."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     found: list[Verdict] = []
     for look in _looks(args):
         verdicts = list(look())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemolaunch.cli import download_wiki
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import NemolaunchError, UsageError
 
@@ -21,6 +21,12 @@ ABOUT = {
     "model": "a model's weights, configuration and tokenizer",
     "tokenizer": "the files of a tokenizer alone",
 }
+EXAMPLES = {
+    "wiki": "nemolaunch download wiki --language simple --output-dir corpus",
+    "hf": "nemolaunch download hf wikitext --subset wikitext-103-raw-v1",
+    "model": "nemolaunch download model meta-llama/Llama-3.2-1B",
+    "tokenizer": "nemolaunch download tokenizer meta-llama/Llama-3.2-1B",
+}
 ENVIRONMENT = (
     "HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE and HTTPS_PROXY are read from the environment. An interrupted download goes"
     " on where it was: give the same command again."
@@ -29,16 +35,15 @@ ENVIRONMENT = (
 
 def parser() -> argparse.ArgumentParser:
     """All flags of the command."""
-    p = argparse.ArgumentParser(
-        prog="nemolaunch download", description="Download text to train on, or a model.",
-        formatter_class=HelpFormatter,
-    )  # fmt: skip
+    p = Parser(
+        prog="nemolaunch download",
+        example="\n".join([EXAMPLES["wiki"], EXAMPLES["hf"]]),
+        description="Download text to train on, or a model.",
+    )
     kinds = p.add_subparsers(dest="what", required=True, metavar="WHAT")
     for name, about in ABOUT.items():
         text = download_wiki.ABOUT if name == "wiki" else f"Download {about}. {ENVIRONMENT}"
-        kind = kinds.add_parser(
-            name, help=about, description=text, formatter_class=HelpFormatter, allow_abbrev=False
-        )
+        kind = kinds.add_parser(name, help=about, description=text, example=EXAMPLES[name])
         download_wiki.add_flags(kind) if name == "wiki" else _add_hub_flags(kind, name)
     return p
 
@@ -69,7 +74,7 @@ def _add_hub_flags(p: argparse.ArgumentParser, what: str) -> None:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Download. Returns the exit code."""
-    options = parser().parse_args(normalise_long_options(argv))
+    options = parser().parse_args(argv)
     if options.what == "wiki":
         return download_wiki.run(options)
     try:

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.progress import Bar
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import NemolaunchError
@@ -22,9 +22,7 @@ ABOUT = (
 
 def parser() -> argparse.ArgumentParser:
     """Flags of download_wiki.py, the same as those of `nemolaunch download wiki`."""
-    p = argparse.ArgumentParser(
-        prog="download_wiki.py", description=ABOUT, formatter_class=HelpFormatter, allow_abbrev=False
-    )
+    p = Parser(prog="download_wiki.py", description=ABOUT)
     add_flags(p)
     return p
 
@@ -52,7 +50,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """The command under the name of the script. Returns the exit code."""
-    return run(parser().parse_args(normalise_long_options(argv)))
+    return run(parser().parse_args(argv))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,9 +9,8 @@ import sys
 from typing import Any
 
 from nemolaunch import catalogue
-from nemolaunch.cli.arguments import normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.estimate_view import memory_lines, row
-from nemolaunch.cli.flags import JobParser
 from nemolaunch.cli.layout_flags import LAYOUT_FIELDS, add_model_flags, model_and_vocabulary
 from nemolaunch.cli.render import guarded
 from nemolaunch.cli.units import count, gib
@@ -24,12 +23,13 @@ GPUS_OF_A_NODE = 8
 
 def parser() -> argparse.ArgumentParser:
     """The model, the GPU and the layout."""
-    parser = JobParser(
+    parser = Parser(
         prog="nemolaunch estimate-mem",
+        example="nemolaunch estimate-mem -M llama3_8b -N 1 -G 8 -TP 2 --gpu h100",
         description="Estimate the memory of the fullest GPU. Weights, gradients and optimizer state are "
         "exact; activations and the rest have a stated error.",
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="for people or programs")
+    parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--stages", action="store_true", help="show the ranks of every pipeline stage")
     parser.add_argument(
         "--data-parallel-shard-degree", type=int, metavar="N", help="fully sharded data parallel over N ranks"
@@ -44,13 +44,13 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Print the estimate. Exit code 1 if it does not fit."""
-    given = vars(parser().parse_args(normalise_long_options(argv)))
-    form, stages = given.pop("format"), given.pop("stages")
+    given = vars(parser().parse_args(argv))
+    as_json, stages = given.pop("json"), given.pop("stages")
     shard = given.pop("data_parallel_shard_degree")
     replicate = given.pop("data_parallel_replicate_degree")
     estimated, layout = estimated_memory(given, shard, replicate)
     per_stage = _stages(estimated, layout, given) if stages else []
-    if form == "json":
+    if as_json:
         content = {
             "gpu": estimated.gpu.name,
             "gpu_memory": estimated.gpu.memory_bytes,

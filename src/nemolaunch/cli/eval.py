@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 
 from nemolaunch.cli import eval_lm, eval_ppl, eval_watch
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 
 
 def parser() -> argparse.ArgumentParser:
     """Flags of the command and of what it can evaluate."""
-    p = argparse.ArgumentParser(
-        prog="nemolaunch eval", description="Measure what a model can do.", formatter_class=HelpFormatter
+    p = Parser(
+        prog="nemolaunch eval",
+        example="nemolaunch eval ppl runs/pretraining --data valid.jsonl",
+        description="Measure what a model can do.",
     )
     kinds = p.add_subparsers(dest="kind", required=True, metavar="KIND")
     for module in (eval_ppl, eval_lm, eval_watch):
@@ -23,5 +25,5 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Evaluate and print. Returns the exit code."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     return int(args.run(args))

@@ -6,11 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.cli.arguments import HelpFormatter
 from nemolaunch.cli.eval_ppl import add_result_flags, give, tell
 from nemolaunch.cli.generate import add_model_flags
 
-EXAMPLE = "example: nemolaunch eval lm runs/pretraining --tasks hellaswag,arc_easy --batch-size 4"
+EXAMPLE = "nemolaunch eval lm runs/pretraining --tasks hellaswag,arc_easy --batch-size 4"
 
 
 def add(kinds: Any) -> None:
@@ -20,8 +19,7 @@ def add(kinds: Any) -> None:
         help="benchmarks by lm-eval: hellaswag, mmlu, …",
         description="Run benchmarks of EleutherAI's lm-eval; a NeMo 2 checkpoint is exported for it first. "
         "The results are kept beside the checkpoint as CHECKPOINT.lm-eval.json.",
-        epilog=EXAMPLE,
-        formatter_class=HelpFormatter,
+        example=EXAMPLE,
     )
     add_model_flags(p)
     add_task_flags(p, required=True)

@@ -10,10 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.cli.arguments import HelpFormatter
 from nemolaunch.cli.generate import add_model_flags
 
-EXAMPLE = "example: nemolaunch eval ppl exported/ --data valid.jsonl --context-length 1024 --stride 512"
+EXAMPLE = "nemolaunch eval ppl exported/ --data valid.jsonl --context-length 1024 --stride 512"
 
 
 def add(kinds: Any) -> None:
@@ -22,8 +21,7 @@ def add(kinds: Any) -> None:
         "ppl",
         help="perplexity and bits per byte of a text",
         description="Perplexity per token and bits per byte. Every token counts once and the same.",
-        epilog=EXAMPLE,
-        formatter_class=HelpFormatter,
+        example=EXAMPLE,
     )
     add_model_flags(p)
     add_text_flags(p, required=True)

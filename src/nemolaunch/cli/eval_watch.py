@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.cli.arguments import HelpFormatter
 from nemolaunch.cli.eval_lm import add_task_flags
 from nemolaunch.cli.eval_ppl import add_text_flags, tell
 from nemolaunch.errors import UsageError
 
-EXAMPLE = "example: nemolaunch eval watch runs/pretraining --data valid.jsonl --prompt 'It was'"
+EXAMPLE = "nemolaunch eval watch runs/pretraining --data valid.jsonl --prompt 'It was'"
 
 
 def add(kinds: Any) -> None:
@@ -21,8 +21,7 @@ def add(kinds: Any) -> None:
         help="evaluate each checkpoint of a run as it appears",
         description="Evaluate each new checkpoint of a run until the run has finished. The figures are added "
         "to the run's folder, and its report shows them.",
-        epilog=EXAMPLE,
-        formatter_class=HelpFormatter,
+        example=EXAMPLE,
     )
     p.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
     add_text_flags(p, required=False)
@@ -31,6 +30,7 @@ def add(kinds: Any) -> None:
         "--prompt", action="append", metavar="TEXT", help="also let it continue this; several times"
     )
     p.add_argument("--max-new-tokens", type=int, default=50, metavar="N", help="the most to write")
+    p.add_argument("--json", action="store_true", help="print one JSON object a checkpoint")
     p.add_argument("--once", action="store_true", help="evaluate what is there now, then end")
     p.add_argument(
         "--poll", type=float, default=30.0, metavar="S", help="seconds between looks for a new one"
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if not folder.plan.exists():
         raise UsageError(f"{args.run_folder} is not a run folder: it has no {folder.plan.name}")
     for row in watch(folder, _request(args), once=args.once, poll_s=args.poll, say=tell):
-        print(line(row), flush=True)
+        print(json.dumps(row, ensure_ascii=False) if args.json else line(row), flush=True)
     return 0
 
 

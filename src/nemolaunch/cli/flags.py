@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch import catalogue
-from nemolaunch.cli.arguments import HelpFormatter
 from nemolaunch.errors import UsageError
 from nemolaunch.job import ALTERNATIVES, PARTS, FieldSpec, Job, spec_of, specs
 
@@ -42,6 +41,8 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
         "help": spec.help.replace("%", "%%") + (f" (default: {spec.default})" if shown else ""),
     }
     if spec.kind is bool:
+        if spec.default:
+            options["help"] = f"{spec.help} (default; --no-{spec.flag[2:]} turns it off)"
         return {**options, "action": Switch}
     options["metavar"] = spec.metavar or {int: "N", float: "X"}.get(
         spec.kind, spec.name.rpartition("_")[2].upper()
@@ -69,29 +70,6 @@ class Switch(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         setattr(namespace, self.dest, option_string not in self._off)
-
-
-class JobParser(argparse.ArgumentParser):
-    """Prints one line on a bad flag, with the nearest flags that exist."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **options)
-
-    def error(self, message: str) -> Any:
-        stop = "" if message.endswith("?") else "."
-        raise UsageError(f"{message}{stop} `{self.prog} --help` lists all flags")
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        parsed, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            import difflib
-
-            known = [name for action in self._actions for name in action.option_strings]
-            flags = [word for word in unknown if word.startswith("-")] or unknown
-            near = difflib.get_close_matches(flags[0].split("=")[0], known, n=3, cutoff=0.7)
-            hint = f" (near: {', '.join(near)})" if near else ""
-            self.error(f"unknown: {' '.join(flags)}{hint}")
-        return parsed
 
 
 def job_from(given: Mapping[str, Any], config: Path | None) -> Job:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch import slurm_run
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.over_ssh import add_ssh_flags, host_of
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import NemolaunchError
@@ -26,11 +26,11 @@ POLL_S = 5.0  # a Slurm controller serves thousands of users
 
 def parser() -> argparse.ArgumentParser:
     """Flags of `nemolaunch follow`."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch follow",
+        example="nemolaunch follow runs/pretraining",
         description="Show a run on Slurm until it has reached its last step or ended for a reason, which is "
         "then named; the exit code says the same. Ctrl-C leaves the run to itself.",
-        formatter_class=HelpFormatter,
     )
     p.add_argument("run", type=Path, metavar="RUN", help="run folder")
     p.add_argument("--json", action="store_true", help="one JSON object a line: row, say, end")
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Follow. Returns the exit code of the run."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     if args.ssh:
         from nemolaunch.cli.launch_ssh import follow_over_ssh
 

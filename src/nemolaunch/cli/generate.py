@@ -8,21 +8,20 @@ import json
 import sys
 from pathlib import Path
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.evaluate.generate import Sampling
 from nemolaunch.evaluate.model import DTYPES
 
-EXAMPLE = "example: nemolaunch generate exported/ --prompt 'It was' --prompt '春眠不覺曉' --max-new-tokens 50"
+EXAMPLE = "nemolaunch generate exported/ --prompt 'It was' --prompt '春眠不覺曉' --max-new-tokens 50"
 
 
 def parser() -> argparse.ArgumentParser:
     """Flags of the command."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch generate",
         description="Let a model continue one or several prompts.",
-        epilog=EXAMPLE,
-        formatter_class=HelpFormatter,
+        example=EXAMPLE,
     )
     add_model_flags(p)
     p.add_argument(
@@ -81,7 +80,7 @@ def sampling_from(args: argparse.Namespace) -> Sampling:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Generate and print. Returns the exit code."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     from nemolaunch.evaluate.generate import continue_text
     from nemolaunch.evaluate.model import load
     from nemolaunch.evaluate.source import hf_folder

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 
 if TYPE_CHECKING:
@@ -20,11 +20,10 @@ BAR = 40
 
 def parser() -> argparse.ArgumentParser:
     """Flags of the command."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch inspect",
+        example="nemolaunch inspect data data/preprocessed/sample_text_document --documents 2",
         description="Show and check tokenised data. Exit code 1 if it is corrupt, with the place.",
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
     )
     add = p.add_argument
     add("what", choices=("data",), help="data: a .bin/.idx pair")
@@ -40,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Inspect. Returns 1 for corrupt data."""
-    options = parser().parse_args(normalise_long_options(argv))
+    options = parser().parse_args(argv)
     from nemolaunch.tokens import manifest
     from nemolaunch.tokens.merge import expand
     from nemolaunch.tokens.scan import scan

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.render import guarded
 from nemolaunch.diagnose import newest_output
@@ -23,10 +23,10 @@ POLL_S = 0.5
 
 def parser() -> argparse.ArgumentParser:
     """Flags of `nemolaunch logs`."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch logs",
+        example="nemolaunch logs runs/pretraining --rank 3 --lines 100",
         description="Show the end of a rank's log, or of the batch job's output.",
-        formatter_class=HelpFormatter,
     )
     p.add_argument("run", type=Path, metavar="RUN", help="run folder")
     p.add_argument("--rank", type=int, default=0, metavar="N", help="whose log")
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Print it. Returns the exit code."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     if args.ssh:
         return elsewhere(args, "logs", argv)
     run = run_of(args.run)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 
 
 def parser() -> argparse.ArgumentParser:
     """Flags of the command."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch merge",
+        example="nemolaunch merge data/en_text_document data/zh_text_document --output-prefix data/both",
         description="Join .bin/.idx pairs, in the order given, into one. Dtype and tokenizer are compared"
         " before anything is written, and totals after.",
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
     )
     add = p.add_argument
     add("inputs", nargs="+", metavar="PREFIX", help="prefixes (also globs), .idx files or folders of pairs")
@@ -33,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Merge. Returns the exit code."""
-    options = parser().parse_args(normalise_long_options(argv))
+    options = parser().parse_args(argv)
     from nemolaunch.tokens.merge import expand, merge, write_blend
 
     inputs = expand(options.inputs)

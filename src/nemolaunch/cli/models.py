@@ -12,7 +12,7 @@ from typing import Any
 
 from nemolaunch import arithmetic, catalogue
 from nemolaunch.catalogue import Model
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import UsageError
 
@@ -21,11 +21,10 @@ FILES = {"supported_model.txt": "model classes", "supported_config.txt": "config
 
 def parser() -> argparse.ArgumentParser:
     """Flags of the command."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch models",
+        example="nemolaunch models\nnemolaunch models llama32_1b --json",
         description="List the models that --model-name takes, or show one of them.",
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
     )
     p.add_argument("name", nargs="?", help="recipe, flavour or YAML file to show")
     p.add_argument(
@@ -196,7 +195,7 @@ def _write(folder: Path) -> None:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """List, show or write. Returns the exit code."""
-    options = parser().parse_args(normalise_long_options(argv))
+    options = parser().parse_args(argv)
     if options.vocab_size is not None and options.vocab_size < 1:
         raise UsageError(f"--vocab-size {options.vocab_size}: a tokenizer has at least one token.")
     if options.write is not None:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from nemolaunch.cli import render
-from nemolaunch.cli.arguments import normalise_long_options
-from nemolaunch.cli.checks import add_force_flag, forced_codes
-from nemolaunch.cli.flags import JobParser, add_job_flags, job_from, origins_from
+from nemolaunch.cli.arguments import Parser
+from nemolaunch.cli.checks import add_force_flag, add_json_flag, forced_codes
+from nemolaunch.cli.flags import add_job_flags, job_from, origins_from
 from nemolaunch.cli.speed import add_speed_flags, speed_from
 from nemolaunch.findings import errors
 from nemolaunch.plan import Plan, make_plan
@@ -21,8 +21,12 @@ FORMATS = ("text", "yaml", "json")
 
 def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argparse.ArgumentParser:
     """A job's flags, and the format to print it in."""
-    plan = JobParser(
-        prog=prog, description="Check a job and show what would run: every value and where it came from."
+    plan = Parser(
+        prog=prog,
+        example=f"{prog} -M llama32_1b --dataset-dir data --max-steps 1000 --output job.yaml"
+        if default_format == "yaml"
+        else f"{prog} -M llama32_1b --dataset-dir data --max-steps 1000",
+        description="Check a job and show what would run: every value and where it came from.",
     )
     plan.add_argument(
         "--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win"
@@ -34,6 +38,7 @@ def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argpa
         default=default_format,
         help="text, a YAML file for --config, or all as JSON",
     )
+    add_json_flag(plan)
     plan.add_argument(
         "--output", "-o", type=Path, metavar="FILE", help="write there instead of to the terminal"
     )
@@ -57,7 +62,7 @@ def generate_config(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
-    given = vars(flags.parse_args(normalise_long_options(argv)))
+    given = vars(flags.parse_args(argv))
     config, dev_run = given.pop("config"), given.pop("dev_run")
     form, output = given.pop("format"), given.pop("output")
     speed, force = speed_from(given), forced_codes(given)

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemolaunch.cli.arguments import normalise_long_options
-from nemolaunch.cli.checks import add_force_flag, findings_json, forced_codes
-from nemolaunch.cli.flags import JobParser, add_job_flags, job_from, origins_from
+from nemolaunch.cli.arguments import Parser
+from nemolaunch.cli.checks import add_force_flag, add_json_flag, findings_json, forced_codes
+from nemolaunch.cli.flags import add_job_flags, job_from, origins_from
 from nemolaunch.cli.over_ssh import add_ssh_flags, host_of
 from nemolaunch.cli.render import guarded
 from nemolaunch.cli.speed import add_speed_flags, speed_from
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
     """All flags of a pretraining job."""
-    job = JobParser(
+    job = Parser(
         prog=prog,
         usage="%(prog)s -M MODEL --dataset-dir PATH [PATH ...] [options]",
+        example=f"{prog} -M llama32_1b --hf-model-id examples/tokenizer --dataset-dir data --max-steps 1000 --dry-run",
         description="Pretrain a language model with NeMo 2: describe the job once, run it anywhere.",
     )
     job.add_argument(
@@ -48,6 +49,7 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
         default="text",
         help="how --dry-run tells the plan and the findings",
     )
+    add_json_flag(job)
     add_speed_flags(job)
     add_ssh_flags(job)
     add_job_flags(job)
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None, prog: str = "nemolaunch pretrain") -> in
 
 
 def _main(argv: list[str] | None, prog: str) -> int:
-    args = parser(prog).parse_args(normalise_long_options(argv))
+    args = parser(prog).parse_args(argv)
     given = vars(args)
     ssh = argparse.Namespace(ssh=given.pop("ssh"), ssh_python=given.pop("ssh_python"))
     if not ssh.ssh:

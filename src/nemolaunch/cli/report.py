@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 
-EXAMPLE = """example:
-  nemolaunch report runs/pretraining -o report.html --png loss.png"""
+EXAMPLE = "nemolaunch report runs/pretraining -o report.html --png loss.png"
 
 
 def parser() -> argparse.ArgumentParser:
     """Flags of `nemolaunch report`."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch report",
         description="Draw one page about a run, or about several laid over each other. "
         "The page is one file, and opens from disk without a network.",
-        epilog=EXAMPLE,
-        formatter_class=HelpFormatter,
+        example=EXAMPLE,
     )
     add = p.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
@@ -31,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Write the page. Returns the exit code."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     from nemolaunch.observe.picture import draw_loss
     from nemolaunch.observe.report import default_output, write_report
 

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from nemolaunch.cli import pretrain
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import UsageError
 
-USAGE = """usage: nemolaunch resume RUN [flags of nemolaunch pretrain]
+PROG = "nemolaunch resume"
 
-Go on with a run from its last checkpoint, as its saved plan says; flags given here win, such as
---max-steps or --time. The same as `nemolaunch pretrain --plan RUN --resume auto`."""
+
+def parser() -> argparse.ArgumentParser:
+    """The run folder; the flags after it are those of `nemolaunch pretrain`."""
+    p = Parser(
+        prog=PROG,
+        usage="%(prog)s RUN [flags of nemolaunch pretrain]",
+        example="nemolaunch resume runs/pretraining --max-steps 20000",
+        description="Go on with a run from its last checkpoint, as its saved plan says; flags given here win, such "
+        "as --max-steps or --time. The same as `nemolaunch pretrain --plan RUN --resume auto`.",
+    )
+    p.add_argument("run", metavar="RUN", help="run folder")
+    p.add_argument("flags", nargs=argparse.REMAINDER, metavar="FLAGS", help="flags of nemolaunch pretrain")
+    return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Resume. Returns the exit code of the job."""
-    words = sys.argv[1:] if argv is None else argv
-    if not words or words[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    if words[0].startswith("-"):
-        raise UsageError("nemolaunch resume takes the run folder first: nemolaunch resume RUN [flags]")
-    flags = list(words[1:])
-    if "--resume" not in flags:
-        flags += ["--resume", "auto"]
-    return pretrain.main(["--plan", words[0], *flags], prog="nemolaunch resume")
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0].startswith("-") and words[0] not in ("-h", "--help"):
+        raise UsageError(f"{PROG} takes the run folder first: {PROG} RUN [flags]")
+    args = parser().parse_args(words)
+    flags = args.flags if "--resume" in args.flags else [*args.flags, "--resume", "auto"]
+    return pretrain.main(["--plan", args.run, *flags], prog=PROG)

@@ -75,7 +75,10 @@ class RunView:
         bar_width = max(8, min(WIDEST_BAR, options.max_width - 50))
         bar = ProgressBar(total=self.steps, completed=self.step or 0, width=bar_width, complete_style="cyan")
         times = Text(self._times(elapsed), style="dim")
-        top.add_row(*([self._spinner, bar, times] if self._row else [self._spinner, times]))
+        if self._row:
+            top.add_row(self._spinner, bar, times)
+        else:
+            top.add_row(self._spinner, times)
         yield top
         if self._row:
             yield _wrapped(self.figures(), options.max_width)

@@ -7,8 +7,7 @@ import json
 import sys
 from typing import Any
 
-from nemolaunch.cli.arguments import normalise_long_options
-from nemolaunch.cli.flags import JobParser
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.job import SECRETS, FieldSpec, specs
 
@@ -18,8 +17,9 @@ SCALED_PATTERN = r"^[0-9][0-9_,]*(\.[0-9]+)?\s*[kKmMbBgGtT]?$"
 
 def parser() -> argparse.ArgumentParser:
     """No flags of its own."""
-    return JobParser(
+    return Parser(
         prog="nemolaunch schema",
+        example="nemolaunch schema > job.schema.json",
         description="Print a JSON Schema of the YAML file that --config takes. In VS Code: name it in "
         "yaml.schemas, or in the file's first line: # yaml-language-server: $schema=FILE",
     )
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Print the schema."""
-    parser().parse_args(normalise_long_options(argv))
+    parser().parse_args(argv)
     print(json.dumps(schema(), indent=2))
     return 0
 

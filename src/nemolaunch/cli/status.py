@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.render import guarded
 from nemolaunch.diagnose import newest_failure
@@ -23,11 +23,11 @@ UNKNOWN_CODE = 3
 
 def parser() -> argparse.ArgumentParser:
     """Flags of `nemolaunch status`."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch status",
+        example="nemolaunch status\nnemolaunch status runs/pretraining --json",
         description="Show how a run stands: queue, step, loss, speed, time left, restarts, last checkpoint. "
         "Exit code: 1 if it ended without finishing, 3 if Slurm cannot be asked, else 0.",
-        formatter_class=HelpFormatter,
     )
     p.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: list all)")
     p.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder to list")
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Print it. Returns the exit code."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     if args.ssh:
         return elsewhere(args, "status", argv)
     found, problems = ([status(args.run)], []) if args.run else statuses(runs_below(args.runs_dir))

@@ -9,9 +9,8 @@ import sys
 from typing import Any
 
 from nemolaunch import arithmetic, catalogue
-from nemolaunch.cli.arguments import normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.estimate_view import row
-from nemolaunch.cli.flags import JobParser
 from nemolaunch.cli.layout_flags import add_model_flags, model_and_vocabulary
 from nemolaunch.cli.render import guarded
 from nemolaunch.cli.units import duration, gib
@@ -43,13 +42,14 @@ WORDS = {
 
 def parser() -> argparse.ArgumentParser:
     """The model, the GPUs, and how many layouts to show."""
-    parser = JobParser(
+    parser = Parser(
         prog="nemolaunch suggest",
+        example="nemolaunch suggest -M llama3_70b -N 8 -G 8 --gpu h100",
         description="Rank parallel layouts that fit by estimated step time, each with its best micro batch "
         "size, virtual pipeline and recomputation. Times are rough; their order is what counts.",
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="layouts to show (default: 5)")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="for people or programs")
+    parser.add_argument("--json", action="store_true", help="as JSON")
     add_model_flags(parser, FIELDS)
     return parser
 
@@ -57,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Print the ranking."""
-    given = vars(parser().parse_args(normalise_long_options(argv)))
-    form, top = given.pop("format"), given.pop("top")
+    given = vars(parser().parse_args(argv))
+    as_json, top = given.pop("json"), given.pop("top")
     if top < 1:
         raise UsageError(f"--top {top}: give 1 or more")
     model, base, gpu, rows = _asked(given)
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{base.global_batch_size} and {base.seq_length:,} tokens: use more GPUs, or larger ones "
             "(-N, -G, --gpu)"
         )
-    if form == "json":
+    if as_json:
         print(json.dumps([_values(model, s, gpu, rows) for s in found[:top]], indent=1))
         return 0
     print(row("model", f"{model.name}, {base.seq_length:,} tokens, global batch {base.global_batch_size}"))

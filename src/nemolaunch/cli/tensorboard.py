@@ -12,25 +12,23 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.rundir import RunDir
 
-EXAMPLE = """example:
-  nemolaunch tensorboard runs/pretraining runs/other --port 6006"""
+EXAMPLE = "nemolaunch tensorboard runs/pretraining runs/other --port 6006"
 START_TIMEOUT_S = 120
 FIRST_PORT = 6006
 
 
 def parser() -> argparse.ArgumentParser:
     """Flags of `nemolaunch tensorboard`."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="nemolaunch tensorboard",
         description="Start TensorBoard about one or several runs. It listens on the loopback of this machine only; "
         "the ssh line that brings it to yours is printed. Ctrl-C ends it.",
-        epilog=EXAMPLE,
-        formatter_class=HelpFormatter,
+        example=EXAMPLE,
     )
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
     p.add_argument(
@@ -42,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Serve until Ctrl-C. Returns the exit code."""
-    args = parser().parse_args(normalise_long_options(argv))
+    args = parser().parse_args(argv)
     port = _port(args.port)
     command = [
         sys.executable,

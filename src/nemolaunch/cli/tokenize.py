@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
+from nemolaunch.cli.arguments import Parser, normalise_long_options
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import UsageError
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from nemolaunch.tokens.run import Request, Result
     from nemolaunch.tokens.sources import Source
 
+EXAMPLE = (
+    "nemolaunch tokenize --hf-tokenizer examples/tokenizer --data-prefix sample"
+    " --input-dir examples/corpus --output-dir data"
+)
 DESCRIPTION = (
     "Turn text files into OUT/preprocessed/NAME_text_document.bin and .idx, byte for byte as Megatron-LM's"
     " preprocess_data.py --append-eod does. A killed run goes on where it was: give the same command again."
@@ -27,9 +31,7 @@ DESCRIPTION = (
 
 def parser() -> argparse.ArgumentParser:
     """Flags of the command."""
-    p = argparse.ArgumentParser(
-        prog="nemolaunch tokenize", description=DESCRIPTION, formatter_class=HelpFormatter, allow_abbrev=False
-    )
+    p = Parser(prog="nemolaunch tokenize", example=EXAMPLE, description=DESCRIPTION)
     add = p.add_argument
     add(
         "--hf-tokenizer",
@@ -104,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     add("--partition", "-P", default="defq", metavar="NAME", help="Slurm partition")
     add("--time", metavar="LIMIT", help="Slurm time limit (default: the partition's)")
     add(
+        "--dry-run",
         "--dryrun",
         "--dry-run",
         action="store_true",
@@ -121,9 +124,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(words)
     if options.executor == "slurm":
         return _on_slurm(options, words)
-    if options.dryrun:
+    if options.dry_run:
         raise UsageError(
-            "--dryrun is for --executor slurm; a local run begins at once and can be interrupted"
+            "--dry-run is for --executor slurm; a local run begins at once and can be interrupted"
         )
     from nemolaunch.cli.progress import TokenBar
     from nemolaunch.tokens import proof, sample
@@ -223,7 +226,7 @@ def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
         partition=options.partition,
         time=options.time,
     )
-    if options.dryrun:
+    if options.dry_run:
         print(slurm.array_script(array) + "\n" + slurm.merge_script(array), end="")
         return 0
     first, second = slurm.submit(array)

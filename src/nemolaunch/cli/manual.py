@@ -1,0 +1,84 @@
+"""docs/commands.md: what every command takes, made from the parsers that read it.
+
+python -m nemolaunch.cli.manual > docs/commands.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator
+
+from nemolaunch.cli.arguments import HelpFormatter, Parser
+from nemolaunch.cli.flags import add_job_flags
+from nemolaunch.cli.main import EXIT_CODES, GROUPS
+from nemolaunch.cli.tree import parser_of, sub_commands
+from nemolaunch.job import PARTS
+
+HEAD = """\
+# Commands
+
+Made from the commands' own parsers by `make docs`; `nemolaunch COMMAND --help` tells the same. Wherever a flag is
+written `--like-this`, `--like_this` is understood too. Results go to the standard output, remarks and errors to the
+standard error output; `--json` prints results for programs. Colours are left out where the output is no terminal and
+where `NO_COLOR` is set. Secrets are read from the environment (`HF_TOKEN`, `WANDB_API_KEY`) and shown nowhere.
+"""
+
+
+def manual() -> str:
+    """The whole document."""
+    os.environ["COLUMNS"] = "110"
+    lines = [HEAD, "| exit code | meaning |", "|---|---|"]
+    lines += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    lines += ["", "Completion of commands, flags and values:", "", *_example(parser_of("completion"))]
+    for group, commands in GROUPS.items():
+        lines += ["", f"## {group[0].upper()}{group[1:]}"]
+        for name in commands:
+            lines += _command(parser_of(name))
+    lines += ["", "## Flags of a job", ""]
+    lines += ["The same names, with `_` or `-`, are the keys of a `--config` file."]
+    job = Parser(prog="job", add_help=False)
+    add_job_flags(job)
+    for part in job._action_groups:
+        if part.title in PARTS:
+            lines += ["", f"### {part.title}", "", f"{part.description}", "", *_table(part._group_actions)]
+    return "\n".join(lines) + "\n"
+
+
+def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield from ("", f"### {parser.prog}", "", str(parser.description), "", *_example(parser))
+    own = [a for group in parser._action_groups if group.title not in PARTS for a in group._group_actions]
+    table = list(_table(own))
+    if len(table) > 2:
+        yield from ("", *table)
+    if any(group.title in PARTS for group in parser._action_groups):
+        yield from ("", "And the [flags of a job](#flags-of-a-job).")
+    for _, sub in sub_commands(parser):
+        yield from _command(sub)
+
+
+def _example(parser: argparse.ArgumentParser) -> list[str]:
+    examples = getattr(parser, "examples", [])
+    return ["```bash", *examples, "```"] if examples else []
+
+
+def _table(actions: Iterable[argparse.Action]) -> Iterator[str]:
+    formatter = HelpFormatter("")
+    yield "| | |"
+    yield "|---|---|"
+    for action in actions:
+        if isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
+            continue
+        name = formatter._format_action_invocation(action)
+        text = formatter._expand_help(action) if action.help else ""
+        needed = " (required)" if action.required and action.option_strings else ""
+        yield f"| `{_cell(name)}` | {_cell(text)}{needed} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(manual())

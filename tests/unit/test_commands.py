@@ -1,0 +1,159 @@
+"""The command line as a whole: help, mistakes, pipes, completion, the manual."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nemolaunch.cli import main as top
+from nemolaunch.cli.completion import script
+from nemolaunch.cli.manual import manual
+from nemolaunch.cli.tree import parser_of, sub_commands
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "nemolaunch.cli.main"]
+REPORTING = (
+    "pretrain", "status", "follow", "diagnose", "plan", "diff", "models", "count-params", "estimate-mem", "suggest",
+    "inspect", "generate", "doctor", "eval ppl", "eval lm", "eval watch",
+)  # fmt: skip
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """Every command and what it is divided into, by the words that call it."""
+    found: dict[str, argparse.ArgumentParser] = {}
+
+    def add(words: str, parser: argparse.ArgumentParser) -> None:
+        found[words] = parser
+        for name, sub in sub_commands(parser):
+            add(f"{words} {name}", sub)
+
+    for name in top.COMMANDS:
+        add(name, parser_of(name))
+    return found
+
+
+ALL = commands()
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_help_has_an_example_that_is_understood(words: str) -> None:
+    examples = getattr(ALL[words], "examples", [])
+    assert examples, "give the parser an example"
+    for example in examples:
+        assert example.startswith(f"nemolaunch {words.split()[0]}")
+        given = shlex.split(example.split(" > ")[0])[1:]
+        parser_of(given[0]).parse_args(given[1:])
+    assert examples[0] in ALL[words].format_help()
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_help_fits_into_a_narrow_terminal(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text = ALL[words].format_help().split("example")[0]
+    flags = ("usage:", "-", "[--")  # what is typed is not broken
+    assert [line for line in text.splitlines() if len(line) > 60 and not line.strip().startswith(flags)] == []
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = top.main([*words.split(), "--no-such-flag"])
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
+
+
+def test_a_mistyped_command_is_told_with_its_neighbour(capsys: pytest.CaptureFixture[str]) -> None:
+    assert top.main(["pretain"]) == 2
+    assert "Did you mean pretrain" in capsys.readouterr().err
+
+
+def test_a_mistyped_flag_of_a_sub_command_is_told_with_its_neighbour(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert top.main(["eval", "ppl", "model", "--data", "x", "--context-lenght", "5"]) == 2
+    assert "near: --context-length" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", REPORTING)
+def test_what_reports_can_report_to_programs(words: str) -> None:
+    assert "--json" in ALL[words].format_help()
+
+
+def test_top_help_names_every_command_and_exit_code() -> None:
+    text = top.usage()
+    for name in top.COMMANDS:
+        assert f"\n  {name} " in text
+    for code in top.EXIT_CODES:
+        assert f" {code}  " in text
+
+
+def test_a_reader_that_leaves_a_pipe_is_no_error() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{shlex.join(COMMAND)} models | head -n 1; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] in ("141", "0")  # 0: all was written before it left
+
+
+def test_the_manual_is_what_the_parsers_say() -> None:
+    """`make docs` writes it anew."""
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == manual()
+
+
+def completed(shell: Path, *words: str) -> list[str]:
+    """What bash offers after these words."""
+    line = " ".join(map(shlex.quote, words))
+    program = (
+        f"source {shell}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _shtab_nemolaunch; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("completion") / "nemolaunch"
+    path.write_text(script("bash"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["nemolaunch", "tens"], "tensorboard"),
+        (["nemolaunch", "eval", "w"], "watch"),
+        (["nemolaunch", "pretrain", "--on-loss"], "--on-loss-spike"),
+        (["nemolaunch", "pretrain", "--on-loss-spike", "sk"], "skip"),
+        (["nemolaunch", "eval", "ppl", "--str"], "--stride"),
+    ],
+)
+def test_bash_completes(bash_script: Path, words: list[str], offered: str) -> None:
+    assert completed(bash_script, *words) == [offered]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_takes_its_script(tmp_path: Path) -> None:
+    path = tmp_path / "_nemolaunch"
+    path.write_text(script("zsh"))
+    program = f'autoload -Uz compinit; compinit -D; eval "$(cat {path})"; print ${{_comps[nemolaunch]:-none}}'
+    done = subprocess.run(
+        ["zsh", "-fc", program], capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "_shtab_nemolaunch" in done.stdout
