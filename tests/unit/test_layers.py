@@ -57,7 +57,7 @@ ROWS: list[set[str]] = [
     {"nemo2"},
     {"execute", "observe", "evaluate"},
     {"diagnose"},
-    {"slurm_run"},
+    {"slurm_run", "publish"},
     {"onhost"},
     {"status", "doctor"},
     {"cli"},

@@ -53,6 +53,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "checkpoints": {
         "convert": ("nemolaunch.cli.convert", "convert a checkpoint between Hugging Face and NeMo 2"),
+        "push": ("nemolaunch.cli.push", "upload a model to the Hugging Face Hub, with a card from its run"),
         "eval": ("nemolaunch.cli.eval", "measure a model: perplexity, benchmarks, each checkpoint of a run"),
         "generate": ("nemolaunch.cli.generate", "let a model continue prompts"),
         "chat": ("nemolaunch.cli.chat", "talk with a model"),

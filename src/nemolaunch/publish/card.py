@@ -1,0 +1,185 @@
+"""The model card: what was trained, on what, how, and how well, from the model's folder and its run.
+
+Metadata: https://huggingface.co/docs/hub/model-cards. Folders of this machine are not named, only files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.observe.history import History, evaluation_figures
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import step_of
+
+CONVERSION = ".conversion.json"  # the report that a conversion leaves beside its result
+
+USE = """\
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{repository}")
+model = AutoModelForCausalLM.from_pretrained("{repository}", device_map="auto")
+inputs = tokenizer("Once upon a time", return_tensors="pt").to(model.device)
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))
+```"""
+
+
+def checkpoint_of(folder: Path) -> Path | None:
+    """The NeMo 2 checkpoint that a model folder was converted from, as the report beside it says."""
+    report = folder.with_name(folder.name + CONVERSION)
+    try:
+        source = json.loads(report.read_text(encoding="utf-8")).get("source")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Path(source) if source else None
+
+
+def run_of(checkpoint: Path | None) -> Path | None:
+    """The run that saved a checkpoint, if its folder is here."""
+    if checkpoint is None or checkpoint.parent.name != "checkpoints":
+        return None
+    run = checkpoint.parent.parent
+    return run if (run / "plan.json").is_file() else None
+
+
+def steps_of(checkpoint: Path | None) -> int | None:
+    """Optimizer steps done when a checkpoint was saved; None if its name does not say."""
+    if checkpoint is None:
+        return None
+    found = step_of(checkpoint.resolve() if checkpoint.exists() else checkpoint)
+    return found + 1 if found >= 0 else None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The model's `config.json`. Raises `NemolaunchError` if the folder is no Hugging Face model."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NemolaunchError(
+            f"{folder} is no Hugging Face model: it has no config.json. Convert a NeMo 2 checkpoint first with "
+            "`nemolaunch convert CKPT DIR --to hf`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise NemolaunchError(f"cannot read {folder / 'config.json'}: {error}") from None
+    return dict(content)
+
+
+def card(
+    repository: str,
+    config: dict[str, Any],
+    *,
+    parameters: int,
+    steps: int | None = None,
+    history: History | None = None,
+    licence: str | None = None,
+) -> str:
+    """The text of `README.md`.
+
+    Args:
+        parameters: weights of the model.
+        steps: optimizer steps of the published checkpoint.
+        history: its run.
+    """
+    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    if licence:
+        metadata["license"] = licence
+    metadata["tags"] = ["nemo", str(config.get("model_type", "")), "pretraining"]
+    front = str(yaml.safe_dump(metadata, sort_keys=False))
+    plan = history.plan if history else None
+    parts = [
+        f"---\n{front}---\n\n# {repository.split('/')[-1]}",
+        f"A language model of {parameters:,} parameters ({config.get('model_type')}), pretrained with NVIDIA NeMo 2"
+        " and converted to Hugging Face's format.",
+        f"## Use\n\n{USE.format(repository=repository)}",
+    ]
+    if plan is not None and history is not None:
+        parts += [f"## Training\n\n{_table(_training(plan, history, steps))}"]
+        parts += [f"## Data\n\n{_data(plan, history, steps)}"]
+        results = _evaluations(history, steps)
+        if results:
+            parts.append(f"## Evaluation\n\n{results}")
+        if history.environment:
+            parts.append(f"## Made with\n\n{_table(sorted(_versions(history).items()))}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple[str, str]]:
+    v = plan.values
+    done = steps if steps is not None else history.last_step
+    yield "steps", f"{done:,}"
+    yield "tokens", f"{done * plan.tokens_per_step:,}"
+    yield "batch", f"{v['global_batch_size']:,} sequences of {v['seq_length']:,} tokens"
+    yield (
+        "optimizer",
+        f"{v['optimizer']}, weight decay {v['weight_decay']:g}, gradients clipped at {v['clip_grad']:g}",
+    )
+    yield "learning rate", f"{v['lr']:g}, {v['warmup_steps']:,} steps of warm-up, cosine to {v['min_lr']:g}"
+    yield "precision", "fp8" if v["fp8"] else str(v["precision"])
+    yield "trained on", _hardware(plan, history)
+    for key, name in (("loss", "training loss"), ("val_loss", "validation loss")):
+        value = _at(history, key, done)
+        if value is not None:
+            yield name, f"{value:.4f}" + (f" (perplexity {math.exp(value):.2f})" if value < 50 else "")
+
+
+def _hardware(plan: Plan, history: History) -> str:
+    v = plan.values
+    what = history.environment.get("gpu") or ("GPU" if plan.device == "gpu" else "CPU process")
+    layout = [
+        f"{name} {v[field]}"
+        for name, field in (
+            ("tensor parallel", "tensor_model_parallel_size"),
+            ("pipeline parallel", "pipeline_model_parallel_size"),
+            ("context parallel", "context_parallel_size"),
+            ("expert parallel", "expert_model_parallel_size"),
+        )
+        if int(v[field] or 1) > 1
+    ]
+    return ", ".join([f"{plan.world_size} × {what}", f"data parallel {plan.data_parallel_size}", *layout])
+
+
+def _at(history: History, key: str, step: int) -> float | None:
+    """The latest value of a series up to a step."""
+    series = history.series.get(key)
+    values = [v for s, v in zip(series.steps, series.values, strict=True) if s <= step] if series else []
+    return values[-1] if values else None
+
+
+def _data(plan: Plan, history: History, steps: int | None) -> str:
+    done = (steps if steps is not None else history.last_step) * int(plan.values["global_batch_size"])
+    seen = [done] if len(plan.blend) == 1 else history.samples_by_prefix
+    lines = ["| source | weight | samples seen |", "|---|---|---|"]
+    for number, (weight, prefix) in enumerate(plan.blend):
+        name = Path(prefix).name.removesuffix("_text_document")
+        samples = f"{seen[number]:,}" if number < len(seen) else ""
+        lines.append(f"| {name} | {'all' if weight is None else f'{weight:g}'} | {samples} |")
+    return "\n".join(lines)
+
+
+def _evaluations(history: History, steps: int | None) -> str:
+    """The evaluation of the published step, else the last."""
+    rows = [
+        row for row in history.evaluations if steps is None or row.get("step") == steps
+    ] or history.evaluations
+    if not rows:
+        return ""
+    figures = evaluation_figures(rows[-1])
+    table = _table(
+        (name.removeprefix("eval_").replace("_", " "), f"{value:.4g}") for name, value in figures.items()
+    )
+    return f"At step {rows[-1].get('step', '?')}:\n\n{table}" if figures else ""
+
+
+def _versions(history: History) -> dict[str, str]:
+    return {name: value for name, value in history.environment.items() if name not in ("host", "gpu")}
+
+
+def _table(rows: Any) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
