@@ -155,6 +155,8 @@ def pretrain(
     log = bench.logs / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(DOOR), *words_of({**flags, "output_dir": run})]
+    if stop_at:  # what is predicted is to be measured; no checkpoint will need room
+        command += ["--force", "gpu-memory", "--force", "disk"]
     environment = {**bench.variables(str(flags["device"])), **(variables or {})}
     before = len(rows(run))
     with open(log, "ab") as sink:
@@ -168,7 +170,7 @@ def pretrain(
     taken = rows(run)[before:]
     if code and not (stop_at and taken and taken[-1]["step"] >= stop_at):
         raise Failed(f"the job ended with exit code {code}", tail(log, run / "logs" / "rank0.log"))
-    return taken
+    return [row for row in taken if not stop_at or row["step"] <= stop_at]
 
 
 def _watched(bench: Bench, process: subprocess.Popen[bytes], run: Path, stop_at: int | None) -> int:

@@ -6,6 +6,7 @@ given. Standard library only; a look at terabytes of data reads a few hundred by
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -28,13 +29,17 @@ from nemolaunch.tokenizerdir import Tokenizer, look_at_tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """The machine this runs on. `gpus` holds one name per visible GPU."""
+    """The machine this runs on. `gpus` holds one name per visible GPU.
+
+    `transformer_engine`: whether this environment has it, which counts where a job runs in it.
+    """
 
     name: str = "localhost"
     gpus: tuple[str, ...] = ()
     gpu_memory_bytes: int = 0
     num_cpus: int = 1
     memory_bytes: int = 0
+    transformer_engine: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +238,7 @@ def look_at_host() -> Host:
         gpu_memory_bytes=memory_bytes,
         num_cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        transformer_engine=importlib.util.find_spec("transformer_engine") is not None,
     )
 
 

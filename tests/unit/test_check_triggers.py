@@ -18,6 +18,7 @@ from nemolaunch.tokenizerdir import Tokenizer
 
 A100 = Host(gpus=("NVIDIA A100-SXM4-80GB",) * 8)
 V100 = Host(gpus=("Tesla V100-SXM2-32GB",) * 8)
+BARE = Host(gpus=("NVIDIA H100 80GB HBM3",) * 8, transformer_engine=False)
 H100 = Host(gpus=("NVIDIA H100 80GB HBM3",) * 8)
 PRESET = str(Path(__file__).with_name("preset_for_h200.yaml"))
 BIG_CLUSTER = (Partition(name="gpu", num_nodes=64, time_limit_s=4 * 3600, gpus_per_node=4),)
@@ -272,6 +273,8 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "slurm-option": ("llama3_8b", {"sbatch": ("nice=a\nb",)}, {}),
     "slurm-option-reserved": ("llama3_8b", {"sbatch": ("export=NONE",)}, {}),
     "slurm-array": ("llama3_8b", {"array": "1-5"}, {}),
+    "no-transformer-engine": ("llama32_1b", LOCAL, {"host": BARE}),
+    "needs-transformer-engine": ("llama32_1b", {**LOCAL, "fp8": True}, {"host": BARE}),
     "preset-gpu": ("llama32_1b", {"preset": PRESET, "gpu": "h100"}, {}),
     "preset-model": ("llama3_8b", {"preset": PRESET, "gpu": "h200"}, {}),
     "env-preset": ("llama3_8b", {"env_preset": ("slingshott",)}, {}),

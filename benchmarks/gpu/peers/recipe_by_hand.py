@@ -62,14 +62,10 @@ def recipe_of(request: dict[str, Any]) -> Any:
 def train(request: dict[str, Any]) -> dict[str, Any]:
     """Median seconds between the ends of steps, after warming up."""
     on_cpu = request["device"] == "cpu"
-    if on_cpu:
+    if on_cpu or not request["transformer_engine"]:
         from nemolaunch.nemo2 import cpu
 
-        cpu.install()
-    elif not request["transformer_engine"]:
-        from nemolaunch.nemo2.cpu.install import install_layers
-
-        install_layers()
+        (cpu.install if on_cpu else cpu.install_layers)()
     import fiddle as fdl
     import torch
     from lightning.pytorch import Callback
@@ -83,6 +79,9 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
     recipe = recipe_of(request)
     if on_cpu:
         cpu.adapt(recipe)
+    elif not request["transformer_engine"]:
+        cpu.adapt_for_plain_layers(recipe)
+    if on_cpu:
         recipe.model.config.gradient_accumulation_fusion = False
     task: Any = fdl.build(recipe)
     task.keywords["trainer"].callbacks.append(Clock())

@@ -63,7 +63,8 @@ def _export(bench: Bench) -> dict[str, Any]:
     shutil.rmtree(target, ignore_errors=True)
     door = ROOT / "ckpt_conversion" / "convert_from_nemo2_to_hf.py"
     words = ["--source", str(last), "--output-path", str(target)]
-    runs.finished(bench, "export", [sys.executable, str(door), *words])
+    device = bench.device if bench.transformer_engine() else "cpu"  # NeMo converts with it, or without a GPU
+    runs.finished(bench, "export", [sys.executable, str(door), *words], device)
     return {"bytes": sum(file.stat().st_size for file in target.iterdir())}
 
 

@@ -13,6 +13,7 @@ from nemolaunch.check import (
     container,
     data,
     device,
+    engine,
     environment,
     experts,
     names,
@@ -73,6 +74,7 @@ WITH_SIZES: tuple[Rule, ...] = (
     offload.activations,
     offload.optimizer,
     precision.rules,
+    engine.rules,
     data.amount,
 )
 

@@ -147,6 +147,9 @@ RULES: dict[str, str] = {
     # environment
     "env-preset": "A preset is one of those that nemolaunch knows.",
     "env-variable": "A variable is given as NAME=VALUE.",
+    # transformer engine
+    "no-transformer-engine": "On a GPU, Transformer Engine's layers are the fast ones.",
+    "needs-transformer-engine": "What plain PyTorch layers cannot do needs Transformer Engine.",
     # presets
     "preset-gpu": "A preset is for the GPU it was measured on.",
     "preset-model": "A preset is for the model it was measured with.",

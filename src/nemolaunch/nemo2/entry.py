@@ -6,6 +6,7 @@ module again, and would otherwise spend ten seconds and half a gigabyte each.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -57,18 +58,19 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     for name, value in plan.environment.items():
         os.environ.setdefault(name, value)
     skip_inference_allocator()
-    if plan.device == "cpu":
+    plain = importlib.util.find_spec("transformer_engine") is None
+    if plain or plan.device == "cpu":
         from nemolaunch.nemo2 import cpu
 
-        cpu.install()
+        (cpu.install if plan.device == "cpu" else cpu.install_layers)()
     import fiddle as fdl
 
     from nemolaunch.nemo2.recipe import compile_recipe
     from nemolaunch.nemo2.watch import callbacks_of
 
     recipe = compile_recipe(plan)
-    if plan.device == "cpu":
-        for sentence in cpu.adapt(recipe):
+    if plain or plan.device == "cpu":
+        for sentence in (cpu.adapt if plan.device == "cpu" else cpu.adapt_for_plain_layers)(recipe):
             print(sentence, flush=True)
     task: Any = fdl.build(recipe)
     trainer = task.keywords["trainer"]

@@ -7,7 +7,7 @@ the accelerator, and takes out what a CPU cannot do.
 
 from __future__ import annotations
 
-from nemolaunch.nemo2.cpu.adapt import adapt
-from nemolaunch.nemo2.cpu.install import install
+from nemolaunch.nemo2.cpu.adapt import adapt, adapt_for_plain_layers
+from nemolaunch.nemo2.cpu.install import install, install_layers
 
-__all__ = ["adapt", "install"]
+__all__ = ["adapt", "adapt_for_plain_layers", "install", "install_layers"]

@@ -64,6 +64,22 @@ def adapt(recipe: Any) -> list[str]:
     return list(dropped)
 
 
+def adapt_for_plain_layers(recipe: Any) -> list[str]:
+    """As `adapt`, for a GPU without Transformer Engine: takes out what only that has. The GPU stays."""
+    left: dict[str, None] = {}
+
+    def drop(what: str) -> None:
+        left[f"left out without Transformer Engine: {what}"] = None
+
+    _adapt_plugins(recipe.trainer, drop)
+    adapt_model(recipe.model.config, drop)
+    _adapt_callbacks(recipe.trainer, drop)
+    _adapt_optimizer(recipe, drop)
+    if _get(recipe.trainer.strategy, "use_te_rng_tracker"):
+        recipe.trainer.strategy.use_te_rng_tracker = False
+    return list(left)
+
+
 def refusals(recipe: Any) -> list[str]:
     """Why the recipe cannot be rehearsed, as sentences; empty when it can."""
     config, strategy = recipe.model.config, recipe.trainer.strategy

@@ -57,7 +57,7 @@ class CoreAttention(MegatronModule):
         mask_type = attn_mask_type or self.attn_mask_type
         length = query.size(0)
         key, value = self._gather(key), self._gather(value)
-        mask = self._mask(mask_type, length, key.size(0), attention_mask)
+        mask = self._mask(mask_type, length, key.size(0), attention_mask, query.device)
         query, key, value = (t.permute(1, 2, 0, 3) for t in (query, key, value))
         dropout = self.dropout if self.training else 0.0
 
@@ -87,12 +87,17 @@ class CoreAttention(MegatronModule):
         return {}
 
     def _mask(
-        self, mask_type: AttnMaskType, length: int, key_length: int, given: Tensor | None
+        self,
+        mask_type: AttnMaskType,
+        length: int,
+        key_length: int,
+        given: Tensor | None,
+        device: torch.device,
     ) -> Tensor | None:
         """True where a query may look; `None` where the kernel's own causal rule, or no rule, is meant."""
         mask = None
         if _is_causal(mask_type) and (self.window is not None or self.cp_size > 1):
-            gap = self._positions(length)[:, None] - torch.arange(key_length)
+            gap = self._positions(length, device)[:, None] - torch.arange(key_length, device=device)
             mask = gap >= 0
             if self.window is not None:
                 mask &= gap <= self.window
@@ -100,12 +105,12 @@ class CoreAttention(MegatronModule):
             mask = ~given if mask is None else mask & ~given
         return mask
 
-    def _positions(self, length: int) -> Tensor:
+    def _positions(self, length: int, device: torch.device) -> Tensor:
         """Positions of the local queries: of 2 x CP chunks, rank r has number r and number 2 x CP - 1 - r."""
         if self.cp_size == 1:
-            return torch.arange(length)
+            return torch.arange(length, device=device)
         rank, half = parallel_state.get_context_parallel_rank(), length // 2
-        chunk = torch.arange(half)
+        chunk = torch.arange(half, device=device)
         return torch.cat([rank * half + chunk, (2 * self.cp_size - 1 - rank) * half + chunk])
 
     def _gather(self, x: Tensor) -> Tensor:

@@ -53,6 +53,26 @@ def install() -> None:
     _installed = True
 
 
+def install_layers() -> None:
+    """On a GPU without Transformer Engine: only its layers and optimizer, in plain PyTorch.
+
+    Must come before `nemo.collections.llm` is imported. Raises `NemolaunchError` with an unsupported pair of
+    NeMo and Megatron-Core.
+    """
+    global _installed
+    if _installed:
+        return
+    check_versions()
+    skip_inference_allocator()
+    from nemolaunch.nemo2.cpu import optim
+
+    optim.install()
+    _install_layers()
+    _restore_fp32_parameters()
+    sys.meta_path.insert(0, _AfterImport())
+    _installed = True
+
+
 def _install_layers() -> None:
     import megatron.core.extensions.transformer_engine as extension
     from megatron.core.models.common.embeddings import rope_utils
@@ -83,8 +103,6 @@ def _fix_megatron() -> None:
     """Places where Megatron, NeMo or multiprocessing do what only NCCL, bfloat16 or a GPU forgives."""
     import multiprocessing.spawn as spawn
 
-    import torch
-    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
     from megatron.core.pipeline_parallel import p2p_communication
     from megatron.core.timers import Timers
 
@@ -97,9 +115,7 @@ def _fix_megatron() -> None:
 
     Timers.get_all_timers_string = get_all_timers_string
 
-    # With float32 parameters the distributed optimizer restores into views of the parameters themselves,
-    # which autograd refuses; bfloat16 parameters have separate main copies.
-    DistributedOptimizer.load_state_dict = torch.no_grad()(DistributedOptimizer.load_state_dict)
+    _restore_fp32_parameters()
 
     # A stage frees its output as soon as the send is queued. A CUDA stream orders the two; gloo would send
     # whatever is in that memory by then. A detached tensor keeps the storage until the send is done.
@@ -126,6 +142,15 @@ def _fix_megatron() -> None:
 
     # "CPU RNG state changed within GPU RNG context": here they are the same generator
     logging.getLogger("megatron.core.tensor_parallel.random").setLevel(logging.ERROR)
+
+
+def _restore_fp32_parameters() -> None:
+    """With float32 parameters the distributed optimizer restores into views of the parameters themselves,
+    which autograd refuses; bfloat16 parameters have separate main copies."""
+    import torch
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+
+    DistributedOptimizer.load_state_dict = torch.no_grad()(DistributedOptimizer.load_state_dict)
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):

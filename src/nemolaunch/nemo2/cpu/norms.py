@@ -60,7 +60,8 @@ def add_norm_parameters(
     """Register `<prefix>weight`, and `<prefix>bias` for LayerNorm, with their starting values."""
     for name in ["weight"] if config.normalization == "RMSNorm" else ["weight", "bias"]:
         start = 1.0 if name == "weight" and not config.layernorm_zero_centered_gamma else 0.0
-        parameter = torch.nn.Parameter(torch.full((size,), start, dtype=config.params_dtype))
+        device = None if config.use_cpu_initialization else torch.device("cuda", torch.cuda.current_device())
+        parameter = torch.nn.Parameter(torch.full((size,), start, dtype=config.params_dtype, device=device))
         parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
         parameter.allreduce = True  # type: ignore[attr-defined]
         module.register_parameter(prefix + name, parameter)

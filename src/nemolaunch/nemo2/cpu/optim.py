@@ -55,7 +55,8 @@ class FusedAdam(torch.optim.Optimizer):
                 [self.state[p]["exp_avg"] for p in params],
                 [self.state[p]["exp_avg_sq"] for p in params],
                 [],
-                [torch.tensor(group["step"] - 1.0) for _ in params],  # adam() adds one
+                # views of one tensor, where the kernel wants them; adam() adds one to each
+                list(torch.full((len(params),), group["step"] - 1.0, device=params[0].device)),
                 fused=True,
                 amsgrad=False,
                 beta1=group["betas"][0],
