@@ -10,18 +10,13 @@ from typing import Any
 def score(checkpoint: str, data: str, documents: int, context_length: int) -> dict[str, Any]:
     """Figures of `nemolaunch eval ppl`, by the Megatron model in `checkpoint`, in float32."""
     import torch
-    from nemo.lightning import io
 
     from nemolaunch.evaluate import documents as texts
     from nemolaunch.evaluate.model import LanguageModel, load_tokenizer
     from nemolaunch.evaluate.perplexity import perplexity
-    from nemolaunch.nemo2 import connectors
+    from nemolaunch.nemo2.logits import load
 
-    model = io.load_context(Path(checkpoint), subpath="model")
-    exporter = model.exporter("hf", Path(checkpoint))
-    with connectors.contexts_fit_the_cpu():
-        loaded, _ = exporter.nemo_load(Path(checkpoint))
-    megatron = loaded.module.float().eval()
+    megatron = load(Path(checkpoint)).module.float().eval()
 
     class Megatron:
         def logits(self, ids: torch.Tensor) -> torch.Tensor:

@@ -1,49 +1,56 @@
-"""Whether two Hugging Face configurations describe the same model."""
+"""Whether two configurations say the same, field by field, however they spell it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
-# What decides shapes and arithmetic. Token ids, dropout, cache and library versions do not.
-FIELDS = (
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "head_dim", "vocab_size", "max_position_embeddings", "tie_word_embeddings", "rms_norm_eps",
-    "layer_norm_eps", "norm_epsilon", "norm_eps", "rope_theta", "rope_scaling", "partial_rotary_factor",
-    "attention_bias", "mlp_bias", "use_bias", "hidden_act", "hidden_activation", "num_local_experts",
-    "num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "query_pre_attn_scalar",
-    "final_logit_softcapping", "attn_logit_softcapping",
-)  # fmt: skip
+Fields = Mapping[str, Any]
+
+BLOCKS = "heterogeneous_layers_config_encoded_json"
+NONE_MEANS = {"hidden_activation": "gelu_pytorch_tanh", "n_group": 1, "topk_group": 1}
 
 
-def disagreements(expected: dict[str, Any], got: dict[str, Any]) -> list[str]:
-    """One line per field whose value changed; fields that one of them lacks are not compared."""
+def differences(expected: Fields, got: Fields, skipped: Collection[str] = ()) -> tuple[int, list[str]]:
+    """How many fields both have, and one line for each that does not mean the same."""
+    names = [name for name in got if name in expected and name not in skipped]
     lines = []
-    for field in FIELDS:
-        if field in expected and field in got:
-            before, after = _plain(field, expected), _plain(field, got)
-            if before != after:
-                lines.append(f"{field}: {before} became {after}")
-    before, after = _window(expected), _window(got)
-    if before != after:
-        lines.append(f"sliding_window: {before} became {after}")
-    return lines
+    for name in names:
+        before, after = meaning(name, expected), meaning(name, got)
+        if before != after:
+            lines.append(f"{name}: {before} became {after}")
+    return len(names), lines
 
 
-def _plain(field: str, config: dict[str, Any]) -> Any:
-    value = config[field]
-    if field == "head_dim" and value is None:
-        return config["hidden_size"] // config["num_attention_heads"]
-    if field == "num_key_value_heads" and value is None:
-        return config["num_attention_heads"]
-    if field == "rope_scaling" and isinstance(value, dict):
+def meaning(name: str, fields: Fields) -> Any:
+    """A field's value as it acts: none of something is what it then defaults to.
+
+    Works for `config.json` and for NeMo's configuration.
+    """
+    value = fields[name]
+    heads = fields.get("num_attention_heads")
+    if value is None and name in ("num_key_value_heads", "num_query_groups"):
+        return heads
+    if value is None and name in ("head_dim", "kv_channels") and heads:
+        return fields["hidden_size"] // heads
+    if value is None and name in ("n_inner", "ffn_hidden_size"):
+        return 4 * (fields.get("n_embd") or fields["hidden_size"])
+    if name == BLOCKS and value:
+        return json.loads(value)["block_configs"]  # the rest is a copy of the whole config.json
+    if value is None and name in NONE_MEANS:
+        return NONE_MEANS[name]
+    if name == "rope_scaling" and isinstance(value, dict):
         kind = value.get("rope_type") or value.get("type")
         rest = {key: item for key, item in value.items() if key not in ("type", "rope_type", "rope_theta")}
         return None if kind in (None, "default") else {"rope_type": kind, **dict(sorted(rest.items()))}
-    return value
+    if name == "sliding_window":
+        return _window(value, fields)
+    return list(value) if isinstance(value, tuple) else value
 
 
-def _window(config: dict[str, Any]) -> int | None:
-    """The sliding window in effect: one as long as the longest sequence has none."""
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    longest = config.get("max_position_embeddings")
-    return None if window is None or (longest and window >= longest) else int(window)
+def _window(value: int | None, fields: Fields) -> int | None:
+    """The sliding window in effect: one as long as the longest sequence is none."""
+    longest = fields.get("max_position_embeddings")
+    unused = not fields.get("use_sliding_window", True) or (longest and value and value >= longest)
+    return None if unused else value

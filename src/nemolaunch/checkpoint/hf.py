@@ -24,8 +24,7 @@ TOKENIZER_PARTS = (
 )
 WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# safetensors' names -> torch's
-DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+DTYPES = ("float32", "float16", "bfloat16")  # that a model can have as a whole
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class HfFolder:
                 return str(stated).removeprefix("torch.")
         if self.weights[0].suffix != ".safetensors":
             return None
-        types = {tensor.dtype for tensor in read_header(self.weights[0]).values()}
-        return DTYPES.get(types.pop()) if len(types) == 1 else None
+        types = {entry.info.dtype for entry in read_header(self.weights[0]).values()}
+        return types.pop() if len(types) == 1 else None
 
 
 def read_folder(path: Path) -> HfFolder:
@@ -66,8 +65,8 @@ def read_folder(path: Path) -> HfFolder:
         raise UsageError(f"{path} is not a folder; --source takes a Hugging Face model folder or a hub id")
     if not (path / "config.json").is_file():
         raise UsageError(_no_config(path))
-    config = read_json(path / "config.json")
-    if not isinstance(config, dict) or not config.get("model_type"):
+    config = read_config(path / "config.json")
+    if not config.get("model_type"):
         raise NemolaunchError(f"{path / 'config.json'} names no model_type, so its family is unknown")
     return HfFolder(path, config, _weights(path))
 
@@ -80,9 +79,33 @@ def read_json(path: Path) -> Any:
         raise NemolaunchError(f"cannot read {path}: {error}") from error
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """A `config.json`, with rotary positions under the names that transformers had for them before version 5."""
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise NemolaunchError(f"{path} holds no configuration")
+    for part in [config, config["text_config"]] if isinstance(config.get("text_config"), dict) else [config]:
+        rope = part.get("rope_parameters")
+        if isinstance(rope, dict) and "rope_theta" in rope:
+            part.setdefault("rope_theta", rope["rope_theta"])
+            part.setdefault(
+                "rope_scaling", {name: value for name, value in rope.items() if name != "rope_theta"}
+            )
+    return config
+
+
 def tokenizer_files(path: Path) -> list[Path]:
     """The files of a folder that belong to its tokenizer, sorted; sub-folders are never among them."""
     return sorted({file for name in TOKENIZER_PARTS for file in path.glob(name) if file.is_file()})
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise `UsageError` if a folder has no tokenizer."""
+    if not any(file.match(name) for file in tokenizer_files(folder) for name in TOKENIZERS):
+        raise UsageError(
+            f"{folder} has no tokenizer (none of {', '.join(TOKENIZERS)}), which a NeMo checkpoint needs; "
+            "copy the tokenizer's files into it"
+        )
 
 
 def copy_tokenizer(source: Path, target: Path, *, config: bool = True) -> None:
@@ -91,12 +114,8 @@ def copy_tokenizer(source: Path, target: Path, *, config: bool = True) -> None:
     `config` says whether `config.json` comes too: without it transformers cannot tell the class of some
     tokenizers. Raises `UsageError` when there is no tokenizer.
     """
+    check_tokenizer(source)
     files = tokenizer_files(source)
-    if not any(file.match(name) for file in files for name in TOKENIZERS):
-        raise UsageError(
-            f"{source} has no tokenizer (none of {', '.join(TOKENIZERS)}), which a NeMo checkpoint needs; "
-            "copy the tokenizer's files into it"
-        )
     target.mkdir(parents=True, exist_ok=True)
     for file in [*files, source / "config.json"] if config else files:
         if file.is_file():
@@ -132,7 +151,7 @@ def _no_config(path: Path) -> str:
     if (path / "adapter_config.json").is_file():
         return f"{path} holds a LoRA adapter, not a model; merge it into its base model first"
     if (path / "weights").is_dir() and (path / "context").is_dir():
-        return f"{path} is a NeMo 2 checkpoint; convert_from_nemo2_to_hf.py takes it"
+        return f"{path} is a NeMo 2 checkpoint, not a Hugging Face model"
     inner = sorted(path.glob("*/config.json"))
     hint = f"; did you mean {inner[0].parent}?" if inner else ""
     return f"{path} has no config.json, so it is not a Hugging Face model folder{hint}"

@@ -1,11 +1,13 @@
-"""`nemolaunch convert`: between Hugging Face and NeMo 2 checkpoints."""
+"""`nemolaunch convert`: a checkpoint in another format."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import signal
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,42 +15,50 @@ from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 from nemolaunch.errors import UsageError
 
-DIRECTIONS = {
+ABOUT = {
     "nemo2": "convert a Hugging Face model to a NeMo 2 checkpoint",
     "hf": "convert a NeMo 2 checkpoint to a Hugging Face model",
+}
+EXAMPLES = {
+    "nemo2": "{prog} model/ nemo2/",
+    "hf": "{prog} runs/pretraining/checkpoints/NAME-last exported/",
+    None: "{prog} runs/pretraining/checkpoints/NAME-last exported/ --to hf\n{prog} org/model nemo2/ --to nemo2",
+}
+TARGETS = ("hf", "nemo2", "torch", "meta", "safetensors", "dcp")
+VERIFY = {
+    "full": "every bit of every tensor, configuration, tokenizer, and what both models compute if they fit in memory",
+    "bits": "the same without computing",
+    "none": "nothing",
 }
 
 
 def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.ArgumentParser:
-    """Flags of the command; `to` fixes the direction, as the scripts in `ckpt_conversion/` do."""
-    about = DIRECTIONS[to] if to else "convert a checkpoint between Hugging Face and NeMo 2"
+    """Flags of the command; `to` fixes the target, as the scripts in `ckpt_conversion/` do."""
+    about = (
+        ABOUT[to] if to else "convert a checkpoint to another format; that of the source is found by itself"
+    )
     p = Parser(
         prog=prog,
-        example=f"{prog} --source {'model/' if to == 'nemo2' else 'runs/pretraining/checkpoints/NAME-last'} "
-        f"--output-path {'nemo2/' if to == 'nemo2' else 'exported/'}",
-        description=f"{about[0].upper()}{about[1:]}. Needs no GPU. The result appears whole or not at all.",
+        example=EXAMPLES[to].format(prog=prog),
+        description=f"{about[0].upper()}{about[1:]}. Needs neither a GPU nor NeMo, and little memory. "
+        "The result is compared with the source, and appears whole or not at all.",
     )
-    into = to is None or to == "nemo2"
-    source = {
-        "nemo2": "Hugging Face model folder, or hub id (HF_TOKEN is read from the environment)",
-        "hf": "NeMo 2 checkpoint: the folder with context/ and weights/",
-        None: "checkpoint folder, or hub id of a Hugging Face model",
-    }[to]
-    p.add_argument("--source", required=True, metavar="DIR|ID" if into else "DIR", help=source)
-    p.add_argument("--output-path", required=True, metavar="DIR", type=Path, help="folder to write")
+    add = p.add_argument
+    add("paths", nargs="*", metavar="SRC DST", help="the checkpoint and the folder or file to write")
+    add("--source", metavar="DIR|ID", help="SRC; a hub id like org/model is downloaded (HF_TOKEN is read)")
+    add("--output-path", metavar="DIR", type=Path, help="DST")
     if to is None:
-        p.add_argument("--to", choices=DIRECTIONS, help="format to write (default: the other one)")
-    if into:
-        p.add_argument(
-            "--model-name", metavar="CLASS", help="NeMo model class the source must be (default: found)"
-        )
-        p.add_argument(
-            "--model-config-name", metavar="CLASS", help="NeMo config class whose sizes it must have"
-        )
-    p.add_argument("--overwrite", action="store_true", help="replace a checkpoint at --output-path")
-    p.add_argument(
-        "--log", metavar="FILE", type=Path, help="keep what NeMo prints here (default: only if it fails)"
-    )
+        add("--to", choices=TARGETS, help="format to write (default: hf from nemo2, else nemo2)")
+    add("--verify", choices=VERIFY, default="full", help="; ".join(f"{k}: {v}" for k, v in VERIFY.items()))
+    add("--no-verify", dest="verify", action="store_const", const="none", help="the same as --verify none")
+    add("--overwrite", action="store_true", help="replace a checkpoint at DST")
+    add("--weights-only", action="store_true", help="leave optimizer and other training state behind")
+    if to != "nemo2":
+        add("--tokenizer", metavar="DIR", type=Path, help="tokenizer, if the checkpoint's own is not here")
+    if to in (None, "nemo2"):
+        add("--model-name", metavar="CLASS", help="NeMo model class the source must be (default: found)")
+        add("--model-config-name", metavar="CLASS", help="NeMo config class whose sizes it must have")
+    add("--json", action="store_true", help="print the report as JSON")
     return p
 
 
@@ -61,67 +71,81 @@ def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
     options = parser(to, prog).parse_args(argv)
     # An ordinary `kill` then removes what is half written, as Ctrl-C does
     signal.signal(signal.SIGTERM, _stop)
-    if (to or options.to or _other_format(options.source)) == "nemo2":
-        _to_nemo2(options)
-    else:
-        _to_hf(options)
+    source, output = _paths(options)
+    report = _convert(source, output, to or options.to, options)
+    if options.json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
     return 0
 
 
-def _other_format(source: str) -> str:
-    """What a source can be converted to: a folder with weights/ is a NeMo 2 checkpoint."""
-    folder = Path(source).expanduser()
-    return "hf" if (folder / "weights").is_dir() or folder.name == "weights" else "nemo2"
+def _paths(options: argparse.Namespace) -> tuple[str, Path]:
+    given = list(options.paths)
+    source = options.source or (given.pop(0) if given else None)
+    output = options.output_path or (Path(given.pop(0)) if given else None)
+    if source is None or output is None or given:
+        raise UsageError("give the checkpoint and where to write: SRC DST, or --source and --output-path")
+    return source, output
 
 
-def _to_nemo2(options: argparse.Namespace) -> None:
+def _convert(source: str, output: Path, to: str | None, options: argparse.Namespace) -> dict[str, object]:
     from nemolaunch import catalogue
     from nemolaunch.checkpoint import hub
+    from nemolaunch.checkpoint.convert import Options, convert
+    from nemolaunch.checkpoint.formats import detect
     from nemolaunch.checkpoint.publish import check_free
-    from nemolaunch.nemo2.convert import convert_hf_to_nemo2
 
-    model, config = options.model_name, options.model_config_name
+    model, config = getattr(options, "model_name", None), getattr(options, "model_config_name", None)
     if config and not model:
         raise UsageError("--model-config-name is given without --model-name; give both or neither")
     if model and config:
         catalogue.conversion_classes(model, config)
-    check_free(options.output_path, overwrite=options.overwrite)  # before a download of many gigabytes
-    convert_hf_to_nemo2(
-        hub.local_folder(options.source),
-        options.output_path,
+    check_free(output, overwrite=options.overwrite)  # before a download of many gigabytes
+    folder = hub.local_folder(source)
+    target = to or ("hf" if detect(folder) == "nemo2" else "nemo2")
+    chosen = Options(
+        overwrite=options.overwrite,
+        verify=options.verify != "none",
+        compare=_compare if options.verify == "full" else None,
+        weights_only=options.weights_only,
+        tokenizer=getattr(options, "tokenizer", None),
         model_class=model,
         config_class=config,
-        overwrite=options.overwrite,
-        say=_Progress(),
-        log=options.log,
     )
+    return convert(folder, output, target, chosen, say=_say, progress=_bar)
 
 
-def _to_hf(options: argparse.Namespace) -> None:
-    from nemolaunch.nemo2.convert import convert_nemo2_to_hf
+def _compare(job: Any, source: Path, result: Path) -> Any:
+    """What both models compute, where the conversion is between Hugging Face and NeMo 2."""
+    from nemolaunch.checkpoint.conversion import Conversion
+    from nemolaunch.nemo2.compare import compare
 
-    if getattr(options, "model_name", None) or getattr(options, "model_config_name", None):
-        raise UsageError("--model-name and --model-config-name belong to --to nemo2")
-    convert_nemo2_to_hf(
-        Path(options.source),
-        options.output_path,
-        overwrite=options.overwrite,
-        say=_Progress(),
-        log=options.log,
-    )
+    if not isinstance(job, Conversion):
+        return None
+    hf, nemo = (source, result) if job.to == "nemo2" else (result, source)
+    return compare(hf, nemo, job.config, sum(info.numel for info in job.mapped.nemo.values()))
 
 
-class _Progress:
-    """One line a step on stderr, with the seconds since the start."""
+@contextlib.contextmanager
+def _bar(label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A bar for one phase; yields what is called with each number of bytes done."""
+    from nemolaunch.cli.progress import Bar
 
-    def __init__(self) -> None:
-        self.begin = time.monotonic()
+    done = 0
+    with Bar(total_bytes, label) as bar:
 
-    def __call__(self, text: str) -> None:
-        print(f"{time.monotonic() - self.begin:6.1f} s  {text}", file=sys.stderr, flush=True)
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.show(done)
+
+        yield advance
 
 
-def _stop(*_: Any) -> NoReturn:
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _stop(*_: object) -> NoReturn:
     raise SystemExit(128 + signal.SIGTERM)
 
 

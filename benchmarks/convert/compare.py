@@ -1,0 +1,150 @@
+"""Conversions against copying the same bytes, and against NeMo's own converters: time and peak memory.
+
+    python compare.py --folder /tmp/bench --size 8b                 # against cp
+    python compare.py --folder /tmp/bench --size 1b --nemo          # and against llm.import_ckpt/export_ckpt
+
+Needs about three times the model's bytes of disk (8b: 48 GB). Every command is a process of its own that
+starts with none of its input in the page cache; its time ends when the output is on the disk. Memory is the
+largest resident set of the process, in which file pages count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import SIZES, write_llama
+
+HERE = Path(__file__).parent
+NEMOLAUNCH = [sys.executable, "-m", "nemolaunch.cli.main", "convert"]
+QUIET = {"PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"}
+
+
+@dataclass
+class Run:
+    """One run of one command."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def measure(command: list[str], source: Path, output: Path) -> Run:
+    """Run a command that turns `source` into `output`, from disk to disk."""
+    shutil.rmtree(output, ignore_errors=True)
+    forget(source)
+    before = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **QUIET}
+    )
+    assert process.stdout is not None
+    text = process.stdout.read().decode(errors="replace")
+    _, status, usage = os.wait4(process.pid, 0)
+    flush(output)
+    seconds = time.perf_counter() - before
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed:\n{text[-3000:]}")
+    return Run(seconds, usage.ru_maxrss * 1024)
+
+
+def files(path: Path) -> list[Path]:
+    """All files of a folder."""
+    return [file for file in path.rglob("*") if file.is_file()]
+
+
+def forget(path: Path) -> None:
+    """Take a folder's files out of the page cache."""
+    for file in files(path):
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def flush(path: Path) -> None:
+    """Have a folder's files on the disk."""
+    for file in files(path):
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="on the disk to measure; emptied at the end"
+    )
+    parser.add_argument("--size", choices=SIZES, default="1b")
+    parser.add_argument("--nemo", action="store_true", help="also NeMo's converters, which hold both models")
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True)
+    try:
+        rows = compare(options.folder, options.size, options.nemo, options.rounds)
+    finally:
+        shutil.rmtree(options.folder)
+    show(rows)
+
+
+def compare(folder: Path, size: str, nemo: bool, rounds: int) -> dict[str, dict[str, list[Run]]]:
+    """Runs by direction and tool."""
+    hf, checkpoint, back = folder / "hf", folder / "nemo", folder / "back"
+    total = write_llama(hf, size)
+    print(f"Llama {size}: {total / 1e9:.1f} GB of weights", flush=True)
+    verify = ["--verify", "none"]
+    directions = {
+        "Hugging Face → NeMo 2": (hf, checkpoint, "nemo2", "import"),
+        "NeMo 2 → Hugging Face": (checkpoint, back, "hf", "export"),
+    }
+    rows: dict[str, dict[str, list[Run]]] = {}
+    for title, (source, output, to, kind) in directions.items():
+        tools = {
+            "cp": ["cp", "-r", str(source), str(output)],
+            "nemolaunch, every bit verified": [
+                *NEMOLAUNCH,
+                str(source),
+                str(output),
+                "--to",
+                to,
+                "--verify",
+                "bits",
+            ],
+            "nemolaunch": [*NEMOLAUNCH, str(source), str(output), "--to", to, *verify],
+        }
+        if nemo:
+            worker = [sys.executable, str(HERE / "nemo_convert.py"), kind, str(source), str(output)]
+            tools = {"NeMo": worker, **tools}
+        rows[title] = {tool: [] for tool in tools}
+        for _ in range(rounds):
+            for tool, command in tools.items():
+                rows[title][tool].append(measure(command, source, output))
+                run = rows[title][tool][-1]
+                print(f"  {title}: {tool}: {run.seconds:.1f} s, {run.peak_bytes / 2**30:.2f} GiB", flush=True)
+    return rows
+
+
+def show(rows: dict[str, dict[str, list[Run]]]) -> None:
+    """Medians, as ratios to cp."""
+    print("| conversion | tool | seconds | × cp | peak memory, GiB |\n|---|---|---|---|---|")
+    for title, tools in rows.items():
+        copy = statistics.median(run.seconds for run in tools["cp"])
+        for tool, runs in tools.items():
+            seconds = statistics.median(run.seconds for run in runs)
+            peak = max(run.peak_bytes for run in runs) / 2**30
+            print(f"| {title} | {tool} | {seconds:.1f} | {seconds / copy:.2f} | {peak:.2f} |")
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"(this script itself: {own:.2f} GiB)")
+
+
+if __name__ == "__main__":
+    main()

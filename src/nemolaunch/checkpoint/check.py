@@ -1,0 +1,42 @@
+"""One comparison of a conversion's result with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """A comparison and its outcome.
+
+    Attributes:
+        name: what was compared: tensors, config, tokenizer, logits.
+        compared: how many.
+        differences: one line for each; none is agreement.
+        skipped: why nothing could be compared.
+        values: measured differences.
+    """
+
+    name: str
+    compared: int
+    differences: list[str] = field(default_factory=list)
+    skipped: str | None = None
+    values: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return not self.differences
+
+    def __str__(self) -> str:
+        if self.skipped:
+            return f"{self.name}: not compared, {self.skipped}"
+        if self.differences:
+            return f"{self.name}: {len(self.differences)} of {self.compared:,} differ"
+        measured = "".join(f", {name} {value:.3g}" for name, value in self.values.items())
+        return f"{self.name}: {self.compared:,} agree{measured}"
+
+    def as_json(self) -> dict[str, Any]:
+        outcome = "skipped" if self.skipped else "passed" if self.passed else "failed"
+        details = {"skipped": self.skipped, "differences": self.differences, **self.values}
+        return {"outcome": outcome, "compared": self.compared, **{k: v for k, v in details.items() if v}}

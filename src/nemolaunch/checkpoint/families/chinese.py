@@ -1,0 +1,159 @@
+"""Baichuan 2 and ChatGLM 2 and 3, whose classes come with the checkpoint and not with transformers."""
+
+from __future__ import annotations
+
+from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.parts import (
+    DENSE,
+    FULL_ROTARY,
+    GATED,
+    NO_BIAS,
+    NO_QK_NORM,
+    NO_WINDOW,
+    Both,
+    Field,
+    Fields,
+    HfIs,
+    NemoIs,
+    NeverTied,
+    Out,
+    UnheldError,
+    sizes,
+)
+from nemolaunch.checkpoint.families.tables import (
+    HF,
+    INPUT_NORM,
+    MLP_NORM,
+    NEMO,
+    fused_norm,
+    gated_mlp,
+    outer,
+    renamed,
+)
+from nemolaunch.checkpoint.ops import PackedQkv
+from nemolaunch.checkpoint.rules import rule
+
+ALIBI_LAYERS = 40  # Baichuan 2 13B's
+
+
+def _baichuan_to_nemo(hf: Fields, nemo: Out) -> None:
+    if hf["num_hidden_layers"] == ALIBI_LAYERS:
+        raise UnheldError(
+            "it has ALiBi positions, as all Baichuan models of 40 layers; Megatron's attention has none"
+        )
+    nemo["position_embedding_type"] = "rope"
+    nemo["seq_length"] = hf.get("max_position_embeddings") or hf.get("model_max_length") or 4096
+
+
+def _baichuan_to_hf(nemo: Fields, hf: Out) -> None:
+    if nemo.get("position_embedding_type") != "rope":
+        raise UnheldError(
+            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it has to be 'rope'"
+        )
+    heads = nemo["num_attention_heads"]
+    if (nemo.get("num_query_groups") or heads) != heads:
+        raise UnheldError("num_query_groups is not num_attention_heads, as it is in the Hugging Face model")
+    hf["max_position_embeddings"] = hf["model_max_length"] = nemo["seq_length"]
+
+
+BAICHUAN = Family(
+    model_type="baichuan",
+    architecture="BaichuanForCausalLM",
+    model_class="Baichuan2Model",
+    copies_tied=True,
+    config_class="Baichuan2Config",
+    parts=(
+        *sizes(without=["max_position_embeddings"]),
+        Both(_baichuan_to_nemo, _baichuan_to_hf),
+        NeverTied(),
+        *GATED,
+        DENSE,
+        NO_BIAS,
+        NO_QK_NORM,
+        FULL_ROTARY,
+        NO_WINDOW,
+    ),
+    rules=(
+        *outer(),
+        *INPUT_NORM,
+        *MLP_NORM,
+        *gated_mlp(),
+        rule(HF + "self_attn.W_pack.weight", NEMO + "self_attention.linear_qkv.weight", PackedQkv()),
+        rule(HF + "self_attn.o_proj.weight", NEMO + "self_attention.linear_proj.weight"),
+    ),
+    remote_code=True,
+    caveat="Baichuan 2's own code normalises the output layer's rows, NeMo's model does not: other logits",
+)
+
+
+def _glm_heads_to_nemo(hf: Fields, nemo: Out) -> None:
+    heads = hf["num_attention_heads"]
+    nemo["num_attention_heads"] = heads
+    nemo["num_query_groups"] = hf["multi_query_group_num"] if hf.get("multi_query_attention", True) else heads
+    nemo["kv_channels"] = hf.get("kv_channels") or hf["hidden_size"] // heads
+    nemo["rotary_base"] = 10000.0 * hf.get("rope_ratio", 1)
+
+
+def _glm_heads_to_hf(nemo: Fields, hf: Out) -> None:
+    heads = nemo["num_attention_heads"]
+    hf["num_attention_heads"], hf["multi_query_attention"] = heads, True
+    hf["multi_query_group_num"] = nemo.get("num_query_groups") or heads
+    hf["kv_channels"] = nemo.get("kv_channels") or nemo["hidden_size"] // heads
+    hf["rope_ratio"] = nemo["rotary_base"] / 10000.0
+
+
+GLM, GLM_LAYER = "transformer.encoder.", "transformer.encoder.layers.*."
+CHATGLM = Family(
+    model_type="chatglm",
+    architecture="ChatGLMModel",
+    model_class="ChatGLMModel",
+    copies_tied=True,
+    config_class="ChatGLMConfig",
+    parts=(
+        Field("num_layers", "num_layers"),
+        Field("hidden_size", "hidden_size"),
+        Field("ffn_hidden_size", "ffn_hidden_size"),
+        Both(_glm_heads_to_nemo, _glm_heads_to_hf),
+        Field("padded_vocab_size", "vocab_size"),
+        Field("seq_length", "seq_length"),
+        Field("layernorm_epsilon", "layernorm_epsilon", 1e-5),
+        Field("attention_dropout", "attention_dropout", 0.0),
+        NeverTied(),
+        HfIs("rmsnorm", True),
+        HfIs("add_bias_linear", False),
+        HfIs("add_qkv_bias", True),
+        HfIs("post_layer_norm", True),
+        HfIs("apply_residual_connection_post_layernorm", False),
+        NemoIs(
+            activation_func="silu",
+            gated_linear_unit=True,
+            normalization="RMSNorm",
+            position_embedding_type="rope",
+            rotary_percent=0.5,
+            rotary_interleaved=True,
+            add_bias_linear=False,
+            add_qkv_bias=True,
+        ),
+        DENSE,
+        NO_QK_NORM,
+        NO_WINDOW,
+    ),
+    rules=(
+        *outer("transformer.embedding.word_embeddings", GLM + "final_layernorm", "transformer.output_layer"),
+        *fused_norm(GLM_LAYER + "input_layernorm", NEMO + "self_attention.linear_qkv"),
+        *(
+            rule(
+                f"{GLM_LAYER}self_attention.query_key_value.{kind}",
+                f"{NEMO}self_attention.linear_qkv.{kind}",
+                PackedQkv(),
+            )
+            for kind in ("weight", "bias")
+        ),
+        *renamed(GLM_LAYER + "self_attention.dense", NEMO + "self_attention.linear_proj"),
+        *fused_norm(GLM_LAYER + "post_attention_layernorm", NEMO + "mlp.linear_fc1"),
+        *renamed(GLM_LAYER + "mlp.dense_h_to_4h", NEMO + "mlp.linear_fc1"),
+        *renamed(GLM_LAYER + "mlp.dense_4h_to_h", NEMO + "mlp.linear_fc2"),
+    ),
+    remote_code=True,
+)
+FAMILIES = (BAICHUAN, CHATGLM)

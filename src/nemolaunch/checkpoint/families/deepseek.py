@@ -1,0 +1,206 @@
+"""DeepSeek V2, V2 Lite, V3 and R1: multi-latent attention, shared and routed experts."""
+
+from __future__ import annotations
+
+from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.parts import (
+    LONGEST_TWICE,
+    NO_BIAS,
+    NO_WINDOW,
+    Both,
+    Field,
+    Fields,
+    HfIs,
+    NemoIs,
+    Optional,
+    Out,
+    UnheldError,
+    rope_scaling_of,
+    tied,
+)
+from nemolaunch.checkpoint.families.tables import (
+    EXPERTS_NORM,
+    HF,
+    MLP_NORM,
+    NEMO,
+    gated_experts,
+    gated_mlp,
+    outer,
+    renamed,
+)
+from nemolaunch.checkpoint.rules import rule
+
+# config.json's rope_scaling -> NeMo's fields, and what it means if it is not stated
+YARN = {
+    "factor": ("rotary_scaling_factor", 40.0),
+    "original_max_position_embeddings": ("original_max_position_embeddings", 4096),
+    "beta_fast": ("beta_fast", 32),
+    "beta_slow": ("beta_slow", 1),
+    "mscale": ("mscale", 1.0),
+    "mscale_all_dim": ("mscale_all_dim", 0.0),
+}
+
+
+def _layers_to_nemo(hf: Fields, nemo: Out) -> None:
+    layers, dense = hf["num_hidden_layers"], hf.get("first_k_dense_replace", 0)
+    if hf.get("moe_layer_freq", 1) != 1:
+        raise UnheldError(
+            f"moe_layer_freq is {hf['moe_layer_freq']}; NeMo's model has experts in all later layers"
+        )
+    nemo["moe_layer_freq"] = [0] * dense + [1] * (layers - dense)
+    shared = hf.get("n_shared_experts")
+    nemo["moe_shared_expert_intermediate_size"] = hf["moe_intermediate_size"] * shared if shared else None
+    # NeMo keeps the number of key/value heads here, which multi-latent attention has no use for
+    nemo["kv_channels"] = hf.get("num_key_value_heads") or hf["num_attention_heads"]
+
+
+def _layers_to_hf(nemo: Fields, hf: Out) -> None:
+    frequency = nemo["moe_layer_freq"]
+    pattern = frequency if isinstance(frequency, list) else [1] * nemo["num_layers"]
+    dense = pattern.index(1) if 1 in pattern else len(pattern)
+    if pattern != [0] * dense + [1] * (len(pattern) - dense) or frequency not in (1, pattern):
+        raise UnheldError(
+            f"moe_layer_freq is {frequency}; the Hugging Face model has dense layers only at the start"
+        )
+    shared, width = nemo.get("moe_shared_expert_intermediate_size") or 0, nemo["moe_ffn_hidden_size"]
+    if shared % width:
+        raise UnheldError(
+            f"moe_shared_expert_intermediate_size is {shared}; the Hugging Face model has a multiple of "
+            f"moe_ffn_hidden_size, {width}"
+        )
+    hf["first_k_dense_replace"], hf["moe_layer_freq"] = dense, 1
+    hf["n_shared_experts"] = shared // width or None
+    hf["num_key_value_heads"] = nemo["num_attention_heads"]
+
+
+def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
+    kind, scaling = rope_scaling_of(hf)
+    if kind not in (None, "yarn"):
+        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has yarn or none")
+    nemo["rope_type"] = "yarn" if kind else "rope"
+    if kind:
+        nemo.update({ours: scaling.get(theirs, default) for theirs, (ours, default) in YARN.items()})
+
+
+def _positions_to_hf(nemo: Fields, hf: Out) -> None:
+    hf["rope_scaling"] = None
+    if nemo.get("rope_type") == "yarn":
+        values = {theirs: nemo[ours] for theirs, (ours, _) in YARN.items()}
+        hf["rope_scaling"] = {"type": "yarn", "rope_type": "yarn", **values}
+
+
+def _v2_router_to_nemo(hf: Fields, nemo: Out) -> None:
+    if hf.get("scoring_func", "softmax") != "softmax":
+        raise UnheldError(f"scoring_func is {hf['scoring_func']!r}; NeMo's model of this kind has 'softmax'")
+    grouped = hf.get("topk_method", "greedy") == "group_limited_greedy"
+    nemo["moe_router_num_groups"] = hf.get("n_group") if grouped else None
+    nemo["moe_router_group_topk"] = hf.get("topk_group") if grouped else None
+    nemo["moe_router_pre_softmax"] = not hf.get("norm_topk_prob", False)
+
+
+def _v2_router_to_hf(nemo: Fields, hf: Out) -> None:
+    groups = int(nemo.get("moe_router_num_groups") or 1)
+    hf["topk_method"] = "group_limited_greedy" if groups > 1 else "greedy"
+    hf["n_group"], hf["topk_group"] = groups, nemo.get("moe_router_group_topk") or 1
+    hf["norm_topk_prob"] = not nemo.get("moe_router_pre_softmax")
+    hf["scoring_func"] = "softmax"
+
+
+LATENT = HF + "self_attn."
+LATENT_NEMO = NEMO + "self_attention."
+RULES = (
+    *outer(),
+    *renamed(HF + "input_layernorm", NEMO + "input_layernorm"),
+    *renamed(LATENT + "o_proj", LATENT_NEMO + "linear_proj"),
+    *renamed(LATENT + "q_proj", LATENT_NEMO + "linear_q_proj"),
+    *renamed(LATENT + "q_a_proj", LATENT_NEMO + "linear_q_down_proj"),
+    *renamed(LATENT + "q_b_proj", LATENT_NEMO + "linear_q_up_proj"),
+    *renamed(LATENT + "kv_a_proj_with_mqa", LATENT_NEMO + "linear_kv_down_proj"),
+    *renamed(LATENT + "kv_b_proj", LATENT_NEMO + "linear_kv_up_proj"),
+    rule(LATENT + "q_a_layernorm.weight", LATENT_NEMO + "linear_q_up_proj.layer_norm_weight"),
+    rule(LATENT + "kv_a_layernorm.weight", LATENT_NEMO + "linear_kv_up_proj.layer_norm_weight"),
+    *MLP_NORM,
+    *EXPERTS_NORM,
+    *gated_mlp(),
+    rule(HF + "mlp.gate.weight", NEMO + "mlp.router.weight"),
+    rule(HF + "mlp.gate.e_score_correction_bias", NEMO + "mlp.router.expert_bias"),
+    *gated_experts(HF + "mlp.experts.*", "gate_proj", "up_proj", "down_proj"),
+    *gated_mlp(HF + "mlp.shared_experts.", NEMO + "mlp.shared_experts."),
+)
+PARTS = (
+    Field("num_hidden_layers", "num_layers"),
+    Field("hidden_size", "hidden_size"),
+    Field("intermediate_size", "ffn_hidden_size"),
+    Field("num_attention_heads", "num_attention_heads"),
+    Field("vocab_size", "vocab_size"),
+    Field("max_position_embeddings", "seq_length"),
+    LONGEST_TWICE,
+    Field("initializer_range", "init_method_std", 0.02),
+    Field("rms_norm_eps", "layernorm_epsilon", 1e-6),
+    Field("rope_theta", "rotary_base", 10000.0),
+    Field("attention_dropout", "attention_dropout", 0.0),
+    Optional("q_lora_rank", "q_lora_rank"),
+    Field("kv_lora_rank", "kv_lora_rank", 512),
+    Field("qk_nope_head_dim", "qk_head_dim", 128),
+    Field("qk_rope_head_dim", "qk_pos_emb_head_dim", 64),
+    Field("v_head_dim", "v_head_dim", 128),
+    Field("n_routed_experts", "num_moe_experts"),
+    Field("num_experts_per_tok", "moe_router_topk"),
+    Field("moe_intermediate_size", "moe_ffn_hidden_size"),
+    Field("routed_scaling_factor", "moe_router_topk_scaling_factor", 1.0),
+    Field("aux_loss_alpha", "moe_aux_loss_coeff", 0.001),
+    Both(_layers_to_nemo, _layers_to_hf),
+    Both(_positions_to_nemo, _positions_to_hf),
+    tied(),
+    HfIs("hidden_act", "silu"),
+    HfIs("attention_bias", False),
+    NemoIs(
+        activation_func="silu",
+        gated_linear_unit=True,
+        normalization="RMSNorm",
+        qk_layernorm=True,
+        multi_latent_attention=True,
+    ),
+    NO_BIAS,
+    NO_WINDOW,
+)
+V2 = Family(
+    model_type="deepseek_v2",
+    architecture="DeepseekV2ForCausalLM",
+    model_class="DeepSeekModel",
+    config_class="DeepSeekConfig",
+    parts=(*PARTS, Both(_v2_router_to_nemo, _v2_router_to_hf), NemoIs(moe_router_enable_expert_bias=False)),
+    rules=RULES,
+)
+
+
+def _v3_router_to_nemo(hf: Fields, nemo: Out) -> None:
+    if not hf.get("norm_topk_prob", True):
+        raise UnheldError("norm_topk_prob is False; NeMo's model of this kind normalises")
+    nemo.update(moe_router_score_function="sigmoid", moe_router_enable_expert_bias=True)
+
+
+def _v3_router_to_hf(nemo: Fields, hf: Out) -> None:
+    if nemo.get("moe_router_score_function") != "sigmoid":
+        raise UnheldError("moe_router_score_function is not 'sigmoid', as it is in the Hugging Face model")
+    hf.update(scoring_func="sigmoid", topk_method="noaux_tc", norm_topk_prob=True)
+
+
+V3 = Family(
+    model_type="deepseek_v3",
+    architecture="DeepseekV3ForCausalLM",
+    model_class="DeepSeekModel",
+    config_class="DeepSeekConfig",
+    parts=(
+        *PARTS,
+        HfIs("scoring_func", "sigmoid"),
+        HfIs("topk_method", "noaux_tc"),
+        Field("n_group", "moe_router_num_groups", 8),
+        Field("topk_group", "moe_router_group_topk", 4),
+        Both(_v3_router_to_nemo, _v3_router_to_hf),
+    ),
+    rules=RULES,
+    has_further_layers=True,
+    caveat="the layers that predict further tokens (MTP) are left out, as transformers does",
+)
+FAMILIES = (V2, V3)

@@ -1,0 +1,212 @@
+"""Gemma, Code Gemma, Gemma 2, and the language model of Gemma 3."""
+
+from __future__ import annotations
+
+from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.parts import (
+    DENSE,
+    FULL_ROTARY,
+    NO_BIAS,
+    NO_QK_NORM,
+    NO_WINDOW,
+    Both,
+    Field,
+    Fields,
+    HfIs,
+    NemoIs,
+    NemoSet,
+    Out,
+    UnheldError,
+    rope_scaling_of,
+    sizes,
+    tied,
+)
+from nemolaunch.checkpoint.families.tables import (
+    HF,
+    INPUT_NORM,
+    LLAMA,
+    NEMO,
+    attention,
+    fused_norm,
+    gated_mlp,
+    outer,
+    renamed,
+)
+
+NEMO_EPSILON = 1e-5
+TANH_GELU = "gelu_pytorch_tanh"
+COMMON = (
+    HfIs("attention_bias", False),
+    NemoIs(
+        gated_linear_unit=True,
+        normalization="RMSNorm",
+        position_embedding_type="rope",
+        layernorm_zero_centered_gamma=True,
+    ),
+    DENSE,
+    NO_BIAS,
+    FULL_ROTARY,
+)
+# Gemma's first configurations say "gelu" and mean the approximation
+GEMMA_GELU = (HfIs("hidden_activation", TANH_GELU, None), HfIs("hidden_act", TANH_GELU, "gelu"))
+
+
+GEMMA = Family(
+    model_type="gemma",
+    architecture="GemmaForCausalLM",
+    model_class="GemmaModel",
+    config_class="GemmaConfig",
+    parts=(
+        *sizes(head_dim=256),
+        tied(True),
+        *GEMMA_GELU,
+        NemoIs(activation_func="openai_gelu"),
+        *COMMON,
+        NO_QK_NORM,
+        NO_WINDOW,
+    ),
+    rules=LLAMA,
+    tied_by_default=True,
+)
+
+
+def _alternating_to_nemo(hf: Fields, nemo: Out) -> None:
+    window = hf.get("sliding_window", 4096)
+    nemo["window_size"] = [window - 1, 0]
+
+
+def _alternating_to_hf(nemo: Fields, hf: Out) -> None:
+    if not nemo.get("window_size"):
+        raise UnheldError("window_size is not set; the Hugging Face model has one in every other layer")
+    hf["sliding_window"] = nemo["window_size"][0] + 1
+
+
+def _gemma2_computes_otherwise(nemo: Fields) -> str | None:
+    """NeMo 2.7 builds these norms with the default epsilon of TENorm."""
+    epsilon = nemo["layernorm_epsilon"]
+    if epsilon == NEMO_EPSILON:
+        return None
+    return f"NeMo's norms after attention and MLP have epsilon {NEMO_EPSILON}, Hugging Face's {epsilon}"
+
+
+POST_NORMS = (
+    *outer(),
+    *attention(),
+    *INPUT_NORM,
+    *gated_mlp(),
+    *renamed(HF + "post_attention_layernorm", NEMO + "self_attention.linear_proj.post_layernorm"),
+    *fused_norm(HF + "pre_feedforward_layernorm", NEMO + "mlp.linear_fc1"),
+    *renamed(HF + "post_feedforward_layernorm", NEMO + "mlp.linear_fc2.post_layernorm"),
+)
+GEMMA2 = Family(
+    model_type="gemma2",
+    architecture="Gemma2ForCausalLM",
+    model_class="Gemma2Model",
+    config_class="Gemma2Config",
+    parts=(
+        *sizes(head_dim=256),
+        tied(True),
+        HfIs("hidden_activation", TANH_GELU),
+        Field("query_pre_attn_scalar", "query_pre_attn_scalar", 256),
+        Field("attn_logit_softcapping", "attn_logit_softcapping", 50.0),
+        Field("final_logit_softcapping", "final_logit_softcapping", 30.0),
+        Both(_alternating_to_nemo, _alternating_to_hf),
+        NemoIs(activation_func="openai_gelu"),
+        *COMMON,
+        NO_QK_NORM,
+    ),
+    rules=POST_NORMS,
+    traits={"post_layer_norms": True},
+    tied_by_default=True,
+    caveat="NeMo's model has epsilon 1e-5 in the norms after attention and MLP, and windows in the even layers",
+    computes_otherwise=_gemma2_computes_otherwise,
+)
+
+
+def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
+    kind, scaling = rope_scaling_of(hf)
+    if kind not in (None, "linear"):
+        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has a linear one or none")
+    nemo["rotary_base"] = [hf.get("rope_local_base_freq", 10000.0), hf.get("rope_theta", 1e6)]
+    nemo["rope_scaling_factor"] = float(scaling["factor"]) if kind else 1.0
+
+
+def _positions_to_hf(nemo: Fields, hf: Out) -> None:
+    hf["rope_local_base_freq"], hf["rope_theta"] = nemo["rotary_base"]
+    factor = nemo.get("rope_scaling_factor") or 1.0
+    hf["rope_scaling"] = None if factor == 1.0 else {"rope_type": "linear", "factor": factor}
+
+
+def _local_to_nemo(hf: Fields, nemo: Out) -> None:
+    layers, kinds = hf["num_hidden_layers"], hf.get("layer_types")
+    pattern = hf.get("sliding_window_pattern") or hf.get("_sliding_window_pattern") or 6
+    if kinds:
+        pattern = kinds.index("full_attention") + 1 if "full_attention" in kinds else layers + 1
+        if kinds != _layer_types(layers, pattern):
+            raise UnheldError(f"layer_types is {kinds}; NeMo's model has full attention in every n-th layer")
+    nemo["interleaved_attn_pattern"] = [pattern - 1, 1]
+    nemo["window_size"] = hf.get("sliding_window", 4096) - 1
+
+
+def _local_to_hf(nemo: Fields, hf: Out) -> None:
+    local, full = nemo["interleaved_attn_pattern"]
+    if full != 1:
+        raise UnheldError(
+            f"interleaved_attn_pattern is [{local}, {full}]; the Hugging Face model has one full layer in n"
+        )
+    hf["sliding_window"] = nemo["window_size"] + 1
+    hf["layer_types"] = _layer_types(nemo["num_layers"], local + 1)
+
+
+def _layer_types(layers: int, pattern: int) -> list[str]:
+    return ["full_attention" if (n + 1) % pattern == 0 else "sliding_attention" for n in range(layers)]
+
+
+def _scale_to_nemo(hf: Fields, nemo: Out) -> None:
+    scalar = hf.get("query_pre_attn_scalar", 256)
+    nemo["softmax_scale"] = None if scalar == nemo["kv_channels"] else scalar**-0.5
+
+
+def _scale_to_hf(nemo: Fields, hf: Out) -> None:
+    scale = nemo.get("softmax_scale")
+    hf["query_pre_attn_scalar"] = round(scale**-2, 6) if scale else nemo["kv_channels"]
+    if hf["query_pre_attn_scalar"] == int(hf["query_pre_attn_scalar"]):
+        hf["query_pre_attn_scalar"] = int(hf["query_pre_attn_scalar"])
+
+
+def _gemma3_class(hf: Fields) -> str:
+    """As NeMo's importer: by the number of layers. The general class lacks `rope_scaling_factor`."""
+    return {34: "Gemma3Config4B", 48: "Gemma3Config12B", 62: "Gemma3Config27B"}.get(
+        hf["num_hidden_layers"], "Gemma3Config1B"
+    )
+
+
+GEMMA3_PARTS = (
+    *sizes(head_dim=256, without=["rope_theta"]),
+    tied(True),
+    HfIs("hidden_activation", TANH_GELU),
+    HfIs("final_logit_softcapping", None),
+    HfIs("attn_logit_softcapping", None),
+    HfIs("use_bidirectional_attention", False),
+    Both(_positions_to_nemo, _positions_to_hf),
+    Both(_local_to_nemo, _local_to_hf),
+    Both(_scale_to_nemo, _scale_to_hf),
+    NemoIs(activation_func="gelu"),
+    NemoSet(is_vision_language=False),  # the language model alone masks as any other
+    *COMMON,
+)
+GEMMA3 = tuple(
+    Family(
+        model_type=model_type,
+        architecture="Gemma3ForCausalLM",
+        model_class="Gemma3Model",
+        config_class=_gemma3_class,
+        parts=GEMMA3_PARTS,
+        rules=POST_NORMS,
+        traits={"post_layer_norms": True, "qk_layernorm": True},
+        tied_by_default=True,
+        prefixes=("model.language_model.", "language_model."),
+    )
+    for model_type in ("gemma3_text", "gemma3")
+)
+FAMILIES = (GEMMA, GEMMA2, *GEMMA3)

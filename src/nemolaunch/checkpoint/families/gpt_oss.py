@@ -1,0 +1,127 @@
+"""GPT-OSS: experts with biases, alternating windows, learnable attention sinks."""
+
+from __future__ import annotations
+
+from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.parts import (
+    Both,
+    Field,
+    Fields,
+    HfIs,
+    NemoIs,
+    Out,
+    UnheldError,
+    rope_scaling_of,
+    sizes,
+    tied,
+)
+from nemolaunch.checkpoint.families.tables import (
+    EXPERTS_NORM,
+    HF,
+    INPUT_NORM,
+    NEMO,
+    attention,
+    outer,
+    renamed,
+)
+from nemolaunch.checkpoint.ops import StackedExperts
+from nemolaunch.checkpoint.rules import rule
+
+# config.json's rope_scaling -> NeMo's fields, and what it means if it is not stated
+YARN = {
+    "factor": ("yarn_rotary_scaling_factor", 32.0),
+    "beta_fast": ("yarn_beta_fast", 32.0),
+    "beta_slow": ("yarn_beta_slow", 1.0),
+    "truncate": ("yarn_correction_range_round_to_int", False),
+    "original_max_position_embeddings": ("yarn_original_max_position_embeddings", 4096),
+}
+
+
+def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
+    kind, scaling = rope_scaling_of(hf)
+    if kind != "yarn":
+        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has yarn")
+    nemo["position_embedding_type"] = "yarn"
+    nemo.update({ours: scaling.get(theirs, default) for theirs, (ours, default) in YARN.items()})
+
+
+def _positions_to_hf(nemo: Fields, hf: Out) -> None:
+    if nemo.get("position_embedding_type") != "yarn":
+        raise UnheldError(
+            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it has to be 'yarn'"
+        )
+    hf["rope_scaling"] = {"rope_type": "yarn", **{theirs: nemo[ours] for theirs, (ours, _) in YARN.items()}}
+
+
+def _windows_to_nemo(hf: Fields, nemo: Out) -> None:
+    layers, kinds = hf["num_hidden_layers"], hf.get("layer_types")
+    if kinds and kinds != _layer_types(layers):
+        raise UnheldError(f"layer_types is {kinds}; NeMo's model has full attention in every other layer")
+    nemo["window_size"], nemo["window_attn_skip_freq"] = [hf.get("sliding_window", 128) - 1, 0], 2
+
+
+def _windows_to_hf(nemo: Fields, hf: Out) -> None:
+    if not nemo.get("window_size") or nemo.get("window_attn_skip_freq") != 2:
+        raise UnheldError(
+            "the Hugging Face model has a window in every other layer (window_attn_skip_freq=2)"
+        )
+    hf["sliding_window"] = nemo["window_size"][0] + 1
+    hf["layer_types"] = _layer_types(nemo["num_layers"])
+
+
+def _layer_types(layers: int) -> list[str]:
+    return ["full_attention" if layer % 2 else "sliding_attention" for layer in range(layers)]
+
+
+def _experts_to_nemo(hf: Fields, nemo: Out) -> None:
+    nemo["moe_ffn_hidden_size"] = nemo["ffn_hidden_size"] = hf["intermediate_size"]
+
+
+def _experts_to_hf(nemo: Fields, hf: Out) -> None:
+    hf["intermediate_size"] = nemo.get("moe_ffn_hidden_size") or nemo["ffn_hidden_size"]
+
+
+EXPERTS, NEMO_EXPERTS = HF + "mlp.experts.", NEMO + "mlp.experts."
+GPT_OSS = Family(
+    model_type="gpt_oss",
+    architecture="GptOssForCausalLM",
+    model_class="GPTOSSModel",
+    config_class="GPTOSSConfig",
+    parts=(
+        *sizes(norm_default=1e-5, rope_theta=150000.0, head_dim=64, without=["intermediate_size"]),
+        Both(_experts_to_nemo, _experts_to_hf),
+        Field("num_local_experts", "num_moe_experts", 128),
+        Field("num_experts_per_tok", "moe_router_topk", 4),
+        Field("swiglu_limit", "activation_func_clamp_value", 7.0),
+        Both(_positions_to_nemo, _positions_to_hf),
+        Both(_windows_to_nemo, _windows_to_hf),
+        tied(),
+        HfIs("hidden_act", "silu"),
+        HfIs("attention_bias", True),
+        NemoIs(
+            activation_func="quick_gelu",
+            glu_linear_offset=1.0,
+            gated_linear_unit=True,
+            add_bias_linear=True,
+            normalization="RMSNorm",
+            softmax_type="learnable",
+            moe_router_pre_softmax=False,
+            qk_layernorm=False,
+        ),
+    ),
+    rules=(
+        *outer(),
+        *attention(),
+        *INPUT_NORM,
+        *EXPERTS_NORM,
+        rule(HF + "self_attn.sinks", NEMO + "self_attention.core_attention.softmax_offset"),
+        *renamed(HF + "mlp.router", NEMO + "mlp.router"),
+        rule(EXPERTS + "gate_up_proj", NEMO_EXPERTS + "linear_fc1.weight#", StackedExperts(interleaved=True)),
+        rule(
+            EXPERTS + "gate_up_proj_bias", NEMO_EXPERTS + "linear_fc1.bias#", StackedExperts(interleaved=True)
+        ),
+        rule(EXPERTS + "down_proj", NEMO_EXPERTS + "linear_fc2.weight#", StackedExperts()),
+        rule(EXPERTS + "down_proj_bias", NEMO_EXPERTS + "linear_fc2.bias#", StackedExperts()),
+    ),
+)
+FAMILIES = (GPT_OSS,)

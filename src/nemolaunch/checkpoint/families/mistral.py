@@ -1,0 +1,94 @@
+"""Mistral and Mixtral."""
+
+from __future__ import annotations
+
+from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.parts import (
+    DENSE,
+    FULL_ROTARY,
+    GATED,
+    LINEAR_SCALING,
+    LONGEST_TWICE,
+    NO_BIAS,
+    NO_QK_NORM,
+    Both,
+    Field,
+    Fields,
+    NemoIs,
+    NeverTied,
+    Out,
+    Window,
+    sizes,
+)
+from nemolaunch.checkpoint.families.tables import (
+    EXPERTS_NORM,
+    HF,
+    INPUT_NORM,
+    LLAMA,
+    NEMO,
+    attention,
+    gated_experts,
+    outer,
+    renamed,
+)
+
+WINDOW_BY_DEFAULT = Window(default=4096)
+
+
+def _window_to_nemo(hf: Fields, nemo: Out) -> None:
+    WINDOW_BY_DEFAULT.to_nemo(hf, nemo)
+    # Windows and context parallelism together need this exchange; the class has it by default
+    nemo["cp_comm_type"] = "a2a" if nemo["window_size"] else None
+
+
+MISTRAL = Family(
+    model_type="mistral",
+    architecture="MistralForCausalLM",
+    model_class="MistralModel",
+    copies_tied=True,
+    config_class="MistralConfig7B",
+    parts=(
+        *sizes(),
+        NeverTied(),
+        Both(_window_to_nemo, WINDOW_BY_DEFAULT.to_hf),
+        LINEAR_SCALING,
+        *GATED,
+        DENSE,
+        NO_BIAS,
+        NO_QK_NORM,
+        FULL_ROTARY,
+    ),
+    rules=LLAMA,
+)
+
+MIXTRAL = Family(
+    model_type="mixtral",
+    architecture="MixtralForCausalLM",
+    model_class="MixtralModel",
+    copies_tied=True,
+    config_class="MixtralConfig8x7B",
+    parts=(
+        *sizes(norm_default=1e-5, rope_theta=1e6),
+        NeverTied(),
+        Window(),
+        LINEAR_SCALING,
+        LONGEST_TWICE,
+        Field("num_local_experts", "num_moe_experts", 8),
+        Field("num_experts_per_tok", "moe_router_topk", 2),
+        Field("router_aux_loss_coef", "moe_aux_loss_coeff", 0.001),
+        *GATED,
+        NemoIs(moe_layer_freq=1, moe_router_pre_softmax=False, moe_shared_expert_intermediate_size=None),
+        NO_BIAS,
+        NO_QK_NORM,
+        FULL_ROTARY,
+    ),
+    rules=(
+        *outer(),
+        *attention(),
+        *INPUT_NORM,
+        *EXPERTS_NORM,
+        *renamed(HF + "block_sparse_moe.gate", NEMO + "mlp.router"),
+        *gated_experts(HF + "block_sparse_moe.experts.*", "w1", "w3", "w2"),
+    ),
+)
+FAMILIES = (MISTRAL, MIXTRAL)

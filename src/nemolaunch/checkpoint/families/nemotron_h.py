@@ -1,0 +1,132 @@
+"""Nemotron-H and Nemotron Nano 2: Mamba-2, attention and MLP layers in a given order."""
+
+from __future__ import annotations
+
+from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.parts import (
+    DENSE,
+    NO_BIAS,
+    NO_QK_NORM,
+    NO_WINDOW,
+    Both,
+    Field,
+    Fields,
+    HfIs,
+    NemoIs,
+    Out,
+    UnheldError,
+    tied,
+)
+from nemolaunch.checkpoint.families.tables import NEMO
+from nemolaunch.checkpoint.nemo_config import classes, defaults
+from nemolaunch.checkpoint.ops import MambaParts, Qkv
+from nemolaunch.checkpoint.rules import rule
+from nemolaunch.checkpoint.skeleton import CONVOLUTION, IN_PROJECTION
+
+LAYER = "backbone.layers.*."
+MIXER = LAYER + "mixer."
+
+
+def _heads_to_nemo(hf: Fields, nemo: Out) -> None:
+    heads = hf["num_attention_heads"]
+    nemo["num_attention_heads"] = heads
+    nemo["num_query_groups"] = hf.get("num_key_value_heads") or heads
+    width = hf.get("head_dim") or hf.get("attention_head_dim") or hf["hidden_size"] // heads
+    nemo["kv_channels"] = width
+    pattern = hf["hybrid_override_pattern"]
+    if set(pattern) - set("M*-"):
+        raise UnheldError(f"hybrid_override_pattern is {pattern!r}; NeMo's model has M, * and - layers")
+
+
+def _heads_to_hf(nemo: Fields, hf: Out) -> None:
+    heads = nemo["num_attention_heads"]
+    hf["num_attention_heads"] = heads
+    hf["num_key_value_heads"] = nemo.get("num_query_groups") or heads
+    hf["head_dim"] = nemo.get("kv_channels") or nemo["hidden_size"] // heads
+    if not nemo.get("mamba_num_heads"):
+        hf["mamba_num_heads"] = 2 * nemo["hidden_size"] // nemo["mamba_head_dim"]
+
+
+def _config_class(hf: Fields) -> str:
+    """The published size, by whose class NeMo's own converter tells the models apart; else the general class."""
+    for name, row in classes().items():
+        if row["extends"] == "NemotronHConfigBase":
+            values = defaults(name)
+            same = (values["hidden_size"], values["hybrid_override_pattern"]) == (
+                hf["hidden_size"],
+                hf["hybrid_override_pattern"],
+            )
+            if same:
+                return name
+    return "NemotronHConfigBase"
+
+
+NEMOTRON_H = Family(
+    model_type="nemotron_h",
+    architecture="NemotronHForCausalLM",
+    model_class="MambaModel",
+    config_class=_config_class,
+    parts=(
+        Field("num_hidden_layers", "num_layers"),
+        Field("hidden_size", "hidden_size"),
+        Field("intermediate_size", "ffn_hidden_size"),
+        Field("hybrid_override_pattern", "hybrid_override_pattern"),
+        Field("mamba_num_heads", "mamba_num_heads"),
+        Field("mamba_head_dim", "mamba_head_dim", 64),
+        Field("ssm_state_size", "mamba_state_dim", 128),
+        Field("n_groups", "mamba_num_groups", 8),
+        Both(_heads_to_nemo, _heads_to_hf),
+        Field("vocab_size", "vocab_size"),
+        Field("max_position_embeddings", "seq_length"),
+        Field("initializer_range", "init_method_std", 0.02),
+        Field("layer_norm_epsilon", "layernorm_epsilon", 1e-5),
+        Field("attention_dropout", "attention_dropout", 0.0),
+        tied(),
+        HfIs("mlp_hidden_act", "relu2"),
+        HfIs("mamba_hidden_act", "silu"),
+        HfIs("conv_kernel", 4),
+        HfIs("use_conv_bias", True),
+        HfIs("use_bias", False),
+        HfIs("mlp_bias", False),
+        HfIs("attention_bias", False),
+        NemoIs(gated_linear_unit=False, normalization="RMSNorm", position_embedding_type="none"),
+        DENSE,
+        NO_BIAS,
+        NO_QK_NORM,
+        NO_WINDOW,
+    ),
+    rules=(
+        rule("backbone.embeddings.weight", "embedding.word_embeddings.weight"),
+        rule("backbone.norm_f.weight", "decoder.final_norm.weight"),
+        rule("lm_head.weight", "output_layer.weight"),
+        rule(LAYER + "norm.weight", NEMO + "mixer.in_proj.layer_norm_weight"),
+        rule(LAYER + "norm.weight", NEMO + "self_attention.linear_qkv.layer_norm_weight"),
+        rule(LAYER + "norm.weight", NEMO + "mlp.linear_fc1.layer_norm_weight"),
+        *(rule(MIXER + name, NEMO + "mixer." + name) for name in ("A_log", "D", "dt_bias")),
+        rule(MIXER + "norm.weight", NEMO + "mixer.norm.weight"),
+        rule(MIXER + "out_proj.weight", NEMO + "mixer.out_proj.weight"),
+        rule(
+            MIXER + "in_proj.weight",
+            " ".join(f"{NEMO}mixer.in_proj.weight.{part}" for part in IN_PROJECTION),
+            MambaParts(IN_PROJECTION),
+        ),
+        *(
+            rule(
+                f"{MIXER}conv1d.{kind}",
+                " ".join(f"{NEMO}mixer.conv1d.{kind}.{part}" for part in CONVOLUTION),
+                MambaParts(CONVOLUTION),
+            )
+            for kind in ("weight", "bias")
+        ),
+        rule(
+            f"{MIXER}q_proj.weight {MIXER}k_proj.weight {MIXER}v_proj.weight",
+            NEMO + "self_attention.linear_qkv.weight",
+            Qkv(),
+        ),
+        rule(MIXER + "o_proj.weight", NEMO + "self_attention.linear_proj.weight"),
+        rule(MIXER + "up_proj.weight", NEMO + "mlp.linear_fc1.weight"),
+        rule(MIXER + "down_proj.weight", NEMO + "mlp.linear_fc2.weight"),
+    ),
+    remote_code=True,
+)
+FAMILIES = (NEMOTRON_H,)

@@ -1,0 +1,48 @@
+"""Which format a checkpoint has, told from the names of its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nemolaunch.errors import UsageError
+
+FORMATS = {
+    "hf": "Hugging Face: config.json, safetensors, tokenizer",
+    "nemo2": "NeMo 2: weights/ and context/",
+    "torch": "one file of torch.save",
+    "meta": "Meta's own: consolidated.*.pth and params.json",
+    "safetensors": "safetensors files and nothing else",
+    "dcp": "a torch distributed checkpoint: .metadata and *.distcp",
+}
+
+
+def detect(path: Path) -> str:
+    """The format of a file or folder, one of `FORMATS`. Raises `UsageError` if it is none."""
+    if path.is_file():
+        return _detect_file(path)
+    if not path.is_dir():
+        raise UsageError(f"there is no file or folder {path}")
+    if (path / "adapter_config.json").is_file():
+        raise UsageError(f"{path} holds a LoRA adapter, not a model; merge it into its base model first")
+    if (path / "config.json").is_file():
+        return "hf"
+    if (path / "weights").is_dir() or (path.name == "weights" and (path.parent / "context").is_dir()):
+        return "nemo2"
+    if any(path.glob("consolidated.*.pth")):
+        return "meta"
+    if (path / ".metadata").is_file():
+        return "dcp"
+    if any(path.glob("*.safetensors")):
+        return "safetensors"
+    inner = [found.parent for name in ("config.json", "weights") for found in sorted(path.glob(f"*/{name}"))]
+    hint = f"; did you mean {inner[0]}?" if inner else ""
+    kinds = "\n".join(f"  {name}: {about}" for name, about in FORMATS.items())
+    raise UsageError(f"{path} is no checkpoint{hint}. The formats:\n{kinds}")
+
+
+def _detect_file(path: Path) -> str:
+    if path.suffix == ".safetensors":
+        return "safetensors"
+    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        return "torch"
+    raise UsageError(f"{path} is no checkpoint: a file has to be .safetensors, .pt, .pth, .bin or .ckpt")

@@ -1,0 +1,78 @@
+"""NeMo's configuration classes as data: what a field has where a checkpoint does not say it.
+
+`nemo_configs.json` is written by `python -m nemolaunch.nemo2.config_dump` from NeMo itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_name("nemo_configs.json")
+
+
+@functools.cache
+def _table() -> dict[str, Any]:
+    return dict(json.loads(TABLE.read_text(encoding="utf-8")))
+
+
+def classes() -> dict[str, Any]:
+    """By class name: its `module`, the class it `extends`, and the `defaults` it changes."""
+    return dict(_table()["configs"])
+
+
+def model_module(model_class: str) -> str:
+    """The module of a model class."""
+    return str(_table()["models"][model_class])
+
+
+def defaults(name: str, table: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All fields of a class with their defaults, as NeMo's `model.yaml` writes them; {} if it is unknown."""
+    row = (classes() if table is None else table).get(name)
+    if row is None:
+        return {}
+    inherited = defaults(row["extends"], table) if row["extends"] else {}
+    return {**inherited, **row["defaults"]}
+
+
+def extends(name: str | None, ancestor: str) -> bool:
+    """Whether a class is `ancestor` or comes from it."""
+    while name and name != ancestor:
+        name = classes().get(name, {}).get("extends")
+    return name == ancestor
+
+
+@dataclass(frozen=True)
+class NemoConfig:
+    """A NeMo model's configuration.
+
+    Attributes:
+        model_class: "LlamaModel".
+        config_class: "Llama31Config".
+        fields: those set, the others have the class's defaults. Values are as in `model.yaml`.
+    """
+
+    model_class: str
+    config_class: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """All fields."""
+        return {**defaults(self.config_class), **self.fields}
+
+
+def symbol(name: str) -> dict[str, Any]:
+    """A class, function or type, as `model.yaml` writes it."""
+    return {"_target_": name, "_call_": False}
+
+
+def symbol_name(value: Any) -> str | None:
+    """The last part of a symbol's name: "silu", "bfloat16"; None for what is no symbol."""
+    if isinstance(value, dict) and "_target_" in value:
+        return str(value["_target_"]).rpartition(".")[2]
+    return None

@@ -1,0 +1,200 @@
+"""Decide everything about a conversion from headers and configurations, before a byte of a tensor is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nemolaunch.checkpoint import context, families, hf, hf_output
+from nemolaunch.checkpoint.conversion import EMBEDDING, HEAD, Conversion
+from nemolaunch.checkpoint.families.family import Family, precision_fields
+from nemolaunch.checkpoint.hf_weights import open_weights
+from nemolaunch.checkpoint.mapping import export_map, import_map, sizes_of
+from nemolaunch.checkpoint.nemo2 import Nemo2Folder
+from nemolaunch.checkpoint.nemo_config import NemoConfig, defaults
+from nemolaunch.checkpoint.skeleton import Sizes
+from nemolaunch.checkpoint.tensors import TensorSource
+from nemolaunch.checkpoint.wrappers import FirstRows, Renamed
+from nemolaunch.errors import NemolaunchError, UsageError
+
+COMPARED_ROWS = 4096
+LAYER = re.compile(r"\.layers\.(\d+)\.")
+NAMED_SIZES = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups")
+
+
+def prepare_import(
+    folder: hf.HfFolder, *, model_class: str | None = None, config_class: str | None = None
+) -> Conversion:
+    """From a Hugging Face model folder to NeMo 2.
+
+    Args:
+        model_class, config_class: NeMo's classes that the user names; checked, and not needed.
+
+    Raises:
+        UsageError: a named class does not fit.
+        NemolaunchError: NeMo has no form of this model; tensors or shapes are not those it says.
+    """
+    family = families.of_hf(folder.config, model_class)
+    hf.check_tokenizer(folder.path)
+    hf_config = dict(folder.config.get("text_config") or folder.config) if family.prefixes else folder.config
+    weights = open_weights(folder, family.prefixes)
+    translated = family.to_nemo(hf_config, model_class)
+    dtype = _dtype(folder, family, weights.source)
+    config = NemoConfig(
+        translated.model_class, translated.config_class, {**translated.fields, **precision_fields(dtype)}
+    )
+    if config_class:
+        _check_named(config_class, config)
+    sizes = sizes_of(family, config.resolved)
+    source, left_out = _without_further_layers(family, weights.source, sizes.layers)
+    ignored: list[str] = []
+    changed = ["8- or 4-bit weights become bfloat16"] if weights.quantised else []
+    embedding, head = family.hf_name(EMBEDDING), family.hf_name(HEAD)
+    tied = hf_config.get("tie_word_embeddings", family.tied_by_default)
+    if sizes["share_embeddings_and_output_weights"]:
+        if head in source.tensors and not _same_tensor(source, head, embedding):
+            raise NemolaunchError(f"config.json ties the embeddings, but {head} differs from {embedding}")
+        ignored += [head] if head in source.tensors else []
+    elif tied and head not in source.tensors and embedding in source.tensors:
+        source = Renamed(source, {**{name: name for name in source.tensors}, head: embedding})
+        changed.append(f"{config.model_class} has no tied form: the output layer is a copy of the embedding")
+    rows = int(config.fields["vocab_size"])
+    mapped = import_map(family, sizes, source.tensors, rows, ignored=ignored)
+    return Conversion(
+        to="nemo2",
+        family=family,
+        config=config,
+        hf_config=dict(hf_config),
+        mapped=mapped,
+        source=source,
+        tokenizer=folder.path,
+        left_out=[*weights.left_out, *left_out, *ignored],
+        changed=changed,
+    )
+
+
+def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conversion:
+    """From a NeMo 2 checkpoint, saved at any parallel layout, to a Hugging Face model.
+
+    Args:
+        tokenizer: folder with the tokenizer; by default what the checkpoint's context records.
+
+    Raises:
+        UsageError: there is no tokenizer.
+        NemolaunchError: Hugging Face has no form of this model; the weights are not those it says.
+    """
+    config = folder.config
+    family = families.of_nemo(config)
+    hf_config = family.to_hf(config)
+    where = folder.path / "context"
+    tokens = hf_output.find_tokenizer(where, context.recorded_tokenizer(where), tokenizer)
+    stored = folder.source()
+    source: TensorSource = stored
+    further = [name for name in stored.tensors if name.startswith("mtp.")]
+    sizes = sizes_of(family, config.resolved)
+    changed: list[str] = []
+    if EMBEDDING not in stored.tensors:
+        raise NemolaunchError(f"{folder.weights} has no {EMBEDDING}: it is no whole model")
+    if HEAD in stored.tensors and _can_only_copy(family, config) and _same_tensor(stored, HEAD, EMBEDDING):
+        sizes = Sizes({**sizes.config, "share_embeddings_and_output_weights": True})
+        hf_config["tie_word_embeddings"] = True
+        further.append(HEAD)
+        changed.append("the output layer equals the embedding: they are tied in the result")
+    if further:
+        source = Renamed(stored, {name: name for name in stored.tensors if name not in further})
+    rows = stored.tensors[EMBEDDING].shape[0]
+    vocabulary = _vocabulary(config, rows, tokens)
+    if vocabulary < rows:
+        source = FirstRows(source, {EMBEDDING, HEAD} & source.tensors.keys(), vocabulary)
+        changed.append(
+            f"the last {rows - vocabulary} of {rows} rows of the vocabulary are padding and left out"
+        )
+    vocab_field = next(name for name in ("padded_vocab_size", "vocab_size") if name in hf_config)
+    hf_config[vocab_field] = vocabulary
+    mapped = export_map(family, sizes, source.tensors, vocabulary)
+    return Conversion(
+        to="hf",
+        family=family,
+        config=config,
+        hf_config=hf_config,
+        mapped=mapped,
+        source=source,
+        tokenizer=tokens,
+        generation=where / context.ARTIFACTS / context.GENERATION,
+        left_out=further,
+        changed=changed,
+    )
+
+
+def _dtype(folder: hf.HfFolder, family: Family, source: TensorSource) -> str:
+    """The type of the model as a whole: that of its embedding, which the importer of NeMo takes from config.json."""
+    stated = folder.dtype
+    stored = source.tensors.get(family.hf_name(EMBEDDING))
+    dtype = stated if stated in hf.DTYPES else stored.dtype if stored else None
+    if dtype not in hf.DTYPES:
+        raise NemolaunchError(
+            f"{folder.path / 'config.json'}: the type of the weights ({dtype or 'not stated'}) is none of "
+            f"{', '.join(hf.DTYPES)}"
+        )
+    return str(dtype)
+
+
+def _without_further_layers(
+    family: Family, source: TensorSource, num_layers: int
+) -> tuple[TensorSource, list[str]]:
+    if not family.has_further_layers:
+        return source, []
+    further = [name for name in source.tensors if (m := LAYER.search(name)) and int(m[1]) >= num_layers]
+    return Renamed(source, {name: name for name in source.tensors if name not in set(further)}), further
+
+
+def _check_named(named: str, found: NemoConfig) -> None:
+    """Compare the sizes of a configuration class that the user names with those of the source."""
+    said, has = Sizes(defaults(named)), Sizes(found.resolved)
+    values = {
+        "num_layers": (said.layers, has.layers),
+        "hidden_size": (said.hidden, has.hidden),
+        "ffn_hidden_size": (said.ffn, has.ffn),
+        "num_attention_heads": (said.heads, has.heads),
+        "num_query_groups": (said.groups, has.groups),
+    }
+    wrong = [f"{name} {b} instead of {a}" for name, (a, b) in values.items() if a != b]
+    if wrong:
+        raise UsageError(
+            f"--model-config-name {named} does not fit the source, which has {', '.join(wrong)}. "
+            "Leave it out to have the configuration read from the source."
+        )
+
+
+def _vocabulary(config: NemoConfig, rows: int, tokenizer: Path) -> int:
+    """Rows of the vocabulary without Megatron's padding: what the configuration sets, else the tokenizer's tokens."""
+    stated = config.resolved.get("vocab_size")
+    if stated and stated <= rows:
+        return int(stated)
+    tokens = hf_output.tokenizer_size(tokenizer)
+    if tokens > rows:
+        raise NemolaunchError(
+            f"the tokenizer in {tokenizer} has {tokens:,} tokens, the embedding {rows:,} rows: it is not this model's"
+        )
+    return tokens
+
+
+def _can_only_copy(family: Family, config: NemoConfig) -> bool:
+    """Whether an output layer that equals the embedding may stand for a tied one."""
+    tied = config.resolved.get("share_embeddings_and_output_weights")
+    return not tied and family.copies_tied
+
+
+def _same_tensor(source: TensorSource, one: str, other: str) -> bool:
+    """Whether two tensors have the same bits; read in parts, until the first difference."""
+    import torch
+
+    info = source.tensors[one]
+    if info != source.tensors[other]:
+        return False
+    for start in range(0, info.shape[0], COMPARED_ROWS):
+        stop = min(start + COMPARED_ROWS, info.shape[0])
+        a, b = source.read_rows(one, start, stop), source.read_rows(other, start, stop)
+        if not torch.equal(a.view(torch.uint8), b.view(torch.uint8)):
+            return False
+    return True

@@ -1,0 +1,254 @@
+"""The parameters of a NeMo model: names and shapes of its state dict, from the configuration alone.
+
+What Megatron would build with Transformer Engine's layers, without building it
+(megatron.core.models.gpt.gpt_layer_specs, .mamba.mamba_layer_specs, .ssm.mamba_mixer; NeMo's own layer specs
+of Gemma 2 and 3). Norms stand in the linear layer that follows them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+Parameter = tuple[str, tuple[int, ...]]
+
+MAMBA_CONV_WIDTH = 4  # megatron.core MambaMixer's d_conv, which no configuration changes
+MAMBA_EXPAND = 2
+IN_PROJECTION = ("z", "x", "B", "C", "dt")  # parts of Mamba's, in the order of their rows
+CONVOLUTION = ("x", "B", "C")
+EXPERT = re.compile(r"\d+$")
+# Modules that are no Transformer Engine modules, and so have no extra state in a checkpoint
+PLAIN = (
+    ".router",
+    ".mixer",
+    ".conv1d",
+    ".mixer.norm",
+    "word_embeddings",
+    "position_embeddings",
+    "output_layer",
+)
+
+
+def parameters(config: Mapping[str, Any], vocab_rows: int) -> dict[str, tuple[int, ...]]:
+    """Every parameter by name; `vocab_rows` is the number of rows of the embedding, padding included.
+
+    `config` has the fields of NeMo's configuration class, defaults included, and `post_layer_norms` for models
+    with norms also after attention and MLP; `Architecture` has them all.
+    """
+    return dict(_model(Sizes(config), vocab_rows))
+
+
+def extra_states(names: Iterable[str]) -> list[str]:
+    """Names of the extra states that Transformer Engine's modules among the parameters' modules keep.
+
+    They hold fp8 scales, if any, and a model that is loaded asks for them. An expert's has its number.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        module, _, last = name.rpartition(".")
+        if last in IN_PROJECTION:
+            module = module.rpartition(".")[0]
+        expert = EXPERT.search(last)
+        if not module.endswith(PLAIN):
+            found[f"{module}._extra_state{expert[0] if expert else ''}"] = None
+    return list(found)
+
+
+class Sizes:
+    """A configuration with what Megatron derives filled in."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.layers = int(config["num_layers"])
+        self.hidden = int(config["hidden_size"])
+        self.heads = int(config["num_attention_heads"])
+        self.groups = int(config.get("num_query_groups") or self.heads)
+        self.head_dim = int(config.get("kv_channels") or self.hidden // self.heads)
+        self.ffn = int(config.get("ffn_hidden_size") or 4 * self.hidden)
+        self.experts = int(config.get("num_moe_experts") or 0)
+        self.moe_ffn = int(config.get("moe_ffn_hidden_size") or self.ffn)
+        self.gated = 2 if config.get("gated_linear_unit") else 1
+
+    def __getitem__(self, name: str) -> Any:
+        return self.config.get(name)
+
+    @property
+    def mamba_rows(self) -> dict[str, int]:
+        """Rows of the outputs of Mamba's input projection, by the part's name in a checkpoint."""
+        heads = int(self["mamba_num_heads"] or MAMBA_EXPAND * self.hidden // int(self["mamba_head_dim"]))
+        inner = heads * int(self["mamba_head_dim"])
+        state = int(self["mamba_num_groups"]) * int(self["mamba_state_dim"])
+        return {"z": inner, "x": inner, "B": state, "C": state, "dt": heads}
+
+    def has_experts(self, layer: int) -> bool:
+        """Whether a layer (from 0) has experts instead of a dense MLP."""
+        frequency = self["moe_layer_freq"] or 1
+        if not self.experts:
+            return False
+        return bool(frequency[layer]) if isinstance(frequency, (list, tuple)) else layer % frequency == 0
+
+    @property
+    def blocks(self) -> list[dict[str, Any]] | None:
+        """One description a layer, where layers differ (Llama-Nemotron Super and Ultra)."""
+        text = self["heterogeneous_layers_config_encoded_json"]
+        return json.loads(text)["block_configs"] if text else None
+
+
+def _model(s: Sizes, vocab_rows: int) -> Iterator[Parameter]:
+    yield "embedding.word_embeddings.weight", (vocab_rows, s.hidden)
+    if s["position_embedding_type"] == "learned_absolute":
+        yield "embedding.position_embeddings.weight", (int(s["seq_length"]), s.hidden)
+    pattern, blocks = s["hybrid_override_pattern"], s.blocks
+    for layer in range(s.layers):
+        prefix = f"decoder.layers.{layer}."
+        if pattern:
+            yield from _hybrid_layer(s, prefix, pattern[layer])
+        elif blocks:
+            yield from _block(s, prefix, blocks[layer])
+        else:
+            yield from _attention(s, prefix)
+            yield from _experts(s, prefix) if s.has_experts(layer) else _mlp(s, prefix + "mlp.", s.ffn)
+    norm = "decoder.final_norm" if pattern else "decoder.final_layernorm"
+    yield from _norm(s, norm + ".", "")
+    if not s["share_embeddings_and_output_weights"]:
+        yield "output_layer.weight", (vocab_rows, s.hidden)
+
+
+def _norm(s: Sizes, prefix: str, kind: str, width: int | None = None) -> Iterator[Parameter]:
+    """A norm's weight and, if it is a LayerNorm, bias."""
+    yield f"{prefix}{kind}weight", (width or s.hidden,)
+    if s["normalization"] == "LayerNorm":
+        yield f"{prefix}{kind}bias", (width or s.hidden,)
+
+
+def _attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
+    if s["multi_latent_attention"]:
+        yield from _latent_attention(s, prefix)
+        return
+    attention = prefix + "self_attention."
+    rows = (s.heads + 2 * s.groups) * s.head_dim
+    yield from _norm(s, attention + "linear_qkv.", "layer_norm_")
+    yield attention + "linear_qkv.weight", (rows, s.hidden)
+    if s["add_qkv_bias"] or s["add_bias_linear"]:
+        yield attention + "linear_qkv.bias", (rows,)
+    if s["qk_layernorm"]:
+        yield from _norm(s, attention + "q_layernorm.", "", s.head_dim)
+        yield from _norm(s, attention + "k_layernorm.", "", s.head_dim)
+    if s["softmax_type"] == "learnable":
+        yield attention + "core_attention.softmax_offset", (s.heads,)
+    yield from _output(s, attention + "linear_proj.", s.heads * s.head_dim)
+
+
+def _output(s: Sizes, prefix: str, width: int) -> Iterator[Parameter]:
+    """The linear layer back to the residual stream, of attention or MLP."""
+    yield prefix + "weight", (s.hidden, width)
+    if s["add_bias_linear"]:
+        yield prefix + "bias", (s.hidden,)
+    if s["post_layer_norms"]:
+        yield from _norm(s, prefix + "post_layernorm.", "")
+
+
+def _latent_attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
+    attention = prefix + "self_attention."
+    rotary, query = int(s["qk_pos_emb_head_dim"]), int(s["qk_head_dim"]) + int(s["qk_pos_emb_head_dim"])
+    latent = int(s["kv_lora_rank"])
+    yield from _norm(s, prefix + "input_layernorm.", "")
+    if s["q_lora_rank"]:
+        rank = int(s["q_lora_rank"])
+        yield attention + "linear_q_down_proj.weight", (rank, s.hidden)
+        if s["qk_layernorm"]:
+            yield from _norm(s, attention + "linear_q_up_proj.", "layer_norm_", rank)
+        yield attention + "linear_q_up_proj.weight", (s.heads * query, rank)
+    else:
+        yield attention + "linear_q_proj.weight", (s.heads * query, s.hidden)
+    yield attention + "linear_kv_down_proj.weight", (latent + rotary, s.hidden)
+    if s["qk_layernorm"]:
+        yield from _norm(s, attention + "linear_kv_up_proj.", "layer_norm_", latent)
+    rows = s.heads * (int(s["qk_head_dim"]) + int(s["v_head_dim"]))
+    yield attention + "linear_kv_up_proj.weight", (rows, latent)
+    yield from _output(s, attention + "linear_proj.", s.heads * int(s["v_head_dim"]))
+
+
+def _mlp(s: Sizes, prefix: str, width: int, *, norm: bool = True) -> Iterator[Parameter]:
+    if norm:
+        yield from _norm(s, prefix + "linear_fc1.", "layer_norm_")
+    yield prefix + "linear_fc1.weight", (s.gated * width, s.hidden)
+    if s["add_bias_linear"]:
+        yield prefix + "linear_fc1.bias", (s.gated * width,)
+    yield from _output(s, prefix + "linear_fc2.", width)
+
+
+def _experts(s: Sizes, prefix: str) -> Iterator[Parameter]:
+    mlp, experts = prefix + "mlp.", s.experts
+    yield from _norm(s, prefix + "pre_mlp_layernorm.", "")
+    yield mlp + "router.weight", (experts, s.hidden)
+    if s["add_bias_linear"]:
+        yield mlp + "router.bias", (experts,)
+    if s["moe_router_enable_expert_bias"]:
+        yield mlp + "router.expert_bias", (experts,)
+    for expert in range(experts):
+        yield f"{mlp}experts.linear_fc1.weight{expert}", (s.gated * s.moe_ffn, s.hidden)
+        if s["add_bias_linear"]:
+            yield f"{mlp}experts.linear_fc1.bias{expert}", (s.gated * s.moe_ffn,)
+        yield f"{mlp}experts.linear_fc2.weight{expert}", (s.hidden, s.moe_ffn)
+        if s["add_bias_linear"]:
+            yield f"{mlp}experts.linear_fc2.bias{expert}", (s.hidden,)
+    shared = s["moe_shared_expert_intermediate_size"]
+    if shared:
+        yield from _mlp(s, mlp + "shared_experts.", shared, norm=False)
+
+
+def _hybrid_layer(s: Sizes, prefix: str, kind: str) -> Iterator[Parameter]:
+    """A layer of a Mamba hybrid is one of the three parts alone: M Mamba-2, * attention, - MLP."""
+    if kind == "*":
+        yield from _attention(s, prefix)
+    elif kind == "-":
+        yield from _mlp(s, prefix + "mlp.", s.ffn)
+    else:
+        yield from _mamba(s, prefix + "mixer.")
+
+
+def _mamba(s: Sizes, prefix: str) -> Iterator[Parameter]:
+    """Checkpoints keep the input projection and the convolution in parts, one for each of their outputs."""
+    rows = s.mamba_rows
+    yield from _norm(s, prefix + "in_proj.", "layer_norm_")
+    for part in IN_PROJECTION:
+        yield f"{prefix}in_proj.weight.{part}", (rows[part], s.hidden)
+    for part in CONVOLUTION:
+        yield f"{prefix}conv1d.weight.{part}", (rows[part], 1, MAMBA_CONV_WIDTH)
+        yield f"{prefix}conv1d.bias.{part}", (rows[part],)
+    for name in ("A_log", "D", "dt_bias"):
+        yield prefix + name, (rows["dt"],)
+    yield prefix + "norm.weight", (rows["x"],)
+    yield prefix + "out_proj.weight", (s.hidden, rows["x"])
+
+
+def _block(s: Sizes, prefix: str, block: Mapping[str, Any]) -> Iterator[Parameter]:
+    """A layer whose attention or MLP is as usual, of another width, one linear layer, or missing."""
+    attention, ffn = block["attention"], block["ffn"]
+    if attention.get("replace_with_linear"):
+        yield from _linear(s, prefix + "self_attention.")
+    elif not attention.get("no_op"):
+        own = Sizes({**s.config, "num_query_groups": s.heads // int(attention["n_heads_in_group"])})
+        yield from _attention(own, prefix)
+    if ffn.get("replace_with_linear"):
+        yield from _linear(s, prefix + "mlp.")
+    elif not ffn.get("no_op"):
+        width = ffn.get("ffn_hidden_size") or nemotron_ffn(float(ffn["ffn_mult"]), s.hidden)
+        yield from _mlp(s, prefix + "mlp.", width)
+
+
+def _linear(s: Sizes, prefix: str) -> Iterator[Parameter]:
+    yield from _norm(s, prefix, "layer_norm_")
+    yield prefix + "weight", (s.hidden, s.hidden)
+
+
+def nemotron_ffn(multiple: float, hidden: int) -> int:
+    """Width of a Llama-Nemotron MLP: two thirds of that multiple of the model's, up to the next 256.
+
+    (megatron.core.transformer.heterogeneous.heterogeneous_config, MLPConfig.build_config_from_dict)
+    """
+    width = int(2 * multiple * hidden / 3)
+    return width if width % 256 == 0 else width + 256 - width % 256

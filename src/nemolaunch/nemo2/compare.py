@@ -1,0 +1,149 @@
+"""Whether a Hugging Face model and a NeMo 2 checkpoint compute the same, on real text, in float32.
+
+Each model runs in a process of its own, one after the other, so that only one is in memory. Without a GPU the
+CPU's layers stand in for Transformer Engine's, as in a rehearsal.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint import families
+from nemolaunch.checkpoint.check import Check
+from nemolaunch.checkpoint.nemo_config import NemoConfig
+from nemolaunch.errors import NemolaunchError
+
+# A launcher's variables would have Lightning wait for other ranks of a job that is not this one.
+LAUNCHER_PREFIXES = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_")
+LAUNCHER_NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK")
+SETTINGS = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONWARNINGS": "ignore",
+    "TORCHDYNAMO_DISABLE": "1",
+}
+BASE_BYTES = 2 * 2**30  # NeMo's imports, and the logits
+FLOAT32_BYTES = 4
+SLACK = 1.6  # a float16 checkpoint is loaded and then widened
+
+# Rounding in another order; a mixed-up weight is off by far more.
+MAX_RELATIVE_DIFFERENCE = 1e-3
+MAX_KL = 1e-5
+MAX_RELATIVE_PERPLEXITY = 1e-4
+
+
+def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int) -> Check:
+    """Logits of both models for the same text: largest difference, KL divergence, perplexities.
+
+    Skipped, with the reason, where one of them cannot run here.
+    """
+    reason = _unable(config, num_parameters)
+    if reason:
+        return Check("logits", 0, skipped=reason)
+    with tempfile.TemporaryDirectory(prefix="nemolaunch-compare-") as folder:
+        results = {side: Path(folder) / f"{side}.npy" for side in ("hf", "nemo")}
+        ids = Path(folder) / "ids.json"
+        _run(["hf", str(hf), str(ids), str(results["hf"])], Path(folder))
+        _run(["nemo", str(nemo), str(ids), str(results["nemo"])], Path(folder))
+        return _check(results["hf"], results["nemo"], json.loads(ids.read_text()))
+
+
+def _unable(config: NemoConfig, num_parameters: int) -> str | None:
+    """Why the two cannot be run, or None."""
+    family = families.of_nemo(config)
+    fields = config.resolved
+    if importlib.util.find_spec("nemo") is None:
+        return "NeMo is not installed here"
+    if family.remote_code:
+        return f"transformers has no class of its own for {family.model_type}"
+    otherwise = family.computes_otherwise(fields)
+    if otherwise:
+        return otherwise
+    if fields.get("multi_latent_attention"):
+        return "the CPU has no multi-latent attention"
+    if fields.get("softmax_type", "vanilla") != "vanilla":
+        return "the CPU's attention has no sinks"
+    needed = int(num_parameters * FLOAT32_BYTES * SLACK) + BASE_BYTES
+    available = available_memory()
+    if needed > available:
+        return f"the models need {needed / 2**30:.1f} GiB in float32, {available / 2**30:.1f} are available"
+    return None
+
+
+def available_memory() -> int:
+    """Bytes that a new process may use: what the machine has left, and this control group."""
+    left = []
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            left.append(int(line.split()[1]) * 1024)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        left += [int(limit) - int(used)] if limit != "max" else []
+    except OSError:
+        pass
+    return min(left, default=0)
+
+
+def _run(arguments: list[str], folder: Path) -> None:
+    log = folder / f"{arguments[0]}.log"
+    with open(log, "wb") as sink:
+        done = subprocess.run(
+            [sys.executable, "-m", "nemolaunch.nemo2.logits", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            check=False,
+        )
+    if done.returncode:
+        lines = log.read_text(errors="replace").strip().splitlines()
+        raise NemolaunchError(
+            f"the converted model could not be run to compare logits ({lines[-1] if lines else 'no message'}); "
+            "--verify bits leaves that out"
+        )
+
+
+def _environment() -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(LAUNCHER_PREFIXES) and name not in LAUNCHER_NAMES
+    }
+    return {**kept, **SETTINGS}
+
+
+def _check(hf: Path, nemo: Path, ids: list[int]) -> Check:
+    import numpy as np
+    import torch
+
+    ours, theirs = (torch.from_numpy(np.load(path)) for path in (nemo, hf))
+    ours = ours[:, : theirs.shape[1]]  # without the padding of the vocabulary
+    target = torch.tensor(ids[1:])
+    p, q = (torch.log_softmax(logits, dim=-1) for logits in (theirs, ours))
+    kl = float((p.exp() * (p - q)).sum(dim=-1).mean())
+    largest = float((ours - theirs).abs().max())
+    perplexities = [float(torch.nn.functional.nll_loss(side[:-1], target).exp()) for side in (p, q)]
+    values: dict[str, Any] = {
+        "max difference": largest,
+        "largest logit": float(theirs.abs().max()),
+        "KL": kl,
+        "perplexity (Hugging Face)": perplexities[0],
+        "perplexity (NeMo)": perplexities[1],
+    }
+    wrong = []
+    if not largest <= MAX_RELATIVE_DIFFERENCE * values["largest logit"]:
+        wrong.append(f"logits up to {values['largest logit']:.3g} differ by up to {largest:.3g}")
+    if not abs(kl) <= MAX_KL:
+        wrong.append(f"KL divergence is {kl:.3g}")
+    if not abs(perplexities[1] / perplexities[0] - 1) <= MAX_RELATIVE_PERPLEXITY:
+        wrong.append(f"perplexity is {perplexities[1]:.6g}, was {perplexities[0]:.6g}")
+    return Check("logits", len(ids), wrong, values=values)

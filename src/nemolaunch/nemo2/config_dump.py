@@ -1,0 +1,92 @@
+"""Read the defaults of NeMo's model configurations into the checkpoint package's `nemo_configs.json`.
+
+Run `python -m nemolaunch.nemo2.config_dump` where NeMo is installed, without a GPU, to rewrite that file.
+Conversions then need no NeMo: a checkpoint records what was set, and the rest is here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from importlib.metadata import version
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.checkpoint import nemo_config
+from nemolaunch.nemo2.catalogue_dump import write
+
+# A hundred kilobytes of JSON each, which every checkpoint's model.yaml has
+LEFT_OUT = "heterogeneous_layers_config_encoded_json"
+# What depends on the machine that builds the object, with the value that a GPU container has
+ON_A_GPU = {"gradient_accumulation_fusion": True, "masked_softmax_fusion": True}
+
+
+def configs_table() -> dict[str, Any]:
+    """Modules of the model classes; by configuration class its module, the class it extends, and the defaults
+    that differ from that one's.
+
+    Values are as NeMo's `model.yaml` writes them. Classes come after those they extend.
+    """
+    from nemolaunch.nemo2 import cpu
+
+    cpu.install()
+    from nemo.collections import llm
+
+    table: dict[str, Any] = {}
+    models = {}
+    for model, names in catalogue.hf_configs().items():
+        models[model] = getattr(llm, model).__module__
+        module = sys.modules[models[model]]
+        for name in names:
+            for ancestor in reversed(_lineage(getattr(module, name))):
+                _add(table, ancestor)
+    versions = {name: version(name) for name in ("nemo_toolkit", "megatron-core")}
+    return {"versions": versions, "models": models, "configs": table}
+
+
+def _lineage(config: type) -> list[type]:
+    """The class and those it extends, up to NeMo's most general one."""
+    lineage = [config]
+    while lineage[-1].__name__ not in ("GPTConfig", "SSMConfig"):
+        lineage.append(next(base for base in lineage[-1].__mro__[1:] if base.__module__.startswith("nemo.")))
+    return lineage
+
+
+def _add(table: dict[str, Any], config: type) -> None:
+    if config.__name__ in table:
+        return
+    parent = _lineage(config)[1].__name__ if len(_lineage(config)) > 1 else None
+    inherited = nemo_config.defaults(parent, table) if parent else {}
+    own = _defaults(config)
+    table[config.__name__] = {
+        "module": config.__module__,
+        "extends": parent,
+        "defaults": {name: value for name, value in own.items() if inherited.get(name, ...) != value},
+    }
+
+
+def _defaults(config: type) -> dict[str, Any]:
+    import fiddle
+    import yaml
+    from nemo.lightning.io.mixin import IOMixin
+
+    holder = IOMixin.__new__(IOMixin)
+    text = holder._io_dump_yaml(fiddle.Config(dict, config=fiddle.Config(config)), attrs=["config"])["config"]
+    values = yaml.safe_load(text)
+    del values["_target_"]
+    fields = {field.name for field in dataclasses.fields(config)} - {LEFT_OUT}
+    return {name: ON_A_GPU.get(name, value) for name, value in sorted(values.items()) if name in fields}
+
+
+def main() -> None:
+    """Rewrite `nemo_configs.json` from the installed NeMo."""
+    table = configs_table()
+    lines = [f" {json.dumps(name)}: {json.dumps(row)}" for name, row in table["configs"].items()]
+    rest = "".join(f'"{name}": {json.dumps(table[name])},\n' for name in ("versions", "models"))
+    text = f'{{{rest}"configs": {{\n' + ",\n".join(lines) + "\n}}\n"
+    write(nemo_config.TABLE, text)
+
+
+if __name__ == "__main__":
+    main()
