@@ -18,6 +18,8 @@ import parts  # noqa: E402
 import tables  # noqa: E402
 from steps import estimator, throughput, tuning  # noqa: E402
 
+from nemolaunch import catalogue  # noqa: E402
+
 KIB = 2**10
 
 
@@ -202,6 +204,29 @@ def test_results_of_a_cpu_or_of_tiny_shapes_never_reach_the_page(tmp_path: Path)
 
 def test_the_page_in_docs_is_the_results() -> None:
     assert tables.PAGE.read_text() == tables.page(tables.newest(GPU / "results"))
+
+
+@pytest.mark.long
+def test_every_step_works_with_tiny_shapes_on_a_cpu(tmp_path: Path) -> None:
+    steps = ["smoke", "throughput-1b", "layer-cost", "estimator", "cpu-gpu", "tuning"]
+    command = [sys.executable, str(GPU / "run.py"), "--device", "cpu", "--tiny", "--minutes", "30"]
+    command += ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results"), *steps]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3600)
+    assert done.returncode == 0, done.stdout[-3000:]
+    found = {}
+    for file in (tmp_path / "results").glob("*.json"):
+        content = json.loads(file.read_text())
+        found[content["step"]] = content
+    assert set(found) == set(steps)
+    assert not any("summary_error" in content for content in found.values())
+    assert found["smoke"]["summary"]["worked"] == ["train", "resume", "export", "generate"]
+    assert found["cpu-gpu"]["summary"] == {"there": 0.0, "back": 0.0}  # a CPU beside itself
+    assert found["estimator"]["summary"]["errors"]["count"] == 4
+    (preset,) = (tmp_path / "results").glob("*.preset.yaml")
+    assert catalogue.preset(str(preset)).model == "llama32_1b"
+    (logs,) = (tmp_path / "results").glob("smoke-*-logs.tar.gz")
+    assert logs.stat().st_size > 0
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_an_unknown_step_or_environment_is_refused(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def rows(bench: Bench, recipe: str) -> list[Row]:
             what = f"{recipe}, {half} layers in fp8"
             found.append(Row("ours fp8 half", what, functools.partial(ours, half, True)))
     for name, (script, what) in PEERS.items():
+        if name == "torchtitan" and bench.device == "cpu":
+            continue  # it has none
         found.append(Row(name, what, functools.partial(_peer, bench, recipe, layers, name, script)))
     return found
 
@@ -60,7 +62,7 @@ def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
             found[f"ours / {name}"] = rates[0] / rates[1]
     for form in ("bf16", "fp8"):
         whole, half = by_name.get(f"ours {form}"), by_name.get(f"ours {form} half")
-        if whole and half and whole["layers"] > half["layers"]:
+        if whole and half and whole["step_time_s"] > half["step_time_s"]:
             found[f"extrapolated {form}"] = extrapolated(whole, half)
     return found
 
