@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint import agreement, hf
+from nemolaunch.checkpoint import agreement, hf, hub
 from nemolaunch.errors import NemolaunchError, UsageError
 
 GENERATION = "generation_config.json"
@@ -102,7 +102,9 @@ def tokenizer_size(folder: Path) -> int:
 def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> Path:
     """The folder with a NeMo checkpoint's tokenizer: the one given, or that which the context records.
 
-    Raises `UsageError` if there is none.
+    Raises:
+        UsageError: there is none.
+        NemolaunchError: it is on the hub, which cannot be reached.
     """
     if given is not None:
         folder = given.expanduser()
@@ -112,6 +114,8 @@ def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> P
     for folder in [context / recorded, Path(recorded)] if recorded else []:
         if folder.is_dir() and hf.tokenizer_files(folder):
             return folder
+    if recorded and hub.HUB_ID.fullmatch(recorded):
+        return hub.tokenizer(recorded)
     named = f"names {recorded!r}, which is no folder here" if recorded else "names none"
     raise UsageError(f"the checkpoint's context {named}: give the tokenizer with --tokenizer DIR")
 

@@ -7,8 +7,10 @@ environment, and continues a download that was interrupted.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from nemolaunch.checkpoint.hf import TOKENIZER_PARTS
 from nemolaunch.errors import NemolaunchError, UsageError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -30,7 +32,20 @@ def local_folder(source: str) -> Path:
     return _download(source)
 
 
-def _download(repository: str) -> Path:
+def tokenizer(repository: str) -> Path:
+    """The folder with the tokenizer of a model on the hub, from the cache if it is there.
+
+    Raises `NemolaunchError` if it cannot be fetched; the message says what to do.
+    """
+    try:
+        return _download(repository, [*TOKENIZER_PARTS, "config.json"])
+    except NemolaunchError as error:
+        raise NemolaunchError(
+            f"the checkpoint's tokenizer is that of {repository}: {error}\nOr give --tokenizer DIR"
+        ) from error
+
+
+def _download(repository: str, wanted: Sequence[str] = WANTED) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -42,7 +57,7 @@ def _download(repository: str) -> Path:
 
     server = constants.ENDPOINT
     try:
-        return Path(snapshot_download(repository, allow_patterns=WANTED))
+        return Path(snapshot_download(repository, allow_patterns=list(wanted)))
     except GatedRepoError as error:
         raise NemolaunchError(
             f"{repository} is gated: ask for access at {server}/{repository} and set HF_TOKEN to your token"

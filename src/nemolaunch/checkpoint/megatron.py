@@ -72,17 +72,18 @@ def place(name: str, config: Mapping[str, Any]) -> Place:
 class MegatronSource:
     """A distributed checkpoint's parameters under the names that the model's state dict has.
 
-    Left out are optimizer state, and what is no tensor.
+    Attributes:
+        training_state: names of the checkpoint's other tensors, the optimizer's.
     """
 
     def __init__(self, stored: DcpSource) -> None:
         self._stored = stored
         self._places: dict[str, Place] = {}
         self.tensors: dict[str, TensorInfo] = {}
-        self.dropped: list[str] = []
+        self.training_state: list[str] = []
         for key in stored.tensors:
             if key.startswith(("optimizer.", "chained_")):
-                self.dropped.append(key)
+                self.training_state.append(key)
             else:
                 self._add(key)
         self.tensors = dict(sorted(self.tensors.items(), key=lambda item: _order(item[0])))

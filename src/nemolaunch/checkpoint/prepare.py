@@ -92,7 +92,7 @@ def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conver
     source: TensorSource = stored
     further = [name for name in stored.tensors if name.startswith("mtp.")]
     sizes = sizes_of(family, config.resolved)
-    changed: list[str] = []
+    changed = ["the optimizer's state is left behind"] if stored.training_state else []
     if EMBEDDING not in stored.tensors:
         raise NemolaunchError(f"{folder.weights} has no {EMBEDDING}: it is no whole model")
     if HEAD in stored.tensors and _can_only_copy(family, config) and _same_tensor(stored, HEAD, EMBEDDING):

@@ -171,13 +171,41 @@ def _shown(value: Any) -> str:
     return json.dumps(value) if isinstance(value, (list, tuple, bool)) or value is None else str(value)
 
 
+def conversions() -> list[dict[str, Any]]:
+    """By NeMo class: its configurations, and the Hugging Face models that convert from and to it."""
+    from nemolaunch.checkpoint.families import FAMILIES
+
+    return [
+        {
+            "model_class": name,
+            "configs": list(configs),
+            "families": [
+                {
+                    "model_type": family.model_type,
+                    "architecture": family.architecture,
+                    "refused": family.refused,
+                    "caveat": family.caveat,
+                }
+                for family in FAMILIES.values()
+                if name == family.model_class or name in family.also
+            ],
+        }
+        for name, configs in catalogue.hf_configs().items()
+    ]
+
+
 def _print_conversion(as_json: bool) -> None:
-    known = catalogue.hf_configs()
+    rows = conversions()
     if as_json:
-        print(json.dumps(known, indent=2))
+        print(json.dumps(rows, indent=2))
         return
-    for model, configs in known.items():
-        print(f"{model}: {', '.join(configs)}")
+    for row in rows:
+        print(f"{row['model_class']}: {', '.join(row['configs'])}")
+        for family in row["families"]:
+            print(f"  {family['model_type']} ({family['architecture']})")
+            for label, text in (("refused", family["refused"]), ("note", family["caveat"])):
+                if text:
+                    print(f"    {label}: {text}")
 
 
 def _write(folder: Path) -> None:

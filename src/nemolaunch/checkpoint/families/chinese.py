@@ -82,6 +82,7 @@ BAICHUAN = Family(
         rule(HF + "self_attn.o_proj.weight", NEMO + "self_attention.linear_proj.weight"),
     ),
     remote_code=True,
+    refused="models of 40 layers (13B): Megatron has no ALiBi positions",
     caveat="Baichuan 2's own code normalises the output layer's rows, NeMo's model does not: other logits",
 )
 

@@ -31,7 +31,8 @@ class Family:
         copies_tied: NeMo's converters know no tied form; a tied output layer is a copy of the embedding.
         has_further_layers: layers after the last one are for predicting further tokens, and left out.
         remote_code: transformers has no class of its own for it.
-        caveat: what conversion cannot keep.
+        refused: models of the family that NeMo's class cannot hold, in words.
+        caveat: what a conversion does not keep, or what NeMo's model computes otherwise.
         computes_otherwise: why NeMo's model of a configuration does not compute what Hugging Face's does, though
             every weight is the same; None where it does.
     """
@@ -49,6 +50,7 @@ class Family:
     copies_tied: bool = False
     has_further_layers: bool = False
     remote_code: bool = False
+    refused: str | None = None
     caveat: str | None = None
     computes_otherwise: Callable[[Fields], str | None] = lambda nemo: None
 

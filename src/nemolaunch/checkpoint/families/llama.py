@@ -98,5 +98,6 @@ LLAMA_FAMILY = Family(
     config_class=_llama_class,
     parts=PARTS,
     rules=LLAMA,
+    refused="rope_scaling of types other than llama3 and linear; biases in the attention alone",
 )
 FAMILIES = (LLAMA_FAMILY,)

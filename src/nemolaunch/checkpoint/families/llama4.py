@@ -151,6 +151,7 @@ FAMILIES = tuple(
         parts=PARTS,
         rules=RULES,
         prefixes=("language_model.",),
+        refused="no_rope_layers that are not every n-th",
         caveat="NeMo's model ignores rope_scaling, and does not scale queries beyond position 8192",
         computes_otherwise=_computes_otherwise,
     )

@@ -11,6 +11,7 @@ from nemolaunch.checkpoint.families.parts import (
     LONGEST_TWICE,
     NO_BIAS,
     NO_QK_NORM,
+    OTHER_ROPE,
     Both,
     Field,
     Fields,
@@ -59,6 +60,7 @@ MISTRAL = Family(
         FULL_ROTARY,
     ),
     rules=LLAMA,
+    refused=OTHER_ROPE,
 )
 
 MIXTRAL = Family(
@@ -90,5 +92,6 @@ MIXTRAL = Family(
         *renamed(HF + "block_sparse_moe.gate", NEMO + "mlp.router"),
         *gated_experts(HF + "block_sparse_moe.experts.*", "w1", "w3", "w2"),
     ),
+    refused=OTHER_ROPE,
 )
 FAMILIES = (MISTRAL, MIXTRAL)

@@ -12,6 +12,7 @@ from nemolaunch.checkpoint.families.parts import (
     NO_BIAS,
     NO_QK_NORM,
     NO_WINDOW,
+    OTHER_ROPE,
     Both,
     Field,
     Fields,
@@ -69,6 +70,7 @@ NEMOTRON = Family(
         *renamed(HF + "mlp.up_proj", NEMO + "mlp.linear_fc1"),
         *renamed(HF + "mlp.down_proj", NEMO + "mlp.linear_fc2"),
     ),
+    refused=OTHER_ROPE,
 )
 
 

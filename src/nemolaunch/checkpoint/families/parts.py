@@ -271,5 +271,6 @@ def _linear_back(nemo: Fields, hf: Out) -> None:
     hf["rope_scaling"] = {"rope_type": "linear", "factor": float(factor)} if factor else None
 
 
+OTHER_ROPE = "rope_scaling of types other than linear"
 # Rotary positions as they are, or all divided by one factor.
 LINEAR_SCALING = Both(_no_scaling, _linear_back)

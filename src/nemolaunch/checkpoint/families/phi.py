@@ -9,6 +9,7 @@ from nemolaunch.checkpoint.families.parts import (
     LINEAR_SCALING,
     NO_BIAS,
     NO_QK_NORM,
+    OTHER_ROPE,
     Field,
     NeverTied,
     Window,
@@ -44,5 +45,6 @@ PHI3 = Family(
         *renamed(HF + "mlp.gate_up_proj", NEMO + "mlp.linear_fc1"),
         *renamed(HF + "mlp.down_proj", NEMO + "mlp.linear_fc2"),
     ),
+    refused=f"{OTHER_ROPE} (the 128k models have longrope)",
 )
 FAMILIES = (PHI3,)

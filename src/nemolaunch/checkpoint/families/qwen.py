@@ -10,6 +10,7 @@ from nemolaunch.checkpoint.families.parts import (
     LINEAR_SCALING,
     LONGEST_TWICE,
     NO_QK_NORM,
+    OTHER_ROPE,
     Both,
     Field,
     Fields,
@@ -51,6 +52,7 @@ QWEN2 = Family(
         NemoIs(add_bias_linear=False, add_qkv_bias=True),
     ),
     rules=LLAMA,
+    refused=f"{OTHER_ROPE}; a sliding window in some layers",
 )
 
 QWEN3_PARTS = (
@@ -68,6 +70,7 @@ QWEN3 = Family(
     config_class="Qwen3Config",
     parts=(*QWEN3_PARTS, DENSE),
     rules=LLAMA,
+    refused=f"{OTHER_ROPE}; a sliding window in some layers",
 )
 
 
@@ -119,5 +122,6 @@ QWEN3_MOE = Family(
         *renamed(HF + "mlp.gate", NEMO + "mlp.router"),
         *gated_experts(HF + "mlp.experts.*", "gate_proj", "up_proj", "down_proj"),
     ),
+    refused=f"{OTHER_ROPE}; layers without experts",
 )
 FAMILIES = (QWEN2, QWEN3, QWEN3_MOE)

@@ -8,6 +8,7 @@ from nemolaunch.checkpoint.families.parts import (
     LINEAR_SCALING,
     NO_QK_NORM,
     NO_WINDOW,
+    OTHER_ROPE,
     Both,
     Field,
     Fields,
@@ -145,5 +146,6 @@ STARCODER2 = Family(
         *renamed(HF + "mlp.c_proj", NEMO + "mlp.linear_fc2"),
     ),
     tied_by_default=True,
+    refused=OTHER_ROPE,
 )
 FAMILIES = (STARCODER, STARCODER2)
