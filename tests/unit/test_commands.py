@@ -15,7 +15,6 @@ import pytest
 
 from nemolaunch.cli import main as top
 from nemolaunch.cli.completion import script
-from nemolaunch.cli.manual import manual
 from nemolaunch.cli.tree import parser_of, sub_commands
 
 ROOT = Path(__file__).parents[2]
@@ -108,11 +107,6 @@ def test_a_reader_that_leaves_a_pipe_is_no_error() -> None:
     )
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] in ("141", "0")  # 0: all was written before it left
-
-
-def test_the_manual_is_what_the_parsers_say() -> None:
-    """`make docs` writes it anew."""
-    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == manual()
 
 
 def completed(shell: Path, *words: str) -> list[str]:

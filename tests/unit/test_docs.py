@@ -11,6 +11,7 @@ import pytest
 
 from nemolaunch.cli import main as dispatcher
 from nemolaunch.cli.arguments import normalise_long_options
+from nemolaunch.cli.manual import manual
 
 ROOT = Path(__file__).parents[2]
 DOORS = {
@@ -77,3 +78,8 @@ def test_links_between_documents_lead_somewhere() -> None:
     for path in documents():
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert "://" in target or (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_manual_is_what_the_parsers_say() -> None:
+    written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert written == manual(), "`make docs` writes docs/commands.md anew"
