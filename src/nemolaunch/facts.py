@@ -181,7 +181,7 @@ def _wandb_mode(job: Job) -> str:
 
 def secrets_here() -> frozenset[str]:
     """Names of the secrets there are; W&B also takes its key from ~/.netrc, where `wandb login` leaves it."""
-    found = {name for name in SECRET_NAMES if os.environ.get(name)}
+    found = {name for name in (*SECRET_NAMES, "MLFLOW_TRACKING_URI") if os.environ.get(name)}
     try:
         if "api.wandb.ai" in Path(os.environ.get("NETRC") or "~/.netrc").expanduser().read_text():
             found.add("WANDB_API_KEY")

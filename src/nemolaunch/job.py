@@ -295,7 +295,7 @@ class Logging:
         None, "steps between validations (default: a fifth of an epoch in long runs, else at the end)"
     )
     limit_val_batches: int = flag(32, "validation batches each time; 0 turns validation off")
-    mlflow: bool = flag(False, "report to MLflow, at MLFLOW_TRACKING_URI or else in the run folder")
+    mlflow: bool = flag(False, "report to MLflow; the server is read from MLFLOW_TRACKING_URI")
     mlflow_experiment: str | None = flag(None, "MLflow experiment (default: the experiment)")
     profile: str | None = flag(
         None, "trace some steps with PyTorch's profiler or Nsight Systems", choices=("pytorch", "nsys")

@@ -72,11 +72,6 @@ class RunDir:
         return self.root / "traces"
 
     @property
-    def mlflow(self) -> Path:
-        """MLflow's own files, where no server is named."""
-        return self.root / "mlruns"
-
-    @property
     def mlflow_run(self) -> Path:
         """Id of the MLflow run, which every restart goes on with."""
         return self.root / "mlflow_run"

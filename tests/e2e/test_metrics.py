@@ -88,3 +88,24 @@ def test_a_killed_run_is_read_as_one_curve(fork_server: ForkServer, data: str, t
     (restart,) = [mark for mark in history.marks if mark.kind == "restart"]
     assert restart.step == 4
     assert len([row for row in metrics.read(plan.run.metrics) if row.get("event") == "start"]) == 2
+
+
+def test_mlflow_gets_the_same_figures_and_one_run_over_restarts(
+    fork_server: ForkServer, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With MLflow's own store of files in the place of a server."""
+    from mlflow.tracking import MlflowClient
+
+    address = (tmp_path / "mlruns").as_uri()
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    environment = [f"MLFLOW_TRACKING_URI={address}", "MLFLOW_ALLOW_FILE_STORE=true"]
+    plan = planned(tmp_path, data, max_steps=4, checkpoint_every=2, mlflow=True, env=environment)
+    with pytest.raises(JobFailed, match="-9"):
+        train(fork_server, plan, kill_after=3)
+    train(fork_server, execute.prepare(plan))
+    client = MlflowClient(tracking_uri=address)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "pretraining"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    figures = client.get_metric_history(run.info.run_id, "tokens_per_s")
+    assert [figure.step for figure in figures] == [1, 2, 3, 4]
+    assert run.data.metrics["restarts"] == 1

@@ -42,5 +42,7 @@ def train(plan_file: str, kill_after: int | None = None) -> dict[str, Any]:
             if trainer.global_step == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    run_plan(Plan.load(Path(plan_file)), callbacks=(Record(),))
+    plan = Plan.load(Path(plan_file))
+    os.environ.update(plan.variables)  # as the launcher does
+    run_plan(plan, callbacks=(Record(),))
     return {**steps, "samples": samples, "prefixes": prefixes}

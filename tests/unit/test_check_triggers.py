@@ -301,6 +301,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "profile-steps": ("llama3_8b", {"profile": "pytorch", "profile_steps": "12:10"}, {}),
     "profile-ranks": ("llama3_8b", {"profile": "nsys", "profile_ranks": ("0", "99999")}, {}),
     "profile-nsys-on-cpu": ("llama3_8b", {"profile": "nsys", "device": "cpu", "executor": "local"}, {}),
+    "mlflow-uri": ("llama3_8b", {"mlflow": True}, {}),
     "wandb-key": ("llama3_8b", {"wandb": True}, {}),
     "token-on-command-line": ("llama3_8b", {"hf_token": "hf_x"}, {}),
 }

@@ -155,5 +155,6 @@ RULES: dict[str, str] = {
     "preset-model": "A preset is for the model it was measured with.",
     # secrets
     "wandb-key": "W&B needs a key.",
+    "mlflow-uri": "MLflow needs a server.",
     "token-on-command-line": "Arguments of a process are visible to all users of a machine.",
 }

@@ -65,6 +65,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         (cpu.install if plan.device == "cpu" else cpu.install_layers)()
     import fiddle as fdl
 
+    from nemolaunch.nemo2.mlflow_logger import loggers
     from nemolaunch.nemo2.recipe import compile_recipe
     from nemolaunch.nemo2.watch import callbacks_of
 
@@ -74,7 +75,9 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
             print(sentence, flush=True)
     task: Any = fdl.build(recipe)
     trainer = task.keywords["trainer"]
-    trainer.callbacks.extend([*callbacks, *callbacks_of(plan)])
+    mlflow = loggers(plan)
+    task.keywords["log"].extra_loggers.extend(mlflow)
+    trainer.callbacks.extend([*callbacks, *mlflow, *callbacks_of(plan)])
     task()
     if trainer.is_global_zero and trainer.global_step >= trainer.max_steps:
         write_json(plan.run.finished, {"step": trainer.global_step, "time": time.time()})

@@ -1,0 +1,53 @@
+"""The same figures for MLflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import MLFlowLogger
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import write_text
+
+
+class OneRun(MLFlowLogger, Callback):
+    """Lightning's logger, which every start of a run goes on with.
+
+    NeMo logs the number of the step as a figure of its own, so that Lightning hands it on as 3.0, which MLflow
+    takes for no step.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        values, self._kept = plan.values, plan.run.mlflow_run
+        super().__init__(
+            experiment_name=values["mlflow_experiment"] or values["experiment"],
+            run_name=plan.run.root.name,
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"),
+            run_id=self._kept.read_text().strip() if self._kept.exists() else None,
+        )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            write_text(self._kept, f"{self.run_id}\n")
+
+    def log_metrics(self, metrics: Mapping[str, float], step: Any = None) -> None:
+        super().log_metrics(metrics, None if step is None else int(step))
+
+
+def loggers(plan: Plan) -> list[OneRun]:
+    """MLflow's logger, if it is asked for.
+
+    Raises:
+        NemolaunchError: MLflow is not installed.
+    """
+    if not plan.values["mlflow"]:
+        return []
+    try:
+        import mlflow  # noqa: F401
+    except ImportError:
+        raise NemolaunchError("--mlflow needs MLflow: pip install 'nemolaunch[mlflow]'") from None
+    return [OneRun(plan)]
