@@ -154,7 +154,8 @@ def pretrain(
     run = bench.work / "runs" / name
     log = bench.logs / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(DOOR), *words_of({**flags, "output_dir": run})]
+    own = {"output_dir": run, "index_mapping_dir": run / "index"}  # jobs at a time would write the same files
+    command = [sys.executable, str(DOOR), *words_of({**flags, **own})]
     if stop_at:  # what is predicted is to be measured; no checkpoint will need room
         command += ["--force", "gpu-memory", "--force", "disk"]
     environment = {**bench.variables(str(flags["device"])), **(variables or {})}
