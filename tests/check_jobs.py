@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import blend, catalogue
+from nemolaunch import blend, catalogue, streamspec
 from nemolaunch.check import check as check
 from nemolaunch.datafile import DataFile
 from nemolaunch.estimate import estimate
@@ -16,6 +16,7 @@ from nemolaunch.findings import Finding
 from nemolaunch.job import Job
 from nemolaunch.plan import judged
 from nemolaunch.resolve import Resolved, resolve
+from nemolaunch.streamfacts import SourceFacts
 from nemolaunch.tokenizerdir import Tokenizer
 
 TOKENIZER = str(Path(__file__).parents[1] / "examples" / "tokenizer")
@@ -38,7 +39,9 @@ def write_data(folder: Path, num_tokens: int = 100_000, num_documents: int = 100
 
 def facts(job: Job, **changes: Any) -> Facts:
     """What `look` would have found where all is well."""
-    asked = blend.read(job.data.dataset_dir)
+    streams = job.data.data_mode == "stream"
+    asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
+    stream = streamspec.read(job.data.dataset_dir) if streams else None
     data = tuple(
         DataFile(
             prefix=path,
@@ -64,6 +67,8 @@ def facts(job: Job, **changes: Any) -> Facts:
         ),
         run=EarlierRun(folder=f"/runs/{job.launch.experiment}"),
         asked=asked,
+        stream=stream,
+        sources=tuple(SourceFacts(num_files=1000) for _ in stream.sources) if stream else (),
     )
     return dataclasses.replace(found, **changes)
 

@@ -17,8 +17,8 @@ from nemolaunch.stream import manifest
 from nemolaunch.stream.cursor import Rules
 from nemolaunch.stream.holdout import held_out
 from nemolaunch.stream.reader import Reader, Sample, Setup
-from nemolaunch.stream.state import ReaderState
-from nemolaunch.streamspec import Stream, read, shares
+from nemolaunch.stream.state import Mix, ReaderState
+from nemolaunch.streamspec import Stream, read, shares, with_column
 
 EOD = 0
 
@@ -61,7 +61,7 @@ def setup(
     **rules: Any,
 ) -> Setup:
     """Readers of a stream."""
-    stream = words if isinstance(words, Stream) else read((words,))
+    stream = with_column(words if isinstance(words, Stream) else read((words,)), "text")
     assert not stream.error, stream.error
     listed = manifest.make(stream)
     return Setup(
@@ -69,8 +69,7 @@ def setup(
         rules=Rules(**{"seed": 11, "readers": readers, **rules}),
         windows=(window,) * len(listed.sources),
         held_out=tuple(held_out(source, share) for source in listed.sources),
-        shares=tuple(shares(stream)),
-        by_tokens=unit == "tokens",
+        mixes=(Mix(tuple(shares(stream)), unit),),
         seq_length=seq_length,
     )
 

@@ -113,6 +113,7 @@ def mounts(plan: Plan) -> list[str]:
     values = plan.values
     folders = [os.path.dirname(prefix) for _, prefix in plan.blend]
     folders += _submission(plan).links
+    folders += _submission(plan).stream_folders
     folders.append(plan.folder)
     for name in ("index_mapping_dir", "nemo_model"):
         if values[name]:

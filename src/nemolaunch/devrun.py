@@ -20,6 +20,7 @@ from nemolaunch.job import Job
 
 STEPS = 20
 SEQ_LENGTH = 256
+SHUFFLE_BUFFER = 1000
 HIDDEN_SIZE = 256
 UNIT = 32  # fp8 wants matrix sides that are multiples of it
 MOST_CPU_PROCESSES = 8
@@ -39,6 +40,9 @@ ELSEWHERE = (
     "local-nodes",
     "more-processes-than-gpus",
     "index-cache",
+    "stream-length",
+    "stream-readers",
+    "stream-changed",
     "host-memory",
     "disk",
 )
@@ -131,6 +135,8 @@ def shrunk(job: Job, model: Model, facts: Facts) -> Small:
         keep=1,
         recompute_num_layers=None if job.memory.recompute_num_layers is None else 1,
         cpu_offloading_layers=None if job.memory.cpu_offloading_layers is None else 1,
+        stream_readers=None,
+        shuffle_buffer=max(1, min(job.stream.shuffle_buffer, SHUFFLE_BUFFER)),
     )
     return Small(
         job=small,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from nemolaunch import processes, vocabulary
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.plan import Plan
 from nemolaunch.processes import GRACE_S
-from nemolaunch.rundir import RunDir
+from nemolaunch.rundir import RunDir, end_step
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -32,11 +31,8 @@ TOKENIZER_FILES = (
 
 def finished_step(plan: Plan) -> int | None:
     """The step a run in this folder ended at, if that is as far as the plan goes."""
-    try:
-        step = int(json.loads(plan.run.finished.read_text())["step"])
-    except (OSError, ValueError, KeyError):
-        return None
-    return step if step >= int(plan.values["max_steps"]) and plan.values["resume"] == "auto" else None
+    step = end_step(plan.run, int(plan.values["max_steps"]))
+    return step if plan.values["resume"] == "auto" else None
 
 
 def prepare(plan: Plan, hf_token: str | None = None) -> Plan:

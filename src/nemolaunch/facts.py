@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import blend
+from nemolaunch import blend, streamspec
 from nemolaunch.ask import answers
 from nemolaunch.cluster import Cluster, Partition, look_at_cluster
 from nemolaunch.datafile import DataFile, look_at_data
@@ -23,6 +23,8 @@ from nemolaunch.job import Job, Launch
 from nemolaunch.nearby import nearest
 from nemolaunch.rundir import RunDir, read_json, step_of
 from nemolaunch.startpoint import StartPoint, look_at_checkpoint
+from nemolaunch.streamfacts import SourceFacts, look_at_stream
+from nemolaunch.streamspec import Stream
 from nemolaunch.submission import Submission, next_submission
 from nemolaunch.tokenizerdir import Tokenizer, look_at_tokenizer
 
@@ -84,6 +86,7 @@ class Facts:
         split: the job's shares, without those that hold no document of some file.
         secrets: names of the secrets that are there.
         asked: what `--dataset-dir` names, before it was looked at.
+        stream, sources: the same of a stream, and what was seen of each of its sources.
         index_dir: `--index-mapping-dir`, absolute.
         index_cache_error: why the dataset's index cache could not be written, or None.
         weights, resume: the checkpoints that `--nemo-model` and `--resume` name.
@@ -101,6 +104,8 @@ class Facts:
     split: str | None = None
     secrets: frozenset[str] = field(default=frozenset())
     asked: blend.Asked = field(default_factory=blend.Asked)
+    stream: Stream | None = None
+    sources: tuple[SourceFacts, ...] = ()
     index_dir: str | None = None
     index_cache_error: str | None = None
     weights: StartPoint | None = None
@@ -119,7 +124,10 @@ SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
 
 def look(job: Job) -> Facts:
     """See what the job needs to know. Never raises for what is missing: the checks report that."""
-    asked = blend.read(job.data.dataset_dir)
+    streams = job.data.data_mode == "stream"
+    stream = streamspec.read(job.data.dataset_dir) if streams else None
+    sources = look_at_stream(stream) if stream else ()
+    asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
     data, split = look_at_data(asked, job.data.split)
     resume = job.checkpoint.resume
     on_slurm = job.launch.executor == "slurm"
@@ -132,6 +140,8 @@ def look(job: Job) -> Facts:
         run=_look_at_run(job),
         secrets=secrets_here(),
         asked=asked,
+        stream=stream,
+        sources=sources,
         index_dir=_index_dir(job),
         index_cache_error=_index_cache_error(job, data),
         weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
@@ -141,14 +151,17 @@ def look(job: Job) -> Facts:
         image=_image(job.launch.container_image) if on_slurm else None,
         mounts_missing=_mounts_missing(job.launch) if on_slurm else (),
         wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
-        submission=_look_at_submission(job, data),
+        submission=_look_at_submission(job, data, sources),
     )
 
 
-def _look_at_submission(job: Job, data: tuple[DataFile, ...]) -> Submission | None:
+def _look_at_submission(
+    job: Job, data: tuple[DataFile, ...], sources: tuple[SourceFacts, ...]
+) -> Submission | None:
     if job.launch.executor != "slurm":
         return None
-    return next_submission(run_folder(job), tuple(f.prefix for f in data))
+    folders = tuple(dict.fromkeys(folder for source in sources for folder in source.folders))
+    return next_submission(run_folder(job), tuple(f.prefix for f in data), folders)
 
 
 IMAGE_ENDINGS = (".sqsh", ".squashfs", ".sif", ".img")

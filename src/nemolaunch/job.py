@@ -146,6 +146,11 @@ class Data:
         aliases=("--dataset-path",),
         metavar="PATH",
     )
+    data_mode: str = flag(
+        "indexed",
+        "what --dataset-dir names: .bin/.idx files, or rows of text files and hubs, read and tokenised on the fly",
+        choices=("indexed", "stream"),
+    )
     blend_by: str | None = flag(
         None,
         "what blend weights are shares of; rows are documents (default: tokens, or as the YAML file says)",
@@ -153,7 +158,7 @@ class Data:
     )
     seq_length: int | None = flag(None, "sequence length in tokens (default: the model's)")
     split: str = flag("998,1,1", "shares of training, validation and test documents")
-    num_workers: int = flag(0, "data loading processes per rank")
+    num_workers: int = flag(0, "data loading processes per rank (default for streams: 2)")
     index_mapping_dir: str | None = flag(
         None,
         "folder for the dataset's index cache; all nodes must see it (default: beside the data)",
@@ -181,6 +186,36 @@ class Objective:
     mask_token: str | None = flag(
         None, "the mask token, e.g. a reserved one (default: the tokenizer's)", metavar="TOKEN"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """How rows are read, with --data-mode stream."""
+
+    text_column: str = flag("text", "column or key with the text, of sources that name none")
+    stopping_strategy: str = flag(
+        "fixed-tokens",
+        "when to end: after --max-steps or --max-tokens, or before that when the first or every source is read",
+        choices=("fixed-tokens", "first-exhausted", "all-exhausted"),
+    )
+    shuffle_buffer: int = flag(100_000, "rows among which each reader shuffles; 1: keep their order")
+    shard_shuffle: bool = flag(True, "shuffle the order of files")
+    stream_readers: int | None = flag(
+        None,
+        "parts into which rows are dealt for good; data-parallel ranks and workers share them out (default: at "
+        "least 4 for each rank)",
+    )
+    data_resume: str = flag(
+        "exact",
+        "how a restart goes on: with the very next row, or in a new order with a seed of its own",
+        choices=("exact", "fresh"),
+    )
+    bad_data: str = flag(
+        "skip-rows",
+        "leave out rows without text; or stop there; or leave out damaged files and row groups too",
+        choices=("skip-rows", "stop", "skip"),
+    )
+    data_ledger: bool = flag(True, "write down which rows are fed, for `nemolaunch data-audit`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,6 +389,7 @@ PARTS: dict[str, type] = {
     "model": Model,
     "data": Data,
     "objective": Objective,
+    "stream": Stream,
     "batch": Batch,
     "parallelism": Parallelism,
     "memory": Memory,
@@ -373,6 +409,7 @@ class Job:
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     objective: Objective = field(default_factory=Objective)
+    stream: Stream = field(default_factory=Stream)
     batch: Batch = field(default_factory=Batch)
     parallelism: Parallelism = field(default_factory=Parallelism)
     memory: Memory = field(default_factory=Memory)

@@ -19,6 +19,7 @@ from nemolaunch.findings import Finding, by_severity, let_pass
 from nemolaunch.job import Job
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.rundir import RunDir, write_json
+from nemolaunch.streamplan import Outlook
 from nemolaunch.submission import Submission
 from nemolaunch.variables import given_values, preset_values
 
@@ -35,6 +36,8 @@ class Plan:
         overrides: fields of the NeMo model configuration that differ from the recipe's.
         blend: (weight or None, absolute prefix) pairs.
         ledger: what the run reads of each source of its data, where there are several.
+        stream: sources of a stream of rows, as `nemolaunch.streamspec` writes them down; None for indexed data.
+        outlook: what the run reads of each of them, as far as it is known.
         tokenizer: folder with the tokenizer, or None while it has to be fetched from the hub.
         end_tokens: ids that end documents, as recorded beside the data.
         environment: variables of the training processes, over which exported ones win.
@@ -65,6 +68,8 @@ class Plan:
     left_out: tuple[str, ...]
     ledger: tuple[Share, ...] = ()
     end_tokens: tuple[int, ...] = ()
+    stream: dict[str, Any] | None = None
+    outlook: tuple[Outlook, ...] = ()
     submission: Submission | None = None
     versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
@@ -126,6 +131,7 @@ class Plan:
         try:
             content["blend"] = tuple(tuple(pair) for pair in content["blend"])
             content["ledger"] = tuple(Share(**row) for row in content.get("ledger", ()))
+            content["outlook"] = tuple(Outlook(**row) for row in content.get("outlook", ()))
             content["left_out"] = tuple(content["left_out"])
             content["end_tokens"] = tuple(content.get("end_tokens", ()))
             content["forced"] = tuple(content.get("forced", ()))
@@ -212,6 +218,8 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         blend=resolved.blend,
         ledger=resolved.ledger,
         end_tokens=tuple(sorted({f.end_token for f in resolved.facts.data if f.end_token is not None})),
+        stream=resolved.stream.as_values() if resolved.stream else None,
+        outlook=resolved.outlook,
         epoch_samples=resolved.epoch_samples,
         tokenizer=tokenizer.folder if tokenizer else None,
         environment=environment(resolved),
@@ -239,7 +247,9 @@ def environment(resolved: Resolved) -> dict[str, str]:
     correctly with tensor or context parallelism only with one hardware queue; Blackwell wants 32.
     """
     variables = {"TOKENIZERS_PARALLELISM": "false", "TORCH_NCCL_AVOID_RECORD_STREAMS": "1"}
-    if resolved.facts.tokenizer and resolved.facts.tokenizer.folder:
+    sources = resolved.stream.sources if resolved.stream else ()
+    remote = any(source.is_remote for source in sources)
+    if resolved.facts.tokenizer and resolved.facts.tokenizer.folder and not remote:
         variables["HF_HUB_OFFLINE"] = "1"
     p = resolved.job.parallelism
     if resolved.device == "gpu":

@@ -18,9 +18,13 @@ from nemolaunch.datafile import DataFile
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
 from nemolaunch.job import Batch, Job
+from nemolaunch.streamplan import Outlook, default_readers, outlook, validation_share, whole_tokens
+from nemolaunch.streamspec import Stream, with_column
 from nemolaunch.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
+STREAM_WORKERS = 2
+VALIDATE_STREAM_EVERY = 1000
 DEFAULT_GPU = "h100"
 MOST_TOKENS = 10**18
 MOST_PER_WEIGHT = 1e9
@@ -41,6 +45,7 @@ class Resolved:
         data_parallel_size: of one model replica; 0 where the world does not divide.
         blend: (weight or None, prefix) of each data file, as Megatron gets them.
         ledger: what is read of each source, where there are several.
+        stream, outlook: the sources of a stream of rows, and what is read of each as far as it is known.
         epoch_samples: sequences in one epoch of the training share.
         origins: flag name → where a value that was not given came from.
         left_out: what this device cannot rehearse.
@@ -61,6 +66,8 @@ class Resolved:
     epoch_samples: int
     origins: dict[str, str]
     ledger: tuple[Share, ...] = ()
+    stream: Stream | None = None
+    outlook: tuple[Outlook, ...] = ()
     left_out: tuple[str, ...] = ()
     computed: frozenset[str] = frozenset()
 
@@ -120,6 +127,7 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
         filling.set("split", facts.split, f"{job.data.split} leaves a share without a document")
     epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
     _steps_of_tokens(filling, model, facts)
+    stream = _stream(filling, facts, world_size) if facts.stream else None
     _steps(filling, facts, epoch)
     _validation(filling, facts, epoch)
     if facts.asked.unit:
@@ -138,6 +146,8 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
         data_parallel_size=_data_parallel(world_size, filling.job),
         blend=mixture.weighted(filling.job, facts, epoch),
         ledger=mixture.ledger(filling.job, facts),
+        stream=stream,
+        outlook=_outlook(filling.job, stream) if stream else (),
         epoch_samples=epoch,
         origins=filling.origins,
         computed=frozenset(filling.computed),
@@ -300,6 +310,51 @@ def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
         filling.replace("tokens_per_param", "max_steps", steps, origin)
 
 
+def _stream(filling: _Filling, facts: Facts, world_size: int) -> Stream | None:
+    """The sources of a stream, and what its flags leave open."""
+    given, run = facts.stream, facts.run
+    if given is None or given.error:
+        return given
+    job = filling.job
+    stream = with_column(given, job.stream.text_column)
+    if stream.unit:
+        filling.default("blend_by", lambda: stream.unit, "the mixture's file")
+    if "num_workers" not in filling.origins and not job.data.num_workers:
+        cpus = facts.host.num_cpus // max(1, job.launch.num_gpus or 1)
+        workers = STREAM_WORKERS if job.launch.executor == "slurm" else max(1, min(STREAM_WORKERS, cpus))
+        filling.set("num_workers", workers, "rows are tokenised in processes of their own")
+    ranks = _data_parallel(world_size, job)
+    before = (run.values or {}).get("stream_readers")
+    if (
+        before
+        and run.last_checkpoint
+        and job.checkpoint.resume == "auto"
+        and job.stream.data_resume == "exact"
+    ):
+        filling.default("stream_readers", lambda: before, "the run so far")
+    batch, workers = job.batch.global_batch_size, filling.job.data.num_workers
+    filling.default(
+        "stream_readers", lambda: default_readers(ranks, batch, workers), "for each rank some to spare"
+    )
+    whole = whole_tokens(stream, _unit(filling.job), job.stream.stopping_strategy)
+    if whole and job.stream.stopping_strategy != "fixed-tokens":
+        per_step = max(1, batch * (job.data.seq_length or 1))
+        filling.default(
+            "max_steps", lambda: max(1, whole // per_step), f"{whole:,} tokens by the sizes of the sources"
+        )
+    filling.default("max_steps", lambda: 0, "not known")
+    return stream
+
+
+def _unit(job: Job) -> str:
+    return job.data.blend_by or "tokens"
+
+
+def _outlook(job: Job, stream: Stream) -> tuple[Outlook, ...]:
+    tokens = (job.batch.max_steps or 0) * job.batch.global_batch_size * (job.data.seq_length or 1)
+    return outlook(stream, _unit(job), max(0, tokens))
+
+
 def _steps(filling: _Filling, facts: Facts, epoch: int) -> None:
     """Number of steps, and what has to fit into them."""
     batch = max(1, filling.job.batch.global_batch_size)
@@ -320,10 +375,17 @@ def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
     given = job.logging.val_check_interval
     if given is None:
         long = steps > 1000
-        interval = max(1, min(steps, epoch // batch // 5)) if long else steps
-        filling.set("val_check_interval", interval, "a fifth of an epoch" if long else "once, at the end")
+        interval = (
+            max(1, min(steps, epoch // batch // 5 if epoch else VALIDATE_STREAM_EVERY)) if long else steps
+        )
+        origin = "a fifth of an epoch" if epoch else "the length of an epoch is not known"
+        filling.set("val_check_interval", interval, origin if long else "once, at the end")
     elif given > steps:
         filling.set("val_check_interval", steps, f"{given} is beyond the last step")
+    if facts.stream:
+        if job.logging.limit_val_batches and not validation_share(job.data.split):
+            filling.set("limit_val_batches", 0, f"--split {job.data.split} holds nothing out")
+        return
     held_out = sum(_samples(f, 1, job.data.seq_length or 1) for f in facts.data)
     most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
     if job.logging.limit_val_batches > most:

@@ -110,7 +110,7 @@ class RunDir:
 
     @property
     def finished(self) -> Path:
-        """Written when the last step is done: `{"step": N}`."""
+        """Written when the last step is done: `{"step": N}`, with `"end_of_data": true` if there can be no more."""
         return self.root / "finished.json"
 
     @property
@@ -216,6 +216,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def end_step(run: RunDir, max_steps: int) -> int | None:
+    """The step a run ended at, if that is its last: of the steps asked for, or as its data had no more."""
+    found = read_json(run.finished) or {}
+    step = found.get("step")
+    return step if isinstance(step, int) and (step >= max_steps or found.get("end_of_data")) else None
 
 
 def write_json(path: Path, value: Any) -> None:

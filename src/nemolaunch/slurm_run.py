@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from nemolaunch import batchjob, slurmqueue
 from nemolaunch.diagnose import diagnose, newest_failure
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.plan import Plan
-from nemolaunch.rundir import write_text
+from nemolaunch.rundir import end_step, write_text
 from nemolaunch.runlock import RunLock
 from nemolaunch.slurmqueue import QueuedJob
 from nemolaunch.starts import starts
@@ -186,10 +185,7 @@ def _waiting(plan: Plan, queued: tuple[QueuedJob, ...], last: str) -> Condition:
 
 def finished(plan: Plan) -> bool:
     """Whether the last step is done."""
-    try:
-        return int(json.loads(plan.run.finished.read_text())["step"]) >= int(plan.values["max_steps"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return end_step(plan.run, int(plan.values["max_steps"])) is not None
 
 
 def _last_job(plan: Plan) -> str:

@@ -43,7 +43,7 @@ class Source:
     Attributes:
         paths: files, folders, globs or `hf://datasets/…`; empty where it is a `dataset`.
         dataset, config, split, revision: what `datasets.load_dataset` is asked for.
-        column: the key or column with the text.
+        column: the key or column with the text; empty: what the job names.
         weight: share of the rows or tokens fed, as given.
         tokens, rows: how much there is of it, where known.
     """
@@ -54,7 +54,7 @@ class Source:
     config: str | None = None
     split: str = "train"
     revision: str | None = None
-    column: str = "text"
+    column: str = ""
     weight: float = 1.0
     tokens: int | None = None
     rows: int | None = None
@@ -100,6 +100,12 @@ class Stream:
 def _given(source: Source) -> dict[str, Any]:
     values = {name: value for name, value in dataclasses.asdict(source).items() if value is not None}
     return {**values, "paths": list(source.paths)}
+
+
+def with_column(stream: Stream, column: str) -> Stream:
+    """The stream with a column for the sources that name none."""
+    sources = (dataclasses.replace(s, column=s.column or column) for s in stream.sources)
+    return dataclasses.replace(stream, sources=tuple(sources))
 
 
 def shares(stream: Stream) -> list[float]:

@@ -17,14 +17,18 @@ class Submission:
         number: 1 for the first submission of a run folder, then counting; names NeMo-Run's experiment.
         bin: folder of the Python interpreter that runs outside a container.
         links: folders outside the job's own that its data files are links into.
+        stream_folders: folders that rows of a stream are read from.
     """
 
     number: int
     bin: str
     links: tuple[str, ...] = ()
+    stream_folders: tuple[str, ...] = ()
 
 
-def next_submission(run: RunDir, prefixes: tuple[str, ...]) -> Submission:
+def next_submission(
+    run: RunDir, prefixes: tuple[str, ...], stream_folders: tuple[str, ...] = ()
+) -> Submission:
     """The next submission of a run folder, from this machine and interpreter. Reads the disk."""
     numbers = [0]
     for path in run.nemo_run.glob("experiments/*/*_*"):
@@ -34,6 +38,7 @@ def next_submission(run: RunDir, prefixes: tuple[str, ...]) -> Submission:
         number=max(numbers) + 1,
         bin=os.path.dirname(os.path.abspath(sys.executable)),
         links=tuple(_links(prefixes)),
+        stream_folders=stream_folders,
     )
 
 

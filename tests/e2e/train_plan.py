@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 
-def train(plan_file: str, kill_after: int | None = None) -> dict[str, Any]:
+def train(plan_file: str, kill_after: int | None = None, hide: str | None = None) -> dict[str, Any]:
     """Train the plan in this rank. Returns per-step losses and gradient norms, and the ids and prefixes of the
     samples fed.
 
-    `kill_after`: end this process with SIGKILL once that many steps are done.
+    `kill_after`: end this process with SIGKILL once that many steps are done. `hide`: rename this folder after the
+    first step.
     """
     from lightning.pytorch import Callback
     from megatron.core.datasets.gpt_dataset import GPTDataset
@@ -39,6 +40,8 @@ def train(plan_file: str, kill_after: int | None = None) -> dict[str, Any]:
             steps["loss"].append(float(trainer.callback_metrics["reduced_train_loss"]))
             steps["grad_norm"].append(float(trainer.callback_metrics["grad_norm"]))
             steps["lr"].append(float(trainer.callback_metrics["lr"]))
+            if hide and trainer.global_step == 1:
+                os.rename(hide, hide + "-hidden")
             if trainer.global_step == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -14,6 +14,7 @@ from nemolaunch.cluster import Partition
 from nemolaunch.datafile import DataFile
 from nemolaunch.facts import EarlierRun, Host
 from nemolaunch.startpoint import StartPoint
+from nemolaunch.streamfacts import SourceFacts
 from nemolaunch.tokenizerdir import Tokenizer
 
 A100 = Host(gpus=("NVIDIA A100-SXM4-80GB",) * 8)
@@ -51,6 +52,8 @@ def earlier(**values: Any) -> dict[str, Any]:
         "run": EarlierRun(folder="/runs/pretraining", last_checkpoint="/runs/x-last", next_step=50, **values)
     }
 
+
+STREAM: dict[str, Any] = {"data_mode": "stream", "dataset_dir": ("/data/texts",), "max_steps": 10}
 
 # code -> (model, values of the job, facts)
 TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -199,6 +202,20 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "blend-total": ("llama3_8b", {"dataset_dir": ("/data/a:0.7,/data/b:0.4",)}, {}),
     "blend-twice": ("llama3_8b", {"dataset_dir": ("/data/a:0.5,/data/a:0.5",)}, {}),
     "blend-by-rows": ("llama3_8b", {"blend_by": "rows"}, {}),
+    "stream-unsupported": ("t5_220m", {**STREAM, "max_steps": 10, "seq_length": 512}, {}),
+    "stream-flags": ("llama3_8b", {"shuffle_buffer": 10}, {}),
+    "stream-source": (
+        "llama3_8b",
+        STREAM,
+        {"sources": (SourceFacts(error="there is no /data/texts", instead="/data/text"),)},
+    ),
+    "stream-column": ("llama3_8b", STREAM, {"sources": (SourceFacts(columns=("id", "content")),)}),
+    "stream-few-files": ("llama3_8b", STREAM, {"sources": (SourceFacts(num_files=3, num_packed=3),)}),
+    "stream-length": ("llama3_8b", {**STREAM, "max_steps": None}, {}),
+    "stream-readers": ("llama3_8b", {**STREAM, "stream_readers": 7}, {}),
+    "stream-workers": ("llama3_8b", {**STREAM, "stream_readers": 16, "num_workers": 3, "num_nodes": 2}, {}),
+    "stream-changed": ("llama3_8b", STREAM, earlier(values={"data_mode": "stream", "seed": 7})),
+    "run-of-other-data-mode": ("llama3_8b", STREAM, earlier(values={"data_mode": "indexed"})),
     "data-too-short": ("llama3_8b", {}, {"data": (data_file(),)}),
     "data-too-small": ("llama3_8b", {"seq_length": 1024}, {"data": (data_file(),)}),
     "data-repeated": ("llama3_8b", {"seq_length": 1024, "max_steps": 500}, {"data": (data_file(),)}),

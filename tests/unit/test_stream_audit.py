@@ -43,7 +43,7 @@ class Run:
         of.manifest.save(self.dir.stream_manifest(of.manifest.digest))
 
     def _fresh(self) -> ReaderState:
-        return ReaderState((SourceState(),) * len(self.of.shares))
+        return ReaderState((SourceState(),) * len(self.of.mix.shares))
 
     def session(self, start: int, steps: int, ranks: int, resume: str = "exact", lost: int = 0) -> int:
         """Go on from the checkpoint of a step, with `ranks` ranks; a kill loses the last `lost` steps' ledger.
@@ -58,7 +58,7 @@ class Run:
                 number=number, time=time.time(), resume=resume if number > 1 else "start", seed=self.of.rules.seed,
                 samples=start * READERS, digest=self.of.manifest.digest, tokenizer="t", readers=READERS,
                 data_parallel_size=ranks, workers=1, seq_length=self.of.seq_length, names=names,
-                shares=self.of.shares, unit="rows", windows=self.of.windows, held_out=0.0, shuffle_files=True,
+                shares=self.of.mix.shares, unit="rows", windows=self.of.windows, held_out=0.0, shuffle_files=True,
             ),
         )  # fmt: skip
         files = [ledger.FedFile(ledger.fed_path(self.dir, number, rank)) for rank in range(ranks)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from stream_support import samples, setup, texts_of, write
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream.reader import BEGINS, DAMAGED, ENDS, REJECTED, Sample
-from nemolaunch.stream.state import ReaderState
+from nemolaunch.stream.state import Mix, ReaderState
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_a_reader_goes_on_from_any_state(
 
 def test_a_state_is_small(corpus: Path) -> None:
     of = setup(f"{corpus}/big:0.7,{corpus}/small:0.3")
-    assert samples(of, 0, 1)[0].state.nbytes < 200
+    assert samples(of, 0, 1)[0].state.nbytes < 300
 
 
 @pytest.mark.parametrize("unit", ["rows", "tokens"])
@@ -243,3 +244,44 @@ def test_a_source_of_fewer_rows_than_readers_is_still_read(tmp_path: Path) -> No
         for sample in samples(of, reader, 60):
             rows.update(sample.fed[sample.fed["flags"] & BEGINS > 0]["source"].tolist())
     assert rows[0] / rows.total() == pytest.approx(0.2, abs=0.02)
+
+
+def test_other_weights_count_from_where_they_begin_also_over_kills(corpus: Path) -> None:
+    """The block of rows that was begun is ended with the old weights, also if there is a kill within it."""
+    words = f"{corpus}/big:0.9,{corpus}/small:0.1"
+    of = setup(words, readers=1)
+    made = samples(of, 0, 120)
+    new = replace(of, mixes=(*of.mixes, Mix((0.3, 0.7), "rows")))
+    state = ReaderState.unpack(made[-1].state.tolist())
+    whole = samples(new, 0, 600, state)
+    fed = np.concatenate([s.fed for s in whole[300:]])
+    begins = fed[fed["flags"] & BEGINS > 0]
+    assert begins["source"].mean() == pytest.approx(0.7, abs=0.02)
+    for stop in (0, 1, 5, 50):
+        state = ReaderState.unpack(whole[stop].state.tolist())
+        assert same(samples(new, 0, 10, state), whole[stop + 1 : stop + 11])
+    found = begun(made + whole)
+    assert set(found.values()) == {1}
+
+
+def test_a_source_that_is_left_out_ends_with_its_block(corpus: Path) -> None:
+    of = setup(f"{corpus}/big:0.5,{corpus}/small:0.5", readers=1)
+    made = samples(of, 0, 50)
+    new = replace(of, mixes=(*of.mixes, Mix((1.0, 0.0), "rows")))
+    after = samples(new, 0, 500, ReaderState.unpack(made[-1].state.tolist()))
+    fed = np.concatenate([s.fed for s in after])
+    begins = fed[fed["flags"] & BEGINS > 0]["source"]
+    assert 0 < begins.sum() <= 64
+    assert not begins[64:].any()
+
+
+def test_shares_of_tokens_hold_from_the_first_rows_on(tmp_path: Path) -> None:
+    """Also where one source's rows are a hundred times as long as another's."""
+    write(tmp_path / "long" / "a.parquet", ["l" * 2000] * 200)
+    write(tmp_path / "short" / "a.parquet", ["s" * 20] * 20_000, group=5000)
+    of = setup(f"{tmp_path}/long:0.5,{tmp_path}/short:0.5", readers=1, unit="tokens", seq_length=1000)
+    made = samples(of, 0, 60)
+    for end in (20, 40, 60):
+        fed = np.concatenate([s.fed for s in made[:end]])
+        tokens = [int(fed["tokens"][fed["source"] == source].sum()) for source in (0, 1)]
+        assert abs(tokens[0] - tokens[1]) <= 4500

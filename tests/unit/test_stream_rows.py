@@ -14,7 +14,7 @@ from nemolaunch.stream import hub, manifest, rows
 from nemolaunch.stream.manifest import Listed, Manifest
 from nemolaunch.stream.order import Piece, groups_of
 from nemolaunch.stream.rows import Row, open_rows
-from nemolaunch.streamspec import Source, Stream, read
+from nemolaunch.streamspec import Source, Stream, read, with_column
 
 TEXTS = texts_of("é", 90)
 
@@ -42,9 +42,9 @@ def listed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     if request.param == "dataset":
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         write(tmp_path / "data" / "train-0.parquet", TEXTS)
-        source = Source(name="a", dataset=str(tmp_path / "data"))
+        source = Source(name="a", dataset=str(tmp_path / "data"), column="text")
     else:
-        source = Source(name="a", paths=(str(write(tmp_path / f"a.{request.param}", TEXTS)),))
+        source = Source(name="a", paths=(str(write(tmp_path / f"a.{request.param}", TEXTS)),), column="text")
     return manifest.make(Stream(sources=(source,))).sources[0]
 
 
@@ -109,7 +109,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
 
 
 def hub_stream(path: str) -> Stream:
-    return read((f"hf://datasets/org/texts{path}",))
+    return with_column(read((f"hf://datasets/org/texts{path}",)), "text")
 
 
 def test_files_of_the_hub_are_read_where_they_are(server: HubServer) -> None:

@@ -30,6 +30,7 @@ from nemolaunch.check import (
     sbatch,
     secrets,
     slurm,
+    stream,
 )
 from nemolaunch.check.codes import RULES
 from nemolaunch.findings import Finding
@@ -46,6 +47,8 @@ ALWAYS: tuple[Rule, ...] = (
     data.files,
     data.split,
     data.weights,
+    stream.sources,
+    stream.resumed,
     data.tokenizer,
     data.tokens,
     objective.rules,
@@ -76,6 +79,7 @@ WITH_SIZES: tuple[Rule, ...] = (
     precision.rules,
     engine.rules,
     data.amount,
+    stream.amount,
 )
 
 

@@ -24,6 +24,8 @@ MOST_IN_16_BITS = 65_536
 def files(resolved: Resolved) -> Iterator[Finding]:
     """The files themselves, and where their index goes."""
     facts = resolved.facts
+    if facts.stream is not None:
+        return
     if not resolved.job.data.dataset_dir:
         yield error("data-missing", f"{flag('dataset_dir')} is not given")
     if facts.asked.error:

@@ -80,6 +80,9 @@ def _paths_of(resolved: Resolved) -> Iterator[tuple[str, str]]:
     yield "output_dir", resolved.facts.run.folder
     for _, prefix in resolved.blend:
         yield "dataset_dir", prefix
+    for seen in resolved.facts.sources:
+        for folder in seen.folders:
+            yield "dataset_dir", folder
     if job.data.index_mapping_dir:
         yield "index_mapping_dir", job.data.index_mapping_dir
     if job.model.nemo_model:

@@ -24,6 +24,8 @@ INTEGERS: dict[str, tuple[int, int]] = {
     "max_tokens": (1, MOST_TOKENS),
     "global_batch_tokens": (1, MOST_TOKENS),
     "num_workers": (0, 1024),
+    "shuffle_buffer": (1, MOST),
+    "stream_readers": (1, MOST_PROCESSES),
     "seed": (1, MOST),
     "tensor_model_parallel_size": (1, MOST_PROCESSES),
     "pipeline_model_parallel_size": (1, MOST_PROCESSES),

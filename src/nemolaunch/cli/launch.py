@@ -18,6 +18,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
 from nemolaunch.observe.metrics import Follower
 from nemolaunch.plan import Plan
+from nemolaunch.rundir import end_step
 from nemolaunch.runlock import RunLock
 
 
@@ -58,7 +59,7 @@ def _launch_here(console: Console, plan: Plan, hf_token: str | None) -> int:
         raise NemolaunchError("\n  ".join([f"the job failed. {found.what}", *found.details()]))
     last = plan.run.last_checkpoint()
     where = short(last or plan.run.checkpoints)
-    say_done(console, f"finished step {plan.values['max_steps']}; checkpoint {where}")
+    say_done(console, f"finished step {_last_step(plan)}; checkpoint {where}")
     return 0
 
 
@@ -71,6 +72,10 @@ class _Here:
 
     def new_rows(self) -> list[dict[str, Any]]:
         return self._follower.new_rows()
+
+
+def _last_step(plan: Plan) -> int:
+    return end_step(plan.run, int(plan.values["max_steps"])) or int(plan.values["max_steps"])
 
 
 def _launch_on_slurm(console: Console, plan: Plan, hf_token: str | None) -> int:

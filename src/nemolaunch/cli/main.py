@@ -50,6 +50,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "tokenize": ("nemolaunch.cli.tokenize", "turn text files into Megatron .bin/.idx"),
         "merge": ("nemolaunch.cli.merge", "join tokenised data sets, or blend them"),
         "inspect": ("nemolaunch.cli.inspect", "show and check tokenised data"),
+        "data-audit": ("nemolaunch.cli.data_audit", "show how often each row of a stream was fed"),
     },
     "checkpoints": {
         "convert": ("nemolaunch.cli.convert", "convert a checkpoint between Hugging Face and NeMo 2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nemolaunch.cli.estimate_view import estimate_lines, row
 from nemolaunch.cli.launch_view import launch_lines
+from nemolaunch.cli.units import count
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan
 
@@ -20,7 +21,9 @@ def plan_lines(plan: Plan) -> list[str]:
         share = f" (weight {weight:g})" if weight is not None else ""
         lines.append(row("" if number else "data", prefix + share))
     lines += ledger_lines(plan)
-    lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.values['seq_length']:,} tokens"))
+    if plan.stream is None:
+        lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.values['seq_length']:,} tokens"))
+    lines += stream_lines(plan)
     if plan.estimate:
         lines += ["", *estimate_lines(plan.estimate)]
     lines += ["", *value_lines(plan), "", *launch_lines(plan)]
@@ -40,6 +43,24 @@ def ledger_lines(plan: Plan) -> list[str]:
         asked = f"{share.by_tokens:>8.2%} {share.by_rows:>9.2%}"
         read = f"{share.achieved:>8.2%} {share.samples:>13,} {share.epochs:>7.2f}"
         lines.append(row("", f"{share.path:<{width}}  {asked} {read}"))
+    return lines
+
+
+def stream_lines(plan: Plan) -> list[str]:
+    """The sources of a stream: share asked for, and tokens and epochs read of them where they are known."""
+    if not plan.outlook:
+        return []
+    width = max(len(source.name) for source in plan.outlook)
+    unit = plan.values["blend_by"] or "tokens"
+    lines = [row("stream", f"{'':<{width}}  of {unit:<6}  {'tokens':>9}  epochs  read from")]
+    for source in plan.outlook:
+        tokens = f"{count(source.tokens):>9}" if source.tokens is not None else f"{'?':>9}"
+        epochs = f"{source.epochs:>6.2f}" if source.epochs is not None else f"{'?':>6}"
+        lines.append(
+            row("", f"{source.name:<{width}}  {source.share:>9.2%}  {tokens}  {epochs}  {source.where}")
+        )
+    each = int(plan.values["stream_readers"] or 0) // max(1, plan.data_parallel_size)
+    lines.append(row("readers", f"{plan.values['stream_readers']}, {each} for each data-parallel rank"))
     return lines
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch import processes
+from nemolaunch.errors import NemolaunchError
 from nemolaunch.nemo2 import hang, slurm_rank
 from nemolaunch.nemo2.megatron_import import skip_inference_allocator
 from nemolaunch.plan import Plan
@@ -77,10 +78,34 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     trainer = task.keywords["trainer"]
     mlflow = loggers(plan)
     task.keywords["log"].extra_loggers.extend(mlflow)
-    trainer.callbacks.extend([*callbacks, *mlflow, *callbacks_of(plan)])
+    ours = callbacks_of(plan)
+    trainer.callbacks.extend([*callbacks, *mlflow, *ours])
+    if plan.stream is not None:
+        _train_on_stream(plan, task, ours)
+    else:
+        task()
+        _note_end(plan, trainer)
+
+
+def _train_on_stream(plan: Plan, task: Any, ours: list[Callback]) -> None:
+    """Train with rows instead of the module that stands for them in the recipe."""
+    from nemolaunch.nemo2.stream_data import StreamDataModule
+    from nemolaunch.nemo2.stream_watch import StreamWatch
+
+    task.keywords["data"] = StreamDataModule(plan, task.keywords["data"].tokenizer)
+    (watch,) = (callback for callback in ours if isinstance(callback, StreamWatch))
     task()
-    if trainer.is_global_zero and trainer.global_step >= trainer.max_steps:
-        write_json(plan.run.finished, {"step": trainer.global_step, "time": time.time()})
+    task.keywords["data"].feed.close()
+    if watch.error:
+        raise NemolaunchError(watch.error)
+    _note_end(plan, task.keywords["trainer"], end_of_data=watch.ended)
+
+
+def _note_end(plan: Plan, trainer: Any, end_of_data: bool = False) -> None:
+    """Write down that a run has finished, if it has."""
+    if trainer.is_global_zero and (end_of_data or trainer.global_step >= trainer.max_steps):
+        found = {"step": trainer.global_step, "time": time.time(), "end_of_data": end_of_data}
+        write_json(plan.run.finished, found)
 
 
 def _die_with_parent() -> None:

@@ -178,6 +178,16 @@ def _tokenizer(plan: Plan) -> run.Config:
 
 def _set_data(recipe: run.Partial, plan: Plan, job: Job) -> None:
     """Replace the recipe's mock data: a recipe left alone trains on random tokens and succeeds."""
+    if plan.stream is not None:
+        # the one that reads rows is put into the built task: NeMo's checkpoints record what stands in the recipe
+        recipe.data = run.Config(
+            llm.MockDataModule,
+            seq_length=job.data.seq_length,
+            global_batch_size=job.batch.global_batch_size,
+            micro_batch_size=job.batch.micro_batch_size,
+            tokenizer=_tokenizer(plan),
+        )
+        return
     family = recipe.data.__fn_or_cls__.__module__.split(".")[3]
     paths: list[str] = []
     for weight, prefix in plan.blend:

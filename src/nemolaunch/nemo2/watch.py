@@ -13,6 +13,7 @@ from nemolaunch.nemo2.leave import Leave
 from nemolaunch.nemo2.metrics import MetricsFile
 from nemolaunch.nemo2.mlm import MaskedLanguageModel
 from nemolaunch.nemo2.rank_watch import RankWatch
+from nemolaunch.nemo2.stream_watch import StreamWatch
 from nemolaunch.nemo2.update_guard import UpdateGuard
 from nemolaunch.plan import Plan
 
@@ -31,6 +32,8 @@ def callbacks_of(plan: Plan) -> list[Callback]:
     found += [CheckpointSchedule(), metrics, updates, RankWatch(metrics.notice)]
     if plan.submission is not None:
         found.append(Leave(plan, metrics))
+    if plan.stream is not None:
+        found.append(StreamWatch(plan, metrics.event))
     found += profile.callbacks(plan, int(os.environ.get("RANK") or 0))
     found.append(HangWatch(int(plan.values["hang_timeout"]), metrics.event))
     return found

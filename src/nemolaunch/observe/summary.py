@@ -15,7 +15,7 @@ from nemolaunch.job import Job
 from nemolaunch.observe.history import History
 from nemolaunch.observe.words import count, duration, size, three_digits
 from nemolaunch.plan import Plan
-from nemolaunch.rundir import RunDir, step_of, unfinished
+from nemolaunch.rundir import RunDir, end_step, step_of, unfinished
 
 QUIET_S = 120.0
 
@@ -47,7 +47,7 @@ def state(history: History, now: float | None = None) -> str:
 
     A run that says nothing for two minutes or ten of its steps, whichever is longer, counts as stopped.
     """
-    if history.ended and history.last_step >= history.max_steps:
+    if history.ended and (history.last_step >= history.max_steps or _out_of_data(history)):
         return "finished"
     if error_records(history.run):
         return "failed"
@@ -56,6 +56,10 @@ def state(history: History, now: float | None = None) -> str:
     step_s = history.last("step_time_s") or 0.0
     silent_s = (time.time() if now is None else now) - history.last_time
     return "stopped" if history.ended or silent_s > max(QUIET_S, 10 * step_s) else "running"
+
+
+def _out_of_data(history: History) -> bool:
+    return end_step(history.run, history.max_steps) is not None
 
 
 def checkpoints(history: History) -> list[Checkpoint]:

@@ -41,6 +41,13 @@ class Listed:
     source: Source
     files: tuple[File, ...]
 
+    @property
+    def digest(self) -> str:
+        """Names what an order of rows depends on: the column read, names and sizes of the files and their order;
+        not the folder they lie in."""
+        rows = [self.source.column, [[os.path.basename(f.path), f.size] for f in self.files]]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -56,10 +63,9 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Names the files, their order and the columns read: what an order of rows depends on."""
+        """Names all sources and their files."""
         rows = [
-            [listed.source.name, listed.source.column, [[f.path, f.size] for f in listed.files]]
-            for listed in self.sources
+            [listed.source.name, listed.digest, [f.path for f in listed.files[:1]]] for listed in self.sources
         ]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 

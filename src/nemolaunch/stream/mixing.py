@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from nemolaunch.stream.order import unit
+from nemolaunch.stream.state import Mix
 
-# Tokens of a row, before any was seen.
+# How far apart in tokens readers begin with a source.
 TOKENS_A_ROW = 1000
 
 
@@ -18,15 +19,19 @@ class Mixer:
     source do not come in all readers at once.
     """
 
-    def __init__(self, shares: Sequence[float], by_tokens: bool, reader: int) -> None:
-        self.shares = list(shares)
-        scale = TOKENS_A_ROW if by_tokens else 1
-        self.starts = [scale * unit("start", reader, source) for source in range(len(shares))]
+    def __init__(self, mix: Mix, reader: int) -> None:
+        self.shares = mix.shares
+        self.by_tokens = mix.unit == "tokens"
+        scale = TOKENS_A_ROW if self.by_tokens else 1
+        self.starts = [scale * unit("start", reader, source) for source in range(len(mix.shares))]
 
     def choose(self, counts: Sequence[float], without: Collection[int] = ()) -> int | None:
-        """The next source, by what was fed of each in rows or tokens; None if all are left out."""
+        """The next source, by what was fed of each in rows or tokens; None if all are left out.
+
+        A source with a share of 0 is one that is no longer read.
+        """
         return min(
-            (source for source in range(len(self.shares)) if source not in without),
+            (source for source, share in enumerate(self.shares) if share > 0 and source not in without),
             key=lambda source: ((counts[source] + self.starts[source]) / self.shares[source], source),
             default=None,
         )

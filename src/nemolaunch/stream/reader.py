@@ -18,12 +18,14 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream.cursor import Cursor, Drawn, Empty, Exhausted, Rules
 from nemolaunch.stream.holdout import HeldOut
 from nemolaunch.stream.manifest import Manifest
-from nemolaunch.stream.mixing import TOKENS_A_ROW, Mixer
+from nemolaunch.stream.mixing import Mixer
 from nemolaunch.stream.order import Array
-from nemolaunch.stream.state import ReaderState, SourceState
+from nemolaunch.stream.state import Mix, ReaderState, SourceState, from_here
 
 # Rows chosen and encoded at once; a resumed reader encodes at most so many again.
 BLOCK_ROWS = 64
+# Of text, before any of a source was encoded.
+TOKENS_A_CHAR = 0.25
 # Of a row fed: whether it begins or ends in the sample. Of one left out: that it is, and that the rest of its
 # group is so too.
 BEGINS, ENDS, REJECTED, DAMAGED = 1, 2, 4, 8
@@ -41,7 +43,7 @@ class Setup:
 
     Attributes:
         windows: rows of a window of each source.
-        shares: of each source, together 1; of tokens or of rows.
+        mixes: ways in which sources are or were mixed, the present one last.
         seq_length: tokens the model sees of a sample, which has one more.
     """
 
@@ -49,9 +51,13 @@ class Setup:
     rules: Rules
     windows: tuple[int, ...]
     held_out: tuple[HeldOut, ...]
-    shares: tuple[float, ...]
-    by_tokens: bool
+    mixes: tuple[Mix, ...]
     seq_length: int
+
+    @property
+    def mix(self) -> Mix:
+        """The present way."""
+        return self.mixes[-1]
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class _Row:
     source: int
     drawn: Drawn
     block: tuple[SourceState, ...]
+    mix: int
     place: int
     rejects: list[tuple[int, Drawn]]
     ids: Array
@@ -91,9 +98,9 @@ class Reader:
     def __init__(self, setup: Setup, number: int, encode: Encode, state: ReaderState | None = None) -> None:
         self.number = number
         self._setup, self._encode = setup, encode
-        self._mixer = Mixer(setup.shares, setup.by_tokens, number)
-        count = len(setup.shares)
-        self._state = state or ReaderState((SourceState(),) * count)
+        self._state = state or ReaderState((SourceState(),) * len(setup.mix.shares), mix=len(setup.mixes) - 1)
+        self._mix = self._state.mix
+        self._mixer = Mixer(setup.mixes[self._mix], number)
         self._sources = list(self._state.sources)
         self._cursors = [
             Cursor(listed, setup.rules, number, window, held_out, source.position)
@@ -101,6 +108,7 @@ class Reader:
                 setup.manifest.sources, setup.windows, setup.held_out, self._sources, strict=True
             )
         ]
+        self._fed = [(source.fed_rows, source.fed_tokens) for source in self._sources]
         self._empty: set[int] = set()
         self._ended = False
 
@@ -121,20 +129,37 @@ class Reader:
             available -= length
             tokens[-1] = rows[0].ids[offset]
             samples += 1
-            state = ReaderState(rows[0].block, samples, rows[0].place, offset)
+            self._count_fed(fed)
+            state = ReaderState(self._with_fed(rows[0].block), samples, rows[0].place, offset, rows[0].mix)
             yield Sample(
                 tokens=tokens,
                 number=(samples - 1) * self._setup.rules.readers + self.number,
                 state=state.pack(),
                 fed=np.array(fed, FED),
-                once=all(source.position.epoch for source in rows[0].block),
+                once=self._once(rows[0].block),
             )
+
+    def _count_fed(self, fed: Sequence[tuple[Any, ...]]) -> None:
+        for source, *_, tokens, flags in fed:
+            before = self._fed[source]
+            self._fed[source] = (before[0] + bool(flags & BEGINS), before[1] + tokens)
+
+    def _with_fed(self, sources: Sequence[SourceState]) -> tuple[SourceState, ...]:
+        return tuple(
+            replace(source, fed_rows=rows, fed_tokens=tokens)
+            for source, (rows, tokens) in zip(sources, self._fed, strict=True)
+        )
+
+    def _once(self, sources: Sequence[SourceState]) -> bool:
+        return all(
+            s.position.epoch for s, share in zip(sources, self._setup.mix.shares, strict=True) if share > 0
+        )
 
     def _block(self) -> list[_Row]:
         """The next rows, encoded."""
         begin = tuple(self._sources)
         counts = [self._count(source) for source in begin]
-        means = [source.tokens / source.rows if source.rows else TOKENS_A_ROW for source in begin]
+        tokens_a_char = [source.tokens / source.chars if source.chars else TOKENS_A_CHAR for source in begin]
         drawn: list[tuple[int, Drawn, list[tuple[int, Drawn]]]] = []
         rejects: list[tuple[int, Drawn]] = []
         while len(drawn) < BLOCK_ROWS and not self._ended:
@@ -152,20 +177,27 @@ class Reader:
             rejects += [(source, reject) for reject in bad]
             drawn.append((source, row, rejects))
             rejects = []
-            counts[source] += means[source] if self._setup.by_tokens else 1
+            counts[source] += tokens_a_char[source] * _chars(row) if self._mixer.by_tokens else 1
         encoded = self._encode([row.texts for _, row, _ in drawn])
-        for (source, _, _), ids in zip(drawn, encoded, strict=True):
-            state = self._sources[source]
-            self._sources[source] = replace(state, rows=state.rows + 1, tokens=state.tokens + len(ids))
+        for (source, row, _), ids in zip(drawn, encoded, strict=True):
+            s = self._sources[source]
+            self._sources[source] = replace(
+                s, rows=s.rows + 1, tokens=s.tokens + len(ids), chars=s.chars + _chars(row)
+            )
         for source, cursor in enumerate(self._cursors):
             self._sources[source] = replace(self._sources[source], position=cursor.position)
+        mix = self._mix
+        if mix < len(self._setup.mixes) - 1:
+            self._mix = len(self._setup.mixes) - 1
+            self._mixer = Mixer(self._setup.mix, self.number)
+            self._sources = [from_here(source) for source in self._sources]
         return [
-            _Row(source, row._replace(texts=()), begin, place, bad, ids)
+            _Row(source, row._replace(texts=()), begin, mix, place, bad, ids)
             for place, ((source, row, bad), ids) in enumerate(zip(drawn, encoded, strict=True))
         ]
 
     def _count(self, source: SourceState) -> float:
-        if self._setup.by_tokens:
+        if self._mixer.by_tokens:
             return source.tokens - source.tokens_before
         return source.rows - source.rows_before
 
@@ -175,6 +207,10 @@ class Reader:
             f"reader {self.number + 1} of {readers} finds no rows: the sources have fewer rows than there are "
             "readers; use a lower --stream-readers"
         )
+
+
+def _chars(row: Drawn) -> int:
+    return sum(map(len, row.texts))
 
 
 def _take(rows: deque[_Row], offset: int, out: Array) -> tuple[list[tuple[Any, ...]], int]:

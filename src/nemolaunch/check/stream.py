@@ -1,0 +1,195 @@
+"""Streams of rows: sources that are there, weights, a length, readers that the ranks can share, an order kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from nemolaunch.blend import as_words, is_whole
+from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
+from nemolaunch.findings import Finding, Fix
+from nemolaunch.job import PARTS, specs
+from nemolaunch.resolve import Resolved
+from nemolaunch.streamplan import whole_tokens, working
+from nemolaunch.streamspec import Source, Stream
+
+# What a run that goes on with the very next row has to keep: other rows, or another order, follow otherwise
+KEPT = ("stream_readers", "shard_shuffle", "seed", "split", "text_column")
+# Names that text columns often have, the usual ones first
+TEXT_NAMES = ("text", "content", "raw_content", "body", "document", "article", "code", "markdown")
+
+
+def sources(resolved: Resolved) -> Iterator[Finding]:
+    """What is read."""
+    stream = resolved.stream
+    if stream is None:
+        yield from _unused(resolved)
+        return
+    if not resolved.job.data.dataset_dir:
+        yield error("data-missing", f"{flag('dataset_dir')} is not given")
+    elif stream.error:
+        yield error("blend-unreadable", f"{flag('dataset_dir')}: {stream.error}")
+    family = resolved.model.recipe.model_class
+    if family in ("T5Model", "HyenaModel"):
+        yield error(
+            "stream-unsupported",
+            f"{resolved.model.name} is a {family}, whose samples are not made of a stream",
+            fix(data_mode="indexed"),
+        )
+    for place, (source, seen) in enumerate(zip(stream.sources, resolved.facts.sources, strict=False)):
+        if seen.error:
+            instead = [_with(resolved, place, seen.instead)] if seen.instead and _is_words(resolved) else []
+            yield error(
+                "stream-source", f"{flag('dataset_dir')}: source {source.name}: {seen.error}", *instead
+            )
+        elif seen.columns is not None and source.column not in seen.columns:
+            yield from _column(resolved, source, seen.columns)
+        readers = resolved.job.stream.stream_readers or 1
+        if seen.num_packed and seen.num_files < readers:
+            yield note(
+                "stream-few-files",
+                f"source {source.name} has {seen.num_files} files, {seen.num_packed} of them packed, for {readers} "
+                "readers: each unpacks whole files for a share of their rows",
+            )
+    yield from _weights(resolved, stream)
+
+
+def _unused(resolved: Resolved) -> Iterator[Finding]:
+    """Flags of streams, where the data are indexed."""
+    given = [
+        spec.name for spec in specs() if spec.part == "stream" and resolved.job.get(spec.name) != spec.default
+    ]
+    if given:
+        yield warning(
+            "stream-flags",
+            f"{' and '.join(flag(name) for name in given)}: these concern {shown('data_mode', 'stream')} only",
+            fix(**{name: getattr(PARTS["stream"](), name) for name in given}),
+            fix(data_mode="stream"),
+        )
+
+
+def _is_words(resolved: Resolved) -> bool:
+    """Whether the sources stand on the command line rather than in a file."""
+    return not any(word.endswith((".yaml", ".yml")) for word in resolved.job.data.dataset_dir)
+
+
+def _with(resolved: Resolved, place: int, path: str) -> Fix:
+    """The words with another path in that place."""
+    found = [s.paths[0] for s in resolved.stream.sources] if resolved.stream else []
+    if len(found) == 1:
+        return fix(dataset_dir=(path,))
+    weights = [s.weight for s in resolved.stream.sources] if resolved.stream else []
+    return fix(
+        dataset_dir=as_words(list(zip(weights, [*found[:place], path, *found[place + 1 :]], strict=True)))
+    )
+
+
+def _column(resolved: Resolved, source: Source, columns: tuple[str, ...]) -> Iterator[Finding]:
+    likely = [name for name in TEXT_NAMES if name in columns]
+    by_flag = source.column == resolved.job.stream.text_column
+    yield error(
+        "stream-column",
+        f"source {source.name} has no column {source.column!r}; its first file has {', '.join(columns[:12])}",
+        *(each("text_column", likely[:2]) if by_flag else ()),
+    )
+
+
+def _weights(resolved: Resolved, stream: Stream) -> Iterator[Finding]:
+    """Shares of a whole, each above 0."""
+    if len(stream.sources) < 2:
+        return
+    sound = [
+        (s.weight, s.paths[0]) for s in stream.sources if math.isfinite(s.weight) and s.weight > 0 and s.paths
+    ]
+    mended = [fix(dataset_dir=as_words(sound))] if sound and _is_words(resolved) else []
+    bad = next((s for s in stream.sources if not math.isfinite(s.weight) or s.weight <= 0), None)
+    if bad is not None:
+        yield error(
+            "blend-weights",
+            f"{flag('dataset_dir')}: the weight of {bad.name} is {bad.weight:g}, not above 0",
+            *mended,
+        )
+        return
+    total = math.fsum(s.weight for s in stream.sources)
+    if not is_whole(total):
+        yield error("blend-total", f"{flag('dataset_dir')}: the weights sum to {total:g}", *mended)
+
+
+def amount(resolved: Resolved) -> Iterator[Finding]:
+    """How long the run is, and how the readers are shared out."""
+    stream, job = resolved.stream, resolved.job
+    if stream is None or stream.error:
+        return
+    strategy = job.stream.stopping_strategy
+    if not job.batch.max_steps:
+        whole = whole_tokens(stream, job.data.blend_by or "tokens", strategy)
+        reason = "the length of a stream is not known"
+        if strategy != "fixed-tokens":
+            reason = (
+                f"{shown('stopping_strategy', strategy)}: the sources' `tokens` do not tell the run's length"
+            )
+        yield error(
+            "stream-length",
+            f"{reason}, and the learning rate follows it: give {flag('max_tokens')} or {flag('max_steps')}",
+            *([fix(max_tokens=whole)] if whole else [fix(max_steps=1000)]),
+        )
+    if resolved.data_parallel_size:
+        yield from _readers(resolved)
+
+
+def _readers(resolved: Resolved) -> Iterator[Finding]:
+    job, ranks = resolved.job, resolved.data_parallel_size
+    batch, readers = job.batch.global_batch_size, job.stream.stream_readers or 0
+    if readers < 1 or batch % ranks:
+        return  # reported as what it is
+    if readers % ranks or batch % readers:
+        good = [n for n in range(ranks, batch + 1, ranks) if batch % n == 0]
+        near = sorted(good, key=lambda n: abs(n - readers))[:2]
+        kept = resolved.origins.get("stream_readers") == "the run so far"
+        more = "; the run was begun with them" if kept else ""
+        yield error(
+            "stream-readers",
+            f"{shown('stream_readers', readers)} is not a multiple of the {ranks} data-parallel ranks that divides "
+            f"{shown('global_batch_size', batch)}{more}",
+            *([] if kept else each("stream_readers", sorted(near))),
+            *([fix(data_resume="fresh", stream_readers=near[0])] if kept and near else []),
+            about="" if kept else "stream_readers",
+        )
+        return
+    workers = job.data.num_workers
+    busy = working(workers, readers // ranks)
+    if busy < workers and resolved.origins.get("num_workers") in ("flag", None):
+        yield note(
+            "stream-workers",
+            f"{shown('num_workers', workers)}: {busy} of them share the {readers // ranks} readers of a rank evenly, "
+            "the others have nothing to do",
+            *each("num_workers", [busy]),
+            about="num_workers",
+        )
+
+
+def resumed(resolved: Resolved) -> Iterator[Finding]:
+    """Whether an earlier run in the folder can be gone on with."""
+    run, job = resolved.facts.run, resolved.job
+    before: dict[str, Any] = run.values or {}
+    if run.last_checkpoint is None or job.checkpoint.resume != "auto" or not before:
+        return
+    mode = before.get("data_mode", "indexed")
+    if mode != job.data.data_mode:
+        yield error(
+            "run-of-other-data-mode",
+            f"{shown('data_mode', job.data.data_mode)}: the run in {run.folder} reads with {flag('data_mode')} {mode}",
+            *each("data_mode", [mode]),
+        )
+        return
+    if resolved.stream is None or job.stream.data_resume == "fresh":
+        return
+    for name in KEPT:
+        if name in before and before[name] != job.get(name):
+            yield error(
+                "stream-changed",
+                f"{shown(name, job.get(name))}: the order of the run in {run.folder} was made with {before[name]}",
+                *each(name, [before[name]]),
+                fix(data_resume="fresh"),
+            )

@@ -1,0 +1,211 @@
+"""The data module of a run on streams. A checkpoint does not record it, and so loads without nemolaunch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from megatron.core import parallel_state
+from megatron.core.num_microbatches_calculator import get_num_microbatches, update_num_microbatches
+from nemo.lightning.pytorch.plugins import MegatronDataSampler
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.nemo2.masked_data import masking_of
+from nemolaunch.nemo2.stream_feed import RankFeed, ValidationFeed, Work
+from nemolaunch.nemo2.stream_fields import Fields, MaskedTokens, next_token
+from nemolaunch.plan import Plan
+from nemolaunch.stream import ledger, session
+from nemolaunch.stream.manifest import Manifest
+from nemolaunch.stream.session import Begun
+from nemolaunch.stream.state import HEADER, PER_SOURCE, ReaderState, StreamState
+from nemolaunch.streamspec import Stream
+from nemolaunch.tokens import proof
+from nemolaunch.tokens.tokenizer import TokenizerSpec, resolve
+
+
+class Sampler(MegatronDataSampler):
+    """Counts samples as NeMo's does, and leaves the batches to the feed."""
+
+    def transform_dataloader(self, dataloader: Any, consumed_samples: int = 0) -> Any:
+        return dataloader
+
+
+class StreamDataModule(pl.LightningDataModule):
+    """Stands where NeMo's data module does, with the tokenizer that one has.
+
+    It has no `__io__`, so that a checkpoint's context names classes of NeMo only.
+    """
+
+    def __init__(self, plan: Plan, tokenizer: Any) -> None:
+        super().__init__()
+        self._plan = plan
+        self._values = plan.values
+        self.tokenizer = tokenizer
+        self.seq_length = int(self._values["seq_length"])
+        self.micro_batch_size = int(self._values["micro_batch_size"])
+        self.global_batch_size = int(self._values["global_batch_size"])
+        self.data_sampler = Sampler(
+            seq_len=self.seq_length,
+            micro_batch_size=self.micro_batch_size,
+            global_batch_size=self.global_batch_size,
+        )
+        self._loaded: StreamState | None = None
+        self._begun: Begun | None = None
+        self._init_step = 0
+        self._validation: ValidationFeed | None = None
+        self.feed: RankFeed | None = None
+
+    @property
+    def begun(self) -> Begun:
+        """The session, begun by all ranks together the first time."""
+        if self._begun is None:
+            self._begun = self._begin()
+        return self._begun
+
+    def _begin(self) -> Begun:
+        """The first rank looks at the files and decides; all get what it decided, or its error."""
+        answer: list[Any] = [None]
+        if torch.distributed.get_rank() == 0:
+            try:
+                answer = [self._decide()]
+            except NemolaunchError as error:
+                answer = [error]
+        torch.distributed.broadcast_object_list(answer)
+        if isinstance(answer[0], NemolaunchError):
+            raise answer[0]
+        begun, self._spec, self._engine = answer[0]
+        return begun
+
+    def _decide(self) -> tuple[Begun, TokenizerSpec, str]:
+        run = self._plan.run
+        spec = resolve(str(run.tokenizer), run.stream)
+        stream = Stream.from_values(self._plan.stream or {})
+        begun = session.begin(
+            run,
+            self._values,
+            stream,
+            tokenizer=spec.digest,
+            data_parallel_size=parallel_state.get_data_parallel_world_size(),
+            samples=int(self.data_sampler.init_consumed_samples),
+            state=self._loaded,
+            say=lambda text: print(f"nemolaunch: {text}", flush=True),
+        )
+        engine = proof.choose("auto", spec, run.stream, lambda: _sample(begun.setup.manifest), print)
+        return begun, spec, engine
+
+    @property
+    def _done(self) -> int:
+        """Optimizer steps done, over all starts of the run."""
+        trainer: Any = self.trainer
+        return int(trainer.global_step)
+
+    def _readers(self) -> tuple[int, ...]:
+        """Numbers of this rank's readers."""
+        rank, ranks = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
+        return tuple(range(rank, len(self.begun.state.readers), ranks))
+
+    def train_dataloader(self) -> RankFeed:
+        begun, readers = self.begun, self._readers()
+        self._init_step = self._done
+        self.data_sampler.init_global_step = self._init_step
+        self.feed = RankFeed(
+            self._work(begun.setup, [begun.state.readers[number] for number in readers]),
+            num_workers=int(self._values["num_workers"]),
+            samples_a_step=self.global_batch_size // parallel_state.get_data_parallel_world_size(),
+            micro_batch_size=self.micro_batch_size,
+            fed=self._fed_file() if self._values["data_ledger"] else None,
+        )
+        return self.feed
+
+    def _fed_file(self) -> ledger.FedFile | None:
+        """The ledger of this data-parallel rank: of the processes of a model, the first one writes it."""
+        first = parallel_state.get_tensor_model_parallel_rank() + parallel_state.get_context_parallel_rank()
+        if first or not parallel_state.is_pipeline_first_stage(ignore_virtual=True):
+            return None
+        rank = parallel_state.get_data_parallel_rank()
+        return ledger.FedFile(ledger.fed_path(self._plan.run, self.begun.session.number, rank))
+
+    def _work(self, setup: Any, states: list[ReaderState]) -> Work:
+        return Work(
+            setup=setup,
+            readers=self._readers(),
+            states=tuple(states),
+            spec=self._spec,
+            engine=self._engine,
+            fields=self._fields(setup.rules.validation),
+        )
+
+    def _fields(self, validation: bool) -> Fields:
+        if self._values["objective"] != "mlm":
+            return next_token
+        bert = self._plan.model_row.architecture.kind == "bert"
+        return MaskedTokens(masking_of(self._plan, self.tokenizer), validation=validation, bert=bert)
+
+    def val_dataloader(self) -> ValidationFeed:
+        if self._validation is None:
+            setup = self.begun.validation
+            count = (HEADER + PER_SOURCE * len(setup.manifest.sources),)
+            beginning = ReaderState.unpack(np.zeros(count, np.int64).tolist())
+            self._validation = ValidationFeed(
+                self._work(setup, [beginning] * len(self._readers())),
+                num_workers=int(self._values["num_workers"]),
+                batches=int(self._values["limit_val_batches"]) * get_num_microbatches(),
+                micro_batch_size=self.micro_batch_size,
+            )
+        return self._validation
+
+    def reconfigure_limit_batches(self) -> None:
+        """Lightning counts micro batches, as NeMo's own data modules tell it."""
+        trainer: Any = self.trainer
+        trainer.limit_val_batches *= get_num_microbatches()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Samples seen; where the stream stands is added as a checkpoint is saved, by all ranks together."""
+        steps = self._done - self._init_step
+        return {"consumed_samples": self.data_sampler.compute_consumed_samples(steps)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        consumed = state_dict["consumed_samples"]
+        self.data_sampler.init_consumed_samples = consumed
+        self.data_sampler.prev_consumed_samples = consumed
+        update_num_microbatches(consumed_samples=consumed, consistency_check=False)
+        self.data_sampler.if_first_step = 1
+        if "stream" in state_dict:
+            self._loaded = StreamState.from_values(state_dict["stream"])
+
+    def stream_state(self) -> dict[str, Any]:
+        """Where all readers of all ranks stand. A collective over the data-parallel group."""
+        feed, begun = self.feed, self.begun
+        assert feed is not None
+        trainer: Any = self.trainer
+        mine = torch.from_numpy(feed.states()).to(trainer.strategy.root_device)
+        parts = [torch.empty_like(mine) for _ in range(parallel_state.get_data_parallel_world_size())]
+        torch.distributed.all_gather(parts, mine, group=parallel_state.get_data_parallel_group())
+        table = (
+            torch.stack(parts, dim=1).flatten(0, 1).cpu()
+        )  # reader r is the r // ranks-th of rank r % ranks
+        return {**begun.state.as_values(), "readers": table}
+
+    def check_taken(self) -> None:
+        """The states are those after the last whole step: the trainer may not have taken samples in advance."""
+        assert self.feed is not None
+        steps = self._done - self._init_step
+        expected = steps * self.global_batch_size // parallel_state.get_data_parallel_world_size()
+        if self.feed.taken != expected:
+            raise NemolaunchError(f"{self.feed.taken} samples were taken in {steps} steps, not {expected}")
+
+
+def _sample(manifest: Manifest) -> list[str]:
+    """Some texts of the stream, to try a tokenising engine on."""
+    from nemolaunch.stream.order import Piece
+    from nemolaunch.stream.rows import open_rows
+
+    texts: list[str] = []
+    for listed in manifest.sources:
+        rows = open_rows(listed.source, listed.files[0])
+        for row, _ in zip(rows.read(Piece(0, 0, 1), None, 0), range(64), strict=False):
+            texts += [text[:20_000] for text in row.texts]
+        rows.close()
+    return texts

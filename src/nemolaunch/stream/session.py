@@ -1,0 +1,173 @@
+"""One start of a run on a stream: which files, from which place on, with which seed, and what was decided so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.rundir import RunDir
+from nemolaunch.stream import ledger, manifest
+from nemolaunch.stream.cursor import Rules
+from nemolaunch.stream.holdout import held_out
+from nemolaunch.stream.ledger import Session
+from nemolaunch.stream.manifest import Listed, Manifest
+from nemolaunch.stream.order import key
+from nemolaunch.stream.reader import Setup
+from nemolaunch.stream.state import Mix, StreamState, beginning
+from nemolaunch.streamplan import validation_share
+from nemolaunch.streamspec import Stream, shares, with_column
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What all ranks of a session work with: its readers' setup and states, and its line in the ledger."""
+
+    session: Session
+    setup: Setup
+    validation: Setup
+    state: StreamState
+
+
+def begin(
+    run: RunDir,
+    values: Mapping[str, Any],
+    stream: Stream,
+    *,
+    tokenizer: str,
+    data_parallel_size: int,
+    samples: int,
+    state: StreamState | None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Begun:
+    """Decide how the stream begins or goes on, and write it down. Done by one process for all.
+
+    Args:
+        values: of the job.
+        tokenizer: its digest.
+        samples: seen before, over all ranks.
+        state: where the checkpoint was in its stream, if it was in one.
+
+    Raises:
+        NemolaunchError: the files are not those the run was fed, or the tokenizer is another.
+    """
+    number = len(ledger.sessions(run)) + 1
+    stream = with_column(stream, str(values["text_column"]))
+    unit = str(values["blend_by"] or "tokens")
+    readers = int(values["stream_readers"])
+    fresh = values["data_resume"] == "fresh"
+    seed = key("session", run.root, values["seed"], number) if fresh else int(values["seed"])
+    if state is not None and not fresh:
+        listed = _gone_on(run, stream, state)
+        _check(state, tokenizer, readers)
+        mix = _mix(stream, listed, unit)
+        state = state.with_sources([source.source.name for source in listed.sources]).mixed(mix)
+        seed = state.seed
+    else:
+        listed = manifest.make(stream)
+        names = [source.source.name for source in listed.sources]
+        state = beginning(
+            seed=seed, digest=listed.digest, tokenizer=tokenizer, names=names,
+            mix=_mix(stream, listed, unit), readers=readers, samples=-(-samples // readers),
+        )  # fmt: skip
+    setup, validation = _setups(values, listed, state)
+    resume = "start" if not samples else str(values["data_resume"])
+    session = Session(
+        number=number, time=time.time(), resume=resume, seed=seed, samples=samples, digest=listed.digest,
+        tokenizer=tokenizer, readers=readers, data_parallel_size=data_parallel_size,
+        workers=int(values["num_workers"]), seq_length=setup.seq_length,
+        names=tuple(source.source.name for source in listed.sources), shares=setup.mix.shares, unit=unit,
+        windows=setup.windows, held_out=validation_share(str(values["split"])),
+        shuffle_files=bool(values["shard_shuffle"]),
+    )  # fmt: skip
+    listed.save(run.stream_manifest(listed.digest))
+    ledger.begin_session(run, session)
+    say(f"stream: session {number}, {resume}, shuffle seed {seed}, from sample {samples}, {readers} readers")
+    return Begun(session, setup, validation, replace(state, digest=listed.digest))
+
+
+def _mix(stream: Stream, listed: Manifest, unit: str) -> Mix:
+    """Shares of all sources that are listed; of those that are no longer asked for none."""
+    given = dict(zip((source.name for source in stream.sources), shares(stream), strict=True))
+    return Mix(tuple(given.get(source.source.name, 0.0) for source in listed.sources), unit)
+
+
+def _gone_on(run: RunDir, stream: Stream, state: StreamState) -> Manifest:
+    """The files of a stream that goes on: those of the run so far, and then those of new sources."""
+    before = (
+        Manifest.load(run.stream_manifest(state.digest))
+        if run.stream_manifest(state.digest).exists()
+        else None
+    )
+    wanted = {source.name: source for source in stream.sources}
+    if before is None:  # a checkpoint of a run in another folder
+        found = manifest.make(stream)
+        if found.digest != state.digest:
+            raise NemolaunchError(
+                "the sources are not those of the checkpoint's run, or not as they were; go on in that run's folder, "
+                "or begin the stream anew with --data-resume fresh"
+            )
+        return found
+    listed: list[Listed] = []
+    for old in before.sources:
+        source = wanted.pop(old.source.name, None)
+        listed.append(old if source is None else _same(old, source))
+    return Manifest((*listed, *manifest.make(Stream(sources=tuple(wanted.values()))).sources))
+
+
+def _same(old: Listed, source: Any) -> Listed:
+    """A source of the run so far, perhaps at another place."""
+    spec = ("paths", "dataset", "config", "split", "column")
+    if all(getattr(old.source, name) == getattr(source, name) for name in spec):
+        return old
+    (found,) = manifest.make(Stream(sources=(source,))).sources
+    if found.digest != old.digest:
+        raise NemolaunchError(
+            f"source {source.name} does not hold the files that the run was fed from {old.source.where}: names, "
+            "sizes, order and column must be the same. Give a source of other files another `name`, or begin the "
+            "stream anew with --data-resume fresh"
+        )
+    return found
+
+
+def _check(state: StreamState, tokenizer: str, readers: int) -> None:
+    if state.tokenizer != tokenizer:
+        raise NemolaunchError(
+            "the run was fed with another tokenizer, in whose tokens its place in a row is counted; use that one, "
+            "or begin the stream anew with --data-resume fresh"
+        )
+    if len(state.readers) != readers:
+        raise NemolaunchError(
+            f"--stream-readers {readers}: the run was begun with {len(state.readers)}; keep them, or begin the stream "
+            "anew with --data-resume fresh"
+        )
+
+
+def _setups(values: Mapping[str, Any], listed: Manifest, state: StreamState) -> tuple[Setup, Setup]:
+    """Setups of training and of validation."""
+    buffer, held = int(values["shuffle_buffer"]), validation_share(str(values["split"]))
+    rules = Rules(
+        seed=state.seed,
+        readers=len(state.readers),
+        shuffle_files=bool(values["shard_shuffle"]),
+        once=values["stopping_strategy"] == "first-exhausted",
+        skip_damaged=values["bad_data"] == "skip",
+        skip_bad_rows=values["bad_data"] != "stop",
+    )
+    setup = Setup(
+        manifest=listed,
+        rules=rules,
+        windows=tuple(max(1, round(buffer * share)) for share in state.mixes[-1].shares),
+        held_out=tuple(held_out(source, held) for source in listed.sources),
+        mixes=state.mixes,
+        seq_length=int(values["seq_length"]),
+    )
+    validation = replace(
+        setup,
+        rules=replace(rules, seed=0, shuffle_files=False, once=False, validation=True),
+        windows=(1,) * len(setup.windows),
+        mixes=state.mixes[-1:],
+    )
+    return setup, validation
