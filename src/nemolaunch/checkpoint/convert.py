@@ -3,86 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nemolaunch.checkpoint import hf, nemo2, report
+from nemolaunch.checkpoint import report
 from nemolaunch.checkpoint.check import Check
-from nemolaunch.checkpoint.formats import FORMATS, detect
-from nemolaunch.checkpoint.prepare import prepare_export, prepare_import
+from nemolaunch.checkpoint.formats import ENDINGS, FORMATS, detect
+from nemolaunch.checkpoint.options import Job, Options, Route
 from nemolaunch.checkpoint.publish import check_apart, check_free, explain_os_error, publishing
+from nemolaunch.checkpoint.routes import ROUTES
 from nemolaunch.checkpoint.rules import some
 from nemolaunch.checkpoint.stream import Advance
 from nemolaunch.errors import NemolaunchError, UsageError
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a user may choose.
-
-    Attributes:
-        overwrite: replace the output if it is a checkpoint already.
-        verify: compare the result with the source; off, nothing is proven.
-        compare: a further check of both folders, source and result, by what the models compute; None where
-            it does not apply.
-        weights_only: leave training state behind, where the target could hold it.
-        tokenizer: folder with the tokenizer, where the source does not name one that is here.
-        model_class, config_class: NeMo's classes that the source is said to have.
-    """
-
-    overwrite: bool = False
-    verify: bool = True
-    compare: Callable[[Job, Path, Path], Check | None] | None = None
-    weights_only: bool = False
-    tokenizer: Path | None = None
-    model_class: str | None = None
-    config_class: str | None = None
-
-
-class Job(Protocol):
-    """One conversion, decided: what a route returns."""
-
-    @property
-    def title(self) -> str: ...
-
-    @property
-    def nbytes(self) -> int: ...
-
-    @property
-    def left_out(self) -> list[str]: ...
-
-    @property
-    def changed(self) -> list[str]: ...
-
-    def write(self, output: Path, advance: Advance) -> None: ...
-
-    def verify(self, output: Path, advance: Advance) -> list[Check]: ...
-
-    def close(self) -> None: ...
-
-
-Route = Callable[[Path, Options], Job]
-
-
-def _import(source: Path, options: Options) -> Job:
-    folder = hf.read_folder(source)
-    return prepare_import(folder, model_class=options.model_class, config_class=options.config_class)
-
-
-def _export(source: Path, options: Options) -> Job:
-    if options.model_class:
-        raise UsageError("--model-name and --model-config-name belong to --to nemo2")
-    return prepare_export(nemo2.read_folder(source), options.tokenizer)
-
-
-# Every conversion there is: from one format to another
-ROUTES: dict[tuple[str, str], Route] = {("hf", "nemo2"): _import, ("nemo2", "hf"): _export}
 
 
 class Progress(Protocol):
@@ -120,6 +58,7 @@ def convert(
     source, output = (path.expanduser().absolute() for path in (source, output))
     check_free(output, overwrite=options.overwrite)
     check_apart(source, output)
+    options = dataclasses.replace(options, one_file=_is_one_file(output, to))
     job = _route(source, to)(source, options)
     try:
         _check_space(job, output)
@@ -175,6 +114,16 @@ def _refuse_failed(checks: list[Check], record: dict[str, Any], output: Path) ->
             f"the result does not agree with the source, so nothing is left at {output}:\n{lines}\n"
             f"The report is {report.path_for(output)}"
         )
+
+
+def _is_one_file(output: Path, to: str) -> bool:
+    """Whether the output's name is that of a file; UsageError where the format does not go with it."""
+    fits = output.suffix in ENDINGS.get(to, ())
+    if to == "torch" and not fits:
+        raise UsageError(f"{output}: --to torch writes one file; give it a name that ends in .pt")
+    if not fits and output.suffix in sum(ENDINGS.values(), ()):
+        raise UsageError(f"{output}: --to {to} writes a folder, and the name is that of a file")
+    return fits
 
 
 def _route(source: Path, to: str) -> Route:

@@ -1,4 +1,4 @@
-"""Read parts of large files, a few of them open at a time."""
+"""Read and write parts of large files, a few of them open at a time."""
 
 from __future__ import annotations
 
@@ -51,3 +51,10 @@ class OpenFiles:
             self._open[path] = os.open(path, os.O_RDONLY)
         self._open.move_to_end(path)
         return self._open[path]
+
+
+def write_all(descriptor: int, content: memoryview, offset: int) -> None:
+    """Write all of `content` from byte `offset` of a file on."""
+    done = 0
+    while done < len(content):  # the kernel writes at most 2 GiB at a time
+        done += os.pwrite(descriptor, content[done:], offset + done)

@@ -14,6 +14,8 @@ FORMATS = {
     "safetensors": "safetensors files and nothing else",
     "dcp": "a torch distributed checkpoint: .metadata and *.distcp",
 }
+# Endings of the names of checkpoints that are one file
+ENDINGS = {"torch": (".pt", ".pth", ".bin", ".ckpt"), "safetensors": (".safetensors",)}
 
 
 def detect(path: Path) -> str:
@@ -41,8 +43,7 @@ def detect(path: Path) -> str:
 
 
 def _detect_file(path: Path) -> str:
-    if path.suffix == ".safetensors":
-        return "safetensors"
-    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        return "torch"
-    raise UsageError(f"{path} is no checkpoint: a file has to be .safetensors, .pt, .pth, .bin or .ckpt")
+    for form, endings in ENDINGS.items():
+        if path.suffix in endings:
+            return form
+    raise UsageError(f"{path} is no checkpoint: a file has to be {', '.join(sum(ENDINGS.values(), ()))}")

@@ -8,26 +8,30 @@ from pathlib import Path
 from nemolaunch.checkpoint import context, families, hf, hf_output
 from nemolaunch.checkpoint.conversion import EMBEDDING, HEAD, Conversion
 from nemolaunch.checkpoint.families.family import Family, precision_fields
-from nemolaunch.checkpoint.hf_weights import open_weights
+from nemolaunch.checkpoint.hf_weights import HfWeights, open_weights
 from nemolaunch.checkpoint.mapping import export_map, import_map, sizes_of
 from nemolaunch.checkpoint.nemo2 import Nemo2Folder
 from nemolaunch.checkpoint.nemo_config import NemoConfig, defaults
 from nemolaunch.checkpoint.skeleton import Sizes
 from nemolaunch.checkpoint.tensors import TensorSource
-from nemolaunch.checkpoint.wrappers import FirstRows, Renamed
+from nemolaunch.checkpoint.wrappers import FirstRows, Renamed, same_tensor
 from nemolaunch.errors import NemolaunchError, UsageError
 
-COMPARED_ROWS = 4096
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 NAMED_SIZES = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups")
 
 
 def prepare_import(
-    folder: hf.HfFolder, *, model_class: str | None = None, config_class: str | None = None
+    folder: hf.HfFolder,
+    *,
+    weights: HfWeights | None = None,
+    model_class: str | None = None,
+    config_class: str | None = None,
 ) -> Conversion:
     """From a Hugging Face model folder to NeMo 2.
 
     Args:
+        weights: the tensors, where they are not those of the folder's files.
         model_class, config_class: NeMo's classes that the user names; checked, and not needed.
 
     Raises:
@@ -37,7 +41,7 @@ def prepare_import(
     family = families.of_hf(folder.config, model_class)
     hf.check_tokenizer(folder.path)
     hf_config = dict(folder.config.get("text_config") or folder.config) if family.prefixes else folder.config
-    weights = open_weights(folder, family.prefixes)
+    weights = weights or open_weights(folder, family.prefixes)
     translated = family.to_nemo(hf_config, model_class)
     dtype = _dtype(folder, family, weights.source)
     config = NemoConfig(
@@ -52,7 +56,7 @@ def prepare_import(
     embedding, head = family.hf_name(EMBEDDING), family.hf_name(HEAD)
     tied = hf_config.get("tie_word_embeddings", family.tied_by_default)
     if sizes["share_embeddings_and_output_weights"]:
-        if head in source.tensors and not _same_tensor(source, head, embedding):
+        if head in source.tensors and not same_tensor(source, head, embedding):
             raise NemolaunchError(f"config.json ties the embeddings, but {head} differs from {embedding}")
         ignored += [head] if head in source.tensors else []
     elif tied and head not in source.tensors and embedding in source.tensors:
@@ -95,7 +99,7 @@ def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conver
     changed = ["the optimizer's state is left behind"] if stored.training_state else []
     if EMBEDDING not in stored.tensors:
         raise NemolaunchError(f"{folder.weights} has no {EMBEDDING}: it is no whole model")
-    if HEAD in stored.tensors and _can_only_copy(family, config) and _same_tensor(stored, HEAD, EMBEDDING):
+    if HEAD in stored.tensors and _can_only_copy(family, config) and same_tensor(stored, HEAD, EMBEDDING):
         sizes = Sizes({**sizes.config, "share_embeddings_and_output_weights": True})
         hf_config["tie_word_embeddings"] = True
         further.append(HEAD)
@@ -183,18 +187,3 @@ def _can_only_copy(family: Family, config: NemoConfig) -> bool:
     """Whether an output layer that equals the embedding may stand for a tied one."""
     tied = config.resolved.get("share_embeddings_and_output_weights")
     return not tied and family.copies_tied
-
-
-def _same_tensor(source: TensorSource, one: str, other: str) -> bool:
-    """Whether two tensors have the same bits; read in parts, until the first difference."""
-    import torch
-
-    info = source.tensors[one]
-    if info != source.tensors[other]:
-        return False
-    for start in range(0, info.shape[0], COMPARED_ROWS):
-        stop = min(start + COMPARED_ROWS, info.shape[0])
-        a, b = source.read_rows(one, start, stop), source.read_rows(other, start, stop)
-        if not torch.equal(a.view(torch.uint8), b.view(torch.uint8)):
-            return False
-    return True

@@ -1,4 +1,4 @@
-"""A folder that appears under its name complete, or not at all."""
+"""A file or folder that appears under its name complete, or not at all."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nemolaunch.checkpoint.formats import detect
 from nemolaunch.errors import NemolaunchError, UsageError
 
 
 @contextmanager
 def publishing(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a name to write a folder to; it gets the name `final` when the block ends without an error.
+    """Yields a name to write a file or folder to; it gets the name `final` when the block ends without an error.
 
-    The folder is written beside `final`, on the same file system, flushed to disk and renamed. After an error
+    It is written beside `final`, on the same file system, flushed to disk and renamed. After an error
     nothing of it is left, and an earlier `final` is untouched.
 
     Raises:
@@ -47,11 +48,10 @@ def check_free(final: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UsageError(f"{final} exists; give --overwrite to replace it, or another --output-path")
-    replaceable = final.is_dir() and not final.is_symlink()
-    if not replaceable or (any(final.iterdir()) and not is_checkpoint(final)):
+    empty = final.is_dir() and not any(final.iterdir())
+    if final.is_symlink() or not (empty or is_checkpoint(final)):
         raise UsageError(
-            f"{final} is not a checkpoint, so --overwrite does not replace it: a checkpoint folder has "
-            "config.json (Hugging Face) or weights/ and context/ (NeMo 2). Give another --output-path."
+            f"{final} is not a checkpoint, so --overwrite does not replace it. Give another --output-path."
         )
 
 
@@ -62,9 +62,13 @@ def check_apart(source: Path, final: Path) -> None:
         raise UsageError(f"the output {final} and the source {source} overlap; give another --output-path")
 
 
-def is_checkpoint(folder: Path) -> bool:
-    """Whether the folder holds a Hugging Face or a NeMo 2 checkpoint."""
-    return (folder / "config.json").is_file() or all((folder / n).is_dir() for n in ("weights", "context"))
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file or folder is a checkpoint in any format."""
+    try:
+        detect(path)
+    except UsageError:
+        return False
+    return True
 
 
 def explain_os_error(error: OSError, doing: str) -> NemolaunchError:
@@ -73,16 +77,22 @@ def explain_os_error(error: OSError, doing: str) -> NemolaunchError:
     return NemolaunchError(f"{doing} failed: {error.strerror or error}{where}")
 
 
-def _flush(folder: Path) -> None:
-    """Write everything to disk, readable to whom the umask allows: safetensors makes files private."""
+def _flush(written: Path) -> None:
+    """Write a file or folder to disk, readable to whom the umask allows: safetensors makes files private."""
     mask = os.umask(0)
     os.umask(mask)
-    for path, _, names in os.walk(folder):
+    if written.is_file():
+        _flush_file(written, mask)
+    for path, _, names in os.walk(written):
         for name in names:
-            with open(os.path.join(path, name), "rb") as file:
-                os.fchmod(file.fileno(), 0o666 & ~mask)
-                os.fsync(file.fileno())
+            _flush_file(Path(path, name), mask)
         _flush_folder(Path(path))
+
+
+def _flush_file(path: Path, mask: int) -> None:
+    with open(path, "rb") as file:
+        os.fchmod(file.fileno(), 0o666 & ~mask)
+        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemolaunch.checkpoint.files import OpenFiles
+from nemolaunch.checkpoint.files import OpenFiles, write_all
 from nemolaunch.checkpoint.tensors import TensorInfo, buffer_of, empty
 from nemolaunch.errors import NemolaunchError
 
@@ -116,18 +116,26 @@ class SafetensorsSink:
     """Writes `model.safetensors`, or shards of it and their index, as transformers does."""
 
     def __init__(
-        self, folder: Path, tensors: Mapping[str, TensorInfo], max_shard_bytes: int = MAX_SHARD_BYTES
+        self,
+        folder: Path,
+        tensors: Mapping[str, TensorInfo],
+        max_shard_bytes: int = MAX_SHARD_BYTES,
+        one_file: str | None = None,
     ) -> None:
-        """`folder` must exist; tensors are fastest written in the order of `tensors`."""
+        """`folder` must exist; tensors are fastest written in the order of `tensors`.
+
+        `one_file` is the name of the only file, instead of shards.
+        """
         self.folder = folder
-        shards = _shards(tensors, max_shard_bytes)
+        shards = [list(tensors)] if one_file else _shards(tensors, max_shard_bytes)
         self._total = sum(info.nbytes for info in tensors.values())
         self._places: dict[str, tuple[int, int]] = {}
         self._shard_of: dict[str, str] = {}
         self._open: list[int] = []
         for number, names in enumerate(shards, start=1):
             count = len(shards)
-            file = "model.safetensors" if count == 1 else f"model-{number:05}-of-{count:05}.safetensors"
+            sharded = f"model-{number:05}-of-{count:05}.safetensors"
+            file = one_file or ("model.safetensors" if count == 1 else sharded)
             self._begin(file, {name: tensors[name] for name in names})
         self._missing = set(tensors)
 
@@ -136,7 +144,7 @@ class SafetensorsSink:
         descriptor, place = self._places[name]
         tensor = tensor.contiguous()
         if tensor.numel():
-            _write_all(descriptor, buffer_of(tensor), place)
+            write_all(descriptor, buffer_of(tensor), place)
         self._missing.remove(name)
 
     def finish(self) -> None:
@@ -172,7 +180,7 @@ class SafetensorsSink:
         descriptor = os.open(self.folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._open.append(descriptor)
         start = 8 + len(text)
-        _write_all(descriptor, memoryview(struct.pack("<Q", len(text)) + text), 0)
+        write_all(descriptor, memoryview(struct.pack("<Q", len(text)) + text), 0)
         os.truncate(descriptor, start + offset)
         for name in tensors:
             self._places[name] = (descriptor, start + offsets[name])
@@ -190,9 +198,3 @@ def _shards(tensors: Mapping[str, TensorInfo], max_bytes: int) -> list[list[str]
         shards[-1].append(name)
         size += info.nbytes
     return shards
-
-
-def _write_all(descriptor: int, content: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(content):  # the kernel writes at most 2 GiB at a time
-        done += os.pwrite(descriptor, content[done:], offset + done)

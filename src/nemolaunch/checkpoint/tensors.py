@@ -80,6 +80,8 @@ class TensorSink(Protocol):
 
     def finish(self) -> None: ...
 
+    def close(self) -> None: ...
+
 
 def info_of(tensor: torch.Tensor) -> TensorInfo:
     """Type and shape of a tensor in memory, or of one on the meta device."""

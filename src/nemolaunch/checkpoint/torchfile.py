@@ -107,6 +107,10 @@ class TorchFile:
         place = self._start(tensor.storage) + tensor.storage_offset * ITEM_BYTES[tensor.info.dtype]
         return self._offset + place
 
+    def entry_name(self, tensor: LazyTensor) -> str:
+        """The zip entry that holds the tensor's storage."""
+        return f"{self._prefix}data/{tensor.storage}"
+
     def read_bytes(self, start: int, into: torch.Tensor) -> None:
         """Fill a contiguous tensor from byte `start` of this file."""
         if into.numel():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from nemolaunch.checkpoint.mapping import TensorMap, transform
 from nemolaunch.checkpoint.nemo2 import read_folder
 from nemolaunch.checkpoint.rules import Group
 from nemolaunch.checkpoint.stream import Advance, read_ahead
-from nemolaunch.checkpoint.tensors import TensorSource, info_of
+from nemolaunch.checkpoint.tensors import TensorInfo, TensorSource, info_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ def verify(conversion: Conversion, output: Path, advance: Advance) -> list[Check
         return [
             _tensors(conversion.mapped, conversion.source, result, conversion.to, advance),
             _config(conversion, output),
-            _tokenizer(conversion, output),
+            tokenizer_check(conversion.tokenizer, _tokenizer_folder(conversion, output)),
         ]
     finally:
         result.close()
@@ -51,14 +52,7 @@ def _open(conversion: Conversion, output: Path) -> TensorSource:
 def _tensors(
     mapped: TensorMap, source: TensorSource, result: TensorSource, to: str, advance: Advance
 ) -> Check:
-    wrong: list[str] = []
-    written = mapped.nemo if to == "nemo2" else mapped.hf
-    for name, info in result.tensors.items():
-        if name not in written:
-            wrong.append(f"{name} is in the result and should not be")
-        elif written[name] != info:
-            wrong.append(f"{name} is {info}, not {written[name]}")
-    wrong += [f"{name} is missing" for name in written if name not in result.tensors]
+    wrong = unexpected(result.tensors, mapped.nemo if to == "nemo2" else mapped.hf)
     if wrong:
         return Check("tensors", 0, wrong)
 
@@ -72,15 +66,26 @@ def _tensors(
         returned = transform(group, got, mapped.sizes, to_nemo=to != "nemo2")
         names = group.hf if to == "nemo2" else group.nemo
         for name, before, after in zip(names, expected, returned, strict=True):
-            difference = _difference(before, after)
-            if difference:
-                wrong.append(f"{name} {difference}")
+            text = difference(before, after)
+            if text:
+                wrong.append(f"{name} {text}")
             compared += 1
         advance(mapped.group_bytes(group))
     return Check("tensors", compared, wrong)
 
 
-def _difference(before: torch.Tensor, after: torch.Tensor) -> str | None:
+def unexpected(found: Mapping[str, TensorInfo], written: Mapping[str, TensorInfo]) -> list[str]:
+    """Tensors of a result that are missing, too many, or of another type or shape; a line for each."""
+    wrong = []
+    for name, info in found.items():
+        if name not in written:
+            wrong.append(f"{name} is in the result and should not be")
+        elif written[name] != info:
+            wrong.append(f"{name} is {info}, not {written[name]}")
+    return wrong + [f"{name} is missing" for name in written if name not in found]
+
+
+def difference(before: torch.Tensor, after: torch.Tensor) -> str | None:
     """How two tensors differ, in type, shape or bits; None if they do not."""
     import torch
 
@@ -109,9 +114,13 @@ def _config(conversion: Conversion, output: Path) -> Check:
     return Check("config", count, lines)
 
 
-def _tokenizer(conversion: Conversion, output: Path) -> Check:
-    target = output / "context" / "tokenizer" if conversion.to == "nemo2" else output
-    files = hf.tokenizer_files(conversion.tokenizer)
+def _tokenizer_folder(conversion: Conversion, output: Path) -> Path:
+    return output / "context" / "tokenizer" if conversion.to == "nemo2" else output
+
+
+def tokenizer_check(tokenizer: Path, target: Path) -> Check:
+    """Compare every file of a tokenizer's folder with its copy in `target`."""
+    files = hf.tokenizer_files(tokenizer)
     wrong = []
     for file in files:
         copy = target / file.name

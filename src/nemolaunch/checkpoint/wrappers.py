@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FP8_BLOCK = 128  # DeepSeek V3's scales are of squares of so many rows and columns
 FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # E2M1; the fourth bit is the sign
 SCALE_BIAS = 127  # E8M0
+COMPARED_ROWS = 4096
 MXFP4 = re.compile(r"^(?P<name>.*)_(?P<kind>blocks|scales)$")
 
 
@@ -130,3 +131,18 @@ def _from_mxfp4(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         scaled = torch.ldexp(pairs.reshape(rows, count, 2 * width), (scale.int() - SCALE_BIAS).unsqueeze(-1))
         into.copy_(scaled.reshape(rows, -1).t())
     return result
+
+
+def same_tensor(source: TensorSource, one: str, other: str) -> bool:
+    """Whether two tensors have the same bits; read in parts, until the first difference."""
+    import torch
+
+    info = source.tensors[one]
+    if info != source.tensors[other]:
+        return False
+    for start in range(0, info.shape[0], COMPARED_ROWS):
+        stop = min(start + COMPARED_ROWS, info.shape[0])
+        a, b = source.read_rows(one, start, stop), source.read_rows(other, start, stop)
+        if not torch.equal(a.view(torch.uint8), b.view(torch.uint8)):
+            return False
+    return True

@@ -48,13 +48,20 @@ def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.
     add("--source", metavar="DIR|ID", help="SRC; a hub id like org/model is downloaded (HF_TOKEN is read)")
     add("--output-path", metavar="DIR", type=Path, help="DST")
     if to is None:
-        add("--to", choices=TARGETS, help="format to write (default: hf from nemo2, else nemo2)")
+        add("--to", choices=TARGETS, help="format to write (default: nemo2 from hf, else hf)")
     add("--verify", choices=VERIFY, default="full", help="; ".join(f"{k}: {v}" for k, v in VERIFY.items()))
     add("--no-verify", dest="verify", action="store_const", const="none", help="the same as --verify none")
     add("--overwrite", action="store_true", help="replace a checkpoint at DST")
     add("--weights-only", action="store_true", help="leave optimizer and other training state behind")
-    if to != "nemo2":
-        add("--tokenizer", metavar="DIR", type=Path, help="tokenizer, if the checkpoint's own is not here")
+    add("--tokenizer", metavar="DIR", type=Path, help="tokenizer, if the checkpoint's own is not here")
+    if to is None:
+        add(
+            "--like",
+            metavar="DIR",
+            type=Path,
+            help="folder with the config.json (or params.json) and tokenizer of the model whose tensors a file of "
+            "torch.save, safetensors or a distributed checkpoint holds",
+        )
     if to in (None, "nemo2"):
         add("--model-name", metavar="CLASS", help="NeMo model class the source must be (default: found)")
         add("--model-config-name", metavar="CLASS", help="NeMo config class whose sizes it must have")
@@ -90,8 +97,9 @@ def _paths(options: argparse.Namespace) -> tuple[str, Path]:
 def _convert(source: str, output: Path, to: str | None, options: argparse.Namespace) -> dict[str, object]:
     from nemolaunch import catalogue
     from nemolaunch.checkpoint import hub
-    from nemolaunch.checkpoint.convert import Options, convert
+    from nemolaunch.checkpoint.convert import convert
     from nemolaunch.checkpoint.formats import detect
+    from nemolaunch.checkpoint.options import Options
     from nemolaunch.checkpoint.publish import check_free
 
     model, config = getattr(options, "model_name", None), getattr(options, "model_config_name", None)
@@ -101,13 +109,14 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
         catalogue.conversion_classes(model, config)
     check_free(output, overwrite=options.overwrite)  # before a download of many gigabytes
     folder = hub.local_folder(source)
-    target = to or ("hf" if detect(folder) == "nemo2" else "nemo2")
+    target = to or ("nemo2" if detect(folder) == "hf" else "hf")
     chosen = Options(
         overwrite=options.overwrite,
         verify=options.verify != "none",
         compare=_compare if options.verify == "full" else None,
         weights_only=options.weights_only,
-        tokenizer=getattr(options, "tokenizer", None),
+        tokenizer=options.tokenizer,
+        like=getattr(options, "like", None),
         model_class=model,
         config_class=config,
     )
@@ -117,9 +126,10 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
 def _compare(job: Any, source: Path, result: Path) -> Any:
     """What both models compute, where the conversion is between Hugging Face and NeMo 2."""
     from nemolaunch.checkpoint.conversion import Conversion
+    from nemolaunch.checkpoint.formats import detect
     from nemolaunch.nemo2.compare import compare
 
-    if not isinstance(job, Conversion):
+    if not isinstance(job, Conversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
         return None
     hf, nemo = (source, result) if job.to == "nemo2" else (result, source)
     return compare(hf, nemo, job.config, sum(info.numel for info in job.mapped.nemo.values()))
