@@ -173,7 +173,7 @@ def _to_meta(path: Path, options: Options) -> Job:
 
 def _to_bare(path: Path, options: Options, form: str) -> Job:
     _refuse_classes(options)
-    source, left_out = _stored(path, options)
+    source, left_out = stored(path, options)
     return Copying(
         title=f"{detect(path)} → {form}",
         source=source,
@@ -184,7 +184,7 @@ def _to_bare(path: Path, options: Options, form: str) -> Job:
     )
 
 
-def _stored(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
+def stored(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
     """The tensors of any format under the names its model has, and what is left out."""
     form = detect(path)
     if form == "hf":
