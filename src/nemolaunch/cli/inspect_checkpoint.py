@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemolaunch.cli.arguments import HelpFormatter, normalise_long_options
 from nemolaunch.cli.units import count, gigabytes
 from nemolaunch.errors import UsageError
 
@@ -19,33 +18,32 @@ if TYPE_CHECKING:
 SHOWN = 8
 
 
-def parser() -> argparse.ArgumentParser:
-    """Flags of the command."""
-    p = argparse.ArgumentParser(
-        prog="nemolaunch inspect checkpoint",
+def add(kinds: Any) -> None:
+    """Add `inspect checkpoint` to the kinds of things that can be inspected."""
+    p = kinds.add_parser(
+        "checkpoint",
+        help="what a checkpoint is, how two differ, whether a job could load one",
         description="Show what a checkpoint is: format, model, size, step, layout, whether training can go on from it. "
         "With a second one, compare them tensor by tensor; exit code 1 if they differ. With --for, say whether a job "
         "could load it; exit code 1 if not.",
-        epilog="example: nemolaunch inspect checkpoint runs/pretraining/checkpoints/NAME-last --for job.yaml",
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
+        example="nemolaunch inspect checkpoint runs/pretraining/checkpoints/NAME-last --for job.yaml",
     )
-    p.add_argument("checkpoint", metavar="CKPT", type=Path, help="checkpoint in any format")
-    p.add_argument("other", metavar="OTHER", nargs="?", type=Path, help="checkpoint to compare it with")
-    p.add_argument(
+    flag = p.add_argument
+    flag("checkpoint", metavar="CKPT", type=Path, help="checkpoint in any format")
+    flag("other", metavar="OTHER", nargs="?", type=Path, help="checkpoint to compare it with")
+    flag(
         "--for",
         dest="job",
         metavar="FILE",
         type=Path,
         help="a job: its YAML file, or the plan.json of a run; NeMo 2 only",
     )
-    p.add_argument("--json", action="store_true", help="print one JSON object instead")
-    return p
+    flag("--json", action="store_true", help="print one JSON object instead")
+    p.set_defaults(run=run)
 
 
-def main(argv: list[str]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Inspect. Returns 1 if the two differ, or the job could not load it."""
-    options = parser().parse_args(normalise_long_options(argv))
     if options.other and options.job:
         raise UsageError("give either a second checkpoint or --for, not both")
     if options.other:

@@ -49,11 +49,11 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "download": ("nemolaunch.cli.download", "download text to train on, models and tokenizers"),
         "tokenize": ("nemolaunch.cli.tokenize", "turn text files into Megatron .bin/.idx"),
         "merge": ("nemolaunch.cli.merge", "join tokenised data sets, or blend them"),
-        "inspect": ("nemolaunch.cli.inspect", "show and check tokenised data"),
+        "inspect": ("nemolaunch.cli.inspect", "show and check tokenised data or checkpoints, compare two"),
         "data-audit": ("nemolaunch.cli.data_audit", "show how often each row of a stream was fed"),
     },
     "checkpoints": {
-        "convert": ("nemolaunch.cli.convert", "convert a checkpoint between Hugging Face and NeMo 2"),
+        "convert": ("nemolaunch.cli.convert", "convert a checkpoint to another format, and prove it"),
         "push": ("nemolaunch.cli.push", "upload a model to the Hugging Face Hub, with a card from its run"),
         "eval": ("nemolaunch.cli.eval", "measure a model: perplexity, benchmarks, each checkpoint of a run"),
         "generate": ("nemolaunch.cli.generate", "let a model continue prompts"),
