@@ -205,9 +205,9 @@ def _nemo2_parameters(path: Path, options: Options) -> tuple[TensorSource, list[
     """A NeMo checkpoint's parameters, a layer at a time as the model names them, with the optimizer's state."""
     stored = DcpSource(nemo2.read_folder(path).weights)
     model = MegatronSource(stored)
-    if options.weights_only or not model.dropped:
-        return model, [*model.dropped, *stored.objects]
-    state = Renamed(stored, {name: name for name in model.dropped})
+    if options.weights_only or not model.training_state:
+        return model, [*model.training_state, *stored.objects]
+    state = Renamed(stored, {name: name for name in model.training_state})
     return bare.Together([model, state]), list(stored.objects)
 
 

@@ -143,7 +143,7 @@ def _nemo2(path: Path) -> Summary:
         tokens=samples * int(length) if samples is not None and length else None,
         layout=layout if trained else {},
         processes=int(devices) * int(nodes) if trained and isinstance(devices, int) else None,
-        optimizer=bool(model.dropped),
+        optimizer=bool(model.training_state),
         optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
         versions=_versions(common),
         config=config,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -101,6 +99,7 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
     from nemolaunch.checkpoint.formats import detect
     from nemolaunch.checkpoint.options import Options
     from nemolaunch.checkpoint.publish import check_free
+    from nemolaunch.cli.progress import byte_bar
 
     model, config = getattr(options, "model_name", None), getattr(options, "model_config_name", None)
     if config and not model:
@@ -120,7 +119,7 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
         model_class=model,
         config_class=config,
     )
-    return convert(folder, output, target, chosen, say=_say, progress=_bar)
+    return convert(folder, output, target, chosen, say=_say, progress=byte_bar)
 
 
 def _compare(job: Any, source: Path, result: Path) -> Any:
@@ -133,22 +132,6 @@ def _compare(job: Any, source: Path, result: Path) -> Any:
         return None
     hf, nemo = (source, result) if job.to == "nemo2" else (result, source)
     return compare(hf, nemo, job.config, sum(info.numel for info in job.mapped.nemo.values()))
-
-
-@contextlib.contextmanager
-def _bar(label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A bar for one phase; yields what is called with each number of bytes done."""
-    from nemolaunch.cli.progress import Bar
-
-    done = 0
-    with Bar(total_bytes, label) as bar:
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            bar.show(done)
-
-        yield advance
 
 
 def _say(text: str) -> None:

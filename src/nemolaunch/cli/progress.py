@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -94,3 +96,17 @@ class TokenBar(Bar):
         self.documents += tick.documents
         self.tokens += tick.tokens
         self.show(self.bytes, f"{self.documents:,} documents, {self.tokens / self.seconds:,.0f} tokens/s")
+
+
+@contextlib.contextmanager
+def byte_bar(label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A bar for one phase; yields what is called with each number of bytes done."""
+    done = 0
+    with Bar(total_bytes, label) as bar:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.show(done)
+
+        yield advance

@@ -86,19 +86,12 @@ def _card(options: argparse.Namespace) -> tuple[str, str | None]:
     text = card.card(
         options.repository,
         config,
-        parameters=sum(_numel(entry) for header in weights for entry in header.values()),
+        parameters=sum(entry.info.numel for header in weights for entry in header.values()),
         steps=steps,
         history=read_history(run) if run else None,
         licence=options.license,
     )
     return text, f"step-{steps}" if steps is not None else None
-
-
-def _numel(entry: object) -> int:
-    import math
-
-    shape = getattr(entry, "shape", None)
-    return math.prod(shape if shape is not None else entry.info.shape)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
