@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "nemolaunch.cli.main"]
 REPORTING = (
     "pretrain", "status", "follow", "diagnose", "plan", "diff", "models", "count-params", "estimate-mem", "suggest",
-    "inspect", "data-audit", "generate", "doctor", "eval ppl", "eval lm", "eval watch",
+    "inspect data", "inspect checkpoint", "data-audit", "generate", "doctor", "eval ppl", "eval lm", "eval watch",
 )  # fmt: skip
 
 
