@@ -116,6 +116,37 @@ def test_a_checkpoint_names_only_nemo_and_says_that_it_looks_both_ways(
     assert json.loads(config.read_text())["mask_token"] == MLM["mask_token"]
 
 
+BERT = """\
+base: bert_110m
+num_layers: 2
+hidden_size: 64
+num_attention_heads: 4
+num_query_groups: 4
+kv_channels: 16
+ffn_hidden_size: 128
+seq_length: 64
+hidden_dropout: 0.0
+attention_dropout: 0.0
+"""
+
+
+def test_bert_runs_from_the_same_flags(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
+    model = tmp_path / "bert.yaml"
+    model.write_text(BERT)
+    values = {"model_name": str(model), "mask_token": MLM["mask_token"], "lr": 1e-3}
+    start = planned(tmp_path, data, output_dir=str(tmp_path / "start"), max_steps=1, **values)
+    assert start.values["objective"] == "mlm"
+    train(fork_server, start)
+    values |= {"nemo_model": str(start.run.last_checkpoint()), "max_steps": 3, **VALIDATED}
+    alone = planned(tmp_path, data, output_dir=str(tmp_path / "one"), **values)
+    one = train(fork_server, alone)
+    values |= {"tensor_model_parallel_size": 2, "output_dir": str(tmp_path / "two")}
+    split = planned(tmp_path, data, **values)
+    two = train(fork_server, split)
+    assert two[0]["loss"] == pytest.approx(one[0]["loss"], rel=TOLERANCE)
+    assert validations(split) == [pytest.approx(both, rel=1e-4) for both in validations(alone)]
+
+
 LEARNER = """\
 base: llama3_8b
 num_layers: 2

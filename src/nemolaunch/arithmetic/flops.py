@@ -15,7 +15,8 @@ class FlopsPerToken:
 
     Attributes:
         full: every token counted as attending to the whole sequence, as NeMo up to 25.07 reports.
-        causal: to the half before it on average, as Megatron-Bridge from 25.09 reports.
+        causal: to the half before it on average, as Megatron-Bridge from 25.09 reports; where attention is
+            not causal, the same as `full`.
     """
 
     full: float
@@ -68,7 +69,7 @@ def _weights_used(a: Architecture, counts: Parameters) -> int:
 
 
 def flops_per_token(
-    architecture: Architecture, vocab_size: int, seq_length: int | None = None
+    architecture: Architecture, vocab_size: int, seq_length: int | None = None, *, both_sides: bool = False
 ) -> FlopsPerToken:
     """FLOPs per token of a decoder, 6 N + 12 L h s and 6 N + 6 L h s.
 
@@ -82,6 +83,7 @@ def flops_per_token(
     Args:
         vocab_size: rows of the embedding.
         seq_length: tokens per sample; by default the architecture's.
+        both_sides: tokens attend to those after them too, so that both conventions are one.
 
     Raises:
         ValueError: for T5, whose encoder and decoder see different tokens.
@@ -90,7 +92,7 @@ def flops_per_token(
     if a.kind == "t5":
         raise ValueError("FLOPs per token are not defined for an encoder-decoder model")
     full_keys, causal_keys = _attended(a, seq_length or a.seq_length)
-    if a.kind == "bert":
+    if both_sides or a.kind == "bert":
         causal_keys = full_keys
     rest = 6.0 * _weights_used(a, parameters(a, vocab_size)) + 3.0 * _scan(a)
     per_key = 6.0 * _score_width(a)

@@ -9,7 +9,7 @@ from nemolaunch.catalogue.recipe_table import Recipe, table
 
 # Recipes that have trained on the CPU, shrunk: at least one of every model class that can.
 RAN = (
-    "baichuan2_7b", "chatglm3_6b", "gemma_2b", "gemma2_2b", "gemma2_9b", "gpt3_175b", "llama2_7b",
+    "baichuan2_7b", "bert_110m", "chatglm3_6b", "gemma_2b", "gemma2_2b", "gemma2_9b", "gpt3_175b", "llama2_7b",
     "llama31_405b", "llama31_nemotron_70b", "llama31_nemotron_nano_8b", "llama32_1b", "llama3_70b",
     "llama3_8b", "llama4_e128", "llama4_e16", "mistral_7b", "mistral_nemo_12b", "mixtral_8x22b",
     "mixtral_8x7b", "nemotron3_4b", "nemotron4_15b", "phi3_mini_4k_instruct", "qwen25_500m", "qwen2_7b",
@@ -18,7 +18,6 @@ RAN = (
 _KINDS = {
     "mamba": "Mamba layers need CUDA kernels",
     "hyena": "Hyena layers need CUDA kernels",
-    "bert": "NeMo builds BERT only where Transformer Engine is installed",
     "t5": "NeMo's T5 does not run without Transformer Engine",
 }
 _CLASSES = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint import context, hf_output
+from nemolaunch.checkpoint import bidirectional, context, hf_output
 from nemolaunch.checkpoint.check import Check
 from nemolaunch.checkpoint.families.family import Family
 from nemolaunch.checkpoint.mapping import TensorMap
@@ -31,6 +31,7 @@ class Conversion:
         mapped: the tensors.
         source: the side that is read, under the names of `mapped`.
         tokenizer: folder with the tokenizer.
+        both_sides: whether the model attends to both sides of a token.
         generation: the source's generation config, if it has one.
         left_out: names of source tensors that are not converted.
         changed: what differs on purpose from a bit-for-bit copy, in words.
@@ -43,6 +44,7 @@ class Conversion:
     mapped: TensorMap
     source: TensorSource
     tokenizer: Path
+    both_sides: bool = False
     generation: Path | None = None
     left_out: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -92,3 +94,5 @@ class Conversion:
             sink.close()
         dtype = self.mapped.nemo[EMBEDDING].dtype
         hf_output.write_extras(output, self.hf_config, dtype, self.tokenizer, self.generation)
+        if self.both_sides:
+            bidirectional.make_bidirectional(output)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint import agreement, hf, hub
+from nemolaunch.checkpoint import agreement, bidirectional, hf, hub
 from nemolaunch.errors import NemolaunchError, UsageError
 
 GENERATION = "generation_config.json"
@@ -45,7 +45,7 @@ def write_extras(
 def _like(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a `config.json` beside the tokenizer: all of the same model's, few of a relative's."""
     path = folder / "config.json"
-    found = hf.read_config(path) if path.is_file() else {}
+    found = bidirectional.causal_config(hf.read_config(path)) if path.is_file() else {}
     text = found.get("text_config")
     if isinstance(text, dict) and text.get("model_type") == config["model_type"]:
         found = text

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
-from nemolaunch.checkpoint import context, families, hf, hf_output
+from nemolaunch.checkpoint import bidirectional, context, families, hf, hf_output
 from nemolaunch.checkpoint.conversion import EMBEDDING, HEAD, Conversion
 from nemolaunch.checkpoint.families.family import Family, precision_fields
 from nemolaunch.checkpoint.hf_weights import HfWeights, open_weights
@@ -38,6 +39,8 @@ def prepare_import(
         UsageError: a named class does not fit.
         NemolaunchError: NeMo has no form of this model; tensors or shapes are not those it says.
     """
+    both_sides = bidirectional.family_of(folder.config) is not None
+    folder = dataclasses.replace(folder, config=bidirectional.causal_config(folder.config))
     family = families.of_hf(folder.config, model_class)
     hf.check_tokenizer(folder.path)
     hf_config = dict(folder.config.get("text_config") or folder.config) if family.prefixes else folder.config
@@ -45,7 +48,9 @@ def prepare_import(
     translated = family.to_nemo(hf_config, model_class)
     dtype = _dtype(folder, family, weights.source)
     config = NemoConfig(
-        translated.model_class, translated.config_class, {**translated.fields, **precision_fields(dtype)}
+        translated.model_class,
+        translated.config_class,
+        {**translated.fields, **precision_fields(dtype), **(bidirectional.NEMO_FIELDS if both_sides else {})},
     )
     if config_class:
         _check_named(config_class, config)
@@ -72,6 +77,7 @@ def prepare_import(
         mapped=mapped,
         source=source,
         tokenizer=folder.path,
+        both_sides=both_sides,
         left_out=[*weights.left_out, *left_out, *ignored],
         changed=changed,
     )
@@ -89,6 +95,9 @@ def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conver
     """
     config = folder.config
     family = families.of_nemo(config)
+    both_sides = bidirectional.attends_to_both_sides(config.resolved)
+    if both_sides:
+        bidirectional.check_family(family.model_type)
     hf_config = family.to_hf(config)
     where = folder.path / "context"
     tokens = hf_output.find_tokenizer(where, context.recorded_tokenizer(where), tokenizer)
@@ -124,6 +133,7 @@ def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conver
         mapped=mapped,
         source=source,
         tokenizer=tokens,
+        both_sides=both_sides,
         generation=where / context.ARTIFACTS / context.GENERATION,
         left_out=further,
         changed=changed,

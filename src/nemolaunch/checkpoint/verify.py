@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemolaunch.checkpoint import families, hf
+from nemolaunch.checkpoint import bidirectional, families, hf
 from nemolaunch.checkpoint.agreement import differences
 from nemolaunch.checkpoint.check import Check
 from nemolaunch.checkpoint.hf_weights import open_weights
@@ -109,7 +109,8 @@ def _config(conversion: Conversion, output: Path) -> Check:
         count, lines = differences(conversion.hf_config, returned, HF_SKIPPED | copied)
     else:
         folder = hf.read_folder(output)
-        fields = conversion.family.to_nemo(folder.config, conversion.config.model_class).fields
+        causal = bidirectional.causal_config(folder.config)
+        fields = conversion.family.to_nemo(causal, conversion.config.model_class).fields
         count, lines = differences(conversion.config.resolved, fields, NEMO_SKIPPED)
     return Check("config", count, lines)
 

@@ -25,8 +25,11 @@ def estimate_lines(e: Estimate) -> list[str]:
 def time_lines(e: Estimate) -> list[str]:
     """How long, at what share of the peak, and what that rests on."""
     t = e.time
-    share = f"{t.mfu_full:.0%} of {e.gpu.name}'s peak ({t.mfu_causal:.0%} counting causal attention)"
-    work = f"{t.flops_per_token_full / 1e9:,.1f} ({t.flops_per_token_causal / 1e9:,.1f}) GFLOP a token"
+    share = f"{t.mfu_full:.0%} of {e.gpu.name}'s peak"
+    work = f"{t.flops_per_token_full / 1e9:,.1f} GFLOP a token"
+    if t.flops_per_token_causal != t.flops_per_token_full:
+        share += f" ({t.mfu_causal:.0%} counting causal attention)"
+        work = work.replace(" GFLOP", f" ({t.flops_per_token_causal / 1e9:,.1f}) GFLOP")
     steps = f"{t.steps:,} steps of {duration(t.step_s)}, {t.tokens_per_s:,.0f} tokens/s"
     return [
         row("time", f"{duration(t.total_s)} ± {t.error:.0%}: {steps}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nemolaunch.cli import eval_lm, eval_ppl, eval_watch
+from nemolaunch.cli import eval_lm, eval_mlm, eval_ppl, eval_watch
 from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
 
@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
         description="Measure what a model can do.",
     )
     kinds = p.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for module in (eval_ppl, eval_lm, eval_watch):
+    for module in (eval_ppl, eval_mlm, eval_lm, eval_watch):
         module.add(kinds)
     return p
 

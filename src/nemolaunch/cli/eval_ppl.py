@@ -30,7 +30,15 @@ def add(kinds: Any) -> None:
 
 
 def add_text_flags(p: argparse.ArgumentParser, *, required: bool) -> None:
-    """Which text, and how it is cut."""
+    """Which text, and how it is cut into windows that may overlap."""
+    add_source_flags(p, required=required)
+    p.add_argument(
+        "--stride", type=int, metavar="N", help="tokens the window moves by (default: the context length)"
+    )
+
+
+def add_source_flags(p: argparse.ArgumentParser, *, required: bool) -> None:
+    """Which text, and how much of it is seen at once."""
     add = p.add_argument
     data = "PREFIX of .bin/.idx, JSONL, parquet or text, or a data set NAME[:CONFIG]"
     add("--data", required=required, help=data)
@@ -43,7 +51,6 @@ def add_text_flags(p: argparse.ArgumentParser, *, required: bool) -> None:
         metavar="N",
         help="tokens a prediction sees (default: the model's, up to 2048)",
     )
-    add("--stride", type=int, metavar="N", help="tokens the window moves by (default: the context length)")
     add("--batch-size", default="1", metavar="N", help="sequences at once")
 
 
@@ -60,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from nemolaunch.evaluate.perplexity import DEFAULT_CONTEXT, check_lengths, perplexity
     from nemolaunch.evaluate.source import hf_folder
 
-    batch_size = _batch_size(args.batch_size)
+    rows = batch_size(args.batch_size)
     if args.context_length is not None:
         check_lengths(args.context_length, args.stride or args.context_length)
     with hf_folder(args.checkpoint, say=tell) as folder:
@@ -74,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         prefix_token=lm.prefix_token,
         context_length=context,
         stride=args.stride or context,
-        batch_size=batch_size,
+        batch_size=rows,
     )
     seconds = time.monotonic() - began
     result = {
@@ -95,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _batch_size(text: str) -> int:
+def batch_size(text: str) -> int:
+    """Sequences at once, as it is given on the command line."""
     from nemolaunch.errors import UsageError
 
     if not text.isdigit() or int(text) < 1:

@@ -41,12 +41,15 @@ def add(kinds: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Watch until the run has finished. Returns the exit code."""
     from nemolaunch.evaluate.watch import watch
+    from nemolaunch.plan import Plan
     from nemolaunch.rundir import RunDir
 
     folder = RunDir(args.run_folder.expanduser().absolute())
     if not folder.plan.exists():
         raise UsageError(f"{args.run_folder} is not a run folder: it has no {folder.plan.name}")
-    for row in watch(folder, _request(args), once=args.once, poll_s=args.poll, say=tell):
+    masked = Plan.load(folder.plan).job.objective.objective == "mlm"
+    request = _masked_request(args) if masked else _request(args)
+    for row in watch(folder, request, once=args.once, poll_s=args.poll, say=tell):
         print(json.dumps(row, ensure_ascii=False) if args.json else line(row), flush=True)
     return 0
 
@@ -71,6 +74,18 @@ def _request(args: argparse.Namespace) -> Any:
     )
 
 
+def _masked_request(args: argparse.Namespace) -> Any:
+    """Of a run that trains on masked tokens: it can be asked for these only."""
+    from nemolaunch.evaluate.watch import Request
+
+    other = [f"--{name}" for name in ("tasks", "prompt", "stride") if getattr(args, name)]
+    if other or not args.data:
+        what = f"{' and '.join(other)} ask for the next token; " if other else ""
+        raise UsageError(f"this run predicts masked tokens: {what}give --data alone")
+    words = _words(args, "data", "text_key", "split", "limit", "context_length", "batch_size")
+    return Request(mlm=words)
+
+
 def _words(args: argparse.Namespace, *names: str) -> list[str]:
     """The flags that were given, as words of another command."""
     given = {name: getattr(args, name) for name in names}
@@ -84,6 +99,9 @@ def line(row: dict[str, Any]) -> str:
         parts.append(
             f"perplexity {row['eval_perplexity']:.4f}, bits per byte {row['eval_bits_per_byte']:.4f}"
         )
+    if "eval_masked_accuracy" in row:
+        right, loss = row["eval_masked_accuracy"], row["eval_masked_loss"]
+        parts.append(f"{right:.2%} of masked tokens right, loss {loss:.4f}")
     for task, figures in row.get("tasks", {}).items():
         metric = next((m for m in ("acc_norm", "acc", "exact_match", *figures) if m in figures), None)
         if metric:

@@ -57,6 +57,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "push": ("nemolaunch.cli.push", "upload a model to the Hugging Face Hub, with a card from its run"),
         "eval": ("nemolaunch.cli.eval", "measure a model: perplexity, benchmarks, each checkpoint of a run"),
         "generate": ("nemolaunch.cli.generate", "let a model continue prompts"),
+        "fill-mask": ("nemolaunch.cli.fill_mask", "let a model fill the masked places of a text"),
         "chat": ("nemolaunch.cli.chat", "talk with a model"),
     },
     "this machine": {

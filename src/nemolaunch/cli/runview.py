@@ -31,7 +31,7 @@ class RunView:
         self.step: int | None = None
         self._pace = Pace()
         self._row: dict[str, Any] = {}
-        self._val_loss: float | None = None
+        self._validation: dict[str, Any] = {}
         self._checkpoint: tuple[int, float] | None = None
         self._began = time.monotonic()
         self._spinner = Spinner("dots", style="cyan")
@@ -44,7 +44,7 @@ class RunView:
         elif row.get("event") == "checkpoint":
             self._checkpoint = (int(row["step"]), time.monotonic())
         elif "val_loss" in row:
-            self._val_loss = float(row["val_loss"])
+            self._validation = row
         elif "loss" in row:
             self._row, self.step = row, int(row["step"])
             self._pace.add(row)
@@ -53,8 +53,10 @@ class RunView:
         """Of the latest step, the weightiest first."""
         row = self._row
         yield f"loss {row['loss']:.3f}"
-        if self._val_loss is not None:
-            yield f"validation {self._val_loss:.3f}"
+        if self._validation:
+            yield f"validation {self._validation['val_loss']:.3f}"
+        if "val_masked_accuracy" in self._validation:
+            yield f"masked right {self._validation['val_masked_accuracy']:.1%}"
         yield f"{self._pace.tokens_per_s():,.0f} tokens/s"
         if row.get("mfu"):
             yield f"MFU {row['mfu']:.1%}"

@@ -89,7 +89,9 @@ class _Lines:
             say(self._console, f"! {text}")
         where = f"step {row['step']}/{view.steps}"
         if "val_loss" in row and not self._quiet:
-            say(self._console, f"{where}  validation loss {row['val_loss']:.3f}")
+            right = row.get("val_masked_accuracy")
+            more = "" if right is None else f", {right:.1%} of masked tokens right"
+            say(self._console, f"{where}  validation loss {row['val_loss']:.3f}{more}")
         if row.get("event") == "checkpoint" and not self._quiet:
             say(self._console, f"{where}  checkpoint")
         now = time.monotonic()

@@ -20,6 +20,7 @@ class Layout:
         recompute_num_layers: layers of a recomputed chunk (uniform), or recomputed ones of a chunk (block).
         offloaded_layers: layers whose activations wait in host memory.
         optimizer_offload: share of the optimizer state in host memory.
+        both_sides: tokens attend to those after them too.
         recipe_pipeline: pipeline stages that the recipe's own uneven split is for.
         fsdp_shard, fsdp_replicate: fully sharded data parallel instead of Megatron's: ranks that share one
             copy of everything, and copies. `None`: not used.
@@ -49,6 +50,7 @@ class Layout:
     optimizer_offload: float = 0.0
     fsdp_shard: int | None = None
     fsdp_replicate: int | None = None
+    both_sides: bool = False
     recipe_pipeline: int | None = None
     gpus_per_node: int = 8
 
@@ -123,6 +125,7 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
         distributed_optimizer=not job.optimizer.disable_dist_optim,
         optimizer=job.optimizer.optimizer,
         optimizer_offload=min(1.0, max(0.0, m.optim_cpu_offloading_frac)) if m.optim_cpu_offloading else 0.0,
+        both_sides=job.objective.objective == "mlm" or model.architecture.kind == "bert",
         recipe_pipeline=recipe.pipeline_model_parallel_size,
         gpus_per_node=max(1, job.launch.num_gpus or min(8, world_size)),
     )

@@ -197,9 +197,9 @@ def _fill(*sizes: float) -> float:
 
 
 def _attention(a: Architecture, p: Layout, gpu: Gpu, k: act.Tokens) -> float:
-    """Scores and weighted sums: causal, 3.5 times the forward pass, since the backward one repeats it."""
+    """Scores and weighted sums: 3.5 times the forward pass, since the backward one repeats it."""
     window = a.window_size[0] if isinstance(a.window_size, tuple) else a.window_size
-    keys = min(p.seq_length / 2, window or p.seq_length)
+    keys = min(p.seq_length / (1 if p.both_sides else 2), window or p.seq_length)
     width = a.num_attention_heads * a.kv_channels
     if a.multi_latent_attention:
         width = a.num_attention_heads * (a.known("qk_head_dim") + a.known("v_head_dim"))
@@ -270,7 +270,7 @@ def model_share(
     architecture: Architecture, layout: Layout, gpu: Gpu, vocab_rows: int, seconds: float
 ) -> float:
     """Model FLOPs utilization of a step, by the full convention."""
-    flops = flops_of(architecture, vocab_rows, layout.seq_length).full
+    flops = flops_of(architecture, vocab_rows, layout).full
     tokens = layout.global_batch_size * layout.seq_length
     top = peak(gpu, "fp8" if layout.fp8 else layout.precision)
     return flops * tokens / seconds / layout.world_size / top

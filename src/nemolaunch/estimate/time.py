@@ -92,7 +92,7 @@ def estimate_time(
     The utilization is of well-tuned runs, whose bubble is small and which recompute little: what this
     layout's bubble and recomputation cost more comes on top.
     """
-    flops = flops_of(architecture, vocab_rows, layout.seq_length)
+    flops = flops_of(architecture, vocab_rows, layout)
     bubble, again = bubble_share(layout), recompute_overhead(architecture, layout)
     top = peak(gpu, "fp8" if layout.fp8 else layout.precision)
     if measured_flops_per_s is not None:
@@ -100,6 +100,9 @@ def estimate_time(
         error, source = MEASURED_ERROR, f"measured in {measured_in}"
     else:
         mfu = utilization.mfu / (1 + again) * (1 - max(0.0, bubble - PUBLISHED_BUBBLE))
+        if layout.both_sides:  # published runs skip half of the attention that their utilization counts
+            causal = flops_of(architecture, vocab_rows, layout.with_values(both_sides=False))
+            mfu *= causal.causal / causal.full
         per_gpu = mfu * top / max(1.0, flops.full)
         error, source = utilization.error, utilization.source
     return Time(
@@ -121,9 +124,11 @@ def estimate_time(
 PUBLISHED_BUBBLE = 0.03  # about that of the published runs with pipelines: 1 to 7 %
 
 
-def flops_of(architecture: Architecture, vocab_rows: int, seq_length: int) -> arithmetic.FlopsPerToken:
+def flops_of(architecture: Architecture, vocab_rows: int, layout: Layout) -> arithmetic.FlopsPerToken:
     """FLOPs a token; for an encoder-decoder, 6 a weight, as if every token passed all of it."""
     if architecture.kind != "t5":
-        return arithmetic.flops_per_token(architecture, vocab_rows, seq_length)
+        return arithmetic.flops_per_token(
+            architecture, vocab_rows, layout.seq_length, both_sides=layout.both_sides
+        )
     count = 6.0 * arithmetic.parameters(architecture, vocab_rows).active_non_embedding
     return arithmetic.FlopsPerToken(full=count, causal=count)

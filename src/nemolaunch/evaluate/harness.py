@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.evaluate.model import check_causal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,10 @@ def run(
     """Run benchmarks as `lm_eval --model hf` does. Returns lm-eval's results, without its samples.
 
     Raises:
-        UsageError: there is no such task.
+        UsageError: there is no such task, or the model predicts masked tokens.
         NemolaunchError: lm-eval is missing, or data or model cannot be loaded.
     """
+    check_causal(folder)
     # the harness forks tokenizer processes, and the fast tokenizers warn of it once per fork
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", message="The pynvml package is deprecated")

@@ -1,12 +1,14 @@
-"""A causal language model and its tokenizer, loaded from a Hugging Face folder."""
+"""A language model and its tokenizer, loaded from a Hugging Face folder."""
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemolaunch.checkpoint import bidirectional
 from nemolaunch.errors import NemolaunchError, UsageError
 
 if TYPE_CHECKING:
@@ -47,16 +49,91 @@ class LanguageModel:
         return scores
 
 
+@dataclass(frozen=True)
+class MaskedLanguageModel(LanguageModel):
+    """A model that predicts masked tokens from both sides of them."""
+
+    @property
+    def mask_token(self) -> int:
+        """What stands for a masked token."""
+        return int(self.tokenizer.mask_token_id)
+
+    def scores(self, ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Scores [batch, sequence, vocabulary] of the token in each place; `attention_mask` is 0 for padding."""
+        out = self.model(ids.to(self.device), attention_mask=attention_mask.to(self.device))
+        scores: torch.Tensor = out.logits
+        return scores
+
+
 def load(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> LanguageModel:
-    """Load a model: over all GPUs (`device_map="auto"`) where there are any, else on the CPU.
+    """Load a causal model: over all GPUs (`device_map="auto"`) where there are any, else on the CPU.
 
     Args:
         dtype: one of DTYPES; `auto` is the one it was saved in, on a CPU float32.
         tokenizer: folder of the tokenizer, by default the model's.
 
     Raises:
+        UsageError: the model predicts masked tokens.
         NemolaunchError: transformers is missing, or the folder cannot be loaded.
     """
+    check_causal(folder)
+    return LanguageModel(*_loaded(folder, "AutoModelForCausalLM", dtype, tokenizer))
+
+
+def load_masked(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> MaskedLanguageModel:
+    """Load a model that predicts masked tokens: one that was pretrained here, or BERT and its relatives.
+
+    Arguments as of `load`. A folder's own code is run only if it is the code that is written here.
+
+    Raises:
+        UsageError: it predicts the next token, its code is not ours, or the tokenizer has no mask token.
+        NemolaunchError: transformers is missing, or the folder cannot be loaded.
+    """
+    config = _config(folder)
+    family = bidirectional.family_of(config)
+    if family is None and not _is_masked(config):
+        raise UsageError(
+            f"{folder} predicts the next token, not masked ones: `nemolaunch eval ppl` and `nemolaunch generate` "
+            "are for it"
+        )
+    if family is not None and not bidirectional.is_ours(folder, family):
+        raise UsageError(
+            f"{folder}/{bidirectional.MODULE}.py is not what this version of nemolaunch writes, and is not run "
+            "unseen; export the checkpoint again"
+        )
+    model, words = _loaded(
+        folder, "AutoModelForMaskedLM", dtype, tokenizer, trust_remote_code=family is not None
+    )
+    if words.mask_token_id is None:
+        raise UsageError(
+            f"the tokenizer of {tokenizer or folder} names no mask token; give another with --tokenizer"
+        )
+    return MaskedLanguageModel(model, words)
+
+
+def check_causal(folder: Path) -> None:
+    """Raise `UsageError` for a model that predicts masked tokens, where the next one is asked for."""
+    if _is_masked(_config(folder)):
+        raise UsageError(
+            f"{folder} predicts masked tokens, not the next one: `nemolaunch eval mlm` and `nemolaunch fill-mask` "
+            "are for it"
+        )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _is_masked(config: dict[str, Any]) -> bool:
+    return any(str(name).endswith("ForMaskedLM") for name in config.get("architectures") or ())
+
+
+def _loaded(folder: Path, kind: str, dtype: str, tokenizer: Path | None, **more: Any) -> tuple[Any, Any]:
+    """Model, in evaluation mode, and tokenizer."""
     # torch warns of this at every start where the older of the two packages is installed
     warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
     try:
@@ -69,13 +146,11 @@ def load(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) ->
     words = load_tokenizer(tokenizer or folder)
     on_gpu = torch.cuda.is_available()
     chosen = getattr(torch, "float32" if dtype == "auto" else dtype)
-    options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" and on_gpu else chosen}
+    options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" and on_gpu else chosen, **more}
     if on_gpu:
         options["device_map"] = "auto"
     try:
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, **options
-        )
+        model: Any = getattr(transformers, kind).from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise NemolaunchError(f"{folder} cannot be loaded as a language model: {_short(error)}") from None
     rows = model.get_input_embeddings().weight.shape[0]
@@ -84,7 +159,7 @@ def load(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) ->
             f"the tokenizer has {len(words)} tokens but the embedding {rows} rows; they do not match. "
             "Give the model's own with --tokenizer"
         )
-    return LanguageModel(model.eval(), words)
+    return model.eval(), words
 
 
 def load_tokenizer(folder: Path) -> Any:

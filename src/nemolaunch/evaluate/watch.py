@@ -21,10 +21,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to do with each checkpoint: words of `nemolaunch eval ppl`, `eval lm` and `generate` after the
-    checkpoint; None leaves that out."""
+    """What to do with each checkpoint: words of `nemolaunch eval ppl`, `eval mlm`, `eval lm` and `generate` after
+    the checkpoint; None leaves that out."""
 
     ppl: list[str] | None = None
+    mlm: list[str] | None = None
     lm: list[str] | None = None
     generate: list[str] | None = None
 
@@ -102,6 +103,10 @@ def evaluate(checkpoint: Path, request: Request, say: Say) -> dict[str, Any]:
             found = _call(["eval", "ppl", str(folder), *request.ppl, "--json"])
             row |= {f"eval_{key}": found[key] for key in ("perplexity", "bits_per_byte", "nats_per_token")}
             row["ppl_of"] = {key: found[key] for key in ("data", "tokens", "context_length", "stride")}
+        if request.mlm is not None:
+            found = _call(["eval", "mlm", str(folder), *request.mlm, "--json"])
+            row |= {f"eval_{key}": found[key] for key in ("masked_accuracy", "masked_loss")}
+            row["mlm_of"] = {key: found[key] for key in ("data", "masked_tokens", "context_length")}
         if request.lm is not None:
             row["tasks"] = _call(["eval", "lm", str(folder), *request.lm, "--json"])["tasks"]
         if request.generate is not None:

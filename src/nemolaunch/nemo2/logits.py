@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.checkpoint import bidirectional, hf
+
 MAX_TOKENS = 256
 TEXT = """The harbour lay still in the early morning. Two boats had come back during the night, and the men who
 had taken them out were now mending nets on the quay, talking little. A boy counted the boxes: seventeen of herring,
@@ -45,9 +47,14 @@ def text_ids(folder: Path) -> list[int]:
 def hf_logits(folder: Path, ids: list[int]) -> Any:
     """`[tokens, vocabulary]` by transformers' model."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
+    family = bidirectional.family_of(hf.read_config(folder / "config.json"))
+    if family is not None and bidirectional.is_ours(folder, family):
+        model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True, **options)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
     with torch.inference_mode():
         return model.eval()(torch.tensor([ids])).logits[0].float()
 

@@ -39,7 +39,10 @@ class Compute:
         if self.flops is None:
             return {}
         found: dict[str, float] = {}
-        for suffix, flops in (("", self.flops.full), ("_causal", self.flops.causal)):
+        counts = {"": self.flops.full, "_causal": self.flops.causal}
+        if self.flops.causal == self.flops.full:
+            del counts["_causal"]
+        for suffix, flops in counts.items():
             each = tokens_per_s * flops / self.world_size
             found["tflops_per_gpu" + suffix] = each / 1e12
             if self.peak_flops:
@@ -53,7 +56,8 @@ def compute_of(plan: Plan, tokenizer_vocab_size: int | None) -> Compute:
     model = plan.model_row
     rows, _ = model_vocab_rows(model, tokenizer_vocab_size, int(v["tensor_model_parallel_size"]))
     try:
-        flops = flops_per_token(model.architecture, rows, int(v["seq_length"]))
+        both_sides = plan.job.objective.objective == "mlm"
+        flops = flops_per_token(model.architecture, rows, int(v["seq_length"]), both_sides=both_sides)
     except ValueError:
         flops = None
     return Compute(flops=flops, peak_flops=_peak(plan), world_size=plan.world_size)

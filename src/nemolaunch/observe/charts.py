@@ -29,6 +29,13 @@ CHARTS: tuple[dict[str, Any], ...] = (
         ],
     },
     {
+        "id": "masked", "title": "Masked tokens predicted right", "unit": "share, in validation", "zero": True,
+        "lines": [
+            {"key": "val_masked_accuracy", "label": "validation", "look": "points"},
+            {"key": "eval_masked_accuracy", "label": "evaluated", "look": "points"},
+        ],
+    },
+    {
         "id": "lr", "title": "Learning rate", "unit": "", "zero": True,
         "lines": [{"key": "lr", "label": "learning rate", "look": "line"}],
     },

@@ -27,13 +27,19 @@ def evaluations(history: History) -> str:
 
 
 def _conditions(history: History) -> str:
-    """Under which conditions the perplexity holds."""
+    """Under which conditions the figures hold."""
     for row in reversed(history.evaluations):
         of: dict[str, Any] | None = row.get("ppl_of")
         if of:
             return (
                 f"<p class='sub'>Perplexity of {escape(str(of['data']))}: {of['tokens']:,} tokens, "
                 f"context length {of['context_length']}, stride {of['stride']}.</p>"
+            )
+        of = row.get("mlm_of")
+        if of:
+            return (
+                f"<p class='sub'>{of['masked_tokens']:,} masked tokens of {escape(str(of['data']))}, "
+                f"context length {of['context_length']}.</p>"
             )
     return ""
 

@@ -73,9 +73,8 @@ class History:
 
 def evaluation_figures(row: dict[str, Any]) -> dict[str, float]:
     """Name → value of a row of evaluations: `eval_perplexity`, `hellaswag acc_norm`, …"""
-    figures: dict[str, float] = {
-        key: row[key] for key in ("eval_perplexity", "eval_bits_per_byte") if key in row
-    }
+    named = ("eval_perplexity", "eval_bits_per_byte", "eval_masked_accuracy", "eval_masked_loss")
+    figures: dict[str, float] = {key: row[key] for key in named if key in row}
     for task, metrics in row.get("tasks", {}).items():
         for metric, value in metrics.items():
             if "_stderr" not in metric and metric not in ("num_fewshot", "num_samples"):

@@ -116,6 +116,10 @@ def _val_loss(history: History) -> Figure | None:
     last = history.last("val_loss")
     if last is None:
         return None
+    accuracy = history.last("val_masked_accuracy")
+    if accuracy is not None:
+        note = f"of masked tokens; {accuracy:.1%} predicted right"
+        return Figure(label="Validation loss", value=f"{last:.3f}", note=note)
     return Figure(label="Validation loss", value=f"{last:.3f}", note=f"perplexity {_perplexity(last)}")
 
 
@@ -154,13 +158,16 @@ def _speed(history: History) -> Figure | None:
 
 def _compute(history: History) -> Figure | None:
     full, causal = history.series.get("tflops_per_gpu"), history.series.get("tflops_per_gpu_causal")
-    if not full or not causal or not history.plan or history.plan.device == "cpu":
+    if not full or not history.plan or history.plan.device == "cpu":
         return None
-    note = f"{three_digits(causal.median())} with causal attention"
-    if "mfu" in history.series:
-        mfu = (history.series[key].median() for key in ("mfu", "mfu_causal"))
-        note += "; MFU {:.1%}, causal {:.1%}".format(*mfu)
-    return Figure(label="TFLOP/s per GPU", value=three_digits(full.median()), note=note)
+    notes = [f"{three_digits(causal.median())} with causal attention"] if causal else []
+    shares = [
+        f"{word} {history.series[key].median():.1%}"
+        for key, word in (("mfu", "MFU"), ("mfu_causal", "causal"))
+        if key in history.series
+    ]
+    notes += [", ".join(shares)] if shares else []
+    return Figure(label="TFLOP/s per GPU", value=three_digits(full.median()), note="; ".join(notes))
 
 
 def _memory(history: History) -> Figure | None:

@@ -7,9 +7,11 @@ therefore brings its model along, as a module that transformers loads with `trus
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.checkpoint.nemo_config import symbol
 from nemolaunch.errors import NemolaunchError
 
 MODULE = "modeling_bidirectional"
@@ -28,6 +30,24 @@ FAMILIES = {
     "starcoder2": "Starcoder2",
 }
 
+# NeMo's layers that attend to both sides, as `model.yaml` and `io.json` name them
+LAYERS = "nemo.collections.llm.gpt.model.llama_embedding.get_nv_embedding_layer_spec"
+NEMO_FIELDS = {"transformer_layer_spec": symbol(LAYERS)}
+
+
+def attends_to_both_sides(fields: Mapping[str, Any]) -> bool:
+    """Whether NeMo's model of these fields, as `model.yaml` has them, attends to both sides of a token."""
+    return fields.get("transformer_layer_spec") == NEMO_FIELDS["transformer_layer_spec"]
+
+
+def check_family(family: str) -> None:
+    """Raise `NemolaunchError` unless a model of that `model_type` can be had with attention to both sides."""
+    if family not in FAMILIES:
+        raise NemolaunchError(
+            f"this model attends to both sides, and transformers has none of type {family} that could; "
+            f"of type {', '.join(FAMILIES)} there are"
+        )
+
 
 def make_bidirectional(folder: Path) -> None:
     """Turn a folder with a causal model's weights into one whose model attends to both sides.
@@ -38,11 +58,7 @@ def make_bidirectional(folder: Path) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     family = config["model_type"]
-    if family not in FAMILIES:
-        raise NemolaunchError(
-            f"models of type {family} that attend to both sides cannot be exported; "
-            f"those of type {', '.join(FAMILIES)} can"
-        )
+    check_family(family)
     word = FAMILIES[family] + "Bidirectional"
     config |= {
         "model_type": family + SUFFIX,
@@ -58,6 +74,16 @@ def make_bidirectional(folder: Path) -> None:
     (folder / f"{MODULE}.py").write_text(module_of(family), encoding="utf-8")
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def causal_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The `config.json` of the causal model with the same weights, which NeMo's importers know."""
+    family = family_of(config)
+    if family is None:
+        return config
+    left_out = ("auto_map", "is_causal")
+    kept = {name: value for name, value in config.items() if name not in left_out}
+    return {**kept, "model_type": family, "architectures": [f"{FAMILIES[family]}ForCausalLM"]}
 
 
 def module_of(family: str) -> str:

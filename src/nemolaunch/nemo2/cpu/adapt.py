@@ -34,7 +34,7 @@ OPTIMIZER_FIELDS: dict[str, tuple[Any, str]] = {
 CALLBACK_FIELDS = ("tp_comm_overlap", "defer_embedding_wgrad_compute")
 
 # These need CUDA kernels of their own, or get Transformer Engine's layers by other ways than Megatron's spec.
-REFUSED_MODELS = ("MambaModel", "HyenaModel", "T5Model", "BertModel", "HuggingFaceBertModel", "Gemma3Model")
+REFUSED_MODELS = ("MambaModel", "HyenaModel", "T5Model", "HuggingFaceBertModel", "Gemma3Model")
 
 
 def adapt(recipe: Any) -> list[str]:

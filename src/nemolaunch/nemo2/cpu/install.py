@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.nemo2.cpu import bert
 from nemolaunch.nemo2.cpu.versions import check_versions
 from nemolaunch.nemo2.megatron_import import skip_inference_allocator
 
@@ -48,6 +49,7 @@ def install() -> None:
     moe.install()
     activation.install()
     _install_layers()
+    bert.install()
     _fix_megatron()
     sys.meta_path.insert(0, _AfterImport())
     _installed = True
@@ -164,6 +166,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     FLAGS: ClassVar = {
         "nemo.collections.llm.gpt.model": ("base", "llama_embedding"),
         "nemo.collections.llm.gpt.data": ("pre_training", "mock"),
+        "nemo.collections.llm.bert.model": ("base",),
     }
 
     def find_spec(
@@ -180,6 +183,8 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             execute(module)
             for part in self.FLAGS[name]:
                 sys.modules[f"{name}.{part}"].HAVE_TE = True  # type: ignore[attr-defined]
+            if name == bert.PACKAGE:
+                bert.complete(sys.modules[f"{name}.base"])
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
