@@ -24,6 +24,8 @@ SHAPE_FIELDS = (
     "multi_latent_attention",
     "hybrid_override_pattern",
 )
+# NeMo's layers that masked language models are trained with
+TWO_SIDED_LAYERS = "nemo.collections.llm.gpt.model.llama_embedding.get_nv_embedding_layer_spec"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class StartPoint:
         error: why it cannot be used, in words that follow the path; or None.
         instead: the checkpoint that was probably meant.
         model_class: NeMo's class of the model, without its module; None where it is not recorded.
+        both_sides: whether the model attends to both sides of a token; None where it is not recorded.
         shape: those of `SHAPE_FIELDS` that are recorded and not null.
     """
 
@@ -42,6 +45,7 @@ class StartPoint:
     error: str | None = None
     instead: str | None = None
     model_class: str | None = None
+    both_sides: bool | None = None
     shape: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,7 +67,18 @@ def look_at_checkpoint(path: str) -> StartPoint:
     if heads is not None:  # Megatron's own defaults, filled in when the model is built
         shape.setdefault("num_query_groups", heads)
     target = str(content.get("_target_") or "")
-    return StartPoint(path=str(folder), model_class=target.rpartition(".")[2] or None, shape=shape)
+    return StartPoint(
+        path=str(folder),
+        model_class=target.rpartition(".")[2] or None,
+        both_sides=_both_sides(config),
+        shape=shape,
+    )
+
+
+def _both_sides(config: dict[str, Any]) -> bool | None:
+    layers = config.get("transformer_layer_spec")
+    name = layers.get("_target_") if isinstance(layers, dict) else None
+    return None if name is None else name == TWO_SIDED_LAYERS
 
 
 def _fault(folder: Path) -> str | None:

@@ -266,6 +266,8 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"weights": StartPoint(path="/x", error="there is no folder /x")},
     ),
     "checkpoint-other-model": ("llama3_8b", {}, {"weights": StartPoint(path="/x", shape={"num_layers": 16})}),
+    "checkpoint-other-objective": ("llama3_8b", {}, {"resume": StartPoint(path="/x", both_sides=True)}),
+    "run-of-other-objective": ("llama3_8b", {}, earlier(values={"objective": "mlm"})),
     "weights-not-used": ("llama3_8b", {"nemo_model": "/x"}, earlier()),
     "disk": ("llama3_8b", {}, {"run": EarlierRun(folder="/runs/x", free_bytes=10**9)}),
     "disk-tight": (

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.check.objective import MASKING
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
@@ -37,6 +38,16 @@ def _named(resolved: Resolved, found: StartPoint, name: str, otherwise: Fix) -> 
         other.insert(0, f"it is a {found.model_class}, the job a {resolved.model.recipe.model_class}")
     if other:
         yield error("checkpoint-other-model", f"{shown(name, found.path)}: {'; '.join(other)}", otherwise)
+        return
+    masked = resolved.job.objective.objective == "mlm"
+    if found.both_sides is None or found.both_sides == masked or resolved.model.architecture.kind == "bert":
+        return
+    trained, now = ("mlm", "clm") if found.both_sides else ("clm", "mlm")
+    text = f"{shown(name, found.path)} was trained with --objective {trained}, this job has {now}"
+    if name == "resume":
+        yield error("checkpoint-other-objective", text, *each("objective", [trained]), otherwise)
+    else:
+        yield note("checkpoint-other-objective", f"{text}: its attention changes")
 
 
 def shape_of(resolved: Resolved) -> dict[str, Any]:
@@ -70,6 +81,7 @@ def run_folder(resolved: Resolved) -> Iterator[Finding]:
         )
         return
     yield from _optimizer_state(resolved)
+    yield from _other_objective(resolved)
     yield from _other_data(resolved)
     steps = job.batch.max_steps or 0
     if 0 < steps <= run.next_step and (run.finished_step or 0) < steps:
@@ -107,6 +119,31 @@ def _optimizer_state(resolved: Resolved) -> Iterator[Finding]:
                 *each(name, [before[name]]),
                 _elsewhere(resolved),
             )
+
+
+def _other_objective(resolved: Resolved) -> Iterator[Finding]:
+    """A run keeps its objective; how it masks may change, from where it goes on."""
+    run, job = resolved.facts.run, resolved.job.objective
+    before = run.values or {}
+    trained = before.get("objective", job.objective)
+    if trained != job.objective:
+        yield error(
+            "run-of-other-objective",
+            f"{shown('objective', job.objective)}: the run in {run.folder} was trained with {trained}",
+            *each("objective", [trained]),
+            _elsewhere(resolved),
+        )
+        return
+    changed = [name for name in MASKING if name in before and before[name] != resolved.job.get(name)]
+    if job.objective == "mlm" and changed:
+        was = ", ".join(f"{flag(name)} {before[name]}" for name in changed)
+        yield warning(
+            "run-of-other-objective",
+            f"the run in {run.folder} was trained with {was}; from step {run.next_step} on samples are masked "
+            "otherwise",
+            fix(**{name: before[name] for name in changed}),
+            _elsewhere(resolved),
+        )
 
 
 def _other_data(resolved: Resolved) -> Iterator[Finding]:

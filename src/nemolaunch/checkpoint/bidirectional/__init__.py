@@ -13,6 +13,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.nemo_config import symbol
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.startpoint import TWO_SIDED_LAYERS
 
 MODULE = "modeling_bidirectional"
 SUFFIX = "_bidirectional"
@@ -31,8 +32,7 @@ FAMILIES = {
 }
 
 # NeMo's layers that attend to both sides, as `model.yaml` and `io.json` name them
-LAYERS = "nemo.collections.llm.gpt.model.llama_embedding.get_nv_embedding_layer_spec"
-NEMO_FIELDS = {"transformer_layer_spec": symbol(LAYERS)}
+NEMO_FIELDS = {"transformer_layer_spec": symbol(TWO_SIDED_LAYERS)}
 
 
 def attends_to_both_sides(fields: Mapping[str, Any]) -> bool:

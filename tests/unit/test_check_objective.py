@@ -1,0 +1,97 @@
+"""Masked language models: what is suggested, what follows from the model and the tokenizer, what may change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from check_jobs import findings, job, resolved
+
+from nemolaunch.facts import EarlierRun
+from nemolaunch.findings import Finding, Severity
+from nemolaunch.startpoint import StartPoint
+from nemolaunch.tokenizerdir import Tokenizer, look_at_tokenizer
+from nemolaunch.vocabulary import MASK, name_mask_token, spare
+
+RESERVED = [f"<|reserved_special_token_{n}|>" for n in range(12)]
+LLAMA = Tokenizer(
+    source="/llama", folder="/llama", words=frozenset(["a", "<s>", *RESERVED]), roles={"bos_token": "<s>"}
+)
+
+
+def the(code: str, *args: Any, **values: Any) -> Finding:
+    (found,) = [finding for finding in findings(*args, **values) if finding.code == code]
+    return found
+
+
+def test_a_reserved_token_is_suggested_where_the_tokenizer_names_none() -> None:
+    found = the("mask-token-missing", objective="mlm", changed={"tokenizer": LLAMA})
+    assert [fix.changes["mask_token"] for fix in found.fixes] == RESERVED[:2]
+
+
+def test_the_nearest_token_is_suggested_for_one_that_there_is_not() -> None:
+    typed = "<|reserved_special_token_100|>"
+    found = the("mask-token-unknown", objective="mlm", mask_token=typed, changed={"tokenizer": LLAMA})
+    assert found.fixes[0].changes["mask_token"] == "<|reserved_special_token_10|>"
+
+
+def test_spare_tokens_are_those_whose_names_say_so_in_the_order_of_their_numbers() -> None:
+    words = ["reserved", "[unused10]", "[unused2]", "<extra_id_0>", "[MASK]", "<s>", "<|reserved_1|>"]
+    assert spare(words, ["<s>"]) == ["[MASK]", "<extra_id_0>", "<|reserved_1|>", "[unused2]", "[unused10]"]
+
+
+def test_the_tokenizers_own_mask_token_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({"model": {"vocab": {"a": 0, "<m>": 1}}, "added_tokens": []})
+    )
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": {"content": "a"}}))
+    name_mask_token(tmp_path, "<m>")
+    found = look_at_tokenizer(str(tmp_path))
+    assert found.roles == {"eos_token": "a", MASK: "<m>"}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        assert json.loads((tmp_path / name).read_text())[MASK] == "<m>"
+    got = resolved(job(objective="mlm"), tokenizer=found)
+    assert got.job.objective.mask_token == "<m>"
+    assert got.origins["mask_token"] == "the tokenizer"
+
+
+def test_bert_is_always_masked() -> None:
+    got = resolved(job("bert_110m"))
+    assert got.job.objective.objective == "mlm"
+    assert got.origins["objective"] == "the model bert_110m"
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("mamba2_130m", "state space"),
+        ("mistral_7b", "window looks back only"),
+        ("deepseek_v3", "multi-latent"),
+        ("llama4_e16", "chunks"),
+        ("t5_220m", "left to right"),
+    ],
+)
+def test_what_cannot_look_both_ways_is_told_why(model: str, why: str) -> None:
+    found = the("objective-unsupported", model, objective="mlm")
+    assert why in found.message
+    assert found.fixes[0].changes == {"objective": "clm"}
+
+
+def test_weights_of_the_other_objective_may_be_started_from_but_not_continued() -> None:
+    causal = StartPoint(path="/x", both_sides=False)
+    masked = {"objective": "mlm", "mask_token": "<|reserved_0|>"}
+    weights = the("checkpoint-other-objective", **masked, changed={"weights": causal})
+    assert weights.severity is Severity.NOTE
+    resumed = the("checkpoint-other-objective", **masked, changed={"resume": causal})
+    assert resumed.severity is Severity.ERROR
+    assert resumed.fixes[0].changes == {"objective": "clm"}
+
+
+def test_a_resumed_run_may_mask_otherwise_and_says_so() -> None:
+    before = {"objective": "mlm", "mlm_probability": 0.15, "mask_token": "<|reserved_0|>"}
+    run = EarlierRun(folder="/runs/x", last_checkpoint="/runs/x/last", next_step=50, values=before)
+    found = the("run-of-other-objective", objective="mlm", mask_token="<|reserved_0|>", changed={"run": run})
+    assert found.severity is Severity.WARNING
+    assert found.fixes[0].changes == {"mlm_probability": 0.15}
