@@ -10,6 +10,20 @@ from typing import Any
 PROMPT = [0, 17, 300, 5, 42, 42, 7, 199, 23, 8, 64, 128]
 
 
+def judge(
+    hf: str, nemo: str, theirs: str | None, model_class: str, tables: bool, computes: bool
+) -> dict[str, Any]:
+    """NeMo's own import of the model into `theirs`, or its tables' result; and the logits of both."""
+    found: dict[str, Any] = {}
+    if theirs:
+        nemo_import(hf, theirs, model_class)
+    if tables:
+        found["state"] = convert_state(hf, nemo, model_class)
+    if computes:
+        found["logits"] = logits(hf, nemo)
+    return found
+
+
 def logits(hf: str, nemo: str) -> dict[str, float]:
     """Largest difference of logits between a Hugging Face model and a NeMo checkpoint, and the largest logit."""
     from nemolaunch.nemo2.logits import hf_logits, nemo_logits

@@ -28,5 +28,5 @@ def assert_same_tensors(expected: dict[str, Any], got: dict[str, Any]) -> None:
 def run(script: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """A script, to its end."""
     return subprocess.run(
-        [sys.executable, script, *map(str, arguments)], capture_output=True, text=True, timeout=300
+        [sys.executable, script, *map(str, arguments)], capture_output=True, text=True, timeout=900
     )

@@ -6,11 +6,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from nemo2.convert_support import assert_same_tensors, run, tensors
-from nemo2.model_zoo import ZOO, Small
+from nemo2.model_zoo import ZOO
 
 REPOSITORY = Path(__file__).parents[2]
 TO_NEMO2 = REPOSITORY / "train/llm/ckpt_conversion/convert_from_hf_to_nemo2.py"
@@ -51,15 +50,30 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "back.conversion.json").read_text())["verdict"] == "not verified"
 
 
+SLOW = """
+import contextlib, sys, time
+from nemolaunch.cli import convert
+
+@contextlib.contextmanager
+def bar(label, total):
+    def advance(count):
+        print(label, flush=True)
+        time.sleep(60)
+    yield advance
+
+convert._bar = bar
+sys.exit(convert.main(sys.argv[1:]))
+"""
+
+
 def test_a_stopped_conversion_leaves_nothing(tmp_path: Path) -> None:
-    """SIGTERM while it writes a model that takes a while; the next attempt succeeds."""
+    """SIGTERM while it writes, which a display of the progress that takes its time makes sure of."""
     source, nemo = tmp_path / "source", tmp_path / "nemo"
-    wide = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 4, "num_attention_heads": 8}
-    Small("llama", "LlamaModel", wide).write(source)
-    process = subprocess.Popen([sys.executable, TO_NEMO2, source, nemo], stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob(".nemo.partial-*/new/weights/*.distcp")):
-        assert process.poll() is None
-        time.sleep(0.005)
+    ZOO["llama"].write(source)
+    process = subprocess.Popen([sys.executable, "-c", SLOW, source, nemo], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    assert list(tmp_path.glob(".nemo.partial-*/new/weights/*.distcp"))
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
     assert [p.name for p in tmp_path.iterdir()] == ["source"]
@@ -80,7 +94,7 @@ def test_two_at_once(tmp_path: Path) -> None:
         for name in ("llama", "qwen2")
     ]
     for process in running:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
     for name in ("llama", "qwen2"):
         tokenizer = tmp_path / f"{name}-nemo" / "context" / "tokenizer" / "tokenizer.json"

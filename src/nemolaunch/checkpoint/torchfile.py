@@ -84,7 +84,7 @@ class TorchFile:
                 self._entries = {entry.filename: entry for entry in archive.infolist()}
                 pickle_name = next(name for name in self._entries if name.endswith("/data.pkl"))
                 self._prefix = pickle_name.removesuffix("data.pkl")
-                content = archive.read(pickle_name)
+            content = self._bytes(pickle_name)
             self.content = pickles.load(io.BytesIO(content), KNOWN, _storage)
         except (zipfile.BadZipFile, StopIteration, LookupError, EOFError, ValueError) as error:
             raise NemolaunchError(f"{path} is no file of torch.save, or a damaged one: {error}") from error
@@ -116,8 +116,16 @@ class TorchFile:
         if into.numel():
             self._files.read_into(self.path, self._offset + start, buffer_of(into))
 
+    def _bytes(self, name: str) -> bytes:
+        """An entry's content; its checksum, which torch may leave out, is not asked for."""
+        return self._files.read(self.path, self._offset + self._place(name), self._entries[name].file_size)
+
     def _start(self, storage: str) -> int:
-        entry = self._entries[f"{self._prefix}data/{storage}"]
+        return self._place(f"{self._prefix}data/{storage}")
+
+    def _place(self, name: str) -> int:
+        """Where an entry's content begins in this file."""
+        entry = self._entries[name]
         if entry.compress_type != zipfile.ZIP_STORED:
             raise NemolaunchError(f"{self.path} is compressed, which torch.save never does")
         place = self._offset + entry.header_offset
