@@ -18,6 +18,7 @@ from nemolaunch.nemo2.update_guard import POLICY_OF, stop
 from nemolaunch.plan import Plan
 
 # what NeMo logs to TensorBoard and W&B by itself
+EXACT = frozenset({"loss", "lr", "grad_norm"})
 LOGGED_BY_NEMO = frozenset({"loss", "lr", "grad_norm", "step", "time", "samples"})
 
 
@@ -154,7 +155,7 @@ class MetricsFile(Callback):
             row |= self._compute.figures(row["tokens_per_s"])
         if self.skipped():
             row["skipped_updates"] = self.skipped()
-        return row
+        return {key: _short(key, value) for key, value in row.items()}
 
     def _tell_loggers(self, trainer: Trainer, row: dict[str, Any]) -> None:
         figures = {k: v for k, v in row.items() if k not in LOGGED_BY_NEMO and v is not None}
@@ -185,6 +186,11 @@ class MetricsFile(Callback):
             self.event("end", trainer.global_step, samples_by_prefix=samples_by_prefix(trainer))
             self._file.close()
             self._file = None
+
+
+def _short(key: str, value: Any) -> Any:
+    """Times and speeds with eight digits: more are noise, and a third of the file."""
+    return float(f"{value:.8g}") if isinstance(value, float) and key not in EXACT else value
 
 
 def samples_by_prefix(trainer: Trainer) -> list[int] | None:

@@ -1,0 +1,141 @@
+"""What watching a run costs: seconds in our callbacks, beside the seconds of the steps they watch.
+
+    python benchmarks/observing.py [--steps 60] [--threads 2]
+
+A rehearsal on two ranks, so that ranks are compared too (every 2 steps instead of 50), with each call of a
+callback of ours timed on the first rank. A step of a real job on a GPU takes as long or longer, and what is
+written of it is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from rehearsal import BATCH, prepared
+from rich.console import Console
+from rich.table import Table
+from startup import tokenise
+
+WARM_UP = 5
+RANKS = 2
+COMPARED_EVERY = 2
+
+
+def train(plan_file: str) -> dict[str, Any]:
+    """Train the plan in this rank. Returns seconds of each step, and of each callback at each of its steps."""
+    from lightning.pytorch import Callback
+
+    from nemolaunch.nemo2 import cpu
+
+    cpu.install()
+    from nemolaunch.nemo2 import rank_watch, watch
+    from nemolaunch.nemo2.entry import run_plan
+    from nemolaunch.plan import Plan
+
+    spent: dict[str, list[float]] = defaultdict(list)
+    steps: list[float] = []
+    own = watch.callbacks_of
+
+    def timed(callbacks: list[Callback]) -> list[Callback]:
+        for callback in callbacks:
+            _time_hooks(callback, spent[type(callback).__name__])
+        return callbacks
+
+    class Steps(Callback):
+        """First of all callbacks: one step is from one of its calls to the next."""
+
+        def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+            steps.append(time.perf_counter())
+            for seconds in spent.values():
+                seconds.append(0.0)
+
+    rank_watch.EVERY_STEPS = COMPARED_EVERY
+    watch.callbacks_of = lambda plan: timed(own(plan))
+    run_plan(Plan.load(Path(plan_file)), callbacks=(Steps(),))
+    return {"steps": [b - a for a, b in itertools.pairwise(steps)], "spent": dict(spent)}
+
+
+def _time_hooks(callback: Any, seconds: list[float]) -> None:
+    for name in dir(callback):
+        hook = getattr(callback, name)
+        if not name.startswith("on_") or not callable(hook):
+            continue
+
+        def timed(*args: Any, hook: Any = hook, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return hook(*args, **kwargs)
+            finally:
+                if seconds:
+                    seconds[-1] += time.perf_counter() - began
+
+        setattr(callback, name, timed)
+
+
+def measure(folder: Path, data: str, steps: int, threads: int) -> dict[str, Any]:
+    """The first rank's figures."""
+    plan = prepared(folder, data, "fp32", steps)
+    content = json.loads(Path(plan).read_text())
+    content["world_size"] = RANKS
+    content["values"] |= {"num_gpus": RANKS, "global_batch_size": RANKS * BATCH}
+    Path(plan).write_text(json.dumps(content))
+    result = folder / "result.json"
+    words = ["torchrun", f"--nproc-per-node={RANKS}", __file__, "--plan", plan, "--result", str(result)]
+    environment = {"OMP_NUM_THREADS": str(max(1, threads // RANKS)), "CUDA_VISIBLE_DEVICES": ""}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with open(folder / "log", "w+", encoding="utf-8") as log:
+        done = subprocess.run(
+            words, stdout=log, stderr=log, env={**os.environ, **environment, "PATH": path}, check=False
+        )
+        if done.returncode:
+            log.seek(0)
+            sys.exit("".join(log.readlines()[-60:]))
+    return dict(json.loads(result.read_text()))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments.add_argument("--steps", type=int, default=60, help=f"the first {WARM_UP} do not count")
+    arguments.add_argument("--threads", type=int, default=2)
+    arguments.add_argument("--plan", help=argparse.SUPPRESS)
+    arguments.add_argument("--result", help=argparse.SUPPRESS)
+    given = arguments.parse_args()
+    if given.plan:
+        found = train(given.plan)
+        if os.environ["RANK"] == "0":
+            Path(given.result).write_text(json.dumps(found))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        tokenise(name)
+        found = measure(Path(name), name, given.steps, given.threads)
+    step = statistics.fmean(found["steps"][WARM_UP:])
+    title = f"Llama of 10.6M parameters, {RANKS * BATCH} x 512 tokens a step, mean of {given.steps - WARM_UP} steps"
+    table = Table(title=title)
+    for heading in ("callback", "ms a step", "of a step"):
+        table.add_column(heading, justify="left" if heading == "callback" else "right")
+    total = 0.0
+    for callback, seconds in found["spent"].items():
+        mean = statistics.fmean(seconds[WARM_UP:-1])
+        label = callback
+        if callback == "RankWatch":
+            label, mean = "RankWatch, every 50 steps", mean * COMPARED_EVERY / 50
+        total += mean
+        table.add_row(label, f"{mean * 1e3:.3f}", f"{mean / step:.3%}")
+    table.add_row("all", f"{total * 1e3:.3f}", f"{total / step:.3%}", style="bold")
+    table.add_row("the step", f"{step * 1e3:.1f}", "")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
