@@ -6,7 +6,8 @@
 Every tool runs as a whole process, in turn, `--rounds` times. Wall and CPU time are medians, memory is the
 highest sampled PSS of all its processes. Outputs that are .bin/.idx are compared byte for byte with those of
 Megatron-LM's tool.
-The last rows are the library alone: texts in memory, no files, one process for each worker.
+The library alone, on texts in memory and without files, is there twice: `library-` calls it once, with its own
+threads; `processes-` has a process for each worker.
 """
 
 from __future__ import annotations
@@ -72,14 +73,8 @@ def commands(options: argparse.Namespace, out: Path) -> dict[str, list[str]]:
             f"nemolaunch-{engine}", "--input-dir", corpus, "--output-dir", str(out), "--workers", workers,
             "--engine", engine,
         ]  # fmt: skip
-        found[f"library-{engine}"] = [
-            *peers,
-            f"library-{engine}",
-            corpus,
-            tokenizer,
-            str(out / "library"),
-            workers,
-        ]
+        for alone in (f"library-{engine}", f"processes-{engine}"):
+            found[alone] = [*peers, alone, corpus, tokenizer, str(out / alone), workers]
     wanted = options.only or list(found)
     return {name: command for name, command in found.items() if name in wanted}
 

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -64,7 +65,19 @@ def hf_map(corpus: str, tokenizer: str, output: str, workers: int) -> None:
 
 
 def library(engine: str, corpus: str, tokenizer: str, workers: int) -> None:
-    """The tokenizer library alone, on texts already in memory; loading is not timed."""
+    """The tokenizer library alone, on texts already in memory, in one call with its own threads.
+
+    Loading is not timed. A library that would take all cores is kept to as many as there are workers.
+    """
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:workers])
+    encode, texts = _engine(engine, tokenizer), [text for batch in _batches(corpus, 0, 1) for text in batch]
+    begin = time.monotonic()
+    encode(texts, True)
+    print(json.dumps({"seconds": time.monotonic() - begin}))
+
+
+def processes(engine: str, corpus: str, tokenizer: str, workers: int) -> None:
+    """The library alone, in a process for each worker, each on one core, with batches that suit caches."""
     context = multiprocessing.get_context("spawn")
     ready, results = context.Barrier(workers), context.Queue()
     jobs = [
@@ -80,26 +93,9 @@ def library(engine: str, corpus: str, tokenizer: str, workers: int) -> None:
 
 
 def _encode_slice(engine, corpus, tokenizer, number, workers, ready, results) -> None:
-    os.environ["RAYON_NUM_THREADS"], os.environ["TOKENIZERS_PARALLELISM"] = "1", "false"
-    from nemolaunch.tokens import engines
-    from nemolaunch.tokens.tokenizer import resolve
-
-    size = os.path.getsize(corpus)
-    batches: list[list[str]] = [[]]
-    chars = 0
-    with open(corpus, "rb") as file:
-        file.seek(size * number // workers)
-        if number:
-            file.readline()
-        while file.tell() < size * (number + 1) // workers and (line := file.readline()):
-            text = json.loads(line)["text"]
-            batches[-1].append(text)
-            chars += len(text)
-            if chars > 1 << 19:
-                batches.append([])
-                chars = 0
-    spec = resolve(tokenizer, Path(tempfile.gettempdir()) / "nemolaunch-benchmark")
-    encode = engines.load(engine, spec)
+    os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", FASTOKENS_BPE_THREADS="1")
+    batches = list(_batches(corpus, number, workers))
+    encode = _engine(engine, tokenizer)
     ready.wait()
     begin = time.monotonic()
     for batch in batches:
@@ -107,9 +103,34 @@ def _encode_slice(engine, corpus, tokenizer, number, workers, ready, results) ->
     results.put((begin, time.monotonic()))
 
 
+def _engine(engine: str, tokenizer: str):
+    from nemolaunch.tokens import engines
+    from nemolaunch.tokens.tokenizer import resolve
+
+    spec = resolve(tokenizer, Path(tempfile.gettempdir()) / "nemolaunch-benchmark")
+    return engines.load(engine, spec)
+
+
+def _batches(corpus: str, number: int, of: int) -> Iterator[list[str]]:
+    """Texts of one slice of the corpus, about a quarter of a million characters at a time."""
+    size = os.path.getsize(corpus)
+    batch: list[str] = []
+    with open(corpus, "rb") as file:
+        file.seek(size * number // of)
+        if number:
+            file.readline()
+        while file.tell() < size * (number + 1) // of and (line := file.readline()):
+            batch.append(json.loads(line)["text"])
+            if sum(map(len, batch)) > 1 << 18:
+                yield batch
+                batch = []
+    yield batch
+
+
 if __name__ == "__main__":
     kind, corpus_, tokenizer_, output_, workers_ = sys.argv[1:6]
-    if kind.startswith("library-"):
-        library(kind.removeprefix("library-"), corpus_, tokenizer_, int(workers_))
+    what, _, name = kind.partition("-")
+    if what in ("library", "processes"):
+        {"library": library, "processes": processes}[what](name, corpus_, tokenizer_, int(workers_))
     else:
         {"datatrove": datatrove, "hf-map": hf_map}[kind](corpus_, tokenizer_, output_, int(workers_))

@@ -35,25 +35,35 @@ def pool(
             child.terminate()
         raise
     except BrokenProcessPool:
-        raise NemolaunchError(
-            "a worker was killed (out of memory?); run the same command again to go on where it was,"
-            f" with fewer --workers than {count} if memory was short"
-        ) from None
+        raise killed(count) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """Leave Ctrl-C to the parent, and end when it does, even if that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def watch() -> None:
-            connection.wait([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
+    follow_parent()
     if start is not None:
         start(*arguments)
+
+
+def follow_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end when it does, even if that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def killed(count: int) -> NemolaunchError:
+    """What to say when a worker of so many is gone."""
+    return NemolaunchError(
+        "a worker was killed (out of memory?); run the same command again to go on where it was,"
+        f" with fewer --workers than {count} if memory was short"
+    )

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from nemolaunch.tokens import sources
-from nemolaunch.tokens.run import Request, run
+from nemolaunch.tokens.request import Request
+from nemolaunch.tokens.run import run
 from nemolaunch.tokens.tokenizer import resolve
 
 if __name__ == "__main__":

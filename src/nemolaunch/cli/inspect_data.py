@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemolaunch.errors import UsageError
+
 if TYPE_CHECKING:
     from nemolaunch.tokens.scan import Scan
 
@@ -35,6 +37,8 @@ def add(kinds: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Inspect. Returns 1 for corrupt data."""
+    if options.picture and not options.picture.lower().endswith((".png", ".svg")):
+        raise UsageError(f"--picture {options.picture}: the name must end in .png or .svg")
     from nemolaunch.tokens import manifest
     from nemolaunch.tokens.merge import expand
     from nemolaunch.tokens.scan import scan
@@ -70,7 +74,6 @@ def run(options: argparse.Namespace) -> int:
 def _tokenizer(name: str, *, required: bool) -> Any:
     """The tokenizer, or None if the recorded one is no longer where it was."""
     from nemolaunch.cli.tokenize import cache_folder
-    from nemolaunch.errors import UsageError
     from nemolaunch.tokens.tokenizer import resolve
 
     if not required and not Path(name).is_dir():
@@ -104,9 +107,15 @@ def _print(prefix: Path, found: Scan, tokenizer: str | None) -> None:
     if found.without_eod is not None:
         print(f"  end        {found.without_eod:,} documents do not end with the end-of-document token")
     most = max(found.histogram, default=0)
-    for place, count in enumerate(found.histogram):
+    for place, count in buckets(found):
         bar = "█" * round(BAR * count / most) if most else ""
         print(f"  {bucket(place):>21} {bar:<{BAR}} {count:,}")
+
+
+def buckets(found: Scan) -> list[tuple[int, int]]:
+    """Places of the histogram with their counts, from the first that counts anything."""
+    first = next((place for place, count in enumerate(found.histogram) if count), 0)
+    return list(enumerate(found.histogram))[first:]
 
 
 def bucket(place: int) -> str:
@@ -136,8 +145,9 @@ def draw(found: Scan, path: Path, title: str) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    places = range(len(found.histogram))
-    axes.bar(places, found.histogram)
+    places, counts = zip(*buckets(found), strict=True)
+    bars = axes.bar(places, counts)
+    axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=7)
     axes.set_xticks(places, [bucket(p) for p in places], rotation=60, ha="right", fontsize=7)
     axes.set_xlabel("tokens in a document")
     axes.set_ylabel("documents")

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nemolaunch.tokens.run import Tick
+    from nemolaunch.tokens.request import Tick
 
 # Without a terminal a line is printed now and then instead.
 LINE_EVERY_S = 30.0

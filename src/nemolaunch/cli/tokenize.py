@@ -16,7 +16,7 @@ from nemolaunch.errors import UsageError
 SHARDS = "shards"
 
 if TYPE_CHECKING:
-    from nemolaunch.tokens.run import Request, Result
+    from nemolaunch.tokens.request import Request, Result
     from nemolaunch.tokens.sources import Source
 
 EXAMPLE = (
@@ -130,7 +130,8 @@ def main(argv: list[str] | None = None) -> int:
         )
     from nemolaunch.cli.progress import TokenBar
     from nemolaunch.tokens import proof, sample
-    from nemolaunch.tokens.run import EngineMismatch, run
+    from nemolaunch.tokens.request import EngineMismatch
+    from nemolaunch.tokens.run import run
 
     cache = cache_folder()
     request = _request(options, cache)
@@ -160,7 +161,7 @@ def cache_folder() -> Path:
 
 def _request(options: argparse.Namespace, cache: Path) -> Request:
     from nemolaunch.tokens import sources
-    from nemolaunch.tokens.run import Request
+    from nemolaunch.tokens.request import Request
     from nemolaunch.tokens.tokenizer import resolve
 
     files = sources.find(options.input_dir, options.format)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.tokens.index import read_index
 from nemolaunch.tokens.pieces import cut
-from nemolaunch.tokens.records import Document, records
+from nemolaunch.tokens.records import records
 from nemolaunch.tokens.sources import find
 
 PIECE_BYTES = 16 << 20
@@ -78,12 +79,18 @@ def _files(data: str, text_key: str) -> Iterator[str]:
             sources = find([data])
         except UsageError as error:
             raise UsageError(str(error).replace("--input-dir", "--data")) from None
-        for piece in cut(sources, PIECE_BYTES, Path(spool), set()):
-            for record in records(piece, (text_key,), _nothing):
-                if not isinstance(record, Document):
-                    where = f"{sources[piece.source].path}, record {record.line}"
-                    raise UsageError(f"--data {where}: {record.reason}; --text-key names the text's key")
-                yield "".join(record.texts[0])
+        before: Counter[int] = Counter()
+        for piece in cut(sources, PIECE_BYTES, Path(spool), 0):
+            found = records(piece, (text_key,), _nothing)
+            for (value,) in found:
+                if found.rejects:
+                    break
+                yield "".join(value)
+            if found.rejects:
+                reject = found.rejects[0]
+                where = f"{sources[piece.source].path}, record {before[piece.source] + reject.line}"
+                raise UsageError(f"--data {where}: {reject.reason}; --text-key names the text's key")
+            before[piece.source] += found.count
             if piece.spooled:
                 Path(piece.paths[0]).unlink(missing_ok=True)
 

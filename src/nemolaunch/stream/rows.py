@@ -20,7 +20,7 @@ from nemolaunch.stream.order import Piece, in_share
 from nemolaunch.streamspec import REMOTE, Source
 from nemolaunch.tokens.pieces import Piece as Part
 from nemolaunch.tokens.pieces import Unpacker
-from nemolaunch.tokens.records import Block, Document, Lines, batch_records, read_lines, record_to_document
+from nemolaunch.tokens.records import Block, Lines, Value, checked_value, column_values, read_lines
 from nemolaunch.tokens.sources import Source as Packed
 
 Array = np.ndarray[Any, Any]
@@ -146,10 +146,9 @@ class _Parquet:
                 skip -= len(skipped)
                 if len(mine) < batch.num_rows:
                     batch = batch.take(mine)
-                for place, record in zip(
-                    places[mine].tolist(), batch_records(batch, (self._column,)), strict=True
-                ):
-                    yield _row(place, record, self._column)
+                values = column_values(batch.column(self._column))
+                for place, value in zip(places[mine].tolist(), values, strict=True):
+                    yield _row(place, value, self._column)
         except (OSError, ValueError) as error:
             raise _bad(f"{self._what}, row group {share.file},", error) from None
 
@@ -160,15 +159,16 @@ class _Parquet:
         self._file.close(force=True)
 
 
-def _row(place: int, record: Any, column: str) -> Row:
-    found = record_to_document(record, (column,), 0)
-    if isinstance(found, Document):
-        return _of_texts(place, found.texts[0])
-    return Row(place, (), found.reason)
+def _row(place: int, value: Any, column: str) -> Row:
+    try:
+        return _of_value(place, checked_value(value, column))
+    except ValueError as error:
+        return Row(place, (), str(error))
 
 
-def _of_texts(place: int, texts: list[str]) -> Row:
-    return Row(place, tuple(texts)) if any(texts) else Row(place, (), "the text is empty")
+def _of_value(place: int, value: Value) -> Row:
+    texts = (value,) if isinstance(value, str) else tuple(value)
+    return Row(place, texts) if any(texts) else Row(place, (), "the text is empty")
 
 
 class _Blocks:
@@ -201,12 +201,14 @@ def _part(file: File, start: int, stop: int) -> Part:
 
 def _of_lines(lines: Lines, before: int) -> Iterator[Row]:
     """Lines as rows, of which `before` come first in the group. Blank ones are no rows."""
-    for found in lines:
-        place = before + found.line - 1
-        if isinstance(found, Document):
-            yield _of_texts(place, found.texts[0])
-        else:
-            yield Row(place, (), found.reason)
+    told = 0
+    for (value,) in lines:
+        for reject in lines.rejects[told:]:
+            yield Row(before + reject.line - 1, (), reject.reason)
+        told = len(lines.rejects)
+        yield _of_value(before + lines.count - 1, value)
+    for reject in lines.rejects[told:]:
+        yield Row(before + reject.line - 1, (), reject.reason)
 
 
 def _chosen(rows: Iterator[Row], share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
@@ -241,7 +243,7 @@ class _Whole:
         with _open(self._file) as opened:
             data = opened.read()
         try:
-            yield _of_texts(0, [data.decode("utf-8-sig")])
+            yield _of_value(0, data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             yield Row(0, (), f"invalid UTF-8 at byte {error.start + 1}")
 
@@ -283,7 +285,7 @@ class _Shard:
         column = self._source.column
         try:
             batches = shard(self._source, self._number).iter(BATCH_ROWS)
-            rows = (_row(0, {column: value}, column) for batch in batches for value in batch[column])
+            rows = (_row(0, value, column) for batch in batches for value in batch[column])
             numbered = (Row(place, row.texts, row.reason) for place, row in enumerate(rows))
             yield from _chosen(numbered, share, wanted, skip)
         except NemolaunchError:

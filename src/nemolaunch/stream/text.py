@@ -12,7 +12,8 @@ from nemolaunch.stream.order import Array
 from nemolaunch.tokens import engines
 from nemolaunch.tokens.encode import with_eod
 from nemolaunch.tokens.long_text import STRIDE, LongTexts
-from nemolaunch.tokens.work import BATCH_CHARS, RECHECK_CHARS, RECHECK_EVERY
+from nemolaunch.tokens.output import BATCH_CHARS
+from nemolaunch.tokens.work import RECHECK_CHARS, RECHECK_EVERY
 
 if TYPE_CHECKING:
     from nemolaunch.tokens.tokenizer import TokenizerSpec
@@ -57,8 +58,7 @@ class Encoder:
         texts = [text for row in rows for text in row]
         ids, lengths = self._encode(texts, True)
         self._recheck(texts, ids, lengths)
-        owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        encoded = with_eod(ids, lengths, owners, len(rows), self._spec.eod_id, "int32")
+        encoded = with_eod(ids, lengths, [len(row) for row in rows], self._spec.eod_id, "int32")
         ends = np.cumsum(encoded.per_document)
         lengths_so_far = np.concatenate(([0], np.cumsum(encoded.lengths, dtype=np.int64)))
         return np.split(encoded.tokens, lengths_so_far[ends][:-1])

@@ -1,22 +1,24 @@
-"""Joining parts into the output, in order, so that a kill at any moment costs at most the work since the
-last save."""
+"""Keeping account of the output as it grows, in order, so that a kill at any moment costs at most the work since
+the last save."""
 
 from __future__ import annotations
 
 import json
 import os
-import zlib
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.tokens.files import append_range, write_json
+from nemolaunch.tokens.files import grown_path, write_all, write_json
+from nemolaunch.tokens.output import Part
 from nemolaunch.tokens.sources import Source
-from nemolaunch.tokens.work import Counts, Part, part_path
 
-# Progress is saved, and the parts it covers are removed, each time so much has been joined.
-SAVE_BYTES = 256 << 20
+# Progress is saved each time so much has been written, or so much time has passed.
+SAVE_BYTES = 64 << 20
+SAVE_EVERY_S = 10.0
 ENDS = ("bin", "seq", "doc")
 
 
@@ -58,14 +60,12 @@ class Progress:
         return Progress(**values)
 
 
-def grown_path(folder: Path, output: int, end: str) -> Path:
-    """A file of an output that grows: `bin`, `seq`, `doc`, and at the end `idx`."""
-    return folder / f"output{output}.{end}"
-
-
 class Assembler:
-    """Appends parts to `OUTPUT.bin`, `.seq` (tokens of each sequence) and `.doc` (sequences of each
-    document)."""
+    """Appends to `OUTPUT.seq` (tokens of each sequence) and `.doc` (sequences of each document), and says where
+    in `OUTPUT.bin` the tokens go.
+
+    A thread makes what is there durable, so that the work never waits for the disk.
+    """
 
     def __init__(self, folder: Path, progress: Progress, sources: list[Source], save_bytes: int) -> None:
         self.folder = folder
@@ -73,10 +73,13 @@ class Assembler:
         self.save_bytes = save_bytes
         self.saved = folder / "progress.json"
         self.progress = progress
-        self.unsaved_parts: list[int] = []
+        self.ends = [totals.bin_bytes for totals in progress.outputs]
         self.unsaved_bytes = 0
+        self.last_save = time.monotonic()
         self.files: list[dict[str, int]] = []
         self.rejects = -1
+        self.saver = ThreadPoolExecutor(1)
+        self.saving: Future[None] | None = None
 
     def __enter__(self) -> Assembler:
         for i, totals in enumerate(self.progress.outputs):
@@ -87,17 +90,33 @@ class Assembler:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for fd in [*(fd for files in self.files for fd in files.values()), self.rejects]:
+        self.saver.shutdown(wait=True)
+        for fd in self._all_files():
             os.close(fd)
 
-    def append(self, part: Part, source: int, paths: tuple[str, ...], *, check: bool) -> None:
-        """Join the next part. `check` compares its CRC first: for a part left by an earlier run.
+    def _all_files(self) -> list[int]:
+        return [*(fd for files in self.files for fd in files.values()), self.rejects]
 
-        Raises NemolaunchError for a damaged part.
-        """
+    def offsets(self, part: Part) -> list[int]:
+        """Where in each `.bin` the tokens of the next part go. To be asked for each part once, in order."""
+        found = list(self.ends)
+        for i, counts in enumerate(part.outputs):
+            self.ends[i] += counts.bin_bytes
+        return found
+
+    def append(self, part: Part, source: int, paths: tuple[str, ...]) -> None:
+        """Count the next part, whose tokens are in the `.bin`. Raises OSError if an earlier save failed."""
         assert part.number == self.progress.pieces
         for i, counts in enumerate(part.outputs):
-            self._append_output(i, part.number, counts, check)
+            totals = self.progress.outputs[i]
+            write_all(self.files[i]["seq"], [counts.lengths])
+            write_all(self.files[i]["doc"], [counts.per_document])
+            totals.tokens += counts.tokens
+            totals.sequences += counts.sequences
+            totals.documents += counts.documents
+            totals.bin_bytes += counts.bin_bytes
+            totals.max_id = max(totals.max_id, counts.max_id)
+            self.unsaved_bytes += counts.bin_bytes
         before = self.progress.lines.get(source, 0)
         for file, line, reason in part.rejects:
             path = self.sources[source].path if len(paths) == 1 else paths[file]
@@ -105,50 +124,39 @@ class Assembler:
         self.progress.lines[source] = before + part.lines
         self.progress.blank += part.blank
         self.progress.pieces += 1
-        self.unsaved_parts.append(part.number)
-        if self.unsaved_bytes >= self.save_bytes:
-            self.save()
+        if self._is_time() and (self.saving is None or self.saving.done()):
+            self._begin_save()
 
-    def _append_output(self, place: int, number: int, counts: Counts, check: bool) -> None:
-        totals, files = self.progress.outputs[place], self.files[place]
-        if counts.bin_bytes:
-            path = part_path(self.folder, number, f"{place}.bin")
-            with open(path, "rb", buffering=0) as part:
-                _checked(part.fileno(), path, counts.bin_bytes, counts.bin_crc, check)
-                append_range(part.fileno(), files["bin"], counts.bin_bytes)
-        if counts.documents:
-            path = part_path(self.folder, number, f"{place}.len")
-            data = path.read_bytes()
-            if len(data) != 4 * (counts.sequences + counts.documents) or (
-                check and zlib.crc32(data) != counts.len_crc
-            ):
-                raise _damaged(path)
-            _write(files["seq"], data[: 4 * counts.sequences])
-            _write(files["doc"], data[4 * counts.sequences :])
-        totals.tokens += counts.tokens
-        totals.sequences += counts.sequences
-        totals.documents += counts.documents
-        totals.bin_bytes += counts.bin_bytes
-        totals.max_id = max(totals.max_id, counts.max_id)
-        self.unsaved_bytes += counts.bin_bytes
+    def _is_time(self) -> bool:
+        return self.unsaved_bytes >= self.save_bytes or time.monotonic() - self.last_save > SAVE_EVERY_S
 
     def _reject(self, path: str, line: int, reason: str) -> None:
         text = json.dumps({"file": path, "line": line, "reason": reason}, ensure_ascii=False) + "\n"
         data = text.encode(errors="backslashreplace")
-        _write(self.rejects, data)
+        write_all(self.rejects, [data])
         self.progress.rejects += 1
         self.progress.rejects_bytes += len(data)
 
     def save(self, *, complete: bool = False) -> None:
-        """Make all that is joined durable, then remove its parts."""
-        for fd in [*(fd for files in self.files for fd in files.values()), self.rejects]:
-            os.fsync(fd)
+        """Make all that is there durable. Raises OSError where that fails."""
         self.progress.complete = complete
-        write_json(self.saved, asdict(self.progress))
-        for number in self.unsaved_parts:
-            for path in self.folder.glob(f"{number:09d}.*"):
-                path.unlink()
-        self.unsaved_parts, self.unsaved_bytes = [], 0
+        self._begin_save()
+        self._end_save()
+
+    def _begin_save(self) -> None:
+        self._end_save()
+        self.unsaved_bytes, self.last_save = 0, time.monotonic()
+        self.saving = self.saver.submit(self._save, asdict(self.progress))
+
+    def _end_save(self) -> None:
+        if self.saving is not None:
+            self.saving.result()
+            self.saving = None
+
+    def _save(self, progress: dict[str, Any]) -> None:
+        for fd in self._all_files():
+            os.fsync(fd)
+        write_json(self.saved, progress)
 
 
 def _open_at(path: Path, size: int) -> int:
@@ -162,26 +170,3 @@ def _open_at(path: Path, size: int) -> int:
     os.ftruncate(fd, size)
     os.lseek(fd, size, os.SEEK_SET)
     return fd
-
-
-def _checked(fd: int, path: Path, size: int, crc: int, check: bool) -> None:
-    if os.fstat(fd).st_size != size:
-        raise _damaged(path)
-    if not check:
-        return
-    found, at = 0, 0
-    while block := os.pread(fd, 1 << 20, at):
-        found = zlib.crc32(block, found)
-        at += len(block)
-    if found != crc:
-        raise _damaged(path)
-
-
-def _damaged(path: Path) -> NemolaunchError:
-    return NemolaunchError(f"{path} is damaged; start again with --restart")
-
-
-def _write(fd: int, data: Any) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -21,26 +21,31 @@ class Encoded:
     per_document: Array
 
 
-def with_eod(ids: Array, lengths: Array, document_of: Array, documents: int, eod: int, dtype: str) -> Encoded:
+def with_eod(ids: Array, lengths: Array, texts_of: list[int] | None, eod: int, dtype: str) -> Encoded:
     """End each document with `eod`, in Megatron's way: an empty text is no sequence, an empty document gets
     no EOD.
 
-    `ids` are the ids of all texts in a row, `lengths[i]` those of text i, which belongs to document
-    `document_of[i]` (ascending, below `documents`).
+    `ids` are the ids of all texts in a row, `lengths[i]` those of text i. `texts_of` says how many texts each
+    document has; None: one each.
     """
     import numpy as np
 
-    filled = np.flatnonzero(lengths)
-    owners = document_of[filled]
-    sequence_lengths = lengths[filled].astype(np.int64)
-    last = np.ones(len(owners), bool)
-    last[:-1] = owners[1:] != owners[:-1]
-    sequence_lengths += last
-    ends = np.cumsum(sequence_lengths)[last] - 1
+    if texts_of is None and lengths.all():
+        sequence_lengths = lengths + 1
+        ends = np.cumsum(sequence_lengths) - 1
+        per_document = np.ones(len(lengths), np.int32)
+    else:
+        owners = np.repeat(np.arange(len(texts_of or lengths)), texts_of or 1)
+        filled = np.flatnonzero(lengths)
+        owners_filled = owners[filled]
+        last = np.ones(len(filled), bool)
+        last[:-1] = owners_filled[1:] != owners_filled[:-1]
+        sequence_lengths = lengths[filled] + last
+        ends = np.cumsum(sequence_lengths)[last] - 1
+        per_document = np.bincount(owners_filled, minlength=len(texts_of or lengths)).astype(np.int32)
     tokens = np.empty(len(ids) + len(ends), np.dtype(dtype))
     free = np.ones(len(tokens), bool)
     free[ends] = False
     tokens[free] = ids
     tokens[ends] = eod
-    per_document = np.bincount(owners, minlength=documents).astype(np.int32)
     return Encoded(tokens, sequence_lengths.astype(np.int32), per_document)

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+# What one call of writev takes (IOV_MAX on Linux).
+MOST_BUFFERS = 1024
+
 
 @contextmanager
 def whole(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
@@ -35,6 +38,11 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
         file.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def grown_path(folder: Path, output: int, end: str) -> Path:
+    """A file of an output that grows in the work folder: `bin`, `seq`, `doc`, and at the end `idx`."""
+    return folder / f"output{output}.{end}"
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside the folder survive a power failure."""
     fd = os.open(folder, os.O_RDONLY)
@@ -42,6 +50,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_all(fd: int, buffers: list[Any]) -> None:
+    """Write all bytes of contiguous buffers, one after the other, at the file's position."""
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    while views:
+        written = os.writev(fd, views[:MOST_BUFFERS])
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if views:
+            views[0] = views[0][written:]
 
 
 def append_range(source: int, target: int, count: int) -> None:
@@ -64,7 +83,5 @@ def _copy(source: int, target: int, done: int, count: int) -> None:
         block = os.pread(source, min(1 << 20, count - done), done)
         if not block:
             raise OSError(f"a part file ends at {done} bytes, {count} were expected")
-        view = memoryview(block)
-        while view:
-            view = view[os.write(target, view) :]
+        write_all(target, [block])
         done += len(block)

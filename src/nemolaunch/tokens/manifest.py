@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from nemolaunch.tokens.tokenizer import describe
 if TYPE_CHECKING:
     from nemolaunch.tokens.assemble import Progress
     from nemolaunch.tokens.merge import Merged
-    from nemolaunch.tokens.run import Request
+    from nemolaunch.tokens.request import Request
 
 FORMAT = 1
 PARTS = ("train", "validation")
@@ -72,7 +73,12 @@ def make(request: Request, place: int, progress: Progress, hashes: dict[str, str
         "rejects": progress.rejects,
         "blank_lines": progress.blank,
         "sources": [
-            {"path": s.path, "bytes": s.size, "sha256": hashes[s.path], "columns": list(columns)}
+            {
+                "path": os.path.abspath(s.path),
+                "bytes": s.size,
+                "xxh3_128": hashes[s.path],
+                "columns": list(columns),
+            }
             for s, columns in zip(request.sources, request.columns, strict=True)
         ],
         "engine": request.engine,
@@ -114,6 +120,7 @@ def versions() -> dict[str, str]:
         "numpy",
         "orjson",
         "pyarrow",
+        "xxhash",
     ):
         try:
             found[name] = version(name)

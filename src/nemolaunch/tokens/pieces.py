@@ -26,6 +26,7 @@ class Piece:
         paths: files to read; one, but for text.
         start, stop: bytes in which its lines begin, or row group numbers.
         size: bytes of input it stands for, for progress and totals.
+        end: where those bytes end in the (first) source.
         broken: why its file could not be read beyond it.
         spooled: its path is a copy made for it, to be deleted when it is done.
     """
@@ -37,15 +38,16 @@ class Piece:
     start: int
     stop: int
     size: int
+    end: int = 0
     broken: str | None = None
     spooled: bool = False
 
 
-def cut(sources: list[Source], piece_bytes: int, spool: Path, done: set[int]) -> Iterator[Piece]:
+def cut(sources: list[Source], piece_bytes: int, spool: Path, done: int) -> Iterator[Piece]:
     """All pieces in order. The same sources and `piece_bytes` give the same pieces.
 
     Compressed files are unpacked into `spool`, one piece at a time, as the iterator is advanced; a piece
-    whose number is in `done` is not.
+    below number `done` is not.
     """
     number = 0
     for place, source in enumerate(sources):
@@ -58,12 +60,12 @@ def cut(sources: list[Source], piece_bytes: int, spool: Path, done: set[int]) ->
 
 
 def _cut_one(
-    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: set[int]
+    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: int
 ) -> Iterator[Piece]:
     if source.kind == "jsonl":
         for i, start in enumerate(range(0, source.size, piece_bytes)):
             stop = min(start + piece_bytes, source.size)
-            yield Piece(number + i, place, "lines", (source.path,), start, stop, stop - start)
+            yield Piece(number + i, place, "lines", (source.path,), start, stop, stop - start, stop)
     elif source.kind == "parquet":
         yield from _cut_parquet(place, source, number)
     else:
@@ -82,8 +84,8 @@ def _cut_parquet(place: int, source: Source, number: int) -> Iterator[Piece]:
         )
         return
     for i in range(groups):
-        size = source.size * (i + 1) // groups - source.size * i // groups
-        yield Piece(number + i, place, "rows", (source.path,), i, i + 1, size)
+        begin, end = (source.size * n // groups for n in (i, i + 1))
+        yield Piece(number + i, place, "rows", (source.path,), i, i + 1, end - begin, end)
 
 
 def _cut_texts(sources: list[Source], piece_bytes: int, number: int) -> Iterator[Piece]:
@@ -104,7 +106,7 @@ def _cut_texts(sources: list[Source], piece_bytes: int, number: int) -> Iterator
 
 
 def _cut_compressed(
-    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: set[int]
+    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: int
 ) -> Iterator[Piece]:
     """Unpack, cutting at the first line end after `piece_bytes`."""
     spool.mkdir(parents=True, exist_ok=True)
@@ -113,12 +115,14 @@ def _cut_compressed(
         before = 0
         while not unpacker.ended:
             path = spool / f"{number:09d}.jsonl"
-            with open(os.devnull if number in done else path, "wb") as out:
+            with open(os.devnull if number < done else path, "wb") as out:
                 written = unpacker.copy_lines(out, piece_bytes)
             size, before = unpacker.position - before, unpacker.position
             broken = unpacker.broken
             if written or broken:
-                yield Piece(number, place, "lines", (str(path),), 0, written, size, broken, spooled=True)
+                yield Piece(
+                    number, place, "lines", (str(path),), 0, written, size, before, broken, spooled=True
+                )
                 number += 1
             else:
                 path.unlink(missing_ok=True)

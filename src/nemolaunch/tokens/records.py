@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from nemolaunch.tokens.pieces import READ_BYTES, Piece
 
@@ -17,12 +17,8 @@ GIANT_BYTES = 24 << 20
 BEHIND_BYTES = 1 << 16
 
 
-@dataclass(frozen=True)
-class Document:
-    """One document: its texts by output key. Several texts of a key are several sequences."""
-
-    line: int
-    texts: list[list[str]]
+# What one record gives for one key: its text, or several texts that are several sequences of one document.
+Value: TypeAlias = "str | list[str]"
 
 
 @dataclass(frozen=True)
@@ -34,59 +30,77 @@ class Reject:
     reason: str
 
 
-class Lines:
-    """The lines that begin in a piece. `count` tells how many there were, `blank` how many of them empty."""
+class Reader:
+    """The documents of a piece: iterating gives for each its values, one for each column.
 
-    def __init__(self, piece: Piece, columns: tuple[str, ...], block: Block) -> None:
+    `count` tells how many records have been read so far, `blank` how many of them empty lines, `rejects` those
+    that are no documents.
+    """
+
+    def __init__(self, piece: Piece, columns: tuple[str, ...]) -> None:
         self.piece = piece
         self.columns = columns
-        self.block = block
         self.count = 0
         self.blank = 0
+        self.rejects: list[Reject] = []
 
-    def __iter__(self) -> Iterator[Document | Reject]:
+    def __iter__(self) -> Iterator[list[Value]]:
+        raise NotImplementedError
+
+    def _reject(self, line: int, reason: str, file: int = 0) -> None:
+        self.rejects.append(Reject(file, line, reason))
+
+
+class Lines(Reader):
+    """The lines that begin in a piece."""
+
+    def __init__(self, piece: Piece, columns: tuple[str, ...], block: Block) -> None:
+        super().__init__(piece, columns)
+        self.block = block
+
+    def __iter__(self) -> Iterator[list[Value]]:
         import orjson
 
         block, at, end = self.block.data, self.block.begin, self.block.end
-        view = memoryview(block)
         if self.piece.start == 0 and not self.piece.spooled and block.startswith(codecs.BOM_UTF8):
             at = 3
-        columns, loads = self.columns, orjson.loads
+        view, find, loads, columns = memoryview(block), block.find, orjson.loads, self.columns
         line = 0
         while at < end:
-            stop = block.find(b"\n", at, end)
+            stop = find(b"\n", at, end)
             stop = end if stop < 0 else stop
-            line += 1
-            found: Any
+            self.count = line = line + 1
             try:
                 record = loads(view[at:stop])
-                found = [texts_of(record, column) for column in columns]
-            except ValueError:
+                values = [record[column] for column in columns]
+                for value in values:
+                    if type(value) is not str:
+                        raise TypeError
+            except (ValueError, KeyError, TypeError):
                 found = self._again(bytes(view[at:stop]))
+                at = stop + 1
+                if isinstance(found, list):
+                    yield found
+                elif found:
+                    self._reject(line, found)
+                continue
             at = stop + 1
-            if isinstance(found, list):
-                yield Document(line, found)
-            elif found:
-                yield Reject(0, line, found)
-        self.count = line
+            yield values
         if self.piece.broken:
-            yield Reject(0, line + 1, self.piece.broken)
+            self._reject(line + 1, self.piece.broken)
 
-    def _again(self, line: bytes) -> list[list[str]] | str:
+    def _again(self, line: bytes) -> list[Value] | str:
         """Python's own reader, which takes some lines orjson does not (NaN, deep nesting); the reason if it
-        fails too.
-
-        An empty reason means a blank line.
-        """
+        fails too, empty for a blank line."""
         if not line.strip():
             self.blank += 1
             return ""
         try:
             record = json.loads(line.decode())
-            texts = [texts_of(record, column) for column in self.columns]
-            for text in (text for column in texts for text in column):
-                text.encode()
-            return texts
+            values = [value_of(record, column) for column in self.columns]
+            for value in values:
+                "".join(value).encode()
+            return values
         except UnicodeDecodeError as error:
             return f"invalid UTF-8: byte {line[error.start]:#04x} at byte {error.start + 1} of the line"
         except UnicodeEncodeError as error:
@@ -99,15 +113,19 @@ class Lines:
             return str(error)
 
 
-def texts_of(record: Any, column: str) -> list[str]:
-    """The texts a record has in a column. ValueError, with the reason, if it has none."""
+def value_of(record: Any, column: str) -> Value:
+    """What a record has in a column. ValueError, with the reason, if that is no text."""
     if not isinstance(record, dict):
         raise ValueError(f"not an object with keys but {kind(record)}")
     if column not in record:
         raise ValueError(f"no key {column!r}; it has {', '.join(map(repr, list(record)[:8])) or 'none'}")
-    value = record[column]
+    return checked_value(record[column], column)
+
+
+def checked_value(value: Any, column: str) -> Value:
+    """A value if it is text. ValueError, with the reason, if not."""
     if isinstance(value, str):
-        return [value]
+        return value
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return value
     raise ValueError(f"{column!r} is {kind(value)}, not a string")
@@ -118,7 +136,7 @@ def kind(value: Any) -> str:
     names = {
         "NoneType": "null", "bool": "true or false", "int": "a number", "float": "a number",
         "str": "a string",
-        "dict": "an object", "list": "a list that is not all strings", "bytes": "binary",
+        "dict": "an object", "list": "a list that is not all strings", "bytes": "invalid UTF-8 or binary",
     }  # fmt: skip
     return names.get(type(value).__name__, type(value).__name__)
 
@@ -177,94 +195,80 @@ def _pread(fd: int, at: int, count: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-class Rows:
+class Rows(Reader):
     """The rows of some row groups of a parquet file."""
 
-    def __init__(self, piece: Piece, columns: tuple[str, ...]) -> None:
-        self.piece = piece
-        self.columns = columns
-        self.count = 0
-        self.blank = 0
-
-    def __iter__(self) -> Iterator[Document | Reject]:
+    def __iter__(self) -> Iterator[list[Value]]:
         import pyarrow.parquet as pq
 
         if self.piece.broken:
-            yield Reject(0, 1, self.piece.broken)
+            self._reject(1, self.piece.broken)
             return
-        row = 0
         try:
             with pq.ParquetFile(self.piece.paths[0]) as file:
-                groups = list(range(self.piece.start, self.piece.stop))
                 have = file.schema_arrow.names
                 missing = [c for c in self.columns if c not in have]
                 if missing:
-                    yield Reject(0, 1, f"no column {missing[0]!r}; it has {', '.join(map(repr, have[:8]))}")
+                    self._reject(1, f"no column {missing[0]!r}; it has {', '.join(map(repr, have[:8]))}")
                     return
-                for batch in file.iter_batches(
-                    1024, row_groups=groups, columns=list(dict.fromkeys(self.columns))
-                ):
-                    for record in batch_records(batch, self.columns):
-                        row += 1
-                        yield record_to_document(record, self.columns, row)
+                groups = list(range(self.piece.start, self.piece.stop))
+                columns = list(dict.fromkeys(self.columns))
+                for batch in file.iter_batches(1024, row_groups=groups, columns=columns):
+                    yield from self._batch(batch)
         except (OSError, ValueError) as error:
-            yield Reject(0, row + 1, f"damaged parquet file: {error}")
-        self.count = row
+            self._reject(self.count + 1, f"damaged parquet file: {error}")
 
-
-def batch_records(batch: Any, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Rows as dictionaries. A batch with invalid UTF-8 is read value by value, so that only the bad one
-    is lost."""
-    try:
-        yield from batch.to_pylist()
-        return
-    except UnicodeDecodeError:
-        pass
-    for i in range(batch.num_rows):
-        record = {}
-        for column in dict.fromkeys(columns):
-            value = batch.column(column)[i]
+    def _batch(self, batch: Any) -> Iterator[list[Value]]:
+        columns = [column_values(batch.column(column)) for column in self.columns]
+        for values in zip(*columns, strict=True):
+            self.count += 1
+            if all(type(value) is str for value in values):
+                yield list(values)
+                continue
             try:
-                record[column] = value.as_py()
-            except UnicodeDecodeError:
-                record[column] = b""
-        yield record
+                pairs = zip(values, self.columns, strict=True)
+                yield [checked_value(value, column) for value, column in pairs]
+            except ValueError as error:
+                self._reject(self.count, str(error))
 
 
-def record_to_document(record: dict[str, Any], columns: tuple[str, ...], line: int) -> Document | Reject:
-    """A row as a document, or why it is none."""
+def column_values(column: Any) -> list[Any]:
+    """A column's values. With invalid UTF-8 in it they are taken one by one, so that only the bad one is lost."""
     try:
-        return Document(line, [texts_of(record, column) for column in columns])
-    except ValueError as error:
-        reason = str(error).replace("binary, not a string", "invalid UTF-8 or binary, not a string")
-        return Reject(0, line, reason)
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in column]
 
 
-class Texts:
+def _decoded(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return b""
+
+
+class Texts(Reader):
     """Plain text files, each of them one document."""
 
-    def __init__(self, piece: Piece) -> None:
-        self.piece = piece
-        self.count = 0
-        self.blank = 0
-
-    def __iter__(self) -> Iterator[Document | Reject]:
+    def __iter__(self) -> Iterator[list[Value]]:
         for number, path in enumerate(self.piece.paths):
             try:
                 with open(path, "rb") as file:
                     data = file.read()
-                yield Document(1, [[data.decode("utf-8-sig")]])
+                text = data.decode("utf-8-sig")
             except UnicodeDecodeError as error:
                 line = data.count(b"\n", 0, error.start) + 1
-                yield Reject(
-                    number, line, f"invalid UTF-8: byte {data[error.start]:#04x} at byte {error.start + 1}"
-                )
+                where = f"byte {data[error.start]:#04x} at byte {error.start + 1}"
+                self._reject(line, f"invalid UTF-8: {where}", number)
+                continue
             except OSError as error:
-                yield Reject(number, 1, f"cannot be read: {error.strerror}")
+                self._reject(1, f"cannot be read: {error.strerror}", number)
+                continue
+            yield [text]
 
 
-def records(piece: Piece, columns: tuple[str, ...], giant: Callable[[], None]) -> Lines | Rows | Texts:
+def records(piece: Piece, columns: tuple[str, ...], giant: Callable[[], None]) -> Reader:
     """What a piece holds, one by one."""
     if piece.kind == "lines":
         return Lines(piece, columns, read_lines(piece, giant))
-    return Rows(piece, columns) if piece.kind == "rows" else Texts(piece)
+    return Rows(piece, columns) if piece.kind == "rows" else Texts(piece, columns)

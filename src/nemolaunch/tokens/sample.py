@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from itertools import islice
+
 from nemolaunch.tokens.pieces import Piece, Unpacker
-from nemolaunch.tokens.records import Block, Document, Lines, records
+from nemolaunch.tokens.records import Block, Lines, Value, records
 from nemolaunch.tokens.sources import Source
 
 FILES = 8
 FILE_BYTES = 1 << 18
+DOCUMENTS = 1024
 
 
 def texts(sources: list[Source], columns: tuple[tuple[str, ...], ...]) -> list[str]:
@@ -17,16 +22,16 @@ def texts(sources: list[Source], columns: tuple[tuple[str, ...], ...]) -> list[s
     found: list[str] = []
     for place in range(0, len(sources), step):
         size = 0
-        for document in _documents(sources[place], columns[place]):
-            for column in document.texts:
-                found.extend(column)
-                size += sum(map(len, column))
+        for values in islice(_documents(sources[place], columns[place]), DOCUMENTS):
+            for value in values:
+                found += [value] if isinstance(value, str) else value
+                size += sum(map(len, value))
             if size > FILE_BYTES:
                 break
     return found
 
 
-def _documents(source: Source, columns: tuple[str, ...]) -> list[Document]:
+def _documents(source: Source, columns: tuple[str, ...]) -> Iterator[list[Value]]:
     if source.kind in ("parquet", "text"):
         kind = "rows" if source.kind == "parquet" else "text"
         piece = Piece(0, 0, kind, (source.path,), 0, 1, source.size)
@@ -35,16 +40,8 @@ def _documents(source: Source, columns: tuple[str, ...]) -> list[Document]:
         head = _head(source)
         piece = Piece(0, 0, "lines", (source.path,), 0, FILE_BYTES, FILE_BYTES)
         found = Lines(piece, columns, Block(head, 0, len(head)))
-    documents = []
-    try:
-        for record in found:
-            if isinstance(record, Document):
-                documents.append(record)
-            if len(documents) == 1024:
-                break
-    except (OSError, ValueError):
-        pass
-    return documents
+    with contextlib.suppress(OSError, ValueError):
+        yield from found
 
 
 def _head(source: Source) -> bytes:
