@@ -106,3 +106,29 @@ def test_a_family_that_transformers_has_no_such_model_of_is_refused(tmp_path: Pa
     with pytest.raises(NemolaunchError, match=r"attends to both sides.*gpt_bigcode"):
         bidirectional.make_bidirectional(tmp_path)
     assert (tmp_path / "config.json").read_text() == before
+
+
+def test_metas_layout_which_cannot_say_it_is_refused(tmp_path: Path) -> None:
+    """Without this the weights would come out as those of a causal Llama."""
+    from nemolaunch.errors import NemolaunchError
+
+    source, nemo = tmp_path / "source", tmp_path / "nemo"
+    write_model(source, "llama")
+    bidirectional.make_bidirectional(source)
+    convert(source, nemo, "nemo2")
+    for checkpoint in (source, nemo):
+        with pytest.raises(NemolaunchError, match="llama_bidirectional"):
+            convert(checkpoint, tmp_path / "meta", "meta")
+        assert not (tmp_path / "meta").exists()
+
+
+def test_the_model_card_says_how_to_fill_masks(tmp_path: Path) -> None:
+    from nemolaunch.publish.card import card, read_config
+
+    write_model(tmp_path, "llama")
+    assert "pipeline_tag: text-generation" in card("me/model", read_config(tmp_path), parameters=1)
+    bidirectional.make_bidirectional(tmp_path)
+    text = card("me/model", read_config(tmp_path), parameters=1)
+    assert "pipeline_tag: fill-mask" in text
+    assert "AutoModelForMaskedLM" in text
+    assert "AutoModelForCausalLM" not in text

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from nemolaunch.checkpoint import bare, families, hf, hf_output, meta, nemo2
+from nemolaunch.checkpoint import bare, bidirectional, families, hf, hf_output, meta, nemo2
 from nemolaunch.checkpoint.agreement import differences
 from nemolaunch.checkpoint.check import Check
 from nemolaunch.checkpoint.copying import Copying
@@ -54,8 +54,9 @@ def nemo2_view(path: Path, options: Options) -> ModelView:
     job = prepare_export(nemo2.read_folder(path), options.tokenizer)
     source = ExportedSource(job.mapped, job.source)
     dtype = next(iter(source.tensors.values())).dtype
+    config = bidirectional.two_sided_config(job.hf_config) if job.both_sides else job.hf_config
     return ModelView(
-        config={**job.hf_config, "torch_dtype": dtype},
+        config={**config, "torch_dtype": dtype},
         source=source,
         tokenizer=job.tokenizer,
         generation=job.generation,

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from nemolaunch.checkpoint import bidirectional
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.plan import Plan
@@ -28,6 +29,18 @@ tokenizer = AutoTokenizer.from_pretrained("{repository}")
 model = AutoModelForCausalLM.from_pretrained("{repository}", device_map="auto")
 inputs = tokenizer("Once upon a time", return_tensors="pt").to(model.device)
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))
+```"""
+
+USE_MASKED = """\
+The folder brings its own model class, which attends to both sides of a token.
+
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+tokenizer = AutoTokenizer.from_pretrained("{repository}")
+model = AutoModelForMaskedLM.from_pretrained("{repository}", trust_remote_code=True)
+fill = pipeline("fill-mask", model=model, tokenizer=tokenizer)
+print(fill(f"Once upon a{{tokenizer.mask_token}}"))
 ```"""
 
 
@@ -87,7 +100,9 @@ def card(
         steps: optimizer steps of the published checkpoint.
         history: its run.
     """
-    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    masked = bidirectional.family_of(config) is not None
+    task = "fill-mask" if masked else "text-generation"
+    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task}
     if licence:
         metadata["license"] = licence
     metadata["tags"] = ["nemo", str(config.get("model_type", "")), "pretraining"]
@@ -97,7 +112,7 @@ def card(
         f"---\n{front}---\n\n# {repository.split('/')[-1]}",
         f"A language model of {parameters:,} parameters ({config.get('model_type')}), pretrained with NVIDIA NeMo 2"
         " and converted to Hugging Face's format.",
-        f"## Use\n\n{USE.format(repository=repository)}",
+        f"## Use\n\n{(USE_MASKED if masked else USE).format(repository=repository)}",
     ]
     if plan is not None and history is not None:
         parts += [f"## Training\n\n{_table(_training(plan, history, steps))}"]
@@ -123,10 +138,17 @@ def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple
     yield "learning rate", f"{v['lr']:g}, {v['warmup_steps']:,} steps of warm-up, cosine to {v['min_lr']:g}"
     yield "precision", "fp8" if v["fp8"] else str(v["precision"])
     yield "trained on", _hardware(plan, history)
+    masked = plan.job.objective.objective == "mlm"
+    if masked:
+        yield "objective", f"masked tokens, {v['mlm_probability']:.0%} of them, {v['mlm_replacement']}"
     for key, name in (("loss", "training loss"), ("val_loss", "validation loss")):
         value = _at(history, key, done)
         if value is not None:
-            yield name, f"{value:.4f}" + (f" (perplexity {math.exp(value):.2f})" if value < 50 else "")
+            perplexity = f" (perplexity {math.exp(value):.2f})" if value < 50 and not masked else ""
+            yield name, f"{value:.4f}{perplexity}"
+    right = _at(history, "val_masked_accuracy", done)
+    if right is not None:
+        yield "masked tokens predicted right", f"{right:.2%}"
 
 
 def _hardware(plan: Plan, history: History) -> str:

@@ -56,11 +56,24 @@ def make_bidirectional(folder: Path) -> None:
         NemolaunchError: there is no such model of that family.
     """
     path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    family = config["model_type"]
+    causal = json.loads(path.read_text(encoding="utf-8"))
+    config = two_sided_config(causal)
+    (folder / f"{MODULE}.py").write_text(module_of(causal["model_type"]), encoding="utf-8")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def two_sided_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The `config.json` of a model that attends to both sides, from that of the causal one.
+
+    Raises:
+        NemolaunchError: there is no such model of that family.
+    """
+    family = str(config.get("model_type"))
     check_family(family)
     word = FAMILIES[family] + "Bidirectional"
-    config |= {
+    return {
+        **config,
         "model_type": family + SUFFIX,
         "architectures": [f"{word}ForMaskedLM"],
         "auto_map": {
@@ -71,9 +84,6 @@ def make_bidirectional(folder: Path) -> None:
         "is_causal": False,
         "use_cache": False,
     }
-    (folder / f"{MODULE}.py").write_text(module_of(family), encoding="utf-8")
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (folder / "generation_config.json").unlink(missing_ok=True)
 
 
 def causal_config(config: dict[str, Any]) -> dict[str, Any]:
