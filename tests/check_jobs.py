@@ -89,7 +89,7 @@ def findings(
 ) -> list[Finding]:
     """Everything the checks say about a job; `changed` are facts that differ from a sound machine's."""
     found = resolved(job(model_name, **values), **(changed or {}))
-    return judged(found, estimate(found))
+    return judged(found, estimate(found), starts=True)
 
 
 def codes(*args: Any, **values: Any) -> list[str]:

@@ -183,7 +183,7 @@ def _image(word: str) -> Image | None:
 
 def _mounts_missing(launch: Launch) -> tuple[str, ...]:
     sources = [mount.split(":")[0] for mount in launch.container_mounts]
-    return tuple(s for s in sources if s.startswith("/") and not os.path.exists(s))
+    return tuple(s for s in sources if s.startswith("/") and "," not in s and not os.path.exists(s))
 
 
 def _wandb_mode(job: Job) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from nemolaunch.check import check
@@ -18,16 +18,26 @@ USABLE_HOST_SHARE = 0.95
 TRIED_LAYOUTS = 12
 MORE_NODES = (2, 4, 8, 16, 32)
 GIB = 2**30
+Say = Callable[..., Finding]
 
 
-def findings(resolved: Resolved, estimated: Estimate | None, found: Collection[Finding]) -> Iterator[Finding]:
-    """Memory and disk. Nothing about memory where other errors leave open what the layout is."""
-    if estimated is None:
+def findings(
+    resolved: Resolved, estimated: Estimate | None, found: Collection[Finding], *, starts: bool
+) -> Iterator[Finding]:
+    """Memory and disk. Nothing where other errors leave open what the layout is.
+
+    `starts`: the job is about to start from here. Otherwise it may be meant for another machine, and what this
+    one lacks is a warning only.
+    """
+    if estimated is None or any(f.code in UNSETTLING for f in errors(found)):
         return
-    if not any(f.code in UNSETTLING for f in errors(found)):
-        yield from _gpu_memory(resolved, estimated)
-        yield from _host_memory(resolved, estimated)
-        yield from _disk(resolved, estimated)
+    yield from _gpu_memory(resolved, estimated)
+    on_cluster = bool(resolved.facts.partitions)
+    say = error if starts or on_cluster else warning
+    if resolved.job.launch.executor == "local":
+        yield from _host_memory(resolved, estimated, say)
+    if resolved.job.launch.executor == "local" or starts or on_cluster:
+        yield from _disk(resolved, estimated, say)
 
 
 # Errors of which mending changes how much a rank holds
@@ -98,27 +108,25 @@ def _changes(resolved: Resolved, layout: Layout) -> dict[str, Any]:
 _OFFLOADING = ("cpu_offloading", "cpu_offloading_activations", "cpu_offloading_weights")
 
 
-def _host_memory(resolved: Resolved, e: Estimate) -> Iterator[Finding]:
+def _host_memory(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]:
     """Of this machine, where all processes run on it."""
     launch, host = resolved.job.launch, resolved.facts.host
-    if launch.executor != "local" or not host.memory_bytes:
-        return
     each = e.memory.host if e.rehearsal is None else e.rehearsal.total
-    if not each:
+    if not each or not host.memory_bytes:
         return
     processes = launch.num_gpus or 1
     needed, there = processes * (each + LIBRARIES_BYTES), host.memory_bytes
     if needed <= there * USABLE_HOST_SHARE:
         return
     how = " (--dev-run shrinks the job)" if e.rehearsal else ""
-    yield error(
+    yield say(
         "host-memory",
         f"{processes} process(es) take {needed / GIB:,.1f} GiB of this machine's memory, "
         f"which has {there / GIB:,.1f}{how}",
     )
 
 
-def _disk(resolved: Resolved, e: Estimate) -> Iterator[Finding]:
+def _disk(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]:
     """Of the run folder's file system; an earlier run's checkpoints there are replaced."""
     run, d, keep = resolved.facts.run, e.disk, resolved.job.checkpoint.keep
     free = run.free_bytes
@@ -126,7 +134,7 @@ def _disk(resolved: Resolved, e: Estimate) -> Iterator[Finding]:
         return
     count = 1 if run.last_checkpoint else d.checkpoints
     if free < d.checkpoint:
-        yield error("disk", f"a checkpoint takes {_gb(d.checkpoint)}, and {run.folder} has {_gb(free)} left")
+        yield say("disk", f"a checkpoint takes {_gb(d.checkpoint)}, and {run.folder} has {_gb(free)} left")
     elif free < count * d.checkpoint:
         fewer = min(free // d.checkpoint - 1, keep - 1 if keep > 0 else count)
         yield warning(

@@ -547,8 +547,17 @@ def spec_of(name: str) -> FieldSpec:
     for spec in specs():
         if spec.name == name:
             return spec
+    near = [spec.name for spec in nearest_fields(name)]
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise UsageError(f"a job has no field {name!r}{hint}")
+
+
+def nearest_fields(name: str) -> list[FieldSpec]:
+    """Fields that may be meant by a name that is none: alike ones, else those whose help has all its words."""
     import difflib
 
-    near = difflib.get_close_matches(name, [spec.name for spec in specs()], n=3)
-    hint = f" Did you mean {', '.join(near)}?" if near else ""
-    raise UsageError(f"a job has no field {name!r}.{hint}")
+    by_name = {spec.name: spec for spec in specs()}
+    alike = difflib.get_close_matches(name, by_name, n=3, cutoff=0.7)
+    words = name.replace("_", " ").lower()
+    said = [s.name for s in specs() if len(words) > 3 and words in s.help.lower()]
+    return [by_name[n] for n in dict.fromkeys([*alike, *said])][:3]

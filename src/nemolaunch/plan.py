@@ -123,8 +123,10 @@ class Plan:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise NemolaunchError(f"cannot read the plan {path}: {error}") from None
+        except OSError as error:
+            raise NemolaunchError(f"cannot read the plan {path}: {error.strerror}") from None
+        except ValueError as error:
+            raise NemolaunchError(f"{path} is not a plan.json: {error}; --config takes YAML files") from None
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise NemolaunchError(f"{path} is not a plan of format {FORMAT}")
         content.update(findings=(), estimate=None)
@@ -151,6 +153,7 @@ def make_plan(
     model: catalogue.Model | None = None,
     speed: Speed | None = None,
     force: Collection[str] = (),
+    starts: bool = False,
 ) -> Plan:
     """Look, resolve, check and estimate.
 
@@ -159,6 +162,7 @@ def make_plan(
         model: the model, where it is not to be looked up by the job's `model_name`.
         speed: what to assume of the time a step takes.
         force: codes of errors to let pass.
+        starts: the job is about to start from here, so it has to fit this machine.
 
     Raises:
         UsageError: only where there is nothing to plan: no such model, no such GPU.
@@ -169,20 +173,20 @@ def make_plan(
     model = model or _model(job, facts)
     resolved = resolve(job, model, facts, given)
     estimated = estimate(resolved, speed or Speed())
-    found = judged(resolved, estimated)
+    found = judged(resolved, estimated, starts=starts)
     if dev_run:
         small = devrun.shrunk(job, model, facts)
         resolved = resolve(small.job, small.model, small.facts, devrun.origins(given or {}, job, small.job))
         resolved = dataclasses.replace(resolved, left_out=resolved.left_out + small.left_out)
         estimated = estimate(resolved, speed or Speed())
-        found = devrun.findings(found, judged(resolved, estimated))
+        found = devrun.findings(found, judged(resolved, estimated, starts=starts))
     return compose(resolved, by_severity(let_pass(found, force)), estimated)
 
 
-def judged(resolved: Resolved, estimated: Estimate | None) -> list[Finding]:
+def judged(resolved: Resolved, estimated: Estimate | None, *, starts: bool = False) -> list[Finding]:
     """All findings: of the rules, and of whether what is estimated fits; the best fix of each first."""
     found = check(resolved)
-    found += fit.findings(resolved, estimated, found)
+    found += fit.findings(resolved, estimated, found, starts=starts)
     return advice.ordered(found, resolved)
 
 

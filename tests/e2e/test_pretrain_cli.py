@@ -51,16 +51,18 @@ def test_trains_and_knows_when_it_has_finished(data: str, tmp_path: Path) -> Non
 
 
 def test_a_failing_rank_fails_the_command(data: str, tmp_path: Path) -> None:
-    """Data of a larger vocabulary, from elsewhere: without a manifest nobody can know before."""
+    """Data of a larger vocabulary, from elsewhere, trained on against the advice of the checks."""
     (prefix,) = (path.with_suffix("") for path in Path(data).rglob("*.idx"))
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "text.idx").write_bytes(prefix.with_suffix(".idx").read_bytes())
     np.full(prefix.with_suffix(".bin").stat().st_size // 2, 60000, np.uint16).tofile(foreign / "text.bin")
 
-    done = finished(words(tmp_path, str(foreign), "--max-steps", "3"), tmp_path)
+    forced = words(tmp_path, str(foreign), "--max-steps", "3", "--force", "token-ids")
+    done = finished(forced, tmp_path)
     assert done.returncode == 1
-    message, *_, cause, change, log = done.stderr.splitlines()
+    warning, message, *_, cause, change, log = done.stderr.splitlines()
+    assert warning.startswith("warning, forced[token-ids]")
     assert re.fullmatch(r"error: the job failed\. rank [01]: IndexError: index out of range in self", message)
     assert cause.endswith("[token-ids]")
     assert "nemolaunch inspect" in change

@@ -39,7 +39,7 @@ def prepare() -> None:
     _one_layer_of_each_kind(transformer_block)
     mamba_mixer.HAVE_MAMBA_SSM = True
     # needs a device, and has no rule of its own
-    multi_latent_attention.RotaryEmbedding = multi_latent_attention.YarnRotaryEmbedding = _Nothing
+    multi_latent_attention.RotaryEmbedding = multi_latent_attention.YarnRotaryEmbedding = Nothing
     optimizers = ModuleType("transformer_engine.pytorch.optimizers")
     optimizers.FusedAdam = _FusedAdam  # type: ignore[attr-defined]
     for name in ("transformer_engine", "transformer_engine.pytorch"):
@@ -48,7 +48,7 @@ def prepare() -> None:
     _prepared = True
 
 
-class _Nothing:
+class Nothing:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 
-def place(strategy: Any, world_size: int) -> None:
-    """`initialize_model_parallel` as NeMo calls it, for rank 0 of a world of fake processes."""
+def place(strategy: Any, world_size: int, rank: int = 0) -> None:
+    """`initialize_model_parallel` as NeMo calls it, for one rank of a world of fake processes."""
     import torch
     from megatron.core import parallel_state
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=world_size)
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world_size)
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=strategy.tensor_model_parallel_size,
         pipeline_model_parallel_size=strategy.pipeline_model_parallel_size,

@@ -147,7 +147,7 @@ def _shares(sources: list[tuple[float, str]], are_shares: bool) -> Iterator[Find
 def amount(resolved: Resolved) -> Iterator[Finding]:
     """Whether the data are enough for the steps."""
     job, epoch = resolved.job, resolved.epoch_samples
-    if not resolved.facts.data or any(f.error for f in resolved.facts.data):
+    if not resolved.facts.data or any(f.error for f in resolved.facts.data) or any(split(resolved)):
         return
     batch, steps = job.batch.global_batch_size, job.batch.max_steps or 0
     unit = batch_unit(resolved)

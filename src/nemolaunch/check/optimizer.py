@@ -24,6 +24,6 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         yield error(
             "min-lr-above-lr",
             f"{shown('min_lr', f'{o.min_lr:g}')} is not below {shown('lr', f'{o.lr:g}')}{least}",
-            *each("min_lr", [o.lr / 10]),
+            *each("min_lr", [float(f"{o.lr / 10:.6g}")]),
             about="min_lr",
         )

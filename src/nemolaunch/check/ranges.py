@@ -83,6 +83,13 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
                 *each(name, [nearest]),
                 about=name,
             )
+    if job.checkpoint.keep == 0:
+        yield error(
+            "out-of-range",
+            f"{shown('keep', 0)} would keep no checkpoint",
+            *each("keep", [1, -1]),
+            about="keep",
+        )
     yield from _reals(job)
 
 

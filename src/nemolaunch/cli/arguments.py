@@ -76,14 +76,22 @@ class Parser(argparse.ArgumentParser):
         """As argparse does, with `--long_name` for `--long-name`."""
         parsed, unknown = self.parse_known_args(normalise_long_options(args), namespace)
         if unknown:
-            import difflib
-
-            known = [name for action in self._all_actions() for name in action.option_strings]
             flags = [word for word in unknown if word.startswith("-")] or unknown
-            near = difflib.get_close_matches(flags[0].split("=")[0], known, n=3, cutoff=0.7)
+            near = self._near(flags[0].split("=")[0])
             hint = f" (near: {', '.join(near)})" if near else ""
             self.error(f"unknown: {' '.join(flags)}{hint}")
         return parsed
+
+    def _near(self, flag: str) -> list[str]:
+        """Flags that are alike, else those whose help says the same words."""
+        import difflib
+
+        actions = [action for action in self._all_actions() if action.option_strings]
+        known = [name for action in actions for name in action.option_strings]
+        alike = difflib.get_close_matches(flag, known, n=3, cutoff=0.7)
+        words = flag.strip("-").replace("-", " ").replace("_", " ").lower()
+        said = [a.option_strings[0] for a in actions if len(words) > 3 and words in (a.help or "").lower()]
+        return alike or said[:3]
 
     def _all_actions(self) -> list[argparse.Action]:
         """Its own, and those of its sub-commands."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemolaunch.cli.units import count, duration, gib, gigabytes
+from nemolaunch.cli.units import count, duration, gib, gigabytes, step_duration
 from nemolaunch.estimate import Estimate, Memory
 
 VERDICT = {True: "fits", False: "does NOT fit", None: "too close to tell whether it fits"}
@@ -30,7 +30,7 @@ def time_lines(e: Estimate) -> list[str]:
     if t.flops_per_token_causal != t.flops_per_token_full:
         share += f" ({t.mfu_causal:.0%} counting causal attention)"
         work = work.replace(" GFLOP", f" ({t.flops_per_token_causal / 1e9:,.1f}) GFLOP")
-    steps = f"{t.steps:,} steps of {duration(t.step_s)}, {t.tokens_per_s:,.0f} tokens/s"
+    steps = f"{t.steps:,} steps of {step_duration(t.step_s)}, {t.tokens_per_s:,.0f} tokens/s"
     return [
         row("time", f"{duration(t.total_s)} ± {t.error:.0%}: {steps}"),
         row("", f"{share}{_bubble(e)}; {work}"),

@@ -83,6 +83,8 @@ def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
 
 def rendered(plan: Plan, form: str) -> str:
     """The plan in a format."""
+    from nemolaunch.cli.plan_view import batch_script, plan_text
+
     if form == "yaml":
         from nemolaunch.cli.plan_yaml import plan_yaml
 
@@ -90,10 +92,9 @@ def rendered(plan: Plan, form: str) -> str:
     if form == "json":
         content = dataclasses.asdict(plan)
         content["findings"] = [finding.as_values() for finding in plan.findings]
+        content["script"] = batch_script(plan)
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    from nemolaunch.cli.plan_view import plan_lines
-
-    return "\n".join(plan_lines(plan)) + "\n"
+    return plan_text(plan)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,29 @@ from __future__ import annotations
 from nemolaunch.cli.estimate_view import estimate_lines, row
 from nemolaunch.cli.launch_view import launch_lines
 from nemolaunch.cli.units import count
+from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan
+
+
+def plan_text(plan: Plan) -> str:
+    """The resolved plan, and the batch script that it would submit."""
+    text = "\n".join(plan_lines(plan)) + "\n"
+    script = batch_script(plan)
+    if script is None:
+        return text
+    from nemolaunch import batchjob
+
+    return f"{text}\nbatch script {batchjob.script_path(plan)}:\n\n{script}\n"
+
+
+def batch_script(plan: Plan) -> str | None:
+    """The script byte for byte as it would be submitted; None for a local job, or one with errors."""
+    if plan.submission is None or errors(plan.findings):
+        return None
+    from nemolaunch import sbatch
+
+    return sbatch.script(plan)
 
 
 def plan_lines(plan: Plan) -> list[str]:

@@ -79,6 +79,7 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
     speed = speed_from(given)
 
     from nemolaunch.cli import render
+    from nemolaunch.cli.plan_view import plan_text
     from nemolaunch.cli.repeat import job_of_plan
     from nemolaunch.plan import make_plan
 
@@ -96,14 +97,23 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
         if dev_run:
             raise UsageError("--dev-run rehearses on this machine; leave --ssh away")
         job, facts = look_there(host, job)
-    plan = make_plan(job, dev_run=dev_run, facts=facts, given=origins, model=model, speed=speed, force=force)
+    plan = make_plan(
+        job,
+        dev_run=dev_run,
+        facts=facts,
+        given=origins,
+        model=model,
+        speed=speed,
+        force=force,
+        starts=not dry_run,
+    )
     if dry_run and form == "json":
         from nemolaunch.cli.plan import rendered
 
         sys.stdout.write(rendered(plan, "json"))
         return 1 if errors(plan.findings) else 0
     if dry_run:
-        render.print_plan(plan, job)
+        sys.stdout.write(plan_text(plan))
     if form == "json":
         sys.stderr.write(findings_json(plan.findings))
     else:
@@ -111,8 +121,6 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
     if errors(plan.findings):
         raise NemolaunchError(f"the job has {len(errors(plan.findings))} error(s); nothing was started")
     if dry_run:
-        if plan.submission:
-            render.print_script(plan)
         return 0
     if host:
         return launch_over_ssh(plan, job, host)

@@ -6,14 +6,10 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import Finding, by_severity
-from nemolaunch.job import Job
-
-if TYPE_CHECKING:
-    from nemolaunch.plan import Plan
 
 
 class Command(Protocol):
@@ -50,20 +46,7 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
-    """All findings on stderr, most severe first."""
+    """All findings on stderr, most severe first, after what stdout has been told."""
+    sys.stdout.flush()
     for finding in by_severity(findings):
         print(finding, file=sys.stderr)
-
-
-def print_plan(plan: Plan, asked: Job) -> None:
-    """The resolved plan on stdout: what will run, what it takes, every value that is not a plain default."""
-    from nemolaunch.cli.plan_view import plan_lines
-
-    print("\n".join(plan_lines(plan)))
-
-
-def print_script(plan: Plan) -> None:
-    """The batch script on stdout, exactly as it would be submitted."""
-    from nemolaunch import batchjob, sbatch
-
-    print(f"\nbatch script {batchjob.script_path(plan)}:\n\n{sbatch.script(plan)}")

@@ -13,7 +13,7 @@ from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.estimate_view import row
 from nemolaunch.cli.layout_flags import add_model_flags, model_and_vocabulary
 from nemolaunch.cli.render import guarded
-from nemolaunch.cli.units import duration, gib
+from nemolaunch.cli.units import gib, step_duration
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate.layout import Layout, layout_of_job
 from nemolaunch.estimate.performance import model_share
@@ -119,8 +119,8 @@ def why(better: Suggestion, worse: Suggestion) -> str:
     share = worse.time.total / better.time.total - 1
     lead = f"{share:.1%} faster" + (", less than the estimate can tell" if share < TELLING_SHARE else "")
     saved = reasons(better, worse)
-    gains = [f"{WORDS[name]} {duration(s)} less" for name, s in saved if s > 0][:3]
-    losses = [f"{WORDS[name]} {duration(-s)} more" for name, s in saved if s < 0][:2]
+    gains = [f"{WORDS[name]} {step_duration(s)} less" for name, s in saved if s > 0][:3]
+    losses = [f"{WORDS[name]} {step_duration(-s)} more" for name, s in saved if s < 0][:2]
     return lead + ": " + ", ".join(gains) + (", against " + ", ".join(losses) if losses else "")
 
 
@@ -132,7 +132,7 @@ def _table(model: catalogue.Model, found: list[Suggestion], gpu: catalogue.Gpu, 
         values = _values(model, s, gpu, rows)
         cells = {
             "": str(number),
-            "step": duration(values["step_s"]),
+            "step": step_duration(values["step_s"]),
             "tokens/s/GPU": f"{values['tokens_per_s_per_gpu']:,.0f}",
             "MFU": f"{values['mfu']:.0%}",
             "memory": ("~" if s.tight else "") + gib(s.memory.total),

@@ -27,6 +27,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def step_duration(seconds: float) -> str:
+    """A step, whose differences count: three digits, in seconds up to an hour: `228 s`, `1.64 s`."""
+    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds:,.0f} s" if seconds < 3600 else duration(seconds)
+
+
 def duration(seconds: float) -> str:
     """`3.2 days`, `5.1 hours`, `42 minutes`, `56.7 s`."""
     if seconds >= 2 * 86400:
