@@ -40,12 +40,17 @@ def prepare() -> None:
     mamba_mixer.HAVE_MAMBA_SSM = True
     # needs a device, and has no rule of its own
     multi_latent_attention.RotaryEmbedding = multi_latent_attention.YarnRotaryEmbedding = Nothing
+    stand_in_for_fused_adam()
+    _prepared = True
+
+
+def stand_in_for_fused_adam() -> None:
+    """Megatron asks Transformer Engine's Adam for its arguments."""
     optimizers = ModuleType("transformer_engine.pytorch.optimizers")
     optimizers.FusedAdam = _FusedAdam  # type: ignore[attr-defined]
     for name in ("transformer_engine", "transformer_engine.pytorch"):
         sys.modules.setdefault(name, ModuleType(name))
     sys.modules[optimizers.__name__] = optimizers
-    _prepared = True
 
 
 class Nothing:

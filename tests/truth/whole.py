@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-import sys
 from contextlib import nullcontext
 from functools import partial
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import check_jobs
@@ -43,7 +42,7 @@ def prepare() -> None:
     hyena_layer_specs.TELayerNormColumnParallelLinearFp8 = extension.TELayerNormColumnParallelLinear
     # these ask whether Transformer Engine can be imported before they take the classes in its place
     utils._te_version = Version("2.9")
-    sys.modules.setdefault("transformer_engine", ModuleType("transformer_engine"))
+    build.stand_in_for_fused_adam()
     for name in (
         "megatron.core.models.T5.t5_spec",
         "megatron.core.models.bert.bert_layer_specs",

@@ -115,8 +115,16 @@ def test_what_saves_memory_saves_it() -> None:
     assert sequence.activations < tensor.activations < plain.activations
     offloaded = of_llama(optimizer_offload=0.5)
     assert offloaded.optimizer == pytest.approx(plain.optimizer / 2, rel=1e-6)
-    assert offloaded.host == pytest.approx(plain.optimizer / 2, rel=1e-6)
+    copies = 4 / 12  # of gradients, beside fp32 weights and two moments
+    assert offloaded.host == pytest.approx(plain.optimizer / 2 * (1 + copies), rel=1e-6)
     assert of_llama(fp8=True).activations < plain.activations
+
+
+def test_a_recipe_with_16_bit_moments_is_counted_so() -> None:
+    own = layout_of(resolved(job("deepseek_v3")))
+    assert (own.moment_bytes, own.master_bytes) == (4, 2)
+    other = layout_of(resolved(job("deepseek_v3", optim_cpu_offloading=True)))
+    assert (other.moment_bytes, other.master_bytes) == (8, 4)
 
 
 def test_the_first_stage_of_a_pipeline_is_fullest() -> None:

@@ -26,6 +26,7 @@ class Recipe:
         max_steps, val_check_interval: optimizer steps.
         pipeline_dtype_set: whether the recipe states the number format passed between pipeline stages.
         precision: precision plugin as Lightning spells it, e.g. `bf16-mixed`.
+        moment_bytes: of Adam's two moments, where the recipe's optimizer is precision-aware, else None (fp32).
         performance_mode: whether the recipe function takes `performance_mode=True`.
         finetune: whether the module also has a `finetune_recipe`.
         hf_import, hf_export: whether the model class converts from and to Hugging Face.
@@ -55,6 +56,7 @@ class Recipe:
     recompute_method: str | None
     recompute_num_layers: int | None
     recompute_modules: tuple[str, ...] | None
+    moment_bytes: int | None
     callbacks: tuple[str, ...]
     performance_mode: bool
     finetune: bool

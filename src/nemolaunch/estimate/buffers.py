@@ -23,8 +23,7 @@ BUCKET_ELEMENTS_PER_RANK = 1_000_000
 TENSOR_ALIGNMENT = 64
 BUCKET_ALIGNMENT = 128
 GRADIENT_BYTES = 4  # NeMo's precision plugins set grad_reduce_in_fp32
-MASTER_BYTES = 4  # fp32 weights the optimizer updates, where training itself is in bf16
-MOMENT_BYTES = {"adam": 8, "sgd": 4}  # fp32: two moments, or SGD's momentum
+HOST_GRADIENT_BYTES = 4  # copies of the gradients that the offloaded optimizer reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,8 @@ class Buffers:
 
     Attributes:
         parameters, gradients, optimizer: on the GPU.
-        host_optimizer: optimizer state in host memory.
+        host_optimizer: optimizer state in host memory, and its copies of gradients
+            (`megatron.core.optimizer.cpu_offloading.HybridDeviceOptimizer`).
         parameter_elements: weights of this rank, without padding.
     """
 
@@ -103,14 +103,14 @@ def unpadded_buffers(elements: tuple[int, int], layout: Layout) -> Buffers:
 
 def _bytes(elements: int, allocated: int, owned: int, layout: Layout) -> Buffers:
     """Buffers of `allocated` elements, `owned` of them with optimizer state."""
-    per_element = MOMENT_BYTES[layout.optimizer] + (MASTER_BYTES if layout.precision == "bf16" else 0)
-    state = owned * per_element
-    host = math.floor(state * layout.optimizer_offload)
+    state = owned * (layout.moment_bytes + layout.master_bytes)
+    moved = math.floor(state * layout.optimizer_offload)
+    copies = math.floor(owned * layout.optimizer_offload) * HOST_GRADIENT_BYTES
     return Buffers(
         parameters=allocated * layout.parameter_bytes,
         gradients=allocated * GRADIENT_BYTES,
-        optimizer=state - host,
-        host_optimizer=host,
+        optimizer=state - moved,
+        host_optimizer=moved + copies,
         parameter_elements=elements,
     )
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nemolaunch.estimate.buffers import MASTER_BYTES, MOMENT_BYTES
-from nemolaunch.estimate.layout import Layout
+from nemolaunch.estimate.layout import MASTER_BYTES, MOMENT_BYTES, Layout
 
 # Checkpoint metadata, context and tokenizer: measured at 2 to 20 MB, most of it the tokenizer.
 EXTRA_BYTES = 20_000_000

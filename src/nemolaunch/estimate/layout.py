@@ -19,6 +19,8 @@ class Layout:
     Attributes:
         recompute_num_layers: layers of a recomputed chunk (uniform), or recomputed ones of a chunk (block).
         offloaded_layers: layers whose activations wait in host memory.
+        moment_bytes: of Adam's two moments, or SGD's momentum.
+        master_bytes: of the fp32 weights the optimizer updates, where they are not the model's own.
         optimizer_offload: share of the optimizer state in host memory.
         both_sides: tokens attend to those after them too.
         recipe_pipeline: pipeline stages that the recipe's own uneven split is for.
@@ -47,6 +49,8 @@ class Layout:
     fp8_recipe: str = "delayed"
     distributed_optimizer: bool = True
     optimizer: str = "adam"
+    moment_bytes: int = 8
+    master_bytes: int = 4
     optimizer_offload: float = 0.0
     fsdp_shard: int | None = None
     fsdp_replicate: int | None = None
@@ -124,11 +128,28 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
         fp8_recipe=b.fp8_recipe,
         distributed_optimizer=not job.optimizer.disable_dist_optim,
         optimizer=job.optimizer.optimizer,
+        **optimizer_bytes(job, recipe),  # type: ignore[arg-type]
         optimizer_offload=min(1.0, max(0.0, m.optim_cpu_offloading_frac)) if m.optim_cpu_offloading else 0.0,
         both_sides=job.objective.objective == "mlm" or model.architecture.kind == "bert",
         recipe_pipeline=recipe.pipeline_model_parallel_size,
         gpus_per_node=max(1, job.launch.num_gpus or min(8, world_size)),
     )
+
+
+MOMENT_BYTES = {"adam": 8, "sgd": 4}  # fp32
+MASTER_BYTES = 4
+# Transformer Engine's precision-aware Adam keeps of fp32 weights what bf16 ones lack (store_param_remainders)
+REMAINDER_BYTES = 2
+
+
+def optimizer_bytes(job: Job, recipe: Recipe) -> dict[str, int]:
+    """Bytes a weight of optimizer state; the recipe's own precision-aware optimizer stays where it can."""
+    o, in_bf16 = job.optimizer, job.batch.precision == "bf16"
+    aware = recipe.moment_bytes is not None and o.optimizer == "adam" and not o.disable_dist_optim
+    moments = MOMENT_BYTES[o.optimizer]
+    if aware and recipe.moment_bytes is not None and not job.memory.optim_cpu_offloading:
+        return {"moment_bytes": recipe.moment_bytes, "master_bytes": REMAINDER_BYTES if in_bf16 else 0}
+    return {"moment_bytes": moments, "master_bytes": MASTER_BYTES if in_bf16 else 0}
 
 
 def _chunks(asked: int | None, pipeline: int, num_layers: int) -> int:
@@ -175,6 +196,7 @@ def layout_of_recipe(recipe: Recipe, **changes: object) -> Layout:
         gpus_per_node=recipe.num_gpus_per_node,
         recipe_pipeline=recipe.pipeline_model_parallel_size,
         **recompute_of(recipe),  # type: ignore[arg-type]
+        **optimizer_bytes(Job(), recipe),  # type: ignore[arg-type]
     )
     return layout.with_values(**changes) if changes else layout
 

@@ -58,6 +58,13 @@ def precision_of(trainer: Any) -> str:
     return str(next(plugin.precision for plugin in plugins if hasattr(plugin, "precision")))
 
 
+def moment_bytes(optimizer: Any) -> int | None:
+    """Bytes of Adam's two moments under the precision-aware optimizer; None without it."""
+    if not field_value(optimizer, "use_precision_aware_optimizer"):
+        return None
+    return sum(field_value(optimizer, name).itemsize for name in ("exp_avg_dtype", "exp_avg_sq_dtype"))
+
+
 def _by_family(config_class: type) -> dict[str, Any]:
     """What only NeMo's code says: the kind of model; norms and windows that Gemma's layer specs add."""
     ancestors = [ancestor.__name__ for ancestor in config_class.__mro__]
@@ -129,6 +136,7 @@ def recipe_row(name: str, module: Any) -> dict[str, Any]:
             f"recompute_{field}": field_value(config, f"recompute_{field}")
             for field in ("granularity", "method", "num_layers", "modules")
         },
+        "moment_bytes": moment_bytes(recipe.optim.config),
         "callbacks": [callback.__fn_or_cls__.__name__ for callback in trainer.callbacks or []],
         "performance_mode": "performance_mode" in inspect.signature(module.pretrain_recipe).parameters,
         "finetune": hasattr(module, "finetune_recipe"),
