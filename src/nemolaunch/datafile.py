@@ -170,9 +170,9 @@ def look_at_prefix(prefix: str, split: str) -> DataFile:
 
 
 def _shares(index: IndexFile, split: str) -> tuple[int, int, int]:
-    train, validation, test = (
-        index.tokens_between(a, b) for a, b in split_bounds(split, index.num_sequences)
-    )
+    bounds = split_bounds(split, index.num_sequences)
+    before = {point: index.tokens_before(point) for point in {point for pair in bounds for point in pair}}
+    train, validation, test = (before[b] - before[a] for a, b in bounds)
     return train, validation, test
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import shutil
 import socket
 from dataclasses import dataclass, field
@@ -279,6 +278,7 @@ VERSIONED = (
 
 def installed_versions() -> dict[str, str]:
     """Python's version and those of the libraries a run depends on, as far as they are installed here."""
+    import platform
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}

@@ -37,19 +37,19 @@ class IndexFile:
         self.path = prefix + ".idx"
         try:
             bin_bytes = os.path.getsize(prefix + ".bin")
-            self._file = open(self.path, "rb")  # noqa: SIM115
+            self._file = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise NemolaunchError(f"cannot read {error.filename}: {error.strerror}") from None
         except ValueError as error:  # a name that no file can have
             raise NemolaunchError(f"cannot read {self.path!r}: {error}") from None
         try:
             self._read_header(prefix, bin_bytes)
-        except NemolaunchError:
-            self._file.close()
+        except BaseException:
+            os.close(self._file)
             raise
 
     def _read_header(self, prefix: str, bin_bytes: int) -> None:
-        raw = self._file.read(HEADER.size)
+        raw = self._read(0, HEADER.size)
         if len(raw) < HEADER.size or not raw.startswith(MAGIC):
             raise NemolaunchError(f"{self.path} is not a Megatron index: it does not begin with {MAGIC!r}")
         _, version, code, self.num_sequences, num_indices = HEADER.unpack(raw)
@@ -60,7 +60,7 @@ class IndexFile:
         self.token_bytes, self.id_code = TOKEN_BYTES[code], ID_CODES.get(code)
         self.num_documents = num_indices - 1
         size = HEADER.size + 12 * self.num_sequences + 8 * num_indices
-        found = os.path.getsize(self.path)
+        found = os.fstat(self._file).st_size
         if found != size:
             raise NemolaunchError(
                 f"{self.path} has {found} bytes where its header promises {size}: it was cut off"
@@ -77,17 +77,20 @@ class IndexFile:
         if self.num_sequences == 0:
             return 0
         last = min(sequence, self.num_sequences - 1)
-        self._file.seek(HEADER.size + 4 * self.num_sequences + 8 * last)
-        (pointer,) = struct.unpack("<q", self._file.read(8))
+        pointer = int.from_bytes(self._read(HEADER.size + 4 * self.num_sequences + 8 * last, 8), "little")
         if sequence < self.num_sequences:
-            return int(pointer)
-        self._file.seek(HEADER.size + 4 * last)
-        (length,) = struct.unpack("<i", self._file.read(4))
-        return int(pointer) + int(length) * self.token_bytes
+            return pointer
+        return pointer + int.from_bytes(self._read(HEADER.size + 4 * last, 4), "little") * self.token_bytes
 
-    def tokens_between(self, first: int, end: int) -> int:
-        """Tokens in the sequences `first` to `end - 1`."""
-        return (self._bytes_before(end) - self._bytes_before(first)) // self.token_bytes
+    def _read(self, start: int, size: int) -> bytes:
+        try:
+            return os.pread(self._file, size, start)
+        except OSError as error:
+            raise NemolaunchError(f"cannot read {self.path}: {error.strerror}") from None
+
+    def tokens_before(self, sequence: int) -> int:
+        """Tokens in the sequences before that one; in all of them for `num_sequences`."""
+        return self._bytes_before(sequence) // self.token_bytes
 
     def __enter__(self) -> IndexFile:
         return self
@@ -95,4 +98,4 @@ class IndexFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        os.close(self._file)

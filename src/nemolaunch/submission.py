@@ -44,10 +44,12 @@ def next_submission(
 
 def _links(prefixes: tuple[str, ...]) -> list[str]:
     found: list[str] = []
+    real = {folder: os.path.realpath(folder) for folder in dict.fromkeys(map(os.path.dirname, prefixes))}
+    found += [target for folder, target in real.items() if target != folder]
     for prefix in prefixes:
-        for ending in (".bin", ".idx"):
-            folder = os.path.dirname(os.path.realpath(prefix + ending))
-            if folder != os.path.dirname(prefix) and folder not in found:
+        for path in (prefix + ".bin", prefix + ".idx"):
+            folder = os.path.dirname(os.path.realpath(path)) if os.path.islink(path) else ""
+            if folder and folder != os.path.dirname(prefix) and folder not in found:
                 found.append(folder)
     return found
 

@@ -12,6 +12,7 @@ from nemolaunch.catalogue import Recipe
 from nemolaunch.estimate import Layout, Speed, estimate, estimate_layout, layout_of, layout_of_recipe, memory
 from nemolaunch.estimate.layout import stage_layers
 from nemolaunch.estimate.memory import chunks_in_flight, stage_memory
+from nemolaunch.estimate.published import measurements, share
 from nemolaunch.estimate.tensors import local_parameters
 from nemolaunch.estimate.time import bubble_share
 from nemolaunch.resolve import resolve
@@ -118,6 +119,10 @@ def test_what_saves_memory_saves_it() -> None:
     copies = 4 / 12  # of gradients, beside fp32 weights and two moments
     assert offloaded.host == pytest.approx(plain.optimizer / 2 * (1 + copies), rel=1e-6)
     assert of_llama(fp8=True).activations < plain.activations
+
+
+def test_published_shares_are_what_their_speeds_come_to() -> None:
+    assert all(share(m) == m.told for m in measurements())
 
 
 def test_a_recipe_with_16_bit_moments_is_counted_so() -> None:

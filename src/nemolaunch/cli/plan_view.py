@@ -9,6 +9,8 @@ from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan
 
+SHOWN_FILES = 10
+
 
 def plan_text(plan: Plan) -> str:
     """The resolved plan, and the batch script that it would submit."""
@@ -38,9 +40,11 @@ def plan_lines(plan: Plan) -> list[str]:
         row("run folder", plan.folder),
         row("tokenizer", str(plan.tokenizer or plan.values["hf_model_id"] or "not known")),
     ]
-    for number, (weight, prefix) in enumerate(plan.blend):
+    for number, (weight, prefix) in enumerate(plan.blend[:SHOWN_FILES]):
         share = f" (weight {weight:g})" if weight is not None else ""
         lines.append(row("" if number else "data", prefix + share))
+    if len(plan.blend) > SHOWN_FILES:
+        lines.append(row("", f"and {len(plan.blend) - SHOWN_FILES:,} more"))
     lines += ledger_lines(plan)
     if plan.stream is None:
         lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.values['seq_length']:,} tokens"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,8 @@ def measured_flops(folder: Path) -> float:
     Raises:
         UsageError: the folder is no run's, or the run has no measured steps.
     """
+    import statistics
+
     from nemolaunch.observe.metrics import read
     from nemolaunch.rundir import RunDir
 

@@ -29,7 +29,9 @@ def count(number: float) -> str:
 
 def step_duration(seconds: float) -> str:
     """A step, whose differences count: three digits, in seconds up to an hour: `228 s`, `1.64 s`."""
-    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds:,.0f} s" if seconds < 3600 else duration(seconds)
+    return (
+        f"{seconds:.3g} s" if seconds < 1000 else f"{seconds:,.0f} s" if seconds < 3600 else duration(seconds)
+    )
 
 
 def duration(seconds: float) -> str:

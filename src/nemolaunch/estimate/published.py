@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch import arithmetic, catalogue
-from nemolaunch.catalogue import Architecture, Gpu, Model
+from nemolaunch.catalogue import Architecture, Gpu
 from nemolaunch.estimate.layout import Layout
 
 
@@ -20,6 +20,7 @@ class Measurement:
 
     Attributes:
         tokens_per_s: a GPU.
+        told: what `share` makes of it, as it stands in the table.
     """
 
     model: str
@@ -27,6 +28,7 @@ class Measurement:
     precision: str
     layout: Layout
     tokens_per_s: float
+    told: tuple[bool, int, float]
     source: str
 
 
@@ -81,6 +83,7 @@ def measurements() -> tuple[Measurement, ...]:
                 precision=row["precision"],
                 layout=layout,
                 tokens_per_s=float(row["tokens_per_s"]),
+                told=(row["experts"], row["active_parameters"], row["mfu"]),
                 source=data["sources"][row["source"]],
             )
         )
@@ -110,32 +113,29 @@ class _Known:
 @functools.cache
 def _known(precision: str, moe: bool) -> tuple[_Known, ...]:
     """Published shares for a number format, of models with or without experts."""
-    known = []
-    for m in measurements():
-        if m.precision == precision:
-            model = catalogue.model(m.model)
-            if (model.architecture.num_moe_experts is not None) == moe:
-                known.append(_share(m, model))
-    data = _data()
-    for values in data["shares"]:
-        row = dict(zip(data["share_columns"], values, strict=True))
-        if row["precision"] == precision and row["experts"] == moe:
-            source = data["sources"][row["source"]]
-            known.append(
-                _Known(gpu=row["gpu"], active=row["active_parameters"], mfu=row["mfu"], source=source)
-            )
+    data, known = _data(), []
+    for columns, rows in ((data["columns"], data["rows"]), (data["share_columns"], data["shares"])):
+        for values in rows:
+            row = dict(zip(columns, values, strict=True))
+            if row["precision"] == precision and row["experts"] == moe:
+                source = data["sources"][row["source"]]
+                known.append(
+                    _Known(gpu=row["gpu"], active=row["active_parameters"], mfu=row["mfu"], source=source)
+                )
     return tuple(known)
 
 
-def _share(m: Measurement, model: Model) -> _Known:
+def share(m: Measurement) -> tuple[bool, int, float]:
+    """Whether the model has experts, its active weights, and the share of the peak it reached: as in the table.
+
+    They stand in the table because looking up every model takes longer than the rest of a plan.
+    """
+    model = catalogue.model(m.model)
     rows, _ = arithmetic.model_vocab_rows(model, None, m.layout.tensor)
     flops = arithmetic.flops_per_token(model.architecture, rows, m.layout.seq_length).full
-    return _Known(
-        gpu=m.gpu,
-        active=arithmetic.parameters(model.architecture, rows).active_non_embedding,
-        mfu=m.tokens_per_s * flops / peak(catalogue.gpu(m.gpu), m.precision),
-        source=m.source,
-    )
+    active = arithmetic.parameters(model.architecture, rows).active_non_embedding
+    mfu = m.tokens_per_s * flops / peak(catalogue.gpu(m.gpu), m.precision)
+    return model.architecture.num_moe_experts is not None, active, round(mfu, 4)
 
 
 def default_utilization(architecture: Architecture, gpu: Gpu, precision: str, active: int) -> Utilization:
