@@ -99,6 +99,7 @@ def _numbers(rng: random.Random) -> dict[str, Any]:
     return {
         "precision": rng.choice(("bf16", "bf16", "bf16", "fp32")),
         "fp8": rng.random() < 0.3,
+        "fp8_recipe": rng.choice(("delayed", "delayed", "tensorwise", "blockwise", "mxfp8")),
         "optimizer": rng.choice(("adam", "adam", "adam", "sgd")),
         "disable_dist_optim": rng.random() < 0.3,
         "lr": rng.choice((5e-6, 1e-3, 1e-7)),

@@ -1,8 +1,9 @@
 """Compares the checks with NeMo's and Megatron's own verdicts on 10,000 random jobs, and prints the counts.
 
-    python benchmarks/checks/differential.py [--jobs 10000] [--seed 1] [--rehearse 0]
+    python benchmarks/checks/differential.py [--jobs 10000] [--seed 1] [--rehearse 60]
 
-`--rehearse N` also trains N random small jobs on the CPU for one step each. Exit code 1 on any disagreement.
+`--rehearse N` also launches N random small jobs on the CPU and trains them for a step. Exit code 1 on any
+disagreement.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--jobs", type=int, default=10_000)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--rehearse", type=int, default=0, metavar="N")
+    options.add_argument("--rehearse", type=int, default=60, metavar="N")
     given = options.parse_args()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

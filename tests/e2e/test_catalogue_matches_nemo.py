@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
+from typing import Any
 
+import check_jobs
 import yaml
 from forkserver import ForkServer
 from random_forms import random_form
 
 from nemolaunch import arithmetic, catalogue
 from nemolaunch.errors import UsageError
+from nemolaunch.estimate import Layout, layout_of_recipe
+from nemolaunch.estimate.tensors import local_parameters
 
 CATALOGUE = Path(catalogue.__file__).parent
 
@@ -46,6 +51,59 @@ def test_parameters_are_those_of_the_model_megatron_builds(fork_server: ForkServ
     ]
     assert len(models) == 66
     counted_as_built(fork_server, models)
+
+
+def own_layout(recipe: catalogue.Recipe) -> tuple[Layout, dict[str, Any]]:
+    """NVIDIA's own parallel sizes, on as few ranks as they need, as a layout and as flags."""
+    own = layout_of_recipe(recipe)
+    ranks = own.pipeline * math.lcm(own.tensor, own.expert * own.expert_tensor)
+    flags: dict[str, Any] = {
+        "model_name": recipe.name,
+        "num_gpus": ranks,
+        "tensor_model_parallel_size": own.tensor,
+        "pipeline_model_parallel_size": own.pipeline,
+        "virtual_pipeline_model_parallel_size": own.virtual if own.virtual > 1 else None,
+        "sequence_parallel": own.tensor > 1,
+        "expert_model_parallel_size": own.expert,
+        "expert_tensor_parallel_size": own.expert_tensor if own.expert > 1 else None,
+        "global_batch_size": ranks * 16,
+    }
+    return own, flags
+
+
+def test_every_rank_holds_as_much_as_is_counted(fork_server: ForkServer) -> None:
+    """All 91 recipes in NVIDIA's own layout, also of those kinds that a CPU cannot train: three stages of each."""
+    jobs, counted = [], []
+    for recipe in catalogue.recipes():
+        layout, flags = own_layout(recipe)
+        stages = sorted({0, layout.pipeline // 2, layout.pipeline - 1})
+        rows = arithmetic.vocab_rows(recipe.architecture, check_jobs.VOCABULARY, layout.tensor)
+        jobs.append((flags, stages))
+        counted.append([local_parameters(recipe.architecture, layout, stage, rows) for stage in stages])
+    (built,) = fork_server.run("truth.whole:parameters", {"jobs": jobs}, timeout=400)
+    wrong = {
+        jobs[i][0]["model_name"]: (a, b)
+        for i, (a, b) in enumerate(zip(built, counted, strict=True))
+        if a != b
+    }
+    assert wrong == {}
+
+
+def test_models_that_a_cpu_cannot_train_are_counted_whole(fork_server: ForkServer) -> None:
+    """Latent attention, Mamba, Hyena, T5, BERT, on one rank."""
+    others = [
+        r
+        for r in catalogue.recipes()
+        if r.architecture.kind != "gpt" or r.architecture.multi_latent_attention
+    ]
+    assert len(others) == 25
+    jobs = [({"model_name": recipe.name, "num_gpus": 1}, [0]) for recipe in others]
+    (built,) = fork_server.run("truth.whole:parameters", {"jobs": jobs}, timeout=300)
+    counted = {}
+    for recipe in others:
+        rows = arithmetic.vocab_rows(recipe.architecture, check_jobs.VOCABULARY)
+        counted[recipe.name] = arithmetic.parameters(recipe.architecture, rows).total
+    assert counted == {recipe.name: count for recipe, (count,) in zip(others, built, strict=True)}
 
 
 def test_architectures_of_ones_own_are_built_as_described(fork_server: ForkServer, tmp_path: Path) -> None:

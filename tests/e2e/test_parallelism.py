@@ -21,6 +21,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "DP2": {"num_gpus": 2},
     "DP2 without distributed optimizer": {"num_gpus": 2, "disable_dist_optim": True},
     "micro batch 2": {"micro_batch_size": 2},
+    "CP2, micro batch 2": {"context_parallel_size": 2, "micro_batch_size": 2},
     "full recompute": {
         "recompute_granularity": "full",
         "recompute_method": "uniform",

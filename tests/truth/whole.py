@@ -31,6 +31,11 @@ def prepare() -> None:
     from nemo.collections.llm.t5.model import t5
     from packaging.version import Version
 
+    from nemolaunch.nemo2.cpu import provider
+
+    # Transformer Engine's linear layer is a copy on every rank where latent attention asks for one
+    multi_latent_attention.TELinear = copied = _copied_linear()
+    provider.CpuSpecProvider.linear = lambda _: copied
     mamba_mixer.HAVE_MAMBA_SSM = True
     mamba_mixer.ExtendedRMSNorm = _gated_norm()
     multi_latent_attention.RotaryEmbedding = build.Nothing  # needs a device, and has no weights
@@ -53,6 +58,17 @@ def prepare() -> None:
     _prepared = True
 
 
+def _copied_linear() -> type:
+    import torch
+
+    class Linear(torch.nn.Module):
+        def __init__(self, inputs: int, outputs: int, **_: Any) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(outputs, inputs))
+
+    return Linear
+
+
 def _gated_norm() -> type:
     import torch
 
@@ -64,13 +80,10 @@ def _gated_norm() -> type:
     return Norm
 
 
-def parameters(jobs: list[dict[str, Any]]) -> list[list[int]]:
-    """For each job, named by its flags: the parameters of a rank of each pipeline stage."""
+def parameters(jobs: list[tuple[dict[str, Any], list[int]]]) -> list[list[int]]:
+    """For each job, named by its flags: the parameters of a rank of each of these pipeline stages."""
     prepare()
-    return [
-        [_of_stage(values, stage) for stage in range(values.get("pipeline_model_parallel_size", 1))]
-        for values in jobs
-    ]
+    return [[_of_stage(values, stage) for stage in stages] for values, stages in jobs]
 
 
 def _of_stage(values: dict[str, Any], stage: int) -> int:

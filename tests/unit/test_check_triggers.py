@@ -218,6 +218,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "run-of-other-data-mode": ("llama3_8b", STREAM, earlier(values={"data_mode": "indexed"})),
     "data-too-short": ("llama3_8b", {}, {"data": (data_file(),)}),
     "data-too-small": ("llama3_8b", {"seq_length": 1024}, {"data": (data_file(),)}),
+    "validation-left-out": (
+        "llama3_8b",
+        {"max_steps": 10},
+        {"data": (data_file(num_tokens=10**9, split_tokens=(10**9, 5000, 0)),)},
+    ),
     "data-repeated": ("llama3_8b", {"seq_length": 1024, "max_steps": 500}, {"data": (data_file(),)}),
     "data-of-several-tokenizers": ("llama3_8b", {}, {"data": (made_by("a"), made_by("b"))}),
     "tokenizer-not-of-data": (

@@ -79,6 +79,7 @@ WITH_SIZES: tuple[Rule, ...] = (
     precision.rules,
     engine.rules,
     data.amount,
+    data.validation,
     stream.amount,
 )
 

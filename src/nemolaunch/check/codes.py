@@ -102,6 +102,7 @@ RULES: dict[str, str] = {
     "stream-changed": "The order of rows is kept as long as a run goes on with the very next one.",
     "data-too-short": "A sample is one token longer than the sequence length.",
     "data-too-small": "One epoch has to give at least one step.",
+    "validation-left-out": "A validation takes a batch of samples at least.",
     "data-repeated": "Data repeated beyond a few epochs teach little more.",
     "data-of-several-tokenizers": "All data of a run are made with one tokenizer.",
     "tokenizer-not-of-data": "Data are trained on with the tokenizer that made them.",

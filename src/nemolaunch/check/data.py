@@ -184,6 +184,30 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
         )
 
 
+def validation(resolved: Resolved) -> Iterator[Finding]:
+    """Whether the validation share is enough to validate at all, where that is asked for."""
+    job, files = resolved.job, resolved.facts.data
+    asked = resolved.asked.logging.limit_val_batches
+    if job.logging.limit_val_batches or asked < 1 or not files or any(f.error for f in files):
+        return
+    length, batch = job.data.seq_length or 1, job.batch.global_batch_size
+    held_out = sum(max(0, f.split_tokens[1] - 1) // length for f in files)
+    yield warning(
+        "validation-left-out",
+        f"{shown('split', job.data.split)} holds out {held_out:,} samples, fewer than a batch of "
+        f"{shown('global_batch_size', batch)}: there will be no validation",
+        *each("split", _larger_shares(resolved, length * batch)),
+        fix(limit_val_batches=0),
+    )
+
+
+def _larger_shares(resolved: Resolved, tokens: int) -> list[str]:
+    """A split with a validation share of that many tokens and some more; none where it would cost a fifth."""
+    total = sum(f.num_tokens for f in resolved.facts.data)
+    thousandths = math.ceil(1000 * 1.1 * tokens / max(1, total))
+    return [f"{999 - thousandths},{thousandths},1"] if thousandths <= 200 else []
+
+
 def _epochs(share: Share) -> float:
     return share.epochs
 

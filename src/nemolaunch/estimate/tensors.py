@@ -246,8 +246,9 @@ def _mamba_rest(a: Architecture, inner: int, heads: int, states: int) -> int:
 
 
 def _hyena(a: Architecture, letter: str, shards: Shards) -> list[LocalTensor]:
-    """Split evenly, which is nearly so: filters are split like channels."""
-    return [LocalTensor(-(-mixers.hyena(a, letter) // shards.tensor), matrix=True)]
+    """Filters are split like channels; the bias of the way back is a copy."""
+    split = mixers.hyena(a, letter) - a.hidden_size
+    return [LocalTensor(-(-split // shards.tensor), matrix=True), LocalTensor(a.hidden_size)]
 
 
 def local_parameters(architecture: Architecture, layout: Layout, stage: int, vocab_rows: int) -> int:
