@@ -1,16 +1,22 @@
 """How far the step times that `nemolaunch suggest` ranks by are from published runs, layout by layout.
 
-python benchmarks/suggest/published.py
+    python benchmarks/suggest/published.py [--top 5]
+
+Then, for how many of the published layouts, which their authors have tuned, is the layout among the first of what
+`suggest` proposes for that model on those GPUs? Runs on a node at least, without fully sharded data parallel.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
 
 from nemolaunch import arithmetic, catalogue
+from nemolaunch.estimate import Layout
 from nemolaunch.estimate.performance import step_time
 from nemolaunch.estimate.published import Measurement, measurements
+from nemolaunch.estimate.suggest import suggestions
 
 
 def ratio(m: Measurement) -> float:
@@ -21,8 +27,35 @@ def ratio(m: Measurement) -> float:
     return m.layout.global_batch_size * m.layout.seq_length / seconds / m.layout.world_size / m.tokens_per_s
 
 
+def place(m: Measurement) -> int | None:
+    """Of a run's parallel sizes in the ranking, from 1; None where they are not among those that fit."""
+    model = catalogue.model(m.model)
+    rows, _ = arithmetic.model_vocab_rows(model, None, 8)
+    ranking = suggestions(model.architecture, m.layout, catalogue.gpu(m.gpu), rows)
+    return next((n for n, s in enumerate(ranking, 1) if sizes(s.layout) == sizes(m.layout)), None)
+
+
+def sizes(layout: Layout) -> tuple[int, int, int, int]:
+    """What makes two layouts the same here."""
+    return layout.tensor, layout.pipeline, layout.context, layout.expert
+
+
+def show_places(top: int) -> None:
+    """How many published layouts come first, and among the first."""
+    tuned = {(m.model, m.gpu, m.precision, m.layout): m for m in measurements()}
+    places = [place(m) for m in tuned.values() if m.layout.world_size >= 8 and not m.layout.fsdp_shard]
+    among = sum(1 for p in places if p and p <= top)
+    print(
+        f"{len(places)} tuned layouts: first {places.count(1)}, among the first {top} {among}, "
+        f"not among those that fit {places.count(None)}"
+    )
+
+
 def main() -> None:
-    """Print one line a run and the median error."""
+    """Print one line a run, the median error, and how the layouts rank."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--top", type=int, default=5)
+    given = options.parse_args()
     print(
         f"{'model':18} {'GPU':8} {'':5} {'layout':38} {'published':>9} {'estimate':>9} {'ratio':>6}  source"
     )
@@ -43,6 +76,7 @@ def main() -> None:
         kind = "mixtures of experts" if moe else "dense models"
         ends = f"from {min(values):.2f} to {max(values):.2f}"
         print(f"{len(values)} runs of {kind}: median error {error:.0%}, {ends}")
+    show_places(given.top)
 
 
 if __name__ == "__main__":
