@@ -124,7 +124,7 @@ SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
 def look(job: Job) -> Facts:
     """See what the job needs to know. Never raises for what is missing: the checks report that."""
     streams = job.data.data_mode == "stream"
-    stream = streamspec.read(job.data.dataset_dir) if streams else None
+    stream = streamspec.absolute(streamspec.read(job.data.dataset_dir)) if streams else None
     sources = look_at_stream(stream) if stream else ()
     asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
     data, split = look_at_data(asked, job.data.split)

@@ -108,6 +108,25 @@ def with_column(stream: Stream, column: str) -> Stream:
     return dataclasses.replace(stream, sources=tuple(sources))
 
 
+def absolute(stream: Stream) -> Stream:
+    """The stream with the paths of this machine from its root on: what trains starts in another folder."""
+
+    def whole(path: str) -> str:
+        return path if path.startswith(REMOTE) else os.path.abspath(os.path.expanduser(path))
+
+    sources = (
+        dataclasses.replace(
+            source,
+            paths=tuple(map(whole, source.paths)),
+            dataset=whole(source.dataset)
+            if source.dataset and os.path.isdir(source.dataset)
+            else source.dataset,
+        )
+        for source in stream.sources
+    )
+    return dataclasses.replace(stream, sources=tuple(sources))
+
+
 def shares(stream: Stream) -> list[float]:
     """Weights that sum to 1."""
     total = math.fsum(source.weight for source in stream.sources) or 1.0

@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 class Position(NamedTuple):
     """Where a cursor stands: where its window begins, how many rows that has (0: not read yet), how many of
-    them were handed out."""
+    them were handed out, and of how many rows further windows are."""
 
     epoch: int = 0
     piece: int = 0
@@ -47,6 +47,7 @@ class Position(NamedTuple):
     row: int = 0
     window: int = 0
     drawn: int = 0
+    size: int = 0
 
 
 class Drawn(NamedTuple):
@@ -114,8 +115,8 @@ class Cursor:
         position: Position | None = None,
     ) -> None:
         self._listed, self._rules, self._reader, self._held_out = listed, rules, reader, held_out
-        self._window_rows = max(1, window_rows)
         self._position = position or Position()
+        self._window_rows = self._position.size or max(1, window_rows)
         self._window: _Window | None = None
         self._next: _Window | None = None
         self._rows: Iterator[tuple[Place, Drawn]] = iter(())
@@ -130,10 +131,19 @@ class Cursor:
     @property
     def position(self) -> Position:
         """Where to begin to get the rows that follow."""
+        following, at = self._next, self._position
+        if following is not None and following.rows and at.drawn == at.window:
+            at = Position(*following.start)
+        return at._replace(size=self._window_rows)
+
+    def resize(self, window_rows: int) -> None:
+        """Make further windows of so many rows. What was read of the next one is read again."""
+        if window_rows == self._window_rows:
+            return
+        self._window_rows = max(1, window_rows)
         following = self._next
-        if following is not None and following.rows and self._position.drawn == self._position.window:
-            return Position(*following.start)
-        return self._position
+        if following is not None and (following.rows or following.rejects):
+            self._rows, self._next = self._from(following.start), None
 
     def draw(self) -> tuple[Drawn, list[Drawn]]:
         """The next row, and rows without text that were come upon.
@@ -152,7 +162,7 @@ class Cursor:
         place = window.order[self._position.drawn]
         row, window.rows[place] = window.rows[place], None
         self._position = self._position._replace(drawn=self._position.drawn + 1)
-        self._fill(self._following(), 1)
+        self._read_ahead(1)
         assert row is not None
         return row, rejects
 
@@ -174,7 +184,7 @@ class Cursor:
         if at.drawn:
             window.rejects = []
         self._window = window
-        self._fill(self._following(), at.drawn)
+        self._read_ahead(at.drawn)
         return window
 
     def _advance(self, rejects: list[Drawn]) -> _Window:
@@ -224,6 +234,10 @@ class Cursor:
         if self._next is None:
             self._next = _Window(Place(self._position.epoch))
         return self._next
+
+    def _read_ahead(self, count: int) -> None:
+        following = self._following()
+        self._fill(following, min(count, self._window_rows - len(following.rows)))
 
     def _fill(self, window: _Window, count: int) -> None:
         """Read so many more rows into a window, fewer only at the end of the epoch."""

@@ -185,6 +185,7 @@ class Reader:
                 s, rows=s.rows + 1, tokens=s.tokens + len(ids), chars=s.chars + _chars(row)
             )
         for source, cursor in enumerate(self._cursors):
+            cursor.resize(self._setup.windows[source])
             self._sources[source] = replace(self._sources[source], position=cursor.position)
         mix = self._mix
         if mix < len(self._setup.mixes) - 1:

@@ -1,0 +1,109 @@
+"""Streams in a plan: what is read, how long, by how many readers; and the mixtures that are shipped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stream_support import texts_of, write
+
+from nemolaunch.findings import errors
+from nemolaunch.job import Job
+from nemolaunch.plan import Plan, make_plan
+from nemolaunch.streamspec import read
+
+ROOT = Path(__file__).parents[2]
+MIXTURES = sorted((ROOT / "examples" / "mixtures").glob("*.yaml"))
+TOKENIZER = str(ROOT / "examples" / "tokenizer")
+
+
+def planned(words: str, **values: object) -> Plan:
+    defaults = {
+        "model_name": "demo-llama",
+        "hf_model_id": TOKENIZER,
+        "data_mode": "stream",
+        "global_batch_size": 16,
+    }
+    return make_plan(Job().with_values(**{**defaults, "dataset_dir": [words], **values}))
+
+
+@pytest.mark.parametrize("path", MIXTURES, ids=lambda p: p.stem)
+def test_the_mixtures_are_whole_and_name_licences_and_sizes(path: Path) -> None:
+    stream = read((str(path),))
+    assert stream.error is None
+    assert sum(source.weight for source in stream.sources) == pytest.approx(1.0)
+    assert all(source.tokens and source.license and source.url for source in stream.sources)
+    plan = planned(str(path), max_tokens=10**9)
+    assert errors(plan.findings) == ()
+    assert "HF_HUB_OFFLINE" not in plan.environment
+
+
+def test_a_relative_path_is_that_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "texts" / "a.parquet", texts_of("a", 5))
+    monkeypatch.chdir(tmp_path)
+    plan = planned("texts", max_steps=1)
+    assert plan.stream is not None
+    assert plan.stream["sources"][0]["paths"] == [str(tmp_path / "texts")]
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json").stream == plan.stream
+    assert Plan.load(tmp_path / "plan.json").outlook == plan.outlook
+
+
+def test_sizes_tell_epochs_and_the_length(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / name / "a.parquet", texts_of(name, 5))
+    mixture = tmp_path / "m.yaml"
+    mixture.write_text(
+        "sources:\n  - {name: a, path: a, weight: 0.75, tokens: 3M}\n  - {name: b, path: b, weight: 0.25, tokens: 2M}\n"
+    )
+    plan = planned(str(mixture), max_tokens=8_000_000)
+    assert [source.epochs for source in plan.outlook] == pytest.approx([2.0, 1.0], rel=0.01)
+    first = planned(str(mixture), stopping_strategy="first-exhausted")
+    assert first.values["max_steps"] == 4_000_000 // (16 * 256)
+    every = planned(str(mixture), stopping_strategy="all-exhausted")
+    assert every.values["max_steps"] == 8_000_000 // (16 * 256)
+
+
+def test_a_wrong_column_or_weight_is_told_with_what_to_write(tmp_path: Path) -> None:
+    for ending in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst"):
+        write(tmp_path / ending / f"a.{ending}", texts_of("a", 5), column="content")
+        (found,) = errors(planned(str(tmp_path / ending), max_steps=1).findings)
+        assert found.code == "stream-column"
+        assert found.fixes[0].changes == {"text_column": "content"}
+        assert errors(planned(str(tmp_path / ending), max_steps=1, text_column="content").findings) == ()
+    words = f"{tmp_path}/parquet:0.5,{tmp_path}/jsonl:0.6"
+    (found,) = errors(planned(words, max_steps=1, text_column="content").findings)
+    assert found.code == "blend-total"
+    (words,) = found.fixes[0].changes["dataset_dir"]  # type: ignore[misc]
+    assert errors(planned(words, max_steps=1, text_column="content").findings) == ()
+
+
+def test_the_number_of_readers_is_mended(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", texts_of("a", 5))
+    (found,) = errors(planned(str(tmp_path), max_steps=1, num_gpus=2, stream_readers=5).findings)
+    for fix in found.fixes:
+        after = planned(str(tmp_path), **{"max_steps": 1, "num_gpus": 2, **fix.changes})
+        assert errors(after.findings) == ()
+
+
+def test_planning_a_stream_needs_no_libraries_but_for_parquet(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", texts_of("a", 5))
+    words = [
+        "plan",
+        "-M",
+        "demo-llama",
+        "--data-mode",
+        "stream",
+        "--dataset-dir",
+        str(tmp_path),
+        "--max-steps",
+        "1",
+    ]
+    code = (
+        f"import sys; from nemolaunch.cli.main import main; main({[*words, '--hf-model-id', TOKENIZER]!r});"
+        "print([m for m in ('numpy', 'pyarrow', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
