@@ -61,6 +61,13 @@ def _fields(plan: Any) -> dict[str, Any]:
         "recompute_method": config.recompute_method,
         "recompute_num_layers": config.recompute_num_layers,
         "fp8": recipe.trainer.plugins.fp8,
+        "fp8_recipe": getattr(recipe.trainer.plugins, "fp8_recipe", None),
+        "gathers ahead": [
+            getattr(part, "overlap_param_gather", None)
+            for part in (strategy.ddp, *recipe.trainer.callbacks)
+            if hasattr(part, "overlap_param_gather")
+            or "CommOverlap" in str(getattr(part, "__fn_or_cls__", ""))
+        ],
         "optimizer in last checkpoint": checkpoint.save_optim_on_train_end,
         "reshardable": strategy.ckpt_optim_fully_reshardable,
         "checkpoint_every": checkpoint.every_n_train_steps,

@@ -104,6 +104,21 @@ def test_recipes_that_can_attend_to_both_sides_do_when_asked(
         assert fields["data module"] == "PreTrainingDataModule", name
 
 
+def test_fp8_recipes_are_nemos_own(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
+    files = []
+    for recipe in ("delayed", "tensorwise", "blockwise", "mxfp8"):
+        values = {"hf_model_id": TOKENIZER, "fp8": True, "fp8_recipe": recipe, "max_steps": 5}
+        files.append(str(gpu_plan(tmp_path, data, "llama3_8b", **values).save(tmp_path / f"{recipe}.json")))
+    found = []
+    for file in files:  # one at a time: results are by model
+        (result,) = fork_server.run("e2e.compile_plans:compile_all", {"plan_files": [file]}, timeout=100)
+        found.append(result["llama3_8b"])
+    assert [f["fp8_recipe"] for f in found] == ["delayed", "tensorwise", "blockwise", "mxfp8"]
+    assert False not in found[0]["gathers ahead"]
+    # MXFP8 gathers weights into the gradient buffer, which must not be in use
+    assert set(found[3]["gathers ahead"]) == {False}
+
+
 def test_a_model_of_ones_own_sets_its_fields(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     plan = gpu_plan(tmp_path, data, "aixsim-60m", hf_model_id=TOKENIZER, max_steps=5)
     assert plan.recipe.startswith("llama")

@@ -67,6 +67,18 @@ def test_ranks_see_the_image_their_mounts_and_our_variables(
     assert run.run.finished.exists()
 
 
+def test_paths_with_blanks_are_mounted(containers: Cluster, image: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "my data; $(id)"
+    mine.mkdir()
+    spaced = image.rename(tmp_path / "my image")
+    mounts = [f"{path}:{path}" for path in SYSTEM]
+    flags = {"container_image": str(spaced), "container_mounts": [*mounts, f"{mine}:/my data"]}
+    run = LightRun(containers, tmp_path / "run", ["look and finish"], sbatch=[], chain=False, **flags)
+    run.submit()
+    run.wait_until_over()
+    assert "my data" in json.loads((run.run.root / "seen.json").read_text())["root"]
+
+
 def test_a_missing_image_is_named_as_the_cause(containers: Cluster, tmp_path: Path) -> None:
     run = run_in(containers, tmp_path / "run", tmp_path / "nowhere.sqsh", ["finish"])
     run.submit()
