@@ -196,3 +196,10 @@ def importer_config(hf: str, model_class: str) -> dict[str, Any]:
     config = importer.config
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {"class": type(config).__name__, **json.loads(json.dumps(values, default=str))}
+
+
+def configs_table() -> dict[str, Any]:
+    """The defaults of NeMo's configuration classes, as `nemo_configs.json` has them."""
+    from nemolaunch.nemo2.config_dump import configs_table as table
+
+    return json.loads(json.dumps(table()))

@@ -1,0 +1,24 @@
+"""What conversions know of NeMo as data, against NeMo itself."""
+
+from __future__ import annotations
+
+import json
+
+from forkserver import ForkServer
+
+from nemolaunch import catalogue
+from nemolaunch.checkpoint import nemo_config
+from nemolaunch.checkpoint.families import FAMILIES
+
+
+def test_the_configuration_classes_are_nemos(fork_server: ForkServer) -> None:
+    (table,) = fork_server.run("nemo2.convert_job:configs_table")
+    assert table == json.loads(nemo_config.TABLE.read_text(encoding="utf-8")), (
+        "run `python -m nemolaunch.nemo2.config_dump`"
+    )
+
+
+def test_every_class_that_nemo_converts_has_a_family() -> None:
+    covered = {family.model_class for family in FAMILIES.values()}
+    covered |= {name for family in FAMILIES.values() for name in family.also}
+    assert covered == set(catalogue.hf_configs())
