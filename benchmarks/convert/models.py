@@ -1,8 +1,12 @@
-"""Llama models of random bfloat16 weights, as Hugging Face folders, written without holding them in memory."""
+"""Llama models of random bfloat16 weights, as Hugging Face folders, written without holding them in memory.
+
+python models.py FOLDER 8b
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -55,3 +59,7 @@ def write_llama(folder: Path, size: str) -> int:
         sink.write(name, noise.roll(number).repeat(repeats)[: info.numel].reshape(info.shape))
     sink.finish()
     return sum(info.nbytes for info in mapped.hf.values())
+
+
+if __name__ == "__main__":
+    write_llama(Path(sys.argv[1]), sys.argv[2])
