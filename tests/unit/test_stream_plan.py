@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from stream_support import texts_of, write
 
+from nemolaunch.cli.flags import job_from
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan, make_plan
@@ -107,3 +108,13 @@ def test_planning_a_stream_needs_no_libraries_but_for_parquet(tmp_path: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_example_of_64_nodes_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    plan = make_plan(job_from({}, Path("examples/llama32-1b-64-nodes.yaml")))
+    assert errors(plan.findings) == ()
+    assert plan.world_size == 512
+    assert plan.tokens_per_step == 12_582_912
+    assert plan.estimate is not None
+    assert int(plan.values["stream_readers"]) % plan.data_parallel_size == 0
