@@ -6,13 +6,18 @@ import gzip
 import json
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tokens_support import pair, variant, write_jsonl
+
+from nemolaunch.cli.merge import main as merge
+from nemolaunch.cli.tokenize import main as tokenize
 
 SCRIPT = Path(__file__).with_name("tokenize_in_small_steps.py")
 OUTPUTS = ("data_text_document", "data_validation_text_document")
@@ -99,6 +104,46 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, tokens_cache: Path) -> None:
     assert pair(folder / "data_text_document") == pair(
         tmp_path / "whole" / "preprocessed" / "data_text_document"
     )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 300 kB; skips where this process may not make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_and_gets_room(
+    small_disk: Path, tmp_path: Path, tokens_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = variant("small", tmp_path / "tokenizer")
+    source = write_jsonl(tmp_path / "in.jsonl", ["word " * 1000] * 100)
+
+    def run(folder: Path) -> int:
+        words = ["--hf-tokenizer", str(tokenizer), "--data-prefix", "data", "--input-dir", str(source)]
+        words += ["--engine", "hf", "--workers", "1", "--piece-bytes", "20000", "--output-dir", str(folder)]
+        return tokenize(words)
+
+    assert run(small_disk) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert [p.name for p in (small_disk / "preprocessed").iterdir()] == ["data.unfinished"]
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    assert run(small_disk) == 0
+    assert run(tmp_path) == 0
+    made = [folder / "preprocessed" / "data_text_document" for folder in (small_disk, tmp_path)]
+    assert pair(made[0]) == pair(made[1])
+
+    used = sum(p.stat().st_size for p in (small_disk / "preprocessed").iterdir())
+    subprocess.run(["mount", "-o", f"remount,size={used + 300_000}", str(small_disk)], check=True)
+    names = [str(path) for path in made]
+    assert merge([*names, "--output-prefix", str(small_disk / "merged")]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert [p.name for p in small_disk.iterdir()] == ["preprocessed"]
 
 
 def test_a_killed_worker_is_told_and_not_waited_for(tmp_path: Path, source: Path, tokens_cache: Path) -> None:

@@ -23,7 +23,7 @@ ABOUT = {
 }
 EXAMPLES = {
     "wiki": "nemolaunch download wiki --language simple --output-dir corpus",
-    "hf": "nemolaunch download hf wikitext --subset wikitext-103-raw-v1",
+    "hf": "nemolaunch download hf HuggingFaceFW/fineweb --subset sample-10BT --dry-run",
     "model": "nemolaunch download model meta-llama/Llama-3.2-1B",
     "tokenizer": "nemolaunch download tokenizer meta-llama/Llama-3.2-1B",
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from nemolaunch.cli.arguments import Parser
@@ -25,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="join nothing: write a YAML that blends the inputs by their tokens",
     )
+    add("--json", action="store_true", help="print the totals as JSON")
     add("--overwrite", action="store_true", help="replace an output of that name")
     return p
 
@@ -33,6 +36,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Merge. Returns the exit code."""
     options = parser().parse_args(argv)
+    from nemolaunch.cli.progress import byte_bar
+    from nemolaunch.tokens.manifest import bin_of
     from nemolaunch.tokens.merge import expand, merge, write_blend
 
     inputs = expand(options.inputs)
@@ -41,7 +46,13 @@ def main(argv: list[str] | None = None) -> int:
         path = write_blend(inputs, output, overwrite=options.overwrite)
         print(f"{path}: a blend of {len(inputs)} data sets; give it as --dataset-dir {path}")
         return 0
-    merged = merge(inputs, output, overwrite=options.overwrite)
+    with byte_bar("merge", sum(bin_of(prefix).stat().st_size for prefix in inputs)) as advance:
+        merged = merge(inputs, output, overwrite=options.overwrite, report=advance)
+    if options.json:
+        print(
+            json.dumps({**asdict(merged), "prefix": str(merged.prefix), "inputs": [str(p) for p in inputs]})
+        )
+        return 0
     print(
         f"{output}.bin: {merged.documents:,} documents, {merged.tokens:,} tokens of {len(inputs)} data sets"
     )

@@ -88,14 +88,19 @@ class TokenBar(Bar):
 
     def __init__(self, total: int) -> None:
         super().__init__(total)
-        self.bytes = self.documents = self.tokens = 0
+        self.done = self.documents = self.tokens = 0
 
     def advance(self, tick: Tick) -> None:
         """Count some finished work."""
-        self.bytes += tick.bytes
+        self.done += tick.bytes
         self.documents += tick.documents
         self.tokens += tick.tokens
-        self.show(self.bytes, f"{self.documents:,} documents, {self.tokens / self.seconds:,.0f} tokens/s")
+        self.show(self.done, f"{self.documents:,} documents, {self.tokens / self.seconds:,.0f} tokens/s")
+
+    def totals(self) -> str:
+        """What was done in all, and how fast."""
+        speed = f"{self.done / self.seconds / 1e6:,.1f} MB/s, {self.tokens / self.seconds:,.0f} tokens/s"
+        return f"{self.done / 1e6:,.1f} MB in {self.seconds:,.1f} s: {speed}"
 
 
 @contextlib.contextmanager

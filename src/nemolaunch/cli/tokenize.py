@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -108,10 +109,10 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--dry-run",
         "--dryrun",
-        "--dry-run",
         action="store_true",
         help="with --executor slurm: print the batch scripts only",
     )
+    add("--json", action="store_true", help="print the manifests of the outputs as JSON, by prefix")
     add("--overwrite", action="store_true", help="replace outputs of that name")
     add("--restart", action="store_true", help="throw an unfinished run away instead of going on with it")
     return p
@@ -150,7 +151,13 @@ def main(argv: list[str] | None = None) -> int:
     bar = TokenBar(sum(s.size for s in request.sources))
     with bar:
         result = run(request, bar.advance, distrust)
-    _summary(request, result)
+    if options.json:
+        made = {str(p): m for p, m in zip(result.prefixes, result.manifests, strict=True)}
+        print(json.dumps(made, ensure_ascii=False))
+    else:
+        _summary(request, result)
+    if not result.already_there:
+        _say(bar.totals())
     return 0
 
 
