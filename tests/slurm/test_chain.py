@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 
@@ -54,6 +55,7 @@ def test_crashes_without_progress_end_the_chain_and_say_so(client: Cluster, tmp_
     assert client.state(job) == "FAILED"
 
 
+@pytest.mark.long
 def test_crashes_with_progress_go_on(cluster: Cluster, tmp_path: Path) -> None:
     run = LightRun(cluster, tmp_path / "run", ["progress and crash"] * 2 + ["finish"], give_up_after=1)
     run.submit()
@@ -124,6 +126,7 @@ def test_a_dead_node_does_not_end_the_run(cluster: Cluster, tmp_path: Path) -> N
     assert run.run.finished.exists()
 
 
+@pytest.mark.long
 def test_a_node_that_dies_while_the_job_is_requeued_does_not_end_the_run(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -165,7 +168,7 @@ def test_a_job_under_another_name_leaves_a_folder_that_is_in_use_alone(
 
 def test_a_folder_that_another_machine_trains_in_is_left_alone(cluster: Cluster, tmp_path: Path) -> None:
     run = LightRun(cluster, tmp_path / "run", ["finish"])
-    run.hurry(lock_stale_s=4)
+    run.hurry(lock_stale_s=2)
     run.run.lock.write_text("local elsewhere 4711\n")
     job = run.submit()
 
@@ -189,6 +192,7 @@ def test_an_array_is_a_chain(cluster: Cluster, tmp_path: Path) -> None:
     assert run.run.finished.exists()
 
 
+@pytest.mark.long
 def test_a_restarted_controller_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     run = LightRun(cluster, tmp_path / "run", ["run", "finish"])
     job = run.submit()

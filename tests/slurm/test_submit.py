@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from slurm.cluster import Cluster
+from slurm.light import LightRun
 from slurm.training import Training, finish
 
 from nemolaunch import batchjob
@@ -34,14 +34,14 @@ def test_of_two_submissions_at_once_one_is_taken(
 def test_a_submission_beside_a_running_one_leaves_its_checkpoints_and_plan(
     client: Cluster, training_data: Path, tmp_path: Path
 ) -> None:
-    run = Training(client, tmp_path / "run", training_data, sbatch="hold", detach=True)
-    assert finish(run.start())[0] == 0
-    (run.run.checkpoints / "demo--step=3-consumed_samples=32.0").mkdir(parents=True)
-    before = run.run.plan.read_bytes()
-    code, said = finish(run.start("--resume", "never", "--max-steps", "50", "--force", "checkpoint-unusable"))
+    first = LightRun(client, tmp_path / "run", ["finish"], sbatch=["hold"])
+    job = first.submit()
+    before = first.run.plan.read_bytes()
+    (first.run.checkpoints / "demo--step=3-consumed_samples=32.0").mkdir(parents=True)
+    second = Training(client, tmp_path / "run", training_data, experiment="llama", resume="never")
+    code, said = finish(second.start("--force", "run-of-other-model"))
+    client.run("scancel", job)
     assert code == 1
-    assert "is in the queue already (pending)" in said
-    assert run.run.plan.read_bytes() == before
-    assert json.loads(before)["values"]["max_steps"] == 20
-    assert len(list(run.run.checkpoints.iterdir())) == 1
-    run.end()
+    assert f"job {job} of this run is in the queue already (pending)" in said
+    assert first.run.plan.read_bytes() == before
+    assert len(list(first.run.checkpoints.iterdir())) == 1

@@ -78,22 +78,22 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     trainer = task.keywords["trainer"]
     mlflow = loggers(plan)
     task.keywords["log"].extra_loggers.extend(mlflow)
-    ours = callbacks_of(plan)
-    trainer.callbacks.extend([*callbacks, *mlflow, *ours])
+    before, after = callbacks_of(plan)
+    trainer.callbacks[:] = [*before, *trainer.callbacks, *callbacks, *mlflow, *after]
     if plan.stream is not None:
-        _train_on_stream(plan, task, ours)
+        _train_on_stream(plan, task, after)
     else:
         task()
         _note_end(plan, trainer)
 
 
-def _train_on_stream(plan: Plan, task: Any, ours: list[Callback]) -> None:
+def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:
     """Train with rows instead of the module that stands for them in the recipe."""
     from nemolaunch.nemo2.stream_data import StreamDataModule
     from nemolaunch.nemo2.stream_watch import StreamWatch
 
     task.keywords["data"] = StreamDataModule(plan, task.keywords["data"].tokenizer)
-    (watch,) = (callback for callback in ours if isinstance(callback, StreamWatch))
+    (watch,) = (callback for callback in callbacks if isinstance(callback, StreamWatch))
     task()
     task.keywords["data"].feed.close()
     if watch.error:

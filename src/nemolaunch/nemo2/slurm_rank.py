@@ -17,7 +17,7 @@ from nemolaunch.rundir import START_LINE, RunDir, write_json
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 START_TIMEOUT_S = 1800.0
-START_POLL_S = 0.2
+POLLS_S = (0.2, 5.0)  # the first and the longest: thousands of ranks ask one file system
 
 
 class Signals:
@@ -90,13 +90,14 @@ def settle_start(run: RunDir, rank: int) -> None:
             old.unlink()
         write_json(settled, {"set_aside": [path.name for path in moved]})
         return
-    end = time.monotonic() + START_TIMEOUT_S
+    end, poll_s = time.monotonic() + START_TIMEOUT_S, POLLS_S[0]
     while not settled.exists():
         if time.monotonic() > end:
             raise TimeoutError(
                 f"rank 0 has not written {settled}: is {run.root} the same folder on every node?"
             )
-        time.sleep(START_POLL_S)
+        time.sleep(poll_s)
+        poll_s = min(1.5 * poll_s, POLLS_S[1])
 
 
 def set_torn_aside(run: RunDir) -> list[Path]:

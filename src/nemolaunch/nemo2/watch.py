@@ -18,22 +18,24 @@ from nemolaunch.nemo2.update_guard import UpdateGuard
 from nemolaunch.plan import Plan
 
 
-def callbacks_of(plan: Plan) -> list[Callback]:
-    """What a trainer gets besides the recipe's own callbacks.
+def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
+    """What a trainer gets before and after the recipe's own callbacks, of which one writes checkpoints.
 
-    The metrics come before what may end the run, so that the row of the last step is written.
+    Before it: what it takes a checkpoint's name from, and what decides that there is no time for one. The metrics
+    come before what may end the run, so that the row of the last step is written.
     """
     metrics = MetricsFile(plan)
     updates = UpdateGuard(plan, metrics.notice)
     metrics.skipped = lambda: updates.skipped
-    found: list[Callback] = [EvenValidation()]
-    if plan.job.objective.objective == "mlm":
-        found.append(MaskedLanguageModel(plan))
-    found += [CheckpointSchedule(), metrics, updates, RankWatch(metrics.notice)]
+    before: list[Callback] = [CheckpointSchedule()]
     if plan.submission is not None:
-        found.append(Leave(plan, metrics))
+        before.append(Leave(plan, metrics))
+    after: list[Callback] = [EvenValidation()]
+    if plan.job.objective.objective == "mlm":
+        after.append(MaskedLanguageModel(plan))
+    after += [metrics, updates, RankWatch(metrics.notice)]
     if plan.stream is not None:
-        found.append(StreamWatch(plan, metrics.event))
-    found += profile.callbacks(plan, int(os.environ.get("RANK") or 0))
-    found.append(HangWatch(int(plan.values["hang_timeout"]), metrics.event))
-    return found
+        after.append(StreamWatch(plan, metrics.event))
+    after += profile.callbacks(plan, int(os.environ.get("RANK") or 0))
+    after.append(HangWatch(int(plan.values["hang_timeout"]), metrics.event))
+    return before, after

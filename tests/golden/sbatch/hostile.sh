@@ -169,6 +169,7 @@ watch_over() {
 
 leave() {
     local code=$?
+    set +e # the script has set -e by now
     kill -HUP $watcher 2>/dev/null
     if [ "$(cat "$lock" 2>/dev/null)" = "slurm $this_start" ]; then rm -f "$lock"; fi
     if [ -e "$run_folder/finished.json" ]; then
