@@ -18,6 +18,7 @@ from nemolaunch.submission import Submission, split_option
 
 TASK = "pretrain"
 NO_CONTAINER = "none"
+FIRST_PORT, NUM_PORTS = 20000, 10000
 GUARD = Path(__file__).with_name("guard.sh")
 
 
@@ -155,7 +156,17 @@ def srun_args(plan: Plan) -> list[str]:
 
 def torchrun_port(plan: Plan) -> int:
     """A rendezvous port of the run's own, so that two jobs on one node do not meet at the same one."""
-    return 20000 + int(hashlib.sha256(plan.folder.encode()).hexdigest()[:8], 16) % 10000
+    return FIRST_PORT + int(hashlib.sha256(plan.folder.encode()).hexdigest()[:8], 16) % NUM_PORTS
+
+
+def _meeting_port(plan: Plan) -> str:
+    """The shell command that names the port where the ranks meet, without torchrun.
+
+    Lightning's own choice has only the last four digits of the job's id in it. This one is of the run, the job
+    and the start: what is left of an earlier start may still hold its port.
+    """
+    sum_ = f"{torchrun_port(plan) - FIRST_PORT} + SLURM_JOB_ID + 31 * ${{SLURM_RESTART_COUNT:-0}}"
+    return f"export MASTER_PORT=$(({FIRST_PORT} + ({sum_}) % {NUM_PORTS}))"
 
 
 def setup(plan: Plan) -> str:
@@ -168,6 +179,7 @@ def setup(plan: Plan) -> str:
     return "\n".join(
         (
             "{ set +vx; } 2>/dev/null",
+            *([] if plan.values["launcher"] == "torchrun" else [_meeting_port(plan)]),
             *(f"export {name}={quoted(value)}" for name, value in others.items()),
             f"run_folder={quoted(plan.folder)}",
             f"batch_script={quoted(str(script_path(plan)))}",

@@ -47,6 +47,7 @@ export GLOO_SOCKET_IFNAME='eth0;id'
 export A='a '"'"'b'"'"' "c" $HOME `id` } ; # 名前'
 export EMPTY=''
 { set +vx; } 2>/dev/null
+export MASTER_PORT=$((20000 + (9362 + SLURM_JOB_ID + 31 * ${SLURM_RESTART_COUNT:-0}) % 10000))
 export lower_case='$x y'
 run_folder=/runs/llama
 batch_script=/runs/llama/nemorun/experiments/llama/llama_1/pretrain_sbatch.sh

@@ -40,6 +40,7 @@ export NVTE_FWD_LAYERNORM_SM_MARGIN=${NVTE_FWD_LAYERNORM_SM_MARGIN:-16}
 export NVTE_BWD_LAYERNORM_SM_MARGIN=${NVTE_BWD_LAYERNORM_SM_MARGIN:-16}
 export PATH='/opt/train env/bin':"$PATH"
 { set +vx; } 2>/dev/null
+export MASTER_PORT=$((20000 + (9408 + SLURM_JOB_ID + 31 * ${SLURM_RESTART_COUNT:-0}) % 10000))
 run_folder='/läufe/訓練/run'
 batch_script='/läufe/訓練/run/nemorun/experiments/llama/llama_1/pretrain_sbatch.sh'
 most_starts=3

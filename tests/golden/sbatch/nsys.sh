@@ -39,6 +39,7 @@ export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
 export NVTE_FWD_LAYERNORM_SM_MARGIN=${NVTE_FWD_LAYERNORM_SM_MARGIN:-16}
 export NVTE_BWD_LAYERNORM_SM_MARGIN=${NVTE_BWD_LAYERNORM_SM_MARGIN:-16}
 { set +vx; } 2>/dev/null
+export MASTER_PORT=$((20000 + (9362 + SLURM_JOB_ID + 31 * ${SLURM_RESTART_COUNT:-0}) % 10000))
 run_folder=/runs/llama
 batch_script=/runs/llama/nemorun/experiments/llama/llama_1/pretrain_sbatch.sh
 most_starts=3
