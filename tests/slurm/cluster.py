@@ -19,6 +19,8 @@ from pathlib import Path
 
 from slurm import cluster_config
 
+from nemolaunch.processes import signal_on_parents_death
+
 DAEMONS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "unshare")
 
 
@@ -234,6 +236,7 @@ class Cluster:
                 env=self.environment,
                 cwd=self.folder,
                 start_new_session=True,
+                preexec_fn=end_with_tests,
             )
 
     def _wait(
@@ -250,6 +253,11 @@ class Cluster:
                     )
             time.sleep(every_s)
         raise AssertionError(f"no {what} within {timeout_s:.0f} s\n{self.run('squeue', '-a', check=False)}")
+
+
+def end_with_tests() -> None:
+    """Have the kernel kill a daemon when the tests are killed, so that none is left behind."""
+    signal_on_parents_death(signal.SIGKILL)
 
 
 def _listens(port: int) -> bool:

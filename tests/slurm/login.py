@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from slurm.cluster import Cluster, free_ports
+from slurm.cluster import Cluster, end_with_tests, free_ports
 
 SLURM_COMMANDS = ("sbatch", "squeue", "scontrol", "sinfo", "sacct", "scancel", "srun")
 SSHD = "/usr/sbin/sshd"
@@ -62,7 +62,9 @@ ForceCommand {inside}
         (folder / "sshd_config").write_text(config)
         Path("/run/sshd").mkdir(exist_ok=True)
         with open(folder / "sshd.log", "wb") as log:
-            self._sshd = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)
+            self._sshd = subprocess.Popen(
+                [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log, preexec_fn=end_with_tests
+            )
         self._wait(folder / "sshd.log")
 
     def _keys(self, folder: Path) -> None:

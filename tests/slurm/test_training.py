@@ -68,7 +68,7 @@ def test_no_checkpoint_is_started_that_the_time_limit_would_cut_off(
     assert "[no-time-to-save]" in said
 
 
-def test_cancel_ends_a_run_for_good(client: Cluster, training_data: Path, tmp_path: Path) -> None:
+def test_cancel_ends_a_run_for_good_until_it_is_resumed(client: Cluster, training_data: Path, tmp_path: Path) -> None:
     run = Training(client, tmp_path / "ended", training_data, **LAYOUT, max_steps=500)
     process = run.start()
     run.wait_for_step(2)
@@ -79,3 +79,14 @@ def test_cancel_ends_a_run_for_good(client: Cluster, training_data: Path, tmp_pa
     assert "cancelled" in said
     assert len(run.run.slurm_starts.read_text().splitlines()) == 2
     assert condition(run.plan()).word == "stopped"
+    words = ["resume", str(run.run.root), "--max-steps", str(run.step() + 6)]
+    resumed = subprocess.run(
+        [sys.executable, "-m", "nemolaunch.cli.main", *words],
+        env={**client.environment, **run.environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert [row["step"] for row in run.rows()] == list(range(1, run.step() + 1))
+    assert condition(run.plan()).word == "finished"
