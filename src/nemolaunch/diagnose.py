@@ -6,7 +6,10 @@ of the job; of each log only the end is read.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir
 from nemolaunch.starts import Start, expand_nodes, host_in, said_during, starts, tail
 
+FULL_BYTES = 16 << 20
 _IN_ORDER = "nemolaunch: left with code 0 "  # as guard.sh says it
 # srun names a task when it ends: the first one that did not end well is the cause, the rest were ended for it
 _TASK = re.compile(r"^srun: error: (\S+?): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
@@ -120,6 +124,8 @@ def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Dia
     # Before a rank has its own log, as while its container starts, its words are in the step's common log
     texts = (what, "\n".join(own.splitlines()[-60:]), said, tail(ranks_output) if ranks_output else "")
     cause = next((cause for text in texts if (cause := cause_of(text))), None)
+    if cause is None and (full := _full_disk(run)):
+        what, cause = f"{what}; {full}", cause_of(os.strerror(errno.ENOSPC))
     return Diagnosis(
         what=what,
         rank=rank,
@@ -129,6 +135,14 @@ def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Dia
         stacks=_ranks_with_stacks(run, start) if cause and cause.code == "hang" else (),
         place="that node" if plan.submission else "this machine",
     )
+
+
+def _full_disk(run: RunDir) -> str | None:
+    """What shows that the run's own file system is full: on that, a rank cannot even say so."""
+    free_bytes = shutil.disk_usage(run.root).free
+    if free_bytes < FULL_BYTES or any(not path.stat().st_size for path in run.logs.glob("rank*.error.json")):
+        return f"the file system of {run.root} has {free_bytes / 1e6:,.0f} MB left"
+    return None
 
 
 def _left_in_order(run: RunDir, log: Path) -> Diagnosis:

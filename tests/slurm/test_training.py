@@ -68,7 +68,9 @@ def test_no_checkpoint_is_started_that_the_time_limit_would_cut_off(
     assert "[no-time-to-save]" in said
 
 
-def test_cancel_ends_a_run_for_good_until_it_is_resumed(client: Cluster, training_data: Path, tmp_path: Path) -> None:
+def test_cancel_ends_a_run_for_good_until_it_is_resumed(
+    client: Cluster, training_data: Path, tmp_path: Path
+) -> None:
     run = Training(client, tmp_path / "ended", training_data, **LAYOUT, max_steps=500)
     process = run.start()
     run.wait_for_step(2)

@@ -94,7 +94,18 @@ starts_without_progress() {
     printf '%s\n' "$count"
 }
 
-write() { printf '%s\n' "$2" > "$1.$$" && mv "$1.$$" "$1"; }
+write() {
+    printf '%s\n' "$2" > "$1.$$" && mv "$1.$$" "$1" && return
+    rm -f "$1.$$"
+    return 1
+}
+
+# Without a note of this start nothing would ever end a row of starts that fail.
+cannot_write() {
+    trap - EXIT
+    say "cannot write $run_folder: $(df -P "$run_folder" | awk 'NR == 2 {print $4 " KB left on " $6}')"
+    exit 1
+}
 
 # Ends the chain, for a reason that is kept.
 stop_chain() {
@@ -225,8 +236,7 @@ if taken_by_another; then
     say "another job writes $run_folder ($(cat "$lock")); this one leaves it alone"
     exit 1
 fi
-write "$lock" "slurm $this_start"
-write "$state/current" "$this_start"
+write "$lock" "slurm $this_start" && write "$state/current" "$this_start" || cannot_write
 trap leave EXIT
 trap : TERM USR1 USR2
 step=$(newest_step)
@@ -235,15 +245,15 @@ if [ "$(starts_without_progress "$step")" -ge "$most_starts" ]; then
     exit 1
 fi
 say "start $SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST"
-printf '%s %s %s %s\n' "$this_start" "$(date +%s)" "$step" "$SLURM_JOB_NODELIST" >> "$state/starts"
-if [ "$chain" = 1 ]; then queue_next; fi
-kill_wait=$(timeout 60 scontrol show config 2>/dev/null | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')
-rm -f "$state/end" "$state/ask"
+printf '%s %s %s %s\n' "$this_start" "$(date +%s)" "$step" "$SLURM_JOB_NODELIST" >> "$state/starts" || cannot_write
 if [ "$(cat "$lock")" != "slurm $this_start" ]; then
     trap - EXIT
     say "another job took $run_folder ($(cat "$lock")) at the same moment; this one leaves it alone"
     exit 1
 fi
+if [ "$chain" = 1 ]; then queue_next; fi
+kill_wait=$(timeout 60 scontrol show config 2>/dev/null | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')
+rm -f "$state/end" "$state/ask"
 watch_over &
 watcher=$!
 
