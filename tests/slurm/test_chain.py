@@ -103,7 +103,10 @@ def test_a_preempted_job_saves_and_goes_on(cluster: Cluster, tmp_path: Path) -> 
     job = run.submit()
     run.wait_until_running(job)
     end = int(run.run.slurm_end.read_text().split()[0])
-    urgent = cluster.run("sbatch", "--parsable", "-p", "urgent", "-N2", "--exclusive", "--wrap", "sleep 1")
+    urgent = cluster.run(
+        *("sbatch", "--parsable", "-p", "urgent", "-N2", "--exclusive", "--output=/dev/null"),
+        *("--wrap", "sleep 1"),
+    )
     run.wait_until_over()
     assert cluster.state(urgent) == "COMPLETED"
     assert len(run.starts()) == 2
