@@ -92,15 +92,14 @@ def as_number(word: str) -> float | None:
 def prefixes_of(path: str) -> list[str]:
     """Absolute prefixes of all `.bin/.idx` pairs a path stands for: a folder, a prefix, or one of the files.
 
-    A folder without pairs stands for its `preprocessed/` sub-folder, where `preprocess_data.sh` writes.
+    A folder without pairs stands for its `preprocessed/` sub-folder, where `preprocess_data.sh` writes. Beside a
+    prefix there may be a folder of the same name: Megatron keeps its indices in it.
     """
     absolute = os.path.abspath(path)
-    if os.path.isdir(absolute):
-        for folder in (absolute, os.path.join(absolute, "preprocessed")):
-            found = _pairs(folder)
-            if found:
-                return found
-        return []
+    for folder in (absolute, os.path.join(absolute, "preprocessed")):
+        found = _pairs(folder)
+        if found:
+            return found
     stem = absolute[:-4] if absolute.endswith((".bin", ".idx")) else absolute
     for candidate in (stem, stem + "_text_document"):
         if os.path.exists(candidate + ".idx"):

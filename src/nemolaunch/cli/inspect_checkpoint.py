@@ -69,7 +69,9 @@ def _print(found: Summary) -> None:
         "format": found.format,
         "model": found.model,
         "parameters": f"{found.parameters:,} ({count(found.parameters)}) in {found.tensors:,} tensors",
-        "numbers": ", ".join(f"{dtype} {_share(n, found.parameters)}" for dtype, n in found.dtypes.items()),
+        "numbers": ", ".join(
+            f"{dtype} {_share(n, found.parameters)}".strip() for dtype, n in found.dtypes.items()
+        ),
         "size": f"{gigabytes(found.bytes)} without training state",
         "step": f"{found.step:,}" if found.step is not None else None,
         "seen": _seen(found),

@@ -36,9 +36,8 @@ def expand(inputs: list[str]) -> list[Path]:
     found: list[Path] = []
     for given in inputs:
         path = Path(given).expanduser()
-        if path.is_dir():
-            matches = sorted(path.glob("*.idx"))
-        else:
+        matches = sorted(path.glob("*.idx")) if path.is_dir() else []
+        if not matches:  # nor where Megatron's folder of indices has the name of the prefix
             stem = path.with_name(re.sub(r"\.(idx|bin)$", "", path.name))
             matches = sorted(stem.parent.glob(stem.name + ".idx"))
         if not matches:

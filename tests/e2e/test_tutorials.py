@@ -1,0 +1,90 @@
+"""What the tutorials promise holds on the CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tutorials import FOLDER, ROOT, typed
+
+from nemolaunch.observe import metrics
+
+pytestmark = pytest.mark.long
+SAMPLE_TOKENIZER = ROOT / "examples" / "tokenizer"
+
+
+def results(folder: Path, *names: str) -> list[dict]:
+    return [json.loads((folder / name).read_text(encoding="utf-8")) for name in names]
+
+
+def small_llama(folder: Path) -> Path:
+    """A Hugging Face Llama with random weights and the sample tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(SAMPLE_TOKENIZER)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_every_tutorial_is_tested() -> None:
+    tests = Path(__file__).read_text() + (ROOT / "tests" / "slurm" / "test_tutorial.py").read_text()
+    assert all(f'"{path.name}"' in tests for path in FOLDER.glob("*.md"))
+
+
+def test_from_text_to_a_model(tmp_path: Path) -> None:
+    said = typed("pretrain.md", tmp_path)
+    rows = [row for row in metrics.read(tmp_path / "runs" / "first" / "metrics.jsonl") if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(1, 31))
+    assert rows[-1]["loss"] < rows[0]["loss"] - 1
+    assert "It was a bright morning and" in said
+    assert "finished" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_continued_pretraining(tmp_path: Path) -> None:
+    typed("continue-pretraining.md", tmp_path, MODEL=str(small_llama(tmp_path / "model")))
+    before, after = results(tmp_path, "before.json", "after.json")
+    assert after["perplexity"] < 0.6 * before["perplexity"]
+    (proof,) = results(tmp_path, "start.conversion.json")
+    assert proof["verdict"] == "passed"
+
+
+def test_mixed_data(tmp_path: Path) -> None:
+    said = typed("mix-data.md", tmp_path)
+    rows = [row for row in metrics.read(tmp_path / "runs" / "mix" / "metrics.jsonl") if "loss" in row]
+    assert rows[-1]["step"] == 20
+    assert "each row" in said
+
+
+def test_a_model_of_your_own(tmp_path: Path) -> None:
+    typed("custom-model.md", tmp_path)
+    before, after = results(tmp_path, "before.json", "after.json")
+    assert before["tokens"] == after["tokens"] > 1000
+    assert after["perplexity"] == pytest.approx(before["perplexity"], rel=1e-4)
+    assert "finished" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_llama_in_metas_layout(tmp_path: Path) -> None:
+    from nemolaunch.cli.convert import main as convert
+
+    model, original = small_llama(tmp_path / "model"), tmp_path / "original"
+    assert convert([str(model), str(original), "--to", "meta"]) == 0
+    said = typed("meta-checkpoint.md", tmp_path, ORIGINAL=str(original), TOKENIZER=str(model))
+    assert "21 tensors are the same, to the bit" in said
+    assert {path.name for path in (tmp_path / "trained").iterdir()} >= {
+        "consolidated.00.pth",
+        "params.json",
+    }
