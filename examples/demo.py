@@ -59,6 +59,8 @@ def last_step(metrics: Path) -> int:
 
 def main() -> None:
     began = time.monotonic()
+    # A command in the background ignores Ctrl-C, and what it starts inherits that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
     shutil.rmtree(ROOT / folder, ignore_errors=True)
     python, data, training, export = sys.executable, str(folder / "data"), folder / "run", str(folder / "hf")
