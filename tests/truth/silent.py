@@ -24,6 +24,9 @@ SILENT: dict[str, str] = {
     "cp-by-heads": "Mistral 7B: raised by Transformer Engine's attention at the first step, on a GPU",
     "sequence-too-long": "T5 reads beyond its 512 positions, which a GPU reports as an illegal access",
     "ffn-by-tp": "Hyena's and Mamba's MLP, T5 and BERT: as with other models, once layers are built on a GPU",
+    "mask-token-missing": "a rule of our own: raised when the first sample is masked",
+    "mask-token-unknown": "as above",
+    "mask-token-in-use": "masks become what else the token means: the end of a document, say",
     "vocabulary-by-tp": "T5 and BERT: as with other models, once embeddings are built on a GPU",
 }
 
