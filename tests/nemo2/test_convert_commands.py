@@ -52,7 +52,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 
 SLOW = """
 import contextlib, sys, time
-from nemolaunch.cli import convert
+from nemolaunch.cli import convert, progress
 
 @contextlib.contextmanager
 def bar(label, total):
@@ -61,7 +61,8 @@ def bar(label, total):
         time.sleep(60)
     yield advance
 
-convert._bar = bar
+assert progress.byte_bar
+progress.byte_bar = bar
 sys.exit(convert.main(sys.argv[1:]))
 """
 
