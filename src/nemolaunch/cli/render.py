@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -26,6 +27,8 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
+        # torch warns of this at every start where the older of the two packages is installed
+        warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
         try:
             return main(argv)
         except NemolaunchError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,6 @@ def run(
     check_causal(folder)
     # the harness forks tokenizer processes, and the fast tokenizers warn of it once per fork
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
     try:
         import torch
         from lm_eval.evaluator import simple_evaluate

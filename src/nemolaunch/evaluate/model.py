@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,8 +133,6 @@ def _is_masked(config: dict[str, Any]) -> bool:
 
 def _loaded(folder: Path, kind: str, dtype: str, tokenizer: Path | None, **more: Any) -> tuple[Any, Any]:
     """Model, in evaluation mode, and tokenizer."""
-    # torch warns of this at every start where the older of the two packages is installed
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
     try:
         import torch
         import transformers
