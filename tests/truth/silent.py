@@ -18,12 +18,13 @@ SILENT: dict[str, str] = {
     "fp8-with-fp32": "trains in fp32, without fp8",
     "fp32-with-cp": "raised by Transformer Engine's choice of attention at the first step, on a GPU",
     "fp8-shapes": "raised by Transformer Engine's kernels at the first step, on a GPU",
-    "layers-by-pp": "Mamba and Hyena models leave out the layers that are over",
+    "layers-by-pp": "Mamba and Hyena models leave out the layers that are over; BERT's are built on a GPU only",
     "hyena-by-tp": "its layers cannot be built without a GPU's libraries, which then refuse",
     "cp-unsupported": "T5, BERT: every rank trains on the whole sequence; attention windows: raised on a GPU",
     "cp-by-heads": "Mistral 7B: raised by Transformer Engine's attention at the first step, on a GPU",
     "sequence-too-long": "T5 reads beyond its 512 positions, which a GPU reports as an illegal access",
     "ffn-by-tp": "Hyena's and Mamba's MLP, T5 and BERT: as with other models, once layers are built on a GPU",
+    "objective-unsupported": "NeMo has no such objective; what we change for it is not in these models",
     "mask-token-missing": "a rule of our own: raised when the first sample is masked",
     "mask-token-unknown": "as above",
     "mask-token-in-use": "masks become what else the token means: the end of a document, say",
@@ -32,7 +33,7 @@ SILENT: dict[str, str] = {
 
 # Those of them that are silent for some kinds of models only; Mistral 7B and attention windows are kind "window".
 ONLY_FOR: dict[str, tuple[str, ...]] = {
-    "layers-by-pp": ("mamba", "hyena"),
+    "layers-by-pp": ("mamba", "hyena", "bert"),
     "hyena-by-tp": ("hyena",),
     "cp-unsupported": ("t5", "bert", "window"),
     "cp-by-heads": ("window",),
@@ -40,6 +41,10 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "ffn-by-tp": ("mamba", "hyena", "t5", "bert"),
     "vocabulary-by-tp": ("t5", "bert"),
 }
+
+
+# What NeMo never sees. Out of its range it is refused as other flags are, with the same code.
+OUR_NUMBERS = ("mlm_probability", "mlm_span_length")
 
 
 def excused(codes: list[str], values: dict[str, Any]) -> bool:
