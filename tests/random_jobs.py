@@ -102,6 +102,7 @@ def _numbers(rng: random.Random) -> dict[str, Any]:
         "fp8_recipe": rng.choice(("delayed", "delayed", "tensorwise", "blockwise", "mxfp8")),
         "optimizer": rng.choice(("adam", "adam", "adam", "sgd")),
         "disable_dist_optim": rng.random() < 0.3,
+        "num_distributed_optimizer_instances": rng.choice((1, 1, 1, 1, 2, 4, 3)),
         "lr": rng.choice((5e-6, 1e-3, 1e-7)),
         "warmup_steps": rng.choice((0, 50, 500)),
         "constant_steps": rng.choice((0, 0, 5)),

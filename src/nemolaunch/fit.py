@@ -44,7 +44,7 @@ def findings(
 UNSETTLING = frozenset({
     "out-of-range", "world-by-layout", "world-by-experts", "layers-by-pp", "layers-by-vpp", "experts-by-ep",
     "batch-by-data-parallel", "heads-by-tp", "query-groups-by-tp", "ffn-by-tp", "more-processes-than-gpus",
-    "sgd-is-not-sharded", "local-nodes", "cpu-despite-gpus",
+    "sgd-is-not-sharded", "instances-not-sharded", "instances-by-data-parallel", "local-nodes", "cpu-despite-gpus",
 })  # fmt: skip
 
 

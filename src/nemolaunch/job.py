@@ -316,6 +316,9 @@ class Optimizer:
     warmup_steps: int = flag(50, "steps of linear warm-up")
     constant_steps: int = flag(0, "steps at the minimum rate after the cosine")
     disable_dist_optim: bool = flag(False, "do not shard the optimizer over data-parallel ranks")
+    num_distributed_optimizer_instances: int = flag(
+        1, "copies of the sharded optimizer, each over DP·CP divided by so many ranks (hybrid sharding, HSDP)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

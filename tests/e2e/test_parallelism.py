@@ -20,6 +20,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "CP2": {"context_parallel_size": 2},
     "DP2": {"num_gpus": 2},
     "DP2 without distributed optimizer": {"num_gpus": 2, "disable_dist_optim": True},
+    "DP4, optimizer in two copies": {"num_gpus": 4, "num_distributed_optimizer_instances": 2},
     "micro batch 2": {"micro_batch_size": 2},
     "CP2, micro batch 2": {"context_parallel_size": 2, "micro_batch_size": 2},
     "full recompute": {

@@ -13,6 +13,7 @@ SILENT: dict[str, str] = {
     "offload-not-switched-on": "ignored: nothing is offloaded",
     "offload-fraction": "any number is taken; 0 offloads nothing",
     "optimizer-offload-not-switched-on": "ignored: nothing is offloaded",
+    "instances-not-sharded": "ignored: every rank has all of the optimizer",
     "fp8-not-switched-on": "trains without fp8",
     "optimizer-offload-with-fp8": "fails on a GPU, where the offloaded optimizer finds weights it cannot hold",
     "fp8-with-fp32": "trains in fp32, without fp8",

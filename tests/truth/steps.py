@@ -20,6 +20,7 @@ def place(strategy: Any, world_size: int, rank: int = 0) -> None:
         context_parallel_size=strategy.context_parallel_size,
         expert_model_parallel_size=strategy.expert_model_parallel_size,
         expert_tensor_parallel_size=strategy.expert_tensor_parallel_size,
+        num_distributed_optimizer_instances=strategy.num_distributed_optimizer_instances,
         create_gloo_process_groups=False,
     )
 

@@ -189,6 +189,12 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "fp8-shapes": ("llama3_8b", {"fp8": True, "seq_length": 1000}, {}),
     "sgd-is-not-sharded": ("llama3_8b", {"optimizer": "sgd"}, {}),
+    "instances-not-sharded": (
+        "llama3_8b",
+        {"num_distributed_optimizer_instances": 2, "disable_dist_optim": True},
+        {},
+    ),
+    "instances-by-data-parallel": ("llama3_8b", {"num_distributed_optimizer_instances": 3}, {}),
     "min-lr-above-lr": ("llama3_8b", {"lr": 1e-4, "min_lr": 1e-3}, {}),
     "data-missing": ("llama3_8b", {"dataset_dir": ()}, {}),
     "data-unreadable": ("llama3_8b", {}, {"data": (data_file(error="cannot read /x.idx: no such file"),)}),

@@ -77,6 +77,8 @@ RULES: dict[str, str] = {
     "fp8-shapes": "fp8 matrices have sides that are multiples of 16; MXFP8's of 32.",
     # optimizer
     "sgd-is-not-sharded": "The distributed optimizer takes Adam only.",
+    "instances-not-sharded": "Only a sharded optimizer has copies of its shards.",
+    "instances-by-data-parallel": "Data parallel ranks, of experts too, divide into the copies of the optimizer.",
     "min-lr-above-lr": "The learning rate falls from its peak to its minimum.",
     # data
     "data-missing": "A job needs tokenised data.",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from nemolaunch.check.support import each, error, fix, flag, shown
+from nemolaunch.check.support import around, divisors, each, error, fix, flag, shown, sizes
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
+
+INSTANCES = "num_distributed_optimizer_instances"
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -19,6 +22,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             fix(optimizer="adam"),
             fix(disable_dist_optim=True, optim_cpu_offloading=False, optim_cpu_offloading_frac=1.0),
         )
+    yield from _instances(resolved)
     if o.min_lr > o.lr or (o.constant_steps and o.min_lr == o.lr):
         least = " with --constant-steps" if o.min_lr == o.lr else ""
         yield error(
@@ -26,4 +30,32 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             f"{shown('min_lr', f'{o.min_lr:g}')} is not below {shown('lr', f'{o.lr:g}')}{least}",
             *each("min_lr", [float(f"{o.lr / 10:.6g}")]),
             about="min_lr",
+        )
+
+
+def _instances(resolved: Resolved) -> Iterator[Finding]:
+    """Copies of the sharded optimizer."""
+    o, s = resolved.job.optimizer, sizes(resolved)
+    count = o.num_distributed_optimizer_instances
+    if count == 1:
+        return
+    if o.disable_dist_optim:
+        yield error(
+            "instances-not-sharded",
+            f"{shown(INSTANCES, count)} with {flag('disable_dist_optim')}: every rank has all of the optimizer",
+            *each(INSTANCES, [1]),
+            fix(disable_dist_optim=False),
+            about=INSTANCES,
+        )
+    if s.world % s.replica or s.world % s.expert_replica:
+        return  # reported elsewhere
+    ranks, expert_ranks = s.world // s.tp // s.pp, s.world // s.expert_replica
+    if ranks % count or expert_ranks % count:
+        experts = f", and {expert_ranks} of experts" if expert_ranks != ranks else ""
+        good = [n for n in divisors(math.gcd(ranks, expert_ranks)) if n > 1] or [1]
+        yield error(
+            "instances-by-data-parallel",
+            f"{shown(INSTANCES, count)} does not divide the {ranks} ranks of data and context parallel{experts}",
+            *each(INSTANCES, around(count, good)),
+            about=INSTANCES,
         )

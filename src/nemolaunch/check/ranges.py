@@ -33,6 +33,7 @@ INTEGERS: dict[str, tuple[int, int]] = {
     "context_parallel_size": (1, MOST_PROCESSES),
     "expert_model_parallel_size": (1, MOST_PROCESSES),
     "expert_tensor_parallel_size": (1, MOST_PROCESSES),
+    "num_distributed_optimizer_instances": (1, MOST_PROCESSES),
     "recompute_num_layers": (1, MOST),
     "cpu_offloading_layers": (0, MOST),
     "warmup_steps": (0, MOST),
@@ -49,6 +50,7 @@ DIVISORS = (
     "seq_length",
     "global_batch_size",
     "micro_batch_size",
+    "num_distributed_optimizer_instances",
     *(name for name in INTEGERS if name.endswith("_parallel_size")),
 )
 # (least, most, whether the least itself is excluded)

@@ -22,6 +22,7 @@ class Layout:
         moment_bytes: of Adam's two moments, or SGD's momentum.
         master_bytes: of the fp32 weights the optimizer updates, where they are not the model's own.
         optimizer_offload: share of the optimizer state in host memory.
+        optimizer_instances: copies of the sharded optimizer state.
         both_sides: tokens attend to those after them too.
         recipe_pipeline: pipeline stages that the recipe's own uneven split is for.
         fsdp_shard, fsdp_replicate: fully sharded data parallel instead of Megatron's: ranks that share one
@@ -52,6 +53,7 @@ class Layout:
     moment_bytes: int = 8
     master_bytes: int = 4
     optimizer_offload: float = 0.0
+    optimizer_instances: int = 1
     fsdp_shard: int | None = None
     fsdp_replicate: int | None = None
     both_sides: bool = False
@@ -65,13 +67,14 @@ class Layout:
 
     @property
     def optimizer_shards(self) -> int:
-        """Ranks the optimizer state of ordinary weights is split over: data times context parallel."""
-        return self.data * self.context
+        """Ranks a copy of the optimizer state of ordinary weights is split over, of data times context parallel."""
+        return max(1, self.data * self.context // self.optimizer_instances)
 
     @property
     def expert_shards(self) -> int:
-        """Ranks the optimizer state of expert weights is split over."""
-        return max(1, self.world_size // (self.expert_tensor * self.expert * self.pipeline))
+        """Ranks a copy of the optimizer state of expert weights is split over."""
+        copies = self.expert_tensor * self.expert * self.pipeline * self.optimizer_instances
+        return max(1, self.world_size // copies)
 
     @property
     def num_microbatches(self) -> int:
@@ -127,6 +130,7 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
         fp8=b.fp8,
         fp8_recipe=b.fp8_recipe,
         distributed_optimizer=not job.optimizer.disable_dist_optim,
+        optimizer_instances=max(1, job.optimizer.num_distributed_optimizer_instances),
         optimizer=job.optimizer.optimizer,
         **optimizer_bytes(job, recipe),  # type: ignore[arg-type]
         optimizer_offload=min(1.0, max(0.0, m.optim_cpu_offloading_frac)) if m.optim_cpu_offloading else 0.0,

@@ -248,12 +248,19 @@ def _output(a: Architecture, p: Layout, gpu: Gpu, k: act.Tokens, vocab_rows: int
 
 
 def _data(p: Layout, links: _Links, weights: int, microbatch: float) -> float:
-    """Gradients scattered, weights gathered, as far as a microbatch's compute does not hide them."""
-    ranks = p.data * p.context
-    if ranks == 1:
+    """Gradients scattered, weights gathered, as far as a microbatch's compute does not hide them.
+
+    Between copies of the optimizer each rank's share of the gradients is reduced too, in a ring.
+    """
+    if p.data * p.context == 1:
         return 0.0
+    ranks, copies = (
+        (p.optimizer_shards, p.optimizer_instances) if not p.fsdp_shard else (p.data * p.context, 1)
+    )
     size = weights * (4 + (1 if p.fp8 else 2)) * (ranks - 1) / ranks
     seconds = size / links.bandwidth(p.tensor, ranks)
+    share = weights * 4 / ranks
+    seconds += 2 * share * (copies - 1) / copies / links.bandwidth(p.tensor * ranks, copies)
     if p.fsdp_shard:
         seconds *= p.num_microbatches
         return max(0.05 * seconds, seconds - HIDDEN_DATA_SHARE * microbatch * p.num_microbatches)

@@ -247,6 +247,8 @@ def _set_optimizer(recipe: run.Partial, job: Job) -> None:
         constant_steps=o.constant_steps,
         min_lr=o.min_lr,
     )
+    if o.num_distributed_optimizer_instances > 1:
+        recipe.trainer.strategy.num_distributed_optimizer_instances = o.num_distributed_optimizer_instances
     ddp = getattr(recipe.trainer.strategy, "ddp", None)
     if isinstance(ddp, run.Config) and o.disable_dist_optim:
         ddp.overlap_param_gather = False  # Megatron asserts that it comes with the distributed optimizer
