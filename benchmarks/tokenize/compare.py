@@ -87,7 +87,7 @@ def measure(command: list[str], log: Path) -> Run:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         while process.poll() is None:
             peak = max(peak, _pss(process.pid))
-            time.sleep(0.05)
+            time.sleep(0.25)  # reading the memory of a process takes time on the cores that are measured
     wall = time.monotonic() - begin
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
