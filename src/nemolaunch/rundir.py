@@ -55,9 +55,6 @@ class RunDir:
         """Written by a rank that fails: the exception as JSON."""
         return self.logs / f"rank{rank}.error.json"
 
-    def rank_pid(self, rank: int) -> Path:
-        return self.logs / f"rank{rank}.pid"
-
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"

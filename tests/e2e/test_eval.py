@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_llama import write_llama, write_texts
 
 from nemolaunch.cli import eval as eval_command
 from nemolaunch.cli import generate
@@ -24,39 +25,21 @@ CORPUS = ROOT / "examples" / "corpus"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder: two layers, a context of 64 tokens, the sample tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer
 
-    folder = tmp_path_factory.mktemp("model") / "tiny"
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
+    return write_llama(
+        tmp_path_factory.mktemp("model") / "tiny",
         initializer_range=0.3,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few real documents, English and Chinese."""
-    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
-    lines = [
-        (CORPUS / name).read_text(encoding="utf-8").splitlines()[0] for name in ("en.jsonl", "zh_hant.jsonl")
-    ]
-    short = [json.dumps({"text": json.loads(line)["text"][:600]}, ensure_ascii=False) for line in lines]
-    path.write_text("\n".join(short) + "\n", encoding="utf-8")
-    return path
+    return write_texts(tmp_path_factory.mktemp("texts") / "texts.jsonl", 600)
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: object) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_llama import write_llama, write_texts
 
 from nemolaunch.checkpoint.bidirectional import make_bidirectional
 from nemolaunch.cli import eval as eval_command
@@ -23,24 +24,8 @@ MASK = "<|reserved_special_token_5|>"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers that attends to both sides, as it is exported."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer) + 64,  # rows that no token has
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_llama(folder, extra_rows=64, initializer_range=0.3)
     make_bidirectional(folder)
     name_mask_token(folder, MASK)
     return folder
@@ -48,11 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
-    lines = [(CORPUS / name).read_text("utf-8").splitlines()[0] for name in ("en.jsonl", "zh_hant.jsonl")]
-    short = [json.dumps({"text": json.loads(line)["text"][:500]}, ensure_ascii=False) for line in lines]
-    path.write_text("\n".join(short) + "\n", encoding="utf-8")
-    return path
+    return write_texts(tmp_path_factory.mktemp("texts") / "texts.jsonl", 500)
 
 
 def loaded(model: Path) -> tuple[Any, Any]:

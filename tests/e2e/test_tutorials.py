@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_llama import write_llama
 from tutorials import FOLDER, ROOT, typed
 
 from nemolaunch.observe import metrics
 
 pytestmark = pytest.mark.long
-SAMPLE_TOKENIZER = ROOT / "examples" / "tokenizer"
 
 
 def results(folder: Path, *names: str) -> list[dict]:
@@ -20,24 +20,11 @@ def results(folder: Path, *names: str) -> list[dict]:
 
 def small_llama(folder: Path) -> Path:
     """A Hugging Face Llama with random weights and the sample tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(SAMPLE_TOKENIZER)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    end = AutoTokenizer.from_pretrained(ROOT / "examples" / "tokenizer").eos_token_id
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 512}
+    return write_llama(folder, seed=0, eos_token_id=end, **sizes)
 
 
 def test_every_tutorial_is_tested() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from nemolaunch.blend import Asked
@@ -78,3 +79,11 @@ def plan_of(case: str, folder: str | None = None) -> Plan:
         submission=Submission(number=1, bin="/opt/train env/bin", links=("/archive/corpus",)),
     )
     return dataclasses.replace(make_plan(job, facts=facts), versions={"nemolaunch": "0"})
+
+
+def saved_plan(folder: Path) -> Plan:
+    """The plan of a job without containers, kept in its run folder, which has one for logs."""
+    plan = plan_of("no-container", str(folder))
+    plan.run.logs.mkdir(parents=True)
+    plan.save()
+    return plan

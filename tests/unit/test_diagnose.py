@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from golden.batch_plans import plan_of
+from golden.batch_plans import saved_plan
 
 from nemolaunch import batchjob
 from nemolaunch.causes import CAUSES, cause_of
@@ -50,10 +50,7 @@ WORDS = {
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    made = plan_of("no-container", str(tmp_path / "run"))
-    made.run.logs.mkdir(parents=True)
-    made.save()
-    return made
+    return saved_plan(tmp_path / "run")
 
 
 def say(plan: Plan, *outputs: str) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from golden.batch_plans import plan_of
+from golden.batch_plans import saved_plan
 
 from nemolaunch import batchjob
 from nemolaunch.cli import logs
@@ -17,10 +17,7 @@ from nemolaunch.plan import Plan
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    made = plan_of("no-container", str(tmp_path / "run"))
-    made.run.logs.mkdir(parents=True)
-    made.save()
-    return made
+    return saved_plan(tmp_path / "run")
 
 
 def test_the_last_lines_of_a_rank(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,6 @@ Each tensor lies in one or more rectangular chunks, each of which is a small tor
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -135,11 +134,6 @@ class DcpSource:
         for axis, size in enumerate(into.shape):
             part = part.narrow(axis, begin[axis], size)
         into.copy_(part)
-
-
-def read_metadata_objects(path: Path) -> Any:
-    """The raw content of a `.metadata` file, for what has no place in `DcpSource`."""
-    return pickles.load(io.BytesIO(path.read_bytes()), KNOWN)
 
 
 def _places(folder: Path, storage: Mapping[Any, Any]) -> dict[tuple[str, Any], tuple[Path, int, int]]:

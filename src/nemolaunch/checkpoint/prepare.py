@@ -19,7 +19,6 @@ from nemolaunch.checkpoint.wrappers import FirstRows, Renamed, same_tensor
 from nemolaunch.errors import NemolaunchError, UsageError
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")
-NAMED_SIZES = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups")
 
 
 def prepare_import(

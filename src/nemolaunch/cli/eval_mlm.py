@@ -7,7 +7,7 @@ import time
 from itertools import islice
 from typing import Any
 
-from nemolaunch.cli.eval_ppl import add_result_flags, add_source_flags, batch_size, give, tell
+from nemolaunch.cli.eval_ppl import add_result_flags, add_source_flags, batch_size, give, result_of, tell
 from nemolaunch.cli.generate import add_model_flags
 from nemolaunch.job import spec_of
 
@@ -65,14 +65,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=rows,
     )
     seconds = time.monotonic() - began
-    result = {
-        "checkpoint": str(args.checkpoint),
-        "data": args.data,
-        **found.figures(),
-        "dtype": str(model.model.dtype).removeprefix("torch."),
-        "device": str(model.device),
-        "seconds": round(seconds, 2),
-    }
+    result = result_of(args, model, found.figures(), seconds)
     lines = (
         f"masked accuracy  {found.accuracy:.2%}\nmasked loss      {found.nats_per_token:.4f} nats a token\n"
         f"over {found.num_masked:,} masked of {found.num_tokens:,} tokens in {found.num_documents:,} documents; "

@@ -84,14 +84,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=rows,
     )
     seconds = time.monotonic() - began
-    result = {
-        "checkpoint": str(args.checkpoint),
-        "data": args.data,
-        **found.figures(),
-        "dtype": str(lm.model.dtype).removeprefix("torch."),
-        "device": str(lm.device),
-        "seconds": round(seconds, 2),
-    }
+    result = result_of(args, lm, found.figures(), seconds)
     lines = (
         f"perplexity     {found.perplexity:.4f}\nbits per byte  {found.bits_per_byte:.4f}\n"
         f"over {found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {found.num_documents:,} documents; "
@@ -109,6 +102,20 @@ def batch_size(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise UsageError(f"--batch-size {text}: must be a number above 0")
     return int(text)
+
+
+def result_of(
+    args: argparse.Namespace, model: Any, figures: dict[str, Any], seconds: float
+) -> dict[str, Any]:
+    """Figures with what they are of, as results are printed and kept."""
+    return {
+        "checkpoint": str(args.checkpoint),
+        "data": args.data,
+        **figures,
+        "dtype": str(model.model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "seconds": round(seconds, 2),
+    }
 
 
 def give(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:

@@ -114,7 +114,6 @@ class Rechecker:
         self.spec = request.spec
         self.engine = request.engine
         self.tokenizer: Any = None
-        self.checked = 0
 
     def compare(self, part: Part) -> None:
         """Raises EngineMismatch at the first difference."""
@@ -129,7 +128,6 @@ class Rechecker:
                     f"{self.engine} and the reference disagree on a document of the input,"
                     f" beginning {text[:60]!r}"
                 )
-            self.checked += 1
 
 
 def _stop(request: Request) -> None:

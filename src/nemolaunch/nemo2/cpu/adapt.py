@@ -48,36 +48,41 @@ def adapt(recipe: Any) -> list[str]:
         raise NemolaunchError(
             "this job cannot be rehearsed on a CPU:\n" + "\n".join(f"  - {reason}" for reason in reasons)
         )
-    dropped: dict[str, None] = {}  # an ordered set: two CUDA graph flags are one sentence
-
-    def drop(what: str) -> None:
-        dropped[f"left out on the CPU: {what}"] = None
-
     recipe.trainer.accelerator = "cpu"
-    _adapt_plugins(recipe.trainer, drop)
-    adapt_model(recipe.model.config, drop)
-    _adapt_callbacks(recipe.trainer, drop)
-    _adapt_optimizer(recipe, drop)
-    if _get(recipe.trainer.strategy, "use_te_rng_tracker"):
-        recipe.trainer.strategy.use_te_rng_tracker = False
-        drop(MODEL_FIELDS["use_te_rng_tracker"][1])
-    return list(dropped)
+    dropped = _leave_out(recipe)
+    if _switch_off_rng_tracker(recipe):
+        dropped[MODEL_FIELDS["use_te_rng_tracker"][1]] = None
+    return [f"left out on the CPU: {what}" for what in dropped]
 
 
 def adapt_for_plain_layers(recipe: Any) -> list[str]:
     """As `adapt`, for a GPU without Transformer Engine: takes out what only that has. The GPU stays."""
-    left: dict[str, None] = {}
+    dropped = _leave_out(recipe)
+    _switch_off_rng_tracker(recipe)
+    return [f"left out without Transformer Engine: {what}" for what in dropped]
+
+
+def _leave_out(recipe: Any) -> dict[str, None]:
+    """Take out what plain layers cannot do. Returns what that was, as an ordered set: two CUDA graph flags are one."""
+    dropped: dict[str, None] = {}
 
     def drop(what: str) -> None:
-        left[f"left out without Transformer Engine: {what}"] = None
+        dropped[what] = None
 
     _adapt_plugins(recipe.trainer, drop)
     adapt_model(recipe.model.config, drop)
     _adapt_callbacks(recipe.trainer, drop)
     _adapt_optimizer(recipe, drop)
-    if _get(recipe.trainer.strategy, "use_te_rng_tracker"):
-        recipe.trainer.strategy.use_te_rng_tracker = False
-    return list(left)
+    return dropped
+
+
+def _switch_off_rng_tracker(recipe: Any) -> bool:
+    """Whether the strategy had Transformer Engine's random states."""
+    strategy = recipe.trainer.strategy
+    had = bool(_get(strategy, "use_te_rng_tracker"))
+    if had:
+        strategy.use_te_rng_tracker = False
+    return had
 
 
 def refusals(recipe: Any) -> list[str]:
