@@ -22,7 +22,9 @@ OURS = re.compile(
 
 
 def test_trains_and_knows_when_it_has_finished(data: str, tmp_path: Path) -> None:
-    """Without a network too, where the machine's own name leads nowhere."""
+    """From a folder of any name, and without a network too, where the machine's own name leads nowhere."""
+    tmp_path /= "it's my (new); 資料"
+    tmp_path.mkdir()
     job = words(tmp_path, data, "--max-steps", "3", "--split", "90,9,1", "--limit-val-batches", "1")
     command = [*cut_off(), *job]
     done = finished(command, tmp_path)

@@ -14,7 +14,7 @@ import signal
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 from nemolaunch import batchjob, processes
@@ -26,7 +26,11 @@ SUBMITTED = "submitted "
 def local_executor(plan: Plan) -> Any:
     """torchrun on this machine, one process per GPU (or CPU process of a rehearsal)."""
     import nemo_run as run
+    from nemo_run.run.torchx_backend.components import torchrun
 
+    # NeMo-Run quotes torchrun's words as for a shell, but starts it without one: in a folder whose name has a
+    # space, ranks would look for a file with quotes in its name
+    torchrun.shlex = SimpleNamespace(quote=str)
     variables = {name: os.environ.get(name, value) for name, value in plan.environment.items()}
     variables |= plan.variables
     if plan.values["num_nodes"] == 1:
