@@ -158,7 +158,9 @@ def measure(folder: Path, given: argparse.Namespace, environment: dict[str, str]
     )
     assert saved.stdout, saved.stderr
     file = folder / "plan.json"
-    file.write_text(json.dumps({"format": 1, **json.loads(saved.stdout)}))
+    content = json.loads(saved.stdout)
+    del content["script"]  # the dry run's, which no plan keeps
+    file.write_text(json.dumps({"format": 1, **content}))
     plan = Plan.load(file)
     fill(plan, given.nodes, given.steps, given.log_kilobytes * 1000)
     run, metrics, logs = str(plan.run.root), str(plan.run.metrics), str(plan.run.logs)
