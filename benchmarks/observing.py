@@ -53,7 +53,7 @@ def train(plan_file: str) -> dict[str, Any]:
         return callbacks
 
     class Steps(Callback):
-        """First of all callbacks: one step is from one of its calls to the next."""
+        """After the callbacks that come before a checkpoint: one step is from one of its calls to the next."""
 
         def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
             steps.append(time.perf_counter())
@@ -61,7 +61,12 @@ def train(plan_file: str) -> dict[str, Any]:
                 seconds.append(0.0)
 
     rank_watch.EVERY_STEPS = COMPARED_EVERY
-    watch.callbacks_of = lambda plan: timed(own(plan))
+
+    def timed_all(plan: Plan) -> tuple[list[Callback], list[Callback]]:
+        before, after = own(plan)
+        return timed(before), timed(after)
+
+    watch.callbacks_of = timed_all
     run_plan(Plan.load(Path(plan_file)), callbacks=(Steps(),))
     return {"steps": [b - a for a, b in itertools.pairwise(steps)], "spent": dict(spent)}
 
