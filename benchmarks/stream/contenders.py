@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -164,10 +165,11 @@ def prepare_indexed(folder: Path, tokenizer: str) -> dict[str, float]:
     """Tokenise into .bin/.idx, with one worker."""
     from nemolaunch.cli.tokenize import main
 
+    shutil.rmtree(folder / "indexed", ignore_errors=True)
     begin, count = time.monotonic(), 0
     for name in SHARES:
         words = ["--hf-tokenizer", tokenizer, "--data-prefix", name, "--input-dir", str(folder / name)]
-        assert main([*words, "--output-dir", str(folder / "indexed"), "--workers", "1", "--restart"]) == 0
+        assert main([*words, "--output-dir", str(folder / "indexed"), "--workers", "1"]) == 0
         manifest = folder / "indexed" / "preprocessed" / f"{name}_text_document.manifest.json"
         count += json.loads(manifest.read_text())["tokens"]
     return {"tokens_per_s": count / (time.monotonic() - begin)}
@@ -182,6 +184,7 @@ def indexed(folder: Path) -> Any:
 
     class Tokenizer:
         eod = 0
+        unique_identifiers = {"class": "of the files"}  # noqa: RUF012 - part of the name of the cache
 
     where = folder / "indexed" / "preprocessed"
     paths, weights = [str(where / f"{name}_text_document") for name in SHARES], list(SHARES.values())
@@ -191,9 +194,7 @@ def indexed(folder: Path) -> Any:
         path_to_cache=tempfile.mkdtemp(),
     )  # fmt: skip
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    train, _, _ = BlendedMegatronDatasetBuilder(
-        GPTDataset, [2_000_000, None, None], lambda: True, config
-    ).build()
+    train, _, _ = BlendedMegatronDatasetBuilder(GPTDataset, [2_000_000, 0, 0], lambda: True, config).build()
 
     class InOrder(IterableDataset):  # type: ignore[type-arg]
         def __iter__(self) -> Iterator[Any]:
