@@ -3,7 +3,10 @@
 
 import sys
 
-from nemolaunch.cli.convert import main
+try:
+    from nemolaunch.cli.convert import main
+except ModuleNotFoundError as error:
+    sys.exit(f"{error} in {sys.executable}: activate the environment first (source .venv/bin/activate)")
 
 if __name__ == "__main__":
     sys.exit(main(to="nemo2", prog="convert_from_hf_to_nemo2.py"))

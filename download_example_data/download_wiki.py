@@ -3,7 +3,10 @@
 
 import sys
 
-from nemolaunch.cli.download_wiki import main
+try:
+    from nemolaunch.cli.download_wiki import main
+except ModuleNotFoundError as error:
+    sys.exit(f"{error} in {sys.executable}: activate the environment first (source .venv/bin/activate)")
 
 if __name__ == "__main__":
     sys.exit(main())

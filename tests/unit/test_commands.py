@@ -109,6 +109,23 @@ def test_a_reader_that_leaves_a_pipe_is_no_error() -> None:
     assert done.stdout.splitlines()[-1] in ("141", "0")  # 0: all was written before it left
 
 
+@pytest.mark.parametrize(
+    ("script", "path"),
+    [
+        ("train/llm/pretrain/pretrain_llm.py", ""),
+        ("ckpt_conversion/convert_from_hf_to_nemo2.py", ""),
+        ("ckpt_conversion/convert_from_hf_to_nemo2.py", str(ROOT / "src")),  # but nothing that it needs
+        ("download_example_data/download_wiki.py", ""),
+    ],
+)
+def test_a_python_without_the_packages_is_told_to_activate_the_environment(script: str, path: str) -> None:
+    words = [sys.executable, "-S", str(ROOT / script), "org/model", "out"]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "source .venv/bin/activate" in done.stderr
+
+
 def completed(shell: Path, *words: str) -> list[str]:
     """What bash offers after these words."""
     line = " ".join(map(shlex.quote, words))

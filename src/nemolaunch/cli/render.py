@@ -40,6 +40,15 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("nemolaunch"):
+                raise
+            print(
+                f"error: {error} in {sys.executable}: activate the environment (source .venv/bin/activate), or "
+                "`make install` first",
+                file=sys.stderr,
+            )
+            return 1
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             print(f"error: {error.strerror or error}{where}", file=sys.stderr)
