@@ -30,6 +30,8 @@ _ENDED_FOR_IT = re.compile(r"Terminated|exit code 143|exit code 137$")
 _STACKS = re.compile(r"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)
 _SLURM_SAYS = re.compile(r"^(?:slurmstepd|srun)\S*:.*(?:DUE TO|CANCELLED|[Oo]om).*$", re.MULTILINE)
 
+_CANCELLED = re.compile(r"\*\*\* JOB \d+ ON \S+ CANCELLED AT \S+ \*\*\*")  # unlike `… DUE TO TIME LIMIT ***`
+
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
@@ -153,14 +155,25 @@ def _left_in_order(run: RunDir, log: Path) -> Diagnosis:
 
 
 def newest_failure(run: RunDir, alive: bool) -> Diagnosis | None:
-    """Of a run on Slurm: why its newest start failed, or while that is alive the one before; None if none did."""
+    """Of a run on Slurm: why its newest start failed, or while that is alive the one before; None if none did.
+
+    Starts that somebody cancelled are passed over.
+    """
     over = starts(run)[: -1 if alive else None]
+    while over and _was_cancelled(run, over[-1]):
+        over.pop()
     if not over:
         return None
     output = _output_of(run, "sbatch_*", over[-1])
     if output and _IN_ORDER in said_during(output, over[-1]):
         return None
     return diagnose(run, start=over[-1])
+
+
+def _was_cancelled(run: RunDir, start: Start) -> bool:
+    """Whether a start ended because somebody cancelled its job."""
+    output = _output_of(run, "sbatch_*", start)
+    return output is not None and _CANCELLED.search(said_during(output, start)) is not None
 
 
 def newest_output(run: RunDir) -> Path | None:

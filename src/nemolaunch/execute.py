@@ -13,7 +13,7 @@ from nemolaunch import processes, vocabulary
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.plan import Plan
 from nemolaunch.processes import GRACE_S
-from nemolaunch.rundir import RunDir, end_step
+from nemolaunch.rundir import RunDir, end_step, write_json
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -50,8 +50,8 @@ def prepare(plan: Plan, hf_token: str | None = None) -> Plan:
         if plan.values["index_mapping_dir"]:  # a container mounts only what exists
             Path(plan.values["index_mapping_dir"]).mkdir(parents=True, exist_ok=True)
         _require_idle(run)
-        for stale in run.logs.glob("*.error.json"):
-            stale.unlink()
+        for stale in (*run.logs.glob("*.error.json"), run.local_end):
+            stale.unlink(missing_ok=True)
     except OSError as error:
         raise NemolaunchError(f"{error.filename or run.root} cannot be written: {error.strerror}") from None
     folder = plan.tokenizer or fetch_tokenizer(str(plan.values["hf_model_id"]), hf_token)
@@ -126,6 +126,15 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, temporary / name)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
+
+
+def note_end(run: RunDir, state: str, detail: str) -> None:
+    """Keep how a run on this machine ended before its last step; what was said first holds.
+
+    Ranks that are told to end fail in many ways; without the note these would be taken for the cause.
+    """
+    if not run.local_end.exists():
+        write_json(run.local_end, {"state": state, "detail": detail})
 
 
 class LocalJob:

@@ -43,6 +43,11 @@ class RunDir:
         return self.logs / "launcher.log"
 
     @property
+    def local_end(self) -> Path:
+        """How a run on this machine ended before its last step: `{"state": "failed" or "stopped", "detail": …}`."""
+        return self.logs / "ended.json"
+
+    @property
     def nemo_logs(self) -> Path:
         """NeMo's own log files; it moves what it finds there aside on every resume."""
         return self.logs / "nemo"

@@ -67,6 +67,12 @@ class RunLock:
         except OSError:
             return ""
 
+    def local_holder(self) -> int | None:
+        """The process of this machine that holds it; None where there is none, or it is elsewhere."""
+        kind, host, number = (*self._holder().split(), "", "", "")[:3]
+        here = kind == "local" and host == socket.gethostname() and number.isdigit()
+        return int(number) if here and Path("/proc", number).exists() else None
+
     def _break_if_stale(self) -> None:
         holder = self._holder()
         if not self._dead(holder) and self._age_s() < STALE_S:

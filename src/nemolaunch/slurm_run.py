@@ -138,10 +138,14 @@ def fresh_start(plan: Plan) -> None:
 
 
 def reason(output: str) -> str:
-    """Slurm's own words out of NeMo-Run's traceback, else its last line."""
+    """Slurm's own words out of NeMo-Run's traceback, else its last line.
+
+    They stand there twice, once folded, so that of a line only the beginning is found.
+    """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith(("sbatch:", "slurm"))]
-    return " ".join(dict.fromkeys(said)) or (lines[-1] if lines else "NeMo-Run ended without a word")
+    said = dict.fromkeys(line for line in lines if line.startswith(("sbatch:", "slurm")))
+    whole = [line for line in said if not any(other != line and other.startswith(line) for other in said)]
+    return " ".join(whole) or (lines[-1] if lines else "NeMo-Run ended without a word")
 
 
 def condition(plan: Plan, queue: Sequence[QueuedJob] | None = None) -> Condition:
@@ -222,8 +226,8 @@ def sentence(now: Condition | None) -> str:
 
 def verdict(plan: Plan, end: Condition) -> str:
     """Why a run that is over has not finished, with its first failing rank and where to read on."""
-    text = f"the run did not finish: {sentence(end)}"
-    if end.word == "blocked" or not _failed(plan, end):
+    text = f"the run did not finish: {sentence(end).removeprefix('the run is ')}"
+    if end.word == "blocked" or not failed(plan, end.detail, end.job):
         return text
     return "\n  ".join([text, *diagnose(plan.run).lines()])
 
@@ -234,11 +238,15 @@ def finish(plan: Plan, shown: Callable[[Path], str] = str) -> str:
     return f"finished step {plan.values['max_steps']}; checkpoint {where}"
 
 
-def _failed(plan: Plan, end: Condition) -> bool:
-    """Whether something went wrong: nothing did where somebody cancelled the run, or it left in order."""
+def failed(plan: Plan, detail: str, job: str) -> bool:
+    """Whether something went wrong in a run that is over: not where somebody cancelled it, or it left in order.
+
+    Args:
+        detail, job: of its condition.
+    """
     return not (
-        "cancelled" in end.detail.lower()
-        or end.detail.startswith(f"job {end.job} left at")
+        "cancelled" in detail.lower()
+        or detail.startswith(f"job {job} left at")
         or not plan.run.slurm_current.exists()
     )
 
@@ -254,9 +262,15 @@ class Follower:
         self.unreachable = ""  # why Slurm cannot be asked
 
     def poll(self) -> Condition | None:
-        """The final condition once there is one, else None."""
+        """The final condition once there is one, else None.
+
+        Raises:
+            slurmqueue.NotInstalled: Slurm cannot ever be asked from here.
+        """
         try:
             now = condition(self._plan)
+        except slurmqueue.NotInstalled:
+            raise
         except slurmqueue.Unreachable as error:
             self.unreachable = str(error)
             return None
@@ -286,6 +300,6 @@ class Follower:
 def cancel(plan: Plan) -> list[str]:
     """Cancel the run's jobs, so that none goes on. Returns their ids."""
     write_text(plan.run.slurm_stopped, "cancelled by the user\n")
-    ids = [job.id for job in slurmqueue.jobs(batchjob.job_name(plan))]
+    ids = [slurmqueue.whole_job(job.id) for job in slurmqueue.jobs(batchjob.job_name(plan))]
     slurmqueue.cancel(ids)
-    return ids
+    return list(dict.fromkeys(ids))

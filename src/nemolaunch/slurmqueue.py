@@ -44,6 +44,10 @@ class Unreachable(NemolaunchError):
     """Slurm's controller does not answer, or its commands are not installed."""
 
 
+class NotInstalled(Unreachable):
+    """Slurm's commands are not on this machine: to ask again is of no use."""
+
+
 def jobs(name: str) -> list[QueuedJob]:
     """Jobs of that name in the queue, the running one first.
 
@@ -89,13 +93,18 @@ def final_state(job: str) -> str:
     return rows[0] if rows else ""
 
 
+def whole_job(job: str) -> str:
+    """The id of an array for its tasks, which squeue lists as `10_1` and `10_[2-9%1]`: the latter no command takes."""
+    return job.partition("_")[0]
+
+
 def cancel(job_ids: list[str]) -> None:
     """Cancel jobs; those that are gone already are passed over.
 
     Raises:
         Unreachable: if Slurm cannot be asked.
     """
-    for job in job_ids:
+    for job in dict.fromkeys(map(whole_job, job_ids)):
         try:
             _run("scancel", job)
         except Unreachable as error:
@@ -107,9 +116,17 @@ def _run(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except FileNotFoundError:
-        raise Unreachable(f"{command[0]} is not installed: run this where the Slurm cluster is") from None
+        raise NotInstalled(
+            f"{command[0]} is not installed: run this where the Slurm cluster is, or reach it with --ssh"
+        ) from None
     except subprocess.TimeoutExpired:
         raise Unreachable(f"{command[0]} has not answered for {TIMEOUT_S} s") from None
     if done.returncode:
-        raise Unreachable(f"{command[0]}: {' '.join(done.stderr.split())}")
+        raise Unreachable(f"{command[0]}: {_said(command[0], done.stderr)}")
     return done.stdout
+
+
+def _said(command: str, stderr: str) -> str:
+    """What a command of Slurm says, without its own name before each line."""
+    lines = [line.removeprefix(f"{command}: ").removeprefix("error: ") for line in stderr.splitlines()]
+    return "; ".join(line.strip() for line in lines if line.strip())

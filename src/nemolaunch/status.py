@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
 from dataclasses import dataclass
@@ -10,14 +11,15 @@ from typing import Any
 
 from nemolaunch import batchjob, processes, slurm_run, slurmqueue
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.failure import failure
 from nemolaunch.observe.metrics import recent_events, tail_rows
 from nemolaunch.plan import Plan
-from nemolaunch.rundir import RunDir, step_of
+from nemolaunch.rundir import RunDir, read_json, step_of
 from nemolaunch.slurmqueue import QueuedJob
 from nemolaunch.starts import starts
 
-SHOWN_NOTICES = 5
-Queue = dict[str, list[QueuedJob]]  # jobs by name
+SHOWN_NOTICES, SHOWN_RUNS = 5, 3
+Queue = dict[str, list[QueuedJob]] | slurmqueue.Unreachable  # jobs by name, or why Slurm cannot be asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class Status:
     """One run.
 
     Attributes:
-        word: `finished`, `running`, `waiting`, `blocked`, `stopped`, `failed`, `ended`, `never submitted` or
+        state: `finished`, `running`, `waiting`, `blocked`, `stopped`, `failed`, `ended`, `never submitted` or
             `unknown`.
         detail: where it runs, what it waits for, or why it stopped.
         step: optimizer steps done, and `max_steps` of how many.
@@ -40,7 +42,7 @@ class Status:
     folder: Path
     experiment: str
     model: str
-    word: str
+    state: str
     detail: str
     step: int
     max_steps: int
@@ -72,10 +74,11 @@ def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
         except NemolaunchError as error:
             problems.append(str(error))
     names = [batchjob.job_name(plan) for plan in plans if plan.submission and not slurm_run.finished(plan)]
+    queue: Queue
     try:
         queue = slurmqueue.jobs_by_name(names)
-    except slurmqueue.Unreachable:
-        queue = None
+    except slurmqueue.Unreachable as error:
+        queue = error
     return [_status(plan, queue) for plan in plans], problems
 
 
@@ -83,9 +86,9 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
     run = plan.run
     rows = [row for row in tail_rows(run.metrics) if "loss" in row]
     last: dict[str, Any] = rows[-1] if rows else {}
-    word, detail, job = _condition(plan, queue)
+    state, detail, job = _condition(plan, queue)
     step, steps = int(last.get("step", 0)), int(plan.values["max_steps"])
-    if word == "finished":
+    if state == "finished":
         step = max(step, steps)
     step_time_s = last.get("step_time_s")
     newest = run.last_checkpoint() if run.checkpoints.is_dir() else None
@@ -93,13 +96,13 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
         folder=run.root,
         experiment=str(plan.values["experiment"]),
         model=plan.model,
-        word=word,
+        state=state,
         detail=detail,
         step=step,
         max_steps=steps,
         loss=last.get("loss"),
         tokens_per_s=last.get("tokens_per_s"),
-        eta_s=(steps - step) * step_time_s if step_time_s and word == "running" else None,
+        eta_s=(steps - step) * step_time_s if step_time_s and state == "running" else None,
         quiet_s=time.time() - last["time"] if last else None,
         restarts=slurm_run.restarts(plan),
         checkpoint_step=step_of(newest) + 1 if newest else 0,
@@ -115,11 +118,29 @@ def _notices(run: RunDir) -> list[dict[str, Any]]:
 
 
 def run_of(folder: Path) -> RunDir:
-    """The run in a folder. NemolaunchError if there is none."""
+    """The run in a folder, which may also be named by its plan.
+
+    Raises:
+        NemolaunchError: there is none; names the runs that may be meant.
+    """
     run = RunDir(folder.expanduser().absolute())
+    if run.root.name == run.plan.name and run.root.is_file():
+        run = RunDir(run.root.parent)
     if not run.plan.exists():
-        raise NemolaunchError(f"{folder} is not a run folder: it has no {run.plan.name}")
+        why = f"it has no {run.plan.name}" if run.root.exists() else "there is no such folder"
+        raise NemolaunchError(f"{folder} is not a run folder: {why}{_meant(folder)}")
     return run
+
+
+def _meant(folder: Path) -> str:
+    """Runs that somebody may mean who names a folder that is none: in it, or of nearly that name beside it."""
+    found = runs_below(folder)
+    if found:
+        more = f" and {len(found) - SHOWN_RUNS} more" if len(found) > SHOWN_RUNS else ""
+        return f"; runs in it are {', '.join(map(str, found[:SHOWN_RUNS]))}{more}"
+    known = {path.name: path for place in (folder.parent, Path("runs")) for path in runs_below(place)}
+    near = difflib.get_close_matches(folder.name, known, n=SHOWN_RUNS)
+    return f"; did you mean {' or '.join(str(known[name]) for name in near)}?" if near else ""
 
 
 def runs_below(folder: Path) -> list[Path]:
@@ -129,9 +150,11 @@ def runs_below(folder: Path) -> list[Path]:
 
 
 def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
-    """Word, detail, job. A local job is seen only on the machine it runs on."""
+    """State, detail, job. A local job is seen only on the machine it runs on."""
     if plan.submission is not None:
-        known = None if queue is None else queue.get(batchjob.job_name(plan), [])
+        if isinstance(queue, slurmqueue.Unreachable) and not slurm_run.finished(plan):
+            return "unknown", str(queue), ""
+        known = queue.get(batchjob.job_name(plan), []) if isinstance(queue, dict) else None
         try:
             now = slurm_run.condition(plan, known)
         except slurmqueue.Unreachable as error:
@@ -145,8 +168,10 @@ def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
         return "finished", "", ""
     if processes.members(plan.run.root):
         return "running", "on this machine", ""
+    if ended := read_json(plan.run.local_end):
+        return str(ended.get("state")), str(ended.get("detail")), ""
     if any(plan.run.logs.glob("rank*.error.json")):
-        return "failed", "see `nemolaunch diagnose`", ""
+        return "failed", failure(plan.run, 1).message, ""
     return "stopped", "no process of it on this machine", ""
 
 

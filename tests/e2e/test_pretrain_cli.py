@@ -9,7 +9,11 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pytest
 from command import cut_off, finished, processes_about, started, wait_for, words
+
+from nemolaunch.cli import cancel
+from nemolaunch.status import status
 
 # every line the command may print while it trains and is not on a terminal
 OURS = re.compile(
@@ -72,17 +76,25 @@ def test_a_failing_rank_fails_the_command(data: str, tmp_path: Path) -> None:
     assert processes_about(tmp_path / "run") == {}
 
 
-def test_ctrl_c_stops_every_process(data: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("cancelled", "why"), [(False, "interrupted"), (True, "cancelled by the user")])
+def test_ctrl_c_and_cancel_stop_every_process(data: str, tmp_path: Path, cancelled: bool, why: str) -> None:
     run = tmp_path / "run"
     process = started(words(tmp_path, data, "--max-steps", "10000", "--checkpoint-every", "2"), tmp_path)
     wait_for(lambda: list((run / "checkpoints").glob("*-last")), process)
     assert len(processes_about(run)) > 4  # the command, NeMo-Run, torchrun and two ranks
-    process.send_signal(signal.SIGINT)
+    if cancelled:
+        assert cancel.main([str(run)]) == 0
+    else:
+        process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert processes_about(run) == {}
     assert (tmp_path / "err").read_text() == ""
     said = (tmp_path / "out").read_text()
     assert re.search(r"\nstopped; the same command goes on from run/checkpoints/\S+-last\n$", said)
+    now = status(run)  # whatever the ranks said as they ended
+    assert (now.state, now.detail) == ("stopped", why)
+    assert cancel.main([str(run)]) == 0
+    assert status(run).detail == why
 
 
 def test_a_killed_rank_fails_the_command(data: str, tmp_path: Path) -> None:
@@ -97,3 +109,6 @@ def test_a_killed_rank_fails_the_command(data: str, tmp_path: Path) -> None:
     assert cause.endswith("[host-memory]")
     assert Path(log.split(maxsplit=1)[1]).exists()
     assert processes_about(run) == {}
+    now = status(run)
+    assert now.state == "failed"
+    assert now.detail.startswith("rank 1 was ended by SIGKILL")

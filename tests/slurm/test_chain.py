@@ -9,6 +9,7 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 
+from nemolaunch import slurm_run
 from nemolaunch.slurm_run import condition
 
 
@@ -193,6 +194,15 @@ def test_an_array_is_a_chain(cluster: Cluster, tmp_path: Path) -> None:
     run.wait_until_over()
     assert len(run.starts()) == 3
     assert run.run.finished.exists()
+
+
+def test_an_array_that_waits_is_cancelled_whole(client: Cluster, tmp_path: Path) -> None:
+    """`10_[1-4%1]`, as squeue lists it, is no id that scancel takes."""
+    run = LightRun(client, tmp_path / "run", ["finish"], array="1-4%1", sbatch=["hold"])
+    job = run.submit()
+    assert slurm_run.cancel(run.plan) == [job]
+    run.wait_until_over()
+    assert not run.starts()
 
 
 @pytest.mark.long

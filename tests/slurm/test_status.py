@@ -22,7 +22,7 @@ class Told:
     def __call__(self) -> tuple[str, str, int]:
         code = status.main([str(self.run.run.root), "--json"])
         row = json.loads(self.capsys.readouterr().out)
-        return row["word"], row["detail"], code
+        return row["state"], row["detail"], code
 
 
 def test_the_life_of_a_run(client: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

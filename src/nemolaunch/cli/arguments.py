@@ -26,6 +26,13 @@ def normalise_long_options(argv: list[str] | None) -> list[str]:
     return argv
 
 
+def whole_number(text: str) -> int:
+    """The type of a flag that takes 0, 1, 2 …"""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """As wide as the terminal, up to where most flags and their meaning share a line; says each default."""
 

@@ -6,11 +6,13 @@ import argparse
 import json
 from pathlib import Path
 
+from nemolaunch import slurm_run
 from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.render import guarded
 from nemolaunch.diagnose import diagnose, newest_failure
-from nemolaunch.status import run_of, status
+from nemolaunch.plan import Plan
+from nemolaunch.status import Status, run_of, status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,18 +36,25 @@ def main(argv: list[str] | None = None) -> int:
     if args.ssh:
         return elsewhere(args, "diagnose", argv)
     run = run_of(args.run)
-    now = status(args.run)
-    over = now.word not in ("running", "waiting", "finished")
-    found = diagnose(run) if over else newest_failure(run, alive=now.word != "waiting")
+    now = status(run.root)
+    over = now.state not in ("running", "waiting", "finished")
+    failed = over and _failed(Plan.load(run.plan), now)
+    found = diagnose(run) if failed else newest_failure(run, alive=now.state in ("running", "finished"))
     if args.json:
-        failed = found.as_values() if found else None
-        print(
-            json.dumps({"state": now.word, "detail": now.detail, "over": over, "failure": failed}, indent=1)
-        )
+        what = found.as_values() if found else None
+        print(json.dumps({"state": now.state, "detail": now.detail, "over": over, "failure": what}, indent=1))
         return 0
-    print(f"{'state':<8}{now.word}" + (f": {now.detail}" if now.detail else ""))
+    repeated = found is not None and now.detail == found.what
+    print(f"{'state':<8}{now.state}" + (f": {now.detail}" if now.detail and not repeated else ""))
     if found is None:
         print("nothing of it has failed")
     else:
-        print("\n".join([*([] if over else ["before that"]), *found.lines()]))
+        print("\n".join([*([] if failed else ["before that"]), *found.lines()]))
     return 0
+
+
+def _failed(plan: Plan, now: Status) -> bool:
+    """Whether a run that is over ended because something went wrong."""
+    if plan.submission is not None:
+        return now.state == "never submitted" or slurm_run.failed(plan, now.detail, now.job)
+    return now.state == "failed" or not plan.run.local_end.exists()

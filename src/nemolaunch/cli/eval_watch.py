@@ -42,11 +42,9 @@ def run(args: argparse.Namespace) -> int:
     """Watch until the run has finished. Returns the exit code."""
     from nemolaunch.evaluate.watch import watch
     from nemolaunch.plan import Plan
-    from nemolaunch.rundir import RunDir
+    from nemolaunch.status import run_of
 
-    folder = RunDir(args.run_folder.expanduser().absolute())
-    if not folder.plan.exists():
-        raise UsageError(f"{args.run_folder} is not a run folder: it has no {folder.plan.name}")
+    folder = run_of(args.run_folder)
     masked = Plan.load(folder.plan).job.objective.objective == "mlm"
     request = _masked_request(args) if masked else _request(args)
     for row in watch(folder, request, once=args.once, poll_s=args.poll, say=tell):

@@ -80,7 +80,7 @@ class SlurmRun:
         sentence = slurm_run.sentence(self._follower.seen)
         if self._follower.unreachable:
             sentence = f"Slurm cannot be asked just now: {self._follower.unreachable}"
-        if sentence and sentence != self._said:
+        if sentence and sentence != self._said and end is None:
             self._said = sentence
             self._say(sentence)
         if end is None:

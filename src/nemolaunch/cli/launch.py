@@ -49,6 +49,7 @@ def _launch_here(console: Console, plan: Plan, hf_token: str | None) -> int:
             code = watch(console, int(plan.values["max_steps"]), _Here(plan, running))
         except KeyboardInterrupt:
             say(console, "stopping every process of the job …")
+            execute.note_end(plan.run, "stopped", "interrupted")
             running.stop()
             _say_stopped(console, plan)
             return 130
@@ -56,6 +57,7 @@ def _launch_here(console: Console, plan: Plan, hf_token: str | None) -> int:
             running.sweep()
     if code:
         found = diagnose(plan.run, code)
+        execute.note_end(plan.run, "failed", found.what)
         raise NemolaunchError("\n  ".join([f"the job failed. {found.what}", *found.details()]))
     last = plan.run.last_checkpoint()
     where = short(last or plan.run.checkpoints)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemolaunch.cli.arguments import Parser
+from nemolaunch.cli.arguments import Parser, whole_number
 from nemolaunch.cli.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.render import guarded
 from nemolaunch.diagnose import newest_output
@@ -29,10 +28,10 @@ def parser() -> argparse.ArgumentParser:
         description="Show the end of a rank's log, or of the batch job's output.",
     )
     p.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    p.add_argument("--rank", type=int, default=0, metavar="N", help="whose log")
+    p.add_argument("--rank", type=whole_number, default=0, metavar="N", help="whose log")
     p.add_argument("--job", action="store_true", help="the output of the batch job instead")
-    p.add_argument("--lines", type=int, default=40, metavar="N", help="how many lines")
-    p.add_argument("--follow", action="store_true", help="go on with what is written from now on")
+    p.add_argument("-n", "--lines", type=whole_number, default=40, metavar="N", help="how many lines")
+    p.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
     add_ssh_flags(p)
     return p
 
@@ -47,11 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     path = newest_output(run) if args.job else run.rank_log(args.rank)
     if path is None or not path.exists():
         raise NemolaunchError(f"there is no log {path or 'of a batch job'} yet{_others(run)}")
-    for line in last_lines(path, args.lines):
+    end = path.stat().st_size
+    for line in last_lines(path, args.lines, end):
         print(line)
     if args.follow:
         sys.stdout.flush()
-        for text in appended(path):
+        for text in appended(path, end):
             sys.stdout.write(text)
             sys.stdout.flush()
     return 0
@@ -62,10 +62,10 @@ def _others(run: RunDir) -> str:
     return f"; there are logs of ranks {ranks[0]} to {ranks[-1]}" if ranks else ""
 
 
-def last_lines(path: Path, num_lines: int) -> list[str]:
-    """The end of a file, read from its end: logs of a long run are gigabytes."""
+def last_lines(path: Path, num_lines: int, end: int) -> list[str]:
+    """The last lines before a place in a file, read from there backwards: logs of a long run are gigabytes."""
     with open(path, "rb") as file:
-        at = file.seek(0, os.SEEK_END)
+        at = end
         data = b""
         while at > 0 and data.count(b"\n") <= num_lines:
             start = max(0, at - BLOCK)
@@ -76,9 +76,8 @@ def last_lines(path: Path, num_lines: int) -> list[str]:
     return lines[-num_lines:] if num_lines > 0 else []
 
 
-def appended(path: Path) -> Iterator[str]:
-    """What is written to a file from now on, for ever; starts over where a shorter one replaces it."""
-    at = path.stat().st_size
+def appended(path: Path, at: int) -> Iterator[str]:
+    """What is written to a file from a place in it on, for ever; starts over where a shorter one replaces it."""
     while True:
         size = path.stat().st_size
         if size < at:

@@ -12,6 +12,9 @@ from nemolaunch.cli.flags import overlaid, preset_flags
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan
 
+# Of the command that started the run before, not of the job: those jobs are over, that terminal has gone.
+ONLY_THEN = {"dependency": None, "detach": False}
+
 
 def job_of_plan(
     file: Path, given: Mapping[str, Any], read: Callable[[str], str] | None = None
@@ -27,7 +30,7 @@ def job_of_plan(
     """
     plan = _plan_elsewhere(file, read) if read else Plan.load(file / "plan.json" if file.is_dir() else file)
     asked = {**preset_flags(given.get("preset")), **given}
-    values = overlaid({**plan.values, "dependency": None}, asked)  # those jobs are over
+    values = overlaid({**plan.values, **ONLY_THEN}, asked)
     if not {"experiment", "output_dir"} & given.keys():
         values["output_dir"] = plan.folder
     origins = dict.fromkeys(plan.origins, f"plan {file}")

@@ -16,9 +16,10 @@ from nemolaunch.observe.words import count, duration
 from nemolaunch.rundir import RunDir
 from nemolaunch.status import Status, runs_below, status, statuses
 
-# Exit code by word, so that a script can wait for a run
+# Exit code by state, so that a script can wait for a run
 OVER_BADLY = ("stopped", "failed", "ended", "blocked")
 UNKNOWN_CODE = 3
+LONGEST_DETAIL = 80
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,16 +53,16 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join([*_block(found[0]), *_failure_lines(found[0])]))
     else:
         print("\n".join(_table(found)) or f"no runs in {args.runs_dir}")
-    if args.run and found[0].word == "unknown":
+    if args.run and found[0].state == "unknown":
         return UNKNOWN_CODE
-    return 1 if args.run and found[0].word in OVER_BADLY else 0
+    return 1 if args.run and found[0].state in OVER_BADLY else 0
 
 
 def _block(s: Status) -> list[str]:
     """The lines about one run."""
     rows = [
         ("run", f"{s.folder} ({s.model})"),
-        ("state", s.word + (f": {s.detail}" if s.detail else "") + (f" (job {s.job})" if s.job else "")),
+        ("state", s.state + (f": {s.detail}" if s.detail else "") + (f" (job {s.job})" if s.job else "")),
         ("step", f"{s.step:,} of {s.max_steps:,}" + (f", {duration(s.quiet_s)} ago" if s.quiet_s else "")),
     ]
     if s.loss is not None:
@@ -78,9 +79,9 @@ def _block(s: Status) -> list[str]:
 
 def _failure_lines(s: Status) -> list[str]:
     """Of a run on Slurm that went on after a failure: what that was."""
-    if not s.restarts or s.word not in ("running", "waiting", "finished"):
+    if not s.restarts or s.state not in ("running", "waiting", "finished"):
         return []
-    found = newest_failure(RunDir(s.folder), alive=s.word != "waiting")
+    found = newest_failure(RunDir(s.folder), alive=s.state != "waiting")
     if found is None:
         return []
     cause = f" [{found.cause.code}]" if found.cause else ""
@@ -94,13 +95,13 @@ def _table(found: list[Status]) -> list[str]:
     rows = [
         (
             s.folder.name,
-            s.word,
+            s.state,
             f"{s.step}/{s.max_steps}",
             "" if s.loss is None else f"{s.loss:.3f}",
             count(s.tokens_per_s) if s.tokens_per_s else "",
             "" if s.eta_s is None else duration(s.eta_s),
             str(s.restarts),
-            s.detail,
+            s.detail if len(s.detail) <= LONGEST_DETAIL else s.detail[: LONGEST_DETAIL - 1] + "…",
         )
         for s in found
     ]

@@ -1,0 +1,160 @@
+"""status, follow, resume, cancel, diagnose: runs that are named wrongly, never started, cancelled, or out of reach."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from golden.batch_plans import saved_plan
+
+from nemolaunch import batchjob
+from nemolaunch.cli import cancel, diagnose, follow, resume, status
+from nemolaunch.cli.repeat import job_of_plan
+from nemolaunch.plan import Plan
+from nemolaunch.rundir import write_json
+from nemolaunch.slurm_run import reason
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """Two runs for Slurm in ./runs."""
+    monkeypatch.chdir(tmp_path)
+    return [saved_plan(tmp_path / "runs" / name) for name in ("llama", "qwen")]
+
+
+@pytest.fixture
+def local(runs: list[Plan]) -> Plan:
+    """A run on this machine."""
+    plan = dataclasses.replace(runs[0], submission=None)
+    plan.save()
+    return plan
+
+
+def without_slurm(monkeypatch: pytest.MonkeyPatch, folder: Path, squeue: str = "") -> None:
+    """A machine without Slurm's commands, but for that squeue if there is one."""
+    folder.mkdir()
+    if squeue:
+        (folder / "squeue").write_text(f"#!/bin/sh\n{squeue}\n")
+        (folder / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("llama", "there is no such folder; did you mean runs/llama?"),
+        ("runs/lama", "there is no such folder; did you mean runs/llama?"),
+        ("runs", "it has no plan.json; runs in it are runs/"),
+        ("elsewhere", "there is no such folder"),
+    ],
+)
+@pytest.mark.parametrize("command", [status, follow, resume, cancel, diagnose])
+def test_a_folder_that_is_no_run_is_told_with_the_runs_that_may_be_meant(
+    runs: list[Plan], capsys: pytest.CaptureFixture[str], command: object, typed: str, said: str
+) -> None:
+    assert command.main([typed]) == 1  # type: ignore[attr-defined]
+    assert f"error: {typed} is not a run folder: {said}" in capsys.readouterr().err
+
+
+def test_a_run_may_be_named_by_its_plan(local: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status.main(["runs/llama/plan.json", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["folder"] == local.folder
+
+
+def test_a_run_that_was_stopped_by_hand_has_not_failed(
+    local: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ranks that are told to end fail in many ways; that says nothing."""
+    write_json(local.run.local_end, {"state": "stopped", "detail": "interrupted"})
+    local.run.rank_error(1).write_text(
+        json.dumps({"rank": 1, "time": 1.0, "type": "ConnectionRefusedError", "message": "refused"})
+    )
+    assert status.main([local.folder]) == 1
+    assert "stopped: interrupted" in capsys.readouterr().out
+    assert diagnose.main([local.folder]) == 0
+    assert capsys.readouterr().out == "state   stopped: interrupted\nnothing of it has failed\n"
+
+
+def test_a_run_that_failed_is_listed_with_what_failed(
+    local: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local.run.rank_error(1).write_text(
+        json.dumps({"rank": 1, "time": 1.0, "type": "ValueError", "message": "no such thing " * 20})
+    )
+    status.main([])
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("llama"))
+    assert "failed" in row
+    assert "rank 1: ValueError: no such thing" in row
+    assert row.endswith("…")
+
+
+def test_what_was_cancelled_before_it_began_has_not_failed(
+    runs: list[Plan], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_slurm(monkeypatch, tmp_path / "bin", "exit 0")
+    runs[0].run.slurm.mkdir()
+    runs[0].run.slurm_stopped.write_text("cancelled by the user\n")
+    assert diagnose.main([runs[0].folder]) == 0
+    assert capsys.readouterr().out == "state   stopped: cancelled by the user\nnothing of it has failed\n"
+
+
+def test_a_run_that_was_cancelled_after_a_failure_still_tells_that(
+    runs: list[Plan], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_slurm(monkeypatch, tmp_path / "bin", "exit 0")
+    run = runs[0].run
+    output = batchjob.task_dir(runs[0]) / "sbatch_llama_14.out"
+    output.parent.mkdir(parents=True)
+    output.write_text(
+        "nemolaunch: start 14.0 on n1\nsrun: error: n1: task 2: Segmentation fault\n"
+        "nemolaunch: start 14.1 on n1\nslurmstepd-n1: error: *** JOB 14 ON n1 CANCELLED AT 2026-11-21T02:29:20 ***\n"
+    )
+    run.slurm.mkdir()
+    run.slurm_starts.write_text("- 0 1 submitted\n14 0 2 -1 n1\n14 1 3 -1 n1\n")
+    run.slurm_current.write_text("14 1\n")
+    run.slurm_stopped.write_text("cancelled by the user\n")
+    assert diagnose.main([runs[0].folder]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "state   stopped: cancelled by the user\nbefore that\nfailed  rank 2: Segmentation"
+    )
+
+
+def test_to_follow_where_there_is_no_slurm_ends_at_once(
+    runs: list[Plan], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_slurm(monkeypatch, tmp_path / "bin")
+    assert follow.main([runs[0].folder]) == 1
+    assert capsys.readouterr().err.startswith("error: squeue is not installed: run this where")
+    assert status.main([runs[0].folder]) == 3
+
+
+def test_a_list_does_not_ask_again_for_each_run_when_slurm_does_not_answer(
+    runs: list[Plan], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    refuse = "echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1"
+    without_slurm(monkeypatch, tmp_path / "bin", f"echo >> {asked}; {refuse}")
+    assert status.main([]) == 0
+    assert capsys.readouterr().out.count("squeue: Unable to contact slurm controller") == len(runs)
+    assert asked.read_text() == "\n"
+
+
+def test_resume_follows_also_what_was_detached_before(runs: list[Plan]) -> None:
+    """`--detach` and the jobs waited for are of the command that was typed then, not of the run."""
+    plan = dataclasses.replace(runs[0], values={**runs[0].values, "detach": True, "dependency": "afterok:7"})
+    plan.save()
+    again = job_of_plan(plan.run.root, {})[0].launch
+    assert (again.detach, again.dependency) == (False, None)
+    assert job_of_plan(plan.run.root, {"detach": True})[0].launch.detach
+
+
+def test_slurms_reason_is_told_once_though_it_also_stands_there_folded() -> None:
+    said = (
+        "│ sbatch: error: Batch job submission failed: Invalid │\n"
+        "sbatch: error: Batch job submission failed: Invalid\nfeature specification\n"
+        "sbatch: error: Batch job submission failed: Invalid feature specification\n"
+    )
+    assert reason(said) == "sbatch: error: Batch job submission failed: Invalid feature specification"
