@@ -46,6 +46,7 @@ def test_a_training_checkpoint_says_how_far_and_how_it_was_trained(
     assert found["processes"] == 2
     assert found["optimizer"]
     assert found["resumable"]
+    assert told(capsys, str(run.run.root))["step"] == 4  # a run stands for its newest
 
 
 def test_the_export_is_the_same_to_the_bit_and_cannot_be_resumed(

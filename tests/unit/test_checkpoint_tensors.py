@@ -112,7 +112,7 @@ def test_a_hole_a_missing_and_a_short_file(tmp_path: Path) -> None:
     content = file.read_bytes()
     file.write_bytes(content[:-100])
     with pytest.raises(NemolaunchError, match="is cut off"):
-        DcpSource(tmp_path).read("w")
+        DcpSource(tmp_path)
     file.unlink()
     with pytest.raises(NemolaunchError, match="1 of its 1 files are missing"):
         DcpSource(tmp_path)

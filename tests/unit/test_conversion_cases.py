@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +129,25 @@ def test_a_file_that_cannot_grow(llama: Path, tmp_path: Path, to: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_fills_up_wherever_it_does(llama: Path, tmp_path: Path) -> None:
+    """A small disk of its own, which has room for the tensors but not for what a checkpoint has besides them."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    needed = sum(file.stat().st_size for file in (llama / "nemo").rglob("*") if file.is_file())
+    besides = needed - sum(tensor.nbytes for tensor in tensors(llama / "source").values())
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={needed + 65536}", "tmpfs", disk]).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        for spare in range(0, besides + 65536, (besides + 65536) // 12):
+            (disk / "filler").write_bytes(bytes(spare))
+            with contextlib.suppress(NemolaunchError):
+                convert(llama / "source", disk / "nemo", "nemo2", Options(verify=False, overwrite=True))
+            assert {path.name for path in disk.iterdir()} <= {"filler", "nemo", "nemo.conversion.json"}
+            shutil.rmtree(disk / "nemo", ignore_errors=True)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_a_model_larger_than_the_disk(source: Path) -> None:
     """Known from the header, before a tensor is read. The file is sparse."""
     rows = 10**9
@@ -162,20 +183,28 @@ def test_an_unreadable_shard(source: Path) -> None:
 def test_a_missing_tensor_is_named(source: Path) -> None:
     kept = {n: t for n, t in tensors(source).items() if n != "model.layers.1.self_attn.k_proj.weight"}
     save_file(kept, source / "model.safetensors")
-    assert "1 tensors of the source are missing: model.layers.1.self_attn.k_proj.weight" in refused(source)
+    assert "missing: 1 tensor of the source: model.layers.1.self_attn.k_proj.weight" in refused(source)
 
 
 def test_a_missing_layer_is_named(source: Path) -> None:
     kept = {n: t for n, t in tensors(source).items() if "layers.1." not in n}
     save_file(kept, source / "model.safetensors")
     message = refused(source)
-    assert "have no source: decoder.layers.1." in message
+    assert "parameters of the model: decoder.layers.1." in message
 
 
 def test_a_tensor_of_another_shape(source: Path) -> None:
     change_json(source / "config.json", intermediate_size=96)
     message = refused(source)
     assert "decoder.layers.0.mlp.linear_fc1.weight is [256, 64], the configuration says [192, 64]" in message
+
+
+def test_an_output_layer_that_is_not_there_is_named_with_the_way_out(source: Path) -> None:
+    kept = {n: t for n, t in tensors(source).items() if n != "lm_head.weight"}
+    save_file(kept, source / "model.safetensors")
+    message = refused(source)
+    assert "there is no lm_head.weight" in message
+    assert '"tie_word_embeddings": true' in message
 
 
 def test_tied_embeddings_that_differ(source: Path) -> None:
@@ -277,6 +306,14 @@ def test_a_tokenizer_that_is_elsewhere(llama: Path, tmp_path: Path, monkeypatch:
     assert (tmp_path / "back" / "tokenizer.json").is_file()
     back = json.loads((tmp_path / "back" / "config.json").read_text())
     assert back["bos_token_id"] == 0
+
+
+def test_a_model_folder_whose_tokenizer_is_elsewhere(source: Path, tmp_path: Path) -> None:
+    (source / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    assert "--tokenizer" in refused(source)
+    convert(source, tmp_path / "nemo", "nemo2", Options(tokenizer=tmp_path))
+    copied = tmp_path / "nemo" / "context" / "tokenizer" / "tokenizer.json"
+    assert copied.read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
 
 
 def test_deepseek_in_float8(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -126,8 +127,8 @@ def test_a_model_of_another_shape_than_it_says(source: Path, capsys: pytest.Capt
     config.update(sizes, vocab_size=100, max_position_embeddings=256)
     (source / "config.json").write_text(json.dumps(config))
     message = refused(capsys, source)
-    assert "1 tensors of the source have no place: w" in message
-    assert "parameters of the model have no source: embedding.word_embeddings.weight" in message
+    assert "without a place in the model: 1 tensor of the source: w" in message
+    assert "parameters of the model: embedding.word_embeddings.weight" in message
 
 
 def test_a_named_class_of_another_family(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,6 +160,9 @@ def test_overwriting_what_is_no_checkpoint(
     message = refused(capsys, source, "--output-path", str(precious.parent), "--overwrite")
     assert "is not a checkpoint" in message
     assert precious.read_text() == "done"
+    link = tmp_path / "link"
+    link.symlink_to(source)
+    assert "is a link" in refused(capsys, source, "--output-path", str(link), "--overwrite")
 
 
 def test_an_output_inside_the_source(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +171,7 @@ def test_an_output_inside_the_source(source: Path, capsys: pytest.CaptureFixture
 
 def test_neither_folder_nor_hub_id(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     output = str(tmp_path / "out")
-    assert "no such folder" in refused(capsys, "/no/such/folder", "--output-path", output)
+    assert "there is no folder /no/such/folder" in refused(capsys, "/no/such/folder", "--output-path", output)
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
@@ -222,6 +226,18 @@ def test_publishing_replaces_only_when_all_is_written(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     with pytest.raises(UsageError, match="exists"), publishing(final):
         pass
+
+
+def test_of_two_that_publish_the_same_the_later_is_refused(tmp_path: Path) -> None:
+    final = tmp_path / "model"
+    late = contextlib.ExitStack()
+    late.enter_context(publishing(final)).write_text("late")
+    with publishing(final) as early:
+        early.write_text("early")
+    with pytest.raises(UsageError, match="exists; give --overwrite"):
+        late.close()
+    assert final.read_text() == "early"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
 def test_disagreements_are_about_the_model_not_its_spelling() -> None:

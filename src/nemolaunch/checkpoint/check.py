@@ -33,10 +33,15 @@ class Check:
             return f"{self.name}: not compared, {self.skipped}"
         if self.differences:
             return f"{self.name}: {len(self.differences)} of {self.compared:,} differ"
-        measured = "".join(f", {name} {value:.3g}" for name, value in self.values.items())
+        measured = "".join(f", {name} {_figure(name, value)}" for name, value in self.values.items())
         return f"{self.name}: {self.compared:,} agree{measured}"
 
     def as_json(self) -> dict[str, Any]:
         outcome = "skipped" if self.skipped else "passed" if self.passed else "failed"
         details = {"skipped": self.skipped, "differences": self.differences, **self.values}
         return {"outcome": outcome, "compared": self.compared, **{k: v for k, v in details.items() if v}}
+
+
+def _figure(name: str, value: float) -> str:
+    """With as many digits as tell two perplexities apart; differences need no more than their size."""
+    return f"{value:,.3f}" if name.startswith("perplexity") else f"{value:.3g}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemolaunch.checkpoint.formats import detect
+from nemolaunch.checkpoint.formats import detect, newest_of_run
 from nemolaunch.checkpoint.options import Options
 from nemolaunch.checkpoint.routes import MODELS, VIEWS, stored
 from nemolaunch.checkpoint.stream import Advance, read_ahead
@@ -46,6 +46,7 @@ class Pair:
 
     def __init__(self, first: Path, second: Path) -> None:
         """Raises `NemolaunchError` or `UsageError` if one of them is no readable checkpoint."""
+        first, second = (newest_of_run(path.expanduser()) for path in (first, second))
         forms = detect(first), detect(second)
         by_model = forms[0] != forms[1] and all(form in MODELS for form in forms)
         self.sources = [_open(path, as_model=by_model) for path in (first, second)]

@@ -16,7 +16,7 @@ from nemolaunch.checkpoint.formats import ENDINGS, FORMATS, detect
 from nemolaunch.checkpoint.options import Job, Options, Route
 from nemolaunch.checkpoint.publish import check_apart, check_free, explain_os_error, publishing
 from nemolaunch.checkpoint.routes import ROUTES
-from nemolaunch.checkpoint.rules import some
+from nemolaunch.checkpoint.rules import counted, some
 from nemolaunch.checkpoint.stream import Advance
 from nemolaunch.errors import NemolaunchError, UsageError
 
@@ -68,6 +68,11 @@ def convert(
         return _run(job, source, output, to, options, say, progress)
     except OSError as error:
         raise explain_os_error(error, f"writing {output}") from error
+    except RuntimeError as error:
+        # torch.save, which cannot write on, complains of where it is in the file
+        if not isinstance(error.__context__, OSError):
+            raise
+        raise explain_os_error(error.__context__, f"writing {output}") from error
     finally:
         job.close()
 
@@ -142,7 +147,7 @@ def _route(source: Path, to: str) -> Route:
 def _remarks(job: Job) -> Iterator[str]:
     yield from job.changed
     if job.left_out:
-        yield f"{len(job.left_out)} tensors are left out: {some(job.left_out)}"
+        yield f"left out: {counted(job.left_out, 'tensor')}: {some(job.left_out)}"
 
 
 def _check_space(job: Job, output: Path) -> None:

@@ -7,7 +7,7 @@ Each tensor lies in one or more rectangular chunks, each of which is a small tor
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class DcpSource:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises `NemolaunchError` if there is no readable `.metadata`, or a file it names is missing."""
+        """Raises `NemolaunchError` if there is no readable `.metadata`, or a file it names is missing or cut off."""
         self.folder = folder
         self._files = OpenFiles()
         try:
@@ -61,7 +61,7 @@ class DcpSource:
             raise NemolaunchError(f"cannot read {folder / METADATA}: {error.strerror}") from error
         except (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError) as error:
             raise NemolaunchError(f"{folder / METADATA} is damaged: {error!r}") from error
-        _check_files({chunk.path for chunks in self._chunks.values() for chunk in chunks})
+        _check_files(chunk for chunks in self._chunks.values() for chunk in chunks)
 
     def chunks(self, name: str) -> Sequence[Chunk]:
         """The rectangles in which a tensor is stored."""
@@ -148,13 +148,23 @@ def _places(folder: Path, storage: Mapping[Any, Any]) -> dict[tuple[str, Any], t
     return places
 
 
-def _check_files(paths: set[Path]) -> None:
-    missing = sorted(path for path in paths if not path.is_file())
+def _check_files(chunks: Iterable[Chunk]) -> None:
+    """Every file is there, as long as its last chunk needs."""
+    ends: dict[Path, int] = {}
+    for chunk in chunks:
+        ends[chunk.path] = max(ends.get(chunk.path, 0), chunk.start + chunk.length)
+    missing = sorted(path for path in ends if not path.is_file())
     if missing:
         names = ", ".join(path.name for path in missing[:4]) + (", …" if len(missing) > 4 else "")
         raise NemolaunchError(
-            f"{missing[0].parent} is incomplete: {len(missing)} of its {len(paths)} files are missing ({names})"
+            f"{missing[0].parent} is incomplete: {len(missing)} of its {len(ends)} files are missing ({names})"
         )
+    for path, end in sorted(ends.items()):
+        size = path.stat().st_size
+        if size < end:
+            raise NemolaunchError(
+                f"{path} is cut off: {size:,} bytes are there, its tensors end at {end:,}. Download or copy it again."
+            )
 
 
 def _overlap(

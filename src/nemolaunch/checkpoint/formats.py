@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemolaunch.errors import UsageError
+from nemolaunch.rundir import RunDir, consumed_samples
 
 FORMATS = {
     "hf": "Hugging Face: config.json, safetensors, tokenizer",
@@ -37,9 +38,24 @@ def detect(path: Path) -> str:
     if any(path.glob("*.safetensors")):
         return "safetensors"
     inner = [found.parent for name in ("config.json", "weights") for found in sorted(path.glob(f"*/{name}"))]
-    hint = f"; did you mean {inner[0]}?" if inner else ""
+    newest = max(inner, key=consumed_samples, default=None)  # the first by name where none tells
+    hint = f"; did you mean {newest}?" if newest else "."
     kinds = "\n".join(f"  {name}: {about}" for name, about in FORMATS.items())
-    raise UsageError(f"{path} is no checkpoint{hint}. The formats:\n{kinds}")
+    raise UsageError(f"{path} is no checkpoint{hint} The formats:\n{kinds}")
+
+
+def newest_of_run(path: Path) -> Path:
+    """The newest complete checkpoint of a run, if `path` is a run's folder; else `path` itself.
+
+    Raises `UsageError` if the run has none.
+    """
+    run = RunDir(path)
+    if not run.plan.is_file():
+        return path
+    last = run.last_checkpoint() if run.checkpoints.is_dir() else None
+    if last is None:
+        raise UsageError(f"the run {path} has no complete checkpoint yet (looked in {run.checkpoints})")
+    return last.resolve()
 
 
 def _detect_file(path: Path) -> str:

@@ -62,7 +62,7 @@ def read_folder(path: Path) -> HfFolder:
         NemolaunchError: a file is missing, truncated or unreadable.
     """
     if not path.is_dir():
-        raise UsageError(f"{path} is not a folder; --source takes a Hugging Face model folder or a hub id")
+        raise UsageError(f"{path} is not a Hugging Face model folder")
     if not (path / "config.json").is_file():
         raise UsageError(_no_config(path))
     config = read_config(path / "config.json")
@@ -75,8 +75,10 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file; `NemolaunchError` if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise NemolaunchError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise NemolaunchError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise NemolaunchError(f"{path} is damaged, it is no JSON: {error}") from error
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def check_tokenizer(folder: Path) -> None:
     if not any(file.match(name) for file in tokenizer_files(folder) for name in TOKENIZERS):
         raise UsageError(
             f"{folder} has no tokenizer (none of {', '.join(TOKENIZERS)}), which a NeMo checkpoint needs; "
-            "copy the tokenizer's files into it"
+            "name the folder of the model's with --tokenizer"
         )
 
 

@@ -28,7 +28,7 @@ def local_folder(source: str) -> Path:
     if path.exists():
         return path
     if not HUB_ID.fullmatch(source) or source.startswith((".", "~")):
-        raise UsageError(f"--source {source}: there is no such folder, and it is no hub id like org/model")
+        raise UsageError(f"there is no folder {source}, and it is no hub id like org/model")
     return _download(source)
 
 
@@ -70,7 +70,7 @@ def _download(repository: str, wanted: Sequence[str] = WANTED) -> Path:
     except (LocalEntryNotFoundError, RequestException, ConnectionError) as error:
         raise NemolaunchError(
             f"{server} cannot be reached to fetch {repository}, which is not in the cache. Fetch it on a "
-            f"machine that reaches it (hf download {repository} --local-dir DIR) and give --source DIR."
+            f"machine that reaches it (hf download {repository} --local-dir DIR) and name that folder."
         ) from error
     except HfHubHTTPError as error:
         raise NemolaunchError(f"{server} refuses {repository}: {error}".splitlines()[0]) from error

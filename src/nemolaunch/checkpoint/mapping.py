@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nemolaunch.checkpoint.families.family import Family
-from nemolaunch.checkpoint.rules import Group, export_groups, import_groups, some
+from nemolaunch.checkpoint.rules import Group, counted, export_groups, import_groups, some
 from nemolaunch.checkpoint.skeleton import Sizes, parameters
 from nemolaunch.checkpoint.tensors import TensorInfo, info_of
 from nemolaunch.errors import NemolaunchError
@@ -104,9 +104,9 @@ def _check_names(found: Mapping[str, TensorInfo], expected: Mapping[str, tuple[i
     extra = [name for name in found if name not in expected]
     lines = []
     if missing:
-        lines.append(f"  {len(missing)} parameters are missing: {some(missing)}")
+        lines.append(f"  missing: {counted(missing, 'parameter')}: {some(missing)}")
     if extra:
-        lines.append(f"  {len(extra)} tensors are none of its parameters: {some(extra)}")
+        lines.append(f"  not part of it: {counted(extra, 'tensor')}: {some(extra)}")
     if lines:
         raise NemolaunchError(
             "the checkpoint does not hold the model that its context describes:\n" + "\n".join(lines)

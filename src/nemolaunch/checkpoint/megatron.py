@@ -9,7 +9,7 @@ has its own. Experts are always one tensor, with the experts as the next axis.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,11 @@ EXPERTS = re.compile(r"^(?P<head>.*\.experts)\.experts\.(?P<linear>linear_fc[12]
 ONE_EXPERT = re.compile(
     r"^(?P<head>.*\.experts)\.experts\.(?P<expert>\d+)\.(?P<linear>linear_fc[12])\.(?P<kind>weight|bias)$"
 )
+
+
+def is_stacked(names: Iterable[str]) -> bool:
+    """Whether tensors of these names are a checkpoint's in which all layers are one tensor."""
+    return any(STACKED.match(name.removeprefix(WRAPPER)) for name in names)
 
 
 @dataclass(frozen=True)

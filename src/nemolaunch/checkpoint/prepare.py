@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 from nemolaunch.checkpoint import bidirectional, context, families, hf, hf_output
 from nemolaunch.checkpoint.conversion import EMBEDDING, HEAD, Conversion
@@ -25,6 +26,7 @@ def prepare_import(
     folder: hf.HfFolder,
     *,
     weights: HfWeights | None = None,
+    tokenizer: Path | None = None,
     model_class: str | None = None,
     config_class: str | None = None,
 ) -> Conversion:
@@ -32,6 +34,7 @@ def prepare_import(
 
     Args:
         weights: the tensors, where they are not those of the folder's files.
+        tokenizer: folder with the tokenizer, where it is not this one.
         model_class, config_class: NeMo's classes that the user names; checked, and not needed.
 
     Raises:
@@ -41,7 +44,8 @@ def prepare_import(
     both_sides = bidirectional.family_of(folder.config) is not None
     folder = dataclasses.replace(folder, config=bidirectional.causal_config(folder.config))
     family = families.of_hf(folder.config, model_class)
-    hf.check_tokenizer(folder.path)
+    tokenizer = tokenizer or folder.path
+    hf.check_tokenizer(tokenizer)
     hf_config = dict(folder.config.get("text_config") or folder.config) if family.prefixes else folder.config
     weights = weights or open_weights(folder, family.prefixes)
     translated = family.to_nemo(hf_config, model_class)
@@ -66,6 +70,11 @@ def prepare_import(
     elif tied and head not in source.tensors and embedding in source.tensors:
         source = Renamed(source, {**{name: name for name in source.tensors}, head: embedding})
         changed.append(f"{config.model_class} has no tied form: the output layer is a copy of the embedding")
+    elif not tied and head not in source.tensors and embedding in source.tensors:
+        raise NemolaunchError(
+            f"there is no {head}, and config.json does not tie the embeddings: if the model has no output layer of "
+            'its own, set "tie_word_embeddings": true there'
+        )
     rows = int(config.fields["vocab_size"])
     mapped = import_map(family, sizes, source.tensors, rows, ignored=ignored)
     return Conversion(
@@ -75,7 +84,7 @@ def prepare_import(
         hf_config=dict(hf_config),
         mapped=mapped,
         source=source,
-        tokenizer=folder.path,
+        tokenizer=tokenizer,
         both_sides=both_sides,
         left_out=[*weights.left_out, *left_out, *ignored],
         changed=changed,
@@ -101,12 +110,43 @@ def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conver
     where = folder.path / "context"
     tokens = hf_output.find_tokenizer(where, context.recorded_tokenizer(where), tokenizer)
     stored = folder.source()
-    source: TensorSource = stored
-    further = [name for name in stored.tensors if name.startswith("mtp.")]
-    sizes = sizes_of(family, config.resolved)
-    changed = ["the optimizer's state is left behind"] if stored.training_state else []
     if EMBEDDING not in stored.tensors:
         raise NemolaunchError(f"{folder.weights} has no {EMBEDDING}: it is no whole model")
+    exported = _export(stored, family, config, hf_config, tokens)
+    return dataclasses.replace(
+        exported,
+        both_sides=both_sides,
+        generation=where / context.ARTIFACTS / context.GENERATION,
+        changed=[
+            *(["the optimizer's state is left behind"] if stored.training_state else []),
+            *exported.changed,
+        ],
+    )
+
+
+def prepare_export_like(stored: TensorSource, like: hf.HfFolder) -> Conversion:
+    """From the tensors of a NeMo model, without a context, to the Hugging Face model of the same configuration.
+
+    Args:
+        stored: has the tensors under NeMo's names, without a wrapper.
+        like: has the configuration and the tokenizer.
+
+    Raises `NemolaunchError` if NeMo has no form of that model, or the tensors are not its.
+    """
+    family = families.of_hf(like.config)
+    text = dict(like.config.get("text_config") or like.config) if family.prefixes else like.config
+    translated = family.to_nemo(text)
+    config = NemoConfig(translated.model_class, translated.config_class, translated.fields)
+    return _export(stored, family, config, family.to_hf(config), like.path)
+
+
+def _export(
+    stored: TensorSource, family: Family, config: NemoConfig, hf_config: dict[str, Any], tokens: Path
+) -> Conversion:
+    source = stored
+    further = [name for name in stored.tensors if name.startswith("mtp.")]
+    sizes = sizes_of(family, config.resolved)
+    changed = []
     if HEAD in stored.tensors and _can_only_copy(family, config) and same_tensor(stored, HEAD, EMBEDDING):
         sizes = Sizes({**sizes.config, "share_embeddings_and_output_weights": True})
         hf_config["tie_word_embeddings"] = True
@@ -132,8 +172,6 @@ def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conver
         mapped=mapped,
         source=source,
         tokenizer=tokens,
-        both_sides=both_sides,
-        generation=where / context.ARTIFACTS / context.GENERATION,
         left_out=further,
         changed=changed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -34,6 +35,7 @@ def publishing(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield work / "new"
         _flush(work / "new")
+        check_free(final, overwrite=overwrite)  # another conversion may have come first
         if final.exists():
             final.rename(work / "old")
         (work / "new").rename(final)
@@ -48,8 +50,12 @@ def check_free(final: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UsageError(f"{final} exists; give --overwrite to replace it, or another --output-path")
+    if final.is_symlink():
+        raise UsageError(
+            f"{final} is a link, which --overwrite does not replace. Give another --output-path."
+        )
     empty = final.is_dir() and not any(final.iterdir())
-    if final.is_symlink() or not (empty or is_checkpoint(final)):
+    if not (empty or is_checkpoint(final)):
         raise UsageError(
             f"{final} is not a checkpoint, so --overwrite does not replace it. Give another --output-path."
         )
@@ -73,7 +79,9 @@ def is_checkpoint(path: Path) -> bool:
 
 def explain_os_error(error: OSError, doing: str) -> NemolaunchError:
     """One line for a full disk, a missing permission and the like."""
-    where = f": {error.filename}" if error.filename else ""
+    # of a copy onto a full disk, the file that is named is the one copied from
+    named = error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    where = f": {error.filename}" if named else ""
     return NemolaunchError(f"{doing} failed: {error.strerror or error}{where}")
 
 

@@ -7,6 +7,7 @@ with the help of a folder that says which.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,15 @@ from pathlib import Path
 from nemolaunch.checkpoint import bare, bidirectional, families, hf, hf_output, meta, nemo2
 from nemolaunch.checkpoint.agreement import differences
 from nemolaunch.checkpoint.check import Check
+from nemolaunch.checkpoint.conversion import EMBEDDING, Conversion
 from nemolaunch.checkpoint.copying import Copying
 from nemolaunch.checkpoint.dcp import DcpSource
 from nemolaunch.checkpoint.exported import ExportedSource
 from nemolaunch.checkpoint.formats import FORMATS, detect
 from nemolaunch.checkpoint.hf_weights import HfWeights, open_weights
-from nemolaunch.checkpoint.megatron import MegatronSource
+from nemolaunch.checkpoint.megatron import MegatronSource, is_stacked
 from nemolaunch.checkpoint.options import Job, Options, Route
-from nemolaunch.checkpoint.prepare import prepare_export, prepare_import
+from nemolaunch.checkpoint.prepare import prepare_export, prepare_export_like, prepare_import
 from nemolaunch.checkpoint.tensors import TensorSource
 from nemolaunch.checkpoint.verify import tokenizer_check
 from nemolaunch.checkpoint.view import ModelView
@@ -51,7 +53,10 @@ def hf_view(path: Path, options: Options) -> ModelView:
 
 def nemo2_view(path: Path, options: Options) -> ModelView:
     """The model in a NeMo 2 checkpoint."""
-    job = prepare_export(nemo2.read_folder(path), options.tokenizer)
+    return _exported_view(prepare_export(nemo2.read_folder(path), options.tokenizer))
+
+
+def _exported_view(job: Conversion) -> ModelView:
     source = ExportedSource(job.mapped, job.source)
     dtype = next(iter(source.tensors.values())).dtype
     config = bidirectional.two_sided_config(job.hf_config) if job.both_sides else job.hf_config
@@ -79,10 +84,15 @@ def bare_view(path: Path, options: Options, form: str) -> ModelView:
             f"config.json (or Meta's params.json) and tokenizer with --like DIR"
         )
     tokenizer = options.tokenizer or options.like
-    source, left_out = bare.model_only(bare.open_bare(path, form))
+    source, left_out = _bare_model(bare.open_bare(path, form))
     if meta.is_meta_named(source.tensors):
         return meta.view_of(source, _params(options.like), meta.find_tokenizer(tokenizer))
     config = hf.read_config(options.like / "config.json")
+    if EMBEDDING in source.tensors:
+        view = _exported_view(prepare_export_like(source, hf.HfFolder(tokenizer, config, ())))
+        return dataclasses.replace(
+            view, title=f"{view.title} in {form}", generation=options.like / hf_output.GENERATION
+        )
     family_type = str(config.get("model_type"))
     dtype = next(iter(source.tensors.values())).dtype
     return ModelView(
@@ -93,6 +103,13 @@ def bare_view(path: Path, options: Options, form: str) -> ModelView:
         title=f"{family_type} in {form}",
         left_out=left_out,
     )
+
+
+def _bare_model(stored: TensorSource) -> tuple[TensorSource, list[str]]:
+    if isinstance(stored, DcpSource) and is_stacked(stored.tensors):
+        model = MegatronSource(stored)
+        return model, model.training_state
+    return bare.model_only(stored)
 
 
 VIEWS: dict[str, Callable[[Path, Options], ModelView]] = {
@@ -107,7 +124,9 @@ def _to_nemo2(path: Path, options: Options) -> Job:
     form = detect(path)
     named = options.model_class, options.config_class
     if form == "hf":
-        return prepare_import(hf.read_folder(path), model_class=named[0], config_class=named[1])
+        return prepare_import(
+            hf.read_folder(path), tokenizer=options.tokenizer, model_class=named[0], config_class=named[1]
+        )
     view = VIEWS[form](path, options)
     folder = hf.HfFolder(view.tokenizer, view.config, ())
     weights = HfWeights(view.source, left_out=view.left_out)

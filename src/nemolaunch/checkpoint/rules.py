@@ -134,15 +134,22 @@ def _pattern(name: str) -> re.Pattern[str]:
 def _report(missing: list[str], unplaced: list[str], unfilled: list[str]) -> None:
     faults = []
     if missing:
-        faults.append(f"  {len(missing)} tensors of the source are missing: {some(missing)}")
+        faults.append(f"  missing: {counted(missing, 'tensor')} of the source: {some(missing)}")
     if unplaced:
-        faults.append(f"  {len(unplaced)} tensors of the source have no place: {some(unplaced)}")
+        faults.append(
+            f"  without a place in the model: {counted(unplaced, 'tensor')} of the source: {some(unplaced)}"
+        )
     if unfilled and not missing:
-        faults.append(f"  {len(unfilled)} parameters of the model have no source: {some(unfilled)}")
+        faults.append(f"  without a source: {counted(unfilled, 'parameter')} of the model: {some(unfilled)}")
     if faults:
         raise NemolaunchError(
             "the tensors do not fit the model that the source describes:\n" + "\n".join(faults)
         )
+
+
+def counted(names: Sequence[str], noun: str) -> str:
+    """How many there are: "1 tensor", "17 tensors"."""
+    return f"{len(names):,} {noun}{'' if len(names) == 1 else 's'}"
 
 
 def some(names: Sequence[str]) -> str:

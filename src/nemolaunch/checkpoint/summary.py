@@ -13,7 +13,7 @@ from typing import Any
 from nemolaunch.checkpoint import bare, hf, meta, nemo2
 from nemolaunch.checkpoint.dcp import DcpSource
 from nemolaunch.checkpoint.files import OpenFiles
-from nemolaunch.checkpoint.formats import detect
+from nemolaunch.checkpoint.formats import detect, newest_of_run
 from nemolaunch.checkpoint.hf_weights import open_weights
 from nemolaunch.checkpoint.megatron import MegatronSource
 from nemolaunch.checkpoint.tensors import TensorInfo
@@ -83,7 +83,7 @@ def summarise(path: Path) -> Summary:
         UsageError: it is none.
         NemolaunchError: it is damaged or incomplete.
     """
-    path = path.expanduser().absolute()
+    path = newest_of_run(path.expanduser().absolute())
     form = detect(path)
     if form == "nemo2":
         return _nemo2(path)

@@ -43,7 +43,12 @@ def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.
         "The result is compared with the source, and appears whole or not at all.",
     )
     add = p.add_argument
-    add("paths", nargs="*", metavar="SRC DST", help="the checkpoint and the folder or file to write")
+    add(
+        "paths",
+        nargs="*",
+        metavar="SRC DST",
+        help="the checkpoint, or a run for its newest, and the folder or file to write",
+    )
     add("--source", metavar="DIR|ID", help="SRC; a hub id like org/model is downloaded (HF_TOKEN is read)")
     add("--output-path", metavar="DIR", type=Path, help="DST")
     if to is None:
@@ -97,7 +102,7 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
     from nemolaunch import catalogue
     from nemolaunch.checkpoint import hub
     from nemolaunch.checkpoint.convert import convert
-    from nemolaunch.checkpoint.formats import detect
+    from nemolaunch.checkpoint.formats import detect, newest_of_run
     from nemolaunch.checkpoint.options import Options
     from nemolaunch.checkpoint.publish import check_free
     from nemolaunch.cli.progress import byte_bar
@@ -111,6 +116,7 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
         catalogue.conversion_classes(model, config)
     check_free(output, overwrite=options.overwrite)  # before a download of many gigabytes
     folder = hub.local_folder(source)
+    folder = newest_of_run(folder)
     target = to or ("nemo2" if detect(folder) == "hf" else "hf")
     chosen = Options(
         overwrite=options.overwrite,

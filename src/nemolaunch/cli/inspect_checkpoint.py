@@ -29,7 +29,7 @@ def add(kinds: Any) -> None:
         example="nemolaunch inspect checkpoint runs/pretraining/checkpoints/NAME-last --for job.yaml",
     )
     flag = p.add_argument
-    flag("checkpoint", metavar="CKPT", type=Path, help="checkpoint in any format")
+    flag("checkpoint", metavar="CKPT", type=Path, help="checkpoint in any format, or a run for its newest")
     flag("other", metavar="OTHER", nargs="?", type=Path, help="checkpoint to compare it with")
     flag(
         "--for",
@@ -103,6 +103,8 @@ def _layout(found: Summary) -> str | None:
 
 
 def _optimizer(found: Summary) -> str:
+    if found.format != "nemo2" and not found.optimizer:
+        return ""
     if not found.optimizer:
         return "none: a job can start from the weights, training cannot go on where it was"
     if not found.resumable:

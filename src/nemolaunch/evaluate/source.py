@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from nemolaunch.checkpoint.formats import newest_of_run
 from nemolaunch.errors import UsageError
-from nemolaunch.rundir import RunDir
 
 Say = Callable[[str], None]
 
@@ -38,12 +38,9 @@ def find_checkpoint(path: Path) -> Path:
         raise UsageError(f"there is no checkpoint {path}; models are read from disk, download them first")
     if is_hf(folder) or is_nemo2(folder):
         return folder
-    run = RunDir(folder)
-    if run.plan.exists() or run.checkpoints.is_dir():
-        last = run.last_checkpoint() if run.checkpoints.is_dir() else None
-        if last is None:
-            raise UsageError(f"the run {path} has no complete checkpoint yet (looked in {run.checkpoints})")
-        return last.resolve()
+    newest = newest_of_run(folder)
+    if newest != folder:
+        return newest
     raise UsageError(
         f"{path} is no checkpoint: a Hugging Face folder has config.json, a NeMo 2 checkpoint has context/ "
         "and weights/, a run has plan.json"
