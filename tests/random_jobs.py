@@ -22,6 +22,23 @@ def random_values(rng: random.Random, models: Sequence[str]) -> dict[str, Any]:
         values.update(_numbers(rng))
     if rng.random() < 0.2:
         values.update(_objective(rng))
+    if rng.random() < 0.3:
+        values.update(_speed(rng))
+    return values
+
+
+def _speed(rng: random.Random) -> dict[str, Any]:
+    values: dict[str, Any] = {"cuda_graphs": rng.random() < 0.4}
+    if rng.random() < 0.6:
+        values["attention_backend"] = rng.choice(("auto", "flash", "fused", "unfused", "local"))
+    for name in ("tp_comm_overlap", "overlap_grad_reduce", "overlap_param_gather"):
+        values[name] = rng.choice((None, None, True, False))
+    if rng.random() < 0.3:
+        values["env_preset"] = (rng.choice(("fused-attention", "save-memory", "debug")),)
+    if rng.random() < 0.3:
+        values["env"] = (
+            rng.choice(("NVTE_FLASH_ATTN=0", "NVTE_FUSED_ATTN=0", "NVTE_UNFUSED_ATTN=1", "A=1")),
+        )
     return values
 
 

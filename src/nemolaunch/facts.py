@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from nemolaunch.tokenizerdir import Tokenizer, look_at_tokenizer
 class Host:
     """The machine this runs on. `gpus` holds one name per visible GPU.
 
-    `transformer_engine`: whether this environment has it, which counts where a job runs in it.
+    `transformer_engine`, `flash_attention`: whether this environment has them, which counts where a job runs in it.
     """
 
     name: str = "localhost"
@@ -41,6 +42,7 @@ class Host:
     num_cpus: int = 1
     memory_bytes: int = 0
     transformer_engine: bool = True
+    flash_attention: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,7 @@ class Facts:
         image: the container, where it is a file; None where it comes from a registry.
         mounts_missing: sources of `--container-mounts` that do not exist here.
         wandb_offline: whether W&B is told to keep to this machine.
+        exported: variables of the environment that decide how GPUs are used and that a job inherits.
         submission: what a batch script needs to know of this machine, where the job goes to Slurm.
     """
 
@@ -114,10 +117,14 @@ class Facts:
     image: Image | None = None
     mounts_missing: tuple[str, ...] = ()
     wandb_offline: bool = False
+    exported: Mapping[str, str] = field(default_factory=dict)
     submission: Submission | None = None
 
 
 LONGEST_FILE_NAME = 255  # bytes, on every common file system
+EXPORTED = (
+    "NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"
+)  # fmt: skip
 SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
 
 
@@ -150,6 +157,7 @@ def look(job: Job) -> Facts:
         image=_image(job.launch.container_image) if on_slurm else None,
         mounts_missing=_mounts_missing(job.launch) if on_slurm else (),
         wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
+        exported={name: os.environ[name] for name in EXPORTED if name in os.environ},
         submission=_look_at_submission(job, data, sources),
     )
 
@@ -251,6 +259,7 @@ def look_at_host() -> Host:
         num_cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         transformer_engine=importlib.util.find_spec("transformer_engine") is not None,
+        flash_attention=any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_3")),
     )
 
 

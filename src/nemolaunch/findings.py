@@ -33,17 +33,21 @@ class Fix:
     Attributes:
         changes: field names of the job and their new values, as `{"global_batch_size": 2032}`.
         flags: how these fields are spelt on the command line, where not as `--global-batch-size`.
+        said: fields whose `False` has to be said, as `--no-overlap-grad-reduce`; others are left out.
     """
 
     changes: dict[str, object]
     flags: Mapping[str, str] = field(default_factory=dict, compare=False)
+    said: Collection[str] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         """As advice: `use -TP 4`, `leave out --fp8`, or both."""
         use, leave_out = [], []
         for name, value in self.changes.items():
             flag = self.flags.get(name, "--" + name.replace("_", "-"))
-            if value is None or value is False or value == ():
+            if value is False and name in self.said:
+                use.append("--no-" + flag.removeprefix("--"))
+            elif value is None or value is False or value == ():
                 leave_out.append(flag)
             else:
                 use.append(flag if value is True else f"{flag} {_word(value)}")

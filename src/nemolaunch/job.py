@@ -303,6 +303,26 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Which kernels run, and what communication they hide. What is left open is as in the recipe."""
+
+    attention_backend: str | None = flag(
+        None,
+        "kernels of attention; flash: FlashAttention; fused: cuDNN's; unfused: Transformer Engine's, which keep all "
+        "scores, as local, Megatron's own, do; auto: the fastest there is (default: the recipe's, mostly auto)",
+        choices=("auto", "flash", "fused", "unfused", "local"),
+    )
+    cuda_graphs: bool = flag(False, "capture every layer as CUDA graphs, and launch those instead of kernels")
+    tp_comm_overlap: bool | None = flag(
+        None, "tensor parallel communication during matrix products (Transformer Engine's userbuffers)"
+    )
+    overlap_grad_reduce: bool | None = flag(None, "reduce gradients over data parallel ranks during backward")
+    overlap_param_gather: bool | None = flag(
+        None, "gather updated weights from data parallel ranks during the next forward"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Optimizer:
     """How weights are updated."""
 
@@ -396,6 +416,7 @@ PARTS: dict[str, type] = {
     "batch": Batch,
     "parallelism": Parallelism,
     "memory": Memory,
+    "speed": Speed,
     "optimizer": Optimizer,
     "logging": Logging,
     "guards": Guards,
@@ -416,6 +437,7 @@ class Job:
     batch: Batch = field(default_factory=Batch)
     parallelism: Parallelism = field(default_factory=Parallelism)
     memory: Memory = field(default_factory=Memory)
+    speed: Speed = field(default_factory=Speed)
     optimizer: Optimizer = field(default_factory=Optimizer)
     logging: Logging = field(default_factory=Logging)
     guards: Guards = field(default_factory=Guards)

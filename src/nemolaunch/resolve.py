@@ -228,6 +228,14 @@ def _leave_out(filling: _Filling) -> tuple[str, ...]:
     if job.memory.optim_cpu_offloading:
         filling.set("optim_cpu_offloading", False, "left out on the CPU")
         left.append("optimizer offloading and the precision-aware optimizer: the result is the same without")
+    if job.speed.attention_backend in ("flash", "fused", "unfused"):
+        left.append(f"attention backend {job.speed.attention_backend}: PyTorch's attention stands in")
+    if job.speed.cuda_graphs:
+        filling.set("cuda_graphs", False, "left out on the CPU")
+        left.append("CUDA graphs: the result is the same without")
+    if job.speed.tp_comm_overlap:
+        filling.set("tp_comm_overlap", False, "left out on the CPU")
+        left.append("overlap of tensor parallel communication: the result is the same without")
     return tuple(left)
 
 

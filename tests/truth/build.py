@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import check_jobs
@@ -30,14 +31,23 @@ def prepare() -> None:
     global _prepared
     if _prepared:
         return
+    import torch
     from megatron.core.optimizer import optimizer_config
     from megatron.core.ssm import mamba_mixer
-    from megatron.core.transformer import multi_latent_attention, transformer_block, transformer_config
+    from megatron.core.transformer import (
+        cuda_graphs,
+        multi_latent_attention,
+        transformer_block,
+        transformer_config,
+    )
 
     transformer_config.is_te_min_version = optimizer_config.is_te_min_version = lambda *_, **__: True
     transformer_block.get_cpu_offload_context = lambda *_: (nullcontext(), None)
     _one_layer_of_each_kind(transformer_block)
     mamba_mixer.HAVE_MAMBA_SSM = True
+    # as Transformer Engine's generator; graphs of a GPU's memory are made later
+    cuda_graphs.get_cuda_rng_tracker = lambda: SimpleNamespace(is_inference_rng_tracker=True)
+    torch.cuda.graph_pool_handle = torch.cuda.set_stream = lambda *_: None
     # needs a device, and has no rule of its own
     multi_latent_attention.RotaryEmbedding = multi_latent_attention.YarnRotaryEmbedding = Nothing
     stand_in_for_fused_adam()
@@ -84,7 +94,29 @@ def _one_layer_of_each_kind(transformer_block: Any) -> None:
     transformer_block._get_block_submodules = trimmed
 
 
-def model(model_class: type, config: Any, stages: int) -> Any:
+def choose_attention(config: Any, variables: Mapping[str, str]) -> None:
+    """Every model begins with Megatron's look at the variables that choose attention kernels."""
+    from megatron.core.models.common.language_module.language_module import LanguageModule
+
+    with _exported(variables):
+        LanguageModule._set_attention_backend(SimpleNamespace(config=config))  # type: ignore[arg-type]
+
+
+@contextmanager
+def _exported(variables: Mapping[str, str]) -> Iterator[None]:
+    """A job's variables; none of Transformer Engine's others, which Megatron sets while building."""
+    before = dict(os.environ)
+    for name in [key for key in os.environ if key.startswith("NVTE_")]:
+        del os.environ[name]
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def model(model_class: type, config: Any, stages: int, variables: Mapping[str, str]) -> Any:
     """Build what rank 0 would, and have Megatron count the layers of every stage. Returns the model."""
     from megatron.core.transformer.transformer_block import get_num_layers_to_build
 
@@ -102,7 +134,8 @@ def model(model_class: type, config: Any, stages: int) -> Any:
         return _hyena(config)
     if kind in ("t5", "bert"):
         return _up_to_layers(config)
-    return _configured(config)
+    with _exported(variables):
+        return _configured(config)
 
 
 def kind_of(config: Any) -> str:
@@ -116,8 +149,6 @@ def _configured(config: Any) -> Any:
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    for variable in [key for key in os.environ if key.startswith("NVTE_")]:
-        del os.environ[variable]  # Megatron sets them while building and refuses others' the next time
     if (
         config.multi_latent_attention
     ):  # NeMo chose the layers when it was imported, without Transformer Engine

@@ -29,6 +29,14 @@ SILENT: dict[str, str] = {
     "mask-token-missing": "a rule of our own: raised when the first sample is masked",
     "mask-token-unknown": "as above",
     "mask-token-in-use": "masks become what else the token means: the end of a document, say",
+    "attention-backend": "raised by Transformer Engine's choice of attention at the first step, on a GPU; or Gemma's "
+    "scores and windows are lost",
+    "cuda-graphs-unsupported": "raised when the first layer is captured, on a GPU; Hyena trains without",
+    "cuda-graphs-allocator": "raised when layers are built, which are not here; by its newer name, never",
+    "tp-overlap-ignored": "NeMo's callback turns it off",
+    "tp-overlap-impossible": "raised by Transformer Engine's userbuffers, on GPUs",
+    "param-gather-not-sharded": "ignored: there is nothing to gather",
+    "param-gather-with-mxfp8": "updated weights stay in the optimizer: Megatron-LM's loop copies them, NeMo's does not",
     "vocabulary-by-tp": "T5 and BERT: as with other models, once embeddings are built on a GPU",
 }
 
@@ -40,6 +48,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "cp-by-heads": ("window",),
     "sequence-too-long": ("t5",),
     "ffn-by-tp": ("mamba", "hyena", "t5", "bert"),
+    "cuda-graphs-allocator": ("mamba", "hyena", "t5", "bert"),
     "vocabulary-by-tp": ("t5", "bert"),
 }
 

@@ -124,8 +124,10 @@ def batched(job: Job) -> None:
 def built(job: Job) -> None:
     """The model of the first and last pipeline stage, and how many layers each stage gets."""
     job.config.fp8 = None  # its layers are Transformer Engine's; the config's own rules about it are through
+    variables = {**job.plan.environment, **job.plan.variables}
+    build.choose_attention(job.config, variables)
     job.model = build.model(
-        job.recipe.model.__fn_or_cls__, job.config, job.values["pipeline_model_parallel_size"]
+        job.recipe.model.__fn_or_cls__, job.config, job.values["pipeline_model_parallel_size"], variables
     )
 
 

@@ -46,7 +46,7 @@ ROWS: list[set[str]] = [
     {"failure"},
     {"job", "catalogue", "streamfacts"},
     {"facts"},
-    {"arithmetic", "mixture", "streamplan"},
+    {"arithmetic", "mixture", "streamplan", "attention"},
     {"resolve", "devrun"},
     {"check", "estimate"},
     {"advice", "fit"},

@@ -27,6 +27,8 @@ class Recipe:
         pipeline_dtype_set: whether the recipe states the number format passed between pipeline stages.
         precision: precision plugin as Lightning spells it, e.g. `bf16-mixed`.
         moment_bytes: of Adam's two moments, where the recipe's optimizer is precision-aware, else None (fp32).
+        attention_backend: name in Megatron's `AttnBackend`.
+        overlap_grad_reduce, overlap_param_gather: what its gradient buffers hide; a callback may overrule them.
         performance_mode: whether the recipe function takes `performance_mode=True`.
         finetune: whether the module also has a `finetune_recipe`.
         hf_import, hf_export: whether the model class converts from and to Hugging Face.
@@ -57,6 +59,9 @@ class Recipe:
     recompute_num_layers: int | None
     recompute_modules: tuple[str, ...] | None
     moment_bytes: int | None
+    attention_backend: str
+    overlap_grad_reduce: bool
+    overlap_param_gather: bool
     callbacks: tuple[str, ...]
     performance_mode: bool
     finetune: bool

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from nemolaunch.check import (
+    attention,
     batch,
     checkpoint,
     container,
@@ -16,10 +17,12 @@ from nemolaunch.check import (
     engine,
     environment,
     experts,
+    graphs,
     names,
     objective,
     offload,
     optimizer,
+    overlap,
     parallel,
     pipeline,
     precision,
@@ -77,6 +80,11 @@ WITH_SIZES: tuple[Rule, ...] = (
     offload.activations,
     offload.optimizer,
     precision.rules,
+    attention.kernels,
+    attention.switches,
+    graphs.rules,
+    overlap.tensor,
+    overlap.data,
     engine.rules,
     data.amount,
     data.validation,

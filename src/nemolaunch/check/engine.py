@@ -31,6 +31,9 @@ def _needing(resolved: Resolved) -> Iterator[Finding]:
         "fp8": job.batch.fp8,
         "cpu_offloading": job.memory.cpu_offloading,
         "optim_cpu_offloading": job.memory.optim_cpu_offloading,
+        "cuda_graphs": job.speed.cuda_graphs,
+        "tp_comm_overlap": job.speed.tp_comm_overlap,
+        "attention_backend": job.speed.attention_backend in ("flash", "fused", "unfused"),
     }
     for name in (name for name, given in asked.items() if given):
         yield _error(flag(name), without(resolved, name))

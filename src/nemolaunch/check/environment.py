@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from nemolaunch.check.support import error, fix, flag
-from nemolaunch.findings import Finding
+from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
-from nemolaunch.variables import PRESETS
+from nemolaunch.variables import PRESETS, preset_values
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -36,3 +36,24 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
                 fix(env=tuple(w for w in launch.env if w != word)),
                 about="env",
             )
+
+
+def variables(resolved: Resolved) -> dict[str, str]:
+    """Those of presets, those exported here over them, and those given over both."""
+    launch = resolved.job.launch
+    given = dict(word.split("=", 1) for word in launch.env if "=" in word)
+    return {**preset_values(launch.env_preset), **resolved.facts.exported, **given}
+
+
+def without_variables(resolved: Resolved, names: Collection[str]) -> tuple[Fix, ...]:
+    """The fix that gives none of these variables; none where one of them is exported."""
+    launch = resolved.job.launch
+    if any(name in resolved.facts.exported for name in names):
+        return ()
+    changes = {
+        "env": tuple(word for word in launch.env if word.partition("=")[0] not in names),
+        "env_preset": tuple(
+            name for name in launch.env_preset if not preset_values((name,)).keys() & set(names)
+        ),
+    }
+    return (fix(**{name: kept for name, kept in changes.items() if kept != getattr(launch, name)}),)

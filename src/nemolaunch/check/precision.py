@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from nemolaunch import catalogue
 from nemolaunch.arithmetic import mixers
+from nemolaunch.attention import has_attention
 from nemolaunch.check.support import each, error, fix, flag, shown, sizes, warning, without
 from nemolaunch.findings import Finding
 from nemolaunch.job import spec_of
@@ -49,7 +50,12 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             fix(optim_cpu_offloading=False),
         )
     cp = sizes(resolved).cp
-    if batch.precision == "fp32" and cp > 1 and resolved.device == "gpu" and _has_attention(resolved):
+    if (
+        batch.precision == "fp32"
+        and cp > 1
+        and resolved.device == "gpu"
+        and has_attention(resolved.model.architecture)
+    ):
         yield error(
             "fp32-with-cp",
             f"{shown('precision', 'fp32')} with {shown('context_parallel_size', cp)}: fused attention, which "
@@ -60,14 +66,9 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     yield from _hardware(resolved)
 
 
-def _has_attention(resolved: Resolved) -> bool:
-    pattern = resolved.model.architecture.hybrid_override_pattern
-    return pattern is None or "*" in pattern
-
-
 def _hardware(resolved: Resolved) -> Iterator[Finding]:
     batch = resolved.job.batch
-    for name, capability in _capabilities(resolved):
+    for name, capability in capabilities(resolved):
         if batch.fp8 and capability < FP8_CAPABILITY[batch.fp8_recipe]:
             yield _without_fp8(resolved, name, capability)
         elif batch.precision == "bf16" and capability < BF16_CAPABILITY:
@@ -78,7 +79,7 @@ def _hardware(resolved: Resolved) -> Iterator[Finding]:
             )
 
 
-def _capabilities(resolved: Resolved) -> list[tuple[str, tuple[int, int]]]:
+def capabilities(resolved: Resolved) -> list[tuple[str, tuple[int, int]]]:
     """Name and compute capability of every kind of GPU that the job is known to run on."""
     if resolved.device != "gpu":
         return []

@@ -36,7 +36,11 @@ def note(code: str, message: str, *fixes: Fix, about: str = "") -> Finding:
 
 def fix(**changes: Any) -> Fix:
     """A fix that changes these fields together."""
-    return Fix(changes=changes, flags={name: flag(name) for name in changes})
+    return Fix(
+        changes=changes,
+        flags={name: flag(name) for name in changes},
+        said=frozenset(name for name, v in changes.items() if v is False and spec_of(name).default is not v),
+    )
 
 
 def without(resolved: Resolved, *names: str) -> Fix:

@@ -43,6 +43,8 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
     if spec.kind is bool:
         if spec.default:
             options["help"] = f"{spec.help} (default; --no-{spec.flag[2:]} turns it off)"
+        elif spec.optional:
+            options["help"] = f"{spec.help}; --no-{spec.flag[2:]} turns it off (default: the recipe's)"
         return {**options, "action": Switch}
     options["metavar"] = spec.metavar or {int: "N", float: "X"}.get(
         spec.kind, spec.name.rpartition("_")[2].upper()

@@ -19,7 +19,7 @@ LAYOUT_FIELDS = (
     "recompute_granularity", "recompute_method", "recompute_num_layers",
     "cpu_offloading", "cpu_offloading_layers", "cpu_offloading_activations", "cpu_offloading_weights",
     "optim_cpu_offloading", "optim_cpu_offloading_frac", "optimizer", "disable_dist_optim",
-    "num_distributed_optimizer_instances",
+    "num_distributed_optimizer_instances", "attention_backend", "cuda_graphs",
 )  # fmt: skip
 
 

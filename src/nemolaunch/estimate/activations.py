@@ -1,10 +1,10 @@
 """Bytes that a layer keeps from its forward pass for its backward pass, tensor by tensor.
 
 The accounting of Korthikanti et al. 2022 (arXiv 2205.05198), equations 1 to 4, redone for the layers Megatron
-builds today: no attention scores (FlashAttention keeps one fp32 number a query and head), grouped queries,
-gated and expert MLPs, latent attention, Mamba-2, no dropout masks where dropout is 0. With their GPT layer
-(MLP of 4 h, as many key/value heads as query heads, dropout on, biases) it gives their 34 s b h, less what
-fused kernels no longer keep.
+builds today: attention scores only where kernels keep them (FlashAttention keeps one fp32 number a query and
+head), grouped queries, gated and expert MLPs, latent attention, Mamba-2, no dropout masks where dropout is 0. With
+their GPT layer (MLP of 4 h, as many key/value heads as query heads, dropout on, biases) it gives their 34 s b h, less
+what fused kernels no longer keep.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Tokens:
         width: bytes of a value.
         input_width: bytes of a matrix product's kept input: 1 in fp8.
         length: positions of a sequence on this rank.
+        scores: bytes of each value kept for a pair of tokens and a head; none with FlashAttention and its like.
         torch: plain PyTorch layers (the CPU rehearsal), whose norms compute in and keep fp32.
     """
 
@@ -39,6 +40,7 @@ class Tokens:
     expert_tensor: int = 1
     width: int = 2
     input_width: int = 2
+    scores: tuple[int, ...] = ()
     torch: bool = False
     recompute: frozenset[str] = frozenset()
 
@@ -60,6 +62,7 @@ def tokens_of(layout: Layout, *, torch: bool = False) -> Tokens:
         expert_tensor=layout.expert_tensor,
         width=layout.parameter_bytes,
         input_width=1 if layout.fp8 else layout.parameter_bytes,
+        scores=layout.scores if layout.own_scores or not torch else (),
         torch=torch,
         recompute=frozenset(layout.recompute_modules) if selective else frozenset(),
     )
@@ -127,8 +130,10 @@ def _attention(a: Architecture, k: Tokens) -> float:
 
 
 def _core_attention(k: Tokens, width: float, heads: float) -> float:
-    """The attended values, kept by attention and by the projection after it, and softmax statistics."""
-    statistics = 0 if "core_attn" in k.recompute else 4 * heads
+    """The attended values, kept by attention and by the projection after it, and softmax statistics or scores."""
+    statistics = sum(k.scores) * k.length * heads if k.scores else 4 * heads
+    if "core_attn" in k.recompute:
+        statistics = 0
     second_copy = k.input_width if k.input_width != k.width else 0
     return k.tokens * (width * (k.width + second_copy) + statistics)
 
@@ -219,11 +224,19 @@ def output_peak_bytes(a: Architecture, k: Tokens, vocab_rows: int) -> float:
 
 
 def layer_workspace_bytes(a: Architecture, layer: int, k: Tokens) -> float:
-    """Gradients alive at once in a layer's backward pass: inside the MLP, and three residual streams."""
+    """Gradients alive at once in a layer's backward pass: inside the MLP, and three residual streams.
+
+    Or those of scores before and after softmax, where they are kept, and the scores where they are recomputed.
+    """
     width = a.ffn_hidden_size / k.tensor
     tokens: float = k.tokens
     if a.is_moe_layer(layer):
         assert a.moe_ffn_hidden_size
         tokens, width = dispatched_tokens(a, k), a.moe_ffn_hidden_size / k.expert_tensor
     inside = tokens * width * (3 if a.gated_linear_unit else 2) * k.width
-    return inside + 3 * tokens * a.hidden_size * k.width
+    most = inside + 3 * tokens * a.hidden_size * k.width
+    if k.scores:
+        again = sum(k.scores) if "core_attn" in k.recompute else 0
+        of_each = 2 * max(k.scores) + again
+        most = max(most, k.tokens * k.length * a.num_attention_heads / k.tensor * of_each)
+    return most

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from nemolaunch import attention
 from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.catalogue import Architecture, Model, Recipe
 from nemolaunch.job import Job, Memory
@@ -23,6 +24,9 @@ class Layout:
         master_bytes: of the fp32 weights the optimizer updates, where they are not the model's own.
         optimizer_offload: share of the optimizer state in host memory.
         optimizer_instances: copies of the sharded optimizer state.
+        scores: bytes of each value kept for a pair of tokens and a head, where attention keeps them.
+        own_scores: whether it does without Transformer Engine too, on a CPU as well.
+        cuda_graphs: layers allocate from memory that nothing else can use.
         both_sides: tokens attend to those after them too.
         recipe_pipeline: pipeline stages that the recipe's own uneven split is for.
         fsdp_shard, fsdp_replicate: fully sharded data parallel instead of Megatron's: ranks that share one
@@ -56,6 +60,9 @@ class Layout:
     optimizer_instances: int = 1
     fsdp_shard: int | None = None
     fsdp_replicate: int | None = None
+    scores: tuple[int, ...] = ()
+    own_scores: bool = False
+    cuda_graphs: bool = False
     both_sides: bool = False
     recipe_pipeline: int | None = None
     gpus_per_node: int = 8
@@ -103,7 +110,11 @@ class Layout:
 
 def layout_of(resolved: Resolved) -> Layout:
     """The layout of a resolved job. Values that make no sense are taken as near as they can be: no errors."""
-    return layout_of_job(resolved.job, resolved.model, resolved.world_size)
+    layout = layout_of_job(resolved.job, resolved.model, resolved.world_size)
+    local = resolved.job.launch.executor == "local"
+    if local and not resolved.facts.host.transformer_engine and not layout.own_scores:
+        return layout.with_values(scores=())  # PyTorch's attention stands in
+    return layout
 
 
 def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
@@ -134,10 +145,22 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
         optimizer=job.optimizer.optimizer,
         **optimizer_bytes(job, recipe),  # type: ignore[arg-type]
         optimizer_offload=min(1.0, max(0.0, m.optim_cpu_offloading_frac)) if m.optim_cpu_offloading else 0.0,
+        **scores_of(job, model, tensor),  # type: ignore[arg-type]
+        cuda_graphs=job.speed.cuda_graphs,
         both_sides=job.objective.objective == "mlm" or model.architecture.kind == "bert",
         recipe_pipeline=recipe.pipeline_model_parallel_size,
         gpus_per_node=max(1, job.launch.num_gpus or min(8, world_size)),
     )
+
+
+def scores_of(job: Job, model: Model, tensor: int) -> dict[str, object]:
+    """What attention keeps of scores."""
+    if not attention.keeps_scores(job, model):
+        return {}
+    heads = max(1, model.architecture.num_attention_heads // tensor)
+    length = job.data.seq_length or model.architecture.seq_length
+    own = attention.has_own(model) or attention.backend_of(job, model) == "local"
+    return {"scores": attention.softmax_values(job, model, heads, length), "own_scores": own}
 
 
 MOMENT_BYTES = {"adam": 8, "sgd": 4}  # fp32

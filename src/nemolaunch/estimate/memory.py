@@ -116,8 +116,9 @@ def stage_memory(
     if gpu:
         groups = [layout.tensor, layout.pipeline, layout.context, layout.expert, layout.data]
         overhead = CONTEXT_BYTES + COMMUNICATOR_BYTES * sum(n > 1 for n in groups) + FRAGMENTATION * kept
-    # the loss is done before the layers' backward passes begin: the larger of the two counts
-    workspace = max(0.0, extra - logits)
+    # the loss is done before the layers' backward passes begin: the larger of the two counts; but what graphs
+    # have allocated stays theirs (PyTorch, CUDA semantics, "Graph memory management")
+    workspace = extra if layout.cuda_graphs else max(0.0, extra - logits)
     parameters = buffers.parameters
     if layout.fp8 and layout.fp8_recipe == "blockwise":
         parameters += _fp8_copies(a, layout, stage, vocab_rows)

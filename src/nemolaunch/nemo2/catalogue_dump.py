@@ -65,6 +65,13 @@ def moment_bytes(optimizer: Any) -> int | None:
     return sum(field_value(optimizer, name).itemsize for name in ("exp_avg_dtype", "exp_avg_sq_dtype"))
 
 
+def overlaps(recipe: Any) -> dict[str, bool]:
+    """What communication the recipe's gradient buffers hide."""
+    ddp = getattr(recipe.trainer.strategy, "ddp", None)
+    names = ("overlap_grad_reduce", "overlap_param_gather")
+    return {name: hasattr(ddp, "__fn_or_cls__") and field_value(ddp, name) is True for name in names}
+
+
 def _by_family(config_class: type) -> dict[str, Any]:
     """What only NeMo's code says: the kind of model; norms and windows that Gemma's layer specs add."""
     ancestors = [ancestor.__name__ for ancestor in config_class.__mro__]
@@ -137,6 +144,8 @@ def recipe_row(name: str, module: Any) -> dict[str, Any]:
             for field in ("granularity", "method", "num_layers", "modules")
         },
         "moment_bytes": moment_bytes(recipe.optim.config),
+        "attention_backend": field_value(config, "attention_backend").name,
+        **overlaps(recipe),
         "callbacks": [callback.__fn_or_cls__.__name__ for callback in trainer.callbacks or []],
         "performance_mode": "performance_mode" in inspect.signature(module.pretrain_recipe).parameters,
         "finetune": hasattr(module, "finetune_recipe"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import re
 from datetime import timedelta
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import nemo_run as run
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-from megatron.core.distributed import DistributedDataParallelConfig
 from nemo import lightning as nl
 from nemo.collections import llm
 from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
@@ -20,7 +18,7 @@ from nemo.collections.llm.recipes.precision import mixed_precision
 from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
-from nemolaunch.nemo2 import mlm
+from nemolaunch.nemo2 import kernels, mlm
 from nemolaunch.plan import Plan
 
 
@@ -51,6 +49,7 @@ def compile_recipe(plan: Plan) -> run.Partial:
         mlm.bidirectional(recipe, bert=plan.model_row.architecture.kind == "bert")
     _set_optimizer(recipe, job)
     _set_trainer(recipe, plan, job)
+    kernels.set_speed(recipe, job)
     _set_checkpoints(recipe, plan, job)
     _set_loggers(recipe, plan, job)
     _set_start(recipe, plan, job)
@@ -151,9 +150,8 @@ def _gather_before_the_step(recipe: run.Partial) -> None:
     ddp = getattr(recipe.trainer.strategy, "ddp", None)
     if isinstance(ddp, run.Config):
         ddp.overlap_param_gather = False
-    for callback in recipe.trainer.callbacks or []:
-        if callback.__fn_or_cls__.__name__ == "MegatronCommOverlapCallback":
-            callback.overlap_param_gather = False
+    for callback in kernels.overlap_callbacks(recipe):
+        callback.overlap_param_gather = False
 
 
 def _set_memory(recipe: run.Partial, job: Job) -> None:
@@ -254,9 +252,7 @@ def _set_optimizer(recipe: run.Partial, job: Job) -> None:
         ddp.overlap_param_gather = False  # Megatron asserts that it comes with the distributed optimizer
     if job.guards.on_not_finite != "stop":
         # Megatron's own check ends the rank in the backward pass, before a guard could let the step pass
-        if not isinstance(ddp, run.Config):
-            ddp = recipe.trainer.strategy.ddp = run.Config(DistributedDataParallelConfig)
-        ddp.check_for_nan_in_grad = False
+        kernels.ddp_of(recipe).check_for_nan_in_grad = False
 
 
 def _set_trainer(recipe: run.Partial, plan: Plan, job: Job) -> None:
@@ -299,15 +295,10 @@ def _set_checkpoints(recipe: run.Partial, plan: Plan, job: Job) -> None:
     )
     strategy = recipe.trainer.strategy
     strategy.ckpt_async_save = not job.checkpoint.no_async_save
-    if _has_field(strategy, "ckpt_optim_fully_reshardable"):
+    if kernels.has_field(strategy, "ckpt_optim_fully_reshardable"):
         strategy.ckpt_optim_fully_reshardable = True
     # rank 0 alone gathers timers for NeMo's progress lines, which other ranks' collectives then miss
     strategy.replace_progress_bar = False
-
-
-def _has_field(config: run.Config, name: str) -> bool:
-    """Whether the class behind a config takes that argument: NeMo 2.4 and 2.5 lack some."""
-    return name in inspect.signature(config.__fn_or_cls__).parameters
 
 
 def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:

@@ -1,0 +1,94 @@
+"""Which kernels attention runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from nemolaunch import attention
+from nemolaunch.check.environment import variables, without_variables
+from nemolaunch.check.precision import capabilities
+from nemolaunch.check.support import each, error, fix, shown, sizes, warning, without
+from nemolaunch.findings import Finding
+from nemolaunch.resolve import Resolved
+
+BACKEND = "attention_backend"
+
+
+def kernels(resolved: Resolved) -> Iterator[Finding]:
+    """What the backend can do, by number format, layout, width of heads, model and GPU."""
+    given, model = resolved.job.speed.attention_backend, resolved.model
+    if not attention.has_attention(model.architecture):
+        if given is not None:
+            yield warning(
+                "attention-backend-not-used",
+                f"{shown(BACKEND, given)}: {model.name} has no attention",
+                without(resolved, BACKEND),
+            )
+    elif attention.has_own(model) and given != "local":
+        if given is not None and resolved.device == "gpu":
+            yield warning(
+                "attention-backend-not-used",
+                f"{shown(BACKEND, given)}: {model.name} has attention of its own, which caps scores",
+                without(resolved, BACKEND),
+            )
+    else:
+        yield from _possible(resolved)
+
+
+def _possible(resolved: Resolved) -> Iterator[Finding]:
+    backend = attention.backend_of(resolved.job, resolved.model)
+    reason = _refusal(resolved, backend)
+    if reason is None:
+        return
+    cp, fp32 = sizes(resolved).cp, resolved.job.batch.precision == "fp32"
+    if fp32 and cp > 1 and backend != "local":
+        return  # reported by number formats
+    others = [other for other in ("auto", "fused", "flash", "unfused") if not _refusal(resolved, other)]
+    fixes = each(BACKEND, others[:2])
+    if fp32:
+        fixes = (*fixes, fix(precision="bf16"))
+    if cp > 1 and not fixes:
+        fixes = (fix(context_parallel_size=1),)
+    given = resolved.job.speed.attention_backend
+    whose = shown(BACKEND, backend) if given else f"{shown(BACKEND, backend)}, the recipe's"
+    yield error("attention-backend", f"{whose}: {reason}", *fixes)
+
+
+def _refusal(resolved: Resolved, backend: str) -> str | None:
+    """Why the job cannot have this backend on all of its GPUs.
+
+    On a CPU, or without Transformer Engine, PyTorch's attention stands in for all but `local`.
+    """
+    local, host = resolved.job.launch.executor == "local", resolved.facts.host
+    if backend != "local" and (resolved.device == "cpu" or (local and not host.transformer_engine)):
+        return None
+    has_flash = host.flash_attention or not local
+    known: list[tuple[int, int] | None] = [capability for _, capability in capabilities(resolved)]
+    reasons = (
+        attention.refusal(backend, resolved.job, resolved.model, capability, flash=has_flash)
+        for capability in known or [None]
+    )
+    return next((reason for reason in reasons if reason), None)
+
+
+def switches(resolved: Resolved) -> Iterator[Finding]:
+    """Transformer Engine's variables, which Megatron takes only as they belong to the backend."""
+    backend, found = attention.backend_of(resolved.job, resolved.model), variables(resolved)
+    wanted = attention.VARIABLES[backend]
+    odd = [name for name, value in wanted.items() if found.get(name, value) != value]
+    if not odd:
+        return
+    fitting = [name for name in attention.VARIABLES if _fits(name, found) and not _refusal(resolved, name)]
+    told = " and ".join(f"{name}={found[name]}" for name in odd)
+    whose = "" if resolved.job.speed.attention_backend else ", the recipe's"
+    yield error(
+        "attention-variables",
+        f"{told} contradicts {shown(BACKEND, backend)}{whose}: Megatron wants "
+        + " and ".join(f"{name}={wanted[name]}" for name in odd),
+        *each(BACKEND, fitting[:1]),
+        *without_variables(resolved, odd),
+    )
+
+
+def _fits(backend: str, found: Mapping[str, str]) -> bool:
+    return all(found.get(name, value) == value for name, value in attention.VARIABLES[backend].items())

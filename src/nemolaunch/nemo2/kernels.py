@@ -1,0 +1,78 @@
+"""Kernels, CUDA graphs and hidden communication of a recipe: what `--attention-backend` and its like set."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import nemo_run as run
+from megatron.core.distributed import DistributedDataParallelConfig
+from megatron.core.transformer.enums import AttnBackend
+from nemo.lightning.pytorch.callbacks.megatron_comm_overlap import MegatronCommOverlapCallback
+
+from nemolaunch.job import Job
+
+
+def set_speed(recipe: run.Partial, job: Job) -> None:
+    """Set what the job says; what it leaves open stays as it is in the recipe."""
+    speed = job.speed
+    if speed.attention_backend is not None:
+        recipe.model.config.attention_backend = AttnBackend[speed.attention_backend]
+    if speed.cuda_graphs:
+        _capture_layers(recipe)
+    if speed.tp_comm_overlap is not None:
+        _overlap_tensor_parallel(recipe, speed.tp_comm_overlap)
+    for name in ("overlap_grad_reduce", "overlap_param_gather"):
+        value = getattr(speed, name)
+        if value is not None:
+            # the callback overrules the gradient buffers' own setting where there are data parallel ranks
+            for part in (ddp_of(recipe), *overlap_callbacks(recipe)):
+                setattr(part, name, value)
+
+
+def _capture_layers(recipe: run.Partial) -> None:
+    """One graph for each layer's forward and backward pass, with a random generator that graphs can hold.
+
+    NVIDIA's scripts set `enable_cuda_graph`. Megatron Core 0.15 takes that for an older spelling and refuses it
+    when NeMo lets the config check itself once more, as it does whenever a strategy connects.
+    """
+    config = recipe.model.config
+    if has_field(config, "cuda_graph_impl"):
+        config.cuda_graph_impl = "local"
+    else:
+        config.enable_cuda_graph = True
+    recipe.trainer.strategy.use_te_rng_tracker = True
+
+
+def _overlap_tensor_parallel(recipe: run.Partial, overlap: bool) -> None:
+    """Only NeMo's callback makes Transformer Engine's buffers, so a recipe without one gets it.
+
+    It would then also decide on data parallel communication, which stays as the recipe has it.
+    """
+    callbacks = overlap_callbacks(recipe)
+    if not callbacks and overlap:
+        ddp = ddp_of(recipe)
+        kept = {name: getattr(ddp, name) for name in ("overlap_grad_reduce", "overlap_param_gather")}
+        callbacks = [run.Config(MegatronCommOverlapCallback, **kept)]
+        recipe.trainer.callbacks = [*(recipe.trainer.callbacks or []), *callbacks]
+    for callback in callbacks:
+        callback.tp_comm_overlap = overlap
+
+
+def overlap_callbacks(recipe: run.Partial) -> list[Any]:
+    """The recipe's callbacks that decide which communication is hidden: one or none."""
+    found = recipe.trainer.callbacks or []
+    return [c for c in found if c.__fn_or_cls__.__name__ == MegatronCommOverlapCallback.__name__]
+
+
+def ddp_of(recipe: run.Partial) -> run.Config:
+    """The configuration of gradient buffers, made where the recipe only names Megatron's."""
+    strategy = recipe.trainer.strategy
+    if not isinstance(getattr(strategy, "ddp", None), run.Config):
+        strategy.ddp = run.Config(DistributedDataParallelConfig, check_for_nan_in_grad=True)
+    return strategy.ddp
+
+
+def has_field(config: run.Config, name: str) -> bool:
+    """Whether the class behind a config takes that argument: other versions of NeMo and Megatron lack some."""
+    return name in inspect.signature(config.__fn_or_cls__).parameters
