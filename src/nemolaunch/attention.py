@@ -102,26 +102,24 @@ def keeps_scores(job: Job, model: Model) -> bool:
     if not has_attention(model.architecture):
         return False
     backend = backend_of(job, model)
-    if backend == "auto":
-        return all(refusal(b, job, model) for b in ("flash", "fused"))
-    return backend in ("unfused", "local") or has_own(model)
+    if has_own(model) or backend in ("unfused", "local"):
+        return True
+    return backend == "auto" and all(refusal(b, job, model) for b in ("flash", "fused"))
 
 
 def softmax_values(job: Job, model: Model, heads: int, length: int) -> tuple[int, ...]:
     """Bytes of each value that is kept for a score of `heads` heads of a rank, where scores are kept.
 
-    Fused, softmax keeps its result, in 16 bits. Otherwise it is done and kept in fp32, and its 16-bit copy is kept
-    for the product with the values. The kernels' limits are those of `FusedScaleMaskSoftmax.is_kernel_available`,
-    Transformer Engine's or, for `local` and Gemma 2, Megatron's. Gemma 2 also keeps the scores as they are capped.
+    Softmax keeps its result. Transformer Engine's, where its kernel does not take the shape
+    (`FusedScaleMaskSoftmax.is_kernel_available`), computes and keeps it in fp32, and a 16-bit copy is kept for the
+    product with the values; NeMo has Megatron's compute in 16 bits (`GPTConfig.attention_softmax_in_fp32`). Gemma 2
+    also keeps the scores as they are capped.
     """
-    if job.batch.precision == "fp32":
-        kept: tuple[int, ...] = (4,)
-    else:
-        own = has_own(model) or backend_of(job, model) == "local"
-        most = 4096 if own else 16383
-        divide = length % (4 if own else 8) == 0 and heads * job.batch.micro_batch_size % 4 == 0
-        kept = (2,) if 16 < length <= most and divide else (4, 2)
     width = 4 if job.batch.precision == "fp32" else 2
+    kept: tuple[int, ...] = (width,)
     if has_own(model):
-        kept = (*kept, width)
+        kept = (width, width)
+    elif backend_of(job, model) != "local" and width == 2:
+        divides = length % 8 == 0 and heads * job.batch.micro_batch_size % 4 == 0
+        kept = (2,) if 16 < length < 16384 and divides else (4, 2)
     return (*kept, 1, width) if model.architecture.attention_dropout else kept

@@ -68,6 +68,7 @@ def _fields(plan: Any) -> dict[str, Any]:
             if hasattr(part, "overlap_param_gather")
             or "CommOverlap" in str(getattr(part, "__fn_or_cls__", ""))
         ],
+        "kernels": _kernels(recipe),
         "optimizer in last checkpoint": checkpoint.save_optim_on_train_end,
         "reshardable": strategy.ckpt_optim_fully_reshardable,
         "checkpoint_every": checkpoint.every_n_train_steps,
@@ -77,4 +78,17 @@ def _fields(plan: Any) -> dict[str, Any]:
         else None,
         "mean over tokens": config.calculate_per_token_loss,
         "average in collective": getattr(strategy.ddp, "average_in_collective", None),
+    }
+
+
+def _kernels(recipe: Any) -> dict[str, Any]:
+    """What the flags of the part `speed` set."""
+    config, strategy = recipe.model.config, recipe.trainer.strategy
+    callbacks = [c for c in recipe.trainer.callbacks if "CommOverlap" in c.__fn_or_cls__.__name__]
+    overlaps = ("overlap_grad_reduce", "overlap_param_gather")
+    return {
+        "attention_backend": config.attention_backend.name,
+        "cuda_graphs": [config.cuda_graph_impl, strategy.use_te_rng_tracker],
+        "tp_comm_overlap": [callback.tp_comm_overlap for callback in callbacks],
+        **{name: [getattr(part, name, None) for part in (strategy.ddp, *callbacks)] for name in overlaps},
     }

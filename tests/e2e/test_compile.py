@@ -12,6 +12,7 @@ from jobs import TOKENIZER
 
 from nemolaunch import catalogue
 from nemolaunch.facts import Host, look
+from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan, make_plan
 
@@ -117,6 +118,57 @@ def test_fp8_recipes_are_nemos_own(fork_server: ForkServer, data: str, tmp_path:
     assert False not in found[0]["gathers ahead"]
     # MXFP8 gathers weights into the gradient buffer, which must not be in use
     assert set(found[3]["gathers ahead"]) == {False}
+
+
+def test_kernels_graphs_and_overlap_are_as_asked(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
+    asked = {
+        "attention_backend": "fused",
+        "cuda_graphs": True,
+        "tp_comm_overlap": True,
+        "overlap_grad_reduce": False,
+        "overlap_param_gather": False,
+    }
+    files = []
+    for recipe in catalogue.recipes():
+        plan = gpu_plan(tmp_path, data, recipe.name, hf_model_id=TOKENIZER, max_steps=5, **asked)
+        files.append(str(plan.save(tmp_path / f"{recipe.name}.json")))
+    (compiled,) = fork_server.run("e2e.compile_plans:compile_all", {"plan_files": files}, timeout=300)
+    assert len(compiled) == 91
+    for name, fields in compiled.items():
+        assert "error" not in fields, (name, fields)
+        assert fields["kernels"] == {
+            "attention_backend": "fused",
+            "cuda_graphs": ["local", True],
+            "tp_comm_overlap": [True],
+            "overlap_grad_reduce": [False, False],
+            "overlap_param_gather": [False, False],
+        }, name
+
+
+def test_what_is_not_asked_of_kernels_stays_the_recipes(compiled: dict[str, Any]) -> None:
+    for recipe in catalogue.recipes():
+        found = compiled[recipe.name]["kernels"]
+        assert found["attention_backend"] == recipe.attention_backend, recipe.name
+        assert found["cuda_graphs"] == ["none", False], recipe.name
+        for name in ("overlap_grad_reduce", "overlap_param_gather"):
+            assert bool(found[name][0]) == getattr(recipe, name), (recipe.name, name)
+        assert (len(found[name]) == 2) == ("MegatronCommOverlapCallback" in recipe.callbacks), recipe.name
+
+
+def test_overlap_in_tensor_parallel_leaves_the_rest_as_the_recipe_has_it(
+    fork_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    plan = gpu_plan(
+        tmp_path, data, "qwen2_7b", hf_model_id=TOKENIZER, max_steps=5, tp_comm_overlap=True,
+        tensor_model_parallel_size=2, sequence_parallel=True,
+    )  # fmt: skip
+    assert not errors(plan.findings)
+    file = str(plan.save(tmp_path / "plan.json"))
+    (compiled,) = fork_server.run("e2e.compile_plans:compile_all", {"plan_files": [file]}, timeout=100)
+    found = compiled["qwen2_7b"]["kernels"]
+    assert found["tp_comm_overlap"] == [True]
+    # NeMo's callback would turn both on where it is not told otherwise
+    assert found["overlap_grad_reduce"] == found["overlap_param_gather"] == [False, False]
 
 
 def test_a_model_of_ones_own_sets_its_fields(fork_server: ForkServer, data: str, tmp_path: Path) -> None:

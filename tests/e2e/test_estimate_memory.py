@@ -50,6 +50,8 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "tied embeddings": ("llama32", {**PIPELINE, "precision": "bf16"}),
     "biases": ("qwen2", {**TENSOR, "precision": "bf16"}),
     "LayerNorm, squared ReLU": ("nemotron", {"precision": "bf16"}),
+    "scores kept": ("llama3", {"attention_backend": "local"}),
+    "scores kept in bf16": ("llama3", {"attention_backend": "local", "precision": "bf16", **TENSOR}),
     "experts": ("mixtral", {"expert_model_parallel_size": 2, "num_gpus": 2, "precision": "bf16"}),
 }
 

@@ -21,6 +21,9 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "DP2": {"num_gpus": 2},
     "DP2 without distributed optimizer": {"num_gpus": 2, "disable_dist_optim": True},
     "DP4, optimizer in two copies": {"num_gpus": 4, "num_distributed_optimizer_instances": 2},
+    "DP2 without overlap": {"num_gpus": 2, "overlap_grad_reduce": False, "overlap_param_gather": False},
+    "attention of Megatron's own": {"attention_backend": "local"},
+    "what a GPU has": {"attention_backend": "flash", "cuda_graphs": True, "tp_comm_overlap": True},
     "micro batch 2": {"micro_batch_size": 2},
     "CP2, micro batch 2": {"context_parallel_size": 2, "micro_batch_size": 2},
     "full recompute": {

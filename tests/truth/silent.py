@@ -35,6 +35,7 @@ SILENT: dict[str, str] = {
     "cuda-graphs-allocator": "raised when layers are built, which are not here; by its newer name, never",
     "tp-overlap-ignored": "NeMo's callback turns it off",
     "tp-overlap-impossible": "raised by Transformer Engine's userbuffers, on GPUs",
+    "grad-reduce-unsupported": "raised when the first step's gradients are reduced; a rehearsal shows it",
     "param-gather-not-sharded": "ignored: there is nothing to gather",
     "param-gather-with-mxfp8": "updated weights stay in the optimizer: Megatron-LM's loop copies them, NeMo's does not",
     "vocabulary-by-tp": "T5 and BERT: as with other models, once embeddings are built on a GPU",

@@ -340,6 +340,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
         {},
     ),
+    "grad-reduce-unsupported": ("bert_110m", {"overlap_grad_reduce": True}, {}),
     "param-gather-not-sharded": (
         "llama3_8b",
         {"overlap_param_gather": True, "disable_dist_optim": True},

@@ -67,6 +67,14 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--cpu-offloading-weights", None, "cpu_offloading_weights", True, False),
     ("--optim-cpu-offloading", None, "optim_cpu_offloading", True, False),
     ("--optim-cpu-offloading-frac", "0.5", "optim_cpu_offloading_frac", 0.5, 1.0),
+    ("--attention-backend", "fused", "attention_backend", "fused", None),
+    ("--cuda_graphs", None, "cuda_graphs", True, False),
+    ("--tp-comm-overlap", None, "tp_comm_overlap", True, None),
+    ("--no-tp-comm-overlap", None, "tp_comm_overlap", False, None),
+    ("--overlap-grad-reduce", None, "overlap_grad_reduce", True, None),
+    ("--no-overlap-grad-reduce", None, "overlap_grad_reduce", False, None),
+    ("--overlap-param-gather", None, "overlap_param_gather", True, None),
+    ("--no-overlap-param-gather", None, "overlap_param_gather", False, None),
     ("--optimizer", "sgd", "optimizer", "sgd", "adam"),
     ("--lr", "1e-3", "lr", 1e-3, 5e-6),
     ("--min-lr", "1e-4", "min_lr", 1e-4, 1e-6),
@@ -135,6 +143,27 @@ def test_every_wrong_key_of_a_file_is_named(tmp_path: Path) -> None:
 def test_a_switch_can_be_taken_back() -> None:
     assert parsed("--no-fp8")["fp8"] is False
     assert parsed("--async-save")["no_async_save"] is False
+
+
+def test_a_switch_that_the_recipe_has_as_well_is_on_off_or_not_given(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("model_name: llama3_8b\noverlap_grad_reduce: false\noverlap-param-gather: true\n")
+    speed = job_from({}, file).speed
+    assert (speed.overlap_grad_reduce, speed.overlap_param_gather, speed.tp_comm_overlap) == (
+        False,
+        True,
+        None,
+    )
+    given = {
+        n: v
+        for n, v in parsed("--overlap-grad-reduce", "--no-overlap-param-gather").items()
+        if "overlap" in n
+    }
+    speed = job_from(given, file).speed
+    assert (speed.overlap_grad_reduce, speed.overlap_param_gather) == (True, False)
+    file.write_text("model_name: llama3_8b\noverlap_grad_reduce: maybe\n")
+    with pytest.raises(UsageError, match="--overlap-grad-reduce takes true or false"):
+        job_from({}, file)
 
 
 def test_every_field_survives_json() -> None:

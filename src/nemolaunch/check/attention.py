@@ -45,7 +45,7 @@ def _possible(resolved: Resolved) -> Iterator[Finding]:
         return  # reported by number formats
     others = [other for other in ("auto", "fused", "flash", "unfused") if not _refusal(resolved, other)]
     fixes = each(BACKEND, others[:2])
-    if fp32:
+    if fp32 and backend != "local":
         fixes = (*fixes, fix(precision="bf16"))
     if cp > 1 and not fixes:
         fixes = (fix(context_parallel_size=1),)

@@ -85,6 +85,7 @@ RULES: dict[str, str] = {
     "cuda-graphs-allocator": "Graphs hold addresses, so memory segments must not move.",
     "tp-overlap-ignored": "Tensor parallel communication is hidden where sequence parallelism splits it up.",
     "tp-overlap-impossible": "Userbuffers take bf16 or fp8 of one factor a tensor, within one NVLink domain.",
+    "grad-reduce-unsupported": "Gradients are reduced during backward where every weight gets one.",
     "param-gather-not-sharded": "Weights are gathered where the optimizer is sharded.",
     "param-gather-with-mxfp8": "MXFP8's weights are gathered before the next step.",
     "param-gather-in-one": "Weights are gathered bucket by bucket where gradients are reduced so.",

@@ -71,7 +71,13 @@ def _userbuffers(resolved: Resolved, tp: int) -> Iterator[Finding]:
 
 def data(resolved: Resolved) -> Iterator[Finding]:
     """Gradients and weights over data parallel ranks."""
-    speed = resolved.job.speed
+    speed, bert = resolved.job.speed, resolved.model.architecture.kind == "bert"
+    if speed.overlap_grad_reduce and bert:
+        yield error(
+            "grad-reduce-unsupported",
+            f"{flag(REDUCE)}: not every weight of {resolved.model.name} gets a gradient in every step",
+            without(resolved, REDUCE),
+        )
     if speed.overlap_param_gather:
         yield from _gather(resolved)
     given = speed.overlap_param_gather is True or speed.overlap_grad_reduce is False
@@ -80,7 +86,7 @@ def data(resolved: Resolved) -> Iterator[Finding]:
         yield warning(
             "param-gather-in-one",
             f"{flag(GATHER)}{whose} without {flag(REDUCE)}: all weights are gathered at once, which hides little",
-            fix(overlap_grad_reduce=True),
+            *(() if bert else (fix(overlap_grad_reduce=True),)),
             fix(overlap_param_gather=False),
         )
 

@@ -53,6 +53,7 @@ class Tokens:
 def tokens_of(layout: Layout, *, torch: bool = False) -> Tokens:
     """The part of a layout that a layer's activations depend on."""
     selective = layout.recompute_granularity == "selective"
+    scores = layout.scores if layout.own_scores or not torch else ()
     return Tokens(
         tokens=layout.tokens,
         length=layout.tokens // layout.micro_batch_size,
@@ -62,7 +63,7 @@ def tokens_of(layout: Layout, *, torch: bool = False) -> Tokens:
         expert_tensor=layout.expert_tensor,
         width=layout.parameter_bytes,
         input_width=1 if layout.fp8 else layout.parameter_bytes,
-        scores=layout.scores if layout.own_scores or not torch else (),
+        scores=scores,
         torch=torch,
         recompute=frozenset(layout.recompute_modules) if selective else frozenset(),
     )
@@ -118,10 +119,13 @@ def _attention(a: Architecture, k: Tokens) -> float:
     query = a.num_attention_heads * a.kv_channels / k.tensor
     key = a.num_query_groups * a.kv_channels / k.tensor
     kept = _normed_input(a, k)
+    if k.scores:
+        key = query  # keys and values are copied for each of the queries' heads
     # queries and keys with rotated positions, values: the attention kernel's own contiguous copies
     kept += k.tokens * (query + 2 * key) * k.width
     if k.torch and a.position_embedding_type == "rope":
-        kept += k.tokens * (query + key) * k.width  # values stay a view of the product they all come from
+        if not k.scores:
+            kept += k.tokens * (query + key) * k.width  # values stay a view of the product they all come from
         kept += k.length * 4 * a.kv_channels * a.rotary_percent * k.width  # cosines and sines of both
     kept += _core_attention(k, query, a.num_attention_heads / k.tensor)
     if a.post_layer_norms:
@@ -215,7 +219,8 @@ def _hyena(a: Architecture, k: Tokens) -> float:
 def output_bytes(a: Architecture, k: Tokens, vocab_rows: int) -> float:
     """Kept by the last norm and the loss: hidden states, and the vocabulary's probabilities in fp32."""
     hidden = _norm(a, k) + k.residual * a.hidden_size * k.width
-    return hidden + k.tokens * vocab_rows / k.tensor * 4
+    capped = k.width if a.final_logit_softcapping else 0
+    return hidden + k.tokens * vocab_rows / k.tensor * (4 + capped)
 
 
 def output_peak_bytes(a: Architecture, k: Tokens, vocab_rows: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from typing import Any
 
@@ -18,6 +19,8 @@ def set_speed(recipe: run.Partial, job: Job) -> None:
     speed = job.speed
     if speed.attention_backend is not None:
         recipe.model.config.attention_backend = AttnBackend[speed.attention_backend]
+    if speed.attention_backend == "local" and importlib.util.find_spec("scaled_masked_softmax_cuda") is None:
+        recipe.model.config.masked_softmax_fusion = False  # Megatron takes for granted that Apex is installed
     if speed.cuda_graphs:
         _capture_layers(recipe)
     if speed.tp_comm_overlap is not None:
