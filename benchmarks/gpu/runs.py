@@ -16,6 +16,8 @@ from typing import Any
 
 from bench import ROOT, Bench, Failed, tail
 
+from nemolaunch.job import spec_of
+
 DOOR = ROOT / "train" / "llm" / "pretrain" / "pretrain_llm.py"
 LLAMA_3_VOCABULARY = 128_256
 WARM_UP = 5  # steps that do not count: compilation, allocation, choice of kernels
@@ -101,9 +103,11 @@ def base_flags(bench: Bench, model_name: str, **flags: Any) -> dict[str, Any]:
 
 
 def words_of(flags: dict[str, Any]) -> list[str]:
-    """`{"fp8": True, "max_steps": 3}` as typed; what is None or False is left out."""
+    """`{"fp8": True, "max_steps": 3}` as typed; what is None, or is off anyway, is left out."""
     words: list[str] = []
     for name, value in flags.items():
+        if value is False and spec_of(name).default is not False:
+            words.append("--no-" + name.replace("_", "-"))
         if value is None or value is False:
             continue
         words.append("--" + name.replace("_", "-"))

@@ -57,7 +57,8 @@ STEPS: dict[str, tuple[str, str]] = {
     ),
     "tuning": (
         "What the recipe leaves on the table",
-        "Micro batch, fp8 and their best combination against the recipe as it is. The best becomes a `--preset`.",
+        "Micro batch, fp8, CUDA graphs, overlap of communication and attention backend, each against the recipe as it "
+        "is, and all that helped together. The best becomes a `--preset`.",
     ),
 }
 

@@ -41,6 +41,10 @@ def draw(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.2:
         values["optimizer"] = "sgd"
         values["disable_dist_optim"] = rng.random() < 0.7
+    if rng.random() < 0.3:
+        values["attention_backend"] = rng.choice(("local", "local", "fused"))
+        values["overlap_grad_reduce"] = rng.choice((None, True, False))
+        values["overlap_param_gather"] = rng.choice((None, True, False))
     return values
 
 

@@ -15,10 +15,12 @@ sys.path.append(str(GPU))
 
 import install  # noqa: E402
 import parts  # noqa: E402
+import runs  # noqa: E402
 import tables  # noqa: E402
 from steps import estimator, throughput, tuning  # noqa: E402
 
 from nemolaunch import catalogue  # noqa: E402
+from nemolaunch.cli import pretrain  # noqa: E402
 
 KIB = 2**10
 
@@ -142,6 +144,15 @@ def test_the_best_of_changes_to_one_flag_is_taken() -> None:
         "slower": {"tokens_per_s_per_gpu": 90.0, "flags": {"log_every": 2}, "variables": {"A": "1"}},
     }
     assert tuning.helpful(taken) == ({"micro_batch_size": 2, "fp8": True}, {})
+
+
+def test_tuning_flags_are_typed_as_the_command_takes_them() -> None:
+    for name, (flags, variables) in tuning.CHANGES.items():
+        words = runs.words_of(flags)
+        given = vars(pretrain.parser().parse_args(["-M", "llama32_1b", *words]))
+        assert {key: given[key] for key in flags} == flags, name
+        assert variables == {}
+    assert runs.words_of({"fp8": False, "overlap_grad_reduce": False}) == ["--no-overlap-grad-reduce"]
 
 
 def test_it_says_what_it_would_measure_and_starts_nothing(tmp_path: Path) -> None:

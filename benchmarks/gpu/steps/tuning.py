@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import runs
@@ -18,10 +19,14 @@ GAIN = 1.01  # a change helps if it is faster by more than runs differ
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "micro batch 2": ({"micro_batch_size": 2}, {}),
     "micro batch 4": ({"micro_batch_size": 4}, {}),
-    "micro batch 8": ({"micro_batch_size": 8}, {}),
-    "fp8": ({"fp8": True}, {}),
+    "fp8": ({"fp8": True, "fp8_recipe": "delayed"}, {}),
+    "fp8 tensorwise": ({"fp8": True, "fp8_recipe": "tensorwise"}, {}),
+    "CUDA graphs": ({"cuda_graphs": True}, {}),
+    "without overlap": ({"overlap_grad_reduce": False, "overlap_param_gather": False}, {}),
+    "cuDNN's attention": ({"attention_backend": "fused"}, {}),
+    "FlashAttention": ({"attention_backend": "flash"}, {}),
 }
-TINY = ("micro batch 2",)
+TINY = ("micro batch 2", "CUDA graphs", "without overlap", "cuDNN's attention")
 
 
 def rows(bench: Bench) -> list[Row]:
@@ -50,7 +55,7 @@ def _take(
     taken: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     job = {**flags_of(bench, RECIPE, 2 if bench.tiny else 16), "global_batch_size": BATCH, **flags}
-    run = "tuning-" + name.replace(" ", "-")
+    run = "tuning-" + re.sub(r"[^A-Za-z0-9]+", "-", name)
     found = runs.figures(runs.pretrain(bench, run, job, stop_at=STEPS, variables=variables))
     taken[name] = {**found, "flags": flags, "variables": variables}
     return taken[name]
