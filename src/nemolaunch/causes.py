@@ -88,9 +88,10 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         "hub",
         r"GatedRepoError|RepositoryNotFoundError|LocalEntryNotFoundError|401 Client Error"
-        r"|offline mode is enabled",
+        r"|offline mode is enabled|A gated dataset needs HF_TOKEN|there is no connection to the hub",
         "something was to be fetched from the Hugging Face hub, and could not",
-        "export HF_TOKEN before submitting, or name a local folder with --hf-model-id",
+        "export HF_TOKEN before submitting; where {node} has no way to the hub, name local folders with --hf-model-id "
+        "and --dataset-dir",
     ),
     _cause(
         "gpu-broken",

@@ -18,6 +18,7 @@ from nemolaunch.nearby import nearest
 from nemolaunch.streamspec import REMOTE, Source, Stream
 from nemolaunch.textfiles import KINDS, NAMED_KINDS, expand, kind_of
 
+HUB_DATASETS = REMOTE + "datasets/"
 # Of a first line; a longer one is not looked at.
 MOST_LINE_BYTES = 1 << 22
 
@@ -54,6 +55,8 @@ def _look(source: Source) -> SourceFacts:
     names: list[str] = []
     for path in source.paths:
         if path.startswith(REMOTE):
+            if not path.startswith(HUB_DATASETS):
+                return SourceFacts(error=f"{path} does not begin with {HUB_DATASETS}OWNER/NAME")
             continue
         found = expand(path)
         if not found:
@@ -69,9 +72,12 @@ def _look(source: Source) -> SourceFacts:
         columns = _columns(names[0], str(kinds[0]))
     except (OSError, EOFError, ValueError) as error:
         return SourceFacts(error=f"{names[0]} cannot be read: {' '.join(str(error).split())[:200]}")
+    num_bytes = sum(os.path.getsize(name) for name in names)
+    if not num_bytes:
+        return SourceFacts(error=f"{source.where} is empty: there is no byte in its {len(names)} file(s)")
     return SourceFacts(
         num_files=len(names),
-        num_bytes=sum(os.path.getsize(name) for name in names),
+        num_bytes=num_bytes,
         num_packed=sum(kind in ("gzip", "zstd") for kind in kinds),
         columns=columns,
         folders=tuple(dict.fromkeys(f for path in source.paths for f in _roots(path))),
@@ -100,7 +106,7 @@ def _dataset(name: str) -> SourceFacts:
 def _nothing_there(path: str) -> SourceFacts:
     expanded = os.path.expanduser(path)
     if os.path.isdir(expanded):
-        prefixes = any(name.endswith(".idx") for name in os.listdir(expanded))
+        prefixes = any(Path(expanded).rglob("*.idx"))
         more = "; it has .bin/.idx files, which --data-mode indexed reads" if prefixes else ""
         return SourceFacts(error=f"{path} holds no file that is read: {', '.join(KINDS)}{more}")
     return SourceFacts(error=f"there is no {path}", instead=nearest(path))

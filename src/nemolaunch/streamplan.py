@@ -54,6 +54,13 @@ def token_shares(stream: Stream, unit: str) -> list[float] | None:
     return [weight / total for weight in weights]
 
 
+def unsized(stream: Stream, unit: str) -> tuple[str, ...]:
+    """Sources for want of whose `tokens` and `rows` nothing is known of how much is read of any."""
+    if token_shares(stream, unit) is not None:
+        return ()
+    return tuple(source.name for source in stream.sources if not (source.tokens and source.rows))
+
+
 def whole_tokens(stream: Stream, unit: str, strategy: str) -> int | None:
     """Tokens until the first or every source has been read once; None where sizes are not known."""
     in_tokens = token_shares(stream, unit)

@@ -27,16 +27,17 @@ def kind_of(path: Path, kinds: dict[str, str]) -> str | None:
 
 
 def in_folder(folder: Path) -> list[str]:
-    """All data files below a folder in the order of their paths, without hidden ones."""
+    """All data files below a folder in the order of their paths, without hidden ones and Megatron's own notes."""
     return sorted(
         str(p)
         for p in folder.rglob("*")
-        if p.is_file() and not _hidden(p.relative_to(folder)) and kind_of(p, KINDS)
+        if p.is_file() and not _is_passed_over(p.relative_to(folder)) and kind_of(p, KINDS)
     )
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _is_passed_over(path: Path) -> bool:
+    """Hidden, or in the cache that Megatron makes beside `.bin/.idx` files, whose descriptions end in .txt."""
+    return any(part.startswith(".") or part.endswith("Dataset_indices") for part in path.parts)
 
 
 def matching(pattern: str) -> list[str]:

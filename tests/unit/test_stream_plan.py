@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from stream_support import texts_of, write
 
 from nemolaunch.cli.flags import job_from
+from nemolaunch.cli.plan_view import stream_lines
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan, make_plan
@@ -79,6 +81,44 @@ def test_a_wrong_column_or_weight_is_told_with_what_to_write(tmp_path: Path) -> 
     assert found.code == "blend-total"
     (words,) = found.fixes[0].changes["dataset_dir"]  # type: ignore[misc]
     assert errors(planned(words, max_steps=1, text_column="content").findings) == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "tokenised",
+            "holds no file that is read: .jsonl, .*; it has .bin/.idx files, which --data-mode indexed",
+        ),
+        ("empty.jsonl", "empty.jsonl is empty: there is no byte in its 1 file"),
+        ("good.jsonl:0.5,empty.jsonl:0.5", "source empty.jsonl: .* is empty"),
+        ("hf://models/owner/name", "hf://models/owner/name does not begin with hf://datasets/OWNER/NAME"),
+    ],
+)
+def test_what_is_no_stream_is_told_before_the_start(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a folder that Megatron has made its cache in, with descriptions that end in .txt."""
+    monkeypatch.chdir(tmp_path)
+    notes = tmp_path / "tokenised" / "a_text_document" / "cache" / "GPTDataset_indices" / "0-description.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("{}")
+    (tmp_path / "tokenised" / "a_text_document.idx").touch()
+    (tmp_path / "empty.jsonl").touch()
+    write(tmp_path / "good.jsonl", texts_of("a", 5))
+    (found,) = errors(planned(words, max_steps=1).findings)
+    assert found.code == "stream-source"
+    assert re.search(said, found.message)
+
+
+def test_a_source_of_unknown_size_is_named_where_that_leaves_all_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    plan = planned("examples/mixtures/zyda2-stack-finemath.yaml", max_tokens=10**9)
+    assert any("stack-v2 names no `tokens` and `rows`" in line for line in stream_lines(plan))
+    plan = planned("examples/mixtures/slimpajama-starcoder.yaml", max_tokens=10**12)
+    assert [source.epochs for source in plan.outlook] == pytest.approx([1.116, 1.2], abs=0.01)
 
 
 def test_the_number_of_readers_is_mended(tmp_path: Path) -> None:

@@ -196,11 +196,20 @@ def test_rows_without_text_are_left_out_and_named(tmp_path: Path) -> None:
 
 def test_the_wrong_column_is_said_before_much_is_read(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", ["x"] * 3000, column="content")
-    with pytest.raises(NemolaunchError, match="no key 'text'; it has 'content', like the 999 rows before"):
+    with pytest.raises(NemolaunchError, match="no key 'text'; it has 'content', like all 1000 rows read"):
         samples(setup(str(tmp_path), readers=1), 0, 1)
     write(tmp_path / "b" / "a.parquet", ["x"], column="content")
     with pytest.raises(NemolaunchError, match=r"a.parquet has no column 'text'; it has id, content"):
         samples(setup(str(tmp_path / "b"), readers=1), 0, 1)
+
+
+def test_a_source_without_any_text_is_not_passed_over_for_the_others(tmp_path: Path) -> None:
+    write(tmp_path / "good" / "a.jsonl", texts_of("g", 100))
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "a.jsonl").write_text("no json\n" * 5)
+    of = setup(f"{tmp_path}/good:0.5,{tmp_path}/junk:0.5", readers=1)
+    with pytest.raises(NemolaunchError, match=r"source junk: .* invalid JSON.* like all 320 rows read of it"):
+        samples(of, 0, 5)
 
 
 def test_damage_ends_the_run_or_is_left_out(tmp_path: Path) -> None:

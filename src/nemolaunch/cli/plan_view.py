@@ -8,6 +8,8 @@ from nemolaunch.cli.units import count
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.plan import Plan
+from nemolaunch.streamplan import unsized
+from nemolaunch.streamspec import Stream
 
 SHOWN_FILES = 10
 
@@ -83,6 +85,11 @@ def stream_lines(plan: Plan) -> list[str]:
         epochs = f"{source.epochs:>6.2f}" if source.epochs is not None else f"{'?':>6}"
         lines.append(
             row("", f"{source.name:<{width}}  {source.share:>9.2%}  {tokens}  {epochs}  {source.where}")
+        )
+    if plan.stream and (unknown := unsized(Stream.from_values(plan.stream), unit)):
+        without = f"{', '.join(unknown)} name{'s' if len(unknown) == 1 else ''}"
+        lines.append(
+            row("", f"?: shares are of rows, and {without} no `tokens` and `rows` to tell a row's length")
         )
     each = int(plan.values["stream_readers"] or 0) // max(1, plan.data_parallel_size)
     lines.append(row("readers", f"{plan.values['stream_readers']}, {each} for each data-parallel rank"))

@@ -195,7 +195,7 @@ class ValidationFeed:
             feed.close()
             if feed.error or len(self._kept) < self._count:
                 raise NemolaunchError(
-                    f"{feed.error or 'the rows held out are too few'}; hold out more with --split, or use "
-                    "--limit-val-batches 0"
+                    f"validation: {feed.error or 'the rows held out are too few'}; hold out more with --split, or "
+                    "leave it away with --limit-val-batches 0"
                 )
         return iter(self._kept)

@@ -214,6 +214,9 @@ class Cursor:
                 self._alone = True  # fewer rows are held out than there are readers: this one reads them all
                 self._pieces = cut(self._sizes, 1)
             start = Place(start.epoch + 1)
+        moving = self._rules.shuffle_files or self._alone  # else this reader has the same few rows each time
+        if rejects and not self._good and moving and not self._rules.validation:
+            raise NemolaunchError(self._hopeless(rejects[-1], self._bad))
         raise Empty
 
     def _enter(self, window: _Window) -> _Window:
@@ -257,15 +260,23 @@ class Cursor:
 
     def _reject(self, row: Drawn) -> None:
         self._bad += 1
-        source, file = self._listed.source, self._listed.files[row.file]
-        where = f"source {source.name}: {file.path}, group {row.group}, row {row.row}: {row.reason}"
         if not self._rules.skip_bad_rows:
-            raise NemolaunchError(f"{where}; --bad-data skip-rows leaves such rows out")
+            raise NemolaunchError(f"{self._where(row)}; --bad-data skip-rows leaves such rows out")
         if not self._good and self._bad >= HOPELESS_ROWS:
-            raise NemolaunchError(
-                f"{where}, like the {self._bad - 1} rows before it; the mixture's `column` of the source names "
-                "the column with the text"
-            )
+            raise NemolaunchError(self._hopeless(row, self._bad))
+
+    def _where(self, row: Drawn) -> str:
+        file = self._listed.files[row.file]
+        return (
+            f"source {self._listed.source.name}: {file.path}, group {row.group}, row {row.row}: {row.reason}"
+        )
+
+    def _hopeless(self, row: Drawn, read: int) -> str:
+        """Of a source none of whose rows has text."""
+        return (
+            f"{self._where(row)}, like all {read} rows read of it; if another column has the text, --text-column or "
+            "the mixture's `column` of the source names it"
+        )
 
     def _from(self, start: Place) -> Iterator[tuple[Place, Drawn]]:
         """All rows from a place to the end of its epoch, each with its own place."""

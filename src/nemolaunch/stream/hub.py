@@ -72,14 +72,19 @@ def open_file(path: str, size: int) -> IO[bytes]:
 @contextmanager
 def plain_errors(what: str) -> Iterator[None]:
     """Turn what the library raises into one sentence that says what to do."""
+    import requests
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-    from requests import RequestException
 
     try:
         yield
     except OfflineModeIsEnabled:
         raise NemolaunchError(f"{what} is on the hub, and HF_HUB_OFFLINE is set") from None
-    except (HfHubHTTPError, FileNotFoundError, RequestException, ConnectionError) as error:
+    except (requests.ConnectionError, requests.Timeout):
+        where = _endpoint() or "https://huggingface.co"
+        raise NemolaunchError(
+            f"cannot read {what}: there is no connection to the hub at {where}; HF_ENDPOINT names a mirror"
+        ) from None
+    except (HfHubHTTPError, FileNotFoundError, requests.RequestException, ConnectionError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise NemolaunchError(
             f"cannot read {what}: {type(error).__name__}: {reason}. A gated dataset needs HF_TOKEN in the "

@@ -207,6 +207,8 @@ class Reader:
         return (
             f"reader {self.number + 1} of {readers} finds no rows: the sources have fewer rows than there are "
             "readers; use a lower --stream-readers"
+            if not self._setup.rules.validation
+            else "no row of the sources is held out"
         )
 
 
