@@ -81,7 +81,8 @@ def data(resolved: Resolved) -> Iterator[Finding]:
     if speed.overlap_param_gather:
         yield from _gather(resolved)
     given = speed.overlap_param_gather is True or speed.overlap_grad_reduce is False
-    if given and hides(resolved, GATHER) and not hides(resolved, REDUCE):
+    shared = resolved.data_parallel_size * sizes(resolved).cp > 1
+    if given and shared and hides(resolved, GATHER) and not hides(resolved, REDUCE):
         whose = "" if speed.overlap_param_gather else " (the recipe's)"
         yield warning(
             "param-gather-in-one",
