@@ -152,6 +152,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (["nemolaunch", "pretrain", "--on-loss"], "--on-loss-spike"),
         (["nemolaunch", "pretrain", "--on-loss-spike", "sk"], "skip"),
         (["nemolaunch", "eval", "ppl", "--str"], "--stride"),
+        (["nemolaunch", "resume", "runs/a", "--max-st"], "--max-steps"),
     ],
 )
 def test_bash_completes(bash_script: Path, words: list[str], offered: str) -> None:

@@ -47,10 +47,14 @@ def script(shell: str) -> str:
         import shtab
     except ImportError:
         raise NemolaunchError("completion needs shtab: pip install shtab") from None
+    from nemolaunch.cli.flags import add_job_flags
     from nemolaunch.cli.tree import sub_commands, whole
 
     top = whole()
-    for _, command in sub_commands(top):
+    for name, command in sub_commands(top):
+        if name == "resume":  # takes the flags of a job after the run folder
+            command._actions.pop()
+            add_job_flags(command)
         for parser in (command, *(sub for _, sub in sub_commands(command))):
             _complete_paths(parser, shtab.FILE, shtab.DIRECTORY)
     return str(shtab.complete(top, shell=shell))

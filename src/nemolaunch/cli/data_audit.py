@@ -99,8 +99,9 @@ def _lines(found: Audit) -> list[str]:
     last = found.sessions[-1]
     sizes = list(dict.fromkeys(session.data_parallel_size for session in found.sessions))
     undone = f"; {found.undone:,} more were undone by going on from a checkpoint" if found.undone else ""
+    number_of_sessions = f"{len(found.sessions)} session{'s' if len(found.sessions) != 1 else ''}"
     lines = [
-        f"{len(found.sessions)} sessions, data parallel size {', then '.join(map(str, sizes))}, {last.readers} readers",
+        f"{number_of_sessions}, data parallel size {', then '.join(map(str, sizes))}, {last.readers} readers",
         f"{count(found.tokens)} tokens in {found.samples:,} samples were fed{undone}",
         "",
     ]
@@ -119,7 +120,9 @@ def _lines(found: Audit) -> list[str]:
         for e in s.epochs:
             parts = f"{e.once:,} once, {e.repeated:,} more often, {e.passed_over:,} passed over, {e.to_come:,} to come"
             lines.append(f"  epoch {e.epoch + 1}: {parts}")
-    if not found.problems:
+    if not found.samples:
+        lines += ["", "nothing was fed yet"]
+    elif not found.problems:
         lines += [
             "",
             "no row was fed twice in an epoch, none was passed over, and each went on where it was cut",

@@ -26,10 +26,10 @@ def time_lines(e: Estimate) -> list[str]:
     """How long, at what share of the peak, and what that rests on."""
     t = e.time
     share = f"{t.mfu_full:.0%} of {e.gpu.name}'s peak"
-    work = f"{t.flops_per_token_full / 1e9:,.1f} GFLOP a token"
+    work = f"{_giga(t.flops_per_token_full)} GFLOP a token"
     if t.flops_per_token_causal != t.flops_per_token_full:
         share += f" ({t.mfu_causal:.0%} counting causal attention)"
-        work = work.replace(" GFLOP", f" ({t.flops_per_token_causal / 1e9:,.1f}) GFLOP")
+        work = work.replace(" GFLOP", f" ({_giga(t.flops_per_token_causal)}) GFLOP")
     steps = f"{t.steps:,} steps of {step_duration(t.step_s)}, {t.tokens_per_s:,.0f} tokens/s"
     return [
         row("time", f"{duration(t.total_s)} ± {t.error:.0%}: {steps}"),
@@ -87,3 +87,8 @@ def _bubble(e: Estimate) -> str:
     if e.time.recompute_overhead:
         parts.append(f"recomputation {e.time.recompute_overhead:+.0%}")
     return ", " + ", ".join(parts) if parts else ""
+
+
+def _giga(flops: float) -> str:
+    """In thousand millions, with a digit that is not 0 also for the smallest models."""
+    return f"{flops / 1e9:,.1f}" if flops >= 1e9 else f"{flops / 1e9:.2g}"

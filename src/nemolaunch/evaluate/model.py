@@ -92,8 +92,8 @@ def load_masked(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = N
     family = bidirectional.family_of(config)
     if family is None and not _is_masked(config):
         raise UsageError(
-            f"{folder} predicts the next token, not masked ones: `nemolaunch eval ppl` and `nemolaunch generate` "
-            "are for it"
+            "this model predicts the next token, not masked ones: `nemolaunch eval ppl` and `nemolaunch generate` are "
+            "for it"
         )
     if family is not None and not bidirectional.is_ours(folder, family):
         raise UsageError(
@@ -114,7 +114,7 @@ def check_causal(folder: Path) -> None:
     """Raise `UsageError` for a model that predicts masked tokens, where the next one is asked for."""
     if _is_masked(_config(folder)):
         raise UsageError(
-            f"{folder} predicts masked tokens, not the next one: `nemolaunch eval mlm` and `nemolaunch fill-mask` "
+            "this model predicts masked tokens, not the next one: `nemolaunch eval mlm` and `nemolaunch fill-mask` "
             "are for it"
         )
 
