@@ -99,7 +99,7 @@ class _Death:
 
 def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Diagnosis:
     """The first failure of one start of a run and its cause; of the newest where none is given."""
-    plan = Plan.load(run.plan)
+    plan = Plan.of_run(run)
     start = start or next(iter(starts(run)[-1:]), None)
     output, ranks_output = _output_of(run, "sbatch_*", start), _output_of(run, "log-*", start)
     said = said_during(output, start) if output else ""

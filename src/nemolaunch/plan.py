@@ -115,6 +115,16 @@ class Plan:
         return path
 
     @classmethod
+    def of_run(cls, run: RunDir) -> Plan:
+        """The plan in a run's folder, of the run as it lies there: it may have been moved, or be a copy.
+
+        Raises `NemolaunchError` as `load` does.
+        """
+        plan = cls.load(run.plan)
+        here = Path(plan.folder).exists() and Path(plan.folder).samefile(run.root)
+        return plan if here else dataclasses.replace(plan, folder=str(run.root.absolute()))
+
+    @classmethod
     def load(cls, path: Path) -> Plan:
         """Read a saved plan. Findings and the estimate are not restored: they were a verdict of that moment.
 

@@ -62,7 +62,7 @@ def status(folder: Path) -> Status:
     Raises:
         NemolaunchError: if it is none.
     """
-    return _status(Plan.load(run_of(folder).plan), None)
+    return _status(Plan.of_run(run_of(folder)), None)
 
 
 def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
@@ -70,7 +70,7 @@ def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
     plans, problems = [], []
     for folder in folders:
         try:
-            plans.append(Plan.load(run_of(folder).plan))
+            plans.append(Plan.of_run(run_of(folder)))
         except NemolaunchError as error:
             problems.append(str(error))
     names = [batchjob.job_name(plan) for plan in plans if plan.submission and not slurm_run.finished(plan)]

@@ -104,7 +104,8 @@ def test_tokenised_data_and_data_sets_score_like_their_text(
     rows = [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()]
     datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)}).save_to_disk(str(tmp_path / "set"))
     saved = told(capsys, "ppl", model, "--data", tmp_path / "set", "--split", "test")
-    for other in (indexed, saved):
+    folder = told(capsys, "ppl", model, "--data", tmp_path / "preprocessed")
+    for other in (indexed, folder, saved):
         for key in ("tokens", "bytes", "documents", "perplexity"):
             assert other[key] == whole[key]
 
@@ -112,7 +113,8 @@ def test_tokenised_data_and_data_sets_score_like_their_text(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--data", "nowhere.jsonl"], "is no PREFIX of .idx, no file"),
+        (["--data", "nowhere.jsonl"], "--data nowhere.jsonl: there is no such file"),
+        (["--data", "no-such-set"], "is no PREFIX of .idx, no file, no folder, and as a data set"),
         (["--data", "TEXTS", "--stride", "100", "--context-length", "64"], "--stride 100: must be 1 to"),
         (["--data", "TEXTS", "--text-key", "body"], "no key 'body'; it has 'text'"),
         (["--data", "TEXTS", "--batch-size", "0"], "--batch-size 0"),

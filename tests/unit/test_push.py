@@ -76,6 +76,20 @@ def test_a_model_arrives_whole_private_tagged_and_in_its_collection(
     assert "step-150" in done.stdout
 
 
+def test_the_card_of_the_folder_one_stands_in_has_its_benchmarks(
+    server: UploadServer, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"tasks": {"hellaswag": {"acc": 0.625, "acc_stderr": 0.1, "num_fewshot": 0}}, "limit": None}
+    results = model.with_name("hf.lm-eval.json")
+    results.write_text(json.dumps(kept))
+    monkeypatch.chdir(model)
+    told = push(server, ".", "team/small", "--show-card")
+    assert told.returncode == 0, told.stderr
+    assert "| hellaswag acc | 0.625 |" in told.stdout
+    results.write_text(json.dumps({**kept, "limit": 10}))
+    assert "hellaswag" not in push(server, ".", "team/small", "--show-card").stdout
+
+
 def test_a_second_run_uploads_nothing(server: UploadServer, model: Path) -> None:
     first = push(server, str(model), "team/small", "--tag", "v1", "--json")
     assert json.loads(first.stdout)["sent"] > 200_000

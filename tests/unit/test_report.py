@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from report_runs import start, step, write_run
 
-from nemolaunch.cli import report
+from nemolaunch.cli import report, status
 
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -142,6 +143,34 @@ def test_figures_that_are_no_numbers_are_left_out_of_the_curve(tmp_path: Path) -
     rows = [start(), step(1, 9.0), {**step(2, 0.0), "loss": "nan"}, step(3, 8.0)]
     page = drawn(write_run(tmp_path / "run", rows))
     assert page.data["runs"][0]["series"]["loss"] == [[1, 3], [9.0, 8.0]]
+
+
+def test_a_loss_that_is_lost_is_not_told_as_its_last_number(tmp_path: Path) -> None:
+    rows = [start(), step(1, 9.0), step(2, 8.0), *({**step(n, 0.0), "loss": "nan"} for n in (3, 4))]
+    folder = write_run(tmp_path / "run", rows)
+    (folder / "checkpoints" / "nano--step=3-consumed_samples=64.0" / "weights").mkdir(parents=True)
+    text = drawn(folder).text
+    assert "9.000 → not finite" in text
+    assert "the last number was 8.000" in text
+    saved = text.split("After step")[1].split("consumed_samples")[0]
+    assert "not finite" in saved
+    assert "8.000" not in saved
+
+    again = write_run(tmp_path / "again", [*rows, start(2), step(3, 7.0), step(4, 6.0)])
+    assert "9.000 → 6.000" in drawn(again).text
+
+
+def test_a_run_that_was_moved_is_told_of_where_it_lies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "there", [start(), step(1, 9.0)])
+    shutil.copytree(tmp_path / "there", tmp_path / "here")
+    (tmp_path / "here" / "metrics.jsonl").write_text(json.dumps(step(2, 5.0)) + "\n")
+    assert str(tmp_path / "here") in drawn(tmp_path / "here").text
+    capsys.readouterr()
+    assert status.main([str(tmp_path / "here"), "--json"]) == 1  # it has stopped
+    found = json.loads(capsys.readouterr().out)
+    assert (found["folder"], found["loss"]) == (str(tmp_path / "here"), 5.0)
 
 
 def test_a_run_that_has_not_begun(tmp_path: Path) -> None:

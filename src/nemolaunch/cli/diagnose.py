@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     run = run_of(args.run)
     now = status(run.root)
     over = now.state not in ("running", "waiting", "finished")
-    failed = over and _failed(Plan.load(run.plan), now)
+    failed = over and _failed(Plan.of_run(run), now)
     found = diagnose(run) if failed else newest_failure(run, alive=now.state in ("running", "finished"))
     if args.json:
         what = found.as_values() if found else None

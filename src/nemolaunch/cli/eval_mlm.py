@@ -7,7 +7,16 @@ import time
 from itertools import islice
 from typing import Any
 
-from nemolaunch.cli.eval_ppl import add_result_flags, add_source_flags, batch_size, give, result_of, tell
+from nemolaunch.cli.eval_ppl import (
+    add_result_flags,
+    add_source_flags,
+    batch_size,
+    counted,
+    give,
+    result_of,
+    tell,
+    warn_of_length,
+)
 from nemolaunch.cli.generate import add_model_flags
 from nemolaunch.job import spec_of
 
@@ -55,11 +64,12 @@ def run(args: argparse.Namespace) -> int:
         model, probability=args.mlm_probability, replacement=args.mlm_replacement, seed=args.seed
     )
     context = args.context_length or min(model.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    warn_of_length(context, model.context_length)
     texts = documents(args.data, model.tokenizer, text_key=args.text_key, split=args.split)
     began = time.monotonic()
     found = score(
         model,
-        islice(texts, args.limit) if args.limit else texts,
+        counted(islice(texts, args.limit) if args.limit else texts),
         masking,
         context_length=context,
         batch_size=rows,

@@ -6,11 +6,15 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.generate import add_model_flags
+
+if TYPE_CHECKING:
+    from nemolaunch.evaluate.documents import ScoredText
 
 EXAMPLE = "nemolaunch eval ppl exported/ --data valid.jsonl --context-length 1024 --stride 512"
 
@@ -73,11 +77,12 @@ def run(args: argparse.Namespace) -> int:
     with hf_folder(args.checkpoint, say=tell) as folder:
         lm = load(folder, dtype=args.dtype, tokenizer=args.tokenizer)
     context = args.context_length or min(lm.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    warn_of_length(context, lm.context_length)
     texts = documents(args.data, lm.tokenizer, text_key=args.text_key, split=args.split)
     began = time.monotonic()
     found = perplexity(
         lm,
-        islice(texts, args.limit) if args.limit else texts,
+        counted(islice(texts, args.limit) if args.limit else texts),
         prefix_token=lm.prefix_token,
         context_length=context,
         stride=args.stride or context,
@@ -87,12 +92,30 @@ def run(args: argparse.Namespace) -> int:
     result = result_of(args, lm, found.figures(), seconds)
     lines = (
         f"perplexity     {found.perplexity:.4f}\nbits per byte  {found.bits_per_byte:.4f}\n"
-        f"over {found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {found.num_documents:,} documents; "
+        f"over {found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {found.num_documents:,} document(s); "
         f"context length {found.context_length}, stride {found.stride}, {result['dtype']} on "
         f"{result['device']}, {found.num_tokens / max(seconds, 1e-9):,.0f} tokens/s"
     )
     give(args, result, lines)
     return 0
+
+
+def warn_of_length(asked: int, made_for: int | None) -> None:
+    """Say that a model has not seen windows so long, where that is so."""
+    if made_for and asked > made_for:
+        tell(f"warning: --context-length {asked:,}: the model was made for {made_for:,} tokens")
+
+
+def counted(texts: Iterable[ScoredText]) -> Iterator[ScoredText]:
+    """The same texts, with a display of how much has been scored."""
+    from nemolaunch.cli.progress import Bar
+
+    done = documents = 0
+    with Bar(None, "scoring") as bar:
+        for text in texts:
+            yield text
+            done, documents = done + text.num_bytes, documents + 1
+            bar.show(done, f"{documents:,} documents")
 
 
 def batch_size(text: str) -> int:

@@ -89,6 +89,7 @@ def _card(options: argparse.Namespace) -> tuple[str, str | None]:
         parameters=sum(entry.info.numel for header in weights for entry in header.values()),
         steps=steps,
         history=read_history(run) if run else None,
+        benchmarks=card.benchmarks_of(options.folder, checkpoint),
         licence=options.license,
     )
     return text, f"step-{steps}" if steps is not None else None

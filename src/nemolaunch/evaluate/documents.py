@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +18,8 @@ from nemolaunch.tokens.records import records
 from nemolaunch.tokens.sources import find
 
 PIECE_BYTES = 16 << 20
+# NAME or OWNER/NAME of the hub, with a configuration; and not a file that was mistyped
+DATASET = re.compile(r"(?!.*\.(jsonl?|parquet|txt|csv|gz|zst|bz2|xz)$)[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,24 @@ def documents(
     if Path(data + ".idx").is_file() or data.endswith((".idx", ".bin")):
         return _indexed(data.removesuffix(".idx").removesuffix(".bin"), tokenizer)
     path = Path(data).expanduser()
+    if path.is_dir() and (inside := sorted(path.rglob("*.idx"))):
+        return _indexed(_only_prefix(data, inside), tokenizer)
     saved = (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
+    if not path.exists() and not DATASET.fullmatch(data):
+        raise UsageError(f"--data {data}: there is no such file, folder or PREFIX of .idx")
     texts = _files(data, text_key) if path.exists() and not saved else _dataset(data, text_key, split)
     return _tokenised(texts, tokenizer)
+
+
+def _only_prefix(data: str, indexes: list[Path]) -> str:
+    """Of a folder of tokenised data, whose other files are no texts."""
+    prefixes = [str(index.with_suffix("")) for index in indexes]
+    if len(prefixes) > 1:
+        more = ", …" if len(prefixes) > 4 else ""
+        raise UsageError(
+            f"--data {data} has {len(prefixes)} tokenised data sets; name one: {', '.join(prefixes[:4])}{more}"
+        )
+    return prefixes[0]
 
 
 def _tokenised(texts: Iterator[str], tokenizer: Any) -> Iterator[ScoredText]:
@@ -89,7 +108,8 @@ def _files(data: str, text_key: str) -> Iterator[str]:
             if found.rejects:
                 reject = found.rejects[0]
                 where = f"{sources[piece.source].path}, record {before[piece.source] + reject.line}"
-                raise UsageError(f"--data {where}: {reject.reason}; --text-key names the text's key")
+                hint = "; --text-key names the text's key" if reject.reason.startswith("no key") else ""
+                raise UsageError(f"--data {where}: {reject.reason}{hint}")
             before[piece.source] += found.count
             if piece.spooled:
                 Path(piece.paths[0]).unlink(missing_ok=True)
@@ -105,6 +125,7 @@ def _dataset(data: str, text_key: str, split: str | None) -> Iterator[str]:
     except ImportError:
         raise NemolaunchError("reading data sets needs `datasets`: pip install 'nemolaunch[train]'") from None
     name, _, configuration = data.partition(":")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its attempts
     try:
         loaded: Any
         if Path(data).expanduser().is_dir():

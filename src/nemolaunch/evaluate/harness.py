@@ -55,12 +55,14 @@ def run(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         import torch
-        from lm_eval.evaluator import simple_evaluate
+        from lm_eval import evaluator
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
     except ImportError:
         raise NemolaunchError("benchmarks need lm-eval: pip install 'nemolaunch[eval]'") from None
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    # lm-eval asks git for the commit of the folder it is called in, whose complaint would reach the terminal
+    evaluator.get_git_commit_hash = lambda: None
     manager = TaskManager(include_path=str(wanted.include) if wanted.include else None)
     _check_tasks(wanted.tasks, manager)
     options: dict[str, Any] = {"tokenizer": str(tokenizer)} if tokenizer else {}
@@ -74,7 +76,7 @@ def run(
             device="cuda" if torch.cuda.is_available() else "cpu",
             **options,
         )
-        results: Any = simple_evaluate(
+        results: Any = evaluator.simple_evaluate(
             model,
             tasks=list(wanted.tasks),
             num_fewshot=wanted.num_fewshot,

@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nemolaunch.checkpoint.formats import newest_of_run
+from nemolaunch.checkpoint.formats import detect, newest_of_run
+from nemolaunch.checkpoint.publish import is_checkpoint
 from nemolaunch.errors import UsageError
 
 Say = Callable[[str], None]
@@ -41,6 +42,11 @@ def find_checkpoint(path: Path) -> Path:
     newest = newest_of_run(folder)
     if newest != folder:
         return newest
+    if is_checkpoint(folder):
+        raise UsageError(
+            f"{path} is a checkpoint in the format {detect(folder)}, which cannot be run as it is: "
+            f"`nemolaunch convert {path} DIR --to hf` first"
+        )
     raise UsageError(
         f"{path} is no checkpoint: a Hugging Face folder has config.json, a NeMo 2 checkpoint has context/ "
         "and weights/, a run has plan.json"
@@ -64,6 +70,6 @@ def hf_folder(path: Path, say: Say | None = None) -> Iterator[Path]:
         from nemolaunch.checkpoint.convert import Options, convert
 
         exported = Path(folder) / "hf"
-        (say or _silent)(f"exporting {checkpoint.name} to a temporary Hugging Face folder")
+        (say or _silent)(f"exporting {checkpoint.resolve().name} to a temporary Hugging Face folder")
         convert(checkpoint, exported, "hf", Options(verify=False))
         yield exported

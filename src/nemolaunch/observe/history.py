@@ -27,6 +27,7 @@ class History:
 
     Attributes:
         series: by key of the metrics file; steps redone after a restart count once, as redone.
+        not_finite: by key, the last step at which the figure was NaN or infinite; series leave those out.
         elapsed: seconds in training up to a step, over all starts; time between them is not counted.
         marks: restarts and the like, in the order they happened.
         active_s: seconds between each start and the last thing heard after it, summed.
@@ -43,6 +44,7 @@ class History:
     name: str
     plan: Plan | None
     series: dict[str, Series] = field(default_factory=lambda: defaultdict(Series))
+    not_finite: dict[str, int] = field(default_factory=dict)
     elapsed: Series = field(default_factory=Series)
     marks: list[Mark] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
@@ -64,6 +66,12 @@ class History:
         """The earliest value of a series, None where there is none."""
         series = self.series.get(key)
         return series.values[0] if series else None
+
+    def lost(self, key: str, step: int | None = None) -> bool:
+        """Whether a figure was no number any more at the end, or at a step past its last number."""
+        series = self.series.get(key)
+        known = series.steps[-1] if series else -1
+        return self.not_finite.get(key, -1) > known and (step is None or step > known)
 
     @property
     def last_step(self) -> int:

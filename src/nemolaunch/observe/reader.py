@@ -22,6 +22,7 @@ from nemolaunch.observe.series import Series
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import RunDir
 
+NOT_FINITE = ("nan", "inf", "-inf")  # as the metrics file spells them
 NOT_SERIES = frozenset({"step", "time", "event", "max_steps", "samples", "tokens_per_s_per_gpu"})
 FACTS = frozenset({"flops_per_token", "flops_per_token_causal", "peak_flops"})
 NUMBER = (int, float)
@@ -38,7 +39,7 @@ def read_history(folder: Path, name: str | None = None) -> History:
     if not run.metrics.exists() and not run.plan.exists():
         wanted = f"{run.plan.name} nor {run.metrics.name}"
         raise NemolaunchError(f"{folder} is not a run folder: it has neither {wanted}")
-    plan = Plan.load(run.plan) if run.plan.exists() else None
+    plan = Plan.of_run(run) if run.plan.exists() else None
     history = History(run=run, name=name or run.root.name, plan=plan)
     reader = _Reader(history)
     for batch in batches(run.metrics):
@@ -91,12 +92,17 @@ class _Reader:
                 series.extend(at, array("d", values))
             else:
                 for step, value in zip(steps, values, strict=True):
-                    if _is_number(value):
-                        series.append(step, value)
+                    self._add(key, step, value)
         offset = self._before - self._started
         self._history.elapsed.extend(at, array("d", [offset + moment for moment in times]))
         self._heard(times[-1])
         return True
+
+    def _add(self, key: str, step: int, value: Any) -> None:
+        if _is_number(value):
+            self._history.series[key].append(step, value)
+        elif value in NOT_FINITE:
+            self._history.not_finite[key] = step
 
     def _heard(self, moment: float) -> None:
         self._history.last_time = float(moment)
@@ -113,8 +119,8 @@ class _Reader:
             self._history.elapsed.append(step, self._history.active_s)
         if event is None:
             for key, value in row.items():
-                if key not in NOT_SERIES and _is_number(value):
-                    self._history.series[key].append(step, value)
+                if key not in NOT_SERIES:
+                    self._add(key, step, value)
         elif event != "start":
             self._event(str(event), row, step)
 
@@ -132,6 +138,7 @@ class _Reader:
         redone = f"; steps {step + 1} to {done} were done again" if done > step else ""
         for series in (*history.series.values(), history.elapsed):
             series.cut(step)
+        history.not_finite = {key: last for key, last in history.not_finite.items() if last <= step}
         history.marks.append(Mark(step=step, kind="restart", text=f"restarted from step {step}{redone}"))
 
     def _event(self, kind: str, row: dict[str, Any], step: int) -> None:

@@ -75,12 +75,10 @@ def _checkpoints(history: History) -> str:
         return ""
     rows = []
     for checkpoint in found:
-        series = [history.series.get(key) for key in ("loss", "val_loss")]
-        values = [s.at(checkpoint.step) if s else None for s in series]
         rows.append(
             (
                 f"{checkpoint.step:,}",
-                *("–" if value is None else f"{value:.3f}" for value in values),
+                *(_at(history, key, checkpoint.step) for key in ("loss", "val_loss")),
                 size(checkpoint.size_bytes),
                 moment(checkpoint.time),
                 f"<code>{escape(checkpoint.path.name)}</code>" + (" (newest)" if checkpoint.last else ""),
@@ -88,6 +86,13 @@ def _checkpoints(history: History) -> str:
         )
     heads = ("After step", "Loss", "Validation loss", "Size", "Written", "Folder")
     return table(heads, rows, num_columns=(0, 1, 2, 3, 4))
+
+
+def _at(history: History, key: str, step: int) -> str:
+    """A figure at a step, or the last known before it."""
+    series = history.series.get(key)
+    value = series.at(step) if series else None
+    return "not finite" if history.lost(key, step) else "–" if value is None else f"{value:.3f}"
 
 
 def _plan(history: History) -> str:

@@ -106,6 +106,10 @@ def headline(history: History) -> list[Figure]:
 
 def _loss(history: History) -> Figure | None:
     first, last = history.first("loss"), history.last("loss")
+    if history.lost("loss"):
+        note = "no number at any step" if last is None else f"the last number was {last:.3f}"
+        value = "not finite" if first is None else f"{first:.3f} → not finite"
+        return Figure(label="Training loss", value=value, note=note, brief="not finite")
     if first is None or last is None:
         return None
     note = "first → last step, nats per token"
@@ -114,6 +118,8 @@ def _loss(history: History) -> Figure | None:
 
 def _val_loss(history: History) -> Figure | None:
     last = history.last("val_loss")
+    if history.lost("val_loss"):
+        return Figure(label="Validation loss", value="not finite")
     if last is None:
         return None
     accuracy = history.last("val_masked_accuracy")

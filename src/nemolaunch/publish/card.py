@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from nemolaunch.checkpoint import bidirectional
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.plan import Plan
-from nemolaunch.rundir import step_of
+from nemolaunch.rundir import read_json, step_of
 
 CONVERSION = ".conversion.json"  # the report that a conversion leaves beside its result
+BENCHMARKS = ".lm-eval.json"  # what `nemolaunch eval lm` leaves beside a checkpoint
 
 USE = """\
 ```python
@@ -46,12 +48,26 @@ print(fill(f"Once upon a{{tokenizer.mask_token}}"))
 
 def checkpoint_of(folder: Path) -> Path | None:
     """The NeMo 2 checkpoint that a model folder was converted from, as the report beside it says."""
-    report = folder.with_name(folder.name + CONVERSION)
+    report = _beside(folder, CONVERSION)
     try:
         source = json.loads(report.read_text(encoding="utf-8")).get("source")
     except (OSError, ValueError, AttributeError):
         return None
     return Path(source) if source else None
+
+
+def benchmarks_of(folder: Path, checkpoint: Path | None) -> dict[str, float]:
+    """Figures that `nemolaunch eval lm` left beside the model, or its checkpoint; not those of a part of a task."""
+    for model in (folder, checkpoint.resolve() if checkpoint else None):
+        found = read_json(_beside(model, BENCHMARKS)) if model else None
+        if found and found.get("limit") is None:
+            return evaluation_figures({"tasks": found.get("tasks") or {}})
+    return {}
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    """What is kept about a folder beside it, however the folder is named: `.` has no name of its own."""
+    return Path(os.path.abspath(folder) + ending)
 
 
 def run_of(checkpoint: Path | None) -> Path | None:
@@ -74,7 +90,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The model's `config.json`. Raises `NemolaunchError` if the folder is no Hugging Face model."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise NemolaunchError(
             f"{folder} is no Hugging Face model: it has no config.json. Convert a NeMo 2 checkpoint first with "
             "`nemolaunch convert CKPT DIR --to hf`"
@@ -91,6 +107,7 @@ def card(
     parameters: int,
     steps: int | None = None,
     history: History | None = None,
+    benchmarks: Mapping[str, float] | None = None,
     licence: str | None = None,
 ) -> str:
     """The text of `README.md`.
@@ -99,6 +116,7 @@ def card(
         parameters: weights of the model.
         steps: optimizer steps of the published checkpoint.
         history: its run.
+        benchmarks: name → figure of each benchmark it was put to.
     """
     masked = bidirectional.family_of(config) is not None
     task = "fill-mask" if masked else "text-generation"
@@ -117,11 +135,12 @@ def card(
     if plan is not None and history is not None:
         parts += [f"## Training\n\n{_table(_training(plan, history, steps))}"]
         parts += [f"## Data\n\n{_data(plan, history, steps)}"]
-        results = _evaluations(history, steps)
-        if results:
-            parts.append(f"## Evaluation\n\n{results}")
-        if history.environment:
-            parts.append(f"## Made with\n\n{_table(sorted(_versions(history).items()))}")
+    results = [_evaluations(history, steps)] if history else []
+    results += [f"Benchmarks, by lm-eval:\n\n{_figures(benchmarks)}"] if benchmarks else []
+    if any(results):
+        parts.append("\n\n".join(["## Evaluation", *filter(None, results)]))
+    if history and history.environment:
+        parts.append(f"## Made with\n\n{_table(sorted(_versions(history).items()))}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -143,7 +162,9 @@ def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple
         yield "objective", f"masked tokens, {v['mlm_probability']:.0%} of them, {v['mlm_replacement']}"
     for key, name in (("loss", "training loss"), ("val_loss", "validation loss")):
         value = _at(history, key, done)
-        if value is not None:
+        if history.lost(key, done):
+            yield name, "not finite"
+        elif value is not None:
             perplexity = f" (perplexity {math.exp(value):.2f})" if value < 50 and not masked else ""
             yield name, f"{value:.4f}{perplexity}"
     right = _at(history, "val_masked_accuracy", done)
@@ -193,10 +214,15 @@ def _evaluations(history: History, steps: int | None) -> str:
     if not rows:
         return ""
     figures = evaluation_figures(rows[-1])
-    table = _table(
-        (name.removeprefix("eval_").replace("_", " "), f"{value:.4g}") for name, value in figures.items()
-    )
-    return f"At step {rows[-1].get('step', '?')}:\n\n{table}" if figures else ""
+    return f"At step {rows[-1].get('step', '?')}:\n\n{_figures(figures)}" if figures else ""
+
+
+def _figures(figures: Mapping[str, float]) -> str:
+    named = {
+        name.removeprefix("eval_").replace("_", " ") if name.startswith("eval_") else name: value
+        for name, value in figures.items()
+    }
+    return _table((name, f"{value:.4g}") for name, value in named.items())
 
 
 def _versions(history: History) -> dict[str, str]:

@@ -106,7 +106,7 @@ class Lines(Reader):
         except UnicodeEncodeError as error:
             return f"a lone surrogate \\u{ord(error.object[error.start]):04x} in the text: not valid Unicode"
         except json.JSONDecodeError as error:
-            return f"invalid JSON: {error.msg} at character {error.colno}"
+            return f"invalid JSON: {error.msg.removesuffix(' at')} at character {error.colno}"
         except RecursionError:
             return "invalid JSON: nested too deeply"
         except ValueError as error:
