@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nemolaunch.cli.runview import RunView, clock
+from nemolaunch.cli.runview import RunView, clock, notice
 from nemolaunch.cli.watch import watch
 
 START = {"event": "start", "step": 0, "time": 1000.0}
@@ -126,3 +126,9 @@ def test_a_terminal_gets_warnings_above_the_bar() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_what_a_stream_has_fed_by_a_checkpoint_is_no_notice() -> None:
+    """It is written down at each, and has nothing to say."""
+    assert notice({"event": "fed", "step": 5, "time": 1.0, "sources": []}) is None
+    assert notice(SPIKE) == "loss spike at step 40: loss [9.1] after a median of 7.0"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from nemolaunch.cli.pace import Pace
 
-ORDINARY = frozenset({"start", "end", "checkpoint"})
+ORDINARY = frozenset({"start", "end", "checkpoint", "fed"})
 WIDEST_BAR = 48
 
 
