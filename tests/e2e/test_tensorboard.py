@@ -17,7 +17,7 @@ from report_runs import start, step, write_run
 from nemolaunch.cli import tensorboard
 
 COMMAND = [sys.executable, "-m", "nemolaunch.cli.main", "tensorboard"]
-SSH = {"SSH_CONNECTION": "10.0.0.9 51234 10.0.0.7 2222", "USER": "ada"}
+SSH = {"SSH_CONNECTION": "10.0.0.9 51234 10.0.0.7 2222", "LOGNAME": "ada"}
 
 
 def with_figures(folder: Path) -> Path:

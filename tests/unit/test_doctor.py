@@ -18,7 +18,7 @@ from nemolaunch.doctor.verdict import Verdict
 
 GOOD_VERSIONS = {
     "nemo_toolkit": "2.7.3", "megatron-core": "0.15.3", "nemo_run": "0.11.1", "leptonai": "0.27.3",
-    "lightning": "2.4.0", "transformers": "4.57.6", "numpy": "1.26.4",
+    "lightning": "2.4.0", "transformers": "4.57.6", "numpy": "1.26.4", "torch": "2.9.0",
 }  # fmt: skip
 SECRET = "hf_very-secret-word"
 

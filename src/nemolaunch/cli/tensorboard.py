@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import socket
 import subprocess
@@ -126,5 +127,12 @@ def ssh_line(port: int) -> str:
         own_port = f" -p {words[3]}" if words[3] != "22" else ""
     if host.startswith("localhost"):
         host = socket.gethostname()
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or "USER"
-    return f"ssh -N -L {port}:127.0.0.1:{port}{own_port} {user}@{host}"
+    return f"ssh -N -L {port}:127.0.0.1:{port}{own_port} {_user()}@{host}"
+
+
+def _user() -> str:
+    """Who is logged in here, also where the environment does not say."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "USER"

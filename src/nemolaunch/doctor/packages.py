@@ -49,6 +49,7 @@ NEEDED = (
         wanted="0.14 for NeMo 2.5, 0.15 for NeMo 2.6 and 2.7",
         why="another one is imported, and then fails when the optimizer is built",
     ),
+    Needed(name="torch", module="torch", fits=_any, wanted="any", why=""),
     Needed(name="nemo_run", module="nemo_run", fits=_any, wanted="any", why=""),
     Needed(
         name="leptonai", module="leptonai", fits=lambda r, _: r < (0, 28), wanted="0.27",
