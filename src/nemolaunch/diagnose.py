@@ -24,7 +24,7 @@ from nemolaunch.starts import Start, expand_nodes, host_in, said_during, starts,
 
 FULL_BYTES = 16 << 20
 _IN_ORDER = "nemolaunch: left with code 0 "  # as guard.sh says it
-# srun names a task when it ends: the first one that did not end well is the cause, the rest were ended for it
+# srun names tasks when they end: the first that did not end well is the cause, most of the rest were ended for it
 _TASK = re.compile(r"^srun: error: (\S+?): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
 _ENDED_FOR_IT = re.compile(r"Terminated|exit code 143|exit code 137$")
 _STACKS = re.compile(r"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)
@@ -109,10 +109,13 @@ def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Dia
     deaths = [death for death in _deaths(said) if not _ENDED_FOR_IT.search(death.how)] if by_rank else []
     first = failure(run, exit_code, start)
     rank = _rank_in(first.message)
-    echoes = all(is_echo(record) for record in error_records(run, start))
-    if deaths and (rank is None or echoes):
-        rank = deaths[0].rank
-        what, log = f"rank {rank}: {deaths[0].how}", run.rank_log(rank)
+    records = error_records(run, start)
+    echoes = {int(record["rank"]) for record in records if is_echo(record)}
+    if deaths and (rank is None or len(echoes) == len(records)):
+        # A rank that could still say that another one has gone may be seen to end before that one
+        death = next((death for death in deaths if death.rank not in echoes), deaths[0])
+        rank = death.rank
+        what, log = f"rank {rank}: {death.how}", run.rank_log(rank)
     elif rank is None and (slurm := _SLURM_SAYS.findall(said)):
         what, log = slurm[0], output or first.log
     else:
@@ -190,7 +193,10 @@ def _output_of(run: RunDir, kind: str, start: Start | None) -> Path | None:
 
 def _deaths(said: str) -> Iterator[_Death]:
     for node, tasks, how in _TASK.findall(said):
-        yield _Death(node, int(re.split("[,-]", tasks)[0]), how)
+        for part in tasks.split(","):
+            low, _, high = part.partition("-")
+            for rank in range(int(low), int(high or low) + 1):
+                yield _Death(node, rank, how)
 
 
 def _rank_in(message: str) -> int | None:

@@ -109,6 +109,25 @@ def test_the_first_exception_is_the_cause(plan: Plan) -> None:
     assert found.log == plan.run.rank_log(3)
 
 
+def test_a_rank_that_left_without_a_word_is_named_though_its_neighbours_were_seen_to_end_first(
+    plan: Plan,
+) -> None:
+    say(
+        plan,
+        "srun: error: n1: tasks 0-3: Exited with exit code 1\nsrun: error: n2: task 9: Exited with exit code 7\n",
+    )
+    for rank in range(4):
+        raised(
+            plan,
+            rank,
+            100.0 + rank,
+            "RuntimeError",
+            "[gloo/transport/tcp/pair.cc:553] Connection closed by peer",
+        )
+    found = diagnose(plan.run)
+    assert (found.rank, found.node, found.what) == (9, "n2", "rank 9: Exited with exit code 7")
+
+
 def test_a_hang_names_the_ranks_with_stacks(plan: Plan) -> None:
     say(plan, "", "srun: error: n1: task 0: Alarm clock\n")
     for rank in (0, 1):
