@@ -61,6 +61,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "experiment-name": ("llama3_8b", {"experiment": "my run; rm -rf /"}, {}),
     "local-nodes": ("llama3_8b", {"executor": "local", "num_nodes": 2}, {}),
     "path-unprintable": ("llama3_8b", {"dataset_dir": ("/data/a\nb",)}, {}),
+    "path-with-variable": ("llama3_8b", {"executor": "local"}, {"run": EarlierRun(folder="/runs/$HOME/a")}),
     "path-in-shell": ("llama3_8b", {}, {"run": EarlierRun(folder="/my runs/a")}),
     "path-in-mount": ("llama3_8b", {"dataset_dir": ("/data/a,b",)}, {}),
     "cpu-unsupported": ("mamba2_130m", {"executor": "local"}, {}),

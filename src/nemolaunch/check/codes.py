@@ -8,6 +8,7 @@ RULES: dict[str, str] = {
     "experiment-name": "The name becomes a folder, a Slurm job name and part of file names.",
     "local-nodes": "The local executor starts processes on this machine; several nodes need Slurm.",
     "path-unprintable": "Control characters in a path break logs and scripts.",
+    "path-with-variable": "Lightning expands variables in the folder of TensorBoard's files.",
     "path-in-shell": "NeMo-Run writes the run folder into the batch script as it is.",
     "path-in-mount": "Mounts are a list with commas, each a source and a target with a colon between.",
     # device

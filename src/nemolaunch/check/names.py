@@ -13,6 +13,8 @@ LONGEST_NAME = 128
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 # NeMo-Run writes its own folder, within the run's, into the batch script unquoted (`noquote` of its Slurm executor)
 _UNSAFE = re.compile(r"[^\w./:=@%+,~-]")
+# Lightning puts the values of variables into the folder of TensorBoard's files (`TensorBoardLogger.log_dir`)
+_VARIABLE = re.compile(r"\$(?:\w|\{)")
 _IN_MOUNT = re.compile(r"[,:]")
 NO_CONTAINER = "none"
 
@@ -44,9 +46,15 @@ def _paths(resolved: Resolved) -> Iterator[Finding]:
     for name, path in _paths_of(resolved):
         if not path.isprintable():
             yield error("path-unprintable", f"{flag(name)} {path!r} has unprintable characters")
-    if resolved.job.launch.executor != "slurm":
-        return
     folder = resolved.facts.run.folder
+    if resolved.job.launch.executor != "slurm":
+        if _VARIABLE.search(folder):
+            yield error(
+                "path-with-variable",
+                f"{flag('output_dir')} {folder!r} has a '$' for which Lightning puts in the value of a variable",
+                fix(output_dir=folder.replace("$", "-")),
+            )
+        return
     odd = "".join(sorted(set(_UNSAFE.findall(folder))))
     if odd and folder.isprintable() and _is_given(resolved):
         yield error(
