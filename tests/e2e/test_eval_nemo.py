@@ -45,7 +45,9 @@ def test_watch_evaluates_each_checkpoint_once(run: Plan, capsys: pytest.CaptureF
     assert eval_command.main(words) == 0  # ends by itself: the run has finished
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["step 2", "step 4"]
     assert eval_command.main(words) == 0
-    assert capsys.readouterr().out == ""
+    again = capsys.readouterr()
+    assert again.out == ""
+    assert "no checkpoint that is not evaluated yet" in again.err
 
     history = read_history(run.run.root)
     assert list(history.series["eval_perplexity"].steps) == [2, 4]

@@ -47,8 +47,12 @@ def run(args: argparse.Namespace) -> int:
     folder = run_of(args.run_folder)
     masked = Plan.load(folder.plan).job.objective.objective == "mlm"
     request = _masked_request(args) if masked else _request(args)
+    count = 0
     for row in watch(folder, request, once=args.once, poll_s=args.poll, say=tell):
         print(json.dumps(row, ensure_ascii=False) if args.json else line(row), flush=True)
+        count += 1
+    if not count:
+        tell(f"{folder.root} has no checkpoint that is not evaluated yet")
     return 0
 
 
