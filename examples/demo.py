@@ -79,7 +79,8 @@ def main() -> None:
     report = str(folder / "report.html")
     run(["nemolaunch", "report", str(training), "-o", report, "--png", str(folder / "loss.png")])
     losses = [row["loss"] for row in rows(metrics) if "loss" in row]
-    print(f"\nThe loss fell from {losses[0]:.2f} to {sum(losses[-10:]) / 10:.2f} (mean of the last ten) in {STEPS} steps; "
+    last_ten = sum(losses[-10:]) / 10
+    print(f"\nThe loss fell from {losses[0]:.2f} to {last_ten:.2f} (mean of the last ten) in {STEPS} steps; "
           f"all in {time.monotonic() - began:.0f} s.\nReport: {report}")  # fmt: skip
 
 
