@@ -115,8 +115,7 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
     if model and config:
         catalogue.conversion_classes(model, config)
     check_free(output, overwrite=options.overwrite)  # before a download of many gigabytes
-    folder = hub.local_folder(source)
-    folder = newest_of_run(folder)
+    folder = newest_of_run(hub.local_folder(source))
     target = to or ("nemo2" if detect(folder) == "hf" else "hf")
     chosen = Options(
         overwrite=options.overwrite,

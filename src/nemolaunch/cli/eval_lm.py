@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         "versions": results.get("versions", {}),
         "lm_eval_version": results.get("lm_eval_version"),
     }
-    args.output = args.output or checkpoint.absolute().with_name(checkpoint.absolute().name + ".lm-eval.json")
+    args.output = args.output or checkpoint.absolute().with_name(checkpoint.absolute().name + harness.RESULTS)
     give(args, result, lines(table))
     return 0
 

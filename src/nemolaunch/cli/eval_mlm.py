@@ -11,11 +11,11 @@ from nemolaunch.cli.eval_ppl import (
     add_result_flags,
     add_source_flags,
     batch_size,
-    counted,
     give,
     result_of,
     tell,
     warn_of_length,
+    with_progress,
 )
 from nemolaunch.cli.generate import add_model_flags
 from nemolaunch.job import spec_of
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     found = score(
         model,
-        counted(islice(texts, args.limit) if args.limit else texts),
+        with_progress(islice(texts, args.limit) if args.limit else texts),
         masking,
         context_length=context,
         batch_size=rows,

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     found = perplexity(
         lm,
-        counted(islice(texts, args.limit) if args.limit else texts),
+        with_progress(islice(texts, args.limit) if args.limit else texts),
         prefix_token=lm.prefix_token,
         context_length=context,
         stride=args.stride or context,
@@ -106,7 +106,7 @@ def warn_of_length(asked: int, made_for: int | None) -> None:
         tell(f"warning: --context-length {asked:,}: the model was made for {made_for:,} tokens")
 
 
-def counted(texts: Iterable[ScoredText]) -> Iterator[ScoredText]:
+def with_progress(texts: Iterable[ScoredText]) -> Iterator[ScoredText]:
     """The same texts, with a display of how much has been scored."""
     from nemolaunch.cli.progress import Bar
 

@@ -103,10 +103,9 @@ def _layout(found: Summary) -> str | None:
 
 
 def _optimizer(found: Summary) -> str:
-    if found.format != "nemo2" and not found.optimizer:
-        return ""
     if not found.optimizer:
-        return "none: a job can start from the weights, training cannot go on where it was"
+        none = "none: a job can start from the weights, training cannot go on where it was"
+        return none if found.format == "nemo2" else ""
     if not found.resumable:
         return "there, but no step: it is no checkpoint of NeMo 2's trainer"
     from nemolaunch.checkpoint.summary import RESHARDABLE

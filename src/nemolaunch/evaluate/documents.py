@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.datafile import TEXT_ENDINGS
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.tokens.index import read_index
 from nemolaunch.tokens.pieces import cut
@@ -18,8 +19,8 @@ from nemolaunch.tokens.records import records
 from nemolaunch.tokens.sources import find
 
 PIECE_BYTES = 16 << 20
-# NAME or OWNER/NAME of the hub, with a configuration; and not a file that was mistyped
-DATASET = re.compile(r"(?!.*\.(jsonl?|parquet|txt|csv|gz|zst|bz2|xz)$)[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
+# NAME or OWNER/NAME of the hub, with a configuration
+DATASET = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def documents(
     if path.is_dir() and (inside := sorted(path.rglob("*.idx"))):
         return _indexed(_only_prefix(data, inside), tokenizer)
     saved = (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
-    if not path.exists() and not DATASET.fullmatch(data):
+    mistyped = data.endswith((*TEXT_ENDINGS, ".csv")) or not DATASET.fullmatch(data)
+    if not path.exists() and mistyped:
         raise UsageError(f"--data {data}: there is no such file, folder or PREFIX of .idx")
     texts = _files(data, text_key) if path.exists() and not saved else _dataset(data, text_key, split)
     return _tokenised(texts, tokenizer)

@@ -12,6 +12,8 @@ from typing import Any
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.evaluate.model import check_causal
 
+RESULTS = ".lm-eval.json"  # what is kept of them beside a checkpoint, after its name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmarks:

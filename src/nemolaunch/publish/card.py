@@ -14,14 +14,12 @@ from typing import Any
 
 import yaml
 
-from nemolaunch.checkpoint import bidirectional
+from nemolaunch.checkpoint import bidirectional, report
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.evaluate import harness
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.plan import Plan
 from nemolaunch.rundir import read_json, step_of
-
-CONVERSION = ".conversion.json"  # the report that a conversion leaves beside its result
-BENCHMARKS = ".lm-eval.json"  # what `nemolaunch eval lm` leaves beside a checkpoint
 
 USE = """\
 ```python
@@ -48,18 +46,14 @@ print(fill(f"Once upon a{{tokenizer.mask_token}}"))
 
 def checkpoint_of(folder: Path) -> Path | None:
     """The NeMo 2 checkpoint that a model folder was converted from, as the report beside it says."""
-    report = _beside(folder, CONVERSION)
-    try:
-        source = json.loads(report.read_text(encoding="utf-8")).get("source")
-    except (OSError, ValueError, AttributeError):
-        return None
+    source = (read_json(_beside(folder, report.ENDING)) or {}).get("source")
     return Path(source) if source else None
 
 
 def benchmarks_of(folder: Path, checkpoint: Path | None) -> dict[str, float]:
     """Figures that `nemolaunch eval lm` left beside the model, or its checkpoint; not those of a part of a task."""
     for model in (folder, checkpoint.resolve() if checkpoint else None):
-        found = read_json(_beside(model, BENCHMARKS)) if model else None
+        found = read_json(_beside(model, harness.RESULTS)) if model else None
         if found and found.get("limit") is None:
             return evaluation_figures({"tasks": found.get("tasks") or {}})
     return {}
