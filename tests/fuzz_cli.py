@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from nemolaunch import catalogue
 from nemolaunch.cli import count_params, estimate_mem, plan, pretrain, suggest
 from nemolaunch.cli.layout_flags import LAYOUT_FIELDS
-from nemolaunch.job import FieldSpec, spec_of, specs
+from nemolaunch.job import spec_of, specs
+from nemolaunch.jobfield import FieldSpec
 
 LAUNCH_COMMANDS = ("pretrain", "plan", "generate-config")
 # the flags of each command that takes some of a job's only

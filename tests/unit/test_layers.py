@@ -28,6 +28,7 @@ ROWS: list[set[str]] = [
         "workers",
         "nearby",
         "ask",
+        "jobfield",
         "textfiles",
         "vocabulary",
     },

@@ -9,7 +9,8 @@ from typing import Any
 
 from nemolaunch import catalogue
 from nemolaunch.errors import UsageError
-from nemolaunch.job import ALTERNATIVES, PARTS, FieldSpec, Job, spec_of, specs
+from nemolaunch.job import ALTERNATIVES, PARTS, Job, spec_of, specs
+from nemolaunch.jobfield import FieldSpec
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:

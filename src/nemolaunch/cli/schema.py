@@ -9,7 +9,8 @@ from typing import Any
 
 from nemolaunch.cli.arguments import Parser
 from nemolaunch.cli.render import guarded
-from nemolaunch.job import SECRETS, FieldSpec, specs
+from nemolaunch.job import SECRETS, specs
+from nemolaunch.jobfield import FieldSpec
 
 TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 SCALED_PATTERN = r"^[0-9][0-9_,]*(\.[0-9]+)?\s*[kKmMbBgGtT]?$"

@@ -13,6 +13,11 @@ from nemo.lightning.pytorch.callbacks.megatron_comm_overlap import MegatronCommO
 
 from nemolaunch.job import Job
 
+OVERLAPS = (
+    "overlap_grad_reduce",
+    "overlap_param_gather",
+)  # of Megatron's gradient buffers and NeMo's callback
+
 
 def set_speed(recipe: run.Partial, job: Job) -> None:
     """Set what the job says; what it leaves open stays as it is in the recipe."""
@@ -25,7 +30,7 @@ def set_speed(recipe: run.Partial, job: Job) -> None:
         _capture_layers(recipe)
     if speed.tp_comm_overlap is not None:
         _overlap_tensor_parallel(recipe, speed.tp_comm_overlap)
-    for name in ("overlap_grad_reduce", "overlap_param_gather"):
+    for name in OVERLAPS:
         value = getattr(speed, name)
         if value is not None:
             # the callback overrules the gradient buffers' own setting where there are data parallel ranks
@@ -55,7 +60,7 @@ def _overlap_tensor_parallel(recipe: run.Partial, overlap: bool) -> None:
     callbacks = overlap_callbacks(recipe)
     if not callbacks and overlap:
         ddp = ddp_of(recipe)
-        kept = {name: getattr(ddp, name) for name in ("overlap_grad_reduce", "overlap_param_gather")}
+        kept = {name: getattr(ddp, name) for name in OVERLAPS}
         callbacks = [run.Config(MegatronCommOverlapCallback, **kept)]
         recipe.trainer.callbacks = [*(recipe.trainer.callbacks or []), *callbacks]
     for callback in callbacks:
