@@ -27,6 +27,7 @@ from nemolaunch.starts import starts
 
 SUBMITTED = "submitted "
 SETTLE_S = 15.0  # Slurm takes a moment to put a requeued job back into the queue
+LEAVE_S = 60.0  # and one to take a job out whose run is over: its processes have to end first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def claimed(plan: Plan) -> Iterator[None]:
     Raises:
         NemolaunchError: a job of this run is in the queue already, or somebody else writes the folder.
     """
-    waiting = slurmqueue.jobs(batchjob.job_name(plan))
+    waiting = _left_in_queue(plan)
     if waiting:
         raise NemolaunchError(
             f"job {waiting[0].id} of this run is in the queue already ({waiting[0].state.lower()}); "
@@ -69,6 +70,20 @@ def claimed(plan: Plan) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _left_in_queue(plan: Plan) -> list[QueuedJob]:
+    """The run's jobs in the queue; where the run is over by its own files they are first given time to leave."""
+    until, told = time.monotonic() + LEAVE_S, False
+    while waiting := slurmqueue.jobs(batchjob.job_name(plan)):
+        over = plan.run.finished.exists() or plan.run.slurm_stopped.exists()
+        if not over or time.monotonic() > until:
+            break
+        if not told:
+            print(f"waiting for job {waiting[0].id} of this run to leave the queue", file=sys.stderr)
+        told = True
+        time.sleep(1)
+    return waiting
 
 
 def _is_job_gone(job: str) -> bool:
@@ -182,7 +197,7 @@ def _waiting(plan: Plan, queued: tuple[QueuedJob, ...], last: str) -> Condition:
             f"{first.reason}: the job it is to follow failed; `nemolaunch cancel` takes it out of the queue"
         )
         return Condition(word="blocked", detail=detail, job=first.id, jobs=queued)
-    if last not in [job.id for job in queued] and slurmqueue.final_state(last) == "CANCELLED":
+    if last and last not in [job.id for job in queued] and slurmqueue.final_state(last) == "CANCELLED":
         return Condition(word="stopped", detail=f"job {last} was cancelled", job=last, jobs=queued)
     return Condition(word="waiting", detail=first.reason, job=first.id, jobs=queued)
 

@@ -94,6 +94,7 @@ def test_a_controller_that_is_away_is_not_the_end_of_a_run(
     try:
         assert status.main([str(run.run.root)]) == 3
         assert "unknown: squeue: " in capsys.readouterr().out
+        assert status.main(["--runs-dir", str(tmp_path)]) == 3
         assert follower.poll() is None
         assert "squeue" in follower.unreachable
     finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 from slurm.training import Training, finish
 
 from nemolaunch import batchjob
-from nemolaunch.slurm_run import condition
+from nemolaunch.slurm_run import claimed, condition
 
 
 def test_of_two_submissions_at_once_one_is_taken(
@@ -45,3 +46,15 @@ def test_a_submission_beside_a_running_one_leaves_its_checkpoints_and_plan(
     assert f"job {job} of this run is in the queue already (pending)" in said
     assert first.run.plan.read_bytes() == before
     assert len(list(first.run.checkpoints.iterdir())) == 1
+
+
+def test_a_finished_run_can_go_on_although_its_job_is_still_leaving_the_queue(
+    client: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = LightRun(client, tmp_path / "run", ["finish and linger"])
+    job = run.submit()
+    client.wait_until("end", run.run.finished.exists)
+    assert job in run.queued()
+    with claimed(run.plan):
+        assert not run.queued()
+    assert f"waiting for job {job} of this run to leave the queue" in capsys.readouterr().err

@@ -44,13 +44,15 @@ def main() -> int:
         if first:
             save(folder, next_step(folder))
         return 0
-    if behaviour in ("finish", "look and finish"):
+    if behaviour in ("finish", "look and finish", "finish and linger"):
         if behaviour == "look and finish" and first:
             seen = {"folder": os.getcwd(), "root": sorted(os.listdir("/")), "environment": dict(os.environ)}
             (folder / "seen.json").write_text(json.dumps(seen))
         if first:
             save(folder, next_step(folder))
             (folder / "finished.json").write_text('{"step": 100}')
+        if behaviour == "finish and linger":
+            time.sleep(5)
         return 0
     end = time.monotonic() + 600
     while (not stop or behaviour == "ignore") and time.monotonic() < end:  # "run": until it is asked to leave

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         prog="nemolaunch status",
         example="nemolaunch status\nnemolaunch status runs/pretraining --json",
         description="Show how a run stands: queue, step, loss, speed, time left, restarts, last checkpoint. "
-        "Exit code: 1 if it ended without finishing, 3 if Slurm cannot be asked, else 0.",
+        "Exit code: 1 if RUN ended without finishing, 3 if Slurm cannot be asked, else 0.",
     )
     p.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: list all)")
     p.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder to list")
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join([*_block(found[0]), *_failure_lines(found[0])]))
     else:
         print("\n".join(_table(found)) or f"no runs in {args.runs_dir}")
-    if args.run and found[0].state == "unknown":
+    if any(one.state == "unknown" for one in found):
         return UNKNOWN_CODE
     return 1 if args.run and found[0].state in OVER_BADLY else 0
 
