@@ -101,7 +101,13 @@ def test_whatever_happens(client: Cluster, training_data: Path, tmp_path: Path) 
     code, said = finish(quiet.start())
     assert code == 0, said
     run = Training(
-        client, tmp_path / "run", training_data, **LAYOUT, **LENGTH, hang_timeout=30, give_up_after=NUM_FAULTS + 1
+        client,
+        tmp_path / "run",
+        training_data,
+        **LAYOUT,
+        **LENGTH,
+        hang_timeout=30,
+        give_up_after=NUM_FAULTS + 1,
     )
     chance = random.Random(SEED)
     plan = [*chance.sample(FAULTS, len(FAULTS)), *chance.choices(FAULTS, k=NUM_FAULTS - len(FAULTS))]
