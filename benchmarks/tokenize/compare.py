@@ -13,6 +13,7 @@ threads; `processes-` has a process for each worker.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -27,6 +28,8 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parent
+# Reading the memory of a process takes time on the cores that are measured.
+SAMPLE_EVERY_S = 0.25
 
 
 @dataclass
@@ -87,7 +90,8 @@ def measure(command: list[str], log: Path) -> Run:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         while process.poll() is None:
             peak = max(peak, _pss(process.pid))
-            time.sleep(0.25)  # reading the memory of a process takes time on the cores that are measured
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SAMPLE_EVERY_S)
     wall = time.monotonic() - begin
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)

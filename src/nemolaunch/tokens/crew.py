@@ -32,11 +32,13 @@ class Crew:
         self.processes = []
         for _ in range(count):
             mine, theirs = CONTEXT.Pipe()
-            process = CONTEXT.Process(target=serve, args=(theirs, setup, self.lock), daemon=True)
+            process = CONTEXT.Process(target=serve, args=(theirs, self.lock), daemon=True)
             process.start()
             theirs.close()
             self.orders.append(mine)
             self.processes.append(process)
+        for orders in self.orders:  # not before: one worker would have to read it before the next starts
+            self._send(orders, setup)
         self.free = deque(range(count))
         self.to_place: list[list[tuple[int, list[int]]]] = [[] for _ in range(count)]
         self.holder: dict[int, int] = {}
@@ -61,8 +63,11 @@ class Crew:
     def _order(self, worker: int, piece: Piece | None) -> None:
         places, self.to_place[worker] = self.to_place[worker], []
         self.placing[worker] = [number for number, _ in places]
+        self._send(self.orders[worker], (places, piece))
+
+    def _send(self, orders: connection.Connection, order: Any) -> None:
         try:
-            self.orders[worker].send((places, piece))
+            orders.send(order)
         except OSError:
             raise killed(len(self.processes)) from None
 
