@@ -137,7 +137,7 @@ def test_a_list_does_not_ask_again_for_each_run_when_slurm_does_not_answer(
     asked = tmp_path / "asked"
     refuse = "echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1"
     without_slurm(monkeypatch, tmp_path / "bin", f"echo >> {asked}; {refuse}")
-    assert status.main([]) == 0
+    assert status.main([]) == 3
     assert capsys.readouterr().out.count("squeue: Unable to contact slurm controller") == len(runs)
     assert asked.read_text() == "\n"
 
