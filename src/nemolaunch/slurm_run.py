@@ -76,6 +76,7 @@ def _left_in_queue(plan: Plan) -> list[QueuedJob]:
     """The run's jobs in the queue; where the run is over by its own files they are first given time to leave."""
     until, told = time.monotonic() + LEAVE_S, False
     while waiting := slurmqueue.jobs(batchjob.job_name(plan)):
+        # not `finished`: this plan may ask for more steps than the run was over after
         over = plan.run.finished.exists() or plan.run.slurm_stopped.exists()
         if not over or time.monotonic() > until:
             break
@@ -197,7 +198,7 @@ def _waiting(plan: Plan, queued: tuple[QueuedJob, ...], last: str) -> Condition:
             f"{first.reason}: the job it is to follow failed; `nemolaunch cancel` takes it out of the queue"
         )
         return Condition(word="blocked", detail=detail, job=first.id, jobs=queued)
-    if last and last not in [job.id for job in queued] and slurmqueue.final_state(last) == "CANCELLED":
+    if last not in [job.id for job in queued] and slurmqueue.final_state(last) == "CANCELLED":
         return Condition(word="stopped", detail=f"job {last} was cancelled", job=last, jobs=queued)
     return Condition(word="waiting", detail=first.reason, job=first.id, jobs=queued)
 

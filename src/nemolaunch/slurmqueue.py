@@ -79,6 +79,8 @@ def jobs_by_name(names: Collection[str]) -> dict[str, list[QueuedJob]]:
 
 def final_state(job: str) -> str:
     """State of a job that has left the queue, such as COMPLETED or CANCELLED; empty where none remembers."""
+    if not job:
+        return ""  # scontrol would show everybody's jobs
     try:
         shown = _run("scontrol", "--oneliner", "show", "job", job)
     except Unreachable:

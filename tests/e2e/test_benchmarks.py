@@ -25,26 +25,32 @@ def run(script: str, *words: str | Path) -> str:
     return done.stdout
 
 
-def test_a_thousand_nodes(tmp_path: Path) -> None:
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """The sample corpus as one file."""
+    file = tmp_path / "corpus.jsonl"
+    samples = (ROOT / "examples" / "corpus").glob("*.jsonl")
+    file.write_bytes(b"".join(path.read_bytes() for path in sorted(samples)))
+    return file
+
+
+def test_a_cluster_of_many_nodes() -> None:
     printed = run("slurm_scale.py", "--nodes", "4", "--steps", "500", "--log-kilobytes", "2")
     assert "4 nodes of 8 GPUs: 32 ranks" in printed
     assert all(command in printed for command in ("dry run", "status", "logs --rank 31", "diagnose"))
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium to draw the page in")
-def test_the_report_page(tmp_path: Path) -> None:
+def test_the_report_page() -> None:
     printed = run("report_scale.py", "--runs", "2", "--steps", "2000")
     assert "spikes in it                                  2   of 2" in printed
 
 
-def test_tokenising(tmp_path: Path) -> None:
-    corpus, out = tmp_path / "corpus.jsonl", tmp_path / "out"
-    lines = (ROOT / "examples" / "corpus").glob("*.jsonl")
-    corpus.write_bytes(b"".join(path.read_bytes() for path in sorted(lines)))
+def test_tokenising(corpus: Path, tmp_path: Path) -> None:
     tools = ["nemolaunch-fastokens", "nemolaunch-hf", "library-fastokens", "processes-fastokens"]
     printed = run(
         "tokenize/compare.py", "--corpus", corpus, "--tokenizer", ROOT / "examples" / "tokenizer",
-        "--output", out, "--rounds", "1", "--only", *tools,
+        "--output", tmp_path / "out", "--rounds", "1", "--only", *tools,
     )  # fmt: skip
     assert all(f"| {tool} | " in printed for tool in tools)
 
@@ -66,10 +72,7 @@ def test_masking() -> None:
 
 
 @pytest.mark.long
-def test_streams(tmp_path: Path) -> None:
-    corpus = tmp_path / "corpus.jsonl"
-    lines = (ROOT / "examples" / "corpus").glob("*.jsonl")
-    corpus.write_bytes(b"".join(path.read_bytes() for path in sorted(lines)))
+def test_streams(corpus: Path, tmp_path: Path) -> None:
     printed = run(
         "stream/compare.py", "--corpus", corpus, "--tokenizer", ROOT / "examples" / "tokenizer",
         "--output", tmp_path / "out", "--seconds", "1", "--rounds", "1", "--only", *STREAMS,

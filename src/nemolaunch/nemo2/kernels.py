@@ -13,10 +13,8 @@ from nemo.lightning.pytorch.callbacks.megatron_comm_overlap import MegatronCommO
 
 from nemolaunch.job import Job
 
-OVERLAPS = (
-    "overlap_grad_reduce",
-    "overlap_param_gather",
-)  # of Megatron's gradient buffers and NeMo's callback
+# Of Megatron's gradient buffers and of NeMo's callback.
+OVERLAPS = ("overlap_grad_reduce", "overlap_param_gather")
 
 
 def set_speed(recipe: run.Partial, job: Job) -> None:
