@@ -3,4 +3,4 @@
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 python="$here/.venv/bin/python"
 [ -x "$python" ] || python=python3
-PYTHONPATH="$here/src${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m nemolaunch.cli.tokenize "$@"
+PYTHONPATH="$here/src${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m nemolaunch.cli.commands.tokenize "$@"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
-from nemolaunch.masking import Masking
+from nemolaunch.data.masking import Masking
 
 LENGTH, SAMPLES, ROUNDS = 8192, 20, 15
 TOKENIZER = Path(__file__).parents[1] / "examples" / "tokenizer"

@@ -36,12 +36,12 @@ def train(plan_file: str) -> dict[str, Any]:
     """Train the plan in this rank. Returns seconds of each step, and of each callback at each of its steps."""
     from lightning.pytorch import Callback
 
-    from nemolaunch.nemo2 import cpu
+    from nemolaunch import cpu
 
     cpu.install()
     from nemolaunch.nemo2 import rank_watch, watch
     from nemolaunch.nemo2.entry import run_plan
-    from nemolaunch.plan import Plan
+    from nemolaunch.planning import Plan
 
     spent: dict[str, list[float]] = defaultdict(list)
     steps: list[float] = []

@@ -42,9 +42,9 @@ BATCH = 4
 
 def prepared(folder: Path, data: str, precision: str, steps: int) -> str:
     """A plan of that many steps in `folder`. Returns the plan's file."""
-    from nemolaunch import execute
     from nemolaunch.job import Job
-    from nemolaunch.plan import make_plan
+    from nemolaunch.launch import local
+    from nemolaunch.planning import make_plan
 
     (folder / "llama-10m.yaml").write_text(MODEL)
     job = Job().with_values(
@@ -61,7 +61,7 @@ def prepared(folder: Path, data: str, precision: str, steps: int) -> str:
         warmup_steps=2,
         limit_val_batches=0,
     )
-    return str(execute.prepare(make_plan(job)).run.plan)
+    return str(local.prepare(make_plan(job)).run.plan)
 
 
 def take_turns(plan_file: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def take_turns(plan_file: str) -> dict[str, Any]:
     from lightning.pytorch import Callback
 
     from nemolaunch.nemo2.entry import run_plan
-    from nemolaunch.plan import Plan
+    from nemolaunch.planning import Plan
 
     plan = Plan.load(Path(plan_file))
     found: dict[str, Any] = {"ours_s": [], "plain_s": [], "ours_loss": [], "plain_loss": []}

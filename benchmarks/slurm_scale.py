@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from startup import TOKENIZER, tokenise
 
-from nemolaunch import batchjob, sbatch
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
+from nemolaunch.slurm import batch_job, batch_script
 
 GPUS = 8
 COMMAND = [sys.executable, "-m", "nemolaunch.cli.main"]
@@ -126,7 +126,7 @@ def fill(plan: Plan, nodes: int, steps: int, log_bytes: int) -> None:
         metrics.write('{"event": "start", "step": 0, "time": 1.0}\n')
         for step in range(1, steps + 1):
             metrics.write(json.dumps({**ROW, "step": step, "time": 2.0 * step, "samples": 16 * step}) + "\n")
-    output = batchjob.task_dir(plan) / f"sbatch_{batchjob.job_name(plan)}_77.out"
+    output = batch_job.task_dir(plan) / f"sbatch_{batch_job.job_name(plan)}_77.out"
     output.parent.mkdir(parents=True)
     ends = "".join(
         f"srun: error: n{node + 1:04}: tasks {node * GPUS}-{node * GPUS + 7}: Exited with exit code 1\n"
@@ -190,7 +190,7 @@ def measure(folder: Path, given: argparse.Namespace, environment: dict[str, str]
     Console().print(table)
     total = sum(path.stat().st_size for path in plan.run.root.rglob("*") if path.is_file())
     print(
-        f"batch script: {len(sbatch.script(plan).encode()) / 1000:.1f} KB; run folder: {total / 1e6:,.0f} MB"
+        f"batch script: {len(batch_script.script(plan).encode()) / 1000:.1f} KB; run folder: {total / 1e6:,.0f} MB"
     )
 
 

@@ -4,7 +4,7 @@
 import sys
 
 try:
-    from nemolaunch.cli.models import main
+    from nemolaunch.cli.commands.models import main
 except ModuleNotFoundError as error:
     sys.exit(f"{error} in {sys.executable}: activate the environment first (source .venv/bin/activate)")
 

@@ -4,7 +4,7 @@
 import sys
 
 try:
-    from nemolaunch.cli.download_wiki import main
+    from nemolaunch.cli.commands.download_wiki import main
 except ModuleNotFoundError as error:
     sys.exit(f"{error} in {sys.executable}: activate the environment first (source .venv/bin/activate)")
 

@@ -7,17 +7,18 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import blend, catalogue, streamspec
+from nemolaunch import catalogue
 from nemolaunch.check import check as check
-from nemolaunch.datafile import DataFile
+from nemolaunch.data import blend, stream_spec
 from nemolaunch.estimate import estimate
 from nemolaunch.facts import EarlierRun, Facts, Host
+from nemolaunch.facts.data_files import DataFile
+from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.findings import Finding
 from nemolaunch.job import Job
-from nemolaunch.plan import judged
+from nemolaunch.planning import judged
 from nemolaunch.resolve import Resolved, resolve
-from nemolaunch.streamfacts import SourceFacts
-from nemolaunch.tokenizerdir import Tokenizer
+from nemolaunch.tokenizer.inspection import Tokenizer
 
 TOKENIZER = str(Path(__file__).parents[1] / "examples" / "tokenizer")
 # enough for a step of any batch the tests use
@@ -41,7 +42,7 @@ def facts(job: Job, **changes: Any) -> Facts:
     """What `look` would have found where all is well."""
     streams = job.data.data_mode == "stream"
     asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
-    stream = streamspec.read(job.data.dataset_dir) if streams else None
+    stream = stream_spec.read(job.data.dataset_dir) if streams else None
     data = tuple(
         DataFile(
             prefix=path,

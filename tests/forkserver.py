@@ -121,7 +121,7 @@ def _tail(path: Path) -> str:
 
 def serve(connection: socket.socket) -> None:
     """The server: import NeMo, then fork the ranks of each job that arrives, until the other end closes."""
-    from nemolaunch.nemo2 import cpu
+    from nemolaunch import cpu
 
     cpu.install()
     from nemo.collections import llm  # noqa: F401

@@ -12,10 +12,10 @@ from check_jobs import TOKENIZER, write_data
 from hypothesis import strategies as st
 
 from nemolaunch import catalogue
-from nemolaunch.cli import count_params, estimate_mem, plan, pretrain, suggest
-from nemolaunch.cli.layout_flags import LAYOUT_FIELDS
+from nemolaunch.cli.commands import count_params, estimate_mem, plan, pretrain, suggest
+from nemolaunch.cli.parsing.layout_flags import LAYOUT_FIELDS
 from nemolaunch.job import spec_of, specs
-from nemolaunch.jobfield import FieldSpec
+from nemolaunch.job.fields import FieldSpec
 
 LAUNCH_COMMANDS = ("pretrain", "plan", "generate-config")
 # the flags of each command that takes some of a job's only

@@ -9,7 +9,7 @@ from typing import Any
 from check_jobs import TOKENIZER, write_data
 
 from nemolaunch.job import Job
-from nemolaunch.plan import make_plan
+from nemolaunch.planning import make_plan
 
 
 def write_run(folder: Path, rows: list[dict[str, Any]], **values: Any) -> Path:

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nemolaunch.data.stream_spec import Stream, read, shares, with_column
 from nemolaunch.stream import manifest
 from nemolaunch.stream.cursor import Rules
 from nemolaunch.stream.holdout import held_out
 from nemolaunch.stream.reader import Reader, Sample, Setup
 from nemolaunch.stream.state import Mix, ReaderState
-from nemolaunch.streamspec import Stream, read, shares, with_column
 
 EOD = 0
 

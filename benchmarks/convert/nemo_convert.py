@@ -14,7 +14,7 @@ def main(kind: str, source: str, output: str) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        from nemolaunch.nemo2 import cpu
+        from nemolaunch import cpu
 
         cpu.install()
     from nemo.collections import llm

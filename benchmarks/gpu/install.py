@@ -22,7 +22,7 @@ from parts import collect, join
 ROOT = Path(__file__).resolve().parents[2]
 STATE = "environment.json"
 NEMO = (
-    "from nemolaunch.nemo2.megatron_import import skip_inference_allocator; skip_inference_allocator();"
+    "from nemolaunch.ranks.megatron_import import skip_inference_allocator; skip_inference_allocator();"
     "import nemo.collections.llm, nemo; print(nemo.__version__)"
 )
 

@@ -78,7 +78,7 @@ def data(bench: Bench) -> Path:
         shutil.rmtree(half, ignore_errors=True)
         words = ["--hf-tokenizer", str(tokenizer(bench)), "--data-prefix", "sample"]
         words += ["--input-dir", str(ROOT / "examples" / "corpus"), "--output-dir", str(half)]
-        finished(bench, "tokenise", [sys.executable, "-m", "nemolaunch.cli.tokenize", *words])
+        finished(bench, "tokenise", [sys.executable, "-m", "nemolaunch.cli.commands.tokenize", *words])
         half.rename(target)
     return target
 

@@ -43,11 +43,11 @@ def one_worker(dataset: Any) -> Any:
 
 def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
     """A run's own readers and worker processes."""
-    from nemolaunch.nemo2.stream_feed import Samples, Work
-    from nemolaunch.rundir import RunDir
+    from nemolaunch.data.stream_spec import read
+    from nemolaunch.ranks.stream_feed import Samples, Work
+    from nemolaunch.run.folder import RunDir
     from nemolaunch.stream import session
-    from nemolaunch.streamspec import read
-    from nemolaunch.tokens.tokenizer import resolve
+    from nemolaunch.tokenization.tokenizer import resolve
 
     cache = Path(tempfile.mkdtemp())
     spec = resolve(tokenizer, cache)
@@ -163,7 +163,7 @@ def litdata(folder: Path) -> Any:
 
 def prepare_indexed(folder: Path, tokenizer: str) -> dict[str, float]:
     """Tokenise into .bin/.idx, with one worker."""
-    from nemolaunch.cli.tokenize import main
+    from nemolaunch.cli.commands.tokenize import main
 
     shutil.rmtree(folder / "indexed", ignore_errors=True)
     begin, count = time.monotonic(), 0

@@ -104,8 +104,8 @@ def _encode_slice(engine, corpus, tokenizer, number, workers, ready, results) ->
 
 
 def _engine(engine: str, tokenizer: str):
-    from nemolaunch.tokens import engines
-    from nemolaunch.tokens.tokenizer import resolve
+    from nemolaunch.tokenization import engines
+    from nemolaunch.tokenization.tokenizer import resolve
 
     spec = resolve(tokenizer, Path(tempfile.gettempdir()) / "nemolaunch-benchmark")
     return engines.load(engine, spec)

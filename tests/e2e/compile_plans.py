@@ -8,7 +8,7 @@ from typing import Any
 
 def compile_all(plan_files: list[str]) -> dict[str, dict[str, Any]]:
     """By recipe name: the fields that flags set, as found in the compiled recipe; or the error it raised."""
-    from nemolaunch.plan import Plan
+    from nemolaunch.planning import Plan
 
     results: dict[str, dict[str, Any]] = {}
     for file in plan_files:

@@ -16,9 +16,10 @@ def train(plan_file: str, fault: str, rank: int, steps: list[int]) -> dict[str, 
     import torch
     from lightning.pytorch import Callback
 
-    from nemolaunch.nemo2 import guards, hang_watch, rank_watch
+    from nemolaunch.nemo2 import hang_watch, rank_watch
     from nemolaunch.nemo2.entry import run_plan
-    from nemolaunch.plan import Plan
+    from nemolaunch.planning import Plan
+    from nemolaunch.ranks import guards
 
     rank_watch.EVERY_STEPS = 2
     guards.ENOUGH = 6

@@ -7,10 +7,10 @@ from typing import Any
 
 from forkserver import ForkServer
 
-from nemolaunch import execute
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.plan import Plan, make_plan
+from nemolaunch.launch import local
+from nemolaunch.planning import Plan, make_plan
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = str(ROOT / "examples" / "tokenizer")
@@ -52,7 +52,7 @@ def planned(folder: Path, data: str, **values: Any) -> Plan:
     }
     plan = make_plan(Job().with_values(**{**defaults, **values}))
     assert not errors(plan.findings), [str(finding) for finding in plan.findings]
-    return execute.prepare(plan)
+    return local.prepare(plan)
 
 
 def train(server: ForkServer, plan: Plan, **kwargs: Any) -> list[dict[str, Any]]:

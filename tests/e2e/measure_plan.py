@@ -58,7 +58,7 @@ def weigh(plan_file: str) -> dict[str, int]:
     from megatron.core import parallel_state
 
     from nemolaunch.nemo2.entry import run_plan
-    from nemolaunch.plan import Plan
+    from nemolaunch.planning import Plan
 
     found: dict[str, int] = {}
 

@@ -11,9 +11,9 @@ def score(checkpoint: str, data: str, documents: int, context_length: int) -> di
     """Figures of `nemolaunch eval ppl`, by the Megatron model in `checkpoint`, in float32."""
     import torch
 
-    from nemolaunch.evaluate import documents as texts
-    from nemolaunch.evaluate.model import LanguageModel, load_tokenizer
-    from nemolaunch.evaluate.perplexity import perplexity
+    from nemolaunch.evaluation import documents as texts
+    from nemolaunch.evaluation.model import LanguageModel, load_tokenizer
+    from nemolaunch.evaluation.perplexity import perplexity
     from nemolaunch.nemo2.logits import load
 
     megatron = load(Path(checkpoint)).module.float().eval()

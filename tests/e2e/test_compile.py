@@ -14,7 +14,7 @@ from nemolaunch import catalogue
 from nemolaunch.facts import Host, look
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.plan import Plan, make_plan
+from nemolaunch.planning import Plan, make_plan
 
 ASKED: dict[str, Any] = {
     "hf_model_id": TOKENIZER,

@@ -13,8 +13,8 @@ import torch
 from nemo2.small_models import write_model
 from safetensors.torch import load_file
 
-from nemolaunch.checkpoint.meta_params import ffn_params, ffn_size
-from nemolaunch.cli.convert import main
+from nemolaunch.checkpoint.meta.params import ffn_params, ffn_size
+from nemolaunch.cli.commands.convert import main
 
 LLAMA3 = {
     "rope_type": "llama3",

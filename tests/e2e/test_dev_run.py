@@ -10,10 +10,10 @@ import pytest
 from forkserver import ForkServer
 from jobs import TOKENIZER, train
 
-from nemolaunch import execute
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.plan import Plan, make_plan
+from nemolaunch.launch import local
+from nemolaunch.planning import Plan, make_plan
 
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "interleaved pipeline": (
@@ -45,7 +45,7 @@ def test_trains(name: str, fork_server: ForkServer, data: str, tmp_path: Path) -
     plan = dev_run(tmp_path, data, model, max_steps=2, **values)
     assert errors(plan.findings) == ()
     assert {flag: plan.values[flag] for flag in values} == values
-    results = train(fork_server, execute.prepare(plan))
+    results = train(fork_server, local.prepare(plan))
     assert len(results) == plan.world_size == math.prod(v for f, v in values.items() if f in SHARES)
     assert results[-1]["step"] == [1, 2]
     assert all(math.isfinite(loss) for loss in results[-1]["loss"])
@@ -63,8 +63,8 @@ SHARES = (
 def test_starts_anew_each_time(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     for steps in (2, 1):
         plan = dev_run(tmp_path, data, "llama32_1b", max_steps=steps)
-        assert execute.finished_step(plan) is None
-        (result,) = train(fork_server, execute.prepare(plan))
+        assert local.finished_step(plan) is None
+        (result,) = train(fork_server, local.prepare(plan))
         assert result["step"] == [1, 2][:steps]
 
 

@@ -12,7 +12,7 @@ from forkserver import ForkServer
 from nemolaunch.estimate import activations as act
 from nemolaunch.estimate import layout_of_job
 from nemolaunch.estimate.memory import stage_memory
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
 
 # Not counted: masks, indices and positions, which are nothing beside layers of a usual width.
 TOLERANCE = 0.01

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from tiny_llama import write_llama, write_texts
 
-from nemolaunch.cli import eval as eval_command
-from nemolaunch.cli import generate
+from nemolaunch.cli.commands import eval as eval_command
+from nemolaunch.cli.commands import generate
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = ROOT / "examples" / "tokenizer"
@@ -96,7 +96,7 @@ def test_tokenised_data_and_data_sets_score_like_their_text(
 
     whole = told(capsys, "ppl", model, "--data", texts)
     words = ["--hf-tokenizer", str(model), "--data-prefix", "t", "--input-dir", str(texts)]
-    from nemolaunch.cli import tokenize
+    from nemolaunch.cli.commands import tokenize
 
     assert tokenize.main([*words, "--output-dir", str(tmp_path)]) == 0
     capsys.readouterr()

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from tiny_llama import write_llama, write_texts
 
-from nemolaunch.checkpoint.bidirectional import make_bidirectional
-from nemolaunch.cli import eval as eval_command
-from nemolaunch.cli import fill_mask, generate
-from nemolaunch.vocabulary import name_mask_token
+from nemolaunch.checkpoint.hf.bidirectional import make_bidirectional
+from nemolaunch.cli.commands import eval as eval_command
+from nemolaunch.cli.commands import fill_mask, generate
+from nemolaunch.tokenizer.vocabulary import name_mask_token
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = ROOT / "examples" / "tokenizer"
@@ -55,7 +55,7 @@ def test_loss_and_accuracy_are_those_computed_by_hand(
     import numpy as np
     import torch
 
-    from nemolaunch.masking import Masking
+    from nemolaunch.data.masking import Masking
 
     found = told(capsys, model, "--data", texts, "--mlm-probability", "0.2", "--seed", "3")
     lm, tokenizer = loaded(model)

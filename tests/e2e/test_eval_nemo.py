@@ -9,9 +9,9 @@ import pytest
 from forkserver import ForkServer
 from jobs import ROOT, planned, train
 
-from nemolaunch.cli import eval as eval_command
+from nemolaunch.cli.commands import eval as eval_command
 from nemolaunch.observe.reader import read_history
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
 
 TEXTS = str(ROOT / "examples" / "corpus" / "en.jsonl")
 

@@ -11,11 +11,11 @@ import pytest
 from forkserver import ForkServer, JobFailed
 from jobs import planned
 
-from nemolaunch.cli import status as status_command
+from nemolaunch.cli.commands import status as status_command
 from nemolaunch.observe import metrics
 from nemolaunch.observe.reader import read_history
-from nemolaunch.plan import Plan
-from nemolaunch.status import status
+from nemolaunch.observe.status import status
+from nemolaunch.planning import Plan
 
 
 def run(server: ForkServer, plan: Plan, fault: str, *, rank: int = 0, steps: tuple[int, ...] = ()) -> Any:

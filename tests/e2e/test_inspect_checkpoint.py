@@ -9,9 +9,9 @@ import pytest
 from forkserver import ForkServer
 from jobs import planned, train
 
-from nemolaunch.cli.convert import main as convert
-from nemolaunch.cli.inspect import main
-from nemolaunch.plan import Plan
+from nemolaunch.cli.commands.convert import main as convert
+from nemolaunch.cli.commands.inspect import main
+from nemolaunch.planning import Plan
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 from forkserver import ForkServer, JobFailed
 from jobs import planned, train
 
-from nemolaunch import execute
+from nemolaunch.launch import local
 from nemolaunch.observe import metrics
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
 
 # fp32; sums are taken in another order
 TOLERANCE = 2e-5
@@ -79,7 +79,7 @@ def test_killed_and_resumed_is_identical_to_never_stopped(
     plan = planned(tmp_path, data, output_dir=str(tmp_path / "killed"), **common)
     with pytest.raises(JobFailed, match="-9"):
         train(fork_server, plan, kill_after=5)
-    rest = train(fork_server, execute.prepare(plan))
+    rest = train(fork_server, local.prepare(plan))
     for before, after in zip(whole, rest, strict=True):
         assert after["step"] == [4, 5, 6, 7, 8]
         for key in ("loss", "grad_norm", "lr"):

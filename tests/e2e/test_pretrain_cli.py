@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from command import cut_off, finished, processes_about, started, wait_for, words
 
-from nemolaunch.cli import cancel
-from nemolaunch.status import status
+from nemolaunch.cli.commands import cancel
+from nemolaunch.observe.status import status
 
 # every line the command may print while it trains and is not on a terminal
 OURS = re.compile(

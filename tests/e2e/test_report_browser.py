@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from report_runs import start, step, write_run
 
-from nemolaunch.cli import report
+from nemolaunch.cli.commands import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 playwright = pytest.importorskip("playwright.sync_api")

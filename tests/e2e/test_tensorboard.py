@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from report_runs import start, step, write_run
 
-from nemolaunch.cli import tensorboard
+from nemolaunch.cli.commands import tensorboard
 
 COMMAND = [sys.executable, "-m", "nemolaunch.cli.main", "tensorboard"]
 SSH = {"SSH_CONNECTION": "10.0.0.9 51234 10.0.0.7 2222", "LOGNAME": "ada"}

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokens_support import EOD, GOLDEN, pair, variant, write_jsonl, write_reference
 
-from nemolaunch.cli.tokenize import main
+from nemolaunch.cli.commands.tokenize import main
 
 VARIANTS = ("small", "large", "bos", "prefix", "nfc", "merged")
 

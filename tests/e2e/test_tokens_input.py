@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokens_support import pair, variant, write_jsonl, write_reference
 
-from nemolaunch.cli.tokenize import main
+from nemolaunch.cli.commands.tokenize import main
 
 GOOD = [f"document number {i}: " + "some words and 中文 " * (i % 7) for i in range(60)]
 

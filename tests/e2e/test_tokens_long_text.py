@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tokens_support import EOD, variant
 
-from nemolaunch.tokens import engines, long_text
-from nemolaunch.tokens.tokenizer import resolve
+from nemolaunch.tokenization import engines, long_text
+from nemolaunch.tokenization.tokenizer import resolve
 
 CHANCE = random.Random(9)
 

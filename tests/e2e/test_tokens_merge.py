@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tokens_support import pair, variant, write_jsonl
 
-from nemolaunch.cli import inspect
-from nemolaunch.cli.merge import main as merge
-from nemolaunch.cli.tokenize import main as tokenize
+from nemolaunch.cli.commands import inspect
+from nemolaunch.cli.commands.merge import main as merge
+from nemolaunch.cli.commands.tokenize import main as tokenize
 
 
 class Data:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from tokens_support import pair, variant, write_jsonl
 
-from nemolaunch.cli.merge import main as merge
-from nemolaunch.cli.tokenize import main as tokenize
+from nemolaunch.cli.commands.merge import main as merge
+from nemolaunch.cli.commands.tokenize import main as tokenize
 
 SCRIPT = Path(__file__).with_name("tokenize_in_small_steps.py")
 OUTPUTS = ("data_text_document", "data_validation_text_document")
@@ -83,7 +83,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, tokens_cache: Path) -> None:
     tokenizer = variant("small", tmp_path / "tokenizer")
     source = write_jsonl(tmp_path / "in.jsonl", ["word " * 1000] * 100)
     command = [
-        sys.executable, "-m", "nemolaunch.cli.tokenize", "--hf-tokenizer", str(tokenizer), "--data-prefix",
+        sys.executable, "-m", "nemolaunch.cli.commands.tokenize", "--hf-tokenizer", str(tokenizer), "--data-prefix",
         "data", "--input-dir", str(source), "--workers", "2", "--engine", "hf", "--piece-bytes", "20000",
         "--output-dir",
     ]  # fmt: skip
@@ -153,7 +153,7 @@ def test_a_killed_worker_is_told_and_not_waited_for(tmp_path: Path, source: Path
     tokenizer = variant("small", tmp_path / "tokenizer")
     big = write_jsonl(tmp_path / "big.jsonl", ["word " * 10_000] * 400)
     command = [
-        sys.executable, "-m", "nemolaunch.cli.tokenize", "--hf-tokenizer", str(tokenizer), "--data-prefix",
+        sys.executable, "-m", "nemolaunch.cli.commands.tokenize", "--hf-tokenizer", str(tokenizer), "--data-prefix",
         "data", "--input-dir", str(big), "--workers", "2", "--engine", "hf", "--output-dir", str(tmp_path /
         "out"),
     ]  # fmt: skip

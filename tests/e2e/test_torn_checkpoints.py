@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.distributed import checkpoint as dcp
 
-from nemolaunch.nemo2.slurm_rank import set_torn_aside, torn
-from nemolaunch.rundir import RunDir
+from nemolaunch.ranks.slurm_rank import set_torn_aside, torn
+from nemolaunch.run.folder import RunDir
 
 
 def save(folder: Path, step: int) -> Path:

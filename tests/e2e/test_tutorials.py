@@ -65,7 +65,7 @@ def test_a_model_of_your_own(tmp_path: Path) -> None:
 
 
 def test_a_llama_in_metas_layout(tmp_path: Path) -> None:
-    from nemolaunch.cli.convert import main as convert
+    from nemolaunch.cli.commands.convert import main as convert
 
     model, original = small_llama(tmp_path / "model"), tmp_path / "original"
     assert convert([str(model), str(original), "--to", "meta"]) == 0

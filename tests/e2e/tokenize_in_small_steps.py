@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nemolaunch.tokens import sources
-from nemolaunch.tokens.request import Request
-from nemolaunch.tokens.run import run
-from nemolaunch.tokens.tokenizer import resolve
+from nemolaunch.tokenization import sources
+from nemolaunch.tokenization.request import Request
+from nemolaunch.tokenization.run import run
+from nemolaunch.tokenization.tokenizer import resolve
 
 if __name__ == "__main__":
     tokenizer, source, folder, cache = sys.argv[1:5]

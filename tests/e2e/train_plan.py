@@ -19,7 +19,7 @@ def train(plan_file: str, kill_after: int | None = None, hide: str | None = None
     from megatron.core.datasets.gpt_dataset import GPTDataset
 
     from nemolaunch.nemo2.entry import run_plan
-    from nemolaunch.plan import Plan
+    from nemolaunch.planning import Plan
 
     samples: list[int] = []
     prefixes: list[str] = []

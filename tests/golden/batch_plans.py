@@ -6,13 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.blend import Asked
-from nemolaunch.datafile import DataFile
+from nemolaunch.data.blend import Asked
 from nemolaunch.facts import EarlierRun, Facts, Host
+from nemolaunch.facts.data_files import DataFile
+from nemolaunch.facts.submission import Submission
 from nemolaunch.job import Job
-from nemolaunch.plan import Plan, make_plan
-from nemolaunch.submission import Submission
-from nemolaunch.tokenizerdir import Tokenizer
+from nemolaunch.planning import Plan, make_plan
+from nemolaunch.tokenizer.inspection import Tokenizer
 
 DATA = "/data/corpus/preprocessed/en_text_document"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from golden.batch_plans import CASES, plan_of
 
-from nemolaunch import batchjob, sbatch
+from nemolaunch.slurm import batch_job, batch_script
 
 FOLDER = Path(__file__).parent / "sbatch"
 
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "sbatch"
 @pytest.mark.parametrize("case", CASES)
 def test_script_is_as_recorded(case: str) -> None:
     """`python tests/golden/record_batch_scripts.py` writes the files anew."""
-    assert sbatch.script(plan_of(case)) == (FOLDER / f"{case}.sh").read_text(encoding="utf-8")
+    assert batch_script.script(plan_of(case)) == (FOLDER / f"{case}.sh").read_text(encoding="utf-8")
 
 
 def test_script_is_what_nemo_run_submits(tmp_path: Path) -> None:
@@ -30,13 +30,13 @@ def test_script_is_what_nemo_run_submits(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr[-2000:]
     for case in CASES:
         plan = plan_of(case, str(tmp_path / case))
-        assert batchjob.script_path(plan).read_text(encoding="utf-8") == sbatch.script(plan), case
+        assert batch_job.script_path(plan).read_text(encoding="utf-8") == batch_script.script(plan), case
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_script_is_valid_bash(case: str) -> None:
     checked = subprocess.run(
-        ["bash", "-n"], input=sbatch.script(plan_of(case)), capture_output=True, text=True
+        ["bash", "-n"], input=batch_script.script(plan_of(case)), capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stderr
 
@@ -44,7 +44,7 @@ def test_script_is_valid_bash(case: str) -> None:
 def test_values_reach_srun_as_they_were_given() -> None:
     """What bash makes of the srun line: every hostile value is one word again, and nothing is run."""
     plan = plan_of("hostile")
-    (line,) = [line for line in sbatch.script(plan).splitlines() if line.startswith("srun --output")]
+    (line,) = [line for line in batch_script.script(plan).splitlines() if line.startswith("srun --output")]
     shown = subprocess.run(
         ["bash", "-c", f"srun() {{ printf '%s\\n' \"$@\"; }}; {line}"],
         capture_output=True,
@@ -55,14 +55,14 @@ def test_values_reach_srun_as_they_were_given() -> None:
     assert words[words.index("--container-image") + 1] == CASES["hostile"]["container_image"]
     mounts = words[words.index("--container-mounts") + 1].split(",")
     assert set(CASES["hostile"]["container_mounts"]) <= set(mounts)
-    options = {line for line in sbatch.script(plan).splitlines() if line.startswith("#SBATCH")}
+    options = {line for line in batch_script.script(plan).splitlines() if line.startswith("#SBATCH")}
     (comment,) = [option for option in options if option.startswith("#SBATCH --comment=")]
     assert shlex.split(comment, comments=False)[1] == "--comment=" + CASES["hostile"]["comment"]
 
 
 def exported(case: str, *names: str, **environment: str) -> list[str]:
     """Values of variables after the script's exports, in a shell with that environment."""
-    lines = sbatch.script(plan_of(case)).splitlines()
+    lines = batch_script.script(plan_of(case)).splitlines()
     exports = "\n".join(line for line in lines if line.startswith("export "))
     shown = subprocess.run(
         ["bash", "-c", exports + "".join(f'\nprintf "%s\\n" "${name}"' for name in names)],

@@ -18,7 +18,7 @@ def everything_dropped() -> dict[str, Any]:
     from nemo.collections.llm.recipes.precision.mixed_precision import bf16_with_fp8_mixed
     from nemo.lightning.pytorch.callbacks.megatron_comm_overlap import MegatronCommOverlapCallback
 
-    from nemolaunch.nemo2 import cpu
+    from nemolaunch import cpu
 
     recipe = _recipe("gemma2_2b")
     recipe.trainer.plugins = [bf16_with_fp8_mixed()]
@@ -65,7 +65,7 @@ def everything_dropped() -> dict[str, Any]:
 
 def plain_recipe() -> list[str]:
     """What `adapt` says about a recipe a CPU can train as it is."""
-    from nemolaunch.nemo2 import cpu
+    from nemolaunch import cpu
 
     return cpu.adapt(_recipe("llama3_8b"))
 
@@ -76,8 +76,8 @@ def refused(name: str, packed: bool = False, fsdp: bool = False) -> dict[str, st
     from nemo.collections import llm
     from nemo.collections.llm.gpt.data.packed_sequence import PackedSequenceSpecs
 
+    from nemolaunch import cpu
     from nemolaunch.errors import NemolaunchError
-    from nemolaunch.nemo2 import cpu
 
     recipe = _recipe(name)
     if packed:

@@ -38,7 +38,7 @@ def nemo_import(hf: str, nemo: str, model_class: str) -> None:
     from nemo.collections import llm
     from nemo.lightning.io.connector import ModelConnector
 
-    from nemolaunch.checkpoint.hf import copy_tokenizer
+    from nemolaunch.checkpoint.hf.folder import copy_tokenizer
 
     folder = Path(nemo).with_name("tokenizer")
     copy_tokenizer(Path(hf), folder)
@@ -72,9 +72,9 @@ def convert_state(hf: str, nemo: str, model_class: str) -> dict[str, Any]:
     from nemo.collections import llm
 
     from nemolaunch.checkpoint import families
-    from nemolaunch.checkpoint.hf import read_folder
-    from nemolaunch.checkpoint.hf_weights import open_weights
-    from nemolaunch.checkpoint.nemo2 import read_folder as read_nemo2
+    from nemolaunch.checkpoint.hf.folder import read_folder
+    from nemolaunch.checkpoint.hf.weights import open_weights
+    from nemolaunch.checkpoint.nemo2.folder import read_folder as read_nemo2
 
     folder, checkpoint = read_folder(Path(hf)), read_nemo2(Path(nemo))
     family = families.of_hf(folder.config)
@@ -153,7 +153,7 @@ def _stand_in(tensors: dict[str, Any], config: Any) -> Any:
 
 
 def _megatron(fields: dict[str, Any]) -> dict[str, Any]:
-    from nemolaunch.checkpoint.skeleton import Sizes
+    from nemolaunch.checkpoint.families.param_shapes import Sizes
 
     sizes = Sizes(fields)
     return {**fields, "num_query_groups": sizes.groups, "kv_channels": sizes.head_dim}

@@ -33,7 +33,7 @@ def norms() -> dict[str, float]:
     """Against torch's own modules, with gamma as stored and zero-centred; the type that comes out."""
     import torch
 
-    from nemolaunch.nemo2.cpu.norms import Norm
+    from nemolaunch.cpu.norms import Norm
 
     x = torch.randn(3, 5, 32)
     gamma, beta = torch.randn(32), torch.randn(32)
@@ -63,7 +63,7 @@ def attention(window: int | None = None, groups: int = HEADS) -> float:
     from megatron.core import parallel_state
     from megatron.core.transformer.enums import AttnMaskType
 
-    from nemolaunch.nemo2.cpu.attention import CoreAttention
+    from nemolaunch.cpu.attention import CoreAttention
 
     ranks = int(os.environ["WORLD_SIZE"])
     _start_parallel(context_parallel_size=ranks)
@@ -96,7 +96,7 @@ def grouped_linear(bias: bool) -> float:
     import torch
     import torch.nn.functional as F
 
-    from nemolaunch.nemo2.cpu.grouped import ColumnParallelGroupedLinear
+    from nemolaunch.cpu.grouped import ColumnParallelGroupedLinear
 
     _start_parallel()
     experts = ColumnParallelGroupedLinear(
@@ -116,7 +116,7 @@ def adam(weight_decay: float, adam_w_mode: bool) -> float:
     """Ten steps against torch's Adam or AdamW, the state reloaded half way."""
     import torch
 
-    from nemolaunch.nemo2.cpu.optim import FusedAdam
+    from nemolaunch.cpu.optim import FusedAdam
 
     ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 10)) for _ in range(2))
     optimizer = FusedAdam([ours], lr=0.1, weight_decay=weight_decay, adam_w_mode=adam_w_mode)

@@ -141,10 +141,10 @@ def _write_synthetic(folder: Path, model: Small) -> None:
     import torch
     from safetensors.torch import save_file
 
+    from nemolaunch.checkpoint.convert.mapping import export_map, sizes_of, transform
     from nemolaunch.checkpoint.families import FAMILIES
-    from nemolaunch.checkpoint.mapping import export_map, sizes_of, transform
-    from nemolaunch.checkpoint.skeleton import parameters
-    from nemolaunch.checkpoint.tensors import TensorInfo
+    from nemolaunch.checkpoint.families.param_shapes import parameters
+    from nemolaunch.checkpoint.storage.tensors import TensorInfo
 
     rows = write_tokenizer(folder)
     family = FAMILIES[model.kind]

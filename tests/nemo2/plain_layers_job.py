@@ -9,7 +9,7 @@ import json
 
 import torch
 
-from nemolaunch.nemo2.cpu.install import install_layers
+from nemolaunch.cpu.install import install_layers
 
 META = torch.device("meta")
 
@@ -19,7 +19,7 @@ def attended(window: tuple[int, int] | None) -> list[int]:
     from megatron.core.transformer.enums import AttnMaskType
     from megatron.core.transformer.transformer_config import TransformerConfig
 
-    from nemolaunch.nemo2.cpu.attention import CoreAttention
+    from nemolaunch.cpu.attention import CoreAttention
 
     config = TransformerConfig(
         num_layers=2, hidden_size=64, num_attention_heads=4, num_query_groups=2, attention_dropout=0.0,

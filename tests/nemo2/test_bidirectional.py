@@ -11,8 +11,8 @@ from forkserver import ForkServer
 from nemo2.convert_support import assert_same_tensors, tensors
 from nemo2.small_models import write_model
 
-from nemolaunch.checkpoint import bidirectional
-from nemolaunch.checkpoint.convert import convert
+from nemolaunch.checkpoint.convert.convert import convert
+from nemolaunch.checkpoint.hf import bidirectional
 
 ROUNDING = 1e-6  # of float32 logits up to about 1
 LLAMA3 = {

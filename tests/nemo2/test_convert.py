@@ -11,8 +11,8 @@ from forkserver import ForkServer
 from nemo2.convert_support import assert_same_tensors, tensors
 from nemo2.model_zoo import ZOO, Small
 
-from nemolaunch.checkpoint.convert import Options, convert
-from nemolaunch.checkpoint.dcp import DcpSource
+from nemolaunch.checkpoint.convert.convert import Options, convert
+from nemolaunch.checkpoint.storage.dcp import DcpSource
 
 ROUNDING = 1e-6  # of float32 logits up to about 1
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -48,7 +48,7 @@ def test_round_trip(folder: Path) -> None:
 
 def report_tensors(folder: Path, direction: str) -> object:
     """What was compared: the source's tensors, as they are there."""
-    from nemolaunch.checkpoint.nemo2 import read_folder
+    from nemolaunch.checkpoint.nemo2.folder import read_folder
 
     if direction == "back":
         names = read_folder(folder / "nemo").source().tensors

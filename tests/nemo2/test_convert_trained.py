@@ -12,7 +12,7 @@ from nemo2.convert_support import assert_same_tensors, tensors
 from nemo2.model_zoo import ZOO
 from nemo2.small_models import write_tokenizer
 
-from nemolaunch.checkpoint.convert import convert
+from nemolaunch.checkpoint.convert.convert import convert
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "tensor and sequence parallel": {"tensor_model_parallel_size": 2, "sequence_parallel": True},

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from forkserver import ForkServer
 
+from nemolaunch.cpu.versions import check
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.nemo2.cpu.versions import check
 
 FLOAT32 = 2e-6  # sums of a few dozen products in another order
 

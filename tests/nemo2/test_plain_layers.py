@@ -14,7 +14,7 @@ def test_they_make_no_tensor_on_another_device_and_leave_cuda_alone() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", str(JOB)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "norm": "nemolaunch.nemo2.cpu.norms",
+        "norm": "nemolaunch.cpu.norms",
         "plain": [32, 2, 64],
         "windowed": [32, 2, 64],
         "steps": 2,

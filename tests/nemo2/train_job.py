@@ -57,7 +57,7 @@ def train(
     from nemo.collections import llm
     from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
 
-    from nemolaunch.nemo2 import cpu
+    from nemolaunch import cpu
 
     recipe = getattr(llm, family).pretrain_recipe(dir=folder, name="run", num_nodes=1, num_gpus_per_node=1)
     for name, value in {**MODEL, **(model or {})}.items():

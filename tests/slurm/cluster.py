@@ -19,7 +19,7 @@ from pathlib import Path
 
 from slurm import cluster_config
 
-from nemolaunch.processes import signal_on_parents_death
+from nemolaunch.system.processes import signal_on_parents_death
 
 DAEMONS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "unshare")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from golden.batch_plans import plan_of
 from slurm.cluster import Cluster
 
-from nemolaunch import batchjob, sbatch
-from nemolaunch.plan import Plan
-from nemolaunch.rundir import write_json
-from nemolaunch.submission import Submission
+from nemolaunch.facts.submission import Submission
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import write_json
+from nemolaunch.slurm import batch_job, batch_script
 
 
 class LightRun:
@@ -40,10 +40,10 @@ class LightRun:
         self.run.logs.mkdir(parents=True)
         self.plan.save()
         write_json(folder / "behaviour.json", behaviour)
-        self.script = batchjob.script_path(self.plan)
-        (batchjob.task_dir(self.plan) / "code").mkdir(parents=True)
+        self.script = batch_job.script_path(self.plan)
+        (batch_job.task_dir(self.plan) / "code").mkdir(parents=True)
         worker = f"{sys.executable} {Path(__file__).with_name('worker.py')} {folder}"
-        text = sbatch.script(self.plan)
+        text = batch_script.script(self.plan)
         start = text.index("python -m nemo_run")
         self.script.write_text(text[:start] + worker + text[text.index("\n", start) :])
 
@@ -76,7 +76,7 @@ class LightRun:
 
     def queued(self) -> list[str]:
         """Jobs of the run that wait or run."""
-        name = batchjob.job_name(self.plan)
+        name = batch_job.job_name(self.plan)
         return self.cluster.run("squeue", "-h", "-o", "%i", f"--name={name}").split()
 
     def wait_until_over(self, timeout_s: float = 120) -> None:
@@ -84,9 +84,9 @@ class LightRun:
 
     def output(self) -> str:
         """What the batch scripts and the ranks said."""
-        return "\n".join(p.read_text() for p in sorted(batchjob.task_dir(self.plan).glob("*.out")))
+        return "\n".join(p.read_text() for p in sorted(batch_job.task_dir(self.plan).glob("*.out")))
 
     def output_of(self, job: str) -> str | None:
         """What that job's batch script said; None where it never started."""
-        (path,) = list(batchjob.task_dir(self.plan).glob(f"sbatch_*_{job}.out")) or [None]
+        (path,) = list(batch_job.task_dir(self.plan).glob(f"sbatch_*_{job}.out")) or [None]
         return path.read_text() if path else None

@@ -9,8 +9,8 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 
-from nemolaunch import slurm_run
-from nemolaunch.slurm_run import condition
+from nemolaunch.observe import slurm_run
+from nemolaunch.observe.slurm_run import condition
 
 
 def test_a_job_that_leaves_in_order_is_the_same_job_again_until_the_run_is_finished(

@@ -14,7 +14,7 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 
-from nemolaunch.diagnose import diagnose
+from nemolaunch.observe.diagnosis import diagnose
 
 # What the worker needs besides what the job mounts by itself
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", sys.prefix, sys.base_prefix, str(Path(__file__).parent))

@@ -8,7 +8,7 @@ from check_jobs import findings
 from slurm.cluster import Cluster
 from slurm.cluster_config import NUM_GPUS
 
-from nemolaunch.cluster import look_at_cluster, parse_sinfo, seconds
+from nemolaunch.facts.cluster import look_at_cluster, parse_sinfo, seconds
 
 
 def test_partitions_and_accounts_are_seen(client: Cluster) -> None:

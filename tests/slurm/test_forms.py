@@ -10,7 +10,7 @@ from slurm.cluster import Cluster
 from slurm.test_container import SYSTEM
 from slurm.training import LAYOUT, ROOT, Training, finish, same_as
 
-from nemolaunch.starts import starts
+from nemolaunch.run.attempts import starts
 
 pytestmark = pytest.mark.long
 

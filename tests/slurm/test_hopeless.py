@@ -11,7 +11,7 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.training import LAYOUT, Training, finish
 
-from nemolaunch.cli import diagnose
+from nemolaunch.cli.commands import diagnose
 
 pytestmark = pytest.mark.long
 

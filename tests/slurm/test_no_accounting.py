@@ -11,8 +11,8 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 
-from nemolaunch.cli import cancel, status
-from nemolaunch.slurm_run import condition
+from nemolaunch.cli.commands import cancel, status
+from nemolaunch.observe.slurm_run import condition
 
 
 @pytest.fixture(scope="module")

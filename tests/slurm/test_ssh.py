@@ -14,8 +14,8 @@ from slurm.cluster import Cluster
 from slurm.login import Login, why_not
 from slurm.training import ROOT, Training, finish
 
-from nemolaunch import batchjob
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
+from nemolaunch.slurm import batch_job
 
 SECRETS = {"HF_TOKEN": "hf_canary8Zq1mPv4", "WANDB_API_KEY": "canary2Lw8xTn6Bd"}
 
@@ -49,7 +49,7 @@ def test_a_job_is_submitted_as_the_dry_run_shows_it(
     assert not (login.home / "runs").exists()
     said = login.run(*words, **SECRETS)
     plan = Plan.load(login.home / "runs" / "far" / "plan.json")
-    script = batchjob.script_path(plan)
+    script = batch_job.script_path(plan)
     job = plan.run.slurm_submitted.read_text().strip()
     assert f"job {job} is submitted: cluster:{script}" in said
     assert shown.endswith(f"batch script {script}:\n\n{script.read_text()}\n")

@@ -9,8 +9,8 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 
-from nemolaunch.cli import status
-from nemolaunch.slurm_run import Follower
+from nemolaunch.cli.commands import status
+from nemolaunch.observe.slurm_run import Follower
 
 
 class Told:

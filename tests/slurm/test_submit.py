@@ -9,8 +9,8 @@ from slurm.cluster import Cluster
 from slurm.light import LightRun
 from slurm.training import Training, finish
 
-from nemolaunch import batchjob
-from nemolaunch.slurm_run import claimed, condition
+from nemolaunch.observe.slurm_run import claimed, condition
+from nemolaunch.slurm import batch_job
 
 
 def test_of_two_submissions_at_once_one_is_taken(
@@ -25,7 +25,7 @@ def test_of_two_submissions_at_once_one_is_taken(
     (winner,) = (run for run, (code, _) in zip(runs, ends, strict=True) if code == 0)
     (refusal,) = (said for code, said in ends if code == 1)
     assert "is being written by" in refusal or "is in the queue already" in refusal
-    queued = client.run("squeue", "-h", "-n", batchjob.job_name(winner.plan()), "-o", "%i").split()
+    queued = client.run("squeue", "-h", "-n", batch_job.job_name(winner.plan()), "-o", "%i").split()
     assert len(queued) == 1
     assert winner.plan().values["max_steps"] == winner.flags["max_steps"]
     assert condition(winner.plan()).word == "waiting"

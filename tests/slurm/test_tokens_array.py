@@ -11,7 +11,7 @@ import pytest
 from slurm.cluster import Cluster
 from tokens_support import pair, variant, write_jsonl
 
-from nemolaunch.cli.tokenize import main
+from nemolaunch.cli.commands.tokenize import main
 
 
 def states(job: str) -> set[str]:

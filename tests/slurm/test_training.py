@@ -11,9 +11,9 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.training import LAYOUT, Training, finish, same_as
 
-from nemolaunch.rundir import write_text
-from nemolaunch.slurm_run import condition
-from nemolaunch.starts import starts
+from nemolaunch.observe.slurm_run import condition
+from nemolaunch.run.attempts import starts
+from nemolaunch.run.folder import write_text
 
 pytestmark = pytest.mark.long
 SECRETS = {"HF_TOKEN": "hf_canary5wJ2vQ8x", "WANDB_API_KEY": "canary7Kd93hRz"}

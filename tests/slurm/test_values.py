@@ -14,7 +14,7 @@ from slurm.light import LightRun
 from slurm.training import Training
 
 from nemolaunch.check import check
-from nemolaunch.cli import pretrain
+from nemolaunch.cli.commands import pretrain
 
 
 def test_a_hostile_comment_arrives_as_it_was_typed(cluster: Cluster, tmp_path: Path) -> None:

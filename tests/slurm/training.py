@@ -12,11 +12,11 @@ from typing import Any
 from slurm.cluster import Cluster
 from slurm.memory import MemoryLimit
 
-from nemolaunch import batchjob
 from nemolaunch.observe import metrics
-from nemolaunch.plan import Plan
-from nemolaunch.rundir import RunDir, write_text
-from nemolaunch.starts import expand_nodes, starts
+from nemolaunch.planning import Plan
+from nemolaunch.run.attempts import expand_nodes, starts
+from nemolaunch.run.folder import RunDir, write_text
+from nemolaunch.slurm import batch_job
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = {"tensor_model_parallel_size": 2}  # over the two nodes
@@ -133,13 +133,13 @@ class Training:
 
     def is_on(self, node: str) -> bool:
         """Whether Slurm thinks that the run is running there."""
-        hosts = self.cluster.run("squeue", "-h", "-t", "R", "-n", batchjob.job_name(self.plan()), "-o", "%N")
+        hosts = self.cluster.run("squeue", "-h", "-t", "R", "-n", batch_job.job_name(self.plan()), "-o", "%N")
         return node in expand_nodes(hosts)
 
     def end(self) -> None:
         """Leave nothing of it in the queue."""
         if self.run.plan.exists():
-            self.cluster.run("scancel", "-n", batchjob.job_name(self.plan()))
+            self.cluster.run("scancel", "-n", batch_job.job_name(self.plan()))
         for limit in self.limits:
             limit.remove()
 

@@ -9,10 +9,10 @@ from typing import Any
 import check_jobs
 from forkserver import ForkServer, JobFailed
 
-from nemolaunch import execute
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.plan import Plan, make_plan
+from nemolaunch.launch import local
+from nemolaunch.planning import Plan, make_plan
 from truth.silent import SILENT
 
 MOST_PROCESSES = 4
@@ -99,7 +99,7 @@ def rehearse(server: ForkServer, folder: Path, count: int, seed: int) -> dict[st
 
 def _trained(server: ForkServer, plan: Plan) -> str | None:
     """None if the job ran, else the end of what its ranks said."""
-    execute.prepare(plan)
+    local.prepare(plan)
     try:
         server.run(
             "e2e.train_plan:train", {"plan_file": str(plan.run.plan)}, nproc=plan.world_size, timeout=90

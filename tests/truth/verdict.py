@@ -14,7 +14,7 @@ from typing import Any
 import check_jobs
 
 from nemolaunch.findings import errors
-from nemolaunch.plan import Plan, compose
+from nemolaunch.planning import Plan, compose
 from truth import build, steps
 
 

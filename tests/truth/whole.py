@@ -12,7 +12,7 @@ from typing import Any
 
 import check_jobs
 
-from nemolaunch.plan import compose
+from nemolaunch.planning import compose
 from truth import build, steps, verdict
 
 _prepared = False
@@ -31,7 +31,7 @@ def prepare() -> None:
     from nemo.collections.llm.t5.model import t5
     from packaging.version import Version
 
-    from nemolaunch.nemo2.cpu import provider
+    from nemolaunch.cpu import provider
 
     # Transformer Engine's linear layer is a copy on every rank where latent attention asks for one
     multi_latent_attention.TELinear = copied = _copied_linear()

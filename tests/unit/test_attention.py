@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from check_jobs import codes, facts, findings, job, resolved
 
-from nemolaunch import attention, catalogue
+from nemolaunch import catalogue
 from nemolaunch.estimate import estimate
 from nemolaunch.facts import Host
+from nemolaunch.resolve import attention
 
 HOPPER, AMPERE, BLACKWELL = (9, 0), (8, 0), (10, 0)
 

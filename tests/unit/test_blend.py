@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from check_jobs import findings, job, resolved, write_data
 
-from nemolaunch import blend
+from nemolaunch.data import blend
 from nemolaunch.facts import look
 from nemolaunch.findings import Finding
-from nemolaunch.plan import Plan, make_plan
+from nemolaunch.planning import Plan, make_plan
 
 LONG = blend.Source(path="long", tokens=9_000, documents=10, epoch_tokens=9_000)
 SHORT = blend.Source(path="short", tokens=1_000, documents=100, epoch_tokens=1_000)

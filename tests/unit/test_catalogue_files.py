@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nemolaunch import catalogue
-from nemolaunch.cli import models
+from nemolaunch.cli.commands import models
 
 ROOT = Path(__file__).parents[2]
 

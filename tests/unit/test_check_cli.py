@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from check_jobs import TOKENIZER, write_data
 
-from nemolaunch.cli import plan as plan_command
-from nemolaunch.cli import pretrain
-from nemolaunch.plan import Plan
+from nemolaunch.cli.commands import plan as plan_command
+from nemolaunch.cli.commands import pretrain
+from nemolaunch.planning import Plan
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_repeated_plan_keeps_what_was_forced(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from nemolaunch.job import Job
-    from nemolaunch.plan import make_plan
+    from nemolaunch.planning import make_plan
 
     job = Job().with_values(
         model_name="nano",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from check_jobs import findings
 
-from nemolaunch.cluster import Partition, parse_sinfo
+from nemolaunch.facts.cluster import Partition, parse_sinfo
 from nemolaunch.findings import Finding
 
 # as sinfo answers: two kinds of nodes in one partition, MIG slices, a partition that is down

@@ -14,7 +14,7 @@ from nemolaunch.check import check
 from nemolaunch.estimate import estimate
 from nemolaunch.findings import Finding, errors
 from nemolaunch.job import Job
-from nemolaunch.plan import judged
+from nemolaunch.planning import judged
 
 GPUS = (None, None, "a100-40", "h100", "h200", "b200")
 MODELS = [recipe.name for recipe in catalogue.recipes()] + list(catalogue.flavours())

@@ -10,10 +10,10 @@ import pytest
 from check_jobs import findings, job, resolved
 
 from nemolaunch.facts import EarlierRun
+from nemolaunch.facts.checkpoint import StartPoint
 from nemolaunch.findings import Finding, Severity
-from nemolaunch.startpoint import StartPoint
-from nemolaunch.tokenizerdir import Tokenizer, look_at_tokenizer
-from nemolaunch.vocabulary import MASK, name_mask_token, spare
+from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
+from nemolaunch.tokenizer.vocabulary import MASK, name_mask_token, spare
 
 RESERVED = [f"<|reserved_special_token_{n}|>" for n in range(12)]
 LLAMA = Tokenizer(

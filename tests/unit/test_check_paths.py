@@ -12,7 +12,7 @@ from check_jobs import TOKENIZER, write_data
 
 from nemolaunch.findings import Finding
 from nemolaunch.job import Job
-from nemolaunch.plan import make_plan
+from nemolaunch.planning import make_plan
 
 
 @pytest.fixture(autouse=True)

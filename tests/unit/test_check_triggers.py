@@ -10,12 +10,12 @@ import pytest
 from check_jobs import facts, findings, job
 
 from nemolaunch.check import RULES
-from nemolaunch.cluster import Partition
-from nemolaunch.datafile import DataFile
 from nemolaunch.facts import EarlierRun, Host
-from nemolaunch.startpoint import StartPoint
-from nemolaunch.streamfacts import SourceFacts
-from nemolaunch.tokenizerdir import Tokenizer
+from nemolaunch.facts.checkpoint import StartPoint
+from nemolaunch.facts.cluster import Partition
+from nemolaunch.facts.data_files import DataFile
+from nemolaunch.facts.stream_sources import SourceFacts
+from nemolaunch.tokenizer.inspection import Tokenizer
 
 A100 = Host(gpus=("NVIDIA A100-SXM4-80GB",) * 8)
 V100 = Host(gpus=("Tesla V100-SXM2-32GB",) * 8)

@@ -11,14 +11,14 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from nemolaunch.checkpoint import pickles
-from nemolaunch.checkpoint.dcp import DcpSource
-from nemolaunch.checkpoint.dcp_write import DcpSink
-from nemolaunch.checkpoint.files import OpenFiles
-from nemolaunch.checkpoint.safetensors import SafetensorsSink, SafetensorsSource
-from nemolaunch.checkpoint.tensors import TensorInfo, info_of
-from nemolaunch.checkpoint.torchfile import TorchFile, lazy_tensors
-from nemolaunch.checkpoint.wrappers import Dequantised
+from nemolaunch.checkpoint.storage import pickles
+from nemolaunch.checkpoint.storage.dcp import DcpSource
+from nemolaunch.checkpoint.storage.dcp_write import DcpSink
+from nemolaunch.checkpoint.storage.file_parts import OpenFiles
+from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink, SafetensorsSource
+from nemolaunch.checkpoint.storage.tensors import TensorInfo, info_of
+from nemolaunch.checkpoint.storage.torch_file import TorchFile, lazy_tensors
+from nemolaunch.checkpoint.storage.wrappers import Dequantised
 from nemolaunch.errors import NemolaunchError
 
 

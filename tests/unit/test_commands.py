@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from nemolaunch.cli import main as top
-from nemolaunch.cli.completion import script
-from nemolaunch.cli.tree import parser_of, sub_commands
+from nemolaunch.cli.commands.completion import script
+from nemolaunch.cli.parsing.tree import parser_of, sub_commands
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "nemolaunch.cli.main"]

@@ -19,12 +19,12 @@ from nemo2.convert_support import assert_same_tensors, tensors
 from nemo2.model_zoo import ZOO
 from safetensors.torch import save_file
 
-from nemolaunch.checkpoint import hf
-from nemolaunch.checkpoint.check import Check
-from nemolaunch.checkpoint.convert import Options, convert
-from nemolaunch.checkpoint.dcp import DcpSource
-from nemolaunch.checkpoint.nemo2 import read_folder
-from nemolaunch.checkpoint.prepare import prepare_import
+from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.checkpoint.convert.convert import Options, convert
+from nemolaunch.checkpoint.convert.prepare import prepare_import
+from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.nemo2.folder import read_folder
+from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.errors import NemolaunchError, UsageError
 
 
@@ -69,7 +69,7 @@ def refused(source: Path, to: str = "nemo2", options: Options | None = None) -> 
 
 
 def test_one_wrong_bit_is_found(llama: Path, tmp_path: Path) -> None:
-    conversion = prepare_import(hf.read_folder(llama / "source"))
+    conversion = prepare_import(hf_folder.read_folder(llama / "source"))
     conversion.write(tmp_path / "nemo", lambda count: None)
     stored = DcpSource(tmp_path / "nemo" / "weights")
     chunk = stored.chunks("module.decoder.layers.mlp.linear_fc2.weight")[1]
@@ -84,7 +84,7 @@ def test_one_wrong_bit_is_found(llama: Path, tmp_path: Path) -> None:
 
 
 def test_a_wrong_field_is_found(llama: Path, tmp_path: Path) -> None:
-    conversion = prepare_import(hf.read_folder(llama / "source"))
+    conversion = prepare_import(hf_folder.read_folder(llama / "source"))
     conversion.write(tmp_path / "nemo", lambda count: None)
     change_context(tmp_path / "nemo", rotary_base=5000.0)
     (tmp_path / "nemo" / "context" / "tokenizer" / "tokenizer.json").write_text("{}")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nemolaunch.checkpoint.agreement import differences
-from nemolaunch.checkpoint.publish import publishing
-from nemolaunch.cli.convert import main
+from nemolaunch.checkpoint.hf.config_diff import differences
+from nemolaunch.checkpoint.storage.publish import publishing
+from nemolaunch.cli.commands.convert import main
 from nemolaunch.errors import UsageError
 
 
@@ -176,7 +176,7 @@ def test_neither_folder_nor_hub_id(capsys: pytest.CaptureFixture[str], tmp_path:
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     """The endpoint is read when the hub's library is imported, so this is a process of its own."""
-    code = "import sys; from nemolaunch.cli.convert import main; sys.exit(main(sys.argv[1:], to='nemo2'))"
+    code = "import sys; from nemolaunch.cli.commands.convert import main; sys.exit(main(sys.argv[1:], to='nemo2'))"
     words = ["--source", "some-org/some-model", "--output-path", str(tmp_path / "out")]
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
     environment.pop("HF_HUB_OFFLINE", None)

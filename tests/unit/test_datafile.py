@@ -6,8 +6,8 @@ from pathlib import Path
 
 from check_jobs import write_data
 
-from nemolaunch.datafile import prefixes_of
-from nemolaunch.tokens.merge import expand
+from nemolaunch.facts.data_files import prefixes_of
+from nemolaunch.tokenization.merge import expand
 
 
 def test_a_pair_is_found_by_its_prefix_its_files_and_its_folders(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from golden.batch_plans import saved_plan
 
-from nemolaunch import batchjob
-from nemolaunch.causes import CAUSES, cause_of
-from nemolaunch.diagnose import diagnose, newest_failure
-from nemolaunch.plan import Plan
-from nemolaunch.starts import expand_nodes, said_during, starts
+from nemolaunch.observe.diagnosis import diagnose, newest_failure
+from nemolaunch.observe.failure_patterns import CAUSES, cause_of
+from nemolaunch.planning import Plan
+from nemolaunch.run.attempts import expand_nodes, said_during, starts
+from nemolaunch.slurm import batch_job
 
 KILLED = """\
 srun: error: n2: task 9: Killed
@@ -55,7 +55,7 @@ def plan(tmp_path: Path) -> Plan:
 
 def say(plan: Plan, *outputs: str) -> None:
     """What the batch script of job 14 said in each of its starts."""
-    path = batchjob.task_dir(plan) / "sbatch_llama_14.out"
+    path = batch_job.task_dir(plan) / "sbatch_llama_14.out"
     path.parent.mkdir(parents=True, exist_ok=True)
     plan.run.slurm.mkdir(exist_ok=True)
     parts = [f"nemolaunch: start 14.{i} on n[1-2]\n{output}" for i, output in enumerate(outputs)]

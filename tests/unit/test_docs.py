@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from nemolaunch.cli import main as dispatcher
-from nemolaunch.cli.arguments import normalise_long_options
 from nemolaunch.cli.manual import manual
+from nemolaunch.cli.parsing.arguments import normalise_long_options
 
 ROOT = Path(__file__).parents[2]
 DOORS = {
-    "train/llm/pretrain/pretrain_llm.py": "nemolaunch.cli.pretrain",
-    "preprocess_data.sh": "nemolaunch.cli.tokenize",
+    "train/llm/pretrain/pretrain_llm.py": "nemolaunch.cli.commands.pretrain",
+    "preprocess_data.sh": "nemolaunch.cli.commands.tokenize",
 }
 
 

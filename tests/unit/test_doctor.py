@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nemolaunch.cli import doctor as command
+from nemolaunch.cli.commands import doctor as command
 from nemolaunch.doctor import disk, gpus, host, logins, packages, slurm
 from nemolaunch.doctor.verdict import Verdict
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hub_server import HubServer, Repo
 
-from nemolaunch.corpora.hub import Repository, select
-from nemolaunch.corpora.presets import PRESETS
+from nemolaunch.download.hub import Repository, select
+from nemolaunch.download.presets import PRESETS
 
 MB = 2**20
 FINEWEB = Repo(
@@ -250,7 +250,7 @@ def test_the_known_names_are_listed_with_size_and_licence(hub: Hub) -> None:
     ],
 )
 def test_every_way_a_card_names_the_files_of_a_subset(config: dict[str, Any], expected: list[str]) -> None:
-    from nemolaunch.corpora.hub import _patterns
+    from nemolaunch.download.hub import _patterns
 
     files = dict.fromkeys(("README.md", "a/1.jsonl", "b/1.jsonl", "train.jsonl"), 1)
     repository = Repository(

@@ -20,9 +20,9 @@ from dump_server import DumpServer, dump, page
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemolaunch.corpora import convert, dumps, wiki
-from nemolaunch.corpora.multistream import Stream, split, unpack
-from nemolaunch.corpora.transfer import Client
+from nemolaunch.download import convert, dumps, wiki
+from nemolaunch.download.multistream import Stream, split, unpack
+from nemolaunch.download.transfer import Client
 from nemolaunch.errors import NemolaunchError, UsageError
 
 DOOR = Path(__file__).parents[2] / "download_example_data" / "download_wiki.py"

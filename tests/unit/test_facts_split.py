@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from check_jobs import TOKENIZER, write_data
 
-from nemolaunch.datafile import split_bounds
 from nemolaunch.facts import look
+from nemolaunch.facts.data_files import split_bounds
 from nemolaunch.job import Job
-from nemolaunch.plan import make_plan
+from nemolaunch.planning import make_plan
 
 
 def job(data: str, **values: object) -> Job:

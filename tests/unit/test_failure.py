@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nemolaunch.failure import failure
-from nemolaunch.rundir import RunDir
+from nemolaunch.observe.failure import failure
+from nemolaunch.run.folder import RunDir
 
 # as torchrun prints it
 REPORT = """\

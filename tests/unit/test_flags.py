@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nemolaunch.cli.arguments import normalise_long_options
-from nemolaunch.cli.flags import job_from
-from nemolaunch.cli.pretrain import main, parser
+from nemolaunch.cli.commands.pretrain import main, parser
+from nemolaunch.cli.parsing.arguments import normalise_long_options
+from nemolaunch.cli.parsing.flags import job_from
 from nemolaunch.errors import UsageError
 from nemolaunch.job import Job, specs
 

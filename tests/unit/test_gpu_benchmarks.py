@@ -20,7 +20,7 @@ import tables  # noqa: E402
 from steps import estimator, throughput, tuning  # noqa: E402
 
 from nemolaunch import catalogue  # noqa: E402
-from nemolaunch.cli import pretrain  # noqa: E402
+from nemolaunch.cli.commands import pretrain  # noqa: E402
 
 KIB = 2**10
 

@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-from nemolaunch.nemo2.guards import LossGuard, Pace, PaceGuard, RankGuard
+from nemolaunch.ranks.guards import LossGuard, Pace, PaceGuard, RankGuard
 
 
 def kinds(rows: list[dict[str, Any]]) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""Lower layers never import higher ones, and planning imports nothing heavy."""
+"""Lower rooms never import higher ones, no module imports itself round a corner, and planning imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,101 +12,142 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "nemolaunch"
 
-# From the bottom up. Packages on one row do not import each other, except where the row says so below.
-ROWS: list[set[str]] = [
-    {"errors", "findings", "causes", "quantities"},
-    {
-        "index",
-        "rundir",
-        "slurmqueue",
-        "processes",
-        "owncode",
-        "plainly",
-        "fingerprint",
-        "blend",
-        "profiling",
-        "workers",
-        "nearby",
-        "ask",
-        "jobfield",
-        "textfiles",
-        "vocabulary",
-    },
-    {
-        "startpoint",
-        "submission",
-        "starts",
-        "runlock",
-        "variables",
-        "datafile",
-        "tokenizerdir",
-        "cluster",
-        "streamspec",
-        "sshhost",
-    },
-    {"failure"},
-    {"job", "catalogue", "streamfacts"},
-    {"facts"},
-    {"arithmetic", "mixture", "streamplan", "attention"},
-    {"resolve", "devrun"},
-    {"check", "estimate"},
-    {"advice", "fit"},
-    {"plan"},
-    {"batchjob"},
-    {"sbatch", "tokens", "corpora", "checkpoint", "masking"},
-    {"stream"},
-    {"nemo2"},
-    {"execute", "observe", "evaluate"},
-    {"diagnose"},
-    {"slurm_run", "publish"},
-    {"onhost"},
-    {"status", "doctor"},
-    {"cli"},
+# From the bottom up; CONTRIBUTING.md says what each is for
+ROOMS = [
+    "errors",
+    "findings",
+    "system",
+    "catalogue",
+    "job",
+    "run",
+    "data",
+    "tokenizer",
+    "arithmetic",
+    "facts",
+    "resolve",
+    "check",
+    "estimate",
+    "planning",
+    "tokenization",
+    "download",
+    "stream",
+    "checkpoint",
+    "slurm",
+    "ranks",
+    "cpu",
+    "nemo2",
+    "launch",
+    "observe",
+    "evaluation",
+    "publish",
+    "doctor",
+    "api",
+    "cli",
 ]
-SAME_ROW_MAY: set[tuple[str, str]] = set()
-ONLY_NEMO2 = {"nemo", "megatron", "nemo_run", "lightning"}
+CHECKPOINT_ROOMS = ["storage", "families", "hf", "meta", "nemo2", "convert"]
+CLI_ROOMS = ["parsing", "views", "commands", "main", "manual"]
+# What acts and what reads know nothing of each other; neither do neighbours that serve different steps
+STRANGERS = {
+    ("observe", "launch"),
+    ("estimate", "check"),
+    ("download", "tokenization"),
+    ("slurm", "checkpoint"),
+    ("ranks", "slurm"),
+}
+# Frameworks and the rooms that may import them
+FRAMEWORKS = {
+    "nemo": {"nemo2"},
+    "lightning": {"nemo2"},
+    "nemo_run": {"nemo2", "launch"},
+    "megatron": {"cpu", "nemo2"},
+}
+LOOSE = {"__init__", "__main__", "errors", "findings"}
 HEAVY = ["torch", "numpy", "nemo", "nemo_run", "lightning", "megatron", "transformers", "tokenizers", "rich"]
 
 
-def layer_of(module: str) -> int:
-    for number, row in enumerate(ROWS):
-        if module in row:
-            return number
-    raise AssertionError(f"nemolaunch.{module} has no place in the layers: put it into ROWS")
+def name_of(path: Path) -> str:
+    """The dotted name below the package: `plan`, `checkpoint.hf.folder`; empty for the package itself."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
 
 
 def imports(path: Path) -> Iterator[str]:
+    """Full names of what a file imports, at any depth and also for type checkers alone."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "nemolaunch":
-                yield from (f"nemolaunch.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def modules() -> list[Path]:
-    return sorted(p for p in SOURCE.rglob("*.py") if p.name != "__init__.py" or p.parent != SOURCE)
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_imports_point_down(path: Path) -> None:
-    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def own_imports(path: Path) -> Iterator[str]:
+    """Names below the package of the modules that a file imports."""
     for name in imports(path):
         root, _, rest = name.partition(".")
-        if root in ONLY_NEMO2:
-            assert own == "nemo2", f"{name} may be imported in nemo2/ only"
-        if root == "nemolaunch" and rest:
-            other = rest.partition(".")[0]
-            allowed = other == own or (own, other) in SAME_ROW_MAY or layer_of(other) < layer_of(own)
-            assert allowed, f"nemolaunch.{other} is not below nemolaunch.{own}"
+        if root == "nemolaunch":
+            yield rest if rest in MODULES else rest.rpartition(".")[0]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in ("", "__main__")])
+def test_imports_point_down(module: str) -> None:
+    room = module.partition(".")[0]
+    assert room in ROOMS, f"{room} has no place in the house: put it into ROOMS and CONTRIBUTING.md"
+    for other in own_imports(MODULES[module]):
+        target = other.partition(".")[0]
+        if target == room:
+            continue
+        assert target in ROOMS[: ROOMS.index(room)], f"nemolaunch.{other} is not below nemolaunch.{module}"
+        assert (room, target) not in STRANGERS, f"{room} and {target} do not know each other"
+
+
+@pytest.mark.parametrize(("house", "rooms"), [("checkpoint", CHECKPOINT_ROOMS), ("cli", CLI_ROOMS)])
+def test_imports_point_down_inside(house: str, rooms: list[str]) -> None:
+    for module, path in MODULES.items():
+        if not module.startswith(house + "."):
+            continue
+        room = module.split(".")[1]
+        assert room in rooms
+        for other in own_imports(path):
+            parts = other.split(".")
+            if parts[0] == house and len(parts) > 1 and parts[1] != room:
+                assert parts[1] in rooms[: rooms.index(room)], f"{other} is not below {module}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_frameworks_are_imported_in_their_rooms_only(module: str) -> None:
+    for name in imports(MODULES[module]):
+        allowed = FRAMEWORKS.get(name.partition(".")[0])
+        assert allowed is None or module.partition(".")[0] in allowed, f"{name} in nemolaunch.{module}"
+
+
+def test_no_circles() -> None:
+    """Not even among imports inside functions or for type checkers."""
+    graph = {module: set(own_imports(path)) - {module, ""} for module, path in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join([*way[way.index(module) :], module])
+        if module in done:
+            return
+        for other in sorted(graph.get(module, ())):
+            visit(other, (*way, module))
+        done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
+def test_nothing_lies_loose() -> None:
+    assert {path.stem for path in SOURCE.glob("*.py")} == LOOSE
 
 
 def test_planning_imports_nothing_heavy() -> None:
     """`--help` and a dry run answer at once because of this."""
     code = (
-        "import sys; import nemolaunch.plan, nemolaunch.cli.pretrain, nemolaunch.cli.main;"
+        "import sys; import nemolaunch.planning, nemolaunch.cli.commands.pretrain, nemolaunch.cli.main;"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

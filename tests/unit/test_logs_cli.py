@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from golden.batch_plans import saved_plan
 
-from nemolaunch import batchjob
-from nemolaunch.cli import logs
-from nemolaunch.plan import Plan
+from nemolaunch.cli.commands import logs
+from nemolaunch.planning import Plan
+from nemolaunch.slurm import batch_job
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_last_lines_of_a_rank(plan: Plan, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_output_of_the_batch_job(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
-    output = batchjob.task_dir(plan) / "sbatch_llama_14.out"
+    output = batch_job.task_dir(plan) / "sbatch_llama_14.out"
     output.parent.mkdir(parents=True)
     output.write_text("nemolaunch: finished\n")
     assert logs.main([plan.folder, "--job"]) == 0

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nemolaunch.masking import Array, Masked, Masking
+from nemolaunch.data.masking import Array, Masked, Masking
 
 PAD, EOD, BOS, MASK, VOCABULARY = 2, 1, 0, 3, 8192
 MASKING = Masking(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nemolaunch.cli.pace import Pace
+from nemolaunch.cli.views.pace import Pace
 
 
 def row(step: int, time: float, speed: float = 8000.0) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from check_jobs import TOKENIZER, write_data
 
-from nemolaunch.cli import count_params, diff, estimate_mem, generate_config, plan, pretrain, schema
-from nemolaunch.cli.flags import job_from, read_config
+from nemolaunch.cli.commands import count_params, diff, estimate_mem, generate_config, plan, pretrain, schema
+from nemolaunch.cli.parsing.flags import job_from, read_config
 from nemolaunch.job import Job, specs
-from nemolaunch.plan import Plan, make_plan
+from nemolaunch.planning import Plan, make_plan
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_saved_plan_is_repeated_also_when_its_model_file_changes(data: str, tm
     model.write_text("base: llama3\nnum_layers: 3\n")
     run = saved(data, "runs/a", "-M", str(model), "--max-steps", "5")
     model.write_text("base: llama3\nnum_layers: 4\n")
-    from nemolaunch.cli.repeat import job_of_plan
+    from nemolaunch.cli.parsing.saved_plan import job_of_plan
 
     job, row, origins, _ = job_of_plan(run, {"lr": 1e-3})
     again = make_plan(job, model=row, given=origins)

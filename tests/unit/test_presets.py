@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nemolaunch import catalogue
-from nemolaunch.cli.flags import job_from, origins_from
-from nemolaunch.cli.pretrain import main
+from nemolaunch.cli.commands.pretrain import main
+from nemolaunch.cli.parsing.flags import job_from, origins_from
 from nemolaunch.errors import UsageError
 
 PRESET = str(Path(__file__).with_name("preset_for_h200.yaml"))

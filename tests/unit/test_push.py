@@ -49,7 +49,7 @@ def push(server: UploadServer, *words: str, token: str | None = TOKEN) -> subpro
     if token:
         environment["HF_TOKEN"] = token
     return subprocess.run(
-        [sys.executable, "-m", "nemolaunch.cli.push", *words],
+        [sys.executable, "-m", "nemolaunch.cli.commands.push", *words],
         env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 

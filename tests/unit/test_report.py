@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from report_runs import start, step, write_run
 
-from nemolaunch.cli import report, status
+from nemolaunch.cli.commands import report, status
 
 HOSTILE = "</script><script>alert(1)</script>"
 

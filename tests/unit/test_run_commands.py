@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from golden.batch_plans import saved_plan
 
-from nemolaunch import batchjob
-from nemolaunch.cli import cancel, diagnose, follow, resume, status
-from nemolaunch.cli.repeat import job_of_plan
-from nemolaunch.plan import Plan
-from nemolaunch.rundir import write_json
-from nemolaunch.slurm_run import reason
+from nemolaunch.cli.commands import cancel, diagnose, follow, resume, status
+from nemolaunch.cli.parsing.saved_plan import job_of_plan
+from nemolaunch.observe.slurm_run import reason
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import write_json
+from nemolaunch.slurm import batch_job
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_run_that_was_cancelled_after_a_failure_still_tells_that(
 ) -> None:
     without_slurm(monkeypatch, tmp_path / "bin", "exit 0")
     run = runs[0].run
-    output = batchjob.task_dir(runs[0]) / "sbatch_llama_14.out"
+    output = batch_job.task_dir(runs[0]) / "sbatch_llama_14.out"
     output.parent.mkdir(parents=True)
     output.write_text(
         "nemolaunch: start 14.0 on n1\nsrun: error: n1: task 2: Segmentation fault\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.runlock import STALE_S, RunLock
+from nemolaunch.run.lock import STALE_S, RunLock
 
 
 def held(path: Path, holder: str, age_s: float = 0.0) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nemolaunch.cli.runview import RunView, clock, notice
-from nemolaunch.cli.watch import watch
+from nemolaunch.cli.views.run_progress import RunView, clock, notice
+from nemolaunch.cli.views.watch import watch
 
 START = {"event": "start", "step": 0, "time": 1000.0}
 SPIKE = {"event": "loss spike", "step": 40, "time": 1040.0, "text": "loss [9.1] after a median of 7.0"}

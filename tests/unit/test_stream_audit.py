@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_support import encode, setup, texts_of, write
 
-from nemolaunch.rundir import RunDir
+from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import ledger
 from nemolaunch.stream.audit import Audit, audit
 from nemolaunch.stream.inventory import count_rows

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from stream_support import texts_of, write
 
-from nemolaunch.cli.flags import job_from
-from nemolaunch.cli.plan_view import stream_lines
+from nemolaunch.cli.parsing.flags import job_from
+from nemolaunch.cli.views.plan_text import stream_lines
+from nemolaunch.data.stream_spec import read
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.plan import Plan, make_plan
-from nemolaunch.streamspec import read
+from nemolaunch.planning import Plan, make_plan
 
 ROOT = Path(__file__).parents[2]
 MIXTURES = sorted((ROOT / "examples" / "mixtures").glob("*.yaml"))

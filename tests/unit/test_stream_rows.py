@@ -9,12 +9,12 @@ import pytest
 from hub_server import COMMIT, HubServer, Repo
 from stream_support import samples, setup, texts_of, write
 
+from nemolaunch.data.stream_spec import Source, Stream, read, with_column
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream import hub, manifest, rows
 from nemolaunch.stream.manifest import Listed, Manifest
 from nemolaunch.stream.order import Piece, groups_of
 from nemolaunch.stream.rows import Row, open_rows
-from nemolaunch.streamspec import Source, Stream, read, with_column
 
 TEXTS = texts_of("é", 90)
 

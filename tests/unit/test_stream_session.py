@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from stream_support import encode, texts_of, write
 
+from nemolaunch.data.stream_spec import read
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.rundir import RunDir
+from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import session
 from nemolaunch.stream.reader import BEGINS, Reader
 from nemolaunch.stream.session import Begun
 from nemolaunch.stream.state import ReaderState, StreamState
-from nemolaunch.streamspec import read
 
 VALUES: dict[str, Any] = {
     "text_column": "text", "blend_by": "rows", "stream_readers": 2, "data_resume": "exact", "seed": 5, "num_workers": 1,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from stream_support import setup
 
-from nemolaunch.cli.tokenize import main as tokenize
+from nemolaunch.cli.commands.tokenize import main as tokenize
 from nemolaunch.stream.reader import Reader
 from nemolaunch.stream.text import Encoder
-from nemolaunch.tokens.tokenizer import resolve
+from nemolaunch.tokenization.tokenizer import resolve
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = str(ROOT / "examples" / "tokenizer")

@@ -9,8 +9,8 @@ import pytest
 from check_jobs import findings
 
 from nemolaunch import arithmetic, catalogue
-from nemolaunch.cli import suggest
-from nemolaunch.cli.pretrain import parser
+from nemolaunch.cli.commands import suggest
+from nemolaunch.cli.commands.pretrain import parser
 from nemolaunch.estimate import layout_of_recipe
 from nemolaunch.estimate.published import measurements
 from nemolaunch.estimate.suggest import Suggestion, reasons, suggestions

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nemolaunch.nemo2.timeleft import LEAVE, SAVE_AND_LEAVE, STAY, JobEnd, SlowestSave, decide
-from nemolaunch.rundir import RunDir
+from nemolaunch.ranks.time_left import LEAVE, SAVE_AND_LEAVE, STAY, JobEnd, SlowestSave, decide
+from nemolaunch.run.folder import RunDir
 
 USUAL: dict[str, Any] = {
     "left_s": 3600.0,

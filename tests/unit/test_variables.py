@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from golden.batch_plans import plan_of
 
-from nemolaunch.cli import pretrain
-from nemolaunch.cli.launch_view import launch_lines
+from nemolaunch.cli.commands import pretrain
+from nemolaunch.cli.views.launch import launch_lines
 from nemolaunch.errors import UsageError
-from nemolaunch.variables import PRESETS, given_values, preset_values
+from nemolaunch.job.env_presets import PRESETS, given_values, preset_values
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "WANDB_API_KEY", "aws_secret_access_key", "MY_PASSWORD"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemolaunch.corpora.wikitext import Namespaces, plain
+from nemolaunch.download.wikitext import Namespaces, plain
 
 CHINESE = Namespaces.of({6: "檔案", 14: "分類"})
 

@@ -63,7 +63,7 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
     """Median seconds between the ends of steps, after warming up."""
     on_cpu = request["device"] == "cpu"
     if on_cpu or not request["transformer_engine"]:
-        from nemolaunch.nemo2 import cpu
+        from nemolaunch import cpu
 
         (cpu.install if on_cpu else cpu.install_layers)()
     import fiddle as fdl

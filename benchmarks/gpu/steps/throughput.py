@@ -14,7 +14,7 @@ from bench import Bench, Failed, Row
 from nemolaunch import arithmetic, catalogue
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
-from nemolaunch.plan import Plan, make_plan
+from nemolaunch.planning import Plan, make_plan
 
 STEPS = 15
 BATCH = {"llama32_1b": 8, "llama31_8b": 4}

@@ -9,7 +9,7 @@ from typing import Any
 from nemolaunch.catalogue.names import did_you_mean
 from nemolaunch.errors import UsageError
 
-_SHIPPED = Path(__file__).parents[1] / "presets"
+_SHIPPED = Path(__file__).with_name("measured_presets")
 _KEYS = {"gpu", "model", "source", "figures", "flags"}
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from nemolaunch import attention
 from nemolaunch.check.environment import variables, without_variables
 from nemolaunch.check.precision import capabilities
 from nemolaunch.check.support import each, error, fix, shown, sizes, warning, without
 from nemolaunch.findings import Finding
-from nemolaunch.resolve import Resolved
+from nemolaunch.resolve import Resolved, attention
 
 BACKEND = "attention_backend"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from nemolaunch.check.objective import MASKING
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
+from nemolaunch.facts.checkpoint import SHAPE_FIELDS, StartPoint
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
-from nemolaunch.rundir import consumed_samples
-from nemolaunch.startpoint import SHAPE_FIELDS, StartPoint
+from nemolaunch.run.folder import consumed_samples
 
 
 def start(resolved: Resolved) -> Iterator[Finding]:

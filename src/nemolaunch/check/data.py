@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Iterator
 
-from nemolaunch.blend import Share, as_words, is_whole
 from nemolaunch.check.batch import batch_unit
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
+from nemolaunch.data.blend import Share, as_words, is_whole
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 
 from nemolaunch.check.support import error, fix, flag
 from nemolaunch.findings import Finding, Fix
+from nemolaunch.job.env_presets import PRESETS, preset_values
 from nemolaunch.resolve import Resolved
-from nemolaunch.variables import PRESETS, preset_values
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 

@@ -10,7 +10,7 @@ from nemolaunch.check.support import each, error, fix, flag, shown, warning, wit
 from nemolaunch.facts import Tokenizer
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
-from nemolaunch.vocabulary import MASK, spare
+from nemolaunch.tokenizer.vocabulary import MASK, spare
 
 MASKING = ("mlm_probability", "mlm_replacement", "mlm_span_length", "mask_token")
 MOST_SUGGESTED = 2

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from nemolaunch import catalogue
 from nemolaunch.arithmetic import mixers
-from nemolaunch.attention import has_attention
 from nemolaunch.check.support import each, error, fix, flag, shown, sizes, warning, without
 from nemolaunch.findings import Finding
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
+from nemolaunch.resolve.attention import has_attention
 
 # The least compute capability of each recipe: Transformer Engine's check_fp8_support, _block_scaling_, check_mxfp8_
 FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0), "mxfp8": (10, 0)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nemolaunch.check.support import error, fix, shown
 from nemolaunch.findings import Finding
-from nemolaunch.profiling import steps_of
+from nemolaunch.job.profiling import steps_of
 from nemolaunch.resolve import Resolved
 
 

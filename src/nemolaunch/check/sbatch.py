@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from nemolaunch.check.support import each, error, fix, flag, shown
+from nemolaunch.facts.submission import split_option
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
-from nemolaunch.submission import split_option
 
 TEXTS = (
     *("partition", "account", "time", "qos", "gres", "constraint"),

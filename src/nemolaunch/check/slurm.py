@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from nemolaunch.check.support import each, error, flag, shown, warning
-from nemolaunch.cluster import Partition, seconds, slurm_time
+from nemolaunch.facts.cluster import Partition, seconds, slurm_time
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 

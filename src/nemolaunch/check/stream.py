@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from nemolaunch.blend import as_words, is_whole
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
+from nemolaunch.data.blend import as_words, is_whole
+from nemolaunch.data.stream_budget import whole_tokens, working
+from nemolaunch.data.stream_spec import Source, Stream
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import PARTS, specs
 from nemolaunch.resolve import Resolved
-from nemolaunch.streamplan import whole_tokens, working
-from nemolaunch.streamspec import Source, Stream
 
 # What a run that goes on with the very next row has to keep: other rows, or another order, follow otherwise
 KEPT = ("stream_readers", "shard_shuffle", "seed", "split", "text_column")

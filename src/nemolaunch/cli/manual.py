@@ -10,10 +10,10 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 
-from nemolaunch.cli.arguments import HelpFormatter, Parser
-from nemolaunch.cli.flags import add_job_flags
 from nemolaunch.cli.main import EXIT_CODES, GROUPS
-from nemolaunch.cli.tree import parser_of, sub_commands
+from nemolaunch.cli.parsing.arguments import HelpFormatter, Parser
+from nemolaunch.cli.parsing.flags import add_job_flags
+from nemolaunch.cli.parsing.tree import parser_of, sub_commands
 from nemolaunch.job import PARTS
 
 HEAD = """\

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from nemolaunch import catalogue
-from nemolaunch.ask import answers
 from nemolaunch.doctor.packages import installed, release
 from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.words import size
+from nemolaunch.system.commands import answers
 
 TIMEOUT_S = 30
 FIELDS = "name,memory.total,driver_version,compute_cap,ecc.errors.uncorrected.volatile.total"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from shutil import which
 
-from nemolaunch.ask import answers
-from nemolaunch.cluster import look_at_cluster
 from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
+from nemolaunch.facts.cluster import look_at_cluster
+from nemolaunch.system.commands import answers
 
 TIMEOUT_S = 10
 

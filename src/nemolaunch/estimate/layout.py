@@ -6,11 +6,10 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from nemolaunch import attention
 from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.catalogue import Architecture, Model, Recipe
 from nemolaunch.job import Job, Memory
-from nemolaunch.resolve import Resolved
+from nemolaunch.resolve import Resolved, attention
 
 
 @dataclass(frozen=True, kw_only=True)

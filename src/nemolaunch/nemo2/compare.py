@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.checkpoint import families
-from nemolaunch.checkpoint.check import Check
-from nemolaunch.checkpoint.nemo_config import NemoConfig
+from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.checkpoint.families.nemo_config import NemoConfig
 from nemolaunch.errors import NemolaunchError
 
 # A launcher's variables would have Lightning wait for other ranks of a job that is not this one.

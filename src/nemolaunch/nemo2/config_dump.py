@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from nemolaunch import catalogue
-from nemolaunch.checkpoint import nemo_config
+from nemolaunch.checkpoint.families import nemo_config
 from nemolaunch.nemo2.catalogue_dump import write
 
 # A hundred kilobytes of JSON each, which every checkpoint's model.yaml has
@@ -28,7 +28,7 @@ def configs_table() -> dict[str, Any]:
 
     Values are as NeMo's `model.yaml` writes them. Classes come after those they extend.
     """
-    from nemolaunch.nemo2 import cpu
+    from nemolaunch import cpu
 
     cpu.install()
     from nemo.collections import llm

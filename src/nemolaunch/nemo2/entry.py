@@ -16,12 +16,12 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemolaunch import processes
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.nemo2 import hang, slurm_rank
-from nemolaunch.nemo2.megatron_import import skip_inference_allocator
-from nemolaunch.plan import Plan
-from nemolaunch.rundir import RunDir, write_json
+from nemolaunch.planning import Plan
+from nemolaunch.ranks import hang, slurm_rank
+from nemolaunch.ranks.megatron_import import skip_inference_allocator
+from nemolaunch.run.folder import RunDir, write_json
+from nemolaunch.system import processes
 
 END_AFTER_ERROR_S = 60
 
@@ -61,7 +61,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     skip_inference_allocator()
     plain = importlib.util.find_spec("transformer_engine") is None
     if plain or plan.device == "cpu":
-        from nemolaunch.nemo2 import cpu
+        from nemolaunch import cpu
 
         (cpu.install if plan.device == "cpu" else cpu.install_layers)()
     import fiddle as fdl

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nemolaunch.nemo2 import hang
+from nemolaunch.ranks import hang
 
 QUIET_FACTOR = 10.0  # times the longest that a step, validation batch or save has taken so far
 QUIET_LEAST_S = 60.0

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint import bidirectional, hf
+from nemolaunch.checkpoint.hf import bidirectional
+from nemolaunch.checkpoint.hf import folder as hf_folder
 
 MAX_TOKENS = 256
 TEXT = """The harbour lay still in the early morning. Two boats had come back during the night, and the men who
@@ -50,7 +51,7 @@ def hf_logits(folder: Path, ids: list[int]) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
-    family = bidirectional.family_of(hf.read_config(folder / "config.json"))
+    family = bidirectional.family_of(hf_folder.read_config(folder / "config.json"))
     if family is not None and bidirectional.is_ours(folder, family):
         model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True, **options)
     else:
@@ -72,8 +73,8 @@ def nemo_logits(checkpoint: Path, ids: list[int]) -> Any:
 
 def load(checkpoint: Path) -> Any:
     """The Lightning model of a checkpoint, by NeMo's own loader, on the CPU."""
-    from nemolaunch.nemo2 import cpu
-    from nemolaunch.nemo2.megatron_import import skip_inference_allocator
+    from nemolaunch import cpu
+    from nemolaunch.ranks.megatron_import import skip_inference_allocator
 
     skip_inference_allocator()
     cpu.install()
@@ -88,7 +89,7 @@ def _contexts_fit_the_cpu() -> Iterator[None]:
     """Models loaded from a GPU run's context lose what a CPU cannot build."""
     from nemo.lightning.io import api
 
-    from nemolaunch.nemo2.cpu.adapt import adapt_model
+    from nemolaunch.cpu.adapt import adapt_model
 
     original = api.load_context
 

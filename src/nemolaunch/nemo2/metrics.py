@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nemolaunch.nemo2 import speed
 from nemolaunch.nemo2.callbacks import consumed_samples
-from nemolaunch.nemo2.guards import Notice, PaceGuard
 from nemolaunch.nemo2.mlm import ACCURACY
-from nemolaunch.nemo2.rowfile import RowFile, count_starts
 from nemolaunch.nemo2.update_guard import POLICY_OF, stop
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
+from nemolaunch.ranks import speed
+from nemolaunch.ranks.guards import Notice, PaceGuard
+from nemolaunch.ranks.row_file import RowFile, count_starts
 
 # what NeMo logs to TensorBoard and W&B by itself
 EXACT = frozenset({"loss", "lr", "grad_norm"})

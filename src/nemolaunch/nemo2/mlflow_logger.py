@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import MLFlowLogger
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.plan import Plan
-from nemolaunch.rundir import write_text
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import write_text
 
 
 class OneRun(MLFlowLogger, Callback):

@@ -19,12 +19,12 @@ from nemo.collections.llm.gpt.model.llama_embedding import get_nv_embedding_laye
 from nemo.lightning.megatron_parallel import MegatronLossReduction
 from torch import Tensor
 
-from nemolaunch.nemo2.masked_data import MaskedDataset, masking_of
+from nemolaunch.ranks.masked_data import MaskedDataset, masking_of
 
 if TYPE_CHECKING:
     import nemo_run as run
 
-    from nemolaunch.plan import Plan
+    from nemolaunch.planning import Plan
 
 ACCURACY = "val_masked_accuracy"
 

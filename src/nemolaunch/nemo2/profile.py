@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import nemo_run as run
 
-from nemolaunch.plan import Plan
-from nemolaunch.profiling import nsys_file, steps_of
+from nemolaunch.job.profiling import nsys_file, steps_of
+from nemolaunch.planning import Plan
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback

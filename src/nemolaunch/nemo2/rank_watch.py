@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nemolaunch.nemo2 import speed
-from nemolaunch.nemo2.guards import Notice, Pace, RankGuard
+from nemolaunch.ranks import speed
+from nemolaunch.ranks.guards import Notice, Pace, RankGuard
 
 EVERY_STEPS = 50
 # side of the matrices and products a measurement: milliseconds on either

@@ -19,7 +19,7 @@ from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
 from nemolaunch.nemo2 import kernels, mlm
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
 
 
 def compile_recipe(plan: Plan) -> run.Partial:

@@ -11,18 +11,18 @@ from megatron.core import parallel_state
 from megatron.core.num_microbatches_calculator import get_num_microbatches, update_num_microbatches
 from nemo.lightning.pytorch.plugins import MegatronDataSampler
 
+from nemolaunch.data.stream_spec import Stream
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.nemo2.masked_data import masking_of
-from nemolaunch.nemo2.stream_feed import RankFeed, ValidationFeed, Work
-from nemolaunch.nemo2.stream_fields import Fields, MaskedTokens, next_token
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
+from nemolaunch.ranks.masked_data import masking_of
+from nemolaunch.ranks.stream_feed import RankFeed, ValidationFeed, Work
+from nemolaunch.ranks.stream_fields import Fields, MaskedTokens, next_token
 from nemolaunch.stream import ledger, session
 from nemolaunch.stream.manifest import Manifest
 from nemolaunch.stream.session import Begun
 from nemolaunch.stream.state import HEADER, PER_SOURCE, ReaderState, StreamState
-from nemolaunch.streamspec import Stream
-from nemolaunch.tokens import proof
-from nemolaunch.tokens.tokenizer import TokenizerSpec, resolve
+from nemolaunch.tokenization import proof
+from nemolaunch.tokenization.tokenizer import TokenizerSpec, resolve
 
 
 class Sampler(MegatronDataSampler):

@@ -9,10 +9,10 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nemolaunch.nemo2 import speed
 from nemolaunch.nemo2.stream_data import StreamDataModule
-from nemolaunch.nemo2.stream_feed import RankFeed
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
+from nemolaunch.ranks import speed
+from nemolaunch.ranks.stream_feed import RankFeed
 from nemolaunch.stream.state import StreamState
 
 READY, ENDED, FAILED = 0, 1, 2

@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.nemo2.guards import LossGuard, Notice
-from nemolaunch.plan import Plan
-from nemolaunch.rundir import write_text
+from nemolaunch.planning import Plan
+from nemolaunch.ranks.guards import LossGuard, Notice
+from nemolaunch.run.folder import write_text
 
 MOST_SKIPPED = 10  # in a row; then it is not the data
 POLICY_OF = {

@@ -8,14 +8,14 @@ from lightning.pytorch import Callback
 
 from nemolaunch.nemo2 import profile
 from nemolaunch.nemo2.callbacks import CheckpointSchedule, EvenValidation
+from nemolaunch.nemo2.graceful_exit import Leave
 from nemolaunch.nemo2.hang_watch import HangWatch
-from nemolaunch.nemo2.leave import Leave
 from nemolaunch.nemo2.metrics import MetricsFile
 from nemolaunch.nemo2.mlm import MaskedLanguageModel
 from nemolaunch.nemo2.rank_watch import RankWatch
 from nemolaunch.nemo2.stream_watch import StreamWatch
 from nemolaunch.nemo2.update_guard import UpdateGuard
-from nemolaunch.plan import Plan
+from nemolaunch.planning import Plan
 
 
 def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:

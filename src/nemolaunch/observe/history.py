@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemolaunch.observe.series import Series
-from nemolaunch.plan import Plan
-from nemolaunch.rundir import RunDir
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import RunDir
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.failure import error_records, failure
+from nemolaunch.observe.failure import error_records, failure
 from nemolaunch.observe.history import History, Mark, evaluation_figures
 from nemolaunch.observe.metrics import batches, rows
 from nemolaunch.observe.series import Series
-from nemolaunch.plan import Plan
-from nemolaunch.rundir import RunDir
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import RunDir
 
 NOT_FINITE = ("nan", "inf", "-inf")  # as the metrics file spells them
 NOT_SERIES = frozenset({"step", "time", "event", "max_steps", "samples", "tokens_per_s_per_gpu"})

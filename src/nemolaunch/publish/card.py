@@ -14,12 +14,13 @@ from typing import Any
 
 import yaml
 
-from nemolaunch.checkpoint import bidirectional, report
+from nemolaunch.checkpoint.convert import report
+from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.evaluate import harness
+from nemolaunch.evaluation import harness
 from nemolaunch.observe.history import History, evaluation_figures
-from nemolaunch.plan import Plan
-from nemolaunch.rundir import read_json, step_of
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import read_json, step_of
 
 USE = """\
 ```python

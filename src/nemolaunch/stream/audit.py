@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nemolaunch.data.stream_spec import Source
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.rundir import RunDir
+from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import ledger
 from nemolaunch.stream.holdout import held_out
 from nemolaunch.stream.inventory import Inventory, held, sequences, take
@@ -22,7 +23,6 @@ from nemolaunch.stream.ledger import Session
 from nemolaunch.stream.manifest import File, Listed, Manifest
 from nemolaunch.stream.order import Array
 from nemolaunch.stream.reader import BEGINS, DAMAGED, ENDS, REJECTED
-from nemolaunch.streamspec import Source
 
 Count = Callable[[Source, Sequence[File]], Sequence[list[Array | None]]]
 LISTED = 5

@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from nemolaunch.data.stream_spec import Source
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.streamspec import Source
 
 
 @functools.cache

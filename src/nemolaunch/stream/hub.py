@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+from nemolaunch.data.stream_spec import REMOTE
+from nemolaunch.data.text_files import KINDS
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.streamspec import REMOTE
-from nemolaunch.textfiles import KINDS
 
 BLOCK_BYTES = 8 << 20
 

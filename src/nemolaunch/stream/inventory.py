@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nemolaunch.data.stream_spec import Source
 from nemolaunch.stream.holdout import HeldOut
 from nemolaunch.stream.manifest import File, Listed
 from nemolaunch.stream.order import Array, Piece, cut, dealt, groups_of, in_share, permutation
 from nemolaunch.stream.rows import Damaged, open_rows
-from nemolaunch.streamspec import Source
 
 
 @dataclass(frozen=True)

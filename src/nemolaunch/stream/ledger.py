@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.rundir import RunDir
+from nemolaunch.run.folder import RunDir
 from nemolaunch.stream.order import Array
 from nemolaunch.stream.reader import FED
 

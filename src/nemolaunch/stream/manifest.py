@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.data.stream_spec import REMOTE, Source, Stream
+from nemolaunch.data.text_files import KINDS, NAMED_KINDS, expand, kind_of
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream import hub
-from nemolaunch.streamspec import REMOTE, Source, Stream
-from nemolaunch.textfiles import KINDS, NAMED_KINDS, expand, kind_of
-from nemolaunch.tokens.files import whole
+from nemolaunch.tokenization.files import whole
 
 FORMAT = 1
 
@@ -25,7 +25,7 @@ class File:
     """One file, or one shard of a dataset of the `datasets` library, whose number is the path.
 
     Attributes:
-        kind: as `nemolaunch.textfiles` names it, or `dataset`.
+        kind: as `nemolaunch.data.text_files` names it, or `dataset`.
         size: in bytes; of a shard 1.
     """
 

@@ -13,15 +13,15 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
+from nemolaunch.data.stream_spec import REMOTE, Source
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream import hub
 from nemolaunch.stream.manifest import File
 from nemolaunch.stream.order import Piece, in_share
-from nemolaunch.streamspec import REMOTE, Source
-from nemolaunch.tokens.pieces import Piece as Part
-from nemolaunch.tokens.pieces import Unpacker
-from nemolaunch.tokens.records import Block, Lines, Value, checked_value, column_values, read_lines
-from nemolaunch.tokens.sources import Source as Packed
+from nemolaunch.tokenization.pieces import Piece as Part
+from nemolaunch.tokenization.pieces import Unpacker
+from nemolaunch.tokenization.records import Block, Lines, Value, checked_value, column_values, read_lines
+from nemolaunch.tokenization.sources import Source as Packed
 
 Array = np.ndarray[Any, Any]
 

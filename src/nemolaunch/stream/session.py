@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nemolaunch.data.stream_budget import validation_share
+from nemolaunch.data.stream_spec import Stream, shares, with_column
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.rundir import RunDir
+from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import ledger, manifest
 from nemolaunch.stream.cursor import Rules
 from nemolaunch.stream.holdout import held_out
@@ -17,8 +19,6 @@ from nemolaunch.stream.manifest import Listed, Manifest
 from nemolaunch.stream.order import key
 from nemolaunch.stream.reader import Setup
 from nemolaunch.stream.state import Mix, StreamState, beginning
-from nemolaunch.streamplan import validation_share
-from nemolaunch.streamspec import Stream, shares, with_column
 
 
 @dataclass(frozen=True)

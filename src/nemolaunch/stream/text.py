@@ -9,14 +9,14 @@ import numpy as np
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream.order import Array
-from nemolaunch.tokens import engines
-from nemolaunch.tokens.encode import with_eod
-from nemolaunch.tokens.long_text import STRIDE, LongTexts
-from nemolaunch.tokens.output import BATCH_CHARS
-from nemolaunch.tokens.work import RECHECK_CHARS, RECHECK_EVERY
+from nemolaunch.tokenization import engines
+from nemolaunch.tokenization.encode import with_eod
+from nemolaunch.tokenization.long_text import STRIDE, LongTexts
+from nemolaunch.tokenization.output import BATCH_CHARS
+from nemolaunch.tokenization.work import RECHECK_CHARS, RECHECK_EVERY
 
 if TYPE_CHECKING:
-    from nemolaunch.tokens.tokenizer import TokenizerSpec
+    from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
 
 class EngineDiffers(NemolaunchError):
@@ -24,7 +24,7 @@ class EngineDiffers(NemolaunchError):
 
 
 class Encoder:
-    """Encodes rows with one engine of `nemolaunch.tokens.engines`."""
+    """Encodes rows with one engine of `nemolaunch.tokenization.engines`."""
 
     def __init__(self, spec: TokenizerSpec, engine: str) -> None:
         self._spec, self._engine = spec, engine

@@ -21,7 +21,7 @@ from nemolaunch.checkpoint.families import (
     starcoder,
 )
 from nemolaunch.checkpoint.families.family import Family, by_model_type
-from nemolaunch.checkpoint.nemo_config import NemoConfig, extends
+from nemolaunch.checkpoint.families.nemo_config import NemoConfig, extends
 from nemolaunch.errors import NemolaunchError, UsageError
 
 MODULES = (

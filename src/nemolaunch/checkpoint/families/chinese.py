@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.ops import PackedQkv
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     FULL_ROTARY,
@@ -20,6 +21,7 @@ from nemolaunch.checkpoint.families.parts import (
     UnheldError,
     sizes,
 )
+from nemolaunch.checkpoint.families.rules import rule
 from nemolaunch.checkpoint.families.tables import (
     HF,
     INPUT_NORM,
@@ -30,8 +32,6 @@ from nemolaunch.checkpoint.families.tables import (
     outer,
     renamed,
 )
-from nemolaunch.checkpoint.ops import PackedQkv
-from nemolaunch.checkpoint.rules import rule
 
 ALIBI_LAYERS = 40  # Baichuan 2 13B's
 

@@ -18,6 +18,7 @@ from nemolaunch.checkpoint.families.parts import (
     rope_scaling_of,
     tied,
 )
+from nemolaunch.checkpoint.families.rules import rule
 from nemolaunch.checkpoint.families.tables import (
     EXPERTS_NORM,
     HF,
@@ -28,7 +29,6 @@ from nemolaunch.checkpoint.families.tables import (
     outer,
     renamed,
 )
-from nemolaunch.checkpoint.rules import rule
 
 # config.json's rope_scaling -> NeMo's fields, and what it means if it is not stated
 YARN = {

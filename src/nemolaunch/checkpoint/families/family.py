@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemolaunch.checkpoint.families.nemo_config import NemoConfig, symbol
 from nemolaunch.checkpoint.families.parts import Fields, Out, Part, UnheldError
-from nemolaunch.checkpoint.nemo_config import NemoConfig, symbol
-from nemolaunch.checkpoint.rules import Rule
+from nemolaunch.checkpoint.families.rules import Rule
 from nemolaunch.errors import NemolaunchError
 
 ConfigClass = str | Callable[[Fields], str]

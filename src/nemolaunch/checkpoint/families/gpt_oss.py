@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.ops import StackedExperts
 from nemolaunch.checkpoint.families.parts import (
     Both,
     Field,
@@ -15,6 +16,7 @@ from nemolaunch.checkpoint.families.parts import (
     sizes,
     tied,
 )
+from nemolaunch.checkpoint.families.rules import rule
 from nemolaunch.checkpoint.families.tables import (
     EXPERTS_NORM,
     HF,
@@ -24,8 +26,6 @@ from nemolaunch.checkpoint.families.tables import (
     outer,
     renamed,
 )
-from nemolaunch.checkpoint.ops import StackedExperts
-from nemolaunch.checkpoint.rules import rule
 
 # config.json's rope_scaling -> NeMo's fields, and what it means if it is not stated
 YARN = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.ops import StackedExperts
 from nemolaunch.checkpoint.families.parts import (
     FULL_ROTARY,
     NO_BIAS,
@@ -18,6 +19,7 @@ from nemolaunch.checkpoint.families.parts import (
     sizes,
     tied,
 )
+from nemolaunch.checkpoint.families.rules import rule
 from nemolaunch.checkpoint.families.tables import (
     EXPERTS_NORM,
     HF,
@@ -29,8 +31,6 @@ from nemolaunch.checkpoint.families.tables import (
     outer,
     renamed,
 )
-from nemolaunch.checkpoint.ops import StackedExperts
-from nemolaunch.checkpoint.rules import rule
 
 # What NeMo's rotary embedding has built in, besides the factor (megatron.core RotaryEmbedding)
 SCALING = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}

@@ -24,6 +24,7 @@ from nemolaunch.checkpoint.families.parts import (
     rope_scaling_of,
     sizes,
 )
+from nemolaunch.checkpoint.families.rules import rule
 from nemolaunch.checkpoint.families.tables import (
     HF,
     INPUT_NORM,
@@ -34,7 +35,6 @@ from nemolaunch.checkpoint.families.tables import (
     outer,
     renamed,
 )
-from nemolaunch.checkpoint.rules import rule
 
 NEMOTRON = Family(
     model_type="nemotron",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.nemo_config import classes, defaults
+from nemolaunch.checkpoint.families.ops import MambaParts, Qkv
+from nemolaunch.checkpoint.families.param_shapes import CONVOLUTION, IN_PROJECTION
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     NO_BIAS,
@@ -17,11 +20,8 @@ from nemolaunch.checkpoint.families.parts import (
     UnheldError,
     tied,
 )
+from nemolaunch.checkpoint.families.rules import rule
 from nemolaunch.checkpoint.families.tables import NEMO
-from nemolaunch.checkpoint.nemo_config import classes, defaults
-from nemolaunch.checkpoint.ops import MambaParts, Qkv
-from nemolaunch.checkpoint.rules import rule
-from nemolaunch.checkpoint.skeleton import CONVOLUTION, IN_PROJECTION
 
 LAYER = "backbone.layers.*."
 MIXER = LAYER + "mixer."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.ops import PackedQkv
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     GATED,
@@ -15,9 +16,8 @@ from nemolaunch.checkpoint.families.parts import (
     Window,
     sizes,
 )
+from nemolaunch.checkpoint.families.rules import rule
 from nemolaunch.checkpoint.families.tables import HF, INPUT_NORM, MLP_NORM, NEMO, outer, renamed
-from nemolaunch.checkpoint.ops import PackedQkv
-from nemolaunch.checkpoint.rules import rule
 
 PHI3 = Family(
     model_type="phi3",

@@ -19,6 +19,7 @@ from nemolaunch.checkpoint.families.parts import (
     Window,
     sizes,
 )
+from nemolaunch.checkpoint.families.rules import rule
 from nemolaunch.checkpoint.families.tables import (
     HF,
     INPUT_NORM,
@@ -29,7 +30,6 @@ from nemolaunch.checkpoint.families.tables import (
     outer,
     renamed,
 )
-from nemolaunch.checkpoint.rules import rule
 
 TANH_GELU, EXACT_GELU = "gelu_pytorch_tanh", "gelu"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.ops import Joined, Qkv
-from nemolaunch.checkpoint.rules import Rule, rule
+from nemolaunch.checkpoint.families.ops import Joined, Qkv
+from nemolaunch.checkpoint.families.rules import Rule, rule
 
 HF, NEMO = "model.layers.*.", "decoder.layers.*."
 

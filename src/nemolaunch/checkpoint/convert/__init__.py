@@ -1,0 +1,1 @@
+"""Conversions between formats, their proof and their report."""

@@ -1,0 +1,170 @@
+"""Convert a checkpoint: find its format, write the other one whole or not at all, prove it, report it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from nemolaunch.checkpoint.convert import report
+from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.checkpoint.convert.options import Job, Options, Route
+from nemolaunch.checkpoint.convert.routes import ROUTES
+from nemolaunch.checkpoint.convert.stream import Advance
+from nemolaunch.checkpoint.families.rules import counted, some
+from nemolaunch.checkpoint.storage.formats import ENDINGS, FORMATS, detect
+from nemolaunch.checkpoint.storage.publish import check_apart, check_free, explain_os_error, publishing
+from nemolaunch.errors import NemolaunchError, UsageError
+
+Say = Callable[[str], None]
+
+
+class Progress(Protocol):
+    """Shows how far one phase has come, in bytes."""
+
+    def __call__(self, label: str, total_bytes: int, /) -> contextlib.AbstractContextManager[Advance]: ...
+
+
+@contextlib.contextmanager
+def no_progress(label: str, total_bytes: int) -> Iterator[Advance]:
+    """Shows nothing."""
+    yield lambda count: None
+
+
+def convert(
+    source: Path,
+    output: Path,
+    to: str,
+    options: Options | None = None,
+    say: Say = lambda text: None,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Write the checkpoint `source` in the format `to` as `output`; returns the report left beside it.
+
+    Args:
+        say: is called with one line per step.
+        progress: shows the bytes of each.
+
+    Raises:
+        UsageError: the source is no checkpoint, the output exists, there is no such conversion.
+        NemolaunchError: a damaged source, a model the other side cannot hold, a full disk, a failed check.
+            Nothing is left at `output` then, and an earlier one is untouched.
+    """
+    options = options or Options()
+    source, output = (path.expanduser().absolute() for path in (source, output))
+    check_free(output, overwrite=options.overwrite)
+    check_apart(source, output)
+    options = dataclasses.replace(options, one_file=_is_one_file(output, to))
+    job = _route(source, to)(source, options)
+    try:
+        _check_space(job, output)
+        say(f"{job.title}, {_size(job.nbytes)}")
+        for text in _remarks(job):
+            say(text)
+        return _run(job, source, output, to, options, say, progress)
+    except OSError as error:
+        raise explain_os_error(error, f"writing {output}") from error
+    except RuntimeError as error:
+        # torch.save, which cannot write on, complains of where it is in the file
+        if not isinstance(error.__context__, OSError):
+            raise
+        raise explain_os_error(error.__context__, f"writing {output}") from error
+    finally:
+        job.close()
+
+
+def _run(
+    job: Job, source: Path, output: Path, to: str, options: Options, say: Say, progress: Progress
+) -> dict[str, Any]:
+    seconds: dict[str, float] = {}
+    checks: list[Check] = []
+    with publishing(output, overwrite=options.overwrite) as new:
+        with _timed(seconds, "write"), progress("writing", job.nbytes) as advance:
+            job.write(new, advance)
+        if options.verify:
+            with _timed(seconds, "verify"), progress("verifying", job.nbytes) as advance:
+                checks += job.verify(new, advance)
+            if options.compare and all(check.passed for check in checks):
+                with _timed(seconds, "compare"):
+                    compared = options.compare(job, source, new)
+                checks += [compared] if compared else []
+        about = {
+            "source": str(source),
+            "output": str(output),
+            "to": to,
+            "title": job.title,
+            "bytes": job.nbytes,
+            "changed": job.changed,
+            "left_out": job.left_out,
+        }
+        record = report.content(about, checks, seconds)
+        for check in checks:
+            say(str(check))
+        _refuse_failed(checks, record, output)
+    report.write(report.path_for(output), record)
+    say(f"{output} is written; the report is {report.path_for(output)}")
+    return record
+
+
+def _refuse_failed(checks: list[Check], record: dict[str, Any], output: Path) -> None:
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        report.write(report.path_for(output), record)
+        lines = "\n".join(f"  {check.name}: {line}" for check in failed for line in check.differences[:4])
+        raise NemolaunchError(
+            f"the result does not agree with the source, so nothing is left at {output}:\n{lines}\n"
+            f"The report is {report.path_for(output)}"
+        )
+
+
+def _is_one_file(output: Path, to: str) -> bool:
+    """Whether the output's name is that of a file; UsageError where the format does not go with it."""
+    fits = output.suffix in ENDINGS.get(to, ())
+    if to == "torch" and not fits:
+        raise UsageError(f"{output}: --to torch writes one file; give it a name that ends in .pt")
+    if not fits and output.suffix in sum(ENDINGS.values(), ()):
+        raise UsageError(f"{output}: --to {to} writes a folder, and the name is that of a file")
+    return fits
+
+
+def _route(source: Path, to: str) -> Route:
+    found = detect(source)
+    if to == found:
+        raise UsageError(f"{source} is in the format {to} already ({FORMATS[to]})")
+    if (found, to) not in ROUTES:
+        possible = [target for origin, target in ROUTES if origin == found]
+        raise UsageError(
+            f"{source} is in the format {found} ({FORMATS[found]}), from which there is "
+            f"{'a conversion to ' + ', '.join(possible) if possible else 'no conversion'}, not to {to}"
+        )
+    return ROUTES[found, to]
+
+
+def _remarks(job: Job) -> Iterator[str]:
+    yield from job.changed
+    if job.left_out:
+        yield f"left out: {counted(job.left_out, 'tensor')}: {some(job.left_out)}"
+
+
+def _check_space(job: Job, output: Path) -> None:
+    there = next(folder for folder in output.parents if folder.exists())
+    free = shutil.disk_usage(there).free
+    if job.nbytes > free:
+        raise NemolaunchError(
+            f"the disk of {there} is too full: {_size(job.nbytes)} are needed, {_size(free)} are free"
+        )
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    begin = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - begin
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,85 @@
+"""A conversion that gives every tensor its bits: only names, their form as a view has it, and files change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.checkpoint.convert.stream import Advance, copy_tensors, read_ahead
+from nemolaunch.checkpoint.convert.verify import difference, unexpected
+from nemolaunch.checkpoint.storage.tensors import TensorSink, TensorSource
+
+
+def _nothing(output: Path) -> None:
+    pass
+
+
+def _no_checks(output: Path) -> list[Check]:
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copying:
+    """A job that writes the tensors of a source as they are.
+
+    Attributes:
+        title: the conversion in a few words.
+        source: the tensors, in the form and under the names of the result.
+        sink: begins the files of the result.
+        extras: writes what the result has besides tensors.
+        reader: opens the result again, for the proof.
+        checks: further comparisons of the result.
+        left_out: names of source tensors that are not copied.
+        changed: what differs on purpose from the source, in words.
+    """
+
+    title: str
+    source: TensorSource
+    sink: Callable[[Path], TensorSink]
+    reader: Callable[[Path], TensorSource]
+    extras: Callable[[Path], None] = _nothing
+    checks: Callable[[Path], list[Check]] = _no_checks
+    left_out: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(info.nbytes for info in self.source.tensors.values())
+
+    def write(self, output: Path, advance: Advance) -> None:
+        """Write the result; `advance` is told the bytes read."""
+        sink = self.sink(output)
+        try:
+            copy_tensors(self.source, sink, advance)
+            sink.finish()
+        finally:
+            sink.close()
+        self.extras(output)
+
+    def verify(self, output: Path, advance: Advance) -> list[Check]:
+        """Read the result back and compare it, bit for bit, with the source."""
+        result = self.reader(output)
+        try:
+            return [self._compare(result, advance), *self.checks(output)]
+        finally:
+            result.close()
+
+    def close(self) -> None:
+        """Close the source's files."""
+        self.source.close()
+
+    def _compare(self, result: TensorSource, advance: Advance) -> Check:
+        wrong = unexpected(result.tensors, self.source.tensors)
+        if wrong:
+            return Check("tensors", 0, wrong)
+        work = [(name, 2 * info.nbytes) for name, info in self.source.tensors.items()]
+        both = read_ahead(work, lambda name: (self.source.read(name), result.read(name)))
+        for name, (before, after) in both:
+            text = difference(before, after)
+            if text:
+                wrong.append(f"{name} {text}")
+            advance(self.source.tensors[name].nbytes)
+        return Check("tensors", len(self.source.tensors), wrong)

@@ -1,0 +1,48 @@
+"""The record of a conversion, left beside its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint.convert.check import Check
+
+ENDING = ".conversion.json"
+
+
+def path_for(output: Path) -> Path:
+    """Where the report of a conversion to `output` stands."""
+    return output.with_name(output.name + ENDING)
+
+
+def content(about: dict[str, Any], checks: Sequence[Check], seconds: dict[str, float]) -> dict[str, Any]:
+    """The report: what was converted, each check with what differs, and the verdict over all of them."""
+    passed = all(check.passed for check in checks)
+    return {
+        "verdict": ("passed" if passed else "failed") if checks else "not verified",
+        **about,
+        "checks": {check.name: check.as_json() for check in checks},
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "nemolaunch": version("nemolaunch"),
+    }
+
+
+def write(path: Path, report: dict[str, Any]) -> None:
+    """Write a report in one step."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with open(handle, "w", encoding="utf-8") as file:
+        json.dump(report, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(file.fileno(), 0o666 & ~mask)
+    os.replace(name, path)

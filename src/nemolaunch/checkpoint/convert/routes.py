@@ -1,0 +1,269 @@
+"""Every conversion there is.
+
+A format that says what the model is (`hf`, `nemo2`, `meta`) is read as a `ModelView` and written from one. The
+others (`torch`, `safetensors`, `dcp`) are tensors under the names they have, from which a model is made only
+with the help of a folder that says which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from nemolaunch.checkpoint import families
+from nemolaunch.checkpoint.convert import bare
+from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.checkpoint.convert.conversion import EMBEDDING, Conversion
+from nemolaunch.checkpoint.convert.copying import Copying
+from nemolaunch.checkpoint.convert.exported import ExportedSource
+from nemolaunch.checkpoint.convert.options import Job, Options, Route
+from nemolaunch.checkpoint.convert.prepare import prepare_export, prepare_export_like, prepare_import
+from nemolaunch.checkpoint.convert.verify import tokenizer_check
+from nemolaunch.checkpoint.hf import bidirectional
+from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.hf import output as hf_output
+from nemolaunch.checkpoint.hf.config_diff import differences
+from nemolaunch.checkpoint.hf.view import ModelView
+from nemolaunch.checkpoint.hf.weights import HfWeights, open_weights
+from nemolaunch.checkpoint.meta import folder as meta_folder
+from nemolaunch.checkpoint.nemo2 import folder as nemo2_folder
+from nemolaunch.checkpoint.nemo2.megatron_names import MegatronSource, is_stacked
+from nemolaunch.checkpoint.storage.dcp import DcpSource
+from nemolaunch.checkpoint.storage.formats import FORMATS, detect
+from nemolaunch.checkpoint.storage.tensors import TensorSource
+from nemolaunch.checkpoint.storage.wrappers import Renamed
+from nemolaunch.errors import UsageError
+
+MODELS = ("hf", "nemo2", "meta")
+BARE = ("torch", "safetensors", "dcp")
+# Not in params.json: assumed on the way back
+NOT_IN_META = {"max_position_embeddings"}
+
+
+def hf_view(path: Path, options: Options) -> ModelView:
+    """The model in a Hugging Face folder."""
+    folder = hf_folder.read_folder(path)
+    weights = open_weights(folder)
+    return ModelView(
+        config={**folder.config, "torch_dtype": folder.dtype},
+        source=weights.source,
+        tokenizer=options.tokenizer or path,
+        generation=path / hf_output.GENERATION,
+        title=folder.model_type,
+        left_out=weights.left_out,
+        changed=["8- or 4-bit weights become bfloat16"] if weights.quantised else [],
+    )
+
+
+def nemo2_view(path: Path, options: Options) -> ModelView:
+    """The model in a NeMo 2 checkpoint."""
+    return _exported_view(prepare_export(nemo2_folder.read_folder(path), options.tokenizer))
+
+
+def _exported_view(job: Conversion) -> ModelView:
+    source = ExportedSource(job.mapped, job.source)
+    dtype = next(iter(source.tensors.values())).dtype
+    config = bidirectional.two_sided_config(job.hf_config) if job.both_sides else job.hf_config
+    return ModelView(
+        config={**config, "torch_dtype": dtype},
+        source=source,
+        tokenizer=job.tokenizer,
+        generation=job.generation,
+        title=job.config.model_class,
+        left_out=job.left_out,
+        changed=job.changed,
+    )
+
+
+def meta_view(path: Path, options: Options) -> ModelView:
+    """The model in a folder of Meta's layout."""
+    return meta_folder.read_view(path, options.tokenizer)
+
+
+def bare_view(path: Path, options: Options, form: str) -> ModelView:
+    """The model whose tensors are in a file or folder, as another folder says what it is."""
+    if options.like is None:
+        raise UsageError(
+            f"{path} has tensors, and no word of what model they are ({FORMATS[form]}): name a folder with its "
+            f"config.json (or Meta's params.json) and tokenizer with --like DIR"
+        )
+    tokenizer = options.tokenizer or options.like
+    source, left_out = _bare_model(bare.open_bare(path, form))
+    if meta_folder.is_meta_named(source.tensors):
+        return meta_folder.view_of(source, _params(options.like), meta_folder.find_tokenizer(tokenizer))
+    config = hf_folder.read_config(options.like / "config.json")
+    if EMBEDDING in source.tensors:
+        view = _exported_view(prepare_export_like(source, hf_folder.HfFolder(tokenizer, config, ())))
+        return dataclasses.replace(
+            view, title=f"{view.title} in {form}", generation=options.like / hf_output.GENERATION
+        )
+    family_type = str(config.get("model_type"))
+    dtype = next(iter(source.tensors.values())).dtype
+    return ModelView(
+        config={**config, "torch_dtype": dtype},
+        source=source,
+        tokenizer=tokenizer,
+        generation=options.like / hf_output.GENERATION,
+        title=f"{family_type} in {form}",
+        left_out=left_out,
+    )
+
+
+def _bare_model(stored: TensorSource) -> tuple[TensorSource, list[str]]:
+    if isinstance(stored, DcpSource) and is_stacked(stored.tensors):
+        model = MegatronSource(stored)
+        return model, model.training_state
+    return bare.model_only(stored)
+
+
+VIEWS: dict[str, Callable[[Path, Options], ModelView]] = {
+    "hf": hf_view,
+    "nemo2": nemo2_view,
+    "meta": meta_view,
+    **{form: functools.partial(bare_view, form=form) for form in BARE},
+}
+
+
+def _to_nemo2(path: Path, options: Options) -> Job:
+    form = detect(path)
+    named = options.model_class, options.config_class
+    if form == "hf":
+        return prepare_import(
+            hf_folder.read_folder(path),
+            tokenizer=options.tokenizer,
+            model_class=named[0],
+            config_class=named[1],
+        )
+    view = VIEWS[form](path, options)
+    folder = hf_folder.HfFolder(view.tokenizer, view.config, ())
+    weights = HfWeights(view.source, left_out=view.left_out)
+    job = prepare_import(folder, weights=weights, model_class=named[0], config_class=named[1])
+    job.changed.extend(view.changed)
+    return job
+
+
+def _to_hf(path: Path, options: Options) -> Job:
+    _refuse_classes(options)
+    form = detect(path)
+    if form == "nemo2":
+        return prepare_export(nemo2_folder.read_folder(path), options.tokenizer)
+    view = VIEWS[form](path, options)
+    _check_complete(view)
+
+    def checks(output: Path) -> list[Check]:
+        count, lines = differences(view.config, hf_folder.read_config(output / "config.json"), {"dtype"})
+        return [Check("config", count, lines), tokenizer_check(view.tokenizer, output)]
+
+    def extras(output: Path) -> None:
+        config = {name: value for name, value in view.config.items() if name != "torch_dtype"}
+        dtype = str(view.config["torch_dtype"])
+        hf_output.write_extras(output, config, dtype, view.tokenizer, view.generation)
+
+    return Copying(
+        title=f"{view.title} → Hugging Face",
+        source=view.source,
+        sink=lambda output: bare.write_bare(output, view.source.tensors, "safetensors", one_file=False),
+        reader=lambda output: open_weights(hf_folder.read_folder(output)).source,
+        extras=extras,
+        checks=checks,
+        left_out=view.left_out,
+        changed=view.changed,
+    )
+
+
+def _to_meta(path: Path, options: Options) -> Job:
+    _refuse_classes(options)
+    view = VIEWS[detect(path)](path, options)
+    params = meta_folder.params_of(view.config)  # refuses what Meta's form cannot hold
+    source = meta_folder.meta_source(view)
+    back = set(source.tensors)
+
+    def checks(output: Path) -> list[Check]:
+        returned = meta_folder.read_view(output, view.tokenizer)
+        count, lines = differences(view.config, returned.config, {"torch_dtype", *NOT_IN_META})
+        returned.source.close()
+        return [Check("config", count, lines), tokenizer_check(view.tokenizer, output)]
+
+    return Copying(
+        title=f"{view.title} → Meta's layout, {params['n_layers']} layers",
+        source=source,
+        sink=lambda output: meta_folder.meta_sink(output, source.tensors),
+        reader=lambda output: Renamed(
+            bare.open_bare(output / meta_folder.FIRST_SHARD, "torch"), {name: name for name in back}
+        ),
+        extras=lambda output: meta_folder.write_extras(output, view),
+        checks=checks,
+        left_out=view.left_out,
+        changed=[*view.changed, *meta_folder.tokenizer_note(view.tokenizer)],
+    )
+
+
+def _to_bare(path: Path, options: Options, form: str) -> Job:
+    _refuse_classes(options)
+    source, left_out = stored(path, options)
+    return Copying(
+        title=f"{detect(path)} → {form}",
+        source=source,
+        sink=lambda output: bare.write_bare(output, source.tensors, form, one_file=options.one_file),
+        reader=lambda output: bare.open_bare(output, form),
+        left_out=left_out,
+        changed=["the configuration and the tokenizer are not part of it"] if detect(path) in MODELS else [],
+    )
+
+
+def stored(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
+    """The tensors of any format under the names its model has, and what is left out."""
+    form = detect(path)
+    if form == "hf":
+        return open_weights(hf_folder.read_folder(path)).source, []
+    if form == "meta":
+        return meta_folder.stored(path), []
+    if form == "nemo2":
+        return _nemo2_parameters(path, options)
+    source = bare.open_bare(path, form)
+    objects = list(bare.objects_of(source))
+    if not options.weights_only:
+        return source, objects
+    model, left_out = bare.model_only(source)
+    return model, [*left_out, *objects]
+
+
+def _nemo2_parameters(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
+    """A NeMo checkpoint's parameters, a layer at a time as the model names them, with the optimizer's state."""
+    stored = DcpSource(nemo2_folder.read_folder(path).weights)
+    model = MegatronSource(stored)
+    if options.weights_only or not model.training_state:
+        return model, [*model.training_state, *stored.objects]
+    state = Renamed(stored, {name: name for name in model.training_state})
+    return bare.Together([model, state]), list(stored.objects)
+
+
+def _refuse_classes(options: Options) -> None:
+    if options.model_class:
+        raise UsageError("--model-name and --model-config-name belong to --to nemo2")
+
+
+def _check_complete(view: ModelView) -> None:
+    """Refuse tensors that are not those of the model which the configuration describes, where NeMo knows it."""
+    if view.config.get("model_type") in families.FAMILIES:
+        folder = hf_folder.HfFolder(view.tokenizer, view.config, ())
+        prepare_import(folder, weights=HfWeights(view.source))
+
+
+def _params(folder: Path) -> dict[str, object]:
+    if (folder / meta_folder.PARAMS).is_file():
+        return meta_folder.read_params(folder)
+    if (folder / "config.json").is_file():
+        return meta_folder.params_of(hf_folder.read_config(folder / "config.json"))
+    raise UsageError(f"--like {folder} has neither {meta_folder.PARAMS} nor config.json")
+
+
+# From one format to another
+ROUTES: dict[tuple[str, str], Route] = {
+    **{(form, "nemo2"): _to_nemo2 for form in FORMATS if form != "nemo2"},
+    **{(form, "hf"): _to_hf for form in FORMATS if form != "hf"},
+    **{(form, "meta"): _to_meta for form in FORMATS if form != "meta"},
+    **{(form, to): functools.partial(_to_bare, form=to) for form in FORMATS for to in BARE if form != to},
+}

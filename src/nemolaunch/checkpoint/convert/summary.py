@@ -1,0 +1,208 @@
+"""What a checkpoint is, told without reading its tensors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint.convert import bare
+from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.hf.weights import open_weights
+from nemolaunch.checkpoint.meta import folder as meta_folder
+from nemolaunch.checkpoint.nemo2 import folder as nemo2_folder
+from nemolaunch.checkpoint.nemo2.megatron_names import MegatronSource
+from nemolaunch.checkpoint.storage.dcp import DcpSource
+from nemolaunch.checkpoint.storage.file_parts import OpenFiles
+from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
+from nemolaunch.checkpoint.storage.tensors import TensorInfo
+from nemolaunch.checkpoint.storage.torch_file import TorchFile
+from nemolaunch.errors import NemolaunchError
+
+LAYOUT = {
+    "tensor_model_parallel_size": "TP",
+    "pipeline_model_parallel_size": "PP",
+    "virtual_pipeline_model_parallel_size": "VPP",
+    "context_parallel_size": "CP",
+    "expert_model_parallel_size": "EP",
+    "expert_tensor_parallel_size": "ETP",
+}
+# How the distributed optimizer's state lies in the checkpoint, and whether another layout can read it
+# (megatron.core.optimizer.distrib_optimizer)
+RESHARDABLE = {"fully_reshardable", "fully_sharded_model_space", "fully_sharded_model_space_v2"}
+ATTRIBUTE = re.compile(r"Attr\(name='(\w+)'\)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A checkpoint in figures.
+
+    Attributes:
+        format, model: what it is; `model` names the family or class, if the checkpoint says.
+        parameters: of the model, without training state.
+        bytes: of all its tensors.
+        dtypes: parameters by type of number.
+        step: optimizer steps done; None where it is no training checkpoint.
+        samples, tokens: seen in training, where recorded.
+        layout: the parallel layout it was saved with, short name → size.
+        processes: how many saved it.
+        optimizer: the state of the optimizer is in it.
+        optimizer_layout: how that state is sharded, in Megatron's words.
+        versions: of what wrote it, as recorded.
+        config: the configuration, as the format has it.
+    """
+
+    path: str
+    format: str
+    model: str | None = None
+    parameters: int = 0
+    bytes: int = 0
+    tensors: int = 0
+    dtypes: dict[str, int] = field(default_factory=dict)
+    step: int | None = None
+    samples: int | None = None
+    tokens: int | None = None
+    layout: dict[str, int] = field(default_factory=dict)
+    processes: int | None = None
+    optimizer: bool = False
+    optimizer_layout: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether training can go on from it as if it had not stopped."""
+        return self.optimizer and self.step is not None
+
+
+def summarise(path: Path) -> Summary:
+    """Look at a checkpoint in any format.
+
+    Raises:
+        UsageError: it is none.
+        NemolaunchError: it is damaged or incomplete.
+    """
+    path = newest_of_run(path.expanduser().absolute())
+    form = detect(path)
+    if form == "nemo2":
+        return _nemo2(path)
+    if form == "hf":
+        return _hf(path)
+    if form == "meta":
+        source = meta_folder.stored(path)
+        facts = _of_tensors({n: i for n, i in source.tensors.items() if not n.endswith("rope.freqs")})
+        source.close()
+        return Summary(
+            path=str(path), format=form, model="llama", config=meta_folder.read_params(path), **facts
+        )
+    stored = bare.open_bare(path, form)
+    model, left_out = bare.model_only(stored)
+    facts = _of_tensors(model.tensors)
+    stored.close()
+    optimizer = any("optim" in name for name in left_out)
+    return Summary(path=str(path), format=form, optimizer=optimizer, **facts)
+
+
+def _hf(path: Path) -> Summary:
+    folder = hf_folder.read_folder(path)
+    weights = open_weights(folder)
+    facts = _of_tensors(weights.source.tensors)
+    weights.source.close()
+    version = folder.config.get("transformers_version")
+    return Summary(
+        path=str(path),
+        format="hf",
+        model=folder.model_type,
+        versions={"transformers": str(version)} if version else {},
+        config=folder.config,
+        **facts,
+    )
+
+
+def _nemo2(path: Path) -> Summary:
+    folder = nemo2_folder.read_folder(path)
+    stored = DcpSource(folder.weights)
+    model = MegatronSource(stored)
+    common = _common(folder.weights)
+    config = folder.config.resolved
+    trainer = _trainer(folder.path / "context" / "io.json")
+    samples = _samples(common)
+    step = common.get("global_step")
+    trained = bool(common.get("loops")) and isinstance(step, int)
+    length = config.get("seq_length")
+    layout = {short: int(trainer[name]) for name, short in LAYOUT.items() if trainer.get(name)}
+    devices, nodes = trainer.get("devices"), trainer.get("num_nodes") or 1
+    facts = _of_tensors(model.tensors)
+    stored.close()
+    content = common.get("content_metadata")
+    return Summary(
+        path=str(folder.path),
+        format="nemo2",
+        model=folder.config.model_class,
+        step=step if trained else None,
+        samples=samples,
+        tokens=samples * int(length) if samples is not None and length else None,
+        layout=layout if trained else {},
+        processes=int(devices) * int(nodes) if trained and isinstance(devices, int) else None,
+        optimizer=bool(model.training_state),
+        optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
+        versions=_versions(common),
+        config=config,
+        **facts,
+    )
+
+
+def _of_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    dtypes: Counter[str] = Counter()
+    for info in tensors.values():
+        dtypes[info.dtype] += info.numel
+    return {
+        "parameters": sum(dtypes.values()),
+        "bytes": sum(info.nbytes for info in tensors.values()),
+        "tensors": len(tensors),
+        "dtypes": dict(dtypes.most_common()),
+    }
+
+
+def _common(weights: Path) -> dict[str, Any]:
+    """What every process saved alike: step, loops, learning rate."""
+    files = OpenFiles()
+    try:
+        content = TorchFile(weights / "common.pt", files).content
+    except OSError as error:
+        raise NemolaunchError(f"cannot read {weights / 'common.pt'}: {error.strerror or error}") from error
+    finally:
+        files.close()
+    return dict(content) if isinstance(content, dict) else {}
+
+
+def _samples(common: Mapping[str, Any]) -> int | None:
+    for value in common.values():
+        if isinstance(value, dict) and isinstance(value.get("consumed_samples"), (int, float)):
+            return int(value["consumed_samples"])
+    return None
+
+
+def _versions(common: Mapping[str, Any]) -> dict[str, str]:
+    version = common.get("pytorch-lightning_version")
+    return {"lightning": str(version)} if version else {}
+
+
+def _trainer(path: Path) -> dict[str, Any]:
+    """The trainer's and its strategy's plain values, from fiddle's JSON."""
+    try:
+        objects = json.loads(path.read_text(encoding="utf-8"))["objects"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    found: dict[str, Any] = {}
+    for name, entry in objects.items():
+        if name.startswith(("megatron_strategy", "trainer_")) and not name.startswith("trainer_context"):
+            for attribute, value in entry.get("items", ()):
+                match = ATTRIBUTE.match(attribute)
+                if match and value.get("type") == "leaf":
+                    found[match[1]] = value.get("value")
+    return found

@@ -1,0 +1,153 @@
+"""Prove a conversion from what it wrote: every bit of every tensor, every field, every tokenizer file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nemolaunch.checkpoint import families
+from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.checkpoint.convert.mapping import TensorMap, transform
+from nemolaunch.checkpoint.convert.stream import Advance, read_ahead
+from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.nemo_config import NemoConfig
+from nemolaunch.checkpoint.families.rules import Group
+from nemolaunch.checkpoint.hf import bidirectional
+from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.hf.config_diff import differences
+from nemolaunch.checkpoint.hf.weights import open_weights
+from nemolaunch.checkpoint.nemo2.folder import read_folder
+from nemolaunch.checkpoint.storage.tensors import TensorInfo, TensorSource, info_of
+
+if TYPE_CHECKING:
+    import torch
+
+HF_SKIPPED = {"architectures", "model_type"}
+# Rows of the vocabulary without padding; the longest sequence, which is in seq_length; tied where it was a copy
+NEMO_SKIPPED = {"vocab_size", "max_position_embeddings", "share_embeddings_and_output_weights"}
+
+
+class Convertible(Protocol):
+    """What has to be known of a conversion to prove its result; `Conversion` says what each is."""
+
+    @property
+    def to(self) -> str: ...
+    @property
+    def family(self) -> Family: ...
+    @property
+    def config(self) -> NemoConfig: ...
+    @property
+    def hf_config(self) -> dict[str, Any]: ...
+    @property
+    def mapped(self) -> TensorMap: ...
+    @property
+    def source(self) -> TensorSource: ...
+    @property
+    def tokenizer(self) -> Path: ...
+
+
+def verify(conversion: Convertible, output: Path, advance: Advance) -> list[Check]:
+    """Read the result back and compare it with the source; `advance` is told the bytes of each tensor compared.
+
+    Tensors go the way back: what is read from the result is transformed to the source's form, and must be the
+    source's tensor, bit for bit. The configuration is read from the result and translated back.
+    """
+    result = _open(conversion, output)
+    try:
+        return [
+            _tensors(conversion.mapped, conversion.source, result, conversion.to, advance),
+            _config(conversion, output),
+            tokenizer_check(conversion.tokenizer, _tokenizer_folder(conversion, output)),
+        ]
+    finally:
+        result.close()
+
+
+def _open(conversion: Convertible, output: Path) -> TensorSource:
+    if conversion.to == "nemo2":
+        return read_folder(output).source()
+    return open_weights(hf_folder.read_folder(output)).source
+
+
+def _tensors(
+    mapped: TensorMap, source: TensorSource, result: TensorSource, to: str, advance: Advance
+) -> Check:
+    wrong = unexpected(result.tensors, mapped.nemo if to == "nemo2" else mapped.hf)
+    if wrong:
+        return Check("tensors", 0, wrong)
+
+    def read(group: Group) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        ours, theirs = (group.hf, group.nemo) if to == "nemo2" else (group.nemo, group.hf)
+        return [source.read(name) for name in ours], [result.read(name) for name in theirs]
+
+    compared = 0
+    work = [(group, 2 * mapped.group_bytes(group)) for group in mapped.groups]
+    for group, (expected, got) in read_ahead(work, read):
+        returned = transform(group, got, mapped.sizes, to_nemo=to != "nemo2")
+        names = group.hf if to == "nemo2" else group.nemo
+        for name, before, after in zip(names, expected, returned, strict=True):
+            text = difference(before, after)
+            if text:
+                wrong.append(f"{name} {text}")
+            compared += 1
+        advance(mapped.group_bytes(group))
+    return Check("tensors", compared, wrong)
+
+
+def unexpected(found: Mapping[str, TensorInfo], written: Mapping[str, TensorInfo]) -> list[str]:
+    """Tensors of a result that are missing, too many, or of another type or shape; a line for each."""
+    wrong = []
+    for name, info in found.items():
+        if name not in written:
+            wrong.append(f"{name} is in the result and should not be")
+        elif written[name] != info:
+            wrong.append(f"{name} is {info}, not {written[name]}")
+    return wrong + [f"{name} is missing" for name in written if name not in found]
+
+
+def difference(before: torch.Tensor, after: torch.Tensor) -> str | None:
+    """How two tensors differ, in type, shape or bits; None if they do not."""
+    import torch
+
+    if info_of(before) != info_of(after):
+        return f"is {info_of(after)}, was {info_of(before)}"
+    if not before.numel():
+        return None
+    a, b = (t.contiguous().reshape(-1).view(torch.uint8) for t in (before, after))
+    if torch.equal(a, b):
+        return None
+    wrong = int((a.view(before.numel(), -1) != b.view(before.numel(), -1)).any(dim=1).sum())
+    return f"differs in {wrong:,} of {before.numel():,} elements"
+
+
+def _config(conversion: Convertible, output: Path) -> Check:
+    """Every field that both forms have; translated back, so that what one side cannot hold shows."""
+    if conversion.to == "nemo2":
+        written = read_folder(output).config
+        returned = families.of_nemo(written).to_hf(written)
+        copied = {"tie_word_embeddings"} if conversion.family.copies_tied else set()
+        count, lines = differences(conversion.hf_config, returned, HF_SKIPPED | copied)
+    else:
+        folder = hf_folder.read_folder(output)
+        causal = bidirectional.causal_config(folder.config)
+        fields = conversion.family.to_nemo(causal, conversion.config.model_class).fields
+        count, lines = differences(conversion.config.resolved, fields, NEMO_SKIPPED)
+    return Check("config", count, lines)
+
+
+def _tokenizer_folder(conversion: Convertible, output: Path) -> Path:
+    return output / "context" / "tokenizer" if conversion.to == "nemo2" else output
+
+
+def tokenizer_check(tokenizer: Path, target: Path) -> Check:
+    """Compare every file of a tokenizer's folder with its copy in `target`."""
+    files = hf_folder.tokenizer_files(tokenizer)
+    wrong = []
+    for file in files:
+        copy = target / file.name
+        if not copy.is_file():
+            wrong.append(f"{file.name} is missing")
+        elif copy.read_bytes() != file.read_bytes():
+            wrong.append(f"{file.name} differs")
+    return Check("tokenizer", len(files), wrong)

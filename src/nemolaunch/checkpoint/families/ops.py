@@ -1,0 +1,138 @@
+"""How the tensors of Hugging Face's models become Megatron's, and back.
+
+Each operation takes one rule's tensors and the NeMo configuration. It only reorders and joins, so that the
+way back gives every bit; it also works on tensors of the meta device, from which shapes are planned.
+Megatron's orders: the query, key and value rows of one group after the other; the gate before the other half
+(nemo.lightning.io.state.TransformFns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from nemolaunch.checkpoint.families.param_shapes import Sizes
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = Sequence[torch.Tensor]
+
+
+class Op(Protocol):
+    """One kind of transformation; the lists have the tensors in the order of a rule's names."""
+
+    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors: ...
+
+    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors: ...
+
+
+class Same:
+    """Another name only."""
+
+    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        return tensors
+
+    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        return tensors
+
+
+class Qkv:
+    """Query, key and value projections (weights or biases) as one, group by group."""
+
+    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        import torch
+
+        query, key, value = tensors
+        rest = query.shape[1:]
+        groups = key.shape[0] // sizes.head_dim  # not everywhere the same in models whose layers differ
+        parts = [tensor.reshape(groups, -1, *rest) for tensor in (query, key, value)]
+        return [torch.cat(parts, dim=1).reshape(-1, *rest)]
+
+    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        (joined,) = tensors
+        rest = joined.shape[1:]
+        groups = (joined.shape[0] // sizes.head_dim - sizes.heads) // 2
+        by_group = joined.reshape(groups, -1, *rest)
+        query = sizes.heads // groups * sizes.head_dim
+        widths = [query, sizes.head_dim, sizes.head_dim]
+        return [part.reshape(-1, *rest) for part in by_group.split(widths, dim=1)]
+
+
+class PackedQkv(Qkv):
+    """As `Qkv`, where the source keeps the three one after the other in one tensor."""
+
+    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        (packed,) = tensors
+        query = sizes.heads * sizes.head_dim
+        other = (packed.shape[0] - query) // 2
+        return super().to_nemo(packed.split([query, other, other], dim=0), sizes)
+
+    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        import torch
+
+        return [torch.cat(list(super().to_hf(tensors, sizes)))]
+
+
+class Joined:
+    """Tensors of the same shape, one after the other: gate and up projection."""
+
+    def __init__(self, count: int = 2) -> None:
+        self.count = count
+
+    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        import torch
+
+        return [torch.cat(list(tensors))]
+
+    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        return [part.contiguous() for part in tensors[0].chunk(self.count)]
+
+
+class MambaParts:
+    """Mamba's input projection or convolution, which Megatron's checkpoints keep in parts."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self.parts = parts
+
+    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        rows = sizes.mamba_rows
+        return [part.contiguous() for part in tensors[0].split([rows[part] for part in self.parts])]
+
+    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        import torch
+
+        return [torch.cat(list(tensors))]
+
+
+class StackedExperts:
+    """All experts in one tensor, its first axis, each transposed: `[experts, in, out]`.
+
+    `interleaved`: the rows of gate and up projection alternate (GPT-OSS).
+    """
+
+    def __init__(self, *, interleaved: bool = False) -> None:
+        self.interleaved = interleaved
+
+    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+        import torch
+
+        experts = [expert.t() if expert.dim() == 2 else expert for expert in tensors[0]]
+        if self.interleaved:
+            return [torch.cat([expert[::2], expert[1::2]]) for expert in experts]
+        return [expert.contiguous() for expert in experts]
+
+    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+
+        first = tensors[0]
+        shape = (len(tensors), *reversed(first.shape))
+        stacked = first.new_empty(shape)
+        for into, expert in zip(stacked, tensors, strict=True):
+            rows = into.t() if into.dim() == 2 else into
+            if self.interleaved:
+                gate, up = expert.chunk(2)
+                rows[::2].copy_(gate)
+                rows[1::2].copy_(up)
+            else:
+                rows.copy_(expert)
+        return [stacked]

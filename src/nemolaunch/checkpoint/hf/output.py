@@ -1,0 +1,126 @@
+"""What a Hugging Face model folder has besides the weights: configuration, tokenizer, how it generates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint.hf import bidirectional, config_diff, hub
+from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.errors import NemolaunchError, UsageError
+
+GENERATION = "generation_config.json"
+TOKEN_IDS = ("bos", "eos", "pad")
+DROPPED = ("quantization_config", "_name_or_path", "rope_parameters")
+FROM_A_RELATIVE = ("bos_token_id", "eos_token_id", "pad_token_id", "auto_map", "dtype", "torch_dtype")
+
+
+def write_extras(
+    folder: Path, config: Mapping[str, Any], dtype: str, tokenizer: Path, generation: Path | None
+) -> None:
+    """Write `config.json`, the tokenizer's files, and `generation_config.json` if there is one.
+
+    Args:
+        config: the translated configuration.
+        dtype: of the weights, in torch's spelling.
+        tokenizer: folder with the tokenizer; its `config.json`, if it is of the same family, supplies what
+            NeMo's configuration does not hold: token ids, the place of a model's own code.
+        generation: the `generation_config.json` to copy, if it exists.
+    """
+    like = _like(tokenizer, config)
+    spelling = "dtype" if "dtype" in like else "torch_dtype"
+    written = {**like, **_spelled(config, like), spelling: dtype}
+    for kind, number in _token_ids(tokenizer).items():
+        written.setdefault(f"{kind}_token_id", number)
+    (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    hf_folder.copy_tokenizer(tokenizer, folder, config=False)
+    if generation and generation.is_file():
+        shutil.copyfile(generation, folder / GENERATION)
+    for code in sorted(tokenizer.glob("*.py")):
+        shutil.copyfile(code, folder / code.name)
+
+
+def _like(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a `config.json` beside the tokenizer: all of the same model's, few of a relative's."""
+    path = folder / "config.json"
+    found = bidirectional.causal_config(hf_folder.read_config(path)) if path.is_file() else {}
+    text = found.get("text_config")
+    if isinstance(text, dict) and text.get("model_type") == config["model_type"]:
+        found = text
+    if found.get("model_type") != config["model_type"]:
+        return {}
+    found = {name: value for name, value in found.items() if name not in DROPPED}
+    _, different = config_diff.differences(found, config, {"architectures"})
+    return {name: value for name, value in found.items() if name in FROM_A_RELATIVE} if different else found
+
+
+def _spelled(config: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as `like` spells them, where that means the same."""
+    return {name: like[name] if _same(name, config, like) else value for name, value in config.items()}
+
+
+def _same(name: str, config: Mapping[str, Any], like: Mapping[str, Any]) -> bool:
+    if name not in like:
+        return False
+    return bool(config_diff.meaning(name, {**config, name: like[name]}) == config_diff.meaning(name, config))
+
+
+def _token_ids(folder: Path) -> dict[str, int]:
+    """Ids of the tokens that the tokenizer's configuration names."""
+    named = _json(folder / "tokenizer_config.json")
+    content = _json(folder / "tokenizer.json")
+    vocabulary = (
+        dict(content.get("model", {}).get("vocab") or {}) if isinstance(content.get("model"), dict) else {}
+    )
+    known = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+    found = {}
+    for kind in TOKEN_IDS:
+        token = named.get(f"{kind}_token")
+        text = token.get("content") if isinstance(token, dict) else token
+        number = known.get(text, vocabulary.get(text) if isinstance(text, str) else None)
+        if number is not None:
+            found[kind] = int(number)
+    return found
+
+
+def tokenizer_size(folder: Path) -> int:
+    """The number of tokens of a tokenizer, added ones included, as NeMo counts them.
+
+    Raises `NemolaunchError` if it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return len(AutoTokenizer.from_pretrained(folder))
+    except Exception as error:
+        message = " ".join(str(error).split())[:300]
+        raise NemolaunchError(f"the tokenizer in {folder} cannot be loaded: {message}") from error
+
+
+def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> Path:
+    """The folder with a NeMo checkpoint's tokenizer: the one given, or that which the context records.
+
+    Raises:
+        UsageError: there is none.
+        NemolaunchError: it is on the hub, which cannot be reached.
+    """
+    if given is not None:
+        folder = given.expanduser()
+        if not hf_folder.tokenizer_files(folder):
+            raise UsageError(f"--tokenizer {given} has no tokenizer files")
+        return folder
+    for folder in [context / recorded, Path(recorded)] if recorded else []:
+        if folder.is_dir() and hf_folder.tokenizer_files(folder):
+            return folder
+    if recorded and hub.HUB_ID.fullmatch(recorded):
+        return hub.tokenizer(recorded)
+    named = f"names {recorded!r}, which is no folder here" if recorded else "names none"
+    raise UsageError(f"the checkpoint's context {named}: give the tokenizer with --tokenizer DIR")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = hf_folder.read_json(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,1 @@
+"""Meta's checkpoints of Llama models."""

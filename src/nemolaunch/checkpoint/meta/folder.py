@@ -1,0 +1,174 @@
+"""Meta's layout of a Llama: `consolidated.*.pth`, a file for each process it was trained with, and `params.json`.
+
+Against Hugging Face's form the tensors have other names, and the rows of query and key projections another
+order: Meta rotates neighbouring pairs of a head's channels, Hugging Face the first half with the second.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.hf.view import ModelView
+from nemolaunch.checkpoint.hf.weights import COMPUTED, TorchFilesSource
+from nemolaunch.checkpoint.meta.params import config_of, params_of
+from nemolaunch.checkpoint.meta.tensors import EMBEDDING, Joined, RotaryOrder, to_halves, to_pairs
+from nemolaunch.checkpoint.storage.tensors import TensorInfo, TensorSink, TensorSource
+from nemolaunch.checkpoint.storage.torch_write import TorchSink
+from nemolaunch.checkpoint.storage.wrappers import Renamed, same_tensor
+from nemolaunch.errors import NemolaunchError, UsageError
+
+PARAMS = "params.json"
+SHARDS, FIRST_SHARD = "consolidated.*.pth", "consolidated.00.pth"
+HEAD = "output.weight"
+HF_HEAD, HF_EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+# Meta's names -> Hugging Face's; {} is the layer
+NAMES = {
+    EMBEDDING: HF_EMBEDDING,
+    "norm.weight": "model.norm.weight",
+    HEAD: HF_HEAD,
+    "layers.{}.attention.wq.weight": "model.layers.{}.self_attn.q_proj.weight",
+    "layers.{}.attention.wk.weight": "model.layers.{}.self_attn.k_proj.weight",
+    "layers.{}.attention.wv.weight": "model.layers.{}.self_attn.v_proj.weight",
+    "layers.{}.attention.wo.weight": "model.layers.{}.self_attn.o_proj.weight",
+    "layers.{}.attention_norm.weight": "model.layers.{}.input_layernorm.weight",
+    "layers.{}.feed_forward.w1.weight": "model.layers.{}.mlp.gate_proj.weight",
+    "layers.{}.feed_forward.w2.weight": "model.layers.{}.mlp.down_proj.weight",
+    "layers.{}.feed_forward.w3.weight": "model.layers.{}.mlp.up_proj.weight",
+    "layers.{}.ffn_norm.weight": "model.layers.{}.post_attention_layernorm.weight",
+}
+LAYER = re.compile(r"\.(\d+)\.")
+TIKTOKEN = re.compile(rb"[A-Za-z0-9+/=]+ \d+\n")
+
+
+def is_meta_named(names: Sequence[str] | Mapping[str, object]) -> bool:
+    """Whether tensors have Meta's names."""
+    return EMBEDDING in names
+
+
+def read_params(folder: Path) -> dict[str, Any]:
+    """The content of `params.json`. Raises `UsageError` if there is none."""
+    path = folder / PARAMS
+    if not path.is_file():
+        raise UsageError(f"{folder} has no {PARAMS}, which says what the model is; copy it from the download")
+    content = hf_folder.read_json(path)
+    return dict(content.get("model", content))
+
+
+def read_view(folder: Path, tokenizer: Path | None) -> ModelView:
+    """The model in a folder of Meta's layout, its shards joined.
+
+    Raises:
+        UsageError: there is no `params.json`, or no tokenizer that Hugging Face's libraries read.
+        NemolaunchError: a damaged file, shards or shapes that do not fit.
+    """
+    return view_of(stored(folder), read_params(folder), find_tokenizer(tokenizer or folder))
+
+
+def stored(folder: Path) -> TensorSource:
+    """The tensors of a folder as Meta names them, shards joined. Raises `NemolaunchError` if one is missing."""
+    paths = sorted(folder.glob(SHARDS))
+    expected = [f"consolidated.{number:02}.pth" for number in range(len(paths))]
+    if [path.name for path in paths] != expected:
+        raise NemolaunchError(f"{folder} is incomplete: it has {', '.join(p.name for p in paths)}")
+    shards = [TorchFilesSource([path]) for path in paths]
+    return shards[0] if len(shards) == 1 else Joined(shards, int(read_params(folder).get("dim") or 0))
+
+
+def view_of(stored: TensorSource, params: Mapping[str, Any], tokenizer: Path) -> ModelView:
+    """The model whose tensors have Meta's names. Raises `NemolaunchError` if they do not fit the params."""
+    left_out = [name for name in stored.tensors if name.endswith((*COMPUTED, "rope.freqs"))]
+    kept = {name: name for name in stored.tensors if name not in left_out}
+    for name in (EMBEDDING, "layers.0.feed_forward.w1.weight"):
+        if name not in kept:
+            raise NemolaunchError(f"the tensors of a Llama should have {name}, which is not there")
+    info = stored.tensors[EMBEDDING]
+    tied = HEAD not in kept or same_tensor(stored, HEAD, EMBEDDING)
+    changed = []
+    if tied and HEAD in kept:
+        left_out.append(kept.pop(HEAD))
+        changed.append("the output layer equals the embedding: they are tied in the result")
+    config, assumed = config_of(
+        params,
+        vocab_size=info.shape[0],
+        ffn_size=stored.tensors["layers.0.feed_forward.w1.weight"].shape[0],
+        tied=tied,
+        dtype=info.dtype,
+    )
+    source = RotaryOrder(Renamed(stored, {hf_name(name): name for name in kept}), config, to_halves)
+    return ModelView(
+        config=config,
+        source=source,
+        tokenizer=tokenizer,
+        title="Meta's Llama",
+        left_out=left_out,
+        changed=[*changed, *assumed],
+    )
+
+
+def meta_source(view: ModelView) -> TensorSource:
+    """A Llama's tensors in Meta's form; a tied output layer is written, as Meta's models have it."""
+    names = {meta_name(name): name for name in view.source.tensors}
+    if HEAD not in names:
+        names[HEAD] = HF_EMBEDDING
+    return RotaryOrder(Renamed(view.source, names), view.config, to_pairs)
+
+
+def meta_sink(folder: Path, tensors: Mapping[str, TensorInfo]) -> TensorSink:
+    """Writes `consolidated.00.pth` into a new folder."""
+    folder.mkdir(parents=True)
+    return TorchSink(folder / FIRST_SHARD, tensors)
+
+
+def write_extras(folder: Path, view: ModelView) -> None:
+    """Write `params.json` and the tokenizer's files."""
+    text = json.dumps(params_of(view.config), indent=2) + "\n"
+    (folder / PARAMS).write_text(text, encoding="utf-8")
+    hf_folder.copy_tokenizer(view.tokenizer, folder, config=False)
+    original = view.tokenizer / "original" / "tokenizer.model"
+    if original.is_file() and not (folder / "tokenizer.model").is_file():
+        shutil.copyfile(original, folder / "tokenizer.model")
+
+
+def tokenizer_note(folder: Path) -> list[str]:
+    """What to say of a tokenizer that Meta's own code cannot read."""
+    if any((folder / name).is_file() for name in ("tokenizer.model", "original/tokenizer.model")):
+        return []
+    return [f"{folder} has no tokenizer.model, which Meta's own code reads: its other files are copied"]
+
+
+def find_tokenizer(folder: Path) -> Path:
+    """The folder, if Hugging Face's libraries read its tokenizer. Raises `UsageError` if they do not."""
+    hf_folder.check_tokenizer(folder)
+    model = folder / "tokenizer.model"
+    if not (folder / "tokenizer.json").is_file() and model.is_file():
+        with open(model, "rb") as file:
+            if TIKTOKEN.match(file.readline()):
+                raise UsageError(
+                    f"{model} is in tiktoken's form, which lacks the special tokens: give the model's tokenizer "
+                    "in Hugging Face's form (tokenizer.json) with --tokenizer DIR"
+                )
+    return folder
+
+
+def hf_name(name: str) -> str:
+    """Hugging Face's name of Meta's tensor. Raises `NemolaunchError` for one that a Llama does not have."""
+    return _translated(name, NAMES)
+
+
+def meta_name(name: str) -> str:
+    """Meta's name of Hugging Face's tensor. Raises `NemolaunchError` for one that a Llama does not have."""
+    return _translated(name, {theirs: ours for ours, theirs in NAMES.items()})
+
+
+def _translated(name: str, names: Mapping[str, str]) -> str:
+    layer = LAYER.search(name)
+    pattern = LAYER.sub(".{}.", name, count=1) if layer else name
+    if pattern not in names:
+        raise NemolaunchError(f"{name} is no tensor of a Llama, so it has no name in the other form")
+    return names[pattern].format(layer[1] if layer else "")

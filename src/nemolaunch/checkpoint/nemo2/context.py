@@ -1,0 +1,117 @@
+"""The `context/` of a NeMo 2 checkpoint: the model's configuration, its tokenizer, and how it generates."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint.families.nemo_config import NemoConfig, classes, defaults, model_module, symbol
+from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.nemo2.fiddle_json import Call, Symbol, dumps
+from nemolaunch.errors import NemolaunchError
+
+GENERATION = "generation_config.json"
+TOKENIZER, ARTIFACTS = "tokenizer", "artifacts"
+AUTO_TOKENIZER = ("nemo.collections.common.tokenizers.huggingface.auto_tokenizer", "AutoTokenizer")
+FROM_PRETRAINED = ("nemo.lightning.io.artifact.hf_auto", "from_pretrained")
+GENERATION_CONFIG = ("transformers.generation.configuration_utils", "GenerationConfig")
+
+
+def write_context(folder: Path, config: NemoConfig, model: Path) -> None:
+    """Write the context of a model whose tokenizer and generation config are in the folder `model`."""
+    folder.mkdir(parents=True)
+    hf_folder.copy_tokenizer(model, folder / TOKENIZER)
+    generates = (model / GENERATION).is_file() and "generation_config" in defaults(config.config_class)
+    if generates:
+        (folder / ARTIFACTS).mkdir()
+        shutil.copyfile(model / GENERATION, folder / ARTIFACTS / GENERATION)
+    (folder / "io.json").write_text(dumps(_trainer_context(config, generates)), encoding="utf-8")
+    (folder / "model.yaml").write_text(_model_yaml(config, generates), encoding="utf-8")
+
+
+def read_config(folder: Path) -> NemoConfig:
+    """The configuration that a context records, every field included.
+
+    Raises `NemolaunchError` if `model.yaml` is missing or says no model.
+    """
+    import yaml
+
+    path = folder / "model.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields = dict(content["config"])
+        model, config = content["_target_"], fields.pop("_target_")
+    except FileNotFoundError:
+        raise NemolaunchError(
+            f"{path} is missing, which says what the model is; NeMo writes it with every checkpoint"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise NemolaunchError(f"{path} does not say what the model is: {error!r}") from error
+    return NemoConfig(model.rpartition(".")[2], config.rpartition(".")[2], fields)
+
+
+def recorded_tokenizer(folder: Path) -> str | None:
+    """What a context names as the tokenizer: a folder in itself, a path, a hub id, or nothing."""
+    import yaml
+
+    content = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
+    tokenizer = content.get("tokenizer") if isinstance(content, dict) else None
+    name = tokenizer.get("pretrained_model_name") if isinstance(tokenizer, dict) else None
+    return str(name) if name else None
+
+
+def _trainer_context(config: NemoConfig, generates: bool) -> Call:
+    module = classes()[config.config_class]["module"]
+    arguments: dict[str, Any] = {name: _argument(value) for name, value in config.fields.items()}
+    if generates:
+        arguments["generation_config"] = Call(
+            *FROM_PRETRAINED,
+            {"auto_cls": Symbol(*GENERATION_CONFIG), "pretrained_model_name_or_path": f"./{ARTIFACTS}"},
+        )
+    model = Call(
+        model_module(config.model_class),
+        config.model_class,
+        {
+            "config": Call(module, config.config_class, arguments),
+            "tokenizer": Call(*AUTO_TOKENIZER, {"pretrained_model_name": TOKENIZER}),
+        },
+    )
+    strategy = Call(
+        "nemo.lightning.pytorch.strategies.megatron_strategy",
+        "MegatronStrategy",
+        {"ckpt_save_optimizer": False},
+    )
+    trainer = Call(
+        "nemo.lightning.pytorch.trainer",
+        "Trainer",
+        {"accelerator": "cpu", "strategy": strategy, "devices": 1},
+    )
+    return Call("nemo.lightning.io.pl", "TrainerContext", {"model": model, "trainer": trainer, "extra": {}})
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, dict) and value.get("_call_") is False:
+        module, _, name = str(value["_target_"]).rpartition(".")
+        return Symbol(module, name)
+    return value
+
+
+def _model_yaml(config: NemoConfig, generates: bool) -> str:
+    import yaml
+
+    module = classes()[config.config_class]["module"]
+    fields = {"_target_": f"{module}.{config.config_class}", **config.resolved}
+    if generates:
+        fields["generation_config"] = {
+            "_target_": ".".join(FROM_PRETRAINED),
+            "auto_cls": symbol(".".join(GENERATION_CONFIG)),
+            "pretrained_model_name_or_path": f"./{ARTIFACTS}",
+        }
+    tokenizer = {"_target_": ".".join(AUTO_TOKENIZER), "pretrained_model_name": TOKENIZER}
+    content = {
+        "_target_": f"{model_module(config.model_class)}.{config.model_class}",
+        "config": fields,
+        "tokenizer": tokenizer,
+    }
+    return str(yaml.safe_dump(content))

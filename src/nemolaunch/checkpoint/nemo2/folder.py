@@ -1,0 +1,121 @@
+"""The folder of a NeMo 2 checkpoint: `weights/`, a distributed checkpoint, and `context/`, what the model is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint.families.nemo_config import NemoConfig
+from nemolaunch.checkpoint.families.param_shapes import extra_states
+from nemolaunch.checkpoint.nemo2 import context
+from nemolaunch.checkpoint.nemo2.megatron_names import (
+    WRAPPER,
+    MegatronSink,
+    MegatronSource,
+    Place,
+    place,
+    stored_tensors,
+)
+from nemolaunch.checkpoint.storage.dcp import DcpSource
+from nemolaunch.checkpoint.storage.dcp_write import DcpSink
+from nemolaunch.checkpoint.storage.tensors import TensorInfo
+from nemolaunch.errors import UsageError
+from nemolaunch.facts.checkpoint import look_at_checkpoint
+
+# megatron.core.dist_checkpointing's description of its own format
+BACKEND = {
+    "sharded_backend": "torch_dist",
+    "sharded_backend_version": 1,
+    "common_backend": "torch",
+    "common_backend_version": 1,
+}
+# What NeMo's importers save of a model that has not been trained: Lightning's state, and how Megatron laid out
+COMMON: dict[str, Any] = {
+    "epoch": 0,
+    "global_step": 0,
+    "pytorch-lightning_version": "2.4.0",
+    "state_dict": {},
+    "callbacks": {},
+    "optimizer_states": [],
+    "lr_schedulers": [],
+    "content_metadata": {
+        "singleton_local_shards": False,
+        "chained_optim_avoid_prefix": True,
+        "distrib_optim_sharding_type": "dp_reshardable",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Nemo2Folder:
+    """A checked checkpoint folder."""
+
+    path: Path
+    config: NemoConfig
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights"
+
+    def source(self) -> MegatronSource:
+        """Its parameters. Raises `NemolaunchError` for a damaged or incomplete checkpoint."""
+        return MegatronSource(DcpSource(self.weights))
+
+
+def read_folder(path: Path) -> Nemo2Folder:
+    """Check a checkpoint folder, or its `weights/`, and read what the model is.
+
+    Raises:
+        UsageError: it is no complete NeMo 2 checkpoint of a whole model.
+        NemolaunchError: its context is damaged.
+    """
+    if path.name == "weights" and (path.parent / "context").is_dir():
+        path = path.parent
+    found = look_at_checkpoint(str(path))
+    if found.error:
+        raise UsageError(f"{path}: {found.error}")
+    if (path / "weights" / "adapter_metadata.json").is_file():
+        raise UsageError(
+            f"{path} holds a LoRA adapter; merge it into its base model first (llm.peft.merge_lora)"
+        )
+    if (path / "weights" / "modelopt_state").exists():
+        raise UsageError(f"{path} is quantised by ModelOpt; export it with NeMo's own llm.export_ckpt")
+    return Nemo2Folder(path, context.read_config(path / "context"))
+
+
+class Nemo2Sink:
+    """Writes the `weights/` of a checkpoint from a model's parameters."""
+
+    def __init__(self, folder: Path, parameters: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> None:
+        """`config` has all fields of NeMo's configuration; `folder` is made."""
+        self.folder, self._config, self._names = folder, config, list(parameters)
+        folder.mkdir(parents=True)
+        places = {name: place(name, config) for name in parameters}
+        self._stored = DcpSink(folder, stored_tensors(parameters, places))
+        self._sink = MegatronSink(self._stored, places)
+
+    def write(self, name: str, tensor: Any) -> None:
+        """Write one parameter."""
+        self._sink.write(name, tensor)
+
+    def finish(self) -> None:
+        """Write what belongs to a checkpoint besides the parameters, and close it."""
+        import torch
+
+        keys = [_object_key(place(name, self._config)) for name in extra_states(self._names)]
+        self._stored.write_objects(keys, [None])  # which Transformer Engine takes as "nothing to restore"
+        self._sink.finish()
+        torch.save(COMMON, self.folder / "common.pt")
+        (self.folder / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
+
+    def close(self) -> None:
+        self._stored.close()
+
+
+def _object_key(at: Place) -> str:
+    """As megatron.core's ShardedObject.unique_key: the name, the index and the number of its parts."""
+    index, axes = at.index or (0,), at.axes or (1,)
+    return f"{WRAPPER}{at.key}/shard_{'.'.join(map(str, index))}_{'.'.join(map(str, axes))}"

@@ -1,0 +1,1 @@
+"""Tensors in files: distributed checkpoints, torch.save, safetensors, pickles."""

@@ -1,0 +1,111 @@
+"""A file or folder that appears under its name complete, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nemolaunch.checkpoint.storage.formats import detect
+from nemolaunch.errors import NemolaunchError, UsageError
+
+
+@contextmanager
+def publishing(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a name to write a file or folder to; it gets the name `final` when the block ends without an error.
+
+    It is written beside `final`, on the same file system, flushed to disk and renamed. After an error
+    nothing of it is left, and an earlier `final` is untouched.
+
+    Raises:
+        UsageError: `final` exists and `overwrite` is false, or it is not a checkpoint, or cannot be written.
+    """
+    check_free(final, overwrite=overwrite)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {final.parent}: {error.strerror}; choose another output path"
+        ) from error
+    try:
+        yield work / "new"
+        _flush(work / "new")
+        check_free(final, overwrite=overwrite)  # another conversion may have come first
+        if final.exists():
+            final.rename(work / "old")
+        (work / "new").rename(final)
+        _flush_folder(final.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def check_free(final: Path, *, overwrite: bool) -> None:
+    """Raise `UsageError` unless a checkpoint may be written to `final`."""
+    if not final.exists() and not final.is_symlink():
+        return
+    if not overwrite:
+        raise UsageError(f"{final} exists; give --overwrite to replace it, or another --output-path")
+    if final.is_symlink():
+        raise UsageError(
+            f"{final} is a link, which --overwrite does not replace. Give another --output-path."
+        )
+    empty = final.is_dir() and not any(final.iterdir())
+    if not (empty or is_checkpoint(final)):
+        raise UsageError(
+            f"{final} is not a checkpoint, so --overwrite does not replace it. Give another --output-path."
+        )
+
+
+def check_apart(source: Path, final: Path) -> None:
+    """Raise `UsageError` if one of the folders lies in the other, or they are the same."""
+    a, b = source.resolve(), final.resolve()
+    if a == b or a in b.parents or b in a.parents:
+        raise UsageError(f"the output {final} and the source {source} overlap; give another --output-path")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file or folder is a checkpoint in any format."""
+    try:
+        detect(path)
+    except UsageError:
+        return False
+    return True
+
+
+def explain_os_error(error: OSError, doing: str) -> NemolaunchError:
+    """One line for a full disk, a missing permission and the like."""
+    # of a copy onto a full disk, the file that is named is the one copied from
+    named = error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    where = f": {error.filename}" if named else ""
+    return NemolaunchError(f"{doing} failed: {error.strerror or error}{where}")
+
+
+def _flush(written: Path) -> None:
+    """Write a file or folder to disk, readable to whom the umask allows: safetensors makes files private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    if written.is_file():
+        _flush_file(written, mask)
+    for path, _, names in os.walk(written):
+        for name in names:
+            _flush_file(Path(path, name), mask)
+        _flush_folder(Path(path))
+
+
+def _flush_file(path: Path, mask: int) -> None:
+    with open(path, "rb") as file:
+        os.fchmod(file.fileno(), 0o666 & ~mask)
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

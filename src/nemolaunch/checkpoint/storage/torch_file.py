@@ -1,0 +1,208 @@
+"""Files of `torch.save`, read without their tensors: a zip of one pickle and one uncompressed entry a storage.
+
+A DCP checkpoint's `.distcp` files hold many such zips one after the other, hence `offset` and `length`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemolaunch.checkpoint.storage import pickles
+from nemolaunch.checkpoint.storage.file_parts import OpenFiles
+from nemolaunch.checkpoint.storage.tensors import ITEM_BYTES, TensorInfo, buffer_of, empty
+from nemolaunch.errors import NemolaunchError
+
+if TYPE_CHECKING:
+    import torch
+
+STORAGE_DTYPES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "BFloat16Storage": "bfloat16",
+    "HalfStorage": "float16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "UntypedStorage": "uint8",
+}
+LOCAL_HEADER_BYTES = 30  # then the name and an extra field, whose lengths stand at 26 and 28
+
+
+@dataclass(frozen=True)
+class _Storage:
+    dtype: str
+    key: str
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """A tensor in a file: where its storage begins there, and how it lies in it (in elements)."""
+
+    info: TensorInfo
+    storage: str
+    storage_offset: int
+    stride: tuple[int, ...]
+
+    @property
+    def is_contiguous(self) -> bool:
+        expected = 1
+        for size, stride in zip(reversed(self.info.shape), reversed(self.stride), strict=True):
+            if size != 1 and stride != expected:
+                return False
+            expected *= size
+        return True
+
+    @property
+    def span(self) -> int:
+        """Elements of the storage from the first to the last that belongs to the tensor."""
+        if not self.info.numel:
+            return 0
+        steps = zip(self.info.shape, self.stride, strict=True)
+        return 1 + sum((size - 1) * stride for size, stride in steps)
+
+
+class TorchFile:
+    """A file of `torch.save`, or such a file within a larger one.
+
+    Attributes:
+        content: the saved object, with a `LazyTensor` for each tensor.
+    """
+
+    def __init__(self, path: Path, files: OpenFiles, offset: int = 0, length: int | None = None) -> None:
+        self.path, self._files, self._offset = path, files, offset
+        self._length = path.stat().st_size - offset if length is None else length
+        try:
+            with zipfile.ZipFile(_Slice(self)) as archive:
+                self._entries = {entry.filename: entry for entry in archive.infolist()}
+                pickle_name = next(name for name in self._entries if name.endswith("/data.pkl"))
+                self._prefix = pickle_name.removesuffix("data.pkl")
+            content = self._bytes(pickle_name)
+            self.content = pickles.load(io.BytesIO(content), KNOWN, _storage)
+        except (zipfile.BadZipFile, StopIteration, LookupError, EOFError, ValueError) as error:
+            raise NemolaunchError(f"{path} is no file of torch.save, or a damaged one: {error}") from error
+
+    def read(self, tensor: LazyTensor) -> torch.Tensor:
+        """The tensor, contiguous, in memory of its own."""
+        import torch
+
+        start = self._start(tensor.storage) + tensor.storage_offset * ITEM_BYTES[tensor.info.dtype]
+        if tensor.is_contiguous:
+            result = empty(tensor.info)
+            self.read_bytes(start, result)
+            return result
+        stored = empty(TensorInfo(tensor.info.dtype, (tensor.span,)))
+        self.read_bytes(start, stored)
+        return torch.as_strided(stored, tensor.info.shape, tensor.stride).contiguous()
+
+    def data_offset(self, tensor: LazyTensor) -> int:
+        """Where in the outer file the tensor's first element stands."""
+        place = self._start(tensor.storage) + tensor.storage_offset * ITEM_BYTES[tensor.info.dtype]
+        return self._offset + place
+
+    def entry_name(self, tensor: LazyTensor) -> str:
+        """The zip entry that holds the tensor's storage."""
+        return f"{self._prefix}data/{tensor.storage}"
+
+    def read_bytes(self, start: int, into: torch.Tensor) -> None:
+        """Fill a contiguous tensor from byte `start` of this file."""
+        if into.numel():
+            self._files.read_into(self.path, self._offset + start, buffer_of(into))
+
+    def _bytes(self, name: str) -> bytes:
+        """An entry's content; its checksum, which torch may leave out, is not asked for."""
+        return self._files.read(self.path, self._offset + self._place(name), self._entries[name].file_size)
+
+    def _start(self, storage: str) -> int:
+        return self._place(f"{self._prefix}data/{storage}")
+
+    def _place(self, name: str) -> int:
+        """Where an entry's content begins in this file."""
+        entry = self._entries[name]
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise NemolaunchError(f"{self.path} is compressed, which torch.save never does")
+        place = self._offset + entry.header_offset
+        header = self._files.read(self.path, place, LOCAL_HEADER_BYTES)
+        names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        return entry.header_offset + LOCAL_HEADER_BYTES + names
+
+
+def lazy_tensors(content: Any, prefix: str = "") -> Iterator[tuple[str, LazyTensor]]:
+    """The tensors in nested dicts and lists, their names joined with dots."""
+    if isinstance(content, LazyTensor):
+        yield prefix, content
+        return
+    if isinstance(content, dict):
+        items = content.items()
+    elif isinstance(content, (list, tuple)):
+        items = enumerate(content)  # type: ignore[assignment]
+    else:
+        return
+    for key, value in items:
+        yield from lazy_tensors(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _storage(identity: Any) -> _Storage:
+    _, kind, key = identity[:3]
+    return _Storage(STORAGE_DTYPES.get(kind.__name__, "uint8"), str(key))
+
+
+def _rebuild_tensor(storage: _Storage, offset: int, size: Any, stride: Any, *rest: Any) -> LazyTensor:
+    return LazyTensor(TensorInfo(storage.dtype, tuple(size)), storage.key, offset, tuple(stride))
+
+
+def _rebuild_tensor_v3(
+    storage: _Storage, offset: int, size: Any, stride: Any, gradient: bool, hooks: Any, dtype: Any, *rest: Any
+) -> LazyTensor:
+    return LazyTensor(TensorInfo(str(dtype), tuple(size)), storage.key, offset, tuple(stride))
+
+
+def _rebuild_parameter(data: LazyTensor, *rest: Any) -> LazyTensor:
+    return data
+
+
+KNOWN: dict[tuple[str, str], Any] = {
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    **{("torch", dtype): dtype for dtype in ITEM_BYTES},
+}
+
+
+class _Slice(io.RawIOBase):
+    """The part of the outer file that the zip is, as a file."""
+
+    def __init__(self, file: TorchFile) -> None:
+        self._file, self._position = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file._length}[whence]
+        if base + offset < 0:
+            raise OSError("before the beginning")  # which tells zipfile that the file is too short
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self._file._length - self._position), 0)
+        if count:
+            place = self._file._offset + self._position
+            self._file._files.read_into(self._file.path, place, memoryview(buffer)[:count])
+        self._position += count
+        return count

@@ -1,0 +1,104 @@
+"""Write one file of `torch.save` tensor by tensor, whatever its size.
+
+torch lays the file out, with space for every tensor; the tensors are then written into their places as they
+come. `torch.serialization.skip_data` is made for that.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nemolaunch.checkpoint.storage.file_parts import OpenFiles, write_all
+from nemolaunch.checkpoint.storage.tensors import TensorInfo, buffer_of
+from nemolaunch.checkpoint.storage.torch_file import TorchFile, lazy_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+# The zip format (APPNOTE.TXT): the central directory's entries and the record that follows a file's data
+CENTRAL, CENTRAL_BYTES, CENTRAL_CRC = b"PK\x01\x02", 46, 16
+DESCRIPTOR = b"PK\x07\x08"
+
+
+class TorchSink:
+    """Writes a dictionary of tensors, under their names, as `torch.save` does."""
+
+    def __init__(self, path: Path, tensors: Mapping[str, TensorInfo]) -> None:
+        """`path` must not exist."""
+        self.path = path
+        _lay_out(path, tensors)
+        files = OpenFiles()
+        file = TorchFile(path, files)
+        self._places = {
+            name: (file.data_offset(lazy), file.entry_name(lazy))
+            for name, lazy in lazy_tensors(file.content)
+            if lazy.info.numel
+        }
+        self._missing = {name for name, info in tensors.items() if info.numel}
+        files.close()
+        self._sums: dict[str, tuple[int, int]] = {}
+        self._descriptor = os.open(path, os.O_RDWR)
+
+    def write(self, name: str, tensor: torch.Tensor) -> None:
+        """Write one tensor."""
+        if not tensor.numel():
+            return
+        offset, entry = self._places[name]
+        buffer = buffer_of(tensor.contiguous())
+        write_all(self._descriptor, buffer, offset)
+        self._sums[entry] = (zlib.crc32(buffer), offset + len(buffer))
+        self._missing.remove(name)
+
+    def finish(self) -> None:
+        """Write the checksums and close the file; the tensors announced must all have been written."""
+        if self._missing:
+            raise ValueError(f"tensors were never written: {sorted(self._missing)[:5]}")
+        for entry, place in _central_entries(self._descriptor):
+            if entry in self._sums:
+                crc, end = self._sums[entry]
+                packed = struct.pack("<I", crc)
+                os.pwrite(self._descriptor, packed, place + CENTRAL_CRC)
+                if os.pread(self._descriptor, 4, end) == DESCRIPTOR:
+                    os.pwrite(self._descriptor, packed, end + 4)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file of a checkpoint that is given up, or done."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def _lay_out(path: Path, tensors: Mapping[str, TensorInfo]) -> None:
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.serialization import skip_data
+
+    with FakeTensorMode():
+        empties = {
+            name: torch.empty(info.shape, dtype=getattr(torch, info.dtype)) for name, info in tensors.items()
+        }
+    with open(path, "xb") as file, skip_data(materialize_fake_tensors=True):
+        torch.save(empties, file)
+
+
+def _central_entries(descriptor: int) -> list[tuple[str, int]]:
+    """Names in the zip's central directory, with the byte at which each entry begins."""
+    import zipfile
+
+    with os.fdopen(os.dup(descriptor), "rb") as file, zipfile.ZipFile(file) as archive:
+        place = archive.start_dir
+        names = archive.namelist()
+    found = []
+    for name in names:
+        head = os.pread(descriptor, CENTRAL_BYTES, place)
+        if head[:4] != CENTRAL:
+            raise ValueError(f"no entry of the zip's directory at byte {place}")
+        found.append((name, place))
+        place += CENTRAL_BYTES + sum(struct.unpack("<3H", head[28:34]))
+    return found

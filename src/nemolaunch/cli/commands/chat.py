@@ -1,0 +1,85 @@
+"""`nemolaunch chat`: talk with a model in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from nemolaunch.cli.commands.generate import add_model_flags, add_sampling_flags, sampling_from
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.errors import UsageError
+from nemolaunch.evaluation.chat import Conversation
+
+EXAMPLE = "nemolaunch chat exported/ --system 'You answer briefly.'"
+HELP = "/new forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops a reply"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of the command."""
+    p = Parser(
+        prog="nemolaunch chat",
+        description=f"Talk with a model. {HELP}.",
+        example=EXAMPLE,
+    )
+    add_model_flags(p)
+    p.add_argument("--system", metavar="TEXT", help="said to the model before everything else")
+    add_sampling_flags(p, max_new_tokens=512)
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Talk until the user leaves. Returns the exit code."""
+    args = parser().parse_args(argv)
+    from nemolaunch.evaluation.model import load
+    from nemolaunch.evaluation.source import hf_folder
+
+    sampling = sampling_from(args)
+    with hf_folder(args.checkpoint, say=_tell) as folder:
+        lm = load(folder, dtype=args.dtype, tokenizer=args.tokenizer)
+    talk = Conversation(lm, sampling, args.system)
+    _tell(f"{args.checkpoint} on {lm.device}; {HELP}")
+    if not talk.templated:
+        _tell("the tokenizer has no chat template: the model continues what you write")
+    while (text := _ask()) is not None:
+        if text == "/new":
+            talk.reset()
+        elif text == "/help":
+            _tell(HELP)
+        elif text:
+            _answer(talk, text)
+    return 0
+
+
+def _ask() -> str | None:
+    """The user's next line without its end; None to leave."""
+    while True:
+        try:
+            text = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return None
+        except KeyboardInterrupt:
+            _tell("\n/exit or Ctrl-D leaves")
+            continue
+        return None if text.strip() in ("/exit", "/quit") else text
+
+
+def _answer(talk: Conversation, text: str) -> None:
+    try:
+        if talk.reply(text, _show):
+            _tell("\nthe oldest turns no longer fit into the context and were forgotten")
+        print(flush=True)
+    except KeyboardInterrupt:
+        print(flush=True)
+        _tell("stopped")
+    except UsageError as error:
+        _tell(f"error: {error}")
+
+
+def _show(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,154 @@
+"""`nemolaunch convert`: a checkpoint in another format."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.errors import UsageError
+
+ABOUT = {
+    "nemo2": "convert a Hugging Face model to a NeMo 2 checkpoint",
+    "hf": "convert a NeMo 2 checkpoint to a Hugging Face model",
+}
+EXAMPLES = {
+    "nemo2": "{prog} model/ nemo2/",
+    "hf": "{prog} runs/pretraining/checkpoints/NAME-last exported/",
+    None: "{prog} runs/pretraining/checkpoints/NAME-last exported/ --to hf\n{prog} org/model nemo2/ --to nemo2",
+}
+TARGETS = ("hf", "nemo2", "torch", "meta", "safetensors", "dcp")
+VERIFY = {
+    "full": "every bit of every tensor, configuration, tokenizer, and what both models compute if they fit in memory",
+    "bits": "the same without computing",
+    "none": "nothing",
+}
+
+
+def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.ArgumentParser:
+    """Flags of the command; `to` fixes the target, as the scripts in `ckpt_conversion/` do."""
+    about = (
+        ABOUT[to] if to else "convert a checkpoint to another format; that of the source is found by itself"
+    )
+    p = Parser(
+        prog=prog,
+        example=EXAMPLES[to].format(prog=prog),
+        description=f"{about[0].upper()}{about[1:]}. Needs neither a GPU nor NeMo, and little memory. "
+        "The result is compared with the source, and appears whole or not at all.",
+    )
+    add = p.add_argument
+    add(
+        "paths",
+        nargs="*",
+        metavar="SRC DST",
+        help="the checkpoint, or a run for its newest, and the folder or file to write",
+    )
+    add("--source", metavar="DIR|ID", help="SRC; a hub id like org/model is downloaded (HF_TOKEN is read)")
+    add("--output-path", metavar="DIR", type=Path, help="DST")
+    if to is None:
+        add("--to", choices=TARGETS, help="format to write (default: nemo2 from hf, else hf)")
+    add("--verify", choices=VERIFY, default="full", help="; ".join(f"{k}: {v}" for k, v in VERIFY.items()))
+    add("--no-verify", dest="verify", action="store_const", const="none", help="the same as --verify none")
+    add("--overwrite", action="store_true", help="replace a checkpoint at DST")
+    add("--weights-only", action="store_true", help="leave optimizer and other training state behind")
+    add("--tokenizer", metavar="DIR", type=Path, help="tokenizer, if the checkpoint's own is not here")
+    if to is None:
+        add(
+            "--like",
+            metavar="DIR",
+            type=Path,
+            help="folder with the config.json (or params.json) and tokenizer of the model whose tensors a file of "
+            "torch.save, safetensors or a distributed checkpoint holds",
+        )
+    if to in (None, "nemo2"):
+        add("--model-name", metavar="CLASS", help="NeMo model class the source must be (default: found)")
+        add("--model-config-name", metavar="CLASS", help="NeMo config class whose sizes it must have")
+    add("--json", action="store_true", help="print the report as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None, to: str | None = None, prog: str = "nemolaunch convert") -> int:
+    """The command under any of its names. Returns the exit code."""
+    return guarded(lambda words: _main(words, to, prog))(argv)
+
+
+def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
+    options = parser(to, prog).parse_args(argv)
+    # An ordinary `kill` then removes what is half written, as Ctrl-C does
+    signal.signal(signal.SIGTERM, _stop)
+    source, output = _paths(options)
+    report = _convert(source, output, to or options.to, options)
+    if options.json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _paths(options: argparse.Namespace) -> tuple[str, Path]:
+    given = list(options.paths)
+    source = options.source or (given.pop(0) if given else None)
+    output = options.output_path or (Path(given.pop(0)) if given else None)
+    if source is None or output is None or given:
+        raise UsageError("give the checkpoint and where to write: SRC DST, or --source and --output-path")
+    return source, output
+
+
+def _convert(source: str, output: Path, to: str | None, options: argparse.Namespace) -> dict[str, object]:
+    from nemolaunch import catalogue
+    from nemolaunch.checkpoint.convert.convert import convert
+    from nemolaunch.checkpoint.convert.options import Options
+    from nemolaunch.checkpoint.hf import hub
+    from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
+    from nemolaunch.checkpoint.storage.publish import check_free
+    from nemolaunch.cli.views.progress import byte_bar
+
+    # torch reads it at its first allocation: large pages, whose first touch costs a fifth of that of small ones
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    model, config = getattr(options, "model_name", None), getattr(options, "model_config_name", None)
+    if config and not model:
+        raise UsageError("--model-config-name is given without --model-name; give both or neither")
+    if model and config:
+        catalogue.conversion_classes(model, config)
+    check_free(output, overwrite=options.overwrite)  # before a download of many gigabytes
+    folder = newest_of_run(hub.local_folder(source))
+    target = to or ("nemo2" if detect(folder) == "hf" else "hf")
+    chosen = Options(
+        overwrite=options.overwrite,
+        verify=options.verify != "none",
+        compare=_compare if options.verify == "full" else None,
+        weights_only=options.weights_only,
+        tokenizer=options.tokenizer,
+        like=getattr(options, "like", None),
+        model_class=model,
+        config_class=config,
+    )
+    return convert(folder, output, target, chosen, say=_say, progress=byte_bar)
+
+
+def _compare(job: Any, source: Path, result: Path) -> Any:
+    """What both models compute, where the conversion is between Hugging Face and NeMo 2."""
+    from nemolaunch.checkpoint.convert.conversion import Conversion
+    from nemolaunch.checkpoint.storage.formats import detect
+    from nemolaunch.nemo2.compare import compare
+
+    if not isinstance(job, Conversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
+        return None
+    hf, nemo = (source, result) if job.to == "nemo2" else (result, source)
+    return compare(hf, nemo, job.config, sum(info.numel for info in job.mapped.nemo.values()))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _stop(*_: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""`nemolaunch diagnose RUN`: why a run failed, and what to change."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, elsewhere
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.observe import slurm_run
+from nemolaunch.observe.diagnosis import diagnose, newest_failure
+from nemolaunch.observe.status import Status, run_of, status
+from nemolaunch.planning import Plan
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of `nemolaunch diagnose`."""
+    p = Parser(
+        prog="nemolaunch diagnose",
+        example="nemolaunch diagnose runs/pretraining",
+        description="Name the first rank and node that failed, the cause, and the change to make. Of a run that goes "
+        "on, tell about its last start that failed.",
+    )
+    p.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    p.add_argument("--json", action="store_true", help="as JSON")
+    add_ssh_flags(p)
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Print it. Returns the exit code."""
+    args = parser().parse_args(argv)
+    if args.ssh:
+        return elsewhere(args, "diagnose", argv)
+    run = run_of(args.run)
+    now = status(run.root)
+    over = now.state not in ("running", "waiting", "finished")
+    failed = over and _failed(Plan.of_run(run), now)
+    found = diagnose(run) if failed else newest_failure(run, alive=now.state in ("running", "finished"))
+    if args.json:
+        what = found.as_values() if found else None
+        print(json.dumps({"state": now.state, "detail": now.detail, "over": over, "failure": what}, indent=1))
+        return 0
+    repeated = found is not None and now.detail == found.what
+    print(f"{'state':<8}{now.state}" + (f": {now.detail}" if now.detail and not repeated else ""))
+    if found is None:
+        print("nothing of it has failed")
+    else:
+        print("\n".join([*([] if failed else ["before that"]), *found.lines()]))
+    return 0
+
+
+def _failed(plan: Plan, now: Status) -> bool:
+    """Whether a run that is over ended because something went wrong."""
+    if plan.submission is not None:
+        return now.state == "never submitted" or slurm_run.failed(plan, now.detail, now.job)
+    return now.state == "failed" or not plan.run.local_end.exists()

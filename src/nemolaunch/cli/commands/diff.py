@@ -1,0 +1,101 @@
+"""`nemolaunch diff RUN_A RUN_B`: what differs between two runs' plans."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.errors import UsageError
+from nemolaunch.run.folder import RunDir
+
+# Parts of a plan that describe the job, in the order they are shown. The rest follows from them.
+PARTS = (
+    "model", "recipe", "values", "architecture", "overrides", "blend", "tokenizer", "device", "world_size",
+    "environment", "versions",
+)  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """Two runs, and the format."""
+    diff = Parser(
+        prog="nemolaunch diff",
+        example="nemolaunch diff runs/baseline runs/higher-lr",
+        description="Show what differs between two runs: flags, model, data, environment, versions. "
+        "Exit code 0: nothing; 1: something.",
+    )
+    diff.add_argument("run_a", type=Path, metavar="RUN_A", help="run folder, or a plan.json")
+    diff.add_argument("run_b", type=Path, metavar="RUN_B", help="run folder, or a plan.json")
+    diff.add_argument("--json", action="store_true", help="as JSON")
+    return diff
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Print the differences. Like diff(1), exit code 1 means that there are some."""
+    given = parser().parse_args(argv)
+    found = differences(_read(given.run_a), _read(given.run_b))
+    if given.json:
+        print(json.dumps([dict(zip(("name", "a", "b"), row, strict=True)) for row in found], indent=1))
+    elif not found:
+        print("the two runs have the same plan")
+    else:
+        print("\n".join(_table([("", str(given.run_a), str(given.run_b)), *map(_shown, found)])))
+    return 1 if found else 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = RunDir(path).plan if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} is not a run folder: {file.name}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{file} is not a plan: {error}") from None
+    if not isinstance(content, dict) or "values" not in content:
+        raise UsageError(f"{file} is not a plan")
+    return content
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Name, value in `a` and value in `b` of everything that describes the job and is not the same."""
+    found = []
+    for part in PARTS:
+        one, other = a.get(part), b.get(part)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names = [*one, *(name for name in other if name not in one)]
+            pairs = [
+                (name if part == "values" else f"{part}.{name}", one.get(name), other.get(name))
+                for name in names
+            ]
+        else:
+            pairs = [(part, one, other)]
+        found += [pair for pair in pairs if pair[1] != pair[2]]
+    return found
+
+
+def _shown(row: tuple[str, Any, Any]) -> tuple[str, str, str]:
+    name, a, b = row
+    return name, _word(a), _word(b)
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _table(rows: list[tuple[str, str, str]]) -> list[str]:
+    widths = [min(60, max(len(row[column]) for row in rows)) for column in range(3)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

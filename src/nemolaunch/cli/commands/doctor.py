@@ -1,0 +1,90 @@
+"""`nemolaunch doctor`: what this machine has for training, what does not fit, and what to type."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.doctor.verdict import BAD, GOOD, NOTE, WARNING, Verdict
+
+MARKS = {GOOD: ("✓", "green"), NOTE: ("·", "cyan"), WARNING: ("!", "yellow"), BAD: ("✗", "red")}
+EXAMPLE = "nemolaunch doctor --output-dir /scratch/me/runs"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of `nemolaunch doctor`."""
+    p = Parser(
+        prog="nemolaunch doctor",
+        description="Look at Python, GPUs, packages, network, disk, logins and Slurm; say what is wrong and what to "
+        "type. Exit code 1 if something will fail.",
+        example=EXAMPLE,
+    )
+    add = p.add_argument
+    add(
+        "--output-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where runs are written, whose disk is timed",
+    )
+    add("--imports", action="store_true", help="also import the packages, which takes a minute")
+    add("--no-logins", action="store_true", help="ask no server about logins")
+    add("--json", action="store_true", help="as JSON")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Look and tell. Returns the exit code."""
+    args = parser().parse_args(argv)
+    found: list[Verdict] = []
+    for look in _looks(args):
+        verdicts = list(look())
+        found += verdicts
+        if not args.json:
+            _tell(verdicts)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(verdict) for verdict in found], indent=1, ensure_ascii=False))
+    else:
+        _sum_up(found)
+    return 1 if any(verdict.level == BAD for verdict in found) else 0
+
+
+def _looks(args: argparse.Namespace) -> Iterator[Callable[[], Iterable[Verdict]]]:
+    from nemolaunch.doctor import disk, gpus, host, logins, packages, slurm
+
+    yield packages.look
+    if args.imports:
+        yield packages.imports
+    yield from (gpus.look, host.look, host.network)
+    yield lambda: disk.look(args.output_dir)
+    if not args.no_logins:
+        yield from (logins.hub, logins.wandb)
+    yield slurm.look
+
+
+def _tell(verdicts: Iterable[Verdict]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for verdict in verdicts:
+        mark, colour = MARKS[verdict.level]
+        line = Text.assemble((mark, colour), f" {verdict.part:<9} ", verdict.text)
+        console.print(line, soft_wrap=True)
+        if verdict.advice:
+            console.print(Text.assemble(" " * 12, ("→ ", colour), verdict.advice), soft_wrap=True)
+
+
+def _sum_up(found: Iterable[Verdict]) -> None:
+    levels = [verdict.level for verdict in found]
+    bad, warnings = levels.count(BAD), levels.count(WARNING)
+    if bad or warnings:
+        print(f"\n{bad} will fail, {warnings} could be better")
+    else:
+        print("\nnothing is wrong")

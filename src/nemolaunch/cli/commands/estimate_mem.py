@@ -1,0 +1,150 @@
+"""`nemolaunch estimate-mem`: memory of the fullest GPU, without data, a tokenizer or a run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.layout_flags import LAYOUT_FIELDS, add_model_flags, model_and_vocabulary
+from nemolaunch.cli.views.estimate import memory_lines, row
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.views.units import count, gib
+from nemolaunch.errors import UsageError
+from nemolaunch.estimate import Estimate, Layout, estimate_layout
+from nemolaunch.estimate.layout import layout_of_job
+
+GPUS_OF_A_NODE = 8
+
+
+def parser() -> argparse.ArgumentParser:
+    """The model, the GPU and the layout."""
+    parser = Parser(
+        prog="nemolaunch estimate-mem",
+        example="nemolaunch estimate-mem -M llama3_8b -N 1 -G 8 -TP 2 --gpu h100",
+        description="Estimate the memory of the fullest GPU. Weights, gradients and optimizer state are "
+        "exact; activations and the rest have a stated error.",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--stages", action="store_true", help="show the ranks of every pipeline stage")
+    parser.add_argument(
+        "--data-parallel-shard-degree", type=int, metavar="N", help="fully sharded data parallel over N ranks"
+    )
+    parser.add_argument(
+        "--data-parallel-replicate-degree", type=int, metavar="N", help="copies of the sharded model (HSDP)"
+    )
+    add_model_flags(parser, LAYOUT_FIELDS)
+    return parser
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Print the estimate. Exit code 1 if it does not fit."""
+    given = vars(parser().parse_args(argv))
+    as_json, stages = given.pop("json"), given.pop("stages")
+    shard = given.pop("data_parallel_shard_degree")
+    replicate = given.pop("data_parallel_replicate_degree")
+    estimated, layout = estimated_memory(given, shard, replicate)
+    per_stage = _stages(estimated, layout, given) if stages else []
+    if as_json:
+        content = {
+            "gpu": estimated.gpu.name,
+            "gpu_memory": estimated.gpu.memory_bytes,
+            "fits": estimated.fits,
+            **_memory(estimated.memory),
+            "stages": [_memory(m) for m in per_stage],
+        }
+        print(json.dumps(content, indent=1))
+    else:
+        print("\n".join(_lines(estimated, layout)))
+        for m in per_stage:
+            print(row("" if m.stage else "stages", f"{m.stage + 1:>3}  {gib(m.total)}"))
+    return 1 if estimated.fits is False else 0
+
+
+def estimated_memory(
+    given: dict[str, Any], shard: int | None, replicate: int | None
+) -> tuple[Estimate, Layout]:
+    """The estimate of parsed flags.
+
+    Raises:
+        UsageError: the ranks do not divide, or no such model or GPU.
+    """
+    job, model, vocab_size = model_and_vocabulary(dict(given))
+    layout = layout_of_job(job, model, world_size(job, shard, replicate))
+    if shard is not None or replicate is not None:
+        layout = fully_sharded(layout, shard, replicate)
+    gpu = catalogue.gpu(job.launch.gpu or "h100")
+    origin = "given" if job.launch.gpu else "assumed; --gpu NAME for another"
+    return estimate_layout(model, layout, gpu, vocab_size=vocab_size, gpu_origin=origin), layout
+
+
+def world_size(job: Any, shard: int | None, replicate: int | None) -> int:
+    """Ranks: nodes times processes; else what the layout needs, a node at least."""
+    p, nodes = job.parallelism, max(1, job.launch.num_nodes)
+    unit = p.tensor_model_parallel_size * p.pipeline_model_parallel_size * p.context_parallel_size
+    if unit < 1:
+        raise UsageError("parallel sizes are 1 or more; change -TP, -PP or -CP")
+    if job.launch.num_gpus:
+        ranks = nodes * job.launch.num_gpus
+    elif shard is not None or replicate is not None:
+        ranks = unit * (shard or 1) * (replicate or 1)
+    else:
+        ranks = max(nodes * GPUS_OF_A_NODE, unit)
+    if ranks % unit:
+        raise UsageError(f"{ranks} ranks do not divide into TP·PP·CP = {unit}; change -N or -G, or the sizes")
+    return ranks
+
+
+def fully_sharded(layout: Layout, shard: int | None, replicate: int | None) -> Layout:
+    """The layout with fully sharded data parallel; one degree follows from the other.
+
+    Raises:
+        UsageError: the degrees do not make up the data parallel ranks.
+    """
+    ranks = layout.data * layout.context
+    shard = shard if shard is not None else ranks // max(1, replicate or 1)
+    replicate = replicate if replicate is not None else ranks // max(1, shard)
+    if shard < 1 or replicate < 1 or shard * replicate != ranks:
+        raise UsageError(
+            f"--data-parallel-shard-degree {shard} times --data-parallel-replicate-degree {replicate} is not "
+            f"the data parallel size {ranks} (nodes x GPUs / TP / PP); give only one, a divisor of {ranks}"
+        )
+    return layout.with_values(fsdp_shard=shard, fsdp_replicate=replicate)
+
+
+def _stages(estimated: Estimate, layout: Layout, given: dict[str, Any]) -> list[Any]:
+    from nemolaunch.estimate.memory import stage_memory
+
+    model = catalogue.model(given["model_name"])
+    return [
+        stage_memory(model.architecture, layout, stage, estimated.vocab_rows)
+        for stage in range(layout.pipeline)
+    ]
+
+
+def _memory(m: Any) -> dict[str, Any]:
+    return {**dataclasses.asdict(m), "total": m.total, "error": m.error}
+
+
+def _lines(e: Estimate, layout: Layout) -> list[str]:
+    sharded = f", fully sharded over {layout.fsdp_shard}" if layout.fsdp_shard else ""
+    sizes = {"TP": layout.tensor, "PP": layout.pipeline, "CP": layout.context, "EP": layout.expert}
+    shown = " ".join(f"{name} {size}" for name, size in sizes.items() if size > 1)
+    return [
+        row("model", f"{count(e.parameters)} parameters; vocabulary: {e.vocabulary}"),
+        row(
+            "layout",
+            f"{layout.world_size} GPUs: {shown + ', ' if shown else ''}data parallel {layout.data}{sharded}",
+        ),
+        row("gpu", f"{e.gpu.name} ({e.gpu_origin})"),
+        *memory_lines(e),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

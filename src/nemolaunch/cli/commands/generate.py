@@ -1,0 +1,98 @@
+"""`nemolaunch generate`: a model continues prompts."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.evaluation.generate import Sampling
+from nemolaunch.evaluation.model import DTYPES
+
+EXAMPLE = "nemolaunch generate exported/ --prompt 'It was' --prompt '春眠不覺曉' --max-new-tokens 50"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of the command."""
+    p = Parser(
+        prog="nemolaunch generate",
+        description="Let a model continue one or several prompts.",
+        example=EXAMPLE,
+    )
+    add_model_flags(p)
+    p.add_argument(
+        "--prompt",
+        action="append",
+        required=True,
+        metavar="TEXT",
+        help="may be given several times; - is stdin",
+    )
+    add_sampling_flags(p)
+    p.add_argument("--json", action="store_true", help="print one JSON object a prompt")
+    return p
+
+
+def add_model_flags(p: argparse.ArgumentParser) -> None:
+    """The model and how it is loaded."""
+    p.add_argument(
+        "checkpoint", type=Path, metavar="CKPT", help="Hugging Face folder, NeMo 2 checkpoint or run"
+    )
+    p.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer, where the checkpoint has none")
+    p.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: as saved, on a CPU float32")
+
+
+def add_sampling_flags(p: argparse.ArgumentParser, max_new_tokens: int = 50) -> None:
+    """How tokens are drawn."""
+    add = p.add_argument
+    add("--max-new-tokens", type=int, default=max_new_tokens, metavar="N", help="the most to write")
+    add(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="T",
+        help="below 1 is more predictable; 0 is --greedy",
+    )
+    add(
+        "--top-p",
+        type=float,
+        default=0.95,
+        metavar="P",
+        help="draw among the likeliest tokens of this probability",
+    )
+    add("--greedy", action="store_true", help="always take the most likely token")
+    add("--seed", type=int, default=1234, metavar="N", help="same seed, same text")
+
+
+def sampling_from(args: argparse.Namespace) -> Sampling:
+    """What `add_sampling_flags` read. Raises UsageError for a value that makes no sense."""
+    return Sampling(
+        max_new_tokens=args.max_new_tokens,
+        temperature=0.0 if args.greedy else args.temperature,
+        top_p=args.top_p,
+        seed=args.seed,
+    )
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Generate and print. Returns the exit code."""
+    args = parser().parse_args(argv)
+    from nemolaunch.evaluation.generate import continue_text
+    from nemolaunch.evaluation.model import load
+    from nemolaunch.evaluation.source import hf_folder
+
+    sampling = sampling_from(args)
+    prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompt]
+    with hf_folder(args.checkpoint, say=lambda text: print(text, file=sys.stderr)) as folder:
+        lm = load(folder, dtype=args.dtype, tokenizer=args.tokenizer)
+    for i, prompt in enumerate(prompts):
+        made = continue_text(lm, prompt, sampling)
+        if args.json:
+            print(json.dumps(dataclasses.asdict(made), ensure_ascii=False), flush=True)
+        else:
+            print("\n" * bool(i) + made.prompt + made.text, flush=True)
+    return 0

@@ -1,0 +1,244 @@
+"""`nemolaunch models`: what can be named as a model, and what one of them is."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nemolaunch import arithmetic, catalogue
+from nemolaunch.catalogue import Model
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.errors import UsageError
+
+FILES = {"supported_model.txt": "model classes", "supported_config.txt": "config classes"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of the command."""
+    p = Parser(
+        prog="nemolaunch models",
+        example="nemolaunch models\nnemolaunch models llama32_1b --json",
+        description="List the models that --model-name takes, or show one of them.",
+    )
+    p.add_argument("name", nargs="?", help="recipe, flavour or YAML file to show")
+    p.add_argument(
+        "--vocab-size", type=int, metavar="N", help="tokens of the tokenizer, for parameter counts"
+    )
+    p.add_argument("--json", action="store_true", help="for machines")
+    p.add_argument(
+        "--conversion",
+        action="store_true",
+        help="list the model and config classes that ckpt_conversion/ takes instead",
+    )
+    p.add_argument(
+        "--write",
+        nargs="?",
+        const=".",
+        metavar="DIR",
+        help="write those as supported_model.txt and supported_config.txt into DIR (default: here)",
+    )
+    return p
+
+
+def supported_files() -> dict[str, str]:
+    """Content of supported_model.txt and supported_config.txt: one class a line."""
+    known = catalogue.hf_configs()
+    configs = [config for group in known.values() for config in group]
+    return {
+        "supported_model.txt": "".join(f"{name}\n" for name in known),
+        "supported_config.txt": "".join(f"{name}\n" for name in configs),
+    }
+
+
+def summary(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
+    """What the list shows of a model. Counts are parameters; the vocabulary is named with its origin."""
+    a, r = model.architecture, model.recipe
+    rows, origin = arithmetic.model_vocab_rows(model, tokenizer_vocab_size)
+    counts = arithmetic.parameters(a, rows)
+    rehearsal = catalogue.cpu_rehearsal(r, a)
+    return {
+        "name": model.name,
+        "source": model.source,
+        "recipe": r.name,
+        "model_class": r.model_class,
+        "config_class": r.config_class,
+        "vocab_rows": rows,
+        "vocab_from": origin,
+        "parameters": counts.total,
+        "active_parameters": counts.active,
+        "parameters_without_embedding": counts.non_embedding,
+        "num_layers": a.num_layers,
+        "hidden_size": a.hidden_size,
+        "seq_length": r.seq_length if not model.overrides else a.seq_length,
+        "cpu_rehearsal": rehearsal.status,
+        "cpu_rehearsal_reason": rehearsal.reason,
+    }
+
+
+def details(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
+    """Everything known about one model."""
+    row = summary(model, tokenizer_vocab_size)
+    rows = row["vocab_rows"]
+    counts = arithmetic.parameters(model.architecture, rows)
+    components = ("attention", "mixer", "mlp", "router", "experts", "shared_experts", "norms")
+    row["parameters_by_part"] = {
+        "embedding": counts.embedding,
+        "position_embedding": counts.position_embedding,
+        **{name: counts.component(name) for name in components},
+        "output_layer": counts.output_layer,
+    }
+    if model.architecture.kind != "t5":
+        flops = arithmetic.flops_per_token(model.architecture, rows, row["seq_length"])
+        row["flops_per_token"] = dataclasses.asdict(flops)
+    row["architecture"] = dataclasses.asdict(model.architecture)
+    row["overrides"] = model.overrides
+    recipe = dataclasses.asdict(model.recipe)
+    del recipe["architecture"]
+    row["recipe_defaults"] = recipe
+    return row
+
+
+def _all_models() -> list[Model]:
+    flavours = [catalogue.model(name) for name in catalogue.flavours()]
+    flavours.sort(key=lambda model: (model.name.split("-")[0], model.architecture.hidden_size))
+    return flavours + [catalogue.model(recipe.name) for recipe in catalogue.recipes()]
+
+
+def short_count(count: int) -> str:
+    """A parameter count as people say it: 63.2M, 8.03B."""
+    for unit, letter in ((10**9, "B"), (10**6, "M")):
+        if count >= 0.9995 * unit:
+            amount = count / unit
+            return f"{amount:.{2 if amount < 9.995 else 1 if amount < 99.95 else 0}f}{letter}"
+    return f"{count:,}"
+
+
+def _layout(model: Model) -> str:
+    r = model.recipe
+    sizes = {
+        "TP": r.tensor_model_parallel_size,
+        "PP": r.pipeline_model_parallel_size,
+        "VPP": r.virtual_pipeline_model_parallel_size or 1,
+        "CP": r.context_parallel_size,
+        "EP": r.expert_model_parallel_size,
+    }
+    return " ".join(f"{name}{size}" for name, size in sizes.items() if size > 1) or "-"
+
+
+def _print_table(header: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    for line in [header, *lines]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_list(models: list[Model], vocab_size: int | None) -> None:
+    lines = []
+    for model in models:
+        row = summary(model, vocab_size)
+        size = short_count(row["parameters"])
+        if row["active_parameters"] != row["parameters"]:
+            size += f" ({short_count(row['active_parameters'])} active)"
+        layout = _layout(model) if not model.overrides else "-"
+        lines.append(
+            (model.name, size, str(row["seq_length"]), row["model_class"], layout, row["cpu_rehearsal"])
+        )
+    _print_table(("name", "parameters", "seq", "model class", "NeMo's layout", "on a CPU"), lines)
+    print("\nFor --model-name: first flavours shipped as YAML, which yours may follow, then NeMo's recipes.")
+    print("Parameters are with the vocabulary of the family's published tokenizer.")
+
+
+def _print_details(row: dict[str, Any]) -> None:
+    for key, value in row.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, item in value.items():
+                print(f"  {name}: {_shown(item)}")
+        else:
+            print(f"{key}: {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 10**6:
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value) if isinstance(value, (list, tuple, bool)) or value is None else str(value)
+
+
+def conversions() -> list[dict[str, Any]]:
+    """By NeMo class: its configurations, and the Hugging Face models that convert from and to it."""
+    from nemolaunch.checkpoint.families import FAMILIES
+
+    return [
+        {
+            "model_class": name,
+            "configs": list(configs),
+            "families": [
+                {
+                    "model_type": family.model_type,
+                    "architecture": family.architecture,
+                    "refused": family.refused,
+                    "caveat": family.caveat,
+                }
+                for family in FAMILIES.values()
+                if name == family.model_class or name in family.also
+            ],
+        }
+        for name, configs in catalogue.hf_configs().items()
+    ]
+
+
+def _print_conversion(as_json: bool) -> None:
+    rows = conversions()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(f"{row['model_class']}: {', '.join(row['configs'])}")
+        for family in row["families"]:
+            print(f"  {family['model_type']} ({family['architecture']})")
+            for label, text in (("refused", family["refused"]), ("note", family["caveat"])):
+                if text:
+                    print(f"    {label}: {text}")
+
+
+def _write(folder: Path) -> None:
+    for name, text in supported_files().items():
+        path = folder / name
+        temporary = path.with_name(name + ".tmp")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise UsageError(f"--write: cannot write {path}: {error.strerror}.") from error
+        print(f"wrote {path}: {len(text.splitlines())} {FILES[name]}")
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """List, show or write. Returns the exit code."""
+    options = parser().parse_args(argv)
+    if options.vocab_size is not None and options.vocab_size < 1:
+        raise UsageError(f"--vocab-size {options.vocab_size}: a tokenizer has at least one token.")
+    if options.write is not None:
+        _write(Path(options.write))
+    elif options.conversion:
+        _print_conversion(options.json)
+    elif options.name:
+        row = details(catalogue.model(options.name), options.vocab_size)
+        print(json.dumps(row, indent=2)) if options.json else _print_details(row)
+    elif options.json:
+        print(json.dumps([summary(model, options.vocab_size) for model in _all_models()], indent=2))
+    else:
+        _print_list(_all_models(), options.vocab_size)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""`nemolaunch plan` and `generate-config`: the resolved job, as text, YAML or JSON; nothing is started."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.finding_flags import add_force_flag, add_json_flag, forced_codes
+from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
+from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
+from nemolaunch.cli.views import render
+from nemolaunch.findings import errors
+from nemolaunch.planning import Plan, make_plan
+
+FORMATS = ("text", "yaml", "json")
+
+
+def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argparse.ArgumentParser:
+    """A job's flags, and the format to print it in."""
+    plan = Parser(
+        prog=prog,
+        example=f"{prog} -M llama32_1b --dataset-dir data --max-steps 1000 --output job.yaml"
+        if default_format == "yaml"
+        else f"{prog} -M llama32_1b --dataset-dir data --max-steps 1000",
+        description="Check a job and show what would run: every value and where it came from.",
+    )
+    plan.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win"
+    )
+    plan.add_argument("--dev-run", action="store_true", help="plan the job as --dev-run would shrink it")
+    plan.add_argument(
+        "--format",
+        choices=FORMATS,
+        default=default_format,
+        help="text, a YAML file for --config, or all as JSON",
+    )
+    add_json_flag(plan)
+    plan.add_argument(
+        "--output", "-o", type=Path, metavar="FILE", help="write there instead of to the terminal"
+    )
+    add_force_flag(plan)
+    add_speed_flags(plan)
+    add_job_flags(plan)
+    return plan
+
+
+@render.guarded
+def main(argv: list[str] | None = None) -> int:
+    """Print the plan. Exit code 1 if the job has errors."""
+    return 1 if errors(_run(argv, parser()).findings) else 0
+
+
+@render.guarded
+def generate_config(argv: list[str] | None = None) -> int:
+    """Print the job as YAML, whatever is still wrong with it: findings go to stderr."""
+    _run(argv, parser("nemolaunch generate-config", "yaml"))
+    return 0
+
+
+def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
+    given = vars(flags.parse_args(argv))
+    config, dev_run = given.pop("config"), given.pop("dev_run")
+    form, output = given.pop("format"), given.pop("output")
+    speed, force = speed_from(given), forced_codes(given)
+    job, origins = job_from(given, config), origins_from(given, config)
+    plan = make_plan(job, dev_run=dev_run, given=origins, speed=speed, force=force)
+    text = rendered(plan, form)
+    if output:
+        from nemolaunch.run.folder import write_text
+
+        write_text(output, text)
+    else:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    if form != "json":
+        render.print_findings(plan.findings)
+    return plan
+
+
+def rendered(plan: Plan, form: str) -> str:
+    """The plan in a format."""
+    from nemolaunch.cli.views.plan_text import batch_script, plan_text
+
+    if form == "yaml":
+        from nemolaunch.cli.views.plan_yaml import plan_yaml
+
+        return plan_yaml(plan)
+    if form == "json":
+        content = dataclasses.asdict(plan)
+        content["findings"] = [finding.as_values() for finding in plan.findings]
+        content["script"] = batch_script(plan)
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return plan_text(plan)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

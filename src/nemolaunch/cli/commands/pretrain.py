@@ -1,0 +1,133 @@
+"""`nemolaunch pretrain` and train/llm/pretrain/pretrain_llm.py: describe, check, launch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.finding_flags import add_force_flag, add_json_flag, findings_json, forced_codes
+from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
+from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, host_of
+from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.findings import errors
+
+if TYPE_CHECKING:
+    from nemolaunch.launch.ssh_host import SshHost
+
+
+def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
+    """All flags of a pretraining job."""
+    job = Parser(
+        prog=prog,
+        usage="%(prog)s -M MODEL --dataset-dir PATH [PATH ...] [options]",
+        example=f"{prog} -M llama32_1b --hf-model-id examples/tokenizer --dataset-dir data --max-steps 1000 --dry-run",
+        description="Pretrain a language model with NeMo 2: describe the job once, run it anywhere.",
+    )
+    job.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win"
+    )
+    job.add_argument(
+        "--plan", type=Path, metavar="FILE", help="repeat a run from the plan.json in its folder; flags win"
+    )
+    job.add_argument(
+        "--dry-run", action="store_true", help="check and show the plan; start and write nothing"
+    )
+    job.add_argument(
+        "--dev-run",
+        action="store_true",
+        help="the same job, shrunk to a minute or two on this machine, in a run of its own",
+    )
+    add_force_flag(job)
+    job.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="how --dry-run tells the plan and the findings",
+    )
+    add_json_flag(job)
+    add_speed_flags(job)
+    add_ssh_flags(job)
+    add_job_flags(job)
+    return job
+
+
+def main(argv: list[str] | None = None, prog: str = "nemolaunch pretrain") -> int:
+    """The command under either of its names. Returns the exit code."""
+    return guarded(lambda words: _main(words, prog))(argv)
+
+
+def _main(argv: list[str] | None, prog: str) -> int:
+    args = parser(prog).parse_args(argv)
+    given = vars(args)
+    ssh = argparse.Namespace(ssh=given.pop("ssh"), ssh_python=given.pop("ssh_python"))
+    if not ssh.ssh:
+        return _plan_and_run(given, None)
+    with host_of(ssh) as host:
+        return _plan_and_run(given, host)
+
+
+def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
+    """Plan, check and run, here or on a cluster behind ssh. Returns the exit code of the job."""
+    config, saved = given.pop("config"), given.pop("plan")
+    dry_run, dev_run = given.pop("dry_run"), given.pop("dev_run")
+    force, form = forced_codes(given), given.pop("format")
+    speed = speed_from(given)
+
+    from nemolaunch.cli.parsing.saved_plan import job_of_plan
+    from nemolaunch.cli.views import render
+    from nemolaunch.cli.views.plan_text import plan_text
+    from nemolaunch.planning import make_plan
+
+    if saved:
+        if config:
+            raise UsageError("--config and --plan both describe the job; give one of them")
+        job, model, origins, before = job_of_plan(saved, given, host.read_text if host else None)
+        force = (*before, *force)
+    else:
+        job, model, origins = job_from(given, config), None, origins_from(given, config)
+    facts = None
+    if host:
+        from nemolaunch.launch.over_ssh import launch_over_ssh, look_there
+
+        if dev_run:
+            raise UsageError("--dev-run rehearses on this machine; leave --ssh away")
+        job, facts = look_there(host, job)
+    plan = make_plan(
+        job,
+        dev_run=dev_run,
+        facts=facts,
+        given=origins,
+        model=model,
+        speed=speed,
+        force=force,
+        starts=not dry_run,
+    )
+    if dry_run and form == "json":
+        from nemolaunch.cli.commands.plan import rendered
+
+        sys.stdout.write(rendered(plan, "json"))
+        return 1 if errors(plan.findings) else 0
+    if dry_run:
+        sys.stdout.write(plan_text(plan))
+    if form == "json":
+        sys.stderr.write(findings_json(plan.findings))
+    else:
+        render.print_findings(plan.findings)
+    if errors(plan.findings):
+        raise NemolaunchError(f"the job has {len(errors(plan.findings))} error(s); nothing was started")
+    if dry_run:
+        return 0
+    if host:
+        return launch_over_ssh(plan, job, host)
+    from nemolaunch.cli.commands.launch import launch
+
+    return launch(plan, job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

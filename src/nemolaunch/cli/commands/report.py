@@ -1,0 +1,42 @@
+"""`nemolaunch report`: one page about runs, and the loss curve as a picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.views.render import guarded
+
+EXAMPLE = "nemolaunch report runs/pretraining -o report.html --png loss.png"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of `nemolaunch report`."""
+    p = Parser(
+        prog="nemolaunch report",
+        description="Draw one page about a run, or about several laid over each other. "
+        "The page is one file, and opens from disk without a network.",
+        example=EXAMPLE,
+    )
+    add = p.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    add("-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html in the run folder)")
+    add("--png", type=Path, metavar="FILE", help="also draw the loss curve; .png, .svg or .pdf by its name")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Write the page. Returns the exit code."""
+    args = parser().parse_args(argv)
+    from nemolaunch.observe.report.picture import draw_loss
+    from nemolaunch.observe.report.report import default_output, write_report
+
+    output = args.output or default_output(args.runs)
+    pages = write_report(args.runs, output)
+    print(output)
+    if args.png:
+        draw_loss(pages, args.png)
+        print(args.png)
+    return 0

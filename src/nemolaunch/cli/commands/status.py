@@ -1,0 +1,114 @@
+"""`nemolaunch status`: how a run stands, or all runs of a folder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, elsewhere
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.observe.diagnosis import newest_failure
+from nemolaunch.observe.status import Status, runs_below, status, statuses
+from nemolaunch.observe.words import count, duration
+from nemolaunch.run.folder import RunDir
+
+# Exit code by state, so that a script can wait for a run
+OVER_BADLY = ("stopped", "failed", "ended", "blocked")
+UNKNOWN_CODE = 3
+LONGEST_DETAIL = 80
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of `nemolaunch status`."""
+    p = Parser(
+        prog="nemolaunch status",
+        example="nemolaunch status\nnemolaunch status runs/pretraining --json",
+        description="Show how a run stands: queue, step, loss, speed, time left, restarts, last checkpoint. "
+        "Exit code: 1 if RUN ended without finishing, 3 if Slurm cannot be asked, else 0.",
+    )
+    p.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: list all)")
+    p.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder to list")
+    p.add_argument("--json", action="store_true", help="as JSON, one object a run")
+    add_ssh_flags(p)
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Print it. Returns the exit code."""
+    args = parser().parse_args(argv)
+    if args.ssh:
+        return elsewhere(args, "status", argv)
+    found, problems = ([status(args.run)], []) if args.run else statuses(runs_below(args.runs_dir))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if args.json:
+        for one in found:
+            print(json.dumps({**dataclasses.asdict(one), "folder": str(one.folder)}, ensure_ascii=False))
+    elif args.run:
+        print("\n".join([*_block(found[0]), *_failure_lines(found[0])]))
+    else:
+        print("\n".join(_table(found)) or f"no runs in {args.runs_dir}")
+    if any(one.state == "unknown" for one in found):
+        return UNKNOWN_CODE
+    return 1 if args.run and found[0].state in OVER_BADLY else 0
+
+
+def _block(s: Status) -> list[str]:
+    """The lines about one run."""
+    rows = [
+        ("run", f"{s.folder} ({s.model})"),
+        ("state", s.state + (f": {s.detail}" if s.detail else "") + (f" (job {s.job})" if s.job else "")),
+        ("step", f"{s.step:,} of {s.max_steps:,}" + (f", {duration(s.quiet_s)} ago" if s.quiet_s else "")),
+    ]
+    if s.loss is not None:
+        rows.append(("loss", f"{s.loss:.3f}"))
+    if s.tokens_per_s:
+        rows.append(("speed", f"{count(s.tokens_per_s)} tokens/s"))
+    if s.eta_s is not None:
+        rows.append(("left", duration(s.eta_s)))
+    rows.append(("restarts", str(s.restarts)))
+    rows.append(("checkpoint", f"after step {s.checkpoint_step:,}" if s.checkpoint_step else "none yet"))
+    rows += [("noticed" if i == 0 else "", notice) for i, notice in enumerate(s.notices)]
+    return [f"{name:<13}{value}" for name, value in rows]
+
+
+def _failure_lines(s: Status) -> list[str]:
+    """Of a run on Slurm that went on after a failure: what that was."""
+    if not s.restarts or s.state not in ("running", "waiting", "finished"):
+        return []
+    found = newest_failure(RunDir(s.folder), alive=s.state != "waiting")
+    if found is None:
+        return []
+    cause = f" [{found.cause.code}]" if found.cause else ""
+    where = f" on {found.node}" if found.node else ""
+    return [f"{'last failure':<13}{found.what}{where}{cause}"]
+
+
+def _table(found: list[Status]) -> list[str]:
+    """One line a run."""
+    header = ("RUN", "STATE", "STEP", "LOSS", "TOKENS/S", "LEFT", "RESTARTS", "DETAIL")
+    rows = [
+        (
+            s.folder.name,
+            s.state,
+            f"{s.step}/{s.max_steps}",
+            "" if s.loss is None else f"{s.loss:.3f}",
+            count(s.tokens_per_s) if s.tokens_per_s else "",
+            "" if s.eta_s is None else duration(s.eta_s),
+            str(s.restarts),
+            s.detail if len(s.detail) <= LONGEST_DETAIL else s.detail[: LONGEST_DETAIL - 1] + "…",
+        )
+        for s in found
+    ]
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = []
+    for row in (header, *rows):
+        lines.append("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
+    return lines

@@ -1,0 +1,325 @@
+"""`nemolaunch tokenize` and `preprocess_data.sh`: text files to Megatron `.bin/.idx`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemolaunch.cli.parsing.arguments import Parser, normalise_long_options
+from nemolaunch.cli.views.render import guarded
+from nemolaunch.errors import UsageError
+
+# Sub-folder for shards, so that the folder above can be given whole as --dataset-dir.
+SHARDS = "shards"
+
+if TYPE_CHECKING:
+    from nemolaunch.tokenization.request import Request, Result
+    from nemolaunch.tokenization.sources import Source
+
+EXAMPLE = (
+    "nemolaunch tokenize --hf-tokenizer examples/tokenizer --data-prefix sample"
+    " --input-dir examples/corpus --output-dir data"
+)
+DESCRIPTION = (
+    "Turn text files into OUT/preprocessed/NAME_text_document.bin and .idx, byte for byte as Megatron-LM's"
+    " preprocess_data.py --append-eod does. A killed run goes on where it was: give the same command again."
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of the command."""
+    p = Parser(prog="nemolaunch tokenize", example=EXAMPLE, description=DESCRIPTION)
+    add = p.add_argument
+    add(
+        "--hf-tokenizer",
+        "--ht-tokenizer",
+        required=True,
+        metavar="DIR",
+        help="tokenizer: folder or Hugging Face id",
+    )
+    add("--data-prefix", required=True, metavar="NAME", help="first part of the output's name")
+    add("--input-dir", "--input", required=True, nargs="+", metavar="PATH", help="folders, files or globs")
+    add("--output-dir", required=True, metavar="DIR", help="preprocessed/ is made in it")
+    add(
+        "--format",
+        default="auto",
+        choices=("auto", "jsonl", "parquet", "text"),
+        help="which files of a folder",
+    )
+    add(
+        "--json-keys",
+        nargs="+",
+        default=["text"],
+        metavar="KEY",
+        help="columns with text, an output for each",
+    )
+    add(
+        "--column",
+        action="append",
+        default=[],
+        metavar="GLOB=COLUMN",
+        help="the text is in COLUMN in these files",
+    )
+    add("--eod-token", metavar="TOKEN", help="ends each document (default: the tokenizer's eos_token)")
+    add("--workers", type=int, metavar="N", help="processes (default: all cores this process may use)")
+    add(
+        "--engine", default="auto", choices=("auto", "hf", "fastokens", "gigatoken"), help="tokenizer library"
+    )
+    add("--on-error", default="stop", choices=("stop", "skip"), help="at a record that is no document")
+    add(
+        "--validation-share",
+        type=float,
+        metavar="F",
+        help="this share of documents, by hash, to NAME_validation_…",
+    )
+    add(
+        "--validation-files",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="these files to NAME_validation_…",
+    )
+    add(
+        "--shard",
+        metavar="I/N",
+        help="share I (from 1) of N of the files (default: from Slurm's array, if in one)",
+    )
+    add(
+        "--piece-bytes",
+        type=int,
+        metavar="BYTES",
+        help="input per piece of work (default: by the input's size)",
+    )
+    add("--executor", default="local", choices=("local", "slurm"), help="where to run; slurm: a job array")
+    add(
+        "--num-nodes",
+        "-N",
+        type=int,
+        default=1,
+        metavar="N",
+        help="tasks of the job array, and shares of the files",
+    )
+    add("--account", "-A", default="root", metavar="NAME", help="Slurm account")
+    add("--partition", "-P", default="defq", metavar="NAME", help="Slurm partition")
+    add("--time", metavar="LIMIT", help="Slurm time limit (default: the partition's)")
+    add(
+        "--dry-run",
+        "--dryrun",
+        action="store_true",
+        help="with --executor slurm: print the batch scripts only",
+    )
+    add("--json", action="store_true", help="print the manifests of the outputs as JSON, by prefix")
+    add("--overwrite", action="store_true", help="replace outputs of that name")
+    add("--restart", action="store_true", help="throw an unfinished run away instead of going on with it")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Tokenise. Returns the exit code."""
+    words = normalise_long_options(argv)
+    options = parser().parse_args(words)
+    if options.executor == "slurm":
+        return _on_slurm(options, words)
+    if options.dry_run:
+        raise UsageError(
+            "--dry-run is for --executor slurm; a local run begins at once and can be interrupted"
+        )
+    from nemolaunch.cli.views.progress import TokenBar
+    from nemolaunch.tokenization import proof, sample
+    from nemolaunch.tokenization.request import EngineMismatch
+    from nemolaunch.tokenization.run import run
+
+    cache = cache_folder()
+    request = _request(options, cache)
+
+    def texts() -> list[str]:
+        _say(f"trying {options.engine} engine on this tokenizer (once)")
+        return sample.texts(request.sources, request.columns)
+
+    def distrust(error: EngineMismatch) -> None:
+        _say(f"{error}; doing all of it again with the reference, hf")
+        proof.remember(request.engine, request.spec, cache, str(error))
+
+    from dataclasses import replace
+
+    request = replace(request, engine=proof.choose(options.engine, request.spec, cache, texts, _say))
+    bar = TokenBar(sum(s.size for s in request.sources))
+    with bar:
+        result = run(request, bar.advance, distrust)
+    if options.json:
+        made = {str(p): m for p, m in zip(result.prefixes, result.manifests, strict=True)}
+        print(json.dumps(made, ensure_ascii=False))
+    else:
+        _summary(request, result)
+    if not result.already_there:
+        _say(bar.totals())
+    return 0
+
+
+def cache_folder() -> Path:
+    """Where results that hold for a tokenizer are kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch"
+
+
+def _request(options: argparse.Namespace, cache: Path) -> Request:
+    from nemolaunch.tokenization import sources
+    from nemolaunch.tokenization.request import Request
+    from nemolaunch.tokenization.tokenizer import resolve
+
+    files = sources.find(options.input_dir, options.format)
+    shard = parse_shard(options.shard) or _slurm_shard()
+    name = options.data_prefix
+    folder = Path(options.output_dir).expanduser() / "preprocessed"
+    if shard:
+        files = sources.share(files, *shard)
+        name = shard_name(name, *shard)
+    workers = options.workers if options.workers is not None else len(os.sched_getaffinity(0))
+    if workers < 1:
+        raise UsageError(f"--workers {workers} is less than one")
+    if options.piece_bytes is not None and options.piece_bytes < 1:
+        raise UsageError(f"--piece-bytes {options.piece_bytes} is less than one")
+    keys = tuple(dict.fromkeys(options.json_keys))
+    return Request(
+        sources=files,
+        spec=resolve(options.hf_tokenizer, cache, eod_token=options.eod_token),
+        folder=folder / SHARDS if shard else folder,
+        name=name,
+        keys=keys,
+        columns=sources.columns(files, keys, options.column),
+        workers=workers,
+        on_error=options.on_error,
+        piece_bytes=options.piece_bytes,
+        shard=f"{shard[0]}/{shard[1]}" if shard else None,
+        overwrite=options.overwrite,
+        restart=options.restart,
+        **_split(options, files),
+    )
+
+
+SLURM_FLAGS = ("--executor", "--num-nodes", "-N", "--account", "-A", "--partition", "-P", "--time")
+
+
+def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
+    """Submit a job array that does the same, a share of the files in each task, and a job that joins the
+    shares."""
+    from nemolaunch.tokenization import slurm
+
+    if options.num_nodes < 1 or options.shard:
+        raise UsageError(
+            "--executor slurm takes --num-nodes from 1, and gives each task its --shard by itself"
+        )
+    request = _request(options, cache_folder())
+    folder = request.folder / SHARDS
+    merges = []
+    if options.num_nodes > 1:
+        for prefix in request.prefixes:
+            rest = prefix.name.removeprefix(request.name)
+            parts = [
+                folder / f"{shard_name(request.name, i, options.num_nodes)}{rest}" for i in _numbers(options)
+            ]
+            merges.append((parts, prefix))
+    array = slurm.Array(
+        name=request.name,
+        words=without(words, SLURM_FLAGS),
+        merges=merges,
+        folder=folder.absolute(),
+        cwd=Path.cwd(),
+        num_nodes=options.num_nodes,
+        account=options.account,
+        partition=options.partition,
+        time=options.time,
+    )
+    if options.dry_run:
+        print(slurm.array_script(array) + "\n" + slurm.merge_script(array), end="")
+        return 0
+    first, second = slurm.submit(array)
+    then = f", and job {second}, which joins what they write" if second else ""
+    print(f"submitted job array {first} ({options.num_nodes} tasks){then}")
+    return 0
+
+
+def _numbers(options: argparse.Namespace) -> range:
+    return range(1, options.num_nodes + 1)
+
+
+def without(words: list[str], flags: tuple[str, ...]) -> list[str]:
+    """A command line without some flags that take one value."""
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in flags:
+            skip = True
+        elif word not in ("--dryrun", "--dry-run") and word.partition("=")[0] not in flags:
+            kept.append(word)
+    return kept
+
+
+def shard_name(name: str, number: int, of: int) -> str:
+    """The name under which a shard is written."""
+    return f"{name}-{number:05d}-of-{of:05d}"
+
+
+def _split(options: argparse.Namespace, files: list[Source]) -> dict[str, Any]:
+    from nemolaunch.tokenization import sources
+
+    share, patterns = options.validation_share, options.validation_files
+    if share is not None and patterns:
+        raise UsageError("give --validation-share or --validation-files, not both")
+    if share is not None:
+        if not 0 < share < 1:
+            raise UsageError(f"--validation-share {share} is not between 0 and 1")
+        return {"validation": share, "split": {"rule": "document hash", "validation_share": share}}
+    if patterns:
+        chosen = {i for i, f in enumerate(files) if any(sources.matches(f.path, p) for p in patterns)}
+        if not chosen and options.shard is None:
+            raise UsageError(f"--validation-files {' '.join(patterns)} matches no input file")
+        return {
+            "validation_sources": frozenset(chosen),
+            "split": {"rule": "files", "validation_files": patterns},
+        }
+    return {}
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """`"2/8"` → (2, 8). UsageError for anything that is not a share from 1 to N."""
+    if text is None:
+        return None
+    number, _, of = text.partition("/")
+    if number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of):
+        return int(number), int(of)
+    raise UsageError(f"--shard {text!r} is not I/N with I from 1 to N, as in 1/4")
+
+
+def _slurm_shard() -> tuple[int, int] | None:
+    """This task's share in a Slurm job array of more than one task."""
+    task, count = os.environ.get("SLURM_ARRAY_TASK_ID"), os.environ.get("SLURM_ARRAY_TASK_COUNT")
+    first = os.environ.get("SLURM_ARRAY_TASK_MIN", "0")
+    if task is None or count is None or int(count) < 2:
+        return None
+    step = os.environ.get("SLURM_ARRAY_TASK_STEP", "1")
+    return (int(task) - int(first)) // int(step) + 1, int(count)
+
+
+def _summary(request: Request, result: Result) -> None:
+    for prefix, made in zip(result.prefixes, result.manifests, strict=True):
+        print(
+            f"{prefix}.bin: {made['documents']:,} documents, {made['tokens']:,} tokens ({made['dtype']})"
+            + (", was already there" if result.already_there else f", tokenised by {made['engine']}")
+        )
+    rejects = max((made["rejects"] for made in result.manifests), default=0)
+    if rejects:
+        _say(f"{rejects:,} records were left out; {request.rejects} lists them with the reason")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

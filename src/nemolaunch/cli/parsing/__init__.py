@@ -1,0 +1,1 @@
+"""Flags: from the fields of a job to argparse and back."""

@@ -1,0 +1,176 @@
+"""The job's flags and configuration file, both made from `nemolaunch.job`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.errors import UsageError
+from nemolaunch.job import ALTERNATIVES, PARTS, Job, spec_of, specs
+from nemolaunch.job.fields import FieldSpec
+
+
+def add_job_flags(parser: argparse.ArgumentParser) -> None:
+    """One argument group per part of the job. What is not given does not appear in the namespace."""
+    groups = {
+        part: parser.add_argument_group(part, (cls.__doc__ or "").splitlines()[0])
+        for part, cls in PARTS.items()
+    }
+    for spec in specs():
+        groups[spec.part].add_argument(*_names(spec), **_options(spec))
+
+
+def add_some_job_flags(parser: argparse.ArgumentParser, fields: tuple[str, ...]) -> None:
+    """The flags of these fields alone, in this order."""
+    for name in fields:
+        spec = spec_of(name)
+        parser.add_argument(*_names(spec), **_options(spec))
+
+
+def _names(spec: FieldSpec) -> list[str]:
+    return [name for name in (spec.short, spec.flag, *spec.aliases) if name]
+
+
+def _options(spec: FieldSpec) -> dict[str, Any]:
+    shown = spec.default is not None and spec.default is not False and spec.default not in ("", ())
+    options: dict[str, Any] = {
+        "dest": spec.name,
+        "default": argparse.SUPPRESS,
+        "help": spec.help.replace("%", "%%") + (f" (default: {spec.default})" if shown else ""),
+    }
+    if spec.kind is bool:
+        if spec.default:
+            options["help"] = f"{spec.help} (default; --no-{spec.flag[2:]} turns it off)"
+        elif spec.optional:
+            options["help"] = f"{spec.help}; --no-{spec.flag[2:]} turns it off (default: the recipe's)"
+        return {**options, "action": Switch}
+    options["metavar"] = spec.metavar or {int: "N", float: "X"}.get(
+        spec.kind, spec.name.rpartition("_")[2].upper()
+    )
+    if spec.many:
+        return {**options, "nargs": "+", "type": str}
+    if spec.choices:
+        return {**options, "choices": spec.choices, "metavar": "|".join(spec.choices)}
+    return {**options, "type": str if spec.scaled else spec.kind}
+
+
+class Switch(argparse.Action):
+    """A flag without a value that can also be taken back: `--fp8` and `--no-fp8`, `--no-async-save` and `--async-save`.
+
+    Taking back is for what a configuration file turned on, so `--help` does not list it.
+    """
+
+    def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
+        self._off = {
+            "--" + word[5:] if word.startswith("--no-") else "--no-" + word[2:]
+            for word in option_strings
+            if word.startswith("--")
+        }
+        super().__init__([*option_strings, *sorted(self._off)], dest, nargs=0, **options)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, option_string not in self._off)
+
+
+def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
+    """The job of a preset, a configuration file and flags; the later win. Unknown keys are all named at once.
+
+    A flag also wins over the file's other ways to say the same: `--max-tokens` over `max_steps`.
+
+    Raises:
+        UsageError: no model is named, or one source gives two ways to say the same.
+    """
+    values = dict(read_config(config)) if config else {}
+    _refuse_alternatives(values, f"--config {config}: ")
+    _refuse_alternatives(given, "")
+    values = overlaid(values, given)
+    values = overlaid(preset_flags(values.get("preset")), values)
+    if not values.get("model_name"):
+        raise UsageError(
+            "--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)"
+        )
+    return Job().with_values(**values)
+
+
+def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with others over them, which also replace what says the same in another unit."""
+    replaced = {
+        name for group in ALTERNATIVES if any(given.get(n) is not None for n in group) for name in group
+    }
+    return {**{name: value for name, value in values.items() if name not in replaced}, **given}
+
+
+def _refuse_alternatives(values: Mapping[str, Any], where: str) -> None:
+    for group in ALTERNATIVES:
+        both = [spec_of(name).flag for name in group if values.get(name) is not None]
+        if len(both) > 1:
+            raise UsageError(f"{where}{' and '.join(both)} say the same thing twice; give one of them")
+
+
+def origins_from(given: Mapping[str, Any], config: Path | None) -> dict[str, str]:
+    """Where each given value came from: `flag`, `file NAME` or `preset NAME`."""
+    values = read_config(config) if config else {}
+    from_file = dict.fromkeys(values, f"file {config.name}") if config else {}
+    found = {**from_file, **dict.fromkeys(given, "flag")}
+    preset = given.get("preset", values.get("preset"))
+    kept = overlaid(preset_flags(preset), {**values, **given})
+    return {**{name: f"preset {preset}" for name in kept if name not in found}, **found}
+
+
+def preset_flags(word: str | None) -> dict[str, Any]:
+    """The flags of a preset, checked; none without a name.
+
+    Raises:
+        UsageError: there is no such preset, or its flags are none.
+    """
+    if word is None:
+        return {}
+    flags = catalogue.preset(word).flags
+    if "preset" in flags:
+        raise UsageError(f"--preset {word} names another preset")
+    values = _checked(flags, f"--preset {word}")
+    _refuse_alternatives(values, f"--preset {word}: ")
+    return values
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A YAML file (or a run's plan.json) with flag names as keys; `-` and `_` are the same.
+
+    Raises:
+        UsageError: if it cannot be read, is not a mapping, or has keys that are no flags.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+    if isinstance(content, dict) and content.get("format") == 1 and isinstance(content.get("values"), dict):
+        content = content["values"]
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path} must hold flag names and values, like `seq_length: 2048`")
+    return _checked(content, f"--config {path}")
+
+
+def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Values by field name, of keys as flags are spelled. Raises UsageError for all that are wrong."""
+    by_alias = {alias.lstrip("-").replace("-", "_"): s.name for s in specs() for alias in _names(s)}
+    by_exact_short = {s.short.lstrip("-"): s.name for s in specs() if s.short}
+    values, problems = {}, []
+    for key, value in content.items():
+        word = str(key).lstrip("-")
+        name = by_exact_short.get(word) or by_alias.get(word.replace("-", "_"), word.replace("-", "_"))
+        try:
+            values[name] = spec_of(name).checked(value)
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError(f"{where}: " + "; ".join(problems))
+    return values

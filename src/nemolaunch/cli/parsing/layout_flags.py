@@ -1,0 +1,74 @@
+"""Flags that describe a layout where there is no whole job: for `estimate-mem`, `count-params`, `suggest`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.cli.parsing.flags import add_some_job_flags
+from nemolaunch.errors import UsageError
+from nemolaunch.job import Job
+from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
+
+LAYOUT_FIELDS = (
+    "model_name", "hf_model_id", "num_nodes", "num_gpus", "gpu",
+    "seq_length", "global_batch_size", "micro_batch_size", "precision", "fp8", "fp8_recipe",
+    "tensor_model_parallel_size", "pipeline_model_parallel_size", "virtual_pipeline_model_parallel_size",
+    "context_parallel_size", "sequence_parallel", "expert_model_parallel_size", "expert_tensor_parallel_size",
+    "recompute_granularity", "recompute_method", "recompute_num_layers",
+    "cpu_offloading", "cpu_offloading_layers", "cpu_offloading_activations", "cpu_offloading_weights",
+    "optim_cpu_offloading", "optim_cpu_offloading_frac", "optimizer", "disable_dist_optim",
+    "num_distributed_optimizer_instances", "attention_backend", "cuda_graphs",
+)  # fmt: skip
+
+
+def add_model_flags(parser: argparse.ArgumentParser, fields: tuple[str, ...]) -> None:
+    """Some of a job's flags, and the size of the vocabulary where there is no tokenizer at hand."""
+    add_some_job_flags(parser, fields)
+    parser.add_argument(
+        "--vocab-size",
+        type=int,
+        metavar="N",
+        help="entries of the tokenizer (default: --hf-model-id's, else published)",
+    )
+
+
+def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.Model, int | None]:
+    """The job of some flags, its model, and the entries of its tokenizer where they are known.
+
+    Raises:
+        UsageError: no model is named, or the tokenizer cannot be used.
+    """
+    _refuse_absurd(given)
+    vocab_size = given.pop("vocab_size", None)
+    job = Job().with_values(**given)
+    if not job.model.model_name:
+        raise UsageError(
+            "--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)"
+        )
+    model = catalogue.model(job.model.model_name)
+    if vocab_size is None and job.model.hf_model_id:
+        vocab_size = _usable(look_at_tokenizer(job.model.hf_model_id)).vocab_size
+    return job, model, vocab_size
+
+
+def _refuse_absurd(given: dict[str, Any]) -> None:
+    """Every count must be one that a machine or a model can have: 1 to 2**20 ranks, 2**31 others."""
+    wrong = []
+    for name, value in given.items():
+        most = 2**20 if name.endswith("_parallel_size") or name.startswith("num_") else 2**31
+        if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= most:
+            wrong.append(f"--{name.replace('_', '-')} {value} is not within 1 to {most}")
+    if wrong:
+        raise UsageError("; ".join(wrong))
+
+
+def _usable(tokenizer: Tokenizer) -> Tokenizer:
+    if tokenizer.error:
+        raise UsageError(f"--hf-model-id: {tokenizer.error}")
+    if tokenizer.vocab_size is None:
+        raise UsageError(
+            f"--hf-model-id {tokenizer.source}: its vocabulary cannot be read here; give --vocab-size instead"
+        )
+    return tokenizer

@@ -1,0 +1,74 @@
+"""`--like RUN` and `--mfu X`: what a time estimate assumes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.errors import UsageError
+from nemolaunch.estimate import Speed
+
+SETTLING_STEPS = 3  # the first steps of a run build caches and are slower
+
+
+def add_speed_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that `speed_from` reads."""
+    group = parser.add_argument_group("estimate", "What time estimates assume.")
+    group.add_argument(
+        "--like", metavar="RUN", type=Path, help="estimate time from the measured speed of that run's folder"
+    )
+    group.add_argument(
+        "--mfu",
+        metavar="X",
+        type=float,
+        help="share of the GPU's peak to assume (default: as published runs reach)",
+    )
+
+
+def speed_from(given: dict[str, Any]) -> Speed:
+    """Take `like` and `mfu` out of parsed flags.
+
+    Raises:
+        UsageError: both are given, the share is none, or the run has no measured steps.
+    """
+    like, mfu = given.pop("like", None), given.pop("mfu", None)
+    if like is not None and mfu is not None:
+        raise UsageError("--like and --mfu both say how fast a GPU is; give one of them")
+    if mfu is not None and not 0 < mfu <= 1:
+        raise UsageError(
+            f"--mfu {mfu:g} is no share of the peak: give a number above 0 and up to 1, like 0.4"
+        )
+    if like is not None:
+        return Speed(flops_per_s=measured_flops(like), run=str(like))
+    return Speed(mfu=mfu)
+
+
+def measured_flops(folder: Path) -> float:
+    """Model FLOPs a second and process of a run, by the full convention: the median of its steps.
+
+    Raises:
+        UsageError: the folder is no run's, or the run has no measured steps.
+    """
+    import statistics
+
+    from nemolaunch.observe.metrics import read
+    from nemolaunch.run.folder import RunDir
+
+    run = RunDir(folder)
+    try:
+        plan = json.loads(run.plan.read_text(encoding="utf-8"))
+        per_token = float(plan["estimate"]["time"]["flops_per_token_full"])
+        processes = int(plan["world_size"])
+    except OSError as error:
+        raise UsageError(f"--like {folder} is not a run folder: {run.plan.name}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"--like {folder}: {run.plan.name} does not say how many FLOPs a token takes"
+        ) from None
+    speeds = [float(row["tokens_per_s"]) for row in read(run.metrics) if row.get("tokens_per_s")]
+    settled = speeds[SETTLING_STEPS:] or speeds
+    if not settled:
+        raise UsageError(f"--like {folder}: the run has no measured steps in {run.metrics.name}")
+    return statistics.median(settled) / max(1, processes) * per_token

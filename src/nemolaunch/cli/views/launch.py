@@ -1,0 +1,31 @@
+"""What a plan gives its processes: variables, mounts, as lines of text."""
+
+from __future__ import annotations
+
+from nemolaunch.cli.views.estimate import row
+from nemolaunch.job.env_presets import PRESETS
+from nemolaunch.planning import Plan
+from nemolaunch.slurm import batch_job
+
+
+def launch_lines(plan: Plan) -> list[str]:
+    """Each variable with what it comes from, and of a container each mount."""
+    values = {**plan.environment, **plan.variables}
+    shown = [(f"{name}={value}", _origin(plan, name)) for name, value in values.items()]
+    width = max((len(text) for text, _ in shown), default=0)
+    lines = [
+        row("" if number else "variables", f"{text:<{width}}  {origin}".rstrip())
+        for number, (text, origin) in enumerate(shown)
+    ]
+    if plan.submission is not None and batch_job.image(plan):
+        lines += [
+            row("" if number else "mounts", mount) for number, mount in enumerate(batch_job.mounts(plan))
+        ]
+    return lines
+
+
+def _origin(plan: Plan, name: str) -> str:
+    if name in plan.variables:
+        return "flag"
+    presets = [p for p in plan.values["env_preset"] if p in PRESETS and name in PRESETS[p].values]
+    return f"preset {presets[-1]}, unless exported" if presets else "unless exported"

@@ -1,0 +1,123 @@
+"""A plan as lines of text: what will run, what it will take, and every value that is not a plain default."""
+
+from __future__ import annotations
+
+from nemolaunch.cli.views.estimate import estimate_lines, row
+from nemolaunch.cli.views.launch import launch_lines
+from nemolaunch.cli.views.units import count
+from nemolaunch.data.stream_budget import unsized
+from nemolaunch.data.stream_spec import Stream
+from nemolaunch.findings import errors
+from nemolaunch.job import Job
+from nemolaunch.planning import Plan
+
+SHOWN_FILES = 10
+
+
+def plan_text(plan: Plan) -> str:
+    """The resolved plan, and the batch script that it would submit."""
+    text = "\n".join(plan_lines(plan)) + "\n"
+    script = batch_script(plan)
+    if script is None:
+        return text
+    from nemolaunch.slurm import batch_job
+
+    return f"{text}\nbatch script {batch_job.script_path(plan)}:\n\n{script}\n"
+
+
+def batch_script(plan: Plan) -> str | None:
+    """The script byte for byte as it would be submitted; None for a local job, or one with errors."""
+    if plan.submission is None or errors(plan.findings):
+        return None
+    from nemolaunch.slurm import batch_script as batch_scripts
+
+    return batch_scripts.script(plan)
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The resolved plan."""
+    lines = [
+        row("model", f"{plan.model} ({plan.model_source}), compiled from recipe {plan.recipe}"),
+        row("runs on", _where(plan)),
+        row("run folder", plan.folder),
+        row("tokenizer", str(plan.tokenizer or plan.values["hf_model_id"] or "not known")),
+    ]
+    for number, (weight, prefix) in enumerate(plan.blend[:SHOWN_FILES]):
+        share = f" (weight {weight:g})" if weight is not None else ""
+        lines.append(row("" if number else "data", prefix + share))
+    if len(plan.blend) > SHOWN_FILES:
+        lines.append(row("", f"and {len(plan.blend) - SHOWN_FILES:,} more"))
+    lines += ledger_lines(plan)
+    if plan.stream is None:
+        lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.values['seq_length']:,} tokens"))
+    lines += stream_lines(plan)
+    if plan.estimate:
+        lines += ["", *estimate_lines(plan.estimate)]
+    lines += ["", *value_lines(plan), "", *launch_lines(plan)]
+    lines += [f"left out on the CPU: {sentence}" for sentence in plan.left_out]
+    return lines + [f"let pass by --force: {code}" for code in plan.forced]
+
+
+def ledger_lines(plan: Plan) -> list[str]:
+    """What is read of each source: share asked for, in tokens and documents, share achieved, epochs."""
+    if not plan.ledger:
+        return []
+    width = max(len(share.path) for share in plan.ledger)
+    lines = [
+        row("blend", f"{'':<{width}}  {'tokens':>8} {'documents':>9} {'achieved':>8} {'samples':>13}  epochs")
+    ]
+    for share in plan.ledger:
+        asked = f"{share.by_tokens:>8.2%} {share.by_rows:>9.2%}"
+        read = f"{share.achieved:>8.2%} {share.samples:>13,} {share.epochs:>7.2f}"
+        lines.append(row("", f"{share.path:<{width}}  {asked} {read}"))
+    return lines
+
+
+def stream_lines(plan: Plan) -> list[str]:
+    """The sources of a stream: share asked for, and tokens and epochs read of them where they are known."""
+    if not plan.outlook:
+        return []
+    width = max(len(source.name) for source in plan.outlook)
+    unit = plan.values["blend_by"] or "tokens"
+    lines = [row("stream", f"{'':<{width}}  of {unit:<6}  {'tokens':>9}  epochs  read from")]
+    for source in plan.outlook:
+        tokens = f"{count(source.tokens):>9}" if source.tokens is not None else f"{'?':>9}"
+        epochs = f"{source.epochs:>6.2f}" if source.epochs is not None else f"{'?':>6}"
+        lines.append(
+            row("", f"{source.name:<{width}}  {source.share:>9.2%}  {tokens}  {epochs}  {source.where}")
+        )
+    if plan.stream and (unknown := unsized(Stream.from_values(plan.stream), unit)):
+        without = f"{', '.join(unknown)} name{'s' if len(unknown) == 1 else ''}"
+        lines.append(
+            row("", f"?: shares are of rows, and {without} no `tokens` and `rows` to tell a row's length")
+        )
+    each = int(plan.values["stream_readers"] or 0) // max(1, plan.data_parallel_size)
+    lines.append(row("readers", f"{plan.values['stream_readers']}, {each} for each data-parallel rank"))
+    return lines
+
+
+def _where(plan: Plan) -> str:
+    nodes = plan.values["num_nodes"]
+    device = "this CPU, as a rehearsal" if plan.device == "cpu" else "GPUs"
+    where = f"{device}: {plan.world_size} process{'es' if plan.world_size != 1 else ''}"
+    if nodes > 1:
+        where += f" on {nodes} nodes"
+    return f"{where}, data parallel size {plan.data_parallel_size}"
+
+
+def value_lines(plan: Plan) -> list[str]:
+    """Flag, value and origin of every value that is given, computed, or otherwise not the default."""
+    defaults = Job().values()
+    shown = [
+        ("--" + name.replace("_", "-"), word(value), plan.origins.get(name, ""))
+        for name, value in plan.values.items()
+        if value != defaults[name] or name in plan.origins
+    ]
+    names = max((len(name) for name, _, _ in shown), default=0)
+    values = min(44, max((len(value) for _, value, _ in shown), default=0))
+    return [f"{name:<{names}}  {value:<{values}}  {origin}".rstrip() for name, value, origin in shown]
+
+
+def word(value: object) -> str:
+    """A value as it stands on a command line."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,117 @@
+"""A progress bar for work measured in bytes: how much, how fast, how long still."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nemolaunch.tokenization.request import Tick
+
+# Without a terminal a line is printed now and then instead.
+LINE_EVERY_S = 30.0
+
+
+class Bar:
+    """On stderr; nothing is shown of work that is over within a moment where there is no terminal.
+
+    `total` in bytes, None while it is not known.
+    """
+
+    def __init__(self, total: int | None, title: str = "") -> None:
+        self.total = total
+        self.title = title
+        self.begin = self.last_line = time.monotonic()
+        self.first: int | None = None
+        self.bar: Any = None
+
+    def __enter__(self) -> Bar:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                TextColumn("{task.fields[counts]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.bar.start()
+            self.task = self.bar.add_task(self.title, total=self.total, counts="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Since the bar began."""
+        return max(time.monotonic() - self.begin, 1e-9)
+
+    def show(self, done: int, counts: str = "", total: int | None = None) -> None:
+        """So many bytes are done; `counts` is what else there is to say."""
+        self.total = self.total if total is None else total
+        if self.first is None:
+            self.first = done
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, total=self.total, counts=counts)
+        elif time.monotonic() - self.last_line > LINE_EVERY_S:
+            self.last_line = time.monotonic()
+            print(self._line(done, counts), file=sys.stderr)
+
+    def _line(self, done: int, counts: str) -> str:
+        of = f" of {self.total / 1e6:,.0f}" if self.total else ""
+        new = max(done - (self.first or 0), 1)
+        left = f", about {self.seconds * (self.total - done) / new:,.0f} s left" if self.total else ""
+        title, more = f"{self.title}: " if self.title else "", f", {counts}" if counts else ""
+        return f"{title}{done / 1e6:,.0f}{of} MB{more}{left}"
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self.bar is not None:
+            self.bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr)
+
+
+class TokenBar(Bar):
+    """Counts documents and tokens a second besides."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.done = self.documents = self.tokens = 0
+
+    def advance(self, tick: Tick) -> None:
+        """Count some finished work."""
+        self.done += tick.bytes
+        self.documents += tick.documents
+        self.tokens += tick.tokens
+        self.show(self.done, f"{self.documents:,} documents, {self.tokens / self.seconds:,.0f} tokens/s")
+
+    def totals(self) -> str:
+        """What was done in all, and how fast."""
+        speed = f"{self.done / self.seconds / 1e6:,.1f} MB/s, {self.tokens / self.seconds:,.0f} tokens/s"
+        return f"{self.done / 1e6:,.1f} MB in {self.seconds:,.1f} s: {speed}"
+
+
+@contextlib.contextmanager
+def byte_bar(label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A bar for one phase; yields what is called with each number of bytes done."""
+    done = 0
+    with Bar(total_bytes, label) as bar:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.show(done)
+
+        yield advance

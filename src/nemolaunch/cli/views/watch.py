@@ -1,0 +1,104 @@
+"""Shows a run that goes on: steps, loss, tokens/s, time left."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+
+from nemolaunch.cli.views.run_progress import RunView, notice
+
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S, QUIET_PAUSE_S = 5.0, 60.0, 300.0
+
+
+class Running(Protocol):
+    """A run that goes on, here or elsewhere."""
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it goes on."""
+        ...
+
+    def new_rows(self) -> list[dict[str, Any]]:
+        """Rows of its metrics since the last call."""
+        ...
+
+
+def say(console: Console, text: str) -> None:
+    """One line, however long, exactly as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_done(console: Console, text: str) -> None:
+    """One line about something that went well."""
+    console.print("[green]✓[/] ", end="")
+    say(console, text)
+
+
+def short(path: Path) -> str:
+    """A path as it is seen from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def watch(console: Console, steps: int, running: Running) -> int:
+    """Show a run of so many steps until it ends. Returns its exit code."""
+    view = RunView(steps)
+    if not console.is_terminal or console.is_dumb_terminal:
+        return _follow(running, _Lines(console, view).show)
+
+    def show(row: dict[str, Any]) -> None:
+        view.take(row)
+        text = notice(row)
+        if text:
+            console.print(f"[yellow]![/] {escape(text)}", highlight=False)
+
+    with Live(view, console=console, refresh_per_second=8):
+        return _follow(running, show)
+
+
+def _follow(running: Running, show: Callable[[dict[str, Any]], None]) -> int:
+    while True:
+        code = running.poll()
+        for row in running.new_rows():
+            show(row)
+        if code is not None:
+            return code
+        time.sleep(0.1)
+
+
+class _Lines:
+    """For logs and pipes: a plain line now and then instead of a moving bar, and few where nobody looks (CI)."""
+
+    def __init__(self, console: Console, view: RunView) -> None:
+        self._console, self._view = console, view
+        self._quiet = os.environ.get("CI", "").lower() not in ("", "0", "false")
+        self._began = self._next = time.monotonic()
+
+    def show(self, row: dict[str, Any]) -> None:
+        view = self._view
+        view.take(row)
+        if text := notice(row):
+            say(self._console, f"! {text}")
+        where = f"step {row['step']}/{view.steps}"
+        if "val_loss" in row and not self._quiet:
+            right = row.get("val_masked_accuracy")
+            more = "" if right is None else f", {right:.1%} of masked tokens right"
+            say(self._console, f"{where}  validation loss {row['val_loss']:.3f}{more}")
+        if row.get("event") == "checkpoint" and not self._quiet:
+            say(self._console, f"{where}  checkpoint")
+        now = time.monotonic()
+        if "loss" in row and (now >= self._next or row["step"] == view.steps):
+            self._next = now + self._pause(now - self._began)
+            say(self._console, f"{where}  {view.line()}")
+
+    def _pause(self, elapsed_s: float) -> float:
+        """Seconds to the next line: more and more, up to a minute, so that a month fits into a log."""
+        return QUIET_PAUSE_S if self._quiet else min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S + elapsed_s / 30)

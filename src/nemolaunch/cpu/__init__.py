@@ -1,0 +1,13 @@
+"""Train NeMo 2 recipes on a machine without a GPU: the rehearsal backend.
+
+`install()` puts CPU classes where Megatron and NeMo look for CUDA and for Transformer Engine, so that the
+recipe and the checkpoint it writes are those of a GPU run; `adapt(recipe)` sets the one field that differs,
+the accelerator, and takes out what a CPU cannot do.
+"""
+
+from __future__ import annotations
+
+from nemolaunch.cpu.adapt import adapt, adapt_for_plain_layers
+from nemolaunch.cpu.install import install, install_layers
+
+__all__ = ["adapt", "adapt_for_plain_layers", "install", "install_layers"]

@@ -1,0 +1,190 @@
+"""Put the CPU's classes where Megatron and NeMo look for CUDA's and Transformer Engine's.
+
+The recipe, the model's configuration and the checkpoint's context then stay exactly what they are on a GPU
+machine: nothing of this package is named in them.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import logging
+import sys
+from types import ModuleType
+from typing import Any, ClassVar
+
+from nemolaunch.cpu import bert
+from nemolaunch.cpu.versions import check_versions
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.ranks.megatron_import import skip_inference_allocator
+
+_installed = False
+
+
+def install() -> None:
+    """Turn this process into a CPU rehearsal. A second call does nothing.
+
+    Must come before `nemo.collections.llm` is imported, since some of its modules copy the layer classes when
+    they are imported. Imports torch and Megatron (a few seconds), not NeMo. Raises `NemolaunchError` on a
+    machine with a GPU, with Transformer Engine installed, or with an unsupported pair of NeMo and
+    Megatron-Core, and `RuntimeError` when called too late.
+    """
+    global _installed
+    if _installed:
+        return
+    if "nemo.collections.llm" in sys.modules:
+        raise RuntimeError("nemolaunch.cpu.install() must come before nemo.collections.llm is imported")
+    check_versions()
+    if importlib.util.find_spec("transformer_engine"):
+        raise NemolaunchError(
+            "Transformer Engine is installed, which needs a GPU: the CPU rehearsal would stand in its place. "
+            "Rehearse in an environment without the package transformer_engine."
+        )
+    skip_inference_allocator()
+    from nemolaunch.cpu import activation, device, moe, optim
+
+    device.install()
+    optim.install()
+    moe.install()
+    activation.install()
+    _install_layers()
+    bert.install()
+    _fix_megatron()
+    sys.meta_path.insert(0, _AfterImport())
+    _installed = True
+
+
+def install_layers() -> None:
+    """On a GPU without Transformer Engine: only its layers and optimizer, in plain PyTorch.
+
+    Must come before `nemo.collections.llm` is imported. Raises `NemolaunchError` with an unsupported pair of
+    NeMo and Megatron-Core.
+    """
+    global _installed
+    if _installed:
+        return
+    check_versions()
+    skip_inference_allocator()
+    from nemolaunch.cpu import optim
+
+    optim.install()
+    _install_layers()
+    _restore_fp32_parameters()
+    sys.meta_path.insert(0, _AfterImport())
+    _installed = True
+
+
+def _install_layers() -> None:
+    import megatron.core.extensions.transformer_engine as extension
+    from megatron.core.models.common.embeddings import rope_utils
+    from megatron.core.models.gpt import gpt_layer_specs
+    from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
+    from megatron.core.transformer import transformer_block
+
+    from nemolaunch.cpu import attention, grouped, norms, provider
+
+    extension.TEColumnParallelLinear = ColumnParallelLinear
+    extension.TERowParallelLinear = RowParallelLinear
+    extension.TELayerNormColumnParallelLinear = norms.LayerNormColumnParallelLinear
+    extension.TEColumnParallelGroupedLinear = grouped.ColumnParallelGroupedLinear
+    extension.TERowParallelGroupedLinear = grouped.RowParallelGroupedLinear
+    extension.TENorm = norms.Norm
+    extension.TEDotProductAttention = attention.CoreAttention
+    gpt_layer_specs.TESpecProvider = provider.CpuSpecProvider
+    gpt_layer_specs.TENorm = norms.Norm
+    transformer_block.LayerNormImpl = norms.Norm
+
+    def rotary(t: Any, freqs: Any, interleaved: bool = False, **_: Any) -> Any:
+        return rope_utils._apply_rotary_pos_emb_bshd(t, freqs, rotary_interleaved=interleaved)
+
+    rope_utils.fused_apply_rotary_pos_emb = rotary
+
+
+def _fix_megatron() -> None:
+    """Places where Megatron, NeMo or multiprocessing do what only NCCL, bfloat16 or a GPU forgives."""
+    import multiprocessing.spawn as spawn
+
+    from megatron.core.pipeline_parallel import p2p_communication
+    from megatron.core.timers import Timers
+
+    # NeMo's ProgressPrinter asks rank 0 alone for the timers. With none running that is an all-gather of
+    # nothing, which gloo still counts on rank 0, whose next collective then never matches the others'.
+    all_timers = Timers.get_all_timers_string
+
+    def get_all_timers_string(self: Timers, names: Any = None, *args: Any, **kwargs: Any) -> str | None:
+        return all_timers(self, names, *args, **kwargs) if names or self._timers else None
+
+    Timers.get_all_timers_string = get_all_timers_string
+
+    _restore_fp32_parameters()
+
+    # A stage frees its output as soon as the send is queued. A CUDA stream orders the two; gloo would send
+    # whatever is in that memory by then. A detached tensor keeps the storage until the send is done.
+    p2p_ops = p2p_communication._p2p_ops
+
+    def detached_p2p_ops(*, tensor_send_prev: Any, tensor_send_next: Any, **kwargs: Any) -> Any:
+        send_prev, send_next = (t if t is None else t.detach() for t in (tensor_send_prev, tensor_send_next))
+        return p2p_ops(tensor_send_prev=send_prev, tensor_send_next=send_next, **kwargs)
+
+    p2p_communication._p2p_ops = detached_p2p_ops
+
+    # Each rank's first save spawns a manager process for the writers' results queue. Spawning imports
+    # `__main__` again, hence NeMo where that does: 10 s and half a GB per rank, for one that holds a queue.
+    preparation = spawn.get_preparation_data
+
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        data = preparation(name)
+        if name.startswith("SyncManager"):
+            data.pop("init_main_from_name", None)
+            data.pop("init_main_from_path", None)
+        return data
+
+    spawn.get_preparation_data = get_preparation_data
+
+    # "CPU RNG state changed within GPU RNG context": here they are the same generator
+    logging.getLogger("megatron.core.tensor_parallel.random").setLevel(logging.ERROR)
+
+
+def _restore_fp32_parameters() -> None:
+    """With float32 parameters the distributed optimizer restores into views of the parameters themselves,
+    which autograd refuses; bfloat16 parameters have separate main copies."""
+    import torch
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+
+    DistributedOptimizer.load_state_dict = torch.no_grad()(DistributedOptimizer.load_state_dict)
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Tells NeMo's modules that Transformer Engine's layers are there, once they have been imported.
+
+    Not earlier: DeepSeek's module copies the flag and then asks for Transformer Engine's version.
+    """
+
+    # The model's flag picks the Transformer Engine spec and trusts it to mask causally; the data modules'
+    # then build no mask as large as the square of the sequence for every sample.
+    FLAGS: ClassVar = {
+        "nemo.collections.llm.gpt.model": ("base", "llama_embedding"),
+        "nemo.collections.llm.gpt.data": ("pre_training", "mock"),
+        "nemo.collections.llm.bert.model": ("base",),
+    }
+
+    def find_spec(
+        self, name: str, path: Any = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in self.FLAGS:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            for part in self.FLAGS[name]:
+                sys.modules[f"{name}.{part}"].HAVE_TE = True  # type: ignore[attr-defined]
+            if name == bert.PACKAGE:
+                bert.complete(sys.modules[f"{name}.base"])
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec

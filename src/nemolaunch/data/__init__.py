@@ -1,0 +1,1 @@
+"""Training data as it is described: blends, streams of rows, Megatron's index header, masking."""

@@ -1,0 +1,148 @@
+"""A dump's streams to JSON Lines, in parallel and in order, continued where it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from nemolaunch.download.multistream import Stream, unpack
+from nemolaunch.download.pages import Counts, Site, read_pages, read_site
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.worker_pool import pool
+
+SAVE_EVERY_S = 10.0
+
+
+@dataclass
+class Progress:
+    """How far a conversion is: bytes of the dump done, bytes written, and what the pages were.
+
+    `damaged` are (offset in the dump, reason) of streams that were left out.
+    """
+
+    offset: int = 0
+    written: int = 0
+    counts: Counts = field(default_factory=Counts)
+    damaged: list[tuple[int, str]] = field(default_factory=list)
+
+    @staticmethod
+    def read(path: Path) -> Progress:
+        """What was saved, or nothing done yet."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return Progress()
+        values["counts"] = Counts(**values["counts"])
+        values["damaged"] = [(offset, reason) for offset, reason in values["damaged"]]
+        return Progress(**values)
+
+    def save(self, path: Path) -> None:
+        """Keep it, whole or not at all."""
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def convert(
+    streams: Iterator[Stream],
+    target: Path,
+    *,
+    workers: int,
+    on_error: str = "stop",
+    limit: int | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Progress:
+    """Write the articles of all streams, or the first `limit`, to `target`, whole or not at all.
+
+    Streams that an earlier, killed call has done are passed over. Raises NemolaunchError for what is no
+    dump, and with `on_error` `stop` for a damaged stream.
+    """
+    part, saved = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.progress")
+    progress = Progress() if limit else Progress.read(saved)
+    site = _site(streams)
+    with open(part, "a+b") as out:
+        if os.fstat(out.fileno()).st_size < progress.written:
+            progress = Progress()
+        out.truncate(progress.written)
+        out.seek(progress.written)
+        last = time.monotonic()
+        for stream, lines, counts, reason in _parsed(streams, progress.offset, site, workers):
+            if reason:
+                _damaged(stream, reason, on_error, progress)
+            if limit:
+                lines = lines[: limit - progress.counts.articles]
+                counts.articles = len(lines)
+            out.writelines(lines)
+            progress.offset, progress.written = stream.end, progress.written + sum(map(len, lines))
+            progress.counts.add(counts)
+            report(progress)
+            if limit and progress.counts.articles >= limit:
+                break
+            if not limit and time.monotonic() - last > SAVE_EVERY_S:
+                out.flush()
+                os.fsync(out.fileno())
+                progress.save(saved)
+                last = time.monotonic()
+        out.flush()
+        os.fsync(out.fileno())
+    if not progress.counts.articles:
+        raise NemolaunchError(f"the dump has no article with text ({progress.counts})")
+    saved.unlink(missing_ok=True)
+    os.replace(part, target)
+    return progress
+
+
+def _site(streams: Iterator[Stream]) -> Site:
+    head = next(streams, None)
+    try:
+        if head is None or head.offset:
+            raise ValueError("it does not begin with a bzip2 stream")
+        return read_site(unpack(head))
+    except ValueError as error:
+        raise NemolaunchError(f"this is no multistream dump of Wikimedia: {error}") from None
+
+
+def _damaged(stream: Stream, reason: str, on_error: str, progress: Progress) -> None:
+    if on_error == "stop":
+        raise NemolaunchError(
+            f"the dump is damaged between its bytes {stream.offset:,} and {stream.end:,}: {reason}. Give"
+            " --on-error skip to leave these pages out, or another --date"
+        )
+    progress.damaged.append((stream.offset, reason))
+
+
+Parsed = tuple[list[bytes], Counts, "str | None"]
+
+
+def _parsed(
+    streams: Iterator[Stream], done: int, site: Site, workers: int
+) -> Iterator[tuple[Stream, list[bytes], Counts, str | None]]:
+    """Streams after byte `done` with their lines, in order; a few for each worker are under way."""
+    waiting: deque[tuple[Stream, Future[Parsed]]] = deque()
+    with pool(workers) as executor:
+        for stream in streams:
+            if stream.offset < done:
+                continue
+            waiting.append((stream, executor.submit(parse, stream, site)))
+            if len(waiting) >= 4 * workers:
+                first, future = waiting.popleft()
+                yield (first, *future.result())
+        for first, future in waiting:
+            yield (first, *future.result())
+
+
+def parse(stream: Stream, site: Site) -> Parsed:
+    """A stream's articles as lines of JSON, counts of its pages, and why it could not be read."""
+    import orjson
+
+    try:
+        pages = read_pages(unpack(stream), site)
+    except ValueError as error:
+        return [], Counts(), str(error)
+    return [orjson.dumps(article) + b"\n" for article in pages.articles], pages.counts, None

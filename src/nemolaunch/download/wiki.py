@@ -1,0 +1,166 @@
+"""A Wikipedia as JSON Lines: its dump downloaded, verified, and turned into plain text.
+
+The text is under CC BY-SA, which is why each article keeps its title and address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemolaunch.download.convert import Progress, convert
+from nemolaunch.download.dumps import SERVER, Dump
+from nemolaunch.download.multistream import split
+from nemolaunch.download.transfer import Client
+from nemolaunch.errors import NemolaunchError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to make of a dump.
+
+    Attributes:
+        limit: only the first so many articles; no more of the dump is then downloaded than they need.
+        keep_dump: leave the downloaded dump beside the text.
+        on_error: `stop` at a damaged part of the dump, or `skip` it.
+    """
+
+    language: str
+    output_dir: Path
+    date: str = "latest"
+    mirror: str = SERVER
+    limit: int | None = None
+    workers: int = 1
+    keep_dump: bool = False
+    on_error: str = "stop"
+    overwrite: bool = False
+    contact: str | None = None
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--limit", self.limit), ("--workers", self.workers)):
+            if value is not None and value < 1:
+                raise UsageError(f"{flag} {value}: must be 1 or more")
+        if not self.mirror.startswith(("http://", "https://")):
+            raise UsageError(
+                f"--mirror {self.mirror}: must be an address that begins with https:// or http://"
+            )
+
+    def target(self, dump: Dump) -> Path:
+        """Where the articles go."""
+        first = f".first-{self.limit}" if self.limit else ""
+        return self.output_dir / f"{dump.stem}{first}.jsonl"
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told how far the work is: `size(bytes)` of the dump, `download(bytes)`, `convert(progress, bytes)`."""
+
+    size: Callable[[int], None] = lambda total: None
+    download: Callable[[int], None] = lambda done: None
+    convert: Callable[[Progress, int | None], None] = lambda progress, total: None
+    say: Callable[[str], None] = lambda text: None
+
+
+def make(request: Request, client: Client, dump: Dump, watch: Watcher) -> tuple[Path, Progress | None]:
+    """The articles of a dump. Returns the file, and what the pages were; None if it was there already.
+
+    Raises NemolaunchError with what to do; an earlier file of that name is then as it was.
+    """
+    target = request.target(dump)
+    if target.exists() and not request.overwrite:
+        return target, None
+    try:
+        request.output_dir.mkdir(parents=True, exist_ok=True)
+        if request.limit:
+            progress = _beginning(request, client, dump, target, watch)
+            _list_damaged(target, progress)
+            return target, progress
+        packed = fetch(client, dump, request.output_dir, watch)
+        size = packed.stat().st_size
+        progress = convert(
+            split(_chunks(packed)),
+            target,
+            workers=request.workers,
+            on_error=request.on_error,
+            report=lambda progress: watch.convert(progress, size),
+        )
+    except OSError as error:
+        raise NemolaunchError(
+            f"{error.strerror or error} ({error.filename or request.output_dir}); what is done is kept, the same"
+            " command continues"
+        ) from None
+    _list_damaged(target, progress)
+    if not request.keep_dump:
+        packed.unlink()
+    return target, progress
+
+
+def fetch(client: Client, dump: Dump, folder: Path, watch: Watcher) -> Path:
+    """The dump in the folder, downloaded unless it is there, its SHA-1 that of the checksum file.
+
+    A file with another checksum is downloaded once more. Raises NemolaunchError if it differs again.
+    """
+    packed = folder / f"{dump.stem}.xml.bz2"
+    part = folder / f".{packed.name}.part"
+    if packed.exists():
+        return packed
+    for attempt in (1, 2):
+        digest, done = hashlib.sha1(usedforsecurity=False), 0
+        for chunk in client.stream(dump.url, part, watch.size):
+            digest.update(chunk)
+            done += len(chunk)
+            watch.download(done)
+        if digest.hexdigest() == dump.sha1:
+            part.rename(packed)
+            return packed
+        part.unlink()
+        if attempt == 1:
+            watch.say("the checksum is wrong: downloading it again")
+    raise NemolaunchError(
+        f"{dump.url} has SHA-1 {digest.hexdigest()}, its checksum file says {dump.sha1}, twice in a row;"
+        " try another --mirror or --date"
+    )
+
+
+def _beginning(request: Request, client: Client, dump: Dump, target: Path, watch: Watcher) -> Progress:
+    """The first articles, converted while the dump comes in, which then ends."""
+    packed = request.output_dir / f"{dump.stem}.xml.bz2"
+    part = packed.with_name(f".{packed.name}.part")
+    chunks = _chunks(packed) if packed.exists() else client.stream(dump.url, part)
+    keep = part.exists() or request.keep_dump
+    try:
+        return convert(
+            split(chunks),
+            target,
+            workers=request.workers,
+            on_error=request.on_error,
+            limit=request.limit,
+            report=lambda progress: watch.convert(progress, None),
+        )
+    finally:
+        chunks.close()
+        if not keep:
+            part.unlink(missing_ok=True)
+
+
+def _chunks(path: Path) -> Generator[bytes, None, None]:
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+def _list_damaged(target: Path, progress: Progress) -> None:
+    """Say beside the text which parts of the dump were left out."""
+    path = rejects_of(target)
+    path.unlink(missing_ok=True)
+    if progress.damaged:
+        rows = [{"byte": offset, "reason": reason} for offset, reason in progress.damaged]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def rejects_of(target: Path) -> Path:
+    """The list of parts of a dump that were left out."""
+    return target.with_name(f"{target.stem}_rejects.jsonl")

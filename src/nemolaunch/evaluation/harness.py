@@ -1,0 +1,122 @@
+"""Benchmarks by EleutherAI's lm-eval, on a Hugging Face folder."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.evaluation.model import check_causal
+
+RESULTS = ".lm-eval.json"  # what is kept of them beside a checkpoint, after its name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmarks:
+    """What to run.
+
+    Attributes:
+        tasks: names of tasks, groups or tags, or paths of task files.
+        include: folder with task definitions of one's own.
+        num_fewshot: examples put before each question; None takes the task's own number.
+        batch_size: a number, or `auto`.
+        limit: only the first so many questions of a task.
+    """
+
+    tasks: tuple[str, ...]
+    include: Path | None = None
+    num_fewshot: int | None = None
+    batch_size: str = "1"
+    limit: int | None = None
+    chat_template: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise UsageError("--tasks names no task")
+        if self.batch_size != "auto" and not (self.batch_size.isdigit() and int(self.batch_size) > 0):
+            raise UsageError(f"--batch-size {self.batch_size}: must be a number above 0, or auto")
+        if self.include and not self.include.is_dir():
+            raise UsageError(f"--include-path {self.include} is no folder")
+
+
+def run(
+    folder: Path, wanted: Benchmarks, *, dtype: str = "auto", tokenizer: Path | None = None
+) -> dict[str, Any]:
+    """Run benchmarks as `lm_eval --model hf` does. Returns lm-eval's results, without its samples.
+
+    Raises:
+        UsageError: there is no such task, or the model predicts masked tokens.
+        NemolaunchError: lm-eval is missing, or data or model cannot be loaded.
+    """
+    check_causal(folder)
+    # the harness forks tokenizer processes, and the fast tokenizers warn of it once per fork
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        import torch
+        from lm_eval import evaluator
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise NemolaunchError("benchmarks need lm-eval: pip install 'nemolaunch[eval]'") from None
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    # lm-eval asks git for the commit of the folder it is called in, whose complaint would reach the terminal
+    evaluator.get_git_commit_hash = lambda: None
+    manager = TaskManager(include_path=str(wanted.include) if wanted.include else None)
+    _check_tasks(wanted.tasks, manager)
+    options: dict[str, Any] = {"tokenizer": str(tokenizer)} if tokenizer else {}
+    if torch.cuda.device_count() > 1:
+        options["parallelize"] = True
+    try:
+        model = HFLM(
+            pretrained=str(folder),
+            dtype=dtype,
+            batch_size=wanted.batch_size,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            **options,
+        )
+        results: Any = evaluator.simple_evaluate(
+            model,
+            tasks=list(wanted.tasks),
+            num_fewshot=wanted.num_fewshot,
+            limit=wanted.limit,
+            task_manager=manager,
+            apply_chat_template=wanted.chat_template,
+            log_samples=False,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise NemolaunchError(
+            f"--tasks {','.join(wanted.tasks)}: {type(error).__name__}: {reason}"
+        ) from error
+    return dict(results)
+
+
+def _check_tasks(tasks: tuple[str, ...], manager: Any) -> None:
+    for task in tasks:
+        if Path(task).suffix in (".yaml", ".yml") and Path(task).is_file():
+            continue
+        if not manager.match_tasks([task]):
+            near = difflib.get_close_matches(task, manager.all_tasks, n=4, cutoff=0.6)
+            hint = (
+                f" Did you mean {', '.join(near)}?" if near else " `python -m lm_eval ls tasks` lists them."
+            )
+            raise UsageError(f"--tasks: lm-eval has no task {task!r}.{hint}")
+
+
+def figures(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Metrics by task: the mean, its standard error where known, the number of questions and of examples."""
+    table: dict[str, dict[str, Any]] = {}
+    for task, values in results["results"].items():
+        row: dict[str, Any] = {}
+        for key, value in values.items():
+            name, _, kept = key.partition(",")
+            if isinstance(value, (int, float)) and kept:
+                row[name if kept == "none" else f"{name} ({kept})"] = value
+        row["num_fewshot"] = results.get("n-shot", {}).get(task)
+        row["num_samples"] = results.get("n-samples", {}).get(task, {}).get("effective")
+        table[task] = row
+    return table

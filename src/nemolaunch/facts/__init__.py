@@ -1,0 +1,20 @@
+"""Everything that looks: host, data, tokenizer, checkpoints, Slurm cluster, stream sources."""
+
+from nemolaunch.facts.look import (
+    SECRET_NAMES,
+    EarlierRun,
+    Facts,
+    Host,
+    Image,
+    Tokenizer,
+    installed_versions,
+    look,
+    look_at_host,
+    run_folder,
+    secrets_here,
+)  # fmt: skip
+
+__all__ = [
+    "SECRET_NAMES", "EarlierRun", "Facts", "Host", "Image", "Tokenizer", "installed_versions", "look", "look_at_host",
+    "run_folder", "secrets_here",
+]  # fmt: skip

@@ -1,0 +1,122 @@
+"""What a NeMo 2 checkpoint folder holds, as far as a launch has to know. Reads names and one YAML file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.run.folder import step_of, unfinished
+from nemolaunch.system.path_hints import missing_part, nearest
+
+# What has to agree between a checkpoint and the job that starts from it
+SHAPE_FIELDS = (
+    "num_layers",
+    "hidden_size",
+    "ffn_hidden_size",
+    "num_attention_heads",
+    "num_query_groups",
+    "kv_channels",
+    "vocab_size",
+    "num_moe_experts",
+    "moe_ffn_hidden_size",
+    "multi_latent_attention",
+    "hybrid_override_pattern",
+)
+# NeMo's layers that masked language models are trained with
+TWO_SIDED_LAYERS = "nemo.collections.llm.gpt.model.llama_embedding.get_nv_embedding_layer_spec"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartPoint:
+    """A checkpoint that a job names.
+
+    Attributes:
+        path: as given, made absolute.
+        error: why it cannot be used, in words that follow the path; or None.
+        instead: the checkpoint that was probably meant.
+        model_class: NeMo's class of the model, without its module; None where it is not recorded.
+        both_sides: whether the model attends to both sides of a token; None where it is not recorded.
+        shape: those of `SHAPE_FIELDS` that are recorded and not null.
+    """
+
+    path: str
+    error: str | None = None
+    instead: str | None = None
+    model_class: str | None = None
+    both_sides: bool | None = None
+    shape: dict[str, Any] = field(default_factory=dict)
+
+
+def look_at_checkpoint(path: str) -> StartPoint:
+    """The checkpoint in a folder. Never raises: what is missing is its `error`."""
+    folder = Path(os.path.abspath(os.path.expanduser(path)))
+    try:
+        fault = _fault(folder)
+        instead = _instead(path, folder) if fault else None
+    except (OSError, ValueError) as error:
+        return StartPoint(path=str(folder), error=f"it cannot be read: {error}")
+    if fault:
+        return StartPoint(path=str(folder), error=fault, instead=instead)
+    content = _model_yaml(folder / "context" / "model.yaml")
+    config = content.get("config")
+    config = config if isinstance(config, dict) else {}
+    shape = {name: config[name] for name in SHAPE_FIELDS if config.get(name) is not None}
+    heads = shape.get("num_attention_heads")
+    if heads is not None:  # Megatron's own defaults, filled in when the model is built
+        shape.setdefault("num_query_groups", heads)
+    target = str(content.get("_target_") or "")
+    return StartPoint(
+        path=str(folder),
+        model_class=target.rpartition(".")[2] or None,
+        both_sides=_both_sides(config),
+        shape=shape,
+    )
+
+
+def _both_sides(config: dict[str, Any]) -> bool | None:
+    layers = config.get("transformer_layer_spec")
+    name = layers.get("_target_") if isinstance(layers, dict) else None
+    return None if name is None else name == TWO_SIDED_LAYERS
+
+
+def _fault(folder: Path) -> str | None:
+    """What is wrong with it, in words that follow its path. May raise OSError."""
+    if not folder.is_dir():
+        above = missing_part(str(folder))
+        return f"there is no such folder ({above} does not exist)" if above else "there is no such folder"
+    if unfinished(folder):
+        return "it was cut off while it was saved"
+    weights = folder / "weights"
+    if not weights.is_dir():
+        if (folder / "config.json").is_file():
+            return "it is a Hugging Face model: convert it first with `nemolaunch convert`"
+        return "it holds no weights/, so it is no NeMo 2 checkpoint"
+    if not (weights / "metadata.json").is_file() or not any(weights.glob("*.distcp")):
+        return "its weights/ is incomplete: it needs metadata.json and *.distcp files"
+    io = folder / "context" / "io.json"
+    if not io.is_file() or io.stat().st_size == 0:
+        return "it has no context/io.json, without which NeMo cannot tell what it is"
+    return None
+
+
+def _instead(path: str, folder: Path) -> str | None:
+    """The newest whole checkpoint within a folder that holds some; a folder with nearly that name."""
+    inner = [w.parent for w in (*folder.glob("*/weights"), *folder.glob("checkpoints/*/weights"))]
+    whole = [checkpoint for checkpoint in inner if not checkpoint.is_symlink() and _fault(checkpoint) is None]
+    if whole:
+        return str(max(whole, key=lambda checkpoint: (step_of(checkpoint), checkpoint.name)))
+    if folder.is_dir():
+        return None
+    return nearest(path, lambda near: os.path.isdir(os.path.join(os.path.expanduser(near), "weights")))
+
+
+def _model_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}

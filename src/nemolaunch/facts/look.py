@@ -1,0 +1,338 @@
+"""The only code that looks around: environment, disk, GPUs, data, tokenizer, earlier runs.
+
+Everything found is passed on as plain values, so that checks and plans stay functions of what they are
+given. Standard library only; a look at terabytes of data reads a few hundred bytes of each index.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.data import blend, stream_spec
+from nemolaunch.data.stream_spec import Stream
+from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
+from nemolaunch.facts.cluster import Cluster, Partition, look_at_cluster
+from nemolaunch.facts.data_files import DataFile, look_at_data
+from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
+from nemolaunch.facts.submission import Submission, next_submission
+from nemolaunch.job import Job, Launch
+from nemolaunch.run.folder import RunDir, read_json, step_of
+from nemolaunch.system.commands import answers
+from nemolaunch.system.path_hints import nearest
+from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """The machine this runs on. `gpus` holds one name per visible GPU.
+
+    `transformer_engine`, `flash_attention`: whether this environment has them, which counts where a job runs in it.
+    """
+
+    name: str = "localhost"
+    gpus: tuple[str, ...] = ()
+    gpu_memory_bytes: int = 0
+    num_cpus: int = 1
+    memory_bytes: int = 0
+    transformer_engine: bool = True
+    flash_attention: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """What the run folder already holds.
+
+    Attributes:
+        error: why the folder could not be made or written into, or None.
+        free_bytes: room on its file system; None where that cannot be told.
+        last_checkpoint: newest complete checkpoint with training state, or None.
+        next_step: optimizer steps done when it was saved.
+        finished_step: steps of a run that ended, or None.
+        values: the resolved job of the earlier run, as `Job.values()` gave it, or None.
+        blend: (weight or None, prefix) of its data, as Megatron got them.
+    """
+
+    folder: str
+    error: str | None = None
+    free_bytes: int | None = None
+    last_checkpoint: str | None = None
+    next_step: int = 0
+    finished_step: int | None = None
+    values: dict[str, Any] | None = None
+    architecture: dict[str, Any] | None = None
+    blend: tuple[tuple[float | None, str], ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A container image that is a file, and why it cannot be used. `instead`: what was probably meant."""
+
+    path: str
+    error: str | None = None
+    instead: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All that was seen.
+
+    Attributes:
+        split: the job's shares, without those that hold no document of some file.
+        secrets: names of the secrets that are there.
+        asked: what `--dataset-dir` names, before it was looked at.
+        stream, sources: the same of a stream, and what was seen of each of its sources.
+        index_dir: `--index-mapping-dir`, absolute.
+        index_cache_error: why the dataset's index cache could not be written, or None.
+        weights, resume: the checkpoints that `--nemo-model` and `--resume` name.
+        partitions, accounts: of the Slurm cluster, where one can be asked and the job goes there.
+        image: the container, where it is a file; None where it comes from a registry.
+        mounts_missing: sources of `--container-mounts` that do not exist here.
+        wandb_offline: whether W&B is told to keep to this machine.
+        exported: variables of the environment that decide how GPUs are used and that a job inherits.
+        submission: what a batch script needs to know of this machine, where the job goes to Slurm.
+    """
+
+    host: Host
+    data: tuple[DataFile, ...]
+    tokenizer: Tokenizer | None
+    run: EarlierRun
+    split: str | None = None
+    secrets: frozenset[str] = field(default=frozenset())
+    asked: blend.Asked = field(default_factory=blend.Asked)
+    stream: Stream | None = None
+    sources: tuple[SourceFacts, ...] = ()
+    index_dir: str | None = None
+    index_cache_error: str | None = None
+    weights: StartPoint | None = None
+    resume: StartPoint | None = None
+    partitions: tuple[Partition, ...] = ()
+    accounts: tuple[str, ...] | None = None
+    image: Image | None = None
+    mounts_missing: tuple[str, ...] = ()
+    wandb_offline: bool = False
+    exported: Mapping[str, str] = field(default_factory=dict)
+    submission: Submission | None = None
+
+
+LONGEST_FILE_NAME = 255  # bytes, on every common file system
+EXPORTED = (
+    "NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"
+)  # fmt: skip
+SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
+
+
+def look(job: Job) -> Facts:
+    """See what the job needs to know. Never raises for what is missing: the checks report that."""
+    streams = job.data.data_mode == "stream"
+    stream = stream_spec.absolute(stream_spec.read(job.data.dataset_dir)) if streams else None
+    sources = look_at_stream(stream) if stream else ()
+    asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
+    data, split = look_at_data(asked, job.data.split)
+    resume = job.checkpoint.resume
+    on_slurm = job.launch.executor == "slurm"
+    cluster = look_at_cluster() if on_slurm else Cluster()
+    return Facts(
+        host=look_at_host(),
+        data=data,
+        split=split,
+        tokenizer=_look_at_tokenizer(job, data),
+        run=_look_at_run(job),
+        secrets=secrets_here(),
+        asked=asked,
+        stream=stream,
+        sources=sources,
+        index_dir=_index_dir(job),
+        index_cache_error=_index_cache_error(job, data),
+        weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
+        resume=None if resume in ("auto", "never") else look_at_checkpoint(resume),
+        partitions=cluster.partitions,
+        accounts=cluster.accounts,
+        image=_image(job.launch.container_image) if on_slurm else None,
+        mounts_missing=_mounts_missing(job.launch) if on_slurm else (),
+        wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
+        exported={name: os.environ[name] for name in EXPORTED if name in os.environ},
+        submission=_look_at_submission(job, data, sources),
+    )
+
+
+def _look_at_submission(
+    job: Job, data: tuple[DataFile, ...], sources: tuple[SourceFacts, ...]
+) -> Submission | None:
+    if job.launch.executor != "slurm":
+        return None
+    folders = tuple(dict.fromkeys(folder for source in sources for folder in source.folders))
+    return next_submission(run_folder(job), tuple(f.prefix for f in data), folders)
+
+
+IMAGE_ENDINGS = (".sqsh", ".squashfs", ".sif", ".img")
+
+
+def _image(word: str) -> Image | None:
+    """A container image that is a file by its name. Pyxis takes a name without a slash for one of a registry."""
+    is_path = word.startswith(("/", "./", "../", "~"))
+    if not is_path and not word.endswith(IMAGE_ENDINGS):
+        return None
+    path = os.path.abspath(os.path.expanduser(word))
+    if not os.path.exists(path):
+        instead = nearest(word)
+        return Image(path=path, error="there is no such file", instead=instead and os.path.abspath(instead))
+    if not os.access(path, os.R_OK):
+        return Image(path=path, error="it cannot be read")
+    return Image(path=path)
+
+
+def _mounts_missing(launch: Launch) -> tuple[str, ...]:
+    sources = [mount.split(":")[0] for mount in launch.container_mounts]
+    return tuple(s for s in sources if s.startswith("/") and "," not in s and not os.path.exists(s))
+
+
+def _wandb_mode(job: Job) -> str:
+    """As `--env` gives it, else as it is exported."""
+    given = [word.partition("=")[2] for word in job.launch.env if word.startswith("WANDB_MODE=")]
+    return (given[-1] if given else os.environ.get("WANDB_MODE", "")).lower()
+
+
+def secrets_here() -> frozenset[str]:
+    """Names of the secrets there are; W&B also takes its key from ~/.netrc, where `wandb login` leaves it."""
+    found = {name for name in (*SECRET_NAMES, "MLFLOW_TRACKING_URI") if os.environ.get(name)}
+    try:
+        if "api.wandb.ai" in Path(os.environ.get("NETRC") or "~/.netrc").expanduser().read_text():
+            found.add("WANDB_API_KEY")
+    except (OSError, ValueError, RuntimeError):
+        pass
+    return frozenset(found)
+
+
+def _index_cache_error(job: Job, data: tuple[DataFile, ...]) -> str | None:
+    """Megatron writes its sample index to `--index-mapping-dir`, else to `cache/` beside each prefix."""
+    away = _index_dir(job)
+    beside = dict.fromkeys(os.path.join(os.path.dirname(f.prefix), "cache") for f in data if not f.error)
+    folders = [away] if away else list(beside)
+    return next((fault for folder in folders if (fault := _cannot_write(folder))), None)
+
+
+def _index_dir(job: Job) -> str | None:
+    given = job.data.index_mapping_dir
+    return os.path.abspath(os.path.expanduser(given)) if given else None
+
+
+def _cannot_write(folder: str) -> str | None:
+    """Why a folder could not be made or written into, or None."""
+    if max(len(os.fsencode(part)) for part in folder.split(os.sep)) > LONGEST_FILE_NAME:
+        return f"{folder[:60]}… has a name longer than {LONGEST_FILE_NAME} bytes"
+    existing = _existing(folder)
+    if not os.path.isdir(existing):
+        return f"{existing} is not a folder"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return f"{existing} cannot be written"
+    return None
+
+
+def _existing(path: str) -> str:
+    """The path, or the nearest folder above it that exists."""
+    while not os.path.lexists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
+
+
+def _free_bytes(folder: str) -> int | None:
+    try:
+        return shutil.disk_usage(_existing(folder)).free
+    except (OSError, ValueError):
+        return None
+
+
+def look_at_host() -> Host:
+    """GPUs that this process may use (CUDA_VISIBLE_DEVICES counts), cores and memory."""
+    names, memory_bytes = _gpus()
+    return Host(
+        name=socket.gethostname(),
+        gpus=names,
+        gpu_memory_bytes=memory_bytes,
+        num_cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        transformer_engine=importlib.util.find_spec("transformer_engine") is not None,
+        flash_attention=any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_3")),
+    )
+
+
+def _gpus() -> tuple[tuple[str, ...], int]:
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    (answer,) = answers(query, timeout_s=20)
+    rows = [line.rpartition(",") for line in (answer or "").splitlines() if "," in line]
+    if not rows:
+        return (), 0
+    names = [name.strip() for name, _, _ in rows]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        chosen = [part.strip() for part in visible.split(",")]
+        chosen = chosen[: chosen.index("-1")] if "-1" in chosen else [c for c in chosen if c]
+        names = [names[int(c)] if c.isdigit() and int(c) < len(names) else names[0] for c in chosen]
+    memory = rows[0][2].strip()
+    return tuple(names), int(memory) * 2**20 if memory.isdigit() else 0
+
+
+VERSIONED = (
+    "nemolaunch", "torch", "nemo_toolkit", "megatron-core", "nemo_run", "lightning", "transformers", "tokenizers",
+    "transformer-engine", "numpy",
+)  # fmt: skip
+
+
+def installed_versions() -> dict[str, str]:
+    """Python's version and those of the libraries a run depends on, as far as they are installed here."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _look_at_tokenizer(job: Job, data: tuple[DataFile, ...]) -> Tokenizer | None:
+    source = job.model.hf_model_id
+    if source is None:
+        recorded = {str(f.tokenizer["name"]) for f in data if f.tokenizer and f.tokenizer.get("name")}
+        if len(recorded) != 1:
+            return None
+        source = recorded.pop()
+    return look_at_tokenizer(source)
+
+
+def run_folder(job: Job) -> RunDir:
+    """Where the job's run lives: `--output-dir`, else `runs/EXPERIMENT` under the current folder."""
+    folder = job.launch.output_dir or os.path.join("runs", job.launch.experiment)
+    return RunDir(Path(os.path.abspath(os.path.expanduser(folder))))
+
+
+def _look_at_run(job: Job) -> EarlierRun:
+    run = run_folder(job)
+    fault = _cannot_write(str(run.root))
+    try:
+        last = run.last_checkpoint() if run.checkpoints.is_dir() else None
+    except OSError as error:
+        last, fault = None, f"{run.checkpoints}: {error.strerror}"
+    plan = read_json(run.plan) or {}
+    step = (read_json(run.finished) or {}).get("step")
+    values, architecture, pairs = plan.get("values"), plan.get("architecture"), plan.get("blend")
+    return EarlierRun(
+        folder=str(run.root),
+        error=fault,
+        free_bytes=_free_bytes(str(run.root)),
+        last_checkpoint=str(last) if last else None,
+        next_step=step_of(last) + 1 if last else 0,
+        finished_step=step if isinstance(step, int) else None,
+        values=values if isinstance(values, dict) else None,
+        architecture=architecture if isinstance(architecture, dict) else None,
+        blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
+    )

@@ -1,0 +1,27 @@
+"""The job a user describes: its parts, its fields, and the environment presets it can name."""
+
+from nemolaunch.job.job import (
+    ALTERNATIVES,
+    PARTS,
+    SECRETS,
+    Batch,
+    Checkpoint,
+    Data,
+    Job,
+    Launch,
+    Logging,
+    Memory,
+    Model,
+    Objective,
+    Optimizer,
+    Parallelism,
+    Speed,
+    Stream,
+    spec_of,
+    specs,
+)  # fmt: skip
+
+__all__ = [
+    "ALTERNATIVES", "PARTS", "SECRETS", "Batch", "Checkpoint", "Data", "Job", "Launch", "Logging", "Memory", "Model",
+    "Objective", "Optimizer", "Parallelism", "Speed", "Stream", "spec_of", "specs",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Plan to running job: on this machine, on Slurm, on a cluster behind SSH."""

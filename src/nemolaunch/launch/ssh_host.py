@@ -1,0 +1,177 @@
+"""A cluster's login node, reached with the user's own `ssh`; this package runs there from a copy of itself.
+
+What `ssh HOST` does by itself (configuration, keys, agents, jumps) is left to it. The copy needs Python 3.10 or
+newer there and nothing else, and lies in `~/.cache/nemolaunch`, one folder for each state of the code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import getpass
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.system import source_archive
+
+CACHE = ".cache/nemolaunch"
+UNREACHABLE = 255  # ssh's own exit code, where the command's would be
+
+
+class NotConnected(NemolaunchError):
+    """ssh itself failed; what the command would have said is not known."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command on the host wrote and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+class SshHost:
+    """Runs commands on a host over one connection that is kept open. Use it with `with`.
+
+    Args:
+        name: `HOST` or `USER@HOST`, as `ssh` takes it.
+        python: the interpreter there.
+    """
+
+    def __init__(self, name: str, python: str = "python3") -> None:
+        if shutil.which("ssh") is None:
+            raise NemolaunchError("--ssh needs the command ssh, which is not installed here")
+        self.name = name
+        self.python = python
+        self._sockets = ""
+
+    def __enter__(self) -> SshHost:
+        self._sockets = tempfile.mkdtemp(prefix="nl-")  # short: a socket's path has at most 107 characters
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = ["ssh", *self._options(), "-O", "exit", self.name]
+            subprocess.run(command, capture_output=True, timeout=10)
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _options(self) -> list[str]:
+        shared = ("ControlMaster=auto", f"ControlPath={self._sockets}/%C", "ControlPersist=60")
+        return [word for option in (*shared, "ServerAliveInterval=15") for word in ("-o", option)]
+
+    def run(self, command: str, send: bytes = b"", timeout_s: float | None = None) -> Answer:
+        """Run a shell command there, with something on its standard input.
+
+        Raises:
+            NotConnected: ssh could not connect, or lost the connection.
+        """
+        words = ["ssh", *self._options(), self.name, command]
+        try:
+            done = subprocess.run(words, input=send, capture_output=True, timeout=timeout_s, check=False)
+        except subprocess.TimeoutExpired:
+            raise NotConnected(f"{self.name} has not answered for {timeout_s:.0f} s") from None
+        out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        if done.returncode == UNREACHABLE:
+            raise NotConnected(f"--ssh {self.name}: {' '.join(err.split()) or 'ssh failed without a word'}")
+        return Answer(done.returncode, out, err)
+
+    def account(self) -> tuple[str, str]:
+        """(user, host) as the user's ssh configuration makes them of the name; the host as it was given."""
+        user, _, host = self.name.rpartition("@")
+        if not user:
+            shown = subprocess.run(["ssh", "-G", host], capture_output=True, text=True, check=False).stdout
+            users = [line.split(maxsplit=1)[1] for line in shown.splitlines() if line.startswith("user ")]
+            user = users[0] if users else getpass.getuser()
+        return user, host
+
+    @functools.cached_property
+    def home(self) -> str:
+        """The home folder there, in which commands run."""
+        answer = self.run("pwd")
+        if answer.code:
+            raise NemolaunchError(f"--ssh {self.name}: {' '.join(answer.err.split())}")
+        return answer.out.strip()
+
+    @functools.cached_property
+    def code(self) -> str:
+        """The folder there with a copy of this package, made on first use."""
+        archive = source_archive.archive()
+        folder = f"{self.home}/{CACHE}/{hashlib.sha256(archive).hexdigest()[:16]}"
+        if self.run(f"test -d {shlex.quote(folder)}").code:
+            new = shlex.quote(f"{folder}.{os.getpid()}")
+            made = f"mkdir -p {new} && tar -xzf - -C {new} && mv -T {new} {shlex.quote(folder)}"
+            answer = self.run(made, archive)
+            if answer.code:
+                raise NemolaunchError(f"--ssh {self.name}: {' '.join(answer.err.split())}")
+        return folder
+
+    def command(self, module: str, *words: str) -> str:
+        """The shell command that runs a module of this package there."""
+        return f"PYTHONPATH={shlex.quote(self.code)} " + shlex.join([self.python, "-m", module, *words])
+
+    def call(self, module: str, *words: str, send: Any = None) -> Any:
+        """Run a module of this package that takes JSON and answers in JSON.
+
+        Raises:
+            NemolaunchError: it failed; its last words are the message.
+        """
+        answer = self.run(self.command(module, *words), json.dumps(send).encode())
+        if answer.code:
+            lines = answer.err.strip().splitlines() or [f"exit code {answer.code}"]
+            raise NemolaunchError(f"on {self.name}: {lines[-1].removeprefix('error: ')}")
+        return json.loads(answer.out)
+
+    def read_text(self, path: str) -> str:
+        """A file there. NemolaunchError if it cannot be read."""
+        answer = self.run(f"cat -- {shlex.quote(path)}")
+        if answer.code:
+            raise NemolaunchError(f"on {self.name}: {' '.join(answer.err.split())}")
+        return answer.out
+
+    def passed_through(self, module: str, *words: str) -> int:
+        """Run a module there with this terminal as its own. Returns its exit code."""
+        terminal = ["-t"] if os.isatty(0) and os.isatty(1) else []
+        return subprocess.call(["ssh", *terminal, *self._options(), self.name, self.command(module, *words)])
+
+    def popen(self, module: str, *words: str) -> subprocess.Popen[str]:
+        """Start a module there whose output is read from a pipe, as it comes."""
+        return subprocess.Popen(
+            ["ssh", *self._options(), self.name, self.command(module, *words)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for this process to handle
+        )
+
+
+@contextlib.contextmanager
+def secrets_on(host: SshHost, secrets: dict[str, str]) -> Iterator[str | None]:
+    """A file there, in memory and for its user alone, that exports secrets while a job is submitted.
+
+    They are sent on standard input, so that they show in no list of processes. Yields its path, or None where
+    there are no secrets.
+    """
+    if not secrets:
+        yield None
+        return
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in secrets.items())
+    script = 'umask 077 && f=$(mktemp /dev/shm/nemolaunch.XXXXXXXX) && cat > "$f" && echo "$f"'
+    made = host.run(script, text.encode())
+    if made.code:
+        raise NemolaunchError(f"on {host.name}: {' '.join(made.err.split())}")
+    path = made.out.strip()
+    try:
+        yield path
+    finally:
+        host.run(f"rm -f {shlex.quote(path)}")

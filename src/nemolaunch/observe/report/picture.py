@@ -1,0 +1,66 @@
+"""The loss curve as a picture, for a README, a paper or a chat."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.observe.report.run_page import RunPage
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def draw_loss(pages: list[RunPage], output: Path) -> None:
+    """Draw training loss (raw and smoothed), validation loss and restarts. The suffix says which format.
+
+    Raises:
+        UsageError: the suffix is none of FORMATS, or no run has a loss yet.
+        NemolaunchError: matplotlib is not installed, or the file cannot be written.
+    """
+    if output.suffix.lower() not in FORMATS:
+        raise UsageError(f"--png {output}: the name must end in {', '.join(FORMATS)}")
+    if not any("loss" in page.data["series"] for page in pages):
+        raise UsageError(f"--png {output}: no step has been written yet, so there is no loss to draw")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise NemolaunchError("--png needs matplotlib: pip install 'nemolaunch[train]'") from None
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for i, page in enumerate(pages):
+        _draw(axes, page, f"C{i % 10}", len(pages) > 1)
+    axes.set_xlabel("optimizer steps")
+    axes.set_ylabel("loss (nats per token)")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    axes.set_title(", ".join(page.name for page in pages)[:90], loc="left")
+    temporary = output.with_name(f".{os.getpid()}.{output.name}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(temporary, dpi=160)
+        os.replace(temporary, output)
+    except OSError as error:
+        raise NemolaunchError(f"--png {output} cannot be written: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _draw(axes: Axes, page: RunPage, colour: str, several: bool) -> None:
+    prefix = f"{page.name}: " if several else ""
+    series = page.data["series"]
+    if "loss" in series:
+        axes.plot(*series["loss"], color=colour, alpha=0.3, linewidth=0.9)
+        (line,) = axes.plot(*series["loss_smoothed"], color=colour, linewidth=1.8)
+        line.set_label(f"{prefix}training, smoothed")
+    if "val_loss" in series:
+        (line,) = axes.plot(*series["val_loss"], "o--", markersize=4.5, linewidth=1.0)
+        line.set(color=colour if several else "C1", label=f"{prefix}validation")
+    for mark in page.data["marks"]:
+        if mark["kind"] == "restart":
+            axes.axvline(mark["step"], color="0.5", linewidth=0.8, linestyle=":")

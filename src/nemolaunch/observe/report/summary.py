@@ -1,0 +1,267 @@
+"""The few figures that tell a run, and what was asked of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.job import Job
+from nemolaunch.observe.failure import error_records, failure
+from nemolaunch.observe.history import History
+from nemolaunch.observe.words import count, duration, size, three_digits
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import RunDir, end_step, step_of, unfinished
+
+QUIET_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One headline number: what it is, its value and a remark; `brief` is the value where runs are compared."""
+
+    label: str
+    value: str
+    note: str = ""
+    brief: str = ""
+    compared: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A complete checkpoint of the run; `last` marks the one a resumed run starts from."""
+
+    path: Path
+    step: int
+    size_bytes: int
+    time: float
+    last: bool
+
+
+def state(history: History, now: float | None = None) -> str:
+    """`finished`, `running`, `failed`, `stopped` or `not started`, from what stands in the run folder.
+
+    A run that says nothing for two minutes or ten of its steps, whichever is longer, counts as stopped.
+    """
+    if history.ended and (history.last_step >= history.max_steps or _out_of_data(history)):
+        return "finished"
+    if error_records(history.run):
+        return "failed"
+    if history.last_time is None:
+        return "not started"
+    step_s = history.last("step_time_s") or 0.0
+    silent_s = (time.time() if now is None else now) - history.last_time
+    return "stopped" if history.ended or silent_s > max(QUIET_S, 10 * step_s) else "running"
+
+
+def _out_of_data(history: History) -> bool:
+    return end_step(history.run, history.max_steps) is not None
+
+
+def checkpoints(history: History) -> list[Checkpoint]:
+    """Complete checkpoints by step; NeMo's `-last` is a mark on one of them, or one of its own."""
+    run = history.run
+    if not run.checkpoints.is_dir():
+        return []
+    last = run.last_checkpoint()
+    newest = last.resolve() if last else None
+    found = []
+    for path in sorted(run.checkpoints.iterdir()):
+        if path.is_symlink() or not (path / "weights").is_dir() or unfinished(path):
+            continue
+        found.append(
+            Checkpoint(
+                path=path,
+                step=step_of(path) + 1,
+                size_bytes=_folder_size(path),
+                time=path.stat().st_mtime,
+                last=path.resolve() == newest,
+            )
+        )
+    return sorted(found, key=lambda c: (c.step, c.path.name))
+
+
+def traces(run: RunDir) -> list[Path]:
+    """What profilers wrote, the newest last."""
+    found = [p for p in run.traces.rglob("*") if p.suffix in (".json", ".gz", ".nsys-rep") and p.is_file()]
+    return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def _folder_size(folder: Path) -> int:
+    return sum(
+        os.lstat(os.path.join(where, name)).st_size for where, _, names in os.walk(folder) for name in names
+    )
+
+
+def headline(history: History) -> list[Figure]:
+    """The figures at the top of the page. What the run has not written is left out."""
+    figures = [_loss(history), _val_loss(history), _steps(history), _tokens(history), _speed(history)]
+    figures += [_compute(history), _memory(history), _time(history), _checkpoints(history)]
+    return [figure for figure in figures if figure]
+
+
+def _loss(history: History) -> Figure | None:
+    first, last = history.first("loss"), history.last("loss")
+    if history.lost("loss"):
+        note = "no number at any step" if last is None else f"the last number was {last:.3f}"
+        value = "not finite" if first is None else f"{first:.3f} → not finite"
+        return Figure(label="Training loss", value=value, note=note, brief="not finite")
+    if first is None or last is None:
+        return None
+    note = "first → last step, nats per token"
+    return Figure(label="Training loss", value=f"{first:.3f} → {last:.3f}", note=note, brief=f"{last:.3f}")
+
+
+def _val_loss(history: History) -> Figure | None:
+    last = history.last("val_loss")
+    if history.lost("val_loss"):
+        return Figure(label="Validation loss", value="not finite")
+    if last is None:
+        return None
+    accuracy = history.last("val_masked_accuracy")
+    if accuracy is not None:
+        note = f"of masked tokens; {accuracy:.1%} predicted right"
+        return Figure(label="Validation loss", value=f"{last:.3f}", note=note)
+    return Figure(label="Validation loss", value=f"{last:.3f}", note=f"perplexity {_perplexity(last)}")
+
+
+def _perplexity(nats: float) -> str:
+    return three_digits(math.exp(nats)) if nats < 50 else "over 1e21"
+
+
+def _steps(history: History) -> Figure:
+    asked = history.max_steps or (int(history.plan.values["max_steps"]) if history.plan else 0)
+    restarts = max(0, history.starts - 1)
+    note = f"of {asked:,}" if asked else ""
+    if restarts:
+        note += f"; {restarts} restart{'s' if restarts > 1 else ''}"
+    return Figure(label="Steps", value=f"{history.last_step:,}", note=note.lstrip("; "))
+
+
+def _tokens(history: History) -> Figure | None:
+    tokens = history.last("tokens")
+    if tokens is None:
+        return None
+    note = f"{history.plan.tokens_per_step:,} a step" if history.plan else ""
+    return Figure(label="Tokens", value=count(tokens), note=note)
+
+
+def _speed(history: History) -> Figure | None:
+    speeds = history.series.get("tokens_per_s")
+    if not speeds:
+        return None
+    note = "median of all steps"
+    world = history.plan.world_size if history.plan else 1
+    median = speeds.median()
+    if world > 1:
+        note += f"; {count(median / world)} per process"
+    return Figure(label="Tokens per second", value=count(median), note=note)
+
+
+def _compute(history: History) -> Figure | None:
+    full, causal = history.series.get("tflops_per_gpu"), history.series.get("tflops_per_gpu_causal")
+    if not full or not history.plan or history.plan.device == "cpu":
+        return None
+    notes = [f"{three_digits(causal.median())} with causal attention"] if causal else []
+    shares = [
+        f"{word} {history.series[key].median():.1%}"
+        for key, word in (("mfu", "MFU"), ("mfu_causal", "causal"))
+        if key in history.series
+    ]
+    notes += [", ".join(shares)] if shares else []
+    return Figure(label="TFLOP/s per GPU", value=three_digits(full.median()), note="; ".join(notes))
+
+
+def _memory(history: History) -> Figure | None:
+    peak = history.last("memory_peak_bytes")
+    if peak is None:
+        return None
+    where = "resident" if history.plan and history.plan.device == "cpu" else "allocated"
+    return Figure(label="Peak memory", value=size(peak), note=f"{where}, first rank")
+
+
+def _time(history: History) -> Figure | None:
+    if not history.active_s:
+        return None
+    return Figure(label="Time in training", value=duration(history.active_s), note="start-up not counted")
+
+
+def _checkpoints(history: History) -> Figure:
+    found = checkpoints(history)
+    if not found:
+        return Figure(label="Checkpoints", value="0", compared=False)
+    note = f"{size(found[-1].size_bytes)} the newest"
+    return Figure(label="Checkpoints", value=str(len(found)), note=note, compared=False)
+
+
+def about(plan: Plan) -> list[tuple[str, str]]:
+    """The plan in a few lines: model, layout, batch, data, device."""
+    v = plan.values
+    layout = [f"data {plan.data_parallel_size}"]
+    for label, flag in (
+        ("tensor", "tensor_model_parallel_size"),
+        ("pipeline", "pipeline_model_parallel_size"),
+        ("context", "context_parallel_size"),
+        ("expert", "expert_model_parallel_size"),
+    ):
+        if int(v.get(flag) or 1) > 1:
+            layout.append(f"{label} {v[flag]}")
+    device = "CPU process(es), a rehearsal" if plan.device == "cpu" else "GPU(s)"
+    batch = f"{v['global_batch_size']} sequences of {v['seq_length']:,} tokens"
+    return [
+        ("Model", f"{plan.model} ({plan.model_source}), NeMo recipe {plan.recipe}"),
+        ("Trained on", f"{plan.world_size} {device}"),
+        ("Parallel sizes", ", ".join(layout)),
+        ("Batch", f"{batch} = {plan.tokens_per_step:,} tokens"),
+        ("Starting weights", str(v.get("nemo_model") or "random")),
+        ("Run folder", plan.folder),
+    ]
+
+
+def flags(plan: Plan) -> list[tuple[str, str, str]]:
+    """(flag, value, where it came from) of everything that is not a plain default."""
+    defaults = Job().values()
+    return [
+        (flag_name(name), flag_value(value), plan.origins.get(name, "given"))
+        for name, value in plan.values.items()
+        if value != defaults.get(name) or name in plan.origins
+    ]
+
+
+def flag_name(name: str) -> str:
+    """`max_steps` → `--max-steps`."""
+    return "--" + name.replace("_", "-")
+
+
+def flag_value(value: Any) -> str:
+    """A flag's value as one would type it; `not given` for none."""
+    if value is None:
+        return "not given"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def differences(given: Sequence[Plan | None]) -> list[tuple[str, list[str]]]:
+    """(flag, value in each run) for every flag that is not the same in all; the folder is no difference.
+
+    A flag that a plan does not know, because it is older, has its default.
+    """
+    defaults = Job().values()
+    plans = [{**defaults, **plan.values} if plan else {} for plan in given]
+    names = dict.fromkeys(name for values in plans for name in values)
+    table = []
+    for name in names:
+        row = [flag_value(values[name]) if name in values else "–" for values in plans]
+        if len(set(row)) > 1 and name not in ("output_dir", "experiment"):
+            table.append((flag_name(name), row))
+    return table
+
+
+def failure_text(history: History) -> str | None:
+    """The first failed rank's own words, or None."""
+    return failure(history.run, 1).message if error_records(history.run) else None

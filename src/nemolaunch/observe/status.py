@@ -1,0 +1,184 @@
+"""How a run stands right now, from the end of its metrics and from Slurm's queue. Reads kilobytes only."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.observe import slurm_run
+from nemolaunch.observe.failure import failure
+from nemolaunch.observe.metrics import recent_events, tail_rows
+from nemolaunch.planning import Plan
+from nemolaunch.run.attempts import starts
+from nemolaunch.run.folder import RunDir, read_json, step_of
+from nemolaunch.slurm import batch_job
+from nemolaunch.slurm import queue as slurm_queue
+from nemolaunch.slurm.queue import QueuedJob
+from nemolaunch.system import processes
+
+SHOWN_NOTICES, SHOWN_RUNS = 5, 3
+Queue = dict[str, list[QueuedJob]] | slurm_queue.Unreachable  # jobs by name, or why Slurm cannot be asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """One run.
+
+    Attributes:
+        state: `finished`, `running`, `waiting`, `blocked`, `stopped`, `failed`, `ended`, `never submitted` or
+            `unknown`.
+        detail: where it runs, what it waits for, or why it stopped.
+        step: optimizer steps done, and `max_steps` of how many.
+        loss, tokens_per_s: of the latest step; None before the first.
+        eta_s: seconds to the last step at the present speed.
+        quiet_s: seconds since the run last wrote a step.
+        restarts: since it was last started by hand.
+        checkpoint_step: steps in the newest complete checkpoint, 0 where there is none.
+        notices: the last things the guards saw since the run last started, the newest last.
+    """
+
+    folder: Path
+    experiment: str
+    model: str
+    state: str
+    detail: str
+    step: int
+    max_steps: int
+    loss: float | None
+    tokens_per_s: float | None
+    eta_s: float | None
+    quiet_s: float | None
+    restarts: int
+    checkpoint_step: int
+    job: str
+    notices: tuple[str, ...]
+
+
+def status(folder: Path) -> Status:
+    """The status of a run folder.
+
+    Raises:
+        NemolaunchError: if it is none.
+    """
+    return _status(Plan.of_run(run_of(folder)), None)
+
+
+def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
+    """The status of several run folders, with one question to Slurm for all; and what is wrong with the others."""
+    plans, problems = [], []
+    for folder in folders:
+        try:
+            plans.append(Plan.of_run(run_of(folder)))
+        except NemolaunchError as error:
+            problems.append(str(error))
+    names = [batch_job.job_name(plan) for plan in plans if plan.submission and not slurm_run.finished(plan)]
+    queue: Queue
+    try:
+        queue = slurm_queue.jobs_by_name(names)
+    except slurm_queue.Unreachable as error:
+        queue = error
+    return [_status(plan, queue) for plan in plans], problems
+
+
+def _status(plan: Plan, queue: Queue | None) -> Status:
+    run = plan.run
+    rows = [row for row in tail_rows(run.metrics) if "loss" in row]
+    last: dict[str, Any] = rows[-1] if rows else {}
+    state, detail, job = _condition(plan, queue)
+    step, steps = int(last.get("step", 0)), int(plan.values["max_steps"])
+    if state == "finished":
+        step = max(step, steps)
+    step_time_s = last.get("step_time_s")
+    newest = run.last_checkpoint() if run.checkpoints.is_dir() else None
+    return Status(
+        folder=run.root,
+        experiment=str(plan.values["experiment"]),
+        model=plan.model,
+        state=state,
+        detail=detail,
+        step=step,
+        max_steps=steps,
+        loss=last.get("loss"),
+        tokens_per_s=last.get("tokens_per_s"),
+        eta_s=(steps - step) * step_time_s if step_time_s and state == "running" else None,
+        quiet_s=time.time() - last["time"] if last else None,
+        restarts=slurm_run.restarts(plan),
+        checkpoint_step=step_of(newest) + 1 if newest else 0,
+        job=job,
+        notices=tuple(f"{row['event']} at step {row['step']}: {row['text']}" for row in _notices(run)),
+    )
+
+
+def _notices(run: RunDir) -> list[dict[str, Any]]:
+    rows = recent_events(run.metrics)
+    start = max((i for i, row in enumerate(rows) if row["event"] == "start"), default=0)
+    return [row for row in rows[start:] if "text" in row][-SHOWN_NOTICES:]
+
+
+def run_of(folder: Path) -> RunDir:
+    """The run in a folder, which may also be named by its plan.
+
+    Raises:
+        NemolaunchError: there is none; names the runs that may be meant.
+    """
+    run = RunDir(folder.expanduser().absolute())
+    if run.root.name == run.plan.name and run.root.is_file():
+        run = RunDir(run.root.parent)
+    if not run.plan.exists():
+        why = f"it has no {run.plan.name}" if run.root.exists() else "there is no such folder"
+        raise NemolaunchError(f"{folder} is not a run folder: {why}{_meant(folder)}")
+    return run
+
+
+def _meant(folder: Path) -> str:
+    """Runs that somebody may mean who names a folder that is none: in it, or of nearly that name beside it."""
+    found = runs_below(folder)
+    if found:
+        more = f" and {len(found) - SHOWN_RUNS} more" if len(found) > SHOWN_RUNS else ""
+        return f"; runs in it are {', '.join(map(str, found[:SHOWN_RUNS]))}{more}"
+    known = {path.name: path for place in (folder.parent, Path("runs")) for path in runs_below(place)}
+    near = difflib.get_close_matches(folder.name, known, n=SHOWN_RUNS)
+    return f"; did you mean {' or '.join(str(known[name]) for name in near)}?" if near else ""
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """Run folders in a folder, the newest first."""
+    found = [path.parent for path in folder.glob("*/plan.json")]
+    return sorted(found, key=lambda path: -os.stat(path / "plan.json").st_mtime)
+
+
+def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
+    """State, detail, job. A local job is seen only on the machine it runs on."""
+    if plan.submission is not None:
+        if isinstance(queue, slurm_queue.Unreachable) and not slurm_run.finished(plan):
+            return "unknown", str(queue), ""
+        known = queue.get(batch_job.job_name(plan), []) if isinstance(queue, dict) else None
+        try:
+            now = slurm_run.condition(plan, known)
+        except slurm_queue.Unreachable as error:
+            return "unknown", str(error), ""
+        return (
+            now.word,
+            now.detail + (", starting" if now.word == "running" and _starts(plan) else ""),
+            now.job,
+        )
+    if slurm_run.finished(plan):
+        return "finished", "", ""
+    if processes.members(plan.run.root):
+        return "running", "on this machine", ""
+    if ended := read_json(plan.run.local_end):
+        return str(ended.get("state")), str(ended.get("detail")), ""
+    if any(plan.run.logs.glob("rank*.error.json")):
+        return "failed", failure(plan.run, 1).message, ""
+    return "stopped", "no process of it on this machine", ""
+
+
+def _starts(plan: Plan) -> bool:
+    """Whether the newest start of a job has not done a step yet."""
+    begun = max((start.time for start in starts(plan.run)), default=0.0)
+    return not any(row.get("time", 0.0) > begun for row in tail_rows(plan.run.metrics) if "loss" in row)

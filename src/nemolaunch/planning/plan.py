@@ -1,0 +1,282 @@
+"""The composed plan: every value resolved, with where it came from. What a run folder keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.check import check
+from nemolaunch.data.blend import Share
+from nemolaunch.data.stream_budget import Outlook
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.estimate import Estimate, Speed, estimate
+from nemolaunch.facts import Facts, installed_versions, look, run_folder
+from nemolaunch.facts.submission import Submission
+from nemolaunch.findings import Finding, by_severity, let_pass
+from nemolaunch.job import Job
+from nemolaunch.job.env_presets import given_values, preset_values
+from nemolaunch.planning import capacity, fix_ranking
+from nemolaunch.resolve import Resolved, resolve
+from nemolaunch.resolve import dev_run as dev_runs
+from nemolaunch.run.folder import RunDir, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A job as it will run. `compile` needs nothing else, on whatever machine it happens.
+
+    Attributes:
+        values: every flag's value, resolved, by flag name.
+        recipe: name of the NeMo 2 recipe it is compiled from.
+        overrides: fields of the NeMo model configuration that differ from the recipe's.
+        blend: (weight or None, absolute prefix) pairs.
+        ledger: what the run reads of each source of its data, where there are several.
+        stream: sources of a stream of rows, as `nemolaunch.data.stream_spec` writes them down; None for indexed data.
+        outlook: what the run reads of each of them, as far as it is known.
+        tokenizer: folder with the tokenizer, or None while it has to be fetched from the hub.
+        end_tokens: ids that end documents, as recorded beside the data.
+        environment: variables of the training processes, over which exported ones win.
+        variables: those that flags give, which win over exported ones.
+        origins: where values came from; a value without an origin is its flag's default.
+        left_out: what the device cannot rehearse.
+        submission: where the job goes to Slurm, what the script needs to know of this machine.
+        versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
+        estimate: memory, time and disk.
+        forced: codes of the errors that were let pass.
+    """
+
+    values: dict[str, Any]
+    folder: str
+    device: str
+    world_size: int
+    data_parallel_size: int
+    model: str
+    model_source: str
+    recipe: str
+    architecture: dict[str, Any]
+    overrides: dict[str, Any]
+    blend: tuple[tuple[float | None, str], ...]
+    epoch_samples: int
+    tokenizer: str | None
+    environment: dict[str, str]
+    origins: dict[str, str]
+    left_out: tuple[str, ...]
+    ledger: tuple[Share, ...] = ()
+    end_tokens: tuple[int, ...] = ()
+    stream: dict[str, Any] | None = None
+    outlook: tuple[Outlook, ...] = ()
+    submission: Submission | None = None
+    versions: dict[str, str] = field(default_factory=dict, compare=False)
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
+    estimate: Estimate | None = field(default=None, compare=False)
+    forced: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def job(self) -> Job:
+        """The resolved job."""
+        return Job().with_values(**self.values)
+
+    @property
+    def model_row(self) -> catalogue.Model:
+        """The model as it was planned, whatever has become of the file that described it."""
+        architecture: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in self.architecture.items()
+        }
+        return catalogue.Model(
+            name=self.model,
+            recipe=catalogue.recipe(self.recipe),
+            architecture=catalogue.Architecture(**architecture),
+            overrides=dict(self.overrides),
+            source=self.model_source,
+        )
+
+    @property
+    def run(self) -> RunDir:
+        return RunDir(Path(self.folder))
+
+    @property
+    def tokens_per_step(self) -> int:
+        return int(self.values["global_batch_size"]) * int(self.values["seq_length"])
+
+    def save(self, path: Path | None = None) -> Path:
+        """Write it as JSON, whole or not at all. Returns where."""
+        path = path or self.run.plan
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        content["findings"] = [str(f) for f in self.findings]
+        content["versions"] = self.versions or installed_versions()
+        write_json(path, content)
+        return path
+
+    @classmethod
+    def of_run(cls, run: RunDir) -> Plan:
+        """The plan in a run's folder, of the run as it lies there: it may have been moved, or be a copy.
+
+        Raises `NemolaunchError` as `load` does.
+        """
+        plan = cls.load(run.plan)
+        here = Path(plan.folder).exists() and Path(plan.folder).samefile(run.root)
+        return plan if here else dataclasses.replace(plan, folder=str(run.root.absolute()))
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read a saved plan. Findings and the estimate are not restored: they were a verdict of that moment.
+
+        Raises:
+            NemolaunchError: it cannot be read, or is not a plan of this format.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise NemolaunchError(f"cannot read the plan {path}: {error.strerror}") from None
+        except ValueError as error:
+            raise NemolaunchError(f"{path} is not a plan.json: {error}; --config takes YAML files") from None
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise NemolaunchError(f"{path} is not a plan of format {FORMAT}")
+        content.update(findings=(), estimate=None)
+        try:
+            content["blend"] = tuple(tuple(pair) for pair in content["blend"])
+            content["ledger"] = tuple(Share(**row) for row in content.get("ledger", ()))
+            content["outlook"] = tuple(Outlook(**row) for row in content.get("outlook", ()))
+            content["left_out"] = tuple(content["left_out"])
+            content["end_tokens"] = tuple(content.get("end_tokens", ()))
+            content["forced"] = tuple(content.get("forced", ()))
+            if content.get("submission"):
+                content["submission"] = Submission(**content["submission"])
+            return cls(**content)
+        except (KeyError, TypeError) as error:
+            raise NemolaunchError(f"{path} is not a whole plan: {error}") from None
+
+
+def make_plan(
+    job: Job,
+    *,
+    dev_run: bool = False,
+    facts: Facts | None = None,
+    given: Mapping[str, str] | None = None,
+    model: catalogue.Model | None = None,
+    speed: Speed | None = None,
+    force: Collection[str] = (),
+    starts: bool = False,
+) -> Plan:
+    """Look, resolve, check and estimate.
+
+    Args:
+        given: where given values came from: field name → `flag` or a file.
+        model: the model, where it is not to be looked up by the job's `model_name`.
+        speed: what to assume of the time a step takes.
+        force: codes of errors to let pass.
+        starts: the job is about to start from here, so it has to fit this machine.
+
+    Raises:
+        UsageError: only where there is nothing to plan: no such model, no such GPU.
+    """
+    if dev_run:
+        job = dev_runs.renamed(job)
+    facts = facts or look(job)
+    model = model or _model(job, facts)
+    resolved = resolve(job, model, facts, given)
+    estimated = estimate(resolved, speed or Speed())
+    found = judged(resolved, estimated, starts=starts)
+    if dev_run:
+        small = dev_runs.shrunk(job, model, facts)
+        resolved = resolve(small.job, small.model, small.facts, dev_runs.origins(given or {}, job, small.job))
+        resolved = dataclasses.replace(resolved, left_out=resolved.left_out + small.left_out)
+        estimated = estimate(resolved, speed or Speed())
+        found = dev_runs.findings(found, judged(resolved, estimated, starts=starts))
+    return compose(resolved, by_severity(let_pass(found, force)), estimated)
+
+
+def judged(resolved: Resolved, estimated: Estimate | None, *, starts: bool = False) -> list[Finding]:
+    """All findings: of the rules, and of whether what is estimated fits; the best fix of each first."""
+    found = check(resolved)
+    found += capacity.findings(resolved, estimated, found, starts=starts)
+    return fix_ranking.ordered(found, resolved)
+
+
+def _model(job: Job, facts: Facts) -> catalogue.Model:
+    """The model the job names; `hf` stands for the architecture of `--hf-model-id`."""
+    if job.model.model_name != "hf":
+        return catalogue.model(job.model.model_name)
+    tokenizer = facts.tokenizer
+    if tokenizer is None or tokenizer.model_config is None:
+        raise UsageError(
+            "--model-name hf takes the architecture from the config.json of --hf-model-id, and "
+            f"{tokenizer.folder or tokenizer.source if tokenizer else 'that is not given'} has none here; "
+            "give the model's local folder, or download it first"
+        )
+    return catalogue.model_from_hf_config(tokenizer.model_config, tokenizer.source)
+
+
+def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estimate | None = None) -> Plan:
+    """The plan of a resolved job."""
+    job, model = resolved.job, resolved.model
+    tokenizer = resolved.facts.tokenizer
+    return Plan(
+        values=job.values(),
+        folder=str(run_folder(job).root),
+        device=resolved.device,
+        world_size=resolved.world_size,
+        data_parallel_size=resolved.data_parallel_size,
+        model=model.name,
+        model_source=model.source,
+        recipe=model.recipe.name,
+        architecture=dataclasses.asdict(model.architecture),
+        overrides=dict(model.overrides),
+        blend=resolved.blend,
+        ledger=resolved.ledger,
+        end_tokens=tuple(sorted({f.end_token for f in resolved.facts.data if f.end_token is not None})),
+        stream=resolved.stream.as_values() if resolved.stream else None,
+        outlook=resolved.outlook,
+        epoch_samples=resolved.epoch_samples,
+        tokenizer=tokenizer.folder if tokenizer else None,
+        environment=environment(resolved),
+        variables=given_variables(job),
+        origins=resolved.origins,
+        left_out=resolved.left_out,
+        submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
+        findings=findings,
+        estimate=estimated,
+        forced=tuple(sorted({finding.code for finding in findings if finding.forced})),
+    )
+
+
+def given_variables(job: Job) -> dict[str, str]:
+    """Variables that flags give. Raises UsageError for one that looks like a secret."""
+    interface = job.launch.network_interface
+    named = dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), interface) if interface else {}
+    return {**named, **given_values(job.launch.env)}
+
+
+def environment(resolved: Resolved) -> dict[str, str]:
+    """Variables the training processes need, and those of presets. Values the user has exported win.
+
+    GPU settings as in NVIDIA's scripts (NeMo, `PerfEnvPlugin`): up to Hopper, communication overlaps
+    correctly with tensor or context parallelism only with one hardware queue; Blackwell wants 32.
+    """
+    variables = {"TOKENIZERS_PARALLELISM": "false", "TORCH_NCCL_AVOID_RECORD_STREAMS": "1"}
+    sources = resolved.stream.sources if resolved.stream else ()
+    remote = any(source.is_remote for source in sources)
+    if resolved.facts.tokenizer and resolved.facts.tokenizer.folder and not remote:
+        variables["HF_HUB_OFFLINE"] = "1"
+    p = resolved.job.parallelism
+    if resolved.device == "gpu":
+        if p.tensor_model_parallel_size > 1 or p.context_parallel_size > 1:
+            blackwell = (resolved.gpu.compute_capability or (0, 0)) >= (10, 0)
+            variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "32" if blackwell else "1"
+        variables["NVTE_FWD_LAYERNORM_SM_MARGIN"] = "16"
+        variables["NVTE_BWD_LAYERNORM_SM_MARGIN"] = "16"
+    else:
+        processes = max(1, resolved.job.launch.num_gpus or 1)
+        variables["OMP_NUM_THREADS"] = str(max(1, resolved.facts.host.num_cpus // processes))
+        variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
+        variables["TORCHDYNAMO_DISABLE"] = "1"
+    return {**variables, **preset_values(resolved.job.launch.env_preset)}

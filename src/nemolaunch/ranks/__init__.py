@@ -1,0 +1,1 @@
+"""What every training process does, whichever framework trains: guards, hang watch, metrics file, signals."""

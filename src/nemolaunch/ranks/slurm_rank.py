@@ -1,0 +1,144 @@
+"""What a rank does because it runs under Slurm: hears signals, agrees on the checkpoint to start from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+import zipfile
+from multiprocessing import resource_tracker
+from pathlib import Path
+from types import FrameType
+
+from nemolaunch.run.folder import START_LINE, RunDir, write_json
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+START_TIMEOUT_S = 1800.0
+POLLS_S = (0.2, 5.0)  # the first and the longest: thousands of ranks ask one file system
+
+
+class Signals:
+    """Notes a signal that asks the rank to leave: preemption, a time limit, scancel.
+
+    The signals stay blocked and a thread waits for them. Blocking is inherited, so the checkpoint writer's
+    helper processes, which Slurm signals too, live on and finish the save. Threads that libraries have started
+    before do not block them; for those there is a handler.
+
+    Python's multiprocessing unblocks SIGTERM in the thread that first starts its resource tracker, and helpers
+    that are started afterwards would die of it. So the tracker is started here, and `block` called again later.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def catch(self) -> None:
+        """Block the signals in this thread and in all it starts. Call it before there are others."""
+        self.install_handlers()
+        self.block()
+        resource_tracker.ensure_running()
+        self.block()
+        threading.Thread(target=self._wait, name="signals", daemon=True).start()
+
+    def block(self) -> None:
+        """Block the signals in this thread, and in what it starts from now on."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def install_handlers(self) -> None:
+        """Take the place of Lightning's handlers, which raise in the middle of a step, or requeue the job."""
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+
+    def _wait(self) -> None:
+        while True:
+            self.received = signal.Signals(signal.sigwait(SIGNALS))
+
+
+signals = Signals()
+
+
+def adopt_slurm_variables() -> None:
+    """Name rank and world as torchrun does, for code that asks for those names."""
+    if "SLURM_PROCID" not in os.environ or "RANK" in os.environ:
+        return
+    names = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID", "WORLD_SIZE": "SLURM_NTASKS"}
+    for name, source in names.items():
+        os.environ.setdefault(name, os.environ[source])
+
+
+def this_start() -> str:
+    """Names this start of the job: a requeued job has the same id again."""
+    return f"{os.environ.get('SLURM_JOB_ID', '0')}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+
+
+def settle_start(run: RunDir, rank: int) -> None:
+    """Set torn checkpoints aside, once for all ranks: the first does it, the others wait until it has.
+
+    Raises:
+        TimeoutError: the first rank has not said so within half an hour.
+    """
+    print(f"{START_LINE}{this_start()} on {socket.gethostname()}", flush=True)
+    settled = run.slurm / f"settled-{this_start()}.json"
+    if rank == 0:
+        moved = set_torn_aside(run)
+        for old in run.slurm.glob("settled-*.json"):
+            old.unlink()
+        write_json(settled, {"set_aside": [path.name for path in moved]})
+        return
+    end, poll_s = time.monotonic() + START_TIMEOUT_S, POLLS_S[0]
+    while not settled.exists():
+        if time.monotonic() > end:
+            raise TimeoutError(
+                f"rank 0 has not written {settled}: is {run.root} the same folder on every node?"
+            )
+        time.sleep(poll_s)
+        poll_s = min(1.5 * poll_s, POLLS_S[1])
+
+
+def set_torn_aside(run: RunDir) -> list[Path]:
+    """Move checkpoints that a crash cut off into `torn/`, newest first, down to the first whole one."""
+    moved = []
+    while (newest := run.newest_checkpoint()) is not None and (fault := torn(newest)):
+        target = run.torn / f"{newest.name}.{int(time.time())}"
+        target.parent.mkdir(exist_ok=True)
+        print(f"nemolaunch: {newest.name} is torn ({fault}); moved to {target}", flush=True)
+        shutil.move(newest, target)
+        newest.with_name(newest.name + "-unfinished").unlink(missing_ok=True)
+        link = newest.with_name(newest.name + "-last")
+        if link.is_symlink():
+            link.unlink()
+        moved.append(newest)
+    return moved
+
+
+def torn(checkpoint: Path) -> str | None:
+    """What is missing in a checkpoint, or None. Compares its files with what its own index says they hold."""
+    if checkpoint.with_name(checkpoint.name + "-unfinished").exists():
+        return "its save did not end"
+    weights = checkpoint / "weights"
+    for name in ("metadata.json", "common.pt", ".metadata"):
+        if not (weights / name).is_file() or not (weights / name).stat().st_size:
+            return f"no {name}"
+    if not zipfile.is_zipfile(weights / "common.pt"):
+        return "common.pt was cut off"
+    from torch.distributed.checkpoint import FileSystemReader
+
+    try:
+        pieces = FileSystemReader(weights).read_metadata().storage_data or {}
+    except Exception as error:  # unpickling garbage raises anything
+        return f".metadata cannot be read: {type(error).__name__}"
+    needed: dict[str, int] = {}
+    for piece in pieces.values():
+        needed[piece.relative_path] = max(needed.get(piece.relative_path, 0), piece.offset + piece.length)
+    for name, size in needed.items():
+        path = weights / name
+        if not path.is_file():
+            return f"no {name}"
+        if path.stat().st_size < size:
+            return f"{name} holds {path.stat().st_size} of {size} bytes"
+    return None

@@ -1,0 +1,201 @@
+"""From readers to micro batches: worker processes that make samples, and the rank that takes them, step by step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+
+from nemolaunch.data.stream_budget import working
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.ranks.stream_fields import Fields, next_token
+from nemolaunch.stream.ledger import FedFile
+from nemolaunch.stream.order import Array
+from nemolaunch.stream.reader import Encode, Reader, Sample, Setup
+from nemolaunch.stream.state import ReaderState
+from nemolaunch.stream.text import Encoder
+from nemolaunch.tokenization.tokenizer import TokenizerSpec
+
+# Steps of samples that workers make in advance, and the most samples of each.
+STEPS_AHEAD = 2
+MOST_AHEAD = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What the workers of a rank do: its readers with their states, and how they encode."""
+
+    setup: Setup
+    readers: tuple[int, ...]
+    states: tuple[ReaderState, ...]
+    spec: TokenizerSpec
+    engine: str
+    fields: Fields = next_token
+
+
+@dataclass(frozen=True)
+class Item:
+    """What comes of a reader: a sample with its fields, or that it has ended, or why it failed."""
+
+    reader: int
+    sample: Sample | None = None
+    fields: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class Samples(IterableDataset[Item]):
+    """Items of the rank's readers, one of each in turn. A worker runs every so-many-th of them."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def __iter__(self) -> Iterator[Item]:
+        info = get_worker_info()
+        first, of = (info.id, info.num_workers) if info else (0, 1)
+        work = self._work
+        encode: Encode = Encoder(work.spec, work.engine)
+        mine = list(zip(work.readers, work.states, strict=True))[first::of]
+        readers = [(number, iter(Reader(work.setup, number, encode, state))) for number, state in mine]
+        while True:
+            for number, reader in readers:
+                try:
+                    sample = next(reader, None)
+                    fields = work.fields(sample.tokens, sample.number) if sample else None
+                    yield Item(number, sample, fields)
+                except NemolaunchError as error:
+                    while True:  # in its turn, again and again: the trainer ends when it comes to it
+                        yield Item(number, error=str(error))
+
+
+class RankFeed:
+    """The samples of one rank, a step at a time: micro batches for the trainer, states for its checkpoints.
+
+    A step's samples are waited for before it begins (`prepare`), so that all ranks can agree that there is a
+    further step. What has been taken, not what was made in advance, is what states tell.
+    """
+
+    def __init__(
+        self, work: Work, *, num_workers: int, samples_a_step: int, micro_batch_size: int, fed: FedFile | None
+    ) -> None:
+        self._readers = work.readers
+        self._step, self._micro_batch = samples_a_step, micro_batch_size
+        self._fed = fed
+        self._workers = working(num_workers, len(work.readers))
+        ahead = STEPS_AHEAD * -(-samples_a_step // max(1, self._workers))
+        self._loader: DataLoader[Item] = DataLoader(
+            Samples(work),
+            batch_size=None,
+            num_workers=self._workers,
+            collate_fn=_as_it_is,
+            prefetch_factor=min(max(2, ahead), MOST_AHEAD) if self._workers else None,
+        )
+        self._items: Iterator[Item] | None = None
+        self._ready: deque[Item] = deque()
+        self._states = {number: state.pack() for number, state in zip(work.readers, work.states, strict=True)}
+        self._once = dict.fromkeys(work.readers, False)
+        self._turn = 0
+        self.taken = 0
+        self.ended = False
+        self.error: str | None = None
+
+    def __iter__(self) -> RankFeed:
+        return self
+
+    def prepare(self) -> None:
+        """Wait for the samples of the next step; `ended` or `error` tell if there are none."""
+        while len(self._ready) < self._step and not self.ended and self.error is None:
+            if self._items is None:
+                self._items = iter(self._loader)
+            item = next(self._items)
+            expected = self._readers[self._turn % len(self._readers)]
+            assert item.reader == expected, f"reader {item.reader} came in the turn of {expected}"
+            self._turn += 1
+            if item.error is not None:
+                self.error = item.error
+            elif item.sample is None:
+                self.ended = True
+            else:
+                self._ready.append(item)
+
+    def __next__(self) -> dict[str, torch.Tensor]:
+        """The next micro batch, each field [micro_batch_size, seq_length]."""
+        if len(self._ready) < self._micro_batch:
+            self.prepare()
+        if len(self._ready) < self._micro_batch:
+            raise StopIteration
+        items = [self._ready.popleft() for _ in range(self._micro_batch)]
+        for item in items:
+            self._take(item)
+        batch: dict[str, torch.Tensor] = default_collate([item.fields for item in items])
+        return batch
+
+    def _take(self, item: Item) -> None:
+        assert item.sample is not None
+        self._states[item.reader] = item.sample.state
+        self._once[item.reader] = item.sample.once
+        self.taken += 1
+        if self._fed is not None:
+            self._fed.add(item.sample.number, item.sample.fed)
+
+    @property
+    def once(self) -> bool:
+        """Whether all readers of the rank have come to the end of every source at least once."""
+        return all(self._once.values())
+
+    def states(self) -> Array:
+        """Packed states of the rank's readers after the samples taken, int64 [readers, …]."""
+        return np.stack([self._states[number] for number in self._readers])
+
+    def sync(self) -> None:
+        """Have what was written down of the samples taken on the disk."""
+        if self._fed is not None:
+            self._fed.sync()
+
+    def close(self) -> None:
+        """End the workers, and the ledger of this rank."""
+        self._items = None
+        if self._fed is not None:
+            self._fed.close()
+            self._fed = None
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+class ValidationFeed:
+    """The same samples in each validation: made once by worker processes, then kept.
+
+    Iterating gives `batches` micro batches.
+    """
+
+    def __init__(self, work: Work, *, num_workers: int, batches: int, micro_batch_size: int) -> None:
+        self._work, self._workers = work, num_workers
+        self._count, self._micro_batch = batches, micro_batch_size
+        self._kept: list[dict[str, torch.Tensor]] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        if not self._kept:
+            feed = RankFeed(
+                self._work,
+                num_workers=self._workers,
+                samples_a_step=self._micro_batch,
+                micro_batch_size=self._micro_batch,
+                fed=None,
+            )
+            self._kept = [batch for batch, _ in zip(feed, range(self._count), strict=False)]
+            feed.close()
+            if feed.error or len(self._kept) < self._count:
+                raise NemolaunchError(
+                    f"validation: {feed.error or 'the rows held out are too few'}; hold out more with --split, or "
+                    "leave it away with --limit-val-batches 0"
+                )
+        return iter(self._kept)

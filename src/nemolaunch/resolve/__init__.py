@@ -1,0 +1,5 @@
+"""Fills in what a job leaves open: values, mixture, kernels, dev runs."""
+
+from nemolaunch.resolve.values import MOST_PER_WEIGHT, MOST_TOKENS, Resolved, changed, resolve
+
+__all__ = ["MOST_PER_WEIGHT", "MOST_TOKENS", "Resolved", "changed", "resolve"]

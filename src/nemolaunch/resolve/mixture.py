@@ -1,0 +1,72 @@
+"""How the sources of a job's data are mixed: Megatron's weights, and what the run reads of each source."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from nemolaunch.data import blend
+from nemolaunch.facts import Facts
+from nemolaunch.job import Job
+
+
+def weighted(job: Job, facts: Facts, epoch: int) -> tuple[tuple[float | None, str], ...]:
+    """(weight or None, prefix) of each file: as given; none within the first epoch; else by size.
+
+    Megatron gives unweighted files exactly one epoch and ends with an error after it.
+    """
+    files = facts.data
+    if len(files) < 2:
+        return tuple((None, f.prefix) for f in files)
+    if any(f.weight is not None for f in files):
+        return tuple(zip(_weights(job, facts), (f.prefix for f in files), strict=True))
+    wanted = (job.batch.max_steps or 0) * job.batch.global_batch_size
+    if wanted <= epoch:
+        return tuple((None, f.prefix) for f in files)
+    return tuple((float(f.split_tokens[0]), f.prefix) for f in files)
+
+
+def _weights(job: Job, facts: Facts) -> list[float | None]:
+    """Of each file: a source's weight in tokens, shared out among its files by their size."""
+    sources, files_of = _sources(facts), Counter(f.source for f in facts.data)
+    of_source = [weight for weight, _ in facts.asked.sources]
+    if job.data.blend_by == "rows":
+        of_source = list(blend.token_shares([w or 0.0 for w in of_source], sources, "rows"))
+    weights: list[float | None] = []
+    for f in facts.data:
+        weight = of_source[f.source]
+        if weight is not None and files_of[f.source] > 1:
+            weight *= f.split_tokens[0] / max(1, sources[f.source].epoch_tokens)
+        weights.append(weight)
+    return weights
+
+
+def _sources(facts: Facts) -> list[blend.Source]:
+    """How much there is of each source, over all its files."""
+    totals = [[0, 0, 0] for _ in facts.asked.sources]
+    for f in facts.data:
+        for i, count in enumerate((f.num_tokens, f.num_documents, f.split_tokens[0])):
+            totals[f.source][i] += count
+    return [
+        blend.Source(path=path, tokens=tokens, documents=documents, epoch_tokens=epoch_tokens)
+        for (_, path), (tokens, documents, epoch_tokens) in zip(facts.asked.sources, totals, strict=True)
+    ]
+
+
+def ledger(job: Job, facts: Facts) -> tuple[blend.Share, ...]:
+    """What the run reads of each source, where there are several and their weights are sound.
+
+    Without weights each is read in proportion to its size.
+    """
+    sources = _sources(facts)
+    weights = [weight for weight, _ in facts.asked.sources]
+    given = [w for w in weights if w is not None and math.isfinite(w) and w > 0]
+    if len(sources) < 2 or len(given) not in (0, len(weights)) or not all(s.epoch_tokens for s in sources):
+        return ()
+    shares = blend.token_shares(
+        given or [float(s.epoch_tokens) for s in sources],
+        sources,
+        job.data.blend_by if given and job.data.blend_by else "tokens",
+    )
+    samples = (job.batch.max_steps or 0) * job.batch.global_batch_size
+    return tuple(blend.ledger(shares, sources, max(0, samples), max(1, job.data.seq_length or 1)))

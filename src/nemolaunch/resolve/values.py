@@ -1,0 +1,401 @@
+"""Fills in what a job leaves open, and says where each value came from.
+
+Never raises for values that make no sense together: the checks report those, all at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nemolaunch import arithmetic
+from nemolaunch.catalogue import Gpu, Model, gpu, gpu_seen
+from nemolaunch.data.blend import Share
+from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, validation_share, whole_tokens
+from nemolaunch.data.stream_spec import Stream, with_column
+from nemolaunch.errors import UsageError
+from nemolaunch.facts import Facts
+from nemolaunch.facts.cluster import gpu_names, slurm_time
+from nemolaunch.facts.data_files import DataFile
+from nemolaunch.job import Batch, Job
+from nemolaunch.resolve import mixture
+from nemolaunch.tokenizer.vocabulary import MASK
+
+DEFAULT_TIME_S = 86400
+STREAM_WORKERS = 2
+VALIDATE_STREAM_EVERY = 1000
+DEFAULT_GPU = "h100"
+MOST_TOKENS = 10**18
+MOST_PER_WEIGHT = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A job with every value known.
+
+    Attributes:
+        asked: the job as it was given.
+        job: the job, filled in; nothing in it that the device cannot do.
+        model: recipe, architecture and overrides.
+        device: `gpu`, or `cpu` for a rehearsal.
+        gpu: what the job runs on, or, where that is not known (`gpu_is_known`), what it is estimated for.
+        gpu_origin: why that one.
+        world_size: processes over all nodes.
+        data_parallel_size: of one model replica; 0 where the world does not divide.
+        blend: (weight or None, prefix) of each data file, as Megatron gets them.
+        ledger: what is read of each source, where there are several.
+        stream, outlook: the sources of a stream of rows, and what is read of each as far as it is known.
+        epoch_samples: sequences in one epoch of the training share.
+        origins: flag name → where a value that was not given came from.
+        left_out: what this device cannot rehearse.
+        computed: names of the fields that were filled in or changed.
+    """
+
+    asked: Job
+    job: Job
+    model: Model
+    facts: Facts
+    device: str
+    gpu: Gpu
+    gpu_origin: str
+    gpu_is_known: bool
+    world_size: int
+    data_parallel_size: int
+    blend: tuple[tuple[float | None, str], ...]
+    epoch_samples: int
+    origins: dict[str, str]
+    ledger: tuple[Share, ...] = ()
+    stream: Stream | None = None
+    outlook: tuple[Outlook, ...] = ()
+    left_out: tuple[str, ...] = ()
+    computed: frozenset[str] = frozenset()
+
+
+def changed(resolved: Resolved, changes: Mapping[str, Any]) -> Resolved:
+    """What would be resolved of the job with some fields changed, seen on the same machine."""
+    return resolve(resolved.asked.with_values(**changes), resolved.model, resolved.facts)
+
+
+class _Filling:
+    """The job while it is being filled in."""
+
+    def __init__(self, job: Job, given: Mapping[str, str]) -> None:
+        self.job = job
+        self.origins: dict[str, str] = dict(given)
+        self.computed: set[str] = set()
+
+    def set(self, name: str, value: Any, origin: str) -> None:
+        self.job = self.job.with_values(**{name: value})
+        self.origins[name] = origin
+        self.computed.add(name)
+
+    def replace(self, name: str, by: str, value: Any, origin: str) -> None:
+        """Say in the field `by` what the field `name` said in another unit."""
+        self.job = self.job.with_values(**{name: None})
+        self.origins.pop(name, None)
+        self.set(by, value, origin)
+
+    def default(self, name: str, value: Callable[[], Any], origin: str) -> None:
+        """Set a field that is not given."""
+        if self.job.get(name) is None:
+            self.set(name, value(), origin)
+
+
+def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | None = None) -> Resolved:
+    """The job with every open value filled in from the model, the data and the machine.
+
+    `given` says where values came from that were not left open: field name → origin.
+
+    Raises:
+        UsageError: `--gpu` names none that the catalogue has.
+    """
+    filling = _Filling(job, given or {})
+    device = _device(job, facts)
+    left_out = _leave_out(filling) if device == "cpu" else ()
+    _processes(filling, facts)
+    if job.launch.executor == "slurm":
+        _time_limit(filling, facts)
+    _paths(filling, facts)
+    filling.default("seq_length", lambda: model.architecture.seq_length, f"the model {model.name}")
+    if job.model.hf_model_id is None and facts.tokenizer is not None:
+        filling.set("hf_model_id", facts.tokenizer.source, "recorded beside the data")
+    _objective(filling, model, facts)
+    world_size = filling.job.launch.num_nodes * (filling.job.launch.num_gpus or 0)
+    _batch_of_tokens(filling, world_size)
+    if facts.split is not None and facts.split != job.data.split:
+        filling.set("split", facts.split, f"{job.data.split} leaves a share without a document")
+    epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
+    _steps_of_tokens(filling, model, facts)
+    stream = _stream(filling, facts, world_size) if facts.stream else None
+    _steps(filling, facts, epoch)
+    _validation(filling, facts, epoch)
+    if facts.asked.unit:
+        filling.default("blend_by", lambda: facts.asked.unit, "the blend's file")
+    row, gpu_origin, gpu_is_known = _gpu(job, facts)
+    return Resolved(
+        asked=job,
+        job=filling.job,
+        model=model,
+        facts=facts,
+        device=device,
+        gpu=row,
+        gpu_origin=gpu_origin,
+        gpu_is_known=gpu_is_known,
+        world_size=world_size,
+        data_parallel_size=_data_parallel(world_size, filling.job),
+        blend=mixture.weighted(filling.job, facts, epoch),
+        ledger=mixture.ledger(filling.job, facts),
+        stream=stream,
+        outlook=_outlook(filling.job, stream) if stream else (),
+        epoch_samples=epoch,
+        origins=filling.origins,
+        computed=frozenset(filling.computed),
+        left_out=left_out,
+    )
+
+
+def _device(job: Job, facts: Facts) -> str:
+    if job.launch.device != "auto":
+        return job.launch.device
+    return "gpu" if job.launch.executor == "slurm" or facts.host.gpus else "cpu"
+
+
+def _gpu(job: Job, facts: Facts) -> tuple[Gpu, str, bool]:
+    """The GPU, why that one, and whether it is known: the one named, of the cluster's nodes, of this machine."""
+    if job.launch.gpu:
+        return gpu(job.launch.gpu), "given", True
+    names, where = tuple(dict.fromkeys(facts.host.gpus)), "visible here"
+    if job.launch.executor == "slurm":
+        names, where = _cluster_gpus(job, facts), f"of partition {job.launch.partition}"
+    rows = [gpu_seen(name) for name in names]
+    if len(rows) == 1 and rows[0] is not None:
+        return rows[0], where, True
+    unsure = ""
+    if names:
+        unsure = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} {where}; "
+    return gpu(DEFAULT_GPU), f"{unsure}assumed; --gpu NAME for another", False
+
+
+def _cluster_gpus(job: Job, facts: Facts) -> tuple[str, ...]:
+    """What the cluster calls the GPUs that the job asks for."""
+    asked = gpu_names(job.launch.gres or "")
+    found = next((p.gpus for p in facts.partitions if p.name == job.launch.partition), ())
+    return asked or found
+
+
+def _paths(filling: _Filling, facts: Facts) -> None:
+    """Absolute: a job on Slurm starts in a folder of its own. Where they come from stays as it is."""
+    found = {
+        "index_mapping_dir": facts.index_dir,
+        "nemo_model": facts.weights.path if facts.weights else None,
+        "resume": facts.resume.path if facts.resume else None,
+    }
+    filling.job = filling.job.with_values(**{name: path for name, path in found.items() if path})
+
+
+def _objective(filling: _Filling, model: Model, facts: Facts) -> None:
+    """BERT learns from masked tokens only; the mask token is the tokenizer's own unless another is named."""
+    if model.architecture.kind == "bert" and "objective" not in filling.origins:
+        filling.set("objective", "mlm", f"the model {model.name}")
+    own = facts.tokenizer.roles.get(MASK) if facts.tokenizer else None
+    if filling.job.objective.objective == "mlm" and own is not None:
+        filling.default("mask_token", lambda: own, "the tokenizer")
+
+
+def _time_limit(filling: _Filling, facts: Facts) -> None:
+    """As long as the partition allows, or a day where it sets no limit: a run goes on in the next job."""
+    name = filling.job.launch.partition
+    limit = next((p.time_limit_s for p in facts.partitions if p.name == name), None)
+    if limit:
+        filling.default("time", lambda: slurm_time(limit), f"the limit of partition {name}")
+    filling.default("time", lambda: slurm_time(DEFAULT_TIME_S), "the default")
+
+
+def _leave_out(filling: _Filling) -> tuple[str, ...]:
+    """Turn off what a CPU cannot do, and name it."""
+    job = filling.job
+    left = ["GPU kernels (Transformer Engine, NCCL): plain PyTorch and gloo stand in"]
+    if job.batch.fp8:
+        filling.set("fp8", False, "left out on the CPU")
+        filling.set("fp8_recipe", Batch().fp8_recipe, "left out on the CPU")
+        left.append("fp8: trains in bf16")
+    if job.memory.cpu_offloading:
+        for name in ("cpu_offloading", "cpu_offloading_activations", "cpu_offloading_weights"):
+            filling.set(name, False, "left out on the CPU")
+        filling.set("cpu_offloading_layers", None, "left out on the CPU")
+        left.append("activation offloading: there is no other memory to move to")
+    if job.memory.optim_cpu_offloading:
+        filling.set("optim_cpu_offloading", False, "left out on the CPU")
+        left.append("optimizer offloading and the precision-aware optimizer: the result is the same without")
+    if job.speed.attention_backend in ("flash", "fused", "unfused"):
+        left.append(f"attention backend {job.speed.attention_backend}: PyTorch's attention stands in")
+    if job.speed.cuda_graphs:
+        filling.set("cuda_graphs", False, "left out on the CPU")
+        left.append("CUDA graphs: the result is the same without")
+    if job.speed.tp_comm_overlap:
+        filling.set("tp_comm_overlap", False, "left out on the CPU")
+        left.append("overlap of tensor parallel communication: the result is the same without")
+    return tuple(left)
+
+
+def _processes(filling: _Filling, facts: Facts) -> None:
+    if filling.job.launch.num_gpus is not None:
+        return
+    p = filling.job.parallelism
+    needed = max(1, p.tensor_model_parallel_size * p.pipeline_model_parallel_size * p.context_parallel_size)
+    expert_tp = p.expert_tensor_parallel_size or p.tensor_model_parallel_size
+    for_experts = max(1, p.expert_model_parallel_size * expert_tp * p.pipeline_model_parallel_size)
+    if p.expert_model_parallel_size > 1:
+        needed = math.lcm(needed, for_experts)
+    if filling.job.launch.executor == "slurm":
+        filling.set("num_gpus", 8, "a full node")
+    elif facts.host.gpus:
+        filling.set("num_gpus", len(facts.host.gpus), "visible GPUs")
+    else:
+        nodes = max(1, filling.job.launch.num_nodes)
+        filling.set("num_gpus", -(-needed // nodes), "CPU processes the parallelism needs")
+
+
+def _data_parallel(world_size: int, job: Job) -> int:
+    """0 where the processes do not divide: a finding, not an exception."""
+    p = job.parallelism
+    sizes = (p.tensor_model_parallel_size, p.pipeline_model_parallel_size, p.context_parallel_size)
+    if min(sizes) < 1:
+        return 0
+    try:
+        return arithmetic.data_parallel_size(
+            world_size, tensor_parallel=sizes[0], pipeline_parallel=sizes[1], context_parallel=sizes[2]
+        )
+    except UsageError:
+        return 0
+
+
+def _samples(file: DataFile, share: int, seq_length: int) -> int:
+    return arithmetic.samples_per_epoch(file.split_tokens[share], max(1, seq_length))
+
+
+def _batch_of_tokens(filling: _Filling, world_size: int) -> None:
+    """Samples of a step given in tokens: the nearest number that the ranks can share."""
+    job = filling.job
+    tokens, length = job.batch.global_batch_tokens, max(1, job.data.seq_length or 1)
+    if tokens is None or not 1 <= tokens <= MOST_TOKENS:
+        return
+    unit = max(1, job.batch.micro_batch_size) * max(1, _data_parallel(world_size, job))
+    samples = max(unit, round(tokens / length / unit) * unit)
+    rounded = "" if samples * length == tokens else f", rounded to a multiple of {unit}"
+    origin = f"{tokens:,} tokens / {length:,}{rounded}"
+    filling.replace("global_batch_tokens", "global_batch_size", samples, origin)
+
+
+def within_reach(batch: Batch) -> bool:
+    """Whether a training length in tokens, or tokens a weight, is one that can be; checks report others."""
+    tokens, per_weight = batch.max_tokens, batch.tokens_per_param
+    if tokens is not None and not 1 <= tokens <= MOST_TOKENS:
+        return False
+    return per_weight is None or 0 < per_weight <= MOST_PER_WEIGHT
+
+
+def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
+    """Steps of a length given in tokens, or tokens a weight: as many as it takes to reach it."""
+    batch = filling.job.batch
+    if not within_reach(batch):
+        return
+    per_step = max(1, batch.global_batch_size * (filling.job.data.seq_length or 1))
+    if batch.max_tokens is not None:
+        steps = -(-batch.max_tokens // per_step)
+        origin = f"{batch.max_tokens:,} tokens / {per_step:,} a step"
+        filling.replace("max_tokens", "max_steps", steps, origin)
+    elif batch.tokens_per_param is not None:
+        rows, _ = arithmetic.model_vocab_rows(
+            model,
+            facts.tokenizer.vocab_size if facts.tokenizer else None,
+            max(1, filling.job.parallelism.tensor_model_parallel_size),
+        )
+        weights = arithmetic.parameters(model.architecture, rows).active_non_embedding
+        steps = math.ceil(batch.tokens_per_param * weights / per_step)
+        origin = f"{batch.tokens_per_param:g} tokens for each of {weights:,} weights / {per_step:,} a step"
+        filling.replace("tokens_per_param", "max_steps", steps, origin)
+
+
+def _stream(filling: _Filling, facts: Facts, world_size: int) -> Stream | None:
+    """The sources of a stream, and what its flags leave open."""
+    given, run = facts.stream, facts.run
+    if given is None or given.error:
+        return given
+    job = filling.job
+    stream = with_column(given, job.stream.text_column)
+    if stream.unit:
+        filling.default("blend_by", lambda: stream.unit, "the mixture's file")
+    if "num_workers" not in filling.origins and not job.data.num_workers:
+        cpus = facts.host.num_cpus // max(1, job.launch.num_gpus or 1)
+        workers = STREAM_WORKERS if job.launch.executor == "slurm" else max(1, min(STREAM_WORKERS, cpus))
+        filling.set("num_workers", workers, "rows are tokenised in processes of their own")
+    ranks = _data_parallel(world_size, job)
+    before = (run.values or {}).get("stream_readers")
+    if (
+        before
+        and run.last_checkpoint
+        and job.checkpoint.resume == "auto"
+        and job.stream.data_resume == "exact"
+    ):
+        filling.default("stream_readers", lambda: before, "the run so far")
+    batch, workers = job.batch.global_batch_size, filling.job.data.num_workers
+    filling.default(
+        "stream_readers", lambda: default_readers(ranks, batch, workers), "for each rank some to spare"
+    )
+    whole = whole_tokens(stream, _unit(filling.job), job.stream.stopping_strategy)
+    if whole and job.stream.stopping_strategy != "fixed-tokens":
+        per_step = max(1, batch * (job.data.seq_length or 1))
+        filling.default(
+            "max_steps", lambda: max(1, whole // per_step), f"{whole:,} tokens by the sizes of the sources"
+        )
+    filling.default("max_steps", lambda: 0, "not known")
+    return stream
+
+
+def _unit(job: Job) -> str:
+    return job.data.blend_by or "tokens"
+
+
+def _outlook(job: Job, stream: Stream) -> tuple[Outlook, ...]:
+    tokens = (job.batch.max_steps or 0) * job.batch.global_batch_size * (job.data.seq_length or 1)
+    return outlook(stream, _unit(job), max(0, tokens))
+
+
+def _steps(filling: _Filling, facts: Facts, epoch: int) -> None:
+    """Number of steps, and what has to fit into them."""
+    batch = max(1, filling.job.batch.global_batch_size)
+    filling.default("max_steps", lambda: epoch // batch, f"one epoch: {epoch:,} samples / {batch:,} a step")
+    steps = filling.job.batch.max_steps or 0
+    warmup, constant = filling.job.optimizer.warmup_steps, filling.job.optimizer.constant_steps
+    if 0 < steps <= warmup + constant:
+        shorter = max(0, min(warmup, steps // 10))
+        filling.set("warmup_steps", shorter, f"{warmup} would not fit into {steps} steps")
+        if constant:
+            filling.set("constant_steps", max(0, min(constant, steps - shorter - 1)), f"of {steps} steps")
+
+
+def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
+    """How often to validate, clamped to the run, and on how much: never more than the data holds."""
+    job = filling.job
+    steps, batch = max(1, job.batch.max_steps or 0), max(1, job.batch.global_batch_size)
+    given = job.logging.val_check_interval
+    if given is None:
+        long = steps > 1000
+        interval = (
+            max(1, min(steps, epoch // batch // 5 if epoch else VALIDATE_STREAM_EVERY)) if long else steps
+        )
+        origin = "a fifth of an epoch" if epoch else "the length of an epoch is not known"
+        filling.set("val_check_interval", interval, origin if long else "once, at the end")
+    elif given > steps:
+        filling.set("val_check_interval", steps, f"{given} is beyond the last step")
+    if facts.stream:
+        if job.logging.limit_val_batches and not validation_share(job.data.split):
+            filling.set("limit_val_batches", 0, f"--split {job.data.split} holds nothing out")
+        return
+    held_out = sum(_samples(f, 1, job.data.seq_length or 1) for f in facts.data)
+    most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
+    if job.logging.limit_val_batches > most:
+        filling.set("limit_val_batches", most, f"the validation share holds {held_out:,} samples")

@@ -1,0 +1,1 @@
+"""One run's folder: its paths, its lock, its attempts."""

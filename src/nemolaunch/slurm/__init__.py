@@ -1,0 +1,1 @@
+"""Slurm jobs: what is written for them, handed over, and asked about them."""

@@ -1,0 +1,172 @@
+"""Keeping account of the output as it grows, in order, so that a kill at any moment costs at most the work since
+the last save."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.tokenization.files import grown_path, write_all, write_json
+from nemolaunch.tokenization.output import Part
+from nemolaunch.tokenization.sources import Source
+
+# Progress is saved each time so much has been written, or so much time has passed.
+SAVE_BYTES = 64 << 20
+SAVE_EVERY_S = 10.0
+ENDS = ("bin", "seq", "doc")
+
+
+@dataclass
+class Totals:
+    """Of one output so far. `sequences` and `documents` are also the lengths of its `.seq` and `.doc`
+    files."""
+
+    tokens: int = 0
+    sequences: int = 0
+    documents: int = 0
+    bin_bytes: int = 0
+    max_id: int = -1
+
+    def bytes_of(self, end: str) -> int:
+        return {"bin": self.bin_bytes, "seq": 4 * self.sequences, "doc": 4 * self.documents}[end]
+
+
+@dataclass
+class Progress:
+    """How much is joined: every piece below `pieces`."""
+
+    pieces: int = 0
+    outputs: list[Totals] = field(default_factory=list)
+    lines: dict[int, int] = field(default_factory=dict)
+    blank: int = 0
+    rejects: int = 0
+    rejects_bytes: int = 0
+    complete: bool = False
+
+    @staticmethod
+    def read(path: Path, outputs: int) -> Progress:
+        """What was saved, or nothing done yet."""
+        if not path.exists():
+            return Progress(outputs=[Totals() for _ in range(outputs)])
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["outputs"] = [Totals(**v) for v in values["outputs"]]
+        values["lines"] = {int(k): v for k, v in values["lines"].items()}
+        return Progress(**values)
+
+
+class Assembler:
+    """Appends to `OUTPUT.seq` (tokens of each sequence) and `.doc` (sequences of each document), and says where
+    in `OUTPUT.bin` the tokens go.
+
+    A thread makes what is there durable, so that the work never waits for the disk.
+    """
+
+    def __init__(self, folder: Path, progress: Progress, sources: list[Source], save_bytes: int) -> None:
+        self.folder = folder
+        self.sources = sources
+        self.save_bytes = save_bytes
+        self.saved = folder / "progress.json"
+        self.progress = progress
+        self.ends = [totals.bin_bytes for totals in progress.outputs]
+        self.unsaved_bytes = 0
+        self.last_save = time.monotonic()
+        self.files: list[dict[str, int]] = []
+        self.rejects = -1
+        self.saver = ThreadPoolExecutor(1)
+        self.saving: Future[None] | None = None
+
+    def __enter__(self) -> Assembler:
+        for i, totals in enumerate(self.progress.outputs):
+            self.files.append(
+                {end: _open_at(grown_path(self.folder, i, end), totals.bytes_of(end)) for end in ENDS}
+            )
+        self.rejects = _open_at(self.folder / "rejects.jsonl", self.progress.rejects_bytes)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.saver.shutdown(wait=True)
+        for fd in self._all_files():
+            os.close(fd)
+
+    def _all_files(self) -> list[int]:
+        return [*(fd for files in self.files for fd in files.values()), self.rejects]
+
+    def offsets(self, part: Part) -> list[int]:
+        """Where in each `.bin` the tokens of the next part go. To be asked for each part once, in order."""
+        found = list(self.ends)
+        for i, counts in enumerate(part.outputs):
+            self.ends[i] += counts.bin_bytes
+        return found
+
+    def append(self, part: Part, source: int, paths: tuple[str, ...]) -> None:
+        """Count the next part, whose tokens are in the `.bin`. Raises OSError if an earlier save failed."""
+        assert part.number == self.progress.pieces
+        for i, counts in enumerate(part.outputs):
+            totals = self.progress.outputs[i]
+            write_all(self.files[i]["seq"], [counts.lengths])
+            write_all(self.files[i]["doc"], [counts.per_document])
+            totals.tokens += counts.tokens
+            totals.sequences += counts.sequences
+            totals.documents += counts.documents
+            totals.bin_bytes += counts.bin_bytes
+            totals.max_id = max(totals.max_id, counts.max_id)
+            self.unsaved_bytes += counts.bin_bytes
+        before = self.progress.lines.get(source, 0)
+        for file, line, reason in part.rejects:
+            path = self.sources[source].path if len(paths) == 1 else paths[file]
+            self._reject(path, line if len(paths) > 1 else before + line, reason)
+        self.progress.lines[source] = before + part.lines
+        self.progress.blank += part.blank
+        self.progress.pieces += 1
+        if self._is_time() and (self.saving is None or self.saving.done()):
+            self._begin_save()
+
+    def _is_time(self) -> bool:
+        return self.unsaved_bytes >= self.save_bytes or time.monotonic() - self.last_save > SAVE_EVERY_S
+
+    def _reject(self, path: str, line: int, reason: str) -> None:
+        text = json.dumps({"file": path, "line": line, "reason": reason}, ensure_ascii=False) + "\n"
+        data = text.encode(errors="backslashreplace")
+        write_all(self.rejects, [data])
+        self.progress.rejects += 1
+        self.progress.rejects_bytes += len(data)
+
+    def save(self, *, complete: bool = False) -> None:
+        """Make all that is there durable. Raises OSError where that fails."""
+        self.progress.complete = complete
+        self._begin_save()
+        self._end_save()
+
+    def _begin_save(self) -> None:
+        self._end_save()
+        self.unsaved_bytes, self.last_save = 0, time.monotonic()
+        self.saving = self.saver.submit(self._save, asdict(self.progress))
+
+    def _end_save(self) -> None:
+        if self.saving is not None:
+            self.saving.result()
+            self.saving = None
+
+    def _save(self, progress: dict[str, Any]) -> None:
+        for fd in self._all_files():
+            os.fsync(fd)
+        write_json(self.saved, progress)
+
+
+def _open_at(path: Path, size: int) -> int:
+    """Open for appending after `size` bytes; what lies beyond was not saved and is cut off."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    if os.fstat(fd).st_size < size:
+        os.close(fd)
+        raise NemolaunchError(
+            f"{path} has lost data: its saved size is {size} bytes; start again with --restart"
+        )
+    os.ftruncate(fd, size)
+    os.lseek(fd, size, os.SEEK_SET)
+    return fd

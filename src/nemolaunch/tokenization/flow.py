@@ -1,0 +1,144 @@
+"""Pieces to the workers, and what comes of them to where it goes, in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.tokenization.assemble import Assembler
+from nemolaunch.tokenization.files import whole
+from nemolaunch.tokenization.hashing import Hasher
+from nemolaunch.tokenization.output import Part
+from nemolaunch.tokenization.pieces import Piece, cut
+from nemolaunch.tokenization.request import EngineMismatch, Request, Tick
+from nemolaunch.tokenization.setup import Setup
+from nemolaunch.tokenization.worker_pool import AHEAD, worker_pool
+
+
+def tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
+    """Run every piece that is not done yet. Returns how many were done already.
+
+    Raises EngineMismatch, NemolaunchError for a record that is no document, or OSError.
+    """
+    if sinks.assembler.progress.rejects and request.on_error == "stop":
+        _stop(request)
+    try:
+        return _tokenise(request, piece_bytes, sinks)
+    except RuntimeError as error:
+        if request.engine != "hf":
+            raise EngineMismatch(f"{request.engine} failed: {error}") from None
+        raise
+
+
+def _tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
+    folder, resumed = request.work_folder, sinks.assembler.progress.pieces
+    setup = Setup(
+        request.spec,
+        request.engine,
+        str(folder),
+        request.keys,
+        request.columns,
+        request.validation,
+        request.validation_sources,
+    )
+    ahead = AHEAD * request.workers
+    with worker_pool(request.workers, setup) as workers:
+        pieces = cut(request.sources, piece_bytes, folder / "spool", resumed)
+        under_way: dict[int, Piece] = {}
+        encoded: dict[int, Part] = {}
+        written: dict[int, Part] = {}
+        next_place, exhausted = resumed, False
+        while under_way or not exhausted:
+            while workers.free and not exhausted and len(under_way) < ahead:
+                piece = next(pieces, None)
+                exhausted = piece is None
+                if piece is None:
+                    break
+                if piece.number < resumed:
+                    sinks.passed(piece)
+                    continue
+                under_way[piece.number] = piece
+                workers.begin(piece)
+            if exhausted or len(under_way) >= ahead:
+                workers.place_now()
+            for placed, part in workers.wait() if under_way else ():
+                for number in placed:
+                    sinks.checked(encoded[number])
+                    written[number] = encoded.pop(number)
+                if part is not None:
+                    encoded[part.number] = part
+            while next_place in encoded:
+                workers.place(next_place, sinks.assembler.offsets(encoded[next_place]))
+                next_place += 1
+            while (number := sinks.assembler.progress.pieces) in written:
+                sinks.take(written.pop(number), under_way.pop(number))
+    return resumed
+
+
+class Sinks:
+    """Where parts go, in order: the output, the hashes of the input, the check by the reference, the report."""
+
+    def __init__(
+        self, request: Request, assembler: Assembler, hasher: Hasher, report: Callable[[Tick], None]
+    ) -> None:
+        self.request = request
+        self.assembler = assembler
+        self.hasher = hasher
+        self.report = report
+        self.checked = Rechecker(request).compare
+
+    def passed(self, piece: Piece) -> None:
+        """An earlier run has done this piece."""
+        self.hasher.reached(piece.source, piece.end)
+        self.report(Tick(piece.size))
+
+    def take(self, part: Part, piece: Piece) -> None:
+        """The tokens of the next part are in the output."""
+        self.assembler.append(part, piece.source, piece.paths)
+        self.hasher.reached(piece.source, piece.end)
+        if piece.spooled:
+            Path(piece.paths[0]).unlink(missing_ok=True)
+        if part.rejects and self.request.on_error == "stop":
+            _stop(self.request)
+        counts = part.outputs
+        self.report(Tick(piece.size, sum(c.documents for c in counts), sum(c.tokens for c in counts)))
+
+
+class Rechecker:
+    """Compares samples of a fast engine's work with the reference."""
+
+    def __init__(self, request: Request) -> None:
+        self.spec = request.spec
+        self.engine = request.engine
+        self.tokenizer: Any = None
+
+    def compare(self, part: Part) -> None:
+        """Raises EngineMismatch at the first difference."""
+        for text, ids in part.samples:
+            if self.tokenizer is None:
+                self.tokenizer = self.spec.load()
+            import numpy as np
+
+            expected = np.array(self.tokenizer.encode(text).ids, np.uint32)
+            if expected.tobytes() != ids:
+                raise EngineMismatch(
+                    f"{self.engine} and the reference disagree on a document of the input,"
+                    f" beginning {text[:60]!r}"
+                )
+
+
+def _stop(request: Request) -> None:
+    """Give up at the first record that is no document. Nothing is saved of the part it is in."""
+    with open(request.work_folder / "rejects.jsonl", encoding="utf-8") as rejects:
+        text = rejects.readline()
+    first = json.loads(text)
+    with whole(request.rejects) as file:
+        file.write(text.encode())
+    raise NemolaunchError(
+        f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; mend it and give"
+        f" --restart, or give --on-error skip to leave such records out (they are listed"
+        f" in {request.rejects})"
+    )

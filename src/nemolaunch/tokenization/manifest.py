@@ -1,0 +1,139 @@
+"""The record beside every `.bin/.idx`: what it was made of, with what, and how much it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.tokenization.tokenizer import describe
+
+if TYPE_CHECKING:
+    from nemolaunch.tokenization.assemble import Progress
+    from nemolaunch.tokenization.request import Request
+
+FORMAT = 1
+PARTS = ("train", "validation")
+
+
+def bin_of(prefix: Path) -> Path:
+    return prefix.with_name(prefix.name + ".bin")
+
+
+def idx_of(prefix: Path) -> Path:
+    return prefix.with_name(prefix.name + ".idx")
+
+
+def path_of(prefix: Path) -> Path:
+    """The manifest of a data set."""
+    return prefix.with_name(prefix.name + ".manifest.json")
+
+
+def read(prefix: Path) -> dict[str, Any] | None:
+    """The manifest of a data set, None if it has none. Raises NemolaunchError if it is not JSON."""
+    path = path_of(prefix)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise NemolaunchError(f"{path} is no manifest: {error}") from None
+    if not isinstance(found, dict):
+        raise NemolaunchError(f"{path} is no manifest: it holds no object")
+    return found
+
+
+def identity_hash(identity: dict[str, Any]) -> str:
+    """Names all that decides the bytes of an output."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def make(request: Request, place: int, progress: Progress, hashes: dict[str, str]) -> dict[str, Any]:
+    """The manifest of output number `place` of a finished run."""
+    totals = progress.outputs[place]
+    splits = len(request.prefixes) // len(request.keys)
+    return {
+        "format": FORMAT,
+        "tokenizer": describe(request.spec),
+        "dtype": request.spec.dtype,
+        "documents": totals.documents,
+        "sequences": totals.sequences,
+        "tokens": totals.tokens,
+        "bin_bytes": totals.bin_bytes,
+        "max_token_id": totals.max_id if totals.tokens else None,
+        "key": request.keys[place // splits],
+        "split": {**request.split, "part": PARTS[place % splits] if splits > 1 else "all"},
+        "shard": request.shard,
+        "rejects": progress.rejects,
+        "blank_lines": progress.blank,
+        "sources": [
+            {
+                "path": os.path.abspath(s.path),
+                "bytes": s.size,
+                "xxh3_128": hashes[s.path],
+                "columns": list(columns),
+            }
+            for s, columns in zip(request.sources, request.columns, strict=True)
+        ],
+        "engine": request.engine,
+        "versions": versions(),
+        "identity": identity_hash(request.identity()),
+    }
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of a merge: the prefix, and totals that were counted again after writing."""
+
+    prefix: Path
+    documents: int
+    sequences: int
+    tokens: int
+
+
+def joined(records: list[dict[str, Any]], inputs: list[Path], merged: Merged) -> dict[str, Any]:
+    """The manifest of several data sets in one."""
+    highest = [r["max_token_id"] for r in records if r["max_token_id"] is not None]
+    return {
+        **records[0],
+        "documents": merged.documents,
+        "sequences": merged.sequences,
+        "tokens": merged.tokens,
+        "bin_bytes": sum(r["bin_bytes"] for r in records),
+        "max_token_id": max(highest, default=None),
+        "shard": None,
+        "rejects": sum(r["rejects"] for r in records),
+        "blank_lines": sum(r["blank_lines"] for r in records),
+        "sources": [source for r in records for source in r["sources"]],
+        "engine": ", ".join(sorted({r["engine"] for r in records})),
+        "merged_from": [str(p.resolve()) for p in inputs],
+        "versions": versions(),
+        "identity": None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what took part."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in (
+        "nemolaunch",
+        "tokenizers",
+        "transformers",
+        "fastokens",
+        "gigatoken",
+        "numpy",
+        "orjson",
+        "pyarrow",
+        "xxhash",
+    ):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,192 @@
+"""Several `.bin/.idx` pairs into one, at the speed of the disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.data.blend import as_yaml
+from nemolaunch.data.index import IndexFile
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.tokenization import manifest
+from nemolaunch.tokenization.files import append_range, sync_folder, whole, write_json
+from nemolaunch.tokenization.index import BLOCK, Header, Index, read_header, read_index, write_index
+from nemolaunch.tokenization.manifest import Merged
+
+SHARD = re.compile(r"^(?P<name>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})(?P<rest>_.+)$")
+
+
+def expand(inputs: list[str]) -> list[Path]:
+    """Prefixes named by prefixes, `.idx`/`.bin` files, folders and globs, in order. UsageError if one is
+    nothing."""
+    found: list[Path] = []
+    for given in inputs:
+        path = Path(given).expanduser()
+        matches = sorted(path.glob("*.idx")) if path.is_dir() else []
+        if not matches:  # nor where Megatron's folder of indices has the name of the prefix
+            stem = path.with_name(re.sub(r"\.(idx|bin)$", "", path.name))
+            matches = sorted(stem.parent.glob(stem.name + ".idx"))
+        if not matches:
+            raise UsageError(f"{given}: there is no .idx of that name")
+        found.extend(m.with_suffix("") for m in matches)
+    return list(dict.fromkeys(found))
+
+
+def merge(
+    inputs: list[Path],
+    output: Path,
+    *,
+    overwrite: bool = False,
+    report: Callable[[int], None] = lambda _: None,
+) -> Merged:
+    """Join pairs in the order given. `report` is told bytes copied.
+
+    Raises UsageError, before anything is written, if dtypes or tokenizers differ, if a shard is missing or
+    doubled, or if the output exists; NemolaunchError if an input is damaged or the totals are not the sum.
+    """
+    if output in inputs:
+        raise UsageError(f"--output-prefix {output} is one of the inputs")
+    if manifest.idx_of(output).exists() and not overwrite:
+        raise UsageError(f"{output}.idx exists; give --overwrite to replace it")
+    headers = [_checked_header(prefix) for prefix in inputs]
+    _same([(p, h.dtype) for p, h in zip(inputs, headers, strict=True)], "dtype")
+    records = [manifest.read(prefix) for prefix in inputs]
+    _same_tokenizer(inputs, records)
+    _complete(inputs)
+    folder = output.with_name(f"{output.name}.merging")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        return _merge(inputs, headers, records, output, folder, report)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checked_header(prefix: Path) -> Header:
+    with IndexFile(str(prefix)):
+        return read_header(manifest.idx_of(prefix))
+
+
+def _same(values: list[tuple[Path, Any]], what: str) -> None:
+    first_path, first = values[0]
+    for path, value in values:
+        if value != first:
+            raise UsageError(
+                f"{what} differs: {first} in {first_path}, {value} in {path}; they cannot be one data set"
+            )
+
+
+def _same_tokenizer(inputs: list[Path], records: list[dict[str, Any] | None]) -> None:
+    for prefix, record in zip(inputs, records, strict=True):
+        if record is None and any(records):
+            raise UsageError(
+                f"{prefix} has no manifest, so its tokenizer is not known, while others have one"
+            )
+    if all(records):
+        known = [(p, r["tokenizer"]) for p, r in zip(inputs, records, strict=True) if r]
+        _same([(p, t["eod_id"]) for p, t in known], "the end-of-document id")
+        _same([(p, t["digest"][:16]) for p, t in known], "the tokenizer (its hash)")
+
+
+def _complete(inputs: list[Path]) -> None:
+    """If all inputs are shards of one run, all of its shards must be there, in order."""
+    found = [SHARD.match(prefix.name) for prefix in inputs]
+    if not all(found):
+        return
+    runs = sorted({f"{m['name']} … {m['rest']}" for m in found if m})
+    if len(runs) > 1:
+        raise UsageError(f"the inputs are shards of several outputs: {', '.join(runs)}; join one at a time")
+    numbers = [(int(m["number"]), int(m["of"])) for m in found if m]
+    of = numbers[0][1]
+    if numbers != [(i, of) for i in range(1, of + 1)]:
+        have = ", ".join(f"{i}/{n}" for i, n in numbers)
+        raise UsageError(
+            f"the inputs are shards {have}; all of 1/{of} to {of}/{of} are needed, once, in order"
+        )
+
+
+def _merge(
+    inputs: list[Path],
+    headers: list[Header],
+    records: list[dict[str, Any] | None],
+    output: Path,
+    folder: Path,
+    report: Callable[[int], None],
+) -> Merged:
+    with open(folder / "bin", "wb", buffering=0) as out:
+        for prefix in inputs:
+            with open(manifest.bin_of(prefix), "rb", buffering=0) as part:
+                size = os.fstat(part.fileno()).st_size
+                append_range(part.fileno(), out.fileno(), size)
+                report(size)
+        os.fsync(out.fileno())
+    with open(folder / "seq", "wb") as lengths, open(folder / "doc", "wb") as per_document:
+        for prefix in inputs:
+            _copy_counts(read_index(manifest.idx_of(prefix)), lengths, per_document)
+    written = write_index(folder / "idx", headers[0].dtype, folder / "seq", folder / "doc")
+    merged = _totals(headers, written, folder, output)
+    _place(inputs, records, merged, output, folder)
+    return merged
+
+
+def _copy_counts(index: Index, lengths: Any, per_document: Any) -> None:
+    import numpy as np
+
+    for start in range(0, len(index.lengths), BLOCK):
+        lengths.write(index.lengths[start : start + BLOCK].tobytes())
+    for start in range(0, index.header.documents, BLOCK):
+        counts = np.diff(index.documents[start : start + BLOCK + 1])
+        per_document.write(counts.astype(np.int32).tobytes())
+
+
+def _totals(headers: list[Header], written: Header, folder: Path, output: Path) -> Merged:
+    """Count again what was written, and compare with the sum of the inputs."""
+    os.link(folder / "bin", folder / "check.bin")
+    os.link(folder / "idx", folder / "check.idx")
+    with IndexFile(str(folder / "check")) as index:
+        tokens = index.num_tokens
+    expected = (sum(h.sequences for h in headers), sum(h.documents for h in headers))
+    if (written.sequences, written.documents) != expected:
+        raise NemolaunchError(
+            f"merged {written.sequences} sequences, {written.documents} documents, not {expected}"
+        )
+    return Merged(output, written.documents, written.sequences, tokens)
+
+
+def _place(
+    inputs: list[Path], records: list[dict[str, Any] | None], merged: Merged, output: Path, folder: Path
+) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    manifest.idx_of(output).unlink(missing_ok=True)
+    os.replace(folder / "bin", manifest.bin_of(output))
+    known = [r for r in records if r]
+    if known:
+        write_json(folder / "manifest.json", manifest.joined(known, inputs, merged))
+        os.replace(folder / "manifest.json", manifest.path_of(output))
+    os.replace(folder / "idx", manifest.idx_of(output))
+    sync_folder(output.parent)
+
+
+def write_blend(inputs: list[Path], output: Path, *, overwrite: bool = False) -> Path:
+    """Write `OUTPUT.yaml`, a blend that reads the inputs like one data set. The same is refused as by
+    `merge`."""
+    path = output if output.suffix in (".yaml", ".yml") else output.with_name(output.name + ".yaml")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists; give --overwrite to replace it")
+    headers = [_checked_header(prefix) for prefix in inputs]
+    _same([(p, h.dtype) for p, h in zip(inputs, headers, strict=True)], "dtype")
+    _same_tokenizer(inputs, [manifest.read(prefix) for prefix in inputs])
+    sources = []
+    for prefix in inputs:
+        with IndexFile(str(prefix)) as index:
+            if index.num_tokens:
+                sources.append((index.num_tokens, str(prefix.resolve())))
+    if not sources:
+        raise UsageError("none of the inputs holds a token")
+    with whole(path) as file:
+        file.write(as_yaml(sources).encode())
+    return path

@@ -1,0 +1,180 @@
+"""Pieces of work: what one worker turns into one part of the output at a time."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from nemolaunch.tokenization.sources import Source
+
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive lines of a file, row groups of a parquet file, or some text files.
+
+    Attributes:
+        number: its place in the output.
+        source: the place of its (first) file among the sources.
+        kind: `lines`, `rows` or `text`.
+        paths: files to read; one, but for text.
+        start, stop: bytes in which its lines begin, or row group numbers.
+        size: bytes of input it stands for, for progress and totals.
+        end: where those bytes end in the (first) source.
+        broken: why its file could not be read beyond it.
+        spooled: its path is a copy made for it, to be deleted when it is done.
+    """
+
+    number: int
+    source: int
+    kind: str
+    paths: tuple[str, ...]
+    start: int
+    stop: int
+    size: int
+    end: int = 0
+    broken: str | None = None
+    spooled: bool = False
+
+
+def cut(sources: list[Source], piece_bytes: int, spool: Path, done: int) -> Iterator[Piece]:
+    """All pieces in order. The same sources and `piece_bytes` give the same pieces.
+
+    Compressed files are unpacked into `spool`, one piece at a time, as the iterator is advanced; a piece
+    below number `done` is not.
+    """
+    number = 0
+    for place, source in enumerate(sources):
+        if source.kind == "text":
+            continue
+        for piece in _cut_one(place, source, piece_bytes, spool, number, done):
+            yield piece
+            number = piece.number + 1
+    yield from _cut_texts(sources, piece_bytes, number)
+
+
+def _cut_one(
+    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: int
+) -> Iterator[Piece]:
+    if source.kind == "jsonl":
+        for i, start in enumerate(range(0, source.size, piece_bytes)):
+            stop = min(start + piece_bytes, source.size)
+            yield Piece(number + i, place, "lines", (source.path,), start, stop, stop - start, stop)
+    elif source.kind == "parquet":
+        yield from _cut_parquet(place, source, number)
+    else:
+        yield from _cut_compressed(place, source, piece_bytes, spool, number, done)
+
+
+def _cut_parquet(place: int, source: Source, number: int) -> Iterator[Piece]:
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(source.path) as file:
+            groups = file.num_row_groups
+    except (OSError, ValueError) as error:
+        yield Piece(
+            number, place, "rows", (source.path,), 0, 0, source.size, broken=f"not a parquet file: {error}"
+        )
+        return
+    for i in range(groups):
+        begin, end = (source.size * n // groups for n in (i, i + 1))
+        yield Piece(number + i, place, "rows", (source.path,), i, i + 1, end - begin, end)
+
+
+def _cut_texts(sources: list[Source], piece_bytes: int, number: int) -> Iterator[Piece]:
+    group: list[str] = []
+    first = size = 0
+    for place, source in enumerate(sources):
+        if source.kind != "text":
+            continue
+        if not group:
+            first = place
+        group.append(source.path)
+        size += source.size
+        if size >= piece_bytes or len(group) == 4096:
+            yield Piece(number, first, "text", tuple(group), 0, len(group), size)
+            number, group, size = number + 1, [], 0
+    if group:
+        yield Piece(number, first, "text", tuple(group), 0, len(group), size)
+
+
+def _cut_compressed(
+    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: int
+) -> Iterator[Piece]:
+    """Unpack, cutting at the first line end after `piece_bytes`."""
+    spool.mkdir(parents=True, exist_ok=True)
+    with open(source.path, "rb") as packed:
+        unpacker = Unpacker(packed, source)
+        before = 0
+        while not unpacker.ended:
+            path = spool / f"{number:09d}.jsonl"
+            with open(os.devnull if number < done else path, "wb") as out:
+                written = unpacker.copy_lines(out, piece_bytes)
+            size, before = unpacker.position - before, unpacker.position
+            broken = unpacker.broken
+            if written or broken:
+                yield Piece(
+                    number, place, "lines", (str(path),), 0, written, size, before, broken, spooled=True
+                )
+                number += 1
+            else:
+                path.unlink(missing_ok=True)
+
+
+class Unpacker:
+    """The content of a compressed JSONL file. `position` in the packed file; `broken` says why it ends
+    early."""
+
+    def __init__(self, packed: IO[bytes], source: Source) -> None:
+        self.packed = packed
+        self.source = source
+        self.position = 0
+        self.broken: str | None = None
+        self.ended = False
+        self.rest = b""
+        self.stream: Any
+        if source.kind == "gzip":
+            self.stream = gzip.GzipFile(fileobj=packed)
+        else:
+            import pyarrow
+
+            self.stream = pyarrow.CompressedInputStream(packed, "zstd")
+
+    def read(self) -> bytes:
+        """The next block; empty at the end, and where the file is damaged."""
+        try:
+            block = bytes(self.stream.read(READ_BYTES))
+            self.position = min(self.packed.tell(), self.source.size) if block else self.source.size
+            return block
+        except (EOFError, OSError, zlib.error, ValueError) as error:
+            self.broken = self._why(error)
+            return b""
+
+    def copy_lines(self, out: IO[bytes], wanted: int) -> int:
+        """Copy whole lines of at least `wanted` bytes together. Returns how many bytes."""
+        written = 0
+        while True:
+            block = self.rest or self.read()
+            self.rest = b""
+            if not block:
+                self.ended = True
+                return written
+            end = block.find(b"\n", max(wanted - written - 1, 0)) + 1
+            if end:
+                block, self.rest = block[:end], block[end:]
+            out.write(block)
+            written += len(block)
+            if end:
+                return written
+
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, EOFError) or "truncated" in str(error).lower():
+            return f"truncated {self.source.kind} file"
+        return f"damaged {self.source.kind} file: {error}"

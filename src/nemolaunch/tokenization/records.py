@@ -1,0 +1,274 @@
+"""Documents out of pieces, and why some of them are none."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from nemolaunch.tokenization.pieces import READ_BYTES, Piece
+
+# A line longer than this is read by one worker at a time, to bound the memory of all of them together.
+GIANT_BYTES = 24 << 20
+# Read beyond a piece at once, for the end of its last line.
+BEHIND_BYTES = 1 << 16
+
+
+# What one record gives for one key: its text, or several texts that are several sequences of one document.
+Value: TypeAlias = "str | list[str]"
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record that is no document: which file of the piece, which line in the piece (from 1), why."""
+
+    file: int
+    line: int
+    reason: str
+
+
+class Reader:
+    """The documents of a piece: iterating gives for each its values, one for each column.
+
+    `count` tells how many records have been read so far, `blank` how many of them empty lines, `rejects` those
+    that are no documents.
+    """
+
+    def __init__(self, piece: Piece, columns: tuple[str, ...]) -> None:
+        self.piece = piece
+        self.columns = columns
+        self.count = 0
+        self.blank = 0
+        self.rejects: list[Reject] = []
+
+    def __iter__(self) -> Iterator[list[Value]]:
+        raise NotImplementedError
+
+    def _reject(self, line: int, reason: str, file: int = 0) -> None:
+        self.rejects.append(Reject(file, line, reason))
+
+
+class Lines(Reader):
+    """The lines that begin in a piece."""
+
+    def __init__(self, piece: Piece, columns: tuple[str, ...], block: Block) -> None:
+        super().__init__(piece, columns)
+        self.block = block
+
+    def __iter__(self) -> Iterator[list[Value]]:
+        import orjson
+
+        block, at, end = self.block.data, self.block.begin, self.block.end
+        if self.piece.start == 0 and not self.piece.spooled and block.startswith(codecs.BOM_UTF8):
+            at = 3
+        view, find, loads, columns = memoryview(block), block.find, orjson.loads, self.columns
+        line = 0
+        while at < end:
+            stop = find(b"\n", at, end)
+            stop = end if stop < 0 else stop
+            self.count = line = line + 1
+            try:
+                record = loads(view[at:stop])
+                values = [record[column] for column in columns]
+                for value in values:
+                    if type(value) is not str:
+                        raise TypeError
+            except (ValueError, KeyError, TypeError):
+                found = self._again(bytes(view[at:stop]))
+                at = stop + 1
+                if isinstance(found, list):
+                    yield found
+                elif found:
+                    self._reject(line, found)
+                continue
+            at = stop + 1
+            yield values
+        if self.piece.broken:
+            self._reject(line + 1, self.piece.broken)
+
+    def _again(self, line: bytes) -> list[Value] | str:
+        """Python's own reader, which takes some lines orjson does not (NaN, deep nesting); the reason if it
+        fails too, empty for a blank line."""
+        if not line.strip():
+            self.blank += 1
+            return ""
+        try:
+            record = json.loads(line.decode())
+            values = [value_of(record, column) for column in self.columns]
+            for value in values:
+                "".join(value).encode()
+            return values
+        except UnicodeDecodeError as error:
+            return f"invalid UTF-8: byte {line[error.start]:#04x} at byte {error.start + 1} of the line"
+        except UnicodeEncodeError as error:
+            return f"a lone surrogate \\u{ord(error.object[error.start]):04x} in the text: not valid Unicode"
+        except json.JSONDecodeError as error:
+            return f"invalid JSON: {error.msg.removesuffix(' at')} at character {error.colno}"
+        except RecursionError:
+            return "invalid JSON: nested too deeply"
+        except ValueError as error:
+            return str(error)
+
+
+def value_of(record: Any, column: str) -> Value:
+    """What a record has in a column. ValueError, with the reason, if that is no text."""
+    if not isinstance(record, dict):
+        raise ValueError(f"not an object with keys but {kind(record)}")
+    if column not in record:
+        raise ValueError(f"no key {column!r}; it has {', '.join(map(repr, list(record)[:8])) or 'none'}")
+    return checked_value(record[column], column)
+
+
+def checked_value(value: Any, column: str) -> Value:
+    """A value if it is text. ValueError, with the reason, if not."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return value
+    raise ValueError(f"{column!r} is {kind(value)}, not a string")
+
+
+def kind(value: Any) -> str:
+    """What a JSON value is, for a message."""
+    names = {
+        "NoneType": "null", "bool": "true or false", "int": "a number", "float": "a number",
+        "str": "a string",
+        "dict": "an object", "list": "a list that is not all strings", "bytes": "invalid UTF-8 or binary",
+    }  # fmt: skip
+    return names.get(type(value).__name__, type(value).__name__)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Bytes of which `[begin, end)` are whole lines."""
+
+    data: bytes
+    begin: int
+    end: int
+
+
+def read_lines(piece: Piece, giant: Callable[[], None]) -> Block:
+    """All lines that begin in `[start, stop)` of the file, the last one whole.
+
+    `giant` is called once before more than `GIANT_BYTES` beyond the piece are read.
+    """
+    with open(piece.paths[0], "rb", buffering=0) as file:
+        fd = file.fileno()
+        if piece.spooled and piece.stop > GIANT_BYTES:
+            giant()
+        # The byte before tells whether a line begins at the start; the bytes behind mostly hold the line end.
+        first = max(piece.start - 1, 0)
+        data = _pread(fd, first, piece.stop - first + BEHIND_BYTES)
+        stop = piece.stop - first
+        begin = 0 if piece.start == 0 else data.find(b"\n", 0, stop) + 1
+        if (piece.start > 0 and begin == 0) or begin >= stop:
+            return Block(b"", 0, 0)
+        end = data.find(b"\n", stop - 1) + 1
+        if end == 0 and len(data) == stop + BEHIND_BYTES:
+            data = _with_rest_of_line(fd, data, first + len(data), giant)
+            end = len(data)
+        return Block(data, begin, end or len(data))
+
+
+def _with_rest_of_line(fd: int, block: bytes, at: int, giant: Callable[[], None]) -> bytes:
+    parts, asked, start = [block], False, at
+    while more := os.pread(fd, READ_BYTES, at):
+        end = more.find(b"\n")
+        parts.append(more if end < 0 else more[: end + 1])
+        if end >= 0:
+            break
+        at += len(more)
+        if at - start > GIANT_BYTES and not asked:
+            giant()
+            asked = True
+    return b"".join(parts)
+
+
+def _pread(fd: int, at: int, count: int) -> bytes:
+    """`count` bytes, fewer only at the end of the file (one call gives at most 2 GiB)."""
+    parts = [os.pread(fd, count, at)]
+    while parts[-1] and (left := count - sum(map(len, parts))):
+        parts.append(os.pread(fd, left, at + count - left))
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Rows(Reader):
+    """The rows of some row groups of a parquet file."""
+
+    def __iter__(self) -> Iterator[list[Value]]:
+        import pyarrow.parquet as pq
+
+        if self.piece.broken:
+            self._reject(1, self.piece.broken)
+            return
+        try:
+            with pq.ParquetFile(self.piece.paths[0]) as file:
+                have = file.schema_arrow.names
+                missing = [c for c in self.columns if c not in have]
+                if missing:
+                    self._reject(1, f"no column {missing[0]!r}; it has {', '.join(map(repr, have[:8]))}")
+                    return
+                groups = list(range(self.piece.start, self.piece.stop))
+                columns = list(dict.fromkeys(self.columns))
+                for batch in file.iter_batches(1024, row_groups=groups, columns=columns):
+                    yield from self._batch(batch)
+        except (OSError, ValueError) as error:
+            self._reject(self.count + 1, f"damaged parquet file: {error}")
+
+    def _batch(self, batch: Any) -> Iterator[list[Value]]:
+        columns = [column_values(batch.column(column)) for column in self.columns]
+        for values in zip(*columns, strict=True):
+            self.count += 1
+            if all(type(value) is str for value in values):
+                yield list(values)
+                continue
+            try:
+                pairs = zip(values, self.columns, strict=True)
+                yield [checked_value(value, column) for value, column in pairs]
+            except ValueError as error:
+                self._reject(self.count, str(error))
+
+
+def column_values(column: Any) -> list[Any]:
+    """A column's values. With invalid UTF-8 in it they are taken one by one, so that only the bad one is lost."""
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in column]
+
+
+def _decoded(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return b""
+
+
+class Texts(Reader):
+    """Plain text files, each of them one document."""
+
+    def __iter__(self) -> Iterator[list[Value]]:
+        for number, path in enumerate(self.piece.paths):
+            try:
+                with open(path, "rb") as file:
+                    data = file.read()
+                text = data.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                line = data.count(b"\n", 0, error.start) + 1
+                where = f"byte {data[error.start]:#04x} at byte {error.start + 1}"
+                self._reject(line, f"invalid UTF-8: {where}", number)
+                continue
+            except OSError as error:
+                self._reject(1, f"cannot be read: {error.strerror}", number)
+                continue
+            yield [text]
+
+
+def records(piece: Piece, columns: tuple[str, ...], giant: Callable[[], None]) -> Reader:
+    """What a piece holds, one by one."""
+    if piece.kind == "lines":
+        return Lines(piece, columns, read_lines(piece, giant))
+    return Rows(piece, columns) if piece.kind == "rows" else Texts(piece, columns)

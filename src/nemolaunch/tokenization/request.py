@@ -1,0 +1,101 @@
+"""What a run of tokenising is asked for, and what it tells."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.tokenization.assemble import SAVE_BYTES
+from nemolaunch.tokenization.sources import Source
+from nemolaunch.tokenization.tokenizer import TokenizerSpec
+
+
+class EngineMismatch(NemolaunchError):
+    """A fast engine gave other ids than the reference on a document of the input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to tokenise, into what.
+
+    Attributes:
+        folder: where `NAME_KEY_document.bin` and `.idx` go.
+        columns: for each source, the column of each key.
+        on_error: `stop` at the first record that is no document, or `skip` all of them.
+        split: how documents were divided, for the manifest.
+        save_bytes: progress is made durable each time so much output is joined.
+    """
+
+    sources: list[Source]
+    spec: TokenizerSpec
+    folder: Path
+    name: str
+    keys: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
+    engine: str = "hf"
+    workers: int = 1
+    on_error: str = "stop"
+    validation: float = 0.0
+    validation_sources: frozenset[int] = frozenset()
+    split: dict[str, Any] = field(default_factory=lambda: {"rule": "at read time"})
+    shard: str | None = None
+    piece_bytes: int | None = None
+    save_bytes: int = SAVE_BYTES
+    overwrite: bool = False
+    restart: bool = False
+
+    @property
+    def work_folder(self) -> Path:
+        return self.folder / f"{self.name}.unfinished"
+
+    @property
+    def rubbish(self) -> Path:
+        """What the work folder is called while it is being removed."""
+        return self.folder / f".{self.name}.removed"
+
+    @property
+    def prefixes(self) -> list[Path]:
+        """Where each output goes: keys, and within each key training before validation."""
+        splits = ["", "_validation"] if self.validation or self.validation_sources else [""]
+        return [self.folder / f"{self.name}{split}_{key}_document" for key in self.keys for split in splits]
+
+    @property
+    def rejects(self) -> Path:
+        return self.folder / f"{self.name}_rejects.jsonl"
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the bytes of the output. A run is resumed only for the same."""
+        return {
+            "format": 1,
+            "tokenizer": self.spec.digest,
+            "eod_id": self.spec.eod_id,
+            "keys": list(self.keys),
+            "columns": [list(c) for c in self.columns],
+            "sources": [[os.path.abspath(s.path), s.kind, s.size, s.modified] for s in self.sources],
+            "split": self.split,
+            "validation": self.validation,
+            "validation_sources": sorted(self.validation_sources),
+            "shard": self.shard,
+        }
+
+
+@dataclass
+class Tick:
+    """Progress since the last one: input bytes, documents, tokens."""
+
+    bytes: int = 0
+    documents: int = 0
+    tokens: int = 0
+
+
+@dataclass
+class Result:
+    """What a run gave. `prefixes` are the outputs, without `.bin`."""
+
+    prefixes: list[Path]
+    manifests: list[dict[str, Any]] = field(default_factory=list)
+    already_there: bool = False
+    resumed_pieces: int = 0

@@ -1,0 +1,182 @@
+"""A whole run: what was asked for, resumed where it was, joined, and put under its final names."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.tokenization import manifest
+from nemolaunch.tokenization.assemble import Assembler, Progress
+from nemolaunch.tokenization.files import grown_path, sync_folder, write_json
+from nemolaunch.tokenization.flow import Sinks, tokenise
+from nemolaunch.tokenization.hashing import Hasher
+from nemolaunch.tokenization.index import write_index
+from nemolaunch.tokenization.request import EngineMismatch, Request, Result, Tick
+
+# Large enough that starting a piece costs nothing, small enough that two workers stay far below 1 GiB.
+PIECE_BYTES = 16 << 20
+MIN_PIECE_BYTES = 1 << 20
+# So many for each worker, that all end at about the same time.
+PIECES_EACH = 32
+
+
+def run(
+    request: Request,
+    report: Callable[[Tick], None] = lambda _: None,
+    distrust: Callable[[EngineMismatch], None] = lambda _: None,
+) -> Result:
+    """Tokenise. Should a fast engine turn out to differ, `distrust` is told and the reference does all of
+    it again.
+
+    Raises NemolaunchError or UsageError with what to do; nothing is then under a final name.
+    """
+    _check_names(request)
+    try:
+        request.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output-dir: {request.folder} cannot be made: {error.strerror}") from None
+    with _alone(request):
+        try:
+            return _run(request, report)
+        except EngineMismatch as error:
+            distrust(error)
+            return _run(replace(request, engine="hf", restart=True), report)
+        except OSError as error:
+            where = error.filename or request.work_folder
+            raise NemolaunchError(
+                f"{error.strerror or error} ({where}); what is done is kept,"
+                " run the same command again to go on"
+            ) from None
+
+
+def _run(request: Request, report: Callable[[Tick], None]) -> Result:
+    shutil.rmtree(request.rubbish, ignore_errors=True)
+    there = _already_there(request)
+    if there is not None:
+        return there
+    piece_bytes = _begin(request)
+    progress = Progress.read(request.work_folder / "progress.json", len(request.prefixes))
+    resumed = 0
+    hasher = Hasher(request.sources, request.work_folder / "hashes.json")
+    if not progress.complete:
+        with Assembler(request.work_folder, progress, request.sources, request.save_bytes) as assembler:
+            resumed = tokenise(request, piece_bytes, Sinks(request, assembler, hasher, report))
+            assembler.save(complete=True)
+    manifests = _finish(request, progress, hasher.result())
+    return Result(request.prefixes, manifests, resumed_pieces=resumed)
+
+
+def _check_names(request: Request) -> None:
+    if not request.name or "/" in request.name or request.name.startswith("."):
+        raise UsageError(f"--data-prefix {request.name!r} must be a file name, not a path and not hidden")
+    if not request.sources and request.shard is None:
+        raise UsageError("there are no input files")
+
+
+@contextmanager
+def _alone(request: Request) -> Iterator[None]:
+    """Hold the lock of this output; it goes away with the process that holds it, however that ends."""
+    path = request.folder / f".{request.name}.lock"
+    while True:
+        file = open(path, "w")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise NemolaunchError(
+                f"another process is writing {request.folder}/{request.name}; wait for it,"
+                " or give another --data-prefix"
+            ) from None
+        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            break
+        # Its holder removed it between our two calls: what we locked is no longer the file of that name.
+        file.close()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _already_there(request: Request) -> Result | None:
+    """The finished outputs of the same request, or None. UsageError if something else bears their names."""
+    if request.work_folder.exists() and not request.restart:
+        return None
+    existing = [
+        p
+        for prefix in request.prefixes
+        for p in (manifest.bin_of(prefix), manifest.idx_of(prefix))
+        if p.exists()
+    ]
+    if not existing or request.overwrite:
+        return None
+    found = [manifest.read(prefix) for prefix in request.prefixes]
+    if all(m is not None and m.get("identity") == manifest.identity_hash(request.identity()) for m in found):
+        return Result(request.prefixes, [m for m in found if m], already_there=True)
+    raise UsageError(
+        f"{existing[0]} exists and was not made from this input with this tokenizer;"
+        " give --overwrite to replace it, or another --data-prefix"
+    )
+
+
+def _begin(request: Request) -> int:
+    """Make or find the work folder. Returns the piece size, which a resumed run keeps."""
+    plan = request.work_folder / "plan.json"
+    identity = request.identity()
+    if request.restart:
+        shutil.rmtree(request.work_folder, ignore_errors=True)
+    if plan.exists():
+        saved = json.loads(plan.read_text(encoding="utf-8"))
+        changed = [k for k in identity if saved["identity"].get(k) != identity[k]]
+        if changed:
+            raise UsageError(
+                f"{request.work_folder} holds an unfinished run with other {', '.join(changed)};"
+                " give --restart to throw it away, or another --data-prefix to keep it"
+            )
+        return int(saved["piece_bytes"])
+    shutil.rmtree(request.work_folder, ignore_errors=True)
+    request.work_folder.mkdir()
+    total = sum(s.size for s in request.sources)
+    even = total // (request.workers * PIECES_EACH)
+    piece_bytes = request.piece_bytes or max(MIN_PIECE_BYTES, min(PIECE_BYTES, even))
+    write_json(plan, {"identity": identity, "piece_bytes": piece_bytes})
+    return piece_bytes
+
+
+def _finish(request: Request, progress: Progress, hashes: dict[str, str]) -> list[dict[str, Any]]:
+    """Write indices and manifests and give everything its final name. After a kill it is simply done
+    again."""
+    folder = request.work_folder
+    manifests = []
+    for place, prefix in enumerate(request.prefixes):
+        made = manifest.make(request, place, progress, hashes)
+        manifests.append(made)
+        index = grown_path(folder, place, "idx")
+        write_index(
+            index, request.spec.dtype, grown_path(folder, place, "seq"), grown_path(folder, place, "doc")
+        )
+        grown = grown_path(folder, place, "bin")
+        if grown.exists():
+            # Readers open the .idx first: without it there is no data set, rather than a wrong one.
+            manifest.idx_of(prefix).unlink(missing_ok=True)
+            os.replace(grown, manifest.bin_of(prefix))
+        record = grown_path(folder, place, "manifest.json")
+        write_json(record, made)
+        os.replace(record, manifest.path_of(prefix))
+        os.replace(index, manifest.idx_of(prefix))
+    rejects = folder / "rejects.jsonl"
+    if not progress.rejects:
+        request.rejects.unlink(missing_ok=True)
+    elif rejects.exists():
+        os.replace(rejects, request.rejects)
+    sync_folder(request.folder)
+    os.replace(folder, request.rubbish)
+    shutil.rmtree(request.rubbish, ignore_errors=True)
+    return manifests

@@ -1,0 +1,34 @@
+"""What every worker of a run is given once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemolaunch.tokenization.tokenizer import TokenizerSpec
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker needs to know.
+
+    Attributes:
+        columns: for each source, the column of each key.
+        validation: share of documents, by the hash of their first text, that goes to the validation outputs.
+        validation_sources: sources that go there whole.
+    """
+
+    spec: TokenizerSpec
+    engine: str
+    folder: str
+    keys: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
+    validation: float = 0.0
+    validation_sources: frozenset[int] = frozenset()
+
+    @property
+    def splits(self) -> int:
+        return 2 if self.validation or self.validation_sources else 1
+
+    @property
+    def outputs(self) -> int:
+        return len(self.keys) * self.splits

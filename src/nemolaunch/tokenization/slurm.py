@@ -1,0 +1,113 @@
+"""Tokenising as a Slurm job array: a task for each share of the files, then a job that joins them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.run.folder import write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Array:
+    """What to submit.
+
+    Attributes:
+        words: arguments of `nemolaunch tokenize` for every task; each finds its share in Slurm's variables.
+        merges: for each output, the prefixes of its shards in order and the prefix to join them to.
+        folder: for the scripts and the output of the jobs; all nodes see it.
+        cwd: where relative paths in `words` begin.
+    """
+
+    name: str
+    words: list[str]
+    merges: list[tuple[list[Path], Path]]
+    folder: Path
+    cwd: Path
+    num_nodes: int
+    account: str
+    partition: str
+    time: str | None = None
+
+
+def array_script(array: Array) -> str:
+    """The batch script of the array: whole nodes, and again from where it was after a node failed."""
+    command = shlex.join([sys.executable, "-m", "nemolaunch.cli.main", "tokenize", *array.words])
+    return _script(
+        array, "tokenize", ["--array=1-" + str(array.num_nodes), "--exclusive", "--mem=0"], [command]
+    )
+
+
+def merge_script(array: Array) -> str:
+    """The batch script of the job that joins the shards."""
+    commands = []
+    for inputs, output in array.merges:
+        words = [
+            sys.executable,
+            "-m",
+            "nemolaunch.cli.main",
+            "merge",
+            *map(str, inputs),
+            "--output-prefix",
+            str(output),
+        ]
+        commands.append(shlex.join([*words, "--overwrite"]))
+    return _script(array, "merge", [], commands)
+
+
+def _script(array: Array, what: str, more: list[str], commands: list[str]) -> str:
+    log = array.folder / f"{array.name}-{what}-%j.log"
+    options = [
+        f"--job-name={what}-{array.name}",
+        f"--account={array.account}",
+        f"--partition={array.partition}",
+        "--nodes=1",
+        "--ntasks=1",
+        *([f"--time={array.time}"] if array.time else []),
+        f"--chdir={array.cwd}",
+        f"--output={log}",
+        "--open-mode=append",
+        "--requeue",
+        *more,
+    ]
+    lines = [f"#SBATCH {_quoted(option)}" for option in options]
+    return "\n".join(["#!/bin/bash", *lines, "set -e", *commands]) + "\n"
+
+
+def _quoted(option: str) -> str:
+    """sbatch takes the rest of a word in double quotes as it is. UsageError for what cannot be written so."""
+    if any(character in option for character in '"\\\n'):
+        raise UsageError(f"sbatch options cannot hold quotes, backslashes or line ends: {option!r}")
+    name, _, value = option.partition("=")
+    return f'{name}="{value}"' if any(c in value for c in " '#;$`()") else option
+
+
+def submit(array: Array) -> tuple[str, str | None]:
+    """Write the scripts and submit them: the array, then what joins its shards if it ends well.
+
+    Returns the job ids.
+    """
+    script = array.folder / f"{array.name}-tokenize.sh"
+    write_text(script, array_script(array))
+    first = _sbatch([str(script)])
+    if not array.merges:
+        return first, None
+    script = array.folder / f"{array.name}-merge.sh"
+    write_text(script, merge_script(array))
+    return first, _sbatch([f"--dependency=afterok:{first}", "--kill-on-invalid-dep=yes", str(script)])
+
+
+def _sbatch(words: list[str]) -> str:
+    try:
+        done = subprocess.run(["sbatch", "--parsable", *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise NemolaunchError(
+            "--executor slurm needs the command sbatch, which is not on this machine"
+        ) from None
+    if done.returncode:
+        raise NemolaunchError(f"sbatch refused {words[-1]}: {done.stderr.strip()}")
+    return done.stdout.strip().partition(";")[0]

@@ -1,0 +1,218 @@
+"""The tokenizer as Megatron-LM's tool sees it: what `transformers` makes of the files, frozen into one JSON
+text.
+
+`transformers` is imported in a process of its own, without torch, and only for a tokenizer not seen before:
+the result is cached by the hash of the tokenizer's files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.tokenization.files import write_json
+from nemolaunch.tokenization.index import dtype_for
+from nemolaunch.tokenizer.fingerprint import TOKENIZER_FILES, tokenizer_digest, tokenizer_files
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Counted up when what is cached changes its meaning.
+CACHE_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSpec:
+    """Everything tokenising needs to know about a tokenizer.
+
+    Attributes:
+        name: the folder, absolute, or the Hugging Face id.
+        files: SHA-256 of each of its files.
+        digest: one hash over them, see `nemolaunch.tokenizer.fingerprint`.
+        backend: the text of a `tokenizer.json` with all that `transformers` adds to it.
+        split_special: special tokens inside text are treated as ordinary text.
+        vocab_size: `len(tokenizer)`, which decides the dtype.
+        max_id: the largest id it can produce.
+        eod_id: appended to every document.
+    """
+
+    name: str
+    files: dict[str, str]
+    digest: str
+    backend: str
+    split_special: bool
+    vocab_size: int
+    max_id: int
+    eod_token: str
+    eod_id: int
+
+    @property
+    def dtype(self) -> str:
+        return dtype_for(self.vocab_size)
+
+    def load(self) -> Tokenizer:
+        """The reference tokenizer."""
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.backend)
+        tokenizer.encode_special_tokens = self.split_special
+        return tokenizer
+
+
+def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> TokenizerSpec:
+    """The tokenizer in a folder or on the Hugging Face hub.
+
+    Raises UsageError if there is none, if it has no fast form, or if it names no end-of-document token.
+    """
+    folder = local_folder(name)
+    digest = tokenizer_digest(folder)
+    if not tokenizer_files(folder):
+        raise UsageError(
+            f"{folder} holds no tokenizer: none of {', '.join(TOKENIZER_FILES[:2])}, tokenizer.model … is"
+            " there; give --hf-tokenizer a folder with them or a Hugging Face id"
+        )
+    versions = f"{version('transformers')}-{version('tokenizers')}"
+    cached = cache / "tokenizers" / f"{digest[:32]}-{versions}-{CACHE_FORMAT}.json"
+    found = _read_cached(cached)
+    if found is None:
+        found = _resolve_apart(folder)
+        write_json(cached, found)
+    eod = eod_token or found["eos_token"]
+    if eod is None or eod not in found["specials"]:
+        known = ", ".join(list(found["specials"])[:8]) or "none"
+        what = "names no end-of-text token" if eod is None else f"has no special token {eod!r}"
+        raise UsageError(f"the tokenizer {name} {what}; name one with --eod-token (it has {known})")
+    spec = TokenizerSpec(
+        name=str(folder.resolve()) if Path(name).expanduser().is_dir() else name,
+        files=tokenizer_files(folder),
+        digest=digest,
+        backend=found["backend"],
+        split_special=found["split_special"],
+        vocab_size=found["vocab_size"],
+        max_id=found["max_id"],
+        eod_token=eod,
+        eod_id=found["specials"][eod],
+    )
+    if spec.dtype == "uint16" and spec.max_id > 65_535:
+        raise UsageError(
+            f"the tokenizer {name} has {spec.vocab_size} tokens, which Megatron stores as uint16, but ids"
+            f" up to {spec.max_id}: they would wrap around. Give it a vocabulary without gaps"
+        )
+    return spec
+
+
+def local_folder(name: str) -> Path:
+    """The folder with a tokenizer's files, downloaded first if `name` is a Hugging Face id."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise UsageError(f"--hf-tokenizer {name} is a file; give the folder it lies in: {folder.parent}")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UsageError(f"--hf-tokenizer {name}: there is no such folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*TOKENIZER_FILES]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"--hf-tokenizer {name} is neither a folder nor could it be fetched from the Hugging Face hub:"
+            f" {reason}"
+        ) from None
+
+
+def _read_cached(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _resolve_apart(folder: Path) -> dict[str, Any]:
+    """Run `resolve_here` in a process without torch: its import alone would take longer than small
+    inputs need."""
+    environment = os.environ | {
+        "USE_TORCH": "0",
+        "USE_TF": "0",
+        "USE_FLAX": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(folder)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise NemolaunchError(f"the tokenizer in {folder} cannot be used: {reason}")
+    found = json.loads(lines[-1])
+    if "refused" in found:
+        raise UsageError(f"the tokenizer in {folder} cannot be used: {found['refused']}")
+    return dict(found)
+
+
+def resolve_here(folder: str) -> dict[str, Any]:
+    """Load with `transformers`, name special tokens for each other as Megatron-LM's tokenizer class
+    does, freeze."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
+    if not tokenizer.is_fast:
+        return {
+            "refused": f"{type(tokenizer).__name__} has no fast form (no tokenizer.json can be made of it)"
+        }
+    tokenizer.add_special_tokens(stand_ins(tokenizer))
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    ids = tokenizer.get_vocab().values()
+    return {
+        "backend": backend.to_str(),
+        "split_special": bool(tokenizer.split_special_tokens),
+        "vocab_size": len(tokenizer),
+        "max_id": max(ids),
+        "eos_token": tokenizer.eos_token,
+        "specials": {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens},
+    }
+
+
+def stand_ins(tokenizer: Any) -> dict[str, Any]:
+    """Special tokens that stand for missing ones: end of text and separator, begin of text and
+    classification.
+
+    The rule of megatron-core's `HuggingFaceTokenizer`; it can change how those tokens match inside text.
+    """
+    named: dict[str, Any] = {}
+    for one, other in (("eos_token", "sep_token"), ("bos_token", "cls_token")):
+        first, second = getattr(tokenizer, one), getattr(tokenizer, other)
+        if first and second is None:
+            named[other] = first
+        elif second and first is None:
+            named[one] = second
+    named["additional_special_tokens"] = []
+    return named
+
+
+def describe(spec: TokenizerSpec) -> dict[str, Any]:
+    """What a manifest records of the tokenizer."""
+    values = dataclasses.asdict(spec)
+    del values["backend"]
+    return {**values, "dtype": spec.dtype}
+
+
+if __name__ == "__main__":
+    print(json.dumps(resolve_here(sys.argv[1])))

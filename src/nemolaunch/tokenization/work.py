@@ -1,0 +1,150 @@
+"""One worker: pieces of the input in, tokens out, written where they are told to."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import os
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.system.worker_pool import follow_parent
+from nemolaunch.tokenization import engines
+from nemolaunch.tokenization.files import grown_path
+from nemolaunch.tokenization.long_text import LongTexts
+from nemolaunch.tokenization.output import Output, Part
+from nemolaunch.tokenization.pieces import Piece
+from nemolaunch.tokenization.records import Reader, Value, records
+from nemolaunch.tokenization.setup import Setup
+
+# One document in so many is tokenised again by the reference.
+RECHECK_EVERY = 10_000
+RECHECK_CHARS = 1 << 16
+
+
+class Worker:
+    """Turns pieces into parts. One per process."""
+
+    def __init__(self, setup: Setup, giant_lock: Any) -> None:
+        self.setup = setup
+        self.encode = engines.load(setup.engine, setup.spec)
+        self.giant_lock = giant_lock
+        self.seen = 0
+        self.part = Part(0)
+        self.held: dict[int, list[Output]] = {}
+        self.files: dict[int, int] = {}
+        self._long_texts: LongTexts | None = None
+
+    @property
+    def long_texts(self) -> LongTexts:
+        if self._long_texts is None:
+            self._long_texts = LongTexts(self.setup.spec, self.encode)
+        return self._long_texts
+
+    def sample(self, texts: list[str], ids: Any, lengths: Any) -> None:
+        """Keep one text in `RECHECK_EVERY` with its ids, for the parent to compare with the reference."""
+        if self.setup.engine == "hf":
+            return
+        first = -self.seen % RECHECK_EVERY
+        self.seen += len(texts)
+        for i in range(first, len(texts), RECHECK_EVERY):
+            if len(texts[i]) <= RECHECK_CHARS:
+                end = int(lengths[: i + 1].sum())
+                self.part.samples.append((texts[i], ids[end - int(lengths[i]) : end].tobytes()))
+
+    def do(self, piece: Piece) -> Part:
+        """Tokenise a piece and hold its tokens."""
+        self.part = Part(piece.number)
+        outputs = [Output(self) for _ in range(self.setup.outputs)]
+        locked: list[bool] = []
+
+        def giant() -> None:
+            if not locked:
+                self.giant_lock.acquire()
+                locked.append(True)
+
+        try:
+            found = records(piece, self.setup.columns[piece.source], giant)
+            self._collect(found, outputs, self._chooser(piece))
+            self.part.lines, self.part.blank = found.count, found.blank
+            self.part.rejects = [(r.file, r.line, r.reason) for r in found.rejects]
+            self.part.outputs = [output.finish() for output in outputs]
+        finally:
+            if locked:
+                self.giant_lock.release()
+        self.held[piece.number] = outputs
+        return self.part
+
+    def place(self, number: int, offsets: list[int]) -> None:
+        """Write the tokens of a piece into the outputs."""
+        for place, (output, offset) in enumerate(zip(self.held.pop(number), offsets, strict=True)):
+            if output.counts.bin_bytes:
+                if place not in self.files:
+                    path = grown_path(Path(self.setup.folder), place, "bin")
+                    self.files[place] = os.open(path, os.O_WRONLY)
+                output.place(self.files[place], offset)
+
+    def _collect(self, found: Reader, outputs: list[Output], choose: Callable[[Value], int] | None) -> None:
+        if choose is None and len(outputs) == 1:
+            add = outputs[0].add
+            for (value,) in found:
+                add(value)
+            return
+        splits = self.setup.splits
+        for values in found:
+            split = choose(values[0]) if choose else 0
+            for key, value in enumerate(values):
+                outputs[key * splits + split].add(value)
+
+    def _chooser(self, piece: Piece) -> Callable[[Value], int] | None:
+        """Which split a document goes to, by its first value; None without splits."""
+        setup = self.setup
+        if setup.validation_sources:
+            split = int(piece.source in setup.validation_sources)
+            return lambda _: split
+        if setup.validation:
+            below = int(setup.validation * 2**64)
+            return lambda value: int(document_hash(value) < below)
+        return None
+
+
+def document_hash(value: Value) -> int:
+    """A number below 2**64 from the texts of the first key: BLAKE2b of their UTF-8."""
+    digest = hashlib.blake2b(digest_size=8)
+    for text in [value] if isinstance(value, str) else value:
+        for start in range(0, len(text), 1 << 20):
+            digest.update(text[start : start + (1 << 20)].encode())
+    return int.from_bytes(digest.digest(), "big")
+
+
+def serve(orders: Connection, giant_lock: Any) -> None:
+    """Work on orders until there are no more. The first is the setup; the others are (where to write the tokens
+    of earlier pieces, the next piece).
+
+    Answers each with the part, or the exception that came of it. OSError and MemoryError travel as they are,
+    anything a tokenizer library raises as RuntimeError: its own exceptions may not.
+    """
+    follow_parent()
+    gc.disable()  # nothing here is circular, and every document is looked at again and again
+    worker: Worker | None = None
+    with contextlib.suppress(EOFError):
+        setup = orders.recv()
+        while True:
+            places, piece = orders.recv()
+            try:
+                worker = worker or Worker(setup, giant_lock)
+                for number, offsets in places:
+                    worker.place(number, offsets)
+                orders.send(worker.do(piece) if piece is not None else None)
+            except (OSError, MemoryError) as error:
+                orders.send(error)
+            except BaseException as error:
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                orders.send(
+                    RuntimeError(f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})")
+                )
+    os._exit(0)  # freeing all that the libraries hold, bit by bit, takes a tenth of a second

@@ -1,0 +1,1 @@
+"""A tokenizer folder: its files, special tokens, fingerprint."""

@@ -1,0 +1,86 @@
+"""A tokenizer as its folder shows it, without the libraries that would load it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.run.folder import read_json
+from nemolaunch.system.path_hints import missing_part, nearest
+from nemolaunch.tokenizer import vocabulary
+from nemolaunch.tokenizer.fingerprint import TOKENIZER_FILES, tokenizer_digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """The tokenizer a job names. `folder` is None while it is only an id on a hub.
+
+    Attributes:
+        digest: names its files, as `nemolaunch.tokenizer.fingerprint` does; None while there are none.
+        vocab_size: number of entries including added tokens, as `len(tokenizer)`; None where only a library
+            could tell, as are the `words` themselves.
+        roles: `bos_token`, `mask_token`, … → the token, of those that its files name.
+        instead: where there is no such folder: the one that was probably meant.
+        model_config: the `config.json` beside it, where it is a whole model's folder.
+    """
+
+    source: str
+    folder: str | None = None
+    vocab_size: int | None = None
+    words: frozenset[str] | None = field(default=None, repr=False)
+    roles: dict[str, str] = field(default_factory=dict)
+    digest: str | None = None
+    model_config: dict[str, Any] | None = None
+    error: str | None = None
+    instead: str | None = None
+
+
+def look_at_tokenizer(source: str) -> Tokenizer:
+    """A tokenizer by folder or hub id; a hub id is looked up in the local cache only."""
+    folder = os.path.abspath(os.path.expanduser(source))
+    if not os.path.isdir(folder):
+        cached = _cached_snapshot(source)
+        if cached is None:
+            if source.startswith((".", "/", "~")) or source.count("/") != 1:
+                return _nothing_there(source)
+            return Tokenizer(source=source)
+        folder = cached
+    try:
+        return Tokenizer(
+            source=source,
+            folder=folder,
+            words=(words := vocabulary.words(Path(folder))),
+            roles=vocabulary.roles(Path(folder)),
+            vocab_size=None if words is None else len(words),
+            digest=tokenizer_digest(Path(folder)),
+            model_config=read_json(Path(folder, "config.json")),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Tokenizer(source=source, folder=folder, error=f"{folder} holds no usable tokenizer: {error}")
+
+
+def _nothing_there(source: str) -> Tokenizer:
+    above = missing_part(source)
+    where = f" ({above} does not exist)" if above else ""
+    instead = nearest(source, _is_tokenizer)
+    return Tokenizer(source=source, error=f"there is no folder {source}{where}", instead=instead)
+
+
+def _is_tokenizer(path: str) -> bool:
+    folder = Path(path).expanduser()
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def _cached_snapshot(hub_id: str) -> str | None:
+    """Folder of the snapshot the Hugging Face cache holds for `main`, if it has a tokenizer."""
+    home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
+    repository = cache / ("models--" + hub_id.replace("/", "--"))
+    try:
+        revision = (repository / "refs" / "main").read_text().strip()
+    except (OSError, ValueError):  # there can be no such name
+        return None
+    snapshot = repository / "snapshots" / revision
+    return str(snapshot) if any(snapshot.glob("tokenizer*")) else None
