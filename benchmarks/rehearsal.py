@@ -43,7 +43,7 @@ BATCH = 4
 def prepared(folder: Path, data: str, precision: str, steps: int) -> str:
     """A plan of that many steps in `folder`. Returns the plan's file."""
     from nemolaunch.job import Job
-    from nemolaunch.launch import local
+    from nemolaunch.launch.prepare import prepare
     from nemolaunch.planning import make_plan
 
     (folder / "llama-10m.yaml").write_text(MODEL)
@@ -61,7 +61,9 @@ def prepared(folder: Path, data: str, precision: str, steps: int) -> str:
         warmup_steps=2,
         limit_val_batches=0,
     )
-    return str(local.prepare(make_plan(job)).run.plan)
+    plan = make_plan(job)
+    prepare(plan)
+    return str(plan.run.plan)
 
 
 def take_turns(plan_file: str) -> dict[str, Any]:
@@ -123,12 +125,12 @@ def _plain_training(model: Any, plan: Any, adam: dict[str, Any]) -> Any:
         heads=a.num_attention_heads,
         groups=a.num_query_groups,
         ffn=a.ffn_hidden_size,
-        length=plan.values["seq_length"],
+        length=plan.seq_length,
         base=a.rotary_base,
         eps=a.layernorm_epsilon,
     )
     plain.copy_from(weights)
-    dtype = torch.float32 if plan.values["precision"] == "fp32" else torch.bfloat16
+    dtype = torch.float32 if plan.job.batch.precision == "fp32" else torch.bfloat16
     return Training(plain, dtype, adam["betas"], adam["eps"])
 
 

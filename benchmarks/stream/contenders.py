@@ -44,6 +44,7 @@ def one_worker(dataset: Any) -> Any:
 def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
     """A run's own readers and worker processes."""
     from nemolaunch.data.stream_spec import read
+    from nemolaunch.job import Job
     from nemolaunch.ranks.stream_feed import Samples, Work
     from nemolaunch.run.folder import RunDir
     from nemolaunch.stream import session
@@ -59,7 +60,7 @@ def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
     words = ",".join(f"{folder / name}:{share}" for name, share in SHARES.items())
     begun = session.begin(
         RunDir(cache),
-        values,
+        Job(**values),
         read((words,)),
         tokenizer=spec.digest,
         data_parallel_size=1,

@@ -9,7 +9,7 @@ from forkserver import ForkServer
 
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.launch import local
+from nemolaunch.launch.prepare import prepare
 from nemolaunch.planning import Plan, make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,13 @@ def planned(folder: Path, data: str, **values: Any) -> Plan:
     }
     plan = make_plan(Job().with_values(**{**defaults, **values}))
     assert not errors(plan.findings), [str(finding) for finding in plan.findings]
-    return local.prepare(plan)
+    return prepared(plan)
+
+
+def prepared(plan: Plan) -> Plan:
+    """The plan, with its run folder made."""
+    prepare(plan)
+    return plan
 
 
 def train(server: ForkServer, plan: Plan, **kwargs: Any) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from truth.rehearsal import plan_of
 from truth.silent import SILENT
 
 from nemolaunch.check import RULES
-from nemolaunch.launch import local
+from nemolaunch.launch.prepare import prepare
 
 
 def test_the_checks_agree_with_nemo(fork_server: ForkServer) -> None:
@@ -31,6 +31,6 @@ def test_data_of_a_few_documents_are_trained_on(fork_server: ForkServer, tmp_pat
     """Megatron never ends building a validation share that has no document."""
     plan = plan_of(tmp_path, {"num_gpus": 1, "global_batch_size": 8, "seq_length": 64}, "dense")
     assert plan.findings == ()
-    local.prepare(plan)
+    prepare(plan)
     (result,) = fork_server.run("e2e.train_plan:train", {"plan_file": str(plan.run.plan)})
     assert result["step"] == [1]

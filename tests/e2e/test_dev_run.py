@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from forkserver import ForkServer
-from jobs import TOKENIZER, train
+from jobs import TOKENIZER, prepared, train
 
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.launch import local
+from nemolaunch.launch.prepare import finished_step
 from nemolaunch.planning import Plan, make_plan
 
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -44,8 +44,8 @@ def test_trains(name: str, fork_server: ForkServer, data: str, tmp_path: Path) -
     model, values = JOBS[name]
     plan = dev_run(tmp_path, data, model, max_steps=2, **values)
     assert errors(plan.findings) == ()
-    assert {flag: plan.values[flag] for flag in values} == values
-    results = train(fork_server, local.prepare(plan))
+    assert {flag: plan.job.get(flag) for flag in values} == values
+    results = train(fork_server, prepared(plan))
     assert len(results) == plan.world_size == math.prod(v for f, v in values.items() if f in SHARES)
     assert results[-1]["step"] == [1, 2]
     assert all(math.isfinite(loss) for loss in results[-1]["loss"])
@@ -63,8 +63,8 @@ SHARES = (
 def test_starts_anew_each_time(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     for steps in (2, 1):
         plan = dev_run(tmp_path, data, "llama32_1b", max_steps=steps)
-        assert local.finished_step(plan) is None
-        (result,) = train(fork_server, local.prepare(plan))
+        assert finished_step(plan) is None
+        (result,) = train(fork_server, prepared(plan))
         assert result["step"] == [1, 2][:steps]
 
 
@@ -73,7 +73,7 @@ def test_weights_of_the_real_size_are_checked_but_not_loaded(
 ) -> None:
     missing = dev_run(tmp_path, data, "llama32_1b", nemo_model=str(tmp_path / "nowhere"))
     assert [finding.code for finding in errors(missing.findings)] == ["checkpoint-unusable"]
-    assert missing.values["nemo_model"] is None
+    assert missing.job.get("nemo_model") is None
     assert any("weights" in sentence for sentence in missing.left_out)
 
 
@@ -97,10 +97,10 @@ def test_large_layouts_are_halved_until_they_fit(data: str, tmp_path: Path) -> N
         global_batch_size=72,
     )
     assert errors(plan.findings) == ()
-    assert plan.values["executor"] == "local"
+    assert plan.job.launch.executor == "local"
     assert 1 < plan.world_size <= 8
-    assert plan.architecture["num_layers"] % plan.values["pipeline_model_parallel_size"] == 0
-    assert plan.values["lr"] == Job().optimizer.lr
+    assert plan.architecture["num_layers"] % plan.job.parallelism.pipeline_model_parallel_size == 0
+    assert plan.job.optimizer.lr == Job().optimizer.lr
     assert plan.origins["global_batch_size"] == "the dev run"
 
 

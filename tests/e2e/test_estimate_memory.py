@@ -64,7 +64,7 @@ def test_bytes_of_a_rehearsal(fork_server: ForkServer, tmp_path: Path, data: str
     plan = planned(tmp_path, data, model_name=str(model), max_steps=1, micro_batch_size=2, **values)
     job = {"plan_file": str(plan.run.plan)}
     ranks = fork_server.run("e2e.measure_plan:weigh", job, nproc=plan.world_size)
-    for stage in range(plan.values["pipeline_model_parallel_size"]):
+    for stage in range(plan.job.parallelism.pipeline_model_parallel_size):
         _compare(plan, stage, [rank for rank in ranks if rank["stage"] == stage])
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from forkserver import ForkServer, JobFailed
-from jobs import planned, train
+from jobs import planned, prepared, train
 
 from nemolaunch.arithmetic import flops_per_token
-from nemolaunch.launch import local
 from nemolaunch.observe import metrics
 from nemolaunch.observe.reader import read_history
 from nemolaunch.planning import Plan
@@ -80,7 +79,7 @@ def test_a_killed_run_is_read_as_one_curve(fork_server: ForkServer, data: str, t
         train(fork_server, plan, kill_after=5)
     with open(plan.run.metrics, "a") as file:
         file.write('{"step": 5, "lo')  # cut off in the middle of a line
-    train(fork_server, local.prepare(plan))
+    train(fork_server, prepared(plan))
 
     history = read_history(plan.run.root)
     assert list(history.series["loss"].steps) == [1, 2, 3, 4, 5, 6]
@@ -102,7 +101,7 @@ def test_mlflow_gets_the_same_figures_and_one_run_over_restarts(
     plan = planned(tmp_path, data, max_steps=4, checkpoint_every=2, mlflow=True, env=environment)
     with pytest.raises(JobFailed, match="-9"):
         train(fork_server, plan, kill_after=3)
-    train(fork_server, local.prepare(plan))
+    train(fork_server, prepared(plan))
     client = MlflowClient(tracking_uri=address)
     (experiment,) = [e for e in client.search_experiments() if e.name == "pretraining"]
     (run,) = client.search_runs([experiment.experiment_id])

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 from forkserver import ForkServer, JobFailed
-from jobs import planned, train
+from jobs import planned, prepared, train
 
-from nemolaunch.launch import local
 from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
 
@@ -79,7 +78,7 @@ def test_killed_and_resumed_is_identical_to_never_stopped(
     plan = planned(tmp_path, data, output_dir=str(tmp_path / "killed"), **common)
     with pytest.raises(JobFailed, match="-9"):
         train(fork_server, plan, kill_after=5)
-    rest = train(fork_server, local.prepare(plan))
+    rest = train(fork_server, prepared(plan))
     for before, after in zip(whole, rest, strict=True):
         assert after["step"] == [4, 5, 6, 7, 8]
         for key in ("loss", "grad_norm", "lr"):
@@ -135,7 +134,7 @@ def test_bert_runs_from_the_same_flags(fork_server: ForkServer, data: str, tmp_p
     model.write_text(BERT)
     values = {"model_name": str(model), "mask_token": MLM["mask_token"], "lr": 1e-3}
     start = planned(tmp_path, data, output_dir=str(tmp_path / "start"), max_steps=1, **values)
-    assert start.values["objective"] == "mlm"
+    assert start.job.get("objective") == "mlm"
     train(fork_server, start)
     values |= {"nemo_model": str(start.run.last_checkpoint()), "max_steps": 3, **VALIDATED}
     alone = planned(tmp_path, data, output_dir=str(tmp_path / "one"), **values)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from forkserver import ForkServer, JobFailed
-from jobs import planned, train
+from jobs import planned, prepared, train
 
-from nemolaunch.launch import local
+from nemolaunch.launch.prepare import finished_step
 from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
 
@@ -27,7 +27,7 @@ def test_killed_and_resumed_is_identical_to_never_stopped(
     with pytest.raises(JobFailed, match="-9"):
         train(fork_server, plan, kill_after=5)
     assert plan.run.last_checkpoint() is not None
-    rest = train(fork_server, local.prepare(plan))
+    rest = train(fork_server, prepared(plan))
 
     for rank, after in enumerate(rest):
         before = whole[rank]
@@ -47,9 +47,9 @@ def _validations(plan: Plan) -> list[tuple[int, float]]:
 def test_more_steps_continue_a_finished_run(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     first = planned(tmp_path, data, max_steps=2)
     train(fork_server, first)
-    assert local.finished_step(first) == 2
+    assert finished_step(first) == 2
     longer = planned(tmp_path, data, max_steps=4)
-    assert local.finished_step(longer) is None
+    assert finished_step(longer) is None
     (result,) = train(fork_server, longer)
     assert result["step"] == [3, 4]
 

@@ -12,7 +12,7 @@ from forkserver import ForkServer, JobFailed
 from jobs import planned, train
 
 from nemolaunch.cli.commands.data_audit import main as data_audit
-from nemolaunch.launch import local
+from nemolaunch.launch.prepare import finished_step
 from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
 from nemolaunch.stream import ledger
@@ -167,5 +167,5 @@ def test_a_stream_that_ends_ends_the_run(fork_server: ForkServer, tmp_path: Path
     result = train(fork_server, plan)
     last = result[0]["step"][-1]
     assert result[1]["step"][-1] == last < 1000
-    assert local.finished_step(plan) == last
+    assert finished_step(plan) == last
     assert plan.run.last_checkpoint() is not None

@@ -6,12 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 from forkserver import ForkServer
-from jobs import TOKENIZER, planned, train
+from jobs import TOKENIZER, planned, prepared, train
 
 from nemolaunch.cli.commands.tokenize import main as tokenize
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.launch import local
 from nemolaunch.observe import metrics
 from nemolaunch.planning import make_plan
 
@@ -42,7 +41,7 @@ def test_the_ledger_is_what_is_read_also_after_a_change(fork_server: ForkServer,
     assert f"about 40 samples of {a} are read again" in said
     assert f"about 40 samples of {b} are passed over unread" in said
 
-    (second,) = train(fork_server, local.prepare(after))
+    (second,) = train(fork_server, prepared(after))
     order = {s.path: s.samples for s in after.ledger}
     assert Counter(second["prefixes"]) == {a: order[a] - 16, b: order[b] - 64}
     ids = {prefix: _ids(first, prefix) & _ids(second, prefix) for prefix in (a, b)}

@@ -27,12 +27,11 @@ class LightRun:
     def __init__(self, cluster: Cluster, folder: Path, behaviour: list[str], **flags: object) -> None:
         self.cluster = cluster
         plan = plan_of("no-container", str(folder))
-        values = {**plan.values, "partition": "main", "account": "root", "num_gpus": 2, "time": "10", **flags}
         data = folder.parent / "data"
         data.mkdir(parents=True, exist_ok=True)
         self.plan: Plan = dataclasses.replace(
             plan,
-            values=values,
+            job=plan.job.with_values(partition="main", account="root", num_gpus=2, time="10", **flags),
             blend=((None, str(data / "text_document")),),
             submission=Submission(number=1, bin=str(Path(sys.executable).parent)),
         )
@@ -65,7 +64,7 @@ class LightRun:
 
     def wait_until_running(self, job: str) -> None:
         """Until its ranks run, and the next job is queued if there is to be one."""
-        ready = self.run.slurm_end if not self.plan.values["chain"] else self.run.slurm_next
+        ready = self.run.slurm_end if not self.plan.job.launch.chain else self.run.slurm_next
         self.cluster.wait_until(
             "running job", lambda: self.cluster.state(job) == "RUNNING" and ready.exists() and self.at_work()
         )

@@ -46,7 +46,7 @@ def test_a_job_that_is_killed_is_followed_by_the_next(cluster: Cluster, tmp_path
 
 
 def test_crashes_without_progress_end_the_chain_and_say_so(client: Cluster, tmp_path: Path) -> None:
-    run = LightRun(client, tmp_path / "run", ["progress and crash", "crash"], give_up_after=2)
+    run = LightRun(client, tmp_path / "run", ["progress and crash", "crash"], max_failures=2)
     job = run.submit()
     run.wait_until_over()
     assert run.starts() == [job] * 3  # one made a checkpoint, two more did not
@@ -58,7 +58,7 @@ def test_crashes_without_progress_end_the_chain_and_say_so(client: Cluster, tmp_
 
 @pytest.mark.long
 def test_crashes_with_progress_go_on(cluster: Cluster, tmp_path: Path) -> None:
-    run = LightRun(cluster, tmp_path / "run", ["progress and crash"] * 2 + ["finish"], give_up_after=1)
+    run = LightRun(cluster, tmp_path / "run", ["progress and crash"] * 2 + ["finish"], max_failures=1)
     run.submit()
     run.wait_until_over()
     assert len(run.starts()) == 3

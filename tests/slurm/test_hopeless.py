@@ -28,7 +28,7 @@ def fresh_n2(client: Cluster) -> Iterator[Cluster]:
 
 def ended(run: Training) -> str:
     """What the command says of a run that comes to no good end."""
-    run.flags["give_up_after"] = 1
+    run.flags["max_failures"] = 1
     code, said = finish(run.start())
     assert code == 1, said
     return said
@@ -38,10 +38,10 @@ def test_a_full_disk(client: Cluster, training_data: Path, capsys: pytest.Captur
     """A real one: the third checkpoint does not fit."""
     folder = client.small / "run"
     try:
-        said = ended(Training(client, folder, training_data, **LAYOUT, keep=-1, max_steps=40))
+        said = ended(Training(client, folder, training_data, **LAYOUT, keep_latest=-1, max_steps=40))
         assert "MB left" in said
         assert "[disk-full]" in said
-        assert "fewer checkpoints with --keep" in said
+        assert "fewer checkpoints with --keep-latest" in said
         assert diagnose.main([str(folder)]) == 0
         assert "[disk-full]" in capsys.readouterr().out
     finally:

@@ -107,7 +107,7 @@ def test_whatever_happens(client: Cluster, training_data: Path, tmp_path: Path) 
         **LAYOUT,
         **LENGTH,
         hang_timeout=30,
-        give_up_after=NUM_FAULTS + 1,
+        max_failures=NUM_FAULTS + 1,
     )
     chance = random.Random(SEED)
     plan = [*chance.sample(FAULTS, len(FAULTS)), *chance.choices(FAULTS, k=NUM_FAULTS - len(FAULTS))]

@@ -27,7 +27,7 @@ def test_of_two_submissions_at_once_one_is_taken(
     assert "is being written by" in refusal or "is in the queue already" in refusal
     queued = client.run("squeue", "-h", "-n", batch_job.job_name(winner.plan()), "-o", "%i").split()
     assert len(queued) == 1
-    assert winner.plan().values["max_steps"] == winner.flags["max_steps"]
+    assert winner.plan().max_steps == winner.flags["max_steps"]
     assert condition(winner.plan()).word == "waiting"
     client.run("scancel", *queued)
 

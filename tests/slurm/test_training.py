@@ -29,7 +29,7 @@ def test_a_quiet_run_reaches_its_last_step(quiet: Training) -> None:
 def test_a_time_limit_half_way_changes_nothing(
     quiet: Training, client: Cluster, training_data: Path, tmp_path: Path
 ) -> None:
-    run = Training(client, tmp_path / "cut", training_data, **LAYOUT, time="3", leave_before=60)
+    run = Training(client, tmp_path / "cut", training_data, **LAYOUT, time="3", exit_margin=60)
     process = run.start()
     run.wait_for_step(6)
     left_s = int(run.run.slurm_end.read_text().split()[0]) - time.time()
@@ -56,7 +56,7 @@ def test_no_checkpoint_is_started_that_the_time_limit_would_cut_off(
     client: Cluster, training_data: Path, tmp_path: Path
 ) -> None:
     """Earlier starts have seen that one takes longer than a job has."""
-    run = Training(client, tmp_path / "short", training_data, **LAYOUT, time="10", give_up_after=1)
+    run = Training(client, tmp_path / "short", training_data, **LAYOUT, time="10", max_failures=1)
     write_text(run.run.slurm_slowest_save, "9999\n")
     code, said = finish(run.start())
     assert code == 1

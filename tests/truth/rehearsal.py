@@ -11,7 +11,7 @@ from forkserver import ForkServer, JobFailed
 
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.launch import local
+from nemolaunch.launch.prepare import prepare
 from nemolaunch.planning import Plan, make_plan
 from truth.silent import SILENT
 
@@ -99,7 +99,7 @@ def rehearse(server: ForkServer, folder: Path, count: int, seed: int) -> dict[st
 
 def _trained(server: ForkServer, plan: Plan) -> str | None:
     """None if the job ran, else the end of what its ranks said."""
-    local.prepare(plan)
+    prepare(plan)
     try:
         server.run(
             "e2e.train_plan:train", {"plan_file": str(plan.run.plan)}, nproc=plan.world_size, timeout=90

@@ -43,7 +43,7 @@ class Job:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.values = plan.values
+        self.values = plan.job.values()
         self.recipe: Any = None
         self.config: Any = None
         self.strategy: Any = None

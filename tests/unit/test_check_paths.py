@@ -107,8 +107,8 @@ def test_relative_paths_are_absolute_in_the_plan(tmp_path: Path) -> None:
         "index_mapping_dir": "index",
     }
     plan = make_plan(Job().with_values(**values), given=dict.fromkeys(values, "flag"))
-    assert plan.values["nemo_model"] == str(tmp_path / "base")
-    assert plan.values["index_mapping_dir"] == str(tmp_path / "index")
+    assert plan.job.model.nemo_model == str(tmp_path / "base")
+    assert plan.job.data.index_mapping_dir == str(tmp_path / "index")
     assert plan.origins["nemo_model"] == "flag"
 
 

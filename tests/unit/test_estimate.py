@@ -186,10 +186,10 @@ def test_a_gpu_is_assumed_only_where_none_is_seen_or_named() -> None:
 
 
 def test_disk_holds_the_checkpoints_kept_and_one_more() -> None:
-    e = told(keep=2, checkpoint_every=100)
+    e = told(keep_latest=2, checkpoint_every=100)
     assert e.disk.checkpoint == pytest.approx(14 * e.parameters, rel=0.01)
     assert e.disk.checkpoints == 3
-    assert told(keep=-1, checkpoint_every=100).disk.checkpoints == 10
+    assert told(keep_latest=-1, checkpoint_every=100).disk.checkpoints == 10
 
 
 def test_sizes_that_no_machine_has_are_not_estimated() -> None:

@@ -46,9 +46,9 @@ def test_empty_shares_are_left_out(tmp_path: Path, documents: int, expected: str
 
 def test_the_plan_says_so_and_validates_on_nothing(tmp_path: Path) -> None:
     plan = make_plan(job(write_data(tmp_path)))
-    assert plan.values["split"] == "998,0,0"
+    assert plan.job.data.split == "998,0,0"
     assert plan.origins["split"] == "998,1,1 leaves a share without a document"
-    assert plan.values["limit_val_batches"] == 0
+    assert plan.job.logging.limit_val_batches == 0
 
 
 def test_a_malformed_split_is_left_to_the_checks(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--wandb-project", "p", "wandb_project", "p", None),
     ("--wandb-name", "n", "wandb_name", "n", None),
     ("--checkpoint-every", "5", "checkpoint_every", 5, None),
-    ("--keep", "5", "keep", 5, 3),
+    ("--keep-latest", "5", "keep_latest", 5, 3),
     ("--no-async-save", None, "no_async_save", True, False),
     ("--resume", "never", "resume", "never", "auto"),
 ]

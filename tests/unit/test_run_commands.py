@@ -11,10 +11,11 @@ from golden.batch_plans import saved_plan
 
 from nemolaunch.cli.commands import cancel, diagnose, follow, resume, status
 from nemolaunch.cli.parsing.saved_plan import job_of_plan
-from nemolaunch.observe.slurm_run import reason
+from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import write_json
 from nemolaunch.slurm import batch_job
+from nemolaunch.slurm.submission import sbatch
 
 
 @pytest.fixture
@@ -144,17 +145,31 @@ def test_a_list_does_not_ask_again_for_each_run_when_slurm_does_not_answer(
 
 def test_resume_follows_also_what_was_detached_before(runs: list[Plan]) -> None:
     """`--detach` and the jobs waited for are of the command that was typed then, not of the run."""
-    plan = dataclasses.replace(runs[0], values={**runs[0].values, "detach": True, "dependency": "afterok:7"})
+    plan = dataclasses.replace(runs[0], job=runs[0].job.with_values(detach=True, dependency="afterok:7"))
     plan.save()
     again = job_of_plan(plan.run.root, {})[0].launch
     assert (again.detach, again.dependency) == (False, None)
     assert job_of_plan(plan.run.root, {"detach": True})[0].launch.detach
 
 
-def test_slurms_reason_is_told_once_though_it_also_stands_there_folded() -> None:
-    said = (
-        "│ sbatch: error: Batch job submission failed: Invalid │\n"
-        "sbatch: error: Batch job submission failed: Invalid\nfeature specification\n"
-        "sbatch: error: Batch job submission failed: Invalid feature specification\n"
-    )
-    assert reason(said) == "sbatch: error: Batch job submission failed: Invalid feature specification"
+def test_slurms_refusal_is_told_once_in_its_own_words() -> None:
+    said = "sbatch: error: Batch job submission failed: Invalid feature specification\n"
+    with pytest.raises(NemolaunchError, match=r"Invalid feature specification$") as refused:
+        sbatch(["script.sh"], lambda command: (1, "", said + said))
+    assert str(refused.value) == f"the job was not submitted. {said.strip()}"
+
+
+def test_the_id_of_a_job_is_that_without_its_cluster() -> None:
+    asked = []
+
+    def shell(command: str) -> tuple[int, str, str]:
+        asked.append(command)
+        return 0, "a notice of the site\n4711;cluster\n", ""
+
+    assert sbatch(["--requeue", "/runs/a b/script.sh"], shell) == "4711"
+    assert asked == ["sbatch --parsable --requeue '/runs/a b/script.sh'"]
+
+
+def test_a_machine_without_sbatch_is_told() -> None:
+    with pytest.raises(NemolaunchError, match="needs the command sbatch"):
+        sbatch(["script.sh"], lambda command: (127, "", "bash: sbatch: command not found"))

@@ -64,9 +64,9 @@ def test_sizes_tell_epochs_and_the_length(tmp_path: Path) -> None:
     plan = planned(str(mixture), max_tokens=8_000_000)
     assert [source.epochs for source in plan.outlook] == pytest.approx([2.0, 1.0], rel=0.01)
     first = planned(str(mixture), stopping_strategy="first-exhausted")
-    assert first.values["max_steps"] == 4_000_000 // (16 * 256)
+    assert first.job.get("max_steps") == 4_000_000 // (16 * 256)
     every = planned(str(mixture), stopping_strategy="all-exhausted")
-    assert every.values["max_steps"] == 8_000_000 // (16 * 256)
+    assert every.job.get("max_steps") == 8_000_000 // (16 * 256)
 
 
 def test_a_wrong_column_or_weight_is_told_with_what_to_write(tmp_path: Path) -> None:
@@ -157,4 +157,4 @@ def test_the_example_of_64_nodes_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.world_size == 512
     assert plan.tokens_per_step == 12_582_912
     assert plan.estimate is not None
-    assert int(plan.values["stream_readers"]) % plan.data_parallel_size == 0
+    assert plan.job.stream.stream_readers % plan.data_parallel_size == 0

@@ -12,6 +12,7 @@ from stream_support import encode, texts_of, write
 
 from nemolaunch.data.stream_spec import read
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.job import Job
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import session
 from nemolaunch.stream.reader import BEGINS, Reader
@@ -33,8 +34,9 @@ def texts(tmp_path: Path) -> Path:
 
 
 def start(run: Path, words: str, state: StreamState | None = None, samples: int = 0, **values: Any) -> Begun:
+    tokenizer = values.pop("tokenizer", "t")
     return session.begin(
-        RunDir(run), {**VALUES, **values}, read((words,)), tokenizer=values.pop("tokenizer", "t"),
+        RunDir(run), Job(**{**VALUES, **values}), read((words,)), tokenizer=tokenizer,
         data_parallel_size=1, samples=samples, state=state,
     )  # fmt: skip
 

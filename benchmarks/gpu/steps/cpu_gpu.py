@@ -39,7 +39,7 @@ def _flags(bench: Bench, device: str, **more: Any) -> dict[str, Any]:
     model.parent.mkdir(parents=True, exist_ok=True)
     model.write_text("".join(f"{key}: {value}\n" for key, value in form.items()))
     length = 64 if bench.tiny else 256
-    every = {"max_steps": STEPS, "checkpoint_every": EVERY, "keep": -1, "no_async_save": True}
+    every = {"max_steps": STEPS, "checkpoint_every": EVERY, "keep_latest": -1, "no_async_save": True}
     flags = runs.base_flags(bench, str(model), precision="fp32", seq_length=length, global_batch_size=8)
     return {**flags, **every, "device": device, "lr": 1e-3, **more}
 

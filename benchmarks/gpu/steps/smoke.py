@@ -36,7 +36,7 @@ def _run(bench: Bench) -> Path:
 
 
 def _flags(bench: Bench, model: str) -> dict[str, Any]:
-    more = {"max_steps": STEPS, "checkpoint_every": EVERY, "keep": 1, "no_async_save": True}
+    more = {"max_steps": STEPS, "checkpoint_every": EVERY, "keep_latest": 1, "no_async_save": True}
     return runs.base_flags(bench, runs.model(bench, model), **more)
 
 

@@ -42,7 +42,7 @@ INTEGERS: dict[str, tuple[int, int]] = {
     "val_check_interval": (1, MOST),
     "limit_val_batches": (0, MOST),
     "checkpoint_every": (1, MOST),
-    "keep": (-1, MOST),
+    "keep_latest": (-1, MOST),
 }
 DIVISORS = (
     "num_nodes",
@@ -85,12 +85,12 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
                 *each(name, [nearest]),
                 about=name,
             )
-    if job.checkpoint.keep == 0:
+    if job.checkpoint.keep_latest == 0:
         yield error(
             "out-of-range",
             f"{shown('keep', 0)} would keep no checkpoint",
-            *each("keep", [1, -1]),
-            about="keep",
+            *each("keep_latest", [1, -1]),
+            about="keep_latest",
         )
     yield from _reals(job)
 

@@ -28,7 +28,7 @@ def look(folder: Path, test_bytes: int | None = None) -> Iterator[Verdict]:
         yield warning(
             "disk",
             f"{size(free)} are free in {place}",
-            "--output-dir on a larger disk, or fewer checkpoints with --keep",
+            "--output-dir on a larger disk, or fewer checkpoints with --keep-latest",
         )
     else:
         yield good("disk", f"{size(free)} are free in {place}")

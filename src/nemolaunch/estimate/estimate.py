@@ -91,7 +91,7 @@ def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate | None:
         steps=min(MOST, max(0, job.batch.max_steps or 0)),
         vocab_size=tokenizer.vocab_size if tokenizer else None,
         speed=speed,
-        keep=job.checkpoint.keep,
+        keep=job.checkpoint.keep_latest,
         save_every=job.checkpoint.checkpoint_every or job.logging.val_check_interval or 0,
         gpu_origin=resolved.gpu_origin,
         rehearsal=resolved.device == "cpu",

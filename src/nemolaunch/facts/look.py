@@ -22,7 +22,7 @@ from nemolaunch.facts.cluster import Cluster, Partition, look_at_cluster
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, next_submission
-from nemolaunch.job import Job, Launch
+from nemolaunch.job import Job, Launch, current_names
 from nemolaunch.run.folder import RunDir, read_json, step_of
 from nemolaunch.system.commands import answers
 from nemolaunch.system.path_hints import nearest
@@ -332,7 +332,7 @@ def _look_at_run(job: Job) -> EarlierRun:
         last_checkpoint=str(last) if last else None,
         next_step=step_of(last) + 1 if last else 0,
         finished_step=step if isinstance(step, int) else None,
-        values=values if isinstance(values, dict) else None,
+        values=current_names(values) if isinstance(values, dict) else None,
         architecture=architecture if isinstance(architecture, dict) else None,
         blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
     )

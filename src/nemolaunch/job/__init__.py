@@ -17,11 +17,13 @@ from nemolaunch.job.job import (
     Parallelism,
     Speed,
     Stream,
+    current_names,
+    field_name,
     spec_of,
     specs,
 )  # fmt: skip
 
 __all__ = [
     "ALTERNATIVES", "PARTS", "SECRETS", "Batch", "Checkpoint", "Data", "Job", "Launch", "Logging", "Memory", "Model",
-    "Objective", "Optimizer", "Parallelism", "Speed", "Stream", "spec_of", "specs",
+    "Objective", "Optimizer", "Parallelism", "Speed", "Stream", "current_names", "field_name", "spec_of", "specs",
 ]  # fmt: skip

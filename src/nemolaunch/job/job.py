@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nemolaunch.errors import UsageError
@@ -28,6 +28,7 @@ class Launch:
         None,
         "processes per node (default: all visible GPUs, else what the parallelism needs on the CPU)",
         short="-G",
+        aliases=("--gpus-per-node",),
     )
     account: str = flag("root", "Slurm account", short="-A")
     partition: str = flag("defq", "Slurm partition", short="-P")
@@ -53,10 +54,15 @@ class Launch:
     )
     detach: bool = flag(False, "leave the Slurm job to itself once it is submitted")
     chain: bool = flag(True, "let each Slurm job queue the next one, until the last step is done")
-    give_up_after: int = flag(3, "end the chain after that many starts in a row without a new checkpoint")
-    leave_before: int | None = flag(
+    max_failures: int = flag(
+        3,
+        "end the chain after this many consecutive attempts without a new checkpoint",
+        aliases=("--give-up-after",),
+    )
+    exit_margin: int | None = flag(
         None,
-        "save and leave that long before the time limit (default: twice the longest save, at least 2 minutes)",
+        "save and exit this long before the time limit (default: twice the longest save, at least 2 minutes)",
+        aliases=("--leave-before",),
         metavar="SECONDS",
     )
     qos: str | None = flag(None, "Slurm quality of service")
@@ -100,13 +106,21 @@ class Model:
 
     model_name: str = flag(
         "",
-        "recipe of NeMo 2, shipped flavour, YAML file of your own, or hf: the architecture of --hf-model-id (required)",
+        "NeMo 2 recipe, shipped flavour, custom YAML file, or hf: the architecture of --hf-model-id (required)",
         short="-M",
+        aliases=("--model",),
     )
     hf_model_id: str | None = flag(
-        None, "tokenizer: Hugging Face id or local folder (default: the one recorded beside the data)"
+        None,
+        "tokenizer: Hugging Face id or local folder (default: the one recorded beside the data)",
+        aliases=("--tokenizer",),
     )
-    nemo_model: str | None = flag(None, "NeMo 2 checkpoint whose weights to start from", metavar="DIR")
+    nemo_model: str | None = flag(
+        None,
+        "NeMo 2 checkpoint whose weights to start from",
+        aliases=("--pretrained-checkpoint",),
+        metavar="DIR",
+    )
     hf_token: str | None = flag(
         None,
         "Hugging Face token; kept in memory only. Better: export HF_TOKEN, which also keeps it out of the process list",
@@ -121,7 +135,7 @@ class Data:
     dataset_dir: tuple[str, ...] = flag(
         (),
         "folders or prefixes of .bin/.idx files, or a blend: a:0.7,b:0.3, YAML, or Megatron's 0.7 a 0.3 b (required)",
-        aliases=("--dataset-path",),
+        aliases=("--dataset-path", "--data"),
         metavar="PATH",
     )
     data_mode: str = flag(
@@ -371,7 +385,7 @@ class Checkpoint:
         "steps between checkpoints (default: every 15 minutes; always at the last step)",
         metavar="STEPS",
     )
-    keep: int = flag(3, "newest checkpoints to keep; -1 keeps all")
+    keep_latest: int = flag(3, "number of newest checkpoints to keep; -1 keeps all", aliases=("--keep",))
     no_async_save: bool = flag(False, "write checkpoints before training goes on")
     resume: str = flag(
         "auto",
@@ -403,37 +417,61 @@ PARTS: dict[str, type] = {
 SECRETS = frozenset({"hf_token"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False, repr=False)
 class Job:
-    """A whole pretraining job. Immutable: a variant is made with `with_values`."""
+    """A complete pretraining job. Immutable: derive a variant with `with_values`.
 
-    launch: Launch = field(default_factory=Launch)
-    model: Model = field(default_factory=Model)
-    data: Data = field(default_factory=Data)
-    objective: Objective = field(default_factory=Objective)
-    stream: Stream = field(default_factory=Stream)
-    batch: Batch = field(default_factory=Batch)
-    parallelism: Parallelism = field(default_factory=Parallelism)
-    memory: Memory = field(default_factory=Memory)
-    speed: Speed = field(default_factory=Speed)
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    logging: Logging = field(default_factory=Logging)
-    guards: Guards = field(default_factory=Guards)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    Takes fields by the name of their flag, by an alias or by a short form, which for two letters and more may be
+    lower case, or whole parts by the name of the part:
+
+        Job(model="llama32_1b", tokenizer="my/tokenizer", data="data", tp=2, max_steps=1000, lr=3e-4)
+
+    Raises UsageError, naming everything that is wrong, for unknown names and values of the wrong type.
+    """
+
+    launch: Launch
+    model: Model
+    data: Data
+    objective: Objective
+    stream: Stream
+    batch: Batch
+    parallelism: Parallelism
+    memory: Memory
+    speed: Speed
+    optimizer: Optimizer
+    logging: Logging
+    guards: Guards
+    checkpoint: Checkpoint
+
+    def __init__(self, **values: Any) -> None:
+        parts = {
+            part: values.pop(part) if isinstance(values.get(part), cls) else cls()
+            for part, cls in PARTS.items()
+        }
+        for part, changes in _by_part(values).items():
+            parts[part] = dataclasses.replace(parts[part], **changes)
+        for part, value in parts.items():
+            object.__setattr__(self, part, value)
+
+    def __repr__(self) -> str:
+        """Show what differs from the defaults, without secrets."""
+        changed = [
+            f"{spec.name}={self.get(spec.name)!r}"
+            for spec in specs()
+            if spec.name not in SECRETS and self.get(spec.name) != spec.default
+        ]
+        return f"Job({', '.join(changed)})"
 
     def with_values(self, **values: Any) -> Job:
-        """A copy with some fields changed, named as their flags: `job.with_values(seq_length=512)`.
+        """Return a copy with some fields changed: `job.with_values(seq_length=512)`.
 
-        Raises UsageError for an unknown name or a value of the wrong type.
+        Raises UsageError for unknown names and values of the wrong type.
         """
-        by_part: dict[str, dict[str, Any]] = {}
-        for name, value in values.items():
-            spec = spec_of(name)
-            by_part.setdefault(spec.part, {})[name] = spec.checked(value)
         return dataclasses.replace(
             self,
             **{
-                part: dataclasses.replace(getattr(self, part), **changes) for part, changes in by_part.items()
+                part: dataclasses.replace(getattr(self, part), **changes)
+                for part, changes in _by_part(values).items()
             },
         )
 
@@ -448,8 +486,23 @@ class Job:
         return out
 
     def get(self, name: str) -> Any:
-        """The value of the field that a flag sets."""
+        """Return the value of the field that a flag sets."""
         return getattr(getattr(self, spec_of(name).part), name)
+
+
+def _by_part(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return checked values by part and field name; raise UsageError for all that are wrong."""
+    by_part: dict[str, dict[str, Any]] = {}
+    problems = []
+    for word, value in values.items():
+        try:
+            spec = spec_of(field_name(word))
+            by_part.setdefault(spec.part, {})[spec.name] = spec.checked(value)
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("; ".join(problems))
+    return by_part
 
 
 _specs: tuple[FieldSpec, ...] | None = None
@@ -481,8 +534,30 @@ def _read_specs() -> Iterator[FieldSpec]:
             )
 
 
+_names: dict[str, str] = {}
+
+
+def field_name(word: str) -> str:
+    """Return the name of the field that a flag, alias or short form stands for, with or without dashes.
+
+    `-` and `_` are the same; short forms of two letters and more may be lower case. An unknown word is returned as is.
+    """
+    if not _names:
+        for spec in specs():
+            short = spec.short.lstrip("-") if spec.short else spec.name
+            names = (spec.name, *spec.aliases, short, short.lower() if len(short) > 1 else short)
+            _names.update({name.lstrip("-").replace("-", "_"): spec.name for name in names})
+    word = word.lstrip("-").replace("-", "_")
+    return _names.get(word, word)
+
+
+def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of an older version under the names that their fields have today."""
+    return {field_name(name): value for name, value in values.items()}
+
+
 def spec_of(name: str) -> FieldSpec:
-    """The field of that name; UsageError with the nearest names if there is none."""
+    """Return the field of that name; raise UsageError with the nearest names if there is none."""
     for spec in specs():
         if spec.name == name:
             return spec

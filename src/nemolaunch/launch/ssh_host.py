@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
 import hashlib
 import json
 import os
@@ -84,15 +83,6 @@ class SshHost:
         if done.returncode == UNREACHABLE:
             raise NotConnected(f"--ssh {self.name}: {' '.join(err.split()) or 'ssh failed without a word'}")
         return Answer(done.returncode, out, err)
-
-    def account(self) -> tuple[str, str]:
-        """(user, host) as the user's ssh configuration makes them of the name; the host as it was given."""
-        user, _, host = self.name.rpartition("@")
-        if not user:
-            shown = subprocess.run(["ssh", "-G", host], capture_output=True, text=True, check=False).stdout
-            users = [line.split(maxsplit=1)[1] for line in shown.splitlines() if line.startswith("user ")]
-            user = users[0] if users else getpass.getuser()
-        return user, host
 
     @functools.cached_property
     def home(self) -> str:

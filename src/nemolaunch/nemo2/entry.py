@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
+from nemolaunch.ranks.log import log
 from nemolaunch.ranks.megatron_import import skip_inference_allocator
 from nemolaunch.run.folder import RunDir, write_json
 from nemolaunch.system import processes
@@ -41,7 +42,7 @@ def pretrain(plan_file: str) -> None:
     rank = int(os.environ.get("RANK") or 0)
     _die_with_parent()
     _log_to_file(plan.run, rank)
-    hang.watch_start(plan.values["hang_timeout"])
+    hang.watch_start(plan.job.guards.hang_timeout)
     try:
         if plan.submission is not None:
             slurm_rank.settle_start(plan.run, rank)
@@ -73,7 +74,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     recipe = compile_recipe(plan)
     if plain or plan.device == "cpu":
         for sentence in (cpu.adapt if plan.device == "cpu" else cpu.adapt_for_plain_layers)(recipe):
-            print(sentence, flush=True)
+            log.info(sentence)
     task: Any = fdl.build(recipe)
     trainer = task.keywords["trainer"]
     mlflow = loggers(plan)

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nemolaunch.nemo2.metrics import MetricsFile
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.log import log
 from nemolaunch.ranks.slurm_rank import signals, this_start
 from nemolaunch.ranks.time_left import LEAVE, SAVE_AND_LEAVE, STAY, JobEnd, SlowestSave, decide
 
@@ -29,7 +30,7 @@ class Leave(Callback):
         self._metrics = metrics
         self._end = JobEnd(plan.run)
         self._save = SlowestSave(plan.run)
-        self._before_s: float | None = plan.values["leave_before"]
+        self._before_s: float | None = plan.job.launch.exit_margin
         self._slowest_step_s = 0.0
         self._last_step = time.monotonic()
         self._fenced = time.monotonic()
@@ -99,5 +100,5 @@ class Leave(Callback):
             checkpoint.save_last = None  # nor NeMo's own, where this process has not written one yet
         why = self._why or "another rank was asked to"
         how = "with a checkpoint" if decision == SAVE_AND_LEAVE else "without a checkpoint"
-        print(f"nemolaunch: leaving after step {trainer.global_step} {how}: {why}", flush=True)
+        log.info(f"leaving after step {trainer.global_step} {how}: {why}")
         self._metrics.event("left", trainer.global_step, text=why)

@@ -44,7 +44,7 @@ class MetricsFile(Callback):
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._every = int(plan.values["log_every"])
+        self._every = plan.job.logging.log_every
         self._file: RowFile | None = None
         self._clock = speed.StepClock()
         self._data: speed.TimedIterator | None = None
@@ -87,7 +87,7 @@ class MetricsFile(Callback):
             GuardStop: the policy for its kind is `stop`.
         """
         self.event(notice.kind, step, text=notice.text)
-        if self._plan.values[POLICY_OF[notice.kind]] == "stop":
+        if self._plan.job.get(POLICY_OF[notice.kind]) == "stop":
             raise stop(self._plan, notice.kind, step, notice.text)
 
     def _time_saving(self, trainer: Trainer) -> None:
@@ -142,7 +142,7 @@ class MetricsFile(Callback):
             "lr": number(seen.get("lr")),
             "grad_norm": number(seen.get("grad_norm")),
             "samples": samples,
-            "tokens": samples * int(self._plan.values["seq_length"]),
+            "tokens": samples * self._plan.seq_length,
             **self._clock.take(),
             "memory_peak_bytes": speed.memory_peak_bytes(),
         }

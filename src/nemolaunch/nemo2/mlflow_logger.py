@@ -22,9 +22,9 @@ class OneRun(MLFlowLogger, Callback):
     """
 
     def __init__(self, plan: Plan) -> None:
-        values, self._kept = plan.values, plan.run.mlflow_run
+        self._kept = plan.run.mlflow_run
         super().__init__(
-            experiment_name=values["mlflow_experiment"] or values["experiment"],
+            experiment_name=plan.job.logging.mlflow_experiment or plan.job.launch.experiment,
             run_name=plan.run.root.name,
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"),
             run_id=self._kept.read_text().strip() if self._kept.exists() else None,
@@ -44,7 +44,7 @@ def loggers(plan: Plan) -> list[OneRun]:
     Raises:
         NemolaunchError: MLflow is not installed.
     """
-    if not plan.values["mlflow"]:
+    if not plan.job.logging.mlflow:
         return []
     try:
         import mlflow  # noqa: F401

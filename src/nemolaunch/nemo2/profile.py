@@ -32,15 +32,15 @@ class NsysUnderNemoRun(run.Plugin):
 
 def plugins(plan: Plan) -> list[run.Plugin]:
     """NeMo-Run plugins for the task of a plan."""
-    return [NsysUnderNemoRun(plan=plan)] if plan.values["profile"] == "nsys" else []
+    return [NsysUnderNemoRun(plan=plan)] if plan.job.logging.profile == "nsys" else []
 
 
 def callbacks(plan: Plan, rank: int) -> list[Callback]:
     """NeMo's profiler callback for this rank, if it is to be traced."""
-    kind = plan.values["profile"]
-    if kind is None or str(rank) not in plan.values["profile_ranks"]:
+    kind = plan.job.logging.profile
+    if kind is None or str(rank) not in plan.job.logging.profile_ranks:
         return []
-    start, stop = steps_of(plan.values["profile_steps"])
+    start, stop = steps_of(plan.job.logging.profile_steps)
     plan.run.traces.mkdir(parents=True, exist_ok=True)
     if kind == "nsys":
         from nemo.lightning.pytorch.callbacks import NsysCallback

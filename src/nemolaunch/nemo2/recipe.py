@@ -170,7 +170,7 @@ def _set_memory(recipe: run.Partial, job: Job) -> None:
 
 def _tokenizer(plan: Plan) -> run.Config:
     folder = plan.run.tokenizer if plan.run.tokenizer.is_dir() else plan.tokenizer
-    source = str(folder or plan.values["hf_model_id"])
+    source = str(folder or plan.job.model.hf_model_id)
     return run.Config(AutoTokenizer, pretrained_model_name=source, use_fast=True)
 
 
@@ -286,7 +286,7 @@ def _set_checkpoints(recipe: run.Partial, plan: Plan, job: Job) -> None:
         dirpath=str(plan.run.checkpoints),
         monitor="consumed_samples",
         mode="max",
-        save_top_k=job.checkpoint.keep,
+        save_top_k=job.checkpoint.keep_latest,
         save_last="link",
         every_n_train_steps=every,
         train_time_interval=None if every else run.Config(timedelta, minutes=15),
@@ -330,12 +330,14 @@ def wandb_id(plan: Plan) -> str:
 
 
 def _set_start(recipe: run.Partial, plan: Plan, job: Job) -> None:
-    """Where training starts: this run's last checkpoint, a named one, given weights, or scratch."""
-    resume = job.checkpoint.resume
-    own = None if resume == "never" else plan.run.last_checkpoint()
+    """Set where training starts: this run's last checkpoint, a named one, given weights, or scratch.
+
+    With `--resume never` the launch has set earlier checkpoints aside: what is there is of this run's own attempts.
+    """
+    resume, own = job.checkpoint.resume, plan.run.last_checkpoint()
     recipe.resume = run.Config(
         nl.AutoResume,
-        resume_if_exists=resume != "never",
+        resume_if_exists=True,
         resume_from_directory=str(plan.run.checkpoints),
         resume_ignore_no_checkpoint=True,
     )

@@ -14,6 +14,7 @@ from nemo.lightning.pytorch.plugins import MegatronDataSampler
 from nemolaunch.data.stream_spec import Stream
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.log import log
 from nemolaunch.ranks.masked_data import masking_of
 from nemolaunch.ranks.stream_feed import RankFeed, ValidationFeed, Work
 from nemolaunch.ranks.stream_fields import Fields, MaskedTokens, next_token
@@ -41,11 +42,11 @@ class StreamDataModule(pl.LightningDataModule):
     def __init__(self, plan: Plan, tokenizer: Any) -> None:
         super().__init__()
         self._plan = plan
-        self._values = plan.values
+        self._job = job = plan.job
         self.tokenizer = tokenizer
-        self.seq_length = int(self._values["seq_length"])
-        self.micro_batch_size = int(self._values["micro_batch_size"])
-        self.global_batch_size = int(self._values["global_batch_size"])
+        self.seq_length = plan.seq_length
+        self.micro_batch_size = job.batch.micro_batch_size
+        self.global_batch_size = job.batch.global_batch_size
         self.data_sampler = Sampler(
             seq_len=self.seq_length,
             micro_batch_size=self.micro_batch_size,
@@ -84,15 +85,15 @@ class StreamDataModule(pl.LightningDataModule):
         stream = Stream.from_values(self._plan.stream or {})
         begun = session.begin(
             run,
-            self._values,
+            self._job,
             stream,
             tokenizer=spec.digest,
             data_parallel_size=parallel_state.get_data_parallel_world_size(),
             samples=int(self.data_sampler.init_consumed_samples),
             state=self._loaded,
-            say=lambda text: print(f"nemolaunch: {text}", flush=True),
+            say=log.info,
         )
-        engine = proof.choose("auto", spec, run.stream, lambda: _sample(begun.setup.manifest), print)
+        engine = proof.choose("auto", spec, run.stream, lambda: _sample(begun.setup.manifest), log.info)
         return begun, spec, engine
 
     @property
@@ -112,10 +113,10 @@ class StreamDataModule(pl.LightningDataModule):
         self.data_sampler.init_global_step = self._init_step
         self.feed = RankFeed(
             self._work(begun.setup, [begun.state.readers[number] for number in readers]),
-            num_workers=int(self._values["num_workers"]),
+            num_workers=self._job.data.num_workers,
             samples_a_step=self.global_batch_size // parallel_state.get_data_parallel_world_size(),
             micro_batch_size=self.micro_batch_size,
-            fed=self._fed_file() if self._values["data_ledger"] else None,
+            fed=self._fed_file() if self._job.stream.data_ledger else None,
         )
         return self.feed
 
@@ -138,7 +139,7 @@ class StreamDataModule(pl.LightningDataModule):
         )
 
     def _fields(self, validation: bool) -> Fields:
-        if self._values["objective"] != "mlm":
+        if self._job.objective.objective != "mlm":
             return next_token
         bert = self._plan.model_row.architecture.kind == "bert"
         return MaskedTokens(masking_of(self._plan, self.tokenizer), validation=validation, bert=bert)
@@ -150,8 +151,8 @@ class StreamDataModule(pl.LightningDataModule):
             beginning = ReaderState.unpack(np.zeros(count, np.int64).tolist())
             self._validation = ValidationFeed(
                 self._work(setup, [beginning] * len(self._readers())),
-                num_workers=int(self._values["num_workers"]),
-                batches=int(self._values["limit_val_batches"]) * get_num_microbatches(),
+                num_workers=self._job.data.num_workers,
+                batches=self._job.logging.limit_val_batches * get_num_microbatches(),
                 micro_batch_size=self.micro_batch_size,
             )
         return self._validation

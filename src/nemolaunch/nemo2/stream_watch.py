@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from nemolaunch.nemo2.stream_data import StreamDataModule
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import speed
+from nemolaunch.ranks.log import log
 from nemolaunch.ranks.stream_feed import RankFeed
 from nemolaunch.stream.state import StreamState
 
@@ -25,7 +26,7 @@ class StreamWatch(Callback):
     """
 
     def __init__(self, plan: Plan, event: Callable[..., None]) -> None:
-        self._until_once = plan.values["stopping_strategy"] == "all-exhausted"
+        self._until_once = plan.job.stream.stopping_strategy == "all-exhausted"
         self._event = event
         self.ended = False
         self.error: str | None = None
@@ -67,7 +68,7 @@ class StreamWatch(Callback):
 
     def _end(self, trainer: Trainer, why: str) -> None:
         self.ended = trainer.should_stop = True
-        print(f"nemolaunch: the stream ends after step {trainer.global_step}: {why}", flush=True)
+        log.info(f"the stream ends after step {trainer.global_step}: {why}")
         self._event("stream ended", trainer.global_step, text=why)
 
     def _fail(self, trainer: Trainer, mine: str | None) -> None:
@@ -77,7 +78,7 @@ class StreamWatch(Callback):
         self.error = next(error for error in errors if error)
         trainer.limit_val_batches = 0
         trainer.should_stop = True
-        print(f"nemolaunch: leaving after step {trainer.global_step}: {self.error}", flush=True)
+        log.info(f"leaving after step {trainer.global_step}: {self.error}")
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -37,7 +37,7 @@ class _SkipUpdate(Exception):
 def stop(plan: Plan, kind: str, step: int, text: str) -> GuardStop:
     """The error that ends the run, which is also the end of its chain of jobs on Slurm."""
     name = POLICY_OF[kind]
-    advice = f"--{name.replace('_', '-')} {plan.values[name]}"
+    advice = f"--{name.replace('_', '-')} {plan.job.get(name)}"
     message = f"{kind} at step {step}: {text} ({advice})"
     if plan.submission is not None:
         write_text(plan.run.slurm_stopped, f"stopped by a guard: {message}\n")
@@ -55,7 +55,7 @@ class UpdateGuard(Callback):
     def __init__(self, plan: Plan, tell: Tell) -> None:
         self._plan = plan
         self._tell = tell
-        self._policies = {kind: str(plan.values[POLICY_OF[kind]]) for kind in ("not finite", "loss spike")}
+        self._policies = {kind: str(plan.job.get(POLICY_OF[kind])) for kind in ("not finite", "loss spike")}
         self._guard = LossGuard()
         self._trainer: Trainer
         self._loss: float | None = None

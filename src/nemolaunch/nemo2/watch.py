@@ -37,5 +37,5 @@ def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
     if plan.stream is not None:
         after.append(StreamWatch(plan, metrics.event))
     after += profile.callbacks(plan, int(os.environ.get("RANK") or 0))
-    after.append(HangWatch(int(plan.values["hang_timeout"]), metrics.event))
+    after.append(HangWatch(plan.job.guards.hang_timeout, metrics.event))
     return before, after

@@ -105,7 +105,7 @@ def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Dia
     said = said_during(output, start) if output else ""
     if start and _IN_ORDER in said:
         return _left_in_order(run, output or run.launcher_log)
-    by_rank = plan.values["launcher"] == "srun"
+    by_rank = plan.job.launch.launcher == "srun"
     deaths = [death for death in _deaths(said) if not _ENDED_FOR_IT.search(death.how)] if by_rank else []
     first = failure(run, exit_code, start)
     rank = _rank_in(first.message)
@@ -216,5 +216,5 @@ def _ranks_with_stacks(run: RunDir, start: Start | None) -> tuple[int, ...]:
 def _node_by_place(plan: Plan, start: Start, rank: int) -> str | None:
     """The host of a rank that did not say so itself, by its place in the list of nodes."""
     nodes = expand_nodes(start.nodes)
-    number = rank // max(1, int(plan.values["num_gpus"]))
+    number = rank // max(1, plan.num_gpus)
     return nodes[number] if number < len(nodes) else None

@@ -45,7 +45,7 @@ CAUSES: tuple[Cause, ...] = (
         "disk-full",
         r"No space left on device|ENOSPC|Disk quota exceeded",
         "the file system of the run folder, or the node's own /tmp, is full",
-        "free space, fewer checkpoints with --keep, or another --output-dir; then `nemolaunch resume`",
+        "free space, fewer checkpoints with --keep-latest, or another --output-dir; then `nemolaunch resume`",
     ),
     _cause(
         "not-finite",
@@ -146,7 +146,7 @@ CAUSES: tuple[Cause, ...] = (
         "time-limit",
         r"DUE TO TIME LIMIT|(?-i:\bTIMEOUT\b)",
         "the time limit came before the ranks had saved and left",
-        "nothing if the next job goes on; else a longer --time, or a larger --leave-before",
+        "nothing if the next job goes on; else a longer --time, or a larger --exit-margin",
     ),
     _cause(
         "no-time-to-save",

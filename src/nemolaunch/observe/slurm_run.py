@@ -1,4 +1,4 @@
-"""A run on Slurm: submitted, followed over all its jobs, judged, cancelled.
+"""A run on Slurm: how it stands, followed over all its jobs, and why it ended.
 
 What is true of a run stands in its folder and in Slurm's queue. NeMo-Run's own status needs Slurm's
 accounting and calls a requeued job failed, so it is not asked.
@@ -6,29 +6,23 @@ accounting and calls a requeued job failed, so it is not asked.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.diagnosis import diagnose, newest_failure
+from nemolaunch.observe.metrics import Follower as MetricsFollower
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import starts
-from nemolaunch.run.folder import end_step, write_text
-from nemolaunch.run.lock import RunLock
+from nemolaunch.run.folder import end_step
 from nemolaunch.slurm import batch_job
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
 
-SUBMITTED = "submitted "
+POLL_S = 5.0  # a Slurm controller serves thousands of users
 SETTLE_S = 15.0  # Slurm takes a moment to put a requeued job back into the queue
-LEAVE_S = 60.0  # and one to take a job out whose run is over: its processes have to end first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,119 +44,6 @@ class Condition:
     @property
     def over(self) -> bool:
         return self.word not in ("running", "waiting")
-
-
-@contextlib.contextmanager
-def claimed(plan: Plan) -> Iterator[None]:
-    """The run folder to oneself, while a submission changes it.
-
-    Raises:
-        NemolaunchError: a job of this run is in the queue already, or somebody else writes the folder.
-    """
-    waiting = _left_in_queue(plan)
-    if waiting:
-        raise NemolaunchError(
-            f"job {waiting[0].id} of this run is in the queue already ({waiting[0].state.lower()}); "
-            f"end it with `nemolaunch cancel {plan.folder}`, or give this one another --experiment"
-        )
-    lock = RunLock(plan.run.lock, dead=_is_job_gone)
-    lock.take()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _left_in_queue(plan: Plan) -> list[QueuedJob]:
-    """The run's jobs in the queue; where the run is over by its own files they are first given time to leave."""
-    until, told = time.monotonic() + LEAVE_S, False
-    while waiting := slurm_queue.jobs(batch_job.job_name(plan)):
-        # not `finished`: this plan may ask for more steps than the run was over after
-        over = plan.run.finished.exists() or plan.run.slurm_stopped.exists()
-        if not over or time.monotonic() > until:
-            break
-        if not told:
-            print(f"waiting for job {waiting[0].id} of this run to leave the queue", file=sys.stderr)
-        told = True
-        time.sleep(1)
-    return waiting
-
-
-def _is_job_gone(job: str) -> bool:
-    """Whether a job that did not give its lock back is over."""
-    return slurm_queue.final_state(job) not in ("", *slurm_queue.LIVING)
-
-
-def submit(plan: Plan, hf_token: str | None = None) -> str:
-    """Hand the saved plan to Slurm through NeMo-Run. Returns the job's id.
-
-    The token goes along in the environment, which Slurm passes on to the job, and in no file.
-
-    Raises:
-        NemolaunchError: Slurm refuses the job.
-    """
-    fresh_start(plan)
-    number, said = hand_over(plan.run.plan, {"HF_TOKEN": hf_token} if hf_token else {})
-    note_submission(plan, number or "", said)
-    if number is None:
-        raise NemolaunchError(f"the job was not submitted. {reason(said)}\n  log: {plan.run.launcher_log}")
-    return number
-
-
-def hand_over(plan_file: Path, environment: Mapping[str, str], *words: str) -> tuple[str | None, str]:
-    """Have NeMo-Run submit a plan. Returns the job's id, None where there is none, and all that was said."""
-    command = [sys.executable, "-m", "nemolaunch.launch.nemo_run_job", str(plan_file), *words]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    for line in reversed(done.stdout.splitlines()):
-        if line.startswith(SUBMITTED) and done.returncode == 0:
-            return line.removeprefix(SUBMITTED).strip(), said
-    return None, said
-
-
-def note_submission(plan: Plan, number: str, said: str) -> None:
-    """Keep what was said on the way, and the id of the job if there is one."""
-    with open(plan.run.launcher_log, "a", encoding="utf-8") as log:
-        log.write(said)
-    if number:
-        write_text(plan.run.slurm_submitted, number + "\n")
-
-
-def from_scratch(plan: Plan) -> Plan:
-    """The plan with `--resume never` carried out: earlier checkpoints are moved away, and restarts resume."""
-    if plan.values["resume"] != "never":
-        return plan
-    if plan.run.checkpoints.is_dir():
-        plan.run.checkpoints.rename(plan.run.root / f"checkpoints-before-{int(time.time())}")
-    return dataclasses.replace(plan, values={**plan.values, "resume": "auto"})
-
-
-def fresh_start(plan: Plan) -> None:
-    """Forget what ended the run before: somebody has decided to go on."""
-    run = plan.run
-    run.slurm.mkdir(parents=True, exist_ok=True)
-    for path in (run.slurm_current, run.slurm_next, run.slurm_stopped, run.finished):
-        path.unlink(missing_ok=True)
-    with open(run.slurm_starts, "a", encoding="utf-8") as file:
-        file.write(f"- 0 {int(time.time())} submitted\n")
-
-
-def reason(output: str) -> str:
-    """Slurm's own words out of NeMo-Run's traceback, else its last line.
-
-    They stand there twice, once folded, so that of a line only the beginning is found.
-    """
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    said = dict.fromkeys(line for line in lines if line.startswith(("sbatch:", "slurm")))
-    whole = [line for line in said if not any(other != line and other.startswith(line) for other in said)]
-    return " ".join(whole) or (lines[-1] if lines else "NeMo-Run ended without a word")
 
 
 def condition(plan: Plan, queue: Sequence[QueuedJob] | None = None) -> Condition:
@@ -206,7 +87,7 @@ def _waiting(plan: Plan, queued: tuple[QueuedJob, ...], last: str) -> Condition:
 
 def finished(plan: Plan) -> bool:
     """Whether the last step is done."""
-    return end_step(plan.run, int(plan.values["max_steps"])) is not None
+    return end_step(plan.run, plan.max_steps) is not None
 
 
 def _last_job(plan: Plan) -> str:
@@ -247,12 +128,6 @@ def verdict(plan: Plan, end: Condition) -> str:
     if end.word == "blocked" or not failed(plan, end.detail, end.job):
         return text
     return "\n  ".join([text, *diagnose(plan.run).lines()])
-
-
-def finish(plan: Plan, shown: Callable[[Path], str] = str) -> str:
-    """What is said of a run that has finished."""
-    where = shown(plan.run.last_checkpoint() or plan.run.checkpoints)
-    return f"finished step {plan.values['max_steps']}; checkpoint {where}"
 
 
 def failed(plan: Plan, detail: str, job: str) -> bool:
@@ -314,9 +189,42 @@ class Follower:
         return "\n  ".join([f"job {over[-1].job} failed", *found.lines()]) if found else left
 
 
-def cancel(plan: Plan) -> list[str]:
-    """Cancel the run's jobs, so that none goes on. Returns their ids."""
-    write_text(plan.run.slurm_stopped, "cancelled by the user\n")
-    ids = [slurm_queue.whole_job(job.id) for job in slurm_queue.jobs(batch_job.job_name(plan))]
-    slurm_queue.cancel(ids)
-    return list(dict.fromkeys(ids))
+class FollowedRun:
+    """A run on Slurm, followed until it is over. Asks Slurm now and then, and tells what has changed in the queue."""
+
+    def __init__(self, plan: Plan, tell: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._metrics = MetricsFollower(plan.run.metrics)
+        self._follower = Follower(plan)
+        self._tell = tell
+        self._next = 0.0
+        self._told = ""
+        self.end = Condition(word="running")
+
+    def poll(self) -> int | None:
+        """Return 0 once the run has finished, 1 once it has ended otherwise, else None."""
+        if time.monotonic() < self._next:
+            return None
+        self._next = time.monotonic() + POLL_S
+        end = self._follower.poll()
+        if news := self._follower.news():
+            self._tell(news)
+        now = sentence(self._follower.seen)
+        if self._follower.unreachable:
+            now = f"Slurm cannot be reached at the moment: {self._follower.unreachable}"
+        if now and now != self._told and end is None:
+            self._told = now
+            self._tell(now)
+        if end is None:
+            return None
+        self.end = end
+        return 0 if end.word == "finished" else 1
+
+    def new_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of its metrics since the last call."""
+        return self._metrics.new_rows()
+
+    @property
+    def verdict(self) -> str:
+        """Why it has not finished, once `poll` has returned 1."""
+        return verdict(self._plan, self.end)

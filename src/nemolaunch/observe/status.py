@@ -90,14 +90,14 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
     rows = [row for row in tail_rows(run.metrics) if "loss" in row]
     last: dict[str, Any] = rows[-1] if rows else {}
     state, detail, job = _condition(plan, queue)
-    step, steps = int(last.get("step", 0)), int(plan.values["max_steps"])
+    step, steps = int(last.get("step", 0)), plan.max_steps
     if state == "finished":
         step = max(step, steps)
     step_time_s = last.get("step_time_s")
     newest = run.last_checkpoint() if run.checkpoints.is_dir() else None
     return Status(
         folder=run.root,
-        experiment=str(plan.values["experiment"]),
+        experiment=plan.job.launch.experiment,
         model=plan.model,
         state=state,
         detail=detail,

@@ -128,7 +128,7 @@ def _host_memory(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]
 
 def _disk(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]:
     """Of the run folder's file system; an earlier run's checkpoints there are replaced."""
-    run, d, keep = resolved.facts.run, e.disk, resolved.job.checkpoint.keep
+    run, d, keep = resolved.facts.run, e.disk, resolved.job.checkpoint.keep_latest
     free = run.free_bytes
     if free is None:
         return
@@ -139,9 +139,9 @@ def _disk(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]:
         fewer = min(free // d.checkpoint - 1, keep - 1 if keep > 0 else count)
         yield warning(
             "disk-tight",
-            f"{shown('keep', keep)}: {count} checkpoints of {_gb(d.checkpoint)} do not find room in the "
+            f"{shown('keep_latest', keep)}: {count} checkpoints of {_gb(d.checkpoint)} do not find room in the "
             f"{_gb(free)} that {run.folder} has left",
-            *([fix(keep=fewer)] if fewer >= 1 else []),
+            *([fix(keep_latest=fewer)] if fewer >= 1 else []),
         )
 
 

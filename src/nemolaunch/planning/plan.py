@@ -17,10 +17,10 @@ from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate import Estimate, Speed, estimate
 from nemolaunch.facts import Facts, installed_versions, look, run_folder
 from nemolaunch.facts.submission import Submission
-from nemolaunch.findings import Finding, by_severity, let_pass
-from nemolaunch.job import Job
+from nemolaunch.findings import Finding, by_severity, errors, let_pass
+from nemolaunch.job import SECRETS, Job, current_names
 from nemolaunch.job.env_presets import given_values, preset_values
-from nemolaunch.planning import capacity, fix_ranking
+from nemolaunch.planning import capacity, fix_ranking, html
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.resolve import dev_run as dev_runs
 from nemolaunch.run.folder import RunDir, write_json
@@ -28,12 +28,21 @@ from nemolaunch.run.folder import RunDir, write_json
 FORMAT = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+class PlanError(NemolaunchError):
+    """A plan that cannot run. `findings` are its errors."""
+
+    def __init__(self, findings: tuple[Finding, ...]) -> None:
+        lines = "".join(f"\n  {finding}" for finding in findings)
+        super().__init__(f"the job has {len(findings)} error(s); nothing was started{lines}")
+        self.findings = findings
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
     """A job as it will run. `compile` needs nothing else, on whatever machine it happens.
 
     Attributes:
-        values: every flag's value, resolved, by flag name.
+        job: the resolved job, without secrets.
         recipe: name of the NeMo 2 recipe it is compiled from.
         overrides: fields of the NeMo model configuration that differ from the recipe's.
         blend: (weight or None, absolute prefix) pairs.
@@ -52,7 +61,7 @@ class Plan:
         forced: codes of the errors that were let pass.
     """
 
-    values: dict[str, Any]
+    job: Job
     folder: str
     device: str
     world_size: int
@@ -79,10 +88,47 @@ class Plan:
     forced: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def job(self) -> Job:
-        """The resolved job."""
-        return Job().with_values(**self.values)
+    def __repr__(self) -> str:
+        found = [f"{len(errors(self.findings))} error(s)"] if errors(self.findings) else []
+        where = f"{self.world_size} {'CPU process(es)' if self.device == 'cpu' else 'GPU(s)'}"
+        steps = f"{self.max_steps} steps" if self.job.batch.max_steps else "steps not known"
+        return f"<Plan {self.folder!r}: {', '.join([self.model, where, steps, *found])}>"
+
+    def _repr_html_(self) -> str:
+        """Return the plan as a table, for notebooks."""
+        parallel = self.job.parallelism
+        sizes = {
+            "tensor": parallel.tensor_model_parallel_size,
+            "pipeline": parallel.pipeline_model_parallel_size,
+            "context": parallel.context_parallel_size,
+            "expert": parallel.expert_model_parallel_size,
+            "data": self.data_parallel_size,
+        }
+        found = len(errors(self.findings))
+        rows = [
+            ("Verdict", f"{found} error(s)" if found else "ready to launch"),
+            ("Model", f"{self.model} ({self.model_source}), NeMo recipe {self.recipe}"),
+            (
+                "Runs on",
+                f"{self.world_size} {'CPU process(es), a rehearsal' if self.device == 'cpu' else 'GPU(s)'}",
+            ),
+            (
+                "Parallel sizes",
+                ", ".join(f"{name} {size}" for name, size in sizes.items() if size > 1) or "none",
+            ),
+            ("Run folder", self.folder),
+        ]
+        if self.job.batch.max_steps and self.job.data.seq_length:
+            rows.append(("Steps", f"{self.max_steps:,} of {self.tokens_per_step:,} tokens"))
+        if self.estimate is not None:
+            rows += html.estimate_rows(self.estimate)
+        return html.table(rows, self.findings)
+
+    def raise_for_errors(self) -> None:
+        """Raise PlanError if the plan has errors, which then stand in its message."""
+        found = errors(self.findings)
+        if found:
+            raise PlanError(found)
 
     @property
     def model_row(self) -> catalogue.Model:
@@ -105,12 +151,28 @@ class Plan:
 
     @property
     def tokens_per_step(self) -> int:
-        return int(self.values["global_batch_size"]) * int(self.values["seq_length"])
+        return self.job.batch.global_batch_size * self.seq_length
+
+    @property
+    def max_steps(self) -> int:
+        """Optimizer steps."""
+        return _resolved(self.job.batch.max_steps)
+
+    @property
+    def seq_length(self) -> int:
+        """Tokens per sequence."""
+        return _resolved(self.job.data.seq_length)
+
+    @property
+    def num_gpus(self) -> int:
+        """Processes per node."""
+        return _resolved(self.job.launch.num_gpus)
 
     def save(self, path: Path | None = None) -> Path:
         """Write it as JSON, whole or not at all. Returns where."""
         path = path or self.run.plan
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        content = {"format": FORMAT, "values": self.job.values(), **dataclasses.asdict(self)}
+        del content["job"]
         content["findings"] = [str(f) for f in self.findings]
         content["versions"] = self.versions or installed_versions()
         write_json(path, content)
@@ -143,6 +205,7 @@ class Plan:
             raise NemolaunchError(f"{path} is not a plan of format {FORMAT}")
         content.update(findings=(), estimate=None)
         try:
+            content["job"] = Job().with_values(**current_names(content.pop("values")))
             content["blend"] = tuple(tuple(pair) for pair in content["blend"])
             content["ledger"] = tuple(Share(**row) for row in content.get("ledger", ()))
             content["outlook"] = tuple(Outlook(**row) for row in content.get("outlook", ()))
@@ -152,8 +215,14 @@ class Plan:
             if content.get("submission"):
                 content["submission"] = Submission(**content["submission"])
             return cls(**content)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, UsageError) as error:
             raise NemolaunchError(f"{path} is not a whole plan: {error}") from None
+
+
+def _resolved(value: int | None) -> int:
+    """Return a value that `resolve` fills in."""
+    assert value is not None
+    return value
 
 
 def make_plan(
@@ -221,7 +290,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
     job, model = resolved.job, resolved.model
     tokenizer = resolved.facts.tokenizer
     return Plan(
-        values=job.values(),
+        job=job.with_values(**dict.fromkeys(SECRETS)),
         folder=str(run_folder(job).root),
         device=resolved.device,
         world_size=resolved.world_size,

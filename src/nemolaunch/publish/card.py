@@ -140,21 +140,27 @@ def card(
 
 
 def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple[str, str]]:
-    v = plan.values
+    job = plan.job
+    optimizer, objective = job.optimizer, job.objective
     done = steps if steps is not None else history.last_step
     yield "steps", f"{done:,}"
     yield "tokens", f"{done * plan.tokens_per_step:,}"
-    yield "batch", f"{v['global_batch_size']:,} sequences of {v['seq_length']:,} tokens"
+    yield "batch", f"{job.batch.global_batch_size:,} sequences of {plan.seq_length:,} tokens"
     yield (
         "optimizer",
-        f"{v['optimizer']}, weight decay {v['weight_decay']:g}, gradients clipped at {v['clip_grad']:g}",
+        f"{optimizer.optimizer}, weight decay {optimizer.weight_decay:g}, "
+        f"gradients clipped at {optimizer.clip_grad:g}",
     )
-    yield "learning rate", f"{v['lr']:g}, {v['warmup_steps']:,} steps of warm-up, cosine to {v['min_lr']:g}"
-    yield "precision", "fp8" if v["fp8"] else str(v["precision"])
+    warmup = f"{optimizer.warmup_steps:,} steps of warm-up"
+    yield "learning rate", f"{optimizer.lr:g}, {warmup}, cosine to {optimizer.min_lr:g}"
+    yield "precision", "fp8" if job.batch.fp8 else job.batch.precision
     yield "trained on", _hardware(plan, history)
-    masked = plan.job.objective.objective == "mlm"
+    masked = objective.objective == "mlm"
     if masked:
-        yield "objective", f"masked tokens, {v['mlm_probability']:.0%} of them, {v['mlm_replacement']}"
+        yield (
+            "objective",
+            f"masked tokens, {objective.mlm_probability:.0%} of them, {objective.mlm_replacement}",
+        )
     for key, name in (("loss", "training loss"), ("val_loss", "validation loss")):
         value = _at(history, key, done)
         if history.lost(key, done):
@@ -168,18 +174,15 @@ def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple
 
 
 def _hardware(plan: Plan, history: History) -> str:
-    v = plan.values
+    parallel = plan.job.parallelism
     what = history.environment.get("gpu") or ("GPU" if plan.device == "gpu" else "CPU process")
-    layout = [
-        f"{name} {v[field]}"
-        for name, field in (
-            ("tensor parallel", "tensor_model_parallel_size"),
-            ("pipeline parallel", "pipeline_model_parallel_size"),
-            ("context parallel", "context_parallel_size"),
-            ("expert parallel", "expert_model_parallel_size"),
-        )
-        if int(v[field] or 1) > 1
-    ]
+    sizes = {
+        "tensor parallel": parallel.tensor_model_parallel_size,
+        "pipeline parallel": parallel.pipeline_model_parallel_size,
+        "context parallel": parallel.context_parallel_size,
+        "expert parallel": parallel.expert_model_parallel_size,
+    }
+    layout = [f"{name} {size}" for name, size in sizes.items() if size > 1]
     return ", ".join([f"{plan.world_size} × {what}", f"data parallel {plan.data_parallel_size}", *layout])
 
 
@@ -191,7 +194,7 @@ def _at(history: History, key: str, step: int) -> float | None:
 
 
 def _data(plan: Plan, history: History, steps: int | None) -> str:
-    done = (steps if steps is not None else history.last_step) * int(plan.values["global_batch_size"])
+    done = (steps if steps is not None else history.last_step) * plan.job.batch.global_batch_size
     seen = [done] if len(plan.blend) == 1 else history.samples_by_prefix
     lines = ["| source | weight | samples seen |", "|---|---|---|"]
     for number, (weight, prefix) in enumerate(plan.blend):

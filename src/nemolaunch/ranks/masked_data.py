@@ -24,21 +24,23 @@ def masking_of(plan: Plan, tokenizer: Any) -> Masking:
     Raises:
         NemolaunchError: the tokenizer has no such mask token.
     """
-    v, words = plan.values, tokenizer.tokenizer
-    token = v["mask_token"] or words.mask_token
+    objective, words = plan.job.objective, tokenizer.tokenizer
+    token = objective.mask_token or words.mask_token
     vocabulary = words.get_vocab()
     if token not in vocabulary:
         what = f"no token {token!r}" if token else "no mask token"
-        raise NemolaunchError(f"the tokenizer {v['hf_model_id']} has {what}; name one with --mask-token")
+        raise NemolaunchError(
+            f"the tokenizer {plan.job.model.hf_model_id} has {what}; name one with --mask-token"
+        )
     ends = {getattr(words, name, None) for name in PROTECTED} | set(plan.end_tokens)
     return Masking(
-        probability=v["mlm_probability"],
-        replacement=v["mlm_replacement"],
-        span_length=v["mlm_span_length"],
+        probability=objective.mlm_probability,
+        replacement=objective.mlm_replacement,
+        span_length=objective.mlm_span_length,
         mask_token=vocabulary[token],
         vocab_size=len(words),
         protected=tuple(sorted(end for end in ends if end is not None)),
-        seed=v["seed"],
+        seed=plan.job.batch.seed,
     )
 
 

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.ranks.log import log
+
 
 class RowFile:
     """A JSON Lines file that is only appended to, by one writer, a whole line at a time.
@@ -34,7 +36,7 @@ class RowFile:
             self._failing = False
         except OSError as error:  # a full disk: lost figures are no reason to lose the training
             if not self._failing:
-                print(f"nemolaunch: the metrics cannot be written: {error}", flush=True)
+                log.info(f"the metrics cannot be written: {error}")
             self._failing = True
 
     def event(self, kind: str, step: int, **more: Any) -> None:

@@ -13,7 +13,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 
-from nemolaunch.run.folder import START_LINE, RunDir, write_json
+from nemolaunch.ranks.log import log
+from nemolaunch.run.folder import START, RunDir, write_json
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 START_TIMEOUT_S = 1800.0
@@ -82,7 +83,7 @@ def settle_start(run: RunDir, rank: int) -> None:
     Raises:
         TimeoutError: the first rank has not said so within half an hour.
     """
-    print(f"{START_LINE}{this_start()} on {socket.gethostname()}", flush=True)
+    log.info("%s%s on %s", START, this_start(), socket.gethostname())
     settled = run.slurm / f"settled-{this_start()}.json"
     if rank == 0:
         moved = set_torn_aside(run)
@@ -106,7 +107,7 @@ def set_torn_aside(run: RunDir) -> list[Path]:
     while (newest := run.newest_checkpoint()) is not None and (fault := torn(newest)):
         target = run.torn / f"{newest.name}.{int(time.time())}"
         target.parent.mkdir(exist_ok=True)
-        print(f"nemolaunch: {newest.name} is torn ({fault}); moved to {target}", flush=True)
+        log.info(f"{newest.name} is torn ({fault}); moved to {target}")
         shutil.move(newest, target)
         newest.with_name(newest.name + "-unfinished").unlink(missing_ok=True)
         link = newest.with_name(newest.name + "-last")

@@ -52,12 +52,11 @@ class Compute:
 
 def compute_of(plan: Plan, tokenizer_vocab_size: int | None) -> Compute:
     """The plan's compute on the GPU of this process."""
-    v = plan.values
     model = plan.model_row
-    rows, _ = model_vocab_rows(model, tokenizer_vocab_size, int(v["tensor_model_parallel_size"]))
+    rows, _ = model_vocab_rows(model, tokenizer_vocab_size, plan.job.parallelism.tensor_model_parallel_size)
     try:
         both_sides = plan.job.objective.objective == "mlm"
-        flops = flops_per_token(model.architecture, rows, int(v["seq_length"]), both_sides=both_sides)
+        flops = flops_per_token(model.architecture, rows, plan.seq_length, both_sides=both_sides)
     except ValueError:
         flops = None
     return Compute(flops=flops, peak_flops=_peak(plan), world_size=plan.world_size)
@@ -70,10 +69,10 @@ def _peak(plan: Plan) -> float | None:
         gpu = catalogue.gpu(torch.cuda.get_device_name())
     except NemolaunchError:
         return None
-    if plan.values["fp8"]:
+    if plan.job.batch.fp8:
         return gpu.peak_fp8
     by_precision = {"bf16": gpu.peak_bf16, "fp16": gpu.peak_fp16, "fp32": gpu.peak_tf32}
-    return by_precision.get(str(plan.values["precision"]).split("-")[0])
+    return by_precision.get(plan.job.batch.precision.split("-")[0])
 
 
 class StepClock:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 # In a rank's log, before everything of one start of a job on Slurm: `JOB.RESTART on HOST` follows
-START_LINE = "nemolaunch: start "
+START = "start "
+START_LINE = f"nemolaunch: {START}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a plan asks of Slurm: the options of the batch job, its variables, mounts and commands.
 
 Both sides are made from this one description: the script that a dry run shows (`nemolaunch.slurm.batch_script`) and the
-NeMo-Run executor that submits it (`nemolaunch.launch.nemo_run_job`). A test holds the two texts equal.
+NeMo-Run executor that submits it (`nemolaunch.launch.experiment`). A test holds the two texts equal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GUARD = Path(__file__).with_name("guard.sh")
 
 def title(plan: Plan) -> str:
     """NeMo-Run's name for the experiment."""
-    return str(plan.values["experiment"])
+    return plan.job.launch.experiment
 
 
 def experiment_id(plan: Plan) -> str:
@@ -52,7 +52,7 @@ def job_name(plan: Plan) -> str:
 
 def image(plan: Plan) -> str | None:
     """The container, or None to run in this environment."""
-    given = str(plan.values["container_image"])
+    given = plan.job.launch.container_image
     return None if given == NO_CONTAINER else given
 
 
@@ -62,26 +62,26 @@ def options(plan: Plan) -> dict[str, Any]:
     As NVIDIA's own scripts do: whole nodes with all their memory, one task per GPU. `singleton` makes jobs of
     one run folder take turns.
     """
-    values = plan.values
-    by_srun = values["launcher"] == "srun"
+    launch = plan.job.launch
     chosen: dict[str, Any] = {
-        "account": values["account"],
-        "partition": values["partition"],
-        "time": values["time"],
-        "nodes": values["num_nodes"],
-        "ntasks-per-node": values["num_gpus"] if by_srun else 1,
+        "account": launch.account,
+        "partition": launch.partition,
+        "time": launch.time,
+        "nodes": launch.num_nodes,
+        "ntasks-per-node": plan.num_gpus if launch.launcher == "srun" else 1,
         "exclusive": True,
         "mem": "0",
-        "dependency": ",".join(filter(None, [values["dependency"], "singleton"])),
+        "dependency": ",".join(filter(None, [launch.dependency, "singleton"])),
         "open-mode": "append",
         "job-name": job_name(plan),
     }
-    if plan.device == "gpu" and values["gres"] is None:
-        chosen["gpus-per-node"] = values["num_gpus"]
+    if plan.device == "gpu" and launch.gres is None:
+        chosen["gpus-per-node"] = plan.num_gpus
     for name in ("qos", "gres", "constraint", "exclude", "reservation", "comment", "array"):
-        if values[name] is not None and values[name] != "none":
-            chosen[name] = values[name]
-    for name, value in map(split_option, values["sbatch"]):
+        value = getattr(launch, name)
+        if value is not None and value != "none":
+            chosen[name] = value
+    for name, value in map(split_option, launch.sbatch):
         chosen.pop(name, None)
         if value != "none":
             chosen[name] = True if value is None else value
@@ -102,7 +102,7 @@ def variables(plan: Plan) -> dict[str, str]:
     """
     words = {name: f"${{{name}:-{quoted(value)}}}" for name, value in plan.environment.items()}
     words |= {name: quoted(value) for name, value in plan.variables.items() if name == name.upper()}
-    if plan.values["launcher"] == "torchrun":
+    if plan.job.launch.launcher == "torchrun":
         words["PET_SIGNALS_TO_HANDLE"] = "SIGINT"
     if image(plan) is None:
         words["PATH"] = quoted(_submission(plan).bin) + ':"$PATH"'
@@ -111,18 +111,16 @@ def variables(plan: Plan) -> dict[str, str]:
 
 def mounts(plan: Plan) -> list[str]:
     """SRC:DST of every folder the job reads or writes, each under its own path, then the user's own."""
-    values = plan.values
+    job = plan.job
     folders = [os.path.dirname(prefix) for _, prefix in plan.blend]
     folders += _submission(plan).links
     folders += _submission(plan).stream_folders
     folders.append(plan.folder)
-    for name in ("index_mapping_dir", "nemo_model"):
-        if values[name]:
-            folders.append(os.path.abspath(os.path.expanduser(values[name])))
-    if values["resume"] not in ("auto", "never"):
-        folders.append(os.path.abspath(os.path.expanduser(values["resume"])))
+    resume = None if job.checkpoint.resume in ("auto", "never") else job.checkpoint.resume
+    named = (job.data.index_mapping_dir, job.model.nemo_model, resume)
+    folders += [os.path.abspath(os.path.expanduser(path)) for path in named if path]
     kept = [f for f in dict.fromkeys(folders) if not any(_inside(f, other) for other in folders)]
-    return [f"{folder}:{folder}" for folder in kept] + list(values["container_mounts"])
+    return [f"{folder}:{folder}" for folder in kept] + list(job.launch.container_mounts)
 
 
 def _inside(path: str, folder: str) -> bool:
@@ -149,7 +147,7 @@ def srun_args(plan: Plan) -> list[str]:
     words = ["--mpi=none", "--distribution=block", "--cpu-bind=none"]
     if image(plan):
         words += ["--no-container-mount-home", "--container-writable"]
-    if plan.values["launcher"] == "torchrun":
+    if plan.job.launch.launcher == "torchrun":
         words += ["bash", "-c", quoted("trap '' TERM USR1 USR2; exec \"$@\""), "bash"]
     return words
 
@@ -179,12 +177,12 @@ def setup(plan: Plan) -> str:
     return "\n".join(
         (
             "{ set +vx; } 2>/dev/null",
-            *([] if plan.values["launcher"] == "torchrun" else [_meeting_port(plan)]),
+            *([] if plan.job.launch.launcher == "torchrun" else [_meeting_port(plan)]),
             *(f"export {name}={quoted(value)}" for name, value in others.items()),
             f"run_folder={quoted(plan.folder)}",
             f"batch_script={quoted(str(script_path(plan)))}",
-            f"most_starts={plan.values['give_up_after']}",
-            f"chain={int(plan.values['chain'] and not array)}",
+            f"most_starts={plan.job.launch.max_failures}",
+            f"chain={int(plan.job.launch.chain and not array)}",
             f"array={int(array)}",
             f"lock_stale_s={STALE_S}",
             GUARD.read_text(encoding="utf-8").rstrip("\n"),

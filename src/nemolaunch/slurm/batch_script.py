@@ -60,7 +60,7 @@ fi"""
 def script(plan: Plan) -> str:
     """The text of the batch script."""
     setup = [f"export {name}={word}" for name, word in batch_job.variables(plan).items()]
-    if plan.values["launcher"] == "torchrun":
+    if plan.job.launch.launcher == "torchrun":
         setup.append("export LOGLEVEL=INFO")
     if lines := batch_job.setup(plan):
         setup.append(lines)
@@ -93,14 +93,14 @@ def _command(plan: Plan) -> str:
     words += ["--wait=60", "--kill-on-bad-exit=1", *batch_job.srun_args(plan)]
     config = f"{task if image is None else IN_CONTAINER}/configs/{batch_job.TASK}_fn_or_script"
     words += [*_profiler(plan), *_launcher(plan), "-m", RUNNER, "-n", batch_job.TASK, config]
-    if plan.values["profile"] == "nsys":
+    if plan.job.logging.profile == "nsys":
         words.append("")  # NeMo-Run has room there for the end of a longer command
     return " ".join(words)
 
 
 def _profiler(plan: Plan) -> list[str]:
     """Nsight Systems, with what NeMo-Run asks of it."""
-    if plan.values["profile"] != "nsys":
+    if plan.job.logging.profile != "nsys":
         return []
     return [
         *("nsys", "profile", "-s", "none", "-t", "nvtx,cuda"),
@@ -111,12 +111,12 @@ def _profiler(plan: Plan) -> list[str]:
 
 
 def _launcher(plan: Plan) -> list[str]:
-    if plan.values["launcher"] == "srun":
+    if plan.job.launch.launcher == "srun":
         return ["python"]
     port = batch_job.torchrun_port(plan)
     return [
         "torchrun",
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"$head_node_ip:{port}", "--rdzv-id", str(port)),
-        *("--nnodes", str(plan.values["num_nodes"]), "--nproc-per-node", str(plan.values["num_gpus"])),
+        *("--nnodes", str(plan.job.launch.num_nodes), "--nproc-per-node", str(plan.num_gpus)),
         *("--node-rank", "$SLURM_NODEID", "--tee", "3"),
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nemolaunch.data.stream_budget import validation_share
 from nemolaunch.data.stream_spec import Stream, shares, with_column
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.job import Job
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import ledger, manifest
 from nemolaunch.stream.cursor import Rules
@@ -33,7 +34,7 @@ class Begun:
 
 def begin(
     run: RunDir,
-    values: Mapping[str, Any],
+    job: Job,
     stream: Stream,
     *,
     tokenizer: str,
@@ -45,7 +46,7 @@ def begin(
     """Decide how the stream begins or goes on, and write it down. Done by one process for all.
 
     Args:
-        values: of the job.
+        job: the resolved job.
         tokenizer: its digest.
         samples: seen before, over all ranks.
         state: where the checkpoint was in its stream, if it was in one.
@@ -54,11 +55,12 @@ def begin(
         NemolaunchError: the files are not those the run was fed, or the tokenizer is another.
     """
     number = len(ledger.sessions(run)) + 1
-    stream = with_column(stream, str(values["text_column"]))
-    unit = str(values["blend_by"] or "tokens")
-    readers = int(values["stream_readers"])
-    fresh = values["data_resume"] == "fresh"
-    seed = key("session", run.root, values["seed"], number) if fresh else int(values["seed"])
+    stream = with_column(stream, job.stream.text_column)
+    unit = str(job.data.blend_by or "tokens")
+    readers = job.stream.stream_readers
+    assert readers is not None, "the job is not resolved"
+    fresh = job.stream.data_resume == "fresh"
+    seed = key("session", run.root, job.batch.seed, number) if fresh else job.batch.seed
     if state is not None and not fresh:
         listed = _gone_on(run, stream, state)
         _check(state, tokenizer, readers)
@@ -72,15 +74,15 @@ def begin(
             seed=seed, digest=listed.digest, tokenizer=tokenizer, names=names,
             mix=_mix(stream, listed, unit), readers=readers, samples=-(-samples // readers),
         )  # fmt: skip
-    setup, validation = _setups(values, listed, state)
-    resume = "start" if not samples else str(values["data_resume"])
+    setup, validation = _setups(job, listed, state)
+    resume = "start" if not samples else job.stream.data_resume
     session = Session(
         number=number, time=time.time(), resume=resume, seed=seed, samples=samples, digest=listed.digest,
         tokenizer=tokenizer, readers=readers, data_parallel_size=data_parallel_size,
-        workers=int(values["num_workers"]), seq_length=setup.seq_length,
+        workers=job.data.num_workers, seq_length=setup.seq_length,
         names=tuple(source.source.name for source in listed.sources), shares=setup.mix.shares, unit=unit,
-        windows=setup.windows, held_out=validation_share(str(values["split"])),
-        shuffle_files=bool(values["shard_shuffle"]),
+        windows=setup.windows, held_out=validation_share(job.data.split),
+        shuffle_files=job.stream.shard_shuffle,
     )  # fmt: skip
     listed.save(run.stream_manifest(listed.digest))
     ledger.begin_session(run, session)
@@ -145,16 +147,17 @@ def _check(state: StreamState, tokenizer: str, readers: int) -> None:
         )
 
 
-def _setups(values: Mapping[str, Any], listed: Manifest, state: StreamState) -> tuple[Setup, Setup]:
+def _setups(job: Job, listed: Manifest, state: StreamState) -> tuple[Setup, Setup]:
     """Setups of training and of validation."""
-    buffer, held = int(values["shuffle_buffer"]), validation_share(str(values["split"]))
+    buffer, held = job.stream.shuffle_buffer, validation_share(job.data.split)
+    assert job.data.seq_length is not None, "the job is not resolved"
     rules = Rules(
         seed=state.seed,
         readers=len(state.readers),
-        shuffle_files=bool(values["shard_shuffle"]),
-        once=values["stopping_strategy"] == "first-exhausted",
-        skip_damaged=values["bad_data"] == "skip",
-        skip_bad_rows=values["bad_data"] != "stop",
+        shuffle_files=job.stream.shard_shuffle,
+        once=job.stream.stopping_strategy == "first-exhausted",
+        skip_damaged=job.stream.bad_data == "skip",
+        skip_bad_rows=job.stream.bad_data != "stop",
     )
     setup = Setup(
         manifest=listed,
@@ -162,7 +165,7 @@ def _setups(values: Mapping[str, Any], listed: Manifest, state: StreamState) -> 
         windows=tuple(max(1, round(buffer * share)) for share in state.mixes[-1].shares),
         held_out=tuple(held_out(source, held) for source in listed.sources),
         mixes=state.mixes,
-        seq_length=int(values["seq_length"]),
+        seq_length=job.data.seq_length,
     )
     validation = replace(
         setup,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
-from nemolaunch.cli.parsing.arguments import Parser
-from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, elsewhere
-from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.observe import slurm_run
 from nemolaunch.observe.diagnosis import diagnose, newest_failure
 from nemolaunch.observe.status import Status, run_of, status
@@ -16,25 +13,18 @@ from nemolaunch.planning import Plan
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of `nemolaunch diagnose`."""
-    p = Parser(
-        prog="nemolaunch diagnose",
+    """Return the parser of `nemolaunch diagnose`."""
+    p = run_parser(
+        "nemolaunch diagnose",
         example="nemolaunch diagnose runs/pretraining",
-        description="Name the first rank and node that failed, the cause, and the change to make. Of a run that goes "
-        "on, tell about its last start that failed.",
+        description="Name the first rank and node that failed, the cause, and the change to make. For a run that is "
+        "still going, explain its last failed attempt.",
     )
-    p.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    p.add_argument("--json", action="store_true", help="as JSON")
-    add_ssh_flags(p)
+    p.add_argument("--json", action="store_true", help="print JSON")
     return p
 
 
-@guarded
-def main(argv: list[str] | None = None) -> int:
-    """Print it. Returns the exit code."""
-    args = parser().parse_args(argv)
-    if args.ssh:
-        return elsewhere(args, "diagnose", argv)
+def _diagnose(args: argparse.Namespace) -> int:
     run = run_of(args.run)
     now = status(run.root)
     over = now.state not in ("running", "waiting", "finished")
@@ -58,3 +48,6 @@ def _failed(plan: Plan, now: Status) -> bool:
     if plan.submission is not None:
         return now.state == "never submitted" or slurm_run.failed(plan, now.detail, now.job)
     return now.state == "failed" or not plan.run.local_end.exists()
+
+
+main = run_command(parser, _diagnose)

@@ -123,12 +123,12 @@ def _faults(found: Summary, job: Path) -> dict[str, list[str]]:
     from nemolaunch.planning import Plan, make_plan
 
     if job.suffix == ".json":
-        values, plan = Plan.load(job).values, None
+        values, plan = Plan.load(job).job.values(), None
     else:
         from nemolaunch.cli.parsing.flags import job_from
 
         plan = make_plan(job_from({"resume": found.path}, job))
-        values = plan.values
+        values = plan.job.values()
     weights = [] if plan is None else [f.message for f in plan.findings if f.code.startswith("checkpoint-")]
     if plan is None:
         weights = _other_shape(found, Plan.load(job))

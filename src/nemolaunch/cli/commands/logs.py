@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemolaunch.cli.parsing.arguments import Parser, whole_number
-from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, elsewhere
-from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.parsing.arguments import whole_number
+from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.diagnosis import newest_output
 from nemolaunch.observe.status import run_of
@@ -21,27 +20,20 @@ POLL_S = 0.5
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of `nemolaunch logs`."""
-    p = Parser(
-        prog="nemolaunch logs",
+    """Return the parser of `nemolaunch logs`."""
+    p = run_parser(
+        "nemolaunch logs",
         example="nemolaunch logs runs/pretraining --rank 3 --lines 100",
         description="Show the end of a rank's log, or of the batch job's output.",
     )
-    p.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    p.add_argument("--rank", type=whole_number, default=0, metavar="N", help="whose log")
-    p.add_argument("--job", action="store_true", help="the output of the batch job instead")
-    p.add_argument("-n", "--lines", type=whole_number, default=40, metavar="N", help="how many lines")
-    p.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
-    add_ssh_flags(p)
+    p.add_argument("--rank", type=whole_number, default=0, metavar="N", help="rank whose log to show")
+    p.add_argument("--job", action="store_true", help="show the output of the batch job instead")
+    p.add_argument("-n", "--lines", type=whole_number, default=40, metavar="N", help="number of lines")
+    p.add_argument("-f", "--follow", action="store_true", help="keep printing new lines as they are written")
     return p
 
 
-@guarded
-def main(argv: list[str] | None = None) -> int:
-    """Print it. Returns the exit code."""
-    args = parser().parse_args(argv)
-    if args.ssh:
-        return elsewhere(args, "logs", argv)
+def _logs(args: argparse.Namespace) -> int:
     run = run_of(args.run)
     path = newest_output(run) if args.job else run.rank_log(args.rank)
     if path is None or not path.exists():
@@ -90,3 +82,6 @@ def appended(path: Path, at: int) -> Iterator[str]:
             yield data.decode("utf-8", "replace")
         else:
             time.sleep(POLL_S)
+
+
+main = run_command(parser, _logs)

@@ -92,10 +92,10 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
         job, model, origins = job_from(given, config), None, origins_from(given, config)
     facts = None
     if host:
-        from nemolaunch.launch.over_ssh import launch_over_ssh, look_there
+        from nemolaunch.launch.over_ssh import look_there
 
         if dev_run:
-            raise UsageError("--dev-run rehearses on this machine; leave --ssh away")
+            raise UsageError("--dev-run rehearses on this machine; drop --ssh")
         job, facts = look_there(host, job)
     plan = make_plan(
         job,
@@ -122,11 +122,11 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
         raise NemolaunchError(f"the job has {len(errors(plan.findings))} error(s); nothing was started")
     if dry_run:
         return 0
-    if host:
-        return launch_over_ssh(plan, job, host)
-    from nemolaunch.cli.commands.launch import launch
+    from nemolaunch.cli.views.live_run import launch_and_show, launch_over_ssh
+    from nemolaunch.launch.secrets import Secrets
 
-    return launch(plan, job)
+    secrets = Secrets.of(job)
+    return launch_over_ssh(plan, secrets, host) if host else launch_and_show(plan, secrets)
 
 
 if __name__ == "__main__":

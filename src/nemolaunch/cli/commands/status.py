@@ -1,4 +1,4 @@
-"""`nemolaunch status`: how a run stands, or all runs of a folder."""
+"""`nemolaunch status`: the status of a run, or of all runs in a folder."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from nemolaunch.cli.parsing.arguments import Parser
-from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, elsewhere
-from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.observe.diagnosis import newest_failure
 from nemolaunch.observe.status import Status, runs_below, status, statuses
 from nemolaunch.observe.words import count, duration
@@ -23,26 +21,20 @@ LONGEST_DETAIL = 80
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of `nemolaunch status`."""
-    p = Parser(
-        prog="nemolaunch status",
+    """Return the parser of `nemolaunch status`."""
+    p = run_parser(
+        "nemolaunch status",
         example="nemolaunch status\nnemolaunch status runs/pretraining --json",
-        description="Show how a run stands: queue, step, loss, speed, time left, restarts, last checkpoint. "
-        "Exit code: 1 if RUN ended without finishing, 3 if Slurm cannot be asked, else 0.",
+        description="Show the status of a run: queue, step, loss, speed, time left, restarts, last checkpoint. "
+        "Exit code: 1 if RUN ended without finishing, 3 if Slurm cannot be reached, else 0.",
+        required=False,
     )
-    p.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder (default: list all)")
     p.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder to list")
-    p.add_argument("--json", action="store_true", help="as JSON, one object a run")
-    add_ssh_flags(p)
+    p.add_argument("--json", action="store_true", help="print one JSON object per run")
     return p
 
 
-@guarded
-def main(argv: list[str] | None = None) -> int:
-    """Print it. Returns the exit code."""
-    args = parser().parse_args(argv)
-    if args.ssh:
-        return elsewhere(args, "status", argv)
+def _status(args: argparse.Namespace) -> int:
     found, problems = ([status(args.run)], []) if args.run else statuses(runs_below(args.runs_dir))
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -112,3 +104,6 @@ def _table(found: list[Status]) -> list[str]:
     for row in (header, *rows):
         lines.append("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
     return lines
+
+
+main = run_command(parser, _status)

@@ -207,7 +207,7 @@ SLURM_FLAGS = ("--executor", "--num-nodes", "-N", "--account", "-A", "--partitio
 def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
     """Submit a job array that does the same, a share of the files in each task, and a job that joins the
     shares."""
-    from nemolaunch.tokenization import slurm
+    from nemolaunch.launch import tokenize_array
 
     if options.num_nodes < 1 or options.shard:
         raise UsageError(
@@ -223,7 +223,7 @@ def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
                 folder / f"{shard_name(request.name, i, options.num_nodes)}{rest}" for i in _numbers(options)
             ]
             merges.append((parts, prefix))
-    array = slurm.Array(
+    array = tokenize_array.Array(
         name=request.name,
         words=without(words, SLURM_FLAGS),
         merges=merges,
@@ -235,9 +235,9 @@ def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
         time=options.time,
     )
     if options.dry_run:
-        print(slurm.array_script(array) + "\n" + slurm.merge_script(array), end="")
+        print(tokenize_array.array_script(array) + "\n" + tokenize_array.merge_script(array), end="")
         return 0
-    first, second = slurm.submit(array)
+    first, second = tokenize_array.submit(array)
     then = f", and job {second}, which joins what they write" if second else ""
     print(f"submitted job array {first} ({options.num_nodes} tasks){then}")
     return 0

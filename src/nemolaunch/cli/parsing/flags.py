@@ -9,7 +9,7 @@ from typing import Any
 
 from nemolaunch import catalogue
 from nemolaunch.errors import UsageError
-from nemolaunch.job import ALTERNATIVES, PARTS, Job, spec_of, specs
+from nemolaunch.job import ALTERNATIVES, PARTS, Job, field_name, spec_of, specs
 from nemolaunch.job.fields import FieldSpec
 
 
@@ -161,12 +161,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Values by field name, of keys as flags are spelled. Raises UsageError for all that are wrong."""
-    by_alias = {alias.lstrip("-").replace("-", "_"): s.name for s in specs() for alias in _names(s)}
-    by_exact_short = {s.short.lstrip("-"): s.name for s in specs() if s.short}
     values, problems = {}, []
     for key, value in content.items():
-        word = str(key).lstrip("-")
-        name = by_exact_short.get(word) or by_alias.get(word.replace("-", "_"), word.replace("-", "_"))
+        name = field_name(str(key))
         try:
             values[name] = spec_of(name).checked(value)
         except UsageError as error:

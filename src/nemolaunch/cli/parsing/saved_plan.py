@@ -30,7 +30,7 @@ def job_of_plan(
     """
     plan = _plan_elsewhere(file, read) if read else Plan.load(file / "plan.json" if file.is_dir() else file)
     asked = {**preset_flags(given.get("preset")), **given}
-    values = overlaid({**plan.values, **ONLY_THEN}, asked)
+    values = overlaid({**plan.job.values(), **ONLY_THEN}, asked)
     if not {"experiment", "output_dir"} & given.keys():
         values["output_dir"] = plan.folder
     origins = dict.fromkeys(plan.origins, f"plan {file}")

@@ -27,5 +27,5 @@ def launch_lines(plan: Plan) -> list[str]:
 def _origin(plan: Plan, name: str) -> str:
     if name in plan.variables:
         return "flag"
-    presets = [p for p in plan.values["env_preset"] if p in PRESETS and name in PRESETS[p].values]
+    presets = [p for p in plan.job.launch.env_preset if p in PRESETS and name in PRESETS[p].values]
     return f"preset {presets[-1]}, unless exported" if presets else "unless exported"

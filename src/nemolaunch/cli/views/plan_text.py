@@ -40,7 +40,7 @@ def plan_lines(plan: Plan) -> list[str]:
         row("model", f"{plan.model} ({plan.model_source}), compiled from recipe {plan.recipe}"),
         row("runs on", _where(plan)),
         row("run folder", plan.folder),
-        row("tokenizer", str(plan.tokenizer or plan.values["hf_model_id"] or "not known")),
+        row("tokenizer", str(plan.tokenizer or plan.job.model.hf_model_id or "not known")),
     ]
     for number, (weight, prefix) in enumerate(plan.blend[:SHOWN_FILES]):
         share = f" (weight {weight:g})" if weight is not None else ""
@@ -49,7 +49,7 @@ def plan_lines(plan: Plan) -> list[str]:
         lines.append(row("", f"and {len(plan.blend) - SHOWN_FILES:,} more"))
     lines += ledger_lines(plan)
     if plan.stream is None:
-        lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.values['seq_length']:,} tokens"))
+        lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.seq_length:,} tokens"))
     lines += stream_lines(plan)
     if plan.estimate:
         lines += ["", *estimate_lines(plan.estimate)]
@@ -78,7 +78,7 @@ def stream_lines(plan: Plan) -> list[str]:
     if not plan.outlook:
         return []
     width = max(len(source.name) for source in plan.outlook)
-    unit = plan.values["blend_by"] or "tokens"
+    unit = plan.job.data.blend_by or "tokens"
     lines = [row("stream", f"{'':<{width}}  of {unit:<6}  {'tokens':>9}  epochs  read from")]
     for source in plan.outlook:
         tokens = f"{count(source.tokens):>9}" if source.tokens is not None else f"{'?':>9}"
@@ -91,13 +91,13 @@ def stream_lines(plan: Plan) -> list[str]:
         lines.append(
             row("", f"?: shares are of rows, and {without} no `tokens` and `rows` to tell a row's length")
         )
-    each = int(plan.values["stream_readers"] or 0) // max(1, plan.data_parallel_size)
-    lines.append(row("readers", f"{plan.values['stream_readers']}, {each} for each data-parallel rank"))
+    each = int(plan.job.stream.stream_readers or 0) // max(1, plan.data_parallel_size)
+    lines.append(row("readers", f"{plan.job.stream.stream_readers}, {each} for each data-parallel rank"))
     return lines
 
 
 def _where(plan: Plan) -> str:
-    nodes = plan.values["num_nodes"]
+    nodes = plan.job.launch.num_nodes
     device = "this CPU, as a rehearsal" if plan.device == "cpu" else "GPUs"
     where = f"{device}: {plan.world_size} process{'es' if plan.world_size != 1 else ''}"
     if nodes > 1:
@@ -110,7 +110,7 @@ def value_lines(plan: Plan) -> list[str]:
     defaults = Job().values()
     shown = [
         ("--" + name.replace("_", "-"), word(value), plan.origins.get(name, ""))
-        for name, value in plan.values.items()
+        for name, value in plan.job.values().items()
         if value != defaults[name] or name in plan.origins
     ]
     names = max((len(name) for name, _, _ in shown), default=0)

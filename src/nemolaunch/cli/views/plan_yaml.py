@@ -20,7 +20,7 @@ def plan_yaml(plan: Plan) -> str:
         lines += ["", f"# {part}: {(cls.__doc__ or '').splitlines()[0]}"]
         for spec in specs():
             if spec.part == part and spec.name not in SECRETS:
-                entry = f"{spec.name}: {scalar(plan.values[spec.name])}"
+                entry = f"{spec.name}: {scalar(plan.job.get(spec.name))}"
                 lines.append(f"{entry:<{COLUMN}}  # {plan.origins.get(spec.name, 'default')}")
     return "\n".join(lines) + "\n"
 

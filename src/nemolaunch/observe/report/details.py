@@ -72,7 +72,7 @@ def mixture(history: History) -> list[Ingredient]:
     blend, seen = history.plan.blend, history.samples_by_prefix
     if len(blend) == 1:
         tokens = history.last("tokens")
-        samples = None if tokens is None else round(tokens / int(history.plan.values["seq_length"]))
+        samples = None if tokens is None else round(tokens / history.plan.seq_length)
         achieved = 1.0 if samples else None
         return [Ingredient(prefix=blend[0][1], asked=1.0, samples=samples, achieved=achieved)]
     total = sum(weight or 0.0 for weight, _ in blend)

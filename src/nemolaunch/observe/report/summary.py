@@ -134,7 +134,7 @@ def _perplexity(nats: float) -> str:
 
 
 def _steps(history: History) -> Figure:
-    asked = history.max_steps or (int(history.plan.values["max_steps"]) if history.plan else 0)
+    asked = history.max_steps or (history.plan.max_steps if history.plan else 0)
     restarts = max(0, history.starts - 1)
     note = f"of {asked:,}" if asked else ""
     if restarts:
@@ -200,24 +200,23 @@ def _checkpoints(history: History) -> Figure:
 
 def about(plan: Plan) -> list[tuple[str, str]]:
     """The plan in a few lines: model, layout, batch, data, device."""
-    v = plan.values
+    job = plan.job
     layout = [f"data {plan.data_parallel_size}"]
-    for label, flag in (
-        ("tensor", "tensor_model_parallel_size"),
-        ("pipeline", "pipeline_model_parallel_size"),
-        ("context", "context_parallel_size"),
-        ("expert", "expert_model_parallel_size"),
-    ):
-        if int(v.get(flag) or 1) > 1:
-            layout.append(f"{label} {v[flag]}")
+    sizes = {
+        "tensor": job.parallelism.tensor_model_parallel_size,
+        "pipeline": job.parallelism.pipeline_model_parallel_size,
+        "context": job.parallelism.context_parallel_size,
+        "expert": job.parallelism.expert_model_parallel_size,
+    }
+    layout += [f"{label} {size}" for label, size in sizes.items() if size > 1]
     device = "CPU process(es), a rehearsal" if plan.device == "cpu" else "GPU(s)"
-    batch = f"{v['global_batch_size']} sequences of {v['seq_length']:,} tokens"
+    batch = f"{job.batch.global_batch_size} sequences of {plan.seq_length:,} tokens"
     return [
         ("Model", f"{plan.model} ({plan.model_source}), NeMo recipe {plan.recipe}"),
         ("Trained on", f"{plan.world_size} {device}"),
         ("Parallel sizes", ", ".join(layout)),
         ("Batch", f"{batch} = {plan.tokens_per_step:,} tokens"),
-        ("Starting weights", str(v.get("nemo_model") or "random")),
+        ("Starting weights", job.model.nemo_model or "random"),
         ("Run folder", plan.folder),
     ]
 
@@ -227,7 +226,7 @@ def flags(plan: Plan) -> list[tuple[str, str, str]]:
     defaults = Job().values()
     return [
         (flag_name(name), flag_value(value), plan.origins.get(name, "given"))
-        for name, value in plan.values.items()
+        for name, value in plan.job.values().items()
         if value != defaults.get(name) or name in plan.origins
     ]
 
@@ -251,8 +250,7 @@ def differences(given: Sequence[Plan | None]) -> list[tuple[str, list[str]]]:
 
     A flag that a plan does not know, because it is older, has its default.
     """
-    defaults = Job().values()
-    plans = [{**defaults, **plan.values} if plan else {} for plan in given]
+    plans = [plan.job.values() if plan else {} for plan in given]
     names = dict.fromkeys(name for values in plans for name in values)
     table = []
     for name in names:

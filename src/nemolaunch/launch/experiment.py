@@ -1,10 +1,10 @@
 """Plan → NeMo-Run experiment. Runs in a process of its own, whose output is the launcher's log.
 
-    python -m nemolaunch.launch.nemo_run_job PLAN.json [USER HOST HOME BEFORE]
+    python -m nemolaunch.launch.experiment PLAN.json [HOME]
 
-A local job: ends when it has ended, with exit code 0 only if every rank succeeded; NeMo-Run itself reports
-success either way. A job for Slurm: ends when it is submitted, from another machine where the
-further words are given (`OverSsh`); the last line is `submitted JOB_ID`.
+A local job: runs until it has ended, with exit code 0 only if every rank succeeded; NeMo-Run itself reports success
+either way. A job for Slurm: writes what is submitted (batch script, task, code) below HOME, by default the run's own
+folder for NeMo-Run, and submits nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -20,8 +20,6 @@ from typing import Any
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
 from nemolaunch.system import processes
-
-SUBMITTED = "submitted "
 
 
 def local_executor(plan: Plan) -> Any:
@@ -34,15 +32,15 @@ def local_executor(plan: Plan) -> Any:
     torchrun.shlex = SimpleNamespace(quote=str)
     variables = {name: os.environ.get(name, value) for name, value in plan.environment.items()}
     variables |= plan.variables
-    if plan.values["num_nodes"] == 1:
+    if plan.job.launch.num_nodes == 1:
         # torchrun's --local-addr: otherwise ranks look for each other under the machine's name, and wait
         # forever where nothing resolves it, as on many machines without a network
         variables["PET_LOCAL_ADDR"] = os.environ.get("PET_LOCAL_ADDR", "127.0.0.1")
-    return run.LocalExecutor(ntasks_per_node=plan.values["num_gpus"], launcher="torchrun", env_vars=variables)
+    return run.LocalExecutor(ntasks_per_node=plan.num_gpus, launcher="torchrun", env_vars=variables)
 
 
-def slurm_executor(plan: Plan, tunnel: Any = None) -> Any:
-    """The SlurmExecutor whose script is `sbatch.script(plan)`; through a tunnel, if not on this machine.
+def slurm_executor(plan: Plan) -> Any:
+    """Return the SlurmExecutor whose script is `batch_script.script(plan)`.
 
     Words are quoted here where they need it, because NeMo-Run writes mounts, images and variables into the
     script as they are.
@@ -53,9 +51,9 @@ def slurm_executor(plan: Plan, tunnel: Any = None) -> Any:
     from nemolaunch.launch.packager import CodePackager
 
     options = {name.replace("-", "_"): value for name, value in batch_job.options(plan).items()}
-    torchrun = plan.values["launcher"] == "torchrun"
+    torchrun = plan.job.launch.launcher == "torchrun"
     if torchrun:
-        options["ntasks_per_node"] = plan.values["num_gpus"]  # NeMo-Run itself makes it 1 again
+        options["ntasks_per_node"] = plan.num_gpus  # NeMo-Run itself makes it 1 again
     known = {f.name for f in fields(run.SlurmExecutor) if f.init} - {"dependencies"}
     options.pop("job_name")  # comes from job_details
     port = batch_job.torchrun_port(plan)
@@ -73,42 +71,26 @@ def slurm_executor(plan: Plan, tunnel: Any = None) -> Any:
         srun_args=batch_job.srun_args(plan),
         launcher=run.Torchrun(rdzv_port=port, rdzv_id=port) if torchrun else None,
         packager=CodePackager(),
-        tunnel=tunnel or run.LocalTunnel(job_dir=str(plan.run.nemo_run / "experiments")),
+        tunnel=run.LocalTunnel(job_dir=str(plan.run.nemo_run / "experiments")),
         poll_estimated_start_time=False,
     )
 
 
-@dataclass(frozen=True)
-class OverSsh:
-    """How a job is submitted from another machine.
+def experiment(plan: Plan, home: str | None = None) -> Any:
+    """Return the NeMo-Run experiment of a plan, to be entered with `with`.
 
-    Attributes:
-        user, host: the login node.
-        home: a folder here for NeMo-Run, which copies what it writes there to the run's own.
-        before: a shell command to run there before each of NeMo-Run's; empty for none.
+    Args:
+        home: where NeMo-Run writes its files; the paths in them are always those of the run's own folder.
     """
-
-    user: str
-    host: str
-    home: str
-    before: str = ""
-
-
-def experiment(plan: Plan, ssh: OverSsh | None = None) -> Any:
-    """The NeMo-Run experiment of a plan, to be entered with `with`."""
-    home = ssh.home if ssh else str(plan.run.nemo_run)
+    home = home or str(plan.run.nemo_run)
     os.environ["NEMORUN_HOME"] = home  # read when nemo_run is imported
     import nemo_run as run
 
     if plan.submission is None:
-        return run.Experiment(plan.values["experiment"], executor=local_executor(plan))
-    tunnel = None
-    if ssh:
-        folder = str(plan.run.nemo_run / "experiments")
-        tunnel = run.SSHTunnel(host=ssh.host, user=ssh.user, job_dir=folder, pre_command=ssh.before or None)
+        return run.Experiment(plan.job.launch.experiment, executor=local_executor(plan))
     return run.Experiment(
         batch_job.title(plan),
-        executor=slurm_executor(plan, tunnel),
+        executor=slurm_executor(plan),
         id=batch_job.experiment_id(plan),
         base_dir=home,
         skip_status_at_exit=True,
@@ -138,13 +120,11 @@ def run_experiment(plan: Plan) -> bool:
     return bool(states) and all(state == "SUCCEEDED" for state in states)
 
 
-def submit(plan: Plan, ssh: OverSsh | None = None) -> str:
-    """Submit the plan to Slurm. Returns the job's id."""
-    with experiment(plan, ssh) as running:
+def write(plan: Plan, home: str | None = None) -> None:
+    """Write what is submitted to Slurm: the batch script, the task and the code."""
+    with experiment(plan, home) as running:
         add_task(running, plan)
-        running.run(tail_logs=False, detach=True)
-    handle = str(running.jobs[0].handle)  # scheme://session/JOB_ID/role/replica
-    return handle.partition("://")[2].split("/")[1].split(";")[0]
+        running.dryrun(log=False, delete_exp_dir=False)
 
 
 def _end_with_parent(plan: Plan) -> None:
@@ -165,13 +145,12 @@ def _end_with_parent(plan: Plan) -> None:
 
 
 def main() -> int:
-    """Exit code 0 when the local job succeeded, or Slurm took the job."""
+    """Return 0 when the local job succeeded, or the files for Slurm are written."""
     plan = Plan.load(Path(sys.argv[1]))
     # torchrun and the interpreter of this environment, whatever the user's PATH
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
     if plan.submission is not None:
-        ssh = OverSsh(*sys.argv[2:]) if sys.argv[2:] else None
-        print(SUBMITTED + submit(plan, ssh), flush=True)
+        write(plan, *sys.argv[2:])
         return 0
     _end_with_parent(plan)
     return 0 if run_experiment(plan) else 1

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.errors import UsageError
 from nemolaunch.run.folder import write_text
+from nemolaunch.slurm.submission import sbatch, shell_here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,21 +94,10 @@ def submit(array: Array) -> tuple[str, str | None]:
     """
     script = array.folder / f"{array.name}-tokenize.sh"
     write_text(script, array_script(array))
-    first = _sbatch([str(script)])
+    shell = shell_here(os.environ)
+    first = sbatch([str(script)], shell)
     if not array.merges:
         return first, None
     script = array.folder / f"{array.name}-merge.sh"
     write_text(script, merge_script(array))
-    return first, _sbatch([f"--dependency=afterok:{first}", "--kill-on-invalid-dep=yes", str(script)])
-
-
-def _sbatch(words: list[str]) -> str:
-    try:
-        done = subprocess.run(["sbatch", "--parsable", *words], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise NemolaunchError(
-            "--executor slurm needs the command sbatch, which is not on this machine"
-        ) from None
-    if done.returncode:
-        raise NemolaunchError(f"sbatch refused {words[-1]}: {done.stderr.strip()}")
-    return done.stdout.strip().partition(";")[0]
+    return first, sbatch([f"--dependency=afterok:{first}", "--kill-on-invalid-dep=yes", str(script)], shell)

@@ -1,0 +1,1 @@
+"""The public Python API, which `import nemolaunch` re-exports; the commands are its first users."""

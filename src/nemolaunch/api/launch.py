@@ -1,0 +1,41 @@
+"""Starting a planned job."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from nemolaunch.api.run import Run
+from nemolaunch.launch import on_slurm
+from nemolaunch.launch.local import LocalJob
+from nemolaunch.launch.prepare import finished_step
+from nemolaunch.launch.secrets import Secrets
+from nemolaunch.planning import Plan
+from nemolaunch.slurm import batch_job
+
+log = logging.getLogger("nemolaunch")
+
+
+def launch(plan: Plan, *, hf_token: str | None = None, tell: Callable[[str], None] = log.info) -> Run:
+    """Start a planned job, here or on Slurm, and return at once.
+
+    A run that has finished its steps already is not started again. A job on this machine ends with this process;
+    a job on Slurm does not.
+
+    Args:
+        hf_token: Hugging Face token for a gated tokenizer, kept in memory; `HF_TOKEN` is read by default.
+        tell: takes what is worth knowing while the run is followed; logged at level INFO by default.
+
+    Raises:
+        PlanError: the plan has errors.
+        NemolaunchError: the run folder is in use or cannot be prepared, or Slurm refuses the job.
+    """
+    plan.raise_for_errors()
+    secrets = Secrets(hf_token)
+    if finished_step(plan) is not None:
+        return Run(plan.folder, tell=tell)
+    if plan.submission is not None:
+        job = on_slurm.submit(plan, secrets, tell)
+        tell(f"job {job} is submitted: {batch_job.script_path(plan)}")
+        return Run(plan.folder, tell=tell)
+    return Run(plan.folder, tell=tell, job=LocalJob(plan, secrets))

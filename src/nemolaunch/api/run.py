@@ -1,0 +1,189 @@
+"""A run as an object: how it stands, its metrics, its checkpoints, its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.launch.local import LocalJob, note_end
+from nemolaunch.observe import status as run_status
+from nemolaunch.observe.diagnosis import Diagnosis, diagnose, newest_failure
+from nemolaunch.observe.metrics import Follower, current, read
+from nemolaunch.observe.slurm_run import FollowedRun
+from nemolaunch.observe.status import Status, run_of
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import consumed_samples, end_step, unfinished
+from nemolaunch.run.lock import RunLock
+from nemolaunch.slurm import submission
+from nemolaunch.system import processes
+
+if TYPE_CHECKING:
+    import pandas
+
+log = logging.getLogger("nemolaunch")
+
+POLL_S = 0.5
+END_S = 30.0  # that a run on this machine is given to end
+
+
+class Run:
+    """One run, in its folder. `launch` returns one; `Run("runs/x")` opens one that exists.
+
+    Args:
+        folder: the run folder.
+        tell: takes what is worth knowing while the run is followed; logged at level INFO by default.
+
+    Raises:
+        NemolaunchError: the folder holds no run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        tell: Callable[[str], None] = log.info,
+        job: LocalJob | None = None,
+    ) -> None:
+        self._paths = run_of(Path(folder))
+        self._tell = tell
+        self._job = job
+        self._rows: Follower | None = None
+        self._on_slurm: FollowedRun | None = None
+
+    def __repr__(self) -> str:
+        now = self.status()
+        return f"<Run {str(self.folder)!r}: {now.state}, step {now.step:,} of {now.max_steps:,}>"
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._paths.root
+
+    @property
+    def plan(self) -> Plan:
+        """The plan it runs by."""
+        return Plan.of_run(self._paths)
+
+    def status(self) -> Status:
+        """Return how the run stands: state, step, loss, speed, time left, restarts."""
+        return run_status.status(self.folder)
+
+    def metrics(self, *, as_frame: bool = False) -> list[dict[str, Any]] | pandas.DataFrame:
+        """Return the rows of the metrics file, one per step or event, as dicts or as a pandas DataFrame.
+
+        Steps that a resumed run did again are there once, as redone.
+        """
+        rows = current(read(self._paths.metrics))
+        if not as_frame:
+            return rows
+        import pandas
+
+        return pandas.DataFrame(rows)
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Complete checkpoints, the oldest first."""
+        folders = [p for p in self._paths.checkpoints.glob("*") if p.is_dir() and not p.is_symlink()]
+        return sorted((p for p in folders if not unfinished(p)), key=consumed_samples)
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint, or None."""
+        return self._paths.last_checkpoint()
+
+    def diagnose(self) -> Diagnosis | None:
+        """Return the first failed rank, the cause and the fix; None if nothing has failed."""
+        now = self.status()
+        return newest_failure(self._paths, alive=now.state in ("running", "finished"))
+
+    def poll(self) -> int | None:
+        """Return the run's exit code once it is over, else None."""
+        if self._job is not None:
+            return self._job.poll()
+        if self._followed is not None:
+            return self._followed.poll()
+        now = self.status()
+        if now.state == "running":
+            return None
+        return 0 if now.state == "finished" else 1
+
+    def new_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of its metrics since the last call."""
+        if self._followed is not None:
+            return self._followed.new_rows()
+        if self._rows is None:
+            self._rows = Follower(self._paths.metrics)
+        return self._rows.new_rows()
+
+    @property
+    def _followed(self) -> FollowedRun | None:
+        """The run on Slurm; None for one on this machine."""
+        if self._on_slurm is None and self.plan.submission is not None:
+            self._on_slurm = FollowedRun(self.plan, self._tell)
+        return self._on_slurm
+
+    def wait(self, timeout_s: float | None = None) -> Status:
+        """Wait until the run is over, over all its restarts. Return its status.
+
+        Raises:
+            NemolaunchError: it ended before its last step; the message says why.
+            TimeoutError: it is not over after `timeout_s` seconds.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"{self.folder} is not over after {timeout_s:g} s")
+            time.sleep(POLL_S)
+        self.conclude(code)
+        return self.status()
+
+    def conclude(self, code: int) -> int:
+        """Release what a run that is over still holds. Return its last step.
+
+        Raises:
+            NemolaunchError: it ended before its last step; the message says why.
+        """
+        if self._job is not None:
+            self._job.close()
+        plan = self.plan
+        if code and self._followed is not None:
+            raise NemolaunchError(self._followed.verdict)
+        if code:
+            found = diagnose(self._paths, code)
+            note_end(self._paths, "failed", found.what)
+            raise NemolaunchError("\n  ".join([f"the job failed. {found.what}", *found.details()]))
+        return end_step(self._paths, plan.max_steps) or plan.max_steps
+
+    def stop(self, reason: str = "stopped by the user") -> list[str]:
+        """End the run: the job that runs and those that wait. Return the ids of cancelled Slurm jobs.
+
+        Raises:
+            NemolaunchError: its processes have not ended in time, or Slurm cannot be reached.
+        """
+        if self._job is not None:
+            self._job.stop(reason)
+            return []
+        plan = self.plan
+        if plan.submission is not None:
+            return submission.cancel(plan)
+        running = processes.members(self.folder)
+        if running:
+            note_end(self._paths, "stopped", reason)
+            command = RunLock(self._paths.lock).local_holder()
+            processes.terminate(running if command is None else [command])
+        if not processes.wait_until(lambda: not processes.members(self.folder), END_S):
+            left = len(processes.members(self.folder))
+            raise NemolaunchError(f"{left} processes of {self.folder} have not ended within {END_S:.0f} s")
+        return []
+
+    def report(self, output: str | Path | None = None) -> Path:
+        """Write the report, one HTML page. Return its path, `report.html` in the run folder by default."""
+        from nemolaunch.observe.report.report import default_output, write_report
+
+        path = Path(output) if output else default_output([self.folder])
+        write_report([self.folder], path)
+        return path

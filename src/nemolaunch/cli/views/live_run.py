@@ -1,0 +1,159 @@
+"""Starts a planned job and shows it run: steps, loss, tokens/s, time left."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from rich.console import Console
+
+from nemolaunch.api.launch import launch
+from nemolaunch.api.run import Run
+from nemolaunch.cli.views.watch import say, say_done, short, watch
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.launch import over_ssh, remote_run
+from nemolaunch.launch.prepare import finished_step
+from nemolaunch.launch.secrets import Secrets
+from nemolaunch.launch.ssh_host import SshHost
+from nemolaunch.planning import Plan
+from nemolaunch.slurm import batch_job
+
+
+def launch_and_show(plan: Plan, secrets: Secrets) -> int:
+    """Run the plan to its end. Return 0, or raise NemolaunchError with the first rank's error."""
+    console = Console(stderr=False)
+    done = finished_step(plan)
+    if done is not None:
+        return _say_finished(console, done)
+    _say_start(console, plan)
+    if plan.submission is not None:
+        return _on_slurm(console, plan, secrets)
+    with _signals_as_interrupts():
+        run = launch(plan, hf_token=secrets.hf_token)
+        try:
+            code = watch(console, plan.max_steps, run)
+        except KeyboardInterrupt:
+            say(console, "stopping all processes of the job …")
+            run.stop("interrupted")
+            _say_stopped(console, plan)
+            return 130
+        last_step = run.conclude(code)
+    _say_checkpoint(console, run, last_step)
+    return 0
+
+
+def _on_slurm(console: Console, plan: Plan, secrets: Secrets) -> int:
+    """Submit the plan and, unless detached, follow it to its end."""
+    run = launch(plan, hf_token=secrets.hf_token, tell=_teller(console))
+    where = short(plan.run.root)
+    hint = f"`nemolaunch status {where}` shows its status, `nemolaunch cancel {where}` ends it"
+    if plan.job.launch.detach:
+        say(console, hint)
+        return 0
+    return follow(console, run, hint)
+
+
+def follow(console: Console, run: Run, hint: str) -> int:
+    """Show a run on Slurm until it is over; Ctrl-C leaves it running.
+
+    Returns its exit code; raises NemolaunchError with the reason if it ended before its last step.
+    """
+    try:
+        code = watch(console, run.plan.max_steps, run)
+    except KeyboardInterrupt:
+        say(console, f"the job continues; {hint}")
+        return 130
+    _say_checkpoint(console, run, run.conclude(code))
+    return 0
+
+
+def launch_over_ssh(plan: Plan, secrets: Secrets, host: SshHost) -> int:
+    """Submit the plan on a cluster behind ssh and, unless detached, follow it to its end. Return its exit code."""
+    console = Console(stderr=False)
+    done = over_ssh.submit(plan, secrets, host, _teller(console))
+    if done.finished is not None:
+        return _say_finished(console, done.finished)
+    say(console, f"job {done.job} is submitted: {host.name}:{batch_job.script_path(plan)}")
+    hint = f"`nemolaunch status --ssh {host.name} {plan.folder}` shows its status"
+    if plan.job.launch.detach:
+        say(console, hint)
+        return 0
+    return _follow_over_ssh(console, host, plan.folder, plan.max_steps, hint)
+
+
+def follow_over_ssh(host: SshHost, folder: str) -> int:
+    """Show a run on a cluster behind ssh until it is over. Return its exit code."""
+    steps = remote_run.max_steps_of(host, folder)
+    hint = f"`nemolaunch follow --ssh {host.name} {folder}` shows it again"
+    return _follow_over_ssh(Console(), host, folder, steps, hint)
+
+
+def _follow_over_ssh(console: Console, host: SshHost, folder: str, steps: int, hint: str) -> int:
+    running = remote_run.RemoteRun(host, folder, _teller(console))
+    try:
+        code = watch(console, steps, running)
+    except KeyboardInterrupt:
+        say(console, f"the job continues; {hint}")
+        return 130
+    finally:
+        running.close()
+    if code:
+        raise NemolaunchError(running.verdict)
+    say_done(console, running.verdict)
+    return 0
+
+
+@contextlib.contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """Treat SIGTERM and a closed terminal like Ctrl-C while a job runs, so that none of it is left behind.
+
+    A signal that is ignored, as under `nohup`, stays ignored.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda text: say(console, text)
+
+
+def _say_finished(console: Console, step: int) -> int:
+    say_done(console, f"this run has already finished step {step}; raise --max-steps to continue it")
+    return 0
+
+
+def _say_checkpoint(console: Console, run: Run, last_step: int) -> None:
+    where = short(run.last_checkpoint or run.folder / "checkpoints")
+    say_done(console, f"finished step {last_step}; checkpoint {where}")
+
+
+def _say_start(console: Console, plan: Plan) -> None:
+    where = "CPU rehearsal" if plan.device == "cpu" else "GPU"
+    start = "from scratch"
+    last = plan.run.last_checkpoint() if plan.job.checkpoint.resume == "auto" else None
+    if last is not None:
+        start = f"from {short(last)}"
+    elif plan.job.model.nemo_model:
+        start = f"with weights of {plan.job.model.nemo_model}"
+    steps = f"{plan.max_steps} steps of {plan.tokens_per_step:,} tokens"
+    say(console, f"{plan.model}: {steps}, {plan.world_size} process(es), {where}, {start}")
+    say(console, f"logs of NeMo and torch: {short(plan.run.rank_log(0))}")
+
+
+def _say_stopped(console: Console, plan: Plan) -> None:
+    last = plan.run.last_checkpoint()
+    then = "starts over from step 0: there is no checkpoint yet"
+    if last is not None and plan.job.checkpoint.resume == "auto":
+        then = f"resumes from {short(last)}"
+    say(console, f"stopped; the same command {then}")

@@ -1,0 +1,132 @@
+"""Prepares a run folder: logs, a clean copy of the tokenizer, the plan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.launch.secrets import Secrets
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import RunDir, end_step
+from nemolaunch.system import processes
+from nemolaunch.tokenizer import vocabulary
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "config.json",
+)
+
+
+def finished_step(plan: Plan) -> int | None:
+    """Return the step a run in this folder ended at, if that is as far as the plan goes."""
+    step = end_step(plan.run, plan.max_steps)
+    return step if plan.job.checkpoint.resume == "auto" else None
+
+
+def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None = None) -> None:
+    """Make the run folder: logs, a clean copy of the tokenizer, the plan.
+
+    With `--resume never`, earlier checkpoints are set aside, so that none is taken for the new run's. The tokenizer's
+    files are copied because NeMo cannot save a folder with sub-folders (which `hf download --local-dir` leaves) into
+    a checkpoint, and then only warns.
+
+    Args:
+        tokenizer: folder with a tokenizer that the plan only knows by its id; fetched from the hub by default.
+
+    Raises:
+        NemolaunchError: the folder cannot be written, a job runs in it, or the tokenizer is not available.
+    """
+    run = plan.run
+    try:
+        run.logs.mkdir(parents=True, exist_ok=True)
+        if plan.job.data.index_mapping_dir:  # a container mounts only what exists
+            Path(plan.job.data.index_mapping_dir).mkdir(parents=True, exist_ok=True)
+        _require_idle(run)
+        for stale in (*run.logs.glob("*.error.json"), run.local_end):
+            stale.unlink(missing_ok=True)
+        if plan.job.checkpoint.resume == "never" and run.checkpoints.is_dir():
+            run.checkpoints.rename(run.root / f"checkpoints-before-{int(time.time())}")
+    except OSError as error:
+        raise NemolaunchError(f"{error.filename or run.root} cannot be written: {error.strerror}") from None
+    token = secrets.hf_token if secrets else None
+    folder = plan.tokenizer or tokenizer or fetch_tokenizer(str(plan.job.model.hf_model_id), token)
+    _copy_tokenizer(Path(folder), run.tokenizer)
+    if plan.job.objective.objective == "mlm":
+        _name_mask_token(plan)
+    plan.save()
+
+
+def _name_mask_token(plan: Plan) -> None:
+    """Make the mask token that of the run's own tokenizer, from where ranks, checkpoints and exports have it.
+
+    Raises:
+        NemolaunchError: there is none; of a tokenizer that had to be fetched, this could not be seen before.
+    """
+    folder, source = plan.run.tokenizer, plan.job.model.hf_model_id
+    known, named = vocabulary.words(folder), vocabulary.roles(folder)
+    token = plan.job.objective.mask_token or named.get(vocabulary.MASK)
+    if token is None or (known is not None and token not in known):
+        free = vocabulary.spare(known or (), named.values())[:2]
+        hint = f"; --mask-token takes one of its tokens, such as {' or '.join(free)}" if free else ""
+        raise NemolaunchError(
+            f"the tokenizer {source} has {f'no {token}' if token else 'no mask token'}{hint}"
+        )
+    vocabulary.name_mask_token(folder, token)
+
+
+def _require_idle(run: RunDir) -> None:
+    """Refuse to start a second job in the folder of one that still runs."""
+    running = sorted(processes.members(run.root))
+    if running:
+        numbers = ", ".join(map(str, running[:3])) + (", …" if len(running) > 3 else "")
+        raise NemolaunchError(
+            f"a job already runs in {run.root} (process {numbers}); "
+            "end it, or give this one another --experiment or --output-dir"
+        )
+
+
+def fetch_tokenizer(hub_id: str, token: str | None) -> str:
+    """Download the tokenizer's files once, here, rather than from every rank. Returns the folder.
+
+    Raises:
+        NemolaunchError: if the hub cannot be reached or refuses.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise NemolaunchError(
+            "downloading a tokenizer needs huggingface_hub: pip install 'nemolaunch[train]'"
+        ) from None
+    try:
+        return str(snapshot_download(hub_id, allow_patterns=list(TOKENIZER_FILES), token=token))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise NemolaunchError(
+            f"--hf-model-id {hub_id}: cannot fetch the tokenizer ({type(error).__name__}: {reason}). "
+            "Give a local folder, or set HF_TOKEN if the repository is gated"
+        ) from None
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    """A folder with the tokenizer's files alone, replaced whole."""
+    if source.resolve() == target.resolve():
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file() and name != "config.json":
+            shutil.copyfile(source / name, temporary / name)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
