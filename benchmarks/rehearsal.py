@@ -43,7 +43,7 @@ BATCH = 4
 def prepared(folder: Path, data: str, precision: str, steps: int) -> str:
     """A plan of that many steps in `folder`. Returns the plan's file."""
     from nemolaunch.job import Job
-    from nemolaunch.launch.prepare import prepare
+    from nemolaunch.launching.prepare import prepare
     from nemolaunch.planning import make_plan
 
     (folder / "llama-10m.yaml").write_text(MODEL)

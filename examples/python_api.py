@@ -1,6 +1,6 @@
 """The public Python API from text to a trained model, cell by cell as in a notebook.
 
-    python examples/python_api.py FOLDER
+python examples/python_api.py FOLDER
 """
 
 # %% Text to tokens

@@ -9,7 +9,7 @@ from forkserver import ForkServer
 
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.launch.prepare import prepare
+from nemolaunch.launching.prepare import prepare
 from nemolaunch.planning import Plan, make_plan
 
 ROOT = Path(__file__).parents[2]

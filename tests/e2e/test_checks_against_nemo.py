@@ -12,7 +12,7 @@ from truth.rehearsal import plan_of
 from truth.silent import SILENT
 
 from nemolaunch.check import RULES
-from nemolaunch.launch.prepare import prepare
+from nemolaunch.launching.prepare import prepare
 
 
 def test_the_checks_agree_with_nemo(fork_server: ForkServer) -> None:

@@ -12,7 +12,7 @@ from jobs import TOKENIZER, prepared, train
 
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.launch.prepare import finished_step
+from nemolaunch.launching.prepare import finished_step
 from nemolaunch.planning import Plan, make_plan
 
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {

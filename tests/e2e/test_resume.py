@@ -10,7 +10,7 @@ import pytest
 from forkserver import ForkServer, JobFailed
 from jobs import planned, prepared, train
 
-from nemolaunch.launch.prepare import finished_step
+from nemolaunch.launching.prepare import finished_step
 from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
 

@@ -12,7 +12,7 @@ from forkserver import ForkServer, JobFailed
 from jobs import planned, train
 
 from nemolaunch.cli.commands.data_audit import main as data_audit
-from nemolaunch.launch.prepare import finished_step
+from nemolaunch.launching.prepare import finished_step
 from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
 from nemolaunch.stream import ledger

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 if __name__ == "__main__":
     from golden.batch_plans import CASES, plan_of
 
-    from nemolaunch.launch.experiment import add_task, experiment
+    from nemolaunch.launching.experiment import add_task, experiment
 
     for case in CASES:
         plan = plan_of(case, str(Path(sys.argv[1]) / case))

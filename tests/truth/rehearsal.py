@@ -11,7 +11,7 @@ from forkserver import ForkServer, JobFailed
 
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.launch.prepare import prepare
+from nemolaunch.launching.prepare import prepare
 from nemolaunch.planning import Plan, make_plan
 from truth.silent import SILENT
 

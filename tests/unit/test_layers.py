@@ -36,7 +36,7 @@ ROOMS = [
     "ranks",
     "cpu",
     "nemo2",
-    "launch",
+    "launching",
     "observe",
     "evaluation",
     "publish",
@@ -48,7 +48,7 @@ CHECKPOINT_ROOMS = ["storage", "families", "hf", "meta", "nemo2", "convert"]
 CLI_ROOMS = ["views", "parsing", "commands", "main", "manual"]
 # What acts and what reads know nothing of each other; neither do neighbours that serve different steps
 STRANGERS = {
-    ("observe", "launch"),
+    ("observe", "launching"),
     ("estimate", "check"),
     ("download", "tokenization"),
     ("slurm", "checkpoint"),
@@ -58,7 +58,7 @@ STRANGERS = {
 FRAMEWORKS = {
     "nemo": {"nemo2"},
     "lightning": {"nemo2"},
-    "nemo_run": {"nemo2", "launch"},
+    "nemo_run": {"nemo2", "launching"},
     "megatron": {"cpu", "nemo2"},
 }
 LOOSE = {"__init__", "__main__", "errors", "findings"}
@@ -142,6 +142,13 @@ def test_no_circles() -> None:
 
 def test_nothing_lies_loose() -> None:
     assert {path.stem for path in SOURCE.glob("*.py")} == LOOSE
+
+
+def test_no_public_name_is_that_of_a_room() -> None:
+    """A package holds a submodule or a function of one name: the first import of the room would hide the function."""
+    import nemolaunch
+
+    assert not set(nemolaunch.__all__) & set(ROOMS)
 
 
 def test_planning_imports_nothing_heavy() -> None:

@@ -50,7 +50,7 @@ def test_the_yaml_reproduces_the_job(
     asked = vars(pretrain.parser().parse_args(words(data, *given)))
     asked = {key: value for key, value in asked.items() if key in {spec.name for spec in specs()}}
     direct = make_plan(job_from(asked, None))
-    assert first.values == direct.values
+    assert first.job == direct.job
     assert (first.architecture, first.blend, first.world_size) == (
         direct.architecture, direct.blend, direct.world_size,
     )  # fmt: skip
@@ -154,7 +154,7 @@ def test_a_saved_plan_is_repeated_also_when_its_model_file_changes(data: str, tm
     assert again.architecture == before.architecture
     assert again.architecture["num_layers"] == 3
     assert again.folder == before.folder
-    assert again.values == {**before.values, "lr": 1e-3, "output_dir": before.folder}
+    assert again.job == before.job.with_values(lr=1e-3, output_dir=before.folder)
     assert again.origins["lr"] == "flag"
 
 

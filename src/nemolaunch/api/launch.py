@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 
 from nemolaunch.api.run import Run
-from nemolaunch.launch import on_slurm
-from nemolaunch.launch.local import LocalJob
-from nemolaunch.launch.prepare import finished_step
-from nemolaunch.launch.secrets import Secrets
+from nemolaunch.launching import on_slurm
+from nemolaunch.launching.local import LocalJob
+from nemolaunch.launching.prepare import finished_step
+from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.launch.local import LocalJob, note_end
+from nemolaunch.launching.local import LocalJob, note_end
 from nemolaunch.observe import status as run_status
 from nemolaunch.observe.diagnosis import Diagnosis, diagnose, newest_failure
 from nemolaunch.observe.metrics import Follower, current, read

@@ -1,7 +1,7 @@
 """What a plan asks of Slurm: the options of the batch job, its variables, mounts and commands.
 
 Both sides are made from this one description: the script that a dry run shows (`nemolaunch.slurm.batch_script`) and the
-NeMo-Run executor that submits it (`nemolaunch.launch.experiment`). A test holds the two texts equal.
+NeMo-Run executor that submits it (`nemolaunch.launching.experiment`). A test holds the two texts equal.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.findings import errors
 
 if TYPE_CHECKING:
-    from nemolaunch.launch.ssh_host import SshHost
+    from nemolaunch.launching.ssh_host import SshHost
 
 
 def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
@@ -92,7 +92,7 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
         job, model, origins = job_from(given, config), None, origins_from(given, config)
     facts = None
     if host:
-        from nemolaunch.launch.over_ssh import look_there
+        from nemolaunch.launching.over_ssh import look_there
 
         if dev_run:
             raise UsageError("--dev-run rehearses on this machine; drop --ssh")
@@ -123,7 +123,7 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
     if dry_run:
         return 0
     from nemolaunch.cli.views.live_run import launch_and_show, launch_over_ssh
-    from nemolaunch.launch.secrets import Secrets
+    from nemolaunch.launching.secrets import Secrets
 
     secrets = Secrets.of(job)
     return launch_over_ssh(plan, secrets, host) if host else launch_and_show(plan, secrets)

@@ -207,7 +207,7 @@ SLURM_FLAGS = ("--executor", "--num-nodes", "-N", "--account", "-A", "--partitio
 def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
     """Submit a job array that does the same, a share of the files in each task, and a job that joins the
     shares."""
-    from nemolaunch.launch import tokenize_array
+    from nemolaunch.launching import tokenize_array
 
     if options.num_nodes < 1 or options.shard:
         raise UsageError(

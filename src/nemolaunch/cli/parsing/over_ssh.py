@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nemolaunch.launch.ssh_host import SshHost
+    from nemolaunch.launching.ssh_host import SshHost
 
 HELP = "reach the cluster's login node with ssh; paths are then those there, from the home folder"
 
@@ -28,7 +28,7 @@ def add_ssh_flags(parser: argparse.ArgumentParser) -> None:
 @contextlib.contextmanager
 def host_of(args: argparse.Namespace) -> Iterator[SshHost]:
     """The connection that `--ssh` asks for."""
-    from nemolaunch.launch.ssh_host import SshHost
+    from nemolaunch.launching.ssh_host import SshHost
 
     with SshHost(args.ssh, args.ssh_python) as host:
         yield host

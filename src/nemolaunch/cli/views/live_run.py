@@ -13,10 +13,10 @@ from nemolaunch.api.launch import launch
 from nemolaunch.api.run import Run
 from nemolaunch.cli.views.watch import say, say_done, short, watch
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.launch import over_ssh, remote_run
-from nemolaunch.launch.prepare import finished_step
-from nemolaunch.launch.secrets import Secrets
-from nemolaunch.launch.ssh_host import SshHost
+from nemolaunch.launching import over_ssh, remote_run
+from nemolaunch.launching.prepare import finished_step
+from nemolaunch.launching.secrets import Secrets
+from nemolaunch.launching.ssh_host import SshHost
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
 

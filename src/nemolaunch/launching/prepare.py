@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.launch.secrets import Secrets
+from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, end_step
 from nemolaunch.system import processes

@@ -1,6 +1,6 @@
 """What `--ssh` has done on the cluster's login node: look around, prepare the run folder, record the job.
 
-    python -m nemolaunch.launch.login_node look|prepare|submitted
+    python -m nemolaunch.launching.login_node look|prepare|submitted
 
 takes JSON on its standard input and answers in JSON. It runs in the home folder there, from a copy of this
 package, with nothing but Python.
@@ -18,7 +18,7 @@ from typing import Any
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts import look
 from nemolaunch.job import Job
-from nemolaunch.launch.prepare import finished_step, prepare
+from nemolaunch.launching.prepare import finished_step, prepare
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import submission
 from nemolaunch.system.plain_values import to_plain

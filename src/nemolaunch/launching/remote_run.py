@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.launch.ssh_host import SshHost
+from nemolaunch.launching.ssh_host import SshHost
 
 RECONNECT_S = 10.0  # before a lost connection is tried again
 

@@ -16,15 +16,15 @@ from pathlib import Path
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts import SECRET_NAMES, Facts, secrets_here
 from nemolaunch.job import Job
-from nemolaunch.launch.on_slurm import REQUEUE, write_experiment
-from nemolaunch.launch.prepare import TOKENIZER_FILES, fetch_tokenizer
-from nemolaunch.launch.secrets import Secrets
-from nemolaunch.launch.ssh_host import SshHost, secrets_on
+from nemolaunch.launching.on_slurm import REQUEUE, write_experiment
+from nemolaunch.launching.prepare import TOKENIZER_FILES, fetch_tokenizer
+from nemolaunch.launching.secrets import Secrets
+from nemolaunch.launching.ssh_host import SshHost, secrets_on
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job, submission
 from nemolaunch.system.plain_values import from_plain
 
-LOGIN_NODE = "nemolaunch.launch.login_node"
+LOGIN_NODE = "nemolaunch.launching.login_node"
 PATHS = ("output_dir", "index_mapping_dir", "nemo_model", "resume")
 
 

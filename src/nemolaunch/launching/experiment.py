@@ -1,6 +1,6 @@
 """Plan → NeMo-Run experiment. Runs in a process of its own, whose output is the launcher's log.
 
-    python -m nemolaunch.launch.experiment PLAN.json [HOME]
+    python -m nemolaunch.launching.experiment PLAN.json [HOME]
 
 A local job: runs until it has ended, with exit code 0 only if every rank succeeded; NeMo-Run itself reports success
 either way. A job for Slurm: writes what is submitted (batch script, task, code) below HOME, by default the run's own
@@ -48,7 +48,7 @@ def slurm_executor(plan: Plan) -> Any:
     import nemo_run as run
     from nemo_run.core.execution.slurm import SlurmJobDetails
 
-    from nemolaunch.launch.packager import CodePackager
+    from nemolaunch.launching.packager import CodePackager
 
     options = {name.replace("-", "_"): value for name, value in batch_job.options(plan).items()}
     torchrun = plan.job.launch.launcher == "torchrun"

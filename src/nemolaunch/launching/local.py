@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 
-from nemolaunch.launch.prepare import prepare
-from nemolaunch.launch.secrets import Secrets
+from nemolaunch.launching.prepare import prepare
+from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, write_json
 from nemolaunch.run.lock import RunLock
@@ -49,7 +49,7 @@ class LocalJob:
     def _start(self, secrets: Secrets) -> subprocess.Popen[bytes]:
         with open(self.run.launcher_log, "wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "nemolaunch.launch.experiment", str(self.run.plan)],
+                [sys.executable, "-m", "nemolaunch.launching.experiment", str(self.run.plan)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.launch.prepare import prepare
-from nemolaunch.launch.secrets import Secrets
+from nemolaunch.launching.prepare import prepare
+from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job, submission
 
@@ -50,7 +50,7 @@ def write_experiment(plan_file: Path, home: Path | None = None) -> str:
     """
     words = [str(home)] if home else []
     done = subprocess.run(
-        [sys.executable, "-m", "nemolaunch.launch.experiment", str(plan_file), *words],
+        [sys.executable, "-m", "nemolaunch.launching.experiment", str(plan_file), *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
