@@ -17,6 +17,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nemolaunch.api.convert import convert
+    from nemolaunch.api.evaluate import evaluate
     from nemolaunch.api.launch import launch
     from nemolaunch.api.planning import plan
     from nemolaunch.api.run import Run
@@ -35,13 +37,15 @@ _HOMES = {
     "Run": "nemolaunch.api.run",
     "Status": "nemolaunch.observe.status",
     "UsageError": "nemolaunch.errors",
+    "convert": "nemolaunch.api.convert",
+    "evaluate": "nemolaunch.api.evaluate",
     "launch": "nemolaunch.api.launch",
     "plan": "nemolaunch.api.planning",
 }
 
 __all__ = [
-    "Finding", "Job", "NemolaunchError", "Plan", "PlanError", "Run", "Status", "UsageError", "__version__", "launch",
-    "plan",
+    "Finding", "Job", "NemolaunchError", "Plan", "PlanError", "Run", "Status", "UsageError", "__version__", "convert",
+    "evaluate", "launch", "plan",
 ]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def test_trains_and_knows_when_it_has_finished(data: str, tmp_path: Path) -> Non
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     again = finished(command, tmp_path)
     assert again.returncode == 0
-    assert again.stdout == "✓ this run has already finished step 3; raise --max-steps to go on\n"
+    assert again.stdout == "✓ this run has already finished step 3; raise --max-steps to continue it\n"
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
@@ -90,7 +90,7 @@ def test_ctrl_c_and_cancel_stop_every_process(data: str, tmp_path: Path, cancell
     assert processes_about(run) == {}
     assert (tmp_path / "err").read_text() == ""
     said = (tmp_path / "out").read_text()
-    assert re.search(r"\nstopped; the same command goes on from run/checkpoints/\S+-last\n$", said)
+    assert re.search(r"\nstopped; the same command resumes from run/checkpoints/\S+-last\n$", said)
     now = status(run)  # whatever the ranks said as they ended
     assert (now.state, now.detail) == ("stopped", why)
     assert cancel.main([str(run)]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -63,8 +64,10 @@ class FieldSpec:
         """The value in the field's own type; UsageError if it is not one."""
         if value is None and self.optional:
             return None
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
         if self.many:
-            values = [value] if isinstance(value, str) else value
+            values = [value] if isinstance(value, (str, os.PathLike)) else value
             if not isinstance(values, (list, tuple)):
                 raise UsageError(f"{self.flag} takes a list, not {value!r}")
             return tuple(self._text(str(v)) for v in values)

@@ -1,0 +1,106 @@
+"""Converting checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.errors import UsageError
+
+log = logging.getLogger("nemolaunch")
+
+VERIFY = ("full", "bits", "none")
+Advance = Callable[[int], None]
+Progress = Callable[[str, int], AbstractContextManager[Advance]]
+
+
+@contextmanager
+def _no_progress(what: str, total: int) -> Iterator[Advance]:
+    yield lambda num_bytes: None
+
+
+def convert(
+    source: str | Path,
+    output: str | Path,
+    *,
+    to: str | None = None,
+    verify: str = "full",
+    overwrite: bool = False,
+    weights_only: bool = False,
+    tokenizer: str | Path | None = None,
+    config_from: str | Path | None = None,
+    model_name: str | None = None,
+    model_config_name: str | None = None,
+    tell: Callable[[str], None] = log.info,
+    progress: Progress = _no_progress,
+) -> dict[str, Any]:
+    """Convert a checkpoint to another format, and prove the result against the source. Return the report.
+
+    Args:
+        source: a checkpoint, a run folder (for its newest checkpoint), or a Hugging Face id to download.
+        output: the folder or file to write; it appears complete or not at all.
+        to: `hf`, `nemo2`, `torch`, `meta`, `safetensors` or `dcp`; by default `nemo2` from hf, else `hf`.
+        verify: `full` compares every bit, the configuration, the tokenizer and what both models compute if they fit
+            in memory; `bits` computes nothing; `none` compares nothing.
+        weights_only: drop the optimizer and other training state.
+        tokenizer: folder of the tokenizer, if the checkpoint does not bring one.
+        config_from: folder that says what the model is, for a source that has tensors only.
+        model_name, model_config_name: NeMo classes that the source must be.
+        tell: takes remarks; logged at level INFO by default.
+        progress: makes a progress display for so many bytes of work.
+
+    Raises:
+        UsageError: the source cannot be converted so, or an option does not apply.
+        NemolaunchError: the result does not agree with the source, or cannot be written.
+    """
+    from nemolaunch.checkpoint.convert.convert import convert as run
+    from nemolaunch.checkpoint.convert.options import Options
+    from nemolaunch.checkpoint.hf import hub
+    from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
+    from nemolaunch.checkpoint.storage.publish import check_free
+
+    # torch reads it at its first allocation: large pages, whose first touch costs a fifth of that of small ones
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if verify not in VERIFY:
+        raise UsageError(f"verify takes one of {', '.join(VERIFY)}, not {verify!r}")
+    if model_config_name and not model_name:
+        raise UsageError("--model-config-name needs --model-name; use both or neither")
+    if model_name and model_config_name:
+        catalogue.conversion_classes(model_name, model_config_name)
+    target_path = Path(output)
+    check_free(target_path, overwrite=overwrite)  # before a download of many gigabytes
+    folder = newest_of_run(hub.local_folder(str(source)))
+    target = to or ("nemo2" if detect(folder) == "hf" else "hf")
+    options = Options(
+        overwrite=overwrite,
+        verify=verify != "none",
+        compare=_compare if verify == "full" else None,
+        weights_only=weights_only,
+        tokenizer=_path(tokenizer),
+        like=_path(config_from),
+        model_class=model_name,
+        config_class=model_config_name,
+    )
+    return run(folder, target_path, target, options, say=tell, progress=progress)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _compare(conversion: Any, source: Path, result: Path) -> Any:
+    """Compare what both models compute, where the conversion is between Hugging Face and NeMo 2."""
+    from nemolaunch.checkpoint.convert.conversion import Conversion
+    from nemolaunch.checkpoint.storage.formats import detect
+    from nemolaunch.nemo2.compare import compare
+
+    if not isinstance(conversion, Conversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
+        return None
+    hf, nemo = (source, result) if conversion.to == "nemo2" else (result, source)
+    numel = sum(info.numel for info in conversion.mapped.nemo.values())
+    return compare(hf, nemo, conversion.config, numel)

@@ -1,0 +1,95 @@
+"""Evaluating models."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nemolaunch.evaluation.documents import ScoredText
+    from nemolaunch.evaluation.perplexity import Perplexity
+
+log = logging.getLogger("nemolaunch")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Perplexity of a text under a model, and how it was computed.
+
+    Attributes:
+        score: the figures; `score.perplexity` and `score.bits_per_byte` among them.
+        dtype, device: of the model, as `float32` and `cpu`.
+    """
+
+    score: Perplexity
+    dtype: str
+    device: str
+
+    @property
+    def perplexity(self) -> float:
+        """Perplexity per token."""
+        return self.score.perplexity
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per UTF-8 byte, which compares models of different tokenizers."""
+        return self.score.bits_per_byte
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    data: str | Path,
+    text_key: str = "text",
+    split: str | None = None,
+    limit: int | None = None,
+    context_length: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 1,
+    dtype: str = "auto",
+    tokenizer: str | Path | None = None,
+    tell: Callable[[str], None] = log.info,
+    watch: Callable[[Iterable[ScoredText]], Iterable[ScoredText]] = lambda texts: texts,
+) -> Evaluation:
+    """Compute the perplexity and the bits per byte of a text under a model. Every token counts once.
+
+    Args:
+        checkpoint: a Hugging Face folder, a NeMo 2 checkpoint, or a run folder for its newest checkpoint.
+        data: prefix of .bin/.idx, JSON Lines, parquet or text files, or a data set `NAME[:CONFIG]`.
+        text_key: key or column of the text.
+        split: split of a data set.
+        limit: only so many documents.
+        context_length: tokens a prediction sees at most; by default the model's, up to 2048.
+        stride: tokens the window moves by; by default the context length.
+        dtype: `auto` (as saved; float32 on a CPU), `float32`, `bfloat16` or `float16`.
+        watch: wraps the texts as they are scored, for a progress display.
+
+    Raises:
+        UsageError: there is no such checkpoint or data, or the lengths do not go together.
+    """
+    from nemolaunch.evaluation.documents import documents
+    from nemolaunch.evaluation.model import load
+    from nemolaunch.evaluation.perplexity import DEFAULT_CONTEXT, check_lengths, perplexity
+    from nemolaunch.evaluation.source import hf_folder
+
+    if context_length is not None:
+        check_lengths(context_length, stride or context_length)
+    with hf_folder(Path(checkpoint), say=tell) as folder:
+        model = load(folder, dtype=dtype, tokenizer=None if tokenizer is None else Path(tokenizer))
+    context = context_length or min(model.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    if model.context_length and context > model.context_length:
+        tell(f"warning: context length {context:,}: the model was made for {model.context_length:,} tokens")
+    texts = documents(str(data), model.tokenizer, text_key=text_key, split=split)
+    score = perplexity(
+        model,
+        watch(islice(texts, limit) if limit else texts),
+        prefix_token=model.prefix_token,
+        context_length=context,
+        stride=stride or context,
+        batch_size=batch_size,
+    )
+    return Evaluation(score, str(model.model.dtype).removeprefix("torch."), str(model.device))
