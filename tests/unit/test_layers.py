@@ -123,6 +123,27 @@ def test_frameworks_are_imported_in_their_rooms_only(module: str) -> None:
         assert allowed is None or module.partition(".")[0] in allowed, f"{name} in nemolaunch.{module}"
 
 
+# Programs that answer the process which started them, on their standard output
+ANSWER_A_PARENT = {
+    "tokenization.proof",
+    "tokenization.tokenizer",
+    "launching.login_node",
+    "launching.experiment",
+}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("cli")])
+def test_only_the_command_line_prints(module: str) -> None:
+    """Everything else returns, raises, calls back or logs."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    calls = [
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    assert "print" not in calls or module in ANSWER_A_PARENT
+
+
 def test_no_circles() -> None:
     """Not even among imports inside functions or for type checkers."""
     graph = {module: set(own_imports(path)) - {module, ""} for module, path in MODULES.items()}
