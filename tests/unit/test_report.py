@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from report_runs import start, step, write_run
 from nemolaunch.cli.commands import report, status
 
 HOSTILE = "</script><script>alert(1)</script>"
+HOSTILE_NAME = "<img src=x onerror='alert(1)'> & \"co\""
 
 
 class Page(HTMLParser):
@@ -75,7 +78,7 @@ def test_headline_figures_and_curves(tmp_path: Path) -> None:
     assert run["series"]["loss"][1][-1] == 4.0
     assert run["series"]["val_loss"] == [[100], [4.25]]
     for chart in page.data["charts"]:
-        assert f"id='chart-{chart['id']}'" in page.source
+        assert f'id="chart-{chart["id"]}"' in page.source
 
 
 def test_needs_no_network(tmp_path: Path) -> None:
@@ -97,6 +100,45 @@ def test_words_of_a_run_stay_words(tmp_path: Path) -> None:
     assert HOSTILE in page.text
     assert page.data["runs"][0]["marks"][0]["text"] == HOSTILE
     assert "12.5" in page.text
+
+
+def test_every_section_escapes_what_it_shows(tmp_path: Path) -> None:
+    rows = [{**start(), "environment": {HOSTILE: HOSTILE}}, *(step(n, 9.0) for n in range(1, 8))]
+    rows += [{"event": "checkpoint", "step": 7, "time": 1008.0, "seconds": 2.0}]
+    folder = write_run(tmp_path / HOSTILE_NAME, rows)
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["blend"] = [[0.5, HOSTILE], [0.5, "other"]]
+    plan["findings"], plan["left_out"], plan["origins"]["lr"] = [HOSTILE], [HOSTILE], HOSTILE
+    plan["model"] = HOSTILE
+    (folder / "plan.json").write_text(json.dumps(plan))
+    evaluation = {
+        "step": 7,
+        "tasks": {HOSTILE: {"acc": 0.5}},
+        "samples": [{"prompt": HOSTILE, "text": HOSTILE}],
+    }
+    evaluation["ppl_of"] = {"data": HOSTILE, "tokens": 5000, "context_length": 64, "stride": 32}
+    (folder / "evaluations.jsonl").write_text(json.dumps(evaluation) + "\n")
+    (folder / "traces").mkdir()
+    (folder / "traces" / f"{HOSTILE_NAME}.json").write_text("{}")
+    (folder / "checkpoints" / f"{HOSTILE_NAME}--step=6-consumed_samples=112.0" / "weights").mkdir(
+        parents=True
+    )
+    other = write_run(tmp_path / "other", [start(), step(1, 9.0)], lr=2e-3)
+    (alone, both) = drawn(folder), drawn(folder, other)
+    for page in (alone, both):
+        assert len(page.scripts) == 3
+        assert "<img" not in page.source
+        assert HOSTILE_NAME in page.text
+        assert page.data["runs"][0]["name"] == HOSTILE_NAME
+        sections = page.source.split('<section class="part" id="')[2:]
+        shown = {section.split('"')[0]: section for section in sections}
+        assert list(shown) == [
+            "checkpoints", "evaluation", "samples", "time", "traces", "data", "plan", "findings", "environment",
+        ]  # fmt: skip
+        for name in ("evaluation", "samples", "data", "plan", "findings", "environment"):
+            assert "&lt;/script&gt;&lt;script&gt;alert(1)" in shown[name], name
+        for name in ("checkpoints", "traces"):
+            assert "&lt;img src=x" in shown[name], name
 
 
 def test_a_restart_is_marked_and_redone_steps_count_once(tmp_path: Path) -> None:
@@ -177,6 +219,12 @@ def test_a_run_that_has_not_begun(tmp_path: Path) -> None:
     page = drawn(write_run(tmp_path / "run", []))
     assert "not started" in page.text
     assert "No step has been written yet" in page.text
+
+
+def test_templates_are_read_only_when_a_page_is_drawn() -> None:
+    code = "import sys; from nemolaunch.cli.commands import report, status; print('jinja2' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("name", ["loss.png", "loss.svg"])

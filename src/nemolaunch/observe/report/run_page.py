@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.observe.failure import error_records, failure
 from nemolaunch.observe.reader import read_history
-from nemolaunch.observe.report import sections, summary
 from nemolaunch.observe.report.charts import run_data
+from nemolaunch.observe.report.headline import Figure, headline, state
+from nemolaunch.observe.report.sections import saved_checkpoints, sections
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 
@@ -23,21 +23,25 @@ MANY_BYTES = 50_000_000  # from here on several files are read in several proces
 
 @dataclass(frozen=True, kw_only=True)
 class RunPage:
-    """What the page shows of one run.
+    """What the page shows of one run: plain values, of which the templates make HTML.
 
     Attributes:
-        head: HTML of its name, state and what it is.
+        last_time: Unix seconds of the last row, None for a run that has written nothing.
+        progress: share of the steps that are done, None once it has finished.
+        failure: the first failed rank's own words, None where none has failed.
         figures: headline figures.
-        parts: HTML of its sections, by the page's part that they belong to.
+        sections: values of its sections, by their id.
         data: what the page's script draws.
     """
 
     name: str
     state: str
     plan: Plan | None
-    head: str
-    figures: tuple[summary.Figure, ...]
-    parts: dict[str, str]
+    last_time: float | None
+    progress: float | None
+    failure: str | None
+    figures: tuple[Figure, ...]
+    sections: dict[str, Any]
     data: dict[str, Any]
 
 
@@ -48,13 +52,18 @@ def run_page(folder: Path, name: str, points: int) -> RunPage:
         NemolaunchError: it is no run folder.
     """
     history = read_history(folder, name)
+    current = state(history)
+    over = current == "finished"
+    saved = saved_checkpoints(history.run)
     return RunPage(
         name=name,
-        state=summary.state(history),
+        state=current,
         plan=history.plan,
-        head=sections.head(history),
-        figures=tuple(summary.headline(history)),
-        parts=sections.parts(history),
+        last_time=history.last_time,
+        progress=min(1.0, history.last_step / history.max_steps) if history.max_steps and not over else None,
+        failure=failure(history.run, 1).message if not over and error_records(history.run) else None,
+        figures=tuple(headline(history, saved)),
+        sections=sections(history, saved),
         data=run_data(history, points),
     )
 
@@ -74,6 +83,9 @@ def run_pages(folders: list[Path]) -> list[RunPage]:
     every_points = [points] * len(absolute)
     if len(absolute) == 1 or sum(map(_size, absolute)) < MANY_BYTES:
         return list(map(run_page, absolute, names, every_points))
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     workers = min(len(absolute), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return list(pool.map(run_page, absolute, names, every_points))

@@ -1,21 +1,16 @@
-"""The few figures that tell a run, and what was asked of it."""
+"""The state of a run and the few figures that tell it."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from nemolaunch.job import Job
-from nemolaunch.observe.failure import error_records, failure
+from nemolaunch.observe.failure import error_records
 from nemolaunch.observe.history import History
+from nemolaunch.observe.report.sections import SavedCheckpoint
 from nemolaunch.observe.words import count, duration, size, three_digits
-from nemolaunch.planning import Plan
-from nemolaunch.run.folder import RunDir, end_step, step_of, unfinished
+from nemolaunch.run.folder import end_step
 
 QUIET_S = 120.0
 
@@ -29,17 +24,6 @@ class Figure:
     note: str = ""
     brief: str = ""
     compared: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A complete checkpoint of the run; `last` marks the one a resumed run starts from."""
-
-    path: Path
-    step: int
-    size_bytes: int
-    time: float
-    last: bool
 
 
 def state(history: History, now: float | None = None) -> str:
@@ -62,45 +46,10 @@ def _out_of_data(history: History) -> bool:
     return end_step(history.run, history.max_steps) is not None
 
 
-def checkpoints(history: History) -> list[Checkpoint]:
-    """Complete checkpoints by step; NeMo's `-last` is a mark on one of them, or one of its own."""
-    run = history.run
-    if not run.checkpoints.is_dir():
-        return []
-    last = run.last_checkpoint()
-    newest = last.resolve() if last else None
-    found = []
-    for path in sorted(run.checkpoints.iterdir()):
-        if path.is_symlink() or not (path / "weights").is_dir() or unfinished(path):
-            continue
-        found.append(
-            Checkpoint(
-                path=path,
-                step=step_of(path) + 1,
-                size_bytes=_folder_size(path),
-                time=path.stat().st_mtime,
-                last=path.resolve() == newest,
-            )
-        )
-    return sorted(found, key=lambda c: (c.step, c.path.name))
-
-
-def traces(run: RunDir) -> list[Path]:
-    """What profilers wrote, the newest last."""
-    found = [p for p in run.traces.rglob("*") if p.suffix in (".json", ".gz", ".nsys-rep") and p.is_file()]
-    return sorted(found, key=lambda path: path.stat().st_mtime)
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(
-        os.lstat(os.path.join(where, name)).st_size for where, _, names in os.walk(folder) for name in names
-    )
-
-
-def headline(history: History) -> list[Figure]:
+def headline(history: History, saved: list[SavedCheckpoint]) -> list[Figure]:
     """The figures at the top of the page. What the run has not written is left out."""
     figures = [_loss(history), _val_loss(history), _steps(history), _tokens(history), _speed(history)]
-    figures += [_compute(history), _memory(history), _time(history), _checkpoints(history)]
+    figures += [_compute(history), _memory(history), _time(history), _checkpoints(saved)]
     return [figure for figure in figures if figure]
 
 
@@ -190,76 +139,8 @@ def _time(history: History) -> Figure | None:
     return Figure(label="Time in training", value=duration(history.active_s), note="start-up not counted")
 
 
-def _checkpoints(history: History) -> Figure:
-    found = checkpoints(history)
-    if not found:
+def _checkpoints(saved: list[SavedCheckpoint]) -> Figure:
+    if not saved:
         return Figure(label="Checkpoints", value="0", compared=False)
-    note = f"{size(found[-1].size_bytes)} the newest"
-    return Figure(label="Checkpoints", value=str(len(found)), note=note, compared=False)
-
-
-def about(plan: Plan) -> list[tuple[str, str]]:
-    """The plan in a few lines: model, layout, batch, data, device."""
-    job = plan.job
-    layout = [f"data {plan.data_parallel_size}"]
-    sizes = {
-        "tensor": job.parallelism.tensor_model_parallel_size,
-        "pipeline": job.parallelism.pipeline_model_parallel_size,
-        "context": job.parallelism.context_parallel_size,
-        "expert": job.parallelism.expert_model_parallel_size,
-    }
-    layout += [f"{label} {size}" for label, size in sizes.items() if size > 1]
-    device = "CPU process(es), a rehearsal" if plan.device == "cpu" else "GPU(s)"
-    batch = f"{job.batch.global_batch_size} sequences of {plan.seq_length:,} tokens"
-    return [
-        ("Model", f"{plan.model} ({plan.model_source}), NeMo recipe {plan.recipe}"),
-        ("Trained on", f"{plan.world_size} {device}"),
-        ("Parallel sizes", ", ".join(layout)),
-        ("Batch", f"{batch} = {plan.tokens_per_step:,} tokens"),
-        ("Starting weights", job.model.nemo_model or "random"),
-        ("Run folder", plan.folder),
-    ]
-
-
-def flags(plan: Plan) -> list[tuple[str, str, str]]:
-    """(flag, value, where it came from) of everything that is not a plain default."""
-    defaults = Job().values()
-    return [
-        (flag_name(name), flag_value(value), plan.origins.get(name, "given"))
-        for name, value in plan.job.values().items()
-        if value != defaults.get(name) or name in plan.origins
-    ]
-
-
-def flag_name(name: str) -> str:
-    """`max_steps` → `--max-steps`."""
-    return "--" + name.replace("_", "-")
-
-
-def flag_value(value: Any) -> str:
-    """A flag's value as one would type it; `not given` for none."""
-    if value is None:
-        return "not given"
-    if isinstance(value, (list, tuple)):
-        return " ".join(map(str, value)) or "none"
-    return str(value)
-
-
-def differences(given: Sequence[Plan | None]) -> list[tuple[str, list[str]]]:
-    """(flag, value in each run) for every flag that is not the same in all; the folder is no difference.
-
-    A flag that a plan does not know, because it is older, has its default.
-    """
-    plans = [plan.job.values() if plan else {} for plan in given]
-    names = dict.fromkeys(name for values in plans for name in values)
-    table = []
-    for name in names:
-        row = [flag_value(values[name]) if name in values else "–" for values in plans]
-        if len(set(row)) > 1 and name not in ("output_dir", "experiment"):
-            table.append((flag_name(name), row))
-    return table
-
-
-def failure_text(history: History) -> str | None:
-    """The first failed rank's own words, or None."""
-    return failure(history.run, 1).message if error_records(history.run) else None
+    note = f"{size(saved[-1].size_bytes)} the newest"
+    return Figure(label="Checkpoints", value=str(len(saved)), note=note, compared=False)
