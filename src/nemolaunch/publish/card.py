@@ -22,28 +22,6 @@ from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import read_json, step_of
 
-USE = """\
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{repository}")
-model = AutoModelForCausalLM.from_pretrained("{repository}", device_map="auto")
-inputs = tokenizer("Once upon a time", return_tensors="pt").to(model.device)
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))
-```"""
-
-USE_MASKED = """\
-The folder brings its own model class, which attends to both sides of a token.
-
-```python
-from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
-
-tokenizer = AutoTokenizer.from_pretrained("{repository}")
-model = AutoModelForMaskedLM.from_pretrained("{repository}", trust_remote_code=True)
-fill = pipeline("fill-mask", model=model, tokenizer=tokenizer)
-print(fill(f"Once upon a{{tokenizer.mask_token}}"))
-```"""
-
 
 def checkpoint_of(folder: Path) -> Path | None:
     """The NeMo 2 checkpoint that a model folder was converted from, as the report beside it says."""
@@ -113,30 +91,36 @@ def card(
         history: its run.
         benchmarks: name → figure of each benchmark it was put to.
     """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     masked = bidirectional.family_of(config) is not None
-    task = "fill-mask" if masked else "text-generation"
-    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task}
-    if licence:
-        metadata["license"] = licence
-    metadata["tags"] = ["nemo", str(config.get("model_type", "")), "pretraining"]
-    front = str(yaml.safe_dump(metadata, sort_keys=False))
+    metadata: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "fill-mask" if masked else "text-generation",
+        **({"license": licence} if licence else {}),
+        "tags": ["nemo", str(config.get("model_type", "")), "pretraining"],
+    }
     plan = history.plan if history else None
-    parts = [
-        f"---\n{front}---\n\n# {repository.split('/')[-1]}",
-        f"A language model of {parameters:,} parameters ({config.get('model_type')}), pretrained with NVIDIA NeMo 2"
-        " and converted to Hugging Face's format.",
-        f"## Use\n\n{(USE_MASKED if masked else USE).format(repository=repository)}",
-    ]
-    if plan is not None and history is not None:
-        parts += [f"## Training\n\n{_table(_training(plan, history, steps))}"]
-        parts += [f"## Data\n\n{_data(plan, history, steps)}"]
-    results = [_evaluations(history, steps)] if history else []
-    results += [f"Benchmarks, by lm-eval:\n\n{_figures(benchmarks)}"] if benchmarks else []
-    if any(results):
-        parts.append("\n\n".join(["## Evaluation", *filter(None, results)]))
-    if history and history.environment:
-        parts.append(f"## Made with\n\n{_table(sorted(_versions(history).items()))}")
-    return "\n\n".join(parts) + "\n"
+    evaluated = _evaluated(history, steps) if history else {}
+    environment = Environment(
+        loader=PackageLoader("nemolaunch.publish"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("card.md.j2").render(
+        metadata=yaml.safe_dump(metadata, sort_keys=False).rstrip(),
+        repository=repository,
+        parameters=f"{parameters:,}",
+        model_type=config.get("model_type"),
+        masked=masked,
+        training=dict(_training(plan, history, steps)) if plan and history else {},
+        data=_data(plan, history, steps) if plan and history else [],
+        evaluated_step=evaluated.get("step", "?"),
+        evaluation=_figures(evaluation_figures(evaluated)),
+        benchmarks=_figures(benchmarks or {}),
+        versions=_versions(history) if history else {},
+    )
 
 
 def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple[str, str]]:
@@ -193,39 +177,34 @@ def _at(history: History, key: str, step: int) -> float | None:
     return values[-1] if values else None
 
 
-def _data(plan: Plan, history: History, steps: int | None) -> str:
+def _data(plan: Plan, history: History, steps: int | None) -> list[tuple[str, str, str]]:
+    """(source, weight, samples seen) of each prefix."""
     done = (steps if steps is not None else history.last_step) * plan.job.batch.global_batch_size
     seen = [done] if len(plan.blend) == 1 else history.samples_by_prefix
-    lines = ["| source | weight | samples seen |", "|---|---|---|"]
-    for number, (weight, prefix) in enumerate(plan.blend):
-        name = Path(prefix).name.removesuffix("_text_document")
-        samples = f"{seen[number]:,}" if number < len(seen) else ""
-        lines.append(f"| {name} | {'all' if weight is None else f'{weight:g}'} | {samples} |")
-    return "\n".join(lines)
+    return [
+        (
+            Path(prefix).name.removesuffix("_text_document"),
+            "all" if weight is None else f"{weight:g}",
+            f"{seen[number]:,}" if number < len(seen) else "",
+        )
+        for number, (weight, prefix) in enumerate(plan.blend)
+    ]
 
 
-def _evaluations(history: History, steps: int | None) -> str:
-    """The evaluation of the published step, else the last."""
-    rows = [
-        row for row in history.evaluations if steps is None or row.get("step") == steps
-    ] or history.evaluations
-    if not rows:
-        return ""
-    figures = evaluation_figures(rows[-1])
-    return f"At step {rows[-1].get('step', '?')}:\n\n{_figures(figures)}" if figures else ""
+def _evaluated(history: History, steps: int | None) -> dict[str, Any]:
+    """The evaluation of the published step, else the last; empty if there is none."""
+    rows = [row for row in history.evaluations if steps is None or row.get("step") == steps]
+    return (rows or history.evaluations or [{}])[-1]
 
 
-def _figures(figures: Mapping[str, float]) -> str:
-    named = {
-        name.removeprefix("eval_").replace("_", " ") if name.startswith("eval_") else name: value
+def _figures(figures: Mapping[str, float]) -> dict[str, str]:
+    """Figures as the card shows them, by a name people read."""
+    return {
+        name.removeprefix("eval_").replace("_", " ") if name.startswith("eval_") else name: f"{value:.4g}"
         for name, value in figures.items()
     }
-    return _table((name, f"{value:.4g}") for name, value in named.items())
 
 
 def _versions(history: History) -> dict[str, str]:
-    return {name: value for name, value in history.environment.items() if name not in ("host", "gpu")}
-
-
-def _table(rows: Any) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    known = sorted(history.environment.items())
+    return {name: value for name, value in known if name not in ("host", "gpu")}
