@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.data.masking import Masking
 from nemolaunch.errors import UsageError
 from nemolaunch.evaluation.documents import ScoredText
-from nemolaunch.evaluation.model import MaskedLanguageModel
+from nemolaunch.evaluation.model import MaskedModel
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ class MaskedScore:
         }
 
 
-def masking_for(model: MaskedLanguageModel, *, probability: float, replacement: str, seed: int) -> Masking:
+def masking_for(model: MaskedModel, *, probability: float, replacement: str, seed: int) -> Masking:
     """How to mask texts for this model. Raises UsageError for a share that is not between 0 and 1."""
     if not 0 < probability < 1:
         raise UsageError(f"--mlm-probability {probability:g}: must be above 0 and below 1")
@@ -86,7 +86,7 @@ def masking_for(model: MaskedLanguageModel, *, probability: float, replacement: 
 
 
 def score(
-    model: MaskedLanguageModel,
+    model: MaskedModel,
     texts: Iterable[ScoredText],
     masking: Masking,
     *,
@@ -127,7 +127,7 @@ def score(
 
 
 def _score(
-    model: MaskedLanguageModel, batch: list[tuple[int, list[int]]], masking: Masking
+    model: MaskedModel, batch: list[tuple[int, list[int]]], masking: Masking
 ) -> tuple[float, int, int]:
     """Nats, tokens predicted right, tokens masked, of some numbered windows."""
     import numpy as np
@@ -183,7 +183,7 @@ class Filled:
     places: tuple[tuple[Candidate, ...], ...]
 
 
-def fill(model: MaskedLanguageModel, text: str, *, top_k: int) -> Filled:
+def fill(model: MaskedModel, text: str, *, top_k: int) -> Filled:
     """What the model would put in the masked places of a text; `[MASK]` and `<mask>` mark them, or its own token.
 
     Raises:

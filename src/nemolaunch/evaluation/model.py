@@ -49,7 +49,7 @@ class LanguageModel:
 
 
 @dataclass(frozen=True)
-class MaskedLanguageModel(LanguageModel):
+class MaskedModel(LanguageModel):
     """A model that predicts masked tokens from both sides of them."""
 
     @property
@@ -79,7 +79,7 @@ def load(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) ->
     return LanguageModel(*_loaded(folder, "AutoModelForCausalLM", dtype, tokenizer))
 
 
-def load_masked(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> MaskedLanguageModel:
+def load_masked(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> MaskedModel:
     """Load a model that predicts masked tokens: one that was pretrained here, or BERT and its relatives.
 
     Arguments as of `load`. A folder's own code is run only if it is the code that is written here.
@@ -107,7 +107,7 @@ def load_masked(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = N
         raise UsageError(
             f"the tokenizer of {tokenizer or folder} names no mask token; give another with --tokenizer"
         )
-    return MaskedLanguageModel(model, words)
+    return MaskedModel(model, words)
 
 
 def check_causal(folder: Path) -> None:

@@ -75,7 +75,7 @@ class Perplexity:
 
 
 @dataclass(frozen=True)
-class Window:
+class ScoringWindow:
     """`inputs` and the token that follows each; the first `skip` predictions were made before."""
 
     inputs: list[int]
@@ -83,12 +83,12 @@ class Window:
     skip: int
 
 
-def windows(ids: list[int], context_length: int, stride: int) -> Iterator[Window]:
+def windows(ids: list[int], context_length: int, stride: int) -> Iterator[ScoringWindow]:
     """Windows that predict every token of `ids` but the first exactly once."""
     done, last = 0, len(ids) - 1
     for begin in range(0, last, stride):
         end = min(begin + context_length, last)
-        yield Window(ids[begin:end], ids[begin + 1 : end + 1], done - begin)
+        yield ScoringWindow(ids[begin:end], ids[begin + 1 : end + 1], done - begin)
         done = end
         if end == last:
             return
@@ -124,7 +124,7 @@ def perplexity(
     check_lengths(context_length, stride)
     totals = {"documents": 0, "bytes": 0}
 
-    def cut() -> Iterator[Window]:
+    def cut() -> Iterator[ScoringWindow]:
         for text in texts:
             ids = ([] if prefix_token is None else [prefix_token]) + text.ids
             if len(ids) > 1:
@@ -150,7 +150,7 @@ def perplexity(
     )
 
 
-def _score(scorer: Scorer, batch: list[Window]) -> float:
+def _score(scorer: Scorer, batch: list[ScoringWindow]) -> float:
     """-ln p summed over the new predictions of some windows, padded on the right where none looks."""
     import torch
 

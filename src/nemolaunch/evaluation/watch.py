@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class EvaluationRequest:
     """What to do with each checkpoint: words of `nemolaunch eval ppl`, `eval mlm`, `eval lm` and `generate` after
     the checkpoint; None leaves that out."""
 
@@ -60,7 +60,9 @@ def read(run: RunDir) -> list[dict[str, Any]]:
     return rows
 
 
-def watch(run: RunDir, request: Request, *, once: bool, poll_s: float, say: Say) -> Iterator[dict[str, Any]]:
+def watch(
+    run: RunDir, request: EvaluationRequest, *, once: bool, poll_s: float, say: Say
+) -> Iterator[dict[str, Any]]:
     """Rows as they are made. Ends when each checkpoint has one and the run has finished, or with `once`.
 
     Each evaluation is a process of its own, so that one that runs out of memory does not end the watch.
@@ -85,7 +87,7 @@ def watch(run: RunDir, request: Request, *, once: bool, poll_s: float, say: Say)
             time.sleep(poll_s)
 
 
-def evaluate(checkpoint: Path, request: Request, say: Say) -> dict[str, Any]:
+def evaluate(checkpoint: Path, request: EvaluationRequest, say: Say) -> dict[str, Any]:
     """One checkpoint's row: exported once, then everything asked for.
 
     Raises:

@@ -101,7 +101,7 @@ def _parser() -> Callable[[bytes], Any]:
     return orjson.loads
 
 
-class Follower:
+class MetricsFollower:
     """Hands out the rows that are appended to a metrics file after this was made."""
 
     def __init__(self, path: Path) -> None:

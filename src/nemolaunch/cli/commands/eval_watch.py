@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> Any:
-    from nemolaunch.evaluation.watch import Request
+    from nemolaunch.evaluation.watch import EvaluationRequest
 
     if not (args.data or args.tasks or args.prompt):
         raise UsageError("nothing to evaluate: give --data, --tasks or --prompt")
@@ -69,7 +69,7 @@ def _request(args: argparse.Namespace) -> Any:
         f"--max-new-tokens={args.max_new_tokens}",
         *(f"--prompt={prompt}" for prompt in args.prompt or ()),
     ]
-    return Request(
+    return EvaluationRequest(
         ppl=ppl if args.data else None,
         lm=lm if args.tasks else None,
         generate=generate if args.prompt else None,
@@ -78,14 +78,14 @@ def _request(args: argparse.Namespace) -> Any:
 
 def _masked_request(args: argparse.Namespace) -> Any:
     """Of a run that trains on masked tokens: it can be asked for these only."""
-    from nemolaunch.evaluation.watch import Request
+    from nemolaunch.evaluation.watch import EvaluationRequest
 
     other = [f"--{name}" for name in ("tasks", "prompt", "stride") if getattr(args, name)]
     if other or not args.data:
         what = f"{' and '.join(other)} ask for the next token; " if other else ""
         raise UsageError(f"this run predicts masked tokens: {what}give --data alone")
     words = _words(args, "data", "text_key", "split", "limit", "context_length", "batch_size")
-    return Request(mlm=words)
+    return EvaluationRequest(mlm=words)
 
 
 def _words(args: argparse.Namespace, *names: str) -> list[str]:

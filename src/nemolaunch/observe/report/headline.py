@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nemolaunch.observe.failure import error_records
 from nemolaunch.observe.history import History
 from nemolaunch.observe.report.sections import SavedCheckpoint
-from nemolaunch.observe.words import count, duration, size, three_digits
+from nemolaunch.observe.units import count, duration, size, three_digits
 from nemolaunch.run.folder import end_step
 
 QUIET_S = 120.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.observe import words
+from nemolaunch.observe import units
 from nemolaunch.observe.report.charts import drawn_charts
 from nemolaunch.observe.report.comparison import flag_differences, headline_table
 from nemolaunch.observe.report.run_page import RunPage, run_pages
@@ -72,12 +72,12 @@ def _environment() -> Environment:
     )
     environment.globals["asset"] = _asset
     environment.filters |= {
-        "duration": words.duration,
+        "duration": units.duration,
         "moment": _moment,
         "percent": lambda share, digits=2: f"{share:.{digits}%}",
         "severity": severity,
-        "short_time": words.short_time,
-        "size": words.size,
+        "short_time": units.short_time,
+        "size": units.size,
         "thousands": lambda number: f"{number:,}",
     }
     environment.policies["json.dumps_kwargs"] = {
