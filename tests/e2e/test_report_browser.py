@@ -113,7 +113,7 @@ def test_the_tip_tells_step_values_and_events(view: View) -> None:
     assert "step 50" in view.point_at("loss", 49 / 99)
     text = view.point_at("loss", 79 / 99)
     assert "step 80" in text
-    assert "5" in text.split("each")[1].split("\n")[1]
+    assert "5" in text.split("raw")[1].split("\n")[1]
     assert "loss spike: loss 9 after 5" in text
     view.page.mouse.move(5, 5)
     assert not view.page.locator("#chart-loss .tip").is_visible()
@@ -133,7 +133,7 @@ def test_the_axis_may_be_tokens_or_hours(view: View) -> None:
     view.page.select_option("#axis", "tokens")
     assert "tokens" in view.point_at("lr", 0.5)
     view.page.select_option("#axis", "hours")
-    assert "hours in training" in view.point_at("lr", 0.5)
+    assert "hours of training" in view.point_at("lr", 0.5)
     view.page.click("#log")
     assert view.pixels("loss", FIRST) > 20
     assert view.complaints == []

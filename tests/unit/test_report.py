@@ -147,7 +147,7 @@ def test_a_restart_is_marked_and_redone_steps_count_once(tmp_path: Path) -> None
     (run,) = page.data["runs"]
     assert run["series"]["loss"] == [list(range(1, 11)), [9.0] * 5 + [8.0] * 5]
     assert [(mark["step"], mark["kind"]) for mark in run["marks"]] == [(5, "restart")]
-    assert "restarted from step 5; steps 6 to 7 were done again" in page.text
+    assert "restarted from step 5, repeating steps 6 to 7" in page.text
 
 
 def test_a_failure_is_told_and_marked_where_it_happened(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_several_runs_with_what_differs(tmp_path: Path) -> None:
     two = write_run(tmp_path / "two", [start(), step(1, 8.0)], lr=2e-3)
     page = drawn(one, two)
     assert [run["name"] for run in page.data["runs"]] == ["one", "two"]
-    table = page.source.split("What differs")[1].split("</table>")[0]
+    table = page.source.split("Flags that differ")[1].split("</table>")[0]
     assert re.findall(r"<code>(--[\w-]+)</code>", table) == ["--lr"]
     assert "0.001" in table
     assert "0.002" in table
@@ -193,7 +193,7 @@ def test_a_loss_that_is_lost_is_not_told_as_its_last_number(tmp_path: Path) -> N
     (folder / "checkpoints" / "nano--step=3-consumed_samples=64.0" / "weights").mkdir(parents=True)
     text = drawn(folder).text
     assert "9.000 → not finite" in text
-    assert "the last number was 8.000" in text
+    assert "last finite value 8.000" in text
     saved = text.split("After step")[1].split("consumed_samples")[0]
     assert "not finite" in saved
     assert "8.000" not in saved
@@ -218,7 +218,7 @@ def test_a_run_that_was_moved_is_told_of_where_it_lies(
 def test_a_run_that_has_not_begun(tmp_path: Path) -> None:
     page = drawn(write_run(tmp_path / "run", []))
     assert "not started" in page.text
-    assert "No step has been written yet" in page.text
+    assert "No step has been recorded yet" in page.text
 
 
 def test_templates_are_read_only_when_a_page_is_drawn() -> None:
@@ -240,7 +240,7 @@ def test_the_loss_as_a_picture(tmp_path: Path, name: str) -> None:
     ("words", "said"),
     [
         (["nowhere"], "is not a run folder"),
-        (["run", "run"], "is named twice"),
+        (["run", "run"], "is given twice"),
         (["run", "--png", "loss.bmp"], "must end in .png"),
     ],
 )

@@ -147,7 +147,7 @@ def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple
         )
     for key, name in (("loss", "training loss"), ("val_loss", "validation loss")):
         value = _at(history, key, done)
-        if history.lost(key, done):
+        if history.ends_not_finite(key, done):
             yield name, "not finite"
         elif value is not None:
             perplexity = f" (perplexity {math.exp(value):.2f})" if value < 50 and not masked else ""

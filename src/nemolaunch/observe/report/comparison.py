@@ -1,4 +1,4 @@
-"""What tells several runs apart: headline figures side by side, and the flags that differ."""
+"""The comparison of several runs: headline figures side by side, and the flags that differ."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nemolaunch.planning import Plan
 
 
 def headline_table(pages: Sequence[RunPage]) -> tuple[list[str], list[list[str]]]:
-    """Labels of the headline figures, and each run's values."""
+    """Return the labels of the headline figures and the values of each run."""
     found = [{f.label: f.brief or f.value for f in page.figures if f.compared} for page in pages]
     labels = list(dict.fromkeys(label for values in found for label in values))
     return labels, [[values.get(label, "–") for label in labels] for values in found]
 
 
 def flag_differences(given: Sequence[Plan | None]) -> list[tuple[str, list[str]]]:
-    """(flag, value in each run) for every flag that is not the same in all; the folder is no difference.
+    """Return (flag, value in each run) for every flag that differs, apart from the names of the runs.
 
-    A flag that a plan does not know, because it is older, has its default.
+    A flag that an older plan does not know has its default value.
     """
     plans = [plan.job.values() if plan else {} for plan in given]
     names = dict.fromkeys(name for values in plans for name in values)

@@ -1,4 +1,4 @@
-"""The state of a run and the few figures that tell it."""
+"""The state of a run and its headline figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ QUIET_S = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One headline number: what it is, its value and a remark; `brief` is the value where runs are compared."""
+    """One headline figure.
+
+    Attributes:
+        brief: shorter value for the table that compares runs.
+        compared: whether it appears in that table.
+    """
 
     label: str
     value: str
@@ -27,9 +32,9 @@ class Figure:
 
 
 def state(history: History, now: float | None = None) -> str:
-    """`finished`, `running`, `failed`, `stopped` or `not started`, from what stands in the run folder.
+    """Return `finished`, `running`, `failed`, `stopped` or `not started`, judging by the run folder.
 
-    A run that says nothing for two minutes or ten of its steps, whichever is longer, counts as stopped.
+    A run that has written nothing for two minutes or ten steps, whichever is longer, counts as stopped.
     """
     if history.ended and (history.last_step >= history.max_steps or _out_of_data(history)):
         return "finished"
@@ -47,7 +52,7 @@ def _out_of_data(history: History) -> bool:
 
 
 def headline(history: History, saved: list[SavedCheckpoint]) -> list[Figure]:
-    """The figures at the top of the page. What the run has not written is left out."""
+    """Return the figures for the top of the page, omitting those the run has not recorded."""
     figures = [_loss(history), _val_loss(history), _steps(history), _tokens(history), _speed(history)]
     figures += [_compute(history), _memory(history), _time(history), _checkpoints(saved)]
     return [figure for figure in figures if figure]
@@ -55,8 +60,8 @@ def headline(history: History, saved: list[SavedCheckpoint]) -> list[Figure]:
 
 def _loss(history: History) -> Figure | None:
     first, last = history.first("loss"), history.last("loss")
-    if history.lost("loss"):
-        note = "no number at any step" if last is None else f"the last number was {last:.3f}"
+    if history.ends_not_finite("loss"):
+        note = "not finite at any step" if last is None else f"last finite value {last:.3f}"
         value = "not finite" if first is None else f"{first:.3f} → not finite"
         return Figure(label="Training loss", value=value, note=note, brief="not finite")
     if first is None or last is None:
@@ -67,13 +72,13 @@ def _loss(history: History) -> Figure | None:
 
 def _val_loss(history: History) -> Figure | None:
     last = history.last("val_loss")
-    if history.lost("val_loss"):
+    if history.ends_not_finite("val_loss"):
         return Figure(label="Validation loss", value="not finite")
     if last is None:
         return None
     accuracy = history.last("val_masked_accuracy")
     if accuracy is not None:
-        note = f"of masked tokens; {accuracy:.1%} predicted right"
+        note = f"masked tokens; accuracy {accuracy:.1%}"
         return Figure(label="Validation loss", value=f"{last:.3f}", note=note)
     return Figure(label="Validation loss", value=f"{last:.3f}", note=f"perplexity {_perplexity(last)}")
 
@@ -84,7 +89,7 @@ def _perplexity(nats: float) -> str:
 
 def _steps(history: History) -> Figure:
     asked = history.max_steps or (history.plan.max_steps if history.plan else 0)
-    restarts = max(0, history.starts - 1)
+    restarts = max(0, history.attempts - 1)
     note = f"of {asked:,}" if asked else ""
     if restarts:
         note += f"; {restarts} restart{'s' if restarts > 1 else ''}"
@@ -95,7 +100,7 @@ def _tokens(history: History) -> Figure | None:
     tokens = history.last("tokens")
     if tokens is None:
         return None
-    note = f"{history.plan.tokens_per_step:,} a step" if history.plan else ""
+    note = f"{history.plan.tokens_per_step:,} per step" if history.plan else ""
     return Figure(label="Tokens", value=count(tokens), note=note)
 
 
@@ -103,7 +108,7 @@ def _speed(history: History) -> Figure | None:
     speeds = history.series.get("tokens_per_s")
     if not speeds:
         return None
-    note = "median of all steps"
+    note = "median over all steps"
     world = history.plan.world_size if history.plan else 1
     median = speeds.median()
     if world > 1:
@@ -136,11 +141,11 @@ def _memory(history: History) -> Figure | None:
 def _time(history: History) -> Figure | None:
     if not history.active_s:
         return None
-    return Figure(label="Time in training", value=duration(history.active_s), note="start-up not counted")
+    return Figure(label="Time in training", value=duration(history.active_s), note="excluding start-up")
 
 
 def _checkpoints(saved: list[SavedCheckpoint]) -> Figure:
     if not saved:
         return Figure(label="Checkpoints", value="0", compared=False)
-    note = f"{size(saved[-1].size_bytes)} the newest"
+    note = f"latest: {size(saved[-1].size_bytes)}"
     return Figure(label="Checkpoints", value=str(len(saved)), note=note, compared=False)

@@ -1,4 +1,4 @@
-"""One page about one or several runs: a single HTML file that opens from disk without a network."""
+"""Write the report: a single self-contained HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 
 def write_report(folders: list[Path], output: Path) -> list[RunPage]:
-    """Draw the runs into one page at `output`, whole or not at all. Returns what was read.
+    """Write a report about the runs to `output`, atomically. Return the values it shows.
 
     Raises:
-        NemolaunchError: a folder is no run, or the page cannot be written.
+        NemolaunchError: a folder is not a run folder, or the page cannot be written.
     """
     pages = run_pages(folders)
     try:
         write_text(output, render(pages))
     except OSError as error:
-        raise NemolaunchError(f"-o {output} cannot be written: {error.strerror}") from None
+        raise NemolaunchError(f"cannot write -o {output}: {error.strerror}") from None
     return pages
 
 
 def default_output(folders: list[Path]) -> Path:
-    """The run's own folder for one run, the current folder for several."""
+    """Return `report.html` in the run folder for one run, in the current folder for several."""
     return folders[0] / "report.html" if len(folders) == 1 else Path(os.getcwd()) / "report.html"
 
 
 def render(pages: list[RunPage]) -> str:
-    """The page as text."""
+    """Render the page."""
     runs = [page.data for page in pages]
     charts = drawn_charts(runs)
     template = _environment().get_template("run.html" if len(pages) == 1 else "comparison.html")
@@ -89,12 +89,12 @@ def _environment() -> Environment:
 
 
 def _asset(name: str) -> Markup:
-    """A style sheet or script of ours, which goes into the page as it is."""
+    """Read one of our style sheets or scripts, to be embedded unescaped."""
     from markupsafe import Markup
 
     return Markup((resources.files("nemolaunch.observe.report") / "page" / name).read_text(encoding="utf-8"))
 
 
 def _moment(seconds: float) -> str:
-    """Unix seconds as local date and time."""
+    """Format Unix seconds as local date and time."""
     return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

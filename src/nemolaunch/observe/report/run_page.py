@@ -1,4 +1,4 @@
-"""One run's part of the report, made from its folder in a process of its own where runs are many and long."""
+"""The report's values of each run, read from the run folders, in parallel if there is much to read."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from nemolaunch.observe.report.sections import saved_checkpoints, sections
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 
-POINTS = 2000  # of a line, for a single run
-LEAST_POINTS = 800
-MANY_BYTES = 50_000_000  # from here on several files are read in several processes
+POINTS = 2000  # per line, for a single run
+MIN_POINTS = 800
+PARALLEL_BYTES = 50_000_000  # total size of the metrics from which on processes pay off
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPage:
-    """What the page shows of one run: plain values, of which the templates make HTML.
+    """The values of one run that the templates turn into HTML.
 
     Attributes:
-        last_time: Unix seconds of the last row, None for a run that has written nothing.
-        progress: share of the steps that are done, None once it has finished.
-        failure: the first failed rank's own words, None where none has failed.
+        last_time: Unix seconds of the last row, None if nothing was recorded.
+        progress: completed share of the steps, None once the run has finished.
+        failure: the message of the rank that failed first, None if no rank failed.
         figures: headline figures.
-        sections: values of its sections, by their id.
-        data: what the page's script draws.
+        sections: values of the sections, by section id.
+        data: input of the page's script.
     """
 
     name: str
@@ -46,10 +46,10 @@ class RunPage:
 
 
 def run_page(folder: Path, name: str, points: int) -> RunPage:
-    """Read a run's folder.
+    """Read the values of one run.
 
     Raises:
-        NemolaunchError: it is no run folder.
+        NemolaunchError: the folder is not a run folder.
     """
     history = read_history(folder, name)
     current = state(history)
@@ -69,19 +69,19 @@ def run_page(folder: Path, name: str, points: int) -> RunPage:
 
 
 def run_pages(folders: list[Path]) -> list[RunPage]:
-    """Several runs, each under a name that tells it from the others.
+    """Read several runs, each with a distinct name.
 
     Raises:
-        NemolaunchError: one is no run folder, or is named twice.
+        NemolaunchError: a folder is not a run folder, or is given twice.
     """
     absolute = [folder.expanduser().absolute() for folder in folders]
     for folder in absolute:
         if absolute.count(folder) > 1:
-            raise NemolaunchError(f"the run {folder} is named twice")
+            raise NemolaunchError(f"the run {folder} is given twice")
     names = names_of(absolute)
-    points = max(LEAST_POINTS, POINTS * 2 // (len(absolute) + 1))
+    points = max(MIN_POINTS, POINTS * 2 // (len(absolute) + 1))
     every_points = [points] * len(absolute)
-    if len(absolute) == 1 or sum(map(_size, absolute)) < MANY_BYTES:
+    if len(absolute) == 1 or sum(map(_size, absolute)) < PARALLEL_BYTES:
         return list(map(run_page, absolute, names, every_points))
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
@@ -92,7 +92,7 @@ def run_pages(folders: list[Path]) -> list[RunPage]:
 
 
 def names_of(folders: list[Path]) -> list[str]:
-    """The last parts of each path, as many as tell them all apart."""
+    """Return the last parts of each path, as many as it takes to make them distinct."""
     depth = 1
     while len({folder.parts[-depth:] for folder in folders}) < len(folders):
         depth += 1

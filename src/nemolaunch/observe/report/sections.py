@@ -1,4 +1,4 @@
-"""The plain values of the sections about one run; `templates/sections.html` turns them into HTML."""
+"""The values of the sections about one run; `templates/sections.html` turns them into HTML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nemolaunch.run.folder import RunDir, step_of, unfinished
 
 
 def sections(history: History, saved: list[SavedCheckpoint]) -> dict[str, Any]:
-    """Values by the section's id, in the page's order; empty where the run has nothing to say."""
+    """Return the values of each section by its id, in page order; empty where the run has no data for it."""
     return {
         "events": history.marks,
         "checkpoints": [
@@ -35,7 +35,7 @@ def sections(history: History, saved: list[SavedCheckpoint]) -> dict[str, Any]:
 
 
 def severity(kind: str) -> str:
-    """`bad`, `warn` or `plain`: how an event is coloured."""
+    """Return how to colour an event: `bad`, `warn` or `plain`."""
     if kind in ("failed", "not finite", "no progress"):
         return "bad"
     return "plain" if kind in ("restart", "left") else "warn"
@@ -43,7 +43,7 @@ def severity(kind: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedCheckpoint:
-    """A complete checkpoint of the run; `last` marks the one a resumed run starts from."""
+    """A complete checkpoint of the run; `last` marks the one that a resumed run starts from."""
 
     path: Path
     step: int
@@ -53,7 +53,7 @@ class SavedCheckpoint:
 
 
 def saved_checkpoints(run: RunDir) -> list[SavedCheckpoint]:
-    """Complete checkpoints by step; NeMo's `-last` is a mark on one of them, or one of its own."""
+    """Return the complete checkpoints by step; NeMo's `-last` is a link to one of them, or one of its own."""
     if not run.checkpoints.is_dir():
         return []
     last = run.last_checkpoint()
@@ -79,14 +79,14 @@ def _folder_size(folder: Path) -> int:
 
 
 def _at(history: History, key: str, step: int) -> str:
-    """A figure at a step, or the last known before it."""
+    """Format a metric at a step, or its latest value before it."""
     series = history.series.get(key)
     value = series.at(step) if series else None
-    return "not finite" if history.lost(key, step) else "–" if value is None else f"{value:.3f}"
+    return "not finite" if history.ends_not_finite(key, step) else "–" if value is None else f"{value:.3f}"
 
 
 def _evaluation(history: History) -> dict[str, Any] | None:
-    """Figures of the checkpoints that were evaluated, and the conditions they hold under."""
+    """Return the figures of the evaluated checkpoints and the conditions of the evaluation."""
     figures = [(row["step"], evaluation_figures(row)) for row in history.evaluations]
     names = list(dict.fromkeys(name for _, found in figures for name in found))
     if not names:
@@ -103,7 +103,7 @@ def _evaluation(history: History) -> dict[str, Any] | None:
 
 
 def _samples(history: History) -> dict[str, list[tuple[int, str]]]:
-    """(step, text) of what the model wrote after the same prompts, over time."""
+    """Return (step, generated text) by prompt."""
     by_prompt: dict[str, list[tuple[int, str]]] = {}
     for row in history.evaluations:
         for sample in row.get("samples", []):
@@ -112,7 +112,7 @@ def _samples(history: History) -> dict[str, list[tuple[int, str]]]:
 
 
 def _time(history: History) -> dict[str, Any] | None:
-    """Where the time went, and how even the steps were."""
+    """Return where the time went and the distribution of step times."""
     spent = time_spent(history)
     total = sum(seconds for _, seconds in spent) or 1.0
     shares = [(label, seconds, seconds / total) for label, seconds in spent]
@@ -120,7 +120,7 @@ def _time(history: History) -> dict[str, Any] | None:
 
 
 def time_spent(history: History) -> list[tuple[str, float]]:
-    """(what, seconds) of the time in training, longest first: steps, validation, saving, and the rest."""
+    """Return (activity, seconds), longest first: steps, validation, saving checkpoints and the rest."""
     rows = history.series.get("step_time_s")
     if not rows:
         return []
@@ -134,59 +134,59 @@ def time_spent(history: History) -> list[tuple[str, float]]:
             parts.append((label, sum(history.series[key].values)))
     rest = history.active_s - sum(seconds for _, seconds in parts)
     if rest > 0:
-        parts.append(("other, and steps done again", rest))
+        parts.append(("other, including repeated steps", rest))
     return sorted(parts, key=lambda part: -part[1])
 
 
 def step_times(history: History) -> list[tuple[str, float]]:
-    """(what, seconds) of the distribution of step times and of the wait for data."""
+    """Return (statistic, seconds) of the step times and of the wait for data."""
     rows = history.series.get("step_time_s")
     if not rows:
         return []
     ordered = sorted(rows.sample())
-    quantiles = (("median", 0.5), ("95 %", 0.95), ("99 %", 0.99))
+    quantiles = (("median", 0.5), ("95th percentile", 0.95), ("99th percentile", 0.99))
     found = [(name, ordered[round((len(ordered) - 1) * share)]) for name, share in quantiles]
-    found.append(("longest", max(history.series.get("step_time_max_s", rows).values)))
+    found.append(("maximum", max(history.series.get("step_time_max_s", rows).values)))
     if "data_wait_s" in history.series:
         waits = history.series["data_wait_s"].values
-        found.append(("of the mean, waiting for data", statistics.fmean(waits)))
+        found.append(("mean wait for data", statistics.fmean(waits)))
     return found
 
 
 def traces(run: RunDir) -> list[Path]:
-    """What profilers wrote, the newest last."""
+    """Return the files that profilers wrote, the latest last."""
     found = [p for p in run.traces.rglob("*") if p.suffix in (".json", ".gz", ".nsys-rep") and p.is_file()]
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ingredient:
-    """One prefix of a blend: the share asked for, and the share of the samples seen so far that were its."""
+class MixturePart:
+    """One prefix of a blend: its requested share, and its share of the samples consumed so far."""
 
     prefix: str
-    asked: float | None
+    requested: float | None
     samples: int | None
-    achieved: float | None
+    actual: float | None
 
 
-def mixture(history: History) -> list[Ingredient]:
-    """The data, with what was asked for and what was seen."""
+def mixture(history: History) -> list[MixturePart]:
+    """Return the data mixture as requested and as consumed."""
     if not history.plan:
         return []
     blend, seen = history.plan.blend, history.samples_by_prefix
     if len(blend) == 1:
         tokens = history.last("tokens")
         samples = None if tokens is None else round(tokens / history.plan.seq_length)
-        achieved = 1.0 if samples else None
-        return [Ingredient(prefix=blend[0][1], asked=1.0, samples=samples, achieved=achieved)]
+        actual = 1.0 if samples else None
+        return [MixturePart(prefix=blend[0][1], requested=1.0, samples=samples, actual=actual)]
     total = sum(weight or 0.0 for weight, _ in blend)
     known = len(seen) == len(blend) and sum(seen) > 0
     return [
-        Ingredient(
+        MixturePart(
             prefix=prefix,
-            asked=weight / total if weight is not None and total else None,
+            requested=weight / total if weight is not None and total else None,
             samples=seen[i] if known else None,
-            achieved=seen[i] / sum(seen) if known else None,
+            actual=seen[i] / sum(seen) if known else None,
         )
         for i, (weight, prefix) in enumerate(blend)
     ]
@@ -197,7 +197,7 @@ def _plan(plan: Plan) -> dict[str, Any]:
 
 
 def _about(plan: Plan) -> dict[str, str]:
-    """The plan in a few lines: model, layout, batch, data, device."""
+    """Summarise the plan: model, device, parallelism, batch, initial weights and folder."""
     job = plan.job
     sizes = {
         "tensor": job.parallelism.tensor_model_parallel_size,
@@ -207,20 +207,23 @@ def _about(plan: Plan) -> dict[str, str]:
     }
     layout = [f"data {plan.data_parallel_size}"]
     layout += [f"{label} {size}" for label, size in sizes.items() if size > 1]
-    device = "CPU process(es), a rehearsal" if plan.device == "cpu" else "GPU(s)"
+    count = plan.world_size
+    device = f"{count} GPU{'s' if count != 1 else ''}"
+    if plan.device == "cpu":
+        device = f"{count} CPU process{'es' if count != 1 else ''} (rehearsal)"
     batch = f"{job.batch.global_batch_size} sequences of {plan.seq_length:,} tokens"
     return {
         "Model": f"{plan.model} ({plan.model_source}), NeMo recipe {plan.recipe}",
-        "Trained on": f"{plan.world_size} {device}",
-        "Parallel sizes": ", ".join(layout),
+        "Trained on": device,
+        "Parallelism": ", ".join(layout),
         "Batch": f"{batch} = {plan.tokens_per_step:,} tokens",
-        "Starting weights": job.model.nemo_model or "random",
+        "Initial weights": job.model.nemo_model or "random",
         "Run folder": plan.folder,
     }
 
 
 def _flags(plan: Plan) -> list[tuple[str, str, str]]:
-    """(flag, value, where it came from) of everything that is not a plain default."""
+    """Return (flag, value, origin) of every value that was given or computed."""
     defaults = Job().values()
     return [
         (flag_name(name), flag_value(value), plan.origins.get(name, "given"))
@@ -230,12 +233,12 @@ def _flags(plan: Plan) -> list[tuple[str, str, str]]:
 
 
 def flag_name(name: str) -> str:
-    """`max_steps` → `--max-steps`."""
+    """Return the flag of a field: `max_steps` → `--max-steps`."""
     return "--" + name.replace("_", "-")
 
 
 def flag_value(value: Any) -> str:
-    """A flag's value as one would type it; `not given` for none."""
+    """Format a flag's value as it is typed; `not given` for None."""
     if value is None:
         return "not given"
     if isinstance(value, (list, tuple)):
@@ -244,7 +247,7 @@ def flag_value(value: Any) -> str:
 
 
 def _findings(history: History) -> list[str]:
-    """What the check said when the run was planned."""
+    """Read the findings from the time of planning."""
     try:
         saved = json.loads(history.run.plan.read_text(encoding="utf-8")).get("findings", [])
     except (OSError, ValueError):
