@@ -16,7 +16,7 @@ from nemolaunch.observe.metrics import MetricsFollower, current, read
 from nemolaunch.observe.slurm_run import FollowedRun
 from nemolaunch.observe.status import Status, run_of
 from nemolaunch.planning import Plan
-from nemolaunch.run.folder import consumed_samples, end_step, unfinished
+from nemolaunch.run.folder import end_step
 from nemolaunch.run.lock import RunLock
 from nemolaunch.slurm import submission
 from nemolaunch.system import processes
@@ -87,8 +87,7 @@ class Run:
     @property
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, the oldest first."""
-        folders = [p for p in self._paths.checkpoints.glob("*") if p.is_dir() and not p.is_symlink()]
-        return sorted((p for p in folders if not unfinished(p)), key=consumed_samples)
+        return self._paths.complete_checkpoints()
 
     @property
     def last_checkpoint(self) -> Path | None:

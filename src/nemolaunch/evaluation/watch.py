@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.run.folder import RunDir, step_of, unfinished
+from nemolaunch.run.folder import RunDir, step_of
 
 Say = Callable[[str], None]
 
@@ -31,14 +31,6 @@ class EvaluationRequest:
     mlm: list[str] | None = None
     lm: list[str] | None = None
     generate: list[str] | None = None
-
-
-def complete_checkpoints(run: RunDir) -> list[Path]:
-    """Return the complete checkpoints by step."""
-    if not run.checkpoints.is_dir():
-        return []
-    found = [p for p in run.checkpoints.iterdir() if not p.is_symlink() and (p / "weights").is_dir()]
-    return sorted((p for p in found if not unfinished(p)), key=lambda p: (step_of(p), p.name))
 
 
 def evaluated(run: RunDir) -> set[str]:
@@ -73,7 +65,7 @@ def watch(
     failed: set[str] = set()
     while True:
         over = once or run.finished.exists()
-        todo = [p for p in complete_checkpoints(run) if p.name not in evaluated(run) | failed]
+        todo = [p for p in run.complete_checkpoints() if p.name not in evaluated(run) | failed]
         for checkpoint in todo:
             say(f"evaluating {checkpoint.name}")
             try:

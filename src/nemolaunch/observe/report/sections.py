@@ -12,7 +12,7 @@ from typing import Any
 from nemolaunch.job import Job
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.planning import Plan
-from nemolaunch.run.folder import RunDir, step_of, unfinished
+from nemolaunch.run.folder import RunDir, step_of
 
 
 def sections(history: History, saved: list[SavedCheckpoint]) -> dict[str, Any]:
@@ -54,11 +54,9 @@ class SavedCheckpoint:
 
 def saved_checkpoints(run: RunDir) -> list[SavedCheckpoint]:
     """Return the complete checkpoints by step; NeMo's `-last` is a link to one of them, or one of its own."""
-    if not run.checkpoints.is_dir():
-        return []
     last = run.last_checkpoint()
     newest = last.resolve() if last else None
-    found = [
+    return [
         SavedCheckpoint(
             path=path,
             step=step_of(path) + 1,
@@ -66,10 +64,8 @@ def saved_checkpoints(run: RunDir) -> list[SavedCheckpoint]:
             time=path.stat().st_mtime,
             last=path.resolve() == newest,
         )
-        for path in run.checkpoints.iterdir()
-        if not path.is_symlink() and (path / "weights").is_dir() and not unfinished(path)
+        for path in run.complete_checkpoints()
     ]
-    return sorted(found, key=lambda c: (c.step, c.path.name))
 
 
 def _folder_size(folder: Path) -> int:
