@@ -1,4 +1,4 @@
-"""Generation, perplexity, benchmarks and chat, with a small random Llama made by transformers."""
+"""Generation, perplexity, benchmarks and chat with a small random Llama."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CORPUS = ROOT / "examples" / "corpus"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Hugging Face folder: two layers, a context of 64 tokens, the sample tokenizer."""
+    """Write a Hugging Face model with two layers, a context of 64 tokens and the sample tokenizer."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
@@ -38,18 +38,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few real documents, English and Chinese."""
+    """Write a few real documents, English and Chinese."""
     return write_texts(tmp_path_factory.mktemp("texts") / "texts.jsonl", 600)
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
-    """What `nemolaunch eval` prints as JSON."""
+    """Return the JSON output of `nemolaunch eval`."""
     assert eval_command.main([*map(str, words), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def by_hand(model: Path, texts: Path) -> tuple[float, int]:
-    """Nats and tokens by transformers' own loss, each document in one window after the end-of-text token."""
+    """Return nats and tokens from transformers' own loss, with each document in one window after end-of-text."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -89,7 +89,7 @@ def test_windows_count_every_token_once_whatever_the_stride_and_batch(
     assert strided["nats_per_token"] != whole["nats_per_token"]
 
 
-def test_tokenised_data_and_data_sets_score_like_their_text(
+def test_tokenised_data_and_datasets_score_like_their_text(
     model: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import datasets
@@ -113,14 +113,20 @@ def test_tokenised_data_and_data_sets_score_like_their_text(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--data", "nowhere.jsonl"], "--data nowhere.jsonl: there is no such file"),
-        (["--data", "no-such-set"], "is no PREFIX of .idx, no file, no folder, and as a data set"),
-        (["--data", "TEXTS", "--stride", "100", "--context-length", "64"], "--stride 100: must be 1 to"),
+        (["--data", "nowhere.jsonl"], "--data nowhere.jsonl: no such file"),
+        (
+            ["--data", "no-such-set"],
+            "is not a PREFIX of .idx, a file or a folder, and cannot be loaded as a dataset",
+        ),
+        (
+            ["--data", "TEXTS", "--stride", "100", "--context-length", "64"],
+            "--stride 100: must be between 1 and the context length, 64",
+        ),
         (["--data", "TEXTS", "--text-key", "body"], "no key 'body'; it has 'text'"),
         (["--data", "TEXTS", "--batch-size", "0"], "--batch-size 0"),
     ],
 )
-def test_mistakes_are_told(
+def test_mistakes_are_reported(
     model: Path,
     texts: Path,
     words: list[str],
@@ -154,7 +160,7 @@ def test_greedy_is_the_most_likely_token_each_time(model: Path, capsys: pytest.C
     assert made["text"] == tokenizer.decode(ids[begin:], skip_special_tokens=True)
 
 
-def test_a_seed_gives_a_prompt_the_same_text_whatever_else_is_asked(
+def test_a_seed_gives_a_prompt_the_same_text_whatever_the_other_prompts(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = continued(capsys, model, "--prompt", "春眠不覺曉", "--prompt", "It was", "--seed", "7")
@@ -224,7 +230,7 @@ def test_benchmarks_give_what_lm_eval_gives_by_hand(
     assert json.loads(model.with_name("tiny.lm-eval.json").read_text()) == found
 
 
-def test_an_unknown_benchmark_is_told_with_its_neighbours(
+def test_an_unknown_benchmark_is_reported_with_similar_names(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert eval_command.main(["lm", str(model), "--tasks", "hellaswagg"]) == 2
@@ -232,15 +238,15 @@ def test_an_unknown_benchmark_is_told_with_its_neighbours(
 
 
 def chatting(model: Path, *words: str) -> subprocess.Popen[str]:
-    """`nemolaunch chat` with pipes to its terminal's sides."""
+    """Start `nemolaunch chat` with pipes instead of a terminal."""
     command = [sys.executable, "-m", "nemolaunch.cli.main", "chat", str(model), "--greedy", *words]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def test_chat_keeps_the_history_until_told_to_forget_it(model: Path) -> None:
-    """A repeated turn is answered alike only when nothing stands before it."""
+def test_chat_keeps_the_history_until_it_is_reset(model: Path) -> None:
+    """Check that a repeated turn gets the same reply only in a new conversation."""
     process = chatting(model, "--max-new-tokens", "6")
     out, err = process.communicate("It was\nIt was\n/new\nIt was\n/exit\n")
     first, second, again = out.splitlines()
@@ -250,8 +256,8 @@ def test_chat_keeps_the_history_until_told_to_forget_it(model: Path) -> None:
     assert "no chat template" in err
 
 
-def test_ctrl_c_stops_a_reply_and_not_the_program(tmp_path: Path, model: Path) -> None:
-    """A reply that would take minutes is interrupted; the next turn is answered."""
+def test_ctrl_c_interrupts_a_reply_and_not_the_program(tmp_path: Path, model: Path) -> None:
+    """Check that a reply that would take minutes is interrupted and the next input is handled."""
     long = tmp_path / "long"
     long.mkdir()
     for file in model.iterdir():
@@ -269,4 +275,4 @@ def test_ctrl_c_stops_a_reply_and_not_the_program(tmp_path: Path, model: Path) -
     process.send_signal(signal.SIGINT)
     _, err = process.communicate("/exit\n")
     assert process.returncode == 0
-    assert "stopped" in err
+    assert "interrupted" in err

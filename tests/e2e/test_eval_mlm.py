@@ -1,4 +1,4 @@
-"""Masked predictions of a small random model: scored and filled as transformers does it by hand."""
+"""Masked predictions of a small random model, compared with transformers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MASK = "<|reserved_special_token_5|>"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of two layers that attends to both sides, as it is exported."""
+    """Write a bidirectional Llama with two layers, as it is exported."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
     write_llama(folder, extra_rows=64, initializer_range=0.3)
     make_bidirectional(folder)
@@ -94,7 +94,7 @@ def test_the_batch_changes_nothing_and_the_seed_does(
     assert one["mlm_probability"] == 0.3
 
 
-def test_places_are_filled_as_by_transformers(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_masks_are_filled_as_by_transformers(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import FillMaskPipeline
 
     words = ["--text", "It was a [MASK] morning", "--text", "春眠<mask>覺曉,處處[MASK]啼鳥", "--top-k", "3"]
@@ -102,7 +102,7 @@ def test_places_are_filled_as_by_transformers(model: Path, capsys: pytest.Captur
     english, chinese = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     lm, tokenizer = loaded(model)
     pipeline = FillMaskPipeline(lm, tokenizer, top_k=3)
-    # the space belongs to the masked word
+    # the space is part of the masked token
     (expected,) = [pipeline(f"It was a{MASK} morning")]
     assert [c["id"] for c in english["places"][0]] == [row["token"] for row in expected]
     for candidate, row in zip(english["places"][0], expected, strict=True):
@@ -115,7 +115,7 @@ def test_places_are_filled_as_by_transformers(model: Path, capsys: pytest.Captur
     ]
 
 
-def test_a_model_of_transformers_own_is_scored_too(
+def test_a_bert_model_of_transformers_is_scored_too(
     texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
@@ -132,15 +132,15 @@ def test_a_model_of_transformers_own_is_scored_too(
     ("command", "words", "said"),
     [
         (eval_command, ["mlm", "MODEL", "--data", "TEXTS", "--mlm-probability", "1"], "--mlm-probability 1"),
-        (eval_command, ["ppl", "MODEL", "--data", "TEXTS"], "predicts masked tokens, not the next one"),
-        (eval_command, ["lm", "MODEL", "--tasks", "hellaswag"], "predicts masked tokens, not the next one"),
+        (eval_command, ["ppl", "MODEL", "--data", "TEXTS"], "predicts masked tokens, not the next token"),
+        (eval_command, ["lm", "MODEL", "--tasks", "hellaswag"], "predicts masked tokens, not the next token"),
         (generate, ["MODEL", "--prompt", "It was"], "nemolaunch fill-mask"),
-        (fill_mask, ["MODEL", "--text", "It was a morning"], "has no masked place: write [MASK]"),
+        (fill_mask, ["MODEL", "--text", "It was a morning"], "has no masked position: mark one with [MASK]"),
         (fill_mask, ["MODEL", "--text", "[MASK]", "--top-k", "0"], "--top-k 0"),
         (fill_mask, ["MODEL", "--text", "[MASK] " * 70], "exceed the context of 64"),
     ],
 )
-def test_mistakes_are_told(
+def test_mistakes_are_reported(
     command: Any, words: list[str], said: str, model: Path, texts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [{"MODEL": str(model), "TEXTS": str(texts)}.get(word, word) for word in words]
@@ -158,7 +158,7 @@ def test_causal_models_and_code_that_is_not_ours_are_refused(
     with open(changed / "modeling_bidirectional.py", "a") as file:
         file.write("raise SystemExit('it ran')\n")
     assert eval_command.main(["mlm", str(changed), "--data", str(texts)]) == 2
-    assert "is not run unseen" in capsys.readouterr().err
+    assert "is not run for safety" in capsys.readouterr().err
     causal = tmp_path / "causal"
     shutil.copytree(model, causal)
     config = json.loads((causal / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""Evaluation of NeMo 2 checkpoints: through the export, and of a run's checkpoints as they appear."""
+"""Evaluation of NeMo 2 checkpoints: after export, and as the checkpoints of a run appear."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXTS = str(ROOT / "examples" / "corpus" / "en.jsonl")
 
 @pytest.fixture(scope="module")
 def run(fork_server: ForkServer, data: str, tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """A finished run of four steps with two checkpoints."""
+    """Train a run of four steps with two checkpoints."""
     plan = planned(tmp_path_factory.mktemp("run"), data, max_steps=4, checkpoint_every=2, lr=1e-2)
     train(fork_server, plan)
     return plan
@@ -42,12 +42,12 @@ def test_a_nemo_checkpoint_and_its_export_agree(
 def test_watch_evaluates_each_checkpoint_once(run: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["watch", str(run.run.root), "--data", TEXTS, "--limit", "1", "--prompt", "It was"]
     words += ["--max-new-tokens", "4"]
-    assert eval_command.main(words) == 0  # ends by itself: the run has finished
+    assert eval_command.main(words) == 0  # exits because the run has finished
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["step 2", "step 4"]
     assert eval_command.main(words) == 0
     again = capsys.readouterr()
     assert again.out == ""
-    assert "no checkpoint that is not evaluated yet" in again.err
+    assert "no new checkpoint to evaluate" in again.err
 
     history = read_history(run.run.root)
     assert list(history.series["eval_perplexity"].steps) == [2, 4]

@@ -83,7 +83,7 @@ def test_a_killed_run_is_read_as_one_curve(fork_server: ForkServer, data: str, t
 
     history = read_history(plan.run.root)
     assert list(history.series["loss"].steps) == [1, 2, 3, 4, 5, 6]
-    assert history.starts == 2
+    assert history.attempts == 2
     (restart,) = [mark for mark in history.marks if mark.kind == "restart"]
     assert restart.step == 4
     assert len([row for row in metrics.read(plan.run.metrics) if row.get("event") == "start"]) == 2

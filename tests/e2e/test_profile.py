@@ -13,7 +13,7 @@ from command import ENVIRONMENT, TIMEOUT_S, words
 from forkserver import ForkServer
 from jobs import planned, train
 
-from nemolaunch.observe.report.summary import traces
+from nemolaunch.observe.report.sections import traces
 
 # Takes the options of nsys up to the command, says which they were, and runs the command.
 NSYS = """\

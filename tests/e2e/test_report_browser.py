@@ -1,4 +1,4 @@
-"""The report page in a real browser: Chromium without a window, with no network, from disk."""
+"""The report in a real browser: headless Chromium, from disk, without a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-ge
 
 FIRST, SECOND = (37, 99, 201), (209, 89, 15)  # --c0 and --c1 on light paper
 FIRST_DARK = (110, 168, 255)
-# how many pixels of a chart are of nearly this colour, whatever they are blended with
+# the number of opaque pixels of a chart with approximately this colour
 COUNT = """([id, wanted]) => {
     const canvas = document.querySelector(`#chart-${id} canvas`);
     const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
@@ -42,7 +42,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two runs: one with a restart, a spike and an evaluation, one short."""
+    """Write two runs: one with a restart, a spike and an evaluation, and a short one."""
     folder = tmp_path_factory.mktemp("runs")
     rows = [start(), *(step(n, 9.0 - n / 20) for n in range(1, 61)), start(50)]
     rows += [step(n, 9.0 - n / 20) for n in range(51, 101)]
@@ -56,15 +56,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 class View:
-    """A report in a page of the browser, with everything the browser complained of."""
+    """A report opened in the browser, with all console messages and requests."""
 
     def __init__(self, browser: Any, folders: list[Path], output: Path, **options: Any) -> None:
         assert report.main([*map(str, folders), "-o", str(output)]) == 0
         self.page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
-        self.complaints: list[str] = []
+        self.messages: list[str] = []
         self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(output.as_uri())
 
@@ -73,7 +73,7 @@ class View:
         return found
 
     def point_at(self, chart: str, share: float) -> str:
-        """Move the pointer to a share of a chart's width. Returns what the tip says."""
+        """Move the pointer to a fraction of a chart's width. Return the text of the tooltip."""
         over = self.page.locator(f"#chart-{chart} .u-over")
         over.scroll_into_view_if_needed()
         box = over.bounding_box()
@@ -96,7 +96,7 @@ def both(browser: Any, runs: list[Path], tmp_path: Path) -> Iterator[View]:
     found.page.close()
 
 
-def test_every_chart_is_drawn_without_complaint_or_network(view: View, tmp_path: Path) -> None:
+def test_every_chart_is_drawn_without_messages_or_network(view: View, tmp_path: Path) -> None:
     charts = [chart["id"] for chart in view.page.evaluate("data.charts")]
     assert {"loss", "lr", "norm", "speed", "step-time", "memory", "perplexity"} <= set(charts)
     for chart in charts:
@@ -105,21 +105,21 @@ def test_every_chart_is_drawn_without_complaint_or_network(view: View, tmp_path:
     picture = tmp_path / "report.png"
     view.page.screenshot(path=picture, full_page=True)
     assert picture.stat().st_size > 50_000
-    assert view.complaints == []
+    assert view.messages == []
     assert [url for url in view.requests if not url.startswith(("file:", "data:"))] == []
 
 
-def test_the_tip_tells_step_values_and_events(view: View) -> None:
+def test_the_tooltip_shows_step_values_and_events(view: View) -> None:
     assert "step 50" in view.point_at("loss", 49 / 99)
     text = view.point_at("loss", 79 / 99)
     assert "step 80" in text
-    assert "5" in text.split("each")[1].split("\n")[1]
+    assert "5" in text.split("raw")[1].split("\n")[1]
     assert "loss spike: loss 9 after 5" in text
     view.page.mouse.move(5, 5)
     assert not view.page.locator("#chart-loss .tip").is_visible()
 
 
-def test_the_legend_switches_lines(view: View) -> None:
+def test_the_legend_toggles_lines(view: View) -> None:
     button = view.page.locator(".chart.wide .legend button", has_text="validation")
     before = view.pixels("loss", SECOND)
     button.click()
@@ -133,10 +133,10 @@ def test_the_axis_may_be_tokens_or_hours(view: View) -> None:
     view.page.select_option("#axis", "tokens")
     assert "tokens" in view.point_at("lr", 0.5)
     view.page.select_option("#axis", "hours")
-    assert "hours in training" in view.point_at("lr", 0.5)
+    assert "hours of training" in view.point_at("lr", 0.5)
     view.page.click("#log")
     assert view.pixels("loss", FIRST) > 20
-    assert view.complaints == []
+    assert view.messages == []
 
 
 def test_dragging_zooms_all_charts_and_a_button_zooms_out(view: View) -> None:
@@ -150,7 +150,7 @@ def test_dragging_zooms_all_charts_and_a_button_zooms_out(view: View) -> None:
     assert view.page.evaluate("data.charts[0].plot.scales.x.max") == 100
 
 
-def test_runs_are_told_apart_and_switched(both: View) -> None:
+def test_runs_are_distinguished_and_toggled(both: View) -> None:
     first, second = both.pixels("lr", FIRST), both.pixels("lr", SECOND)
     assert first > 20
     assert second > 20
@@ -158,7 +158,7 @@ def test_runs_are_told_apart_and_switched(both: View) -> None:
     both.page.click("[data-run='1']")
     assert both.pixels("lr", SECOND) == 0
     assert "two" not in both.point_at("lr", 0.2)
-    assert both.complaints == []
+    assert both.messages == []
 
 
 def test_dark(browser: Any, runs: list[Path], tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_dark(browser: Any, runs: list[Path], tmp_path: Path) -> None:
     assert max(map(int, paper.removeprefix("rgb(").removesuffix(")").split(","))) < 40
     view.page.emulate_media(color_scheme="light")
     view.page.wait_for_timeout(50)
-    assert view.pixels("lr", FIRST) > 20  # redrawn when the reader changes over
+    assert view.pixels("lr", FIRST) > 20  # redrawn when the colour scheme changes
 
 
 def test_on_a_phone_nothing_is_cut_off(browser: Any, runs: list[Path], tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_on_a_phone_nothing_is_cut_off(browser: Any, runs: list[Path], tmp_path:
     assert view.pixels("loss", FIRST) > 20
 
 
-def test_print_opens_what_is_folded_and_hides_controls(view: View, tmp_path: Path) -> None:
+def test_print_opens_folded_sections_and_hides_controls(view: View, tmp_path: Path) -> None:
     assert not view.page.locator("details td").first.is_visible()
     view.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     view.page.emulate_media(media="print")

@@ -1,4 +1,4 @@
-"""`nemolaunch tensorboard`: serves the run's figures on the loopback, and says how to reach them."""
+"""`nemolaunch tensorboard` serves the runs on the loopback interface and prints how to reach it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ COMMAND = [sys.executable, "-m", "nemolaunch.cli.main", "tensorboard"]
 SSH = {"SSH_CONNECTION": "10.0.0.9 51234 10.0.0.7 2222", "LOGNAME": "ada"}
 
 
-def with_figures(folder: Path) -> Path:
-    """A run folder whose TensorBoard figures a real writer wrote."""
+def with_data(folder: Path) -> Path:
+    """Write a run folder with TensorBoard data from a real writer."""
     from torch.utils.tensorboard import SummaryWriter
 
     run = write_run(folder, [start(), step(1, 9.0)])
@@ -31,7 +31,7 @@ def with_figures(folder: Path) -> Path:
 
 
 def test_it_serves_on_the_loopback_until_ctrl_c(tmp_path: Path) -> None:
-    runs = [str(with_figures(tmp_path / name)) for name in ("one", "two")]
+    runs = [str(with_data(tmp_path / name)) for name in ("one", "two")]
     process = subprocess.Popen(
         [*COMMAND, *runs],
         stdout=subprocess.PIPE,
@@ -49,7 +49,7 @@ def test_it_serves_on_the_loopback_until_ctrl_c(tmp_path: Path) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/runs") as reply:
             assert [name.split("/")[0] for name in sorted(json.load(reply))] == ["one", "two"]
         other = tensorboard._port(None)
-        assert other != int(port)  # a second one takes another port
+        assert other != int(port)  # a second server uses another port
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
@@ -58,9 +58,9 @@ def test_it_serves_on_the_loopback_until_ctrl_c(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["nowhere"], "is not a run folder"), (["empty"], "has no TensorBoard figures yet")],
+    [(["nowhere"], "is not a run folder"), (["empty"], "has no TensorBoard data yet")],
 )
-def test_mistakes_are_told(
+def test_mistakes_are_reported(
     tmp_path: Path,
     words: list[str],
     said: str,

@@ -62,7 +62,18 @@ FRAMEWORKS = {
     "megatron": {"cpu", "nemo2"},
 }
 LOOSE = {"__init__", "__main__", "errors", "findings"}
-HEAVY = ["torch", "numpy", "nemo", "nemo_run", "lightning", "megatron", "transformers", "tokenizers", "rich"]
+HEAVY = [
+    "torch",
+    "numpy",
+    "nemo",
+    "nemo_run",
+    "lightning",
+    "megatron",
+    "transformers",
+    "tokenizers",
+    "rich",
+    "jinja2",
+]
 
 
 def name_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""`nemolaunch push` against a server that takes models as the Hub does."""
+"""`nemolaunch push` against a server that implements the Hub's protocol."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server() -> Iterator[UploadServer]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A model folder as a conversion leaves it, with its report and the run it came from."""
+    """Write a model folder as a conversion leaves it."""
     import torch
     from safetensors.torch import save_file
 
@@ -54,7 +54,7 @@ def push(server: UploadServer, *words: str, token: str | None = TOKEN) -> subpro
     )  # fmt: skip
 
 
-def test_a_model_arrives_whole_private_tagged_and_in_its_collection(
+def test_a_model_arrives_complete_private_tagged_and_in_its_collection(
     server: UploadServer, model: Path
 ) -> None:
     report = model.with_name("hf.conversion.json")
@@ -76,7 +76,7 @@ def test_a_model_arrives_whole_private_tagged_and_in_its_collection(
     assert "step-150" in done.stdout
 
 
-def test_the_card_of_the_folder_one_stands_in_has_its_benchmarks(
+def test_the_card_of_the_current_folder_has_its_benchmarks(
     server: UploadServer, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = {"tasks": {"hellaswag": {"acc": 0.625, "acc_stderr": 0.1, "num_fewshot": 0}}, "limit": None}
@@ -100,14 +100,14 @@ def test_a_second_run_uploads_nothing(server: UploadServer, model: Path) -> None
     assert len(server.uploads) == 1
 
 
-def test_a_dropped_connection_is_taken_up_again(server: UploadServer, model: Path) -> None:
+def test_a_dropped_connection_is_retried(server: UploadServer, model: Path) -> None:
     server.drop = 1
     done = push(server, str(model), "team/small")
     assert done.returncode == 0, done.stderr
     assert server.repos["team/small"].files["model.safetensors"] == (model / "model.safetensors").read_bytes()
 
 
-def test_a_public_repository_has_to_be_asked_for(server: UploadServer, model: Path) -> None:
+def test_repositories_are_public_only_on_request(server: UploadServer, model: Path) -> None:
     assert push(server, str(model), "team/open", "--public").returncode == 0
     assert not server.repos["team/open"].private
 
@@ -115,12 +115,12 @@ def test_a_public_repository_has_to_be_asked_for(server: UploadServer, model: Pa
 @pytest.mark.parametrize(
     ("words", "token", "expected"),
     [
-        (("team/small",), "hf_wrong", "set HF_TOKEN in the environment to a token that may write"),
+        (("team/small",), "hf_wrong", "set HF_TOKEN in the environment to a token with write permission"),
         (("small",), TOKEN, "write OWNER/NAME"),
-        (("team/../small",), TOKEN, "no name of a repository"),
+        (("team/../small",), TOKEN, "is not a valid repository name"),
     ],
 )
-def test_mistakes_are_told_in_a_line(
+def test_mistakes_give_one_line(
     server: UploadServer, model: Path, words: tuple[str, ...], token: str, expected: str
 ) -> None:
     done = push(server, str(model), *words, token=token)
@@ -142,5 +142,5 @@ def test_an_unreachable_server_is_one_sentence(server: UploadServer, model: Path
     server.close()
     done = push(server, str(model), "team/small")
     assert done.returncode == 1
-    assert "broke off" in done.stderr
+    assert "was interrupted" in done.stderr
     assert "Traceback" not in done.stderr

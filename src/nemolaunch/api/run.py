@@ -12,11 +12,11 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching.local import LocalJob, note_end
 from nemolaunch.observe import status as run_status
 from nemolaunch.observe.diagnosis import Diagnosis, diagnose, newest_failure
-from nemolaunch.observe.metrics import Follower, current, read
+from nemolaunch.observe.metrics import MetricsFollower, current, read
 from nemolaunch.observe.slurm_run import FollowedRun
 from nemolaunch.observe.status import Status, run_of
 from nemolaunch.planning import Plan
-from nemolaunch.run.folder import consumed_samples, end_step, unfinished
+from nemolaunch.run.folder import end_step
 from nemolaunch.run.lock import RunLock
 from nemolaunch.slurm import submission
 from nemolaunch.system import processes
@@ -51,7 +51,7 @@ class Run:
         self._paths = run_of(Path(folder))
         self._tell = tell
         self._job = job
-        self._rows: Follower | None = None
+        self._rows: MetricsFollower | None = None
         self._on_slurm: FollowedRun | None = None
 
     def __repr__(self) -> str:
@@ -87,8 +87,7 @@ class Run:
     @property
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, the oldest first."""
-        folders = [p for p in self._paths.checkpoints.glob("*") if p.is_dir() and not p.is_symlink()]
-        return sorted((p for p in folders if not unfinished(p)), key=consumed_samples)
+        return self._paths.complete_checkpoints()
 
     @property
     def last_checkpoint(self) -> Path | None:
@@ -116,7 +115,7 @@ class Run:
         if self._followed is not None:
             return self._followed.new_rows()
         if self._rows is None:
-            self._rows = Follower(self._paths.metrics)
+            self._rows = MetricsFollower(self._paths.metrics)
         return self._rows.new_rows()
 
     @property

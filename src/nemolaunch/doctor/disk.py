@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemolaunch.doctor.verdict import Verdict, bad, good, warning
-from nemolaunch.observe.words import size
+from nemolaunch.observe.units import size
 
 TEST_BYTES = 256 << 20
 BLOCK = 8 << 20

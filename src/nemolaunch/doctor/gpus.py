@@ -15,7 +15,7 @@ from nemolaunch import catalogue
 from nemolaunch.doctor.packages import installed, release
 from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.observe.words import size
+from nemolaunch.observe.units import size
 from nemolaunch.system.commands import answers
 
 TIMEOUT_S = 30

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
-from nemolaunch.observe.words import size
+from nemolaunch.observe.units import size
 
 LEAST_OPEN_FILES = 4096
 LEAST_SHM_BYTES = 2**30

@@ -1,1 +1,1 @@
-"""Checkpoints → text and scores. torch and transformers are imported when a model is loaded, not before."""
+"""Evaluate checkpoints: scores and generated text. torch and transformers are imported only to load a model."""

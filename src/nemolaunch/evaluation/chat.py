@@ -1,4 +1,4 @@
-"""A conversation with a model: history, templates, and a reply that is shown while it is written."""
+"""A conversation with a model: history, chat templates and streamed replies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nemolaunch.evaluation.model import LanguageModel
 
 @dataclass
 class Conversation:
-    """What was said, and the model that answers.
+    """A conversation and the model that replies.
 
-    With a chat template, turns are marked as the model was trained to see them. Without one, each turn is
-    appended to one text, which the model continues.
+    With a chat template, turns are marked the way the model saw them in training. Without one, all turns form a
+    single text that the model continues.
     """
 
     lm: LanguageModel
@@ -35,13 +35,13 @@ class Conversation:
         return bool(self.lm.tokenizer.chat_template)
 
     def reset(self) -> None:
-        """Forget everything but the system prompt."""
+        """Clear the history; the system prompt stays."""
         self.turns.clear()
 
     def reply(self, text: str, show: Callable[[str], None]) -> bool:
-        """Answer; `show` gets the reply piece by piece. Returns whether earlier turns had to be forgotten.
+        """Reply, passing the text to `show` piece by piece. Return whether earlier turns were dropped.
 
-        What was written before an interruption (KeyboardInterrupt, raised on) stays in the history.
+        After an interruption (KeyboardInterrupt, re-raised) the partial reply stays in the history.
 
         Raises:
             UsageError: the text alone exceeds the model's context.
@@ -50,7 +50,7 @@ class Conversation:
 
         self.turns.append({"role": "user", "content": text})
         try:
-            ids, forgot = self._fitting()
+            ids, dropped = self._fitting()
         except UsageError:
             self.turns.pop()
             raise
@@ -65,24 +65,24 @@ class Conversation:
                 )
         finally:
             self.turns.append({"role": "assistant", "content": stream.written})
-        return forgot
+        return dropped
 
     def _fitting(self) -> tuple[Any, bool]:
-        """Ids [1, n] of as much of the history as leaves room for a reply."""
+        """Return the ids [1, n] of the latest turns that leave room for a reply, and whether turns were dropped."""
         context = self.lm.context_length
         room = context - self.sampling.max_new_tokens if context else None
-        forgot = False
+        dropped = False
         while True:
             ids = self._ids()
             if room is None or ids.shape[1] <= room:
-                return ids, forgot
+                return ids, dropped
             if len(self.turns) < 2:
                 raise UsageError(
-                    f"this turn has {ids.shape[1]} tokens; the model's context of {context} less "
-                    f"--max-new-tokens {self.sampling.max_new_tokens} leaves {max(0, room)}"
+                    f"this turn has {ids.shape[1]} tokens, but the model's context of {context} minus "
+                    f"--max-new-tokens {self.sampling.max_new_tokens} leaves room for {max(0, room)}"
                 )
             del self.turns[: 2 if len(self.turns) > 2 else 1]
-            forgot = True
+            dropped = True
 
     def _ids(self) -> Any:
         if not self.templated:
@@ -95,7 +95,7 @@ class Conversation:
 
 
 def _streamer(tokenizer: Any, show: Callable[[str], None]) -> Any:
-    """A transformers streamer that also keeps what it showed, as `written`."""
+    """Return a transformers streamer that also keeps the text as `written`."""
     from transformers import TextStreamer
 
     class Streamer(TextStreamer):

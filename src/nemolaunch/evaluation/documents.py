@@ -1,4 +1,4 @@
-"""Documents to score: from a Megatron prefix, from text files, from a Hugging Face data set."""
+"""Documents to score, read from a Megatron prefix, text files or a Hugging Face dataset."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from nemolaunch.tokenization.records import records
 from nemolaunch.tokenization.sources import find
 
 PIECE_BYTES = 16 << 20
-# NAME or OWNER/NAME of the hub, with a configuration
+# NAME or OWNER/NAME on the Hub, optionally with a configuration
 DATASET = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
 
 
 @dataclass(frozen=True)
 class ScoredText:
-    """Token ids of one document, without the token that ends it, and its length in UTF-8 bytes."""
+    """The token ids of one document, without its end token, and its length in UTF-8 bytes."""
 
     ids: list[int]
     num_bytes: int
@@ -34,10 +34,10 @@ class ScoredText:
 def documents(
     data: str, tokenizer: Any, *, text_key: str = "text", split: str | None = None
 ) -> Iterator[ScoredText]:
-    """The documents of PREFIX.bin/.idx, of a file or folder of JSONL, parquet or text, or of a data set.
+    """Read the documents of PREFIX.bin/.idx, of a file or folder of JSONL, parquet or text, or of a dataset.
 
     Raises:
-        UsageError: there is no such data, or a record has no text under `text_key`.
+        UsageError: the data does not exist, or a record has no text under `text_key`.
     """
     if Path(data + ".idx").is_file() or data.endswith((".idx", ".bin")):
         return _indexed(data.removesuffix(".idx").removesuffix(".bin"), tokenizer)
@@ -47,18 +47,18 @@ def documents(
     saved = (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
     mistyped = data.endswith((*TEXT_ENDINGS, ".csv")) or not DATASET.fullmatch(data)
     if not path.exists() and mistyped:
-        raise UsageError(f"--data {data}: there is no such file, folder or PREFIX of .idx")
+        raise UsageError(f"--data {data}: no such file, folder or PREFIX of .idx")
     texts = _files(data, text_key) if path.exists() and not saved else _dataset(data, text_key, split)
     return _tokenised(texts, tokenizer)
 
 
 def _only_prefix(data: str, indexes: list[Path]) -> str:
-    """Of a folder of tokenised data, whose other files are no texts."""
+    """Return the prefix of the only tokenised dataset in a folder; other files in it are not text."""
     prefixes = [str(index.with_suffix("")) for index in indexes]
     if len(prefixes) > 1:
         more = ", …" if len(prefixes) > 4 else ""
         raise UsageError(
-            f"--data {data} has {len(prefixes)} tokenised data sets; name one: {', '.join(prefixes[:4])}{more}"
+            f"--data {data} contains {len(prefixes)} tokenised datasets; choose one: {', '.join(prefixes[:4])}{more}"
         )
     return prefixes[0]
 
@@ -69,14 +69,14 @@ def _tokenised(texts: Iterator[str], tokenizer: Any) -> Iterator[ScoredText]:
 
 
 def _indexed(prefix: str, tokenizer: Any) -> Iterator[ScoredText]:
-    """Documents of a `.bin`; their bytes are those of the decoded text."""
+    """Yield the documents of a `.bin`; their length in bytes is that of the decoded text."""
     import numpy as np
 
     index = read_index(Path(prefix + ".idx"))
     try:
         tokens = np.memmap(prefix + ".bin", np.dtype(index.header.dtype), "r")
     except (OSError, ValueError) as error:
-        raise NemolaunchError(f"--data {prefix}: {prefix}.bin cannot be read: {error}") from None
+        raise NemolaunchError(f"--data {prefix}: cannot read {prefix}.bin: {error}") from None
     ends = np.cumsum(index.lengths, dtype=np.int64)
     known = len(tokenizer)
     for first, stop in zip(index.documents[:-1], index.documents[1:], strict=True):
@@ -85,8 +85,8 @@ def _indexed(prefix: str, tokenizer: Any) -> Iterator[ScoredText]:
         ids = tokens[ends[first] - index.lengths[first] : ends[stop - 1]].tolist()
         if max(ids) >= known:
             raise UsageError(
-                f"--data {prefix} has token {max(ids)}, the model's tokenizer only {known} tokens: it was "
-                "tokenised for another model"
+                f"--data {prefix} contains token {max(ids)}, but the model's tokenizer has only {known} tokens: the "
+                "data was tokenised for another model"
             )
         if ids[-1] == tokenizer.eos_token_id:
             ids.pop()
@@ -110,24 +110,27 @@ def _files(data: str, text_key: str) -> Iterator[str]:
             if found.rejects:
                 reject = found.rejects[0]
                 where = f"{sources[piece.source].path}, record {before[piece.source] + reject.line}"
-                hint = "; --text-key names the text's key" if reject.reason.startswith("no key") else ""
+                hint = "; set --text-key to the key of the text" if reject.reason.startswith("no key") else ""
                 raise UsageError(f"--data {where}: {reject.reason}{hint}")
             before[piece.source] += found.count
             if piece.spooled:
                 Path(piece.paths[0]).unlink(missing_ok=True)
 
 
-_nothing: Callable[[], None] = lambda: None  # noqa: E731
+def _nothing() -> None:
+    """Do nothing between records."""
 
 
 def _dataset(data: str, text_key: str, split: str | None) -> Iterator[str]:
-    """Texts of a data set saved to disk or on the hub; `NAME:CONFIG` names a configuration."""
+    """Yield the texts of a dataset on disk or on the Hub; `NAME:CONFIG` selects a configuration."""
     try:
         import datasets
     except ImportError:
-        raise NemolaunchError("reading data sets needs `datasets`: pip install 'nemolaunch[train]'") from None
+        raise NemolaunchError(
+            "reading datasets requires `datasets`: pip install 'nemolaunch[train]'"
+        ) from None
     name, _, configuration = data.partition(":")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its attempts
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry
     try:
         loaded: Any
         if Path(data).expanduser().is_dir():
@@ -138,15 +141,15 @@ def _dataset(data: str, text_key: str, split: str | None) -> Iterator[str]:
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UsageError(
-            f"--data {data} is no PREFIX of .idx, no file, no folder, and as a data set: "
+            f"--data {data} is not a PREFIX of .idx, a file or a folder, and cannot be loaded as a dataset: "
             f"{type(error).__name__}: {reason}"
         ) from None
     if isinstance(loaded, dict):
-        raise UsageError(f"--data {data} has splits {', '.join(loaded)}; choose one with --split")
+        raise UsageError(f"--data {data} has the splits {', '.join(loaded)}; choose one with --split")
     if text_key not in loaded.column_names:
         raise UsageError(
-            f"--data {data} has no column {text_key!r}, it has {', '.join(loaded.column_names)}; "
-            "name the text's with --text-key"
+            f"--data {data} has no column {text_key!r}, only {', '.join(loaded.column_names)}; "
+            "set --text-key to the column of the text"
         )
     for row in loaded:
         yield str(row[text_key])

@@ -1,4 +1,4 @@
-"""A model continues a text."""
+"""Text generation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nemolaunch.evaluation.model import LanguageModel
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn. `temperature` 0 takes the most likely one.
+    """How the next token is sampled; `temperature` 0 means greedy decoding.
 
     Attributes:
-        top_p: draw among the most likely tokens that together have this probability.
-        seed: of every prompt alike, so that a prompt's continuation does not depend on the others'.
+        top_p: sample from the most likely tokens that together have this probability.
+        seed: set before every prompt, so that a continuation does not depend on other prompts.
     """
 
     max_new_tokens: int = 50
@@ -34,7 +34,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
-    """What the model wrote after a prompt; `ended` tells whether it ended the text itself."""
+    """The continuation of a prompt; `ended` is true if the model generated the end-of-text token."""
 
     prompt: str
     text: str
@@ -44,7 +44,7 @@ class Continuation:
 
 
 def arguments(lm: LanguageModel, sampling: Sampling) -> dict[str, Any]:
-    """Arguments of transformers' `generate`."""
+    """Return the arguments of transformers' `generate`."""
     end = lm.tokenizer.eos_token_id
     pad = lm.tokenizer.pad_token_id
     chosen: dict[str, Any] = {
@@ -65,14 +65,14 @@ def continue_text(lm: LanguageModel, prompt: str, sampling: Sampling) -> Continu
     """Continue one prompt.
 
     Raises:
-        UsageError: the prompt makes no token, or it and the new tokens exceed the model's context.
+        UsageError: the prompt has no tokens, or it and the new tokens exceed the model's context.
     """
     import torch
 
     ids = lm.tokenizer(prompt, return_tensors="pt")["input_ids"]
     length = int(ids.shape[1])
     if not length:
-        raise UsageError("--prompt: the prompt is empty, and this tokenizer puts no token before a text")
+        raise UsageError("--prompt is empty, and this tokenizer adds no token at the beginning of a text")
     context = lm.context_length
     if context and length + sampling.max_new_tokens > context:
         raise UsageError(

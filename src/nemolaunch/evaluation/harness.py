@@ -1,4 +1,4 @@
-"""Benchmarks by EleutherAI's lm-eval, on a Hugging Face folder."""
+"""Benchmarks of EleutherAI's lm-eval on a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.evaluation.model import check_causal
 
-RESULTS = ".lm-eval.json"  # what is kept of them beside a checkpoint, after its name
+RESULTS = ".lm-eval.json"  # suffix of the file beside a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmarks:
-    """What to run.
+    """The benchmarks to run.
 
     Attributes:
         tasks: names of tasks, groups or tags, or paths of task files.
-        include: folder with task definitions of one's own.
-        num_fewshot: examples put before each question; None takes the task's own number.
-        batch_size: a number, or `auto`.
-        limit: only the first so many questions of a task.
+        include: folder with custom task definitions.
+        num_fewshot: examples before each question; None means the task's own number.
+        batch_size: a number or `auto`.
+        limit: use only the first questions of each task, up to this number.
     """
 
     tasks: tuple[str, ...]
@@ -38,22 +38,22 @@ class Benchmarks:
         if not self.tasks:
             raise UsageError("--tasks names no task")
         if self.batch_size != "auto" and not (self.batch_size.isdigit() and int(self.batch_size) > 0):
-            raise UsageError(f"--batch-size {self.batch_size}: must be a number above 0, or auto")
+            raise UsageError(f"--batch-size {self.batch_size}: must be a positive integer or auto")
         if self.include and not self.include.is_dir():
-            raise UsageError(f"--include-path {self.include} is no folder")
+            raise UsageError(f"--include-path {self.include} is not a folder")
 
 
 def run(
     folder: Path, wanted: Benchmarks, *, dtype: str = "auto", tokenizer: Path | None = None
 ) -> dict[str, Any]:
-    """Run benchmarks as `lm_eval --model hf` does. Returns lm-eval's results, without its samples.
+    """Run benchmarks like `lm_eval --model hf`. Return lm-eval's results without the samples.
 
     Raises:
-        UsageError: there is no such task, or the model predicts masked tokens.
-        NemolaunchError: lm-eval is missing, or data or model cannot be loaded.
+        UsageError: a task does not exist, or the model is a masked language model.
+        NemolaunchError: lm-eval is not installed, or data or model cannot be loaded.
     """
     check_causal(folder)
-    # the harness forks tokenizer processes, and the fast tokenizers warn of it once per fork
+    # lm-eval forks after using tokenizers, which print a warning for each fork
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         import torch
@@ -61,9 +61,9 @@ def run(
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
     except ImportError:
-        raise NemolaunchError("benchmarks need lm-eval: pip install 'nemolaunch[eval]'") from None
+        raise NemolaunchError("benchmarks require lm-eval: pip install 'nemolaunch[eval]'") from None
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    # lm-eval asks git for the commit of the folder it is called in, whose complaint would reach the terminal
+    # lm-eval runs git in the current folder, and its error message would reach the terminal
     evaluator.get_git_commit_hash = lambda: None
     manager = TaskManager(include_path=str(wanted.include) if wanted.include else None)
     _check_tasks(wanted.tasks, manager)
@@ -108,7 +108,7 @@ def _check_tasks(tasks: tuple[str, ...], manager: Any) -> None:
 
 
 def figures(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Metrics by task: the mean, its standard error where known, the number of questions and of examples."""
+    """Return metrics by task: mean, standard error if known, number of questions and of few-shot examples."""
     table: dict[str, dict[str, Any]] = {}
     for task, values in results["results"].items():
         row: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""How well a model predicts masked tokens, and what it would put in their place."""
+"""Evaluation of masked language models: accuracy and loss of masked tokens, and filling of masks."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.data.masking import Masking
 from nemolaunch.errors import UsageError
 from nemolaunch.evaluation.documents import ScoredText
-from nemolaunch.evaluation.model import MaskedLanguageModel
+from nemolaunch.evaluation.model import MaskedModel
 
 if TYPE_CHECKING:
     import torch
 
-# What people write for a masked token whatever the tokenizer calls it
+# accepted in prompts for every tokenizer, whatever its own mask token
 PLACEHOLDERS = ("[MASK]", "<mask>")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedScore:
-    """Result over all masked tokens, which count the same.
+    """The result over all masked tokens, equally weighted.
 
     Attributes:
         nats: sum of -ln p(token | its text with the masked tokens hidden).
-        num_right: of `num_masked` tokens, those that were the most likely prediction.
+        num_correct: masked tokens that were the most likely prediction.
         num_tokens: tokens of all texts, masked or not.
     """
 
     nats: float
-    num_right: int
+    num_correct: int
     num_masked: int
     num_tokens: int
     num_documents: int
@@ -41,14 +41,16 @@ class MaskedScore:
 
     @property
     def accuracy(self) -> float:
-        return self.num_right / self.num_masked
+        """Share of masked tokens predicted correctly."""
+        return self.num_correct / self.num_masked
 
     @property
     def nats_per_token(self) -> float:
+        """Mean loss per masked token."""
         return self.nats / self.num_masked
 
     def figures(self) -> dict[str, Any]:
-        """Everything by name, for JSON."""
+        """Return all values by name, for JSON."""
         return {
             "masked_accuracy": self.accuracy,
             "masked_loss": self.nats_per_token,
@@ -63,8 +65,12 @@ class MaskedScore:
         }
 
 
-def masking_for(model: MaskedLanguageModel, *, probability: float, replacement: str, seed: int) -> Masking:
-    """How to mask texts for this model. Raises UsageError for a share that is not between 0 and 1."""
+def masking_for(model: MaskedModel, *, probability: float, replacement: str, seed: int) -> Masking:
+    """Return the masking for a model.
+
+    Raises:
+        UsageError: `probability` is not between 0 and 1.
+    """
     if not 0 < probability < 1:
         raise UsageError(f"--mlm-probability {probability:g}: must be above 0 and below 1")
     words = model.tokenizer
@@ -86,19 +92,19 @@ def masking_for(model: MaskedLanguageModel, *, probability: float, replacement: 
 
 
 def score(
-    model: MaskedLanguageModel,
+    model: MaskedModel,
     texts: Iterable[ScoredText],
     masking: Masking,
     *,
     context_length: int,
     batch_size: int = 1,
 ) -> MaskedScore:
-    """Mask texts and score the predictions. The same texts get the same masks, whatever the batch size.
+    """Mask texts and score the predictions. The masks do not depend on the batch size.
 
     Raises:
         UsageError: there is nothing to score.
     """
-    documents = tokens = masked = right = 0
+    documents = tokens = masked = correct = 0
     nats = 0.0
 
     def windows() -> Iterator[list[int]]:
@@ -112,12 +118,12 @@ def score(
     stream = enumerate(windows())
     while batch := list(islice(stream, batch_size)):
         found = _score(model, batch, masking)
-        nats, right, masked = nats + found[0], right + found[1], masked + found[2]
+        nats, correct, masked = nats + found[0], correct + found[1], masked + found[2]
     if not masked:
-        raise UsageError("--data holds no text to score")
+        raise UsageError("--data contains no text to score")
     return MaskedScore(
         nats=nats,
-        num_right=right,
+        num_correct=correct,
         num_masked=masked,
         num_tokens=tokens,
         num_documents=documents,
@@ -127,9 +133,9 @@ def score(
 
 
 def _score(
-    model: MaskedLanguageModel, batch: list[tuple[int, list[int]]], masking: Masking
+    model: MaskedModel, batch: list[tuple[int, list[int]]], masking: Masking
 ) -> tuple[float, int, int]:
-    """Nats, tokens predicted right, tokens masked, of some numbered windows."""
+    """Return nats, correctly predicted tokens and masked tokens of some numbered windows."""
     import numpy as np
     import torch
 
@@ -137,20 +143,20 @@ def _score(
     inputs, visible = _padded([one.inputs.tolist() for one in made])
     with torch.inference_mode():
         scores = model.scores(inputs, visible)
-        nats, right, count = 0.0, 0, 0
+        nats, correct, count = 0.0, 0, 0
         for row, (_, ids), one in zip(scores, batch, made, strict=True):
             places = torch.from_numpy(np.flatnonzero(one.predicted)).to(row.device)
             wanted = torch.tensor(ids, device=row.device)[places]
             logits = row[places].float()
             loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
             nats += float(loss.double().sum())
-            right += int((logits.argmax(-1) == wanted).sum())
+            correct += int((logits.argmax(-1) == wanted).sum())
             count += len(wanted)
-    return nats, right, count
+    return nats, correct, count
 
 
 def _padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and what is no padding, both [rows, longest]."""
+    """Return padded ids and the attention mask, both [rows, longest]."""
     import torch
 
     longest = max(map(len, rows))
@@ -164,7 +170,7 @@ def _padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A token for a masked place."""
+    """A candidate token for a masked position."""
 
     token: str
     id: int
@@ -173,9 +179,13 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """A text with masked places: candidates for each, likeliest first, and the text with the likeliest in them.
+    """A text with its masked positions filled.
 
-    Each place is filled by itself: its probabilities see the other places masked.
+    Each position is predicted independently, with the other positions masked.
+
+    Attributes:
+        filled: the text with the most likely candidates.
+        places: candidates for each position, most likely first.
     """
 
     text: str
@@ -183,11 +193,11 @@ class Filled:
     places: tuple[tuple[Candidate, ...], ...]
 
 
-def fill(model: MaskedLanguageModel, text: str, *, top_k: int) -> Filled:
-    """What the model would put in the masked places of a text; `[MASK]` and `<mask>` mark them, or its own token.
+def fill(model: MaskedModel, text: str, *, top_k: int) -> Filled:
+    """Fill the masked positions of a text: `[MASK]`, `<mask>` or the tokenizer's own mask token.
 
     Raises:
-        UsageError: no place is masked, or the text exceeds the model's context.
+        UsageError: no position is masked, or the text exceeds the model's context.
     """
     import torch
 
@@ -200,7 +210,7 @@ def fill(model: MaskedLanguageModel, text: str, *, top_k: int) -> Filled:
     ids = words(marked, return_tensors="pt")["input_ids"]
     places = torch.nonzero(ids[0] == model.mask_token).flatten().tolist()
     if not places:
-        raise UsageError(f"--text {text!r} has no masked place: write {' or '.join(PLACEHOLDERS)} for one")
+        raise UsageError(f"--text {text!r} has no masked position: mark one with {' or '.join(PLACEHOLDERS)}")
     context = model.context_length
     if context and ids.shape[1] > context:
         raise UsageError(f"the text's {ids.shape[1]} tokens exceed the context of {context}")
@@ -219,5 +229,5 @@ def fill(model: MaskedLanguageModel, text: str, *, top_k: int) -> Filled:
 
 
 def _spaces_begin_tokens(words: Any) -> bool:
-    """Whether the space before a word is part of its token, so that a masked word has none before it."""
+    """Return whether a space is part of the following token, so that none may precede a mask."""
     return any(piece.startswith(("Ġ", "▁")) and len(piece) > 1 for piece in words.tokenize("of the"))

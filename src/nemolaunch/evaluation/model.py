@@ -1,4 +1,4 @@
-"""A language model and its tokenizer, loaded from a Hugging Face folder."""
+"""Loading of language models and tokenizers from Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -25,97 +25,95 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go; of a model spread over GPUs, the first."""
+        """The device for inputs; the first one of a model spread over several GPUs."""
         device: torch.device = self.model.device
         return device
 
     @property
     def context_length(self) -> int | None:
-        """Tokens the model was made for, None where its configuration does not say."""
+        """The model's maximum sequence length, None if its configuration does not say."""
         length = getattr(self.model.config, "max_position_embeddings", None)
         return int(length) if length else None
 
     @property
     def prefix_token(self) -> int | None:
-        """What stands before a document: the token the tokenizer begins texts with, else its end-of-text."""
+        """The token before a document: the tokenizer's beginning-of-text token if it adds one, else end-of-text."""
         begins = self.tokenizer("a")["input_ids"][:1] == [self.tokenizer.bos_token_id]
         token = self.tokenizer.bos_token_id if begins else self.tokenizer.eos_token_id
         return None if token is None else int(token)
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """Scores [batch, sequence, vocabulary] of the token after each of `ids` [batch, sequence]."""
+        """Return logits [batch, sequence, vocabulary] for the token after each of `ids` [batch, sequence]."""
         scores: torch.Tensor = self.model(ids.to(self.device), use_cache=False).logits
         return scores
 
 
 @dataclass(frozen=True)
-class MaskedLanguageModel(LanguageModel):
-    """A model that predicts masked tokens from both sides of them."""
+class MaskedModel(LanguageModel):
+    """A masked language model, which predicts masked tokens from the context on both sides."""
 
     @property
     def mask_token(self) -> int:
-        """What stands for a masked token."""
+        """The id of the mask token."""
         return int(self.tokenizer.mask_token_id)
 
     def scores(self, ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Scores [batch, sequence, vocabulary] of the token in each place; `attention_mask` is 0 for padding."""
+        """Return logits [batch, sequence, vocabulary] for each position; `attention_mask` is 0 for padding."""
         out = self.model(ids.to(self.device), attention_mask=attention_mask.to(self.device))
         scores: torch.Tensor = out.logits
         return scores
 
 
 def load(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> LanguageModel:
-    """Load a causal model: over all GPUs (`device_map="auto"`) where there are any, else on the CPU.
+    """Load a causal model, on all GPUs (`device_map="auto"`) or, without a GPU, on the CPU.
 
     Args:
-        dtype: one of DTYPES; `auto` is the one it was saved in, on a CPU float32.
-        tokenizer: folder of the tokenizer, by default the model's.
+        dtype: one of DTYPES; `auto` means as saved, and float32 on the CPU.
+        tokenizer: folder of the tokenizer, by default the model folder.
 
     Raises:
-        UsageError: the model predicts masked tokens.
-        NemolaunchError: transformers is missing, or the folder cannot be loaded.
+        UsageError: the model is a masked language model.
+        NemolaunchError: transformers is not installed, or the folder cannot be loaded.
     """
     check_causal(folder)
     return LanguageModel(*_loaded(folder, "AutoModelForCausalLM", dtype, tokenizer))
 
 
-def load_masked(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> MaskedLanguageModel:
-    """Load a model that predicts masked tokens: one that was pretrained here, or BERT and its relatives.
+def load_masked(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> MaskedModel:
+    """Load a masked language model: one pretrained with nemolaunch, or a BERT-like model.
 
-    Arguments as of `load`. A folder's own code is run only if it is the code that is written here.
+    The arguments are those of `load`. Code in the folder is run only if it is identical to what nemolaunch writes.
 
     Raises:
-        UsageError: it predicts the next token, its code is not ours, or the tokenizer has no mask token.
-        NemolaunchError: transformers is missing, or the folder cannot be loaded.
+        UsageError: the model is causal, its code is not ours, or the tokenizer has no mask token.
+        NemolaunchError: transformers is not installed, or the folder cannot be loaded.
     """
     config = _config(folder)
     family = bidirectional.family_of(config)
     if family is None and not _is_masked(config):
         raise UsageError(
-            "this model predicts the next token, not masked ones: `nemolaunch eval ppl` and `nemolaunch generate` are "
-            "for it"
+            "this model predicts the next token, not masked tokens: use `nemolaunch eval ppl` or `nemolaunch generate`"
         )
     if family is not None and not bidirectional.is_ours(folder, family):
         raise UsageError(
-            f"{folder}/{bidirectional.MODULE}.py is not what this version of nemolaunch writes, and is not run "
-            "unseen; export the checkpoint again"
+            f"{folder}/{bidirectional.MODULE}.py differs from what this version of nemolaunch writes and is not run "
+            "for safety; export the checkpoint again"
         )
     model, words = _loaded(
         folder, "AutoModelForMaskedLM", dtype, tokenizer, trust_remote_code=family is not None
     )
     if words.mask_token_id is None:
         raise UsageError(
-            f"the tokenizer of {tokenizer or folder} names no mask token; give another with --tokenizer"
+            f"the tokenizer in {tokenizer or folder} defines no mask token; use another one with --tokenizer"
         )
-    return MaskedLanguageModel(model, words)
+    return MaskedModel(model, words)
 
 
 def check_causal(folder: Path) -> None:
-    """Raise `UsageError` for a model that predicts masked tokens, where the next one is asked for."""
+    """Raise UsageError if the model is a masked language model."""
     if _is_masked(_config(folder)):
         raise UsageError(
-            "this model predicts masked tokens, not the next one: `nemolaunch eval mlm` and `nemolaunch fill-mask` "
-            "are for it"
+            "this model predicts masked tokens, not the next token: use `nemolaunch eval mlm` or `nemolaunch fill-mask`"
         )
 
 
@@ -132,12 +130,14 @@ def _is_masked(config: dict[str, Any]) -> bool:
 
 
 def _loaded(folder: Path, kind: str, dtype: str, tokenizer: Path | None, **more: Any) -> tuple[Any, Any]:
-    """Model, in evaluation mode, and tokenizer."""
+    """Return the model, in evaluation mode, and its tokenizer."""
     try:
         import torch
         import transformers
     except ImportError:
-        raise NemolaunchError("this needs torch and transformers: pip install 'nemolaunch[train]'") from None
+        raise NemolaunchError(
+            "this command requires torch and transformers: pip install 'nemolaunch[train]'"
+        ) from None
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     words = load_tokenizer(tokenizer or folder)
@@ -149,30 +149,31 @@ def _loaded(folder: Path, kind: str, dtype: str, tokenizer: Path | None, **more:
     try:
         model: Any = getattr(transformers, kind).from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise NemolaunchError(f"{folder} cannot be loaded as a language model: {_short(error)}") from None
+        raise NemolaunchError(f"cannot load {folder} as a language model: {_short(error)}") from None
     rows = model.get_input_embeddings().weight.shape[0]
     if len(words) > rows:
         raise UsageError(
-            f"the tokenizer has {len(words)} tokens but the embedding {rows} rows; they do not match. "
-            "Give the model's own with --tokenizer"
+            f"the tokenizer has {len(words)} tokens, but the embedding has only {rows} rows. Use the model's own "
+            "tokenizer with --tokenizer"
         )
     return model.eval(), words
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder.
+    """Load the tokenizer in a folder.
 
     Raises:
-        NemolaunchError: there is none in it.
+        UsageError: the folder does not exist.
+        NemolaunchError: it contains no readable tokenizer.
     """
     import transformers
 
     if not folder.is_dir():
-        raise UsageError(f"--tokenizer {folder}: there is no such folder")
+        raise UsageError(f"--tokenizer {folder}: no such folder")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"no tokenizer can be read from {folder}: {_short(error)}. Give --tokenizer"
+        message = f"cannot read a tokenizer from {folder}: {_short(error)}. Set --tokenizer"
         raise NemolaunchError(message) from None
 
 

@@ -1,4 +1,4 @@
-"""How well a model predicts a text: perplexity per token, and bits per byte, which compares tokenizers."""
+"""Perplexity per token, and bits per byte, which is comparable across tokenizers."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ CHUNK_TOKENS = 1024  # rows of float32 log-probabilities held at a time
 
 
 class Scorer(Protocol):
-    """Anything that predicts tokens."""
+    """A model that predicts the next token."""
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """Scores [batch, sequence, vocabulary] of the token after each of `ids` [batch, sequence]."""
+        """Return logits [batch, sequence, vocabulary] for the token after each of `ids` [batch, sequence]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perplexity:
-    """Result. Every token is predicted once and counts the same.
+    """The result. Every token is predicted once, and all tokens have equal weight.
 
     Attributes:
-        nats: sum over tokens of -ln p(token | those before it in its window).
-        num_tokens: tokens predicted; the first of a document too, from `prefix_token` alone.
+        nats: sum over tokens of -ln p(token | preceding tokens in its window).
+        num_tokens: predicted tokens, including the first of a document, which follows `prefix_token` alone.
         num_bytes: UTF-8 bytes of the texts.
-        context_length: tokens a prediction sees at most.
-        stride: tokens by which the window moves; below the context length, every token but a document's
-            first ones sees at least context_length - stride tokens.
+        context_length: maximum number of tokens a prediction is conditioned on.
+        stride: tokens by which the window moves; if it is below the context length, every token but the first ones
+            of a document is conditioned on at least context_length - stride tokens.
     """
 
     nats: float
@@ -48,19 +48,21 @@ class Perplexity:
 
     @property
     def nats_per_token(self) -> float:
+        """Mean loss per token."""
         return self.nats / self.num_tokens
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean over tokens; infinite where that overflows."""
+        """The exponential of the mean loss; infinite if it overflows."""
         return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
 
     @property
     def bits_per_byte(self) -> float:
+        """Total loss in bits per UTF-8 byte of text."""
         return self.nats / math.log(2) / self.num_bytes
 
     def figures(self) -> dict[str, Any]:
-        """Everything by name, for JSON."""
+        """Return all values by name, for JSON."""
         return {
             "perplexity": self.perplexity,
             "nats_per_token": self.nats_per_token,
@@ -75,31 +77,31 @@ class Perplexity:
 
 
 @dataclass(frozen=True)
-class Window:
-    """`inputs` and the token that follows each; the first `skip` predictions were made before."""
+class ScoringWindow:
+    """Inputs and the token after each; the first `skip` predictions belong to earlier windows."""
 
     inputs: list[int]
     targets: list[int]
     skip: int
 
 
-def windows(ids: list[int], context_length: int, stride: int) -> Iterator[Window]:
-    """Windows that predict every token of `ids` but the first exactly once."""
+def windows(ids: list[int], context_length: int, stride: int) -> Iterator[ScoringWindow]:
+    """Yield windows that predict every token of `ids` but the first exactly once."""
     done, last = 0, len(ids) - 1
     for begin in range(0, last, stride):
         end = min(begin + context_length, last)
-        yield Window(ids[begin:end], ids[begin + 1 : end + 1], done - begin)
+        yield ScoringWindow(ids[begin:end], ids[begin + 1 : end + 1], done - begin)
         done = end
         if end == last:
             return
 
 
 def check_lengths(context_length: int, stride: int) -> None:
-    """Raises UsageError unless 1 <= stride <= context length."""
+    """Raise UsageError unless 1 <= stride <= context length."""
     if context_length < 1:
         raise UsageError(f"--context-length {context_length}: must be at least 1")
     if not 1 <= stride <= context_length:
-        raise UsageError(f"--stride {stride}: must be 1 to the context length, {context_length}")
+        raise UsageError(f"--stride {stride}: must be between 1 and the context length, {context_length}")
 
 
 def perplexity(
@@ -111,20 +113,20 @@ def perplexity(
     stride: int,
     batch_size: int = 1,
 ) -> Perplexity:
-    """Score texts.
+    """Compute the perplexity of texts.
 
     Args:
-        prefix_token: put before each document, so that its first token is predicted as well; without one,
-            the first token is not counted.
-        batch_size: windows scored at once; the figures do not depend on it.
+        prefix_token: prepended to each document, so that its first token is predicted as well; if None, the first
+            token does not count.
+        batch_size: windows scored at once; the result does not depend on it.
 
     Raises:
-        UsageError: a length does not make sense, or there is nothing to score.
+        UsageError: a length is out of range, or there is nothing to score.
     """
     check_lengths(context_length, stride)
     totals = {"documents": 0, "bytes": 0}
 
-    def cut() -> Iterator[Window]:
+    def cut() -> Iterator[ScoringWindow]:
         for text in texts:
             ids = ([] if prefix_token is None else [prefix_token]) + text.ids
             if len(ids) > 1:
@@ -138,7 +140,7 @@ def perplexity(
         nats += _score(scorer, batch)
         num_tokens += sum(len(window.targets) - window.skip for window in batch)
     if not num_tokens or not totals["bytes"]:
-        raise UsageError("--data holds no text to score")
+        raise UsageError("--data contains no text to score")
     return Perplexity(
         nats=nats,
         num_tokens=num_tokens,
@@ -150,8 +152,8 @@ def perplexity(
     )
 
 
-def _score(scorer: Scorer, batch: list[Window]) -> float:
-    """-ln p summed over the new predictions of some windows, padded on the right where none looks."""
+def _score(scorer: Scorer, batch: list[ScoringWindow]) -> float:
+    """Return -ln p summed over the new predictions of some windows; right padding does not affect them."""
     import torch
 
     longest = max(len(window.inputs) for window in batch)

@@ -1,4 +1,4 @@
-"""What a user calls a checkpoint: a Hugging Face folder, a NeMo 2 folder or a run folder."""
+"""Resolution of what users call a checkpoint: a Hugging Face folder, a NeMo 2 checkpoint or a run folder."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def _silent(text: str) -> None:
 
 
 def is_hf(folder: Path) -> bool:
-    """Whether it is a model folder as transformers writes it."""
+    """Return whether a folder is a Hugging Face model."""
     return (folder / "config.json").is_file()
 
 
 def is_nemo2(folder: Path) -> bool:
-    """Whether it is a NeMo 2 checkpoint."""
+    """Return whether a folder is a NeMo 2 checkpoint."""
     return (folder / "context").is_dir() and (folder / "weights").is_dir()
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint a path stands for: itself, or the newest one of a run folder.
+    """Return the checkpoint at a path: the folder itself, or the latest checkpoint of a run folder.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no usable checkpoint.
     """
     folder = path.expanduser()
     if not folder.exists():
-        raise UsageError(f"there is no checkpoint {path}; models are read from disk, download them first")
+        raise UsageError(f"no checkpoint at {path}; models are read from disk, so download them first")
     if is_hf(folder) or is_nemo2(folder):
         return folder
     newest = newest_of_run(folder)
@@ -44,23 +44,23 @@ def find_checkpoint(path: Path) -> Path:
         return newest
     if is_checkpoint(folder):
         raise UsageError(
-            f"{path} is a checkpoint in the format {detect(folder)}, which cannot be run as it is: "
-            f"`nemolaunch convert {path} DIR --to hf` first"
+            f"{path} is a checkpoint in {detect(folder)} format, which cannot be run directly: convert it first with "
+            f"`nemolaunch convert {path} DIR --to hf`"
         )
     raise UsageError(
-        f"{path} is no checkpoint: a Hugging Face folder has config.json, a NeMo 2 checkpoint has context/ "
-        "and weights/, a run has plan.json"
+        f"{path} is not a checkpoint: a Hugging Face folder contains config.json, a NeMo 2 checkpoint context/ and "
+        "weights/, a run folder plan.json"
     )
 
 
 @contextlib.contextmanager
 def hf_folder(path: Path, say: Say | None = None) -> Iterator[Path]:
-    """A Hugging Face folder of the checkpoint, for as long as the block lasts.
+    """Provide a checkpoint as a Hugging Face folder within a `with` block.
 
-    A NeMo 2 checkpoint is exported to a temporary folder, which is removed afterwards.
+    A NeMo 2 checkpoint is exported to a temporary folder, which is removed at the end of the block.
 
     Raises:
-        UsageError: there is no such checkpoint.
+        UsageError: there is no usable checkpoint.
     """
     checkpoint = find_checkpoint(path)
     if is_hf(checkpoint):

@@ -1,4 +1,4 @@
-"""Evaluates the checkpoints of a run as they appear, and appends the figures to the run."""
+"""Evaluate the checkpoints of a run as they appear, and append the results to the run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.run.folder import RunDir, step_of, unfinished
+from nemolaunch.run.folder import RunDir, step_of
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to do with each checkpoint: words of `nemolaunch eval ppl`, `eval mlm`, `eval lm` and `generate` after
-    the checkpoint; None leaves that out."""
+class EvaluationRequest:
+    """The evaluations of each checkpoint.
+
+    Each value holds the arguments of a command, `nemolaunch eval ppl`, `eval mlm`, `eval lm` or `generate`, without
+    the checkpoint; None skips the command.
+    """
 
     ppl: list[str] | None = None
     mlm: list[str] | None = None
@@ -30,21 +33,13 @@ class Request:
     generate: list[str] | None = None
 
 
-def complete_checkpoints(run: RunDir) -> list[Path]:
-    """Checkpoints saved to the end, by step."""
-    if not run.checkpoints.is_dir():
-        return []
-    found = [p for p in run.checkpoints.iterdir() if not p.is_symlink() and (p / "weights").is_dir()]
-    return sorted((p for p in found if not unfinished(p)), key=lambda p: (step_of(p), p.name))
-
-
 def evaluated(run: RunDir) -> set[str]:
-    """Names of the checkpoints that have a row already."""
+    """Return the names of the checkpoints that have already been evaluated."""
     return {str(row["checkpoint"]) for row in read(run)}
 
 
 def read(run: RunDir) -> list[dict[str, Any]]:
-    """All rows of the run's evaluations; a torn one is passed over."""
+    """Read the run's evaluations, skipping incomplete rows."""
     rows = []
     try:
         lines = run.evaluations.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -60,15 +55,17 @@ def read(run: RunDir) -> list[dict[str, Any]]:
     return rows
 
 
-def watch(run: RunDir, request: Request, *, once: bool, poll_s: float, say: Say) -> Iterator[dict[str, Any]]:
-    """Rows as they are made. Ends when each checkpoint has one and the run has finished, or with `once`.
+def watch(
+    run: RunDir, request: EvaluationRequest, *, once: bool, poll_s: float, say: Say
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each new checkpoint, until the run has finished or, with `once`, all are evaluated.
 
-    Each evaluation is a process of its own, so that one that runs out of memory does not end the watch.
+    Each evaluation runs in its own process, so that running out of memory does not end the watch.
     """
     failed: set[str] = set()
     while True:
         over = once or run.finished.exists()
-        todo = [p for p in complete_checkpoints(run) if p.name not in evaluated(run) | failed]
+        todo = [p for p in run.complete_checkpoints() if p.name not in evaluated(run) | failed]
         for checkpoint in todo:
             say(f"evaluating {checkpoint.name}")
             try:
@@ -85,11 +82,11 @@ def watch(run: RunDir, request: Request, *, once: bool, poll_s: float, say: Say)
             time.sleep(poll_s)
 
 
-def evaluate(checkpoint: Path, request: Request, say: Say) -> dict[str, Any]:
-    """One checkpoint's row: exported once, then everything asked for.
+def evaluate(checkpoint: Path, request: EvaluationRequest, say: Say) -> dict[str, Any]:
+    """Evaluate one checkpoint, which is exported once. Return its row.
 
     Raises:
-        NemolaunchError: it could not be exported or evaluated, with the reason.
+        NemolaunchError: the checkpoint cannot be exported or evaluated.
     """
     from nemolaunch.evaluation.source import hf_folder
 
@@ -115,7 +112,7 @@ def evaluate(checkpoint: Path, request: Request, say: Say) -> dict[str, Any]:
 
 
 def _call(words: list[str], *, many: bool = False) -> Any:
-    """What a command of ours prints as JSON, one object or one a line."""
+    """Run a nemolaunch command and parse its JSON output, a single object or one per line."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         done = subprocess.run(
             [sys.executable, "-m", "nemolaunch.cli.main", *words],
@@ -125,17 +122,18 @@ def _call(words: list[str], *, many: bool = False) -> Any:
             check=False,
         )
         errors.seek(0)
-        told = errors.read().strip().splitlines()
+        messages = errors.read().strip().splitlines()
     if done.returncode:
         reason = next(
-            (line for line in reversed(told) if line.startswith("error: ")), told[-1] if told else ""
+            (line for line in reversed(messages) if line.startswith("error: ")),
+            messages[-1] if messages else "",
         )
         raise NemolaunchError(f"nemolaunch {words[0]} {words[1]} failed: {reason.removeprefix('error: ')}")
     return [json.loads(line) for line in done.stdout.splitlines()] if many else json.loads(done.stdout)
 
 
 def append(run: RunDir, row: dict[str, Any]) -> None:
-    """Add a row, whole: one write, then fsync."""
+    """Append a row atomically: a single write, then fsync."""
     with open(run.evaluations, "a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()

@@ -1,4 +1,4 @@
-"""What happened in a run: its metrics file as series and events."""
+"""The history of a run: its metrics file as series and events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nemolaunch.run.folder import RunDir
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A moment worth a line across the charts: `restart`, `failed`, or an event the run wrote."""
+    """A moment marked across the charts: `restart`, `failed`, or an event that the run recorded."""
 
     step: int
     kind: str
@@ -23,21 +23,22 @@ class Mark:
 
 @dataclass
 class History:
-    """One run, read once.
+    """Everything a run has recorded.
 
     Attributes:
-        series: by key of the metrics file; steps redone after a restart count once, as redone.
-        not_finite: by key, the last step at which the figure was NaN or infinite; series leave those out.
-        elapsed: seconds in training up to a step, over all starts; time between them is not counted.
-        marks: restarts and the like, in the order they happened.
-        active_s: seconds between each start and the last thing heard after it, summed.
-        environment: versions and hardware, as of the last start.
-        facts: other things the last start wrote: FLOPs per token, the GPU's peak.
-        samples_by_prefix: samples seen of each prefix of a blend, in the plan's order.
-        evaluations: what `nemolaunch eval watch` found, by step.
-        max_steps: the step the run was last told to go to, 0 if it never started.
+        series: series by metric name; for steps repeated after a restart, only the later values.
+        not_finite: the last step with a NaN or infinite value, by metric name; series omit such values.
+        elapsed: seconds of training up to a step, over all attempts; time between attempts does not count.
+        marks: restarts and other events in chronological order.
+        active_s: seconds from the start of each attempt to its last row, summed.
+        environment: versions and hardware of the latest attempt.
+        facts: FLOPs per token and the GPU's peak FLOP/s, as recorded by the latest attempt.
+        samples_by_prefix: samples consumed from each prefix of a blend, in the plan's order.
+        evaluations: rows written by `nemolaunch eval watch`, by step.
+        attempts: how often training has started.
+        max_steps: the target of the latest attempt, 0 if the run never started.
         last_time: Unix seconds of the last row, None for an empty file.
-        ended: whether training said that it was done, after its last start.
+        ended: whether the latest attempt recorded its own end.
     """
 
     run: RunDir
@@ -52,35 +53,35 @@ class History:
     samples_by_prefix: list[int] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     active_s: float = 0.0
-    starts: int = 0
+    attempts: int = 0
     max_steps: int = 0
     last_time: float | None = None
     ended: bool = False
 
     def last(self, key: str) -> float | None:
-        """The latest value of a series, None where there is none."""
+        """Return the latest value of a series, None if it is empty."""
         series = self.series.get(key)
         return series.values[-1] if series else None
 
     def first(self, key: str) -> float | None:
-        """The earliest value of a series, None where there is none."""
+        """Return the earliest value of a series, None if it is empty."""
         series = self.series.get(key)
         return series.values[0] if series else None
 
-    def lost(self, key: str, step: int | None = None) -> bool:
-        """Whether a figure was no number any more at the end, or at a step past its last number."""
+    def ends_not_finite(self, key: str, step: int | None = None) -> bool:
+        """Return whether a metric is NaN or infinite at the end, or at a step after its last finite value."""
         series = self.series.get(key)
         known = series.steps[-1] if series else -1
         return self.not_finite.get(key, -1) > known and (step is None or step > known)
 
     @property
     def last_step(self) -> int:
-        """Steps done, as far as the metrics tell."""
+        """Number of completed steps according to the metrics."""
         return max((series.steps[-1] for series in self.series.values() if series), default=0)
 
 
 def evaluation_figures(row: dict[str, Any]) -> dict[str, float]:
-    """Name → value of a row of evaluations: `eval_perplexity`, `hellaswag acc_norm`, …"""
+    """Return the figures of an evaluation by name, such as `eval_perplexity` or `hellaswag acc_norm`."""
     named = ("eval_perplexity", "eval_bits_per_byte", "eval_masked_accuracy", "eval_masked_loss")
     figures: dict[str, float] = {key: row[key] for key in named if key in row}
     for task, metrics in row.get("tasks", {}).items():

@@ -1,4 +1,4 @@
-"""Reads a run's metrics file."""
+"""Read a run's metrics file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-# how figures stand in the file for which JSON has no numbers
+# how the file spells values that JSON cannot represent as numbers
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All rows of a metrics file; a torn line of a killed run is passed over. No file: no rows."""
+    """Read all rows of a metrics file, skipping incomplete lines of a killed run; none if it does not exist."""
     return list(rows(path))
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a metrics file one by one, for files too long to hold. No file: no rows."""
+    """Yield the rows of a metrics file one by one, for files too long to hold in memory."""
     try:
         file = open(path, "rb")  # noqa: SIM115
     except OSError:
@@ -30,7 +30,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def batches(path: Path, lines: int = 4096) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a long metrics file, many at a time, with "nan", "inf" and "-inf" left as texts."""
+    """Yield the rows of a long metrics file in batches, with "nan", "inf" and "-inf" left as strings."""
     try:
         file = open(path, "rb")  # noqa: SIM115
     except OSError:
@@ -45,28 +45,28 @@ def batches(path: Path, lines: int = 4096) -> Iterator[list[dict[str, Any]]]:
             yield [row for row in parsed if isinstance(row, dict) and "step" in row]
 
 
-def tail_rows(path: Path, most_bytes: int = 65536) -> list[dict[str, Any]]:
-    """The last rows of a metrics file, however long it is. No file: no rows."""
-    return list(_rows(_tail(path, most_bytes)))
+def tail_rows(path: Path, max_bytes: int = 65536) -> list[dict[str, Any]]:
+    """Read the last rows of a metrics file, however long it is; none if it does not exist."""
+    return list(_rows(_tail(path, max_bytes)))
 
 
-def recent_events(path: Path, most_bytes: int = 4 << 20) -> list[dict[str, Any]]:
-    """Rows with an `event` among the last thousands of rows. No file: no rows."""
-    return list(_rows(line for line in _tail(path, most_bytes) if line.startswith(b'{"event"')))
+def recent_events(path: Path, max_bytes: int = 4 << 20) -> list[dict[str, Any]]:
+    """Read the rows with an `event` among the last thousands; none if the file does not exist."""
+    return list(_rows(line for line in _tail(path, max_bytes) if line.startswith(b'{"event"')))
 
 
-def _tail(path: Path, most_bytes: int) -> list[bytes]:
+def _tail(path: Path, max_bytes: int) -> list[bytes]:
     try:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - most_bytes))
+            file.seek(max(0, size - max_bytes))
             return file.read().splitlines()
     except OSError:
         return []
 
 
 def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that count: what a run resumed from an earlier step did again is there once, as redone."""
+    """Drop rows of steps that a later attempt repeated."""
     kept: list[dict[str, Any]] = []
     for row in rows:
         if row.get("event") == "start":
@@ -93,7 +93,7 @@ def _with_numbers(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parser() -> Callable[[bytes], Any]:
-    """orjson's where it is installed: several times faster, which counts in files of a million rows."""
+    """Return orjson's parser if installed: several times faster, which matters for a million rows."""
     try:
         import orjson
     except ImportError:
@@ -101,8 +101,8 @@ def _parser() -> Callable[[bytes], Any]:
     return orjson.loads
 
 
-class Follower:
-    """Hands out the rows that are appended to a metrics file after this was made."""
+class MetricsFollower:
+    """Reader of the rows appended to a metrics file after this object was created."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -110,7 +110,7 @@ class Follower:
         self._rest = b""
 
     def new_rows(self) -> list[dict[str, Any]]:
-        """Rows since the last call, whole lines only."""
+        """Return the rows added since the last call, complete lines only."""
         try:
             with open(self._path, "rb") as file:
                 file.seek(self._at)

@@ -1,7 +1,6 @@
-"""Rows of a metrics file → the history of a run.
+"""Read the rows of a metrics file into the history of a run.
 
-A run of a month has a million rows, so rows of steps with the same keys are taken many at a time, a key at a
-time.
+A run of a month has a million rows, so consecutive rows with the same keys are processed in bulk, key by key.
 """
 
 from __future__ import annotations
@@ -22,23 +21,24 @@ from nemolaunch.observe.series import Series
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 
-NOT_FINITE = ("nan", "inf", "-inf")  # as the metrics file spells them
+NOT_FINITE = ("nan", "inf", "-inf")  # spelling in the metrics file
 NOT_SERIES = frozenset({"step", "time", "event", "max_steps", "samples", "tokens_per_s_per_gpu"})
 FACTS = frozenset({"flops_per_token", "flops_per_token_causal", "peak_flops"})
 NUMBER = (int, float)
-FEW = 8  # rows that are not worth taking together
+MIN_BULK_ROWS = 8  # fewer are faster one by one
 
 
 def read_history(folder: Path, name: str | None = None) -> History:
-    """Read a run's folder.
+    """Read the history of a run from its folder.
 
     Raises:
-        NemolaunchError: it is no run folder.
+        NemolaunchError: the folder is not a run folder.
     """
     run = RunDir(folder.expanduser().absolute())
     if not run.metrics.exists() and not run.plan.exists():
-        wanted = f"{run.plan.name} nor {run.metrics.name}"
-        raise NemolaunchError(f"{folder} is not a run folder: it has neither {wanted}")
+        raise NemolaunchError(
+            f"{folder} is not a run folder: it has neither {run.plan.name} nor {run.metrics.name}"
+        )
     plan = Plan.of_run(run) if run.plan.exists() else None
     history = History(run=run, name=name or run.root.name, plan=plan)
     reader = _Reader(history)
@@ -50,7 +50,7 @@ def read_history(folder: Path, name: str | None = None) -> History:
 
 
 def _add_evaluations(history: History) -> None:
-    """Figures of evaluated checkpoints as rows, and as series by name."""
+    """Add the evaluations of checkpoints, as rows and as series by name."""
     latest = {row["step"]: row for row in rows(history.run.evaluations)}
     for step in sorted(latest):
         row = latest[step]
@@ -60,23 +60,23 @@ def _add_evaluations(history: History) -> None:
 
 
 class _Reader:
-    """Takes the rows in order and keeps track of starts."""
+    """Builds a history from rows in order, tracking the start of each attempt."""
 
     def __init__(self, history: History) -> None:
         self._history = history
         self._started: float | None = None
-        self._before = 0.0
+        self._earlier_s = 0.0
 
     def take(self, batch: list[dict[str, Any]]) -> None:
-        """The next rows; those in a row that have the same keys are taken together."""
+        """Process the next rows; consecutive rows with the same keys in bulk."""
         for keys, group in groupby(batch, tuple):
             same = list(group)
-            if len(same) < FEW or "event" in keys or not self._take_together(keys, same):
+            if len(same) < MIN_BULK_ROWS or "event" in keys or not self._take_bulk(keys, same):
                 for row in same:
-                    self._take_one(row)
+                    self._take_row(row)
 
-    def _take_together(self, keys: tuple[str, ...], batch: list[dict[str, Any]]) -> bool:
-        """Take rows of steps a key at a time. Returns whether they could be: steps ascend, times are known."""
+    def _take_bulk(self, keys: tuple[str, ...], batch: list[dict[str, Any]]) -> bool:
+        """Process rows of steps key by key, if steps ascend and times are known. Return whether it was possible."""
         columns = dict(zip(keys, zip(*(row.values() for row in batch), strict=True), strict=True))
         steps, times = columns["step"], columns.get("time")
         if self._started is None or times is None or not _all_numbers(times):
@@ -93,9 +93,9 @@ class _Reader:
             else:
                 for step, value in zip(steps, values, strict=True):
                     self._add(key, step, value)
-        offset = self._before - self._started
+        offset = self._earlier_s - self._started
         self._history.elapsed.extend(at, array("d", [offset + moment for moment in times]))
-        self._heard(times[-1])
+        self._advance_time(times[-1])
         return True
 
     def _add(self, key: str, step: int, value: Any) -> None:
@@ -104,18 +104,18 @@ class _Reader:
         elif value in NOT_FINITE:
             self._history.not_finite[key] = step
 
-    def _heard(self, moment: float) -> None:
+    def _advance_time(self, moment: float) -> None:
         self._history.last_time = float(moment)
         if self._started is None:
             self._started = float(moment)
-        self._history.active_s = self._before + float(moment) - self._started
+        self._history.active_s = self._earlier_s + float(moment) - self._started
 
-    def _take_one(self, row: dict[str, Any]) -> None:
+    def _take_row(self, row: dict[str, Any]) -> None:
         step, moment, event = int(row["step"]), row.get("time"), row.get("event")
         if event == "start":
             self._start(row, step)
         if moment is not None:
-            self._heard(moment)
+            self._advance_time(moment)
             self._history.elapsed.append(step, self._history.active_s)
         if event is None:
             for key, value in row.items():
@@ -126,16 +126,16 @@ class _Reader:
 
     def _start(self, row: dict[str, Any], step: int) -> None:
         history = self._history
-        self._before, self._started = history.active_s, row.get("time")
+        self._earlier_s, self._started = history.active_s, row.get("time")
         history.ended = False
-        history.starts += 1
+        history.attempts += 1
         history.max_steps = int(row.get("max_steps") or 0)
         history.environment = row.get("environment") or {}
         history.facts = {key: v for key, v in row.items() if key in FACTS and v}
-        if history.starts == 1:
+        if history.attempts == 1:
             return
         done = history.last_step
-        redone = f"; steps {step + 1} to {done} were done again" if done > step else ""
+        redone = f", repeating steps {step + 1} to {done}" if done > step else ""
         for series in (*history.series.values(), history.elapsed):
             series.cut(step)
         history.not_finite = {key: last for key, last in history.not_finite.items() if last <= step}
@@ -154,6 +154,7 @@ class _Reader:
             history.marks.append(Mark(step=step, kind=kind, text=str(row.get("text", kind))))
 
     def close(self) -> None:
+        """Complete the history after the last row."""
         history = self._history
         history.series = {key: series for key, series in history.series.items() if series}
         if error_records(history.run):
@@ -167,7 +168,7 @@ class _Reader:
 
 
 def _all_numbers(values: tuple[Any, ...]) -> bool:
-    """Whether each is a finite number; quick where they are."""
+    """Return whether every value is a finite number, quickly if so."""
     try:
         return all(map(math.isfinite, values)) and bool not in map(type, values)
     except TypeError:

@@ -1,4 +1,4 @@
-"""A quantity over the steps of a run, and how it is thinned for drawing without losing its spikes."""
+"""A metric over the steps of a run, and its thinning for drawing without losing spikes."""
 
 from __future__ import annotations
 
@@ -27,51 +27,51 @@ class Series:
         return zip(self.steps, self.values, strict=True)
 
     def append(self, step: int, value: float) -> None:
-        """Add a value; one for a step that is not after the last replaces from there on."""
+        """Add a value; for a step that is not after the last one, drop the values from that step on first."""
         if self.steps and step <= self.steps[-1]:
             self.cut(step - 1)
         self.steps.append(step)
         self.values.append(value)
 
     def extend(self, steps: array[int], values: array[float]) -> None:
-        """Add values whose steps ascend and come after those that are there."""
+        """Add values whose steps ascend and come after the existing ones."""
         self.steps.extend(steps)
         self.values.extend(values)
 
     def cut(self, last_step: int) -> None:
-        """Drop what comes after `last_step`."""
+        """Drop the values after `last_step`."""
         end = bisect_right(self.steps, last_step)
         del self.steps[end:]
         del self.values[end:]
 
     def at(self, step: int) -> float | None:
-        """The value of `step`, else of the nearest step before it, else None."""
+        """Return the value at `step`, else at the nearest step before it, else None."""
         index = bisect_right(self.steps, step) - 1
         return self.values[index] if index >= 0 else None
 
     def sample(self) -> array[float]:
-        """Values to take quantiles of: all, or of a very long series every so many."""
+        """Return values to compute quantiles from: all of them, or every n-th of a very long series."""
         return self.values[:: len(self) // ENOUGH_FOR_QUANTILES + 1]
 
     def median(self) -> float:
-        """The median of the values; of very many, of a sample."""
+        """Return the median of the values, for a very long series that of a sample."""
         return statistics.median(self.sample())
 
 
 def thinned(series: Series, limit: int = 2000) -> Series:
-    """At most about `limit` points: of each stretch the lowest and the highest, so that no spike is lost.
+    """Reduce a series to about `limit` points: the lowest and the highest of each bin, so that spikes survive.
 
-    The first and the last point are always kept. A series that is short enough is returned as it is.
+    The first and the last point are always kept. A series that is short enough is returned unchanged.
     """
     count = len(series)
     if count <= limit:
         return series
-    stretches = max(1, limit // 2)
+    bins = max(1, limit // 2)
     thin = Series()
     keep = {0, count - 1}
-    for i in range(stretches):
-        start = count * i // stretches
-        part = series.values[start : count * (i + 1) // stretches]
+    for i in range(bins):
+        start = count * i // bins
+        part = series.values[start : count * (i + 1) // bins]
         keep |= {start + part.index(min(part)), start + part.index(max(part))}
     for index in sorted(keep):
         thin.steps.append(series.steps[index])
@@ -80,17 +80,17 @@ def thinned(series: Series, limit: int = 2000) -> Series:
 
 
 def smoothing_window(series: Series) -> int:
-    """Points over which `smoothed` averages: a hundredth of the series, at least 3."""
+    """Return the window of `smoothed` in points: a hundredth of the series, at least 3."""
     return max(3, len(series) // 100)
 
 
 def smoothed(series: Series) -> Series:
-    """Average of each point's neighbours, weighted by exp(-distance / window), on both sides.
+    """Average each point with its neighbours on both sides, weighted by exp(-distance / window).
 
-    Looking both ways, it does not lag behind a falling loss as a running average does. Where the series
-    ends, the weights of what is there are scaled up to 1. At the begin, where a loss falls fastest, the window
-    is a tenth of the points so far. Of a very long series, means of short blocks are smoothed: blocks of a
-    fiftieth of the window, which the drawing cannot tell.
+    Averaging in both directions avoids the lag of a running average behind a falling loss. At the ends of the
+    series the weights are renormalised. At the beginning, where a loss falls fastest, the window is a tenth of
+    the points so far. A very long series is first reduced to means of blocks of a fiftieth of the window, too
+    short to make a visible difference.
     """
     window = smoothing_window(series)
     if len(series) > ENOUGH_FOR_SMOOTHING:
@@ -106,7 +106,7 @@ def smoothed(series: Series) -> Series:
 
 
 def _blocks(series: Series, size: int) -> Series:
-    """Means of `size` points each, at the middle one's step."""
+    """Return the means of blocks of `size` points, each at the step of its middle point."""
     means = Series()
     for start in range(0, len(series), size):
         part = series.values[start : start + size]
@@ -116,7 +116,7 @@ def _blocks(series: Series, size: int) -> Series:
 
 
 def _running(values: array[float], decays: list[float]) -> list[tuple[float, float]]:
-    """Decayed sum of the values up to each, itself included, and the sum of their weights."""
+    """Return, for each value, the decayed sum up to and including it, and the sum of the weights."""
     total = weight = 0.0
     sums = []
     for value, decay in zip(values, decays, strict=True):

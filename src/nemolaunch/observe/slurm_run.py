@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemolaunch.observe.diagnosis import diagnose, newest_failure
-from nemolaunch.observe.metrics import Follower as MetricsFollower
+from nemolaunch.observe.metrics import MetricsFollower
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import starts
 from nemolaunch.run.folder import end_step

@@ -1,1 +1,1 @@
-"""A trained model on the Hugging Face Hub: its card, and the upload."""
+"""Publish a trained model on the Hugging Face Hub: the model card and the upload."""

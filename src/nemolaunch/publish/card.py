@@ -1,6 +1,6 @@
-"""The model card: what was trained, on what, how, and how well, from the model's folder and its run.
+"""The model card: architecture, training, data and results, from the model folder and its run.
 
-Metadata: https://huggingface.co/docs/hub/model-cards. Folders of this machine are not named, only files.
+Metadata: https://huggingface.co/docs/hub/model-cards. The card names files, but no folders of this machine.
 """
 
 from __future__ import annotations
@@ -22,37 +22,15 @@ from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import read_json, step_of
 
-USE = """\
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{repository}")
-model = AutoModelForCausalLM.from_pretrained("{repository}", device_map="auto")
-inputs = tokenizer("Once upon a time", return_tensors="pt").to(model.device)
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))
-```"""
-
-USE_MASKED = """\
-The folder brings its own model class, which attends to both sides of a token.
-
-```python
-from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
-
-tokenizer = AutoTokenizer.from_pretrained("{repository}")
-model = AutoModelForMaskedLM.from_pretrained("{repository}", trust_remote_code=True)
-fill = pipeline("fill-mask", model=model, tokenizer=tokenizer)
-print(fill(f"Once upon a{{tokenizer.mask_token}}"))
-```"""
-
 
 def checkpoint_of(folder: Path) -> Path | None:
-    """The NeMo 2 checkpoint that a model folder was converted from, as the report beside it says."""
+    """Return the NeMo 2 checkpoint that a model folder was converted from, according to the report beside it."""
     source = (read_json(_beside(folder, report.ENDING)) or {}).get("source")
     return Path(source) if source else None
 
 
 def benchmarks_of(folder: Path, checkpoint: Path | None) -> dict[str, float]:
-    """Figures that `nemolaunch eval lm` left beside the model, or its checkpoint; not those of a part of a task."""
+    """Read the results of `nemolaunch eval lm` beside the model or its checkpoint, unless run with `--limit`."""
     for model in (folder, checkpoint.resolve() if checkpoint else None):
         found = read_json(_beside(model, harness.RESULTS)) if model else None
         if found and found.get("limit") is None:
@@ -61,12 +39,12 @@ def benchmarks_of(folder: Path, checkpoint: Path | None) -> dict[str, float]:
 
 
 def _beside(folder: Path, ending: str) -> Path:
-    """What is kept about a folder beside it, however the folder is named: `.` has no name of its own."""
+    """Return the path of a file beside a folder; also works for `.`, whose name has to be resolved."""
     return Path(os.path.abspath(folder) + ending)
 
 
 def run_of(checkpoint: Path | None) -> Path | None:
-    """The run that saved a checkpoint, if its folder is here."""
+    """Return the folder of the run that saved a checkpoint, None if it is not available."""
     if checkpoint is None or checkpoint.parent.name != "checkpoints":
         return None
     run = checkpoint.parent.parent
@@ -74,7 +52,7 @@ def run_of(checkpoint: Path | None) -> Path | None:
 
 
 def steps_of(checkpoint: Path | None) -> int | None:
-    """Optimizer steps done when a checkpoint was saved; None if its name does not say."""
+    """Return the optimizer steps at which a checkpoint was saved, None if its name does not say."""
     if checkpoint is None:
         return None
     found = step_of(checkpoint.resolve() if checkpoint.exists() else checkpoint)
@@ -82,12 +60,16 @@ def steps_of(checkpoint: Path | None) -> int | None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The model's `config.json`. Raises `NemolaunchError` if the folder is no Hugging Face model."""
+    """Read the model's `config.json`.
+
+    Raises:
+        NemolaunchError: the folder is not a Hugging Face model.
+    """
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise NemolaunchError(
-            f"{folder} is no Hugging Face model: it has no config.json. Convert a NeMo 2 checkpoint first with "
+            f"{folder} is not a Hugging Face model: it has no config.json. Convert a NeMo 2 checkpoint first: "
             "`nemolaunch convert CKPT DIR --to hf`"
         ) from None
     except (OSError, ValueError) as error:
@@ -105,38 +87,44 @@ def card(
     benchmarks: Mapping[str, float] | None = None,
     licence: str | None = None,
 ) -> str:
-    """The text of `README.md`.
+    """Return the text of the model card, `README.md`.
 
     Args:
-        parameters: weights of the model.
+        parameters: number of weights.
         steps: optimizer steps of the published checkpoint.
-        history: its run.
-        benchmarks: name → figure of each benchmark it was put to.
+        history: history of the run that trained it.
+        benchmarks: benchmark results by name.
     """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     masked = bidirectional.family_of(config) is not None
-    task = "fill-mask" if masked else "text-generation"
-    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task}
-    if licence:
-        metadata["license"] = licence
-    metadata["tags"] = ["nemo", str(config.get("model_type", "")), "pretraining"]
-    front = str(yaml.safe_dump(metadata, sort_keys=False))
+    metadata: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "fill-mask" if masked else "text-generation",
+        **({"license": licence} if licence else {}),
+        "tags": ["nemo", str(config.get("model_type", "")), "pretraining"],
+    }
     plan = history.plan if history else None
-    parts = [
-        f"---\n{front}---\n\n# {repository.split('/')[-1]}",
-        f"A language model of {parameters:,} parameters ({config.get('model_type')}), pretrained with NVIDIA NeMo 2"
-        " and converted to Hugging Face's format.",
-        f"## Use\n\n{(USE_MASKED if masked else USE).format(repository=repository)}",
-    ]
-    if plan is not None and history is not None:
-        parts += [f"## Training\n\n{_table(_training(plan, history, steps))}"]
-        parts += [f"## Data\n\n{_data(plan, history, steps)}"]
-    results = [_evaluations(history, steps)] if history else []
-    results += [f"Benchmarks, by lm-eval:\n\n{_figures(benchmarks)}"] if benchmarks else []
-    if any(results):
-        parts.append("\n\n".join(["## Evaluation", *filter(None, results)]))
-    if history and history.environment:
-        parts.append(f"## Made with\n\n{_table(sorted(_versions(history).items()))}")
-    return "\n\n".join(parts) + "\n"
+    evaluated = _evaluated(history, steps) if history else {}
+    environment = Environment(
+        loader=PackageLoader("nemolaunch.publish"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("card.md.j2").render(
+        metadata=yaml.safe_dump(metadata, sort_keys=False).rstrip(),
+        repository=repository,
+        parameters=f"{parameters:,}",
+        model_type=config.get("model_type"),
+        masked=masked,
+        training=dict(_training(plan, history, steps)) if plan and history else {},
+        data=_data(plan, history, steps) if plan and history else [],
+        evaluated_step=evaluated.get("step", "?"),
+        evaluation=_figures(evaluation_figures(evaluated)),
+        benchmarks=_figures(benchmarks or {}),
+        versions=_versions(history) if history else {},
+    )
 
 
 def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple[str, str]]:
@@ -151,26 +139,26 @@ def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple
         f"{optimizer.optimizer}, weight decay {optimizer.weight_decay:g}, "
         f"gradients clipped at {optimizer.clip_grad:g}",
     )
-    warmup = f"{optimizer.warmup_steps:,} steps of warm-up"
-    yield "learning rate", f"{optimizer.lr:g}, {warmup}, cosine to {optimizer.min_lr:g}"
+    warmup = f"{optimizer.warmup_steps:,} warm-up steps"
+    yield "learning rate", f"{optimizer.lr:g}, {warmup}, cosine decay to {optimizer.min_lr:g}"
     yield "precision", "fp8" if job.batch.fp8 else job.batch.precision
     yield "trained on", _hardware(plan, history)
     masked = objective.objective == "mlm"
     if masked:
         yield (
             "objective",
-            f"masked tokens, {objective.mlm_probability:.0%} of them, {objective.mlm_replacement}",
+            f"masked language modelling, {objective.mlm_probability:.0%} of tokens, {objective.mlm_replacement}",
         )
     for key, name in (("loss", "training loss"), ("val_loss", "validation loss")):
         value = _at(history, key, done)
-        if history.lost(key, done):
+        if history.ends_not_finite(key, done):
             yield name, "not finite"
         elif value is not None:
             perplexity = f" (perplexity {math.exp(value):.2f})" if value < 50 and not masked else ""
             yield name, f"{value:.4f}{perplexity}"
     right = _at(history, "val_masked_accuracy", done)
     if right is not None:
-        yield "masked tokens predicted right", f"{right:.2%}"
+        yield "masked-token accuracy", f"{right:.2%}"
 
 
 def _hardware(plan: Plan, history: History) -> str:
@@ -187,45 +175,40 @@ def _hardware(plan: Plan, history: History) -> str:
 
 
 def _at(history: History, key: str, step: int) -> float | None:
-    """The latest value of a series up to a step."""
+    """Return the latest value of a series up to a step."""
     series = history.series.get(key)
     values = [v for s, v in zip(series.steps, series.values, strict=True) if s <= step] if series else []
     return values[-1] if values else None
 
 
-def _data(plan: Plan, history: History, steps: int | None) -> str:
+def _data(plan: Plan, history: History, steps: int | None) -> list[tuple[str, str, str]]:
+    """Return (source, weight, samples seen) for each prefix."""
     done = (steps if steps is not None else history.last_step) * plan.job.batch.global_batch_size
     seen = [done] if len(plan.blend) == 1 else history.samples_by_prefix
-    lines = ["| source | weight | samples seen |", "|---|---|---|"]
-    for number, (weight, prefix) in enumerate(plan.blend):
-        name = Path(prefix).name.removesuffix("_text_document")
-        samples = f"{seen[number]:,}" if number < len(seen) else ""
-        lines.append(f"| {name} | {'all' if weight is None else f'{weight:g}'} | {samples} |")
-    return "\n".join(lines)
+    return [
+        (
+            Path(prefix).name.removesuffix("_text_document"),
+            "all" if weight is None else f"{weight:g}",
+            f"{seen[number]:,}" if number < len(seen) else "",
+        )
+        for number, (weight, prefix) in enumerate(plan.blend)
+    ]
 
 
-def _evaluations(history: History, steps: int | None) -> str:
-    """The evaluation of the published step, else the last."""
-    rows = [
-        row for row in history.evaluations if steps is None or row.get("step") == steps
-    ] or history.evaluations
-    if not rows:
-        return ""
-    figures = evaluation_figures(rows[-1])
-    return f"At step {rows[-1].get('step', '?')}:\n\n{_figures(figures)}" if figures else ""
+def _evaluated(history: History, steps: int | None) -> dict[str, Any]:
+    """Return the evaluation of the published step, else the latest; empty if there is none."""
+    rows = [row for row in history.evaluations if steps is None or row.get("step") == steps]
+    return (rows or history.evaluations or [{}])[-1]
 
 
-def _figures(figures: Mapping[str, float]) -> str:
-    named = {
-        name.removeprefix("eval_").replace("_", " ") if name.startswith("eval_") else name: value
+def _figures(figures: Mapping[str, float]) -> dict[str, str]:
+    """Format results for the card, with readable names."""
+    return {
+        name.removeprefix("eval_").replace("_", " ") if name.startswith("eval_") else name: f"{value:.4g}"
         for name, value in figures.items()
     }
-    return _table((name, f"{value:.4g}") for name, value in named.items())
 
 
 def _versions(history: History) -> dict[str, str]:
-    return {name: value for name, value in history.environment.items() if name not in ("host", "gpu")}
-
-
-def _table(rows: Any) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    known = sorted(history.environment.items())
+    return {name: value for name, value in known if name not in ("host", "gpu")}

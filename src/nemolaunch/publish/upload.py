@@ -1,7 +1,7 @@
-"""Upload a model folder to the Hugging Face Hub, or a server that speaks its protocol.
+"""Upload a model folder to the Hugging Face Hub, or to a server with the same protocol.
 
-`huggingface_hub` does the transfer: it sends what the repository does not have, tries again after a dropped
-connection, and makes no commit where nothing has changed.
+`huggingface_hub` handles the transfer: it sends only what the repository lacks, retries after a dropped connection,
+and creates no commit if nothing has changed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ PATTERNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """What was done.
+    """The result of an upload.
 
     Attributes:
-        url: the repository's page.
+        url: the page of the repository.
         commit: its latest commit.
-        sent: bytes of the files that the commit holds and the one before did not; 0 if nothing has changed.
-        tag: the tag that names this commit.
-        private: whether only its owners see it.
+        sent: bytes of the files that the commit added; 0 if nothing has changed.
+        tag: the tag of this commit.
+        private: whether the repository is private.
     """
 
     url: str
@@ -39,10 +39,14 @@ class Upload:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files of a model folder that belong on the Hub, sorted. UsageError if there are no weights."""
+    """Return the files of a model folder that belong on the Hub, sorted.
+
+    Raises:
+        UsageError: there are no weights.
+    """
     found = sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
     if not any(path.suffix == ".safetensors" for path in found):
-        raise UsageError(f"{folder} has no *.safetensors, so there are no weights to publish")
+        raise UsageError(f"{folder} contains no *.safetensors, so there are no weights to publish")
     return found
 
 
@@ -56,21 +60,22 @@ def upload(
     collection: str | None = None,
     message: str = "Upload model",
 ) -> Upload:
-    """Make the repository if needed, private unless told, and commit the folder's files and the card.
+    """Commit the files of a folder and the card to a repository, which is created if needed.
 
     Args:
-        tag: names the commit; an existing tag stays where it is if nothing has changed, else it is an error.
-        collection: slug of a collection to add the model to, or a title under which one is made.
+        public: create a public repository; an existing one keeps its visibility.
+        tag: tag of the commit.
+        collection: slug of a collection to add the model to, or the title of a collection to create.
 
     Raises:
-        UsageError: no weights, or a name that is none.
-        NemolaunchError: the server cannot be reached, or refuses; the message says what to do.
+        UsageError: the folder has no weights, or the repository name is invalid.
+        NemolaunchError: the server is unreachable or refuses; the message says what to do.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
     files = files_of(folder)
-    with _plain_errors(repository):
+    with _translated_errors(repository):
         api.create_repo(repository, private=not public, exist_ok=True)
         info = api.model_info(repository)
         before = info.sha
@@ -98,7 +103,7 @@ def _add_to_collection(api: object, collection: str, repository: str, *, private
 
 
 @contextmanager
-def _plain_errors(repository: str) -> Iterator[None]:
+def _translated_errors(repository: str) -> Iterator[None]:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
     from requests import RequestException
@@ -107,20 +112,22 @@ def _plain_errors(repository: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise UsageError(f"{repository!r} is no name of a repository: {str(error).splitlines()[0]}") from None
+        raise UsageError(
+            f"{repository!r} is not a valid repository name: {str(error).splitlines()[0]}"
+        ) from None
     except LocalTokenNotFoundError:
         raise NemolaunchError(
-            "there is no token: set HF_TOKEN in the environment to one that may write"
+            "no access token: set HF_TOKEN in the environment to a token with write permission"
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
         advice = {
-            401: "set HF_TOKEN in the environment to a token that may write to it",
-            403: "the token in HF_TOKEN may not write to it: take one with the write permission, or another name",
-        }.get(status if isinstance(status, int) else 0, "the same command goes on where it was")
+            401: "set HF_TOKEN in the environment to a token with write permission",
+            403: "the token in HF_TOKEN has no write permission; use another token or another repository",
+        }.get(status if isinstance(status, int) else 0, "run the same command again to continue")
         raise NemolaunchError(f"{server} answered {status} for {repository}: {advice}") from None
     except (RequestException, RuntimeError) as error:
         cause = error.__cause__ or error
         raise NemolaunchError(
-            f"the upload to {server} broke off ({type(cause).__name__}); the same command sends what is missing"
+            f"the upload to {server} was interrupted ({type(cause).__name__}); run the same command again to resume"
         ) from None

@@ -184,6 +184,11 @@ class RunDir:
         found = [p for p in self.checkpoints.glob("*") if p.is_dir() and not unfinished(p)]
         return max(found, key=lambda p: (consumed_samples(p), p.name.endswith("-last")), default=None)
 
+    def complete_checkpoints(self) -> list[Path]:
+        """Return the complete checkpoints by step, without the `-last` links to them."""
+        found = [p for p in self.checkpoints.glob("*") if (p / "weights").is_dir() and not p.is_symlink()]
+        return sorted((p for p in found if not unfinished(p)), key=lambda p: (step_of(p), p.name))
+
     def newest_checkpoint(self) -> Path | None:
         """The newest folder of a checkpoint, complete or not."""
         found = [p for p in self.checkpoints.glob("*") if p.is_dir() and not p.is_symlink()]

@@ -1,4 +1,4 @@
-"""`nemolaunch chat`: talk with a model in the terminal."""
+"""`nemolaunch chat`: chat with a model in the terminal."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from nemolaunch.errors import UsageError
 from nemolaunch.evaluation.chat import Conversation
 
 EXAMPLE = "nemolaunch chat exported/ --system 'You answer briefly.'"
-HELP = "/new forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops a reply"
+HELP = "/new starts a new conversation, /exit or Ctrl-D quits, Ctrl-C interrupts a reply"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command."""
+    """Return the parser of `nemolaunch chat`."""
     p = Parser(
         prog="nemolaunch chat",
-        description=f"Talk with a model. {HELP}.",
+        description=f"Chat with a model. {HELP}.",
         example=EXAMPLE,
     )
     add_model_flags(p)
-    p.add_argument("--system", metavar="TEXT", help="said to the model before everything else")
+    p.add_argument("--system", metavar="TEXT", help="system prompt")
     add_sampling_flags(p, max_new_tokens=512)
     return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Talk until the user leaves. Returns the exit code."""
+    """Chat until the user quits. Return the exit code."""
     args = parser().parse_args(argv)
     from nemolaunch.evaluation.model import load
     from nemolaunch.evaluation.source import hf_folder
 
     sampling = sampling_from(args)
-    with hf_folder(args.checkpoint, say=_tell) as folder:
+    with hf_folder(args.checkpoint, say=_note) as folder:
         lm = load(folder, dtype=args.dtype, tokenizer=args.tokenizer)
     talk = Conversation(lm, sampling, args.system)
-    _tell(f"{args.checkpoint} on {lm.device}; {HELP}")
+    _note(f"{args.checkpoint} on {lm.device}; {HELP}")
     if not talk.templated:
-        _tell("the tokenizer has no chat template: the model continues what you write")
+        _note("the tokenizer has no chat template: the model continues your text")
     while (text := _ask()) is not None:
         if text == "/new":
             talk.reset()
         elif text == "/help":
-            _tell(HELP)
+            _note(HELP)
         elif text:
             _answer(talk, text)
     return 0
 
 
 def _ask() -> str | None:
-    """The user's next line without its end; None to leave."""
+    """Return the user's next line, None to quit."""
     while True:
         try:
             text = input("> " if sys.stdin.isatty() else "")
         except EOFError:
             return None
         except KeyboardInterrupt:
-            _tell("\n/exit or Ctrl-D leaves")
+            _note("\n/exit or Ctrl-D quits")
             continue
         return None if text.strip() in ("/exit", "/quit") else text
 
@@ -68,18 +68,18 @@ def _ask() -> str | None:
 def _answer(talk: Conversation, text: str) -> None:
     try:
         if talk.reply(text, _show):
-            _tell("\nthe oldest turns no longer fit into the context and were forgotten")
+            _note("\nthe oldest turns no longer fit into the context and were dropped")
         print(flush=True)
     except KeyboardInterrupt:
         print(flush=True)
-        _tell("stopped")
+        _note("interrupted")
     except UsageError as error:
-        _tell(f"error: {error}")
+        _note(f"error: {error}")
 
 
 def _show(text: str) -> None:
     print(text, end="", flush=True)
 
 
-def _tell(text: str) -> None:
+def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

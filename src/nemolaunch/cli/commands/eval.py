@@ -1,4 +1,4 @@
-"""`nemolaunch eval`: figures for a model. One module a kind of evaluation."""
+"""`nemolaunch eval`: evaluate a model. Each kind of evaluation has its own module."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nemolaunch.cli.views.render import guarded
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command and of what it can evaluate."""
+    """Return the parser of `nemolaunch eval` and its sub-commands."""
     p = Parser(
         prog="nemolaunch eval",
         example="nemolaunch eval ppl runs/pretraining --data valid.jsonl",
-        description="Measure what a model can do.",
+        description="Evaluate a model: perplexity, masked-token accuracy or benchmarks.",
     )
     kinds = p.add_subparsers(dest="kind", required=True, metavar="KIND")
     for module in (eval_ppl, eval_mlm, eval_lm, eval_watch):
@@ -24,6 +24,6 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Evaluate and print. Returns the exit code."""
+    """Evaluate and print the result. Return the exit code."""
     args = parser().parse_args(argv)
     return int(args.run(args))

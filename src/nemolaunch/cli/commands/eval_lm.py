@@ -1,4 +1,4 @@
-"""`nemolaunch eval lm`: benchmarks by EleutherAI's lm-eval."""
+"""`nemolaunch eval lm`: benchmarks of EleutherAI's lm-eval."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.cli.commands.eval_ppl import add_result_flags, give, tell
+from nemolaunch.cli.commands.eval_ppl import add_result_flags, note, print_result
 from nemolaunch.cli.commands.generate import add_model_flags
 
 EXAMPLE = "nemolaunch eval lm runs/pretraining --tasks hellaswag,arc_easy --batch-size 4"
@@ -16,30 +16,30 @@ def add(kinds: Any) -> None:
     """Add the sub-command."""
     p = kinds.add_parser(
         "lm",
-        help="benchmarks by lm-eval: hellaswag, mmlu, …",
-        description="Run benchmarks of EleutherAI's lm-eval; a NeMo 2 checkpoint is exported for it first. "
-        "The results are kept beside the checkpoint as CHECKPOINT.lm-eval.json.",
+        help="lm-eval benchmarks: hellaswag, mmlu, …",
+        description="Run benchmarks of EleutherAI's lm-eval. A NeMo 2 checkpoint is exported first. "
+        "The results are saved beside the checkpoint as CHECKPOINT.lm-eval.json.",
         example=EXAMPLE,
     )
     add_model_flags(p)
     add_task_flags(p, required=True)
-    p.add_argument("--batch-size", default="1", metavar="N", help="questions at once, or auto")
-    p.add_argument("--limit", type=int, metavar="N", help="only the first N questions of a task")
+    p.add_argument("--batch-size", default="1", metavar="N", help="questions per batch, or auto")
+    p.add_argument("--limit", type=int, metavar="N", help="use only the first N questions of each task")
     add_result_flags(p)
     p.set_defaults(run=run)
 
 
 def add_task_flags(p: argparse.ArgumentParser, *, required: bool) -> None:
-    """Which benchmarks."""
+    """Add the flags that select benchmarks."""
     add = p.add_argument
-    add("--tasks", required=required, metavar="A,B", help="names of lm-eval's tasks, or task files")
-    add("--include-path", type=Path, metavar="DIR", help="folder with task files of your own")
-    add("--num-fewshot", type=int, metavar="N", help="examples before a question (default: the task's)")
-    add("--apply-chat-template", action="store_true", help="put questions in the model's chat template")
+    add("--tasks", required=required, metavar="A,B", help="lm-eval task names or task files")
+    add("--include-path", type=Path, metavar="DIR", help="folder with custom task files")
+    add("--num-fewshot", type=int, metavar="N", help="few-shot examples per question (default: the task's)")
+    add("--apply-chat-template", action="store_true", help="format questions with the model's chat template")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export if needed, run, print a table. Returns the exit code."""
+    """Run the benchmarks and print a table. Return the exit code."""
     from nemolaunch.evaluation import harness
     from nemolaunch.evaluation.source import find_checkpoint, hf_folder
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         chat_template=args.apply_chat_template,
     )
     checkpoint = find_checkpoint(args.checkpoint)
-    with hf_folder(checkpoint, say=tell) as folder:
+    with hf_folder(checkpoint, say=note) as folder:
         results = harness.run(folder, wanted, dtype=args.dtype, tokenizer=args.tokenizer)
     table = harness.figures(results)
     result = {
@@ -63,12 +63,12 @@ def run(args: argparse.Namespace) -> int:
         "lm_eval_version": results.get("lm_eval_version"),
     }
     args.output = args.output or checkpoint.absolute().with_name(checkpoint.absolute().name + harness.RESULTS)
-    give(args, result, lines(table))
+    print_result(args, result, lines(table))
     return 0
 
 
 def lines(table: dict[str, dict[str, Any]]) -> str:
-    """Task, metric and value, one a line."""
+    """Format the results as a table."""
     rows = [("task", "shots", "metric", "value", "± stderr")]
     for task, row in table.items():
         for metric, value in row.items():

@@ -1,4 +1,4 @@
-"""`nemolaunch eval mlm`: how well masked tokens of a text are predicted."""
+"""`nemolaunch eval mlm`: accuracy and loss of masked tokens."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nemolaunch.cli.commands.eval_ppl import (
     add_result_flags,
     add_source_flags,
     batch_size,
-    give,
-    result_of,
-    tell,
-    warn_of_length,
+    make_result,
+    note,
+    print_result,
+    warn_about_length,
     with_progress,
 )
 from nemolaunch.cli.commands.generate import add_model_flags
@@ -28,27 +28,31 @@ def add(kinds: Any) -> None:
     p = kinds.add_parser(
         "mlm",
         help="accuracy and loss of masked tokens of a text",
-        description="Mask tokens of a text and measure how many are predicted right, and the loss. The masks "
-        "depend on the text, its place and the seed only, so that models with one tokenizer compare.",
+        description="Mask tokens of a text and compute the accuracy and loss of their predictions. The masks depend "
+        "only on the text, its position and the seed, so models with the same tokenizer are comparable.",
         example=EXAMPLE,
     )
     add_model_flags(p)
     add_source_flags(p, required=True)
     add_masking_flags(p)
-    p.add_argument("--seed", type=int, default=1234, metavar="N", help="same seed, same masks")
+    p.add_argument("--seed", type=int, default=1234, metavar="N", help="seed of the masks")
     add_result_flags(p)
     p.set_defaults(run=run)
 
 
 def add_masking_flags(p: argparse.ArgumentParser) -> None:
-    """How tokens are masked, by default as in training."""
+    """Add the masking flags, with the same defaults as in training."""
     share, policy = spec_of("mlm_probability"), spec_of("mlm_replacement")
-    p.add_argument(share.flag, type=float, default=share.default, metavar="X", help="share of tokens to mask")
-    p.add_argument(policy.flag, choices=policy.choices, default=policy.default, help="what stands for them")
+    p.add_argument(
+        share.flag, type=float, default=share.default, metavar="X", help="fraction of tokens to mask"
+    )
+    p.add_argument(
+        policy.flag, choices=policy.choices, default=policy.default, help="how to replace masked tokens"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load, mask, score, print. Returns the exit code."""
+    """Score masked tokens and print the result. Return the exit code."""
     from nemolaunch.evaluation.documents import documents
     from nemolaunch.evaluation.masked import masking_for, score
     from nemolaunch.evaluation.model import load_masked
@@ -58,13 +62,13 @@ def run(args: argparse.Namespace) -> int:
     rows = batch_size(args.batch_size)
     if args.context_length is not None:
         check_lengths(args.context_length, args.context_length)
-    with hf_folder(args.checkpoint, say=tell) as folder:
+    with hf_folder(args.checkpoint, say=note) as folder:
         model = load_masked(folder, dtype=args.dtype, tokenizer=args.tokenizer)
     masking = masking_for(
         model, probability=args.mlm_probability, replacement=args.mlm_replacement, seed=args.seed
     )
     context = args.context_length or min(model.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    warn_of_length(context, model.context_length)
+    warn_about_length(context, model.context_length)
     texts = documents(args.data, model.tokenizer, text_key=args.text_key, split=args.split)
     began = time.monotonic()
     found = score(
@@ -75,12 +79,12 @@ def run(args: argparse.Namespace) -> int:
         batch_size=rows,
     )
     seconds = time.monotonic() - began
-    result = result_of(args, model, found.figures(), seconds)
+    result = make_result(args, model, found.figures(), seconds)
     lines = (
-        f"masked accuracy  {found.accuracy:.2%}\nmasked loss      {found.nats_per_token:.4f} nats a token\n"
-        f"over {found.num_masked:,} masked of {found.num_tokens:,} tokens in {found.num_documents:,} documents; "
+        f"masked accuracy  {found.accuracy:.2%}\nmasked loss      {found.nats_per_token:.4f} nats per token\n"
+        f"{found.num_masked:,} masked of {found.num_tokens:,} tokens in {found.num_documents:,} documents; "
         f"context length {found.context_length}, {masking.replacement}, seed {masking.seed}, {result['dtype']} "
         f"on {result['device']}, {found.num_tokens / max(seconds, 1e-9):,.0f} tokens/s"
     )
-    give(args, result, lines)
+    print_result(args, result, lines)
     return 0

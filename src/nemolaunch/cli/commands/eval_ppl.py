@@ -24,7 +24,7 @@ def add(kinds: Any) -> None:
     p = kinds.add_parser(
         "ppl",
         help="perplexity and bits per byte of a text",
-        description="Perplexity per token and bits per byte. Every token counts once and the same.",
+        description="Compute the perplexity per token and the bits per byte of a text. Every token is predicted once.",
         example=EXAMPLE,
     )
     add_model_flags(p)
@@ -34,38 +34,40 @@ def add(kinds: Any) -> None:
 
 
 def add_text_flags(p: argparse.ArgumentParser, *, required: bool) -> None:
-    """Which text, and how it is cut into windows that may overlap."""
+    """Add the flags that select the text and the windows it is split into."""
     add_source_flags(p, required=required)
     p.add_argument(
-        "--stride", type=int, metavar="N", help="tokens the window moves by (default: the context length)"
+        "--stride", type=int, metavar="N", help="step of the sliding window (default: the context length)"
     )
 
 
 def add_source_flags(p: argparse.ArgumentParser, *, required: bool) -> None:
-    """Which text, and how much of it is seen at once."""
+    """Add the flags that select the text, the context length and the batch size."""
     add = p.add_argument
-    data = "PREFIX of .bin/.idx, JSONL, parquet or text, or a data set NAME[:CONFIG]"
+    data = "PREFIX of .bin/.idx; JSONL, parquet or text; or a dataset NAME[:CONFIG]"
     add("--data", required=required, help=data)
-    add("--text-key", default="text", metavar="KEY", help="key or column of the text")
-    add("--split", metavar="NAME", help="split of a data set")
-    add("--limit", type=int, metavar="N", help="only the first N documents")
+    add("--text-key", default="text", metavar="KEY", help="JSON key or column of the text")
+    add("--split", metavar="NAME", help="split of a dataset")
+    add("--limit", type=int, metavar="N", help="use only the first N documents")
     add(
         "--context-length",
         type=int,
         metavar="N",
-        help="tokens a prediction sees (default: the model's, up to 2048)",
+        help="context length in tokens (default: the model's, up to 2048)",
     )
-    add("--batch-size", default="1", metavar="N", help="sequences at once")
+    add("--batch-size", default="1", metavar="N", help="sequences per batch")
 
 
 def add_result_flags(p: argparse.ArgumentParser) -> None:
-    """Where results go."""
+    """Add the output flags."""
     p.add_argument("--json", action="store_true", help="print JSON")
-    p.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the result there, as JSON")
+    p.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="also write the result as JSON to this file"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load, score, print. Returns the exit code."""
+    """Score the text and print the result. Return the exit code."""
     from nemolaunch.evaluation.documents import documents
     from nemolaunch.evaluation.model import load
     from nemolaunch.evaluation.perplexity import DEFAULT_CONTEXT, check_lengths, perplexity
@@ -74,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
     rows = batch_size(args.batch_size)
     if args.context_length is not None:
         check_lengths(args.context_length, args.stride or args.context_length)
-    with hf_folder(args.checkpoint, say=tell) as folder:
+    with hf_folder(args.checkpoint, say=note) as folder:
         lm = load(folder, dtype=args.dtype, tokenizer=args.tokenizer)
     context = args.context_length or min(lm.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    warn_of_length(context, lm.context_length)
+    warn_about_length(context, lm.context_length)
     texts = documents(args.data, lm.tokenizer, text_key=args.text_key, split=args.split)
     began = time.monotonic()
     found = perplexity(
@@ -89,25 +91,25 @@ def run(args: argparse.Namespace) -> int:
         batch_size=rows,
     )
     seconds = time.monotonic() - began
-    result = result_of(args, lm, found.figures(), seconds)
+    result = make_result(args, lm, found.figures(), seconds)
     lines = (
         f"perplexity     {found.perplexity:.4f}\nbits per byte  {found.bits_per_byte:.4f}\n"
-        f"over {found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {found.num_documents:,} document(s); "
+        f"{found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {found.num_documents:,} document(s); "
         f"context length {found.context_length}, stride {found.stride}, {result['dtype']} on "
         f"{result['device']}, {found.num_tokens / max(seconds, 1e-9):,.0f} tokens/s"
     )
-    give(args, result, lines)
+    print_result(args, result, lines)
     return 0
 
 
-def warn_of_length(asked: int, made_for: int | None) -> None:
-    """Say that a model has not seen windows so long, where that is so."""
-    if made_for and asked > made_for:
-        tell(f"warning: --context-length {asked:,}: the model was made for {made_for:,} tokens")
+def warn_about_length(context: int, max_context: int | None) -> None:
+    """Print a warning if the context is longer than the model supports."""
+    if max_context and context > max_context:
+        note(f"warning: --context-length {context:,} exceeds the model's context of {max_context:,} tokens")
 
 
 def with_progress(texts: Iterable[ScoredText]) -> Iterator[ScoredText]:
-    """The same texts, with a display of how much has been scored."""
+    """Yield the texts, showing the progress of scoring."""
     from nemolaunch.cli.views.progress import Bar
 
     done = documents = 0
@@ -119,18 +121,18 @@ def with_progress(texts: Iterable[ScoredText]) -> Iterator[ScoredText]:
 
 
 def batch_size(text: str) -> int:
-    """Sequences at once, as it is given on the command line."""
+    """Parse --batch-size."""
     from nemolaunch.errors import UsageError
 
     if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--batch-size {text}: must be a number above 0")
+        raise UsageError(f"--batch-size {text}: must be a positive integer")
     return int(text)
 
 
-def result_of(
+def make_result(
     args: argparse.Namespace, model: Any, figures: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """Figures with what they are of, as results are printed and kept."""
+    """Return the result to print and save: the figures and the conditions of the evaluation."""
     return {
         "checkpoint": str(args.checkpoint),
         "data": args.data,
@@ -141,16 +143,16 @@ def result_of(
     }
 
 
-def give(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:
-    """Print a result, as JSON if asked, and keep it in a file if asked."""
+def print_result(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:
+    """Print a result, with --json as JSON, and write it to the file of --output."""
     from nemolaunch.run.folder import write_json
 
     print(json.dumps(result, indent=1, ensure_ascii=False) if args.json else lines, flush=True)
     if args.output:
         write_json(args.output, result)
-        tell(str(args.output))
+        note(str(args.output))
 
 
-def tell(text: str) -> None:
-    """A remark, beside the result."""
+def note(text: str) -> None:
+    """Print a remark to stderr, apart from the result."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`nemolaunch fill-mask`: what a model would put in the masked places of a text."""
+"""`nemolaunch fill-mask`: fill the masked positions of a text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EXAMPLE = "nemolaunch fill-mask runs/masked --text 'The capital of France is [MA
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command."""
+    """Return the parser of `nemolaunch fill-mask`."""
     p = Parser(
         prog="nemolaunch fill-mask",
-        description="Let a model that was trained on masked tokens fill the [MASK] places of a text.",
+        description="Fill the [MASK] positions of a text with a masked language model.",
         example=EXAMPLE,
     )
     add_model_flags(p)
@@ -31,16 +31,16 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="TEXT",
-        help="with [MASK], <mask> or the tokenizer's own mask token; may be given several times; - is stdin",
+        help="text with [MASK], <mask> or the tokenizer's mask token, or - for stdin; repeatable",
     )
-    p.add_argument("--top-k", type=int, default=5, metavar="N", help="candidates for each place")
-    p.add_argument("--json", action="store_true", help="print one JSON object a text")
+    p.add_argument("--top-k", type=int, default=5, metavar="N", help="number of candidates per position")
+    p.add_argument("--json", action="store_true", help="print one JSON object per text")
     return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Fill and print. Returns the exit code."""
+    """Fill the masks and print the result. Return the exit code."""
     args = parser().parse_args(argv)
     from nemolaunch.errors import UsageError
     from nemolaunch.evaluation.masked import fill
@@ -62,9 +62,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def lines(found: Filled) -> list[str]:
-    """The filled text, then the candidates of each place."""
+    """Format the filled text and the candidates for each position."""
     made = [found.filled]
     for number, candidates in enumerate(found.places, 1):
-        made.append(f"place {number}" if len(found.places) > 1 else "")
+        made.append(f"position {number}" if len(found.places) > 1 else "")
         made += [f"  {one.probability:6.1%}  {one.token!r}" for one in candidates]
     return [line for line in made if line]

@@ -1,4 +1,4 @@
-"""`nemolaunch generate`: a model continues prompts."""
+"""`nemolaunch generate`: generate text from prompts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EXAMPLE = "nemolaunch generate exported/ --prompt 'It was' --prompt '春眠不�
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command."""
+    """Return the parser of `nemolaunch generate`."""
     p = Parser(
         prog="nemolaunch generate",
-        description="Let a model continue one or several prompts.",
+        description="Generate continuations of one or several prompts.",
         example=EXAMPLE,
     )
     add_model_flags(p)
@@ -29,46 +29,54 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="TEXT",
-        help="may be given several times; - is stdin",
+        help="prompt, or - for stdin; repeatable",
     )
     add_sampling_flags(p)
-    p.add_argument("--json", action="store_true", help="print one JSON object a prompt")
+    p.add_argument("--json", action="store_true", help="print one JSON object per prompt")
     return p
 
 
 def add_model_flags(p: argparse.ArgumentParser) -> None:
-    """The model and how it is loaded."""
+    """Add the flags that select the model and how to load it."""
     p.add_argument(
-        "checkpoint", type=Path, metavar="CKPT", help="Hugging Face folder, NeMo 2 checkpoint or run"
+        "checkpoint", type=Path, metavar="CKPT", help="Hugging Face folder, NeMo 2 checkpoint or run folder"
     )
-    p.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer, where the checkpoint has none")
-    p.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: as saved, on a CPU float32")
+    p.add_argument(
+        "--tokenizer", type=Path, metavar="DIR", help="tokenizer folder (default: the checkpoint's)"
+    )
+    p.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: as saved; float32 on the CPU")
 
 
 def add_sampling_flags(p: argparse.ArgumentParser, max_new_tokens: int = 50) -> None:
-    """How tokens are drawn."""
+    """Add the sampling flags."""
     add = p.add_argument
-    add("--max-new-tokens", type=int, default=max_new_tokens, metavar="N", help="the most to write")
+    add(
+        "--max-new-tokens",
+        type=int,
+        default=max_new_tokens,
+        metavar="N",
+        help="maximum number of tokens to generate",
+    )
     add(
         "--temperature",
         type=float,
         default=0.8,
         metavar="T",
-        help="below 1 is more predictable; 0 is --greedy",
+        help="sampling temperature; 0 is the same as --greedy",
     )
     add(
         "--top-p",
         type=float,
         default=0.95,
         metavar="P",
-        help="draw among the likeliest tokens of this probability",
+        help="sample from the most likely tokens with this total probability",
     )
-    add("--greedy", action="store_true", help="always take the most likely token")
-    add("--seed", type=int, default=1234, metavar="N", help="same seed, same text")
+    add("--greedy", action="store_true", help="greedy decoding")
+    add("--seed", type=int, default=1234, metavar="N", help="random seed")
 
 
 def sampling_from(args: argparse.Namespace) -> Sampling:
-    """What `add_sampling_flags` read. Raises UsageError for a value that makes no sense."""
+    """Return the values of the sampling flags. Raise UsageError if one is out of range."""
     return Sampling(
         max_new_tokens=args.max_new_tokens,
         temperature=0.0 if args.greedy else args.temperature,
@@ -79,7 +87,7 @@ def sampling_from(args: argparse.Namespace) -> Sampling:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Generate and print. Returns the exit code."""
+    """Generate and print the continuations. Return the exit code."""
     args = parser().parse_args(argv)
     from nemolaunch.evaluation.generate import continue_text
     from nemolaunch.evaluation.model import load

@@ -1,4 +1,4 @@
-"""`nemolaunch push`: a model folder to the Hugging Face Hub, with a card written from its run."""
+"""`nemolaunch push`: upload a model folder to the Hugging Face Hub, with a model card."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from nemolaunch.errors import UsageError
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command."""
+    """Return the parser of `nemolaunch push`."""
     p = Parser(
         prog="nemolaunch push",
-        description="Upload a Hugging Face model folder: weights, configuration, tokenizer, and a model card written "
-        "from the run that trained it. Only what the repository lacks is sent. HF_TOKEN and HF_ENDPOINT are read from "
+        description="Upload a Hugging Face model folder: weights, configuration, tokenizer and a model card generated "
+        "from the training run. Only files that the repository lacks are sent. HF_TOKEN and HF_ENDPOINT are read from "
         "the environment.",
         example="nemolaunch push hf my-team/llama-60m --tag step-7075 --collection 'small Llamas'",
     )
     add = p.add_argument
-    add("folder", metavar="DIR", type=Path, help="the model, as `nemolaunch convert --to hf` writes it")
+    add("folder", metavar="DIR", type=Path, help="model folder, as written by `nemolaunch convert --to hf`")
     add("repository", metavar="REPO", help="OWNER/NAME")
-    add("--public", action="store_true", help="make a new repository visible to everyone")
+    add("--public", action="store_true", help="make a new repository public")
     add(
         "--run",
         metavar="RUN",
         type=Path,
-        help="run folder for the card (default: the one it was converted from)",
+        help="run folder for the model card (default: the run of the converted checkpoint)",
     )
-    add("--tag", metavar="NAME", help="tag of this state (default: step-N of the checkpoint)")
-    add("--collection", metavar="SLUG|TITLE", help="collection to add it to; made if a title of none")
-    add("--license", metavar="ID", help="licence for the card, like apache-2.0")
-    add("--show-card", action="store_true", help="print the card and upload nothing")
+    add("--tag", metavar="NAME", help="tag of the commit (default: step-N of the checkpoint)")
+    add("--collection", metavar="SLUG|TITLE", help="collection to add the model to; a new title creates one")
+    add("--license", metavar="ID", help="licence for the model card, such as apache-2.0")
+    add("--show-card", action="store_true", help="print the model card without uploading")
     add("--json", action="store_true", help="print the result as JSON")
     return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Upload. Returns the exit code."""
+    """Upload the model. Return the exit code."""
     options = parser().parse_args(argv)
     if "/" not in options.repository:
         raise UsageError(f"REPO {options.repository!r} has no owner: write OWNER/NAME")
@@ -65,14 +65,16 @@ def main(argv: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(asdict(done)))
         return 0
-    what = gigabytes(done.sent) if done.sent else "nothing new"
-    seen = "private" if done.private else "public"
-    print(f"{done.url} ({seen}): {what} in commit {done.commit[:8]}{f', tag {done.tag}' if done.tag else ''}")
+    sent = gigabytes(done.sent) if done.sent else "nothing new"
+    visibility = "private" if done.private else "public"
+    print(
+        f"{done.url} ({visibility}): {sent} in commit {done.commit[:8]}{f', tag {done.tag}' if done.tag else ''}"
+    )
     return 0
 
 
 def _card(options: argparse.Namespace) -> tuple[str, str | None]:
-    """The model card, and the tag that its checkpoint suggests."""
+    """Return the model card and the default tag."""
     from nemolaunch.checkpoint.storage.safetensors import read_header
     from nemolaunch.observe.reader import read_history
     from nemolaunch.publish import card

@@ -1,4 +1,4 @@
-"""`nemolaunch report`: one page about runs, and the loss curve as a picture."""
+"""`nemolaunch report`: an HTML report about runs, and the loss curve as an image."""
 
 from __future__ import annotations
 
@@ -12,23 +12,34 @@ EXAMPLE = "nemolaunch report runs/pretraining -o report.html --png loss.png"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of `nemolaunch report`."""
+    """Return the parser of `nemolaunch report`."""
     p = Parser(
         prog="nemolaunch report",
-        description="Draw one page about a run, or about several laid over each other. "
-        "The page is one file, and opens from disk without a network.",
+        description="Write an HTML report about a run, or a comparison of several runs. "
+        "The report is a single file that needs no network.",
         example=EXAMPLE,
     )
     add = p.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
-    add("-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html in the run folder)")
-    add("--png", type=Path, metavar="FILE", help="also draw the loss curve; .png, .svg or .pdf by its name")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="output file (default: report.html in the run folder)",
+    )
+    add(
+        "--png",
+        type=Path,
+        metavar="FILE",
+        help="also plot the loss curve; the suffix selects .png, .svg or .pdf",
+    )
     return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Write the page. Returns the exit code."""
+    """Write the report. Return the exit code."""
     args = parser().parse_args(argv)
     from nemolaunch.observe.report.picture import draw_loss
     from nemolaunch.observe.report.report import default_output, write_report

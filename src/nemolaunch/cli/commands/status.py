@@ -11,7 +11,7 @@ from pathlib import Path
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.observe.diagnosis import newest_failure
 from nemolaunch.observe.status import Status, runs_below, status, statuses
-from nemolaunch.observe.words import count, duration
+from nemolaunch.observe.units import count, duration
 from nemolaunch.run.folder import RunDir
 
 # Exit code by state, so that a script can wait for a run

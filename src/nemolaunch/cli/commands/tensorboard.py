@@ -1,4 +1,4 @@
-"""`nemolaunch tensorboard`: TensorBoard about runs, on this machine's loopback."""
+"""`nemolaunch tensorboard`: serve TensorBoard for runs on the loopback interface."""
 
 from __future__ import annotations
 
@@ -24,48 +24,48 @@ FIRST_PORT = 6006
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of `nemolaunch tensorboard`."""
+    """Return the parser of `nemolaunch tensorboard`."""
     p = Parser(
         prog="nemolaunch tensorboard",
-        description="Start TensorBoard about one or several runs. It listens on the loopback of this machine only; "
-        "the ssh line that brings it to yours is printed. Ctrl-C ends it.",
+        description="Start TensorBoard for one or several runs. It listens on this machine's loopback interface only; "
+        "the SSH command that forwards it to your machine is printed. Ctrl-C stops it.",
         example=EXAMPLE,
     )
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
     p.add_argument(
-        "--port", type=int, metavar="N", help=f"port (default: the first free one from {FIRST_PORT} on)"
+        "--port", type=int, metavar="N", help=f"port (default: the first free one from {FIRST_PORT})"
     )
     return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Serve until Ctrl-C. Returns the exit code."""
+    """Serve until Ctrl-C. Return the exit code."""
     args = parser().parse_args(argv)
     port = _port(args.port)
     command = [
         sys.executable,
         "-m",
         "tensorboard.main",
-        *_what(args.runs),
+        *_log_folders(args.runs),
         f"--port={port}",
         "--host=127.0.0.1",
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        _wait_until_it_answers(process, port)
-        print(f"TensorBoard: http://127.0.0.1:{port}/\nfrom your own machine: {ssh_line(port)}", flush=True)
+        _wait_until_ready(process, port)
+        print(f"TensorBoard: http://127.0.0.1:{port}/\non your own machine: {ssh_line(port)}", flush=True)
         process.communicate()
     except KeyboardInterrupt:
         return 0
     finally:
         process.terminate()
         process.wait()
-    raise NemolaunchError(f"TensorBoard has ended with exit code {process.returncode}")
+    raise NemolaunchError(f"TensorBoard exited with code {process.returncode}")
 
 
-def _what(folders: Sequence[Path]) -> list[str]:
-    """TensorBoard's word for where the figures are."""
+def _log_folders(folders: Sequence[Path]) -> list[str]:
+    """Return the arguments that tell TensorBoard where the runs are."""
     from nemolaunch.observe.report.run_page import names_of
 
     found = []
@@ -74,7 +74,7 @@ def _what(folders: Sequence[Path]) -> list[str]:
         if not run.plan.exists() and not run.tensorboard.is_dir():
             raise NemolaunchError(f"{folder} is not a run folder: it has no {run.plan.name}")
         if not any(run.tensorboard.rglob("events.out.tfevents.*")):
-            raise NemolaunchError(f"{folder} has no TensorBoard figures yet (looked in {run.tensorboard})")
+            raise NemolaunchError(f"{folder} has no TensorBoard data yet (looked in {run.tensorboard})")
         found.append(run)
     if len(found) == 1:
         return [f"--logdir={found[0].tensorboard}"]
@@ -83,21 +83,21 @@ def _what(folders: Sequence[Path]) -> list[str]:
     return ["--logdir_spec=" + ",".join(pairs)]
 
 
-def _port(asked: int | None) -> int:
-    """The port asked for, else the first free one."""
-    for port in [asked] if asked is not None else range(FIRST_PORT, FIRST_PORT + 100):
+def _port(requested: int | None) -> int:
+    """Return the requested port, else the first free one."""
+    for port in [requested] if requested is not None else range(FIRST_PORT, FIRST_PORT + 100):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
                 return port
             except (OSError, OverflowError):
                 continue
-    if asked is not None:
-        raise NemolaunchError(f"--port {asked} cannot be had; without --port a free one is taken")
-    raise NemolaunchError(f"no port from {FIRST_PORT} to {FIRST_PORT + 99} is free; name one with --port")
+    if requested is not None:
+        raise NemolaunchError(f"--port {requested} is not available; without --port, a free port is used")
+    raise NemolaunchError(f"no port from {FIRST_PORT} to {FIRST_PORT + 99} is free; choose one with --port")
 
 
-def _wait_until_it_answers(process: subprocess.Popen[str], port: int) -> None:
+def _wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
     end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -110,13 +110,13 @@ def _wait_until_it_answers(process: subprocess.Popen[str], port: int) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    raise NemolaunchError(f"TensorBoard has not answered within {START_TIMEOUT_S} s")
+    raise NemolaunchError(f"TensorBoard did not respond within {START_TIMEOUT_S} s")
 
 
 def ssh_line(port: int) -> str:
-    """What to type on one's own machine, which then has TensorBoard at the same port of its loopback.
+    """Return the command that forwards the port to the user's own machine.
 
-    The host is the address that the ssh session here came to; without one, the machine's full name.
+    The host is the address of the current SSH session; without one, the machine's full name.
     """
     words = os.environ.get("SSH_CONNECTION", "").split()
     host = socket.getfqdn()
@@ -131,8 +131,8 @@ def ssh_line(port: int) -> str:
 
 
 def _user() -> str:
-    """Who is logged in here, also where the environment does not say."""
+    """Return the name of the user, even if the environment does not contain it."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):  # a user without a name, as in containers
         return "USER"

@@ -1,1 +1,1 @@
-"""One page about one or several runs."""
+"""An HTML report about one or several runs."""

@@ -1,4 +1,4 @@
-"""Which charts the report has, and what of a run each draws."""
+"""The charts of the report and the series each of them draws."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.observe.series import Series, smoothed, smoothing_window, thinned
 
-SMOOTHED = "_smoothed"  # end of the key of a series that is made here
+SMOOTHED = "_smoothed"  # suffix of series computed here
 
 
 def _noisy(key: str, label: str) -> list[dict[str, str]]:
-    """Each value faint, and a smooth line over them."""
+    """Return a faint line of the raw values and a smoothed one over it."""
     return [
-        {"key": key, "label": "each", "look": "faint"},
+        {"key": key, "label": "raw", "look": "faint"},
         {"key": key + SMOOTHED, "label": label, "look": "line"},
     ]
 
 
-# look: `line`; `faint` and thin, behind another; `points` joined by a thin line
+# look: `line`, `faint` (thin, in the background) or `points` (joined by a thin line)
 CHARTS: tuple[dict[str, Any], ...] = (
     {
         "id": "loss", "title": "Loss", "unit": "nats per token", "wide": True,
@@ -29,10 +29,10 @@ CHARTS: tuple[dict[str, Any], ...] = (
         ],
     },
     {
-        "id": "masked", "title": "Masked tokens predicted right", "unit": "share, in validation", "zero": True,
+        "id": "masked", "title": "Masked-token accuracy", "unit": "share predicted correctly", "zero": True,
         "lines": [
             {"key": "val_masked_accuracy", "label": "validation", "look": "points"},
-            {"key": "eval_masked_accuracy", "label": "evaluated", "look": "points"},
+            {"key": "eval_masked_accuracy", "label": "evaluation", "look": "points"},
         ],
     },
     {
@@ -50,9 +50,9 @@ CHARTS: tuple[dict[str, Any], ...] = (
     {
         "id": "step-time", "title": "Step time", "unit": "seconds", "zero": True,
         "lines": [
-            {"key": "step_time_s", "label": "each", "look": "faint"},
+            {"key": "step_time_s", "label": "raw", "look": "faint"},
             {"key": "step_time_p50_s", "label": "median", "look": "line"},
-            {"key": "step_time_p95_s", "label": "95 %", "look": "line"},
+            {"key": "step_time_p95_s", "label": "p95", "look": "line"},
             {"key": "data_wait_s", "label": "data wait", "look": "line"},
         ],
     },
@@ -75,15 +75,15 @@ CHARTS: tuple[dict[str, Any], ...] = (
         "lines": [{"key": "memory_peak_gib", "label": "peak memory", "look": "line"}],
     },
     {
-        "id": "checkpoint", "title": "Time to save a checkpoint", "unit": "seconds training stood still",
-        "zero": True, "lines": [{"key": "checkpoint_s", "label": "seconds", "look": "points"}],
+        "id": "checkpoint", "title": "Checkpoint saving", "unit": "seconds training was blocked", "zero": True,
+        "lines": [{"key": "checkpoint_s", "label": "seconds", "look": "points"}],
     },
     {
-        "id": "perplexity", "title": "Evaluated perplexity", "unit": "per token",
+        "id": "perplexity", "title": "Perplexity", "unit": "per token, evaluated checkpoints",
         "lines": [{"key": "eval_perplexity", "label": "perplexity", "look": "points"}],
     },
     {
-        "id": "bits", "title": "Evaluated bits per byte", "unit": "compares tokenizers",
+        "id": "bits", "title": "Bits per byte", "unit": "comparable across tokenizers",
         "lines": [{"key": "eval_bits_per_byte", "label": "bits per byte", "look": "points"}],
     },
 )  # fmt: skip
@@ -91,7 +91,7 @@ GIB = 2**30
 
 
 def drawn_charts(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The charts that have something to draw, with one for each benchmark."""
+    """Return the charts that have data, including one for each benchmark."""
     keys = {key for run in runs for key in run["series"]}
     found = []
     for chart in CHARTS:
@@ -102,7 +102,7 @@ def drawn_charts(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _benchmarks(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One chart a benchmark: series named `TASK METRIC`."""
+    """Return a chart for each benchmark; its series are named `TASK METRIC`."""
     names = dict.fromkeys(key for run in runs for key in run["series"] if " " in key)
     by_task: dict[str, list[dict[str, Any]]] = {}
     for name in names:
@@ -115,7 +115,7 @@ def _benchmarks(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def run_data(history: History, points: int) -> dict[str, Any]:
-    """What the page's script needs of a run, with at most about `points` points a line."""
+    """Return the data of a run for the page's script, with at most about `points` points per line."""
     keys = {line["key"] for chart in CHARTS for line in chart["lines"]}
     keys |= {key for row in history.evaluations for key in evaluation_figures(row) if " " in key}
     series = {key: _points(thinned(s, points)) for key, s in history.series.items() if key in keys}
@@ -142,5 +142,5 @@ def _points(series: Series) -> list[list[float]]:
 
 
 def _rounded(value: float) -> float:
-    """Six digits: what a chart can show."""
+    """Round to six digits, the precision that a chart can show."""
     return float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""The loss curve as a picture, for a README, a paper or a chat."""
+"""The loss curve as an image, for a README, a paper or a chat."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def draw_loss(pages: list[RunPage], output: Path) -> None:
-    """Draw training loss (raw and smoothed), validation loss and restarts. The suffix says which format.
+    """Draw training loss (raw and smoothed), validation loss and restarts. The suffix selects the format.
 
     Raises:
-        UsageError: the suffix is none of FORMATS, or no run has a loss yet.
+        UsageError: the suffix is not one of FORMATS, or no run has a loss yet.
         NemolaunchError: matplotlib is not installed, or the file cannot be written.
     """
     if output.suffix.lower() not in FORMATS:
-        raise UsageError(f"--png {output}: the name must end in {', '.join(FORMATS)}")
+        raise UsageError(f"--png {output}: the file name must end in {', '.join(FORMATS)}")
     if not any("loss" in page.data["series"] for page in pages):
-        raise UsageError(f"--png {output}: no step has been written yet, so there is no loss to draw")
+        raise UsageError(f"--png {output}: no step has been recorded yet, so there is no loss to draw")
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -46,7 +46,7 @@ def draw_loss(pages: list[RunPage], output: Path) -> None:
         figure.savefig(temporary, dpi=160)
         os.replace(temporary, output)
     except OSError as error:
-        raise NemolaunchError(f"--png {output} cannot be written: {error.strerror}") from None
+        raise NemolaunchError(f"cannot write --png {output}: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,60 +1,100 @@
-"""One page about one or several runs: a single HTML file that opens from disk without a network."""
+"""Write the report: a single self-contained HTML file that needs no network."""
 
 from __future__ import annotations
 
 import datetime
-import html
-import json
 import os
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from string import Template
+from typing import TYPE_CHECKING
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.observe import units
 from nemolaunch.observe.report.charts import drawn_charts
-from nemolaunch.observe.report.frame import body
+from nemolaunch.observe.report.comparison import flag_differences, headline_table
 from nemolaunch.observe.report.run_page import RunPage, run_pages
+from nemolaunch.observe.report.sections import severity
 from nemolaunch.run.folder import write_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def write_report(folders: list[Path], output: Path) -> list[RunPage]:
-    """Draw the runs into one page at `output`, whole or not at all. Returns what was read.
+    """Write a report about the runs to `output`, atomically. Return the values it shows.
 
     Raises:
-        NemolaunchError: a folder is no run, or the page cannot be written.
+        NemolaunchError: a folder is not a run folder, or the page cannot be written.
     """
     pages = run_pages(folders)
     try:
         write_text(output, render(pages))
     except OSError as error:
-        raise NemolaunchError(f"-o {output} cannot be written: {error.strerror}") from None
+        raise NemolaunchError(f"cannot write -o {output}: {error.strerror}") from None
     return pages
 
 
+def default_output(folders: list[Path]) -> Path:
+    """Return `report.html` in the run folder for one run, in the current folder for several."""
+    return folders[0] / "report.html" if len(folders) == 1 else Path(os.getcwd()) / "report.html"
+
+
 def render(pages: list[RunPage]) -> str:
-    """The page as text."""
+    """Render the page."""
     runs = [page.data for page in pages]
     charts = drawn_charts(runs)
-    return Template(_asset("page.html")).substitute(
-        title=html.escape(f"{', '.join(page.name for page in pages)} – run report"),
-        style=_asset("uPlot.min.css") + _asset("page.css"),
-        body=body(pages, charts),
+    template = _environment().get_template("run.html" if len(pages) == 1 else "comparison.html")
+    return template.render(
+        pages=pages,
+        sections=[key for key in pages[0].sections if any(page.sections[key] for page in pages)],
+        headline_table=headline_table(pages),
+        differences=flag_differences([page.plan for page in pages]),
+        charts=charts,
+        windows=sorted({2 * run["smoothing"] for run in runs if run["smoothing"]}),
+        marked=any(run["marks"] for run in runs),
+        data={"runs": runs, "charts": charts},
         version=version("nemolaunch"),
-        date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        # "<" would let a text in the data end the script element
-        data=json.dumps(
-            {"runs": runs, "charts": charts}, allow_nan=False, ensure_ascii=False, separators=(",", ":")
-        ).replace("<", "\\u003c"),
-        library=_asset("uPlot.iife.min.js"),
-        script=_asset("page.js"),
+        now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
 
 
-def _asset(name: str) -> str:
-    return (resources.files("nemolaunch.observe.report") / "page" / name).read_text(encoding="utf-8")
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("nemolaunch.observe.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = _asset
+    environment.filters |= {
+        "duration": units.duration,
+        "moment": _moment,
+        "percent": lambda share, digits=2: f"{share:.{digits}%}",
+        "severity": severity,
+        "short_time": units.short_time,
+        "size": units.size,
+        "thousands": lambda number: f"{number:,}",
+    }
+    environment.policies["json.dumps_kwargs"] = {
+        "allow_nan": False,
+        "ensure_ascii": False,
+        "separators": (",", ":"),
+    }
+    return environment
 
 
-def default_output(folders: list[Path]) -> Path:
-    """The run's own folder for one run, the current folder for several."""
-    return folders[0] / "report.html" if len(folders) == 1 else Path(os.getcwd()) / "report.html"
+def _asset(name: str) -> Markup:
+    """Read one of our style sheets or scripts, to be embedded unescaped."""
+    from markupsafe import Markup
+
+    return Markup((resources.files("nemolaunch.observe.report") / "page" / name).read_text(encoding="utf-8"))
+
+
+def _moment(seconds: float) -> str:
+    """Format Unix seconds as local date and time."""
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,86 +1,98 @@
-"""One run's part of the report, made from its folder in a process of its own where runs are many and long."""
+"""The report's values of each run, read from the run folders, in parallel if there is much to read."""
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.observe.failure import error_records, failure
 from nemolaunch.observe.reader import read_history
-from nemolaunch.observe.report import sections, summary
 from nemolaunch.observe.report.charts import run_data
+from nemolaunch.observe.report.headline import Figure, headline, state
+from nemolaunch.observe.report.sections import saved_checkpoints, sections
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 
-POINTS = 2000  # of a line, for a single run
-LEAST_POINTS = 800
-MANY_BYTES = 50_000_000  # from here on several files are read in several processes
+POINTS = 2000  # per line, for a single run
+MIN_POINTS = 800
+PARALLEL_BYTES = 50_000_000  # total size of the metrics from which on processes pay off
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPage:
-    """What the page shows of one run.
+    """The values of one run that the templates turn into HTML.
 
     Attributes:
-        head: HTML of its name, state and what it is.
+        last_time: Unix seconds of the last row, None if nothing was recorded.
+        progress: completed share of the steps, None once the run has finished.
+        failure: the message of the rank that failed first, None if no rank failed.
         figures: headline figures.
-        parts: HTML of its sections, by the page's part that they belong to.
-        data: what the page's script draws.
+        sections: values of the sections, by section id.
+        data: input of the page's script.
     """
 
     name: str
     state: str
     plan: Plan | None
-    head: str
-    figures: tuple[summary.Figure, ...]
-    parts: dict[str, str]
+    last_time: float | None
+    progress: float | None
+    failure: str | None
+    figures: tuple[Figure, ...]
+    sections: dict[str, Any]
     data: dict[str, Any]
 
 
 def run_page(folder: Path, name: str, points: int) -> RunPage:
-    """Read a run's folder.
+    """Read the values of one run.
 
     Raises:
-        NemolaunchError: it is no run folder.
+        NemolaunchError: the folder is not a run folder.
     """
     history = read_history(folder, name)
+    current = state(history)
+    over = current == "finished"
+    saved = saved_checkpoints(history.run)
     return RunPage(
         name=name,
-        state=summary.state(history),
+        state=current,
         plan=history.plan,
-        head=sections.head(history),
-        figures=tuple(summary.headline(history)),
-        parts=sections.parts(history),
+        last_time=history.last_time,
+        progress=min(1.0, history.last_step / history.max_steps) if history.max_steps and not over else None,
+        failure=failure(history.run, 1).message if not over and error_records(history.run) else None,
+        figures=tuple(headline(history, saved)),
+        sections=sections(history, saved),
         data=run_data(history, points),
     )
 
 
 def run_pages(folders: list[Path]) -> list[RunPage]:
-    """Several runs, each under a name that tells it from the others.
+    """Read several runs, each with a distinct name.
 
     Raises:
-        NemolaunchError: one is no run folder, or is named twice.
+        NemolaunchError: a folder is not a run folder, or is given twice.
     """
     absolute = [folder.expanduser().absolute() for folder in folders]
     for folder in absolute:
         if absolute.count(folder) > 1:
-            raise NemolaunchError(f"the run {folder} is named twice")
+            raise NemolaunchError(f"the run {folder} is given twice")
     names = names_of(absolute)
-    points = max(LEAST_POINTS, POINTS * 2 // (len(absolute) + 1))
+    points = max(MIN_POINTS, POINTS * 2 // (len(absolute) + 1))
     every_points = [points] * len(absolute)
-    if len(absolute) == 1 or sum(map(_size, absolute)) < MANY_BYTES:
+    if len(absolute) == 1 or sum(map(_size, absolute)) < PARALLEL_BYTES:
         return list(map(run_page, absolute, names, every_points))
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     workers = min(len(absolute), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return list(pool.map(run_page, absolute, names, every_points))
 
 
 def names_of(folders: list[Path]) -> list[str]:
-    """The last parts of each path, as many as tell them all apart."""
+    """Return the last parts of each path, as many as it takes to make them distinct."""
     depth = 1
     while len({folder.parts[-depth:] for folder in folders}) < len(folders):
         depth += 1

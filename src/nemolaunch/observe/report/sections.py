@@ -1,111 +1,251 @@
-"""The sections about one run. All words from a run are escaped."""
+"""The values of the sections about one run; `templates/sections.html` turns them into HTML."""
 
 from __future__ import annotations
 
-from html import escape
+import json
+import os
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from nemolaunch.observe.history import History
-from nemolaunch.observe.report import details, extras, summary
-from nemolaunch.observe.report.tables import folded, moment, pairs, table
-from nemolaunch.observe.words import size
-
-EXPLAINED = {
-    "finished": "reached its last step",
-    "running": "still writing",
-    "failed": "ended with an error",
-    "stopped": "went silent before its last step",
-    "not started": "has written nothing yet",
-}
+from nemolaunch.job import Job
+from nemolaunch.observe.history import History, evaluation_figures
+from nemolaunch.planning import Plan
+from nemolaunch.run.folder import RunDir, step_of
 
 
-def head(history: History) -> str:
-    """Name, state, model, progress."""
-    state = summary.state(history)
-    words = [escape(history.plan.model)] if history.plan else []
-    words.append(EXPLAINED[state])
-    if history.last_time:
-        words.append(f"last heard {moment(history.last_time)}")
-    text = (
-        "<header><p class='eyebrow'>Run report</p>"
-        f"<h1>{escape(history.name)} <span class='state {state.split()[0]}'>{state}</span></h1>\n"
-        f"<p class='sub'>{' · '.join(words)}</p>"
-    )
-    if history.max_steps and state != "finished":
-        done = min(1.0, history.last_step / history.max_steps)
-        text += f"<div class='progress' role='img' aria-label='{done:.0%} done'><i style='width:{done:.2%}'></i></div>"
-    failure = summary.failure_text(history)
-    if failure and state != "finished":
-        text += f"\n<p class='alert'>{escape(failure)}</p>"
-    return text + "</header>"
-
-
-def parts(history: History) -> dict[str, str]:
-    """HTML by part of the page; empty where the run has nothing to say."""
+def sections(history: History, saved: list[SavedCheckpoint]) -> dict[str, Any]:
+    """Return the values of each section by its id, in page order; empty where the run has no data for it."""
     return {
-        "events": _events(history),
-        "checkpoints": _checkpoints(history),
-        "evaluation": extras.evaluations(history),
-        "samples": extras.samples(history),
-        "time": extras.times(history),
-        "traces": extras.traces(history),
-        "data": extras.data(history),
-        "plan": _plan(history),
-        "findings": extras.findings(history),
-        "environment": extras.environment(history),
+        "events": history.marks,
+        "checkpoints": [
+            (checkpoint, *(_at(history, key, checkpoint.step) for key in ("loss", "val_loss")))
+            for checkpoint in saved
+        ],
+        "evaluation": _evaluation(history),
+        "samples": _samples(history),
+        "time": _time(history),
+        "traces": [(path, path.stat().st_size) for path in traces(history.run)],
+        "data": mixture(history),
+        "plan": _plan(history.plan) if history.plan else None,
+        "findings": _findings(history),
+        "environment": history.environment,
     }
 
 
-def _events(history: History) -> str:
-    if not history.marks:
-        return ""
-    rows = [
-        (
-            f"{mark.step:,}",
-            f"<span class='kind {details.severity(mark.kind)}'>{escape(mark.kind)}</span>",
-            escape(mark.text),
+def severity(kind: str) -> str:
+    """Return how to colour an event: `bad`, `warn` or `plain`."""
+    if kind in ("failed", "not finite", "no progress"):
+        return "bad"
+    return "plain" if kind in ("restart", "left") else "warn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedCheckpoint:
+    """A complete checkpoint of the run; `last` marks the one that a resumed run starts from."""
+
+    path: Path
+    step: int
+    size_bytes: int
+    time: float
+    last: bool
+
+
+def saved_checkpoints(run: RunDir) -> list[SavedCheckpoint]:
+    """Return the complete checkpoints by step; NeMo's `-last` is a link to one of them, or one of its own."""
+    last = run.last_checkpoint()
+    newest = last.resolve() if last else None
+    return [
+        SavedCheckpoint(
+            path=path,
+            step=step_of(path) + 1,
+            size_bytes=_folder_size(path),
+            time=path.stat().st_mtime,
+            last=path.resolve() == newest,
         )
-        for mark in history.marks
+        for path in run.complete_checkpoints()
     ]
-    return table(("Step", "Kind", "What happened"), rows, num_columns=(0,))
 
 
-def _checkpoints(history: History) -> str:
-    found = summary.checkpoints(history)
-    if not found:
-        return ""
-    rows = []
-    for checkpoint in found:
-        rows.append(
-            (
-                f"{checkpoint.step:,}",
-                *(_at(history, key, checkpoint.step) for key in ("loss", "val_loss")),
-                size(checkpoint.size_bytes),
-                moment(checkpoint.time),
-                f"<code>{escape(checkpoint.path.name)}</code>" + (" (newest)" if checkpoint.last else ""),
-            )
-        )
-    heads = ("After step", "Loss", "Validation loss", "Size", "Written", "Folder")
-    return table(heads, rows, num_columns=(0, 1, 2, 3, 4))
+def _folder_size(folder: Path) -> int:
+    return sum(
+        os.lstat(os.path.join(where, name)).st_size for where, _, names in os.walk(folder) for name in names
+    )
 
 
 def _at(history: History, key: str, step: int) -> str:
-    """A figure at a step, or the last known before it."""
+    """Format a metric at a step, or its latest value before it."""
     series = history.series.get(key)
     value = series.at(step) if series else None
-    return "not finite" if history.lost(key, step) else "–" if value is None else f"{value:.3f}"
+    return "not finite" if history.ends_not_finite(key, step) else "–" if value is None else f"{value:.3f}"
 
 
-def _plan(history: History) -> str:
-    if not history.plan:
-        return ""
-    text = pairs((escape(label), escape(value)) for label, value in summary.about(history.plan))
-    if history.plan.left_out:
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in history.plan.left_out)
-        text += f"<p class='sub'>Left out in the rehearsal:</p><ul>{items}</ul>"
-    flags = [
-        (f"<code>{escape(flag)}</code>", escape(value), escape(origin))
-        for flag, value, origin in summary.flags(history.plan)
-    ]
-    return text + folded(
-        f"The {len(flags)} flags that are not plain defaults", table(("Flag", "Value", "From"), flags)
+def _evaluation(history: History) -> dict[str, Any] | None:
+    """Return the figures of the evaluated checkpoints and the conditions of the evaluation."""
+    figures = [(row["step"], evaluation_figures(row)) for row in history.evaluations]
+    names = list(dict.fromkeys(name for _, found in figures for name in found))
+    if not names:
+        return None
+    of: dict[str, Any] = next(
+        (row for row in reversed(history.evaluations) if row.get("ppl_of") or row.get("mlm_of")), {}
     )
+    return {
+        "names": [name.removeprefix("eval_").replace("_", " ") for name in names],
+        "rows": [(step, [found.get(name) for name in names]) for step, found in figures],
+        "perplexity_of": of.get("ppl_of"),
+        "masked_of": of.get("mlm_of"),
+    }
+
+
+def _samples(history: History) -> dict[str, list[tuple[int, str]]]:
+    """Return (step, generated text) by prompt."""
+    by_prompt: dict[str, list[tuple[int, str]]] = {}
+    for row in history.evaluations:
+        for sample in row.get("samples", []):
+            by_prompt.setdefault(sample["prompt"], []).append((row["step"], sample["text"]))
+    return by_prompt
+
+
+def _time(history: History) -> dict[str, Any] | None:
+    """Return where the time went and the distribution of step times."""
+    spent = time_spent(history)
+    total = sum(seconds for _, seconds in spent) or 1.0
+    shares = [(label, seconds, seconds / total) for label, seconds in spent]
+    return {"spent": shares, "steps": step_times(history)} if spent else None
+
+
+def time_spent(history: History) -> list[tuple[str, float]]:
+    """Return (activity, seconds), longest first: steps, validation, saving checkpoints and the rest."""
+    rows = history.series.get("step_time_s")
+    if not rows:
+        return []
+    before, steps = 0, 0.0
+    for step, seconds in rows:
+        steps += seconds * (step - before)
+        before = step
+    parts = [("training steps", steps)]
+    for key, label in (("validation_s", "validation"), ("checkpoint_s", "saving checkpoints")):
+        if key in history.series:
+            parts.append((label, sum(history.series[key].values)))
+    rest = history.active_s - sum(seconds for _, seconds in parts)
+    if rest > 0:
+        parts.append(("other, including repeated steps", rest))
+    return sorted(parts, key=lambda part: -part[1])
+
+
+def step_times(history: History) -> list[tuple[str, float]]:
+    """Return (statistic, seconds) of the step times and of the wait for data."""
+    rows = history.series.get("step_time_s")
+    if not rows:
+        return []
+    ordered = sorted(rows.sample())
+    quantiles = (("median", 0.5), ("95th percentile", 0.95), ("99th percentile", 0.99))
+    found = [(name, ordered[round((len(ordered) - 1) * share)]) for name, share in quantiles]
+    found.append(("maximum", max(history.series.get("step_time_max_s", rows).values)))
+    if "data_wait_s" in history.series:
+        waits = history.series["data_wait_s"].values
+        found.append(("mean wait for data", statistics.fmean(waits)))
+    return found
+
+
+def traces(run: RunDir) -> list[Path]:
+    """Return the files that profilers wrote, the latest last."""
+    found = [p for p in run.traces.rglob("*") if p.suffix in (".json", ".gz", ".nsys-rep") and p.is_file()]
+    return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixturePart:
+    """One prefix of a blend: its requested share, and its share of the samples consumed so far."""
+
+    prefix: str
+    requested: float | None
+    samples: int | None
+    actual: float | None
+
+
+def mixture(history: History) -> list[MixturePart]:
+    """Return the data mixture as requested and as consumed."""
+    if not history.plan:
+        return []
+    blend, seen = history.plan.blend, history.samples_by_prefix
+    if len(blend) == 1:
+        tokens = history.last("tokens")
+        samples = None if tokens is None else round(tokens / history.plan.seq_length)
+        actual = 1.0 if samples else None
+        return [MixturePart(prefix=blend[0][1], requested=1.0, samples=samples, actual=actual)]
+    total = sum(weight or 0.0 for weight, _ in blend)
+    known = len(seen) == len(blend) and sum(seen) > 0
+    return [
+        MixturePart(
+            prefix=prefix,
+            requested=weight / total if weight is not None and total else None,
+            samples=seen[i] if known else None,
+            actual=seen[i] / sum(seen) if known else None,
+        )
+        for i, (weight, prefix) in enumerate(blend)
+    ]
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    return {"about": _about(plan), "left_out": plan.left_out, "flags": _flags(plan)}
+
+
+def _about(plan: Plan) -> dict[str, str]:
+    """Summarise the plan: model, device, parallelism, batch, initial weights and folder."""
+    job = plan.job
+    sizes = {
+        "tensor": job.parallelism.tensor_model_parallel_size,
+        "pipeline": job.parallelism.pipeline_model_parallel_size,
+        "context": job.parallelism.context_parallel_size,
+        "expert": job.parallelism.expert_model_parallel_size,
+    }
+    layout = [f"data {plan.data_parallel_size}"]
+    layout += [f"{label} {size}" for label, size in sizes.items() if size > 1]
+    count = plan.world_size
+    device = f"{count} GPU{'s' if count != 1 else ''}"
+    if plan.device == "cpu":
+        device = f"{count} CPU process{'es' if count != 1 else ''} (rehearsal)"
+    batch = f"{job.batch.global_batch_size} sequences of {plan.seq_length:,} tokens"
+    return {
+        "Model": f"{plan.model} ({plan.model_source}), NeMo recipe {plan.recipe}",
+        "Trained on": device,
+        "Parallelism": ", ".join(layout),
+        "Batch": f"{batch} = {plan.tokens_per_step:,} tokens",
+        "Initial weights": job.model.nemo_model or "random",
+        "Run folder": plan.folder,
+    }
+
+
+def _flags(plan: Plan) -> list[tuple[str, str, str]]:
+    """Return (flag, value, origin) of every value that was given or computed."""
+    defaults = Job().values()
+    return [
+        (flag_name(name), flag_value(value), plan.origins.get(name, "given"))
+        for name, value in plan.job.values().items()
+        if value != defaults.get(name) or name in plan.origins
+    ]
+
+
+def flag_name(name: str) -> str:
+    """Return the flag of a field: `max_steps` → `--max-steps`."""
+    return "--" + name.replace("_", "-")
+
+
+def flag_value(value: Any) -> str:
+    """Format a flag's value as it is typed; `not given` for None."""
+    if value is None:
+        return "not given"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _findings(history: History) -> list[str]:
+    """Read the findings from the time of planning."""
+    try:
+        saved = json.loads(history.run.plan.read_text(encoding="utf-8")).get("findings", [])
+    except (OSError, ValueError):
+        return []
+    return [str(finding) for finding in saved]

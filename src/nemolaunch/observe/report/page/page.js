@@ -27,7 +27,7 @@ const element = (name, text, parent) => {
   return made;
 };
 
-/* The steps of a series in the unit of the x axis: steps, tokens, or hours in training. */
+/* Convert the steps of a series to the unit of the x axis: steps, tokens or hours of training. */
 function along(run, steps) {
   if (axis === "tokens" && run.tokens_per_step) return steps.map(s => s * run.tokens_per_step);
   if (axis !== "hours") return steps;
@@ -41,9 +41,9 @@ function along(run, steps) {
   });
 }
 const place = at => axis === "step" ? "step " + number(Math.round(at))
-  : axis === "hours" ? number(at) + " hours in training" : brief(at) + " tokens";
+  : axis === "hours" ? number(at) + " hours of training" : brief(at) + " tokens";
 
-/* A chart's lines: for every run and kind of line, x and y values and the look. */
+/* The lines of a chart: x, y and style for every run and kind of line. */
 function lines(chart) {
   const out = [];
   const solid = chart.lines.filter(line => line.look !== "faint");
@@ -62,7 +62,7 @@ function lines(chart) {
   return out;
 }
 
-/* Where colours tell runs apart, dashes tell lines apart. */
+/* With several runs, colours distinguish runs and dashes distinguish lines. */
 const dashes = (solid, line) => several && line.look === "line" ? [undefined, [6, 4], [2, 3]][solid.indexOf(line)] : undefined;
 
 const visible = (chart, line) => shown[line.run] && !chart.hidden.has(line.kind);
@@ -84,7 +84,7 @@ const marks = () => ({ hooks: { draw: [u => {
   ctx.restore();
 }] } });
 
-/* What stands under the pointer: the place, each line's value, and events close by. */
+/* The tooltip: the position of the pointer, the value of each line, and nearby events. */
 const tips = (chart, all) => {
   const tip = element("div");
   tip.className = "tip"; tip.hidden = true;
@@ -155,14 +155,14 @@ function options(chart, all, width) {
   };
 }
 
-/* Whole numbers only on an axis that counts steps. */
+/* Integer ticks for an axis that counts steps. */
 function wholes() {
   const out = [];
   for (let size = 1; size < 1e10; size *= 10) out.push(size, 2 * size, 5 * size);
   return out;
 }
 
-/* Buttons that switch kinds of lines on and off. */
+/* Buttons that toggle kinds of lines. */
 function legend(chart, box) {
   const holder = box.parentElement.querySelector(".legend");
   holder.replaceChildren();

@@ -1,10 +1,10 @@
-"""Figures as people read them."""
+"""Human-readable numbers, durations and sizes."""
 
 from __future__ import annotations
 
 
 def count(value: float) -> str:
-    """`1,234`, `56.7 k`, `8.03 B`: whole numbers to ten thousand, above it three digits and a unit."""
+    """Format a count: `1,234`, `56.7 k`, `8.03 B`; from ten thousand on with three digits and a unit."""
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{three_digits(value / (1e3 if unit == 'k' else size))} {unit}"
@@ -12,7 +12,7 @@ def count(value: float) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits without an exponent where that stays short."""
+    """Format with three significant digits, without an exponent where that stays short."""
     if value == 0:
         return "0"
     if not 1e-4 <= abs(value) < 1e7:
@@ -21,7 +21,7 @@ def three_digits(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`8 s`, `3 min 20 s`, `5 h 12 min`, `2 d 4 h`."""
+    """Format seconds: `8 s`, `3 min 20 s`, `5 h 12 min`, `2 d 4 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -36,12 +36,12 @@ def duration(seconds: float) -> str:
 
 
 def short_time(seconds: float) -> str:
-    """Durations within a step, three digits: `0.8 ms`, `523 ms`, `1.23 s`."""
+    """Format the duration of a step with three digits: `0.8 ms`, `523 ms`, `1.23 s`."""
     return f"{three_digits(seconds)} s" if seconds >= 1 else f"{three_digits(seconds * 1e3)} ms"
 
 
 def size(num_bytes: float) -> str:
-    """Bytes in binary units: `512 B`, `1.5 GiB`."""
+    """Format bytes in binary units: `512 B`, `1.5 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(num_bytes) < 1024:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.3g} {unit}"
