@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from e2e.jobs import planned, train
 from forkserver import ForkServer
-from jobs import planned, train
 
 from nemolaunch.cli.commands.convert import main as convert
 from nemolaunch.cli.commands.inspect import main
