@@ -1,4 +1,4 @@
-# make demo: everything on sample data, in minutes.   make test: the tests.   make lint: ruff and mypy.
+# make demo: everything on sample data, in minutes.   make test: the tests.   make lint: ruff, codespell and mypy.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # without root or apt-get these tests are skipped
 TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium zsh
 
-.PHONY: install demo test test-long lint docs clean tools
+.PHONY: install demo test test-long coverage lint docs site clean tools
 
 install: $(INSTALLED)
 
@@ -28,6 +28,11 @@ test: $(INSTALLED) tools
 test-long: $(INSTALLED) tools
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
+# Of the tests that take minutes, not hours; ARGS="tests/nemo2 tests/e2e" measures others
+coverage: $(INSTALLED)
+	@$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html $(or $(ARGS),tests/unit tests/golden)
+	@echo "line by line: htmlcov/index.html"
+
 tools:
 	@{ command -v slurmdbd && command -v sshd && command -v rsync && command -v chromium && command -v zsh; } > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
 		echo "installing Slurm and Chromium for their tests (log: $(VENV)-tools.log)"; \
@@ -35,10 +40,14 @@ tools:
 			> $(VENV)-tools.log 2>&1 || echo "that failed; the tests that need them are skipped"; }
 
 lint: $(INSTALLED)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/mypy
 
 docs: $(INSTALLED)
 	@$(BIN)/python -m nemolaunch.cli.manual > docs/commands.md
 
+# NO_MKDOCS_2_WARNING: no advertisement of another tool
+site: $(INSTALLED)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict && echo "open site/index.html"
+
 clean:
-	rm -rf $(VENV) $(VENV)-install.log $(VENV)-tools.log demo build src/*.egg-info
+	rm -rf $(VENV) $(VENV)-install.log $(VENV)-tools.log demo build site htmlcov .coverage* src/*.egg-info

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 GOLDEN = Path(__file__).parent / "golden" / "tokens"
 EOD, BOS = "<|end|>", "<|begin|>"
@@ -72,7 +73,7 @@ def write_reference(prefix: Path, tokenizer: Path, documents: Iterable[str | Seq
 
 
 @functools.cache
-def auto_tokenizer(folder: str):
+def auto_tokenizer(folder: str) -> Any:
     """What Megatron-LM's tool loads."""
     from transformers import AutoTokenizer
 

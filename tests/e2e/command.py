@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs import LLAMA, TOKENIZER
+from e2e.jobs import LLAMA, TOKENIZER
 
 ROOT = Path(__file__).parents[2]
 DOOR = str(ROOT / "train" / "llm" / "pretrain" / "pretrain_llm.py")

@@ -9,8 +9,8 @@ from typing import Any
 
 import check_jobs
 import yaml
+from e2e.random_forms import random_form
 from forkserver import ForkServer
-from random_forms import random_form
 
 from nemolaunch import arithmetic, catalogue
 from nemolaunch.errors import UsageError

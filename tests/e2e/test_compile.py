@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.jobs import TOKENIZER
 from forkserver import ForkServer
-from jobs import TOKENIZER
 
 from nemolaunch import catalogue
 from nemolaunch.facts import Host, look

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.jobs import TOKENIZER, prepared, train
 from forkserver import ForkServer
-from jobs import TOKENIZER, prepared, train
 
 from nemolaunch.findings import errors
 from nemolaunch.job import Job

@@ -63,7 +63,7 @@ def test_loss_and_accuracy_are_those_computed_by_hand(
         probability=0.2, replacement="mask", mask_token=tokenizer.mask_token_id, vocab_size=len(tokenizer),
         protected=(0, 1, 2), seed=3,
     )  # fmt: skip
-    nats = right = count = number = 0
+    nats, right, count, number = 0.0, 0, 0, 0
     for line in texts.read_text("utf-8").splitlines():
         ids = tokenizer(json.loads(line)["text"])["input_ids"]
         for start in range(0, len(ids), 64):
@@ -110,9 +110,8 @@ def test_masks_are_filled_as_by_transformers(model: Path, capsys: pytest.Capture
     assert english["filled"].startswith("It was a")
     assert english["filled"].endswith(" morning")
     assert len(chinese["places"]) == 2
-    assert [c["id"] for c in chinese["places"][1]] == [
-        row["token"] for row in pipeline(f"春眠{MASK}覺曉,處處{MASK}啼鳥")[1]
-    ]
+    by_place: Any = pipeline(f"春眠{MASK}覺曉,處處{MASK}啼鳥")
+    assert [c["id"] for c in chinese["places"][1]] == [row["token"] for row in by_place[1]]
 
 
 def test_a_bert_model_of_transformers_is_scored_too(

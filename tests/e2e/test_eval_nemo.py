@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from e2e.jobs import ROOT, planned, train
 from forkserver import ForkServer
-from jobs import ROOT, planned, train
 
 from nemolaunch.cli.commands import eval as eval_command
 from nemolaunch.observe.reader import read_history

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.jobs import planned
 from forkserver import ForkServer, JobFailed
-from jobs import planned
 
 from nemolaunch.cli.commands import status as status_command
 from nemolaunch.observe import metrics

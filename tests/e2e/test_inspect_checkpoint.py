@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from e2e.jobs import planned, train
 from forkserver import ForkServer
-from jobs import planned, train
 
 from nemolaunch.cli.commands.convert import main as convert
 from nemolaunch.cli.commands.inspect import main
@@ -40,7 +40,7 @@ def test_a_training_checkpoint_says_how_far_and_how_it_was_trained(
 ) -> None:
     found = told(capsys, str(run.run.last_checkpoint()))
     assert (found["format"], found["model"], found["step"]) == ("nemo2", "LlamaModel", 4)
-    assert found["samples"] == 4 * run.values["global_batch_size"]
+    assert found["samples"] == 4 * run.job.batch.global_batch_size
     assert found["tokens"] == 4 * run.tokens_per_step
     assert found["layout"]["TP"] == 2
     assert found["processes"] == 2

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.jobs import planned, prepared, train
 from forkserver import ForkServer, JobFailed
-from jobs import planned, prepared, train
 
 from nemolaunch.arithmetic import flops_per_token
 from nemolaunch.observe import metrics

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.jobs import planned, prepared, train
 from forkserver import ForkServer, JobFailed
-from jobs import planned, prepared, train
 
 from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
@@ -71,7 +71,7 @@ def test_loss_and_gradient_are_those_of_one_process(
 def test_killed_and_resumed_is_identical_to_never_stopped(
     fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
-    common = {"max_steps": 8, "num_gpus": 2, "global_batch_size": 4, "checkpoint_every": 3}
+    common: dict[str, Any] = {"max_steps": 8, "num_gpus": 2, "global_batch_size": 4, "checkpoint_every": 3}
     common |= {"val_check_interval": 4, "limit_val_batches": 1, "mlm_replacement": "span", **MLM}
     uninterrupted = planned(tmp_path, data, output_dir=str(tmp_path / "whole"), **common)
     whole = train(fork_server, uninterrupted)

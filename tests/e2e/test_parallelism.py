@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.jobs import planned, train
 from forkserver import ForkServer
-from jobs import planned, train
 
 # fp32; sums are taken in another order: the largest relative difference seen is 3e-6
 TOLERANCE = 2e-5

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import cut_off, finished, processes_about, started, wait_for, words
+from e2e.command import cut_off, finished, processes_about, started, wait_for, words
 
 from nemolaunch.cli.commands import cancel
 from nemolaunch.observe.status import status

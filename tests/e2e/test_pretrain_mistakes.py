@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import pretrain
-from jobs import LLAMA, TOKENIZER
+from e2e.command import pretrain
+from e2e.jobs import LLAMA, TOKENIZER
 
 # arguments besides those of a sound job → exit code, and what stderr has to say
 MISTAKES: dict[str, tuple[list[str], int, str]] = {

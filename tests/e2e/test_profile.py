@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command import ENVIRONMENT, TIMEOUT_S, words
+from e2e.command import ENVIRONMENT, TIMEOUT_S, words
+from e2e.jobs import planned, train
 from forkserver import ForkServer
-from jobs import planned, train
 
 from nemolaunch.observe.report.sections import traces
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.jobs import planned, prepared, train
 from forkserver import ForkServer, JobFailed
-from jobs import planned, prepared, train
 
 from nemolaunch.launching.prepare import finished_step
 from nemolaunch.observe import metrics
@@ -118,7 +118,9 @@ def test_metrics_have_one_row_a_step(fork_server: ForkServer, data: str, tmp_pat
 def test_a_checkpoint_names_only_nemo(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     plan = planned(tmp_path, data, max_steps=1)
     train(fork_server, plan)
-    context = plan.run.last_checkpoint() / "context"  # type: ignore[operator]
+    last = plan.run.last_checkpoint()
+    assert last is not None
+    context = last / "context"
     text = (context / "io.json").read_text() + (context / "model.yaml").read_text()
     assert "nemolaunch.nemo2" not in text
     assert "LlamaModel" in text

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.jobs import planned, train
 from forkserver import ForkServer, JobFailed
-from jobs import planned, train
 
 from nemolaunch.cli.commands.data_audit import main as data_audit
 from nemolaunch.launching.prepare import finished_step

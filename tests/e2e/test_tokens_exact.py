@@ -69,7 +69,9 @@ TEXTS = st.one_of(
 @given(
     documents=st.lists(st.one_of(TEXTS, st.lists(TEXTS, max_size=3)), max_size=30), piece=st.integers(8, 400)
 )
-def test_any_documents_cut_anywhere(documents, piece, tmp_path_factory, tokens_cache: Path) -> None:
+def test_any_documents_cut_anywhere(
+    documents: list[str | list[str]], piece: int, tmp_path_factory: pytest.TempPathFactory, tokens_cache: Path
+) -> None:
     """Random documents, in pieces of a few bytes: the borders between pieces leave no trace."""
     tmp_path = tmp_path_factory.mktemp("any")
     tokenizer = variant("bos", tmp_path / "tokenizer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,7 +48,7 @@ class Place:
         found = [json.loads(line) for line in lines]
         return [(os.path.basename(r["file"]), r["line"], r["reason"]) for r in found]
 
-    def reference(self, documents) -> tuple[bytes, bytes]:
+    def reference(self, documents: Iterable[str | Sequence[str]]) -> tuple[bytes, bytes]:
         write_reference(self.folder / "reference", self.tokenizer, documents)
         return pair(self.folder / "reference")
 
@@ -143,7 +144,9 @@ def test_every_kind_of_file_gives_the_same_bytes(place: Place) -> None:
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])
-def test_a_truncated_file_is_refused_with_its_place(ending: str, place: Place, capsys) -> None:
+def test_a_truncated_file_is_refused_with_its_place(
+    ending: str, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
     documents = [f"{i} {os.urandom(30).hex()}" for i in range(2000)]
     data = write_jsonl(place.folder / "plain", documents).read_bytes()
     source = place.folder / f"in.jsonl.{ending}"
@@ -158,7 +161,7 @@ def test_a_truncated_file_is_refused_with_its_place(ending: str, place: Place, c
     assert any("truncated" in reason for reason in reasons), reasons
 
 
-def test_parquet_rows_that_are_no_text(place: Place, capsys) -> None:
+def test_parquet_rows_that_are_no_text(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     pq.write_table(pa.table({"text": ["a", None, "b"]}), place.folder / "nulls.parquet")
     assert place.run("--input-dir", str(place.folder / "nulls.parquet")) == 1
     assert "nulls.parquet, line 2: 'text' is null" in capsys.readouterr().err
@@ -184,7 +187,7 @@ def test_several_keys_and_columns_by_file(place: Place) -> None:
     assert pair(place.made(key="title")) == place.reference([t[:5] for t in GOOD])
 
 
-def test_mistakes_are_told_with_what_to_do(place: Place, capsys) -> None:
+def test_mistakes_are_told_with_what_to_do(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     source = str(write_jsonl(place.folder / "in.jsonl", GOOD))
     cases = {
         ("--input-dir", str(place.folder / "missing")): "there is no such file or folder",

@@ -59,7 +59,9 @@ def test_shards_merged_are_one_run(data: Data, tmp_path: Path, capsys: pytest.Ca
     assert (tmp_path / "all.yaml").exists()
 
 
-def test_other_tokenizers_and_dtypes_are_not_merged(data: Data, tmp_path: Path, capsys) -> None:
+def test_other_tokenizers_and_dtypes_are_not_merged(
+    data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for kind, message in (("nfc", "the tokenizer"), ("large", "dtype differs")):
         other = variant(kind, tmp_path / kind)
         assert data.run(tokenizer=other, name=kind) == 0
@@ -89,7 +91,9 @@ def test_validation_files(data: Data) -> None:
     assert record["documents"] == 20
 
 
-def test_inspect_shows_and_finds_corruption(data: Data, tmp_path: Path, capsys) -> None:
+def test_inspect_shows_and_finds_corruption(
+    data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Sound data gives 0; each kind of damage gives 1 and the place."""
     sound = data.out / "data_text_document"
     picture = tmp_path / "lengths.png"

@@ -71,6 +71,7 @@ def test_killed_at_random_moments(moments: int, tmp_path: Path, source: Path, to
                 process.wait()
                 kills += 1
         assert process.returncode == 0
+        assert process.stdout is not None
         resumed = resumed or int(process.stdout.read()) > 0
         assert [pair(folder / name) for name in OUTPUTS] == expected
         assert (folder / "data_rejects.jsonl").read_bytes() == rejects

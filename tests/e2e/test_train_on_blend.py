@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from e2e.jobs import TOKENIZER, planned, prepared, train
 from forkserver import ForkServer
-from jobs import TOKENIZER, planned, prepared, train
 
 from nemolaunch.cli.commands.tokenize import main as tokenize
 from nemolaunch.findings import errors

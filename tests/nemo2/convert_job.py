@@ -42,7 +42,7 @@ def nemo_import(hf: str, nemo: str, model_class: str) -> None:
 
     folder = Path(nemo).with_name("tokenizer")
     copy_tokenizer(Path(hf), folder)
-    ModelConnector.save_hf_tokenizer_assets = lambda *_: str(folder)  # type: ignore[method-assign]
+    ModelConnector.save_hf_tokenizer_assets = lambda *_: str(folder)
     getattr(llm, model_class).importer(f"hf://{hf}").apply(Path(nemo))
 
 

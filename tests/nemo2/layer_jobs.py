@@ -48,6 +48,7 @@ def norms() -> dict[str, float]:
             with torch.no_grad():
                 ours.weight.copy_(gamma - 1 if centred else gamma)
                 if name == "LayerNorm":
+                    assert ours.bias is not None
                     ours.bias.copy_(beta)
             out[f"{name} {centred}"] = (ours(x) - theirs(x)).abs().max().item()
             half = ours(x.bfloat16())

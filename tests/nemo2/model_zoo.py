@@ -154,7 +154,7 @@ def _write_synthetic(folder: Path, model: Small) -> None:
     shapes = parameters(sizes.config, rows)
     mapped = export_map(family, sizes, {n: TensorInfo(model.dtype, s) for n, s in shapes.items()}, rows)
     torch.manual_seed(5)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for group in mapped.groups:
         randoms = [torch.randn(shapes[name], dtype=getattr(torch, model.dtype)) for name in group.nemo]
         tensors.update(zip(group.hf, transform(group, randoms, sizes, to_nemo=False), strict=True))

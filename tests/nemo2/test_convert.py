@@ -46,21 +46,21 @@ def test_round_trip(folder: Path) -> None:
         assert report["checks"]["tensors"]["compared"] == len(report_tensors(folder, direction))
 
 
-def report_tensors(folder: Path, direction: str) -> object:
+def report_tensors(folder: Path, direction: str) -> list[str]:
     """What was compared: the source's tensors, as they are there."""
     from nemolaunch.checkpoint.nemo2.folder import read_folder
 
     if direction == "back":
-        names = read_folder(folder / "nemo").source().tensors
+        made = read_folder(folder / "nemo").source().tensors
         config = json.loads((folder / "back" / "config.json").read_text())
-        tied = config.get("tie_word_embeddings") and "output_layer.weight" in names
-        return [name for name in names if not (tied and name == "output_layer.weight")]
-    found = dict(tensors(folder / "source"))
+        tied = config.get("tie_word_embeddings") and "output_layer.weight" in made
+        return [name for name in made if not (tied and name == "output_layer.weight")]
+    names = list(tensors(folder / "source"))
     nemo = read_folder(folder / "nemo").source().tensors
-    head = [name for name in found if name.endswith(("lm_head.weight", "output_layer.weight"))]
+    head = [name for name in names if name.endswith(("lm_head.weight", "output_layer.weight"))]
     if "output_layer.weight" in nemo and not head:
-        found["lm_head.weight"] = None  # the copy of the tied embedding
-    return found
+        names.append("lm_head.weight")  # the copy of the tied embedding
+    return names
 
 
 @pytest.fixture(scope="module")

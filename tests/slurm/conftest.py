@@ -57,7 +57,15 @@ def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tokenised sample text."""
     folder = tmp_path_factory.mktemp("data")
     corpus, tokenizer = ROOT / "examples" / "corpus" / "en.jsonl", ROOT / "examples" / "tokenizer"
-    command = ["tokenize", "--hf-tokenizer", tokenizer, "--data-prefix", "en", "--input-dir", corpus]
+    command: list[str | Path] = [
+        "tokenize",
+        "--hf-tokenizer",
+        tokenizer,
+        "--data-prefix",
+        "en",
+        "--input-dir",
+        corpus,
+    ]
     subprocess.run(
         [sys.executable, "-m", "nemolaunch.cli.main", *command, "--output-dir", folder],
         check=True,

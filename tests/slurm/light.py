@@ -87,5 +87,6 @@ class LightRun:
 
     def output_of(self, job: str) -> str | None:
         """What that job's batch script said; None where it never started."""
-        (path,) = list(batch_job.task_dir(self.plan).glob(f"sbatch_*_{job}.out")) or [None]
-        return path.read_text() if path else None
+        found = list(batch_job.task_dir(self.plan).glob(f"sbatch_*_{job}.out"))
+        assert len(found) <= 1
+        return found[0].read_text() if found else None

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from slurm.cluster import Cluster, end_with_tests, free_ports
@@ -103,7 +103,7 @@ ForceCommand {inside}
         own = [sys.executable, "-m", "nemolaunch.cli.main", *map(str, words)]
         return ["unshare", "--mount", "sh", "-ec", "\n".join(script), "sh", *own]
 
-    def run(self, *words: object, check: bool = True, **environment: str) -> str:
+    def run(self, *words: object, check: bool = True, environment: Mapping[str, str] | None = None) -> str:
         """Output of a command on the laptop."""
         done = subprocess.run(
             self.command(*words), **self.options(environment), capture_output=True, timeout=300, check=False
@@ -112,15 +112,17 @@ ForceCommand {inside}
             raise AssertionError(f"{words}: {done.stderr}{done.stdout}")
         return str(done.stdout) + ("" if check else str(done.stderr))
 
-    def start(self, words: Sequence[object], **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, words: Sequence[object], environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """A command on the laptop that goes on."""
         return subprocess.Popen(
             self.command(*words),
             **self.options(environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-        )  # type: ignore[call-overload,no-any-return]
+        )  # type: ignore[call-overload]
 
-    def options(self, environment: dict[str, str]) -> dict[str, object]:
+    def options(self, environment: Mapping[str, str] | None) -> dict[str, object]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
-        return {"cwd": self.laptop / "work", "env": {**kept, **environment}, "text": True}
+        return {"cwd": self.laptop / "work", "env": {**kept, **(environment or {})}, "text": True}

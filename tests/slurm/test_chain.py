@@ -9,8 +9,8 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 
-from nemolaunch.observe import slurm_run
 from nemolaunch.observe.slurm_run import condition
+from nemolaunch.slurm import submission
 
 
 def test_a_job_that_leaves_in_order_is_the_same_job_again_until_the_run_is_finished(
@@ -200,7 +200,7 @@ def test_an_array_that_waits_is_cancelled_whole(client: Cluster, tmp_path: Path)
     """`10_[1-4%1]`, as squeue lists it, is no id that scancel takes."""
     run = LightRun(client, tmp_path / "run", ["finish"], array="1-4%1", sbatch=["hold"])
     job = run.submit()
-    assert slurm_run.cancel(run.plan) == [job]
+    assert submission.cancel(run.plan) == [job]
     run.wait_until_over()
     assert not run.starts()
 

@@ -47,7 +47,7 @@ def test_a_job_is_submitted_as_the_dry_run_shows_it(
     words = words_of(login, cluster, training_data, sbatch="hold", detach=True)
     shown = login.run(*words, "--dry-run")
     assert not (login.home / "runs").exists()
-    said = login.run(*words, **SECRETS)
+    said = login.run(*words, environment=SECRETS)
     plan = Plan.load(login.home / "runs" / "far" / "plan.json")
     script = batch_job.script_path(plan)
     job = plan.run.slurm_submitted.read_text().strip()
@@ -82,7 +82,7 @@ def test_a_host_that_cannot_be_reached_is_named(login: Login, cluster: Cluster, 
 @pytest.mark.long
 def test_a_training_is_followed_from_afar(login: Login, cluster: Cluster, training_data: Path) -> None:
     words = words_of(login, cluster, training_data, tensor_model_parallel_size=2)
-    code, said = finish(login.start(words, **SECRETS))
+    code, said = finish(login.start(words, environment=SECRETS))
     assert code == 0, said
     assert "step 20/20" in said
     assert "finished step 20; checkpoint" in said

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 from slurm.training import Training, finish
 
-from nemolaunch.observe.slurm_run import claimed, condition
-from nemolaunch.slurm import batch_job
+from nemolaunch.observe.slurm_run import condition
+from nemolaunch.slurm import batch_job, submission
 
 
 def test_of_two_submissions_at_once_one_is_taken(
@@ -49,12 +48,13 @@ def test_a_submission_beside_a_running_one_leaves_its_checkpoints_and_plan(
 
 
 def test_a_finished_run_can_go_on_although_its_job_is_still_leaving_the_queue(
-    client: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    client: Cluster, tmp_path: Path
 ) -> None:
     run = LightRun(client, tmp_path / "run", ["finish and linger"])
     job = run.submit()
     client.wait_until("end", run.run.finished.exists)
     assert job in run.queued()
-    with claimed(run.plan):
+    said: list[str] = []
+    with submission.claimed(run.plan, said.append):
         assert not run.queued()
-    assert f"waiting for job {job} of this run to leave the queue" in capsys.readouterr().err
+    assert said == [f"waiting for job {job} of this run to leave the queue"]

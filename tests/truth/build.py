@@ -47,7 +47,8 @@ def prepare() -> None:
     mamba_mixer.HAVE_MAMBA_SSM = True
     # as Transformer Engine's generator; graphs of a GPU's memory are made later
     cuda_graphs.get_cuda_rng_tracker = lambda: SimpleNamespace(is_inference_rng_tracker=True)
-    torch.cuda.graph_pool_handle = torch.cuda.set_stream = lambda *_: None
+    for name in ("graph_pool_handle", "set_stream"):
+        setattr(torch.cuda, name, lambda *_: None)
     # needs a device, and has no rule of its own
     multi_latent_attention.RotaryEmbedding = multi_latent_attention.YarnRotaryEmbedding = Nothing
     stand_in_for_fused_adam()
@@ -99,7 +100,7 @@ def choose_attention(config: Any, variables: Mapping[str, str]) -> None:
     from megatron.core.models.common.language_module.language_module import LanguageModule
 
     with _exported(variables):
-        LanguageModule._set_attention_backend(SimpleNamespace(config=config))  # type: ignore[arg-type]
+        LanguageModule._set_attention_backend(SimpleNamespace(config=config))
 
 
 @contextmanager
@@ -116,7 +117,7 @@ def _exported(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def model(model_class: type, config: Any, stages: int, variables: Mapping[str, str]) -> Any:
+def model(model_class: Any, config: Any, stages: int, variables: Mapping[str, str]) -> Any:
     """Build what rank 0 would, and have Megatron count the layers of every stage. Returns the model."""
     from megatron.core.transformer.transformer_block import get_num_layers_to_build
 
@@ -183,7 +184,7 @@ def _mamba(config: Any) -> None:
     mixer = mamba_mixer.MambaMixer.__new__(mamba_mixer.MambaMixer)
     submodules = mamba_mixer.MambaMixerSubmodules()
     try:
-        mixer.__init__(config, submodules, config.hidden_size, pg_collection=groups)  # type: ignore[misc]
+        mixer.__init__(config, submodules, config.hidden_size, pg_collection=groups)
     except _Reached:
         found = vars(mixer)
     finally:

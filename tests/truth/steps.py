@@ -49,7 +49,7 @@ def wrap_optimizer(config: Any) -> None:
     kinds = {"adam": torch.optim.AdamW, "sgd": torch.optim.SGD}
     inner = kinds[config.optimizer]([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
     chunks = [SimpleNamespace(ddp_config=SimpleNamespace(use_megatron_fsdp=True))]  # ends after the assertion
-    DistributedOptimizer(inner, config, None, None, chunks, {}, None, None, 0, 0)  # type: ignore[arg-type]
+    DistributedOptimizer(inner, config, None, None, chunks, {}, None, None, 0, 0)
 
 
 def follow_schedule(values: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ def enter_schedule(config: Any, values: dict[str, Any]) -> None:
     num_chunks = config.virtual_pipeline_model_parallel_size
     chunks = [Chunk() for _ in range(num_chunks)]
     for chunk in chunks:
-        chunk.config = config  # type: ignore[assignment]
+        chunk.config = config
     ask = schedules.get_model_type
 
     def reached(model: Any) -> Any:

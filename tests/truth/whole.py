@@ -35,7 +35,7 @@ def prepare() -> None:
 
     # Transformer Engine's linear layer is a copy on every rank where latent attention asks for one
     multi_latent_attention.TELinear = copied = _copied_linear()
-    provider.CpuSpecProvider.linear = lambda _: copied
+    provider.CpuSpecProvider.linear = lambda self: copied  # type: ignore[method-assign]
     mamba_mixer.HAVE_MAMBA_SSM = True
     mamba_mixer.ExtendedRMSNorm = _gated_norm()
     multi_latent_attention.RotaryEmbedding = build.Nothing  # needs a device, and has no weights

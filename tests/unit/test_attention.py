@@ -10,6 +10,7 @@ from check_jobs import codes, facts, findings, job, resolved
 
 from nemolaunch import catalogue
 from nemolaunch.estimate import estimate
+from nemolaunch.estimate.memory import Memory
 from nemolaunch.facts import Host
 from nemolaunch.resolve import attention
 
@@ -92,9 +93,15 @@ def test_what_the_recipe_turns_on_is_turned_off_by_name() -> None:
     ]  # fmt: skip
 
 
+def memory(**values: Any) -> Memory:
+    estimated = estimate(resolved(job(gpu="h200", **values)))
+    assert estimated is not None
+    return estimated.memory
+
+
 def test_scores_take_what_softmax_keeps_of_each() -> None:
     def kept(**values: Any) -> int:
-        return estimate(resolved(job(gpu="h200", **values))).memory.activations
+        return memory(**values).activations
 
     heads, length, layers = 32, 8192, 32
     added = kept(attention_backend="unfused") - kept()
@@ -107,13 +114,13 @@ def test_scores_take_what_softmax_keeps_of_each() -> None:
     # one layer's at a time where they are recomputed
     recomputed = {"attention_backend": "unfused", "recompute_granularity": "selective"}
     assert kept(**recomputed) < kept() * 1.5
-    workspace = estimate(resolved(job(gpu="h200", **recomputed))).memory.workspace
+    workspace = memory(**recomputed).workspace
     assert workspace > heads * length**2 * 2 * 2
 
 
 def test_graphs_give_no_memory_back_to_the_loss() -> None:
-    plain = estimate(resolved(job(gpu="h200"))).memory
-    graphs = estimate(resolved(job(gpu="h200", cuda_graphs=True))).memory
+    plain = memory()
+    graphs = memory(cuda_graphs=True)
     assert graphs.workspace > plain.workspace
     assert dataclasses.replace(graphs, workspace=0) == dataclasses.replace(plain, workspace=0)
 

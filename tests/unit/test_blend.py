@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from check_jobs import findings, job, resolved, write_data
@@ -16,7 +17,7 @@ LONG = blend.Source(path="long", tokens=9_000, documents=10, epoch_tokens=9_000)
 SHORT = blend.Source(path="short", tokens=1_000, documents=100, epoch_tokens=1_000)
 
 
-def of_code(code: str, *words: str, **values: object) -> Finding:
+def of_code(code: str, *words: str, **values: Any) -> Finding:
     (found,) = [f for f in findings("llama3_8b", dataset_dir=words, **values) if f.code == code]
     return found
 
@@ -65,7 +66,8 @@ def test_what_is_no_share_of_a_whole_is_refused(
     if mended is not None:
         assert f"--dataset-dir {mended}" in str(found)
     for fix in found.fixes:
-        assert [f.code for f in findings("llama3_8b", **fix.changes) if f.code.startswith("blend")] == []
+        changes: dict[str, Any] = dict(fix.changes)
+        assert [f.code for f in findings("llama3_8b", **changes) if f.code.startswith("blend")] == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_another_blend_on_resume_says_what_will_happen() -> None:
     """70:30 becomes 30:70 after 50 steps of 8: 40 % of 400 samples are passed over, as many read again."""
     now = job(dataset_dir=("/data/a:0.3,/data/b:0.7",), max_steps=100, global_batch_size=8)
     run = resolved(now).facts.run
-    earlier = {
+    earlier: dict[str, Any] = {
         "folder": run.folder, "last_checkpoint": "/runs/x-last", "next_step": 50,
         "values": {"global_batch_size": 8}, "blend": ((0.7, "/data/a"), (0.3, "/data/b")),
     }  # fmt: skip

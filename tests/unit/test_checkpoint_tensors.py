@@ -70,7 +70,10 @@ def test_one_small_file_is_not_sharded(tmp_path: Path) -> None:
 
 
 def test_dcp_reads_what_torch_wrote(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    state = {"model": {n: t for n, t in tensors.items() if n != "none"}, "step": {"count": 3}}
+    state: dict[str, dict[str, Any]] = {
+        "model": {n: t for n, t in tensors.items() if n != "none"},
+        "step": {"count": 3},
+    }
     dcp.save(state, checkpoint_id=tmp_path, no_dist=True)
     source = DcpSource(tmp_path)
     for name, tensor in state["model"].items():

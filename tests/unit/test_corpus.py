@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,20 +24,20 @@ def documents(path: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer() -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(TOKENIZER)
 
 
-def test_both_languages_are_there_in_a_size_fit_for_a_checkout():
+def test_both_languages_are_there_in_a_size_fit_for_a_checkout() -> None:
     assert [path.name for path in FILES] == ["en.jsonl", "zh_hant.jsonl"]
     for path in FILES:
         assert 1e6 < path.stat().st_size < 3e6
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_each_line_is_one_document_of_plain_text(path):
+def test_each_line_is_one_document_of_plain_text(path: Path) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
         assert set(json.loads(line)) == {"text"}
         assert "\\u" not in line, "written as characters, not as escapes"
@@ -49,7 +50,7 @@ def test_each_line_is_one_document_of_plain_text(path):
         assert {char for char in text if unicodedata.category(char).startswith("C")} <= {"\n"}
 
 
-def test_the_chinese_is_in_traditional_script():
+def test_the_chinese_is_in_traditional_script() -> None:
     text = "".join(documents(CORPUS / "zh_hant.jsonl"))
     simplified, traditional = "们这国说东车马见长门问闻鸟风飞书", "們這國說東車馬見長門問聞鳥風飛書"
     assert not set(simplified) & set(text)
@@ -58,7 +59,7 @@ def test_the_chinese_is_in_traditional_script():
     assert chinese > 0.75 * len(text)
 
 
-def test_the_sources_name_each_work_and_the_number_of_its_documents():
+def test_the_sources_name_each_work_and_the_number_of_its_documents() -> None:
     sources = (CORPUS / "SOURCES.md").read_text(encoding="utf-8")
     for path in FILES:
         assert f"| `{path.name}` | {len(documents(path)):,} |" in sources
@@ -67,7 +68,7 @@ def test_the_sources_name_each_work_and_the_number_of_its_documents():
         assert poet in sources
 
 
-def test_the_tokenizer_has_the_size_and_special_tokens_it_claims(tokenizer):
+def test_the_tokenizer_has_the_size_and_special_tokens_it_claims(tokenizer: Any) -> None:
     assert len(tokenizer) == 8192
     assert (tokenizer.bos_token, tokenizer.bos_token_id) == ("<|begin_of_text|>", 0)
     assert (tokenizer.eos_token, tokenizer.eos_token_id) == ("<|end_of_text|>", 1)
@@ -76,7 +77,7 @@ def test_the_tokenizer_has_the_size_and_special_tokens_it_claims(tokenizer):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_document_comes_back_from_its_tokens(tokenizer, path):
+def test_every_document_comes_back_from_its_tokens(tokenizer: Any, path: Path) -> None:
     texts = documents(path)
     tokens = tokenizer(texts).input_ids
     assert tokenizer.batch_decode(tokens) == texts
@@ -86,12 +87,12 @@ def test_every_document_comes_back_from_its_tokens(tokenizer, path):
 @pytest.mark.parametrize(
     "text", ["", " ", "🦙", "caf\u00e9 \u0301", "这也行", "a\r\n\tb  c\n\n", "\x00\x07", "12345"]
 )
-def test_text_unlike_the_corpus_comes_back_too(tokenizer, text):
+def test_text_unlike_the_corpus_comes_back_too(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(tokenizer(text).input_ids) == text
 
 
-def test_training_again_gives_the_same_files(tmp_path):
-    command = [sys.executable, EXAMPLES / "train_tokenizer.py", "--output", tmp_path]
+def test_training_again_gives_the_same_files(tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, EXAMPLES / "train_tokenizer.py", "--output", tmp_path]
     subprocess.run(command, check=True, capture_output=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         assert (tmp_path / name).read_bytes() == (TOKENIZER / name).read_bytes(), name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -21,7 +22,8 @@ DOORS = {
 
 
 def documents() -> list[Path]:
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    outside = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+    return [*outside, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands() -> list[tuple[str, list[str]]]:
@@ -78,6 +80,27 @@ def test_links_between_documents_lead_somewhere() -> None:
     for path in documents():
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert "://" in target or (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_changelog_has_the_version_of_the_package() -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    newest = re.search(
+        r"^## \[(.+?)\] - (Unreleased|\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.M
+    )
+    assert version is not None
+    assert newest is not None
+    assert newest[1] == version[1]
+
+
+def test_lists_and_tables_follow_an_empty_line() -> None:
+    """GitHub does without; the site's Markdown takes them for text of the paragraph."""
+    for path in documents():
+        text = re.sub(r"^```.*?^```", "```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for before, line in itertools.pairwise(text.splitlines()):
+            starts = (
+                re.match(r"[-*] |\d+\. |\|", line) and before and not re.match(r"[-*] |\d+\. |\||\s", before)
+            )
+            assert not starts, f"{path.name}: {line}"
 
 
 def test_the_manual_is_what_the_parsers_say() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import HubServer, Repo
+from unit.hub_server import HubServer, Repo
 
 from nemolaunch.download.hub import Repository, select
 from nemolaunch.download.presets import PRESETS

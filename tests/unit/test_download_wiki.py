@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from dump_server import DumpServer, dump, page
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.dump_server import DumpServer, dump, page
 
 from nemolaunch.download import convert, dumps, wiki
 from nemolaunch.download.multistream import Stream, split, unpack
@@ -47,9 +48,8 @@ def server() -> Iterator[DumpServer]:
 
 
 def request(server: DumpServer, folder: Path, **values: object) -> wiki.Request:
-    return wiki.Request(
-        **{"language": "zh-classical", "output_dir": folder, "mirror": server.url, "workers": 2, **values}
-    )
+    defaults: dict[str, Any] = {"language": "zh-classical", "output_dir": folder, "mirror": server.url}
+    return wiki.Request(**{**defaults, "workers": 2, **values})
 
 
 def make(server: DumpServer, folder: Path, **values: object) -> tuple[Path, convert.Progress | None]:
@@ -168,7 +168,7 @@ def test_a_stopped_conversion_goes_on_to_the_same_bytes(
     class Killed(Exception):
         pass
 
-    def kill_after(streams: int) -> object:
+    def kill_after(streams: int) -> Callable[[convert.Progress], None]:
         left = iter(range(streams))
 
         def report(_: convert.Progress) -> None:
@@ -269,7 +269,8 @@ def test_a_path_is_no_language() -> None:
 def test_streams_do_not_depend_on_how_the_bytes_come(sizes: list[int], before: bytes) -> None:
     contents = [f"stream {n} ".encode() * n for n in range(1, 6)]
     packed = before + b"".join(map(bz2.compress, contents))
-    chunks, at = [], 0
+    chunks: list[bytes] = []
+    at = 0
     while at < len(packed):
         chunks.append(packed[at : at + sizes[len(chunks) % len(sizes)]])
         at += len(chunks[-1])

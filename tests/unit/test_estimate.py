@@ -75,7 +75,8 @@ def test_virtual_stages_take_turns() -> None:
     ],
 )
 def test_microbatches_in_flight(sizes: dict[str, int], in_flight: list[int]) -> None:
-    layout = Layout(**{"world_size": sizes["pipeline"], "global_batch_size": 64, **sizes})
+    values: dict[str, Any] = {"world_size": sizes["pipeline"], "global_batch_size": 64, **sizes}
+    layout = Layout(**values)
     assert [chunks_in_flight(layout, stage) for stage in range(layout.pipeline)] == in_flight
 
 

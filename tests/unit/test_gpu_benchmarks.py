@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,7 +102,7 @@ def make_empty(folder: Path) -> Path:
 
 def test_time_grows_by_the_same_for_each_layer() -> None:
     flops = {"full": 2e9, "causal": 1e9}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "ours bf16", "step_time_s": 1.0, "layers": 8},
         {"name": "ours bf16 half", "step_time_s": 0.6, "layers": 4},
     ]
@@ -165,7 +167,7 @@ def test_it_says_what_it_would_measure_and_starts_nothing(tmp_path: Path) -> Non
     assert not (tmp_path / "results").exists()
 
 
-def record(step: str, rows: list[dict[str, object]], **more: object) -> dict[str, object]:
+def record(step: str, rows: Sequence[dict[str, Any]], **more: object) -> dict[str, object]:
     """A result as `run.py` writes one."""
     about = {"date": "2026-01-02T03:04:05+00:00", "device": "gpu", "tiny": False, "gpus": ["NVIDIA H200"]}
     versions = {"torch": "2.11.0", "nemo_toolkit": "2.7.3", "transformer-engine": None}
@@ -174,7 +176,7 @@ def record(step: str, rows: list[dict[str, object]], **more: object) -> dict[str
 
 def test_the_page_shows_what_was_measured_and_no_more(tmp_path: Path) -> None:
     speed = {"step_time_s": 2.0, "tokens_per_s_per_gpu": 32768.0, "memory_peak_bytes": 2**36, "layers": 16}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "ours bf16", **speed, "mfu": 0.401},
         {"name": "torchtitan", "error": "no\nluck", "log": "x"},
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from upload_server import UploadServer
+from unit.upload_server import UploadServer
 
 TOKEN = "hf_secretsecretsecret"
 

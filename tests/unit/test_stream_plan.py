@@ -157,4 +157,5 @@ def test_the_example_of_64_nodes_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.world_size == 512
     assert plan.tokens_per_step == 12_582_912
     assert plan.estimate is not None
+    assert plan.job.stream.stream_readers is not None
     assert plan.job.stream.stream_readers % plan.data_parallel_size == 0

@@ -156,7 +156,7 @@ def test_a_reader_says_when_it_has_seen_everything_once(corpus: Path) -> None:
 
 def test_held_out_rows_are_the_same_for_all_and_no_others_are_lost(corpus: Path) -> None:
     for share in (0.02, 0.4):
-        parts = {}
+        parts: dict[bool, list[set[tuple[int, ...]]]] = {}
         for validation in (False, True):
             for readers in (1, 3):
                 of = setup(

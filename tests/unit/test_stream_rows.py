@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import COMMIT, HubServer, Repo
 from stream_support import samples, setup, texts_of, write
+from unit.hub_server import COMMIT, HubServer, Repo
 
 from nemolaunch.data.stream_spec import Source, Stream, read, with_column
 from nemolaunch.errors import NemolaunchError

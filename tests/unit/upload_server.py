@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             match = re.fullmatch(pattern, path)
             if match:
-                answered = answer(body, *match.groups())
+                answered: Any = answer(body, *match.groups())
                 self._send(*(answered if isinstance(answered, tuple) else (200, answered)))
                 return
         self._send(404, {"error": f"no such path {path}"})

@@ -20,7 +20,7 @@ def install(folder: Path, rank: str) -> None:
     name = "nemo.collections.llm.gpt.model.base"
     while not hasattr(sys.modules.get(name), "GPTModel"):
         time.sleep(0.1)
-    model = sys.modules[name].GPTModel  # type: ignore[attr-defined]
+    model = sys.modules[name].GPTModel
     forward = model.forward
     order, fed = folder / f"rank{rank}", folder / f"fed-rank{rank}"
 
