@@ -13,7 +13,7 @@ from nemolaunch.planning import make_plan
 
 
 def write_run(folder: Path, rows: list[dict[str, Any]], **values: Any) -> Path:
-    """A run folder with a real plan and these metrics."""
+    """Write a run folder with a real plan and these metrics."""
     folder.mkdir()
     data = folder.parent / "data"
     data.mkdir(exist_ok=True)
@@ -29,7 +29,7 @@ def write_run(folder: Path, rows: list[dict[str, Any]], **values: Any) -> Path:
 
 
 def step(number: int, loss: float) -> dict[str, Any]:
-    """A row as a run writes it."""
+    """Return a row as a run writes it."""
     return {
         "step": number, "time": 1000.0 + number, "loss": loss, "lr": 1e-3, "grad_norm": 1.0,
         "samples": 16 * number, "tokens": 4096 * number, "step_time_s": 0.5, "tokens_per_s": 8192.0,
