@@ -1,11 +1,11 @@
-# make demo: everything on sample data, in minutes.   make test: the tests.   make lint: ruff, codespell and mypy.
+# make demo: the whole workflow on sample data, in minutes.   make test: the tests.   make lint: ruff, codespell and mypy.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Debian's Slurm and sshd, for the tests that start a small cluster, Chromium, for those of the report page, and zsh;
-# without root or apt-get these tests are skipped
+# Debian packages for tests: Slurm and sshd for a small cluster, Chromium for the report page, zsh for completion.
+# Without root or apt-get, these tests are skipped
 TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium zsh
 
 .PHONY: install demo test test-long coverage lint docs site clean tools
@@ -35,9 +35,9 @@ coverage: $(INSTALLED)
 
 tools:
 	@{ command -v slurmdbd && command -v sshd && command -v rsync && command -v chromium && command -v zsh; } > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
-		echo "installing Slurm and Chromium for their tests (log: $(VENV)-tools.log)"; \
+		echo "installing Slurm, Chromium and zsh for the tests (log: $(VENV)-tools.log)"; \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(TOOLS); } \
-			> $(VENV)-tools.log 2>&1 || echo "that failed; the tests that need them are skipped"; }
+			> $(VENV)-tools.log 2>&1 || echo "installation failed; the tests that need them are skipped"; }
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell && $(BIN)/mypy

@@ -1,4 +1,4 @@
-"""How fast samples are masked, against the collator of transformers on the same samples, in turns.
+"""Measure how fast samples are masked, compared with transformers' collator on the same samples, in turns.
 
 python benchmarks/masking.py
 """
@@ -21,12 +21,12 @@ TOKENIZER = Path(__file__).parents[1] / "examples" / "tokenizer"
 
 
 def main() -> None:
-    """Print tokens a second of one process, and the ratio to the peer."""
+    """Print tokens per second of one process, and the ratio to the peer."""
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER, mask_token="<|reserved_special_token_0|>")
     samples = np.random.default_rng(0).integers(20, len(tokenizer), (SAMPLES, LENGTH))
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.3)
-    # with the mask of special tokens made beforehand, without which it looks at each token in Python
+    # The special tokens mask is precomputed: without it, the collator inspects each token in Python
     rows = [
         {
             "input_ids": torch.from_numpy(sample),

@@ -1,10 +1,10 @@
-"""What watching a run costs: seconds in our callbacks, beside the seconds of the steps they watch.
+"""Measure what observing a run costs: the time spent in our callbacks, relative to the steps they observe.
 
     python benchmarks/observing.py [--steps 60] [--threads 2]
 
-A rehearsal on two ranks, so that ranks are compared too (every 2 steps instead of 50), with each call of a
-callback of ours timed on the first rank. A step of a real job on a GPU takes as long or longer, and what is
-written of it is the same.
+Rehearses on two ranks, so that the comparison of ranks is included (every 2 steps instead of 50), and times
+every call of our callbacks on the first rank. A step of a real job on a GPU takes as long or longer, and
+writes the same metrics.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COMPARED_EVERY = 2
 
 
 def train(plan_file: str) -> dict[str, Any]:
-    """Train the plan in this rank. Returns seconds of each step, and of each callback at each of its steps."""
+    """Train the plan in this rank. Return the seconds of each step, and of each callback in each step."""
     from lightning.pytorch import Callback
 
     from nemolaunch import cpu
@@ -53,7 +53,7 @@ def train(plan_file: str) -> dict[str, Any]:
         return callbacks
 
     class Steps(Callback):
-        """After the callbacks that come before a checkpoint: one step is from one of its calls to the next."""
+        """Times steps, from one call to the next. Runs after our callbacks that precede a checkpoint."""
 
         def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
             steps.append(time.perf_counter())
@@ -89,7 +89,7 @@ def _time_hooks(callback: Any, seconds: list[float]) -> None:
 
 
 def measure(folder: Path, data: str, steps: int, threads: int) -> dict[str, Any]:
-    """The first rank's figures."""
+    """Train in separate processes. Return the first rank's results."""
     plan = prepared(folder, data, "fp32", steps)
     content = json.loads(Path(plan).read_text())
     content["world_size"] = RANKS
@@ -111,7 +111,7 @@ def measure(folder: Path, data: str, steps: int, threads: int) -> dict[str, Any]
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("--steps", type=int, default=60, help=f"the first {WARM_UP} do not count")
+    arguments.add_argument("--steps", type=int, default=60, help=f"the first {WARM_UP} are not counted")
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--plan", help=argparse.SUPPRESS)
     arguments.add_argument("--result", help=argparse.SUPPRESS)
@@ -125,9 +125,10 @@ def main() -> None:
         tokenise(name)
         found = measure(Path(name), name, given.steps, given.threads)
     step = statistics.fmean(found["steps"][WARM_UP:])
-    title = f"Llama of 10.6M parameters, {RANKS * BATCH} x 512 tokens a step, mean of {given.steps - WARM_UP} steps"
+    size = f"{RANKS * BATCH} x 512 tokens per step"
+    title = f"Llama of 10.6M parameters, {size}, mean of {given.steps - WARM_UP} steps"
     table = Table(title=title)
-    for heading in ("callback", "ms a step", "of a step"):
+    for heading in ("callback", "ms per step", "share of a step"):
         table.add_column(heading, justify="left" if heading == "callback" else "right")
     total = 0.0
     for callback, seconds in found["spent"].items():
@@ -137,8 +138,8 @@ def main() -> None:
             label, mean = "RankWatch, every 50 steps", mean * COMPARED_EVERY / 50
         total += mean
         table.add_row(label, f"{mean * 1e3:.3f}", f"{mean / step:.3%}")
-    table.add_row("all", f"{total * 1e3:.3f}", f"{total / step:.3%}", style="bold")
-    table.add_row("the step", f"{step * 1e3:.1f}", "")
+    table.add_row("total", f"{total * 1e3:.3f}", f"{total / step:.3%}", style="bold")
+    table.add_row("step", f"{step * 1e3:.1f}", "")
     Console().print(table)
 
 

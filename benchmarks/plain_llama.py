@@ -1,4 +1,4 @@
-"""A Llama and its training step in plain torch, as one would write them by hand: the yardstick."""
+"""A Llama and its training step in plain torch, as written by hand: the baseline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Layer(nn.Module):
-    """Grouped attention and a gated MLP, each after an RMSNorm."""
+    """Grouped-query attention and a gated MLP, each after an RMSNorm."""
 
     def __init__(self, hidden: int, heads: int, groups: int, ffn: int, eps: float) -> None:
         super().__init__()
@@ -23,9 +23,9 @@ class Layer(nn.Module):
         self.fc2 = nn.Linear(ffn, hidden, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """`x` is [batch, sequence, hidden]."""
+        """Apply the layer to `x` of shape [batch, sequence, hidden]."""
         batch, length, hidden = x.shape
-        # Megatron's order: for each group its query heads, then its key, then its value
+        # Megatron's order: for each group, its query heads, then its key, then its value
         per_group = self.heads // self.groups
         qkv = self.qkv(self.attention_norm(x)).view(batch, length, self.groups, per_group + 2, self.size)
         q, k, v = qkv.split([per_group, 1, 1], dim=3)
@@ -38,13 +38,13 @@ class Layer(nn.Module):
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of [batch, heads, sequence, size], halves rotated against each other."""
+    """Apply rotary embeddings to [batch, heads, sequence, size], pairing channels of the two halves."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 class Llama(nn.Module):
-    """Embedding, layers, norm, output; not tied. `base` is of the rotary embedding."""
+    """Embedding, layers, norm and an untied output layer. `base` is that of the rotary embedding."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Llama(nn.Module):
         self.angles = torch.cat((angles, angles), dim=-1)
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy of [batch, sequence] tokens."""
+        """Return the mean cross entropy of tokens of shape [batch, sequence]."""
         x = self.embedding(tokens)
         cos, sin = self.angles.cos().to(x.dtype), self.angles.sin().to(x.dtype)
         for layer in self.layers:
@@ -78,7 +78,7 @@ class Llama(nn.Module):
         return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
 
     def megatron_names(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Each weight by its name in Megatron's model."""
+        """Yield each weight with its name in Megatron's model."""
         yield "embedding.word_embeddings.weight", self.embedding.weight
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
@@ -94,7 +94,7 @@ class Llama(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take Megatron's weights. Raises KeyError or RuntimeError if the models differ."""
+        """Copy Megatron's weights. Raises KeyError or RuntimeError if the models differ."""
         for name, parameter in self.megatron_names():
             parameter.copy_(weights[name])
 
@@ -113,7 +113,7 @@ class Training:
         )
 
     def step(self, tokens: Tensor, labels: Tensor, lr: float) -> float:
-        """One step on one batch. Returns the loss."""
+        """Train one step on one batch. Return the loss."""
         loss = self.model(tokens, labels)
         loss.backward()
         if self.mixed:

@@ -1,10 +1,10 @@
-"""Tokens per second of a CPU rehearsal, beside a plain torch loop on the same model and batches.
+"""Measure tokens per second of a CPU rehearsal against a plain torch loop on the same model and batches.
 
     python benchmarks/rehearsal.py [--rounds 3] [--steps 30] [--threads 2]
 
-Both train in one process and take turns step by step, so that a busy moment of the machine meets both. The
-plain loop starts from the rehearsal's weights and gets its batches and learning rates; that both losses stay
-together shows that they do the same work. NeMo's time is all of its loop: data, schedule, logging, callbacks.
+Both train in one process and take turns step by step, so that other load on the machine affects both. The
+plain loop starts from the rehearsal's weights and gets its batches and learning rates; equal losses show that
+both do the same work. NeMo's time covers its whole loop: data, schedule, logging, callbacks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BATCH = 4
 
 
 def prepared(folder: Path, data: str, precision: str, steps: int) -> str:
-    """A plan of that many steps in `folder`. Returns the plan's file."""
+    """Prepare a run of `steps` steps in `folder`. Return the path of its plan."""
     from nemolaunch.job import Job
     from nemolaunch.launching.prepare import prepare
     from nemolaunch.planning import make_plan
@@ -67,7 +67,7 @@ def prepared(folder: Path, data: str, precision: str, steps: int) -> str:
 
 
 def take_turns(plan_file: str) -> dict[str, Any]:
-    """Train the plan, with a plain step after each of its own. Returns seconds a step and losses of both."""
+    """Train the plan, with a plain step after each of its own. Return step times and losses of both."""
     import torch
     from lightning.pytorch import Callback
 
@@ -104,7 +104,7 @@ def take_turns(plan_file: str) -> dict[str, Any]:
 
 
 def _megatron_model(trainer: Any) -> Any:
-    """Megatron's GPT model below NeMo's, Lightning's and Megatron's wrappers."""
+    """Return Megatron's GPT model, without NeMo's, Lightning's and Megatron's wrappers."""
     from megatron.core.models.gpt import GPTModel
 
     (model,) = [m for m in trainer.strategy.megatron_parallel.modules() if isinstance(m, GPTModel)]
@@ -112,7 +112,7 @@ def _megatron_model(trainer: Any) -> Any:
 
 
 def _plain_training(model: Any, plan: Any, adam: dict[str, Any]) -> Any:
-    """The plain loop, with the model's weights and number format, and the same Adam."""
+    """Return the plain loop, with the model's weights, number format and Adam settings."""
     import torch
     from plain_llama import Llama, Training
 
@@ -135,7 +135,7 @@ def _plain_training(model: Any, plan: Any, adam: dict[str, Any]) -> Any:
 
 
 def measure(folder: Path, data: str, precision: str, steps: int, threads: int) -> dict[str, Any]:
-    """One round in a process of its own, the only rank of a job."""
+    """Run one round in a separate process, the only rank of its job."""
     result = folder / "result.json"
     plan = prepared(folder, data, precision, steps)
     environment = dict.fromkeys(("RANK", "LOCAL_RANK", "NODE_RANK"), "0")
@@ -161,8 +161,8 @@ def _free_port() -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("--rounds", type=int, default=3, help="processes for each number format")
-    arguments.add_argument("--steps", type=int, default=30, help=f"the first {WARM_UP} do not count")
+    arguments.add_argument("--rounds", type=int, default=3, help="processes per number format")
+    arguments.add_argument("--steps", type=int, default=30, help=f"the first {WARM_UP} are not counted")
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--plan", help=argparse.SUPPRESS)
     arguments.add_argument("--result", help=argparse.SUPPRESS)
@@ -170,8 +170,8 @@ def main() -> None:
     if given.plan:
         Path(given.result).write_text(json.dumps(take_turns(given.plan)))
         return
-    table = Table(title=f"Llama of 10.6M parameters, {BATCH} x 512 tokens a step, {given.threads} threads")
-    headings = ("format", "rehearsal tokens/s", "plain torch tokens/s", "ratio", "of rounds", "loss apart")
+    table = Table(title=f"Llama of 10.6M parameters, {BATCH} x 512 tokens per step, {given.threads} threads")
+    headings = ("format", "rehearsal tokens/s", "plain torch tokens/s", "ratio", "each round", "loss diff")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "format" else "right")
     with tempfile.TemporaryDirectory() as name:

@@ -1,9 +1,9 @@
-"""The report page over long runs: seconds to write it, its size, and seconds until a browser has drawn it.
+"""Measure the report over long runs: time to write it, its size, and time until a browser has drawn it.
 
     python benchmarks/report_scale.py [--runs 10] [--steps 1000000]
 
-Beside it: parsing the same rows with `json` alone, in one process. Each run has one step with a loss of 50, which has
-to be in the page still. Needs about 300 bytes of disk a step, and Chromium.
+The peer is parsing the same rows with `json` alone, in one process. Each run has one step with a loss of 50,
+which must be visible in the report. Needs about 300 bytes of disk per step, and Chromium.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SPIKE = 50.0
 
 
 def main() -> None:
-    """Write the runs, measure, print."""
+    """Write the runs, measure, and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,14 +52,14 @@ def main() -> None:
         opened, charts = shown(page)
         print(f"{options.runs} runs of {options.steps:,} steps, {size / 1e9:.2f} GB of metrics")
         print(f"json.loads of every row, one process   {parsed:8.1f} s")
-        print(f"nemolaunch report                      {written:8.1f} s   {written / parsed:.2f} of it")
+        print(f"nemolaunch report                      {written:8.1f} s   {written / parsed:.2f} of that")
         print(f"page                                   {page.stat().st_size / 1e6:8.1f} MB")
         print(f"spikes in it                           {spikes(page):8}   of {options.runs}")
         print(f"opened and {charts} charts drawn           {opened:8.1f} s")
 
 
 def made(folder: Path, number: int, steps: int) -> Path:
-    """A run folder with that many rows and one spike."""
+    """Write a run folder with `steps` rows and one spike in the loss."""
     rng = random.Random(number)
     spike = rng.randrange(steps // 4, steps)
     run = write_run(folder, [], max_steps=steps, lr=1e-3 * (number + 1))
@@ -72,7 +72,7 @@ def made(folder: Path, number: int, steps: int) -> Path:
 
 
 def shown(page: Path) -> tuple[float, int]:
-    """Seconds from opening the page until its charts are drawn, and how many there are."""
+    """Return the seconds from opening the page until its charts are drawn, and the number of charts."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -87,7 +87,7 @@ def shown(page: Path) -> tuple[float, int]:
 
 
 def spikes(page: Path) -> int:
-    """In how many series of the page the spike can be seen."""
+    """Return the number of series in the page that contain the spike."""
     (figures,) = re.findall(r'id="figures">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)
 
     def count(value: object) -> int:

@@ -1,10 +1,10 @@
-"""Plan, batch script, status, logs and diagnosis of a run on 1,000 nodes of 8 GPUs: seconds and megabytes.
+"""Measure planning, status, logs and diagnosis of a run on 1,000 nodes with 8 GPUs each: time and memory.
 
     python benchmarks/slurm_scale.py [--nodes 1000] [--steps 1000000] [--log-kilobytes 100]
 
-Nothing runs on any cluster: the run folder is made up, with a log for each rank, the metrics of a month, and a
-crash whose first rank is one among thousands. A stand-in for `squeue` says that no job is queued. Beside each
-command stands a plain tool that reads the same files, measured in the same run.
+Nothing runs on a cluster: the run folder is synthetic, with a log for each rank, a month of metrics, and a
+crash that began on one of thousands of ranks. A stub of `squeue` reports that no job is queued. The peer of
+each command is a plain tool that reads the same files in the same run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ECHO = "[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer"
 
 @dataclass
 class Cost:
-    """Of one process: wall time and the most memory it had."""
+    """Wall time and peak memory of one process."""
 
     seconds: float
     megabytes: float
@@ -47,7 +47,7 @@ class Cost:
 
 
 def cost(command: list[str], environment: dict[str, str]) -> Cost:
-    """Run it; a failed run's status and diagnosis may exit with 1."""
+    """Run a command. Exit code 1 is accepted: `status` and `diagnose` return it for a failed run."""
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
@@ -61,7 +61,7 @@ def cost(command: list[str], environment: dict[str, str]) -> Cost:
 
 
 def job(folder: Path, nodes: int) -> list[str]:
-    """A command line whose parallelism fits the number of nodes."""
+    """Return a command line whose parallelism fits the number of nodes."""
     words = [
         "pretrain",
         "--executor",
@@ -99,7 +99,7 @@ def job(folder: Path, nodes: int) -> list[str]:
 
 
 def fill(plan: Plan, nodes: int, steps: int, log_bytes: int) -> None:
-    """The folder of a run in which rank 4321 ran out of GPU memory after many steps."""
+    """Write the folder of a run in which rank 4320 of 8,000 ran out of GPU memory after many steps."""
     run, ranks = plan.run, nodes * GPUS
     run.logs.mkdir(parents=True)
     run.slurm.mkdir()
@@ -139,7 +139,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--nodes", type=int, default=1000)
     arguments.add_argument("--steps", type=int, default=1_000_000)
-    arguments.add_argument("--log-kilobytes", type=int, default=100, help="of each rank")
+    arguments.add_argument("--log-kilobytes", type=int, default=100, help="per rank")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -159,7 +159,7 @@ def measure(folder: Path, given: argparse.Namespace, environment: dict[str, str]
     assert saved.stdout, saved.stderr
     file = folder / "plan.json"
     content = json.loads(saved.stdout)
-    del content["script"]  # the dry run's, which no plan keeps
+    del content["script"]  # part of the dry run's output only
     file.write_text(json.dumps({"format": 1, **content}))
     plan = Plan.load(file)
     fill(plan, given.nodes, given.steps, given.log_kilobytes * 1000)
@@ -174,11 +174,11 @@ def measure(folder: Path, given: argparse.Namespace, environment: dict[str, str]
         ),
         "diagnose": (["diagnose", run], "grep -rl Error", ["grep", "-rlE", "Error", logs]),
     }  # fmt: skip
-    table = Table(title=f"{given.nodes:,} nodes of {GPUS} GPUs: {given.nodes * GPUS:,} ranks")
-    for heading in ("command", "seconds", "peak MB", "peer", "seconds of the peer", "its peak MB"):
+    table = Table(title=f"{given.nodes:,} nodes with {GPUS} GPUs each: {given.nodes * GPUS:,} ranks")
+    for heading in ("command", "seconds", "peak MB", "peer", "peer's seconds", "peer's peak MB"):
         table.add_column(heading, justify="left" if heading in ("command", "peer") else "right")
     for command, (arguments, peer, peers) in runs.items():
-        cost(peers, environment)  # from here on files are in the page cache
+        cost(peers, environment)  # brings the files into the page cache
         theirs, ours = cost(peers, environment), cost([*COMMAND, *arguments], environment)
         table.add_row(
             command, f"{ours.seconds:.2f}", f"{ours.megabytes:.0f}", peer,

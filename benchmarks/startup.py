@@ -1,8 +1,8 @@
-"""Wall time of `pretrain_llm.py --help` and `--dry-run`, beside what importing NeMo alone takes.
+"""Measure the wall time of `pretrain_llm.py --help` and `--dry-run`, compared with importing NeMo alone.
 
     python benchmarks/startup.py [--runs 20] [--imports 3]
 
-The commands take turns, so that a busy moment of the machine meets all of them.
+The commands take turns, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IMPORT = "python -c 'import nemo.collections.llm'"
 
 
 def commands(folder: str) -> dict[str, list[str]]:
-    """What is timed, by the name it has in the table."""
+    """Return the commands to time, by their names in the table."""
     job = ["-M", "llama3_8b", "--dataset-dir", folder, "--hf-model-id", TOKENIZER, "--seq-length", "2048"]
     job += ["-N", "2", "-G", "8", "-TP", "2", "-SP", "-gbs", "64", "--executor", "slurm", "--dry-run"]
     return {
@@ -36,14 +36,14 @@ def commands(folder: str) -> dict[str, list[str]]:
 
 
 def tokenise(folder: str) -> None:
-    """The sample corpus as .bin/.idx, for the dry run to look at."""
+    """Tokenise the sample corpus into .bin/.idx, as data for the dry run."""
     words = ["--hf-tokenizer", TOKENIZER, "--data-prefix", "sample"]
     words += ["--input-dir", str(ROOT / "examples" / "corpus"), "--output-dir", folder]
     subprocess.run(["bash", "preprocess_data.sh", *words], cwd=ROOT, check=True, capture_output=True)
 
 
 def wall_s(command: list[str]) -> float:
-    """Seconds a command takes. Raises CalledProcessError if it fails."""
+    """Return the seconds a command takes. Raises CalledProcessError if it fails."""
     began = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - began
@@ -51,15 +51,15 @@ def wall_s(command: list[str]) -> float:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("--runs", type=int, default=20, help="of --help and of --dry-run")
-    arguments.add_argument("--imports", type=int, default=3, help="of NeMo")
+    arguments.add_argument("--runs", type=int, default=20, help="runs of --help and of --dry-run")
+    arguments.add_argument("--imports", type=int, default=3, help="imports of NeMo")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tokenise(folder)
         timed = commands(folder)
         times: dict[str, list[float]] = {name: [] for name in timed}
         for command in timed.values():
-            wall_s(command)  # from here on files are in the page cache
+            wall_s(command)  # brings the files into the page cache
         for run in range(given.runs):
             for name, command in timed.items():
                 if name != IMPORT or run * given.imports // given.runs == len(times[name]):

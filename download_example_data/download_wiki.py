@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Download a Wikipedia as JSON Lines. The same as `nemolaunch download wiki`."""
+"""Download a Wikipedia as JSON Lines. Equivalent to `nemolaunch download wiki`."""
 
 import sys
 

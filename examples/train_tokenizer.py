@@ -2,8 +2,8 @@
 
     python examples/train_tokenizer.py --output examples/tokenizer
 
-The same corpus gives the same files, byte for byte.  The tokenizer adds no token by itself: where a
-document ends is said when the data are tokenised, once.
+The same corpus gives the same files, byte for byte. The tokenizer itself adds no special tokens: the end of a
+document is marked once, when the data is tokenised.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# One thread: the order in which equal pair counts meet must not depend on the machine.
+# One thread: how ties between equally frequent pairs are broken must not depend on the machine.
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -28,14 +28,14 @@ LLAMA3_SPLIT = (
 
 
 def documents(corpus: Path) -> Iterator[str]:
-    """Yield the text of each document of the ``*.jsonl`` files in ``corpus``, in the order of their names."""
+    """Yield the text of each document of the ``*.jsonl`` files in ``corpus``, ordered by file name."""
     for path in sorted(corpus.glob("*.jsonl")):
         with path.open(encoding="utf-8") as lines:
             yield from (json.loads(line)["text"] for line in lines)
 
 
 def train(corpus: Path) -> Tokenizer:
-    """Return the tokenizer learnt from ``corpus``."""
+    """Return a tokenizer trained on ``corpus``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -1,4 +1,4 @@
-"""Jobs for the tests of the checks: data, tokenizer and host are sound, so only what a test sets is wrong."""
+"""Jobs for the tests of the checks: data, tokenizer and host are valid, so only what a test sets is wrong."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.tokenizer.inspection import Tokenizer
 
 TOKENIZER = str(Path(__file__).parents[1] / "examples" / "tokenizer")
-# enough for a step of any batch the tests use
+# Enough for a step of any batch in the tests
 TOKENS = 10**12
 VOCABULARY = 32000
 
 
 def write_data(folder: Path, num_tokens: int = 100_000, num_documents: int = 100) -> str:
-    """A `.bin/.idx` pair of zeros, as Megatron lays them out. Returns its prefix."""
+    """Write a `.bin/.idx` pair of zeros in Megatron's format. Return its prefix."""
     length = num_tokens // num_documents
     (folder / "text_document.bin").write_bytes(bytes(2 * length * num_documents))
     with open(folder / "text_document.idx", "wb") as file:
@@ -39,7 +39,7 @@ def write_data(folder: Path, num_tokens: int = 100_000, num_documents: int = 100
 
 
 def facts(job: Job, **changes: Any) -> Facts:
-    """What `look` would have found where all is well."""
+    """Return what `look` would find if nothing were wrong."""
     streams = job.data.data_mode == "stream"
     asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
     stream = stream_spec.read(job.data.dataset_dir) if streams else None
@@ -75,13 +75,13 @@ def facts(job: Job, **changes: Any) -> Facts:
 
 
 def job(model_name: str = "llama3_8b", **values: Any) -> Job:
-    """A job on Slurm, on data that are there."""
+    """Return a job on Slurm whose data exists."""
     defaults = {"executor": "slurm", "dataset_dir": ("/data/text_document",), "hf_model_id": "/tokenizer"}
     return Job().with_values(**{**defaults, "model_name": model_name, **values})
 
 
 def resolved(asked: Job, **changed_facts: Any) -> Resolved:
-    """The job filled in."""
+    """Return the resolved job."""
     return resolve(asked, catalogue.model(asked.model.model_name), facts(asked, **changed_facts))
 
 
@@ -94,5 +94,5 @@ def findings(
 
 
 def codes(*args: Any, **values: Any) -> list[str]:
-    """Codes of `findings`."""
+    """Return the codes of `findings`."""
     return [finding.code for finding in findings(*args, **values)]

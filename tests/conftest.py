@@ -1,4 +1,4 @@
-"""Fixtures that every kind of test may use."""
+"""Fixtures for every kind of test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from forkserver import ForkServer
 
 @pytest.fixture(scope="session")
 def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Runs functions in processes that have NeMo and the CPU backend loaded; started when first asked for."""
+    """A server that runs functions in processes with NeMo and the CPU stand-ins; started on first use."""
     server = ForkServer(tmp_path_factory.mktemp("forkserver"))
     yield server
     server.close()
@@ -20,7 +20,7 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer
 
 @pytest.fixture(scope="session")
 def tokens_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of its own for what is remembered of tokenizers, shared by all tests of a session."""
+    """A separate cache for what is remembered about tokenizers, shared by all tests of a session."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
@@ -28,7 +28,7 @@ def tokens_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def pytest_configure() -> None:
-    """Where the tests run in the background, Ctrl-C is ignored, and what they start would inherit that."""
+    """Restore the handler of Ctrl-C: in the background it is ignored, and child processes inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -36,6 +36,6 @@ ORDER = ("unit", "golden", "nemo2", "e2e", "slurm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes seconds comes first, real trainings and a Slurm cluster last."""
+    """Run fast tests first, real trainings and the Slurm cluster last."""
     folder = Path(__file__).parent
     items.sort(key=lambda item: ORDER.index(item.path.relative_to(folder).parts[0]))

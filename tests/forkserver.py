@@ -1,9 +1,9 @@
-"""Run NeMo jobs of several ranks in seconds: NeMo is imported once, the ranks of each job are forked.
+"""Run NeMo jobs with several ranks in seconds: NeMo is imported once, and the ranks of each job are forked.
 
-The server is a process of its own (`python tests/forkserver.py DESCRIPTOR`), so the tests themselves never
-import NeMo. A job is a function in a module under `tests/`; it runs in every rank, and what it returns comes
-back as JSON. Ranks see what torchrun would have set. Each has its own session, which is killed whole at the
-job's end: a checkpoint writer's helpers outlive a rank that dies.
+The server is a separate process (`python tests/forkserver.py DESCRIPTOR`), so the tests themselves never
+import NeMo. A job is a function in a module under `tests/`; it runs in every rank, and its result comes back as
+JSON. Ranks see the environment that torchrun would set. Each has its own session, all of which is killed at the
+end of the job, since a checkpoint writer's helpers outlive a rank that dies.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class ForkServer:
     def run(
         self, target: str, kwargs: dict[str, Any] | None = None, nproc: int = 1, timeout: float = 120
     ) -> list:
-        """Run `module:function(**kwargs)` in `nproc` ranks; returns what each returned, by rank.
+        """Run `module:function(**kwargs)` in `nproc` ranks. Return their results, by rank.
 
-        `kwargs` and the results must survive JSON. Raises `JobFailed` if any rank did not return.
+        `kwargs` and the results must be JSON-serialisable. Raises `JobFailed` if any rank did not return.
         """
         if not self._ready:  # the server imports NeMo while pytest collects and runs other tests
             self._receive(START_TIMEOUT_S)
@@ -120,7 +120,7 @@ def _tail(path: Path) -> str:
 
 
 def serve(connection: socket.socket) -> None:
-    """The server: import NeMo, then fork the ranks of each job that arrives, until the other end closes."""
+    """Run the server: import NeMo, then fork the ranks of each job until the connection is closed."""
     from nemolaunch import cpu
 
     cpu.install()
@@ -133,7 +133,7 @@ def serve(connection: socket.socket) -> None:
 
 
 def _run_job(target: str, kwargs: dict[str, Any], nproc: int, timeout: float, folder: str) -> list[int | str]:
-    """How each rank ended: its exit code, minus its signal, or "timeout"."""
+    """Return how each rank ended: its exit code, the negative signal number, or that it was killed."""
     Path(folder).mkdir(parents=True)
     port = _free_port()
     pids = []
@@ -150,7 +150,7 @@ def _run_job(target: str, kwargs: dict[str, Any], nproc: int, timeout: float, fo
 
 
 def _wait(pids: list[int], timeout: float) -> dict[int, int | str]:
-    """Wait for all; once one has failed the others get a few seconds to report, then are killed."""
+    """Wait for all ranks; once one has failed, the others get a few seconds to report and are then killed."""
     ended: dict[int, int | str] = {}
     deadline = time.monotonic() + timeout
     while len(ended) < len(pids):
@@ -187,7 +187,7 @@ def _be_rank(
             NODE_RANK="0",
             MASTER_ADDR="127.0.0.1",
             MASTER_PORT=str(port),
-            TORCHELASTIC_RUN_ID="test",  # Lightning knows torchrun's environment by this
+            TORCHELASTIC_RUN_ID="test",  # by which Lightning detects torchrun's environment
         )
         faulthandler.dump_traceback_later(max(timeout - 1, 1))
         module, _, function = target.partition(":")

@@ -1,4 +1,4 @@
-"""Random command lines and configuration files, for hypothesis: sound, odd and senseless words mixed."""
+"""Random command lines and configuration files, for hypothesis: a mix of valid, odd and meaningless words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nemolaunch.job import spec_of, specs
 from nemolaunch.job.fields import FieldSpec
 
 LAUNCH_COMMANDS = ("pretrain", "plan", "generate-config")
-# the flags of each command that takes some of a job's only
+# The flags of each command that takes only some of a job's
 LAYOUT_COMMANDS = {
     "estimate-mem": LAYOUT_FIELDS,
     "count-params": count_params.FIELDS,
@@ -91,7 +91,7 @@ SOUND = {
 
 
 def value_of(spec: FieldSpec, kinds: int = 6) -> st.SearchStrategy[str]:
-    """A word for a flag: an odd one once in `kinds` cases."""
+    """Return a strategy for a flag's value, an odd one in one of `kinds` cases."""
     odd = st.sampled_from(ODD_NUMBERS) | st.sampled_from(ODD_WORDS) | st.text(max_size=8)
     if spec.name == "model_name":
         sound: st.SearchStrategy[str] = st.sampled_from(MODELS)
@@ -110,9 +110,9 @@ def value_of(spec: FieldSpec, kinds: int = 6) -> st.SearchStrategy[str]:
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
-    """Words for `pretrain --dry-run` and `plan`: flags under any of their names, with values of any kind."""
+    """Draw words for `pretrain --dry-run` and `plan`: flags under any of their names, with any value."""
     words: list[str] = []
-    kinds = draw(st.sampled_from((4, 30, 100)))  # most lines come past the parser, and on to the checks
+    kinds = draw(st.sampled_from((4, 30, 100)))  # most lines get past the parser, to the checks
     if draw(st.integers(0, kinds)):
         words += ["-M", draw(st.sampled_from(MODELS))]
     if draw(st.booleans()):
@@ -124,7 +124,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 
 
 def _flags(draw: st.DrawFn, of: Sequence[FieldSpec], kinds: int) -> list[str]:
-    """Up to eight of these flags, under any of their names."""
+    """Draw up to eight of these flags, under any of their names."""
     words = []
     for spec in draw(st.lists(st.sampled_from(of), max_size=8)):
         name = draw(st.sampled_from([n for n in (spec.short, spec.flag, *spec.aliases) if n]))
@@ -137,7 +137,7 @@ def _flags(draw: st.DrawFn, of: Sequence[FieldSpec], kinds: int) -> list[str]:
 
 @st.composite
 def layout_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """A command about a layout, and words for it."""
+    """Draw a command about layouts, and words for it."""
     command = draw(st.sampled_from(sorted(LAYOUT_COMMANDS)))
     kinds = draw(st.sampled_from((4, 30, 100)))
     words = ["-M", draw(st.sampled_from(MODELS))]
@@ -165,7 +165,7 @@ TREES = st.recursive(
 
 @st.composite
 def configurations(draw: st.DrawFn) -> str:
-    """Text of a YAML file: some keys of a job, some others, values of any kind; or no YAML at all."""
+    """Draw a YAML file with some keys of a job, some others, and any kind of value; or invalid YAML."""
     import yaml
 
     if draw(st.integers(0, 9)) == 0:
@@ -188,7 +188,7 @@ def configurations(draw: st.DrawFn) -> str:
 
 
 def _typed(word: str, spec: FieldSpec) -> Any:
-    """The word as YAML would hold it."""
+    """Return the word as a YAML value."""
     if spec.kind is bool:
         return word not in ("0", "-1")
     try:
@@ -199,7 +199,7 @@ def _typed(word: str, spec: FieldSpec) -> Any:
 
 @st.composite
 def architectures(draw: st.DrawFn) -> str:
-    """Text of a YAML file that describes a model, more or less."""
+    """Draw the text of a YAML file that more or less describes a model."""
     import dataclasses
 
     import yaml
@@ -215,7 +215,7 @@ def architectures(draw: st.DrawFn) -> str:
 
 
 def told(words: list[str], command: str) -> tuple[int, str]:
-    """Run a command as the terminal would. Returns the exit code and what it said on stderr."""
+    """Run a command as from a terminal. Return the exit code and what it printed to stderr."""
     run = {
         "pretrain": pretrain.main,
         "plan": plan.main,
@@ -231,7 +231,7 @@ def told(words: list[str], command: str) -> tuple[int, str]:
 
 
 def survives(words: list[str], command: str) -> int:
-    """The command ends by itself with a code of 0 to 2, and says something where it is not 0. Returns it."""
+    """Check that a command exits with a code from 0 to 2, with a message unless it is 0. Return the code."""
     code, said = told(words, command)
     assert code in (0, 1, 2)
     assert "Traceback" not in said
@@ -240,12 +240,12 @@ def survives(words: list[str], command: str) -> int:
 
 
 def furnish(folder: Path) -> None:
-    """Put the data that sound words name into a folder."""
+    """Write the data that valid words name into a folder."""
     write_data(folder)
 
 
 def write(folder: Path, text: str) -> Path:
-    """The configuration as a file."""
+    """Write a configuration to a file. Return its path."""
     path = folder / "job.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     return path

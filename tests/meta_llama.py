@@ -1,4 +1,4 @@
-"""A Llama as Meta defines it, in plain torch: complex rotary positions of neighbouring channels, for comparison."""
+"""A Llama as Meta defines it, for comparison: plain torch, complex rotation of neighbouring channels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 
 def logits(folder: Path, ids: torch.Tensor) -> torch.Tensor:
-    """Logits `[length, vocabulary]` of the model in a folder of Meta's layout, for token ids `[length]`."""
+    """Return logits `[length, vocabulary]` of a model in Meta's format, for token ids `[length]`."""
     params = json.loads((folder / "params.json").read_text())
     w = torch.load(folder / "consolidated.00.pth", weights_only=True)
     x = w["tok_embeddings.weight"][ids]
@@ -32,7 +32,7 @@ def _norm(w: dict[str, torch.Tensor], name: str, x: torch.Tensor, params: dict[s
 
 
 def _rotation(params: dict[str, Any], length: int) -> torch.Tensor:
-    """Unit complex numbers `[length, channels / 2]`."""
+    """Return unit complex numbers `[length, channels / 2]`."""
     channels = params["dim"] // params["n_heads"]
     frequencies = params["rope_theta"] ** -(torch.arange(0, channels, 2).double() / channels)
     if params.get("use_scaled_rope"):

@@ -1,4 +1,4 @@
-"""Random jobs over all models and the flags that rules are about, from a seed."""
+"""Random jobs from a seed, over all models and the flags that rules are about."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIZES = (1, 1, 1, 2, 2, 4, 8, 3, 5, 6, 7, 12, 16)
 
 
 def random_values(rng: random.Random, models: Sequence[str]) -> dict[str, Any]:
-    """Values of a job: about half of the flags given, sound values more often than not."""
+    """Return values of a job: about half of the flags are set, mostly to valid values."""
     values: dict[str, Any] = {"model_name": rng.choice(models)}
     values.update(_layout(rng))
     values.update(_batch(rng))
@@ -79,7 +79,7 @@ def _objective(rng: random.Random) -> dict[str, Any]:
     values: dict[str, Any] = {"objective": rng.choice(("mlm", "mlm", "mlm", "clm"))}
     if rng.random() < 0.5:
         values["mask_token"] = rng.choice(("<|reserved_0|>", "<s>", "<mask>"))
-    wrong = rng.random()  # at most one of them: both have the same code
+    wrong = rng.random()  # at most one of the two, as they have the same code
     if wrong < 0.3:
         values["mlm_probability"] = rng.choice((0.15, 0.0, 1.0))
     elif wrong < 0.6:

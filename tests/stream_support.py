@@ -1,4 +1,4 @@
-"""Corpora of every kind for the tests of streams, and an encoder that needs no tokenizer."""
+"""Corpora in every format for the tests of streams, and an encoder that needs no tokenizer."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ EOD = 0
 
 
 def encode(rows: Sequence[Sequence[str]]) -> list[Any]:
-    """A token for each character, ended by EOD."""
+    """Encode each row as one token per character, followed by EOD."""
     return [np.array([*map(ord, "".join(texts)), EOD], np.int32) for texts in rows]
 
 
 def texts_of(name: str, count: int, seed: int = 0) -> list[str]:
-    """Texts that name themselves, of very different lengths."""
+    """Return texts of very different lengths that start with their own name."""
     rng = random.Random(f"{name}{seed}")
     return [f"{name}{i}:" + "x" * int(rng.paretovariate(0.9) * 3) for i in range(count)]
 
 
 def write(path: Path, texts: Sequence[Any], column: str = "text", group: int = 7) -> Path:
-    """A file of texts, of the kind its name says."""
+    """Write a file of texts, in the format that its name implies. Return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         table = pa.table({"id": range(len(texts)), column: pa.array(texts, pa.string())})
@@ -60,7 +60,7 @@ def setup(
     share: float = 0.0,
     **rules: Any,
 ) -> Setup:
-    """Readers of a stream."""
+    """Return the setup of a stream's readers."""
     stream = with_column(words if isinstance(words, Stream) else read((words,)), "text")
     assert not stream.error, stream.error
     listed = manifest.make(stream)
@@ -75,6 +75,6 @@ def setup(
 
 
 def samples(of: Setup, reader: int, count: int, state: ReaderState | None = None) -> list[Sample]:
-    """The next samples of one reader, fewer where it ends."""
+    """Return the next samples of one reader, fewer if it ends."""
     made = Reader(of, reader, encode, state)
     return [sample for sample, _ in zip(made, range(count), strict=False)]

@@ -1,4 +1,4 @@
-"""A Hugging Face Llama small enough for any test, with the sample tokenizer, and real text to measure it on."""
+"""A small Hugging Face Llama with the sample tokenizer, and real text to evaluate it on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def write_llama(folder: Path, *, seed: int = 1, extra_rows: int = 0, **changes: object) -> Path:
-    """A folder with two layers of random weights; `extra_rows` of the vocabulary belong to no token."""
+    """Write a model with two layers of random weights; `extra_rows` of its vocabulary belong to no token."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -30,7 +30,7 @@ def write_llama(folder: Path, *, seed: int = 1, extra_rows: int = 0, **changes: 
 
 
 def write_texts(path: Path, num_characters: int) -> Path:
-    """The beginnings of two real documents, English and Chinese, as JSON Lines."""
+    """Write the beginnings of two real documents, English and Chinese, as JSON Lines."""
     with open(path, "w", encoding="utf-8") as out:
         for name in ("en.jsonl", "zh_hant.jsonl"):
             first = (EXAMPLES / "corpus" / name).read_text(encoding="utf-8").splitlines()[0]

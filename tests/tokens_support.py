@@ -1,4 +1,4 @@
-"""Tokenizers, corpora and a reference writer for the tests of tokenising."""
+"""Tokenizers, corpora and a reference writer for the tests of tokenisation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ EOD, BOS = "<|end|>", "<|begin|>"
 
 
 def variant(kind: str, folder: Path) -> Path:
-    """A tokenizer folder made of the recorded one.
+    """Write a variant of the recorded tokenizer. Return its folder.
 
-    small: as it is, ids fit uint16. large: 70,000 tokens, so int32. bos: adds BOS to every text by itself.
-    prefix: a space before every text. nfc: normalises. merged: no pre-tokens at all, as Llama 2's has none.
+    small: unchanged, ids fit uint16. large: 70,000 tokens, so int32. bos: adds BOS to every text. prefix: adds
+    a space before every text. nfc: normalises. merged: no pre-tokens, like Llama 2's.
     """
     shutil.copytree(GOLDEN / "tokenizer", folder, dirs_exist_ok=True)
     path = folder / "tokenizer.json"
@@ -50,8 +50,7 @@ def variant(kind: str, folder: Path) -> Path:
 
 
 def write_reference(prefix: Path, tokenizer: Path, documents: Iterable[str | Sequence[str]]) -> None:
-    """Write `.bin/.idx` with megatron-core's builder, encoding as `preprocess_data.py --append-eod`
-    documents it."""
+    """Write `.bin/.idx` with megatron-core's builder, encoded like `preprocess_data.py --append-eod`."""
     from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
 
     loaded = auto_tokenizer(str(tokenizer))
@@ -74,14 +73,14 @@ def write_reference(prefix: Path, tokenizer: Path, documents: Iterable[str | Seq
 
 @functools.cache
 def auto_tokenizer(folder: str) -> Any:
-    """What Megatron-LM's tool loads."""
+    """Return the tokenizer that Megatron-LM's tool loads."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder)
 
 
 def write_jsonl(path: Path, documents: Iterable[object], key: str = "text") -> Path:
-    """One object a line with the document under `key`."""
+    """Write one object per line, with the document under `key`. Return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for document in documents:
@@ -90,10 +89,10 @@ def write_jsonl(path: Path, documents: Iterable[object], key: str = "text") -> P
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def pair(prefix: Path) -> tuple[bytes, bytes]:
-    """Contents of `.bin` and `.idx`."""
+    """Return the contents of `.bin` and `.idx`."""
     return Path(f"{prefix}.bin").read_bytes(), Path(f"{prefix}.idx").read_bytes()

@@ -1,4 +1,4 @@
-"""The tutorials, typed as they stand into a shell."""
+"""The tutorials, run as written in a shell."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ TIMEOUT_S = 1200
 
 
 def typed(tutorial: str, folder: Path, **variables: str) -> str:
-    """Run every command of a tutorial in a folder that has the examples, as a clone does; what they printed.
+    """Run every command of a tutorial in a folder that has the examples, as a clone does. Return the output.
 
-    Raises AssertionError with the last words if one fails.
+    Raises AssertionError with the end of the output if a command fails.
     """
     (folder / "examples").symlink_to(ROOT / "examples")
     text = (FOLDER / tutorial).read_text(encoding="utf-8")

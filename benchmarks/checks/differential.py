@@ -1,9 +1,9 @@
-"""Compares the checks with NeMo's and Megatron's own verdicts on 10,000 random jobs, and prints the counts.
+"""Compare the checks with NeMo's and Megatron's own verdicts on 10,000 random jobs, and print the counts.
 
     python benchmarks/checks/differential.py [--jobs 10000] [--seed 1] [--rehearse 60]
 
-`--rehearse N` also launches N random small jobs on the CPU and trains them for a step. Exit code 1 on any
-disagreement.
+`--rehearse N` also launches N random small jobs on the CPU and trains each for one step. Any disagreement
+gives exit code 1.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from forkserver import ForkServer  # noqa: E402
 from truth.rehearsal import rehearse  # noqa: E402
 from truth.silent import SILENT  # noqa: E402
 
-BATCH = 500  # jobs a process; its memory grows with Megatron's caches
+BATCH = 500  # jobs per process, whose memory grows with Megatron's caches
 
 
 def main() -> int:
-    """Run and print. Returns the exit code."""
+    """Run the comparison and print it. Return the exit code."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--jobs", type=int, default=10_000)
     options.add_argument("--seed", type=int, default=1)
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def compared(server: ForkServer, jobs: int, seed: int) -> dict[str, Any]:
-    """Counts over all batches, each with a seed of its own."""
+    """Return the counts over all batches, each with its own seed."""
     counters = {key: Counter[str]() for key in ("codes", "alone", "silent", "stages")}
     total: dict[str, Any] = {"disagreements": [], "accepted": 0, "refused": 0, **counters}
     for number in range(-(-jobs // BATCH)):
@@ -63,17 +63,17 @@ def compared(server: ForkServer, jobs: int, seed: int) -> dict[str, Any]:
 
 
 def show(total: dict[str, Any], seconds: float) -> None:
-    """The table."""
+    """Print the table."""
     both = {key: total.get(key, 0) for key in ("accepted", "refused")}
     silent = sum(total["silent"].values())
     print(f"accepted by both {both['accepted']}, refused by both {both['refused']}")
-    print(f"refused by us alone, each with a reason: findings {silent}")
+    print(f"refused by us alone, each for a stated reason: {silent} findings")
     print(f"disagreements {len(total['disagreements'])}; {seconds:.0f} s")
     print(f"where NeMo refused: {dict(total['stages'])}\n")
     print(f"{'code':<34}{'found':>7}{'alone, NeMo refused too':>26}{'NeMo accepted':>15}")
     for code, found in sorted(total["codes"].items(), key=lambda item: -item[1]):
         print(f"{code:<34}{found:>7}{total['alone'].get(code, 0):>26}{total['silent'].get(code, 0):>15}")
-    print("\naccepted there all the same:")
+    print("\nwhy we refuse what NeMo accepts:")
     for code in sorted(total["silent"]):
         print(f"  {code}: {SILENT[code]}")
     for disagreement in total["disagreements"]:
@@ -81,11 +81,11 @@ def show(total: dict[str, Any], seconds: float) -> None:
 
 
 def show_rehearsed(trained: dict[str, Any]) -> None:
-    """What training said."""
+    """Print the results of the rehearsals."""
     if trained["jobs"]:
         print(
-            f"\nrehearsed {trained['jobs']} jobs for a step: {trained['ran']} accepted and ran, "
-            f"{trained['failed']} refused and failed, {trained['silent']} refused and ran, with a reason"
+            f"\nrehearsed {trained['jobs']} jobs for one step: {trained['ran']} accepted and ran, "
+            f"{trained['failed']} refused and failed, {trained['silent']} refused for a stated reason and ran"
         )
     for disagreement in trained["disagreements"]:
         print(json.dumps(disagreement))

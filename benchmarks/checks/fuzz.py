@@ -1,8 +1,9 @@
-"""Tries random command lines, configurations and architectures, and counts crashes.
+"""Try random command lines, configurations and architectures, and count crashes.
 
     python benchmarks/checks/fuzz.py [--tries 10000] [--seed 1]
 
-As many tries of each kind: command lines of a job, of the commands about layouts, YAML files of a job, of a model.
+Makes the same number of tries for each kind of input: command lines of a job, command lines about layouts,
+YAML files of a job, and YAML files of a model.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ COMMANDS = st.sampled_from(LAUNCH_COMMANDS)
 
 
 def main() -> int:
-    """Run and print. Returns 1 if anything crashed."""
+    """Run all tries and print the counts. Return 1 if anything crashed."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--tries", type=int, default=10_000, help="of each kind")
+    options.add_argument("--tries", type=int, default=10_000, help="tries per kind of input")
     options.add_argument("--seed", type=int, default=1)
     chosen = options.parse_args()
     exits: Counter[str] = Counter()
@@ -59,7 +60,7 @@ def main() -> int:
 
 
 def kinds_of_trial(folder: Path, exits: Counter[str]) -> tuple[Callable[[], None], ...]:
-    """One test per kind of input."""
+    """Return one test per kind of input."""
 
     def run(words: list[str], command: str) -> None:
         exits[f"{command}: {survives(words, command)}"] += 1
@@ -84,7 +85,7 @@ def kinds_of_trial(folder: Path, exits: Counter[str]) -> tuple[Callable[[], None
 
 
 def tried(trial: Callable[[], None], tries: int, start: int) -> bool:
-    """Whether all tries survived; the smallest that does not is printed."""
+    """Return whether no try crashed; the smallest one that does is printed."""
     quiet = settings(
         max_examples=tries, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )

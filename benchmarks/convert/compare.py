@@ -1,11 +1,11 @@
-"""Conversions against copying the same bytes, and against NeMo's own converters: time and peak memory.
+"""Compare conversions with copying the same bytes, and with NeMo's own converters: time and peak memory.
 
-    python compare.py --folder /tmp/bench --size 8b                 # against cp
-    python compare.py --folder /tmp/bench --size 1b --nemo          # and against llm.import_ckpt/export_ckpt
+    python compare.py --folder /tmp/bench --size 8b                 # compared with cp
+    python compare.py --folder /tmp/bench --size 1b --nemo          # and with llm.import_ckpt/export_ckpt
 
-Needs about twice the model's bytes of disk (8b: 33 GB). Every command is a process of its own that
-starts with none of its input in the page cache; its time ends when the output is on the disk. Memory is the
-largest resident set of the process, in which file pages count.
+Needs about twice the model's size on disk (8b: 33 GB). Every command is a separate process that starts with
+none of its input in the page cache; its time ends when the output is on the disk. Memory is the peak resident
+set size of the process, which includes file pages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Run:
 
 
 def measure(command: list[str], source: Path, output: Path) -> Run:
-    """Run a command that turns `source` into `output`, from disk to disk."""
+    """Measure a command that turns `source` into `output`, from disk to disk."""
     shutil.rmtree(output, ignore_errors=True)
     forget(source)
     before = time.perf_counter()
@@ -54,12 +54,12 @@ def measure(command: list[str], source: Path, output: Path) -> Run:
 
 
 def files(path: Path) -> list[Path]:
-    """All files of a folder."""
+    """Return all files in a folder."""
     return [file for file in path.rglob("*") if file.is_file()]
 
 
 def forget(path: Path) -> None:
-    """Take a folder's files out of the page cache."""
+    """Drop a folder's files from the page cache."""
     for file in files(path):
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
@@ -68,7 +68,7 @@ def forget(path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have a folder's files on the disk."""
+    """Flush a folder's files to the disk."""
     for file in files(path):
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
@@ -76,15 +76,17 @@ def flush(path: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Measure, and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--folder", type=Path, required=True, help="on the disk to measure; emptied at the end"
+        "--folder", type=Path, required=True, help="new folder on the disk to measure; deleted at the end"
     )
     parser.add_argument("--size", choices=SIZES, default="1b")
-    parser.add_argument("--nemo", action="store_true", help="also NeMo's converters, which hold both models")
+    parser.add_argument(
+        "--nemo", action="store_true", help="also measure NeMo's converters, which hold both models in memory"
+    )
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
@@ -96,9 +98,9 @@ def main() -> None:
 
 
 def compare(folder: Path, size: str, nemo: bool, rounds: int) -> dict[str, dict[str, list[Run]]]:
-    """Runs by direction and tool."""
+    """Return the runs by direction and tool."""
     hf, checkpoint, back = folder / "hf", folder / "nemo", folder / "back"
-    # Not in this process: a child's largest resident set counts its parent's at the fork
+    # In another process: a child's peak resident set includes its parent's at the time of the fork
     subprocess.run([sys.executable, str(HERE / "models.py"), str(hf), size], check=True)
     total = sum(file.stat().st_size for file in hf.glob("*.safetensors"))
     print(f"Llama {size}: {total / 1e9:.1f} GB of weights", flush=True)
@@ -136,7 +138,7 @@ def compare(folder: Path, size: str, nemo: bool, rounds: int) -> dict[str, dict[
 
 
 def show(rows: dict[str, dict[str, list[Run]]]) -> None:
-    """Medians, as ratios to cp."""
+    """Print medians, as ratios to cp."""
     print("| conversion | tool | seconds | × cp | peak memory, GiB |\n|---|---|---|---|---|")
     for title, tools in rows.items():
         copy = statistics.median(run.seconds for run in tools["cp"])

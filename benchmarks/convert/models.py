@@ -1,4 +1,4 @@
-"""Llama models of random bfloat16 weights, as Hugging Face folders, written without holding them in memory.
+"""Write Llama models with random bfloat16 weights as Hugging Face folders, without holding them in memory.
 
 python models.py FOLDER 8b
 """
@@ -27,7 +27,7 @@ SIZES = {
 
 
 def write_llama(folder: Path, size: str) -> int:
-    """Write the model; returns the bytes of its weights."""
+    """Write the model. Return the size of its weights in bytes."""
     layers, hidden, ffn, heads, groups, vocab = SIZES[size]
     config = {
         "architectures": ["LlamaForCausalLM"],

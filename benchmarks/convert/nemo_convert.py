@@ -1,6 +1,6 @@
-"""NeMo's own converter, as the peer: `nemo_convert.py import|export SOURCE OUTPUT`.
+"""Run NeMo's own converter, the peer: `nemo_convert.py import|export SOURCE OUTPUT`.
 
-Without a GPU the CPU's layers stand in for Transformer Engine's; without those NeMo converts nothing here.
+Without a GPU, CPU layers stand in for Transformer Engine's, which NeMo needs in order to convert.
 """
 
 from __future__ import annotations

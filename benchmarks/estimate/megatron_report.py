@@ -1,8 +1,9 @@
-"""Our memory estimate beside Megatron-LM's own theoretical report, recipe by recipe.
+"""Compare our memory estimate with Megatron-LM's own theoretical report, recipe by recipe.
 
-Both count bytes of a rank of the first pipeline stage. Megatron-LM's report counts activations of a GPT-3
-layer (34 s b h at an MLP of 4 h) whatever the model's layers keep, and knows no context parallel nor
-recomputation of whole layers: shown are recipes without them. Experts' activations are not in it at all.
+Both count the bytes of a rank in the first pipeline stage. Megatron-LM's report counts the activations of a
+GPT-3 layer (34 s b h with an MLP of width 4 h), whatever the model's layers keep. It supports neither context
+parallelism nor full recompute, so only recipes without them are shown, and it omits the activations of
+experts.
 
     python benchmarks/estimate/megatron_report.py MEGATRON_LM/megatron/training/theoretical_memory_usage.py
 """
@@ -25,7 +26,7 @@ GIB = 2**30
 
 
 def load(path: Path) -> Any:
-    """The module, without the training package around it, of which it needs two functions."""
+    """Import the module with stubs for the two functions it needs from the package around it."""
     package = types.ModuleType("megatron_training")
     package.__path__ = []
     utils = types.ModuleType("megatron_training.utils")
@@ -41,14 +42,14 @@ def load(path: Path) -> Any:
 
 
 class Arguments(types.SimpleNamespace):
-    """Megatron-LM's arguments; what is not set is None, as most of theirs are."""
+    """Megatron-LM's arguments; those not set are None, as most are by default."""
 
     def __getattr__(self, name: str) -> None:
         return None
 
 
 def arguments(recipe: catalogue.Recipe, layout: Layout, rows: int) -> Arguments:
-    """A recipe as Megatron-LM's arguments."""
+    """Return a recipe as Megatron-LM's arguments."""
     a = recipe.architecture
     return Arguments(
         is_hybrid_model=False,
@@ -92,16 +93,16 @@ def arguments(recipe: catalogue.Recipe, layout: Layout, rows: int) -> Arguments:
 
 
 def words(layout: Layout) -> str:
-    """`TP4 PP8 VPP6`."""
+    """Return a layout in the form `TP4 PP8 VPP6`."""
     sizes = {"TP": layout.tensor, "PP": layout.pipeline, "VPP": layout.virtual, "EP": layout.expert}
     return " ".join(f"{name}{size}" for name, size in sizes.items() if size > 1)
 
 
 def main() -> None:
-    """Print one line a recipe."""
+    """Print one line per recipe."""
     report = load(Path(sys.argv[1])).report_theoretical_memory
     head = f"{'recipe':26} {'layout':18} {'weights and optimizer, GiB':>30} {'activations, GiB':>30}"
-    print(f"{head}\n{'':45} {'Megatron-LM':>12} {'here':>8} {'':8} {'Megatron-LM':>12} {'here':>8}")
+    print(f"{head}\n{'':45} {'Megatron-LM':>12} {'ours':>8} {'':8} {'Megatron-LM':>12} {'ours':>8}")
     for recipe in catalogue.recipes():
         a, layout = recipe.architecture, layout_of_recipe(recipe)
         if a.kind != "gpt" or layout.context > 1 or layout.recompute_granularity:

@@ -1,4 +1,4 @@
-"""What every step shares: where it runs, what it may take, and how its results are kept."""
+"""What the steps share: where a step runs, how long it may take, and how its results are kept."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from nemolaunch.facts import installed_versions, look_at_host
 from nemolaunch.run.folder import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-SHOWN_LINES = 40  # of a log, in a result
+SHOWN_LINES = 40  # of a log, kept in a result
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Where and how long a step runs.
+    """Where a step runs, and for how long.
 
     Attributes:
-        device: `gpu` or `cpu`, as `--device` of the job.
-        tiny: shapes that a CPU trains in seconds, to see the steps work.
+        device: `gpu` or `cpu`, as for the job's `--device`.
+        tiny: use shapes that a CPU trains in seconds, to test the steps.
         work: scratch folder for data and runs.
         results: where results go.
-        env: the environment that `install.py` made; None: the one that runs this.
-        seconds: what a step may take; rows that would begin later are left out.
+        env: the environment that `install.py` made; None for the one that runs this.
+        seconds: time limit of a step; no row starts after it.
     """
 
     device: str
@@ -45,28 +45,28 @@ class Bench:
 
     @property
     def left_s(self) -> float:
-        """Seconds until the step has to end."""
+        """Seconds until the step must end."""
         return self.began + self.seconds - time.monotonic()
 
     @property
     def logs(self) -> Path:
-        """Where what jobs print goes."""
+        """Folder for the output of jobs."""
         return self.work / "logs"
 
     def state(self) -> dict[str, Any]:
-        """What `install.py` found to work."""
+        """Return what `install.py` found to work; empty without its environment."""
         if self.env is None or not (self.env / "environment.json").exists():
             return {}
         return dict(json.loads((self.env / "environment.json").read_text()))
 
     def transformer_engine(self) -> str | None:
-        """The version that GPU jobs run with."""
+        """Return the version of Transformer Engine that GPU jobs use, or None."""
         if self.device != "gpu":
             return None
         return self.state().get("transformer_engine") or installed_versions().get("transformer-engine")
 
     def variables(self, device: str | None = None) -> dict[str, str]:
-        """Environment of a job on that device: Transformer Engine for GPUs, none of either for CPUs."""
+        """Return the environment of a job, with Transformer Engine for a GPU and without GPUs for a CPU."""
         variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
         path = [str(ROOT / "src"), str(ROOT / "benchmarks"), str(Path(__file__).parent)]
         state = self.state()
@@ -81,7 +81,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement of a step: what it is, and how to take it."""
+    """One measurement of a step: its name, its description, and the function that takes it."""
 
     name: str
     what: str
@@ -89,7 +89,7 @@ class Row:
 
 
 class Failed(Exception):
-    """A job did not do what it was to do. `log` is the end of what it printed."""
+    """A job did not do what it should. `log` is the end of its output."""
 
     def __init__(self, message: str, log: str = "") -> None:
         super().__init__(message)
@@ -97,7 +97,7 @@ class Failed(Exception):
 
 
 def tail(*paths: Path) -> str:
-    """The last lines of logs, each under its name; of those that exist."""
+    """Return the last lines of the logs that exist, each under its name."""
     parts = []
     for path in paths:
         if path.exists():
@@ -107,7 +107,7 @@ def tail(*paths: Path) -> str:
 
 
 def take(bench: Bench, step: str, rows: list[Row], summary: Callable[[list[dict[str, Any]]], Any]) -> Path:
-    """Take all rows of a step, whatever fails. Returns the result's file, kept up to date row by row."""
+    """Take all rows of a step, even if some fail, and write results after each. Return their path."""
     began = datetime.datetime.now(datetime.timezone.utc)
     bench.results.mkdir(parents=True, exist_ok=True)
     file = bench.results / f"{step}-{began:%Y%m%dT%H%M%S}.json"
@@ -129,7 +129,7 @@ def take(bench: Bench, step: str, rows: list[Row], summary: Callable[[list[dict[
 def _take_row(bench: Bench, row: Row) -> dict[str, Any]:
     base = {"name": row.name, "what": row.what}
     if bench.left_s <= 0:
-        return {**base, "error": f"not begun: the step's {bench.seconds:.0f} s were over"}
+        return {**base, "error": f"not started: the step's {bench.seconds:.0f} s were over"}
     start = time.monotonic()
     try:
         found = row.run()
@@ -148,7 +148,7 @@ def _sentence(row: dict[str, Any]) -> str:
 
 
 def about(bench: Bench) -> dict[str, Any]:
-    """Versions and hardware, for the record."""
+    """Return versions and hardware, for the record."""
     host = look_at_host()
     return {
         "device": bench.device,

@@ -1,9 +1,9 @@
-"""Transformer Engine without a network: its torch extension, compiled or brought, and the variables it needs.
+"""Set up Transformer Engine without a network: its torch extension, and the variables it needs.
 
-    python benchmarks/gpu/extension.py SDIST FOLDER     # with the Python and torch that it is for, and nvcc
+    python benchmarks/gpu/extension.py SDIST FOLDER     # with the target's Python and torch, and nvcc
 
-PyPI has the extension's source only. It can be compiled beforehand, where the same Python, torch and CUDA
-toolkit are (no GPU is needed), and brought with the wheels; otherwise `install.py` compiles it.
+PyPI has only the source of the extension. It can be compiled in advance on a machine with the same Python,
+torch and CUDA toolkit (no GPU is needed) and copied with the wheels; otherwise `install.py` compiles it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ COMPILE_TIMEOUT_S = 480
 
 
 def compiled(sdist: Path, target: Path, python: str = sys.executable) -> Path:
-    """Compile the extension of a source archive for that Python and its torch. Returns the library.
+    """Compile the extension in a source archive for a Python and its torch. Return the path of the library.
 
     Raises:
-        RuntimeError: it does not compile; the message has the compiler's last words.
+        RuntimeError: it does not compile; the message has the compiler's errors.
     """
     headers = nvidia_headers(python)
     with tempfile.TemporaryDirectory() as name:
@@ -55,25 +55,25 @@ def compiled(sdist: Path, target: Path, python: str = sys.executable) -> Path:
 
 
 def toolkit() -> Path:
-    """The CUDA toolkit's folder. Torch's own packages have most of its headers, but not all."""
+    """Return the folder of the CUDA toolkit, since torch's packages lack some of its headers."""
     places = [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
     if compiler := shutil.which("nvcc"):
         places.append(str(Path(compiler).resolve().parents[1]))
     for place in filter(None, places):
         if (Path(place) / "include" / "crt" / "host_defines.h").exists():
             return Path(place)
-    raise RuntimeError(f"there is no CUDA toolkit in {', '.join(filter(None, places))}")
+    raise RuntimeError(f"no CUDA toolkit in {', '.join(filter(None, places))}")
 
 
 def _first_errors(output: str) -> str:
-    """The first lines that name an error, else the last ones."""
+    """Return the first lines that name an error, else the last lines."""
     lines = output.splitlines()
     named = [line for line in lines if "error" in line.lower()][:8]
     return "\n".join(line[:300] for line in named or lines[-20:])
 
 
 def nvidia_headers(python: str) -> list[Path]:
-    """Folders of CUDA's, cuDNN's and NCCL's headers among that Python's packages."""
+    """Return the folders of CUDA's, cuDNN's and NCCL's headers among a Python's packages."""
     site = _site(python)
     found = [site / "nvidia" / name / "include" for name in ("cu13", "cudnn", "nccl")]
     return [folder for folder in found if folder.is_dir()]
@@ -87,7 +87,7 @@ def _site(python: str) -> Path:
 
 
 def transformer_engine(env: Path, wheels: Path) -> dict[str, object]:
-    """Make Transformer Engine in `ENV/te` work. Says its version and variables, or why it does not work."""
+    """Make Transformer Engine in `ENV/te` work. Return its version and variables, or why it does not work."""
     python, target = str(env / "bin" / "python"), env / "te"
     reasons = []
     brought = wheels / library_name()
@@ -95,8 +95,8 @@ def transformer_engine(env: Path, wheels: Path) -> dict[str, object]:
         shutil.copy(brought, target)
         state = working(env)
         if state["transformer_engine"]:
-            return {**state, "extension": "brought"}
-        reasons.append(f"the extension that was brought: {state['why']}")
+            return {**state, "extension": "copied"}
+        reasons.append(f"the copied extension: {state['why']}")
         (target / brought.name).unlink()
     for sdist in wheels.glob(f"{NAME}-*.tar.gz"):
         try:
@@ -108,18 +108,18 @@ def transformer_engine(env: Path, wheels: Path) -> dict[str, object]:
         if state["transformer_engine"]:
             return {**state, "extension": "compiled here"}
         reasons.append(f"the extension compiled here: {state['why']}")
-    why = "\n".join(reasons) or "its torch extension was not brought"
+    why = "\n".join(reasons) or "its torch extension is not among the wheels"
     return {"transformer_engine": None, "variables": {}, "why": why}
 
 
 def library_name() -> str:
-    """File name of the extension for this Python and platform."""
+    """Return the file name of the extension for this Python and platform."""
     version = "".join(platform.python_version_tuple()[:2])
     return f"{NAME}.cpython-{version}-{platform.machine()}-linux-gnu.so"
 
 
 def working(env: Path) -> dict[str, object]:
-    """Try to import it, with each set of variables that may be needed."""
+    """Try to import Transformer Engine with each set of variables it may need. Return the outcome."""
     python = str(env / "bin" / "python")
     why = ""
     for variables in candidates(_site(python)):
@@ -134,10 +134,11 @@ def working(env: Path) -> dict[str, object]:
 
 
 def candidates(site: Path) -> list[dict[str, str]]:
-    """Sets of variables: none; then with the libraries and headers of torch's own packages.
+    """Return sets of variables to try: the toolkit's libraries first, then those of torch's packages.
 
     Transformer Engine 2.9 looks for NVRTC and cuRAND in the CUDA toolkit and where packages for CUDA 12 put
-    them, not in those for CUDA 13; and for headers, which it compiles kernels with, in the toolkit.
+    them, but not where those for CUDA 13 do. It looks for the headers with which it compiles kernels in the
+    toolkit.
     """
     headers = [
         folder
@@ -149,7 +150,7 @@ def candidates(site: Path) -> list[dict[str, str]]:
 
 
 def main() -> int:
-    """Compile beforehand."""
+    """Compile the extension in advance."""
     sdist, target = map(Path, sys.argv[1:3])
     print(compiled(sdist, target))
     return 0

@@ -1,10 +1,10 @@
-"""On a machine with one GPU and no network: an environment from the parts that `wheels.py` made.
+"""Create an environment from the parts that `wheels.py` made, on a machine with one GPU and no network.
 
     python3 benchmarks/gpu/install.py --env ENV --stash STASH PART [PART …]
 
-The Python that runs this has torch; the environment takes torch, and what torch needs, from it by links, and
-everything else from the wheels. Parts may come one call after another: those that have arrived wait in STASH,
-and the call that brings the last one installs. Standard library only.
+The Python that runs this must have torch: the environment links to its torch and torch's requirements, and
+gets everything else from the wheels. Parts can be passed over several calls: they are kept in STASH, and the
+call with the last one installs. Standard library only.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ NEMO = (
 
 
 def main() -> int:
-    """Returns 0 when the environment stands, or parts are still to come; 1 when it could not be made."""
+    """Install the parts. Return 0 if it worked or parts are missing, 1 if NeMo cannot be imported."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("parts", nargs="*", type=Path, help="folders of parts that have arrived")
-    arguments.add_argument("--env", type=Path, required=True, help="where the environment goes")
-    arguments.add_argument("--stash", type=Path, required=True, help="where parts wait for the others")
-    arguments.add_argument("--python", default=sys.executable, help="the Python that has torch")
+    arguments.add_argument("parts", nargs="*", type=Path, help="folders of the parts that are here")
+    arguments.add_argument("--env", type=Path, required=True, help="folder for the environment")
+    arguments.add_argument(
+        "--stash", type=Path, required=True, help="folder that keeps parts until all are here"
+    )
+    arguments.add_argument(
+        "--python", default=sys.executable, help="a Python that has torch (default: this one)"
+    )
     given = arguments.parse_args()
     missing = collect(given.parts, given.stash)
     if missing:
@@ -49,7 +53,7 @@ def main() -> int:
 
 
 def make_environment(python: str, env: Path, wheels: list[Path]) -> Path:
-    """A virtual environment with torch linked in and the wheels installed. Returns its site-packages."""
+    """Create a virtual environment with links to torch and with the wheels. Return its site-packages."""
     subprocess.run([python, "-m", "venv", "--clear", "--without-pip", str(env)], check=True)
     own = str(env / "bin" / "python")
     asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -69,7 +73,7 @@ def make_environment(python: str, env: Path, wheels: list[Path]) -> Path:
 
 
 def install_with(pip: Path, env: Path, wheels: list[Path], *more: str) -> None:
-    """Install wheels, and nothing else, with the pip of a wheel of its own: the environment has none."""
+    """Install just these wheels, with the pip inside a wheel, since the environment has none."""
     words = ["install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check"]
     command = [str(env / "bin" / "python"), f"{pip}/pip", *words, *more, *map(str, wheels)]
     subprocess.run(command, check=True)
@@ -79,7 +83,7 @@ def _is_transformer_engine(wheel: Path) -> bool:
     return wheel.name.replace("_", "-").startswith("transformer-engine")
 
 
-# Runs in the Python that has torch: top-level entries of torch's distribution and of all it requires.
+# Runs in the Python that has torch: top-level entries of torch's distribution and of its requirements
 ENTRIES = """
 import importlib.metadata as md, json, re, sys
 from pathlib import Path
@@ -100,15 +104,15 @@ print(json.dumps(entries))
 
 
 def borrow(python: str, site: Path) -> None:
-    """Link torch and what it requires into `site`, where the wheels brought nothing of that name.
+    """Link torch and its requirements into `site`, except for packages installed from wheels.
 
     Raises:
-        RuntimeError: that Python has no torch.
+        RuntimeError: `python` has no torch.
     """
     answer = subprocess.run([python, "-c", ENTRIES], check=True, capture_output=True, text=True).stdout
     entries: dict[str, list[str]] = json.loads(answer)
     if "torch" not in entries:
-        raise RuntimeError(f"{python} has no torch; give one that has with --python")
+        raise RuntimeError(f"{python} has no torch; use --python with one that has it")
     present = {_name(path) for path in site.glob("*.dist-info")}
     for name, paths in entries.items():
         if name in present:
@@ -124,7 +128,7 @@ def _name(dist_info: Path) -> str:
 
 
 def settle(env: Path, wheels: Path) -> dict[str, object]:
-    """Find out what works: NeMo, and Transformer Engine with which variables. Kept in `ENV/environment.json`."""
+    """Find out whether NeMo and Transformer Engine work, and save the result in `ENV/environment.json`."""
     own = str(env / "bin" / "python")
     state: dict[str, object] = {"nemo": None, "transformer_engine": None, "why": "", "variables": {}}
     answer = tried(own, NEMO, {})
@@ -140,7 +144,7 @@ def settle(env: Path, wheels: Path) -> dict[str, object]:
 
 
 def tried(python: str, code: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a line of Python with these variables added."""
+    """Run a line of Python with additional environment variables."""
     return subprocess.run(
         [python, "-c", code], capture_output=True, text=True, env={**os.environ, **variables}, check=False
     )

@@ -1,4 +1,4 @@
-"""Files in parts of a limited size, and whole again. Standard library only."""
+"""Split files into parts of limited size, and put them together again. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CHUNK = 8 * MIB
 
 
 def split(folder: Path, target: Path, limit: int) -> list[Path]:
-    """Put the files of `folder` into `target/part-1`, `part-2`, …, none over `limit` bytes.
+    """Split the files in `folder` into `target/part-1`, `part-2`, …, each of at most `limit` bytes.
 
-    Files are cut where one part is full; every part has the list of all pieces, with their SHA-256.
+    Files are cut where a part is full. Every part contains the list of all pieces with their SHA-256.
     """
     for old in target.glob("part-*"):
         shutil.rmtree(old)
@@ -43,7 +43,7 @@ def split(folder: Path, target: Path, limit: int) -> list[Path]:
 
 
 def _copy(source: Any, target: Path, size: int) -> str:
-    """Copy so many bytes. Returns their SHA-256."""
+    """Copy `size` bytes. Return their SHA-256."""
     digest = hashlib.sha256()
     with open(target, "wb") as file:
         while size:
@@ -55,17 +55,17 @@ def _copy(source: Any, target: Path, size: int) -> str:
 
 
 def collect(arrived: list[Path], stash: Path) -> list[int]:
-    """Keep the parts that have arrived in `stash`. Returns the numbers of those still missing.
+    """Copy parts into `stash`. Return the numbers of the parts still missing.
 
     Raises:
-        ValueError: a piece is not what was sent, or the parts belong to different lists.
+        ValueError: a piece is damaged, or the parts belong to different lists.
     """
     stash.mkdir(parents=True, exist_ok=True)
     kept = stash / MANIFEST
     for folder in arrived:
         text = (folder / MANIFEST).read_text()
         if kept.exists() and kept.read_text() != text:
-            raise ValueError(f"{folder} belongs to other wheels than those in {stash}; empty {stash} first")
+            raise ValueError(f"{folder} belongs to another set of wheels than {stash}; empty {stash} first")
         kept.write_text(text)
         for piece in json.loads(text)["pieces"]:
             path = folder / piece["piece"]
@@ -78,7 +78,7 @@ def collect(arrived: list[Path], stash: Path) -> list[int]:
 
 
 def _whole(stash: Path, piece: dict[str, Any]) -> bool:
-    """Whether a piece has arrived. Raises ValueError where it is damaged."""
+    """Return whether a piece is in `stash`. Raises ValueError if it is damaged."""
     path = stash / piece["piece"]
     if not path.exists():
         return False
@@ -87,12 +87,12 @@ def _whole(stash: Path, piece: dict[str, Any]) -> bool:
         while block := file.read(CHUNK):
             digest.update(block)
     if digest.hexdigest() != piece["sha256"]:
-        raise ValueError(f"{path} is damaged: bring part {piece['part']} again")
+        raise ValueError(f"{path} is damaged: copy part {piece['part']} again")
     return True
 
 
 def join(stash: Path, target: Path) -> list[Path]:
-    """Make the files whole again in `target`. All parts must be in `stash`."""
+    """Put the files together in `target`. All parts must be in `stash`. Return their paths."""
     target.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[str]] = {}
     for piece in json.loads((stash / MANIFEST).read_text())["pieces"]:

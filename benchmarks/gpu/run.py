@@ -1,10 +1,11 @@
-"""Measure on a machine with one GPU and no network: `run.py [options] STEP …`
+"""Run benchmark steps on a machine with one GPU and no network: `run.py [options] STEP …`
 
     python3 benchmarks/gpu/run.py --env ENV --work WORK --results RESULTS smoke throughput-1b
 
-ENV is the environment that `install.py` made. Each step stands alone, ends within `--minutes`, reports what
-failed in it and goes on; its result is one JSON file in RESULTS, written again after every row. `tables.py`
-turns results into docs/performance.md. `--device cpu --tiny` takes the same steps in small on a CPU.
+ENV is the environment that `install.py` made. Each step is independent, ends within `--minutes`, and
+continues after a failure, which it reports. Its result is one JSON file in RESULTS, updated after every row.
+`tables.py` turns results into docs/performance.md. `--device cpu --tiny` runs the same steps with tiny shapes
+on a CPU.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ STEPS = ("smoke", "throughput-1b", "throughput-8b", "layer-cost", "estimator", "
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Take the steps. Returns 0 if every row of every step succeeded, else 1."""
+    """Run the steps. Return 0 if every row of every step succeeded, else 1."""
     arguments = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument("steps", nargs="+", choices=STEPS, metavar="STEP", help=", ".join(STEPS))
     arguments.add_argument("--env", type=Path, help="environment made by install.py (default: this one)")
     arguments.add_argument("--work", type=Path, default=Path("/tmp/nemolaunch-gpu"), help="scratch folder")
-    arguments.add_argument("--results", type=Path, default=HERE / "results", help="where results go")
+    arguments.add_argument("--results", type=Path, default=HERE / "results", help="folder for results")
     arguments.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
-    arguments.add_argument("--tiny", action="store_true", help="small shapes, to see the steps work")
-    arguments.add_argument("--minutes", type=float, default=9.0, help="what a step may take")
-    arguments.add_argument("--dry-run", action="store_true", help="say what would be measured")
+    arguments.add_argument("--tiny", action="store_true", help="tiny shapes, to test the steps")
+    arguments.add_argument("--minutes", type=float, default=9.0, help="time limit of a step")
+    arguments.add_argument("--dry-run", action="store_true", help="print what would be measured")
     given = arguments.parse_args(argv)
     _change_python(given.env)
     sys.path[:0] = [str(HERE), str(HERE.parents[1] / "src")]
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _change_python(env: Path | None) -> None:
-    """Go on in the environment's Python."""
+    """Restart this script with the environment's Python, unless it runs there already."""
     if env is not None and Path(sys.prefix).resolve() != env.resolve():
         python = env.absolute() / "bin" / "python"
         if not python.exists():
@@ -51,7 +52,7 @@ def _change_python(env: Path | None) -> None:
 
 
 def _take(given: argparse.Namespace, step: str) -> int:
-    """One step. Returns how many of its rows failed."""
+    """Run one step. Return the number of its rows that failed."""
     import json
 
     from bench import Bench, Row, take
@@ -72,9 +73,9 @@ def _take(given: argparse.Namespace, step: str) -> int:
     bench.work.mkdir(parents=True, exist_ok=True)
     try:
         wanted: list[Row] = rows(bench)
-    except Exception as error:  # the step itself cannot be laid out here: recorded like a row
+    except Exception as error:  # its rows cannot be determined here: recorded as a failed row
         why = f"{type(error).__name__}: {error}"
-        wanted = [Row("layout", "which rows to take", lambda: _raise(why))]
+        wanted = [Row("layout", "determine the rows", lambda: _raise(why))]
     file = take(bench, step, wanted, summary)
     _keep_logs(bench.work, given.results / f"{file.stem}-logs.tar.gz")
     record: dict[str, Any] = json.loads(file.read_text())
@@ -95,7 +96,7 @@ def _raise(why: str) -> dict[str, Any]:
 
 
 def _module(step: str) -> tuple[Callable[..., list[Any]], Callable[..., Any]]:
-    """`rows(bench)` and `summary(rows)` of a step."""
+    """Return the functions `rows(bench)` and `summary(rows)` of a step."""
     from functools import partial
 
     from steps import cpu_gpu, estimator, layer_cost, smoke, throughput, tuning
@@ -114,7 +115,7 @@ def _module(step: str) -> tuple[Callable[..., list[Any]], Callable[..., Any]]:
 
 
 def _keep_logs(work: Path, target: Path) -> None:
-    """What jobs printed and ranks logged, in one archive, not over a few MB."""
+    """Archive the jobs' output, rank logs, metrics and plans, without files over 20 MB."""
     logs = [*work.glob("logs/*.log"), *work.glob("runs/*/logs/*.log"), *work.glob("runs/*/metrics.jsonl")]
     logs += [*work.glob("runs/*/plan.json")]
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The jobs that steps start: tokenising, our pretraining command, and scripts of the peers."""
+"""The jobs that steps start: tokenisation, our pretraining command, and scripts of the peers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nemolaunch.job import spec_of
 
 DOOR = ROOT / "train" / "llm" / "pretrain" / "pretrain_llm.py"
 LLAMA_3_VOCABULARY = 128_256
-WARM_UP = 5  # steps that do not count: compilation, allocation, choice of kernels
+WARM_UP = 5  # steps not counted: compilation, allocation, choice of kernels
 TINY = {
     "hidden_size": 64, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 128,
     "seq_length": 64, "init_method_std": 0.02,
@@ -29,7 +29,7 @@ TINY_LAYERS = 4
 
 
 def model(bench: Bench, recipe: str, layers: int | None = None) -> str:
-    """The recipe's name, or a YAML file of it with other layers, or of a few thousand weights."""
+    """Return the recipe's name, or a YAML file of it with another number of layers or tiny shapes."""
     changes: dict[str, Any] = {"num_layers": layers} if layers else {}
     if bench.tiny:
         changes = {**TINY, "num_layers": min(layers or TINY_LAYERS, TINY_LAYERS)}
@@ -42,12 +42,12 @@ def model(bench: Bench, recipe: str, layers: int | None = None) -> str:
 
 
 def seq_length(bench: Bench, wanted: int = 8192) -> int:
-    """Tokens of a sequence."""
+    """Return the number of tokens in a sequence."""
     return 64 if bench.tiny else wanted
 
 
 def tokenizer(bench: Bench) -> Path:
-    """The sample tokenizer; with as many entries as Llama 3's, so that the model is as large as Llama 3's."""
+    """Return the sample tokenizer, padded to Llama 3's vocabulary size so that the model is as large."""
     source = ROOT / "examples" / "tokenizer"
     if bench.tiny:
         return source
@@ -66,12 +66,12 @@ def tokenizer(bench: Bench) -> Path:
 
 
 def data_folder(bench: Bench) -> Path:
-    """Where `data` puts it."""
+    """Return the folder of the tokenised data."""
     return bench.work / "data"
 
 
 def data(bench: Bench) -> Path:
-    """The sample corpus, tokenised by our own command; made once."""
+    """Tokenise the sample corpus with our own command, once. Return its folder."""
     target = data_folder(bench)
     if not target.exists():
         half = target.with_name("data.tmp")
@@ -84,7 +84,7 @@ def data(bench: Bench) -> Path:
 
 
 def base_flags(bench: Bench, model_name: str, **flags: Any) -> dict[str, Any]:
-    """Flags of a job on the sample data, by name; given ones win."""
+    """Return the flags of a job on the sample data, by name; `flags` take precedence."""
     return {
         "model_name": model_name,
         "hf_model_id": tokenizer(bench),
@@ -103,7 +103,7 @@ def base_flags(bench: Bench, model_name: str, **flags: Any) -> dict[str, Any]:
 
 
 def words_of(flags: dict[str, Any]) -> list[str]:
-    """`{"fp8": True, "max_steps": 3}` as typed; what is None, or is off anyway, is left out."""
+    """Return flags such as `{"fp8": True, "max_steps": 3}` as typed, without those not given."""
     words: list[str] = []
     for name, value in flags.items():
         if value is False and spec_of(name).default is not False:
@@ -117,10 +117,10 @@ def words_of(flags: dict[str, Any]) -> list[str]:
 
 
 def finished(bench: Bench, name: str, command: list[str], device: str | None = None) -> str:
-    """Run a command to its end. Returns what it printed.
+    """Run a command. Return its output.
 
     Raises:
-        Failed: it failed, or the step's time was over.
+        Failed: it failed, or the step ran out of time.
     """
     log = bench.logs / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def finished(bench: Bench, name: str, command: list[str], device: str | None = N
         try:
             code = process.wait(max(1.0, bench.left_s))
         except subprocess.TimeoutExpired:
-            raise Failed("the step's time was over before it ended", tail(log)) from None
+            raise Failed("the step ran out of time before it ended", tail(log)) from None
         finally:
             _end(process)
     if code:
@@ -147,20 +147,22 @@ def pretrain(
     stop_at: int | None = None,
     variables: dict[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Run our command in `work/runs/NAME`. Returns the rows of its metrics that have a loss.
+    """Run our command in `work/runs/NAME`. Return the rows of its metrics that have a loss.
 
-    `stop_at`: end it as Ctrl-C does once that step is done, so that nothing is saved.
+    Args:
+        stop_at: interrupt it like Ctrl-C after this step, so that no checkpoint is saved.
 
     Raises:
-        Failed: it failed, or the step's time was over.
+        Failed: it failed, or the step ran out of time.
     """
     data(bench)
     run = bench.work / "runs" / name
     log = bench.logs / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    own = {"output_dir": run, "index_mapping_dir": run / "index"}  # jobs at a time would write the same files
+    # Concurrent jobs would otherwise write the same index files
+    own = {"output_dir": run, "index_mapping_dir": run / "index"}
     command = [sys.executable, str(DOOR), *words_of({**flags, **own})]
-    if stop_at:  # what is predicted is to be measured; no checkpoint will need room
+    if stop_at:  # the predictions are what is measured, and no checkpoint will need space
         command += ["--force", "gpu-memory", "--force", "disk"]
     environment = {**bench.variables(str(flags["device"])), **(variables or {})}
     before = len(rows(run))
@@ -182,7 +184,7 @@ def _watched(bench: Bench, process: subprocess.Popen[bytes], run: Path, stop_at:
     while (code := process.poll()) is None:
         taken = rows(run)
         if bench.left_s <= 0:
-            raise Failed("the step's time was over before it ended", tail(run / "logs" / "rank0.log"))
+            raise Failed("the step ran out of time before it ended", tail(run / "logs" / "rank0.log"))
         if stop_at and taken and taken[-1]["step"] >= stop_at:
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -193,7 +195,7 @@ def _watched(bench: Bench, process: subprocess.Popen[bytes], run: Path, stop_at:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of a command, asking first: ours then ends the job below it."""
+    """Terminate what is left of a command, gently at first so that ours ends its job."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -204,7 +206,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
-    """Rows of a run's metrics that have a loss, as far as they are written."""
+    """Return the complete rows of a run's metrics that have a loss."""
     try:
         lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     except FileNotFoundError:
@@ -214,7 +216,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 def figures(taken: list[dict[str, Any]], warm_up: int = WARM_UP) -> dict[str, Any]:
-    """Medians of what a run measured of itself, after the steps of warming up."""
+    """Return the medians of a run's own metrics after the warm-up steps."""
     counted = taken[warm_up:] or taken
     names = (
         "step_time_s", "tokens_per_s_per_gpu", "tflops_per_gpu", "tflops_per_gpu_causal", "mfu", "mfu_causal"
@@ -234,7 +236,7 @@ def figures(taken: list[dict[str, Any]], warm_up: int = WARM_UP) -> dict[str, An
 
 
 def checkpoint(run: Path, step: int) -> Path:
-    """The checkpoint a run saved after so many steps. Raises `Failed` if it has none."""
+    """Return the checkpoint that a run saved after step `step`. Raises `Failed` if there is none."""
     found = [p for p in (run / "checkpoints").glob(f"*--step={step - 1}-*") if not p.name.endswith("-last")]
     if not found:
         raise Failed(f"{run} has no checkpoint of step {step}")

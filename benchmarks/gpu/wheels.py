@@ -1,10 +1,10 @@
-"""On a machine with a network: the wheels that a machine with one GPU and no network needs, in parts.
+"""Download the wheels that a machine with one GPU and no network needs, and split them into parts.
 
     python benchmarks/gpu/wheels.py FOLDER [--part-mib 48] [--extension FILE]
 
-The other machine has Python, torch and what torch needs; everything else is brought, in the versions of
-constraints.txt. FOLDER gets `wheels/` (whole) and `part-1`, `part-2`, … (each small enough to carry), which
-`install.py` puts together again.
+Runs on a machine with a network. The other machine has Python, torch and torch's requirements; everything
+else is downloaded in the versions of constraints.txt. FOLDER gets `wheels/` with the complete files, and
+`part-1`, `part-2`, … of limited size, which `install.py` puts together again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ ROOT = Path(__file__).parents[2]
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (39, 35, 34, 31, 28, 27, 24, 17, 12, 5)] + [
     f"manylinux{name}_x86_64" for name in ("2014", "2010", "1")
 ]
-# There already: torch, and what comes with it.
+# Already there: torch, and what comes with it
 GIVEN = frozenset({"torch", "triton", "cuda-bindings"})
-# Asked for by what is needed, but for what does not happen there.
+# Requirements for features not used there
 LEFT_OUT = {
     "ray": "clusters of Ray",
     "wandb": "reports to a server",
@@ -42,18 +42,20 @@ LEFT_OUT = {
 }
 TRANSFORMER_ENGINE = {"transformer-engine": "2.9.0", "transformer-engine-cu13": "2.9.0"}
 TRANSFORMER_ENGINE_SOURCE = "transformer-engine-torch==2.9.0"  # PyPI has its source only
-# To install and compile with; Transformer Engine's own needs; a peer and its needs.
+# To install and compile with; a requirement of Transformer Engine; a peer and its requirement
 ADDED = ("pip", "ninja", "wheel", "onnxscript", "torchtitan==0.2.2", "torchdata==0.11.0")
 
 
 def main() -> int:
-    """Returns 0 once every part is written."""
+    """Download the wheels and write the parts. Return 0."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("folder", type=Path)
-    arguments.add_argument("--python", default="3.12", help="Python of the other machine")
+    arguments.add_argument("--python", default="3.12", help="Python version of the other machine")
     arguments.add_argument("--part-mib", type=int, default=48, help="size of a part")
     arguments.add_argument("--without-transformer-engine", action="store_true")
-    arguments.add_argument("--extension", type=Path, help="Transformer Engine's, as extension.py compiled it")
+    arguments.add_argument(
+        "--extension", type=Path, help="Transformer Engine's torch extension as compiled by extension.py"
+    )
     given = arguments.parse_args()
     wheels = given.folder / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
@@ -72,9 +74,9 @@ def main() -> int:
 
 
 def fetch_extension_source(wheels: Path) -> None:
-    """The source of Transformer Engine's torch extension, as it is.
+    """Download the source of Transformer Engine's torch extension.
 
-    Even to name itself to pip its setup asks torch for CUDA's version, which a CPU build does not have.
+    Its setup needs torch's CUDA version even to report its name to pip; CPU builds of torch have none.
     """
     with tempfile.TemporaryDirectory() as name:
         hook = "import torch.version\ntorch.version.cuda = torch.version.cuda or '13.0'\n"
@@ -84,7 +86,7 @@ def fetch_extension_source(wheels: Path) -> None:
 
 
 def train_requirements() -> list[str]:
-    """What `nemolaunch[train]` asks for, with its own extras unfolded."""
+    """Return the requirements of `nemolaunch[train]`, with our own extras expanded."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras, found = project["optional-dependencies"], list(project["dependencies"])
     waiting = ["train"]
@@ -99,14 +101,14 @@ def train_requirements() -> list[str]:
 
 
 def pins() -> dict[str, str]:
-    """Package → version, of constraints.txt."""
+    """Return the version of each package in constraints.txt."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pairs = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
     return {canonicalize_name(name): version for name, version in pairs}
 
 
 class Closure:
-    """Downloads packages and, from their metadata, what they need, for another Python than this one."""
+    """Downloads packages and their dependencies for another Python than this one."""
 
     def __init__(self, wheels: Path, python: str) -> None:
         self.wheels, self.python, self.pins = wheels, python, pins()
@@ -123,7 +125,7 @@ class Closure:
         }
 
     def gather(self, asked: list[Requirement]) -> list[str]:
-        """All packages' names, each with its wheel in the folder.
+        """Download wheels for all requirements and their dependencies. Return the names of the packages.
 
         Raises:
             subprocess.CalledProcessError: pip finds no wheel and can build none.
@@ -144,12 +146,12 @@ class Closure:
         return sorted(done)
 
     def applies(self, requirement: Requirement, extras: set[str]) -> bool:
-        """Whether a requirement holds on the other machine, for one of these extras."""
+        """Return whether a requirement applies on the other machine, for one of these extras."""
         marker = requirement.marker
         return marker is None or any(marker.evaluate({**self.environment, "extra": e}) for e in extras)
 
     def wheel(self, name: str, requirement: Requirement) -> Path:
-        """The package's wheel, downloaded if need be, built here where there is only a source of pure Python."""
+        """Return the package's wheel, downloaded or, for pure Python without one, built here."""
         there = self.there(name)
         if there:
             return there
@@ -169,10 +171,12 @@ class Closure:
         return found
 
     def fits(self, wheel: Path) -> bool:
+        """Return whether a wheel is for the other machine's Python."""
         digits = self.python.replace(".", "")
         return f"-cp{digits}-" in wheel.name or "-abi3-" in wheel.name or "-py3-none-" in wheel.name
 
     def there(self, name: str) -> Path | None:
+        """Return the package's wheel if it is in the folder already."""
         for path in self.wheels.glob("*.whl"):
             if canonicalize_name(path.name.split("-")[0]) == name:
                 return path
@@ -180,7 +184,7 @@ class Closure:
 
 
 def requirements_of(wheel: Path) -> Iterator[Requirement]:
-    """What a wheel's metadata asks for."""
+    """Yield the requirements in a wheel's metadata."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n)]
         metadata = HeaderParser().parsestr(archive.read(name).decode())
@@ -189,7 +193,7 @@ def requirements_of(wheel: Path) -> Iterator[Requirement]:
 
 
 def pip(*words: str, variables: dict[str, str] | None = None) -> None:
-    """Run pip; raises subprocess.CalledProcessError with its output shown."""
+    """Run pip. Raises subprocess.CalledProcessError if it fails."""
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words]
     subprocess.run(command, check=True, env={**os.environ, **(variables or {})})
 

@@ -1,13 +1,14 @@
-"""Tokens a second of one worker: rows tokenised on the fly, and data prepared before.
+"""Measure tokens per second of one worker, for rows tokenised on the fly and for data prepared in advance.
 
     python ../tokenize/corpus.py --packages . --output corpus --megabytes 250
     pip install --target peers --no-deps litdata==0.2.76 boto3 botocore s3transfer jmespath tifffile obstore
     PYTHONPATH=peers python compare.py --corpus corpus/corpus.jsonl --tokenizer corpus/tokenizer --rounds 3
 
-The corpus becomes two sources of parquet files, mixed 7 to 3. All give samples of 2049 tokens with documents ended,
-from one PyTorch worker process, in turn, each in a process of its own; the time counts from the first sample on, so
-that filling a shuffle buffer is not in it. `nemolaunch` is measured with its fast engine and with Hugging Face's, which
-`datasets` is measured with. What is prepared before is read without tokenising: the time to prepare it is shown too.
+The corpus is split into two sources of Parquet files, mixed in a ratio of 7 to 3. Each contender yields
+samples of 2049 tokens, with end-of-document tokens, from one PyTorch worker process; contenders take turns,
+each in its own process. Time starts with the first sample, so filling a shuffle buffer is not included.
+`nemolaunch` is measured with its fast engine, and with Hugging Face's, which `datasets` uses. Data prepared
+in advance is read without tokenising; the speed of preparing it is shown separately.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PREPARED = ("litdata", "indexed")
 
 
 def sources(corpus: Path, folder: Path) -> None:
-    """The corpus as two folders of parquet files, rows of a group as many as web data sets have."""
+    """Write the corpus as two folders of Parquet files, with row groups as large as those of web datasets."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -43,7 +44,7 @@ def sources(corpus: Path, folder: Path) -> None:
 
 
 def measure(kind: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """One run of one contender. Raises CalledProcessError if it fails."""
+    """Run one contender once. Raises CalledProcessError if it fails."""
     command = [sys.executable, str(HERE / "contenders.py"), kind, str(folder), str(options.tokenizer)]
     command += [str(options.seconds), str(options.buffer)]
     environment = {
@@ -67,8 +68,8 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("bench-stream"))
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
-    parser.add_argument("--buffer", type=int, default=10_000, help="rows of the shuffle buffer")
+    parser.add_argument("--seconds", type=float, default=15.0, help="duration of each measurement")
+    parser.add_argument("--buffer", type=int, default=10_000, help="rows in the shuffle buffer")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", metavar="KIND")
     options = parser.parse_args()
@@ -80,7 +81,7 @@ def main() -> None:
     }
     rounds = [{kind: measure(kind, options.output, options) for kind in kinds} for _ in range(options.rounds)]
     base = "datasets" if "datasets" in kinds else kinds[0]
-    print(f"| one worker | tokens/s | against {base} | s to the first sample | tokens/s to prepare |")
+    print(f"| one worker | tokens/s | relative to {base} | s to the first sample | tokens/s to prepare |")
     print("|---|---|---|---|---|")
     for kind in kinds:
         speed = statistics.median(r[kind]["tokens_per_s"] for r in rounds)

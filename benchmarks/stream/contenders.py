@@ -1,4 +1,4 @@
-"""One contender: `python contenders.py KIND FOLDER TOKENIZER SECONDS BUFFER`, which prints its figures as JSON."""
+"""Run one contender, print its results as JSON: `contenders.py KIND FOLDER TOKENIZER SECONDS BUFFER`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LITDATA = "litdata-{}"
 
 
 def timed(samples: Iterable[Any], seconds: float) -> dict[str, float]:
-    """Samples taken one by one for that long, from the first one on."""
+    """Take samples one by one for `seconds`, starting with the first one. Return the speed."""
     begin = time.monotonic()
     iterator = iter(samples)
     next(iterator)
@@ -35,14 +35,14 @@ def timed(samples: Iterable[Any], seconds: float) -> dict[str, float]:
 
 
 def one_worker(dataset: Any) -> Any:
-    """PyTorch's loader with one worker process, sample by sample."""
+    """Return PyTorch's loader with one worker process, sample by sample."""
     from torch.utils.data import DataLoader
 
     return DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=16, collate_fn=lambda x: x)
 
 
 def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
-    """A run's own readers and worker processes."""
+    """Return samples from a run's own readers and worker processes."""
     from nemolaunch.data.stream_spec import read
     from nemolaunch.job import Job
     from nemolaunch.ranks.stream_feed import Samples, Work
@@ -72,7 +72,7 @@ def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
 
 
 def datasets(folder: Path, tokenizer: str, buffer: int) -> Any:
-    """`datasets` in streaming mode: interleaved, shuffled, tokenised in batches, packed."""
+    """Return samples from `datasets` in streaming mode: mixed, shuffled, tokenised in batches, packed."""
     import datasets as library
     from torch.utils.data import IterableDataset
     from transformers import AutoTokenizer
@@ -124,7 +124,7 @@ def prepare_litdata(folder: Path, tokenizer: str) -> dict[str, float]:
 
 
 class Tokenise:
-    """Rows of a file to token tensors."""
+    """Turns the rows of a file into token tensors."""
 
     def __init__(self, tokenizer: str) -> None:
         self.name = tokenizer
@@ -142,7 +142,7 @@ class Tokenise:
 
 
 def litdata(folder: Path) -> Any:
-    """litdata's readers of its own chunks, mixed by weight."""
+    """Return samples from litdata's readers of its own chunks, mixed by weight."""
     from litdata import CombinedStreamingDataset, StreamingDataLoader, StreamingDataset, TokensLoader
 
     parts = [
@@ -177,7 +177,7 @@ def prepare_indexed(folder: Path, tokenizer: str) -> dict[str, float]:
 
 
 def indexed(folder: Path) -> Any:
-    """Megatron's own blended dataset over the .bin/.idx."""
+    """Return samples from Megatron's own blended dataset over the .bin/.idx."""
     import torch
     from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
     from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
@@ -185,7 +185,7 @@ def indexed(folder: Path) -> Any:
 
     class Tokenizer:
         eod = 0
-        unique_identifiers = {"class": "of the files"}  # noqa: RUF012 - part of the name of the cache
+        unique_identifiers = {"class": "of the files"}  # noqa: RUF012 - part of the cache's name
 
     where = folder / "indexed" / "preprocessed"
     paths, weights = [str(where / f"{name}_text_document") for name in SHARES], list(SHARES.values())
@@ -224,7 +224,7 @@ def main() -> None:
     sys.stdout.flush()
     import os
 
-    os._exit(0)  # without waiting for worker processes
+    os._exit(0)  # do not wait for worker processes
 
 
 if __name__ == "__main__":

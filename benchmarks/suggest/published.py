@@ -1,9 +1,10 @@
-"""How far the step times that `nemolaunch suggest` ranks by are from published runs, layout by layout.
+"""Compare the step times by which `nemolaunch suggest` ranks layouts with those of published runs.
 
     python benchmarks/suggest/published.py [--top 5]
 
-Then, for how many of the published layouts, which their authors have tuned, is the layout among the first of what
-`suggest` proposes for that model on those GPUs? Runs on a node at least, without fully sharded data parallel.
+Then count how many of the published layouts, which their authors tuned, are among the first that `suggest`
+proposes for that model on those GPUs. Includes runs on at least one full node without fully sharded data
+parallelism.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from nemolaunch.estimate.suggest import suggestions
 
 
 def ratio(m: Measurement) -> float:
-    """Estimated over published tokens/s."""
+    """Return estimated over published tokens/s."""
     model = catalogue.model(m.model)
     rows, _ = arithmetic.model_vocab_rows(model, None, m.layout.tensor)
     seconds = step_time(model.architecture, m.layout, catalogue.gpu(m.gpu), rows).total
@@ -28,7 +29,7 @@ def ratio(m: Measurement) -> float:
 
 
 def place(m: Measurement) -> int | None:
-    """Of a run's parallel sizes in the ranking, from 1; None where they are not among those that fit."""
+    """Return the rank of a run's parallel sizes, from 1; None if they are not among the layouts that fit."""
     model = catalogue.model(m.model)
     rows, _ = arithmetic.model_vocab_rows(model, None, 8)
     ranking = suggestions(model.architecture, m.layout, catalogue.gpu(m.gpu), rows)
@@ -36,23 +37,23 @@ def place(m: Measurement) -> int | None:
 
 
 def sizes(layout: Layout) -> tuple[int, int, int, int]:
-    """What makes two layouts the same here."""
+    """Return the parallel sizes by which layouts are compared."""
     return layout.tensor, layout.pipeline, layout.context, layout.expert
 
 
 def show_places(top: int) -> None:
-    """How many published layouts come first, and among the first."""
+    """Print how many published layouts are ranked first, and among the first `top`."""
     tuned = {(m.model, m.gpu, m.precision, m.layout): m for m in measurements()}
     places = [place(m) for m in tuned.values() if m.layout.world_size >= 8 and not m.layout.fsdp_shard]
     among = sum(1 for p in places if p and p <= top)
     print(
         f"{len(places)} tuned layouts: first {places.count(1)}, among the first {top} {among}, "
-        f"not among those that fit {places.count(None)}"
+        f"not among the layouts that fit {places.count(None)}"
     )
 
 
 def main() -> None:
-    """Print one line a run, the median error, and how the layouts rank."""
+    """Print one line per run, the median error, and how the layouts rank."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--top", type=int, default=5)
     given = options.parse_args()

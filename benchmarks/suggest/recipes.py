@@ -1,8 +1,9 @@
-"""For how many of NVIDIA's recipes is the recipe's own layout among the first of `nemolaunch suggest`?
+"""Count for how many of NVIDIA's recipes `nemolaunch suggest` ranks the recipe's own layout among the first.
 
-A recipe counts as found where its tensor, pipeline, context and expert parallel sizes are those of a
-suggestion; the GPU is the H100-80 that the recipes were made for. `GiB` and `slower` are of the recipe's own
-layout, micro batch and virtual stages included: the estimated memory, and the step against the first's.
+A recipe counts as found if its tensor, pipeline, context and expert parallel sizes equal those of a
+suggestion; the GPU is the H100-80 that the recipes were made for. `GiB` and `slower` describe the recipe's
+own layout, micro batch and virtual stages included: its estimated memory, and its step time relative to that
+of the first suggestion.
 
     python benchmarks/suggest/recipes.py [--gpu h100] [--top 5]
 """
@@ -21,7 +22,7 @@ from nemolaunch.estimate.suggest import Suggestion, suggestions
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one recipe did. `place`: of its own layout, from 1; None: not among all that fit."""
+    """The result of one recipe. `place` is the rank of its own layout, from 1; None if it does not fit."""
 
     recipe: str
     own: Layout
@@ -33,7 +34,7 @@ class Outcome:
 
 
 def own_layout(recipe: catalogue.Recipe) -> Layout:
-    """The recipe's layout, on as many nodes as it needs where its default number is too small."""
+    """Return the recipe's layout, on more nodes than its default if that is too small."""
     layout = layout_of_recipe(recipe)
     unit = math.lcm(
         layout.tensor * layout.pipeline * layout.context,
@@ -45,7 +46,7 @@ def own_layout(recipe: catalogue.Recipe) -> Layout:
 
 
 def outcome(recipe: catalogue.Recipe, gpu: catalogue.Gpu) -> Outcome:
-    """Search for the recipe's model and find its own layout in the ranking."""
+    """Rank layouts for the recipe's model, and find its own among them."""
     model = catalogue.model(recipe.name)
     own = own_layout(recipe)
     rows, _ = arithmetic.model_vocab_rows(model, None, min(8, own.gpus_per_node))
@@ -64,19 +65,19 @@ def outcome(recipe: catalogue.Recipe, gpu: catalogue.Gpu) -> Outcome:
 
 
 def sizes(layout: Layout) -> tuple[int, int, int, int]:
-    """What makes two layouts the same here."""
+    """Return the parallel sizes by which layouts are compared."""
     return layout.tensor, layout.pipeline, layout.context, layout.expert
 
 
 def described(found: Suggestion | None) -> str:
-    """A suggestion in a word or two."""
+    """Return a suggestion as text; `-` for none."""
     if found is None:
         return "-"
     return words(found.layout) + (" recompute" if found.layout.recompute_granularity else "")
 
 
 def words(layout: Layout) -> str:
-    """`TP4 PP4 VPP5 CP2 EP1 MBS1`."""
+    """Return a layout in the form `TP4 PP4 VPP5 CP2 EP1 MBS1`."""
     return (
         f"TP{layout.tensor} PP{layout.pipeline} VPP{layout.virtual} CP{layout.context} EP{layout.expert} "
         f"MBS{layout.micro_batch_size}"
@@ -84,7 +85,7 @@ def words(layout: Layout) -> str:
 
 
 def main() -> None:
-    """Print one line a recipe, and the counts."""
+    """Print one line per recipe, and the counts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gpu", default="h100")
     parser.add_argument("--top", type=int, default=5)
@@ -106,7 +107,7 @@ def main() -> None:
     print(
         f"\n{len(outcomes)} recipes: own layout first for {first}, among the first {asked.top} for {among};"
     )
-    print(f"step time within 10 % of the first's for {near}; not among those that fit for {missing}")
+    print(f"step time within 10 % of the first's for {near}; not among the layouts that fit for {missing}")
 
 
 if __name__ == "__main__":

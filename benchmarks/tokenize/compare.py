@@ -1,13 +1,12 @@
-"""Compares tokenisers of corpora in one interleaved run, as ratios.
+"""Compare tools that tokenise corpora in one interleaved run, as ratios.
 
     python corpus.py --packages . --output corpus
     python compare.py --corpus corpus/corpus.jsonl --tokenizer corpus/tokenizer --megatron CHECKOUT --rounds 3
 
-Every tool runs as a whole process, in turn, `--rounds` times. Wall and CPU time are medians, memory is the
-highest sampled PSS of all its processes. Outputs that are .bin/.idx are compared byte for byte with those of
-Megatron-LM's tool.
-The library alone, on texts in memory and without files, is there twice: `library-` calls it once, with its own
-threads; `processes-` has a process for each worker.
+Each tool runs as a separate process, in turn, `--rounds` times. Wall and CPU time are medians; memory is the
+highest sampled PSS of all its processes. Outputs in the .bin/.idx format are compared byte for byte with
+those of Megatron-LM's tool. The library alone, on texts in memory and without files, is measured twice:
+`library-` calls it once, with its own threads; `processes-` runs one process per worker.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parent
-# Reading the memory of a process takes time on the cores that are measured.
+# Sampling the memory of a process takes time on the cores being measured.
 SAMPLE_EVERY_S = 0.25
 
 
@@ -42,7 +41,7 @@ class Run:
 
 
 def commands(options: argparse.Namespace, out: Path) -> dict[str, list[str]]:
-    """Every tool with its command; outputs go to `out/NAME_text_document`."""
+    """Return each tool's command; outputs go to `out/NAME_text_document`."""
     corpus, tokenizer, workers = str(options.corpus), str(options.tokenizer), str(options.workers)
     found: dict[str, list[str]] = {}
     if options.megatron:
@@ -72,8 +71,9 @@ def commands(options: argparse.Namespace, out: Path) -> dict[str, list[str]]:
         found[peer] = [*peers, peer, corpus, tokenizer, str(out / peer), workers]
     for engine in ("hf", "fastokens", "gigatoken"):
         found[f"nemolaunch-{engine}"] = [
-            sys.executable, "-m", "nemolaunch.cli.main", "tokenize", "--hf-tokenizer", tokenizer, "--data-prefix",
-            f"nemolaunch-{engine}", "--input-dir", corpus, "--output-dir", str(out), "--workers", workers,
+            sys.executable, "-m", "nemolaunch.cli.main", "tokenize", "--hf-tokenizer", tokenizer,
+            "--data-prefix", f"nemolaunch-{engine}", "--input-dir", corpus, "--output-dir", str(out),
+            "--workers", workers,
             "--engine", engine,
         ]  # fmt: skip
         for alone in (f"library-{engine}", f"processes-{engine}"):
@@ -83,7 +83,7 @@ def commands(options: argparse.Namespace, out: Path) -> dict[str, list[str]]:
 
 
 def measure(command: list[str], log: Path) -> Run:
-    """Run a command to its end. Raises CalledProcessError if it fails."""
+    """Measure a command. Raises CalledProcessError if it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin, peak = time.monotonic(), 0
     with open(log, "wb") as file:
@@ -101,7 +101,7 @@ def measure(command: list[str], log: Path) -> Run:
 
 
 def _reported(log: Path) -> float | None:
-    """The time a library run measured itself, without loading."""
+    """Return the time that a library run reports itself, which excludes loading."""
     lines = log.read_text(errors="replace").splitlines()
     if lines and lines[-1].startswith('{"seconds"'):
         return float(json.loads(lines[-1])["seconds"])
@@ -119,7 +119,7 @@ def _pss(pid: int) -> int:
 
 
 def same(out: Path, name: str) -> str:
-    """Whether a tool's output is that of Megatron-LM's tool."""
+    """Say whether a tool's output equals that of Megatron-LM's tool."""
     mine = out / "preprocessed" if name.startswith("nemolaunch") else out
     pairs = [
         (mine / f"{name}_text_document.{e}", out / f"megatron_text_document.{e}") for e in ("bin", "idx")

@@ -1,12 +1,12 @@
-"""Makes the benchmark's corpus and tokenizer from text that any Debian machine with Python has.
+"""Build the benchmark's corpus and tokenizer from text available on any Debian machine with Python.
 
     apt-get download libreoffice-help-{zh-cn,zh-tw,ja,de,ru,en-us} manpages-zh debian-handbook
     python corpus.py --packages . --output corpus --megabytes 250
 
-The packages give help pages in six languages, manual pages in Chinese and a handbook in twelve languages;
-the rest is the Python source and documentation installed beside this interpreter. Every file is one
-document, taken once, in an order that mixes the kinds. The tokenizer is a byte-level BPE of 32,000 tokens
-in Llama-3 style.
+The packages contain help pages in six languages, manual pages in Chinese and a handbook in twelve languages;
+the rest is the Python source and documentation installed with this interpreter. Every file is one document,
+used once, in an order that mixes the kinds. The tokenizer is a byte-level BPE with 32,000 tokens in the style
+of Llama 3.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MAX_BYTES = 1_000_000
 
 
 def text_of(path: Path) -> str | None:
-    """The text of a file, tags taken out; None if it is none."""
+    """Return the text of a file without tags; None if it is not text."""
     data = path.read_bytes()
     try:
         if path.suffix == ".gz":
@@ -64,14 +64,14 @@ def text_of(path: Path) -> str | None:
 
 
 def unpacked(packages: Path, folder: Path) -> Path:
-    """The files of all Debian packages."""
+    """Unpack all Debian packages into `folder`. Return it."""
     for package in sorted(packages.glob("*.deb")):
         subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True)
     return folder
 
 
 def documents(folders: list[Path], wanted: int) -> Iterator[str]:
-    """Different texts from the files of the folders, until there are `wanted` bytes."""
+    """Yield distinct texts from the files in the folders until there are `wanted` bytes."""
     chance, seen, size = random.Random(7), set(), 0
     lists = [sorted(p for p in f.rglob("*") if p.suffix in ENDINGS and p.is_file()) for f in folders]
     for paths in lists:
@@ -89,14 +89,14 @@ def documents(folders: list[Path], wanted: int) -> Iterator[str]:
 
 
 def zip_longest_flat(lists: list[list[Path]]) -> Iterator[list[Path]]:
-    """Rounds that take from every list in proportion to its length."""
+    """Yield rounds that take from each list in proportion to its length."""
     rounds = max(map(len, lists))
     for i in range(rounds):
         yield [p for group in lists for p in group[i * len(group) // rounds : (i + 1) * len(group) // rounds]]
 
 
 def train(corpus: Path, folder: Path, size: int) -> None:
-    """A byte-level BPE of `size` tokens from the first 30 MB."""
+    """Train a byte-level BPE with `size` tokens on the first 30 MB."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

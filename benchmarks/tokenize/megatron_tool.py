@@ -1,7 +1,7 @@
-"""Runs a tool of a Megatron-LM checkout: `python megatron_tool.py CHECKOUT preprocess_data.py --input …`.
+"""Run a tool from a Megatron-LM checkout: `python megatron_tool.py CHECKOUT preprocess_data.py --input …`.
 
-Done to it: `typing.override` is supplied on Python 3.11, and an installed `nvidia_resiliency_ext` older
-than Megatron-LM wants is hidden from it; the tool does not use it, and Megatron's own code does without.
+Two changes are made: `typing.override` is supplied on Python 3.11, and an installed `nvidia_resiliency_ext`
+older than Megatron-LM requires is hidden. The tool does not use it, and Megatron's own code works without it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Other ways to tokenise the same corpus: `python peers.py KIND CORPUS TOKENIZER OUTPUT WORKERS`."""
+"""Tokenise the same corpus in other ways: `python peers.py KIND CORPUS TOKENIZER OUTPUT WORKERS`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def datatrove(corpus: str, tokenizer: str, output: str, workers: int) -> None:
-    """datatrove's own writer of Megatron's format, a task for each worker on a slice of the corpus."""
+    """Use datatrove's writer of Megatron's format, with one task per worker on a slice of the corpus."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.tokens.megatron_tokenizer import MegatronDocumentTokenizer
@@ -36,7 +36,7 @@ def datatrove(corpus: str, tokenizer: str, output: str, workers: int) -> None:
 
 
 def _slices(corpus: str, folder: Path, count: int) -> None:
-    """The corpus in as many files, by size."""
+    """Split the corpus into `count` files of similar size."""
     size = os.path.getsize(corpus)
     with open(corpus, "rb") as file:
         for number in range(count):
@@ -46,7 +46,7 @@ def _slices(corpus: str, folder: Path, count: int) -> None:
 
 
 def hf_map(corpus: str, tokenizer: str, output: str, workers: int) -> None:
-    """`datasets.map` with a fast tokenizer, then all ids written in a row."""
+    """Use `datasets.map` with a fast tokenizer, then write all ids to one file."""
     import numpy as np
     from datasets import load_dataset
     from transformers import AutoTokenizer
@@ -65,9 +65,9 @@ def hf_map(corpus: str, tokenizer: str, output: str, workers: int) -> None:
 
 
 def library(engine: str, corpus: str, tokenizer: str, workers: int) -> None:
-    """The tokenizer library alone, on texts already in memory, in one call with its own threads.
+    """Measure the tokenizer library alone, on texts already in memory, in one call with its own threads.
 
-    Loading is not timed. A library that would take all cores is kept to as many as there are workers.
+    Loading is not timed. The library is restricted to as many cores as there are workers.
     """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:workers])
     encode, texts = _engine(engine, tokenizer), [text for batch in _batches(corpus, 0, 1) for text in batch]
@@ -77,7 +77,7 @@ def library(engine: str, corpus: str, tokenizer: str, workers: int) -> None:
 
 
 def processes(engine: str, corpus: str, tokenizer: str, workers: int) -> None:
-    """The library alone, in a process for each worker, each on one core, with batches that suit caches."""
+    """Measure the library alone, in one process per worker, each on one core, with cache-friendly batches."""
     context = multiprocessing.get_context("spawn")
     ready, results = context.Barrier(workers), context.Queue()
     jobs = [
@@ -112,7 +112,7 @@ def _engine(engine: str, tokenizer: str):
 
 
 def _batches(corpus: str, number: int, of: int) -> Iterator[list[str]]:
-    """Texts of one slice of the corpus, about a quarter of a million characters at a time."""
+    """Yield the texts of one slice of the corpus, about a quarter of a million characters at a time."""
     size = os.path.getsize(corpus)
     batch: list[str] = []
     with open(corpus, "rb") as file:

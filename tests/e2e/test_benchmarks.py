@@ -1,4 +1,4 @@
-"""Every benchmark still runs, on something small, and measures what its table says."""
+"""Every benchmark runs on small inputs and prints its table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STREAMS = ("nemolaunch", "nemolaunch-hf", "datasets", "indexed")
 
 
 def run(script: str, *words: str | Path) -> str:
-    """What a benchmark prints. It must end well."""
+    """Return what a benchmark prints; it must succeed."""
     command = [sys.executable, str(BENCHMARKS / script), *map(str, words)]
     environment = os.environ | {"COLUMNS": "160"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -36,7 +36,7 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_a_cluster_of_many_nodes() -> None:
     printed = run("slurm_scale.py", "--nodes", "4", "--steps", "500", "--log-kilobytes", "2")
-    assert "4 nodes of 8 GPUs: 32 ranks" in printed
+    assert "4 nodes with 8 GPUs each: 32 ranks" in printed
     assert all(command in printed for command in ("dry run", "status", "logs --rank 31", "diagnose"))
 
 

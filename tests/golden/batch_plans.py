@@ -1,4 +1,4 @@
-"""Plans for Slurm, made without looking at any disk or cluster."""
+"""Plans for Slurm, made without looking at a disk or cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nemolaunch.tokenizer.inspection import Tokenizer
 
 DATA = "/data/corpus/preprocessed/en_text_document"
 
-# Flags of each case; a golden file of the same name holds its script.
+# Flags of each case; the golden file of the same name holds its script
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "no-container": {"container_image": "none", "gres": "none"},
@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
         "resume": "/models/older/checkpoints/step=5",
         "tensor_model_parallel_size": 2,
     },
-    # each of these would end a word, run a command or expand to something else if it were not quoted
+    # Unquoted, each of these would end a word, run a command or be expanded
     "hostile": {
         "comment": "a 'b' \"c\" $HOME `id`; rm -rf ~ # 名前",
         "constraint": "[a*2&b|c]",
@@ -53,7 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def plan_of(case: str, folder: str | None = None) -> Plan:
-    """The plan of a case; in another run folder where one is given."""
+    """Return the plan of a case, in another run folder if one is given."""
     flags = {"output_dir": "/runs/llama", "experiment": "llama", **CASES[case]}
     if folder:
         flags["output_dir"] = folder
@@ -82,7 +82,7 @@ def plan_of(case: str, folder: str | None = None) -> Plan:
 
 
 def saved_plan(folder: Path) -> Plan:
-    """The plan of a job without containers, kept in its run folder, which has one for logs."""
+    """Return the plan of a job without containers, saved in its run folder, which has a folder for logs."""
     plan = plan_of("no-container", str(folder))
     plan.run.logs.mkdir(parents=True)
     plan.save()

@@ -1,4 +1,4 @@
-"""Writes every case's batch script with NeMo-Run: `materialise.py FOLDER` makes FOLDER/CASE/…"""
+"""Write every case's batch script with NeMo-Run: `materialise.py FOLDER` creates FOLDER/CASE/…"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run folder as version 0.1.0 left it, unpacked where a test wants it."""
+"""A run folder as written by version 0.1.0, unpacked for a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MADE_IN = "/tmp/oldrun"
 
 
 def unpack(folder: Path) -> Path:
-    """Unpack the run below `folder`, where it then lies as if it had been made there. Return the run folder."""
+    """Unpack the run into `folder` as if it had been made there. Return the run folder."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     for path in (folder / "run" / "plan.json", *(folder / "data").rglob("*.json")):

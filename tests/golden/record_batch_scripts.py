@@ -1,4 +1,4 @@
-"""Writes the recorded batch scripts anew, after a change that is meant."""
+"""Record the batch scripts again, after an intended change."""
 
 from __future__ import annotations
 

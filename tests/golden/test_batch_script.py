@@ -1,4 +1,4 @@
-"""The batch script of a dry run: as recorded, as NeMo-Run writes it, and sound for a shell."""
+"""The batch script of a dry run: as recorded, as NeMo-Run writes it, and valid for a shell."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FOLDER = Path(__file__).parent / "sbatch"
 
 @pytest.mark.parametrize("case", CASES)
 def test_script_is_as_recorded(case: str) -> None:
-    """`python tests/golden/record_batch_scripts.py` writes the files anew."""
+    """`python tests/golden/record_batch_scripts.py` records the files again."""
     assert batch_script.script(plan_of(case)) == (FOLDER / f"{case}.sh").read_text(encoding="utf-8")
 
 
 def test_script_is_what_nemo_run_submits(tmp_path: Path) -> None:
-    """All cases through NeMo-Run's own SlurmExecutor, in a process of their own, as it is slow to import."""
+    """All cases go through NeMo-Run's own SlurmExecutor, in one separate process, as it is slow to import."""
     program = Path(__file__).parent / "materialise.py"
     run = subprocess.run(
         [sys.executable, program, tmp_path], capture_output=True, text=True, cwd=tmp_path, timeout=300
@@ -42,7 +42,7 @@ def test_script_is_valid_bash(case: str) -> None:
 
 
 def test_values_reach_srun_as_they_were_given() -> None:
-    """What bash makes of the srun line: every hostile value is one word again, and nothing is run."""
+    """After bash has parsed the srun line, every hostile value is one word, and nothing was run."""
     plan = plan_of("hostile")
     (line,) = [line for line in batch_script.script(plan).splitlines() if line.startswith("srun --output")]
     shown = subprocess.run(
@@ -61,7 +61,7 @@ def test_values_reach_srun_as_they_were_given() -> None:
 
 
 def exported(case: str, *names: str, **environment: str) -> list[str]:
-    """Values of variables after the script's exports, in a shell with that environment."""
+    """Return the values of variables after the script's exports, in a shell with that environment."""
     lines = batch_script.script(plan_of(case)).splitlines()
     exports = "\n".join(line for line in lines if line.startswith("export "))
     shown = subprocess.run(
@@ -80,7 +80,7 @@ def test_variables_are_exported_whole() -> None:
     assert found == ["eth0;id", CASES["hostile"]["env"][0].removeprefix("A="), "$x y", "", "true"]
 
 
-def test_a_presets_values_stand_back_behind_exported_ones() -> None:
+def test_exported_values_win_over_those_of_a_preset() -> None:
     names = ("NCCL_NET", "NCCL_CROSS_NIC", "NCCL_SOCKET_IFNAME")
     assert exported("torchrun", *names) == ["AWS Libfabric", "1", "hsn0"]
     exports = {"NCCL_NET": "IB", "NCCL_SOCKET_IFNAME": "eth0"}

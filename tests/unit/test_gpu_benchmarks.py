@@ -1,4 +1,4 @@
-"""What the GPU benchmarks do before and after a GPU is there: carrying wheels in parts, and sums over results."""
+"""What the GPU benchmarks do without a GPU: carry wheels in parts, and summarise results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KIB = 2**10
 
 @pytest.fixture
 def carried(tmp_path: Path) -> Path:
-    """Three files in parts of 40 KiB, the largest of which does not fit into one."""
+    """Three files in parts of 40 KiB, the largest of which spans several."""
     source = tmp_path / "wheels"
     source.mkdir()
     for name, size in (("small", 10), ("empty", 0), ("large", 100 * KIB)):
@@ -53,7 +53,7 @@ def test_parts_are_small_and_come_together_again(carried: Path) -> None:
 def test_a_damaged_part_is_named(carried: Path) -> None:
     (piece,) = (carried / "part-2").glob("large*")
     piece.write_bytes(piece.read_bytes()[:-1] + b"x")
-    with pytest.raises(ValueError, match="bring part 2 again"):
+    with pytest.raises(ValueError, match="copy part 2 again"):
         parts.collect([carried / f"part-{n}" for n in (1, 2, 3)], carried / "stash")
 
 
@@ -72,7 +72,7 @@ def wheel(folder: Path, name: str, code: str) -> Path:
 
 
 def test_an_environment_takes_torch_by_links_and_the_rest_from_wheels(tmp_path: Path) -> None:
-    """With this Python's own pip as the wheel of pip, which is all that has to be there to install."""
+    """The wheel of pip is made from this Python's pip, which is all that an installation needs."""
     pip = Path(subprocess.run([sys.executable, "-c", "import pip; print(pip.__path__[0])"],
                               capture_output=True, text=True, check=True).stdout.strip())  # fmt: skip
     pip_wheel = tmp_path / "pip-1.0-py3-none-any.whl"
@@ -116,7 +116,7 @@ def test_time_grows_by_the_same_for_each_layer() -> None:
 
 
 def test_factors_fitted_to_one_half_serve_the_other() -> None:
-    """Measurements that the estimate misses by the same factors everywhere."""
+    """Measurements from which the estimate differs by the same factors everywhere."""
     taken = []
     for size in range(1, 9):
         predicted = {

@@ -1,6 +1,6 @@
-"""A training loop as one writes it with transformers and torch alone: `hf_loop.py '{"architecture": …}'`.
+"""Train with transformers and torch alone, in a loop written by hand: `hf_loop.py '{"architecture": …}'`.
 
-Random tokens: what a step costs does not depend on them.
+Uses random tokens, as the cost of a step does not depend on them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WARM_UP = 5
 
 
 def config_of(a: dict[str, Any], vocabulary: int, length: int) -> LlamaConfig:
-    """transformers' configuration of our architecture."""
+    """Return transformers' configuration of our architecture."""
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=a["hidden_size"],
@@ -38,7 +38,7 @@ def config_of(a: dict[str, Any], vocabulary: int, length: int) -> LlamaConfig:
 
 
 def train(request: dict[str, Any]) -> dict[str, Any]:
-    """Median seconds of a step after warming up, peak memory, first and last loss."""
+    """Train. Return the median step time after warm-up, peak memory, and first and last loss."""
     device = torch.device(request["device"])
     on_gpu = device.type == "cuda"
     length, micro = request["seq_length"], request["micro_batch_size"]

@@ -1,6 +1,6 @@
-"""The NeMo recipe as its documentation starts it, with nothing of ours: `recipe_by_hand.py '{…}'`.
+"""Train a NeMo recipe as in NeMo's documentation, with nothing of ours: `recipe_by_hand.py '{…}'`.
 
-On a machine without Transformer Engine NeMo's recipe does not run by itself; our layers then stand in for both.
+NeMo's recipes need Transformer Engine; without it, both contenders use our stand-in layers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WARM_UP = 5
 
 
 def recipe_of(request: dict[str, Any]) -> Any:
-    """The recipe with the job's sizes, data and optimizer set on it."""
+    """Return the recipe with the job's sizes, data and optimizer."""
     import nemo_run as run
     from nemo import lightning as nl
     from nemo.collections import llm
@@ -60,7 +60,7 @@ def recipe_of(request: dict[str, Any]) -> Any:
 
 
 def train(request: dict[str, Any]) -> dict[str, Any]:
-    """Median seconds between the ends of steps, after warming up."""
+    """Train. Return the median time between the ends of steps, after warm-up, and peak memory."""
     on_cpu = request["device"] == "cpu"
     if on_cpu or not request["transformer_engine"]:
         from nemolaunch import cpu

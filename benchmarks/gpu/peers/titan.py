@@ -1,7 +1,7 @@
-"""torchtitan's Llama 3 and its trainer on one GPU: `titan.py '{"architecture": …}'`.
+"""Train torchtitan's Llama 3 with its own trainer on one GPU: `titan.py '{"architecture": …}'`.
 
-Its embeddings are not tied, so that of a model with tied ones it has more weights. Its loader tokenises the
-sample corpus as it goes.
+Its embeddings are never tied, so it has more weights than a model with tied embeddings. Its loader tokenises
+the sample corpus on the fly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CORPUS = Path(__file__).resolve().parents[3] / "examples" / "corpus"
 
 
 def arguments(request: dict[str, Any]) -> list[str]:
-    """torchtitan's own flags for the same job."""
+    """Return torchtitan's flags for the same job."""
     work = Path(request["work"])
     texts = work / "titan-texts"
     texts.mkdir(exist_ok=True)
@@ -46,10 +46,10 @@ def arguments(request: dict[str, Any]) -> list[str]:
 
 
 def flavour(a: dict[str, Any], vocabulary: int) -> Any:
-    """torchtitan's description of our architecture."""
+    """Return torchtitan's description of our architecture."""
     from torchtitan.models.llama3 import TransformerModelArgs
 
-    plain_width = int(2 * 4 * a["hidden_size"] / 3)  # which it multiplies, then rounds up
+    plain_width = int(2 * 4 * a["hidden_size"] / 3)  # torchtitan multiplies it, then rounds up
     return TransformerModelArgs(
         dim=a["hidden_size"],
         n_layers=a["num_layers"],
@@ -64,7 +64,7 @@ def flavour(a: dict[str, Any], vocabulary: int) -> Any:
 
 
 def train(request: dict[str, Any]) -> dict[str, Any]:
-    """Median seconds of a step after warming up, and peak memory."""
+    """Train. Return the median step time after warm-up, peak memory, and the number of parameters."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

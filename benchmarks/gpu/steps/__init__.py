@@ -1,1 +1,1 @@
-"""The steps, by the name they have on the command line. Each has `rows(bench)` and `summary(rows)`."""
+"""The benchmark steps, one module each, with `rows(bench)` and `summary(rows)`."""

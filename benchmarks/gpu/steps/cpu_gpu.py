@@ -1,4 +1,4 @@
-"""The rehearsal beside the GPU: the same job in fp32 on both, and checkpoints moved from one to the other."""
+"""Compare CPU and GPU: the same job in fp32 on both, with checkpoints moved from one to the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import runs
 from bench import Bench, Failed, Row
 
 STEPS, EVERY = 40, 10
-# fp32 in earnest: libraries otherwise round the inputs of fp32 products to 10 bits of mantissa
+# Full fp32: libraries otherwise round the inputs of fp32 products to 10 bits of mantissa
 EXACT = {"NVIDIA_TF32_OVERRIDE": "0"}
 MODEL = {
     "base": "llama3_8b", "num_layers": 4, "hidden_size": 256, "num_attention_heads": 8, "num_query_groups": 4,
@@ -19,7 +19,7 @@ MODEL = {
 
 
 def rows(bench: Bench) -> list[Row]:
-    """In this order; each needs those before it."""
+    """Return the rows, each of which needs those before it."""
     there = bench.device.upper()
     return [
         Row("cpu", f"{STEPS} steps on the CPU", lambda: _cpu(bench)),
@@ -29,7 +29,7 @@ def rows(bench: Bench) -> list[Row]:
 
 
 def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
-    """The largest relative difference of a loss, of all steps that both did."""
+    """Return the largest relative difference of a loss over all steps that both trained."""
     return {row["name"]: row["largest_relative_difference"] for row in taken if row["name"] != "cpu"}
 
 
@@ -70,10 +70,10 @@ def _back(bench: Bench) -> dict[str, Any]:
 
 
 def _compared(bench: Bench, other: str, taken: list[dict[str, Any]], after: int) -> dict[str, Any]:
-    """Losses of the same steps, in both."""
+    """Compare the losses of the same steps in both runs."""
     known = {row["step"]: row["loss"] for row in runs.rows(_run(bench, other))}
     if [row["step"] for row in taken] != list(range(after + 1, STEPS + 1)):
-        raise Failed(f"it did not do steps {after + 1} to {STEPS}")
+        raise Failed(f"the run did not train exactly steps {after + 1} to {STEPS}")
     apart = [abs(row["loss"] - known[row["step"]]) / abs(known[row["step"]]) for row in taken]
     return {
         "compared_steps": len(apart),

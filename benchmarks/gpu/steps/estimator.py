@@ -1,8 +1,9 @@
-"""Predicted against measured memory, over configurations that use it differently.
+"""Compare predicted with measured memory, over configurations that use it differently.
 
-Measured is the most that PyTorch's allocator had handed out. The estimate's overhead (CUDA context,
-fragmentation) is not in it and not compared. Every other configuration calibrates factors for what is
-estimated, not counted: activations, logits; the rest tests them.
+The measurement is the peak of what PyTorch's allocator has handed out. It does not include the overhead (CUDA
+context, fragmentation), so that part of the estimate is not compared. Every other configuration calibrates
+factors for the components that are estimated rather than counted, such as activations and logits; the rest
+tests those factors.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from bench import Bench, Failed, Row
 from steps.throughput import gpu_bytes, planned
 
 STEPS = 3
-TOGETHER = 4  # jobs at a time: their peaks do not depend on each other
-SHARE = 0.8  # of the GPU's memory that jobs at a time are predicted to take
+TOGETHER = 4  # concurrent jobs; their peaks do not affect each other
+SHARE = 0.8  # of the GPU's memory that concurrent jobs may be predicted to take
 
 FULL = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
 BLOCK = {"recompute_granularity": "full", "recompute_method": "block", "recompute_num_layers": 8}
 OFFLOAD = {"cpu_offloading": True, "cpu_offloading_layers": 8, "cpu_offloading_activations": True}
 ONE, EIGHT = ("llama32_1b", None), ("llama31_8b", 4)
-# (name, model and its layers, flags); neighbours differ, so that each half sees every kind
+# (name, model and its layers, flags); neighbours differ, so that each half covers every kind
 CONFIGURATIONS: list[tuple[str, tuple[str, int | None], dict[str, Any]]] = [
     ("8192 mbs 1", ONE, {}),
     ("2048 mbs 1", ONE, {"seq_length": 2048}),
@@ -49,7 +50,7 @@ CONFIGURATIONS: list[tuple[str, tuple[str, int | None], dict[str, Any]]] = [
 
 
 def rows(bench: Bench) -> list[Row]:
-    """One row for each configuration; the first to be asked for starts them all, some at a time."""
+    """Return one row per configuration; the first one taken starts them all, some at a time."""
     chosen = [c for c in CONFIGURATIONS if not bench.tiny or c[0] in TINY]
     crowd = Crowd(bench, chosen)
     return [Row(name, f"{model[0]}, {flags or 'as it is'}", functools.partial(crowd.result, name))
@@ -60,7 +61,7 @@ TINY = ("8192 mbs 1", "2048 mbs 4", "8192 mbs 2, full recompute", "2048 mbs 1")
 
 
 class Crowd:
-    """Runs the configurations in threads, as many as fit onto the GPU by what is predicted."""
+    """Runs the configurations in threads, as many at a time as are predicted to fit on the GPU."""
 
     def __init__(
         self, bench: Bench, chosen: list[tuple[str, tuple[str, int | None], dict[str, Any]]]
@@ -73,7 +74,7 @@ class Crowd:
         self.pool = ThreadPoolExecutor(1 if bench.tiny else TOGETHER)
 
     def result(self, name: str) -> dict[str, Any]:
-        """What came of one of them."""
+        """Return the result of a configuration, and start all of them on the first call."""
         if not self.futures:
             runs.data(self.bench)  # once, before the threads ask for it
             for each in self.chosen:
@@ -113,22 +114,22 @@ class Crowd:
 
 
 def job_flags(bench: Bench, recipe: str, layers: int | None, changes: dict[str, Any]) -> dict[str, Any]:
-    """Flags of a configuration; of a tiny one its lengths and layers shrunk too."""
+    """Return the flags of a configuration, with shorter sequences and fewer layers for tiny shapes."""
     length = runs.seq_length(bench, changes.get("seq_length", 8192))
     changes = {**changes, "seq_length": length, "global_batch_size": changes.get("micro_batch_size", 1) * 2}
     return runs.base_flags(bench, runs.model(bench, recipe, layers), **changes)
 
 
 def predicted(bench: Bench, flags: dict[str, Any]) -> dict[str, int]:
-    """Bytes by component, without overhead."""
+    """Return the predicted bytes by component, without overhead."""
     plan = planned(bench, flags)
     if plan.estimate is None or plan.estimate.memory is None:
-        raise Failed("there is no estimate for this job")
+        raise Failed("this job has no estimate")
     return {k: v for k, v in plan.estimate.memory.components().items() if k != "overhead"}
 
 
 def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
-    """Errors as they are; and of the second half, with factors fitted to the first."""
+    """Return the errors, and those of the second half with factors fitted to the first."""
     found: dict[str, Any] = {"errors": described([row["relative_error"] for row in taken])}
     fit, test = taken[0::2], taken[1::2]
     if len(fit) >= len(ESTIMATED) and test:
@@ -146,7 +147,7 @@ ESTIMATED = ("activations", "logits", "workspace")  # what is estimated; the oth
 
 
 def fitted(rows_: list[dict[str, Any]]) -> dict[str, float]:
-    """Factors of the estimated components that fit best, in least squares of relative errors."""
+    """Return the factors of the estimated components with the least squares of relative errors."""
     matrix = np.array([[row["predicted"][c] / row["measured_bytes"] for c in ESTIMATED] for row in rows_])
     counted = np.array(
         [
@@ -154,7 +155,7 @@ def fitted(rows_: list[dict[str, Any]]) -> dict[str, float]:
             for row in rows_
         ]
     )
-    prior = np.eye(len(ESTIMATED)) * 0.01  # towards 1, where the rows do not tell
+    prior = np.eye(len(ESTIMATED)) * 0.01  # towards 1 where the rows do not determine a factor
     a = np.vstack([matrix, prior])
     b = np.concatenate([1 - counted, np.full(len(ESTIMATED), 0.01)])
     solution = np.linalg.lstsq(a, b, rcond=None)[0]
@@ -166,6 +167,6 @@ def _with(factors: dict[str, float], row: dict[str, Any]) -> float:
 
 
 def described(errors: list[float]) -> dict[str, float]:
-    """Mean and largest size of relative errors."""
+    """Return count, mean and maximum of the absolute relative errors."""
     sizes = [abs(error) for error in errors]
     return {"count": len(sizes), "mean": sum(sizes) / len(sizes), "largest": max(sizes)}

@@ -1,4 +1,4 @@
-"""What our layer costs: our job beside the same NeMo recipe started by hand, in turns."""
+"""Measure our overhead: our job compared with the same NeMo recipe started by hand, in turns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUNDS = 2
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Ours, by hand, ours, by hand."""
+    """Return the rows: ours, by hand, ours, by hand."""
     found = []
     for number in range(1, ROUNDS + 1):
         what = f"{RECIPE}, bf16, {steps(bench)} steps"
@@ -30,7 +30,7 @@ def rows(bench: Bench) -> list[Row]:
 
 
 def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
-    """How much longer a step of ours takes, as a share."""
+    """Return how much longer a step of ours takes, relative to one by hand."""
     times = {kind: [row["step_time_s"] for row in taken if row["name"].startswith(kind)]
              for kind in ("ours", "by hand")}  # fmt: skip
     ours, hand = (statistics.median(times[kind]) for kind in ("ours", "by hand"))
@@ -38,7 +38,7 @@ def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def steps(bench: Bench) -> int:
-    """Of each round."""
+    """Return the number of steps in each round."""
     return 10 if bench.tiny else STEPS
 
 

@@ -1,4 +1,4 @@
-"""Does it work at all: train on real data, stop, resume, export, generate."""
+"""Check that everything works: train on real data, stop, resume, export, generate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = "smoke"
 
 
 def rows(bench: Bench) -> list[Row]:
-    """In this order; each needs those before it."""
+    """Return the rows, each of which needs those before it."""
     model = "llama32_1b"
     return [
         Row("train", f"{model} in bf16 to step {EVERY + 2}, then Ctrl-C", lambda: _train(bench, model)),
@@ -27,7 +27,7 @@ def rows(bench: Bench) -> list[Row]:
 
 
 def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
-    """Whether all of it worked."""
+    """Return the names of the rows that worked."""
     return {"worked": [row["name"] for row in taken]}
 
 
@@ -52,7 +52,7 @@ def _resume(bench: Bench, model: str) -> dict[str, Any]:
     taken = runs.pretrain(bench, NAME, _flags(bench, model))
     steps = [row["step"] for row in taken]
     if not steps or steps[0] != EVERY + 1 or steps[-1] != STEPS:
-        raise Failed(f"it did steps {steps[:1]} to {steps[-1:]}, not {EVERY + 1} to {STEPS}")
+        raise Failed(f"the run trained steps {steps[:1]} to {steps[-1:]}, not {EVERY + 1} to {STEPS}")
     again = [abs(row["loss"] - before[row["step"]]) for row in taken if row["step"] in before]
     return {**runs.figures(taken), "repeated_steps": len(again), "largest_loss_difference": max(again)}
 
@@ -72,5 +72,5 @@ def _generate(bench: Bench) -> dict[str, Any]:
     words = ["generate", str(bench.work / "hf"), "--prompt", "It was a", "--max-new-tokens", "20"]
     said = runs.finished(bench, "generate", [sys.executable, "-m", "nemolaunch.cli.main", *words])
     if not said.strip():
-        raise Failed("it said nothing")
+        raise Failed("it generated nothing")
     return {"said": said.strip()[-200:]}

@@ -1,4 +1,4 @@
-"""Tokens per second, TFLOP/s, MFU and memory, beside the peers on the same card in the same call."""
+"""Measure tokens/s, TFLOP/s, MFU and memory, compared with peers on the same GPU in the same call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nemolaunch.planning import Plan, make_plan
 
 STEPS = 15
 BATCH = {"llama32_1b": 8, "llama31_8b": 4}
-ROOM = 0.90  # of the GPU's memory that the estimate may take: it is itself to be measured
+ROOM = 0.90  # of the GPU's memory that the estimate may take, as the estimate itself has an error
 PEERS = {
     "torch": (
         "peers/hf_loop.py",
@@ -30,7 +30,7 @@ PEERS = {
 
 
 def rows(bench: Bench, recipe: str) -> list[Row]:
-    """Ours in both formats, then each peer; of a model too large for the card with the layers that fit."""
+    """Return rows of ours in both formats and of each peer, with as many layers as fit on the GPU."""
     full = catalogue.model(recipe).architecture.num_layers
     layers = layers_that_fit(bench, recipe)
     half = max(1, layers // 2)
@@ -46,13 +46,13 @@ def rows(bench: Bench, recipe: str) -> list[Row]:
             found.append(Row("ours fp8 half", what, functools.partial(ours, half, True)))
     for name, (script, what) in PEERS.items():
         if name == "torchtitan" and bench.device == "cpu":
-            continue  # it has none
+            continue  # torchtitan needs a GPU
         found.append(Row(name, what, functools.partial(_peer, bench, recipe, layers, name, script)))
     return found
 
 
 def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
-    """Ratios to the peers; of a model with fewer layers, what the whole one would do."""
+    """Return the ratios to the peers and, for a model with fewer layers, the extrapolation to all of them."""
     by_name = {row["name"]: row for row in taken}
     found: dict[str, Any] = {}
     ours = by_name.get("ours bf16")
@@ -68,7 +68,7 @@ def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def extrapolated(whole: dict[str, Any], half: dict[str, Any]) -> dict[str, Any]:
-    """The model with all its layers: time is taken to grow by the same for each."""
+    """Extrapolate to all layers of the model, assuming that each adds the same time."""
     layer_s = (whole["step_time_s"] - half["step_time_s"]) / (whole["layers"] - half["layers"])
     step_s = whole["step_time_s"] + layer_s * (whole["model_layers"] - whole["layers"])
     rate = whole["tokens_per_step"] / step_s
@@ -82,31 +82,31 @@ def extrapolated(whole: dict[str, Any], half: dict[str, Any]) -> dict[str, Any]:
 
 
 def layers_that_fit(bench: Bench, recipe: str) -> int:
-    """As many layers as the estimate fits onto this GPU."""
+    """Return the number of layers that fit on this GPU by the estimate."""
     full = catalogue.model(recipe).architecture.num_layers
     if bench.tiny:
         return 2
     for layers in range(full, 0, -1):
         if (estimated_bytes(bench, recipe, layers) or 0) <= ROOM * gpu_bytes(bench):
             return layers
-    raise Failed(f"not even one layer of {recipe} fits")
+    raise Failed(f"not even one layer of {recipe} fits on this GPU")
 
 
 def gpu_bytes(bench: Bench) -> int:
-    """Memory of the GPU here."""
+    """Return the memory of this machine's GPU; 80 GiB if there is none."""
     from nemolaunch.facts import look_at_host
 
     return look_at_host().gpu_memory_bytes or 80 * 2**30
 
 
 def estimated_bytes(bench: Bench, recipe: str, layers: int) -> int | None:
-    """What our estimate says a job with so many layers takes."""
+    """Return the estimated memory of a job with `layers` layers, or None."""
     plan = planned(bench, flags_of(bench, recipe, layers))
     return plan.estimate.memory.total if plan.estimate and plan.estimate.memory else None
 
 
 def planned(bench: Bench, flags: dict[str, Any]) -> Plan:
-    """The plan of these flags. Raises `Failed` where there is none."""
+    """Plan a job with these flags. Raises `Failed` if that is impossible."""
     values = {name: str(v) if isinstance(v, Path) else v for name, v in flags.items() if v is not None}
     values["dataset_dir"] = [str(values["dataset_dir"])]
     try:
@@ -116,7 +116,7 @@ def planned(bench: Bench, flags: dict[str, Any]) -> Plan:
 
 
 def flags_of(bench: Bench, recipe: str, layers: int, fp8: bool = False) -> dict[str, Any]:
-    """Flags of a measured job."""
+    """Return the flags of a measured job."""
     full = catalogue.model(recipe).architecture.num_layers
     name = runs.model(bench, recipe, None if layers == full else layers)
     return runs.base_flags(bench, name, global_batch_size=BATCH[recipe], fp8=fp8)
@@ -130,7 +130,7 @@ def _ours(bench: Bench, recipe: str, layers: int, fp8: bool) -> dict[str, Any]:
 
 
 def sizes(bench: Bench, recipe: str, layers: int, flags: dict[str, Any]) -> dict[str, Any]:
-    """What the figures of a row belong to."""
+    """Return the sizes of a measured job: layers, tokens per step, FLOPs per token."""
     a = catalogue.model(recipe).architecture
     length = int(flags["seq_length"])
     whole = arithmetic.flops_per_token(a, runs.LLAMA_3_VOCABULARY, length)

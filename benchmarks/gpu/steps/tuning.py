@@ -1,4 +1,4 @@
-"""What the recipe leaves on the table: one change at a time, then all that helped together."""
+"""Measure what makes the recipe faster: one change at a time, then all that helped together."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from steps.throughput import STEPS, flags_of
 
 RECIPE = "llama32_1b"
 BATCH = 16
-GAIN = 1.01  # a change helps if it is faster by more than runs differ
-# name → flags, and variables of the environment where no flag says it
+GAIN = 1.01  # a change helps if it gains more than runs vary
+# name → flags, and environment variables where there is no flag
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "micro batch 2": ({"micro_batch_size": 2}, {}),
     "micro batch 4": ({"micro_batch_size": 4}, {}),
@@ -30,7 +30,7 @@ TINY = ("micro batch 2", "CUDA graphs", "without overlap", "cuDNN's attention")
 
 
 def rows(bench: Bench) -> list[Row]:
-    """The recipe as it is, each change, and the changes that helped."""
+    """Return rows of the unchanged recipe, of each change, and of all changes that helped."""
     names = [name for name in CHANGES if not bench.tiny or name in TINY]
     taken: dict[str, dict[str, Any]] = {}
     found = [Row("as it is", f"{RECIPE}, bf16", functools.partial(_take, bench, "as it is", {}, {}, taken))]
@@ -63,13 +63,13 @@ def _take(
 
 def _together(bench: Bench, taken: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if "as it is" not in taken:
-        raise Failed("the recipe as it is was not measured")
+        raise Failed("the unchanged recipe was not measured")
     flags, variables = helpful(taken)
     return _take(bench, "together", flags, variables, taken)
 
 
 def helpful(taken: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Flags and variables of the changes that helped; of those that set the same flag, the best."""
+    """Return the flags and variables of the changes that helped; the best if several set the same flag."""
     base = taken["as it is"]["tokens_per_s_per_gpu"]
     better = [row for row in taken.values() if row["tokens_per_s_per_gpu"] > GAIN * base]
     flags: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def helpful(taken: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str,
 
 
 def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
-    """Gains over the recipe as it is, and the best as a preset of flags."""
+    """Return the gains over the unchanged recipe, and the flags and variables of the best row."""
     base = next(row for row in taken if row["name"] == "as it is")
     gains = {row["name"]: row["tokens_per_s_per_gpu"] / base["tokens_per_s_per_gpu"] for row in taken}
     best = max(taken, key=lambda row: row["tokens_per_s_per_gpu"])
@@ -89,7 +89,7 @@ def summary(taken: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def preset(record: dict[str, Any]) -> str:
-    """The preset that a finished record of this step makes, as YAML for `--preset`."""
+    """Return the preset that follows from a complete record of this step, as YAML for `--preset`."""
     summary_ = record["summary"]
     best = next(row for row in record["rows"] if row["name"] == summary_["best"])
     kept = (

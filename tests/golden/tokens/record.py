@@ -1,9 +1,9 @@
-"""Records what Megatron-LM's own tool makes of `traps.jsonl`, and the tokenizer and traps themselves.
+"""Record the output of Megatron-LM's own tool for `traps.jsonl`, and the tokenizer and traps themselves.
 
     python tests/golden/tokens/record.py inputs
     python tests/golden/tokens/record.py outputs MEGATRON_CHECKOUT
 
-`outputs` runs `tools/preprocess_data.py --append-eod` of the checkout for each variant of the tokenizer.
+`outputs` runs the checkout's `tools/preprocess_data.py --append-eod` for each variant of the tokenizer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LLAMA3_SPLIT = (
 
 
 def traps() -> list[bytes]:
-    """Lines that have tripped tools, each valid for Megatron-LM's."""
+    """Return lines that have tripped up tools, each valid for Megatron-LM's."""
 
     def line(text: object, **more: object) -> bytes:
         return json.dumps({"text": text, **more}, ensure_ascii=False).encode()
@@ -59,7 +59,7 @@ def traps() -> list[bytes]:
 
 
 def record_inputs() -> None:
-    """Train the tokenizer on this repository's own prose, write the traps: LF, CRLF, no final line end."""
+    """Train the tokenizer on this repository's source, and write the traps with LF and with CRLF."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -90,7 +90,7 @@ def record_inputs() -> None:
 
 
 def record_outputs(checkout: str) -> None:
-    """Run the tool."""
+    """Run the tool for each variant."""
     from tokens_support import variant
 
     runner = ROOT / "benchmarks" / "tokenize" / "megatron_tool.py"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pretrain a language model with NeMo 2. The same as `nemolaunch pretrain`."""
+"""Pretrain a language model with NeMo 2. Equivalent to `nemolaunch pretrain`."""
 
 import sys
 
