@@ -17,7 +17,7 @@ from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate import Estimate, Speed, estimate
 from nemolaunch.facts import Facts, installed_versions, look, run_folder
 from nemolaunch.facts.submission import Submission
-from nemolaunch.findings import Finding, by_severity, errors, let_pass
+from nemolaunch.findings import Finding, apply_force, by_severity, errors
 from nemolaunch.job import SECRETS, Job, current_names
 from nemolaunch.job.env_presets import given_values, preset_values
 from nemolaunch.planning import capacity, fix_ranking, html
@@ -261,7 +261,7 @@ def make_plan(
         resolved = dataclasses.replace(resolved, left_out=resolved.left_out + small.left_out)
         estimated = estimate(resolved, speed or Speed())
         found = dev_runs.findings(found, judged(resolved, estimated, starts=starts))
-    return compose(resolved, by_severity(let_pass(found, force)), estimated)
+    return compose(resolved, by_severity(apply_force(found, force)), estimated)
 
 
 def judged(resolved: Resolved, estimated: Estimate | None, *, starts: bool = False) -> list[Finding]:
