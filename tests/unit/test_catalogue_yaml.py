@@ -84,7 +84,7 @@ def test_experts(tmp_path: Path) -> None:
     text = SMALL.replace("llama3", "mixtral") + "num_moe_experts: 4\n"
     assert catalogue.model(write(tmp_path, text)).architecture.moe_ffn_hidden_size == 128
     assert "moe_router_pre_softmax: true" in refusal(tmp_path, text + "moe_router_topk: 1\n")
-    assert "more than num_moe_experts" in refusal(tmp_path, text + "moe_router_topk: 5\n")
+    assert "exceeds num_moe_experts" in refusal(tmp_path, text + "moe_router_topk: 5\n")
     assert "moe_ffn_hidden_size" in refusal(tmp_path, SMALL.replace("llama3", "qwen3_30b_a3b"))
     assert "has no num_moe_experts" in refusal(tmp_path, SMALL + "num_moe_experts: 4\n")
 

@@ -1,6 +1,6 @@
-"""Models, configurations and GPUs as data rows, and their lookup by name.
+"""Models, configurations, GPUs and presets as data, and their lookup by name.
 
-Importing this reads no data; each table is read from its JSON file when first asked for.
+Importing this package reads no data; each table is read from its JSON file on first use.
 """
 
 from nemolaunch.catalogue.architecture import Architecture
