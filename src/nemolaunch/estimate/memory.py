@@ -161,7 +161,7 @@ def _kept(
 def _chunk_bytes(
     a: Architecture, layout: Layout, layers: tuple[int, ...], k: act.Tokens
 ) -> tuple[float, float]:
-    """Bytes one microbatch leaves in a model chunk, and the most that recomputing brings back at once."""
+    """Return the bytes that a microbatch keeps in a model chunk, and the most that recomputing restores at once."""
     sizes = [act.layer_bytes(a, layer, k) for layer in layers]
     if layout.recompute_granularity != "full" or not sizes:
         return sum(sizes), 0.0
