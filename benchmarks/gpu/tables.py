@@ -144,8 +144,8 @@ def _smoke(rows: list[Record], summary: Record) -> list[str]:
     for row in rows:
         if "largest_loss_difference" in row:
             lines.append(
-                f"The losses of the {row['repeated_steps']} steps that ran both before and after the resume differ by at "
-                f"most {row['largest_loss_difference']:.2g}."
+                f"The losses of the {row['repeated_steps']} steps that ran both before and after the resume differ by "
+                f"at most {row['largest_loss_difference']:.2g}."
             )
     return lines
 
