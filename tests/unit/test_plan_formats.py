@@ -205,7 +205,7 @@ def test_parameters_are_counted_from_the_command_line(capsys: pytest.CaptureFixt
         (["-M", "llama3_8b", "--data-parallel-shard-degree", "2", "--data-parallel-replicate-degree", "4",
           "-G", "4"], 2, "is not the data parallel size 4"),
         (["-M", "llama3_8b", "--data-parallel-shard-degree", "0"], 2, "is not the data parallel size"),
-        (["-M", "llama3_8b", "-TP", "3", "-G", "8"], 2, "do not divide"),
+        (["-M", "llama3_8b", "-TP", "3", "-G", "8"], 2, "are not a multiple of"),
         (["-M", "llama3_8b", "-TP", "0"], 2, "is not within"),
         (["-M", "llama3_8b", "--hf-model-id", "./nowhere"], 2, "there is no folder"),
     ],
