@@ -9,7 +9,15 @@ from check_jobs import facts, job, resolved
 
 from nemolaunch import arithmetic, catalogue
 from nemolaunch.catalogue import Recipe
-from nemolaunch.estimate import Layout, Speed, estimate, estimate_layout, layout_of, layout_of_recipe, memory
+from nemolaunch.estimate import (
+    Layout,
+    SpeedAssumption,
+    estimate,
+    estimate_layout,
+    layout_of,
+    layout_of_recipe,
+    memory,
+)
 from nemolaunch.estimate.layout import stage_layers
 from nemolaunch.estimate.memory import chunks_in_flight, stage_memory
 from nemolaunch.estimate.published import measurements, share
@@ -149,13 +157,13 @@ def test_nvidias_recipes_fit_on_the_gpus_they_are_made_for() -> None:
         assert estimate_layout(model, layout, h100).fits is not False, name
 
 
-def told(model: str = "llama3_8b", speed: Speed | None = None, **values: Any) -> Any:
+def told(model: str = "llama3_8b", speed: SpeedAssumption | None = None, **values: Any) -> Any:
     asked = job(model, **{"num_nodes": 8, "max_steps": 1000, "global_batch_size": 512, **values})
-    return estimate(resolved(asked), speed or Speed())
+    return estimate(resolved(asked), speed or SpeedAssumption())
 
 
 def test_a_given_share_of_the_peak_gives_the_time() -> None:
-    e = told(speed=Speed(mfu=0.4), gpu="h100")
+    e = told(speed=SpeedAssumption(mfu=0.4), gpu="h100")
     flops = e.time.flops_per_token_full * 512 * 8192 * 1000
     assert e.time.total_s == pytest.approx(flops / (64 * 0.4 * 989.4e12), rel=1e-3)
     assert e.time.gpu_hours == pytest.approx(e.time.total_s * 64 / 3600)
@@ -167,7 +175,7 @@ def test_a_given_share_of_the_peak_gives_the_time() -> None:
 
 
 def test_an_earlier_runs_speed_carries_over_by_flops() -> None:
-    e = told(speed=Speed(flops_per_s=400e12, run="runs/a"))
+    e = told(speed=SpeedAssumption(flops_per_s=400e12, run="runs/a"))
     assert e.time.tokens_per_s == pytest.approx(64 * 400e12 / e.time.flops_per_token_full)
     assert "runs/a" in e.time.source
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from nemolaunch.arithmetic.batch import vocab_rows
-from nemolaunch.catalogue import Model
+from nemolaunch.catalogue import ModelSpec
 from nemolaunch.catalogue.vocabulary import published_vocabulary
 
 
 def model_vocab_rows(
-    model: Model, tokenizer_vocab_size: int | None, tensor_parallel: int = 1
+    model: ModelSpec, tokenizer_vocab_size: int | None, tensor_parallel: int = 1
 ) -> tuple[int, str]:
     """Return the rows of the model's embedding, padded, and where the number comes from.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nemolaunch.catalogue.lookup import Model, recipe
+from nemolaunch.catalogue.lookup import ModelSpec, recipe
 from nemolaunch.catalogue.yamlform import apply_form
 from nemolaunch.errors import UsageError
 
@@ -42,7 +42,7 @@ SCALING = {
 }
 
 
-def model_from_hf_config(config: Mapping[str, Any], source: str) -> Model:
+def model_from_hf_config(config: Mapping[str, Any], source: str) -> ModelSpec:
     """Return the model that a `config.json` describes; `source` names it.
 
     Its sequence length is the smaller of the base recipe's and the file's `max_position_embeddings`.
@@ -74,7 +74,7 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> Model:
             f"--model-name hf: config.json of {source} does not describe a valid model:\n  "
             + "\n  ".join(faults)
         )
-    return Model(
+    return ModelSpec(
         name=source.rstrip("/").rpartition("/")[2],
         recipe=base,
         architecture=architecture,

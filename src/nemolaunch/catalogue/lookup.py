@@ -30,7 +30,7 @@ FAMILY_BASE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class ModelSpec:
     """A model that can be trained.
 
     Attributes:
@@ -101,7 +101,7 @@ def _base_recipe(name: object, where: str) -> Recipe:
     raise UsageError(f"{where}: base {name!r} is neither a recipe nor a family.{near}")
 
 
-def model_from_file(path: Path, *, source: str | None = None) -> Model:
+def model_from_file(path: Path, *, source: str | None = None) -> ModelSpec:
     """Return the model that a YAML file describes.
 
     Raises:
@@ -116,10 +116,12 @@ def model_from_file(path: Path, *, source: str | None = None) -> Model:
         raise UsageError(f"--model-name: {path} does not describe a valid model:\n  " + "\n  ".join(faults))
     name = form.get("name", path.stem)
     origin = source or str(path)
-    return Model(name=str(name), recipe=base, architecture=architecture, overrides=overrides, source=origin)
+    return ModelSpec(
+        name=str(name), recipe=base, architecture=architecture, overrides=overrides, source=origin
+    )
 
 
-def model(name_or_path: str) -> Model:
+def model(name_or_path: str) -> ModelSpec:
     """Return the model of this recipe name, flavour name (in any case) or YAML file.
 
     Raises:
@@ -127,7 +129,7 @@ def model(name_or_path: str) -> Model:
     """
     if name_or_path in table().recipes:
         found = table().recipes[name_or_path]
-        return Model(
+        return ModelSpec(
             name=found.name, recipe=found, architecture=found.architecture, overrides={}, source="NeMo recipe"
         )
     flavour = _flavour(name_or_path)

@@ -14,7 +14,7 @@ _KEYS = {"gpu", "model", "source", "figures", "flags"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class MeasuredPreset:
     """Flags measured for a model on a GPU.
 
     Attributes:
@@ -39,7 +39,7 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_SHIPPED.glob("*.yaml"))}
 
 
-def preset(word: str) -> Preset:
+def preset(word: str) -> MeasuredPreset:
     """Return a shipped preset by name, or the preset in a YAML file.
 
     Raises:
@@ -64,4 +64,4 @@ def preset(word: str) -> Preset:
             f"--preset {path}: unknown key {', '.join(unknown)}; known keys are {', '.join(sorted(_KEYS))}"
         )
     name = word if word in shipped else path.stem
-    return Preset(name=name, **{key: value for key, value in content.items() if value is not None})
+    return MeasuredPreset(name=name, **{key: value for key, value in content.items() if value is not None})

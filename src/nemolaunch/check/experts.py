@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nemolaunch.check.parallel import EP, sequence_unit
 from nemolaunch.check.support import (
-    Sizes,
+    ParallelSizes,
     around,
     divisors,
     each,
@@ -56,12 +56,12 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     yield from _sequence_parallel(resolved, s)
 
 
-def _ep_choices(experts: int, s: Sizes) -> tuple[int, ...]:
+def _ep_choices(experts: int, s: ParallelSizes) -> tuple[int, ...]:
     good = divisors(experts)
     return around(s.ep, [ep for ep in good if s.world % (s.etp * ep * s.pp) == 0]) or around(s.ep, good)
 
 
-def _dense(resolved: Resolved, s: Sizes) -> Iterator[Finding]:
+def _dense(resolved: Resolved, s: ParallelSizes) -> Iterator[Finding]:
     if s.ep > 1:
         yield error(
             "ep-without-experts",
@@ -77,7 +77,7 @@ def _dense(resolved: Resolved, s: Sizes) -> Iterator[Finding]:
         )
 
 
-def _sequence_parallel(resolved: Resolved, s: Sizes) -> Iterator[Finding]:
+def _sequence_parallel(resolved: Resolved, s: ParallelSizes) -> Iterator[Finding]:
     if s.tp == 1 or resolved.job.parallelism.sequence_parallel:
         return
     changes: dict[str, object] = {"sequence_parallel": True}

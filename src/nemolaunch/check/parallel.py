@@ -8,7 +8,7 @@ from typing import Any
 
 from nemolaunch.check.families import limits_of, splits
 from nemolaunch.check.support import (
-    Sizes,
+    ParallelSizes,
     around,
     divisors,
     each,
@@ -66,7 +66,7 @@ def tensor(resolved: Resolved) -> Iterator[Finding]:
             )
 
 
-def _tp_choices(resolved: Resolved, s: Sizes) -> tuple[int, ...]:
+def _tp_choices(resolved: Resolved, s: ParallelSizes) -> tuple[int, ...]:
     most = max(count for count, _ in tensor_parts(resolved).values())
     good = [tp for tp in divisors(most) if valid_tp(resolved, tp)]
     fits = [tp for tp in good if fits_world(resolved, math.lcm(tp * s.pp * s.cp, s.ep * s.pp))]
@@ -101,12 +101,12 @@ def sequence(resolved: Resolved) -> Iterator[Finding]:
     yield from _family_length(resolved, s, length, unit)
 
 
-def sequence_unit(s: Sizes, shares: bool) -> int:
+def sequence_unit(s: ParallelSizes, shares: bool) -> int:
     """Return the number that the sequence length must be a multiple of."""
     return math.lcm(2 * s.cp if s.cp > 1 else 1, s.tp * s.cp if shares else 1)
 
 
-def _family_length(resolved: Resolved, s: Sizes, length: int, unit: int) -> Iterator[Finding]:
+def _family_length(resolved: Resolved, s: ParallelSizes, length: int, unit: int) -> Iterator[Finding]:
     most = limits_of(resolved).most_seq_length
     if most is not None and length > most:
         yield error(
@@ -169,7 +169,7 @@ def world(resolved: Resolved) -> Iterator[Finding]:
         )
 
 
-def _world_fixes(resolved: Resolved, s: Sizes) -> tuple[Fix, ...]:
+def _world_fixes(resolved: Resolved, s: ParallelSizes) -> tuple[Fix, ...]:
     """Suggest more or fewer processes if the layout itself is valid, and a smaller layout for the given number."""
     launch = resolved.job.launch
     per_node = launch.num_gpus or 1
@@ -189,7 +189,7 @@ def _world_fixes(resolved: Resolved, s: Sizes) -> tuple[Fix, ...]:
     return (*fixes, *([smaller] if smaller else []))
 
 
-def _on_gpus(resolved: Resolved, s: Sizes, gpus: int) -> Fix:
+def _on_gpus(resolved: Resolved, s: ParallelSizes, gpus: int) -> Fix:
     """Suggest as many of the visible GPUs as the layout can use, or a smaller layout on all of them."""
     usable = gpus // s.unit * s.unit
     if usable:
@@ -198,7 +198,7 @@ def _on_gpus(resolved: Resolved, s: Sizes, gpus: int) -> Fix:
     return fix(num_gpus=gpus, num_nodes=1, **(smaller.changes if smaller else {}))
 
 
-def _smaller_layout(resolved: Resolved, s: Sizes, world_size: int) -> Fix | None:
+def _smaller_layout(resolved: Resolved, s: ParallelSizes, world_size: int) -> Fix | None:
     """Suggest the largest layout for this number of processes, with no size above the given one."""
     a, limits = resolved.model.architecture, limits_of(resolved)
     of_world = divisors(world_size)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from nemolaunch.check.families import limits_of, splits
 from nemolaunch.check.support import (
-    Sizes,
+    ParallelSizes,
     around,
     each,
     error,
@@ -51,7 +51,7 @@ def _layers(resolved: Resolved) -> str:
     return f"{a.num_layers} layers{ends}"
 
 
-def _pp_choices(resolved: Resolved, s: Sizes) -> tuple[int, ...]:
+def _pp_choices(resolved: Resolved, s: ParallelSizes) -> tuple[int, ...]:
     good = [pp for pp in range(1, resolved.model.architecture.num_layers + 3) if splits(resolved, pp, None)]
     fits = [pp for pp in good if fits_world(resolved, math.lcm(s.tp * pp * s.cp, s.etp * s.ep * pp))]
     return around(s.pp, fits) or around(s.pp, good)

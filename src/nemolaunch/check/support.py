@@ -100,7 +100,7 @@ def divisors(number: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ParallelSizes:
     """The parallel sizes of a job, each at least 1.
 
     Attributes:
@@ -143,10 +143,10 @@ def fits_world(resolved: Resolved, processes: int) -> bool:
     return adapts or resolved.world_size % processes == 0
 
 
-def sizes(resolved: Resolved) -> Sizes:
+def sizes(resolved: Resolved) -> ParallelSizes:
     """Return the job's parallel sizes."""
     p = resolved.job.parallelism
-    return Sizes(
+    return ParallelSizes(
         tp=p.tensor_model_parallel_size,
         pp=p.pipeline_model_parallel_size,
         vpp=None if p.virtual_pipeline_model_parallel_size == 1 else p.virtual_pipeline_model_parallel_size,

@@ -4,12 +4,11 @@ Pure functions of a resolved job and a GPU's data sheet. Rules are the business 
 still estimated, as well as possible.
 """
 
-from nemolaunch.estimate.estimate import Estimate, Speed, estimate, estimate_layout
+from nemolaunch.estimate.estimate import Estimate, SpeedAssumption, estimate, estimate_layout
 from nemolaunch.estimate.layout import Layout, layout_of, layout_of_job, layout_of_recipe
-from nemolaunch.estimate.memory import Memory, memory
+from nemolaunch.estimate.memory import MemoryEstimate, memory
 
 __all__ = [
-    "Estimate", "Layout", "Memory", "Speed", "estimate", "estimate_layout", "layout_of", "layout_of_job",
-    "layout_of_recipe",
-    "memory",
+    "Estimate", "Layout", "MemoryEstimate", "SpeedAssumption", "estimate", "estimate_layout", "layout_of",
+    "layout_of_job", "layout_of_recipe", "memory",
 ]  # fmt: skip

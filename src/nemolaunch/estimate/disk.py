@@ -11,7 +11,7 @@ EXTRA_BYTES = 20_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disk:
+class DiskEstimate:
     """Disk space in bytes.
 
     Attributes:
@@ -32,7 +32,7 @@ class Disk:
         return self.checkpoint * self.checkpoints
 
 
-def estimate_disk(parameters: int, layout: Layout, keep: int, saves: int) -> Disk:
+def estimate_disk(parameters: int, layout: Layout, keep: int, saves: int) -> DiskEstimate:
     """Estimate the checkpoints of a model: weights in the training format, optimizer state in fp32.
 
     While a checkpoint is written, the oldest still exists, so there is one more than `keep`. -1 keeps all.
@@ -41,4 +41,4 @@ def estimate_disk(parameters: int, layout: Layout, keep: int, saves: int) -> Dis
     master = MASTER_BYTES if layout.precision == "bf16" or layout.distributed_optimizer else 0
     state = parameters * (MOMENT_BYTES[layout.optimizer] + master)
     count = saves if keep < 0 else min(saves, keep + 1)
-    return Disk(checkpoint=weights + state + EXTRA_BYTES, weights=weights, checkpoints=max(1, count))
+    return DiskEstimate(checkpoint=weights + state + EXTRA_BYTES, weights=weights, checkpoints=max(1, count))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemolaunch import arithmetic
-from nemolaunch.catalogue import Gpu, Model
-from nemolaunch.estimate.disk import Disk, estimate_disk
+from nemolaunch.catalogue import Gpu, ModelSpec
+from nemolaunch.estimate.disk import DiskEstimate, estimate_disk
 from nemolaunch.estimate.layout import Layout, layout_of
-from nemolaunch.estimate.memory import Memory, memory
+from nemolaunch.estimate.memory import MemoryEstimate, memory
 from nemolaunch.estimate.published import Utilization, default_utilization
-from nemolaunch.estimate.time import Time, estimate_time
+from nemolaunch.estimate.time import TimeEstimate, estimate_time
 from nemolaunch.resolve import Resolved
 
 USABLE_SHARE = 0.96  # of a GPU's memory: the driver and allocator fragments take the rest
@@ -38,10 +38,10 @@ class Estimate:
     active_parameters: int
     vocab_rows: int
     vocabulary: str
-    memory: Memory
-    rehearsal: Memory | None
-    time: Time
-    disk: Disk
+    memory: MemoryEstimate
+    rehearsal: MemoryEstimate | None
+    time: TimeEstimate
+    disk: DiskEstimate
 
     @property
     def fits(self) -> bool | None:
@@ -53,7 +53,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
+class SpeedAssumption:
     """An assumption about the speed of a GPU; without values, that of published runs.
 
     Attributes:
@@ -78,7 +78,7 @@ def estimable(layout: Layout) -> bool:
     return max(*sizes, layout.expert_tensor) <= MOST_PROCESSES and max(counts) <= MOST
 
 
-def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate | None:
+def estimate(resolved: Resolved, speed: SpeedAssumption = SpeedAssumption()) -> Estimate | None:
     """Estimate a resolved job on its GPU.
 
     Returns None for impossible sizes, which the checks report.
@@ -104,13 +104,13 @@ def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate | None:
 
 
 def estimate_layout(
-    model: Model,
+    model: ModelSpec,
     layout: Layout,
     gpu: Gpu,
     *,
     steps: int = 1,
     vocab_size: int | None = None,
-    speed: Speed = Speed(),
+    speed: SpeedAssumption = SpeedAssumption(),
     keep: int = 3,
     save_every: int = 0,
     gpu_origin: str = "given",

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from nemolaunch.arithmetic.pipeline import pipeline_split
-from nemolaunch.catalogue import Architecture, Model, Recipe
+from nemolaunch.catalogue import Architecture, ModelSpec, Recipe
 from nemolaunch.job import Job, Memory
 from nemolaunch.resolve import Resolved, attention
 
@@ -116,7 +116,7 @@ def layout_of(resolved: Resolved) -> Layout:
     return layout
 
 
-def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
+def layout_of_job(job: Job, model: ModelSpec, world_size: int) -> Layout:
     """Return the layout of a job on `world_size` ranks, whether or not the job is resolved."""
     p, m, b, recipe = job.parallelism, job.memory, job.batch, model.recipe
     tensor = max(1, p.tensor_model_parallel_size)
@@ -152,7 +152,7 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
     )
 
 
-def scores_of(job: Job, model: Model, tensor: int) -> dict[str, object]:
+def scores_of(job: Job, model: ModelSpec, tensor: int) -> dict[str, object]:
     """Return the layout values that describe which attention scores are kept."""
     if not attention.keeps_scores(job, model):
         return {}

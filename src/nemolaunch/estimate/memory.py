@@ -22,7 +22,7 @@ OVERHEAD_ERROR_BYTES = int(1.5 * GIB)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class MemoryEstimate:
     """Memory of the fullest GPU, in bytes.
 
     Attributes:
@@ -69,7 +69,7 @@ class Memory:
 
 def memory(
     architecture: Architecture, layout: Layout, vocab_rows: int, *, gpu: bool = True, exact: bool = True
-) -> Memory:
+) -> MemoryEstimate:
     """Estimate the memory of the fullest rank of all pipeline stages.
 
     `gpu=False` estimates a process of a CPU rehearsal. `exact=False` ignores the padding of buffers, for searches.
@@ -94,7 +94,7 @@ def stage_memory(
     *,
     gpu: bool = True,
     exact: bool = True,
-) -> Memory:
+) -> MemoryEstimate:
     """Estimate the memory of a rank of one pipeline stage."""
     a = architecture
     k = act.tokens_of(layout, torch=not gpu)
@@ -123,7 +123,7 @@ def stage_memory(
         parameters += _fp8_copies(a, layout, stage, vocab_rows)
     if layout.fsdp_shard:
         workspace += _gathered(a, layout, stage, vocab_rows)
-    return Memory(
+    return MemoryEstimate(
         rank=_name(stage, layout),
         stage=stage,
         parameters=parameters,

@@ -10,7 +10,7 @@ from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.catalogue import Architecture, Gpu
 from nemolaunch.estimate.estimate import USABLE_SHARE
 from nemolaunch.estimate.layout import Layout
-from nemolaunch.estimate.memory import Memory, memory
+from nemolaunch.estimate.memory import MemoryEstimate, memory
 from nemolaunch.estimate.performance import StepTime, step_time
 
 TENSOR_SIZES = (1, 2, 4, 8)
@@ -34,7 +34,7 @@ class Suggestion:
 
     layout: Layout
     time: StepTime
-    memory: Memory
+    memory: MemoryEstimate
     tight: bool
 
 

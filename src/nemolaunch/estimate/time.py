@@ -13,7 +13,7 @@ MEASURED_ERROR = 0.05  # variation of tokens/s within a run, between hours and r
 
 
 @dataclass(frozen=True, kw_only=True)
-class Time:
+class TimeEstimate:
     """Time and FLOPs of a whole run.
 
     Attributes:
@@ -89,7 +89,7 @@ def estimate_time(
     utilization: Utilization,
     measured_flops_per_s: float | None = None,
     measured_in: str = "",
-) -> Time:
+) -> TimeEstimate:
     """Estimate the time of `steps` steps at a utilization, or at a measured speed if one is given.
 
     The utilization is that of well-tuned runs with a small bubble and little recomputation; the additional cost of this
@@ -108,7 +108,7 @@ def estimate_time(
             mfu *= causal.causal / causal.full
         per_gpu = mfu * top / max(1.0, flops.full)
         error, source = utilization.error, utilization.source
-    return Time(
+    return TimeEstimate(
         flops_per_token_full=flops.full,
         flops_per_token_causal=flops.causal,
         mfu_full=per_gpu * flops.full / top,

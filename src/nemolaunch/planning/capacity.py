@@ -139,8 +139,8 @@ def _disk(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]:
         fewer = min(free // d.checkpoint - 1, keep - 1 if keep > 0 else count)
         yield warning(
             "disk-tight",
-            f"{shown('keep_latest', keep)} needs room for {count} checkpoints of {_gb(d.checkpoint)}, but {run.folder} has "
-            f"only {_gb(free)} free",
+            f"{shown('keep_latest', keep)} needs room for {count} checkpoints of {_gb(d.checkpoint)}, but "
+            f"{run.folder} has only {_gb(free)} free",
             *([fix(keep_latest=fewer)] if fewer >= 1 else []),
         )
 

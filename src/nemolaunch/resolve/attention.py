@@ -6,7 +6,7 @@ and `nvte_get_fused_attn_backend` of `common/fused_attn/fused_attn.cpp`, release
 
 from __future__ import annotations
 
-from nemolaunch.catalogue import Architecture, Model
+from nemolaunch.catalogue import Architecture, ModelSpec
 from nemolaunch.job import Job
 
 # Values that Megatron requires of these variables for each backend (`LanguageModule._set_attention_backend`)
@@ -22,7 +22,7 @@ HOPPER = (9, 0)
 LATENT_WIDTHS = (192, 128)  # the only pair of different head widths that kernels support
 
 
-def backend_of(job: Job, model: Model) -> str:
+def backend_of(job: Job, model: ModelSpec) -> str:
     """Return the requested backend, else the recipe's."""
     return job.speed.attention_backend or model.recipe.attention_backend
 
@@ -32,7 +32,7 @@ def has_attention(a: Architecture) -> bool:
     return a.hybrid_override_pattern is None or "*" in a.hybrid_override_pattern
 
 
-def has_own(model: Model) -> bool:
+def has_own(model: ModelSpec) -> bool:
     """Return whether the model has its own attention without backends: Gemma 2 caps scores (`gemma2_layer_spec`)."""
     return model.recipe.model_class == "Gemma2Model"
 
@@ -45,7 +45,7 @@ def head_widths(a: Architecture) -> tuple[int, int]:
 
 
 def refusal(
-    backend: str, job: Job, model: Model, capability: tuple[int, int] | None = None, *, flash: bool = True
+    backend: str, job: Job, model: ModelSpec, capability: tuple[int, int] | None = None, *, flash: bool = True
 ) -> str | None:
     """Return why these kernels do not support the job's attention, as a clause; None if they do.
 
@@ -90,7 +90,7 @@ def _width(backend: str, a: Architecture, capability: tuple[int, int] | None) ->
     return None
 
 
-def _not_local(model: Model) -> str | None:
+def _not_local(model: ModelSpec) -> str | None:
     """Return why NeMo does not use Megatron's attention in this model, or not correctly; None if it does.
 
     See `GPTConfig.configure_model`.
@@ -106,7 +106,7 @@ def _not_local(model: Model) -> str | None:
     return None
 
 
-def keeps_scores(job: Job, model: Model) -> bool:
+def keeps_scores(job: Job, model: ModelSpec) -> bool:
     """Return whether a GPU keeps the scores of all token pairs for the backward pass."""
     if not has_attention(model.architecture):
         return False
@@ -116,7 +116,7 @@ def keeps_scores(job: Job, model: Model) -> bool:
     return backend == "auto" and all(refusal(b, job, model) for b in ("flash", "fused"))
 
 
-def softmax_values(job: Job, model: Model, heads: int, length: int) -> tuple[int, ...]:
+def softmax_values(job: Job, model: ModelSpec, heads: int, length: int) -> tuple[int, ...]:
     """Return the bytes of each value that is kept per score, for `heads` heads per rank, if scores are kept.
 
     Softmax keeps its result. If Transformer Engine's kernel does not support the shape

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nemolaunch.catalogue import Architecture, Model
+from nemolaunch.catalogue import Architecture, ModelSpec
 from nemolaunch.facts import Facts, Host
 from nemolaunch.findings import Finding, Severity
 from nemolaunch.job import Job
@@ -60,7 +60,7 @@ class Small:
     """
 
     job: Job
-    model: Model
+    model: ModelSpec
     facts: Facts
     left_out: tuple[str, ...] = ()
 
@@ -108,7 +108,7 @@ def findings(real: Iterable[Finding], small: Iterable[Finding]) -> list[Finding]
     return [*kept, *(finding for finding in small if finding.code not in reported)]
 
 
-def shrunk(job: Job, model: Model, facts: Facts) -> Small:
+def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
     """Shrink the job and its model. The dev run starts from scratch even if there is an earlier one."""
     job = _fitted(job.with_values(executor="local", num_nodes=1), facts.host)
     layout = _layout(job)
@@ -186,7 +186,7 @@ def _fitted(job: Job, host: Host) -> Job:
     return job.with_values(**values)
 
 
-def _small(model: Model, layout: _Layout, seq_length: int) -> Model:
+def _small(model: ModelSpec, layout: _Layout, seq_length: int) -> ModelSpec:
     """Return the model with few layers, and with narrow ones if its widths can be chosen freely."""
     a = model.architecture
     changes = _depth(a, layout)

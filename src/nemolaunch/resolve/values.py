@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemolaunch import arithmetic
-from nemolaunch.catalogue import Gpu, Model, gpu, gpu_seen
+from nemolaunch.catalogue import Gpu, ModelSpec, gpu, gpu_seen
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, validation_share, whole_tokens
 from nemolaunch.data.stream_spec import Stream, with_column
@@ -57,7 +57,7 @@ class Resolved:
 
     asked: Job
     job: Job
-    model: Model
+    model: ModelSpec
     facts: Facts
     device: str
     gpu: Gpu
@@ -105,7 +105,7 @@ class _Filling:
             self.set(name, value(), origin)
 
 
-def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | None = None) -> Resolved:
+def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] | None = None) -> Resolved:
     """Fill in every open value of a job from the model, the data and the machine.
 
     Args:
@@ -201,7 +201,7 @@ def _paths(filling: _Filling, facts: Facts) -> None:
     filling.job = filling.job.with_values(**{name: path for name, path in found.items() if path})
 
 
-def _objective(filling: _Filling, model: Model, facts: Facts) -> None:
+def _objective(filling: _Filling, model: ModelSpec, facts: Facts) -> None:
     """Set the objective to mlm for BERT, and the mask token to the tokenizer's unless one is given."""
     if model.architecture.kind == "bert" and "objective" not in filling.origins:
         filling.set("objective", "mlm", f"the model {model.name}")
@@ -303,7 +303,7 @@ def within_reach(batch: Batch) -> bool:
     return per_weight is None or 0 < per_weight <= MOST_PER_WEIGHT
 
 
-def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
+def _steps_of_tokens(filling: _Filling, model: ModelSpec, facts: Facts) -> None:
     """Convert a training length in tokens, or in tokens per weight, to the number of steps that reaches it."""
     batch = filling.job.batch
     if not within_reach(batch):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch import arithmetic, catalogue
-from nemolaunch.catalogue import Model
+from nemolaunch.catalogue import ModelSpec
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
@@ -56,7 +56,7 @@ def supported_files() -> dict[str, str]:
     }
 
 
-def summary(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
+def summary(model: ModelSpec, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
     """Return what the list shows of a model. Counts are parameters; `vocab_from` says where `vocab_rows` comes from."""
     a, r = model.architecture, model.recipe
     rows, origin = arithmetic.model_vocab_rows(model, tokenizer_vocab_size)
@@ -81,7 +81,7 @@ def summary(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, 
     }
 
 
-def details(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
+def details(model: ModelSpec, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
     """Return everything that is known about a model."""
     row = summary(model, tokenizer_vocab_size)
     rows = row["vocab_rows"]
@@ -104,7 +104,7 @@ def details(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, 
     return row
 
 
-def _all_models() -> list[Model]:
+def _all_models() -> list[ModelSpec]:
     flavours = [catalogue.model(name) for name in catalogue.flavours()]
     flavours.sort(key=lambda model: (model.name.split("-")[0], model.architecture.hidden_size))
     return flavours + [catalogue.model(recipe.name) for recipe in catalogue.recipes()]
@@ -119,7 +119,7 @@ def short_count(count: int) -> str:
     return f"{count:,}"
 
 
-def _layout(model: Model) -> str:
+def _layout(model: ModelSpec) -> str:
     r = model.recipe
     sizes = {
         "TP": r.tensor_model_parallel_size,
@@ -137,7 +137,7 @@ def _print_table(header: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> N
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _print_list(models: list[Model], vocab_size: int | None) -> None:
+def _print_list(models: list[ModelSpec], vocab_size: int | None) -> None:
     lines = []
     for model in models:
         row = summary(model, vocab_size)

@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _request(given: dict[str, Any]) -> tuple[catalogue.Model, Layout, catalogue.Gpu, int]:
+def _request(given: dict[str, Any]) -> tuple[catalogue.ModelSpec, Layout, catalogue.Gpu, int]:
     job, model, vocab_size = model_and_vocabulary(given)
     nodes, each = max(1, job.launch.num_nodes), job.launch.num_gpus or GPUS_PER_NODE
     base = layout_of_job(job, model, nodes * each).with_values(gpus_per_node=each)
@@ -131,7 +131,7 @@ def why(better: Suggestion, worse: Suggestion) -> str:
     return lead + ": " + ", ".join(gains) + (", but " + ", ".join(losses) if losses else "")
 
 
-def _table(model: catalogue.Model, found: list[Suggestion], gpu: catalogue.Gpu, rows: int) -> list[str]:
+def _table(model: catalogue.ModelSpec, found: list[Suggestion], gpu: catalogue.Gpu, rows: int) -> list[str]:
     dense = not model.architecture.num_moe_experts
     head = ["", *(name for name in COLUMNS if not (dense and name in ("EP", "ETP")))]
     lines = [head]
@@ -150,7 +150,7 @@ def _table(model: catalogue.Model, found: list[Suggestion], gpu: catalogue.Gpu, 
     return ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines]
 
 
-def _values(model: catalogue.Model, s: Suggestion, gpu: catalogue.Gpu, rows: int) -> dict[str, Any]:
+def _values(model: catalogue.ModelSpec, s: Suggestion, gpu: catalogue.Gpu, rows: int) -> dict[str, Any]:
     p, seconds = s.layout, s.time.total
     return {
         "TP": p.tensor, "PP": p.pipeline, "VPP": p.virtual, "CP": p.context, "EP": p.expert,

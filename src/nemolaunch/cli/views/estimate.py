@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nemolaunch.cli.views.units import count, duration, gib, gigabytes, step_duration
-from nemolaunch.estimate import Estimate, Memory
+from nemolaunch.estimate import Estimate, MemoryEstimate
 
 VERDICT = {True: "fits", False: "does NOT fit", None: "too close to tell whether it fits"}
 
@@ -69,7 +69,7 @@ def memory_lines(e: Estimate) -> list[str]:
     return lines
 
 
-def components(m: Memory) -> str:
+def components(m: MemoryEstimate) -> str:
     """Format the components in GiB, as in `parameters 15.0 + gradients 29.9 + …`, without those near zero."""
     shown = [f"{name} {size / 2**30:,.1f}" for name, size in m.components().items() if size >= 2**26]
     return " + ".join(shown) or "less than 0.1 GiB each"
