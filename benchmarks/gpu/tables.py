@@ -1,6 +1,6 @@
-"""docs/performance.md from results: `python benchmarks/gpu/tables.py [--results DIR] [--check]`.
+"""Generate docs/performance.md from results: `python benchmarks/gpu/tables.py [--results DIR] [--check]`.
 
-The newest result of each step counts; results of tiny shapes or of a CPU never do.
+Uses the newest result of each step, and never results of tiny shapes or from a CPU.
 """
 
 from __future__ import annotations
@@ -19,52 +19,53 @@ Record = dict[str, Any]
 INTRODUCTION = """\
 # Performance on a GPU
 
-Measured by [benchmarks/gpu](../benchmarks/gpu/README.md), which says how, and repeats it on a machine with one GPU;
-this page is made from its results. FLOPs are given by both conventions: with the whole square of the attention
-counted (as NeMo up to 25.07 reports), and with the causal half (as Megatron-Bridge does). MFU is against the dense
-bf16 peak of the GPU, in fp8 against the fp8 peak.
+This page is generated from the results of [benchmarks/gpu](../benchmarks/gpu/README.md), which describes the
+measurements and how to repeat them on a machine with one GPU. FLOPs are reported by both conventions: counting full
+attention (as NeMo does up to 25.07), and counting causal attention (as Megatron-Bridge does). MFU is relative to the
+GPU's dense bf16 peak, or to its fp8 peak for fp8.
 """
-# step → (heading, what it measures, said while there is no result)
+# step → (heading, what it measures)
 STEPS: dict[str, tuple[str, str]] = {
     "smoke": (
-        "Does it work",
-        "`pretrain_llm.py` with Llama 3.2 1B in bf16 on one GPU: 20 steps on real text, stopped and resumed on the "
-        "way, exported to Hugging Face, continued by plain `transformers`.",
+        "Smoke test",
+        "`pretrain_llm.py` with Llama 3.2 1B in bf16 on one GPU: 20 steps on real text, stopped and resumed in "
+        "between, exported to Hugging Face, and continued with plain `transformers`.",
     ),
     "throughput-1b": (
         "Llama 3.2 1B",
-        "Tokens a second, TFLOP/s, MFU and peak memory at sequence length 8192, bf16 and fp8, beside `transformers` "
-        "with `torch.compile` and SDPA, and torchtitan, on the same card in the same call.",
+        "Tokens per second, TFLOP/s, MFU and peak memory at sequence length 8192 in bf16 and fp8, compared with "
+        "`transformers` (with `torch.compile` and SDPA) and torchtitan on the same GPU in the same run.",
     ),
     "throughput-8b": (
         "Llama 3.1 8B",
-        "The same with as many of its 32 layers as fit with their optimizer; the whole model is extrapolated from two "
-        "numbers of layers, each layer taken to cost the same.",
+        "The same measurements with as many of the 32 layers as fit together with their optimizer state; the whole "
+        "model is extrapolated from two numbers of layers, assuming that every layer costs the same.",
     ),
     "layer-cost": (
-        "What nemolaunch costs",
-        "Seconds a step of a job of ours, beside the same NeMo recipe started by hand, in turns. Aim: under 1 %.",
+        "Overhead of nemolaunch",
+        "Seconds per step of a nemolaunch job and of the same NeMo recipe started by hand, measured alternately. "
+        "Target: below 1 %.",
     ),
     "estimator": (
-        "The memory estimate",
-        "Predicted against measured peak memory over 16 configurations: recompute, micro batch, offloading, fp8, "
-        "optimizer. One half calibrates, the other tests. Aim: within 5 %.",
+        "Memory estimate",
+        "Predicted and measured peak memory of 16 configurations: recompute, micro batch, offloading, fp8, optimizer. "
+        "One half is used for calibration, the other for testing. Target: within 5 %.",
     ),
     "cpu-gpu": (
         "CPU and GPU",
-        "The same job in fp32 as a rehearsal on the CPU and on the GPU: losses step by step, from one checkpoint moved "
-        "to the GPU, and back.",
+        "The same fp32 job as a CPU rehearsal and on the GPU: losses step by step, starting from the same checkpoint, "
+        "moved from the CPU to the GPU and back.",
     ),
     "tuning": (
-        "What the recipe leaves on the table",
-        "Micro batch, fp8, CUDA graphs, overlap of communication and attention backend, each against the recipe as it "
-        "is, and all that helped together. The best becomes a `--preset`.",
+        "Tuning",
+        "Micro batch, fp8, CUDA graphs, overlap of communication and attention backend, each compared with the "
+        "unchanged recipe, and all that helped combined. The best combination becomes a `--preset`.",
     ),
 }
 
 
 def newest(results: Path) -> dict[str, Record]:
-    """The newest result of each step that counts."""
+    """Return the newest eligible result of each step."""
     found: dict[str, Record] = {}
     for file in results.glob("*.json"):
         record = json.loads(file.read_text(encoding="utf-8"))
@@ -76,10 +77,10 @@ def newest(results: Path) -> dict[str, Record]:
 
 
 def page(records: dict[str, Record]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [INTRODUCTION]
     if not records:
-        parts.append("Nothing has been measured yet. This is what will be:\n")
+        parts.append("No results are available yet. The following will be measured:\n")
         parts += [f"- **{heading}.** {what}" for heading, what in STEPS.values()]
         return "\n".join(parts) + "\n"
     for step, (heading, what) in STEPS.items():
@@ -89,7 +90,7 @@ def page(records: dict[str, Record]) -> str:
 
 
 def section(record: Record) -> str:
-    """Hardware, tables and failures of one result."""
+    """Return hardware, tables and failures of one result."""
     good = [row for row in record["rows"] if "error" not in row]
     lines = [about(record), ""]
     lines += TABLES[record["step"]](good, record.get("summary") or {})
@@ -100,7 +101,7 @@ def section(record: Record) -> str:
 
 
 def about(record: Record) -> str:
-    """Date, GPU and versions in one line."""
+    """Return date, GPU and versions in one line."""
     versions = record["versions"]
     named = [f"{n} {versions[n]}" for n in ("torch", "nemo_toolkit", "megatron-core") if versions.get(n)]
     engine = versions.get("transformer-engine")
@@ -111,7 +112,7 @@ def about(record: Record) -> str:
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """A Markdown table; all columns but the first to the right."""
+    """Return a Markdown table with all columns but the first right-aligned."""
     names = list(headings)
     lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
     return lines + ["| " + " | ".join(cells) + " |" for cells in rows]
@@ -129,7 +130,7 @@ def _speed(rows: list[Record], summary: Record) -> list[str]:
             rate = f"{value['tokens_per_s_per_gpu']:,.0f} tokens/s"
             lines += ["", f"With all {value['layers']} layers, {name} (not measured): {rate}."]
         else:
-            lines += ["", f"{name}: {value:.2f} times the tokens a second."]
+            lines += ["", f"{name}: {value:.2f} times the tokens per second."]
     return lines
 
 
@@ -143,16 +144,16 @@ def _smoke(rows: list[Record], summary: Record) -> list[str]:
     for row in rows:
         if "largest_loss_difference" in row:
             lines.append(
-                f"The {row['repeated_steps']} steps done twice, before and after the resume, differ by at most "
-                f"{row['largest_loss_difference']:.2g} in the loss."
+                f"The losses of the {row['repeated_steps']} steps that ran both before and after the resume differ by "
+                f"at most {row['largest_loss_difference']:.2g}."
             )
     return lines
 
 
 def _cost(rows: list[Record], summary: Record) -> list[str]:
-    lines = table(("", "seconds a step"), ([row["name"], f"{row['step_time_s']:.4f}"] for row in rows))
+    lines = table(("", "seconds per step"), ([row["name"], f"{row['step_time_s']:.4f}"] for row in rows))
     if "cost" in summary:
-        lines += ["", f"A step of ours takes {summary['cost']:+.2%} longer."]
+        lines += ["", f"A nemolaunch step takes {summary['cost']:+.2%} longer."]
     return lines
 
 
@@ -162,8 +163,8 @@ def _memory(rows: list[Record], summary: Record) -> list[str]:
         for row in rows
     ))  # fmt: skip
     for name, what in (
-        ("errors", "as it is"),
-        ("errors_of_the_rest", "tested on the half it was not fitted to"),
+        ("errors", "uncalibrated"),
+        ("errors_of_the_rest", "on the half it was not fitted to"),
     ):
         if name in summary:
             of = summary[name]
@@ -216,7 +217,7 @@ TABLES: dict[str, Callable[[list[Record], Record], list[str]]] = {
 
 
 def main() -> int:
-    """Returns 1 with `--check` where the page is not what the results make."""
+    """Write the page, or with `--check` return 1 if it is not up to date."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--results", type=Path, default=HERE / "results")
     arguments.add_argument("--check", action="store_true", help="write nothing, only compare")

@@ -32,7 +32,7 @@ def test_every_class_that_converts_is_in_nemo(fork_server: ForkServer) -> None:
     assert fork_server.run("e2e.catalogue_in_nemo:missing_classes", {"classes": classes}) == [[]]
 
 
-def counted_as_built(fork_server: ForkServer, models: list[catalogue.Model]) -> None:
+def counted_as_built(fork_server: ForkServer, models: list[catalogue.ModelSpec]) -> None:
     described = [(model.name, model.recipe.name, model.overrides) for model in models]
     (built,) = fork_server.run("e2e.catalogue_in_nemo:parameter_counts", {"models": described}, timeout=300)
     counted = {}

@@ -23,12 +23,12 @@ def test_the_checks_agree_with_nemo(fork_server: ForkServer) -> None:
     assert len(result["codes"]) > 30
 
 
-def test_what_nemo_accepts_and_we_refuse_are_known_codes() -> None:
+def test_jobs_that_only_the_checks_refuse_have_known_codes() -> None:
     assert SILENT.keys() <= RULES.keys()
 
 
-def test_data_of_a_few_documents_are_trained_on(fork_server: ForkServer, tmp_path: Path) -> None:
-    """Megatron never ends building a validation share that has no document."""
+def test_data_of_a_few_documents_can_be_trained_on(fork_server: ForkServer, tmp_path: Path) -> None:
+    """Megatron would never finish building a validation split that has no document."""
     plan = plan_of(tmp_path, {"num_gpus": 1, "global_batch_size": 8, "seq_length": 64}, "dense")
     assert plan.findings == ()
     prepare(plan)

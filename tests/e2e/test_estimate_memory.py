@@ -1,4 +1,4 @@
-"""Estimated bytes against a rehearsal's tensors: exact for weights, gradients and optimizer state."""
+"""Estimated bytes compared with a rehearsal's tensors: exact for weights, gradients and optimizer state."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from nemolaunch.estimate import layout_of_job
 from nemolaunch.estimate.memory import stage_memory
 from nemolaunch.planning import Plan
 
-# Not counted: masks, indices and positions, which are nothing beside layers of a usual width.
+# Not counted: masks, indices and positions, which are negligible for layers of a usual width.
 TOLERANCE = 0.01
-ROUTING_TOLERANCE = 0.05  # the estimate sends every expert equally many tokens; a router does not
+ROUTING_TOLERANCE = (
+    0.05  # the estimate assumes equally many tokens per expert; a router does not achieve that
+)
 UNCOUNTED_BYTES_A_TOKEN = 64
 
 SHAPE = """\
@@ -72,17 +74,17 @@ def _compare(plan: Plan, stage: int, ranks: list[dict[str, int]]) -> None:
     assert plan.estimate is not None
     architecture, rows = plan.model_row.architecture, plan.estimate.vocab_rows
     layout = layout_of_job(plan.job, plan.model_row, plan.world_size)
-    told = stage_memory(architecture, layout, stage, rows, gpu=False)
+    expected = stage_memory(architecture, layout, stage, rows, gpu=False)
     for rank in ranks:
-        assert rank["elements"] == told.parameter_elements
-        assert rank["parameters"] == told.parameters
-        assert rank["gradients"] == told.gradients
-    assert max(rank["optimizer"] for rank in ranks) == told.optimizer
+        assert rank["elements"] == expected.parameter_elements
+        assert rank["parameters"] == expected.parameters
+        assert rank["gradients"] == expected.gradients
+    assert max(rank["optimizer"] for rank in ranks) == expected.optimizer
     loss = 0.0
     if stage == layout.pipeline - 1:
         loss = act.output_bytes(architecture, act.tokens_of(layout, torch=True), rows)
     layers = max(rank["activations"] for rank in ranks) - loss
     tolerance = ROUTING_TOLERANCE if architecture.num_moe_experts else TOLERANCE
-    slack = tolerance * told.activations + UNCOUNTED_BYTES_A_TOKEN * layout.tokens
-    print(f"{layers:,.0f} bytes kept by the layers, {told.activations:,} estimated")
-    assert layers == pytest.approx(told.activations, abs=slack)
+    slack = tolerance * expected.activations + UNCOUNTED_BYTES_A_TOKEN * layout.tokens
+    print(f"{layers:,.0f} bytes kept by the layers, {expected.activations:,} estimated")
+    assert layers == pytest.approx(expected.activations, abs=slack)

@@ -37,9 +37,9 @@ def test_the_ledger_is_what_is_read_also_after_a_change(fork_server: ForkServer,
     after = make_plan(Job().with_values(**changed.values()))
     assert not errors(after.findings)
     (said,) = [f.message for f in after.findings if f.code == "run-of-other-data"]
-    assert "from number 80 on" in said
+    assert "with sample 80 of the new order" in said
     assert f"about 40 samples of {a} are read again" in said
-    assert f"about 40 samples of {b} are passed over unread" in said
+    assert f"about 40 samples of {b} are skipped" in said
 
     (second,) = train(fork_server, prepared(after))
     order = {s.path: s.samples for s in after.ledger}

@@ -1,1 +1,1 @@
-"""What NeMo and Megatron themselves say about a job, asked of their own code without starting it."""
+"""NeMo's and Megatron's own verdict on a job, obtained by calling their code without starting the job."""

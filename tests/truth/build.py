@@ -1,4 +1,4 @@
-"""Models as NeMo builds them: first and last stage, one layer of each kind, no memory for weights."""
+"""Models as NeMo builds them: first and last stage, one layer of each kind, without memory for weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _prepared = False
 
 
 class Tokenizer:
-    """All that building asks of one."""
+    """The part of a tokenizer that building a model needs."""
 
     vocab_size = check_jobs.VOCABULARY
     eos_id = 0
 
 
 def prepare() -> None:
-    """Stand in for what only a GPU machine has, as far as its absence would hide a rule.
+    """Replace what only exists on a GPU machine, as far as its absence would hide a rule.
 
-    Transformer Engine's version, its offload context and FusedAdam; Mamba's kernels.
+    This concerns Transformer Engine's version, its offload context and FusedAdam, and Mamba's kernels.
     """
     global _prepared
     if _prepared:
@@ -45,18 +45,18 @@ def prepare() -> None:
     transformer_block.get_cpu_offload_context = lambda *_: (nullcontext(), None)
     _one_layer_of_each_kind(transformer_block)
     mamba_mixer.HAVE_MAMBA_SSM = True
-    # as Transformer Engine's generator; graphs of a GPU's memory are made later
+    # like Transformer Engine's generator; memory for graphs is allocated later
     cuda_graphs.get_cuda_rng_tracker = lambda: SimpleNamespace(is_inference_rng_tracker=True)
     for name in ("graph_pool_handle", "set_stream"):
         setattr(torch.cuda, name, lambda *_: None)
-    # needs a device, and has no rule of its own
+    # needs a device, but imposes no rule
     multi_latent_attention.RotaryEmbedding = multi_latent_attention.YarnRotaryEmbedding = Nothing
     stand_in_for_fused_adam()
     _prepared = True
 
 
 def stand_in_for_fused_adam() -> None:
-    """Megatron asks Transformer Engine's Adam for its arguments."""
+    """Provide a FusedAdam, whose arguments Megatron inspects."""
     optimizers = ModuleType("transformer_engine.pytorch.optimizers")
     optimizers.FusedAdam = _FusedAdam  # type: ignore[attr-defined]
     for name in ("transformer_engine", "transformer_engine.pytorch"):
@@ -96,7 +96,7 @@ def _one_layer_of_each_kind(transformer_block: Any) -> None:
 
 
 def choose_attention(config: Any, variables: Mapping[str, str]) -> None:
-    """Every model begins with Megatron's look at the variables that choose attention kernels."""
+    """Run Megatron's check of the variables that select attention kernels, with which every model starts."""
     from megatron.core.models.common.language_module.language_module import LanguageModule
 
     with _exported(variables):
@@ -105,7 +105,7 @@ def choose_attention(config: Any, variables: Mapping[str, str]) -> None:
 
 @contextmanager
 def _exported(variables: Mapping[str, str]) -> Iterator[None]:
-    """A job's variables; none of Transformer Engine's others, which Megatron sets while building."""
+    """Export a job's variables, without other Transformer Engine variables, which Megatron sets while building."""
     before = dict(os.environ)
     for name in [key for key in os.environ if key.startswith("NVTE_")]:
         del os.environ[name]
@@ -118,7 +118,7 @@ def _exported(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def model(model_class: Any, config: Any, stages: int, variables: Mapping[str, str]) -> Any:
-    """Build what rank 0 would, and have Megatron count the layers of every stage. Returns the model."""
+    """Build what rank 0 would, let Megatron count the layers of every stage, and return the model."""
     from megatron.core.transformer.transformer_block import get_num_layers_to_build
 
     virtual = config.virtual_pipeline_model_parallel_size
@@ -140,7 +140,7 @@ def model(model_class: Any, config: Any, stages: int, variables: Mapping[str, st
 
 
 def kind_of(config: Any) -> str:
-    """Which of Megatron's models a config builds."""
+    """Return which of Megatron's models a config builds."""
     names = [cls.__name__ for cls in type(config).__mro__]
     kinds = {"SSMConfig": "mamba", "HyenaConfig": "hyena", "T5Config": "t5", "BertConfig": "bert"}
     return next((kind for name, kind in kinds.items() if name in names), "gpt")
@@ -152,7 +152,7 @@ def _configured(config: Any) -> Any:
 
     if (
         config.multi_latent_attention
-    ):  # NeMo chose the layers when it was imported, without Transformer Engine
+    ):  # NeMo selected the layers when it was imported, without Transformer Engine
         config.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
     known = inspect.signature(config.configure_model).parameters
     ends = {key: True for key in ("pre_process", "post_process") if key in known}
@@ -163,11 +163,11 @@ def _configured(config: Any) -> Any:
 
 
 class _Reached(Exception):
-    """A constructor has got past its checks."""
+    """Raised once a constructor has passed its checks."""
 
 
 def _mamba(config: Any) -> None:
-    """The mixer of one layer up to its first projection, and its context parallel part."""
+    """Build the mixer of one layer up to its first projection, and its context parallel part."""
     from megatron.core.process_groups_config import ProcessGroupCollection
     from megatron.core.ssm import mamba_mixer
     from megatron.core.ssm.mamba_context_parallel import MambaContextParallel
@@ -204,20 +204,20 @@ def _mamba(config: Any) -> None:
 
 
 def _hyena(config: Any) -> None:
-    """Virtual stages only: its layers need Transformer Engine's own classes."""
+    """Check virtual stages only, because its layers need Transformer Engine's own classes."""
     if config.virtual_pipeline_model_parallel_size is not None:
         config.configure_model(Tokenizer())
 
 
 def _up_to_layers(config: Any) -> None:
-    """Up to the choice of layers, whose stand-ins the CPU backend lacks."""
+    """Build up to the selection of layers, which the CPU backend cannot replace."""
     config.transformer_layer_spec = _stop
     with suppress(_Reached):
         config.configure_model(Tokenizer())
 
 
 def enter_experts(model: Any) -> None:
-    """A layer with experts checks its parallelism before it looks at its input."""
+    """Enter a layer with experts, which checks its parallelism before it uses its input."""
     if model is None:
         return
     from megatron.core.transformer.moe.moe_layer import MoELayer

@@ -1,4 +1,4 @@
-"""Compares the checks with NeMo's own verdict on random jobs."""
+"""Comparison of the checks with NeMo's own verdict on random jobs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FLAVOURS = list(catalogue.flavours())
 
 
 def draw(rng: random.Random) -> dict[str, Any]:
-    """A job: wild, mended until the checks are content, or mended and then changed in one or two flags."""
+    """Draw a job: random, fixed until the checks pass, or fixed and then changed in one or two flags."""
     wild = random_values(rng, MODELS + FLAVOURS)
     kind = rng.random()
     if kind < 0.25:
         return wild
-    values = mended(wild, rng)
+    values = fixed(wild, rng)
     if kind > 0.55:
         other = random_values(rng, [values["model_name"]])
         for name in rng.sample(sorted(other), k=rng.choice((1, 1, 2))):
@@ -35,8 +35,8 @@ def draw(rng: random.Random) -> dict[str, Any]:
     return values
 
 
-def mended(values: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    """The values after following the checks' advice to its end."""
+def fixed(values: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    """Return the values after applying the checks' fixes until there are none left."""
     values = dict(values)
     for _ in range(MOST_FIXES):
         found = [f for f in errors(check(check_jobs.resolved(check_jobs.job(**values)))) if f.fixes]
@@ -47,11 +47,11 @@ def mended(values: dict[str, Any], rng: random.Random) -> dict[str, Any]:
 
 
 def compare(seed: int, count: int) -> dict[str, Any]:
-    """Draw jobs and ask both sides. What is wrong with numbers that NeMo never sees does not count.
+    """Draw jobs and compare both verdicts. Errors in numbers that NeMo never sees do not count.
 
-    Returns counts: `accepted` and `refused` by both; `silent`, by code, refused by us alone, each with a
-    reason; `codes`, how often each code was found, and `alone`, where it was the only one and NeMo refused as
-    well; `stages`, where NeMo refused; and `disagreements`, each with its job.
+    Returns counts: `accepted` and `refused` by both; `silent`, by code, refused by us alone for a known reason;
+    `codes`, how often each code was found, and `alone`, how often it was the only one and NeMo refused as well;
+    `stages`, where NeMo refused; and `disagreements`, each with its job.
     """
     build.prepare()
     rng = random.Random(seed)

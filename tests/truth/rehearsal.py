@@ -1,4 +1,4 @@
-"""Compares the checks with what happens: random small jobs, trained on the CPU for one step."""
+"""Comparison of the checks with reality: random small jobs, trained on the CPU for one step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODELS = {path.stem: path for path in sorted((Path(__file__).parent / "models").
 
 
 def draw(rng: random.Random) -> dict[str, Any]:
-    """A layout of up to four processes, with batch and recompute flags, now and then unsound."""
+    """Draw a layout of up to four processes with batch and recompute flags, sometimes invalid."""
     values: dict[str, Any] = {
         "tensor_model_parallel_size": rng.choice((1, 1, 2, 4, 3)),
         "pipeline_model_parallel_size": rng.choice((1, 1, 2, 4, 3)),
@@ -49,7 +49,7 @@ def draw(rng: random.Random) -> dict[str, Any]:
 
 
 def plan_of(folder: Path, values: dict[str, Any], model: str) -> Plan:
-    """The plan of a drawn job, checked but not refused."""
+    """Return the plan of a drawn job, checked but not refused."""
     folder.mkdir(parents=True, exist_ok=True)
     data = check_jobs.write_data(folder, num_tokens=50_000)
     fixed = {
@@ -67,7 +67,7 @@ def plan_of(folder: Path, values: dict[str, Any], model: str) -> Plan:
 
 
 def chosen(rng: random.Random) -> tuple[str, dict[str, Any]]:
-    """A drawn job; unsound ones are drawn again half of the time, and are kept with one fault only."""
+    """Return a drawn job; invalid ones are kept half of the time, and only if they have a single error."""
     while True:
         model, values = rng.choice(list(MODELS)), draw(rng)
         job = check_jobs.job(str(MODELS[model]), executor="local", **values)
@@ -80,7 +80,7 @@ def chosen(rng: random.Random) -> tuple[str, dict[str, Any]]:
 
 
 def rehearse(server: ForkServer, folder: Path, count: int, seed: int) -> dict[str, Any]:
-    """Train `count` jobs for a step. Returns how many ran or failed as the checks said, and the others."""
+    """Train `count` jobs for a step. Return how many ran or failed as the checks predicted, and the others."""
     rng = random.Random(seed)
     result: dict[str, Any] = {"jobs": count, "ran": 0, "failed": 0, "silent": 0, "disagreements": []}
     for number in range(count):
@@ -98,7 +98,7 @@ def rehearse(server: ForkServer, folder: Path, count: int, seed: int) -> dict[st
 
 
 def _trained(server: ForkServer, plan: Plan) -> str | None:
-    """None if the job ran, else the end of what its ranks said."""
+    """Train a plan. Return None if it ran, else the end of its ranks' output."""
     prepare(plan)
     try:
         server.run(

@@ -1,4 +1,4 @@
-"""Rules that Megatron applies from the model's construction to the first step, asked of its own functions."""
+"""Rules that Megatron applies between model construction and the first step, checked by calling its functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def place(strategy: Any, world_size: int, rank: int = 0) -> None:
-    """`initialize_model_parallel` as NeMo calls it, for one rank of a world of fake processes."""
+    """Call `initialize_model_parallel` as NeMo does, for one rank of a world of fake processes."""
     import torch
     from megatron.core import parallel_state
     from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -26,7 +26,7 @@ def place(strategy: Any, world_size: int, rank: int = 0) -> None:
 
 
 def count_microbatches(values: dict[str, Any]) -> None:
-    """Megatron's calculator asserts what a batch divides by."""
+    """Run Megatron's calculator, which asserts what a batch must be divisible by."""
     from megatron.core import parallel_state
     from megatron.core.num_microbatches_calculator import ConstantNumMicroBatchesCalculator
 
@@ -40,7 +40,7 @@ def count_microbatches(values: dict[str, Any]) -> None:
 
 
 def wrap_optimizer(config: Any) -> None:
-    """The distributed optimizer says which optimizers it takes before it looks at anything else."""
+    """Construct the distributed optimizer, which first checks the type of the wrapped optimizer."""
     import torch
     from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
@@ -53,7 +53,7 @@ def wrap_optimizer(config: Any) -> None:
 
 
 def follow_schedule(values: dict[str, Any]) -> None:
-    """The learning rate at the steps where its formula changes."""
+    """Compute the learning rate at the steps where its formula changes."""
     import torch
     from nemo.core.optim.lr_scheduler import CosineAnnealing
 
@@ -73,7 +73,7 @@ def follow_schedule(values: dict[str, Any]) -> None:
 
 
 def cut_sequence(values: dict[str, Any], config: Any) -> None:
-    """A batch, cut for a context parallel rank, then for a tensor parallel one."""
+    """Split a batch for a context parallel rank, then for a tensor parallel rank."""
     import torch
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel.mappings import _split_along_first_dim
@@ -85,11 +85,11 @@ def cut_sequence(values: dict[str, Any], config: Any) -> None:
 
 
 class _Reached(Exception):
-    """The schedule has got past its checks."""
+    """Raised once the schedule has passed its checks."""
 
 
 def enter_schedule(config: Any, values: dict[str, Any]) -> None:
-    """The interleaved schedule checks the number of microbatches, then asks the model for its type."""
+    """Enter the interleaved schedule, which checks the number of microbatches before it queries the model type."""
     import torch
     from megatron.core import parallel_state
     from megatron.core.num_microbatches_calculator import ConstantNumMicroBatchesCalculator

@@ -1,7 +1,7 @@
-"""Takes a job through NeMo's and Megatron's own checks in the order in which a run meets them.
+"""NeMo's and Megatron's own checks of a job, in the order in which a run encounters them.
 
-Runs in a process of the fork server. What needs several processes is asked of one rank among torch's fake
-process groups; models are built without memory for their weights, with one layer of each kind.
+Runs in a process of the fork server. Checks that need several processes run as one rank in torch's fake process
+groups; models are built without memory for their weights, with one layer of each kind.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from truth import build, steps
 
 
 def verdicts(jobs: list[dict[str, Any]]) -> list[str | None]:
-    """For each job, named by its flags: where and why NeMo fails, or None."""
+    """Return for each job, given by its flags, where and why NeMo fails, or None."""
     build.prepare()
     return [verdict(values) for values in jobs]
 
 
 def verdict(values: dict[str, Any]) -> str | None:
-    """The first thing that fails, as `stage: error`; None if nothing does."""
+    """Return the first failure as `stage: error`; None if there is none."""
     plan = compose(check_jobs.resolved(check_jobs.job(**values)), ())
-    job = Job(plan)
+    job = StagedJob(plan)
     for stage in STAGES:
         try:
             stage(job)
@@ -38,8 +38,8 @@ def verdict(values: dict[str, Any]) -> str | None:
     return None
 
 
-class Job:
-    """A plan on its way: each stage adds what it made."""
+class StagedJob:
+    """A plan that passes through the stages; each stage adds its result."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -52,7 +52,7 @@ class Job:
         self.model: Any = None
 
     def close(self) -> None:
-        """Forget the process groups."""
+        """Destroy the process groups."""
         import torch
         from megatron.core import parallel_state
 
@@ -62,15 +62,15 @@ class Job:
             torch.distributed.destroy_process_group()
 
 
-def compiled(job: Job) -> None:
-    """Our own part: plan to recipe."""
+def compiled(job: StagedJob) -> None:
+    """Compile the plan to a recipe, which is our own part."""
     from nemolaunch.nemo2.recipe import compile_recipe
 
     job.recipe = compile_recipe(job.plan)
 
 
-def constructed(job: Job) -> None:
-    """Model config, strategy, precision plugin and optimizer config, as built on the node."""
+def constructed(job: StagedJob) -> None:
+    """Build model config, strategy, precision plugin and optimizer config as on the node."""
     import fiddle
 
     config = job.recipe.model.config
@@ -87,8 +87,8 @@ def constructed(job: Job) -> None:
     job.optimizer = fiddle.build(job.recipe.optim.config)
 
 
-def validated(job: Job) -> None:
-    """`_validate_config`, which `llm.pretrain` calls first."""
+def validated(job: StagedJob) -> None:
+    """Call `_validate_config`, which `llm.pretrain` calls first."""
     from nemo.collections.llm.api import _validate_config
 
     values = job.values
@@ -99,8 +99,8 @@ def validated(job: Job) -> None:
     )
 
 
-def connected(job: Job) -> None:
-    """`MegatronStrategy.connect`: the config gets its parallel sizes and checks itself again."""
+def connected(job: StagedJob) -> None:
+    """Do what `MegatronStrategy.connect` does: set the parallel sizes and run the config's checks again."""
     from nemo.lightning._strategy_lib import set_model_parallel_attributes
     from nemo.lightning.pytorch.plugins.mixed_precision import update_config_with_dtype_overrides
 
@@ -111,19 +111,21 @@ def connected(job: Job) -> None:
     job.optimizer = update_config_with_dtype_overrides(job.dtypes, job.optimizer)
 
 
-def placed(job: Job) -> None:
-    """Process groups of the whole world."""
+def placed(job: StagedJob) -> None:
+    """Create the process groups of the whole world."""
     steps.place(job.strategy, job.values["num_nodes"] * job.values["num_gpus"])
 
 
-def batched(job: Job) -> None:
-    """The microbatch calculator."""
+def batched(job: StagedJob) -> None:
+    """Run the microbatch calculator."""
     steps.count_microbatches(job.values)
 
 
-def built(job: Job) -> None:
-    """The model of the first and last pipeline stage, and how many layers each stage gets."""
-    job.config.fp8 = None  # its layers are Transformer Engine's; the config's own rules about it are through
+def built(job: StagedJob) -> None:
+    """Build the model of the first and last pipeline stage, and count the layers of each stage."""
+    job.config.fp8 = (
+        None  # fp8 layers need Transformer Engine; the config's own rules about fp8 have been applied
+    )
     variables = {**job.plan.environment, **job.plan.variables}
     build.choose_attention(job.config, variables)
     job.model = build.model(
@@ -131,21 +133,21 @@ def built(job: Job) -> None:
     )
 
 
-def optimized(job: Job) -> None:
-    """The distributed optimizer's and the schedule's own rules."""
+def optimized(job: StagedJob) -> None:
+    """Apply the rules of the distributed optimizer and the schedule."""
     steps.wrap_optimizer(job.optimizer)
     steps.follow_schedule(job.values)
 
 
-def stepped(job: Job) -> None:
-    """What the first training step meets: batches cut, experts, the interleaved schedule."""
+def stepped(job: StagedJob) -> None:
+    """Run the checks of the first training step: splitting of batches, experts, the interleaved schedule."""
     steps.cut_sequence(job.values, job.config)
     build.enter_experts(job.model)
     if job.config.virtual_pipeline_model_parallel_size is not None:
         steps.enter_schedule(job.config, job.values)
 
 
-STAGES: tuple[Callable[[Job], None], ...] = (
+STAGES: tuple[Callable[[StagedJob], None], ...] = (
     compiled,
     constructed,
     validated,
@@ -159,6 +161,6 @@ STAGES: tuple[Callable[[Job], None], ...] = (
 
 
 def refused_by_us(values: dict[str, Any]) -> list[str]:
-    """Codes of the errors that the checks find."""
+    """Return the codes of the errors that the checks find."""
     found = check_jobs.check(check_jobs.resolved(check_jobs.job(**values)))
     return sorted({finding.code for finding in errors(found)})

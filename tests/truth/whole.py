@@ -19,7 +19,7 @@ _prepared = False
 
 
 def prepare() -> None:
-    """Stand in for what only a GPU machine has, as far as building a model asks for it."""
+    """Replace what only exists on a GPU machine, as far as building a model needs it."""
     global _prepared
     if _prepared:
         return
@@ -33,19 +33,19 @@ def prepare() -> None:
 
     from nemolaunch.cpu import provider
 
-    # Transformer Engine's linear layer is a copy on every rank where latent attention asks for one
+    # latent attention uses Transformer Engine's linear layer as one that is replicated on every rank
     multi_latent_attention.TELinear = copied = _copied_linear()
     provider.CpuSpecProvider.linear = lambda self: copied  # type: ignore[method-assign]
     mamba_mixer.HAVE_MAMBA_SSM = True
     mamba_mixer.ExtendedRMSNorm = _gated_norm()
     multi_latent_attention.RotaryEmbedding = build.Nothing  # needs a device, and has no weights
     multi_latent_attention.YarnRotaryEmbedding = build.Nothing
-    for module in (mamba_block, mamba_mixer, hyena_mixer, hyena_utils):  # draws weights, here of nothing
+    for module in (mamba_block, mamba_mixer, hyena_mixer, hyena_utils):  # for random weights, not needed here
         module.get_cuda_rng_tracker = lambda: SimpleNamespace(fork=lambda *_: nullcontext())
     for name in ("TENorm", "TELayerNormColumnParallelLinear", "TERowParallelLinear", "TEDotProductAttention"):
         setattr(hyena_layer_specs, name, getattr(extension, name))
     hyena_layer_specs.TELayerNormColumnParallelLinearFp8 = extension.TELayerNormColumnParallelLinear
-    # these ask whether Transformer Engine can be imported before they take the classes in its place
+    # these check whether Transformer Engine can be imported before they use the classes that replace it
     utils._te_version = Version("2.9")
     build.stand_in_for_fused_adam()
     for name in (
@@ -81,13 +81,13 @@ def _gated_norm() -> type:
 
 
 def parameters(jobs: list[tuple[dict[str, Any], list[int]]]) -> list[list[int]]:
-    """For each job, named by its flags: the parameters of a rank of each of these pipeline stages."""
+    """Return for each job, given by its flags, the parameters of a rank of each of these pipeline stages."""
     prepare()
     return [[_of_stage(values, stage) for stage in stages] for values, stages in jobs]
 
 
 def _of_stage(values: dict[str, Any], stage: int) -> int:
-    job = verdict.Job(compose(check_jobs.resolved(check_jobs.job(**values)), ()))
+    job = verdict.StagedJob(compose(check_jobs.resolved(check_jobs.job(**values)), ()))
     try:
         for step in (verdict.compiled, verdict.constructed, verdict.connected):
             step(job)
@@ -100,18 +100,20 @@ def _of_stage(values: dict[str, Any], stage: int) -> int:
 
 
 def _built(config: Any, chunk: int | None) -> int:
-    """Parameters of a model chunk on this rank."""
+    """Count the parameters of a model chunk on this rank."""
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     for variable in [key for key in os.environ if key.startswith("NVTE_")]:
-        del os.environ[variable]  # Megatron sets them while building and refuses others' the next time
+        del os.environ[
+            variable
+        ]  # Megatron sets them while building and rejects different values the next time
     if getattr(config, "multi_latent_attention", False):
-        # NeMo chose the layers when it was imported, without Transformer Engine
+        # NeMo selected the layers when it was imported, without Transformer Engine
         config.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
     known = inspect.signature(config.configure_model).parameters
     where = {"vp_stage": chunk} if chunk is not None and "vp_stage" in known else {}
-    # BERT moves its weights, which fake tensors cannot; it is small
+    # BERT moves its weights, which fake tensors do not support; it is small
     fake = nullcontext() if build.kind_of(config) == "bert" else FakeTensorMode(allow_non_fake_inputs=True)
     with fake:
         model = config.configure_model(build.Tokenizer(), **where)

@@ -1,4 +1,4 @@
-"""Which kernels can do a job's attention, what the shell says about them, and what scores take."""
+"""Attention kernels: what they support, environment variables that select them, and the memory of scores."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ HOPPER, AMPERE, BLACKWELL = (9, 0), (8, 0), (10, 0)
         ("fused", "deepseek_v3", {}, AMPERE, False),
     ],
 )
-def test_what_kernels_can_do(
+def test_what_kernels_support(
     backend: str, model: str, values: dict[str, Any], capability: tuple[int, int] | None, can: bool
 ) -> None:
     reason = attention.refusal(backend, job(model, **values), catalogue.model(model), capability)
@@ -72,11 +72,11 @@ def test_flash_attention_has_to_be_installed_where_the_job_runs() -> None:
         ({}, {"NVTE_FLASH_ATTN": "0"}, ["use --attention-backend fused"]),
         ({"env": ("NVTE_FLASH_ATTN=1",)}, {"NVTE_FLASH_ATTN": "0"}, None),  # what is given wins
         ({"env": ("NVTE_FLASH_ATTN=0", "A=1")}, {}, ["use --attention-backend fused", "use --env A=1"]),
-        ({"model_name": "gemma_2b", "env_preset": ("fused-attention",)}, {}, ["leave out --env-preset"]),
+        ({"model_name": "gemma_2b", "env_preset": ("fused-attention",)}, {}, ["drop --env-preset"]),
         ({"attention_backend": "flash", "env_preset": ("debug", "fused-attention")}, {}, ["use --env-preset debug"]),
     ],
 )  # fmt: skip
-def test_variables_of_the_shell_and_of_flags_agree_with_the_backend(
+def test_variables_of_the_shell_and_of_flags_must_match_the_backend(
     values: dict[str, Any], exported: dict[str, str], fixes: list[str] | None
 ) -> None:
     found = findings(changed={"exported": exported}, **{"model_name": "llama3_8b", **values})
@@ -99,7 +99,7 @@ def memory(**values: Any) -> Memory:
     return estimated.memory
 
 
-def test_scores_take_what_softmax_keeps_of_each() -> None:
+def test_memory_of_scores_is_what_softmax_keeps() -> None:
     def kept(**values: Any) -> int:
         return memory(**values).activations
 
@@ -118,14 +118,14 @@ def test_scores_take_what_softmax_keeps_of_each() -> None:
     assert workspace > heads * length**2 * 2 * 2
 
 
-def test_graphs_give_no_memory_back_to_the_loss() -> None:
+def test_graphs_keep_memory_that_the_loss_could_use() -> None:
     plain = memory()
     graphs = memory(cuda_graphs=True)
     assert graphs.workspace > plain.workspace
     assert dataclasses.replace(graphs, workspace=0) == dataclasses.replace(plain, workspace=0)
 
 
-def test_a_rehearsal_says_what_it_leaves_out() -> None:
+def test_a_rehearsal_lists_what_it_omits() -> None:
     asked = job(
         executor="local", attention_backend="fused", cuda_graphs=True, tp_comm_overlap=True,
         overlap_grad_reduce=False,

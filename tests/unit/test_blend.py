@@ -43,15 +43,15 @@ def test_a_file_whose_name_has_a_colon_is_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message", "mended"),
+    ("words", "code", "message", "fixed"),
     [
-        (("a:0,b:1",), "blend-weights", "the weight of a is 0, not above 0", "b:1"),
+        (("a:0,b:1",), "blend-weights", "the weight of a is 0; it must be above 0", "b:1"),
         (("a:-0.5,b:1.5",), "blend-weights", "the weight of a is -0.5", "b:1"),
         (("a:nan,b:1",), "blend-weights", "the weight of a is nan", "b:1"),
         (("a:inf,b:1,c:1",), "blend-weights", "the weight of a is inf", "b:0.5,c:0.5"),
         (("a:0.7,b:0.7",), "blend-total", "the weights sum to 1.4", "a:0.5,b:0.5"),
         (("a:0.333,b:0.333,c:0.333",), "blend-total", "the weights sum to 0.999", None),
-        (("a:0.5,a:0.5",), "blend-twice", "a stands in the blend twice", "a:1"),
+        (("a:0.5,a:0.5",), "blend-twice", "the blend lists a more than once", "a:1"),
         (("a,b:1",), "blend-unreadable", "'a' is not PATH:WEIGHT", None),
         (("a:half,b:0.5",), "blend-unreadable", "'a:half' is not PATH:WEIGHT", None),
         (("missing.yaml",), "blend-unreadable", "No such file", None),
@@ -59,12 +59,12 @@ def test_a_file_whose_name_has_a_colon_is_data(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_share_of_a_whole_is_refused(
-    words: tuple[str, ...], code: str, message: str, mended: str | None
+    words: tuple[str, ...], code: str, message: str, fixed: str | None
 ) -> None:
     found = of_code(code, *words)
     assert message in found.message
-    if mended is not None:
-        assert f"--dataset-dir {mended}" in str(found)
+    if fixed is not None:
+        assert f"--dataset-dir {fixed}" in str(found)
     for fix in found.fixes:
         changes: dict[str, Any] = dict(fix.changes)
         assert [f.code for f in findings("llama3_8b", **changes) if f.code.startswith("blend")] == []
@@ -154,7 +154,7 @@ def test_a_source_that_is_read_often_is_named(tmp_path: Path) -> None:
         seq_length=100, split="1,0,0",
     )  # fmt: skip
     (found,) = [f for f in make_plan(asked).findings if f.code == "data-repeated"]
-    assert f"passes over {b} 5.4 times" in found.message
+    assert f"repeats {b} for 5.4 epochs" in found.message
 
 
 def test_another_blend_on_resume_says_what_will_happen() -> None:
@@ -169,9 +169,9 @@ def test_another_blend_on_resume_says_what_will_happen() -> None:
         "run-of-other-data", "/data/a:0.3,/data/b:0.7", max_steps=100, global_batch_size=8,
         changed={"run": type(run)(**earlier)},
     )  # fmt: skip
-    assert "from step 50 on it reads the new order of samples from number 400 on" in found.message
+    assert "it resumes at step 50 with sample 400 of the new order" in found.message
     assert "about 160 samples of /data/a are read again" in found.message
-    assert "about 160 samples of /data/b are passed over unread" in found.message
+    assert "about 160 samples of /data/b are skipped" in found.message
 
 
 def test_the_run_folder_remembers_its_blend(tmp_path: Path) -> None:

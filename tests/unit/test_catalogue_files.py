@@ -16,13 +16,15 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ["supported_model.txt", "supported_config.txt"])
-def test_the_files_at_the_root_are_those_the_catalogue_gives(name: str) -> None:
+def test_the_files_at_the_root_match_the_catalogue(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == models.supported_files()[name], (
         "run `nemolaunch models --write`"
     )
 
 
-def test_write_puts_both_files_where_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_write_creates_both_files_in_the_given_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert models.main(["--write", str(tmp_path)]) == 0
     assert len((tmp_path / "supported_model.txt").read_text().splitlines()) == 18
     assert len((tmp_path / "supported_config.txt").read_text().splitlines()) == 81
@@ -36,7 +38,7 @@ def test_writing_where_nothing_can_be_written_is_one_error(
     assert "--write" in capsys.readouterr().err
 
 
-def test_recipes_that_convert_have_their_config_among_the_supported() -> None:
+def test_convertible_recipes_have_a_supported_config() -> None:
     known = catalogue.hf_configs()
     for row in catalogue.recipes():
         both = row.hf_import and row.hf_export and row.architecture.kind in ("gpt", "mamba")

@@ -1,4 +1,4 @@
-"""Finding a recipe, flavour or GPU by name, and what a wrong name is answered."""
+"""Lookup of recipes, flavours and GPUs by name, and the messages for unknown names."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_dense_first_layers_of_deepseek_are_known() -> None:
         ("aixsim60m", "aixsim-60m"),
     ],
 )
-def test_a_name_written_otherwise_suggests_the_recipe_first(written: str, meant: str) -> None:
+def test_a_different_spelling_suggests_the_recipe_first(written: str, meant: str) -> None:
     message = refusal(written)
     assert f"Did you mean {meant}" in message
     assert "--model-name" in message
@@ -88,14 +88,14 @@ def test_modules_that_cannot_pretrain_say_why() -> None:
     assert "helper" in refusal("finetune_default")
 
 
-def test_a_name_like_nothing_points_to_the_list() -> None:
+def test_a_name_without_similar_ones_points_to_the_list() -> None:
     message = refusal("xyzzy")
     assert "Did you mean" not in message
     assert "nemolaunch models" in message
 
 
 @pytest.mark.parametrize("name", ["", " ", "/", "..", "llama3_8b ", "名前", "a" * 5000, "a\0b", "a/b\nc"])
-def test_odd_names_are_refused_without_a_crash(name: str) -> None:
+def test_odd_names_are_rejected_without_a_crash(name: str) -> None:
     refusal(name)
 
 
@@ -128,11 +128,11 @@ def test_flavours_are_found_in_any_case(name: str) -> None:
         ("Tesla V100-SXM2-32GB", "v100"),
     ],
 )
-def test_gpus_are_found_as_people_and_drivers_write_them(written: str, meant: str) -> None:
+def test_gpus_are_found_by_common_and_driver_names(written: str, meant: str) -> None:
     assert catalogue.gpu(written) is catalogue.gpu(meant)
 
 
-def test_an_unknown_gpu_gets_the_nearest_and_the_whole_list() -> None:
+def test_an_unknown_gpu_suggests_the_nearest_and_lists_all() -> None:
     with pytest.raises(UsageError) as error:
         catalogue.gpu("h1000")
     assert "Did you mean h100" in str(error.value)
@@ -159,7 +159,7 @@ def test_class_pairs_for_conversion() -> None:
         catalogue.conversion_classes("LlamaModel", "Qwen2Config7B")
 
 
-def test_what_a_cpu_cannot_train_is_said() -> None:
+def test_models_that_a_cpu_cannot_train_are_unsupported() -> None:
     def status(name: str) -> str:
         return catalogue.cpu_rehearsal(catalogue.recipe(name)).status
 

@@ -1,4 +1,4 @@
-"""Architectures of one's own as YAML files."""
+"""Custom architectures in YAML files."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_experts(tmp_path: Path) -> None:
     text = SMALL.replace("llama3", "mixtral") + "num_moe_experts: 4\n"
     assert catalogue.model(write(tmp_path, text)).architecture.moe_ffn_hidden_size == 128
     assert "moe_router_pre_softmax: true" in refusal(tmp_path, text + "moe_router_topk: 1\n")
-    assert "more than num_moe_experts" in refusal(tmp_path, text + "moe_router_topk: 5\n")
+    assert "exceeds num_moe_experts" in refusal(tmp_path, text + "moe_router_topk: 5\n")
     assert "moe_ffn_hidden_size" in refusal(tmp_path, SMALL.replace("llama3", "qwen3_30b_a3b"))
     assert "has no num_moe_experts" in refusal(tmp_path, SMALL + "num_moe_experts: 4\n")
 
@@ -102,13 +102,13 @@ def test_a_pattern_of_layers_must_fit_the_depth(tmp_path: Path) -> None:
     assert given.architecture.num_moe_layers == 3
 
 
-def test_numbers_as_people_write_them(tmp_path: Path) -> None:
+def test_numbers_in_exponent_notation(tmp_path: Path) -> None:
     found = catalogue.model(write(tmp_path, SMALL + "rotary_base: 1e6\ninit_method_std: 1e-2\n"))
     assert found.architecture.rotary_base == 1e6
     assert found.architecture.init_method_std == 0.01
 
 
-def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     message = refusal(
         tmp_path,
         SMALL.replace("hidden_size: 64", "hiden_size: 64")
@@ -153,7 +153,7 @@ def test_shapes_that_contradict_themselves(tmp_path: Path) -> None:
         ("base: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
     ],
 )
-def test_files_that_are_no_model(tmp_path: Path, text: str, said: str) -> None:
+def test_files_that_do_not_describe_a_model(tmp_path: Path, text: str, said: str) -> None:
     assert said in refusal(tmp_path, text)
 
 

@@ -1,4 +1,4 @@
-"""Findings on the command line: all at once, the form, forcing, exit codes."""
+"""Findings on the command line: reported all at once, their format, `--force`, exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nemolaunch.planning import Plan
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A sound job on this machine."""
+    """Return the flags of a valid job on this machine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
@@ -34,12 +34,12 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ]
 
 
-def test_a_sound_job_passes(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_valid_job_passes(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert pretrain.main([*words, "--dry-run"]) == 0
     assert "error" not in capsys.readouterr().err
 
 
-def test_all_findings_are_told_at_once_most_severe_first(
+def test_all_findings_are_reported_at_once_most_severe_first(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = ["-TP", "5", "-PP", "7", "-SP", "--wandb", "--recompute-granularity", "full", "-ETP", "5"]
@@ -55,12 +55,12 @@ def test_the_advice_names_the_nearest_values(capsys: pytest.CaptureFixture[str],
     slurm = ["--executor", "slurm", "-N", "2", "-G", "8", "-gbs", "2047", "--max-steps", "1"]
     assert pretrain.main([*words, *slurm, "--dry-run"]) == 1
     assert (
-        "error[batch-by-data-parallel]: -gbs 2047 is not a multiple of 1·16: use 2032 or 2048\n"
+        "error[batch-by-data-parallel]: -gbs 2047 is not a multiple of MBS·DP = 1·16 = 16; use 2032 or 2048\n"
         in capsys.readouterr().err
     )
 
 
-def test_force_lets_one_named_error_pass_and_the_plan_says_so(
+def test_force_ignores_one_named_error_and_the_plan_records_it(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     bad = [*words, "--wandb", "-ETP", "1"]
@@ -73,7 +73,7 @@ def test_force_lets_one_named_error_pass_and_the_plan_says_so(
     assert json.loads(Path("plan.json").read_text())["forced"] == ["wandb-key"]
 
 
-def test_force_lets_nothing_else_pass(words: list[str]) -> None:
+def test_force_ignores_nothing_else(words: list[str]) -> None:
     assert pretrain.main([*words, "--wandb", "-gbs", "-1", "--dry-run", "--force", "wandb-key"]) == 1
 
 
@@ -96,7 +96,7 @@ def test_a_repeated_plan_keeps_what_was_forced(
     assert pretrain.main(["--plan", str(saved), "--dry-run"]) == 0
 
 
-def test_an_unknown_code_is_refused_with_the_nearest(
+def test_an_unknown_code_is_rejected_with_the_nearest(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pretrain.main([*words, "--dry-run", "--force", "wandb-keys"]) == 2

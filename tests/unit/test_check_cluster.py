@@ -1,4 +1,4 @@
-"""What Slurm says about itself, and what the checks make of it."""
+"""What Slurm reports about the cluster, and what the checks conclude from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from check_jobs import findings
 from nemolaunch.facts.cluster import Partition, parse_sinfo
 from nemolaunch.findings import Finding
 
-# as sinfo answers: two kinds of nodes in one partition, MIG slices, a partition that is down
+# output of sinfo: two kinds of nodes in one partition, MIG slices, a partition that is down
 ANSWER = """\
 gpu|2-00:00:00|48|gpu:h100:8(S:0-1)|up|30/16/2/48|1-64
 gpu|2-00:00:00|16|gpu:h100:8(S:0-1)|up|0/16/0/16|1-64
@@ -61,5 +61,5 @@ def test_an_account_is_one_of_the_users() -> None:
         ("x", "1-00:00:00"),
     ],
 )
-def test_a_time_as_people_write_it_is_said_in_slurms_way(given: str, meant: str) -> None:
+def test_an_informal_time_is_converted_to_slurms_format(given: str, meant: str) -> None:
     assert of("slurm-time", time=given).fixes[0].changes == {"time": meant}

@@ -1,4 +1,4 @@
-"""What is suggested works: following the advice ends in a job without errors."""
+"""Suggested fixes work: applying them ends in a job without errors."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ MOST_FIXES = 40
 
 
 def drawn(rng: random.Random) -> dict[str, Any]:
-    """A random job, half of the time for a GPU whose memory then counts."""
+    """Return a random job, sometimes with a GPU, whose memory is then checked."""
     return {**random_values(rng, MODELS), "gpu": rng.choice(GPUS)}
 
 
 def verdict(job: Job) -> tuple[Finding, ...]:
-    """All errors: of the rules, and of what does not fit."""
+    """Return all errors, of the rules and of the estimates."""
     resolved = check_jobs.resolved(job)
     return errors(judged(resolved, estimate(resolved)))
 
 
-def mended(job: Job, rng: random.Random | None = None) -> Job:
-    """The job after following advice until there is none: the first of each, or one at random."""
+def fixed(job: Job, rng: random.Random | None = None) -> Job:
+    """Apply fixes until there are none left: always the first, or a random one."""
     for _ in range(MOST_FIXES):
         found = [finding for finding in verdict(job) if finding.fixes]
         if not found:
@@ -48,11 +48,11 @@ def mended(job: Job, rng: random.Random | None = None) -> Job:
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("at_random", [False, True])
-def test_following_the_advice_ends_in_a_job_without_errors(seed: int, at_random: bool) -> None:
+def test_applying_fixes_ends_in_a_job_without_errors(seed: int, at_random: bool) -> None:
     rng = random.Random(seed)
     for _ in range(20):
         values = drawn(rng)
-        job = mended(check_jobs.job(**values), rng if at_random else None)
+        job = fixed(check_jobs.job(**values), rng if at_random else None)
         left = [finding for finding in verdict(job) if finding.code != "gpu-memory"]  # no layout may fit
         assert left == [], values
 

@@ -1,4 +1,4 @@
-"""No command line, no configuration makes the launcher crash; `benchmarks/checks/fuzz.py` tries more."""
+"""No command line or configuration makes the launcher crash; `benchmarks/checks/fuzz.py` tries more of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS = st.sampled_from(LAUNCH_COMMANDS)
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Away from the repository, in an environment without secrets."""
+    """Run outside the repository, in an environment without secrets."""
     furnish(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

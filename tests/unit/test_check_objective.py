@@ -1,4 +1,4 @@
-"""Masked language models: what is suggested, what follows from the model and the tokenizer, what may change."""
+"""Masked language modelling: suggestions, what follows from model and tokenizer, and what may change on resume."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_reserved_token_is_suggested_where_the_tokenizer_names_none() -> None:
     assert [fix.changes["mask_token"] for fix in found.fixes] == RESERVED[:2]
 
 
-def test_the_nearest_token_is_suggested_for_one_that_there_is_not() -> None:
+def test_the_nearest_token_is_suggested_for_an_unknown_one() -> None:
     typed = "<|reserved_special_token_100|>"
     found = the("mask-token-unknown", objective="mlm", mask_token=typed, changed={"tokenizer": LLAMA})
     assert found.fixes[0].changes["mask_token"] == "<|reserved_special_token_10|>"
@@ -42,7 +42,7 @@ def test_spare_tokens_are_those_whose_names_say_so_in_the_order_of_their_numbers
     assert spare(words, ["<s>"]) == ["[MASK]", "<extra_id_0>", "<|reserved_1|>", "[unused2]", "[unused10]"]
 
 
-def test_the_tokenizers_own_mask_token_is_taken(tmp_path: Path) -> None:
+def test_the_tokenizers_own_mask_token_is_used(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(
         json.dumps({"model": {"vocab": {"a": 0, "<m>": 1}}, "added_tokens": []})
     )
@@ -67,19 +67,19 @@ def test_bert_is_always_masked() -> None:
     ("model", "why"),
     [
         ("mamba2_130m", "state space"),
-        ("mistral_7b", "window looks back only"),
+        ("mistral_7b", "window only looks back"),
         ("deepseek_v3", "multi-latent"),
-        ("llama4_e16", "chunks"),
+        ("llama4_e16", "chunked"),
         ("t5_220m", "left to right"),
     ],
 )
-def test_what_cannot_look_both_ways_is_told_why(model: str, why: str) -> None:
+def test_models_that_cannot_attend_to_both_sides_get_a_reason(model: str, why: str) -> None:
     found = the("objective-unsupported", model, objective="mlm")
     assert why in found.message
     assert found.fixes[0].changes == {"objective": "clm"}
 
 
-def test_weights_of_the_other_objective_may_be_started_from_but_not_continued() -> None:
+def test_weights_of_the_other_objective_can_be_a_start_but_not_be_resumed() -> None:
     causal = StartPoint(path="/x", both_sides=False)
     masked = {"objective": "mlm", "mask_token": "<|reserved_0|>"}
     weights = the("checkpoint-other-objective", **masked, changed={"weights": causal})
@@ -89,7 +89,7 @@ def test_weights_of_the_other_objective_may_be_started_from_but_not_continued() 
     assert resumed.fixes[0].changes == {"objective": "clm"}
 
 
-def test_a_resumed_run_may_mask_otherwise_and_says_so() -> None:
+def test_a_resumed_run_may_mask_differently_with_a_warning() -> None:
     before = {"objective": "mlm", "mlm_probability": 0.15, "mask_token": "<|reserved_0|>"}
     run = EarlierRun(folder="/runs/x", last_checkpoint="/runs/x/last", next_step=50, values=before)
     found = the("run-of-other-objective", objective="mlm", mask_token="<|reserved_0|>", changed={"run": run})

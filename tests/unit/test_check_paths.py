@@ -1,4 +1,4 @@
-"""Paths that are not there, or hold something else: what is said, and the path that was meant."""
+"""Paths that do not exist or contain something else: the message, and the path that was probably meant."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_in_a_blend_only_the_wrong_path_changes() -> None:
     }
 
 
-def test_a_folder_of_text_is_told_from_an_empty_one(tmp_path: Path) -> None:
+def test_a_folder_of_text_is_distinguished_from_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     assert found("data-unreadable", dataset_dir=["raw"]).message.endswith("raw holds no .bin/.idx pair")
     (tmp_path / "raw" / "a.jsonl").touch()
     assert "nemolaunch tokenize" in found("data-unreadable", dataset_dir=["raw"]).message
 
 
-def test_of_many_unusable_files_the_first_few_are_told(tmp_path: Path) -> None:
+def test_of_many_unusable_files_the_first_few_are_reported(tmp_path: Path) -> None:
     for number in range(20):
         shutil.copy("corpus/text_document.idx", f"corpus/part{number}.idx")
         (tmp_path / "corpus" / f"part{number}.bin").touch()
@@ -82,7 +82,7 @@ def checkpoint(folder: Path) -> None:
         (folder / name).write_text("{}")
 
 
-def test_the_newest_whole_checkpoint_of_a_run_is_meant(tmp_path: Path) -> None:
+def test_the_newest_complete_checkpoint_of_a_run_is_suggested(tmp_path: Path) -> None:
     checkpoints = tmp_path / "runs" / "old" / "checkpoints"
     for step in (9, 10, 11):
         checkpoint(checkpoints / f"model--step={step}-consumed_samples=80")
@@ -92,7 +92,7 @@ def test_the_newest_whole_checkpoint_of_a_run_is_meant(tmp_path: Path) -> None:
         assert changes == {"nemo_model": f"{checkpoints}/model--step=10-consumed_samples=80"}
 
 
-def test_a_hugging_face_model_is_to_be_converted(tmp_path: Path) -> None:
+def test_a_hugging_face_model_must_be_converted(tmp_path: Path) -> None:
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf" / "config.json").write_text("{}")
     assert "nemolaunch convert" in found("checkpoint-unusable", nemo_model="hf").message
@@ -115,16 +115,16 @@ def test_relative_paths_are_absolute_in_the_plan(tmp_path: Path) -> None:
 SLURM = {"executor": "slurm", "num_gpus": 8}
 
 
-def test_an_image_file_has_to_be_there(tmp_path: Path) -> None:
+def test_an_image_file_must_exist(tmp_path: Path) -> None:
     (tmp_path / "nemo 26.02.sqsh").touch()
     assert advice("slurm-image", container_image="./nemo_26.02.sqsh", **SLURM) == {
         "container_image": str(tmp_path / "nemo 26.02.sqsh")
     }
-    # pyxis would look for it in a registry
+    # pyxis would look it up in a registry
     assert "registry" in found("slurm-image", container_image="nemo 26.02.sqsh", **SLURM).message
 
 
-def test_spaces_in_paths_are_no_fault_on_slurm(tmp_path: Path) -> None:
+def test_spaces_in_paths_are_allowed_on_slurm(tmp_path: Path) -> None:
     shutil.copytree("corpus", "my corpus")
     (tmp_path / "nemo 26.02.sqsh").touch()
     values: dict[str, Any] = {"dataset_dir": ["my corpus"], "container_image": f"{tmp_path}/nemo 26.02.sqsh"}
@@ -135,7 +135,7 @@ def test_spaces_in_paths_are_no_fault_on_slurm(tmp_path: Path) -> None:
 
 
 def rewrite(path: Path, code: int, ids: bytes) -> None:
-    """The data with other token ids, and another type of them."""
+    """Overwrite the data with other token ids of another type."""
     size = {4: 4, 7: 4, 8: 2}[code]
     count = len(ids) // size
     path.with_suffix(".bin").write_bytes(ids)
@@ -146,12 +146,12 @@ def rewrite(path: Path, code: int, ids: bytes) -> None:
     )
 
 
-def test_ids_beyond_the_tokenizer_are_noticed_where_nothing_is_recorded() -> None:
+def test_ids_beyond_the_tokenizer_are_detected_without_a_manifest() -> None:
     rewrite(Path("corpus/text_document"), 8, struct.pack("<5000H", *[7] * 4999, 9000))
     assert "up to 9000" in found("token-ids").message
 
 
-def test_negative_ids_and_floats_are_no_tokens() -> None:
+def test_negative_ids_and_floats_are_rejected() -> None:
     rewrite(Path("corpus/text_document"), 4, struct.pack("<5000i", *[7] * 4999, -1))
     assert "negative" in found("data-unreadable").message
     rewrite(Path("corpus/text_document"), 7, struct.pack("<5000f", *[7] * 5000))

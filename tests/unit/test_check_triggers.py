@@ -1,4 +1,4 @@
-"""Every code: a job that triggers it, and a page in docs/errors.md that explains it."""
+"""Every code has a job that triggers it, and an entry in docs/errors.md that explains it."""
 
 from __future__ import annotations
 
@@ -408,6 +408,6 @@ def test_codes_page_and_triggers_are_the_same() -> None:
     assert sorted(entries) == sorted(RULES) == sorted(TRIGGERS)
 
 
-def test_a_sound_job_has_no_findings() -> None:
+def test_a_valid_job_has_no_findings() -> None:
     assert findings("llama32_1b") == []
     assert facts(job()).data[0].error is None

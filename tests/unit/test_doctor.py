@@ -1,4 +1,4 @@
-"""The doctor: what it finds on machines of all kinds, and what it advises."""
+"""The doctor: what it finds on different kinds of machines, and what it advises."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def levels(found: Iterable[Verdict]) -> list[str]:
 
 
 def told(found: Iterable[Verdict], level: str) -> str:
-    """Text and advice of the verdicts of a level."""
+    """Return text and advice of the verdicts of a level."""
     return "\n".join(f"{verdict.text} → {verdict.advice}" for verdict in found if verdict.level == level)
 
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Puts programs that print a recorded answer on the PATH, and nothing else."""
+    """Provide a function that adds programs with a recorded output to an otherwise empty PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -47,7 +47,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
     return write
 
 
-def test_versions_that_go_together_are_good() -> None:
+def test_compatible_versions_are_good() -> None:
     assert set(levels(packages.look(GOOD_VERSIONS))) == {"good"}
 
 
@@ -56,13 +56,13 @@ def test_versions_that_go_together_are_good() -> None:
     [
         ("nemo_toolkit", "3.0.0", "NeMo 3 has no nemo.collections.llm"),
         ("megatron-core", "0.16.1", "0.15 for NeMo 2.6 and 2.7"),
-        ("lightning", "2.5.0", "NeMo allows no newer one"),
+        ("lightning", "2.5.0", "NeMo does not allow newer releases"),
         ("numpy", "2.1.0", "below 2"),
         ("leptonai", "0.47.0", "0.27"),
         ("nemo_run", None, "nemo_run is not installed"),
     ],
 )
-def test_a_version_that_does_not_fit_is_named_with_what_to_type(
+def test_an_incompatible_version_is_reported_with_the_command_that_fixes_it(
     name: str, version: str | None, said: str
 ) -> None:
     bad = told(packages.look({**GOOD_VERSIONS, name: version}), "bad")
@@ -70,9 +70,9 @@ def test_a_version_that_does_not_fit_is_named_with_what_to_type(
     assert "pip install -c constraints.txt" in bad
 
 
-def test_without_nemo_it_says_what_the_machine_is_good_for() -> None:
+def test_without_nemo_it_says_what_the_machine_can_still_do() -> None:
     found = list(packages.look(dict.fromkeys(GOOD_VERSIONS)))
-    assert "can plan and submit, but not train" in told(found, "note")
+    assert "can plan and submit jobs, but not train" in told(found, "note")
     assert "bad" not in levels(found)
 
 
@@ -86,7 +86,7 @@ esac
 
 @pytest.fixture
 def torch_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """What `torch` of the training environment tells about itself."""
+    """Provide a function that sets what torch reports about itself."""
 
     def say(*answer: Any) -> None:
         monkeypatch.setattr(gpus, "_ask_torch", lambda: list(answer))
@@ -95,22 +95,26 @@ def torch_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return say
 
 
-def test_gpus_with_a_driver_that_reaches_torchs_cuda(
+def test_gpus_with_a_driver_that_supports_torchs_cuda(
     programs: Callable[[str, str], None], torch_says: Callable[..., None]
 ) -> None:
     programs("nvidia-smi", SMI.format(errors=0, cuda="12.8"))
     torch_says("2.9.0", "12.6", True, 2)
     good = told(gpus.look(), "good")
     assert "2 x NVIDIA H100 80GB HBM3, 79.6 GiB, 989 TFLOP/s in bf16" in good
-    assert "driver 570.86.15, up to CUDA 12.8" in good
+    assert "driver 570.86.15, supports CUDA up to 12.8" in good
     assert "torch 2.9.0 for CUDA 12.6 sees 2 GPU(s)" in good
 
 
 @pytest.mark.parametrize(
     ("torch", "cuda", "said"),
     [
-        (("2.13.0", "13.0", False, 0), "12.8", "needs CUDA 13.0, the driver reaches CUDA 12.8"),
-        (("2.13.0", None, False, 0), "12.8", "is built for the CPU only"),
+        (
+            ("2.13.0", "13.0", False, 0),
+            "12.8",
+            "needs CUDA 13.0, but the driver only supports CUDA up to 12.8",
+        ),
+        (("2.13.0", None, False, 0), "12.8", "is a CPU-only build"),
         (("2.9.0", "12.6", False, 0), "12.8", "sees no GPU"),
     ],
 )
@@ -130,7 +134,7 @@ def test_a_gpu_with_memory_errors(
     assert "GPU 1 has 3 uncorrectable memory errors" in told(gpus.look(), "bad")
 
 
-def test_no_gpu_is_no_fault(programs: Callable[[str, str], None]) -> None:
+def test_a_missing_gpu_is_only_a_note(programs: Callable[[str, str], None]) -> None:
     assert levels(gpus.look()) == ["note"]
 
 
@@ -138,9 +142,9 @@ SINFO = "echo 'gpu|3-00:00:00|4|gpu:h100:8|up|2/1/1/4|1-infinite'\n"
 
 
 def test_slurm_and_its_partitions(programs: Callable[[str, str], None]) -> None:
-    assert told(slurm.look(), "note").startswith("sbatch is not here")
+    assert told(slurm.look(), "note").startswith("sbatch is not installed")
     programs("sbatch", "exit 0\n")
-    assert "sinfo does not answer" in told(slurm.look(), "bad")
+    assert "sinfo does not respond" in told(slurm.look(), "bad")
     programs("sinfo", SINFO)
     programs("srun", "echo '--container-image=...'\n")
     found = list(slurm.look())
@@ -150,7 +154,7 @@ def test_slurm_and_its_partitions(programs: Callable[[str, str], None]) -> None:
     assert "--container-image none" in told(slurm.look(), "warning")
 
 
-def test_the_disk_is_timed_and_left_clean(tmp_path: Path) -> None:
+def test_the_disk_speed_is_measured_without_leaving_files(tmp_path: Path) -> None:
     found = list(disk.look(tmp_path / "runs" / "deep", test_bytes=1 << 20))
     assert any("MB/s (1 MiB" in verdict.text for verdict in found)
     assert list(tmp_path.iterdir()) == []
@@ -171,7 +175,7 @@ def test_interfaces_and_infiniband(tmp_path: Path) -> None:
 
 
 class Logins(BaseHTTPRequestHandler):
-    """Answers as the Hub and W&B do, to one token."""
+    """A server that answers like the Hub and W&B, and accepts one token."""
 
     def answer(self, status: int, body: dict[str, Any]) -> None:
         self.send_response(status)
@@ -192,7 +196,7 @@ class Logins(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """Both services on the loopback, nobody logged in."""
+    """Run both services on the loopback interface, without stored logins."""
     found = HTTPServer(("127.0.0.1", 0), Logins)
     threading.Thread(target=found.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{found.server_address[1]}"
@@ -207,7 +211,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     found.server_close()
 
 
-def test_logins_that_are_taken_refused_or_missing(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logins_that_are_accepted_rejected_or_missing(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert levels([*logins.hub(), *logins.wandb()]) == ["note", "note"]
     monkeypatch.setenv("HF_TOKEN", SECRET)
     monkeypatch.setenv("WANDB_API_KEY", "key")
@@ -227,7 +231,7 @@ def test_stored_logins_are_found(server: str, tmp_path: Path) -> None:
     assert levels([*logins.hub(), *logins.wandb()]) == ["good", "good"]
 
 
-def test_the_command_tells_everything_and_no_secret(
+def test_the_command_reports_everything_but_no_secret(
     server: str,
     programs: Callable[[str, str], None],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""Estimates: what a rank holds, how long a run is, what it needs; each against a number from elsewhere."""
+"""Estimates of memory, time and disk, compared with independent numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from check_jobs import facts, job, resolved
 
 from nemolaunch import arithmetic, catalogue
 from nemolaunch.catalogue import Recipe
-from nemolaunch.estimate import Layout, Speed, estimate, estimate_layout, layout_of, layout_of_recipe, memory
+from nemolaunch.estimate import (
+    Layout,
+    SpeedAssumption,
+    estimate,
+    estimate_layout,
+    layout_of,
+    layout_of_recipe,
+    memory,
+)
 from nemolaunch.estimate.layout import stage_layers
 from nemolaunch.estimate.memory import chunks_in_flight, stage_memory
 from nemolaunch.estimate.published import measurements, share
@@ -45,7 +53,7 @@ def test_ranks_hold_the_model_and_copies_of_what_is_not_split(name: str) -> None
     assert alone / 4 < on_a_rank < alone / 4 * 1.1
 
 
-def test_an_aixsim_60m_has_the_weights_its_authors_count() -> None:
+def test_aixsim_60m_has_the_published_number_of_weights() -> None:
     model = catalogue.model("aixsim-60m")
     rows, _ = arithmetic.model_vocab_rows(model, 49152)
     assert arithmetic.parameters(model.architecture, rows).non_embedding == 63_226_752
@@ -59,7 +67,7 @@ def test_every_layer_is_on_one_stage(name: str) -> None:
     assert sorted(layer for chunk in chunks for layer in chunk) == list(range(recipe.architecture.num_layers))
 
 
-def test_virtual_stages_take_turns() -> None:
+def test_virtual_stages_alternate() -> None:
     a = catalogue.model("llama3_8b").architecture
     layout = Layout(world_size=4, pipeline=4, virtual=2)
     assert stage_layers(a, layout, 1) == ((4, 5, 6, 7), (20, 21, 22, 23))
@@ -122,11 +130,11 @@ def test_what_saves_memory_saves_it() -> None:
     assert of_llama(fp8=True).activations < plain.activations
 
 
-def test_published_shares_are_what_their_speeds_come_to() -> None:
-    assert all(share(m) == m.told for m in measurements())
+def test_tabulated_shares_follow_from_the_published_speeds() -> None:
+    assert all(share(m) == m.tabulated for m in measurements())
 
 
-def test_a_recipe_with_16_bit_moments_is_counted_so() -> None:
+def test_16_bit_moments_of_a_recipe_are_counted() -> None:
     own = layout_of(resolved(job("deepseek_v3")))
     assert (own.moment_bytes, own.master_bytes) == (4, 2)
     other = layout_of(resolved(job("deepseek_v3", optim_cpu_offloading=True)))
@@ -142,7 +150,7 @@ def test_the_first_stage_of_a_pipeline_is_fullest() -> None:
     assert memory(a, layout, 128256).rank == "ranks of the first pipeline stage"
 
 
-def test_nvidias_llama_recipes_are_not_said_to_be_too_large_for_the_gpus_they_are_for() -> None:
+def test_nvidias_recipes_fit_on_the_gpus_they_are_made_for() -> None:
     h100 = catalogue.gpu("h100")
     for name, world in (("llama3_8b", 8), ("llama3_70b", 32), ("llama31_405b", 256), ("mistral_7b", 8)):
         model = catalogue.model(name)
@@ -150,13 +158,13 @@ def test_nvidias_llama_recipes_are_not_said_to_be_too_large_for_the_gpus_they_ar
         assert estimate_layout(model, layout, h100).fits is not False, name
 
 
-def told(model: str = "llama3_8b", speed: Speed | None = None, **values: Any) -> Any:
+def told(model: str = "llama3_8b", speed: SpeedAssumption | None = None, **values: Any) -> Any:
     asked = job(model, **{"num_nodes": 8, "max_steps": 1000, "global_batch_size": 512, **values})
-    return estimate(resolved(asked), speed or Speed())
+    return estimate(resolved(asked), speed or SpeedAssumption())
 
 
 def test_a_given_share_of_the_peak_gives_the_time() -> None:
-    e = told(speed=Speed(mfu=0.4), gpu="h100")
+    e = told(speed=SpeedAssumption(mfu=0.4), gpu="h100")
     flops = e.time.flops_per_token_full * 512 * 8192 * 1000
     assert e.time.total_s == pytest.approx(flops / (64 * 0.4 * 989.4e12), rel=1e-3)
     assert e.time.gpu_hours == pytest.approx(e.time.total_s * 64 / 3600)
@@ -168,19 +176,19 @@ def test_a_given_share_of_the_peak_gives_the_time() -> None:
 
 
 def test_an_earlier_runs_speed_carries_over_by_flops() -> None:
-    e = told(speed=Speed(flops_per_s=400e12, run="runs/a"))
+    e = told(speed=SpeedAssumption(flops_per_s=400e12, run="runs/a"))
     assert e.time.tokens_per_s == pytest.approx(64 * 400e12 / e.time.flops_per_token_full)
     assert "runs/a" in e.time.source
 
 
-def test_without_one_published_runs_speak() -> None:
+def test_published_speeds_are_the_default() -> None:
     e = told(gpu="h100")
     assert 0.3 < e.time.mfu_full < 0.5
     assert e.time.error >= 0.2
     assert "published" in e.time.source
 
 
-def test_a_gpu_is_assumed_only_where_none_is_seen_or_named() -> None:
+def test_a_gpu_is_only_assumed_if_none_is_visible_or_given() -> None:
     assert told().gpu.name == "h100"
     assert "assumed" in told().gpu_origin
     assert told(gpu="b200").gpu.name == "b200"
@@ -193,7 +201,7 @@ def test_disk_holds_the_checkpoints_kept_and_one_more() -> None:
     assert told(keep_latest=-1, checkpoint_every=100).disk.checkpoints == 10
 
 
-def test_sizes_that_no_machine_has_are_not_estimated() -> None:
+def test_impossible_sizes_are_not_estimated() -> None:
     assert told(pipeline_model_parallel_size=10**9, num_nodes=10**9) is None
     assert told(seq_length=10**300) is None
 
@@ -222,7 +230,7 @@ def test_a_length_in_tokens_is_reached() -> None:
     assert r.job.batch.max_steps == -(-(10**10) // (512 * 8192))
 
 
-def test_a_recipes_own_recomputation_counts_unless_the_job_names_another() -> None:
+def test_a_recipes_recomputation_applies_unless_the_job_sets_it() -> None:
     assert layout_of(resolved(job("qwen3_32b"))).recompute_granularity == "full"
     assert (
         layout_of(resolved(job("qwen3_32b", recompute_granularity="selective"))).recompute_num_layers is None
@@ -232,7 +240,7 @@ def test_a_recipes_own_recomputation_counts_unless_the_job_names_another() -> No
 @pytest.mark.parametrize(
     "name", ["a100-40", "a100-80", "h100", "h200", "b200", "gb200", "l40s", "rtx-4090", "mi250x"]
 )
-def test_gpus_people_ask_about_are_there_with_a_source(name: str) -> None:
+def test_common_gpus_are_listed_with_a_source(name: str) -> None:
     row = catalogue.gpu(name)
     assert row.source
     assert row.memory_bytes >= 24 * GIB

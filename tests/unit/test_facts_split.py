@@ -47,7 +47,7 @@ def test_empty_shares_are_left_out(tmp_path: Path, documents: int, expected: str
 def test_the_plan_says_so_and_validates_on_nothing(tmp_path: Path) -> None:
     plan = make_plan(job(write_data(tmp_path)))
     assert plan.job.data.split == "998,0,0"
-    assert plan.origins["split"] == "998,1,1 leaves a share without a document"
+    assert plan.origins["split"] == "with 998,1,1 a share has no document"
     assert plan.job.logging.limit_val_batches == 0
 
 

@@ -1,4 +1,4 @@
-"""Suggested layouts: fastest first, they fit, and the checks accept each of them."""
+"""Suggested layouts are sorted by speed, fit, and pass the checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def found(name: str, world: int, gpu: str = "h100", **changes: int) -> list[Sugg
     ("name", "world"),
     [("llama3_8b", 8), ("llama3_70b", 64), ("mixtral_8x7b", 64), ("qwen3_30b_a3b", 16), ("nemotronh_8b", 64)],
 )
-def test_every_suggestion_is_a_job_the_checks_accept(name: str, world: int) -> None:
+def test_every_suggestion_passes_the_checks(name: str, world: int) -> None:
     ranked = found(name, world)
     assert ranked
     for s in ranked[:20]:
@@ -80,13 +80,15 @@ def test_the_command_prints_flags_that_can_be_pasted(capsys: pytest.CaptureFixtu
     [
         (["-M", "llama31_405b"], "no layout of llama31_405b fits 8 x h100"),
         (["-M", "llama3_8b", "-G", "7", "-gbs", "13"], "change -N, -G or -gbs"),
-        (["-M", "llama3_8b", "--top", "0"], "--top 0"),
+        (["-M", "llama3_8b", "--top", "0"], "--top 0 is out of range"),
         (["-M", "llama3_8b", "--gpu", "h1000"], "there is no GPU 'h1000'"),
         (["-M", "llama3_8b", "-N", "0"], "--num-nodes 0 is not within"),
         ([], "--model-name is required"),
     ],
 )
-def test_mistakes_are_told_in_a_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported_in_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert suggest.main(words) in (1, 2)
     assert said in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Each quantity once: batches and steps, parameters, FLOPs per token. Exact integers, no I/O."""
+"""One definition per quantity: batches and steps, parameters, FLOPs per token. Exact integers, no I/O."""
 
 from nemolaunch.arithmetic.batch import (
     data_parallel_size,

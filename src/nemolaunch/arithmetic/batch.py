@@ -7,16 +7,16 @@ from nemolaunch.errors import UsageError
 
 
 def padded_vocab_size(vocab_size: int, tensor_parallel: int = 1, make_divisible_by: int = 128) -> int:
-    """Rows of the embedding for a tokenizer of `vocab_size` tokens.
+    """Return the number of embedding rows for a tokenizer of `vocab_size` tokens.
 
-    Rounded up to a multiple of make_divisible_by * tensor_parallel (nemo.lightning.base.get_vocab_size).
+    Rounds up to a multiple of make_divisible_by * tensor_parallel (nemo.lightning.base.get_vocab_size).
     """
     unit = make_divisible_by * tensor_parallel
     return -(-vocab_size // unit) * unit
 
 
 def vocab_rows(architecture: Architecture, tokenizer_vocab_size: int | None, tensor_parallel: int = 1) -> int:
-    """Rows of the embedding: the architecture's preset vocabulary as it is, else the tokenizer's, padded.
+    """Return the number of embedding rows: the architecture's preset unchanged, else the tokenizer's, padded.
 
     Raises:
         UsageError: the architecture has no preset and no tokenizer size is given.
@@ -24,14 +24,16 @@ def vocab_rows(architecture: Architecture, tokenizer_vocab_size: int | None, ten
     if architecture.vocab_size is not None:
         return architecture.vocab_size
     if tokenizer_vocab_size is None:
-        raise UsageError("the model's vocabulary is its tokenizer's: give --hf-model-id or --vocab-size.")
+        raise UsageError(
+            "the model uses its tokenizer's vocabulary, whose size is unknown: use --hf-model-id or --vocab-size."
+        )
     return padded_vocab_size(tokenizer_vocab_size, tensor_parallel, architecture.make_vocab_size_divisible_by)
 
 
 def data_parallel_size(
     world_size: int, *, tensor_parallel: int = 1, pipeline_parallel: int = 1, context_parallel: int = 1
 ) -> int:
-    """Replicas of the model among `world_size` ranks; experts are laid out within these.
+    """Return the number of model replicas among `world_size` ranks; experts are laid out within these.
 
     Raises:
         UsageError: the ranks do not divide into whole replicas.
@@ -41,13 +43,13 @@ def data_parallel_size(
         raise UsageError(
             f"{world_size} ranks do not divide into replicas of TP {tensor_parallel} x "
             f"PP {pipeline_parallel} x CP {context_parallel} = "
-            f"{per_replica}; change -N or -G so that nodes x GPUs is a multiple."
+            f"{per_replica}; change -N or -G so that nodes x GPUs is a multiple of {per_replica}."
         )
     return world_size // per_replica
 
 
 def num_microbatches(global_batch_size: int, micro_batch_size: int, data_parallel: int) -> int:
-    """Forward passes one replica makes in an optimizer step.
+    """Return the number of forward passes per replica in an optimizer step.
 
     Raises:
         UsageError: the global batch does not divide into whole microbatches.
@@ -62,15 +64,15 @@ def num_microbatches(global_batch_size: int, micro_batch_size: int, data_paralle
 
 
 def samples_per_epoch(num_tokens: int, seq_length: int) -> int:
-    """Whole samples in `num_tokens` consecutive tokens.
+    """Return the number of whole samples in `num_tokens` consecutive tokens.
 
-    Megatron's GPT dataset gives sample i the tokens i * seq_length … (i + 1) * seq_length, one more than
-    seq_length, since labels are the inputs shifted by one; neighbours share that token (megatron.core
+    In Megatron's GPT dataset, sample i has the tokens i * seq_length … (i + 1) * seq_length: one more than
+    seq_length, because labels are the inputs shifted by one. Neighbouring samples share that token (megatron.core
     datasets.gpt_dataset, num_samples = (num_epochs * num_tokens_per_epoch - 1) // sequence_length).
     """
     return max(num_tokens - 1, 0) // seq_length
 
 
 def steps_per_epoch(num_tokens: int, seq_length: int, global_batch_size: int) -> int:
-    """Optimizer steps that see each whole sample at most once; 0 when one batch is more than an epoch."""
+    """Return the optimizer steps per epoch, each sample used at most once; 0 if a batch exceeds an epoch."""
     return samples_per_epoch(num_tokens, seq_length) // global_batch_size

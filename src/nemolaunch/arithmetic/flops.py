@@ -14,9 +14,9 @@ class FlopsPerToken:
     """FLOPs of one token's forward and backward pass, by the two conventions in use.
 
     Attributes:
-        full: every token counted as attending to the whole sequence, as NeMo up to 25.07 reports.
-        causal: to the half before it on average, as Megatron-Bridge from 25.09 reports; where attention is
-            not causal, the same as `full`.
+        full: counts every token as attending to the whole sequence, as NeMo reports up to 25.07.
+        causal: counts it as attending to half of the sequence on average, as Megatron-Bridge reports from 25.09;
+            equal to `full` if attention is not causal.
     """
 
     full: float
@@ -24,7 +24,7 @@ class FlopsPerToken:
 
 
 def _score_width(a: Architecture) -> int:
-    """Channels of all heads that enter scores (queries times keys) plus sums (scores times values)."""
+    """Return the channels of all heads in scores (queries times keys) plus sums (scores times values)."""
     if a.multi_latent_attention:
         head = a.known("qk_head_dim") + a.known("qk_pos_emb_head_dim") + a.known("v_head_dim")
         return a.num_attention_heads * head
@@ -38,7 +38,7 @@ def _window(a: Architecture) -> int | None:
 
 
 def _attended(a: Architecture, seq_length: int) -> tuple[float, float]:
-    """Keys a token meets, summed over attention layers: in the full square, and on average causally."""
+    """Return the keys per token, summed over attention layers: in the full square, and causally on average."""
     if a.hybrid_override_pattern:
         layers = a.hybrid_override_pattern.count("*")
     else:
@@ -56,34 +56,35 @@ def _attended(a: Architecture, seq_length: int) -> tuple[float, float]:
 
 
 def _scan(a: Architecture) -> float:
-    """Mamba-2's state space part: 7 operations a channel and state, forward (megatron's own accounting)."""
+    """Return forward FLOPs of Mamba-2's state space part: 7 per channel and state, as Megatron counts them."""
     letters = (a.hybrid_override_pattern or "").count("M") if a.kind == "mamba" else 0
     return letters * 7.0 * mixers.mamba_inner_width(a) * a.mamba_state_dim
 
 
 def _weights_used(a: Architecture, counts: Parameters) -> int:
-    """Weights that multiply a token: active ones less look-ups, plus the output matrix if it is tied."""
+    """Return the weights that multiply a token: active ones without lookups, plus a tied output matrix."""
     tied = counts.output_matrix if a.share_embeddings_and_output_weights else 0
-    tied += (a.mtp_num_layers or 0) * counts.output_matrix  # each further token has logits of its own
+    tied += (a.mtp_num_layers or 0) * counts.output_matrix  # each additional token has its own logits
     return counts.active - counts.embedding - counts.position_embedding + tied
 
 
 def flops_per_token(
     architecture: Architecture, vocab_size: int, seq_length: int | None = None, *, both_sides: bool = False
 ) -> FlopsPerToken:
-    """FLOPs per token of a decoder, 6 N + 12 L h s and 6 N + 6 L h s.
+    """Return the FLOPs per token of a decoder, 6 N + 12 L h s and 6 N + 6 L h s.
 
-    N are the active weights without the input embedding, L h s heads times channels times keys over all
-    attention layers: a product of a weight and an activation is 2 FLOPs forward and 4 backward, and scores
-    and weighted sums are 4 h s forward (Narayanan et al. 2021, arXiv 2104.04473; Chowdhery et al. 2022,
-    arXiv 2204.02311, appendix B). For Llama 3 8B at 8192 tokens: 57.9 and 51.5 GFLOP. Recomputation is not
-    counted. Layers with a sliding window count its width; Llama 4's attention in chunks counts as whole,
-    and Hyena's convolutions not at all.
+    N is the number of active weights without the input embedding; L h s is heads times channels times keys over
+    all attention layers. A product of a weight and an activation takes 2 FLOPs forward and 4 backward; scores and
+    weighted sums take 4 h s forward (Narayanan et al. 2021, arXiv 2104.04473; Chowdhery et al. 2022, arXiv
+    2204.02311, appendix B). For Llama 3 8B at 8192 tokens: 57.9 and 51.5 GFLOP. Recomputation is not counted.
+    Layers with a sliding window count only its width; Llama 4's chunked attention counts as full attention, and
+    Hyena's convolutions are not counted.
 
     Args:
+        architecture: the model.
         vocab_size: rows of the embedding.
-        seq_length: tokens per sample; by default the architecture's.
-        both_sides: tokens attend to those after them too, so that both conventions are one.
+        seq_length: tokens per sample; defaults to the architecture's.
+        both_sides: tokens also attend to later tokens, so both conventions coincide.
 
     Raises:
         ValueError: for T5, whose encoder and decoder see different tokens.

@@ -1,25 +1,25 @@
-"""Parameters of the operators that stand in for attention: Mamba-2's and Hyena's."""
+"""Parameters of the operators that replace attention in Mamba-2 and Hyena layers."""
 
 from __future__ import annotations
 
 from nemolaunch.catalogue import Architecture
 
 _CONVOLUTION_WIDTH = 4  # d_conv of megatron.core.ssm.mamba_mixer.MambaMixer
-_EXPANSION = 2  # its expand, where the config gives no number of heads
+_EXPANSION = 2  # its expand, if the config does not set the number of heads
 
 
 def mamba_heads(a: Architecture) -> int:
-    """Heads of a Mamba-2 layer."""
+    """Return the number of heads of a Mamba-2 layer."""
     return a.mamba_num_heads or _EXPANSION * a.hidden_size // a.mamba_head_dim
 
 
 def mamba_inner_width(a: Architecture) -> int:
-    """Channels of a Mamba-2 layer's state space part."""
+    """Return the number of channels of a Mamba-2 layer's state space part."""
     return mamba_heads(a) * a.mamba_head_dim
 
 
 def mamba(a: Architecture) -> int:
-    """Mamba-2: input and output projection, a short convolution, three values a head, a gated norm."""
+    """Count a Mamba-2 mixer: input and output projection, short convolution, three values per head, gated norm."""
     inner, heads = mamba_inner_width(a), mamba_heads(a)
     states = 2 * a.mamba_num_groups * a.mamba_state_dim
     in_projection = a.hidden_size * (2 * inner + states + heads)
@@ -28,11 +28,11 @@ def mamba(a: Architecture) -> int:
 
 
 def hyena(a: Architecture, letter: str) -> int:
-    """Hyena operator of a short (S), medium (D) or long (H) layer.
+    """Count the Hyena operator of a short (S), medium (D) or long (H) layer.
 
-    Three projections through a convolution over 3 tokens, one back with a bias; a filter: 7 or 128 taps a
-    group, or three values a group and mode of an implicit one, the latter two with a bias a channel
-    (nemo.collections.llm.gpt.model.megatron.hyena, hyena_mixer and hyena_config).
+    It has three input projections followed by a convolution over 3 tokens, an output projection with a bias, and
+    a filter: 7 (S) or 128 (D) taps per group, or three values per group and mode of an implicit filter (H); D and H
+    have a bias per channel (nemo.collections.llm.gpt.model.megatron.hyena, hyena_mixer and hyena_config).
     """
     filters = {
         "S": 7 * a.known("num_groups_hyena_short"),

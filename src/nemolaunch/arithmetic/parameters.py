@@ -1,7 +1,7 @@
-"""How many parameters a model has, by what they are for, layer by layer.
+"""Parameter counts of a model by component and layer.
 
-Counts are of the modules that megatron.core builds from NeMo's configs; `tests/e2e` compares them with
-models built on the meta device.
+They count the modules that megatron.core builds from NeMo's configs; `tests/e2e` compares them with models built on
+the meta device.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class LayerParameters:
         attention: query, key, value and output projections with their biases and head norms.
         mixer: Mamba or Hyena operator.
         mlp: dense MLP.
-        router: weights that choose experts.
-        experts, active_experts: all experts; those one token passes through.
-        shared_experts: the expert every token passes through.
+        router: weights that select experts.
+        experts, active_experts: all experts; those that one token passes through.
+        shared_experts: the expert that every token passes through.
         norms: norms of the residual stream.
         other: projections of a multi-token-prediction layer.
     """
@@ -55,11 +55,11 @@ class Parameters:
     Attributes:
         embedding: input token embedding.
         position_embedding: learned positions.
-        output_layer: the matrix to the vocabulary and its bias; without the matrix where it is the embedding.
-        output_matrix: size of that matrix, whether or not it is the embedding; not part of `total`.
+        output_layer: the output matrix and its bias; only the bias if the matrix is tied to the embedding.
+        output_matrix: size of the output matrix, tied or not; not part of `total`.
         final_norm: norms after the last layer.
-        head: BERT's extra transform before the output.
-        layers: one entry a layer: encoder layers first, multi-token-prediction layers last.
+        head: BERT's additional transform before the output.
+        layers: one entry per layer: encoder layers first, multi-token-prediction layers last.
     """
 
     embedding: int
@@ -75,7 +75,7 @@ class Parameters:
 
     @property
     def total(self) -> int:
-        """All parameters, each once."""
+        """All parameters, each counted once."""
         return self._outside_layers() + sum(layer.total for layer in self.layers)
 
     @property
@@ -85,7 +85,7 @@ class Parameters:
 
     @property
     def non_embedding(self) -> int:
-        """All but the input token embedding."""
+        """All parameters except the input token embedding."""
         return self.total - self.embedding
 
     @property
@@ -94,7 +94,7 @@ class Parameters:
         return self.active - self.embedding
 
     def component(self, name: str) -> int:
-        """Sum of one component over all layers, e.g. `component("attention")`."""
+        """Sum one component over all layers, e.g. `component("attention")`."""
         return sum(getattr(layer, name) for layer in self.layers)
 
 
@@ -114,7 +114,7 @@ def _mlp(a: Architecture, width: int) -> int:
 
 
 def _latent_attention(a: Architecture) -> int:
-    """DeepSeek's: queries and key/values through low-rank projections, each normed in between."""
+    """Count DeepSeek's latent attention: queries and keys/values pass low-rank projections with norms between."""
     key_value_rank, position_width = a.known("kv_lora_rank"), a.known("qk_pos_emb_head_dim")
     head_width = a.known("qk_head_dim")
     query_width = a.num_attention_heads * (head_width + position_width)
@@ -163,12 +163,12 @@ def _feed_forward(a: Architecture, has_experts: bool) -> dict[str, int]:
 
 
 def _mixed_layer(a: Architecture, letter: str) -> LayerParameters:
-    """One letter of a Mamba hybrid's or Hyena's pattern."""
+    """Count the layer that one letter of a Mamba hybrid's or Hyena's pattern stands for."""
     norm = _norm(a, a.hidden_size)
     if a.kind == "hyena":
         mlp = _mlp(a, a.ffn_hidden_size)
         if letter == "*":
-            output_bias = a.hidden_size  # Evo 2 has this one bias although add_bias_linear is off
+            output_bias = a.hidden_size  # Evo 2 has this bias although add_bias_linear is off
             return LayerParameters(attention=_attention(a) + output_bias, mlp=mlp, norms=2 * norm)
         return LayerParameters(mixer=mixers.hyena(a, letter), mlp=mlp, norms=2 * norm)
     if letter == "M":
@@ -179,7 +179,7 @@ def _mixed_layer(a: Architecture, letter: str) -> LayerParameters:
 
 
 def layer_parameters(architecture: Architecture, layer: int) -> LayerParameters:
-    """Parameters of decoder layer `layer`, counted from 0 (of BERT: encoder layer)."""
+    """Count the parameters of decoder layer `layer`, starting at 0 (for BERT: encoder layer)."""
     a = architecture
     if a.hybrid_override_pattern:
         return _mixed_layer(a, a.hybrid_override_pattern[layer])
@@ -194,7 +194,7 @@ def layer_parameters(architecture: Architecture, layer: int) -> LayerParameters:
 
 
 def _prediction_layer(a: Architecture) -> LayerParameters:
-    """A multi-token-prediction layer: two norms, a projection of both inputs, a layer, a norm."""
+    """Count a multi-token-prediction layer: two norms, a projection of both inputs, a layer, a norm."""
     return LayerParameters(
         attention=_attention(a),
         norms=5 * _norm(a, a.hidden_size),
@@ -210,7 +210,7 @@ def _encoder_layer(a: Architecture) -> LayerParameters:
 
 
 def parameters(architecture: Architecture, vocab_size: int) -> Parameters:
-    """Parameters of a model whose embedding has `vocab_size` rows (already padded; see `vocab_rows`)."""
+    """Count the parameters of a model whose embedding has `vocab_size` rows (padded; see `vocab_rows`)."""
     a = architecture
     layers = [layer_parameters(a, layer) for layer in range(a.num_layers)]
     if a.encoder_num_layers:

@@ -1,4 +1,4 @@
-"""How decoder layers are dealt out to pipeline stages."""
+"""The split of decoder layers over pipeline stages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nemolaunch.catalogue import Architecture
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineSplit:
-    """One way to deal layers to stages, in the terms of NeMo's `MegatronStrategy`.
+    """A split of layers over stages, in the terms of NeMo's `MegatronStrategy`.
 
     Attributes:
-        first, last: layers of the first and last stage where they differ from the middle ones.
-        embedding, loss: whether the embedding and the output layer count as a layer each.
+        first, last: layers of the first and last stage if they differ from the middle stages.
+        embedding, loss: whether the embedding and the output layer count as one layer each.
         layers: decoder layers of each stage, over all its virtual stages.
     """
 
@@ -27,10 +27,10 @@ class PipelineSplit:
 def pipeline_split(
     architecture: Architecture, stages: int, virtual: int | None = None, recipe_stages: int | None = None
 ) -> PipelineSplit | None:
-    """The split for `stages` pipeline stages of `virtual` virtual stages each; None where there is none.
+    """Return the split for `stages` pipeline stages of `virtual` virtual stages each; None if there is none.
 
-    The recipe's own uneven split where it applies, else an even one. Layers of a first and last stage are
-    meant for the recipe's own number of stages, `recipe_stages`, and are used with that only.
+    Uses the recipe's uneven split if it applies, else an even one. A different number of layers in the first and last
+    stage is meant for the recipe's own number of stages, `recipe_stages`, and only used with that.
     """
     if stages < 1 or (virtual is not None and virtual < 1):
         return None

@@ -1,4 +1,4 @@
-"""The shape of a model: what parameter counts, FLOPs, memory and divisibility rules are computed from."""
+"""The shape of a model, from which parameter counts, FLOPs, memory and divisibility rules are computed."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One model's shape. Field names are those of NeMo's model configs, so values can be set there.
+    """The shape of a model. Field names are those of NeMo's model configs, so values can be set there.
 
-    What NeMo derives while building (`kv_channels`, `num_query_groups`, `ffn_hidden_size`,
-    `moe_ffn_hidden_size`) is already filled in. `None` means that the model has no such part.
+    Values that NeMo derives while building (`kv_channels`, `num_query_groups`, `ffn_hidden_size`,
+    `moe_ffn_hidden_size`) are already filled in. `None` means that the model has no such part.
 
     Kind:
-        kind: which of Megatron's models it is: gpt, mamba, hyena, bert or t5. Not a config field.
-        post_layer_norms: norms also after attention and MLP (Gemma 2 and 3). Not a config field.
+        kind: Megatron's model type: gpt, mamba, hyena, bert or t5. Not a config field.
+        post_layer_norms: additional norms after attention and MLP (Gemma 2 and 3). Not a config field.
 
     Size (counts, widths in channels, `seq_length` in tokens):
         num_layers: transformer layers; for Mamba hybrids and Hyena the letters of `hybrid_override_pattern`;
-            for T5 the decoder's.
+            for T5 the decoder layers.
         hidden_size: width of the residual stream.
         num_attention_heads, num_query_groups: query heads; key/value heads.
-        kv_channels: channels of one head.
-        ffn_hidden_size: width inside a dense MLP (of one branch, where it is gated).
+        kv_channels: channels per head.
+        ffn_hidden_size: hidden width of a dense MLP (per branch if it is gated).
         seq_length: sequence length the model config is built for.
         vocab_size: a preset vocabulary, already padded; `None`: the tokenizer's, padded when building.
-        make_vocab_size_divisible_by: that padding's unit for one tensor parallel rank.
+        make_vocab_size_divisible_by: padding unit of the vocabulary for one tensor parallel rank.
 
     Attention windows and positions:
-        rotary_base: one number, or two where local and global layers differ (Gemma 3).
+        rotary_base: one number, or two if local and global layers differ (Gemma 3).
         rotary_percent: share of each head's channels that is rotated.
         scale_factor, low_freq_factor, high_freq_factor, old_context_len: Llama 3.1's rope scaling.
-        rope_scaling, rope_scaling_factor: the switch and factor of Llama 4's and Gemma 3's.
+        rope_scaling, rope_scaling_factor: switch and factor of the rope scaling of Llama 4 and Gemma 3.
         window_size: sliding window in tokens, `(left, right)` or one number.
-        interleaved_attn_pattern: how many layers with a window, then how many without, in turn.
+        interleaved_attn_pattern: numbers of consecutive layers with and without a window, alternating.
 
     Experts:
-        moe_layer_freq: 1: every layer has experts; n: every n-th; a tuple of 0 and 1: one entry a layer.
-        moe_shared_expert_intermediate_size: width inside the shared expert.
-        moe_router_pre_softmax: softmax over all experts before the choice, not over the chosen after it.
-        mtp_num_layers: extra layers that predict further tokens (DeepSeek V3).
+        moe_layer_freq: 1: every layer has experts; n: every n-th; a tuple of 0 and 1: one entry per layer.
+        moe_shared_expert_intermediate_size: hidden width of the shared expert.
+        moe_router_pre_softmax: softmax over all experts before the selection, not over the selected ones after it.
+        mtp_num_layers: additional layers that predict further tokens (DeepSeek V3).
 
     Multi-latent attention (DeepSeek): ranks and head widths in channels.
 
     Mamba and Hyena:
-        hybrid_override_pattern: one letter a layer. Mamba hybrids: M Mamba-2, * attention, - MLP.
+        hybrid_override_pattern: one letter per layer. Mamba hybrids: M Mamba-2, * attention, - MLP.
             Hyena: S short, D medium, H long convolution, * attention.
     """
 
@@ -128,14 +128,14 @@ class Architecture:
     account_for_loss_in_pipeline_split: bool = False
 
     def known(self, field: str) -> int:
-        """A count that this kind of model must have. Raises ValueError where it is `None`."""
+        """Return a count that this kind of model must have; raise ValueError if it is `None`."""
         value = getattr(self, field)
         if value is None:
             raise ValueError(f"the architecture has no {field}")
         return int(value)
 
     def is_moe_layer(self, layer: int) -> bool:
-        """Whether layer number `layer` (from 0) has experts instead of a dense MLP."""
+        """Return whether layer `layer` (starting at 0) has experts instead of a dense MLP."""
         if self.num_moe_experts is None:
             return False
         if isinstance(self.moe_layer_freq, tuple):
@@ -144,5 +144,5 @@ class Architecture:
 
     @property
     def num_moe_layers(self) -> int:
-        """Layers with experts."""
+        """Number of layers with experts."""
         return sum(self.is_moe_layer(layer) for layer in range(self.num_layers))

@@ -1,4 +1,4 @@
-"""Which of NeMo's classes convert from and to Hugging Face checkpoints."""
+"""NeMo's model and config classes that convert from and to Hugging Face checkpoints."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from nemolaunch.errors import UsageError
 
 @functools.cache
 def hf_configs() -> dict[str, tuple[str, ...]]:
-    """Config classes by model class: the decoders of `nemo.collections.llm` that convert both ways.
+    """Return config classes by model class: the decoders of `nemo.collections.llm` that convert both ways.
 
-    Abstract config classes are left out. The class only tells NeMo which converter to use; the importer takes
-    the sizes from the Hugging Face checkpoint.
+    Abstract config classes are omitted. The class only tells NeMo which converter to use; the importer reads the
+    sizes from the Hugging Face checkpoint.
     """
     data = json.loads(Path(__file__).with_name("hf_configs.json").read_text(encoding="utf-8"))
     return {model: tuple(configs) for model, configs in data.items()}
 
 
 def conversion_classes(model_name: str, config_name: str) -> tuple[str, str]:
-    """The pair as given, when both exist and belong together.
+    """Return the given pair if both classes exist and belong together.
 
     Raises:
-        UsageError: an unknown class, with the nearest; or another model's config, with the model it fits.
+        UsageError: a class is unknown (names the nearest), or the config belongs to another model (names it).
     """
     known = hf_configs()
     if model_name not in known:
         raise UsageError(
-            f"--model-name: there is no model class {model_name!r} that converts."
+            f"--model-name: there is no convertible model class {model_name!r}."
             f"{did_you_mean(model_name, known)} supported_model.txt lists all."
         )
     owners = {config: model for model, configs in known.items() for config in configs}

@@ -1,4 +1,4 @@
-"""GPUs as data: memory, peaks, bandwidths, each with the vendor's document it comes from."""
+"""GPUs as data: memory, peak FLOP/s and bandwidths, each with the vendor document it comes from."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from nemolaunch.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One GPU. Peaks are dense (no structured sparsity), matrix units, accumulation in fp32.
+    """A GPU model. Peaks are those of dense matrix units (no structured sparsity) with fp32 accumulation.
 
     `None` means that the hardware has no such format or link.
 
     Attributes:
         name: as given to `--gpu`.
         aliases: other names for it.
-        memory_bytes: memory on the data sheet, its GB read as 2**30 bytes as drivers report it. Drivers
-            keep up to 1 % for themselves; ECC on GDDR6 (L40S, A6000, A10) takes another 1/16.
+        memory_bytes: memory on the data sheet, with GB read as 2**30 bytes as drivers report it. Drivers reserve
+            up to 1 %; ECC on GDDR6 (L40S, A6000, A10) takes another 1/16.
         peak_bf16, peak_fp16, peak_tf32, peak_fp8: FLOP/s.
         memory_bandwidth: bytes/s.
-        nvlink_bandwidth: bytes/s to other GPUs, both directions together.
-        compute_capability: `(major, minor)`; `None` where it is not NVIDIA's.
-        source: document the figures are from.
+        nvlink_bandwidth: bytes/s to other GPUs, sum of both directions.
+        compute_capability: `(major, minor)`; `None` if it is not an NVIDIA GPU.
+        source: document that the figures come from.
     """
 
     name: str
@@ -57,7 +57,7 @@ def _table() -> dict[str, Gpu]:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """All rows, oldest first."""
+    """Return all GPUs, oldest first."""
     return tuple(_table().values())
 
 
@@ -66,10 +66,10 @@ def _plain(name: str) -> str:
 
 
 def gpu(name: str) -> Gpu:
-    """The row of that name or alias, in any case and punctuation.
+    """Return the GPU of this name or alias, ignoring case and punctuation.
 
     Raises:
-        UsageError: there is none; says the nearest and lists all.
+        UsageError: there is none; the message names the nearest and lists all.
     """
     by_name = {_plain(alias): row for row in gpus() for alias in (row.name, *row.aliases)}
     found = by_name.get(_plain(name))
@@ -80,7 +80,7 @@ def gpu(name: str) -> Gpu:
 
 
 def gpu_seen(name: str) -> Gpu | None:
-    """The row of a GPU as a driver or a cluster calls it, like `NVIDIA H100 80GB HBM3` or `nvidia_a100_80gb`."""
+    """Return the GPU that a driver or cluster calls e.g. `NVIDIA H100 80GB HBM3` or `nvidia_a100_80gb`."""
     words = re.sub(r"nvidia|tesla|geforce|_", " ", name.lower()).split()
     if not words:
         return None

@@ -1,15 +1,15 @@
-"""The architecture in a Hugging Face `config.json`, as a model that a NeMo recipe can be compiled from."""
+"""Models described by a Hugging Face `config.json`, based on a NeMo recipe of the same family."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from nemolaunch.catalogue.lookup import Model, recipe
+from nemolaunch.catalogue.lookup import ModelSpec, recipe
 from nemolaunch.catalogue.yamlform import apply_form
 from nemolaunch.errors import UsageError
 
-# model_type -> recipe of the same family; what differs from it is set from the file
+# model_type -> recipe of the same family; the file overrides what differs
 BASES = {
     "llama": "llama3_8b",
     "mistral": "mistral_7b",
@@ -33,7 +33,7 @@ FIELDS = {
     "num_local_experts": "num_moe_experts",
     "num_experts_per_tok": "moe_router_topk",
 }
-TIED_UNLESS_SAID = ("gemma",)  # transformers' default of tie_word_embeddings is false for the others
+TIED_BY_DEFAULT = ("gemma",)  # transformers' default of tie_word_embeddings is false for the others
 SCALING = {
     "factor": "scale_factor",
     "low_freq_factor": "low_freq_factor",
@@ -42,26 +42,26 @@ SCALING = {
 }
 
 
-def model_from_hf_config(config: Mapping[str, Any], source: str) -> Model:
-    """The model that a `config.json` describes; `source` names it.
+def model_from_hf_config(config: Mapping[str, Any], source: str) -> ModelSpec:
+    """Return the model that a `config.json` describes; `source` names it.
 
-    Its sequence length is the base recipe's or the file's `max_position_embeddings`, whichever is less.
+    Its sequence length is the smaller of the base recipe's and the file's `max_position_embeddings`.
 
     Raises:
-        UsageError: the family is none of `BASES`, or the file's values do not make a model.
+        UsageError: the family is not one of `BASES`, or the values do not describe a valid model.
     """
     kind = config.get("model_type")
     if kind not in BASES:
         raise UsageError(
-            f"--model-name hf: {source} is of model_type {kind!r}; the architecture can be taken from "
-            f"{', '.join(BASES)}. Name a recipe instead (`nemolaunch models`)"
+            f"--model-name hf: {source} has model_type {kind!r}; supported are {', '.join(BASES)}. "
+            "Use the name of a recipe instead (`nemolaunch models`)"
         )
     scaling = config.get("rope_scaling") or {}
     base = recipe(LLAMA_WITH_SCALING if kind == "llama" and scaling else BASES[kind])
     form: dict[str, Any] = {
         ours: config[theirs] for theirs, ours in FIELDS.items() if config.get(theirs) is not None
     }
-    form.setdefault("share_embeddings_and_output_weights", kind in TIED_UNLESS_SAID)
+    form.setdefault("share_embeddings_and_output_weights", kind in TIED_BY_DEFAULT)
     form.setdefault("num_query_groups", form.get("num_attention_heads"))
     if kind == "mixtral":
         form["moe_ffn_hidden_size"] = form.get("ffn_hidden_size")
@@ -71,9 +71,10 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> Model:
     architecture, overrides, faults = apply_form({"base": base.name, **form}, base.architecture, base.name)
     if faults:
         raise UsageError(
-            f"--model-name hf: config.json of {source} does not make a model:\n  " + "\n  ".join(faults)
+            f"--model-name hf: config.json of {source} does not describe a valid model:\n  "
+            + "\n  ".join(faults)
         )
-    return Model(
+    return ModelSpec(
         name=source.rstrip("/").rpartition("/")[2],
         recipe=base,
         architecture=architecture,
@@ -85,6 +86,6 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> Model:
 def _scaling(scaling: Mapping[str, Any], kind: object, source: str) -> dict[str, Any]:
     if kind != "llama" or scaling.get("rope_type", scaling.get("type")) != "llama3":
         raise UsageError(
-            f"--model-name hf: {source} has rope_scaling {dict(scaling)}, which no recipe of NeMo's can express"
+            f"--model-name hf: {source} has rope_scaling {dict(scaling)}, which no NeMo recipe supports"
         )
     return {ours: scaling[theirs] for theirs, ours in SCALING.items() if theirs in scaling}

@@ -1,4 +1,4 @@
-"""Look a model up by recipe name, flavour name or YAML file."""
+"""Lookup of models by recipe name, flavour name or YAML file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nemolaunch.errors import UsageError
 
 _FLAVOURS = Path(__file__).parent / "flavours"
 
-# The recipe a family's name stands for as `base:` of an architecture of one's own: the family's smallest or
-# commonest, without long-context variants.
+# The recipe that a family name stands for as `base:` of a custom architecture: the smallest or most common of the
+# family, without long-context variants.
 FAMILY_BASE = {
     "llama": "llama3_8b", "llama2": "llama2_7b", "llama3": "llama3_8b", "llama31": "llama31_8b",
     "llama32": "llama32_1b", "llama4": "llama4_e16", "mistral": "mistral_7b", "mixtral": "mixtral_8x7b",
@@ -30,7 +30,7 @@ FAMILY_BASE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class ModelSpec:
     """A model that can be trained.
 
     Attributes:
@@ -49,13 +49,13 @@ class Model:
 
 
 def recipes() -> tuple[Recipe, ...]:
-    """All recipes, alphabetically."""
+    """Return all recipes in alphabetical order."""
     return tuple(table().recipes.values())
 
 
 @functools.cache
 def flavours() -> dict[str, Path]:
-    """Shipped flavours: name to YAML file."""
+    """Return the shipped flavours: name to YAML file."""
     return {path.stem: path for path in sorted(_FLAVOURS.glob("*.yaml"))}
 
 
@@ -65,10 +65,10 @@ def _flavour(name: str) -> Path | None:
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that exact name.
+    """Return the recipe of this exact name.
 
     Raises:
-        UsageError: there is none; says the nearest, or why a module of that name is not a pretraining recipe.
+        UsageError: there is none; names the nearest, or why a module of this name is not a pretraining recipe.
     """
     if name in table().recipes:
         return table().recipes[name]
@@ -83,12 +83,12 @@ def _unknown(name: str) -> UsageError:
     elif name in known.finetune_only:
         reason = f"{name} can only be fine-tuned; NeMo has no pretraining recipe for it."
     elif family:
-        reason = f"{name!r} is a family, not one model; its recipes are {', '.join(family)}."
+        reason = f"{name!r} is a family of models; its recipes are {', '.join(family)}."
     elif name in known.helpers:
         reason = f"{name!r} is a helper module of NeMo's recipes, not a recipe."
     else:
         reason = f"there is no model {name[:80]!r}.{did_you_mean(name, [*known.recipes, *flavours()])}"
-    return UsageError(f"--model-name: {reason} `nemolaunch models` lists all of them.")
+    return UsageError(f"--model-name: {reason} `nemolaunch models` lists all models.")
 
 
 def _base_recipe(name: object, where: str) -> Recipe:
@@ -101,11 +101,11 @@ def _base_recipe(name: object, where: str) -> Recipe:
     raise UsageError(f"{where}: base {name!r} is neither a recipe nor a family.{near}")
 
 
-def model_from_file(path: Path, *, source: str | None = None) -> Model:
-    """The model a YAML file describes.
+def model_from_file(path: Path, *, source: str | None = None) -> ModelSpec:
+    """Return the model that a YAML file describes.
 
     Raises:
-        UsageError: with everything that is wrong with the file, one line each.
+        UsageError: the file is invalid; lists all errors, one per line.
     """
     from nemolaunch.catalogue.yamlform import apply_form, read_form
 
@@ -113,21 +113,23 @@ def model_from_file(path: Path, *, source: str | None = None) -> Model:
     base = _base_recipe(form.get("base"), str(path))
     architecture, overrides, faults = apply_form(form, base.architecture, base.name)
     if faults:
-        raise UsageError(f"--model-name: {path} does not describe a model:\n  " + "\n  ".join(faults))
+        raise UsageError(f"--model-name: {path} does not describe a valid model:\n  " + "\n  ".join(faults))
     name = form.get("name", path.stem)
     origin = source or str(path)
-    return Model(name=str(name), recipe=base, architecture=architecture, overrides=overrides, source=origin)
+    return ModelSpec(
+        name=str(name), recipe=base, architecture=architecture, overrides=overrides, source=origin
+    )
 
 
-def model(name_or_path: str) -> Model:
-    """The model of that recipe name, flavour name (any case) or YAML file.
+def model(name_or_path: str) -> ModelSpec:
+    """Return the model of this recipe name, flavour name (in any case) or YAML file.
 
     Raises:
-        UsageError: nothing fits; says the nearest names or all that is wrong with the file.
+        UsageError: there is none, and the message names the nearest; or the file is invalid, and it lists all errors.
     """
     if name_or_path in table().recipes:
         found = table().recipes[name_or_path]
-        return Model(
+        return ModelSpec(
             name=found.name, recipe=found, architecture=found.architecture, overrides={}, source="NeMo recipe"
         )
     flavour = _flavour(name_or_path)
@@ -142,5 +144,5 @@ def model(name_or_path: str) -> Model:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # longer than a name may be, or with a null character
+    except (OSError, ValueError):  # name too long, or with a null character
         return False

@@ -1,16 +1,16 @@
-"""Suggest what a misspelt name may have meant."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-# Words of Hugging Face ids that say nothing about a model's architecture.
+# Words in Hugging Face ids that do not identify a model's architecture.
 _IDLE_WORDS = r"\b(?:meta|instruct|base|chat|it|hf|v\d+(?:\.\d+)?|preview)\b"
 
 
 def _key(name: str) -> str:
-    """One spelling for `meta-llama/Llama-3.2-1B` and `llama32_1b`, for `Qwen2.5-0.5B` and `qwen25_500m`."""
+    """Normalise a name, so that `meta-llama/Llama-3.2-1B` equals `llama32_1b`, and `Qwen2.5-0.5B` `qwen25_500m`."""
     key = name.rsplit("/", 1)[-1].lower()
     key = re.sub(r"(?<![\d.])0\.(\d)b\b", r"\g<1>00m", key)
     key = re.sub(r"(?<=[-_ ])(\d+)\.(\d+)b\b", r"\1p\2b", key)
@@ -19,7 +19,7 @@ def _key(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Up to `count` names of `known` that look like `name`, the likeliest first; possibly none."""
+    """Return up to `count` names of `known` that resemble `name`, the most similar first; possibly none."""
     import difflib
 
     by_key: dict[str, list[str]] = {}
@@ -30,7 +30,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
-    """` Did you mean a, b or c?` with the nearest names, or an empty string."""
+    """Return ` Did you mean a, b or c?` with the nearest names, or an empty string."""
     near = nearest(name, known, count)
     if not near:
         return ""

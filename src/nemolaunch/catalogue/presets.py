@@ -1,4 +1,4 @@
-"""Presets: flags that were measured to be the fastest for a model on a GPU, each with its figures and source."""
+"""Presets: flags measured to be the fastest for a model on a GPU, each with its figures and source."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _KEYS = {"gpu", "model", "source", "figures", "flags"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
-    """One preset.
+class MeasuredPreset:
+    """Flags measured for a model on a GPU.
 
     Attributes:
-        name: as given to `--preset`, or its file's name.
-        gpu: the GPU it was measured on, as the driver calls it; None where the file does not say.
-        model: the model it was measured with, likewise.
+        name: as given to `--preset`, or the name of its file.
+        gpu: the GPU it was measured on, as the driver calls it; None if not stated.
+        model: the model it was measured with; None if not stated.
         source: where the figures come from.
-        figures: what was measured with these flags: `tokens_per_s_per_gpu`, `mfu`, `memory_peak_bytes`, ….
-        flags: by flag name.
+        figures: measurements with these flags: `tokens_per_s_per_gpu`, `mfu`, `memory_peak_bytes`, ….
+        flags: values by flag name.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Preset:
 
 
 def presets() -> dict[str, Path]:
-    """Shipped presets: name to YAML file."""
+    """Return the shipped presets: name to YAML file."""
     return {path.stem: path for path in sorted(_SHIPPED.glob("*.yaml"))}
 
 
-def preset(word: str) -> Preset:
-    """A shipped preset by name, or one in a YAML file.
+def preset(word: str) -> MeasuredPreset:
+    """Return a shipped preset by name, or the preset in a YAML file.
 
     Raises:
         UsageError: there is none, or the file is not a preset.
@@ -50,9 +50,9 @@ def preset(word: str) -> Preset:
     shipped = presets()
     path = shipped.get(word) or Path(word)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        known = f"Known: {', '.join(shipped)}." if shipped else "None has been measured and shipped yet."
+        known = f"Known: {', '.join(shipped)}." if shipped else "No presets are shipped yet."
         raise UsageError(f"--preset: there is no preset {word!r}.{did_you_mean(word, shipped)} {known} "
-                         "A file of your own ends in .yaml")  # fmt: skip
+                         "The name of a custom preset file must end in .yaml")  # fmt: skip
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -60,6 +60,8 @@ def preset(word: str) -> Preset:
     if not isinstance(content, dict) or not isinstance(content.get("flags"), dict):
         raise UsageError(f"--preset {path} has no `flags:` with flag names and values")
     if unknown := sorted(map(str, content.keys() - _KEYS)):
-        raise UsageError(f"--preset {path}: {', '.join(unknown)} is none of {', '.join(sorted(_KEYS))}")
+        raise UsageError(
+            f"--preset {path}: unknown key {', '.join(unknown)}; known keys are {', '.join(sorted(_KEYS))}"
+        )
     name = word if word in shipped else path.stem
-    return Preset(name=name, **{key: value for key, value in content.items() if value is not None})
+    return MeasuredPreset(name=name, **{key: value for key, value in content.items() if value is not None})

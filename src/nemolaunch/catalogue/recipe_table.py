@@ -16,20 +16,20 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One `pretrain_recipe` of NeMo with the values it sets when called with its own defaults.
+    """A `pretrain_recipe` of NeMo with the values it sets when called with its defaults.
 
     Attributes:
         name: module of `nemo.collections.llm.recipes`.
-        family: the part of the name before its size.
+        family: the part of the name before the size.
         model_class, config_class: names in `nemo.collections.llm`.
         seq_length: tokens per sample of the recipe's data; `architecture.seq_length` may differ.
         max_steps, val_check_interval: optimizer steps.
-        pipeline_dtype_set: whether the recipe states the number format passed between pipeline stages.
-        precision: precision plugin as Lightning spells it, e.g. `bf16-mixed`.
-        moment_bytes: of Adam's two moments, where the recipe's optimizer is precision-aware, else None (fp32).
+        pipeline_dtype_set: whether the recipe sets the number format passed between pipeline stages.
+        precision: precision plugin in Lightning's spelling, e.g. `bf16-mixed`.
+        moment_bytes: bytes of Adam's two moments if the recipe's optimizer is precision-aware, else None (fp32).
         attention_backend: name in Megatron's `AttnBackend`.
-        overlap_grad_reduce, overlap_param_gather: what its gradient buffers hide; a callback may overrule them.
-        performance_mode: whether the recipe function takes `performance_mode=True`.
+        overlap_grad_reduce, overlap_param_gather: overlap set in its DDP config; a callback may override it.
+        performance_mode: whether the recipe function accepts `performance_mode=True`.
         finetune: whether the module also has a `finetune_recipe`.
         hf_import, hf_export: whether the model class converts from and to Hugging Face.
     """
@@ -72,12 +72,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeTable:
-    """All of `recipes.json`.
+    """The content of `recipes.json`.
 
     Attributes:
-        versions: releases of NeMo and Megatron Core it was read from.
-        recipes: by name, alphabetically.
-        finetune_only: recipe modules that cannot pretrain.
+        versions: releases of NeMo and Megatron Core that it was read from.
+        recipes: by name, in alphabetical order.
+        finetune_only: recipe modules that only support fine-tuning.
         not_implemented: modules whose `pretrain_recipe` only raises, with NeMo's reason.
         helpers: modules of the recipes package that are not recipes.
     """
@@ -95,7 +95,7 @@ def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def table() -> RecipeTable:
-    """The recipes as shipped, read once."""
+    """Return the shipped recipes, read once."""
     data = json.loads((_FOLDER / "recipes.json").read_text(encoding="utf-8"))
     recipes = {}
     for row in data["recipes"]:

@@ -1,4 +1,4 @@
-"""Which models the CPU rehearsal can train."""
+"""Models that can be rehearsed on a CPU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.recipe_table import Recipe, table
 
-# Recipes that have trained on the CPU, shrunk: at least one of every model class that can.
-RAN = (
+# Recipes that have been trained on the CPU in shrunk form: at least one of every model class that can.
+TRAINED = (
     "baichuan2_7b", "bert_110m", "chatglm3_6b", "gemma_2b", "gemma2_2b", "gemma2_9b", "gpt3_175b", "llama2_7b",
     "llama31_405b", "llama31_nemotron_70b", "llama31_nemotron_nano_8b", "llama32_1b", "llama3_70b",
     "llama3_8b", "llama4_e128", "llama4_e16", "mistral_7b", "mistral_nemo_12b", "mixtral_8x22b",
@@ -21,18 +21,18 @@ _KINDS = {
     "t5": "NeMo's T5 does not run without Transformer Engine",
 }
 _CLASSES = {
-    "Gemma3Model": "NeMo's Gemma 3 attention refuses an argument that Megatron 0.15 gives it, on GPUs too",
+    "Gemma3Model": "NeMo's Gemma 3 attention rejects an argument that Megatron 0.15 passes, on GPUs as well",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """Whether a model trains on a machine without a GPU.
+    """The answer to whether a model trains on a machine without a GPU.
 
     Attributes:
-        status: "runs" (this recipe has trained, shrunk), "expected" (another of its model class has),
-            "untested" (none has) or "unsupported".
-        reason: why, in a few words.
+        status: "runs" (this recipe has been trained in shrunk form), "expected" (another recipe of its model class
+            has), "untested" (none has) or "unsupported".
+        reason: a short explanation.
     """
 
     status: str
@@ -40,7 +40,7 @@ class Rehearsal:
 
 
 def cpu_rehearsal(recipe: Recipe, architecture: Architecture | None = None) -> Rehearsal:
-    """Whether a recipe, with the architecture given instead of its own, trains on the CPU."""
+    """Return whether a recipe, optionally with another architecture, trains on the CPU."""
     shape = architecture or recipe.architecture
     if shape.kind in _KINDS:
         return Rehearsal(status="unsupported", reason=_KINDS[shape.kind])
@@ -48,9 +48,12 @@ def cpu_rehearsal(recipe: Recipe, architecture: Architecture | None = None) -> R
         return Rehearsal(status="unsupported", reason="multi-latent attention has no CPU layers")
     if recipe.model_class in _CLASSES:
         return Rehearsal(status="unsupported", reason=_CLASSES[recipe.model_class])
-    if recipe.name in RAN:
-        return Rehearsal(status="runs", reason="this recipe has trained on the CPU, shrunk")
-    relatives = [name for name in RAN if table().recipes[name].model_class == recipe.model_class]
+    if recipe.name in TRAINED:
+        return Rehearsal(status="runs", reason="this recipe has been trained on the CPU in shrunk form")
+    relatives = [name for name in TRAINED if table().recipes[name].model_class == recipe.model_class]
     if relatives:
-        return Rehearsal(status="expected", reason=f"{relatives[0]} has trained, which differs in sizes")
+        return Rehearsal(
+            status="expected",
+            reason=f"{relatives[0]}, which differs only in size, has been trained on the CPU",
+        )
     return Rehearsal(status="untested", reason="no model of its class has been tried")

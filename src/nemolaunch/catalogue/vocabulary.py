@@ -1,9 +1,9 @@
-"""How many tokens the vocabulary has that a family was published with."""
+"""Vocabulary sizes that model families were published with."""
 
 from __future__ import annotations
 
-# Entries of the tokenizer each family's authors trained with, by the longest prefix of the model's name, else
-# its recipe's.
+# Entries of the tokenizer that each family was trained with, by the longest matching prefix of the model's name, else
+# of its recipe's.
 PUBLISHED = {
     "aixsim": 49152,
     "baichuan2": 125696, "bert": 30522, "chatglm3": 65024,
@@ -14,13 +14,13 @@ PUBLISHED = {
     "nemotronh": 131072, "nemotron_nano": 131072, "phi3": 32064, "qwen": 151936, "starcoder": 49152,
     "t5": 29056,
 }  # fmt: skip
-OTHERWISE = 128256
+DEFAULT = 128256
 
 
 def published_vocabulary(*names: str) -> int:
-    """Entries of the tokenizer of a model's authors; the first name that is known counts."""
+    """Return the entries of the tokenizer that a model was published with; the first known name decides."""
     for name in names:
         fitting = [prefix for prefix in PUBLISHED if name.startswith(prefix)]
         if fitting:
             return PUBLISHED[max(fitting, key=len)]
-    return OTHERWISE
+    return DEFAULT

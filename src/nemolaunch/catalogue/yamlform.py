@@ -1,4 +1,4 @@
-"""An architecture of one's own as YAML: a base recipe and what differs from it."""
+"""Custom architectures in YAML: a base recipe and what differs from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHOICES = {
     "moe_router_score_function": ("softmax", "sigmoid"),
 }
 _ABOUT = ("base", "name", "description")
-# What the base's code decides; how things are computed or laid out rather than what is computed.
+# Determined by the base's code: how things are computed or laid out rather than what is computed.
 _FIXED = (
     "activation_func", "bias_activation_fusion", "rotary_interleaved", "kind", "post_layer_norms",
     "interleaved_attn_pattern",
@@ -29,7 +29,7 @@ _FIXED = (
     "num_layers_in_first_pipeline_stage", "num_layers_in_last_pipeline_stage",
     "account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split",
 )  # fmt: skip
-# Fields that exist only where the base family has the part they describe, by the field that tells so.
+# Fields that only exist if the base family has the part they describe, by the field that indicates it.
 _PARTS = {
     "scale_factor": ("scale_factor", "low_freq_factor", "high_freq_factor", "old_context_len"),
     "rope_scaling": ("rope_scaling",),
@@ -51,10 +51,10 @@ _PART_OF = {field: part for part, fields in _PARTS.items() for field in fields}
 
 
 def read_form(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
+    """Read the keys and values of a YAML file.
 
     Raises:
-        UsageError: it cannot be read, is not YAML of keys and values, or states a key twice.
+        UsageError: it cannot be read, is not a YAML mapping, or contains a key twice.
     """
     import yaml
 
@@ -69,16 +69,16 @@ def read_form(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"--model-name: {path} is not valid YAML: {error}") from error
     if not isinstance(form, dict):
-        raise UsageError(f"--model-name: {path} must hold `key: value` lines, `base:` among them.")
+        raise UsageError(f"--model-name: {path} must consist of `key: value` lines, including `base:`.")
     keys = [key.value for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
-            raise UsageError(f"--model-name: {path} states {key!r} twice.")
+            raise UsageError(f"--model-name: {path} contains {key!r} twice.")
     return form
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads `1e4` as text; people mean a number."""
+    """Convert text such as `1e4`, which YAML 1.1 does not read as a number."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -88,7 +88,7 @@ def _number(value: Any) -> Any:
 
 
 def _converted(value: Any, kind: Any) -> Any:
-    """`value` as the annotation `kind` wants it. Raises TypeError when it cannot be."""
+    """Convert `value` to the type of the annotation `kind`; raise TypeError if that is impossible."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         for option in typing.get_args(kind):
             try:
@@ -121,13 +121,17 @@ def _kind_words(kind: Any) -> str:
 
 
 def _out_of_range(field: str, value: Any) -> str | None:
-    """What is wrong with a value of the right type, or None."""
+    """Describe what is wrong with a value of the right type; None if nothing is."""
     if field in _CHOICES and value not in _CHOICES[field]:
-        return f"{field} is {value!r}; it can be {', '.join(_CHOICES[field])}"
+        return f"{field} is {value!r}; it must be one of {', '.join(_CHOICES[field])}"
     if field.endswith("_dropout"):
         return None if 0 <= value < 1 else f"{field} is {value}; it must be at least 0 and below 1"
     if field == "moe_layer_freq" and isinstance(value, tuple):
-        return None if set(value) <= {0, 1} else f"{field} is {list(value)}; a list has one 0 or 1 a layer"
+        return (
+            None
+            if set(value) <= {0, 1}
+            else f"{field} is {list(value)}; a list must have one 0 or 1 per layer"
+        )
     numbers = value if isinstance(value, tuple) else (value,)
     if any(isinstance(number, int | float) and not isinstance(number, bool) and not 0 < number < float("inf")
            for number in numbers) and field != "window_size":  # fmt: skip
@@ -136,9 +140,9 @@ def _out_of_range(field: str, value: Any) -> str | None:
 
 
 def _wrong_form(field: str, value: Any, base: Architecture) -> str | None:
-    """What a field must be with this base beyond its type.
+    """Describe how a value of the right type is invalid for this base; None if it is valid.
 
-    Gemma 3 alone has two rotary bases, for layers with and without its window, which is one number.
+    Only Gemma 3 has two rotary bases, for layers with and without a window, and its window is a single number.
     """
     is_gemma_3 = isinstance(base.rotary_base, tuple)
     pair = isinstance(value, tuple) and len(value) == 2
@@ -153,14 +157,14 @@ def _wrong_form(field: str, value: Any, base: Architecture) -> str | None:
     if field == "window_size" and value is not None and not (single if is_gemma_3 else pair):
         return f"{field} is {value}; this base takes {'one number' if is_gemma_3 else '[left, right]'}"
     if field == "qk_layernorm" and (base.post_layer_norms or base.rope_scaling is not None):
-        return f"{field} cannot be set: the layers of Gemma 2, Gemma 3 and Llama 4 decide it themselves"
+        return f"{field} cannot be set: the layers of Gemma 2, Gemma 3 and Llama 4 determine it"
     return None
 
 
 def read_fields(
     form: Mapping[str, Any], base: Architecture, base_name: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """The architecture fields a form states, converted, and everything wrong with them one by one."""
+    """Return the converted architecture fields of a form, and all errors in individual fields."""
     fields: dict[str, Any] = {}
     faults: list[str] = []
     for key, value in form.items():
@@ -169,10 +173,12 @@ def read_fields(
         if key not in _TYPES:
             faults.append(f"there is no field {key!r}.{did_you_mean(str(key), [*_TYPES, *_ABOUT])}")
         elif key in _FIXED:
-            faults.append(f"{key} cannot be set: it is not part of the architecture, or comes with the base")
+            faults.append(
+                f"{key} cannot be set: it is not part of the architecture, or determined by the base"
+            )
         elif key == "moe_layer_freq" and not isinstance(base.moe_layer_freq, tuple):
             faults.append(
-                f"moe_layer_freq cannot be set: {base_name} puts experts in every layer whatever it says"
+                f"moe_layer_freq cannot be set: {base_name} ignores it and has experts in every layer"
             )
         elif key in _PART_OF and getattr(base, _PART_OF[key]) is None:
             faults.append(f"{key} cannot be set: the base {base_name} has no {_PART_OF[key]}")
@@ -191,13 +197,13 @@ def read_fields(
 
 
 def implied_fields(stated: Mapping[str, Any], base: Architecture) -> tuple[dict[str, Any], list[str]]:
-    """What stated fields change besides themselves, and what is missing.
+    """Return the fields that change as a consequence of the stated ones, and errors about missing fields.
 
-    A new width or head count sets `kv_channels` to hidden_size // num_attention_heads; a new head count over
-    a base without grouped queries keeps one key/value head a query head; a new depth stretches a layer
-    pattern that repeats one letter; a preset vocabulary and a padding unit made for the base's own tokenizer
-    give way to the tokenizer's size and Megatron's 128 (but Gemma 3 keeps its vocabulary). All else
-    stays the base's: rope scaling, tied embeddings, norms.
+    A new width or head count sets `kv_channels` to hidden_size // num_attention_heads. A new head count on a base
+    without grouped queries keeps one key/value head per query head. A new depth extends a layer pattern that repeats
+    a single letter. A preset vocabulary and a padding unit made for the base's tokenizer are replaced by the
+    tokenizer's size and Megatron's 128 (except that Gemma 3 keeps its vocabulary). Everything else stays as in the
+    base: rope scaling, tied embeddings, norms.
     """
     hidden = stated.get("hidden_size", base.hidden_size)
     heads = stated.get("num_attention_heads", base.num_attention_heads)
@@ -213,17 +219,17 @@ def implied_fields(stated: Mapping[str, Any], base: Architecture) -> tuple[dict[
         if hidden % heads and "kv_channels" not in stated:
             faults.append(
                 f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}; change one of them "
-                f"or give kv_channels, the width of one head"
+                f"or set kv_channels, the width of a head"
             )
     if base.num_query_groups == base.num_attention_heads:
         fields["num_query_groups"] = heads
     if "hidden_size" in stated and "ffn_hidden_size" not in stated:
-        faults.append("hidden_size is given without ffn_hidden_size; give both")
+        faults.append("hidden_size is set without ffn_hidden_size; set both")
     if "hidden_size" in stated and base.num_moe_experts and "moe_ffn_hidden_size" not in stated:
         if base.moe_ffn_hidden_size == base.ffn_hidden_size:
             fields["moe_ffn_hidden_size"] = stated.get("ffn_hidden_size", base.ffn_hidden_size)
         else:
-            faults.append("hidden_size is given without moe_ffn_hidden_size (width in one expert); give both")
+            faults.append("hidden_size is set without moe_ffn_hidden_size (the width of an expert); set both")
     pattern = base.hybrid_override_pattern
     if pattern and len(set(pattern)) == 1:
         fields["hybrid_override_pattern"] = pattern[0] * layers
@@ -234,7 +240,7 @@ def implied_fields(stated: Mapping[str, Any], base: Architecture) -> tuple[dict[
 
 
 def contradictions(architecture: Architecture) -> list[str]:
-    """What is wrong between the fields of an architecture."""
+    """Describe the contradictions between fields of an architecture."""
     a, faults = architecture, []
     if a.num_attention_heads % a.num_query_groups:
         groups = [n for n in range(1, a.num_attention_heads + 1) if a.num_attention_heads % n == 0]
@@ -245,7 +251,7 @@ def contradictions(architecture: Architecture) -> list[str]:
         )
     if a.position_embedding_type == "rope" and int(a.kv_channels * a.rotary_percent) % 2:
         faults.append(
-            f"rotary embeddings need an even number of channels a head; kv_channels {a.kv_channels} "
+            f"rotary embeddings need an even number of channels per head; kv_channels {a.kv_channels} "
             f"times rotary_percent {a.rotary_percent} is {int(a.kv_channels * a.rotary_percent)}"
         )
     if a.scale_factor is not None and a.position_embedding_type != "rope":
@@ -253,16 +259,16 @@ def contradictions(architecture: Architecture) -> list[str]:
     if a.hybrid_override_pattern and len(a.hybrid_override_pattern) != a.num_layers:
         faults.append(
             f"hybrid_override_pattern has {len(a.hybrid_override_pattern)} letters for num_layers "
-            f"{a.num_layers}; it needs one a layer"
+            f"{a.num_layers}; it needs one per layer"
         )
     if isinstance(a.moe_layer_freq, tuple) and len(a.moe_layer_freq) != a.num_layers:
         example = [0] + [1] * min(a.num_layers - 1, 3)
         faults.append(
             f"moe_layer_freq has {len(a.moe_layer_freq)} entries for num_layers {a.num_layers}; "
-            f"give 1 for experts everywhere or one entry a layer, like {example}"
+            f"use 1 for experts in every layer, or a list with one entry per layer, e.g. {example}"
         )
     if a.num_moe_experts and a.moe_router_topk > a.num_moe_experts:
-        faults.append(f"moe_router_topk {a.moe_router_topk} is more than num_moe_experts {a.num_moe_experts}")
+        faults.append(f"moe_router_topk {a.moe_router_topk} exceeds num_moe_experts {a.num_moe_experts}")
     if a.moe_router_enable_expert_bias and a.moe_router_score_function != "sigmoid":
         faults.append("moe_router_enable_expert_bias needs moe_router_score_function: sigmoid")
     if (
@@ -270,21 +276,23 @@ def contradictions(architecture: Architecture) -> list[str]:
         and a.activation_func == "gelu"
         and not (a.gated_linear_unit or a.add_bias_linear)
     ):
-        faults.append("without gated_linear_unit, gelu of this base needs add_bias_linear: true")
+        faults.append("without gated_linear_unit, the gelu of this base needs add_bias_linear: true")
     if a.num_moe_experts and a.moe_grouped_gemm and a.add_bias_linear:
-        faults.append("grouped experts have no biases; add_bias_linear must be false")
+        faults.append("grouped experts do not support biases; add_bias_linear must be false")
     softmax_after = a.moe_router_score_function == "softmax" and not a.moe_router_pre_softmax
     if a.num_moe_experts and a.moe_router_topk == 1 and softmax_after:
-        faults.append("moe_router_topk 1 leaves nothing to softmax over; add moe_router_pre_softmax: true")
+        faults.append(
+            "moe_router_topk 1 leaves a single expert for the softmax; set moe_router_pre_softmax: true"
+        )
     return faults
 
 
 def apply_form(
     form: Mapping[str, Any], base: Architecture, base_name: str
 ) -> tuple[Architecture, dict[str, Any], list[str]]:
-    """The architecture a form describes, the config fields to set on the base's config, and all faults.
+    """Return the architecture that a form describes, the fields to set on the base's config, and all errors.
 
-    With faults, the architecture is the base's.
+    If there are errors, the architecture is the base's.
     """
     stated, faults = read_fields(form, base, base_name)
     implied, missing = implied_fields(stated, base)

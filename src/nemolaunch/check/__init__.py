@@ -1,6 +1,6 @@
-"""Every rule a job can break, checked before anything starts.
+"""All rules that a job must satisfy, checked before anything starts.
 
-Each rule is a function of the resolved job that yields findings; each finding has a code of `codes.RULES`.
+Each rule is a function of the resolved job that yields findings; each finding has a code listed in `codes.RULES`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ ALWAYS: tuple[Rule, ...] = (
     preset.rules,
     profile.rules,
 )
-# These calculate with sizes that `ranges` has found sound.
+# These calculate with sizes, so they run only if `ranges` has found all sizes valid.
 WITH_SIZES: tuple[Rule, ...] = (
     parallel.tensor,
     parallel.sequence,
@@ -93,6 +93,6 @@ WITH_SIZES: tuple[Rule, ...] = (
 
 
 def check(resolved: Resolved) -> list[Finding]:
-    """All findings of a resolved job, in the order in which they are best mended."""
-    rules = ALWAYS + (WITH_SIZES if ranges.sizes_are_sound(resolved) else ())
+    """Return all findings of a resolved job, in the order in which they are best fixed."""
+    rules = ALWAYS + (WITH_SIZES if ranges.sizes_are_valid(resolved) else ())
     return [finding for rule in rules for finding in rule(resolved)]

@@ -1,4 +1,4 @@
-"""Which kernels attention runs on."""
+"""Attention kernels: whether the backend supports the job, and whether environment variables match it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ BACKEND = "attention_backend"
 
 
 def kernels(resolved: Resolved) -> Iterator[Finding]:
-    """What the backend can do, by number format, layout, width of heads, model and GPU."""
+    """Check the backend against number format, layout, head widths, model and GPU."""
     given, model = resolved.job.speed.attention_backend, resolved.model
     if not attention.has_attention(model.architecture):
         if given is not None:
             yield warning(
                 "attention-backend-not-used",
-                f"{shown(BACKEND, given)}: {model.name} has no attention",
+                f"{shown(BACKEND, given)} has no effect: {model.name} has no attention layers",
                 without(resolved, BACKEND),
             )
     elif attention.has_own(model) and given != "local":
         if given is not None and resolved.device == "gpu":
             yield warning(
                 "attention-backend-not-used",
-                f"{shown(BACKEND, given)}: {model.name} has attention of its own, which caps scores",
+                f"{shown(BACKEND, given)} has no effect: {model.name} uses its own attention, which caps scores",
                 without(resolved, BACKEND),
             )
     else:
@@ -41,7 +41,7 @@ def _possible(resolved: Resolved) -> Iterator[Finding]:
         return
     cp, fp32 = sizes(resolved).cp, resolved.job.batch.precision == "fp32"
     if fp32 and cp > 1 and backend != "local":
-        return  # reported by number formats
+        return  # reported as fp32-with-cp
     others = [other for other in ("auto", "fused", "flash", "unfused") if not _refusal(resolved, other)]
     fixes = each(BACKEND, others[:2])
     if fp32 and backend != "local":
@@ -49,14 +49,14 @@ def _possible(resolved: Resolved) -> Iterator[Finding]:
     if cp > 1 and not fixes:
         fixes = (fix(context_parallel_size=1),)
     given = resolved.job.speed.attention_backend
-    whose = shown(BACKEND, backend) if given else f"{shown(BACKEND, backend)}, the recipe's"
-    yield error("attention-backend", f"{whose}: {reason}", *fixes)
+    origin = "" if given else " (set by the recipe)"
+    yield error("attention-backend", f"{shown(BACKEND, backend)}{origin} is not possible: {reason}", *fixes)
 
 
 def _refusal(resolved: Resolved, backend: str) -> str | None:
-    """Why the job cannot have this backend on all of its GPUs.
+    """Return why the job cannot use this backend on all of its GPUs; None if it can.
 
-    On a CPU, or without Transformer Engine, PyTorch's attention stands in for all but `local`.
+    On a CPU, or without Transformer Engine, PyTorch's attention replaces every backend but `local`.
     """
     local, host = resolved.job.launch.executor == "local", resolved.facts.host
     if backend != "local" and (resolved.device == "cpu" or (local and not host.transformer_engine)):
@@ -71,18 +71,18 @@ def _refusal(resolved: Resolved, backend: str) -> str | None:
 
 
 def switches(resolved: Resolved) -> Iterator[Finding]:
-    """Transformer Engine's variables, which Megatron takes only as they belong to the backend."""
+    """Check Transformer Engine's variables: Megatron only accepts those that match the backend."""
     backend, found = attention.backend_of(resolved.job, resolved.model), variables(resolved)
     wanted = attention.VARIABLES[backend]
     odd = [name for name, value in wanted.items() if found.get(name, value) != value]
     if not odd:
         return
     fitting = [name for name in attention.VARIABLES if _fits(name, found) and not _refusal(resolved, name)]
-    told = " and ".join(f"{name}={found[name]}" for name in odd)
-    whose = "" if resolved.job.speed.attention_backend else ", the recipe's"
+    actual = " and ".join(f"{name}={found[name]}" for name in odd)
+    origin = "" if resolved.job.speed.attention_backend else " (set by the recipe)"
     yield error(
         "attention-variables",
-        f"{told} contradicts {shown(BACKEND, backend)}{whose}: Megatron wants "
+        f"{actual} contradicts {shown(BACKEND, backend)}{origin}: Megatron requires "
         + " and ".join(f"{name}={wanted[name]}" for name in odd),
         *each(BACKEND, fitting[:1]),
         *without_variables(resolved, odd),

@@ -13,16 +13,16 @@ GBS = "global_batch_size"
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """The global batch by micro batch, replicas and pipeline."""
+    """Check the global batch size against micro batch size, data parallel size and pipeline."""
     s, batch = sizes(resolved), resolved.job.batch
     if s.world < s.replica or s.world % s.replica:
-        return  # no whole number of replicas to share the batch: the rules of the layout say so
-    asked = shown(GBS, batch.global_batch_size)
+        return  # no whole number of replicas: reported by the layout rules
+    given = shown(GBS, batch.global_batch_size)
     unit = batch.micro_batch_size * s.data_parallel
     if batch.global_batch_size % unit:
         yield error(
             "batch-by-data-parallel",
-            f"{asked} is not a multiple of {batch.micro_batch_size}·{s.data_parallel}",
+            f"{given} is not a multiple of MBS·DP = {batch.micro_batch_size}·{s.data_parallel} = {unit}",
             *_multiples(resolved),
             about=GBS,
         )
@@ -31,30 +31,29 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if s.pp > 1 and s.vpp and microbatches % s.pp:
         yield error(
             "microbatches-by-pp",
-            f"{asked} gives {microbatches} microbatches a step, "
-            f"not a multiple of PP = {s.pp}, which -VPP needs",
+            f"{given} gives {microbatches} microbatches per step, but -VPP needs a multiple of PP = {s.pp}",
             *_multiples(resolved),
             about=GBS,
         )
     elif s.pp > 1 and microbatches < s.pp:
         yield note(
             "pipeline-mostly-idle",
-            f"{asked} gives {microbatches} microbatch(es) a step for {s.pp} pipeline "
-            "stages: most of them wait",
+            f"{given} gives {microbatches} microbatch(es) per step for {s.pp} pipeline stages, so stages sit "
+            "idle most of the time",
             *each(GBS, [unit * s.pp * 4]),
             about=GBS,
         )
 
 
 def batch_unit(resolved: Resolved) -> int:
-    """The global batch is a multiple of this."""
+    """Return the number that the global batch size must be a multiple of."""
     s = sizes(resolved)
     interleaved = s.pp > 1 and s.vpp
     return resolved.job.batch.micro_batch_size * s.data_parallel * (s.pp if interleaved else 1)
 
 
 def _multiples(resolved: Resolved) -> tuple[Fix, ...]:
-    """Batches next to the one asked for that divide; a smaller micro batch where there is none in range."""
+    """Return the nearest valid global batch sizes, or a smaller micro batch if none is in range."""
     batch = resolved.job.batch
     unit = batch_unit(resolved)
     found = [value for value in multiples_near(batch.global_batch_size, unit) if value <= MOST]

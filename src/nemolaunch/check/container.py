@@ -1,4 +1,4 @@
-"""The container a job on Slurm runs in, and what it sees of the machine."""
+"""The container image of a Slurm job, and the folders mounted into it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nemolaunch.resolve import Resolved
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Image and mounts."""
+    """Check image and mounts."""
     launch, image = resolved.job.launch, resolved.facts.image
     if launch.executor != "slurm":
         return
@@ -29,7 +29,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     elif image is not None and not word.startswith(("/", "./", "../")):
         yield error(
             "slurm-image",
-            f"{shown('container_image', word)} would be looked for in a registry, as it has no folder",
+            f"{shown('container_image', word)} would be looked up in a registry because it has no folder in its path",
             *each("container_image", [image.path]),
             about="container_image",
         )
@@ -44,22 +44,22 @@ def _mounts(resolved: Resolved) -> Iterator[Finding]:
             both = tuple(f"{m}:{m}" if m == mount else m for m in mounts)
             yield error(
                 "slurm-mount",
-                f"{flag('container_mounts')} {mount} says where from, not where to",
+                f"{flag('container_mounts')} {mount} has a source but no target; the form is SRC:DST",
                 fix(container_mounts=both),
             )
         elif not 2 <= len(parts) <= 3 or not all(parts) or "," in mount:
             yield error(
                 "slurm-mount",
-                f"{flag('container_mounts')} {mount!r} is not SRC:DST or SRC:DST:FLAGS, without commas",
+                f"{flag('container_mounts')} {mount!r} is not of the form SRC:DST or SRC:DST:FLAGS, without commas",
                 fix(container_mounts=tuple(m for m in mounts if m != mount)),
             )
         elif not mount.isprintable():
             yield error(
-                "path-unprintable", f"{flag('container_mounts')} {mount!r} has unprintable characters"
+                "path-unprintable", f"{flag('container_mounts')} {mount!r} contains unprintable characters"
             )
     for source in resolved.facts.mounts_missing:
         yield warning(
             "slurm-mount-missing",
-            f"{flag('container_mounts')}: there is no {source} on this machine; without it on the nodes the "
-            "container does not start",
+            f"{flag('container_mounts')}: {source} does not exist on this machine; the container does not start on "
+            "a node without it",
         )

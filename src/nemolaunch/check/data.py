@@ -1,4 +1,4 @@
-"""Training data: there, readable, of this tokenizer, and enough."""
+"""Training data: whether they exist, are readable, match the tokenizer, and suffice."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 
-# Beyond a few epochs repeated data teach little more (Muennighoff et al. 2023, arXiv 2305.16264)
+# Data repeated for more than a few epochs yield little (Muennighoff et al. 2023, arXiv 2305.16264)
 MANY_EPOCHS = 4
 SHOWN_FILES = 5
-# The most tokens for which Megatron's tools write 16 bits each (`DType.optimal_dtype`)
+# The largest vocabulary for which Megatron's tools write 16-bit token ids (`DType.optimal_dtype`)
 MOST_IN_16_BITS = 65_536
 
 
 def files(resolved: Resolved) -> Iterator[Finding]:
-    """The files themselves, and where their index goes."""
+    """Check the files themselves and the folder of their index cache."""
     facts = resolved.facts
     if facts.stream is not None:
         return
@@ -32,30 +32,30 @@ def files(resolved: Resolved) -> Iterator[Finding]:
         yield error("blend-unreadable", f"{flag('dataset_dir')}: {facts.asked.error}")
     yield from _unusable(resolved)
     if facts.index_cache_error:
-        away = resolved.job.data.index_mapping_dir
+        given = resolved.job.data.index_mapping_dir
         yield error(
             "index-cache",
-            f"the dataset's index cache cannot be made: {facts.index_cache_error}",
-            *(() if away else each("index_mapping_dir", [os.path.join(facts.run.folder, "index")])),
+            f"the dataset's index cache cannot be created: {facts.index_cache_error}",
+            *(() if given else each("index_mapping_dir", [os.path.join(facts.run.folder, "index")])),
         )
 
 
 def _unusable(resolved: Resolved) -> Iterator[Finding]:
-    """Files that are not there, not whole, or empty; of many, the first few."""
+    """Report files that are missing, incomplete or empty; if there are many, the first few."""
     unusable = [f for f in resolved.facts.data if f.error or f.num_tokens == 0]
     for file in unusable[:SHOWN_FILES]:
         if file.error:
             fixes = [_instead(resolved, file.source, file.instead)] if file.instead else []
             yield error("data-unreadable", f"{flag('dataset_dir')}: {file.error}", *fixes)
         else:
-            yield error("data-empty", f"{flag('dataset_dir')}: {file.prefix} holds no tokens")
+            yield error("data-empty", f"{flag('dataset_dir')}: {file.prefix} contains no tokens")
     if len(unusable) > SHOWN_FILES:
         more = len(unusable) - SHOWN_FILES
-        yield error("data-unreadable", f"{flag('dataset_dir')}: {more} more files cannot be used")
+        yield error("data-unreadable", f"{flag('dataset_dir')}: {more} more files are not usable")
 
 
 def _instead(resolved: Resolved, place: int, path: str) -> Fix:
-    """The data with another path in that place."""
+    """Return the fix that replaces the path of that source."""
     asked = resolved.facts.asked
     sources = [(w, path if i == place else p) for i, (w, p) in enumerate(asked.sources)]
     weighted = [(w, p) for w, p in sources if w is not None]
@@ -66,7 +66,7 @@ def _instead(resolved: Resolved, place: int, path: str) -> Fix:
 
 
 def split(resolved: Resolved) -> Iterator[Finding]:
-    """`--split`."""
+    """Check `--split`."""
     given = resolved.job.data.split
     parts = given.split(",")
     shares = [_number(part) for part in parts]
@@ -74,14 +74,14 @@ def split(resolved: Resolved) -> Iterator[Finding]:
     if bad or len(parts) != 3 or not shares[0]:
         yield error(
             "split",
-            f"{shown('split', repr(given))} is not three shares of which the first is above 0",
-            *each("split", [_mended(shares) or spec_of("split").default]),
+            f"{shown('split', repr(given))} is not three comma-separated shares, the first of them above 0",
+            *each("split", [_completed(shares) or spec_of("split").default]),
             about="split",
         )
 
 
-def _mended(shares: list[float | None]) -> str | None:
-    """The same shares, where they are sound and only too few."""
+def _completed(shares: list[float | None]) -> str | None:
+    """Return the shares completed to three; None if they are not valid otherwise."""
     good = [s for s in shares if s is not None and math.isfinite(s) and s >= 0]
     if len(good) != len(shares) or len(good) > 3 or not good[0]:
         return None
@@ -89,12 +89,15 @@ def _mended(shares: list[float | None]) -> str | None:
 
 
 def _number(text: str) -> float | None:
-    """Megatron reads digits and dots only (`parse_and_normalize_split`)."""
+    """Return a share as a number; None if it has more than the digits and dots that Megatron reads.
+
+    See `parse_and_normalize_split`.
+    """
     return float(text) if re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*", text, re.ASCII) else None
 
 
 def weights(resolved: Resolved) -> Iterator[Finding]:
-    """Blend weights."""
+    """Check blend weights."""
     asked, words = resolved.facts.asked, resolved.job.data.dataset_dir
     if asked.unpaired is not None:
         yield error(
@@ -108,7 +111,7 @@ def weights(resolved: Resolved) -> Iterator[Finding]:
     if 0 < missing < len(given):
         yield error(
             "blend-weights-mixed",
-            f"{flag('dataset_dir')}: {len(given) - missing} of {len(given)} paths have a weight",
+            f"{flag('dataset_dir')}: only {len(given) - missing} of {len(given)} paths have a weight",
             fix(dataset_dir=without),
         )
         return
@@ -116,7 +119,7 @@ def weights(resolved: Resolved) -> Iterator[Finding]:
         if resolved.job.data.blend_by == "rows":
             yield error(
                 "blend-by-rows",
-                f"{shown('blend_by', 'rows')}: {flag('dataset_dir')} gives no weights",
+                f"{shown('blend_by', 'rows')} needs weights, but {flag('dataset_dir')} has none",
                 fix(blend_by=None),
             )
         return
@@ -124,28 +127,30 @@ def weights(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _shares(sources: list[tuple[float, str]], are_shares: bool) -> Iterator[Finding]:
-    """Weights that can be; where they are shares, of a whole."""
-    sound = [(w, path) for w, path in sources if math.isfinite(w) and w > 0]
-    once = list({path: (w, path) for w, path in reversed(sound)}.values())[::-1]
-    mended = [fix(dataset_dir=as_words(once))] if once else []
-    zero = next(((w, path) for w, path in sources if (w, path) not in sound), None)
+    """Check that weights are positive, sources are distinct, and shares sum to a whole."""
+    valid = [(w, path) for w, path in sources if math.isfinite(w) and w > 0]
+    distinct = list({path: (w, path) for w, path in reversed(valid)}.values())[::-1]
+    fixes = [fix(dataset_dir=as_words(distinct))] if distinct else []
+    zero = next(((w, path) for w, path in sources if (w, path) not in valid), None)
     if zero is not None:
         yield error(
             "blend-weights",
-            f"{flag('dataset_dir')}: the weight of {zero[1]} is {zero[0]:g}, not above 0",
-            *mended,
+            f"{flag('dataset_dir')}: the weight of {zero[1]} is {zero[0]:g}; it must be above 0",
+            *fixes,
         )
     paths = [path for _, path in sources]
     twice = next((path for path in paths if paths.count(path) > 1), None)
     if twice is not None:
-        yield error("blend-twice", f"{flag('dataset_dir')}: {twice} stands in the blend twice", *mended)
+        yield error("blend-twice", f"{flag('dataset_dir')}: the blend lists {twice} more than once", *fixes)
     total = math.fsum(w for w, _ in sources)
     if are_shares and zero is None and twice is None and not is_whole(total):
-        yield error("blend-total", f"{flag('dataset_dir')}: the weights sum to {total:g}", *mended)
+        yield error(
+            "blend-total", f"{flag('dataset_dir')}: the weights sum to {total:g} instead of 1 or 100", *fixes
+        )
 
 
 def amount(resolved: Resolved) -> Iterator[Finding]:
-    """Whether the data are enough for the steps."""
+    """Check that the data suffice for the steps."""
     job, epoch = resolved.job, resolved.epoch_samples
     if not resolved.facts.data or any(f.error for f in resolved.facts.data) or any(split(resolved)):
         return
@@ -155,37 +160,37 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
         longest = max(f.split_tokens[0] for f in resolved.facts.data) - 1
         yield error(
             "data-too-short",
-            f"{shown('seq_length', job.data.seq_length)}: no training file holds that many tokens, "
-            f"the longest has {max(0, longest + 1)}",
+            f"{shown('seq_length', job.data.seq_length)} is too long for the data: a sample is one token longer, and "
+            f"the longest training file has {max(0, longest + 1)} tokens",
             *each("seq_length", [longest] if longest > 0 else []),
             about="seq_length",
         )
     elif steps < 1 and "max_steps" in resolved.computed:
         yield error(
             "data-too-small",
-            f"the training share holds {epoch:,} samples of {job.data.seq_length} tokens, "
-            f"less than one step of {shown('global_batch_size', batch)}",
+            f"the training split has {epoch:,} samples of {job.data.seq_length} tokens, fewer than one step of "
+            f"{shown('global_batch_size', batch)} needs",
             *each("global_batch_size", [epoch // unit * unit] if epoch >= unit else []),
             fix(max_steps=1),
         )
     elif worst := max((s for s in resolved.ledger if s.epochs > MANY_EPOCHS), key=_epochs, default=None):
         yield warning(
             "data-repeated",
-            f"{shown('max_steps', steps)} passes over {worst.path} {worst.epochs:.1f} times",
+            f"{shown('max_steps', steps)} repeats {worst.path} for {worst.epochs:.1f} epochs",
             *each("max_steps", [max(1, int(steps * MANY_EPOCHS / worst.epochs))]),
             about="max_steps",
         )
     elif not resolved.ledger and steps * batch > MANY_EPOCHS * epoch:
         yield warning(
             "data-repeated",
-            f"{shown('max_steps', steps)} passes over the data {steps * batch / epoch:.1f} times",
+            f"{shown('max_steps', steps)} repeats the data for {steps * batch / epoch:.1f} epochs",
             *each("max_steps", [max(1, MANY_EPOCHS * epoch // batch)]),
             about="max_steps",
         )
 
 
 def validation(resolved: Resolved) -> Iterator[Finding]:
-    """Whether the validation share is enough to validate at all, where that is asked for."""
+    """Check that the validation split has at least one batch if validation is requested."""
     job, files = resolved.job, resolved.facts.data
     asked = resolved.asked.logging.limit_val_batches
     if job.logging.limit_val_batches or asked < 1 or not files or any(f.error for f in files):
@@ -194,15 +199,15 @@ def validation(resolved: Resolved) -> Iterator[Finding]:
     held_out = sum(max(0, f.split_tokens[1] - 1) // length for f in files)
     yield warning(
         "validation-left-out",
-        f"{shown('split', job.data.split)} holds out {held_out:,} samples, fewer than a batch of "
-        f"{shown('global_batch_size', batch)}: there will be no validation",
+        f"{shown('split', job.data.split)} holds out {held_out:,} samples, fewer than one batch of "
+        f"{shown('global_batch_size', batch)}, so validation is turned off",
         *each("split", _larger_shares(resolved, length * batch)),
         fix(limit_val_batches=0),
     )
 
 
 def _larger_shares(resolved: Resolved, tokens: int) -> list[str]:
-    """A split with a validation share of that many tokens and some more; none where it would cost a fifth."""
+    """Return a split with slightly more validation tokens than needed; none if it would take over a fifth."""
     total = sum(f.num_tokens for f in resolved.facts.data)
     thousandths = math.ceil(1000 * 1.1 * tokens / max(1, total))
     return [f"{999 - thousandths},{thousandths},1"] if thousandths <= 200 else []
@@ -213,20 +218,20 @@ def _epochs(share: Share) -> float:
 
 
 def tokens(resolved: Resolved) -> Iterator[Finding]:
-    """Whether tokenizer, data and vocabulary belong together."""
+    """Check that tokenizer, data and vocabulary match."""
     facts = resolved.facts
     recorded = [f.tokenizer for f in facts.data if f.tokenizer and f.tokenizer.get("digest")]
     made_by = {str(t["digest"]): str(t.get("name")) for t in recorded}
     if len(made_by) > 1:
         yield error(
             "data-of-several-tokenizers",
-            f"the data were made with {len(made_by)} tokenizers: {', '.join(made_by.values())}",
+            f"the data were made with {len(made_by)} different tokenizers: {', '.join(made_by.values())}",
         )
     elif made_by and facts.tokenizer and facts.tokenizer.digest and facts.tokenizer.digest not in made_by:
         (name,) = made_by.values()
         yield error(
             "tokenizer-not-of-data",
-            f"{shown('hf_model_id', facts.tokenizer.source)} is not the tokenizer the data were made with",
+            f"{shown('hf_model_id', facts.tokenizer.source)} is not the tokenizer that the data were made with",
             *each("hf_model_id", [name] if name != facts.tokenizer.source else []),
             about="hf_model_id",
         )
@@ -240,15 +245,15 @@ def _ids(resolved: Resolved) -> Iterator[Finding]:
     if vocabulary is not None and largest is not None and largest >= vocabulary:
         yield error(
             "token-ids",
-            f"the data hold token ids up to {largest} or more; the tokenizer has {vocabulary} tokens",
+            f"the data contain token ids up to {largest} or more, but the tokenizer has only {vocabulary} tokens",
         )
     narrow = next((f for f in facts.data if not f.tokenizer and f.id_code == "H"), None)
     if narrow and vocabulary is not None and vocabulary > MOST_IN_16_BITS:
         yield error(
             "token-width",
-            f"{flag('dataset_dir')}: {narrow.prefix} holds 16-bit token ids, too narrow for the {vocabulary} "
-            f"tokens of {shown('hf_model_id', facts.tokenizer.source if facts.tokenizer else '')}: "
-            "another tokenizer made them",
+            f"{flag('dataset_dir')}: {narrow.prefix} has 16-bit token ids, too narrow for the {vocabulary} tokens of "
+            f"{shown('hf_model_id', facts.tokenizer.source if facts.tokenizer else '')}, so another tokenizer "
+            "made them",
         )
     preset = resolved.model.architecture.vocab_size
     if preset is None or resolved.model.architecture.kind == "mamba":
@@ -256,17 +261,18 @@ def _ids(resolved: Resolved) -> Iterator[Finding]:
     if vocabulary is not None and vocabulary > preset:
         yield error(
             "vocabulary-too-small",
-            f"{resolved.model.name} has {preset} rows for the {vocabulary} tokens of the tokenizer; "
-            "a YAML file with it as `base:` takes the tokenizer's",
+            f"the preset vocabulary of {resolved.model.name} has {preset} rows, too few for the {vocabulary} tokens of "
+            "the tokenizer; a YAML model file with this recipe as `base:` uses the tokenizer's vocabulary",
         )
 
 
 def tokenizer(resolved: Resolved) -> Iterator[Finding]:
-    """The tokenizer itself."""
+    """Check the tokenizer itself."""
     found = resolved.facts.tokenizer
     if found is None:
         yield error(
-            "tokenizer-missing", f"{flag('hf_model_id')} is not given, and none is recorded beside the data"
+            "tokenizer-missing",
+            f"{flag('hf_model_id')} is not given, and no tokenizer is recorded beside the data",
         )
     elif found.error:
         fixes = each("hf_model_id", [found.instead] if found.instead else [])
@@ -274,10 +280,10 @@ def tokenizer(resolved: Resolved) -> Iterator[Finding]:
     elif found.folder is None:
         yield note(
             "tokenizer-on-hub",
-            f"{shown('hf_model_id', found.source)} is not in the local cache: it is fetched before the start",
+            f"{shown('hf_model_id', found.source)} is not in the local cache; it is downloaded before the launch",
         )
         if "HF_TOKEN" not in resolved.facts.secrets and not resolved.job.model.hf_token:
             yield warning(
                 "hf-token",
-                f"{shown('hf_model_id', found.source)}: HF_TOKEN is not set, which a gated repository needs",
+                f"{shown('hf_model_id', found.source)}: HF_TOKEN is not set, but a gated repository needs it",
             )

@@ -1,4 +1,4 @@
-"""What a machine without a GPU cannot train."""
+"""CPU rehearsals: models that need a GPU, and machines that have one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nemolaunch.resolve import Resolved
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """A rehearsal on the CPU, of a model that needs a GPU or in place of one that is there."""
+    """Check that the model can be rehearsed on the CPU, and that no GPU is visible."""
     if resolved.device != "cpu":
         return
     launch, model = resolved.job.launch, resolved.model
@@ -20,16 +20,16 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if gpus and launch.executor == "local":
         yield error(
             "cpu-despite-gpus",
-            f"{shown('device', 'cpu')} on a machine with {gpus} visible GPU(s)",
+            f"{shown('device', 'cpu')} would leave {gpus} visible GPU(s) idle",
             fix(device="auto"),
         )
-    answer = catalogue.cpu_rehearsal(model.recipe, model.architecture)
-    if answer.status == "unsupported":
+    rehearsal = catalogue.cpu_rehearsal(model.recipe, model.architecture)
+    if rehearsal.status == "unsupported":
         changes: dict[str, Any] = {} if launch.device == "auto" else {"device": "auto"}
         if launch.executor == "local" and not gpus:
             changes["executor"] = "slurm"
         yield error(
             "cpu-unsupported",
-            f"{model.name} cannot be rehearsed on a CPU: {answer.reason}",
+            f"{model.name} cannot be rehearsed on a CPU: {rehearsal.reason}",
             fix(**changes),
         )

@@ -1,4 +1,4 @@
-"""A GPU without Transformer Engine: dense decoders train on plain PyTorch layers, other things need it."""
+"""GPUs without Transformer Engine: dense decoders train on plain PyTorch layers, everything else needs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nemolaunch.resolve import Resolved
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """What is asked for without Transformer Engine, on this machine's GPUs."""
+    """Check for features that need Transformer Engine if it is missing on this machine's GPUs."""
     local = resolved.job.launch.executor == "local"
     if resolved.device != "gpu" or not local or resolved.facts.host.transformer_engine:
         return
@@ -20,8 +20,8 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if not needing:
         yield warning(
             "no-transformer-engine",
-            "Transformer Engine is not installed: plain PyTorch layers stand in for its own, slower and with more "
-            "memory. Checkpoints are the same",
+            "Transformer Engine is not installed: plain PyTorch layers replace its own; they are slower and use "
+            "more memory, but checkpoints are the same",
         )
 
 
@@ -41,11 +41,11 @@ def _needing(resolved: Resolved) -> Iterator[Finding]:
         cp = shown("context_parallel_size", sizes(resolved).cp)
         yield _error(cp, without(resolved, "context_parallel_size"))
     if model.architecture.num_moe_experts:
-        yield _error(f"{model.name}, which has experts,")
+        yield _error(f"{model.name} has experts and")
     elif catalogue.cpu_rehearsal(model.recipe, model.architecture).status == "unsupported":
         yield _error(model.name)
 
 
 def _error(what: str, *fixes: Fix) -> Finding:
-    text = f"{what} needs Transformer Engine, which is not installed here; NVIDIA's container has it"
+    text = f"{what} needs Transformer Engine, which is not installed here; NVIDIA's container includes it"
     return error("needs-transformer-engine", text, *fixes)

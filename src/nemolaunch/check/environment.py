@@ -1,4 +1,4 @@
-"""Variables a job is given: each has a name and a value that reach the ranks whole."""
+"""Environment variables given to a job: presets exist, and names and values are valid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Presets there are, and NAME=VALUE."""
+    """Check the names of presets and the form NAME=VALUE of variables."""
     launch = resolved.job.launch
     for name in launch.env_preset:
         if name not in PRESETS:
@@ -23,7 +23,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             others = tuple(n for n in launch.env_preset if n != name)
             yield error(
                 "env-preset",
-                f"{flag('env_preset')} {name!r} is none of {', '.join(PRESETS)}",
+                f"{flag('env_preset')} {name!r} is not one of {', '.join(PRESETS)}",
                 *(fix(env_preset=(*others, word)) for word in near),
                 about="env_preset",
             )
@@ -32,21 +32,21 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         if not equals or not _NAME.fullmatch(name) or not (value.isprintable() or not value):
             yield error(
                 "env-variable",
-                f"{flag('env')} {word!r} is not a variable as NAME=VALUE on one line",
+                f"{flag('env')} {word!r} is not of the form NAME=VALUE on one line",
                 fix(env=tuple(w for w in launch.env if w != word)),
                 about="env",
             )
 
 
 def variables(resolved: Resolved) -> dict[str, str]:
-    """Those of presets, those exported here over them, and those given over both."""
+    """Return the job's variables: exported ones override presets, and `--env` overrides both."""
     launch = resolved.job.launch
     given = dict(word.split("=", 1) for word in launch.env if "=" in word)
     return {**preset_values(launch.env_preset), **resolved.facts.exported, **given}
 
 
 def without_variables(resolved: Resolved, names: Collection[str]) -> tuple[Fix, ...]:
-    """The fix that gives none of these variables; none where one of them is exported."""
+    """Return the fix that drops these variables; nothing if one of them is exported in the shell."""
     launch = resolved.job.launch
     if any(name in resolved.facts.exported for name in names):
         return ()

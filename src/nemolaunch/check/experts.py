@@ -1,4 +1,4 @@
-"""Mixture of experts: expert parallelism and what it asks of the rest."""
+"""Mixture of experts: expert parallelism and what it requires of other settings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from nemolaunch.check.parallel import EP, sequence_unit
 from nemolaunch.check.support import (
-    Sizes,
+    ParallelSizes,
     around,
     divisors,
     each,
     error,
     fix,
+    flag,
     multiples_near,
     shown,
     sizes,
@@ -24,7 +25,7 @@ ETP = "expert_tensor_parallel_size"
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Experts by the sizes of their layout."""
+    """Check the experts against the parallel sizes."""
     s, a = sizes(resolved), resolved.model.architecture
     if not a.num_moe_experts:
         yield from _dense(resolved, s)
@@ -40,7 +41,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         good = around(s.etp, divisors(a.moe_ffn_hidden_size))
         yield error(
             "expert-channels-by-etp",
-            f"{shown(ETP, s.etp)} does not divide the {a.moe_ffn_hidden_size} channels of an expert of "
+            f"{shown(ETP, s.etp)} does not divide the {a.moe_ffn_hidden_size} channels of each expert of "
             f"{resolved.model.name}",
             *each(ETP, good),
             about=ETP,
@@ -48,23 +49,23 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if a.add_bias_linear and s.etp > 1:
         yield error(
             "expert-bias-by-etp",
-            f"{shown(ETP, s.etp)}: the experts of {resolved.model.name} have biases",
+            f"{shown(ETP, s.etp)} is not possible: the experts of {resolved.model.name} have biases",
             *each(ETP, [1]),
             about=ETP,
         )
     yield from _sequence_parallel(resolved, s)
 
 
-def _ep_choices(experts: int, s: Sizes) -> tuple[int, ...]:
+def _ep_choices(experts: int, s: ParallelSizes) -> tuple[int, ...]:
     good = divisors(experts)
     return around(s.ep, [ep for ep in good if s.world % (s.etp * ep * s.pp) == 0]) or around(s.ep, good)
 
 
-def _dense(resolved: Resolved, s: Sizes) -> Iterator[Finding]:
+def _dense(resolved: Resolved, s: ParallelSizes) -> Iterator[Finding]:
     if s.ep > 1:
         yield error(
             "ep-without-experts",
-            f"{shown(EP, s.ep)}: {resolved.model.name} has no experts",
+            f"{shown(EP, s.ep)} is not possible: {resolved.model.name} has no experts",
             *each(EP, [1]),
             about=EP,
         )
@@ -76,7 +77,7 @@ def _dense(resolved: Resolved, s: Sizes) -> Iterator[Finding]:
         )
 
 
-def _sequence_parallel(resolved: Resolved, s: Sizes) -> Iterator[Finding]:
+def _sequence_parallel(resolved: Resolved, s: ParallelSizes) -> Iterator[Finding]:
     if s.tp == 1 or resolved.job.parallelism.sequence_parallel:
         return
     changes: dict[str, object] = {"sequence_parallel": True}
@@ -85,7 +86,7 @@ def _sequence_parallel(resolved: Resolved, s: Sizes) -> Iterator[Finding]:
         changes["seq_length"] = multiples_near(length, unit)[0]
     yield error(
         "experts-need-sequence-parallel",
-        f"{shown('tensor_model_parallel_size', s.tp)} without --sequence-parallel: "
+        f"{shown('tensor_model_parallel_size', s.tp)} without {flag('sequence_parallel')} is not possible: "
         f"{resolved.model.name} has experts",
         fix(**changes),
     )

@@ -1,4 +1,4 @@
-"""What only some kinds of models can do, each with the place in NeMo or Megatron that says so."""
+"""Limits that apply to some model families only, each with the place in NeMo or Megatron that imposes it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from nemolaunch.resolve import Resolved
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """Limits of a kind of model; a reason is a clause that says why, None where there is no limit.
+class ModelLimits:
+    """Limits of a model family. Each reason is a clause that says why; None if there is no such limit.
 
     Attributes:
-        tensor_parts: further things shared out by tensor parallelism, as in `parallel.tensor_parts`.
-        mamba_heads: heads and groups of Mamba layers, which context parallel ranks share.
-        exchanged_heads: key/value heads, where context parallel ranks exchange sequence for heads.
-        most_seq_length: positions the model is built for, where it is fixed.
-        causal_only: why its layers cannot attend to both sides, as masked language modelling needs.
+        no_pipeline: why it does not support pipeline parallelism.
+        no_virtual_pipeline: why it does not support virtual pipeline stages.
+        no_context_parallel: why it does not support context parallelism.
+        tensor_parts: additional parts split by tensor parallelism, as in `parallel.tensor_parts`.
+        mamba_heads: heads and groups of Mamba layers, which are split over context parallel ranks.
+        exchanged_heads: key/value heads, if context parallel ranks exchange sequence shards for heads.
+        most_seq_length: number of positions the model is built for, if it is fixed.
+        causal_only: why its layers cannot attend to both sides, as masked language modelling requires.
     """
 
     no_pipeline: str | None = None
@@ -34,21 +37,21 @@ class Family:
 
     @property
     def cp_parts(self) -> str:
-        """What `valid_cp` divides."""
+        """Description of what `valid_cp` divides."""
         if self.mamba_heads:
             return "the {} heads and {} groups of Mamba layers".format(*self.mamba_heads)
         return f"the {self.exchanged_heads} key/value heads"
 
     @property
     def most_cp(self) -> int:
-        """No context parallel size above it can be valid, where heads limit it."""
+        """Upper bound of the context parallel size, if heads limit it."""
         return self.mamba_heads[0] if self.mamba_heads else self.exchanged_heads or 1
 
     def valid_cp(self, tp: int, cp: int) -> bool:
-        """Whether heads of a tensor parallel rank divide over context parallel ranks.
+        """Return whether the heads of a tensor parallel rank divide over context parallel ranks.
 
-        megatron.core.ssm.mamba_context_parallel: heads by TP·CP; groups either way. Transformer Engine with
-        `cp_comm_type="a2a"`: key/value heads by TP·CP.
+        megatron.core.ssm.mamba_context_parallel: heads by TP·CP; groups by CP or CP by groups. Transformer Engine
+        with `cp_comm_type="a2a"`: key/value heads by TP·CP.
         """
         if cp == 1:
             return True
@@ -63,91 +66,96 @@ class Family:
         return heads // tp % cp == 0 and (cp % per_rank == 0 if per_rank < cp else per_rank % cp == 0)
 
 
-# T5Config.max_position_embeddings of nemo.collections.llm.t5.model.t5; not a field that a job sets
+# T5Config.max_position_embeddings in nemo.collections.llm.t5.model.t5; a job cannot set this field
 _T5_POSITIONS = 512
 
 
-def family(resolved: Resolved) -> Family:
-    """The limits of the job's model."""
+def limits_of(resolved: Resolved) -> ModelLimits:
+    """Return the limits of the job's model."""
     a, name = resolved.model.architecture, resolved.model.recipe.model_class
     if a.kind == "mamba":
         return _mamba(a)
     if a.kind == "hyena":
         return _hyena(a)
     if a.kind == "t5":
-        return Family(
+        return ModelLimits(
             no_pipeline="NeMo cannot place its encoder (encoder_pipeline_model_parallel_size)",
-            no_virtual_pipeline="T5Config.configure_model refuses it",
-            no_context_parallel="its batches are not cut along the sequence (t5.py, t5_forward_step)",
+            no_virtual_pipeline="T5Config.configure_model rejects it",
+            no_context_parallel="its batches are not split along the sequence (t5.py, t5_forward_step)",
             most_seq_length=_T5_POSITIONS,
-            causal_only="its decoder writes from left to right; its own recipe masks spans already",
+            causal_only="its decoder generates from left to right, and its recipe already masks spans",
         )
     if a.kind == "bert":
-        return Family(no_context_parallel="its padding mask is not cut along the sequence")
+        return ModelLimits(no_context_parallel="its padding mask is not split along the sequence")
     if name == "Gemma2Model":
-        return Family(
-            no_virtual_pipeline="Gemma2Model.configure_model takes no virtual stage",
-            no_context_parallel="Gemma2DotProductAttention refuses it",
+        return ModelLimits(
+            no_virtual_pipeline="Gemma2Model.configure_model does not take a virtual stage",
+            no_context_parallel="Gemma2DotProductAttention rejects it",
             causal_only="Gemma2DotProductAttention is causal",
         )
     if name == "Gemma3Model":
-        return Family(
-            no_virtual_pipeline="Gemma3Config.configure_model refuses it",
-            no_context_parallel="Gemma3Config.configure_model refuses it",
+        return ModelLimits(
+            no_virtual_pipeline="Gemma3Config.configure_model rejects it",
+            no_context_parallel="Gemma3Config.configure_model rejects it",
             causal_only="Gemma3SelfAttention is causal",
         )
     if a.window_size is not None:
-        looks_back = "its attention window looks back only"
+        looks_back = "its attention window only looks back"
         if name == "MistralModel":
-            return Family(exchanged_heads=a.num_query_groups, causal_only=looks_back)
-        return Family(
-            no_context_parallel="its attention window is not cut along the sequence", causal_only=looks_back
+            return ModelLimits(exchanged_heads=a.num_query_groups, causal_only=looks_back)
+        return ModelLimits(
+            no_context_parallel="its attention window is not split along the sequence", causal_only=looks_back
         )
-    return Family(causal_only=_one_sided_layers(resolved))
+    return ModelLimits(causal_only=_one_sided_layers(resolved))
 
 
 def _one_sided_layers(resolved: Resolved) -> str | None:
-    """Layers that NeMo builds by ways of their own, which mask causally."""
+    """Return why the model's layers mask causally, if NeMo builds them in a special way; else None."""
     a = resolved.model.architecture
     if a.multi_latent_attention:
         return "NeMo's multi-latent attention is causal"
     if a.mtp_num_layers:
-        return "it predicts further tokens from those before"
+        return "it predicts additional tokens from the preceding ones"
     if resolved.model.recipe.name.startswith("llama4"):
-        return "its attention in chunks is causal (llama4_layer_spec)"
+        return "its chunked attention is causal (llama4_layer_spec)"
     return None
 
 
-def _mamba(a: Architecture) -> Family:
+def _mamba(a: Architecture) -> ModelLimits:
     heads, groups = mixers.mamba_heads(a), a.mamba_num_groups
-    parts = {"mamba-by-tp": (math.gcd(heads, groups), "(common divisor of) Mamba heads and groups")}
-    return Family(
-        no_virtual_pipeline="SSMConfig.configure_model refuses it",
+    parts = {
+        "mamba-by-tp": (
+            math.gcd(heads, groups),
+            "{}, the greatest common divisor of the Mamba heads and groups",
+        )
+    }
+    return ModelLimits(
+        no_virtual_pipeline="SSMConfig.configure_model rejects it",
         tensor_parts=parts,
         mamba_heads=(heads, groups),
-        causal_only="its state space layers read from left to right",
+        causal_only="its state space layers run from left to right",
     )
 
 
-def _hyena(a: Architecture) -> Family:
+def _hyena(a: Architecture) -> ModelLimits:
     groups = [g for g in (a.num_groups_hyena, a.num_groups_hyena_medium, a.num_groups_hyena_short) if g]
     common = math.gcd(a.hidden_size, *groups)
-    parts = {"hyena-by-tp": (common, "(common divisor of) Hyena channels and groups")}
-    return Family(
-        no_virtual_pipeline="HyenaConfig.configure_model refuses it",
+    parts = {"hyena-by-tp": (common, "{}, the greatest common divisor of the Hyena channels and groups")}
+    return ModelLimits(
+        no_virtual_pipeline="HyenaConfig.configure_model rejects it",
         tensor_parts=parts,
-        causal_only="its convolutions look back only",
+        causal_only="its convolutions only look back",
     )
 
 
 def split_of(resolved: Resolved, pp: int, vpp: int | None) -> PipelineSplit | None:
-    """How the model's layers are dealt to that many stages; None where they cannot be."""
-    if pp > 1 and family(resolved).no_pipeline:
+    """Return how the model's layers are split over that many stages; None if they cannot be."""
+    if pp > 1 and limits_of(resolved).no_pipeline:
         return None
     recipe = resolved.model.recipe
     return pipeline_split(resolved.model.architecture, pp, vpp, recipe.pipeline_model_parallel_size)
 
 
 def splits(resolved: Resolved, pp: int, vpp: int | None) -> bool:
-    """Whether the layers can be dealt to that many stages."""
+    """Return whether the layers can be split over that many stages."""
     return split_of(resolved, pp, vpp) is not None

@@ -1,4 +1,4 @@
-"""CUDA graphs of layers: what can be captured."""
+"""CUDA graphs: which layers can be captured, and what capture cannot be combined with."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ MOVING = "expandable_segments:True"
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Models, recompute, offload and the allocator's settings."""
+    """Check model, recompute, offload and the allocator's settings."""
     if not resolved.job.speed.cuda_graphs:
         return
     reason = _unsupported(resolved)
     if reason:
         yield error(
             "cuda-graphs-unsupported",
-            f"{flag(GRAPHS)}: {resolved.model.name} {reason}",
+            f"{flag(GRAPHS)} is not possible: {resolved.model.name} {reason}",
             fix(cuda_graphs=False),
         )
     memory = resolved.job.memory
     if memory.cpu_offloading:
         yield error(
             "cuda-graphs-with-offload",
-            f"{flag(GRAPHS)} with {flag('cpu_offloading')}",
+            f"{flag(GRAPHS)} cannot be combined with {flag('cpu_offloading')}",
             fix(cuda_graphs=False),
             without(resolved, "cpu_offloading", *DETAILS),
         )
@@ -40,7 +40,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if odd:
         yield error(
             "cuda-graphs-allocator",
-            f"{flag(GRAPHS)} with {' and '.join(f'{name}={found[name]}' for name in odd)}",
+            f"{flag(GRAPHS)} cannot be combined with {' and '.join(f'{name}={found[name]}' for name in odd)}",
             fix(cuda_graphs=False),
             *without_variables(resolved, odd),
         )
@@ -52,24 +52,24 @@ def _recompute(resolved: Resolved) -> Iterator[Finding]:
     if given is None and (preset is None or memory.cpu_offloading):
         return
     names = ("recompute_granularity", "recompute_method", "recompute_num_layers")
-    whose = "recompute" if given else f"the recompute of the recipe {resolved.model.recipe.name}"
+    what = "recompute" if given else f"the recompute that the recipe {resolved.model.recipe.name} sets"
     yield error(
         "cuda-graphs-with-recompute",
-        f"{flag(GRAPHS)} with {whose}",
+        f"{flag(GRAPHS)} cannot be combined with {what}",
         fix(cuda_graphs=False),
         *((without(resolved, *names),) if given and preset is None else ()),
     )
 
 
 def _unsupported(resolved: Resolved) -> str | None:
-    """Why no layer, or not every one, can be captured."""
+    """Return why not all layers can be captured; None if they can."""
     a = resolved.model.architecture
     if a.num_moe_experts:
         return "has experts, whose tokens are counted on the host (MoEAlltoAllTokenDispatcher)"
     if a.kind == "hyena":
-        return "has layers that cannot be captured (HyenaLayer): it would train without"
+        return "has layers that cannot be captured (HyenaLayer), so it would train without graphs"
     if a.kind == "t5":
-        return "passes its decoder a pair of masks, which graphs do not take"
+        return "passes its decoder a pair of masks, which graphs do not support"
     if resolved.model.recipe.model_class == "Gemma3Model":
-        return "passes its layers pairs of rotary embeddings, which graphs do not take"
+        return "passes its layers pairs of rotary embeddings, which graphs do not support"
     return None

@@ -1,4 +1,4 @@
-"""Names and paths that have to survive a shell, a file system and a comma-separated list."""
+"""Names and paths that end up in a shell script, a file system and a comma-separated list."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from nemolaunch.resolve import Resolved
 
 LONGEST_NAME = 128
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
-# NeMo-Run writes its own folder, within the run's, into the batch script unquoted (`noquote` of its Slurm executor)
+# NeMo-Run writes its folder inside the run folder into the batch script unquoted (`noquote` in its Slurm executor)
 _UNSAFE = re.compile(r"[^\w./:=@%+,~-]")
-# Lightning puts the values of variables into the folder of TensorBoard's files (`TensorBoardLogger.log_dir`)
+# Lightning expands environment variables in the path of the TensorBoard folder (`TensorBoardLogger.log_dir`)
 _VARIABLE = re.compile(r"\$(?:\w|\{)")
 _IN_MOUNT = re.compile(r"[,:]")
 NO_CONTAINER = "none"
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """The experiment's name, and every path that is written into a script."""
+    """Check the experiment's name and all paths that are written into a script."""
     launch = resolved.job.launch
     name = launch.experiment
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name, flags=re.ASCII).strip("-.")[:LONGEST_NAME]
         yield error(
             "experiment-name",
-            f"{shown('experiment', repr(name))} is not made of letters, digits, '.', '_' and '-', "
-            f"up to {LONGEST_NAME} of them",
+            f"{shown('experiment', repr(name))} is not a valid name: use letters, digits, '.', '_' and '-', at most "
+            f"{LONGEST_NAME} characters",
             *each("experiment", [clean or "pretraining"]),
             about="experiment",
         )
     if launch.executor == "local" and launch.num_nodes > 1:
         yield error(
             "local-nodes",
-            f"{shown('num_nodes', launch.num_nodes)} with --executor local starts one node only",
+            f"{shown('num_nodes', launch.num_nodes)} is not possible with --executor local, which starts processes "
+            "on this machine only",
             fix(num_nodes=1),
             fix(executor="slurm"),
         )
@@ -45,13 +46,13 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
 def _paths(resolved: Resolved) -> Iterator[Finding]:
     for name, path in _paths_of(resolved):
         if not path.isprintable():
-            yield error("path-unprintable", f"{flag(name)} {path!r} has unprintable characters")
+            yield error("path-unprintable", f"{flag(name)} {path!r} contains unprintable characters")
     folder = resolved.facts.run.folder
     if resolved.job.launch.executor != "slurm":
         if _VARIABLE.search(folder):
             yield error(
                 "path-with-variable",
-                f"{flag('output_dir')} {folder!r} has a '$' for which Lightning puts in the value of a variable",
+                f"{flag('output_dir')} {folder!r} contains a '$', which Lightning expands as an environment variable",
                 fix(output_dir=folder.replace("$", "-")),
             )
         return
@@ -59,7 +60,7 @@ def _paths(resolved: Resolved) -> Iterator[Finding]:
     if odd and folder.isprintable() and _is_given(resolved):
         yield error(
             "path-in-shell",
-            f"{flag('output_dir')} {folder!r} has {odd!r}, which NeMo-Run's batch script does not put in quotes",
+            f"{flag('output_dir')} {folder!r} contains {odd!r}, which NeMo-Run does not quote in the batch script",
             fix(output_dir=_UNSAFE.sub("-", folder)),
         )
     if resolved.job.launch.container_image != NO_CONTAINER:
@@ -67,19 +68,19 @@ def _paths(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _is_given(resolved: Resolved) -> bool:
-    """Whether the run folder's name is not just that of an experiment which is reported itself."""
+    """Return False if the run folder is named after an invalid experiment name, which is reported itself."""
     launch = resolved.job.launch
     return launch.output_dir is not None or _NAME.fullmatch(launch.experiment) is not None
 
 
 def _mounted(resolved: Resolved) -> Iterator[Finding]:
-    """Folders that the container sees: the list of them is split at commas, source and target at a colon."""
+    """Check the paths mounted into the container: the list is split at commas, source and target at a colon."""
     for name, path in _paths_of(resolved):
         found = _IN_MOUNT.search(path)
         if found and name not in ("output_dir", "container_image"):
             yield error(
                 "path-in-mount",
-                f"{flag(name)} {path!r} has {found[0]!r}, which a list of mounts cannot carry",
+                f"{flag(name)} {path!r} contains {found[0]!r}, which is a separator in the list of container mounts",
             )
 
 

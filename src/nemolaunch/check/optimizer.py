@@ -1,4 +1,4 @@
-"""Optimizer and learning rate schedule."""
+"""The optimizer and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ INSTANCES = "num_distributed_optimizer_instances"
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """What the schedule and the distributed optimizer ask for."""
+    """Check what the schedule and the distributed optimizer require."""
     o = resolved.job.optimizer
     if o.optimizer == "sgd" and not o.disable_dist_optim:
         yield error(
             "sgd-is-not-sharded",
-            f"{shown('optimizer', 'sgd')} without {flag('disable_dist_optim')}",
+            f"{shown('optimizer', 'sgd')} without {flag('disable_dist_optim')} is not possible: the distributed "
+            "optimizer supports Adam only",
             fix(optimizer="adam"),
             fix(disable_dist_optim=True, optim_cpu_offloading=False, optim_cpu_offloading_frac=1.0),
         )
     yield from _instances(resolved)
     if o.min_lr > o.lr or (o.constant_steps and o.min_lr == o.lr):
-        least = " with --constant-steps" if o.min_lr == o.lr else ""
+        problem = "must be below" if o.min_lr == o.lr else "is above"
+        reason = " if --constant-steps is given" if o.min_lr == o.lr else ""
         yield error(
             "min-lr-above-lr",
-            f"{shown('min_lr', f'{o.min_lr:g}')} is not below {shown('lr', f'{o.lr:g}')}{least}",
+            f"{shown('min_lr', f'{o.min_lr:g}')} {problem} {shown('lr', f'{o.lr:g}')}{reason}",
             *each("min_lr", [float(f"{o.lr / 10:.6g}")]),
             about="min_lr",
         )
 
 
 def _instances(resolved: Resolved) -> Iterator[Finding]:
-    """Copies of the sharded optimizer."""
+    """Check the number of copies of the sharded optimizer."""
     o, s = resolved.job.optimizer, sizes(resolved)
     count = o.num_distributed_optimizer_instances
     if count == 1:
@@ -42,7 +44,8 @@ def _instances(resolved: Resolved) -> Iterator[Finding]:
     if o.disable_dist_optim:
         yield error(
             "instances-not-sharded",
-            f"{shown(INSTANCES, count)} with {flag('disable_dist_optim')}: every rank has all of the optimizer",
+            f"{shown(INSTANCES, count)} has no effect with {flag('disable_dist_optim')}: every rank holds the whole "
+            "optimizer",
             *each(INSTANCES, [1]),
             fix(disable_dist_optim=False),
             about=INSTANCES,
@@ -51,11 +54,11 @@ def _instances(resolved: Resolved) -> Iterator[Finding]:
         return  # reported elsewhere
     ranks, expert_ranks = s.world // s.tp // s.pp, s.world // s.expert_replica
     if ranks % count or expert_ranks % count:
-        experts = f", and {expert_ranks} of experts" if expert_ranks != ranks else ""
+        experts = f", and the {expert_ranks} expert data parallel ranks" if expert_ranks != ranks else ""
         good = [n for n in divisors(math.gcd(ranks, expert_ranks)) if n > 1] or [1]
         yield error(
             "instances-by-data-parallel",
-            f"{shown(INSTANCES, count)} does not divide the {ranks} ranks of data and context parallel{experts}",
+            f"{shown(INSTANCES, count)} does not divide the {ranks} data and context parallel ranks{experts}",
             *each(INSTANCES, around(count, good)),
             about=INSTANCES,
         )

@@ -1,4 +1,4 @@
-"""Communication that hides behind computation."""
+"""Communication that overlaps with computation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REDUCE = "overlap_grad_reduce"
 
 
 def tensor(resolved: Resolved) -> Iterator[Finding]:
-    """Tensor parallel communication in Transformer Engine's userbuffers."""
+    """Check tensor parallel communication overlap through Transformer Engine's userbuffers."""
     if not resolved.job.speed.tp_comm_overlap:
         return
     tp = sizes(resolved).tp
@@ -22,21 +22,23 @@ def tensor(resolved: Resolved) -> Iterator[Finding]:
     if tp == 1:
         yield error(
             "tp-overlap-ignored",
-            f"{flag(TP_OVERLAP)} with {shown('tensor_model_parallel_size', 1)}: there is nothing to hide",
+            f"{flag(TP_OVERLAP)} has no effect with {shown('tensor_model_parallel_size', 1)}: there is no tensor "
+            "parallel communication",
             off,
         )
         return
     if not resolved.job.parallelism.sequence_parallel:
         yield error(
             "tp-overlap-ignored",
-            f"{flag(TP_OVERLAP)} without {flag('sequence_parallel')}: NeMo would train without",
+            f"{flag(TP_OVERLAP)} has no effect without {flag('sequence_parallel')}: NeMo silently turns it off",
             fix(sequence_parallel=True),
             off,
         )
     if resolved.model.architecture.multi_latent_attention:
         yield error(
             "tp-overlap-ignored",
-            f"{flag(TP_OVERLAP)}: Megatron would train {resolved.model.name} without, for its latent attention",
+            f"{flag(TP_OVERLAP)} has no effect: Megatron turns it off for the latent attention of "
+            f"{resolved.model.name}",
             off,
         )
     yield from _userbuffers(resolved, tp)
@@ -48,45 +50,47 @@ def _userbuffers(resolved: Resolved, tp: int) -> Iterator[Finding]:
     if batch.precision == "fp32":
         yield error(
             "tp-overlap-impossible",
-            f"{flag(TP_OVERLAP)} with {shown('precision', 'fp32')}: userbuffers are made for bf16",
+            f"{flag(TP_OVERLAP)} cannot be combined with {shown('precision', 'fp32')}: NeMo creates userbuffers for "
+            "bf16",
             fix(precision="bf16"),
             off,
         )
     elif batch.fp8 and batch.fp8_recipe == "blockwise":
         yield error(
             "tp-overlap-impossible",
-            f"{flag(TP_OVERLAP)} with {shown('fp8_recipe', 'blockwise')}: userbuffers take no blocks",
+            f"{flag(TP_OVERLAP)} cannot be combined with {shown('fp8_recipe', 'blockwise')}: userbuffers do not "
+            "support blockwise scaling",
             *each("fp8_recipe", ["tensorwise"]),
             off,
         )
-    # Grace-Blackwell racks are one NVLink domain
+    # A Grace-Blackwell rack is one NVLink domain
     if tp > per_node and not resolved.gpu.name.startswith("gb"):
         yield error(
             "tp-overlap-impossible",
-            f"{flag(TP_OVERLAP)} with {shown('tensor_model_parallel_size', tp)} over nodes of {per_node} GPU(s): "
-            "userbuffers need NVLink",
+            f"{flag(TP_OVERLAP)} cannot be combined with {shown('tensor_model_parallel_size', tp)} on nodes of "
+            f"{per_node} GPU(s): userbuffers need NVLink between all tensor parallel ranks",
             off,
         )
 
 
 def data(resolved: Resolved) -> Iterator[Finding]:
-    """Gradients and weights over data parallel ranks."""
+    """Check the communication of gradients and weights between data parallel ranks."""
     speed, bert = resolved.job.speed, resolved.model.architecture.kind == "bert"
     if speed.overlap_grad_reduce and bert:
         yield error(
             "grad-reduce-unsupported",
-            f"{flag(REDUCE)}: not every weight of {resolved.model.name} gets a gradient in every step",
+            f"{flag(REDUCE)} is not possible: not every weight of {resolved.model.name} gets a gradient in every step",
             without(resolved, REDUCE),
         )
     if speed.overlap_param_gather:
         yield from _gather(resolved)
     given = speed.overlap_param_gather is True or speed.overlap_grad_reduce is False
     shared = resolved.data_parallel_size * sizes(resolved).cp > 1
-    if given and shared and hides(resolved, GATHER) and not hides(resolved, REDUCE):
-        whose = "" if speed.overlap_param_gather else " (the recipe's)"
+    if given and shared and is_overlapped(resolved, GATHER) and not is_overlapped(resolved, REDUCE):
+        origin = "" if speed.overlap_param_gather else " (set by the recipe)"
         yield warning(
             "param-gather-in-one",
-            f"{flag(GATHER)}{whose} without {flag(REDUCE)}: all weights are gathered at once, which hides little",
+            f"{flag(GATHER)}{origin} without {flag(REDUCE)} gathers all weights at once, which hides little",
             *(() if bert else (fix(overlap_grad_reduce=True),)),
             fix(overlap_param_gather=False),
         )
@@ -97,24 +101,25 @@ def _gather(resolved: Resolved) -> Iterator[Finding]:
     if job.optimizer.disable_dist_optim:
         yield error(
             "param-gather-not-sharded",
-            f"{flag(GATHER)} with {flag('disable_dist_optim')}: every rank has all weights",
+            f"{flag(GATHER)} has no effect with {flag('disable_dist_optim')}: every rank holds all weights",
             fix(disable_dist_optim=False, optimizer="adam"),
             without(resolved, GATHER),
         )
     elif job.batch.fp8 and job.batch.fp8_recipe == "mxfp8":
         yield error(
             "param-gather-with-mxfp8",
-            f"{flag(GATHER)} with {shown('fp8_recipe', 'mxfp8')}: updated weights would never be used",
+            f"{flag(GATHER)} cannot be combined with {shown('fp8_recipe', 'mxfp8')}: updated weights would never be "
+            "used",
             without(resolved, GATHER),
             fix(fp8_recipe="tensorwise"),
         )
 
 
-def hides(resolved: Resolved, name: str) -> bool:
-    """Whether that communication is hidden in the end.
+def is_overlapped(resolved: Resolved, name: str) -> bool:
+    """Return whether this communication is overlapped in the end.
 
-    What is given counts. Else NeMo's callback turns both on where there are data parallel ranks and a sharded
-    optimizer (`MegatronCommOverlapCallback._get_optimizer_overlap_cfgs`); else the recipe's buffers say.
+    A given flag decides. Otherwise NeMo's callback turns both on if there are data parallel ranks and a sharded
+    optimizer (`MegatronCommOverlapCallback._get_optimizer_overlap_cfgs`); otherwise the recipe decides.
     """
     job, recipe = resolved.job, resolved.model.recipe
     given = getattr(job.speed, name)

@@ -1,4 +1,4 @@
-"""Tensor, sequence and context parallelism, and how many processes there are."""
+"""Tensor, sequence and context parallelism, and the number of processes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from nemolaunch.check.families import family, splits
+from nemolaunch.check.families import limits_of, splits
 from nemolaunch.check.support import (
-    Sizes,
+    ParallelSizes,
     around,
     divisors,
     each,
@@ -31,42 +31,42 @@ EP = "expert_model_parallel_size"
 
 
 def tensor_parts(resolved: Resolved) -> dict[str, tuple[int, str]]:
-    """What a tensor parallel group shares out: code → (count, what it is)."""
+    """Return what is split over a tensor parallel group: code → (count, description with a place for it)."""
     a = resolved.model.architecture
     parts = {
-        "heads-by-tp": (a.num_attention_heads, "attention heads"),
-        "query-groups-by-tp": (a.num_query_groups, "key/value heads"),
+        "heads-by-tp": (a.num_attention_heads, "the {} attention heads"),
+        "query-groups-by-tp": (a.num_query_groups, "the {} key/value heads"),
     }
     if a.ffn_hidden_size:
-        parts["ffn-by-tp"] = (a.ffn_hidden_size, "channels of the MLP (ffn_hidden_size)")
+        parts["ffn-by-tp"] = (a.ffn_hidden_size, "the {} channels of the MLP (ffn_hidden_size)")
     shared = a.moe_shared_expert_intermediate_size
     if shared:
-        parts["shared-expert-by-tp"] = (shared, "channels of its shared expert")
+        parts["shared-expert-by-tp"] = (shared, "the {} channels of the shared expert")
     if a.vocab_size is not None and a.kind != "mamba":
-        parts["vocabulary-by-tp"] = (a.vocab_size, "rows of the preset vocabulary")
-    parts.update(family(resolved).tensor_parts)
+        parts["vocabulary-by-tp"] = (a.vocab_size, "the {} rows of the preset vocabulary")
+    parts.update(limits_of(resolved).tensor_parts)
     return parts
 
 
 def valid_tp(resolved: Resolved, tp: int) -> bool:
-    """Whether all that a tensor parallel group shares out divides by that size."""
+    """Return whether everything that is split over a tensor parallel group divides by this size."""
     return all(count % tp == 0 for count, _ in tensor_parts(resolved).values())
 
 
 def tensor(resolved: Resolved) -> Iterator[Finding]:
-    """Heads, key/value heads, MLP and vocabulary by the tensor parallel size."""
+    """Check heads, key/value heads, MLP and vocabulary against the tensor parallel size."""
     s = sizes(resolved)
     for code, (count, what) in tensor_parts(resolved).items():
         if count % s.tp:
             yield error(
                 code,
-                f"{shown(TP, s.tp)} does not divide the {count} {what} of {resolved.model.name}",
+                f"{shown(TP, s.tp)} does not divide {what.format(count)} of {resolved.model.name}",
                 *each(TP, _tp_choices(resolved, s)),
                 about=TP,
             )
 
 
-def _tp_choices(resolved: Resolved, s: Sizes) -> tuple[int, ...]:
+def _tp_choices(resolved: Resolved, s: ParallelSizes) -> tuple[int, ...]:
     most = max(count for count, _ in tensor_parts(resolved).values())
     good = [tp for tp in divisors(most) if valid_tp(resolved, tp)]
     fits = [tp for tp in good if fits_world(resolved, math.lcm(tp * s.pp * s.cp, s.ep * s.pp))]
@@ -74,7 +74,7 @@ def _tp_choices(resolved: Resolved, s: Sizes) -> tuple[int, ...]:
 
 
 def sequence(resolved: Resolved) -> Iterator[Finding]:
-    """Sequence parallelism, and what the sequence length has to be divisible by."""
+    """Check sequence parallelism and what the sequence length must be divisible by."""
     s, length = sizes(resolved), resolved.job.data.seq_length or 1
     shares = resolved.job.parallelism.sequence_parallel and s.tp > 1
     if resolved.job.parallelism.sequence_parallel and s.tp == 1:
@@ -87,62 +87,63 @@ def sequence(resolved: Resolved) -> Iterator[Finding]:
     if shares and length % (s.tp * s.cp):
         yield error(
             "sequence-by-tp",
-            f"{shown('seq_length', length)} is not a multiple of TP·CP = {s.tp}·{s.cp}",
+            f"{shown('seq_length', length)} is not a multiple of TP·CP = {s.tp}·{s.cp} = {s.tp * s.cp}",
             *each("seq_length", multiples_near(length, unit)),
             about="seq_length",
         )
     if s.cp > 1 and length % (2 * s.cp):
         yield error(
             "sequence-by-cp",
-            f"{shown('seq_length', length)} is not a multiple of 2·CP = 2·{s.cp}",
+            f"{shown('seq_length', length)} is not a multiple of 2·CP = 2·{s.cp} = {2 * s.cp}",
             *each("seq_length", multiples_near(length, unit)),
             about="seq_length",
         )
     yield from _family_length(resolved, s, length, unit)
 
 
-def sequence_unit(s: Sizes, shares: bool) -> int:
-    """The sequence length is a multiple of this."""
+def sequence_unit(s: ParallelSizes, shares: bool) -> int:
+    """Return the number that the sequence length must be a multiple of."""
     return math.lcm(2 * s.cp if s.cp > 1 else 1, s.tp * s.cp if shares else 1)
 
 
-def _family_length(resolved: Resolved, s: Sizes, length: int, unit: int) -> Iterator[Finding]:
-    most = family(resolved).most_seq_length
+def _family_length(resolved: Resolved, s: ParallelSizes, length: int, unit: int) -> Iterator[Finding]:
+    most = limits_of(resolved).most_seq_length
     if most is not None and length > most:
         yield error(
             "sequence-too-long",
-            f"{shown('seq_length', length)} is beyond the {most} positions of {resolved.model.name}",
+            f"{shown('seq_length', length)} exceeds the {most} positions of {resolved.model.name}",
             *each("seq_length", [most // unit * unit or most]),
             about="seq_length",
         )
 
 
 def context(resolved: Resolved) -> Iterator[Finding]:
-    """Context parallelism: which models can, and into how many shares."""
-    s, kin = sizes(resolved), family(resolved)
+    """Check that the model supports context parallelism of this size."""
+    s, limits = sizes(resolved), limits_of(resolved)
     if s.cp == 1:
         return
-    if kin.no_context_parallel:
+    if limits.no_context_parallel:
         yield error(
             "cp-unsupported",
-            f"{shown(CP, s.cp)}: {resolved.model.name} cannot be trained with context parallelism, "
-            f"{kin.no_context_parallel}",
+            f"{shown(CP, s.cp)} is not possible: {resolved.model.name} does not support context parallelism "
+            f"because {limits.no_context_parallel}",
             *each(CP, [1]),
             about=CP,
         )
-    elif not kin.valid_cp(s.tp, s.cp):
-        good = [cp for cp in divisors(kin.most_cp) if kin.valid_cp(s.tp, cp)]
+    elif not limits.valid_cp(s.tp, s.cp):
+        good = [cp for cp in divisors(limits.most_cp) if limits.valid_cp(s.tp, cp)]
         choices = around(s.cp, [cp for cp in good if fits_world(resolved, s.tp * s.pp * cp)])
         yield error(
             "cp-by-heads",
-            f"{shown(CP, s.cp)} does not share out {kin.cp_parts} of {resolved.model.name} with TP {s.tp}",
+            f"{shown(CP, s.cp)} does not evenly divide {limits.cp_parts} of {resolved.model.name} with "
+            f"{shown(TP, s.tp)}",
             *each(CP, choices or (1,)),
             about=CP,
         )
 
 
 def world(resolved: Resolved) -> Iterator[Finding]:
-    """The number of processes by the layout of the model and of its experts."""
+    """Check the number of processes against the layout of the model and of its experts."""
     s = sizes(resolved)
     gpus = len(resolved.facts.host.gpus)
     local = resolved.job.launch.executor == "local"
@@ -150,32 +151,31 @@ def world(resolved: Resolved) -> Iterator[Finding]:
     if local and resolved.device == "gpu" and per_node > gpus:
         yield error(
             "more-processes-than-gpus",
-            f"{shown('num_gpus', per_node)} is more than the {gpus} visible GPU(s)",
+            f"{shown('num_gpus', per_node)} exceeds the {gpus} visible GPU(s)",
             _on_gpus(resolved, s, gpus),
         )
         return
     if s.world % s.replica or s.world < s.replica:
         yield error(
             "world-by-layout",
-            f"{s.world} process(es) do not divide into TP·PP·CP = {s.tp}·{s.pp}·{s.cp} = {s.replica}",
+            f"{s.world} process(es) are not a multiple of TP·PP·CP = {s.tp}·{s.pp}·{s.cp} = {s.replica}",
             *_world_fixes(resolved, s),
         )
     elif s.world % s.expert_replica or s.world < s.expert_replica:
         yield error(
             "world-by-experts",
-            f"{s.world} process(es) do not divide into ETP·EP·PP = {s.etp}·{s.ep}·{s.pp} = "
-            f"{s.expert_replica}",
+            f"{s.world} process(es) are not a multiple of ETP·EP·PP = {s.etp}·{s.ep}·{s.pp} = {s.expert_replica}",
             *_world_fixes(resolved, s),
         )
 
 
-def _world_fixes(resolved: Resolved, s: Sizes) -> tuple[Fix, ...]:
-    """More or fewer processes, where the layout itself is sound; or a smaller layout for those there are."""
+def _world_fixes(resolved: Resolved, s: ParallelSizes) -> tuple[Fix, ...]:
+    """Suggest more or fewer processes if the layout itself is valid, and a smaller layout for the given number."""
     launch = resolved.job.launch
     per_node = launch.num_gpus or 1
     fixes: list[Fix] = []
-    sound = valid_tp(resolved, s.tp) and splits(resolved, s.pp, s.vpp if s.pp > 1 else None)
-    if not sound:
+    is_valid = valid_tp(resolved, s.tp) and splits(resolved, s.pp, s.vpp if s.pp > 1 else None)
+    if not is_valid:
         pass
     elif launch.executor == "slurm":
         step = s.unit // math.gcd(s.unit, per_node)
@@ -189,8 +189,8 @@ def _world_fixes(resolved: Resolved, s: Sizes) -> tuple[Fix, ...]:
     return (*fixes, *([smaller] if smaller else []))
 
 
-def _on_gpus(resolved: Resolved, s: Sizes, gpus: int) -> Fix:
-    """As many of the visible GPUs as the layout can use, or a smaller layout on all of them."""
+def _on_gpus(resolved: Resolved, s: ParallelSizes, gpus: int) -> Fix:
+    """Suggest as many of the visible GPUs as the layout can use, or a smaller layout on all of them."""
     usable = gpus // s.unit * s.unit
     if usable:
         return fix(num_gpus=usable, num_nodes=1)
@@ -198,20 +198,20 @@ def _on_gpus(resolved: Resolved, s: Sizes, gpus: int) -> Fix:
     return fix(num_gpus=gpus, num_nodes=1, **(smaller.changes if smaller else {}))
 
 
-def _smaller_layout(resolved: Resolved, s: Sizes, world_size: int) -> Fix | None:
-    """The largest layout, no size above the one asked for, that divides this number of processes."""
-    a, kin = resolved.model.architecture, family(resolved)
+def _smaller_layout(resolved: Resolved, s: ParallelSizes, world_size: int) -> Fix | None:
+    """Suggest the largest layout for this number of processes, with no size above the given one."""
+    a, limits = resolved.model.architecture, limits_of(resolved)
     of_world = divisors(world_size)
     tps = [d for d in of_world if d <= s.tp and valid_tp(resolved, d)]
     pps = [d for d in of_world if d <= s.pp and splits(resolved, d, s.vpp if d > 1 else None)]
-    cps = [d for d in of_world if d <= s.cp and (d == 1 or not kin.no_context_parallel)]
+    cps = [d for d in of_world if d <= s.cp and (d == 1 or not limits.no_context_parallel)]
     best = max(
         (
             (tp, pp, cp)
             for tp in tps
             for pp in pps
             for cp in cps
-            if world_size % (tp * pp * cp) == 0 and kin.valid_cp(tp, cp)
+            if world_size % (tp * pp * cp) == 0 and limits.valid_cp(tp, cp)
         ),
         key=lambda sizes: (math.prod(sizes), sizes),
         default=None,

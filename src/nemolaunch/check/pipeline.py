@@ -1,13 +1,13 @@
-"""Pipeline parallelism: layers over stages, virtual stages, microbatches."""
+"""Pipeline parallelism: how layers divide over stages and virtual stages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 
-from nemolaunch.check.families import family, splits
+from nemolaunch.check.families import limits_of, splits
 from nemolaunch.check.support import (
-    Sizes,
+    ParallelSizes,
     around,
     each,
     error,
@@ -26,12 +26,13 @@ VPP = "virtual_pipeline_model_parallel_size"
 
 
 def stages(resolved: Resolved) -> Iterator[Finding]:
-    """Layers by pipeline stages."""
-    s, kin = sizes(resolved), family(resolved)
-    if s.pp > 1 and kin.no_pipeline:
+    """Check the layers against the number of pipeline stages."""
+    s, limits = sizes(resolved), limits_of(resolved)
+    if s.pp > 1 and limits.no_pipeline:
         yield error(
             "pp-unsupported",
-            f"{shown(PP, s.pp)}: {resolved.model.name} cannot be pipelined, {kin.no_pipeline}",
+            f"{shown(PP, s.pp)} is not possible: {resolved.model.name} does not support pipeline parallelism "
+            f"because {limits.no_pipeline}",
             without(resolved, PP, VPP),
         )
     elif not splits(resolved, s.pp, None):
@@ -50,24 +51,25 @@ def _layers(resolved: Resolved) -> str:
     return f"{a.num_layers} layers{ends}"
 
 
-def _pp_choices(resolved: Resolved, s: Sizes) -> tuple[int, ...]:
+def _pp_choices(resolved: Resolved, s: ParallelSizes) -> tuple[int, ...]:
     good = [pp for pp in range(1, resolved.model.architecture.num_layers + 3) if splits(resolved, pp, None)]
     fits = [pp for pp in good if fits_world(resolved, math.lcm(s.tp * pp * s.cp, s.etp * s.ep * pp))]
     return around(s.pp, fits) or around(s.pp, good)
 
 
 def virtual(resolved: Resolved) -> Iterator[Finding]:
-    """Layers by virtual stages, and the microbatches an interleaved schedule needs."""
-    s, kin = sizes(resolved), family(resolved)
+    """Check the layers against the number of virtual stages."""
+    s, limits = sizes(resolved), limits_of(resolved)
     if s.vpp is None:
         return
     if s.pp == 1:
         yield warning("vpp-without-pp", f"{shown(VPP, s.vpp)} has no effect with {shown(PP, 1)}", _drop())
         return
-    if kin.no_virtual_pipeline:
+    if limits.no_virtual_pipeline:
         yield error(
             "vpp-unsupported",
-            f"{shown(VPP, s.vpp)}: {resolved.model.name} cannot be interleaved, {kin.no_virtual_pipeline}",
+            f"{shown(VPP, s.vpp)} is not possible: {resolved.model.name} does not support virtual stages because "
+            f"{limits.no_virtual_pipeline}",
             _drop(),
         )
     elif splits(resolved, s.pp, None) and not splits(resolved, s.pp, s.vpp):

@@ -1,4 +1,4 @@
-"""Number formats: what the GPUs can do, and what fp8 asks of shapes."""
+"""Number formats: what the GPUs support, and what fp8 requires of shapes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.attention import has_attention
 
-# The least compute capability of each recipe: Transformer Engine's check_fp8_support, _block_scaling_, check_mxfp8_
+# Minimum compute capability of each recipe: Transformer Engine's check_fp8_support, _block_scaling_, check_mxfp8_
 FP8_CAPABILITY = {"delayed": (8, 9), "tensorwise": (8, 9), "blockwise": (9, 0), "mxfp8": (10, 0)}
-# Recipes beside delayed scaling with which NeMo gathers weights in fp8 (`recipes.precision.mixed_precision`)
+# Recipes other than delayed scaling with which NeMo gathers weights in fp8 (`recipes.precision.mixed_precision`)
 FP8_GATHERED = ("tensorwise", "mxfp8")
 # bf16 matrix units come with Ampere (NVIDIA architecture guides)
 BF16_CAPABILITY = (8, 0)
-# cuBLASLt takes fp8 matrices whose sides are multiples of 16 only; MXFP8 scales blocks of 32
+# cuBLASLt requires the dimensions of fp8 matrices to be multiples of 16; MXFP8 scales blocks of 32
 FP8_UNIT = {"delayed": 16, "tensorwise": 16, "blockwise": 16, "mxfp8": 32}
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Number format by GPU, and shapes by number format."""
+    """Check the number format against the GPU, and shapes against the number format."""
     batch = resolved.job.batch
     if batch.fp8 and batch.precision == "fp32":
         yield error(
             "fp8-with-fp32",
-            f"{flag('fp8')} with {shown('precision', 'fp32')}: it would train without fp8",
+            f"{flag('fp8')} has no effect with {shown('precision', 'fp32')}: the job would train without fp8",
             fix(precision="bf16"),
             fix(fp8=False),
         )
@@ -37,15 +37,16 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     elif batch.fp8_recipe != spec_of("fp8_recipe").default and resolved.device == "gpu":
         yield error(
             "fp8-not-switched-on",
-            f"{shown('fp8_recipe', batch.fp8_recipe)} without {flag('fp8')}: it would train without fp8",
+            f"{shown('fp8_recipe', batch.fp8_recipe)} has no effect without {flag('fp8')}: the job would train without "
+            "fp8",
             fix(fp8=True),
             without(resolved, "fp8_recipe"),
         )
     if batch.fp8 and batch.fp8_recipe in FP8_GATHERED and resolved.job.memory.optim_cpu_offloading:
         yield error(
             "optimizer-offload-with-fp8",
-            f"{flag('optim_cpu_offloading')} with {shown('fp8_recipe', batch.fp8_recipe)}: the offloaded "
-            "optimizer takes weights in fp8 under delayed scaling only",
+            f"{flag('optim_cpu_offloading')} cannot be combined with {shown('fp8_recipe', batch.fp8_recipe)}: the "
+            "offloaded optimizer supports fp8 weights with delayed scaling only",
             fix(fp8_recipe="delayed"),
             fix(optim_cpu_offloading=False),
         )
@@ -58,8 +59,8 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     ):
         yield error(
             "fp32-with-cp",
-            f"{shown('precision', 'fp32')} with {shown('context_parallel_size', cp)}: fused attention, which "
-            "context parallelism needs, has no fp32",
+            f"{shown('precision', 'fp32')} cannot be combined with {shown('context_parallel_size', cp)}: context "
+            "parallelism needs fused attention, which does not support fp32",
             fix(precision="bf16"),
             fix(context_parallel_size=1),
         )
@@ -74,13 +75,13 @@ def _hardware(resolved: Resolved) -> Iterator[Finding]:
         elif batch.precision == "bf16" and capability < BF16_CAPABILITY:
             yield warning(
                 "bf16-hardware",
-                f"{shown('precision', 'bf16')}: {name} has no bf16 matrix units and emulates them",
+                f"{shown('precision', 'bf16')} is slow on {name}, which has no bf16 matrix units and emulates them",
                 fix(precision="fp32"),
             )
 
 
 def capabilities(resolved: Resolved) -> list[tuple[str, tuple[int, int]]]:
-    """Name and compute capability of every kind of GPU that the job is known to run on."""
+    """Return name and compute capability of every kind of GPU that the job is known to run on."""
     if resolved.device != "gpu":
         return []
     if resolved.job.launch.executor == "local":
@@ -94,17 +95,19 @@ def _without_fp8(resolved: Resolved, name: str, capability: tuple[int, int]) -> 
     recipe = resolved.job.batch.fp8_recipe
     possible = [r for r, least in FP8_CAPABILITY.items() if capability >= least]
     if not possible:
-        return error("fp8-hardware", f"{flag('fp8')}: {name} has no fp8 matrix units", fix(fp8=False))
+        return error(
+            "fp8-hardware", f"{flag('fp8')} is not possible: {name} has no fp8 matrix units", fix(fp8=False)
+        )
     return error(
         "fp8-hardware",
-        f"{shown('fp8_recipe', recipe)}: {name} has no matrix units for it",
+        f"{shown('fp8_recipe', recipe)} is not possible: {name} has no matrix units for it",
         *each("fp8_recipe", possible[:1]),
         fix(fp8=False),
     )
 
 
 def fp8_widths(resolved: Resolved) -> dict[str, int]:
-    """Sides of the matrices that fp8 multiplies on one rank, by what they are."""
+    """Return the dimensions of the matrices that fp8 multiplies on one rank, by name."""
     s, a = sizes(resolved), resolved.model.architecture
     widths = {"hidden_size": a.hidden_size, "ffn_hidden_size/TP": a.ffn_hidden_size // s.tp}
     if not a.multi_latent_attention:
@@ -123,7 +126,7 @@ def fp8_widths(resolved: Resolved) -> dict[str, int]:
 
 
 def fp8_tokens(resolved: Resolved) -> int:
-    """Tokens of one forward pass on one rank."""
+    """Return the tokens per forward pass on one rank."""
     s, job = sizes(resolved), resolved.job
     share = s.cp * (s.tp if job.parallelism.sequence_parallel else 1)
     return (job.data.seq_length or 1) * job.batch.micro_batch_size // share
@@ -131,13 +134,13 @@ def fp8_tokens(resolved: Resolved) -> int:
 
 def _shapes(resolved: Resolved) -> Iterator[Finding]:
     unit = FP8_UNIT[resolved.job.batch.fp8_recipe]
-    sides = {**fp8_widths(resolved), "tokens of a forward pass": fp8_tokens(resolved)}
+    sides = {**fp8_widths(resolved), "tokens per forward pass": fp8_tokens(resolved)}
     odd = [f"{what} = {size}" for what, size in sides.items() if size % unit]
     if odd:
         other = [] if any(size % 16 for size in sides.values()) else each("fp8_recipe", ["delayed"])
         yield error(
             "fp8-shapes",
-            f"{flag('fp8')}: {', '.join(odd)} is not a multiple of {unit}",
+            f"{flag('fp8')} needs matrix dimensions that are multiples of {unit}, but {', '.join(odd)}",
             *other,
             fix(fp8=False),
         )

@@ -1,4 +1,4 @@
-"""A preset's flags are good for what they were measured on."""
+"""Presets: whether GPU and model are those that the preset was measured on."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nemolaunch.resolve import Resolved
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """The preset's GPU and model are the job's."""
+    """Check that the preset's GPU and model are the job's."""
     word = resolved.job.launch.preset
     if word is None:
         return
     try:
         preset = catalogue.preset(word)
-    except UsageError:  # a saved plan whose preset's file is gone: its values are in the plan
+    except UsageError:  # a saved plan whose preset file is gone: its values are in the plan
         return
     named = resolved.job.launch.gpu
     here = (named,) if named else resolved.facts.host.gpus
@@ -26,12 +26,14 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if others:
         yield warning(
             "preset-gpu",
-            f"{flag('preset')} {preset.name} was measured on {preset.gpu}, and this is for {', '.join(others)}",
+            f"{flag('preset')} {preset.name} was measured on {preset.gpu}, but this job is for {', '.join(others)}; "
+            "it may be slower or not fit",
         )
     if preset.model and preset.model not in (resolved.job.model.model_name, resolved.model.recipe.name):
         yield warning(
             "preset-model",
-            f"{flag('preset')} {preset.name} was measured with {preset.model}, and this trains {resolved.model.name}",
+            f"{flag('preset')} {preset.name} was measured with {preset.model}, but this job trains "
+            f"{resolved.model.name}; it may be slower or not fit",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a profiler can be asked for."""
+"""The profiler: steps, ranks, and whether it can trace the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nemolaunch.resolve import Resolved
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Steps and ranks that there are, and a profiler that can see the device."""
+    """Check that steps and ranks belong to the job, and that the profiler can trace the device."""
     logging, last = resolved.job.logging, resolved.job.batch.max_steps
     if logging.profile is None:
         return
@@ -24,7 +24,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             first = max(0, last - (stop - start))
             yield error(
                 "profile-steps",
-                f"{shown('profile_steps', logging.profile_steps)} lies beyond the last step, {last}",
+                f"{shown('profile_steps', logging.profile_steps)} goes beyond the last step, {last}",
                 *([fix(profile_steps=f"{first}:{last}")] if last > 0 else []),
             )
     odd = [
@@ -33,8 +33,13 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if odd or not logging.profile_ranks:
         yield error(
             "profile-ranks",
-            f"{shown('profile_ranks', ' '.join(odd) or 'none')}: ranks are 0 to {resolved.world_size - 1}",
+            f"{shown('profile_ranks', ' '.join(odd) or 'none')} is not among the job's ranks, 0 to "
+            f"{resolved.world_size - 1}",
             fix(profile_ranks=("0",)),
         )
     if logging.profile == "nsys" and resolved.device == "cpu":
-        yield error("profile-nsys-on-cpu", "--profile nsys has no GPU to trace", fix(profile="pytorch"))
+        yield error(
+            "profile-nsys-on-cpu",
+            "--profile nsys needs a GPU to trace, but this job runs on the CPU",
+            fix(profile="pytorch"),
+        )

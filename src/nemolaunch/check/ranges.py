@@ -1,4 +1,4 @@
-"""Values that no job can have, whatever the others are."""
+"""Values that are out of range whatever the other settings are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nemolaunch.findings import Finding
 from nemolaunch.job import Job, spec_of
 from nemolaunch.resolve import MOST_PER_WEIGHT, MOST_TOKENS, Resolved
 
-# Steps and samples are counted in 32 bits by Megatron's index files; the rest are sizes of machines.
+# Megatron's index files count steps and samples in 32 bits; the other limits are sizes of machines.
 MOST = 2**31 - 1
 MOST_PROCESSES = 2**20
 
@@ -53,7 +53,7 @@ DIVISORS = (
     "num_distributed_optimizer_instances",
     *(name for name in INTEGERS if name.endswith("_parallel_size")),
 )
-# (least, most, whether the least itself is excluded)
+# (minimum, maximum, whether the minimum itself is excluded)
 REALS: dict[str, tuple[float, float, bool]] = {
     "tokens_per_param": (0.0, MOST_PER_WEIGHT, True),
     "mlm_probability": (0.0, 1.0, True),
@@ -69,18 +69,18 @@ BELOW_ONE = ("adam_beta1", "adam_beta2", "mlm_probability")
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Numbers out of range."""
+    """Check that all numbers are within their range."""
     job = resolved.job
     for name, (least, most) in INTEGERS.items():
         value = job.get(name)
-        computed = name in resolved.computed  # the data rules report what could not be computed
+        computed = name in resolved.computed  # the data rules report values that could not be computed
         if value is not None and not least <= value <= most and not computed:
             nearest = least if value < least else most
-            # a length below 1 is meant as none: one epoch
+            # a length below 1 usually means "not given": one epoch
             fixes = [fix(max_steps=None)] if name == "max_steps" and value < least else []
             yield error(
                 "out-of-range",
-                f"{shown(name, value)} is not within {least:,} to {most:,}",
+                f"{shown(name, value)} is out of range: it must be between {least:,} and {most:,}",
                 *fixes,
                 *each(name, [nearest]),
                 about=name,
@@ -88,7 +88,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if job.checkpoint.keep_latest == 0:
         yield error(
             "out-of-range",
-            f"{shown('keep', 0)} would keep no checkpoint",
+            f"{shown('keep_latest', 0)} would keep no checkpoints",
             *each("keep_latest", [1, -1]),
             about="keep_latest",
         )
@@ -103,17 +103,18 @@ def _reals(job: Job) -> Iterator[Finding]:
         too_low = value < least or (excluded and value == least)
         too_high = value > most or (name in BELOW_ONE and value == most)
         if not math.isfinite(value) or too_low or too_high:
+            lower = "above" if excluded else "at least"
+            upper = "below" if name in BELOW_ONE else "at most"
             yield error(
                 "out-of-range",
-                f"{shown(name, value)} is not {'above' if excluded else 'from'} {least:g} "
-                f"{'to below' if name in BELOW_ONE else 'and at most' if excluded else 'to'} {most:g}",
+                f"{shown(name, value)} is out of range: it must be {lower} {least:g} and {upper} {most:g}",
                 *each(name, [spec_of(name).default]),
                 about=name,
             )
 
 
-def sizes_are_sound(resolved: Resolved) -> bool:
-    """Whether the counts that other rules calculate with are within their range."""
+def sizes_are_valid(resolved: Resolved) -> bool:
+    """Return whether the counts that other rules calculate with are within their range."""
     return all(
         (value := resolved.job.get(name)) is None or INTEGERS[name][0] <= value <= INTEGERS[name][1]
         for name in DIVISORS

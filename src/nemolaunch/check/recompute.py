@@ -1,11 +1,11 @@
-"""Recomputing activations in the backward pass."""
+"""Recomputation of activations in the backward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from nemolaunch.check.families import split_of
-from nemolaunch.check.support import each, error, fix, flag, note, shown, sizes, warning
+from nemolaunch.check.support import each, error, fix, flag, no_effect, note, shown, sizes, warning
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 
@@ -15,7 +15,7 @@ NEED_OTHER_FP8 = {"layernorm", "moe_act"}
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Combinations of the three recompute flags, with each other and with fp8."""
+    """Check the three recompute flags in combination with each other and with fp8."""
     m = resolved.job.memory
     if m.recompute_granularity is None:
         yield from _ignored(resolved)
@@ -32,7 +32,7 @@ def _ignored(resolved: Resolved) -> Iterator[Finding]:
     if given:
         yield error(
             "recompute-without-granularity",
-            f"{' and '.join(map(flag, given))} without {flag('recompute_granularity')} does nothing",
+            f"{no_effect(given)} without {flag('recompute_granularity')}",
             fix(
                 recompute_granularity="full",
                 recompute_method=m.recompute_method or "uniform",
@@ -49,7 +49,7 @@ def _full(resolved: Resolved) -> Iterator[Finding]:
         wanted = {"recompute_method": "uniform", "recompute_num_layers": 1}
         yield error(
             "recompute-incomplete",
-            f"{shown('recompute_granularity', 'full')} without {' and '.join(map(flag, missing))}",
+            f"{shown('recompute_granularity', 'full')} needs {' and '.join(map(flag, missing))}",
             fix(**{name: wanted[name] for name in missing}),
         )
         return
@@ -57,8 +57,8 @@ def _full(resolved: Resolved) -> Iterator[Finding]:
     if (m.recompute_num_layers or 0) > layers:
         yield warning(
             "recompute-beyond-layers",
-            f"{shown('recompute_num_layers', m.recompute_num_layers)} is more than the {layers} layers of a "
-            f"{'virtual ' if sizes(resolved).vpp else ''}pipeline stage: it means all of them",
+            f"{shown('recompute_num_layers', m.recompute_num_layers)} exceeds the {layers} layers of a "
+            f"{'virtual ' if sizes(resolved).vpp else ''}pipeline stage, so all of them are recomputed",
             *each("recompute_num_layers", [layers]),
             about="recompute_num_layers",
         )
@@ -66,15 +66,15 @@ def _full(resolved: Resolved) -> Iterator[Finding]:
     if one_by_one and m.recompute_num_layers != 1:
         yield error(
             "recompute-prediction-layers",
-            f"{shown('recompute_num_layers', m.recompute_num_layers)}: layers that predict further tokens "
-            "can be recomputed one by one only",
+            f"{shown('recompute_num_layers', m.recompute_num_layers)} is not possible: multi-token-prediction layers "
+            "must be recomputed one at a time",
             *each("recompute_num_layers", [1]),
             about="recompute_num_layers",
         )
 
 
 def layers_per_chunk(resolved: Resolved) -> int:
-    """The most layers in one (virtual) pipeline stage; at least 1."""
+    """Return the maximum number of layers in one (virtual) pipeline stage, at least 1."""
     s = sizes(resolved)
     split = split_of(resolved, s.pp, s.vpp)
     if split is None:
@@ -87,7 +87,7 @@ def _selective(resolved: Resolved) -> Iterator[Finding]:
     if m.recompute_num_layers is not None:
         yield error(
             "recompute-layers-with-selective",
-            f"{shown('recompute_num_layers', m.recompute_num_layers)} with "
+            f"{shown('recompute_num_layers', m.recompute_num_layers)} cannot be combined with "
             f"{shown('recompute_granularity', 'selective')}",
             fix(recompute_num_layers=None),
             fix(recompute_granularity="full", recompute_method=m.recompute_method or "uniform"),
@@ -103,12 +103,12 @@ def _selective(resolved: Resolved) -> Iterator[Finding]:
         yield note(
             "recompute-core-attention",
             f"{shown('recompute_granularity', 'selective')} recomputes core attention only, "
-            "which fused attention does anyway",
+            "which fused attention already does",
         )
 
 
 def selected_modules(resolved: Resolved) -> tuple[str, ...]:
-    """Modules recomputed by `selective`; empty where it is not in effect."""
+    """Return the modules recomputed by `selective`; empty if it is not in effect."""
     m, recipe = resolved.job.memory, resolved.model.recipe
     granularity = m.recompute_granularity
     if granularity is None and not m.cpu_offloading:
@@ -122,8 +122,8 @@ def _with_fp8(resolved: Resolved) -> Iterator[Finding]:
     if batch.fp8 and batch.fp8_recipe == "delayed" and batch.precision != "fp32" and clash:
         yield error(
             "recompute-with-fp8",
-            f"{flag('fp8')}: {resolved.model.name} recomputes {', '.join(sorted(clash))}, "
-            "which delayed scaling cannot",
+            f"{flag('fp8')} with delayed scaling cannot recompute {', '.join(sorted(clash))}, which the recipe of "
+            f"{resolved.model.name} does",
             fix(fp8_recipe="tensorwise"),
             fix(recompute_granularity="full", recompute_method="uniform", recompute_num_layers=1),
             fix(fp8=False),

@@ -1,4 +1,4 @@
-"""Options that are handed to sbatch: each has to reach it whole, and none may undo what keeps a run going."""
+"""Options passed to sbatch: each must arrive unchanged, and none may break restarts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXTS = (
     *("partition", "account", "time", "qos", "gres", "constraint"),
     *("exclude", "reservation", "comment", "array"),
 )
-# Options of sbatch that have a flag here, by that flag's field
+# sbatch options that have their own flag, with that flag's field
 HAVE_FLAGS = {
     "account": "account",
     "partition": "partition",
@@ -31,7 +31,7 @@ HAVE_FLAGS = {
     "array": "array",
     "dependency": "dependency",
 }
-# What the batch script itself sets, and restarts depend on
+# Options that the batch script sets itself and that restarts depend on
 RESERVED = {
     *("output", "error", "job-name", "wrap", "export", "chdir"),
     *("ntasks", "no-requeue", "open-mode"),
@@ -46,7 +46,7 @@ _IN_FOLDER = re.compile(r"%|,|:|/nemo_run")
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Texts, pass-through options, arrays, the interface, the run folder's name."""
+    """Check text options, pass-through options, arrays, dependencies, the interface and the run folder's path."""
     launch = resolved.job.launch
     if launch.executor != "slurm":
         return
@@ -55,7 +55,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         if value is not None and not _survives(value):
             yield error(
                 "slurm-unprintable",
-                f"{flag(name)} {value!r} has a backslash, a line break or another unprintable character",
+                f"{flag(name)} {value!r} contains a backslash, a line break or another unprintable character",
                 *each(name, ["".join(c if _survives(c) else " " for c in value)]),
                 about=name,
             )
@@ -63,26 +63,24 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if launch.array is not None and not _CHAIN.fullmatch(launch.array):
         whole = launch.array.partition("%")[0] + "%1"
         fixes = each("array", [whole]) if _CHAIN.fullmatch(whole) else (fix(array=None),)
-        message = f"{shown('array', launch.array)} lets several tasks run at once"
+        message = f"{shown('array', launch.array)} allows several tasks to run at once"
         yield error("slurm-array", message, *fixes, about="array")
     if launch.dependency is not None and not all(map(_DEPENDENCY.fullmatch, launch.dependency.split(","))):
-        message = (
-            f"{shown('dependency', launch.dependency)} is not made of parts like afterok:JOB, with commas"
-        )
+        message = f"{shown('dependency', launch.dependency)} is not a comma-separated list like afterok:JOB"
         yield error("slurm-dependency", message, about="dependency")
     interface = launch.network_interface
     if interface is not None and not _INTERFACE.fullmatch(interface):
-        message = f"{flag('network_interface')} {interface!r} is not the name of an interface"
+        message = f"{flag('network_interface')} {interface!r} is not a valid interface name"
         yield error("slurm-interface", message)
     folder = resolved.facts.run.folder
     found = _IN_FOLDER.search(folder)
     if found:
-        message = f"{flag('output_dir')} {folder} has {found[0]!r}, which Slurm or NeMo-Run would change"
+        message = f"{flag('output_dir')} {folder} contains {found[0]!r}, which Slurm or NeMo-Run would change"
         yield error("slurm-folder", message)
 
 
 def _survives(value: str) -> bool:
-    """Whether sbatch reads the value as it is written: it takes a backslash for an escape even in quotes."""
+    """Return whether sbatch reads the value unchanged: it treats a backslash as an escape even in quotes."""
     return value.isprintable() and "\\" not in value
 
 
@@ -91,10 +89,10 @@ def _passed_through(words: tuple[str, ...]) -> Iterator[Finding]:
         name, value = split_option(word)
         without = fix(sbatch=tuple(w for w in words if w != word))
         if not _NAME.fullmatch(name) or not _survives(value or ""):
-            message = f"--sbatch {word!r} is not an option of sbatch, as KEY=VALUE"
+            message = f"--sbatch {word!r} is not an sbatch option of the form KEY=VALUE"
             yield error("slurm-option", message, without)
         elif name in RESERVED:
             yield error("slurm-option-reserved", f"--sbatch {word}: {name} is set by the job itself", without)
         elif name in HAVE_FLAGS and value != "none":
-            message = f"--sbatch {word}: {name} has a flag, {flag(HAVE_FLAGS[name])}"
+            message = f"--sbatch {word}: {name} has its own flag, {flag(HAVE_FLAGS[name])}"
             yield error("slurm-option-reserved", message, without)

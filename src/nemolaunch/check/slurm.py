@@ -1,4 +1,4 @@
-"""What Slurm has to be told, checked against what it says about itself."""
+"""Slurm settings, checked against what Slurm reports about the cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNLIMITED = ("unlimited", "infinite")
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Account, partition, nodes, time limit."""
+    """Check account, partition, nodes and time limit."""
     launch = resolved.job.launch
     if launch.executor != "slurm":
         return
@@ -27,7 +27,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if not all(_WORD.fullmatch(name) for name in launch.partition.split(",")):
         yield error(
             "slurm-partition",
-            f"{flag('partition')} {launch.partition!r} is not the name of a partition",
+            f"{flag('partition')} {launch.partition!r} is not a valid partition name",
             *each("partition", [p.name for p in known[:1]]),
         )
     else:
@@ -40,7 +40,7 @@ def _account(resolved: Resolved) -> Iterator[Finding]:
     if not _WORD.fullmatch(given):
         yield error(
             "slurm-account",
-            f"{flag('account')} {given!r} is not the name of an account",
+            f"{flag('account')} {given!r} is not a valid account name",
             *each("account", (mine or ())[:1]),
             about="account",
         )
@@ -48,7 +48,7 @@ def _account(resolved: Resolved) -> Iterator[Finding]:
         near = difflib.get_close_matches(given, mine, n=1) or mine[:2]
         yield error(
             "slurm-account",
-            f"{shown('account', given)} is not an account that Slurm lets you bill",
+            f"{shown('account', given)} is not one of your Slurm accounts",
             *each("account", near),
             about="account",
         )
@@ -76,7 +76,7 @@ def _on_cluster(resolved: Resolved, known: tuple[Partition, ...]) -> Iterator[Fi
         others = [p.name for p in known if p.up and p.num_nodes >= launch.num_nodes]
         yield warning(
             "slurm-partition-down",
-            f"{shown('partition', chosen.name)} starts no jobs at present",
+            f"{shown('partition', chosen.name)} is down and starts no jobs at the moment",
             *each("partition", others[:2]),
             about="partition",
         )
@@ -84,7 +84,7 @@ def _on_cluster(resolved: Resolved, known: tuple[Partition, ...]) -> Iterator[Fi
     if chosen.gpus_per_node and (launch.num_gpus or 0) > chosen.gpus_per_node:
         yield error(
             "slurm-gpus",
-            f"{shown('num_gpus', launch.num_gpus)} is more than the {chosen.gpus_per_node} GPUs on a node of "
+            f"{shown('num_gpus', launch.num_gpus)} exceeds the {chosen.gpus_per_node} GPUs of each node in partition "
             f"{chosen.name}",
             *each("num_gpus", [chosen.gpus_per_node]),
             about="num_gpus",
@@ -95,25 +95,29 @@ def _nodes(wanted: int, chosen: Partition) -> Iterator[Finding]:
     most = min(chosen.num_nodes, chosen.most_nodes or chosen.num_nodes)
     usable = chosen.usable_nodes
     if wanted > most:
-        why = f"{chosen.name} has" if most == chosen.num_nodes else f"a job in {chosen.name} may take"
+        limit = (
+            f"the {most} nodes of partition {chosen.name}"
+            if most == chosen.num_nodes
+            else f"the limit of {most} nodes per job in partition {chosen.name}"
+        )
         yield error(
             "slurm-nodes",
-            f"{shown('num_nodes', wanted)} is more than {why}, {most}",
+            f"{shown('num_nodes', wanted)} exceeds {limit}",
             *each("num_nodes", [most]),
             about="num_nodes",
         )
     elif usable is not None and wanted > usable:
         yield warning(
             "slurm-nodes-down",
-            f"{shown('num_nodes', wanted)}: {usable} of the {chosen.num_nodes} nodes of {chosen.name} are up, so "
-            "the job waits until more are",
+            f"{shown('num_nodes', wanted)} exceeds the {usable} nodes of partition {chosen.name} that are up "
+            f"({chosen.num_nodes} in all), so the job waits until more are up",
             *each("num_nodes", [usable] if usable else []),
             about="num_nodes",
         )
 
 
 def _time(resolved: Resolved) -> Iterator[Finding]:
-    """The time limit, where one is given; else the partition's own holds."""
+    """Check the time limit if one is given; otherwise the partition's applies."""
     given = resolved.job.launch.time
     if given is None:
         return
@@ -122,8 +126,8 @@ def _time(resolved: Resolved) -> Iterator[Finding]:
     if not unlimited and not wanted:
         yield error(
             "slurm-time",
-            f"{flag('time')} {given!r} is not a time limit like 90, 30:00, 12:00:00 or 3-00:00:00",
-            *each("time", [slurm_time(_meant(given) or A_DAY_S)]),
+            f"{flag('time')} {given!r} is not a time limit such as 90, 30:00, 12:00:00 or 3-00:00:00",
+            *each("time", [slurm_time(_informal_seconds(given) or A_DAY_S)]),
             about="time",
         )
         return
@@ -132,20 +136,23 @@ def _time(resolved: Resolved) -> Iterator[Finding]:
     if chosen and limit is not None and (wanted is None or wanted > limit):
         yield error(
             "slurm-time-limit",
-            f"{shown('time', given)} is above the limit of {chosen.name}, {slurm_time(limit)}",
+            f"{shown('time', given)} exceeds the limit of partition {chosen.name}, {slurm_time(limit)}",
             *each("time", [slurm_time(limit)]),
             about="time",
         )
     elif wanted is not None and wanted < SHORT_S:
-        yield warning("slurm-time-short", f"{shown('time', given)} leaves little after NeMo has started")
+        yield warning(
+            "slurm-time-short",
+            f"{shown('time', given)} leaves little time for training once NeMo has started",
+        )
 
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(d|h|m|s)[a-z]*", re.ASCII)
 
 
-def _meant(text: str) -> int | None:
-    """Seconds of a time as people write it, like `12h`, `1.5 days` or `1d 12h`."""
+def _informal_seconds(text: str) -> int | None:
+    """Return the seconds of an informal time such as `12h`, `1.5 days` or `1d 12h`; None if it is not one."""
     word = text.strip().lower()
     if not re.fullmatch(rf"(?:{_SPAN.pattern}[\s,]*)+", word, re.ASCII):
         return None

@@ -1,4 +1,4 @@
-"""Streams of rows: sources that are there, weights, a length, readers that the ranks can share, an order kept."""
+"""Streams of rows: sources, weights, length, readers, and the order that a resumed run must keep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
+from nemolaunch.check.support import each, error, fix, flag, no_effect, note, shown, warning
 from nemolaunch.data.blend import as_words, is_whole
 from nemolaunch.data.stream_budget import whole_tokens, working
 from nemolaunch.data.stream_spec import Source, Stream
@@ -14,14 +14,14 @@ from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import PARTS, specs
 from nemolaunch.resolve import Resolved
 
-# What a run that goes on with the very next row has to keep: other rows, or another order, follow otherwise
-KEPT = ("stream_readers", "shard_shuffle", "seed", "split", "text_column")
-# Names that text columns often have, the usual ones first
+# Fields that a run must keep to resume with the very next row: changing one changes the rows or their order
+ORDER_FIELDS = ("stream_readers", "shard_shuffle", "seed", "split", "text_column")
+# Common names of text columns, the most common first
 TEXT_NAMES = ("text", "content", "raw_content", "body", "document", "article", "code", "markdown")
 
 
 def sources(resolved: Resolved) -> Iterator[Finding]:
-    """What is read."""
+    """Check the sources to read."""
     stream = resolved.stream
     if stream is None:
         yield from _unused(resolved)
@@ -34,7 +34,8 @@ def sources(resolved: Resolved) -> Iterator[Finding]:
     if family in ("T5Model", "HyenaModel"):
         yield error(
             "stream-unsupported",
-            f"{resolved.model.name} is a {family}, whose samples are not made of a stream",
+            f"{shown('data_mode', 'stream')} is not possible: {resolved.model.name} is a {family}, which builds its "
+            "samples differently",
             fix(data_mode="indexed"),
         )
     for place, (source, seen) in enumerate(zip(stream.sources, resolved.facts.sources, strict=False)):
@@ -49,33 +50,33 @@ def sources(resolved: Resolved) -> Iterator[Finding]:
         if seen.num_packed and seen.num_files < readers:
             yield note(
                 "stream-few-files",
-                f"source {source.name} has {seen.num_files} files, {seen.num_packed} of them packed, for {readers} "
-                "readers: each unpacks whole files for a share of their rows",
+                f"source {source.name} has {seen.num_files} files, {seen.num_packed} of them compressed, for "
+                f"{readers} readers: each reader decompresses whole files for a share of their rows",
             )
     yield from _weights(resolved, stream)
 
 
 def _unused(resolved: Resolved) -> Iterator[Finding]:
-    """Flags of streams, where the data are indexed."""
+    """Report stream flags that are set although the data are indexed."""
     given = [
         spec.name for spec in specs() if spec.part == "stream" and resolved.job.get(spec.name) != spec.default
     ]
     if given:
         yield warning(
             "stream-flags",
-            f"{' and '.join(flag(name) for name in given)}: these concern {shown('data_mode', 'stream')} only",
+            f"{no_effect(given)} without {shown('data_mode', 'stream')}",
             fix(**{name: getattr(PARTS["stream"](), name) for name in given}),
             fix(data_mode="stream"),
         )
 
 
 def _is_words(resolved: Resolved) -> bool:
-    """Whether the sources stand on the command line rather than in a file."""
+    """Return whether the sources are given on the command line rather than in a file."""
     return not any(word.endswith((".yaml", ".yml")) for word in resolved.job.data.dataset_dir)
 
 
 def _with(resolved: Resolved, place: int, path: str) -> Fix:
-    """The words with another path in that place."""
+    """Return the fix that replaces the path of that source."""
     found = [s.paths[0] for s in resolved.stream.sources] if resolved.stream else []
     if len(found) == 1:
         return fix(dataset_dir=(path,))
@@ -90,48 +91,52 @@ def _column(resolved: Resolved, source: Source, columns: tuple[str, ...]) -> Ite
     by_flag = source.column == resolved.job.stream.text_column
     yield error(
         "stream-column",
-        f"source {source.name} has no column {source.column!r}; its first file has {', '.join(columns[:12])}",
+        f"source {source.name} has no column {source.column!r}; the columns of its first file are "
+        f"{', '.join(columns[:12])}",
         *(each("text_column", likely[:2]) if by_flag else ()),
     )
 
 
 def _weights(resolved: Resolved, stream: Stream) -> Iterator[Finding]:
-    """Shares of a whole, each above 0."""
+    """Check that weights are positive and sum to a whole."""
     if len(stream.sources) < 2:
         return
-    sound = [
+    valid = [
         (s.weight, s.paths[0]) for s in stream.sources if math.isfinite(s.weight) and s.weight > 0 and s.paths
     ]
-    mended = [fix(dataset_dir=as_words(sound))] if sound and _is_words(resolved) else []
+    fixes = [fix(dataset_dir=as_words(valid))] if valid and _is_words(resolved) else []
     bad = next((s for s in stream.sources if not math.isfinite(s.weight) or s.weight <= 0), None)
     if bad is not None:
         yield error(
             "blend-weights",
-            f"{flag('dataset_dir')}: the weight of {bad.name} is {bad.weight:g}, not above 0",
-            *mended,
+            f"{flag('dataset_dir')}: the weight of {bad.name} is {bad.weight:g}; it must be above 0",
+            *fixes,
         )
         return
     total = math.fsum(s.weight for s in stream.sources)
     if not is_whole(total):
-        yield error("blend-total", f"{flag('dataset_dir')}: the weights sum to {total:g}", *mended)
+        yield error(
+            "blend-total", f"{flag('dataset_dir')}: the weights sum to {total:g} instead of 1 or 100", *fixes
+        )
 
 
 def amount(resolved: Resolved) -> Iterator[Finding]:
-    """How long the run is, and how the readers are shared out."""
+    """Check that the run's length is known, and that ranks can share the readers."""
     stream, job = resolved.stream, resolved.job
     if stream is None or stream.error:
         return
     strategy = job.stream.stopping_strategy
     if not job.batch.max_steps:
         whole = whole_tokens(stream, job.data.blend_by or "tokens", strategy)
-        reason = "the length of a stream is not known"
+        reason = "the length of a stream is unknown"
         if strategy != "fixed-tokens":
             reason = (
-                f"{shown('stopping_strategy', strategy)}: the sources' `tokens` do not tell the run's length"
+                f"{shown('stopping_strategy', strategy)} cannot compute the length from the sources' `tokens`"
             )
         yield error(
             "stream-length",
-            f"{reason}, and the learning rate follows it: give {flag('max_tokens')} or {flag('max_steps')}",
+            f"the run's length is not given, but the learning rate schedule needs it ({flag('max_tokens')} or "
+            f"{flag('max_steps')}): {reason}",
             *([fix(max_tokens=whole)] if whole else [fix(max_steps=1000)]),
         )
     if resolved.data_parallel_size:
@@ -142,15 +147,15 @@ def _readers(resolved: Resolved) -> Iterator[Finding]:
     job, ranks = resolved.job, resolved.data_parallel_size
     batch, readers = job.batch.global_batch_size, job.stream.stream_readers or 0
     if readers < 1 or batch % ranks:
-        return  # reported as what it is
+        return  # reported elsewhere
     if readers % ranks or batch % readers:
         good = [n for n in range(ranks, batch + 1, ranks) if batch % n == 0]
         near = sorted(good, key=lambda n: abs(n - readers))[:2]
         kept = resolved.origins.get("stream_readers") == "the run so far"
-        more = "; the run was begun with them" if kept else ""
+        more = "; the run started with this number" if kept else ""
         yield error(
             "stream-readers",
-            f"{shown('stream_readers', readers)} is not a multiple of the {ranks} data-parallel ranks that divides "
+            f"{shown('stream_readers', readers)} must be a multiple of the data parallel size {ranks} and divide "
             f"{shown('global_batch_size', batch)}{more}",
             *([] if kept else each("stream_readers", sorted(near))),
             *([fix(data_resume="fresh", stream_readers=near[0])] if kept and near else []),
@@ -162,15 +167,15 @@ def _readers(resolved: Resolved) -> Iterator[Finding]:
     if busy < workers and resolved.origins.get("num_workers") in ("flag", None):
         yield note(
             "stream-workers",
-            f"{shown('num_workers', workers)}: {busy} of them share the {readers // ranks} readers of a rank evenly, "
-            "the others have nothing to do",
+            f"{shown('num_workers', workers)} processes cannot share the {readers // ranks} reader(s) of a rank "
+            f"evenly: {busy} of them work, the others stay idle",
             *each("num_workers", [busy]),
             about="num_workers",
         )
 
 
 def resumed(resolved: Resolved) -> Iterator[Finding]:
-    """Whether an earlier run in the folder can be gone on with."""
+    """Check that the job can resume an earlier run in the folder."""
     run, job = resolved.facts.run, resolved.job
     before: dict[str, Any] = run.values or {}
     if run.last_checkpoint is None or job.checkpoint.resume != "auto" or not before:
@@ -179,17 +184,19 @@ def resumed(resolved: Resolved) -> Iterator[Finding]:
     if mode != job.data.data_mode:
         yield error(
             "run-of-other-data-mode",
-            f"{shown('data_mode', job.data.data_mode)}: the run in {run.folder} reads with {flag('data_mode')} {mode}",
+            f"{shown('data_mode', job.data.data_mode)} differs from the run in {run.folder}, which uses "
+            f"{shown('data_mode', mode)}",
             *each("data_mode", [mode]),
         )
         return
     if resolved.stream is None or job.stream.data_resume == "fresh":
         return
-    for name in KEPT:
+    for name in ORDER_FIELDS:
         if name in before and before[name] != job.get(name):
             yield error(
                 "stream-changed",
-                f"{shown(name, job.get(name))}: the order of the run in {run.folder} was made with {before[name]}",
+                f"{shown(name, job.get(name))} changes the order of rows of the run in {run.folder}, which was created "
+                f"with {shown(name, before[name])}",
                 *each(name, [before[name]]),
                 fix(data_resume="fresh"),
             )

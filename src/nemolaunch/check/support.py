@@ -1,4 +1,4 @@
-"""What the rules share: how a finding is made, and which values lie near a bad one."""
+"""Helpers shared by the rules: constructing findings and fixes, and finding valid values near an invalid one."""
 
 from __future__ import annotations
 
@@ -14,63 +14,71 @@ from nemolaunch.resolve import Resolved
 
 
 def error(code: str, message: str, *fixes: Fix, about: str = "") -> Finding:
-    """A finding that stops a launch."""
+    """Create a finding that prevents the launch."""
     return Finding(
         code=code, severity=Severity.ERROR, message=message, rule=RULES[code], fixes=fixes, about=about
     )
 
 
 def warning(code: str, message: str, *fixes: Fix, about: str = "") -> Finding:
-    """A finding about something that runs, though not as asked."""
+    """Create a finding about a job that runs, but not as requested or not well."""
     return Finding(
         code=code, severity=Severity.WARNING, message=message, rule=RULES[code], fixes=fixes, about=about
     )
 
 
 def note(code: str, message: str, *fixes: Fix, about: str = "") -> Finding:
-    """Something worth knowing."""
+    """Create a finding that is only worth knowing."""
     return Finding(
         code=code, severity=Severity.NOTE, message=message, rule=RULES[code], fixes=fixes, about=about
     )
 
 
 def fix(**changes: Any) -> Fix:
-    """A fix that changes these fields together."""
+    """Create a fix that changes these fields together."""
     return Fix(
         changes=changes,
         flags={name: flag(name) for name in changes},
-        said=frozenset(name for name, v in changes.items() if v is False and spec_of(name).default is not v),
+        negated=frozenset(
+            name for name, v in changes.items() if v is False and spec_of(name).default is not v
+        ),
     )
 
 
 def without(resolved: Resolved, *names: str) -> Fix:
-    """A fix that takes these flags back, as far as they are given."""
+    """Create a fix that drops those of these flags that are set."""
     given = {name: resolved.job.get(name) for name in names}
-    return fix(**{name: _nothing(name) for name, value in given.items() if value != _nothing(name)})
+    return fix(**{name: _default(name) for name, value in given.items() if value != _default(name)})
 
 
-def _nothing(name: str) -> Any:
+def _default(name: str) -> Any:
     return spec_of(name).default
 
 
 def each(name: str, values: Iterable[Any]) -> tuple[Fix, ...]:
-    """One fix per value of a single field."""
+    """Create one fix for each value of a single field."""
     return tuple(fix(**{name: value}) for value in values)
 
 
 def flag(name: str) -> str:
-    """How a field is spelt on the command line: its short form where it has one."""
+    """Return the command-line spelling of a field: its short form if it has one."""
     spec = spec_of(name)
     return spec.short or spec.flag
 
 
 def shown(name: str, value: object) -> str:
-    """A flag with its value, as it would be typed."""
+    """Return a flag with its value, as it would be typed."""
     return f"{flag(name)} {value}"
 
 
+def no_effect(names: Iterable[str]) -> str:
+    """Return `--a has no effect` or `--a and --b have no effect`, for fields by name."""
+    flags = [flag(name) for name in names]
+    return f"{' and '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect"
+
+
 def multiples_near(value: int, unit: int) -> tuple[int, ...]:
-    """The positive multiples of `unit` next below and above `value`; only itself where it is one."""
+    """Return the nearest positive multiples of `unit` below and above `value`, or just `value` if it is one."""
     lower = max(value, 0) // unit * unit
     if lower == value > 0:
         return (value,)
@@ -78,7 +86,7 @@ def multiples_near(value: int, unit: int) -> tuple[int, ...]:
 
 
 def around(value: int, good: Iterable[int]) -> tuple[int, ...]:
-    """Those of the good values that are next below and next above."""
+    """Return the nearest of the valid values below and above `value`."""
     values = sorted(good)
     below = [v for v in values if v < value][-1:]
     above = [v for v in values if v > value][:1]
@@ -86,18 +94,18 @@ def around(value: int, good: Iterable[int]) -> tuple[int, ...]:
 
 
 def divisors(number: int) -> list[int]:
-    """All divisors, ascending."""
+    """Return all divisors in ascending order."""
     low = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
     return low + [number // d for d in reversed(low) if d * d != number]
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """The parallel sizes of a job; all are at least 1.
+class ParallelSizes:
+    """The parallel sizes of a job, each at least 1.
 
     Attributes:
-        etp: tensor parallel size within an expert, by default tp.
-        vpp: virtual stages, or None; one virtual stage is none.
+        etp: expert tensor parallel size; defaults to tp.
+        vpp: virtual stages per pipeline stage; None for a single one.
     """
 
     tp: int
@@ -110,35 +118,35 @@ class Sizes:
 
     @property
     def replica(self) -> int:
-        """Processes of one copy of the model."""
+        """Processes per copy of the model."""
         return self.tp * self.pp * self.cp
 
     @property
     def expert_replica(self) -> int:
-        """Processes of one copy of the experts."""
+        """Processes per copy of the experts."""
         return self.etp * self.ep * self.pp
 
     @property
     def unit(self) -> int:
-        """The number of processes is a multiple of this."""
+        """The number of processes must be a multiple of this."""
         return math.lcm(self.replica, self.expert_replica)
 
     @property
     def data_parallel(self) -> int:
-        """Copies of the model; at least 1, so that other rules can go on."""
+        """Copies of the model; at least 1, so that other rules can still be evaluated."""
         return max(1, self.world // self.replica)
 
 
 def fits_world(resolved: Resolved, processes: int) -> bool:
-    """Whether a layout of that many processes divides those there are; where they are made to fit, always."""
-    made_to_fit = resolved.device == "cpu" and "num_gpus" in resolved.computed
-    return made_to_fit or resolved.world_size % processes == 0
+    """Return whether the world size is a multiple of `processes`; always True where it adapts to the layout."""
+    adapts = resolved.device == "cpu" and "num_gpus" in resolved.computed
+    return adapts or resolved.world_size % processes == 0
 
 
-def sizes(resolved: Resolved) -> Sizes:
-    """The job's parallel sizes."""
+def sizes(resolved: Resolved) -> ParallelSizes:
+    """Return the job's parallel sizes."""
     p = resolved.job.parallelism
-    return Sizes(
+    return ParallelSizes(
         tp=p.tensor_model_parallel_size,
         pp=p.pipeline_model_parallel_size,
         vpp=None if p.virtual_pipeline_model_parallel_size == 1 else p.virtual_pipeline_model_parallel_size,

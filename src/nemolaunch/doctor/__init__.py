@@ -1,1 +1,4 @@
-"""What this machine has for training, what does not fit, and what to type. Reads; writes one file to time the disk."""
+"""Diagnosis of this machine: what it has for training, what is wrong, and how to fix it.
+
+Read-only, except for a temporary file that measures the speed of the disk.
+"""

@@ -28,7 +28,7 @@ TORCH = (
 
 
 def look() -> Iterator[Verdict]:
-    """What nvidia-smi shows, and whether torch sees the same."""
+    """Check what nvidia-smi shows, and whether torch sees the same."""
     query, shown = answers(
         ["nvidia-smi", f"--query-gpu={FIELDS}", "--format=csv,noheader,nounits"],
         ["nvidia-smi"],
@@ -38,7 +38,7 @@ def look() -> Iterator[Verdict]:
         row for line in (query or "").splitlines() if len(row := [w.strip() for w in line.split(",")]) == 5
     ]
     if not rows:
-        yield note("gpu", "no NVIDIA GPU here: jobs are rehearsed on the CPU, or sent to Slurm")
+        yield note("gpu", "no NVIDIA GPU: jobs can be rehearsed on the CPU or submitted to Slurm")
         return
     for (name, memory, capability), count in Counter((r[0], r[1], r[3]) for r in rows).items():
         text = f"{count} x {name}"
@@ -46,23 +46,27 @@ def look() -> Iterator[Verdict]:
             text += f", {size(int(memory) * 2**20)}"
         if release(capability) < LEAST_CAPABILITY:
             yield warning(
-                "gpu", f"{text}: no bf16 matrix units (compute capability {capability})", "--precision fp32"
+                "gpu",
+                f"{text}: no bf16 matrix units (compute capability {capability})",
+                "use --precision fp32",
             )
         else:
             yield good("gpu", text + _known(name))
     for i, row in enumerate(rows):
         if row[4].isdigit() and int(row[4]):
-            yield bad("gpu", f"GPU {i} has {row[4]} uncorrectable memory errors", "have it reset or replaced")
+            yield bad(
+                "gpu", f"GPU {i} has {row[4]} uncorrectable memory errors", "have the GPU reset or replaced"
+            )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         yield note(
             "gpu",
-            f"CUDA_VISIBLE_DEVICES={visible!r} hides the others"
+            f"CUDA_VISIBLE_DEVICES={visible!r} hides all other GPUs"
             if visible
-            else "CUDA_VISIBLE_DEVICES is empty: no GPU is used",
+            else "CUDA_VISIBLE_DEVICES is empty, so no GPU is used",
         )
     cuda = re.search(r"CUDA Version:\s*([\d.]+)", shown or "")
-    driver = f"driver {rows[0][2]}" + (f", up to CUDA {cuda[1]}" if cuda else "")
+    driver = f"driver {rows[0][2]}" + (f", supports CUDA up to {cuda[1]}" if cuda else "")
     yield good("gpu", driver)
     yield from _torch(release(cuda[1]) if cuda else None, len(rows))
     yield from _transformer_engine()
@@ -72,7 +76,7 @@ def _known(name: str) -> str:
     try:
         gpu = catalogue.gpu(name)
     except NemolaunchError:
-        return "; its peak is not known here, so there will be no MFU"
+        return "; its peak FLOP/s are unknown, so MFU is not reported"
     return f", {gpu.peak_bf16 / 1e12:,.0f} TFLOP/s in bf16" if gpu.peak_bf16 else ""
 
 
@@ -85,29 +89,34 @@ def _torch(driver_cuda: tuple[int, ...] | None, num_gpus: int) -> Iterator[Verdi
         return
     version, cuda, available, count = found
     if cuda is None:
-        yield bad("gpu", f"torch {version} is built for the CPU only", "pip install a CUDA build of torch")
+        yield bad("gpu", f"torch {version} is a CPU-only build", "pip install a CUDA build of torch")
     elif driver_cuda and release(cuda)[0] > driver_cuda[0]:
-        text = f"torch {version} needs CUDA {cuda}, the driver reaches CUDA {'.'.join(map(str, driver_cuda))}"
-        yield bad("gpu", text, "install a newer driver, or torch for an older CUDA")
+        supported = ".".join(map(str, driver_cuda))
+        text = f"torch {version} needs CUDA {cuda}, but the driver only supports CUDA up to {supported}"
+        yield bad("gpu", text, "install a newer driver, or torch for an older CUDA version")
     elif not available:
         yield bad(
-            "gpu", f"torch {version} for CUDA {cuda} sees no GPU", "see what `nvidia-smi` and `dmesg` say"
+            "gpu",
+            f"torch {version} for CUDA {cuda} sees no GPU",
+            "check the output of `nvidia-smi` and `dmesg`",
         )
     elif count != num_gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
-        yield warning("gpu", f"torch sees {count} of {num_gpus} GPUs", "see what `nvidia-smi -L` says")
+        yield warning(
+            "gpu", f"torch sees only {count} of {num_gpus} GPUs", "check the output of `nvidia-smi -L`"
+        )
     else:
         yield good("gpu", f"torch {version} for CUDA {cuda} sees {count} GPU(s)")
 
 
 def _ask_torch() -> Any:
-    """[version, CUDA, whether it is available, number of GPUs], or why it cannot be asked."""
+    """Return [torch version, CUDA version, whether CUDA is available, number of GPUs], or an error message."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", TORCH], capture_output=True, text=True, timeout=120, check=False
         )
         return json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
-        return "it takes more than two minutes"
+        return "the import takes more than two minutes"
     except (ValueError, IndexError):
         return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
@@ -119,6 +128,6 @@ def _transformer_engine() -> Iterator[Verdict]:
     elif installed("nemo_toolkit"):
         yield bad(
             "gpu",
-            "Transformer Engine is not installed, and NeMo's recipes need it on a GPU",
+            "Transformer Engine is not installed, but NeMo's recipes need it on a GPU",
             "pip install --no-build-isolation 'transformer-engine[pytorch]', or use the NeMo container",
         )

@@ -1,4 +1,4 @@
-"""Memory, open files, network interfaces."""
+"""The host: memory, limits, network interfaces."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ INFINIBAND = Path("/sys/class/infiniband")
 
 
 def look() -> Iterator[Verdict]:
-    """Cores, memory, and limits that a training runs into."""
+    """Check cores, memory, and limits that affect training."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     yield good("host", f"{len(os.sched_getaffinity(0))} cores, {size(memory)} memory, {socket.gethostname()}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < LEAST_OPEN_FILES:
-        yield warning("host", f"only {soft} files may be open at once", f"ulimit -n {min(hard, 65536)}")
+        yield warning("host", f"the limit of open files is only {soft}", f"ulimit -n {min(hard, 65536)}")
     try:
         shm = os.statvfs("/dev/shm")
     except OSError:
         return
     total = shm.f_frsize * shm.f_blocks
     if total < LEAST_SHM_BYTES:
-        text = f"/dev/shm has {size(total)}: data loading processes and NCCL may run out of it"
+        text = f"/dev/shm has only {size(total)}, which may be too little for data loading processes and NCCL"
         yield warning("host", text, "start the container with --shm-size=16g, or use --num-workers 0")
 
 
 def network(networks: Path = NETWORKS, infiniband: Path = INFINIBAND) -> Iterator[Verdict]:
-    """Interfaces that are up, InfiniBand ports, and whether this machine's name leads to one of them."""
+    """Check interfaces that are up, InfiniBand ports, and what this machine's host name resolves to."""
     up = [p.name for p in sorted(networks.glob("*")) if p.name != "lo" and _read(p / "operstate") != "down"]
     shown = [
         name + _speed(networks / name) for name in up if not _read(networks / name / "bridge" / "bridge_id")
@@ -43,7 +43,7 @@ def network(networks: Path = NETWORKS, infiniband: Path = INFINIBAND) -> Iterato
     if shown:
         yield good("network", "up: " + ", ".join(shown))
     else:
-        yield warning("network", "no network interface is up", "several nodes need one")
+        yield warning("network", "no network interface is up", "jobs on several nodes need one")
     ports = [
         f"{port.parents[1].name} {_read(port / 'rate')}"
         for port in sorted(infiniband.glob("*/ports/*"))
@@ -55,16 +55,16 @@ def network(networks: Path = NETWORKS, infiniband: Path = INFINIBAND) -> Iterato
     try:
         address = socket.gethostbyname(name)
     except OSError:
-        yield bad("network", f"the name of this machine, {name}, has no address", f"add {name} to /etc/hosts")
+        yield bad("network", f"this machine's host name {name} does not resolve", f"add {name} to /etc/hosts")
         return
     if address.startswith("127."):
         yield note(
             "network",
-            f"{name} leads to {address}, which other nodes cannot reach",
-            f"for several nodes: --network-interface {up[0] if up else 'NAME'}",
+            f"{name} resolves to {address}, which other nodes cannot reach",
+            f"for jobs on several nodes, use --network-interface {up[0] if up else 'NAME'}",
         )
     else:
-        yield good("network", f"{name} leads to {address}")
+        yield good("network", f"{name} resolves to {address}")
 
 
 def _speed(interface: Path) -> str:

@@ -1,4 +1,4 @@
-"""Logins at the Hugging Face Hub and at Weights & Biases. Keys are sent to their own server and shown nowhere."""
+"""Logins to the Hugging Face Hub and Weights & Biases. Keys are only sent to their own server and never shown."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ WANDB = "https://api.wandb.ai"
 
 
 def hub() -> Iterator[Verdict]:
-    """Whether the Hub can be reached, and takes the token."""
+    """Check whether the Hub can be reached and accepts the token."""
     server = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
-        yield note("logins", "HF_HUB_OFFLINE is set: nothing is fetched from the Hugging Face Hub")
+        yield note("logins", "HF_HUB_OFFLINE is set: nothing is downloaded from the Hugging Face Hub")
         return
     token = hub_token()
     if token is None:
         yield note(
             "logins",
-            "no token for the Hugging Face Hub: gated models and data cannot be fetched",
+            "no token for the Hugging Face Hub: gated models and data cannot be downloaded",
             "export HF_TOKEN=…",
         )
         return
@@ -39,20 +39,20 @@ def hub() -> Iterator[Verdict]:
         yield warning(
             "logins",
             f"{server} cannot be reached: {answer}",
-            "fetch tokenizers and models elsewhere, and give local folders",
+            "download tokenizers and models elsewhere, and use local folders",
         )
     elif answer.get("status") in (401, 403):
         yield bad(
             "logins",
-            f"{server} refuses the token",
-            "make a new one in the Hub's settings, and export HF_TOKEN=…",
+            f"{server} rejects the token",
+            "create a new one in the Hub's settings, and export HF_TOKEN=…",
         )
     else:
-        yield good("logins", f"Hugging Face Hub: {answer.get('name', 'the token is taken')}")
+        yield good("logins", f"Hugging Face Hub: {answer.get('name', 'the token is accepted')}")
 
 
 def hub_token() -> str | None:
-    """HF_TOKEN, or what `hf auth login` has stored."""
+    """Return HF_TOKEN, or the token that `hf auth login` has stored."""
     if os.environ.get("HF_TOKEN"):
         return os.environ["HF_TOKEN"]
     home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
@@ -63,7 +63,7 @@ def hub_token() -> str | None:
 
 
 def wandb() -> Iterator[Verdict]:
-    """Whether W&B takes the key."""
+    """Check whether W&B accepts the key."""
     server = os.environ.get("WANDB_BASE_URL", WANDB).rstrip("/")
     if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
         yield note("logins", f"WANDB_MODE={os.environ['WANDB_MODE']}: nothing is sent to W&B")
@@ -72,7 +72,7 @@ def wandb() -> Iterator[Verdict]:
     if key is None:
         yield note(
             "logins",
-            "no key for W&B: --wandb cannot be used",
+            "no API key for W&B: --wandb cannot be used",
             "export WANDB_API_KEY=…, or WANDB_MODE=offline",
         )
         return
@@ -88,13 +88,13 @@ def wandb() -> Iterator[Verdict]:
     else:
         yield bad(
             "logins",
-            f"{server} refuses the key",
+            f"{server} rejects the key",
             "copy the key from W&B's settings, and export WANDB_API_KEY=…",
         )
 
 
 def wandb_key(server: str) -> str | None:
-    """WANDB_API_KEY, or what `wandb login` has stored."""
+    """Return WANDB_API_KEY, or the key that `wandb login` has stored."""
     if os.environ.get("WANDB_API_KEY"):
         return os.environ["WANDB_API_KEY"]
     try:
@@ -105,7 +105,7 @@ def wandb_key(server: str) -> str | None:
 
 
 def _ask(url: str, headers: dict[str, str], body: bytes | None = None) -> dict[str, Any] | str:
-    """What a server answers as JSON, `{"status": …}` where it refuses, or why it cannot be asked."""
+    """Return a server's JSON answer, `{"status": …}` for an HTTP error, or a message if it cannot be reached."""
     request = urllib.request.Request(url, data=body, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:

@@ -1,4 +1,4 @@
-"""Python packages: which are here, and whether their versions go together."""
+"""Python packages: which are installed, and whether their versions are compatible."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ Release = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Needed:
-    """A package of training.
+    """A package that training needs.
 
     Attributes:
-        fits: whether a release goes with the installed NeMo's.
-        wanted: what does, in words.
-        why: what happens otherwise.
+        name: distribution name.
+        module: name to import.
+        fits: whether a release is compatible with the installed NeMo release.
+        wanted: description of compatible releases.
+        why: what happens with others.
     """
 
     name: str
@@ -37,7 +39,7 @@ def _any(release: Release, nemo: Release) -> bool:
     return True
 
 
-# Each line was met: the combination was tried, and that is what came of it.
+# Each row was observed: the combination was tried, with this result.
 NEEDED = (
     Needed(
         name="nemo_toolkit", module="nemo.collections.llm", fits=lambda r, _: (2, 4) <= r < (3,),
@@ -47,21 +49,21 @@ NEEDED = (
         name="megatron-core", module="megatron.core",
         fits=lambda r, nemo: r[:2] == ((0, 15) if nemo >= (2, 6) else (0, 14) if nemo >= (2, 5) else r[:2]),
         wanted="0.14 for NeMo 2.5, 0.15 for NeMo 2.6 and 2.7",
-        why="another one is imported, and then fails when the optimizer is built",
+        why="other releases can be imported, but fail when the optimizer is built",
     ),
     Needed(name="torch", module="torch", fits=_any, wanted="any", why=""),
     Needed(name="nemo_run", module="nemo_run", fits=_any, wanted="any", why=""),
     Needed(
         name="leptonai", module="leptonai", fits=lambda r, _: r < (0, 28), wanted="0.27",
-        why="NeMo-Run imports a module that newer ones have no more",
+        why="NeMo-Run imports a module that newer releases no longer have",
     ),
     Needed(
         name="lightning", module="lightning.pytorch", fits=lambda r, _: r[:2] <= (2, 4), wanted="up to 2.4",
-        why="NeMo allows no newer one",
+        why="NeMo does not allow newer releases",
     ),
     Needed(
         name="transformers", module="transformers", wanted="4.57 for NeMo 2.7",
-        fits=lambda r, nemo: r[:2] == (4, 57) or nemo[:2] != (2, 7), why="NeMo 2.7 asks for it",
+        fits=lambda r, nemo: r[:2] == (4, 57) or nemo[:2] != (2, 7), why="NeMo 2.7 requires it",
     ),
     Needed(
         name="numpy", module="numpy", fits=lambda r, _: r < (2,), wanted="below 2",
@@ -71,7 +73,7 @@ NEEDED = (
 
 
 def installed(name: str) -> str | None:
-    """The version of a package, or None."""
+    """Return the version of a package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -79,14 +81,14 @@ def installed(name: str) -> str | None:
 
 
 def look(versions: Mapping[str, str | None] | None = None) -> Iterator[Verdict]:
-    """Python, and the packages of training; of these machine's, or of the given ones."""
+    """Check Python and the packages that training needs, as installed or as given in `versions`."""
     found = {n.name: installed(n.name) for n in NEEDED} if versions is None else versions
     text = f"Python {platform.python_version()}, nemolaunch {installed('nemolaunch') or 'from source'}"
     yield good("packages", f"{text}, in {sys.prefix}")
     if found.get("nemo_toolkit") is None:
         yield note(
             "packages",
-            "NeMo is not installed here: this machine can plan and submit, but not train",
+            "NeMo is not installed: this machine can plan and submit jobs, but not train",
             f"{INSTALL}, or use the container nvcr.io/nvidia/nemo",
         )
         return
@@ -98,12 +100,12 @@ def look(versions: Mapping[str, str | None] | None = None) -> Iterator[Verdict]:
         elif needed.fits(release(have), nemo):
             yield good("packages", f"{needed.name} {have}")
         else:
-            text = f"{needed.name} {have} does not go with the others: {needed.wanted}; {needed.why}"
+            text = f"{needed.name} {have} is not compatible (needed: {needed.wanted}): {needed.why}"
             yield bad("packages", text, INSTALL)
 
 
 def release(text: str) -> Release:
-    """`2.7.0rc1` → (2, 7, 0): the numbers a version begins with."""
+    """Return the numbers that a version starts with: `2.7.0rc1` → (2, 7, 0)."""
     numbers = []
     for part in text.split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
@@ -116,7 +118,7 @@ def release(text: str) -> Release:
 
 
 def imports() -> Iterator[Verdict]:
-    """Whether the packages can be imported, each in a process of its own; takes a minute."""
+    """Check whether the packages can be imported, each in a separate process; takes a minute."""
     for needed in NEEDED:
         if installed(needed.name) is None:
             continue
@@ -132,7 +134,7 @@ def imports() -> Iterator[Verdict]:
             yield bad("imports", f"import {needed.module} takes more than {IMPORT_TIMEOUT_S} s", INSTALL)
             continue
         if done.returncode:
-            why = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+            why = (done.stderr.strip().splitlines() or ["the process was killed"])[-1]
             yield bad("imports", f"import {needed.module}: {why}", INSTALL)
         else:
             yield good("imports", f"import {needed.module}")

@@ -1,4 +1,4 @@
-"""Slurm: whether it answers, where a job may go, and whether it starts containers."""
+"""Slurm: whether it responds, which partitions and accounts are available, and whether it runs containers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TIMEOUT_S = 10
 
 
 def look() -> Iterator[Verdict]:
-    """What Slurm's commands say."""
+    """Check what Slurm's commands report."""
     if which("sbatch") is None:
-        yield note("slurm", "sbatch is not here: this machine cannot submit to Slurm")
+        yield note("slurm", "sbatch is not installed: this machine cannot submit jobs to Slurm")
         return
     cluster = look_at_cluster()
     if not cluster.partitions:
-        yield bad("slurm", "sinfo does not answer: the controller cannot be reached", "scontrol ping")
+        yield bad("slurm", "sinfo does not respond: the controller cannot be reached", "scontrol ping")
         return
     for partition in cluster.partitions:
         nodes = partition.num_nodes if partition.usable_nodes is None else partition.usable_nodes
@@ -28,17 +28,19 @@ def look() -> Iterator[Verdict]:
         if partition.up and nodes:
             yield good("slurm", text)
         else:
-            yield warning("slurm", text, f"scontrol show partition {partition.name}; -P names another one")
+            yield warning(
+                "slurm", text, f"scontrol show partition {partition.name}, or use another partition with -P"
+            )
     if cluster.accounts:
-        yield good("slurm", "accounts you may use with -A: " + ", ".join(cluster.accounts))
+        yield good("slurm", "accounts available to you with -A: " + ", ".join(cluster.accounts))
     help_text, queue = answers(["srun", "--help"], ["squeue", "--noheader", "--me"], timeout_s=TIMEOUT_S)
     if "--container-image" in (help_text or ""):
-        yield good("slurm", "srun starts containers (Pyxis)")
+        yield good("slurm", "srun can run containers (Pyxis)")
     else:
         yield warning(
             "slurm",
-            "srun knows no --container-image: Pyxis is not installed",
-            "--container-image none runs in this environment",
+            "srun has no option --container-image: Pyxis is not installed",
+            "use --container-image none to run in this environment",
         )
     if queue and queue.strip():
-        yield note("slurm", f"{len(queue.splitlines())} job(s) of yours in the queue")
+        yield note("slurm", f"you have {len(queue.splitlines())} job(s) in the queue")

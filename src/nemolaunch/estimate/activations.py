@@ -1,10 +1,10 @@
 """Bytes that a layer keeps from its forward pass for its backward pass, tensor by tensor.
 
-The accounting of Korthikanti et al. 2022 (arXiv 2205.05198), equations 1 to 4, redone for the layers Megatron
-builds today: attention scores only where kernels keep them (FlashAttention keeps one fp32 number a query and
-head), grouped queries, gated and expert MLPs, latent attention, Mamba-2, no dropout masks where dropout is 0. With
-their GPT layer (MLP of 4 h, as many key/value heads as query heads, dropout on, biases) it gives their 34 s b h, less
-what fused kernels no longer keep.
+Follows the accounting of Korthikanti et al. 2022 (arXiv 2205.05198), equations 1 to 4, for the layers that Megatron
+builds today: attention scores only if kernels keep them (FlashAttention keeps one fp32 number per query and head),
+grouped queries, gated and expert MLPs, latent attention, Mamba-2, no dropout masks if dropout is 0. For their GPT layer
+(MLP of 4 h, as many key/value heads as query heads, dropout, biases) it gives their 34 s b h, minus what fused kernels
+no longer keep.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from nemolaunch.estimate.layout import Layout
 
 @dataclass(frozen=True)
 class Tokens:
-    """What of a layout one layer's activations depend on.
+    """The part of a layout that one layer's activations depend on.
 
     Attributes:
-        tokens: of a microbatch on this rank, after context parallel.
-        split: sequence parallel ranks, over which the residual stream and norms are split.
-        tensor, expert, expert_tensor: ranks over which matrices are split.
-        width: bytes of a value.
-        input_width: bytes of a matrix product's kept input: 1 in fp8.
+        tokens: tokens of a microbatch on this rank, after context parallelism.
         length: positions of a sequence on this rank.
-        scores: bytes of each value kept for a pair of tokens and a head; none with FlashAttention and its like.
-        torch: plain PyTorch layers (the CPU rehearsal), whose norms compute in and keep fp32.
+        split: sequence parallel ranks over which the residual stream and norms are split.
+        tensor, expert, expert_tensor: ranks over which matrices are split.
+        width: bytes per value.
+        input_width: bytes per value of a matrix product's saved input: 1 in fp8.
+        scores: bytes of each value kept per token pair and head; empty with fused kernels such as FlashAttention.
+        torch: plain PyTorch layers (CPU rehearsal), whose norms compute in fp32 and keep fp32 values.
+        recompute: modules that are recomputed.
     """
 
     tokens: int
@@ -51,7 +52,7 @@ class Tokens:
 
 
 def tokens_of(layout: Layout, *, torch: bool = False) -> Tokens:
-    """The part of a layout that a layer's activations depend on."""
+    """Return the part of a layout that a layer's activations depend on."""
     selective = layout.recompute_granularity == "selective"
     scores = layout.scores if layout.own_scores or not torch else ()
     return Tokens(
@@ -71,7 +72,7 @@ def tokens_of(layout: Layout, *, torch: bool = False) -> Tokens:
 
 @functools.lru_cache(maxsize=4096)
 def layer_bytes(a: Architecture, layer: int, k: Tokens) -> float:
-    """Kept by decoder layer `layer` (from 0) for one microbatch, without recomputing it as a whole."""
+    """Return the bytes that decoder layer `layer` (starting at 0) keeps per microbatch without full recompute."""
     if a.hybrid_override_pattern:
         letter = a.hybrid_override_pattern[layer]
         if a.kind == "hyena":
@@ -84,18 +85,18 @@ def layer_bytes(a: Architecture, layer: int, k: Tokens) -> float:
 
 
 def prediction_bytes(a: Architecture, k: Tokens) -> float:
-    """Kept by one multi-token-prediction layer: two norms, their joint projection, a layer."""
+    """Return the bytes that a multi-token-prediction layer keeps: two norms, their joint projection, a layer."""
     inputs = 2 * _norm(a, k) + k.residual * 2 * a.hidden_size * k.input_width
     return inputs + _attention(a, k) + (_expert_block(a, k) if a.num_moe_experts else _mlp_block(a, k))
 
 
 def checkpoint_bytes(a: Architecture, k: Tokens) -> float:
-    """What is kept of a chunk of layers that is recomputed: its input."""
+    """Return the bytes kept of a recomputed chunk of layers: its input."""
     return k.residual * a.hidden_size * k.width
 
 
 def _norm(a: Architecture, k: Tokens) -> float:
-    """A norm keeps its input and fp32 statistics; plain PyTorch's RMSNorm two copies in fp32."""
+    """Return the bytes of a norm: its input and fp32 statistics; two fp32 copies for plain PyTorch's RMSNorm."""
     statistics = 4 * (2 if a.normalization == "LayerNorm" else 1)
     width = k.width
     if k.torch:
@@ -104,12 +105,12 @@ def _norm(a: Architecture, k: Tokens) -> float:
 
 
 def _normed_input(a: Architecture, k: Tokens) -> float:
-    """A norm and its output, which the matrix product after it keeps (as its share of the sequence)."""
+    """Return the bytes of a norm and its output, which the next matrix product keeps (its sequence shard)."""
     return _norm(a, k) + k.residual * a.hidden_size * k.input_width
 
 
 def _dropout(a: Architecture, k: Tokens) -> float:
-    """One byte a value, where something is dropped."""
+    """Return the bytes of the dropout mask: one per value if dropout is on."""
     return k.residual * a.hidden_size if a.hidden_dropout else 0.0
 
 
@@ -120,13 +121,13 @@ def _attention(a: Architecture, k: Tokens) -> float:
     key = a.num_query_groups * a.kv_channels / k.tensor
     kept = _normed_input(a, k)
     if k.scores:
-        key = query  # keys and values are copied for each of the queries' heads
-    # queries and keys with rotated positions, values: the attention kernel's own contiguous copies
+        key = query  # keys and values are copied for each query head
+    # queries and keys after rotary embedding, and values: contiguous copies for the attention kernel
     kept += k.tokens * (query + 2 * key) * k.width
     if k.torch and a.position_embedding_type == "rope":
         if not k.scores:
-            kept += k.tokens * (query + key) * k.width  # values stay a view of the product they all come from
-        kept += k.length * 4 * a.kv_channels * a.rotary_percent * k.width  # cosines and sines of both
+            kept += k.tokens * (query + key) * k.width  # values remain a view of the joint projection
+        kept += k.length * 4 * a.kv_channels * a.rotary_percent * k.width  # cosines and sines for both
     kept += _core_attention(k, query, a.num_attention_heads / k.tensor)
     if a.post_layer_norms:
         kept += _norm(a, k)
@@ -134,7 +135,7 @@ def _attention(a: Architecture, k: Tokens) -> float:
 
 
 def _core_attention(k: Tokens, width: float, heads: float) -> float:
-    """The attended values, kept by attention and by the projection after it, and softmax statistics or scores."""
+    """Return the bytes of attention outputs, kept twice (also by the projection), and statistics or scores."""
     statistics = sum(k.scores) * k.length * heads if k.scores else 4 * heads
     if "core_attn" in k.recompute:
         statistics = 0
@@ -149,20 +150,20 @@ def _latent_attention(a: Architecture, k: Tokens) -> float:
     query, value = heads * (head + rotated), heads * value_head
     ranks = kv_rank + rotated + (a.q_lora_rank or 0)
     kept = _normed_input(a, k)
-    # the low-rank values, before and after their norms
+    # the low-rank values before and after their norms
     kept += k.residual * (ranks * k.width + (kv_rank + (a.q_lora_rank or 0)) * k.input_width)
     if "mla_up_proj" not in k.recompute:
-        # projected up (keys and values together), and again with rotated positions
+        # up-projected (keys and values together), and again after rotary embedding
         kept += k.tokens * (query + heads * head + value) * k.width
     kept += k.tokens * 2 * query * k.width
     return kept + _core_attention(k, value, heads) + _dropout(a, k)
 
 
 def _gate(a: Architecture, k: Tokens) -> float:
-    """Values an activation keeps for each channel of the MLP, its output included."""
+    """Return the bytes that an activation function keeps per MLP channel, including its output."""
     if not a.gated_linear_unit:
         return k.width + k.input_width
-    # unfused, their product keeps the activated half, and the other, to which Megatron adds an offset
+    # without fusion, the product keeps the activated half and the other half, to which Megatron adds an offset
     unfused = 0 if a.bias_activation_fusion else 2 * k.width
     if a.activation_func == "openai_gelu":
         unfused += k.width
@@ -177,7 +178,7 @@ def _mlp_block(a: Architecture, k: Tokens) -> float:
 
 
 def _expert_block(a: Architecture, k: Tokens) -> float:
-    """Router, tokens sent to experts (evenly, as balancing losses make them), experts, shared expert."""
+    """Return the bytes of router, dispatched tokens (evenly balanced), experts and shared expert."""
     assert a.num_moe_experts
     assert a.moe_ffn_hidden_size
     if "moe" in k.recompute:
@@ -185,7 +186,7 @@ def _expert_block(a: Architecture, k: Tokens) -> float:
     kept = _norm(a, k)
     if "layernorm" not in k.recompute:
         kept += k.residual * a.hidden_size * k.width
-    # scores in fp32, of all experts and of the chosen, their weights, a mask, and indices in int64
+    # fp32 scores of all experts and of the selected ones, their weights, a mask, and int64 indices
     kept += k.residual * (a.num_moe_experts * (4 + k.width + 1) + a.moe_router_topk * 32)
     sent = dispatched_tokens(a, k)
     width = a.moe_ffn_hidden_size / k.expert_tensor
@@ -198,12 +199,12 @@ def _expert_block(a: Architecture, k: Tokens) -> float:
 
 
 def dispatched_tokens(a: Architecture, k: Tokens) -> float:
-    """Tokens that arrive at a rank's experts: each rank sends its own, `topk` times, to the whole group."""
+    """Return the tokens that a rank's experts receive: each rank sends its own `topk` times to the whole group."""
     return k.tokens / k.tensor * a.moe_router_topk * k.expert_tensor
 
 
 def _mamba(a: Architecture, k: Tokens) -> float:
-    """Mamba-2's fused kernel keeps what leaves the input projection and recomputes its convolution."""
+    """Return the bytes of a Mamba-2 layer: its kernel keeps the input projection and recomputes the convolution."""
     inner, heads = mixers.mamba_inner_width(a) / k.tensor, mixers.mamba_heads(a) / k.tensor
     states = 2 * a.mamba_num_groups * a.mamba_state_dim / k.tensor
     projected = 2 * inner + states + heads
@@ -211,27 +212,27 @@ def _mamba(a: Architecture, k: Tokens) -> float:
 
 
 def _hyena(a: Architecture, k: Tokens) -> float:
-    """Three projections, convolved, gated, and convolved again in fp32."""
+    """Return the bytes of a Hyena layer: three projections, convolved, gated, and convolved again in fp32."""
     width = a.hidden_size / k.tensor
     return _normed_input(a, k) + k.tokens * width * (3 * k.width + 3 * k.width + 2 * 4 + k.input_width)
 
 
 def output_bytes(a: Architecture, k: Tokens, vocab_rows: int) -> float:
-    """Kept by the last norm and the loss: hidden states, and the vocabulary's probabilities in fp32."""
+    """Return the bytes kept by the last norm and the loss: hidden states and fp32 probabilities."""
     hidden = _norm(a, k) + k.residual * a.hidden_size * k.width
     capped = k.width if a.final_logit_softcapping else 0
     return hidden + k.tokens * vocab_rows / k.tensor * (4 + capped)
 
 
 def output_peak_bytes(a: Architecture, k: Tokens, vocab_rows: int) -> float:
-    """Most the loss holds at once: probabilities (fp32) beside the logits or their gradient."""
+    """Return the peak bytes of the loss: fp32 probabilities plus the logits or their gradient."""
     return output_bytes(a, k, vocab_rows) + k.tokens * vocab_rows / k.tensor * k.width
 
 
 def layer_workspace_bytes(a: Architecture, layer: int, k: Tokens) -> float:
-    """Gradients alive at once in a layer's backward pass: inside the MLP, and three residual streams.
+    """Return the bytes of gradients alive at once in a layer's backward pass: inside the MLP and three residuals.
 
-    Or those of scores before and after softmax, where they are kept, and the scores where they are recomputed.
+    If scores are kept, the gradients of scores before and after softmax may be larger; recomputed scores are added.
     """
     width = a.ffn_hidden_size / k.tensor
     tokens: float = k.tokens

@@ -1,11 +1,11 @@
 """Bytes of weights, gradients and optimizer state: Megatron's buffers, element by element.
 
-After `megatron.core.distributed.param_and_grad_buffer._ParamAndGradBuffer` (0.14 to 0.16) and
-`megatron.core.optimizer.distrib_optimizer`: with the distributed optimizer every tensor starts at a multiple
-of 64 elements, every bucket ends at a multiple of lcm(data parallel size, 128), and a rank keeps fp32 weights
-and Adam's two moments for its slice of every bucket.
+Follows `megatron.core.distributed.param_and_grad_buffer._ParamAndGradBuffer` (0.14 to 0.16) and
+`megatron.core.optimizer.distrib_optimizer`: with the distributed optimizer, every tensor starts at a multiple of 64
+elements, every bucket ends at a multiple of lcm(data parallel size, 128), and a rank holds fp32 weights and Adam's two
+moments for its slice of every bucket.
 
-fp8 changes nothing here: matrices are kept in fp8 twice, as they are and transposed, instead of once in bf16.
+fp8 does not change the total: matrices are kept twice in fp8, plain and transposed, instead of once in bf16.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from dataclasses import dataclass
 from nemolaunch.estimate.layout import Layout
 from nemolaunch.estimate.tensors import LocalTensor
 
-# DistributedDataParallelConfig.bucket_size where it is not given: max(40M, 1M a data parallel rank)
+# Default of DistributedDataParallelConfig.bucket_size: max(40M, 1M per data parallel rank)
 BUCKET_ELEMENTS = 40_000_000
 BUCKET_ELEMENTS_PER_RANK = 1_000_000
 TENSOR_ALIGNMENT = 64
 BUCKET_ALIGNMENT = 128
 GRADIENT_BYTES = 4  # NeMo's precision plugins set grad_reduce_in_fp32
-HOST_GRADIENT_BYTES = 4  # copies of the gradients that the offloaded optimizer reads
+HOST_GRADIENT_BYTES = 4  # copies of gradients for the offloaded optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Buffers:
-    """Bytes on one rank.
+    """Buffer sizes on one rank, in bytes.
 
     Attributes:
         parameters, gradients, optimizer: on the GPU.
-        host_optimizer: optimizer state in host memory, and its copies of gradients
+        host_optimizer: optimizer state in host memory, with its copies of gradients
             (`megatron.core.optimizer.cpu_offloading.HybridDeviceOptimizer`).
-        parameter_elements: weights of this rank, without padding.
+        parameter_elements: number of weights on this rank, without padding.
     """
 
     parameters: int = 0
@@ -54,14 +54,14 @@ class Buffers:
 
 
 def bucket_elements(layout: Layout, stage: int, chunk: int) -> int | None:
-    """Elements after which a gradient bucket is closed; `None`: one bucket, as on later stages and chunks."""
+    """Return the size at which a gradient bucket is closed; None for a single bucket (later stages and chunks)."""
     if stage > 0 or chunk > 0:
         return None
     return max(BUCKET_ELEMENTS, BUCKET_ELEMENTS_PER_RANK * layout.data)
 
 
 def rank_buffers(chunks: Sequence[Sequence[LocalTensor]], layout: Layout, stage: int) -> Buffers:
-    """Buffers of the fullest data parallel rank of a stage, given its model chunks' tensors."""
+    """Return the buffers of the fullest data parallel rank of a stage, given the tensors of its model chunks."""
     total = Buffers()
     for number, tensors in enumerate(chunks):
         size = bucket_elements(layout, stage, number)
@@ -75,9 +75,7 @@ def rank_buffers(chunks: Sequence[Sequence[LocalTensor]], layout: Layout, stage:
 
 def _group(tensors: Sequence[LocalTensor], layout: Layout, size: int | None, ranks: int) -> Buffers:
     elements = sum(t.numel for t in tensors)
-    if (
-        layout.fsdp_shard
-    ):  # all of it split evenly: weights in bf16 and fp32, gradients in fp32, Adam's moments
+    if layout.fsdp_shard:  # everything is split evenly: bf16 and fp32 weights, fp32 gradients, Adam's moments
         own = -(-elements // layout.fsdp_shard)
         return _bytes(elements, own, own, layout)
     if layout.distributed_optimizer:
@@ -88,7 +86,7 @@ def _group(tensors: Sequence[LocalTensor], layout: Layout, size: int | None, ran
 
 
 def unpadded_buffers(elements: tuple[int, int], layout: Layout) -> Buffers:
-    """Buffers of so many ordinary weights and experts' weights on a rank, without padding."""
+    """Return the buffers for (ordinary, expert) weight counts on a rank, without padding."""
     total = Buffers()
     for count, ranks in zip(elements, (layout.optimizer_shards, layout.expert_shards), strict=True):
         if layout.fsdp_shard:
@@ -102,7 +100,7 @@ def unpadded_buffers(elements: tuple[int, int], layout: Layout) -> Buffers:
 
 
 def _bytes(elements: int, allocated: int, owned: int, layout: Layout) -> Buffers:
-    """Buffers of `allocated` elements, `owned` of them with optimizer state."""
+    """Return buffers of `allocated` elements, `owned` of them with optimizer state."""
     state = owned * (layout.moment_bytes + layout.master_bytes)
     moved = math.floor(state * layout.optimizer_offload)
     copies = math.floor(owned * layout.optimizer_offload) * HOST_GRADIENT_BYTES
@@ -116,7 +114,7 @@ def _bytes(elements: int, allocated: int, owned: int, layout: Layout) -> Buffers
 
 
 def sharded_elements(tensors: Sequence[LocalTensor], size: int | None, ranks: int) -> tuple[int, int]:
-    """Elements of a padded buffer, and of the weights in the fullest rank's slices of its buckets."""
+    """Return the elements of the padded buffer, and of the weights in the fullest rank's slices of its buckets."""
     unit = math.lcm(ranks, BUCKET_ALIGNMENT)
     buckets: list[_Bucket] = []
     start = bucket_start = 0
@@ -144,7 +142,7 @@ def sharded_elements(tensors: Sequence[LocalTensor], size: int | None, ranks: in
 
 @dataclass(frozen=True)
 class _Bucket:
-    """A stretch of the buffer, and where its tensors lie in the buffer."""
+    """A section of the buffer, with the positions of its tensors in the buffer."""
 
     start: int
     end: int
@@ -152,13 +150,13 @@ class _Bucket:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether alignment leaves room between tensors."""
+        """Whether alignment leaves gaps between tensors."""
         return sum(b - a for a, b in self.tensors) != self.tensors[-1][1] - self.start
 
 
 def _most_owned(buckets: Sequence[_Bucket], ranks: int) -> int:
-    """Elements of weights in the slices of the fullest rank."""
-    if not any(bucket.has_gaps for bucket in buckets):  # then it is the first rank
+    """Return the weight elements in the slices of the fullest rank."""
+    if not any(bucket.has_gaps for bucket in buckets):  # then the first rank is the fullest
         return sum(min((b.end - b.start) // ranks, b.tensors[-1][1] - b.start) for b in buckets)
     owned = [0] * ranks
     for bucket in buckets:

@@ -1,19 +1,19 @@
-"""Everything that is estimated about a job."""
+"""The complete estimate of a job: memory, time and disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from nemolaunch import arithmetic
-from nemolaunch.catalogue import Gpu, Model
-from nemolaunch.estimate.disk import Disk, estimate_disk
+from nemolaunch.catalogue import Gpu, ModelSpec
+from nemolaunch.estimate.disk import DiskEstimate, estimate_disk
 from nemolaunch.estimate.layout import Layout, layout_of
-from nemolaunch.estimate.memory import Memory, memory
+from nemolaunch.estimate.memory import MemoryEstimate, memory
 from nemolaunch.estimate.published import Utilization, default_utilization
-from nemolaunch.estimate.time import Time, estimate_time
+from nemolaunch.estimate.time import TimeEstimate, estimate_time
 from nemolaunch.resolve import Resolved
 
-USABLE_SHARE = 0.96  # of a GPU's memory: the driver's own part, and the allocator's last fragments
+USABLE_SHARE = 0.96  # of a GPU's memory: the driver and allocator fragments take the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,14 @@ class Estimate:
     """Memory, time and disk of a job on a GPU.
 
     Attributes:
-        gpu: the GPU it is for, and `gpu_origin` why that one.
-        parameters: all weights of the model; `active_parameters`: those one token passes through.
-        vocabulary: where the size of the vocabulary is from.
-        memory: of the fullest GPU; `rehearsal`: of one process of a CPU rehearsal, else None.
+        gpu, gpu_origin: the GPU that the estimate is for, and why this one.
+        layout: parallel sizes, batch and memory savings.
+        parameters, active_parameters: all weights of the model; those that one token passes through.
+        vocab_rows, vocabulary: rows of the embedding, and where their number comes from.
+        memory: memory of the fullest GPU.
+        rehearsal: memory of one process of a CPU rehearsal, else None.
+        time: duration and FLOPs of the run.
+        disk: size of its checkpoints.
     """
 
     gpu: Gpu
@@ -34,14 +38,14 @@ class Estimate:
     active_parameters: int
     vocab_rows: int
     vocabulary: str
-    memory: Memory
-    rehearsal: Memory | None
-    time: Time
-    disk: Disk
+    memory: MemoryEstimate
+    rehearsal: MemoryEstimate | None
+    time: TimeEstimate
+    disk: DiskEstimate
 
     @property
     def fits(self) -> bool | None:
-        """Whether the fullest GPU holds it; None where the estimate's error decides."""
+        """Whether the job fits on the fullest GPU; None if the answer lies within the estimate's error."""
         usable = self.gpu.memory_bytes * USABLE_SHARE
         if self.memory.total + self.memory.error <= usable:
             return True
@@ -49,13 +53,13 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
-    """What to assume of a GPU's speed; nothing: what published runs reach.
+class SpeedAssumption:
+    """An assumption about the speed of a GPU; without values, that of published runs.
 
     Attributes:
-        mfu: model FLOPs utilization, by the convention that counts the full attention square.
-        flops_per_s: of the model, a GPU, by the same convention, as an earlier run did.
-        run: that run's name.
+        mfu: model FLOPs utilization, by the convention that counts full attention.
+        flops_per_s: model FLOPs per second and GPU measured in an earlier run, by the same convention.
+        run: the name of that run.
     """
 
     mfu: float | None = None
@@ -68,16 +72,16 @@ MOST_PROCESSES = 2**20
 
 
 def estimable(layout: Layout) -> bool:
-    """Whether the numbers are such that sums over ranks and stages end, and floats hold them."""
+    """Return whether the numbers are small enough for sums over ranks and stages, and for floats."""
     sizes = (layout.world_size, layout.tensor, layout.pipeline, layout.virtual, layout.context, layout.expert)
     counts = (layout.micro_batch_size, layout.global_batch_size, layout.seq_length)
     return max(*sizes, layout.expert_tensor) <= MOST_PROCESSES and max(counts) <= MOST
 
 
-def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate | None:
-    """Estimate a resolved job, for its GPU.
+def estimate(resolved: Resolved, speed: SpeedAssumption = SpeedAssumption()) -> Estimate | None:
+    """Estimate a resolved job on its GPU.
 
-    None for sizes that no machine has, which the checks report.
+    Returns None for impossible sizes, which the checks report.
     """
     job = resolved.job
     layout = layout_of(resolved)
@@ -100,13 +104,13 @@ def estimate(resolved: Resolved, speed: Speed = Speed()) -> Estimate | None:
 
 
 def estimate_layout(
-    model: Model,
+    model: ModelSpec,
     layout: Layout,
     gpu: Gpu,
     *,
     steps: int = 1,
     vocab_size: int | None = None,
-    speed: Speed = Speed(),
+    speed: SpeedAssumption = SpeedAssumption(),
     keep: int = 3,
     save_every: int = 0,
     gpu_origin: str = "given",

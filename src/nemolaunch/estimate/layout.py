@@ -1,4 +1,4 @@
-"""How a model is spread over GPUs, in the numbers that memory and time depend on."""
+"""The layout of a model over GPUs: the numbers that memory and time depend on."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import math
 from dataclasses import dataclass
 
 from nemolaunch.arithmetic.pipeline import pipeline_split
-from nemolaunch.catalogue import Architecture, Model, Recipe
+from nemolaunch.catalogue import Architecture, ModelSpec, Recipe
 from nemolaunch.job import Job, Memory
 from nemolaunch.resolve import Resolved, attention
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Parallel sizes, batch and memory savings of one job. Sizes count ranks, lengths tokens.
+    """Parallel sizes, batch and memory savings of a job. Sizes count ranks, lengths count tokens.
 
     Attributes:
-        recompute_num_layers: layers of a recomputed chunk (uniform), or recomputed ones of a chunk (block).
-        offloaded_layers: layers whose activations wait in host memory.
-        moment_bytes: of Adam's two moments, or SGD's momentum.
-        master_bytes: of the fp32 weights the optimizer updates, where they are not the model's own.
-        optimizer_offload: share of the optimizer state in host memory.
+        recompute_num_layers: layers per recomputed chunk (uniform), or recomputed layers per chunk (block).
+        offloaded_layers: layers whose activations are kept in host memory.
+        moment_bytes: bytes per weight of Adam's two moments, or of SGD's momentum.
+        master_bytes: bytes per weight of the optimizer's fp32 weights, if they are separate from the model's.
+        optimizer_offload: fraction of the optimizer state in host memory.
         optimizer_instances: copies of the sharded optimizer state.
-        scores: bytes of each value kept for a pair of tokens and a head, where attention keeps them.
-        own_scores: whether it does without Transformer Engine too, on a CPU as well.
+        scores: bytes of each value kept per token pair and head, if attention keeps scores.
+        own_scores: whether scores are also kept without Transformer Engine, and on a CPU.
         cuda_graphs: layers allocate from memory that nothing else can use.
-        both_sides: tokens attend to those after them too.
-        recipe_pipeline: pipeline stages that the recipe's own uneven split is for.
-        fsdp_shard, fsdp_replicate: fully sharded data parallel instead of Megatron's: ranks that share one
-            copy of everything, and copies. `None`: not used.
+        both_sides: tokens also attend to later tokens.
+        recipe_pipeline: number of pipeline stages that the recipe's uneven split is meant for.
+        fsdp_shard, fsdp_replicate: fully sharded data parallelism instead of Megatron's: ranks that share one copy
+            of everything, and number of copies. `None`: not used.
     """
 
     world_size: int
@@ -68,56 +68,56 @@ class Layout:
 
     @property
     def data(self) -> int:
-        """Data parallel size; at least 1, also where the world does not divide."""
+        """Data parallel size; at least 1, even if the world size does not divide."""
         return max(1, self.world_size // (self.tensor * self.pipeline * self.context))
 
     @property
     def optimizer_shards(self) -> int:
-        """Ranks a copy of the optimizer state of ordinary weights is split over, of data times context parallel."""
+        """Ranks that share a copy of the optimizer state of ordinary weights, out of DP·CP."""
         return max(1, self.data * self.context // self.optimizer_instances)
 
     @property
     def expert_shards(self) -> int:
-        """Ranks a copy of the optimizer state of expert weights is split over."""
+        """Ranks that share a copy of the optimizer state of expert weights."""
         copies = self.expert_tensor * self.expert * self.pipeline * self.optimizer_instances
         return max(1, self.world_size // copies)
 
     @property
     def num_microbatches(self) -> int:
-        """Forward passes of a rank in one optimizer step."""
+        """Forward passes per rank in an optimizer step."""
         return max(1, self.global_batch_size // (self.micro_batch_size * self.data))
 
     @property
     def tokens(self) -> int:
-        """Tokens of one microbatch that a rank's attention and MLP see."""
+        """Tokens per microbatch that a rank's attention and MLP process."""
         return self.micro_batch_size * math.ceil(self.seq_length / self.context)
 
     @property
     def sequence_shards(self) -> int:
-        """Over how many ranks norms and the residual stream are split."""
+        """Number of ranks over which norms and the residual stream are split."""
         return self.tensor if self.sequence_parallel else 1
 
     @property
     def parameter_bytes(self) -> int:
-        """Bytes of one weight or activation value."""
+        """Bytes per weight or activation value."""
         return 4 if self.precision == "fp32" else 2
 
     def with_values(self, **values: object) -> Layout:
-        """A copy with some values changed."""
+        """Return a copy with some values changed."""
         return dataclasses.replace(self, **values)  # type: ignore[arg-type]
 
 
 def layout_of(resolved: Resolved) -> Layout:
-    """The layout of a resolved job. Values that make no sense are taken as near as they can be: no errors."""
+    """Return the layout of a resolved job. Invalid values are replaced by the nearest valid ones, without errors."""
     layout = layout_of_job(resolved.job, resolved.model, resolved.world_size)
     local = resolved.job.launch.executor == "local"
     if local and not resolved.facts.host.transformer_engine and not layout.own_scores:
-        return layout.with_values(scores=())  # PyTorch's attention stands in
+        return layout.with_values(scores=())  # PyTorch's attention is used instead
     return layout
 
 
-def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
-    """The layout of a job on that many ranks, whether or not it is resolved."""
+def layout_of_job(job: Job, model: ModelSpec, world_size: int) -> Layout:
+    """Return the layout of a job on `world_size` ranks, whether or not the job is resolved."""
     p, m, b, recipe = job.parallelism, job.memory, job.batch, model.recipe
     tensor = max(1, p.tensor_model_parallel_size)
     pipeline = max(1, min(p.pipeline_model_parallel_size, model.architecture.num_layers))
@@ -152,8 +152,8 @@ def layout_of_job(job: Job, model: Model, world_size: int) -> Layout:
     )
 
 
-def scores_of(job: Job, model: Model, tensor: int) -> dict[str, object]:
-    """What attention keeps of scores."""
+def scores_of(job: Job, model: ModelSpec, tensor: int) -> dict[str, object]:
+    """Return the layout values that describe which attention scores are kept."""
     if not attention.keeps_scores(job, model):
         return {}
     heads = max(1, model.architecture.num_attention_heads // tensor)
@@ -164,12 +164,12 @@ def scores_of(job: Job, model: Model, tensor: int) -> dict[str, object]:
 
 MOMENT_BYTES = {"adam": 8, "sgd": 4}  # fp32
 MASTER_BYTES = 4
-# Transformer Engine's precision-aware Adam keeps of fp32 weights what bf16 ones lack (store_param_remainders)
+# Transformer Engine's precision-aware Adam stores only the low bits that bf16 weights lack (store_param_remainders)
 REMAINDER_BYTES = 2
 
 
 def optimizer_bytes(job: Job, recipe: Recipe) -> dict[str, int]:
-    """Bytes a weight of optimizer state; the recipe's own precision-aware optimizer stays where it can."""
+    """Return the bytes per weight of optimizer state; the recipe's precision-aware optimizer is used if possible."""
     o, in_bf16 = job.optimizer, job.batch.precision == "bf16"
     aware = recipe.moment_bytes is not None and o.optimizer == "adam" and not o.disable_dist_optim
     moments = MOMENT_BYTES[o.optimizer]
@@ -179,12 +179,12 @@ def optimizer_bytes(job: Job, recipe: Recipe) -> dict[str, int]:
 
 
 def _chunks(asked: int | None, pipeline: int, num_layers: int) -> int:
-    """Model chunks of a stage, no more than it has layers."""
+    """Return the model chunks per stage, limited to its number of layers."""
     return max(1, min(asked or 1, num_layers // pipeline)) if pipeline > 1 else 1
 
 
 def recompute_of(recipe: Recipe) -> dict[str, object]:
-    """What a recipe recomputes by itself, where the job does not say."""
+    """Return what a recipe recomputes by default, which applies if the job does not specify it."""
     if recipe.recompute_granularity is None:
         return {}
     return {
@@ -196,7 +196,7 @@ def recompute_of(recipe: Recipe) -> dict[str, object]:
 
 
 def given_recompute(memory: Memory) -> dict[str, object]:
-    """What a job asks to recompute."""
+    """Return what a job requests to recompute."""
     return {
         "recompute_granularity": memory.recompute_granularity,
         "recompute_method": memory.recompute_method,
@@ -206,7 +206,7 @@ def given_recompute(memory: Memory) -> dict[str, object]:
 
 
 def layout_of_recipe(recipe: Recipe, **changes: object) -> Layout:
-    """The layout NVIDIA's recipe sets by itself."""
+    """Return the layout that NVIDIA's recipe sets, with some values changed."""
     layout = Layout(
         world_size=recipe.num_nodes * recipe.num_gpus_per_node,
         tensor=recipe.tensor_model_parallel_size,
@@ -228,10 +228,10 @@ def layout_of_recipe(recipe: Recipe, **changes: object) -> Layout:
 
 
 def stage_layers(architecture: Architecture, layout: Layout, stage: int) -> tuple[tuple[int, ...], ...]:
-    """Decoder layers of a pipeline stage, counted from 0: one tuple for each of its model chunks.
+    """Return the decoder layers of a pipeline stage, starting at 0: one tuple per model chunk.
 
-    Chunks take turns: the first chunk of every stage, then the second. Where the layers do not divide, the
-    first stages take one more, which Megatron refuses: an estimate all the same.
+    Chunks alternate: the first chunk of every stage, then the second. If the layers do not divide, the first stages
+    take one more; Megatron rejects that, but it can still be estimated.
     """
     sizes = _chunk_sizes(architecture, layout)
     out, start = [], 0
@@ -245,7 +245,7 @@ def stage_layers(architecture: Architecture, layout: Layout, stage: int) -> tupl
 
 
 def _chunk_sizes(a: Architecture, layout: Layout) -> list[list[int]]:
-    """Layers of every model chunk, by stage."""
+    """Return the number of layers of every model chunk, by stage."""
     stages, chunks = layout.pipeline, layout.virtual
     split = pipeline_split(a, stages, chunks, layout.recipe_pipeline)
     counts = list(split.layers) if split else _nearly_even(a.num_layers, stages)

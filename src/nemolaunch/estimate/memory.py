@@ -1,4 +1,4 @@
-"""Memory of the fullest rank, by what it is used for."""
+"""Memory of the fullest rank, by component."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ from nemolaunch.estimate.layout import Layout, stage_layers
 from nemolaunch.estimate.tensors import chunk_tensors, local_elements
 
 GIB = 2**30
-# CUDA context, cuBLAS and TransformerEngine workspaces; then NCCL buffers for each kind of group in use.
+# CUDA context, cuBLAS and Transformer Engine workspaces; then NCCL buffers per kind of process group in use.
 CONTEXT_BYTES = int(1.0 * GIB)
 COMMUNICATOR_BYTES = int(0.4 * GIB)
-# What the caching allocator holds beyond what is in use, as a share of the activations.
+# Memory that the caching allocator holds but does not use, as a share of the activations.
 FRAGMENTATION = 0.05
-# Known errors, as shares of a component; buffers are exact (held by a test against Megatron's own tensors).
+# Known errors, as shares of a component; buffers are exact (tested against Megatron's own tensors).
 ACTIVATION_ERROR = 0.10
 OVERHEAD_ERROR_BYTES = int(1.5 * GIB)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Bytes on the fullest GPU.
+class MemoryEstimate:
+    """Memory of the fullest GPU, in bytes.
 
     Attributes:
-        rank: which ranks these are, in words.
+        rank: description of the ranks it applies to.
         stage: their pipeline stage.
         parameters, gradients, optimizer: Megatron's buffers.
-        activations: kept for the backward pass, all microbatches in flight.
-        logits: the loss's working set, on the last stage.
+        activations: kept for the backward pass, for all microbatches in flight.
+        logits: working set of the loss, on the last stage.
         workspace: gradients and gathered inputs alive during one layer's backward pass.
         overhead: CUDA context, libraries, communication buffers, fragmentation.
-        host: bytes of this rank in host memory.
-        parameter_elements: weights on this rank.
-        error: bytes the total may be off, either way.
+        host: this rank's bytes in host memory.
+        parameter_elements: number of weights on this rank.
     """
 
     rank: str
@@ -52,28 +51,28 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All components."""
+        """Sum of all components on the GPU."""
         fixed = self.parameters + self.gradients + self.optimizer + self.overhead
         return fixed + self.activations + self.logits + self.workspace
 
     @property
     def error(self) -> int:
-        """Bytes by which the total may be off, either way."""
+        """Error of the total in bytes, in either direction."""
         share = self.activations + self.logits + self.workspace
         return int(share * ACTIVATION_ERROR) + (OVERHEAD_ERROR_BYTES if self.overhead else 0)
 
     def components(self) -> dict[str, int]:
-        """Name and bytes, in the order they are shown."""
+        """Return the bytes of each component by name, in display order."""
         names = ("parameters", "gradients", "optimizer", "activations", "logits", "workspace", "overhead")
         return {name: getattr(self, name) for name in names}
 
 
 def memory(
     architecture: Architecture, layout: Layout, vocab_rows: int, *, gpu: bool = True, exact: bool = True
-) -> Memory:
-    """Memory of the fullest rank of all pipeline stages.
+) -> MemoryEstimate:
+    """Estimate the memory of the fullest rank of all pipeline stages.
 
-    `gpu=False`: of a CPU rehearsal's process. `exact=False`: buffers without their padding, for searches.
+    `gpu=False` estimates a process of a CPU rehearsal. `exact=False` ignores the padding of buffers, for searches.
     """
     stages = [
         stage_memory(architecture, layout, stage, vocab_rows, gpu=gpu, exact=exact)
@@ -83,7 +82,7 @@ def memory(
 
 
 def distinct_stages(layout: Layout) -> tuple[int, ...]:
-    """First, second and last stage: those between hold as many layers with fewer microbatches in flight."""
+    """Return first, second and last stage; the others have the same layers and fewer microbatches in flight."""
     return tuple(sorted({0, min(1, layout.pipeline - 1), layout.pipeline - 1}))
 
 
@@ -95,8 +94,8 @@ def stage_memory(
     *,
     gpu: bool = True,
     exact: bool = True,
-) -> Memory:
-    """Memory of a rank of one pipeline stage."""
+) -> MemoryEstimate:
+    """Estimate the memory of a rank of one pipeline stage."""
     a = architecture
     k = act.tokens_of(layout, torch=not gpu)
     if exact:
@@ -116,15 +115,15 @@ def stage_memory(
     if gpu:
         groups = [layout.tensor, layout.pipeline, layout.context, layout.expert, layout.data]
         overhead = CONTEXT_BYTES + COMMUNICATOR_BYTES * sum(n > 1 for n in groups) + FRAGMENTATION * kept
-    # the loss is done before the layers' backward passes begin: the larger of the two counts; but what graphs
-    # have allocated stays theirs (PyTorch, CUDA semantics, "Graph memory management")
+    # the loss ends before the layers' backward passes begin, so only the larger of the two counts; but memory that
+    # graphs have allocated stays reserved (PyTorch, CUDA semantics, "Graph memory management")
     workspace = extra if layout.cuda_graphs else max(0.0, extra - logits)
     parameters = buffers.parameters
     if layout.fp8 and layout.fp8_recipe == "blockwise":
         parameters += _fp8_copies(a, layout, stage, vocab_rows)
     if layout.fsdp_shard:
         workspace += _gathered(a, layout, stage, vocab_rows)
-    return Memory(
+    return MemoryEstimate(
         rank=_name(stage, layout),
         stage=stage,
         parameters=parameters,
@@ -142,7 +141,7 @@ def stage_memory(
 def _kept(
     a: Architecture, layout: Layout, chunks: tuple[tuple[int, ...], ...], stage: int, k: act.Tokens
 ) -> tuple[float, float]:
-    """Bytes kept for all microbatches in flight, and the most one layer's backward pass adds."""
+    """Return the bytes kept for all microbatches in flight, and the most that one layer's backward pass adds."""
     full_layers = [layer for chunk in chunks for layer in chunk]
     if not full_layers:
         return 0.0, 0.0
@@ -162,7 +161,7 @@ def _kept(
 def _chunk_bytes(
     a: Architecture, layout: Layout, layers: tuple[int, ...], k: act.Tokens
 ) -> tuple[float, float]:
-    """Bytes one microbatch leaves in a model chunk, and the most that recomputing brings back at once."""
+    """Return the bytes that a microbatch keeps in a model chunk, and the most that recomputing restores at once."""
     sizes = [act.layer_bytes(a, layer, k) for layer in layers]
     if layout.recompute_granularity != "full" or not sizes:
         return sum(sizes), 0.0
@@ -175,9 +174,9 @@ def _chunk_bytes(
 
 
 def chunks_in_flight(layout: Layout, stage: int) -> int:
-    """Forward passes of model chunks whose backward pass is still to come, at most.
+    """Return the maximum number of forward passes of model chunks that still await their backward pass.
 
-    Megatron's schedules (`pipeline_parallel.schedules.get_pp_rank_microbatches`): warm-up passes and one.
+    Megatron's schedules (`pipeline_parallel.schedules.get_pp_rank_microbatches`): warm-up passes plus one.
     """
     behind = layout.pipeline - stage - 1
     warm_up = behind
@@ -191,13 +190,13 @@ def _offloaded(a: Architecture, layout: Layout, chunks: tuple[tuple[int, ...], .
 
 
 def _fp8_copies(a: Architecture, layout: Layout, stage: int, vocab_rows: int) -> int:
-    """Blockwise scaling gathers weights in bf16 and keeps each matrix in fp8 besides, as it is and transposed."""
+    """Return the bytes of fp8 copies: blockwise scaling keeps each matrix in fp8, plain and transposed, plus bf16."""
     chunks = chunk_tensors(a, layout, stage, vocab_rows)
     return 2 * sum(t.numel for chunk in chunks for t in chunk if t.matrix)
 
 
 def _gathered(a: Architecture, layout: Layout, stage: int, vocab_rows: int) -> float:
-    """Fully sharded: the layer at work and the next are whole, and one layer's gradients in fp32."""
+    """Return the bytes gathered when fully sharded: two whole layers, and one layer's fp32 gradients."""
     tensors = chunk_tensors(a, layout, stage, vocab_rows)
     total = sum(t.numel for chunk in tensors for t in chunk)
     layers = max(1, sum(len(chunk) for chunk in stage_layers(a, layout, stage)))

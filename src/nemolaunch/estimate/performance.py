@@ -1,8 +1,8 @@
-"""Seconds of one optimizer step in a layout: what ranks layouts against each other.
+"""Seconds per optimizer step in a layout, for ranking layouts.
 
-A roofline of each layer (matrix products, attention, memory traffic, kernel launches) plus the communication
-that nothing hides. Absolute times are rough (`benchmarks/suggest` compares them with published runs): this
-is for what one layout costs more than another.
+A roofline model of each layer (matrix products, attention, memory traffic, kernel launches) plus exposed
+communication. Absolute times are rough (`benchmarks/suggest` compares them with published runs); the purpose is to
+compare layouts.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from nemolaunch.estimate.published import peak
 from nemolaunch.estimate.tensors import local_parameters
 from nemolaunch.estimate.time import flops_of, recompute_overhead
 
-# Share of the peak that large matrix products reach, by number format, and attention (always in bf16).
+# Share of the peak that large matrix products reach, by number format, and that attention reaches (always in bf16).
 MATRIX_SHARE = {"bf16": 0.68, "fp8": 0.54, "fp32": 0.68}
-EXPERT_SHARE = 0.7  # of that, for the many smaller products of experts
+EXPERT_SHARE = 0.7  # of that, for the many small products of experts
 ATTENTION_SHARE = 0.5
-# Rows or columns at which a matrix product reaches half of that share: tiles of 128 to 256 have ragged edges.
+# Rows or columns at which a matrix product reaches half of that share, because tiles of 128 to 256 are partly empty.
 HALF_SIZE = 200.0
-# Passes over a layer's kept activations: written forward, read backward, their gradients written and read.
+# Passes over a layer's saved activations: written forward, read backward, their gradients written and read.
 TRAFFIC_PASSES = {"bf16": 4.0, "fp8": 5.0, "fp32": 4.0}
-MEMORY_SHARE = 0.75  # of the memory's bandwidth that such passes reach
-LINK_SHARE = 0.75  # of a link's bandwidth that collectives reach
-LAUNCH_S = {"dense": 0.5e-3, "experts": 6.0e-3}  # host time of a layer's kernels, forward and backward
+MEMORY_SHARE = 0.75  # share of the memory bandwidth that such passes reach
+LINK_SHARE = 0.75  # share of a link's bandwidth that collectives reach
+LAUNCH_S = {"dense": 0.5e-3, "experts": 6.0e-3}  # host time to launch a layer's kernels, forward and backward
 SENDING_S = 30e-6  # latency of one exchange between pipeline stages
-HIDDEN_TENSOR_SHARE = 0.4  # of tensor parallel traffic, behind matrix products
-HIDDEN_DATA_SHARE = 0.8  # of one microbatch's time, usable to hide data parallel traffic
-# Network of a GPU, bytes/s one way: a port of 200 Gbit/s on DGX A100, 400 on DGX H100 to B200; PCIe 4.0 x16
-# where GPUs have no link of their own.
+HIDDEN_TENSOR_SHARE = 0.4  # share of tensor parallel traffic hidden behind matrix products
+HIDDEN_DATA_SHARE = 0.8  # share of one microbatch's time that can hide data parallel traffic
+# Network bandwidth of a GPU, bytes/s one way: a port of 200 Gbit/s on DGX A100, 400 on DGX H100 to B200; PCIe 4.0 x16
+# if GPUs have no NVLink.
 NETWORK = {(8, 0): 25e9, (9, 0): 50e9, (10, 0): 50e9}
 OTHER_NETWORK = 12.5e9
 PCIE = 25e9
@@ -43,14 +43,14 @@ NVLINK_DOMAIN = {"gb200": 72}
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds of one optimizer step, by what they go to.
+    """Seconds of one optimizer step, by component.
 
     Attributes:
-        compute: layers, on the slowest pipeline stage.
-        recompute: doing them again.
-        tensor, context, expert: communication of those groups that nothing hides.
+        compute: layers of the slowest pipeline stage.
+        recompute: recomputation of layers.
+        tensor, context, expert: exposed communication of these groups.
         bubble: waiting for other pipeline stages, and exchanges between them.
-        data: gradients and weights between replicas, not hidden.
+        data: exposed communication of gradients and weights between replicas.
         optimizer: the update.
     """
 
@@ -70,7 +70,7 @@ class StepTime:
 
 
 def step_time(architecture: Architecture, layout: Layout, gpu: Gpu, vocab_rows: int) -> StepTime:
-    """Estimate one step."""
+    """Estimate the time of one optimizer step."""
     a, p = architecture, layout
     links = _Links(gpu, layout)
     k = act.tokens_of(layout)
@@ -99,7 +99,7 @@ def step_time(architecture: Architecture, layout: Layout, gpu: Gpu, vocab_rows: 
 
 @dataclass(frozen=True)
 class _Microbatch:
-    """Seconds of one microbatch on one stage."""
+    """Seconds per microbatch on one stage."""
 
     compute: float
     tensor: float
@@ -121,19 +121,19 @@ class _Links:
         self._node = NVLINK_DOMAIN.get(gpu.name, layout.gpus_per_node)
 
     def between(self) -> float:
-        """Of one rank to another node."""
+        """Return the bandwidth of one rank to another node."""
         return self._between
 
     def bandwidth(self, stride: int, size: int) -> float:
-        """A ring of `size` ranks, `stride` apart: between nodes all its ranks of a node share the load."""
+        """Return the bandwidth of a ring of `size` ranks, `stride` apart; ranks of a node share inter-node traffic."""
         if stride * size <= self._node:
             return self._inside
         return min(self._inside, self._between * max(1, self._node // stride))
 
     def exchange(self, size: int, copies: int, volume: float) -> float:
-        """Seconds in which each of `size` neighbouring ranks sends `volume` bytes evenly to the others.
+        """Return the seconds in which each of `size` neighbouring ranks sends `volume` bytes evenly to the others.
 
-        A token with several copies for one other node crosses the network once, as in DeepEP.
+        A token with several copies for the same node crosses the network once, as in DeepEP.
         """
         inside = min(size, self._node)
         if size <= self._node:
@@ -165,7 +165,7 @@ def _stage(
 def _layer(
     a: Architecture, p: Layout, gpu: Gpu, links: _Links, k: act.Tokens, layer: int, weights: LayerParameters
 ) -> tuple[float, float, float, float]:
-    """Compute and exposed tensor, context and expert communication of one layer, forward and backward."""
+    """Return compute and exposed tensor, context and expert communication of one layer, forward and backward."""
     precision = "fp8" if p.fp8 else p.precision
     speed = peak(gpu, precision) * MATRIX_SHARE[precision]
     has_experts = weights.experts > 0
@@ -189,7 +189,7 @@ def _layer(
 
 
 def _fill(*sizes: float) -> float:
-    """Share of a matrix product's best speed at these sizes."""
+    """Return the share of its best speed that a matrix product reaches at these sizes."""
     share = 1.0
     for size in sizes:
         share *= size / (size + HALF_SIZE)
@@ -197,7 +197,7 @@ def _fill(*sizes: float) -> float:
 
 
 def _attention(a: Architecture, p: Layout, gpu: Gpu, k: act.Tokens) -> float:
-    """Scores and weighted sums: 3.5 times the forward pass, since the backward one repeats it."""
+    """Return the seconds of scores and weighted sums: 3.5 forward passes, since backward repeats the forward pass."""
     window = a.window_size[0] if isinstance(a.window_size, tuple) else a.window_size
     keys = min(p.seq_length / (1 if p.both_sides else 2), window or p.seq_length)
     width = a.num_attention_heads * a.kv_channels
@@ -210,7 +210,7 @@ def _attention(a: Architecture, p: Layout, gpu: Gpu, k: act.Tokens) -> float:
 def _tensor(
     a: Architecture, p: Layout, links: _Links, k: act.Tokens, matrix: float, has_experts: bool
 ) -> float:
-    """Gathers and scatters of the residual stream: two pairs forward, two and one gather backward."""
+    """Return exposed gathers and scatters of the residual: two pairs forward; two pairs and a gather backward."""
     if p.tensor == 1:
         return 0.0
     passes = (10 if p.sequence_parallel else 8) / (2 if has_experts else 1)
@@ -220,7 +220,7 @@ def _tensor(
 
 
 def _context(a: Architecture, p: Layout, links: _Links, k: act.Tokens, attention: float) -> float:
-    """Keys and values around the ring, forward once and backward twice, behind the attention itself."""
+    """Return exposed ring exchange of keys and values, once forward and twice backward, overlapping attention."""
     if p.context == 1:
         return 0.0
     width = 2 * a.num_query_groups * a.kv_channels / p.tensor
@@ -231,7 +231,7 @@ def _context(a: Architecture, p: Layout, links: _Links, k: act.Tokens, attention
 
 
 def _experts(a: Architecture, p: Layout, links: _Links, k: act.Tokens) -> float:
-    """Tokens to their experts and back, forward and backward."""
+    """Return the seconds to send tokens to their experts and back, forward and backward."""
     group = p.expert * p.expert_tensor
     if group == 1:
         return 0.0
@@ -240,7 +240,7 @@ def _experts(a: Architecture, p: Layout, links: _Links, k: act.Tokens) -> float:
 
 
 def _output(a: Architecture, p: Layout, gpu: Gpu, k: act.Tokens, vocab_rows: int) -> float:
-    """Logits and loss, in bf16."""
+    """Return the seconds of logits and loss, in bf16."""
     speed = peak(gpu, "bf16") * MATRIX_SHARE["bf16"]
     flops = 6.0 * a.hidden_size * vocab_rows / p.tensor * k.tokens
     passes = 10 * k.tokens * vocab_rows / p.tensor * 2
@@ -248,9 +248,9 @@ def _output(a: Architecture, p: Layout, gpu: Gpu, k: act.Tokens, vocab_rows: int
 
 
 def _data(p: Layout, links: _Links, weights: int, microbatch: float) -> float:
-    """Gradients scattered, weights gathered, as far as a microbatch's compute does not hide them.
+    """Return the seconds of scattering gradients and gathering weights that a microbatch does not hide.
 
-    Between copies of the optimizer each rank's share of the gradients is reduced too, in a ring.
+    Between copies of the optimizer, each rank's share of the gradients is also reduced in a ring.
     """
     if p.data * p.context == 1:
         return 0.0
@@ -268,7 +268,7 @@ def _data(p: Layout, links: _Links, weights: int, microbatch: float) -> float:
 
 
 def _optimizer(p: Layout, gpu: Gpu, weights: int) -> float:
-    """Read and write what Adam holds: 4 fp32 values in, 3 out, and a weight."""
+    """Return the seconds of Adam's memory traffic: 4 fp32 values read, 3 written, and a weight."""
     own = weights / (p.optimizer_shards if p.distributed_optimizer else 1)
     return own * 30 / (gpu.memory_bandwidth * MEMORY_SHARE) + 5e-3
 
@@ -276,7 +276,7 @@ def _optimizer(p: Layout, gpu: Gpu, weights: int) -> float:
 def model_share(
     architecture: Architecture, layout: Layout, gpu: Gpu, vocab_rows: int, seconds: float
 ) -> float:
-    """Model FLOPs utilization of a step, by the full convention."""
+    """Return the model FLOPs utilization of a step, by the full convention."""
     flops = flops_of(architecture, vocab_rows, layout).full
     tokens = layout.global_batch_size * layout.seq_length
     top = peak(gpu, "fp8" if layout.fp8 else layout.precision)

@@ -1,4 +1,4 @@
-"""Published training speeds, and the share of a GPU's peak they come to: the default for time estimates."""
+"""Published training speeds and the share of a GPU's peak they reach: the default for time estimates."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nemolaunch.estimate.layout import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One published run: a model in a layout on GPUs, and its speed.
+    """A published run: a model in a layout on GPUs, and its speed.
 
     Attributes:
-        tokens_per_s: a GPU.
-        told: what `share` makes of it, as it stands in the table.
+        tokens_per_s: tokens per second and GPU.
+        tabulated: the result of `share` as recorded in the table.
     """
 
     model: str
@@ -28,18 +28,18 @@ class Measurement:
     precision: str
     layout: Layout
     tokens_per_s: float
-    told: tuple[bool, int, float]
+    tabulated: tuple[bool, int, float]
     source: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Utilization:
-    """Model FLOPs utilization: the share of a GPU's dense peak that a model's own FLOPs come to.
+    """Model FLOPs utilization: the share of a GPU's dense peak that the model's own FLOPs reach.
 
     Attributes:
-        mfu: by the convention that counts the full attention square, pipeline bubble included.
-        error: relative error of a time made from it, either way: how far its measurements lie apart.
-        source: the measurements it is from.
+        mfu: by the convention that counts full attention, including the pipeline bubble.
+        error: relative error of a derived time, in either direction: the spread of the measurements.
+        source: the measurements it is derived from.
     """
 
     mfu: float
@@ -55,7 +55,7 @@ def _data() -> dict[str, Any]:
 
 @functools.cache
 def measurements() -> tuple[Measurement, ...]:
-    """All published runs whose layout is known."""
+    """Return all published runs whose layout is known."""
     data = _data()
     out = []
     for values in data["rows"]:
@@ -83,7 +83,7 @@ def measurements() -> tuple[Measurement, ...]:
                 precision=row["precision"],
                 layout=layout,
                 tokens_per_s=float(row["tokens_per_s"]),
-                told=(row["experts"], row["active_parameters"], row["mfu"]),
+                tabulated=(row["experts"], row["active_parameters"], row["mfu"]),
                 source=data["sources"][row["source"]],
             )
         )
@@ -91,7 +91,7 @@ def measurements() -> tuple[Measurement, ...]:
 
 
 def peak(gpu: Gpu, precision: str) -> float:
-    """Dense peak for a number format, FLOP/s; bf16's (or fp16's) where the GPU has none of its own."""
+    """Return the dense peak for a number format in FLOP/s; bf16's (or fp16's) if the GPU does not support it."""
     ordinary = gpu.peak_bf16 or gpu.peak_fp16
     if precision == "fp8":
         return gpu.peak_fp8 or ordinary
@@ -102,7 +102,7 @@ def peak(gpu: Gpu, precision: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class _Known:
-    """One published share of a GPU's peak."""
+    """A published share of a GPU's peak."""
 
     gpu: str
     active: float
@@ -112,7 +112,7 @@ class _Known:
 
 @functools.cache
 def _known(precision: str, moe: bool) -> tuple[_Known, ...]:
-    """Published shares for a number format, of models with or without experts."""
+    """Return the published shares for a number format, of models with or without experts."""
     data, known = _data(), []
     for columns, rows in ((data["columns"], data["rows"]), (data["share_columns"], data["shares"])):
         for values in rows:
@@ -126,9 +126,9 @@ def _known(precision: str, moe: bool) -> tuple[_Known, ...]:
 
 
 def share(m: Measurement) -> tuple[bool, int, float]:
-    """Whether the model has experts, its active weights, and the share of the peak it reached: as in the table.
+    """Compute whether the model has experts, its active weights, and the share of the peak, as in the table.
 
-    They stand in the table because looking up every model takes longer than the rest of a plan.
+    The table records them because looking up every model would take longer than the rest of a plan.
     """
     model = catalogue.model(m.model)
     rows, _ = arithmetic.model_vocab_rows(model, None, m.layout.tensor)
@@ -139,10 +139,10 @@ def share(m: Measurement) -> tuple[bool, int, float]:
 
 
 def default_utilization(architecture: Architecture, gpu: Gpu, precision: str, active: int) -> Utilization:
-    """What published runs of models of about that size reach: on that GPU, else its generation, else any.
+    """Return what published runs of similar models reach: on this GPU, else its generation, else any GPU.
 
-    A geometric mean of runs with the same number format, with or without experts like the model, weighted by
-    nearness in size: a factor of e in active weights weighs 1/e.
+    The geometric mean of runs with the same number format, with or without experts like the model, weighted by
+    similarity in size: a factor of e in active weights has weight 1/e.
     """
     known = _known("fp8" if precision == "fp8" else "bf16", architecture.num_moe_experts is not None)
     own = [k for k in known if k.gpu == gpu.name]

@@ -1,4 +1,4 @@
-"""Parallel layouts that fit, fastest first."""
+"""Search for parallel layouts that fit, ranked by speed."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.catalogue import Architecture, Gpu
 from nemolaunch.estimate.estimate import USABLE_SHARE
 from nemolaunch.estimate.layout import Layout
-from nemolaunch.estimate.memory import Memory, memory
+from nemolaunch.estimate.memory import MemoryEstimate, memory
 from nemolaunch.estimate.performance import StepTime, step_time
 
 TENSOR_SIZES = (1, 2, 4, 8)
 CONTEXT_SIZES = (1, 2, 4, 8, 16)
 MICRO_BATCH_SIZES = (1, 2, 4, 8)
-MOST_CHUNKS = 16  # virtual stages a pipeline stage
-NEAREST = 6  # layouts to choose from where one is asked for that does not fit
+MOST_CHUNKS = 16  # virtual stages per pipeline stage
+NEAREST = 6  # candidates if the requested layout does not fit
 RECOMPUTED = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
-# What NeMo's `configure_model` refuses by kind of model. Gemma 2 (known by its capped scores) takes neither
-# context parallel nor virtual stages, Gemma 3 (by its two rotary bases) no context parallel.
+# What NeMo's `configure_model` rejects by kind of model. Gemma 2 (recognised by its capped scores) supports neither
+# context parallelism nor virtual stages; Gemma 3 (by its two rotary bases) does not support context parallelism.
 NO_CONTEXT = ("mamba", "t5", "bert")
 NO_PIPELINE = ("t5", "bert")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suggestion:
-    """One layout, what a step of it takes, and the memory of its fullest GPU.
+    """A layout with its step time and the memory of its fullest GPU.
 
-    `tight`: it fits only if the estimate is not much too low.
+    `tight`: it only fits if the estimate is not much too low.
     """
 
     layout: Layout
     time: StepTime
-    memory: Memory
+    memory: MemoryEstimate
     tight: bool
 
 
@@ -46,11 +46,11 @@ def suggestions(
     *,
     most: int | None = None,
 ) -> list[Suggestion]:
-    """Layouts of a model on the GPUs of `base`, fastest first.
+    """Return layouts of a model on the GPUs of `base`, fastest first.
 
-    Of each combination of tensor, pipeline, context and expert parallel sizes only the fastest choice of
-    micro batch size, virtual stages and recomputation that fits is kept. World, global batch, sequence length
-    and number format are those of `base`.
+    For each combination of tensor, pipeline, context and expert parallel sizes, only the fastest choice of micro batch
+    size, virtual stages and recomputation that fits is returned. World size, global batch size, sequence length and
+    number format are those of `base`.
     """
     best = []
     for sizes in layouts(architecture, base, vocab_rows):
@@ -64,10 +64,10 @@ def suggestions(
 def nearest_fitting(
     architecture: Architecture, asked: Layout, gpu: Gpu, vocab_rows: int
 ) -> Iterator[Suggestion]:
-    """Layouts that surely fit where the one asked for does not: of its own sizes, then a few others.
+    """Yield layouts that are certain to fit if the requested one does not: first with its sizes, then a few others.
 
-    Of these the smallest replicas are looked at, and the fastest comes first. Neither the context parallel size
-    nor anything the batch is made of grows.
+    The others are those with the smallest replicas, fastest first. Neither the context parallel size nor the batch
+    sizes increase.
     """
     micros = sorted({1, asked.micro_batch_size})
     whole = asked.with_values(
@@ -87,7 +87,7 @@ def nearest_fitting(
 def layouts(
     a: Architecture, base: Layout, vocab_rows: int, contexts: tuple[int, ...] = CONTEXT_SIZES
 ) -> Iterator[Layout]:
-    """Every combination of parallel sizes that Megatron takes, with a micro batch of 1."""
+    """Yield every combination of parallel sizes that Megatron supports, with a micro batch size of 1."""
     for tensor in TENSOR_SIZES:
         if tensor > base.gpus_per_node or not splits_heads(a, tensor) or vocab_rows % tensor:
             continue
@@ -117,7 +117,7 @@ def layouts(
 
 
 def splits_heads(a: Architecture, tensor: int) -> bool:
-    """Whether attention heads, their key/value groups and Mamba's heads divide."""
+    """Return whether attention heads, key/value groups and Mamba heads divide by the tensor parallel size."""
     if a.kind == "mamba" and a.mamba_num_groups % tensor:
         return False
     has_attention = not a.hybrid_override_pattern or "*" in a.hybrid_override_pattern
@@ -126,7 +126,7 @@ def splits_heads(a: Architecture, tensor: int) -> bool:
 
 
 def splits_sequence(a: Architecture, seq_length: int, tensor: int, context: int) -> bool:
-    """Whether the model takes context parallel and the sequence divides for it and for sequence parallel."""
+    """Return whether the model supports this context parallel size and the sequence divides over both groups."""
     if context > 1 and (a.kind in NO_CONTEXT or a.attn_logit_softcapping or isinstance(a.rotary_base, tuple)):
         return False
     return seq_length % (2 * context if context > 1 else 1) == 0 and seq_length % (tensor * context) == 0
@@ -139,7 +139,7 @@ def _pipelines(a: Architecture, ranks: int, recipe_stages: int | None) -> list[i
 
 
 def _expert_sizes(a: Architecture, ranks: int, tensor: int) -> list[tuple[int, int]]:
-    """Expert and expert tensor parallel sizes: experts whole, or split like the rest."""
+    """Return pairs of expert and expert tensor parallel sizes: experts whole, or split like the rest."""
     if not a.num_moe_experts:
         return [(1, tensor)]
     found = []
@@ -159,12 +159,12 @@ def _fastest(
     *,
     sure: bool = False,
 ) -> Suggestion | None:
-    """The fastest of a layout's variants that fits; `sure`: even if the estimate is too low by its error."""
+    """Return the fastest variant of a layout that fits; `sure`: even if the estimate is too low by its error."""
     found: Suggestion | None = None
     lean = sizes.with_values(micro_batch_size=1, **RECOMPUTED)
     if memory(a, lean, vocab_rows, exact=False).total > gpu.memory_bytes:
         return None
-    # a larger micro batch under context parallel undoes it; NeMo versions have diverged with both
+    # a larger micro batch would cancel the benefit of context parallelism; NeMo versions have diverged with both
     for micro in micros if sizes.context == 1 else (1,):
         one = sizes.with_values(micro_batch_size=micro)
         if sizes.global_batch_size % (micro * sizes.data):
@@ -181,7 +181,7 @@ def _fastest(
 
 
 def _variants(a: Architecture, one: Layout) -> Iterator[Layout]:
-    """Virtual stages and recomputation, each only where Megatron takes it."""
+    """Yield variants with virtual stages and recomputation, if Megatron supports them."""
     for chunks in _chunk_counts(a, one):
         split = one.with_values(virtual=chunks)
         yield split
@@ -189,7 +189,7 @@ def _variants(a: Architecture, one: Layout) -> Iterator[Layout]:
 
 
 def _chunk_counts(a: Architecture, one: Layout) -> list[int]:
-    """Virtual stages: from the second on, microbatches come in groups of as many as there are stages."""
+    """Return possible numbers of virtual stages; more than one needs a multiple of `pipeline` microbatches."""
     stages, batches = one.pipeline, one.num_microbatches
     if stages == 1 or a.kind != "gpt" or a.attn_logit_softcapping or batches % stages:
         return [1]
@@ -198,9 +198,9 @@ def _chunk_counts(a: Architecture, one: Layout) -> list[int]:
 
 
 def reasons(better: Suggestion, worse: Suggestion) -> list[tuple[str, float]]:
-    """What makes the difference between two layouts: part of the step, and seconds saved (or lost, negative).
+    """Return the differences between two layouts: component of the step, and seconds saved (negative if lost).
 
-    The largest first; parts below a hundredth of the difference are left out.
+    The largest comes first; components below a hundredth of the largest are omitted.
     """
     saved = [
         (field.name, getattr(worse.time, field.name) - getattr(better.time, field.name))

@@ -1,7 +1,7 @@
-"""The weight tensors one rank holds: sizes in Megatron's order, after tensor and expert parallel splits.
+"""The weight tensors on one rank: sizes in Megatron's order, after tensor and expert parallel splits.
 
-`arithmetic.parameters` counts a model as a whole; this counts what lands on a rank, where norms, routers and
-the biases of row-parallel layers are copies. Both are compared with models that NeMo builds.
+`arithmetic.parameters` counts a whole model; this module counts what a rank holds, where norms, routers and the biases
+of row-parallel layers are replicated. Both are tested against models that NeMo builds.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from nemolaunch.estimate.layout import Layout, stage_layers
 
 @dataclass(frozen=True)
 class LocalTensor:
-    """One parameter tensor of one rank.
+    """A parameter tensor on one rank.
 
     Attributes:
-        numel: its elements on this rank.
-        expert: it belongs to experts, whose data parallel group is another.
-        matrix: TransformerEngine multiplies with it, so fp8 training holds it in fp8.
-        shared_embedding: one of the two copies of a tied embedding, which gets a gradient bucket of its own.
+        numel: number of elements on this rank.
+        expert: whether it belongs to experts, which have a different data parallel group.
+        matrix: whether Transformer Engine multiplies with it, so that fp8 training keeps it in fp8.
+        shared_embedding: whether it is one of the two copies of a tied embedding, which gets its own gradient bucket.
     """
 
     numel: int
@@ -35,7 +35,7 @@ class LocalTensor:
 
 @dataclass(frozen=True)
 class Shards:
-    """Over how many ranks a layer's tensors are split."""
+    """Numbers of ranks over which a layer's tensors are split."""
 
     tensor: int = 1
     expert: int = 1
@@ -45,7 +45,7 @@ class Shards:
 def chunk_tensors(
     architecture: Architecture, layout: Layout, stage: int, vocab_rows: int
 ) -> tuple[tuple[LocalTensor, ...], ...]:
-    """Tensors of each model chunk (virtual stage) of a pipeline stage, in the order of `named_parameters`."""
+    """Return the tensors of each model chunk (virtual stage) of a pipeline stage, in `named_parameters` order."""
     shards = Shards(layout.tensor, layout.expert, layout.expert_tensor)
     out = []
     for before, layers, after in _chunks(architecture, layout, stage, vocab_rows):
@@ -59,7 +59,7 @@ def chunk_tensors(
 def _chunks(
     a: Architecture, layout: Layout, stage: int, vocab_rows: int
 ) -> Iterator[tuple[list[LocalTensor], tuple[int, ...], list[LocalTensor]]]:
-    """Of each chunk of a stage: tensors before its decoder layers, these layers, tensors after them."""
+    """Yield for each chunk of a stage the tensors before its decoder layers, these layers, and tensors after them."""
     shards = Shards(layout.tensor, layout.expert, layout.expert_tensor)
     chunks = stage_layers(a, layout, stage)
     for number, layers in enumerate(chunks):
@@ -103,12 +103,12 @@ def _last(a: Architecture, shards: Shards, vocab_rows: int, stages: int) -> list
 
 
 def layer_tensors(a: Architecture, layer: int, shards: Shards) -> tuple[LocalTensor, ...]:
-    """Tensors of decoder layer `layer` (from 0) on one rank."""
+    """Return the tensors of decoder layer `layer` (starting at 0) on one rank."""
     return _tensors_of_kind(a, _kind(a, layer), shards)
 
 
 def _kind(a: Architecture, layer: int) -> str:
-    """What tells a layer's tensors from another's: its letter in a pattern, or whether it has experts."""
+    """Return what determines a layer's tensors: its letter in the pattern, or whether it has experts."""
     if a.hybrid_override_pattern:
         return a.hybrid_override_pattern[layer]
     return "experts" if a.is_moe_layer(layer) else "dense"
@@ -129,7 +129,7 @@ def _elements_of_kind(a: Architecture, kind: str, shards: Shards) -> tuple[int, 
 
 
 def _summed(tensors: Iterable[LocalTensor]) -> tuple[int, int]:
-    """Elements of ordinary tensors, and of experts'."""
+    """Return the elements of ordinary tensors and of expert tensors."""
     ordinary = experts = 0
     for t in tensors:
         if t.expert:
@@ -163,7 +163,7 @@ def _norm(a: Architecture, width: int) -> list[LocalTensor]:
 def _matrix(
     inputs: int, outputs: int, *, columns: int = 1, rows: int = 1, bias: int = 0
 ) -> list[LocalTensor]:
-    """A linear layer split by columns (its outputs) or rows (its inputs); `bias`: elements on this rank."""
+    """Return a linear layer split by columns (outputs) or rows (inputs); `bias`: elements on this rank."""
     weight = LocalTensor(-(-inputs // rows) * -(-outputs // columns), matrix=True)
     return [weight, LocalTensor(bias)] if bias else [weight]
 
@@ -188,7 +188,7 @@ def _cross_attention(a: Architecture, shards: Shards) -> list[LocalTensor]:
 
 
 def _latent_attention(a: Architecture, shards: Shards) -> list[LocalTensor]:
-    """DeepSeek's: the projections down to the ranks are copies, those up from them are split."""
+    """Return DeepSeek's latent attention: down projections are replicated, up projections are split."""
     h, t, heads = a.hidden_size, shards.tensor, a.num_attention_heads
     widths = (a.kv_lora_rank, a.qk_head_dim, a.qk_pos_emb_head_dim, a.v_head_dim)
     kv_rank, head, rotated, value_head = (width or 0 for width in widths)
@@ -221,7 +221,7 @@ def _feed_forward(a: Architecture, shards: Shards, has_experts: bool) -> list[Lo
     one = _mlp(a, a.moe_ffn_hidden_size, shards.expert_tensor)
     local = -(-a.num_moe_experts // shards.expert)
     tensors = [LocalTensor(a.hidden_size * a.num_moe_experts)]
-    # grouped experts come layer by layer: every expert's first matrix, then every expert's second
+    # grouped experts are ordered by layer: the first matrix of every expert, then the second
     tensors += [LocalTensor(t.numel, expert=True, matrix=t.matrix) for t in one for _ in range(local)]
     if a.moe_shared_expert_intermediate_size:
         tensors += _mlp(a, a.moe_shared_expert_intermediate_size, shards.tensor)
@@ -241,25 +241,25 @@ def _mamba(a: Architecture, shards: Shards) -> list[LocalTensor]:
 
 
 def _mamba_rest(a: Architecture, inner: int, heads: int, states: int) -> int:
-    """All of a Mamba-2 layer but its convolution."""
+    """Return the elements of a Mamba-2 layer without its convolution."""
     return a.hidden_size * (2 * inner + states + heads) + 3 * heads + inner + inner * a.hidden_size
 
 
 def _hyena(a: Architecture, letter: str, shards: Shards) -> list[LocalTensor]:
-    """Filters are split like channels; the bias of the way back is a copy."""
+    """Return a Hyena operator: filters are split like channels; the bias of the output projection is replicated."""
     split = mixers.hyena(a, letter) - a.hidden_size
     return [LocalTensor(-(-split // shards.tensor), matrix=True), LocalTensor(a.hidden_size)]
 
 
 def local_parameters(architecture: Architecture, layout: Layout, stage: int, vocab_rows: int) -> int:
-    """Parameters a rank of that pipeline stage holds."""
+    """Return the number of parameters on a rank of this pipeline stage."""
     return sum(local_elements(architecture, layout, stage, vocab_rows))
 
 
 def local_elements(
     architecture: Architecture, layout: Layout, stage: int, vocab_rows: int
 ) -> tuple[int, int]:
-    """Parameters a rank of that stage holds: ordinary ones, and experts'."""
+    """Return the numbers of ordinary and expert parameters on a rank of this stage."""
     counted = Layout(
         world_size=1,
         tensor=layout.tensor,

@@ -1,4 +1,4 @@
-"""How long training takes: FLOPs over what a GPU achieves, or a run's own measured speed."""
+"""Training time: FLOPs divided by what a GPU achieves, or a measured speed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from nemolaunch.catalogue import Architecture, Gpu
 from nemolaunch.estimate.layout import Layout, stage_layers
 from nemolaunch.estimate.published import Utilization, peak
 
-MEASURED_ERROR = 0.05  # how far tokens/s of one run drift between hours and restarts
+MEASURED_ERROR = 0.05  # variation of tokens/s within a run, between hours and restarts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Time:
+class TimeEstimate:
     """Time and FLOPs of a whole run.
 
     Attributes:
         flops_per_token_full, flops_per_token_causal: by the conventions of `arithmetic.flops_per_token`.
         mfu_full, mfu_causal: assumed share of the GPU's peak, by each convention.
-        bubble: share of a step in which pipeline stages wait; the MFU includes it.
-        tokens_per_s: over all GPUs.
-        error: relative error of all times, either way.
+        bubble: share of a step in which pipeline stages wait; included in the MFU.
+        recompute_overhead: additional FLOPs of recomputation, as a share of the model's own.
+        tokens_per_step, steps: tokens of one optimizer step; number of steps.
+        tokens_per_s: on all GPUs together.
+        num_gpus: number of GPUs.
+        error: relative error of all times, in either direction.
         source: where the speed comes from.
     """
 
@@ -40,17 +43,17 @@ class Time:
 
     @property
     def step_s(self) -> float:
-        """Seconds of one optimizer step."""
+        """Seconds per optimizer step."""
         return self.tokens_per_step / self.tokens_per_s
 
     @property
     def total_s(self) -> float:
-        """Seconds of all steps, without start, validation and checkpoints."""
+        """Seconds of all steps, without startup, validation and checkpoints."""
         return self.step_s * self.steps
 
     @property
     def gpu_hours(self) -> float:
-        """GPUs times hours: what most clusters charge."""
+        """GPUs times hours, which is what most clusters charge."""
         return self.total_s / 3600 * self.num_gpus
 
     @property
@@ -60,13 +63,13 @@ class Time:
 
 
 def bubble_share(layout: Layout) -> float:
-    """Idle share of a pipelined step: (p - 1) / (v m) of the busy time (arXiv 2104.04473, section 2.2)."""
+    """Return the idle share of a pipelined step: (p - 1) / (v m) of the busy time (arXiv 2104.04473, 2.2)."""
     idle = (layout.pipeline - 1) / (layout.virtual * layout.num_microbatches)
     return idle / (1 + idle)
 
 
 def recompute_overhead(architecture: Architecture, layout: Layout) -> float:
-    """Extra FLOPs of recomputing whole layers, as a share of the model's own: a third for all of them."""
+    """Return the additional FLOPs of recomputing whole layers, relative to the model's: a third for all layers."""
     if layout.recompute_granularity != "full":
         return 0.0
     if layout.recompute_method != "block":
@@ -86,11 +89,11 @@ def estimate_time(
     utilization: Utilization,
     measured_flops_per_s: float | None = None,
     measured_in: str = "",
-) -> Time:
-    """Time of `steps` steps at a utilization, or at a measured speed where one is given.
+) -> TimeEstimate:
+    """Estimate the time of `steps` steps at a utilization, or at a measured speed if one is given.
 
-    The utilization is of well-tuned runs, whose bubble is small and which recompute little: what this
-    layout's bubble and recomputation cost more comes on top.
+    The utilization is that of well-tuned runs with a small bubble and little recomputation; the additional cost of this
+    layout's bubble and recomputation is added.
     """
     flops = flops_of(architecture, vocab_rows, layout)
     bubble, again = bubble_share(layout), recompute_overhead(architecture, layout)
@@ -100,12 +103,12 @@ def estimate_time(
         error, source = MEASURED_ERROR, f"measured in {measured_in}"
     else:
         mfu = utilization.mfu / (1 + again) * (1 - max(0.0, bubble - PUBLISHED_BUBBLE))
-        if layout.both_sides:  # published runs skip half of the attention that their utilization counts
+        if layout.both_sides:  # published runs skip half of the attention that their utilization includes
             causal = flops_of(architecture, vocab_rows, layout.with_values(both_sides=False))
             mfu *= causal.causal / causal.full
         per_gpu = mfu * top / max(1.0, flops.full)
         error, source = utilization.error, utilization.source
-    return Time(
+    return TimeEstimate(
         flops_per_token_full=flops.full,
         flops_per_token_causal=flops.causal,
         mfu_full=per_gpu * flops.full / top,
@@ -121,11 +124,11 @@ def estimate_time(
     )
 
 
-PUBLISHED_BUBBLE = 0.03  # about that of the published runs with pipelines: 1 to 7 %
+PUBLISHED_BUBBLE = 0.03  # typical of published runs with pipelines: 1 to 7 %
 
 
 def flops_of(architecture: Architecture, vocab_rows: int, layout: Layout) -> arithmetic.FlopsPerToken:
-    """FLOPs a token; for an encoder-decoder, 6 a weight, as if every token passed all of it."""
+    """Return the FLOPs per token; for an encoder-decoder 6 per weight, as if every token passed through all."""
     if architecture.kind != "t5":
         return arithmetic.flops_per_token(
             architecture, vocab_rows, layout.seq_length, both_sides=layout.both_sides

@@ -1,4 +1,4 @@
-"""Findings about what was estimated: whether GPUs, the machine and the disk hold the job."""
+"""Findings from the estimates: whether the job fits the GPUs, the machine and the disk."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Say = Callable[..., Finding]
 def findings(
     resolved: Resolved, estimated: Estimate | None, found: Collection[Finding], *, starts: bool
 ) -> Iterator[Finding]:
-    """Memory and disk. Nothing where other errors leave open what the layout is.
+    """Yield findings about memory and disk; none if other errors leave the layout undetermined.
 
-    `starts`: the job is about to start from here. Otherwise it may be meant for another machine, and what this
-    one lacks is a warning only.
+    `starts`: the job is about to start from here. Otherwise it may be meant for another machine, so that what this
+    one lacks is only a warning.
     """
     if estimated is None or any(f.code in UNSETTLING for f in errors(found)):
         return
@@ -40,7 +40,7 @@ def findings(
         yield from _disk(resolved, estimated, say)
 
 
-# Errors of which mending changes how much a rank holds
+# Errors whose fix changes how much a rank holds
 UNSETTLING = frozenset({
     "out-of-range", "world-by-layout", "world-by-experts", "layers-by-pp", "layers-by-vpp", "experts-by-ep",
     "batch-by-data-parallel", "heads-by-tp", "query-groups-by-tp", "ffn-by-tp", "more-processes-than-gpus",
@@ -49,25 +49,23 @@ UNSETTLING = frozenset({
 
 
 def _gpu_memory(resolved: Resolved, e: Estimate) -> Iterator[Finding]:
-    """An error on a GPU that is known; elsewhere a warning, since it may be another."""
+    """Check GPU memory: an error if the GPU is known, otherwise a warning, since it may be a different one."""
     if e.fits:
         return
     m = e.memory
     needs = f"{m.total / GIB:,.1f} GiB ± {m.error / GIB:,.1f} on {m.rank}"
-    has = f"{e.gpu.name} ({e.gpu_origin}) has {e.gpu.memory_bytes / GIB:,.0f}"
+    has = f"{e.gpu.name} ({e.gpu_origin}) has {e.gpu.memory_bytes / GIB:,.0f} GiB"
     if e.fits is None:
-        yield note("gpu-memory-tight", f"the job takes {needs}, {has}: it may not fit")
+        yield note("gpu-memory-tight", f"the job needs {needs}, and {has}: it may not fit")
         return
     say = error if resolved.device == "gpu" and resolved.gpu_is_known else warning
     found = _fitting(resolved, e)
-    none = (
-        "" if found else f": no layout of {resolved.model.name} was found that fits; use more or larger GPUs"
-    )
-    yield say("gpu-memory", f"the job takes {needs}, {has}{none}", *([found] if found else []))
+    none = "" if found else f"; found no layout of {resolved.model.name} that fits: use more or larger GPUs"
+    yield say("gpu-memory", f"the job needs {needs}, but {has}{none}", *([found] if found else []))
 
 
 def _fitting(resolved: Resolved, e: Estimate) -> Fix | None:
-    """A layout that fits on the same GPUs, else on more nodes of them; checked and estimated anew."""
+    """Find a layout that fits on the same GPUs, else on more nodes; each is checked and estimated again."""
     for times in (1, *(MORE_NODES if resolved.job.launch.executor == "slurm" else ())):
         asked = e.layout.with_values(world_size=e.layout.world_size * times)
         more = {"num_nodes": resolved.job.launch.num_nodes * times} if times > 1 else {}
@@ -82,7 +80,7 @@ def _fitting(resolved: Resolved, e: Estimate) -> Fix | None:
 
 
 def _changes(resolved: Resolved, layout: Layout) -> dict[str, Any]:
-    """The flags that make the job's layout that one."""
+    """Return the field changes that give the job this layout."""
     job = resolved.job
     wanted: dict[str, Any] = {
         "tensor_model_parallel_size": layout.tensor,
@@ -109,7 +107,7 @@ _OFFLOADING = ("cpu_offloading", "cpu_offloading_activations", "cpu_offloading_w
 
 
 def _host_memory(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]:
-    """Of this machine, where all processes run on it."""
+    """Check this machine's memory if all processes run on it."""
     launch, host = resolved.job.launch, resolved.facts.host
     each = e.memory.host if e.rehearsal is None else e.rehearsal.total
     if not each or not host.memory_bytes:
@@ -121,26 +119,28 @@ def _host_memory(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]
     how = " (--dev-run shrinks the job)" if e.rehearsal else ""
     yield say(
         "host-memory",
-        f"{processes} process(es) take {needed / GIB:,.1f} GiB of this machine's memory, "
-        f"which has {there / GIB:,.1f}{how}",
+        f"{processes} process(es) need {needed / GIB:,.1f} GiB of host memory, but this machine has "
+        f"{there / GIB:,.1f} GiB{how}",
     )
 
 
 def _disk(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]:
-    """Of the run folder's file system; an earlier run's checkpoints there are replaced."""
+    """Check the run folder's file system; checkpoints of an earlier run there are replaced."""
     run, d, keep = resolved.facts.run, e.disk, resolved.job.checkpoint.keep_latest
     free = run.free_bytes
     if free is None:
         return
     count = 1 if run.last_checkpoint else d.checkpoints
     if free < d.checkpoint:
-        yield say("disk", f"a checkpoint takes {_gb(d.checkpoint)}, and {run.folder} has {_gb(free)} left")
+        yield say(
+            "disk", f"a checkpoint needs {_gb(d.checkpoint)}, but {run.folder} has only {_gb(free)} free"
+        )
     elif free < count * d.checkpoint:
         fewer = min(free // d.checkpoint - 1, keep - 1 if keep > 0 else count)
         yield warning(
             "disk-tight",
-            f"{shown('keep_latest', keep)}: {count} checkpoints of {_gb(d.checkpoint)} do not find room in the "
-            f"{_gb(free)} that {run.folder} has left",
+            f"{shown('keep_latest', keep)} needs room for {count} checkpoints of {_gb(d.checkpoint)}, but "
+            f"{run.folder} has only {_gb(free)} free",
             *([fix(keep_latest=fewer)] if fewer >= 1 else []),
         )
 

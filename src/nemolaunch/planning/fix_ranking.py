@@ -1,4 +1,4 @@
-"""Which of several fixes to name first: the one that leaves the fewest errors."""
+"""Ranking of alternative fixes: the one that leaves the fewest errors comes first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nemolaunch.resolve import Resolved, changed
 
 
 def ordered(found: Iterable[Finding], resolved: Resolved) -> list[Finding]:
-    """The findings, each with its fixes in that order; fixes that leave as many errors stay as they are."""
+    """Return the findings with their fixes sorted by the errors they leave; ties keep their order."""
     return [
         dataclasses.replace(f, fixes=tuple(sorted(f.fixes, key=lambda fix: _errors_left(resolved, fix))))
         if len(f.fixes) > 1

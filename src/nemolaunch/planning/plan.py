@@ -14,10 +14,10 @@ from nemolaunch.check import check
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.estimate import Estimate, Speed, estimate
+from nemolaunch.estimate import Estimate, SpeedAssumption, estimate
 from nemolaunch.facts import Facts, installed_versions, look, run_folder
 from nemolaunch.facts.submission import Submission
-from nemolaunch.findings import Finding, by_severity, errors, let_pass
+from nemolaunch.findings import Finding, apply_force, by_severity, errors
 from nemolaunch.job import SECRETS, Job, current_names
 from nemolaunch.job.env_presets import given_values, preset_values
 from nemolaunch.planning import capacity, fix_ranking, html
@@ -131,13 +131,13 @@ class Plan:
             raise PlanError(found)
 
     @property
-    def model_row(self) -> catalogue.Model:
+    def model_row(self) -> catalogue.ModelSpec:
         """The model as it was planned, whatever has become of the file that described it."""
         architecture: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in self.architecture.items()
         }
-        return catalogue.Model(
+        return catalogue.ModelSpec(
             name=self.model,
             recipe=catalogue.recipe(self.recipe),
             architecture=catalogue.Architecture(**architecture),
@@ -231,8 +231,8 @@ def make_plan(
     dev_run: bool = False,
     facts: Facts | None = None,
     given: Mapping[str, str] | None = None,
-    model: catalogue.Model | None = None,
-    speed: Speed | None = None,
+    model: catalogue.ModelSpec | None = None,
+    speed: SpeedAssumption | None = None,
     force: Collection[str] = (),
     starts: bool = False,
 ) -> Plan:
@@ -253,15 +253,15 @@ def make_plan(
     facts = facts or look(job)
     model = model or _model(job, facts)
     resolved = resolve(job, model, facts, given)
-    estimated = estimate(resolved, speed or Speed())
+    estimated = estimate(resolved, speed or SpeedAssumption())
     found = judged(resolved, estimated, starts=starts)
     if dev_run:
         small = dev_runs.shrunk(job, model, facts)
         resolved = resolve(small.job, small.model, small.facts, dev_runs.origins(given or {}, job, small.job))
         resolved = dataclasses.replace(resolved, left_out=resolved.left_out + small.left_out)
-        estimated = estimate(resolved, speed or Speed())
+        estimated = estimate(resolved, speed or SpeedAssumption())
         found = dev_runs.findings(found, judged(resolved, estimated, starts=starts))
-    return compose(resolved, by_severity(let_pass(found, force)), estimated)
+    return compose(resolved, by_severity(apply_force(found, force)), estimated)
 
 
 def judged(resolved: Resolved, estimated: Estimate | None, *, starts: bool = False) -> list[Finding]:
@@ -271,7 +271,7 @@ def judged(resolved: Resolved, estimated: Estimate | None, *, starts: bool = Fal
     return fix_ranking.ordered(found, resolved)
 
 
-def _model(job: Job, facts: Facts) -> catalogue.Model:
+def _model(job: Job, facts: Facts) -> catalogue.ModelSpec:
     """The model the job names; `hf` stands for the architecture of `--hf-model-id`."""
     if job.model.model_name != "hf":
         return catalogue.model(job.model.model_name)

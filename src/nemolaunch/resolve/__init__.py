@@ -1,4 +1,4 @@
-"""Fills in what a job leaves open: values, mixture, kernels, dev runs."""
+"""Resolution of a job: filling in open values, the data mixture, attention kernels, dev runs."""
 
 from nemolaunch.resolve.values import MOST_PER_WEIGHT, MOST_TOKENS, Resolved, changed, resolve
 

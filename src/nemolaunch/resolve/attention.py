@@ -1,4 +1,4 @@
-"""Which kernels attention runs on, what they can do, and whether they keep scores.
+"""Attention kernels: which ones a job uses, what they support, and whether they keep scores.
 
 The rules are Transformer Engine's: `get_attention_backend` of `pytorch/attention/dot_product_attention/utils.py`
 and `nvte_get_fused_attn_backend` of `common/fused_attn/fused_attn.cpp`, release 2.9 with cuDNN 9.11 or newer.
@@ -6,10 +6,10 @@ and `nvte_get_fused_attn_backend` of `common/fused_attn/fused_attn.cpp`, release
 
 from __future__ import annotations
 
-from nemolaunch.catalogue import Architecture, Model
+from nemolaunch.catalogue import Architecture, ModelSpec
 from nemolaunch.job import Job
 
-# What Megatron demands of these variables for each backend, of `LanguageModule._set_attention_backend`
+# Values that Megatron requires of these variables for each backend (`LanguageModule._set_attention_backend`)
 VARIABLES = {
     "auto": {"NVTE_FLASH_ATTN": "1", "NVTE_FUSED_ATTN": "1", "NVTE_UNFUSED_ATTN": "1"},
     "flash": {"NVTE_FLASH_ATTN": "1", "NVTE_FUSED_ATTN": "0", "NVTE_UNFUSED_ATTN": "0"},
@@ -19,38 +19,44 @@ VARIABLES = {
 }
 NAMES = {"flash": "FlashAttention", "fused": "cuDNN's fused attention"}
 HOPPER = (9, 0)
-LATENT_WIDTHS = (192, 128)  # the one pair of different head widths that kernels are made for
+LATENT_WIDTHS = (192, 128)  # the only pair of different head widths that kernels support
 
 
-def backend_of(job: Job, model: Model) -> str:
-    """The backend asked for, else the recipe's."""
+def backend_of(job: Job, model: ModelSpec) -> str:
+    """Return the requested backend, else the recipe's."""
     return job.speed.attention_backend or model.recipe.attention_backend
 
 
 def has_attention(a: Architecture) -> bool:
-    """Whether any layer attends."""
+    """Return whether any layer has attention."""
     return a.hybrid_override_pattern is None or "*" in a.hybrid_override_pattern
 
 
-def has_own(model: Model) -> bool:
-    """Whether NeMo's attention for that model chooses no backend: Gemma 2 caps its scores (`gemma2_layer_spec`)."""
+def has_own(model: ModelSpec) -> bool:
+    """Return whether the model has its own attention without backends: Gemma 2 caps scores (`gemma2_layer_spec`)."""
     return model.recipe.model_class == "Gemma2Model"
 
 
 def head_widths(a: Architecture) -> tuple[int, int]:
-    """Channels of a head's queries and keys, and of its values."""
+    """Return the channels of a head's queries and keys, and of its values."""
     if not a.multi_latent_attention:
         return a.kv_channels, a.kv_channels
     return (a.qk_head_dim or 0) + (a.qk_pos_emb_head_dim or 0), a.v_head_dim or 0
 
 
 def refusal(
-    backend: str, job: Job, model: Model, capability: tuple[int, int] | None = None, *, flash: bool = True
+    backend: str, job: Job, model: ModelSpec, capability: tuple[int, int] | None = None, *, flash: bool = True
 ) -> str | None:
-    """Why these kernels cannot do the job's attention, as a clause; None if they can.
+    """Return why these kernels do not support the job's attention, as a clause; None if they do.
 
-    `capability`: of the GPU, None where it is not known. `flash`: whether FlashAttention is installed.
-    `auto` cannot where none can.
+    `auto` is refused if all kernels are.
+
+    Args:
+        backend: name of the kernels.
+        job: the job.
+        model: the job's model.
+        capability: compute capability of the GPU; None if unknown.
+        flash: whether FlashAttention is installed.
     """
     if backend == "auto":
         reasons = [refusal(b, job, model, capability, flash=flash) for b in ("flash", "fused", "unfused")]
@@ -58,25 +64,25 @@ def refusal(
     parts = job.parallelism.context_parallel_size
     if backend in ("unfused", "local"):
         if parts > 1:
-            return "context parallelism is for FlashAttention and cuDNN's fused attention only"
+            return "context parallelism needs FlashAttention or cuDNN's fused attention"
         return _not_local(model) if backend == "local" else None
     if backend == "flash" and not flash:
         return "FlashAttention is not installed here"
     if job.batch.precision == "fp32":
-        return f"{NAMES[backend]} takes 16-bit numbers only"
+        return f"{NAMES[backend]} supports 16-bit formats only"
     return _width(backend, model.architecture, capability)
 
 
 def _width(backend: str, a: Architecture, capability: tuple[int, int] | None) -> str | None:
     query, value = head_widths(a)
     shown = f"{query}" if query == value else f"{query} and {value}"
-    what = f"{NAMES[backend]} takes no heads of {shown} channels"
+    what = f"{NAMES[backend]} does not support heads of {shown} channels"
     if query % 8 or value % 8 or query > 256:
         return what
     if query != value:
         least = HOPPER if (query, value) == LATENT_WIDTHS else None
         fits = least is not None and (capability is None or capability >= least)
-        # FlashAttention 3, which is for Hopper, is the one that can
+        # among FlashAttention releases only version 3, for Hopper, supports it
         if not fits or (backend == "flash" and capability not in (None, HOPPER)):
             return what + ("" if capability is None else " on this GPU")
     elif backend == "fused" and query > 128 and capability not in (None, HOPPER):
@@ -84,8 +90,11 @@ def _width(backend: str, a: Architecture, capability: tuple[int, int] | None) ->
     return None
 
 
-def _not_local(model: Model) -> str | None:
-    """Why NeMo does not, or not rightly, put Megatron's own attention into this model (`GPTConfig.configure_model`)."""
+def _not_local(model: ModelSpec) -> str | None:
+    """Return why NeMo does not use Megatron's attention in this model, or not correctly; None if it does.
+
+    See `GPTConfig.configure_model`.
+    """
     a, recipe = model.architecture, model.recipe
     if recipe.model_class == "Gemma2Model":
         return "the scores of Gemma 2 would no longer be capped"
@@ -93,12 +102,12 @@ def _not_local(model: Model) -> str | None:
         return "the local layers of Gemma 3 would lose their window"
     one_by_one = a.multi_latent_attention or recipe.name.startswith("llama4")
     if a.kind != "gpt" or one_by_one:
-        return f"NeMo gives no layer of {model.name} Megatron's attention, and turns all others off"
+        return f"NeMo does not use Megatron's attention in {model.name} and turns all other kernels off"
     return None
 
 
-def keeps_scores(job: Job, model: Model) -> bool:
-    """Whether a GPU keeps the scores of all pairs of tokens for the backward pass."""
+def keeps_scores(job: Job, model: ModelSpec) -> bool:
+    """Return whether a GPU keeps the scores of all token pairs for the backward pass."""
     if not has_attention(model.architecture):
         return False
     backend = backend_of(job, model)
@@ -107,13 +116,13 @@ def keeps_scores(job: Job, model: Model) -> bool:
     return backend == "auto" and all(refusal(b, job, model) for b in ("flash", "fused"))
 
 
-def softmax_values(job: Job, model: Model, heads: int, length: int) -> tuple[int, ...]:
-    """Bytes of each value that is kept for a score of `heads` heads of a rank, where scores are kept.
+def softmax_values(job: Job, model: ModelSpec, heads: int, length: int) -> tuple[int, ...]:
+    """Return the bytes of each value that is kept per score, for `heads` heads per rank, if scores are kept.
 
-    Softmax keeps its result. Transformer Engine's, where its kernel does not take the shape
-    (`FusedScaleMaskSoftmax.is_kernel_available`), computes and keeps it in fp32, and a 16-bit copy is kept for the
-    product with the values; NeMo has Megatron's compute in 16 bits (`GPTConfig.attention_softmax_in_fp32`). Gemma 2
-    also keeps the scores as they are capped.
+    Softmax keeps its result. If Transformer Engine's kernel does not support the shape
+    (`FusedScaleMaskSoftmax.is_kernel_available`), it computes and keeps the result in fp32, and a 16-bit copy is kept
+    for the product with the values. NeMo lets Megatron's softmax compute in 16 bits
+    (`GPTConfig.attention_softmax_in_fp32`). Gemma 2 also keeps the capped scores.
     """
     width = 4 if job.batch.precision == "fp32" else 2
     kept: tuple[int, ...] = (width,)

@@ -1,8 +1,8 @@
-"""`--dev-run`: the same job, shrunk until it takes minutes on the machine at hand.
+"""`--dev-run`: the same job, shrunk until it takes minutes on this machine.
 
-Everything that gives a job its character stays: recipe, data, tokenizer, parallelism, recompute, optimizer,
-logging. Depth, width, experts, sequence length, batch and steps shrink; parallelism only where there are too
-few GPUs, or too little memory for processes on the CPU.
+What characterises a job stays: recipe, data, tokenizer, parallelism, recompute, optimizer, logging. Depth, width,
+experts, sequence length, batch and steps shrink; parallelism only shrinks if there are too few GPUs, or too little
+memory for CPU processes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nemolaunch.catalogue import Architecture, Model
+from nemolaunch.catalogue import Architecture, ModelSpec
 from nemolaunch.facts import Facts, Host
 from nemolaunch.findings import Finding, Severity
 from nemolaunch.job import Job
@@ -22,17 +22,17 @@ STEPS = 20
 SEQ_LENGTH = 256
 SHUFFLE_BUFFER = 1000
 HIDDEN_SIZE = 256
-UNIT = 32  # fp8 wants matrix sides that are multiples of it
+UNIT = 32  # fp8 needs matrix dimensions that are multiples of it
 MOST_CPU_PROCESSES = 8
-BYTES_OF_A_PROCESS = 3 * 2**29  # NeMo's libraries and a small model
+BYTES_PER_PROCESS = 3 * 2**29  # NeMo's libraries and a small model
 SIZES = (
     "context_parallel_size",
     "pipeline_model_parallel_size",
     "expert_model_parallel_size",
     "tensor_model_parallel_size",
 )
-# Errors of the job as it is that do not concern its rehearsal: another machine, more data, another folder
-ELSEWHERE = (
+# Errors of the full job that do not concern its dev run: another machine, more data, another folder
+IRRELEVANT = (
     "data-",
     "slurm-",
     "run-",
@@ -50,15 +50,17 @@ ELSEWHERE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Small:
-    """A job made small.
+    """A shrunk job.
 
     Attributes:
-        facts: without what the small job does not read.
-        left_out: what it leaves out, as sentences.
+        job: the small job.
+        model: the small model.
+        facts: the facts without what the small job does not read.
+        left_out: descriptions of what it omits.
     """
 
     job: Job
-    model: Model
+    model: ModelSpec
     facts: Facts
     left_out: tuple[str, ...] = ()
 
@@ -84,39 +86,39 @@ class _Layout:
 
 
 def renamed(job: Job) -> Job:
-    """The job under a name of its own, so that it never resumes from, or into, the real run."""
+    """Return the job under a different name, so that it never resumes from, or into, the real run."""
     if job.launch.output_dir:
         return job.with_values(output_dir=job.launch.output_dir.rstrip("/") + "-dev")
     return job.with_values(experiment=job.launch.experiment + "-dev")
 
 
 def origins(given: Mapping[str, str], asked: Job, small: Job) -> dict[str, str]:
-    """Where values came from: those that were made small, from here."""
+    """Return the origins of values; those that were shrunk come from the dev run."""
     before, after = asked.values(), small.values()
     return {**given, **{name: "the dev run" for name in after if after[name] != before[name]}}
 
 
 def findings(real: Iterable[Finding], small: Iterable[Finding]) -> list[Finding]:
-    """What is wrong with the job as it is, then what is wrong with its rehearsal only.
+    """Return the errors of the real job, then the findings that only concern its dev run.
 
-    Small sizes divide where the real ones do not: a rehearsal alone would promise too much.
+    Small sizes may divide where the real ones do not, so a check of the dev run alone would promise too much.
     """
-    kept = [f for f in real if f.severity is Severity.ERROR and not f.code.startswith(ELSEWHERE)]
-    said = {finding.code for finding in kept}
-    return [*kept, *(finding for finding in small if finding.code not in said)]
+    kept = [f for f in real if f.severity is Severity.ERROR and not f.code.startswith(IRRELEVANT)]
+    reported = {finding.code for finding in kept}
+    return [*kept, *(finding for finding in small if finding.code not in reported)]
 
 
-def shrunk(job: Job, model: Model, facts: Facts) -> Small:
-    """The job and the model made small. It starts from scratch, also where there is an earlier dev run."""
+def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
+    """Shrink the job and its model. The dev run starts from scratch even if there is an earlier one."""
     job = _fitted(job.with_values(executor="local", num_nodes=1), facts.host)
     layout = _layout(job)
     unit = math.lcm(2 * layout.cp, layout.tp * layout.cp)
     length = max(unit, min(job.data.seq_length or SEQ_LENGTH, SEQ_LENGTH) // unit * unit)
     processes = job.launch.num_gpus or len(facts.host.gpus) or layout.needed
     micro_batch = max(1, min(job.batch.micro_batch_size, 2))
-    left_out = ["size: few narrow layers, short sequences, small batches"]
+    left_out = ["full size: the dev run has few narrow layers, short sequences and small batches"]
     if job.model.nemo_model or job.checkpoint.resume not in ("auto", "never"):
-        left_out.append("the weights to start from, which are of the model's real size")
+        left_out.append("the weights to start from: they have the model's real size")
     small = job.with_values(
         nemo_model=None,
         resume="never",
@@ -160,8 +162,8 @@ def _layout(job: Job) -> _Layout:
 
 
 def _fitted(job: Job, host: Host) -> Job:
-    """Halve parallel sizes, the largest first, until the processes fit the machine."""
-    most = len(host.gpus) or max(1, min(MOST_CPU_PROCESSES, host.memory_bytes // BYTES_OF_A_PROCESS))
+    """Halve parallel sizes, the largest first, until the processes fit on the machine."""
+    most = len(host.gpus) or max(1, min(MOST_CPU_PROCESSES, host.memory_bytes // BYTES_PER_PROCESS))
     job = job.with_values(**{name: max(1, job.get(name)) for name in SIZES})
     while _layout(job).needed > most:
         name = max(SIZES, key=lambda n: (job.get(n), -SIZES.index(n)))
@@ -184,8 +186,8 @@ def _fitted(job: Job, host: Host) -> Job:
     return job.with_values(**values)
 
 
-def _small(model: Model, layout: _Layout, seq_length: int) -> Model:
-    """The model with few layers, and narrow ones where its widths can be chosen freely."""
+def _small(model: ModelSpec, layout: _Layout, seq_length: int) -> ModelSpec:
+    """Return the model with few layers, and with narrow ones if its widths can be chosen freely."""
     a = model.architecture
     changes = _depth(a, layout)
     if a.kind == "gpt":
@@ -199,7 +201,7 @@ def _small(model: Model, layout: _Layout, seq_length: int) -> Model:
 
 
 def _depth(a: Architecture, layout: _Layout) -> dict[str, Any]:
-    """A layer for each (virtual) stage, two where there is one stage; split as the model's own, or evenly."""
+    """Choose one layer per (virtual) stage, or two for a single stage; split like the model's own, or evenly."""
     chunks = layout.pp * layout.vpp
     layers = max(2, chunks)
     ends = a.account_for_embedding_in_pipeline_split + a.account_for_loss_in_pipeline_split
@@ -221,7 +223,7 @@ def _depth(a: Architecture, layout: _Layout) -> dict[str, Any]:
 
 
 def _widths(a: Architecture, layout: _Layout) -> dict[str, Any]:
-    """Heads, groups and MLP keep their kind: grouped, multi-query or plain attention."""
+    """Choose small widths that keep the kind of attention: grouped, multi-query or plain."""
     hidden = min(a.hidden_size, HIDDEN_SIZE)
     groups = max(layout.tp, min(a.num_query_groups, 2))
     heads = groups * max(1, min(a.num_attention_heads // max(1, a.num_query_groups), 2))
@@ -235,7 +237,7 @@ def _widths(a: Architecture, layout: _Layout) -> dict[str, Any]:
         "kv_channels": kv_channels,
         "ffn_hidden_size": _at_most(a.ffn_hidden_size, 2 * hidden, layout.tp),
     }
-    # the tokenizer's vocabulary instead of one preset for the model's own; Gemma 3 cannot be built without
+    # the tokenizer's vocabulary instead of a preset one; Gemma 3 cannot be built without a preset
     if a.vocab_size is not None and not isinstance(a.rotary_base, tuple):
         changes["vocab_size"] = None
     if a.make_vocab_size_divisible_by > 128:
@@ -259,7 +261,7 @@ def _experts(a: Architecture, layout: _Layout) -> dict[str, Any]:
 
 
 def _windows(a: Architecture, seq_length: int) -> dict[str, Any]:
-    """A sliding window that still slides."""
+    """Choose a sliding window that is shorter than the sequence."""
     if a.window_size is None:
         return {}
     most = max(1, seq_length // 4)
@@ -269,7 +271,7 @@ def _windows(a: Architecture, seq_length: int) -> dict[str, Any]:
 
 
 def _at_most(width: int, most: int, shares: int) -> int:
-    """A width that divides into that many shares, each a multiple of `UNIT`; a small width stays as it is."""
+    """Return a width that splits into `shares` multiples of `UNIT`; a small width stays unchanged."""
     return width if width <= most else max(UNIT * shares, _down(most, UNIT * shares))
 
 

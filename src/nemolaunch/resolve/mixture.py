@@ -1,4 +1,4 @@
-"""How the sources of a job's data are mixed: Megatron's weights, and what the run reads of each source."""
+"""The mixture of a job's data sources: Megatron's weights, and how much the run reads of each source."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from nemolaunch.job import Job
 
 
 def weighted(job: Job, facts: Facts, epoch: int) -> tuple[tuple[float | None, str], ...]:
-    """(weight or None, prefix) of each file: as given; none within the first epoch; else by size.
+    """Return (weight or None, prefix) of each file: as given, else None within one epoch, else by size.
 
-    Megatron gives unweighted files exactly one epoch and ends with an error after it.
+    Megatron reads unweighted files for exactly one epoch and fails after it.
     """
     files = facts.data
     if len(files) < 2:
@@ -27,7 +27,7 @@ def weighted(job: Job, facts: Facts, epoch: int) -> tuple[tuple[float | None, st
 
 
 def _weights(job: Job, facts: Facts) -> list[float | None]:
-    """Of each file: a source's weight in tokens, shared out among its files by their size."""
+    """Return the weight of each file: the source's weight in tokens, split among its files by size."""
     sources, files_of = _sources(facts), Counter(f.source for f in facts.data)
     of_source = [weight for weight, _ in facts.asked.sources]
     if job.data.blend_by == "rows":
@@ -42,7 +42,7 @@ def _weights(job: Job, facts: Facts) -> list[float | None]:
 
 
 def _sources(facts: Facts) -> list[blend.Source]:
-    """How much there is of each source, over all its files."""
+    """Return the size of each source, summed over its files."""
     totals = [[0, 0, 0] for _ in facts.asked.sources]
     for f in facts.data:
         for i, count in enumerate((f.num_tokens, f.num_documents, f.split_tokens[0])):
@@ -54,9 +54,9 @@ def _sources(facts: Facts) -> list[blend.Source]:
 
 
 def ledger(job: Job, facts: Facts) -> tuple[blend.Share, ...]:
-    """What the run reads of each source, where there are several and their weights are sound.
+    """Return what the run reads of each source; empty for a single source or invalid weights.
 
-    Without weights each is read in proportion to its size.
+    Without weights, each source is read in proportion to its size.
     """
     sources = _sources(facts)
     weights = [weight for weight, _ in facts.asked.sources]

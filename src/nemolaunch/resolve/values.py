@@ -1,6 +1,6 @@
-"""Fills in what a job leaves open, and says where each value came from.
+"""Resolution of a job's open values, with the origin of each value.
 
-Never raises for values that make no sense together: the checks report those, all at once.
+Never raises for values that contradict each other: the checks report those, all at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemolaunch import arithmetic
-from nemolaunch.catalogue import Gpu, Model, gpu, gpu_seen
+from nemolaunch.catalogue import Gpu, ModelSpec, gpu, gpu_seen
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, validation_share, whole_tokens
 from nemolaunch.data.stream_spec import Stream, with_column
@@ -33,29 +33,31 @@ MOST_PER_WEIGHT = 1e9
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A job with every value known.
+    """A job with every value resolved.
 
     Attributes:
         asked: the job as it was given.
-        job: the job, filled in; nothing in it that the device cannot do.
+        job: the job with all values filled in, without anything the device does not support.
         model: recipe, architecture and overrides.
+        facts: what was found on this machine.
         device: `gpu`, or `cpu` for a rehearsal.
-        gpu: what the job runs on, or, where that is not known (`gpu_is_known`), what it is estimated for.
-        gpu_origin: why that one.
-        world_size: processes over all nodes.
-        data_parallel_size: of one model replica; 0 where the world does not divide.
-        blend: (weight or None, prefix) of each data file, as Megatron gets them.
-        ledger: what is read of each source, where there are several.
-        stream, outlook: the sources of a stream of rows, and what is read of each as far as it is known.
-        epoch_samples: sequences in one epoch of the training share.
-        origins: flag name → where a value that was not given came from.
+        gpu: the GPU the job runs on or, if that is unknown (`gpu_is_known`), the one it is estimated for.
+        gpu_origin: why this GPU.
+        gpu_is_known: whether the job is known to run on this GPU.
+        world_size: processes on all nodes.
+        data_parallel_size: number of model replicas; 0 if the world size does not divide.
+        blend: (weight or None, prefix) of each data file, as passed to Megatron.
+        ledger: what is read of each source, if there are several.
+        stream, outlook: the sources of a stream of rows, and what is read of each, if known.
+        epoch_samples: sequences in one epoch of the training split.
+        origins: flag name → where the value came from if it was not given.
         left_out: what this device cannot rehearse.
         computed: names of the fields that were filled in or changed.
     """
 
     asked: Job
     job: Job
-    model: Model
+    model: ModelSpec
     facts: Facts
     device: str
     gpu: Gpu
@@ -74,12 +76,12 @@ class Resolved:
 
 
 def changed(resolved: Resolved, changes: Mapping[str, Any]) -> Resolved:
-    """What would be resolved of the job with some fields changed, seen on the same machine."""
+    """Resolve the job again with some fields changed, based on the same facts."""
     return resolve(resolved.asked.with_values(**changes), resolved.model, resolved.facts)
 
 
 class _Filling:
-    """The job while it is being filled in."""
+    """A job whose values are being filled in."""
 
     def __init__(self, job: Job, given: Mapping[str, str]) -> None:
         self.job = job
@@ -92,24 +94,28 @@ class _Filling:
         self.computed.add(name)
 
     def replace(self, name: str, by: str, value: Any, origin: str) -> None:
-        """Say in the field `by` what the field `name` said in another unit."""
+        """Replace the field `name` by the field `by`, which expresses it in another unit."""
         self.job = self.job.with_values(**{name: None})
         self.origins.pop(name, None)
         self.set(by, value, origin)
 
     def default(self, name: str, value: Callable[[], Any], origin: str) -> None:
-        """Set a field that is not given."""
+        """Set a field if it is not given."""
         if self.job.get(name) is None:
             self.set(name, value(), origin)
 
 
-def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | None = None) -> Resolved:
-    """The job with every open value filled in from the model, the data and the machine.
+def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] | None = None) -> Resolved:
+    """Fill in every open value of a job from the model, the data and the machine.
 
-    `given` says where values came from that were not left open: field name → origin.
+    Args:
+        job: the job as given.
+        model: its model.
+        facts: what was found on this machine.
+        given: origins of values that were given: field name → origin.
 
     Raises:
-        UsageError: `--gpu` names none that the catalogue has.
+        UsageError: `--gpu` names a GPU that is not in the catalogue.
     """
     filling = _Filling(job, given or {})
     device = _device(job, facts)
@@ -125,7 +131,7 @@ def resolve(job: Job, model: Model, facts: Facts, given: Mapping[str, str] | Non
     world_size = filling.job.launch.num_nodes * (filling.job.launch.num_gpus or 0)
     _batch_of_tokens(filling, world_size)
     if facts.split is not None and facts.split != job.data.split:
-        filling.set("split", facts.split, f"{job.data.split} leaves a share without a document")
+        filling.set("split", facts.split, f"with {job.data.split} a share has no document")
     epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
     _steps_of_tokens(filling, model, facts)
     stream = _stream(filling, facts, world_size) if facts.stream else None
@@ -163,7 +169,7 @@ def _device(job: Job, facts: Facts) -> str:
 
 
 def _gpu(job: Job, facts: Facts) -> tuple[Gpu, str, bool]:
-    """The GPU, why that one, and whether it is known: the one named, of the cluster's nodes, of this machine."""
+    """Return the GPU, why this one, and whether it is known: from `--gpu`, the cluster, or this machine."""
     if job.launch.gpu:
         return gpu(job.launch.gpu), "given", True
     names, where = tuple(dict.fromkeys(facts.host.gpus)), "visible here"
@@ -175,18 +181,18 @@ def _gpu(job: Job, facts: Facts) -> tuple[Gpu, str, bool]:
     unsure = ""
     if names:
         unsure = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} {where}; "
-    return gpu(DEFAULT_GPU), f"{unsure}assumed; --gpu NAME for another", False
+    return gpu(DEFAULT_GPU), f"{unsure}assumed; --gpu NAME selects another", False
 
 
 def _cluster_gpus(job: Job, facts: Facts) -> tuple[str, ...]:
-    """What the cluster calls the GPUs that the job asks for."""
+    """Return the cluster's names of the GPUs that the job requests."""
     asked = gpu_names(job.launch.gres or "")
     found = next((p.gpus for p in facts.partitions if p.name == job.launch.partition), ())
     return asked or found
 
 
 def _paths(filling: _Filling, facts: Facts) -> None:
-    """Absolute: a job on Slurm starts in a folder of its own. Where they come from stays as it is."""
+    """Make paths absolute, because a Slurm job starts in a different folder; their origins do not change."""
     found = {
         "index_mapping_dir": facts.index_dir,
         "nemo_model": facts.weights.path if facts.weights else None,
@@ -195,8 +201,8 @@ def _paths(filling: _Filling, facts: Facts) -> None:
     filling.job = filling.job.with_values(**{name: path for name, path in found.items() if path})
 
 
-def _objective(filling: _Filling, model: Model, facts: Facts) -> None:
-    """BERT learns from masked tokens only; the mask token is the tokenizer's own unless another is named."""
+def _objective(filling: _Filling, model: ModelSpec, facts: Facts) -> None:
+    """Set the objective to mlm for BERT, and the mask token to the tokenizer's unless one is given."""
     if model.architecture.kind == "bert" and "objective" not in filling.origins:
         filling.set("objective", "mlm", f"the model {model.name}")
     own = facts.tokenizer.roles.get(MASK) if facts.tokenizer else None
@@ -205,7 +211,7 @@ def _objective(filling: _Filling, model: Model, facts: Facts) -> None:
 
 
 def _time_limit(filling: _Filling, facts: Facts) -> None:
-    """As long as the partition allows, or a day where it sets no limit: a run goes on in the next job."""
+    """Set the partition's time limit, or one day if it has none: the run continues in the next job."""
     name = filling.job.launch.partition
     limit = next((p.time_limit_s for p in facts.partitions if p.name == name), None)
     if limit:
@@ -214,29 +220,29 @@ def _time_limit(filling: _Filling, facts: Facts) -> None:
 
 
 def _leave_out(filling: _Filling) -> tuple[str, ...]:
-    """Turn off what a CPU cannot do, and name it."""
+    """Turn off what a CPU does not support, and return descriptions of it."""
     job = filling.job
-    left = ["GPU kernels (Transformer Engine, NCCL): plain PyTorch and gloo stand in"]
+    left = ["GPU kernels (Transformer Engine, NCCL): replaced by plain PyTorch and gloo"]
     if job.batch.fp8:
-        filling.set("fp8", False, "left out on the CPU")
-        filling.set("fp8_recipe", Batch().fp8_recipe, "left out on the CPU")
-        left.append("fp8: trains in bf16")
+        filling.set("fp8", False, "not supported on the CPU")
+        filling.set("fp8_recipe", Batch().fp8_recipe, "not supported on the CPU")
+        left.append("fp8: the rehearsal trains in bf16")
     if job.memory.cpu_offloading:
         for name in ("cpu_offloading", "cpu_offloading_activations", "cpu_offloading_weights"):
-            filling.set(name, False, "left out on the CPU")
-        filling.set("cpu_offloading_layers", None, "left out on the CPU")
-        left.append("activation offloading: there is no other memory to move to")
+            filling.set(name, False, "not supported on the CPU")
+        filling.set("cpu_offloading_layers", None, "not supported on the CPU")
+        left.append("activation offloading: there is no other memory to offload to")
     if job.memory.optim_cpu_offloading:
-        filling.set("optim_cpu_offloading", False, "left out on the CPU")
-        left.append("optimizer offloading and the precision-aware optimizer: the result is the same without")
+        filling.set("optim_cpu_offloading", False, "not supported on the CPU")
+        left.append("optimizer offloading and the precision-aware optimizer: they do not change the result")
     if job.speed.attention_backend in ("flash", "fused", "unfused"):
-        left.append(f"attention backend {job.speed.attention_backend}: PyTorch's attention stands in")
+        left.append(f"attention backend {job.speed.attention_backend}: replaced by PyTorch's attention")
     if job.speed.cuda_graphs:
-        filling.set("cuda_graphs", False, "left out on the CPU")
-        left.append("CUDA graphs: the result is the same without")
+        filling.set("cuda_graphs", False, "not supported on the CPU")
+        left.append("CUDA graphs: they do not change the result")
     if job.speed.tp_comm_overlap:
-        filling.set("tp_comm_overlap", False, "left out on the CPU")
-        left.append("overlap of tensor parallel communication: the result is the same without")
+        filling.set("tp_comm_overlap", False, "not supported on the CPU")
+        left.append("overlap of tensor parallel communication: it does not change the result")
     return tuple(left)
 
 
@@ -255,11 +261,11 @@ def _processes(filling: _Filling, facts: Facts) -> None:
         filling.set("num_gpus", len(facts.host.gpus), "visible GPUs")
     else:
         nodes = max(1, filling.job.launch.num_nodes)
-        filling.set("num_gpus", -(-needed // nodes), "CPU processes the parallelism needs")
+        filling.set("num_gpus", -(-needed // nodes), "CPU processes that the parallelism needs")
 
 
 def _data_parallel(world_size: int, job: Job) -> int:
-    """0 where the processes do not divide: a finding, not an exception."""
+    """Return the data parallel size; 0 if the processes do not divide, which the checks report."""
     p = job.parallelism
     sizes = (p.tensor_model_parallel_size, p.pipeline_model_parallel_size, p.context_parallel_size)
     if min(sizes) < 1:
@@ -277,7 +283,7 @@ def _samples(file: DataFile, share: int, seq_length: int) -> int:
 
 
 def _batch_of_tokens(filling: _Filling, world_size: int) -> None:
-    """Samples of a step given in tokens: the nearest number that the ranks can share."""
+    """Convert a batch given in tokens to the nearest number of samples that the ranks can share."""
     job = filling.job
     tokens, length = job.batch.global_batch_tokens, max(1, job.data.seq_length or 1)
     if tokens is None or not 1 <= tokens <= MOST_TOKENS:
@@ -290,22 +296,22 @@ def _batch_of_tokens(filling: _Filling, world_size: int) -> None:
 
 
 def within_reach(batch: Batch) -> bool:
-    """Whether a training length in tokens, or tokens a weight, is one that can be; checks report others."""
+    """Return whether a training length in tokens, or in tokens per weight, is in range; checks report others."""
     tokens, per_weight = batch.max_tokens, batch.tokens_per_param
     if tokens is not None and not 1 <= tokens <= MOST_TOKENS:
         return False
     return per_weight is None or 0 < per_weight <= MOST_PER_WEIGHT
 
 
-def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
-    """Steps of a length given in tokens, or tokens a weight: as many as it takes to reach it."""
+def _steps_of_tokens(filling: _Filling, model: ModelSpec, facts: Facts) -> None:
+    """Convert a training length in tokens, or in tokens per weight, to the number of steps that reaches it."""
     batch = filling.job.batch
     if not within_reach(batch):
         return
     per_step = max(1, batch.global_batch_size * (filling.job.data.seq_length or 1))
     if batch.max_tokens is not None:
         steps = -(-batch.max_tokens // per_step)
-        origin = f"{batch.max_tokens:,} tokens / {per_step:,} a step"
+        origin = f"{batch.max_tokens:,} tokens / {per_step:,} per step"
         filling.replace("max_tokens", "max_steps", steps, origin)
     elif batch.tokens_per_param is not None:
         rows, _ = arithmetic.model_vocab_rows(
@@ -315,23 +321,23 @@ def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
         )
         weights = arithmetic.parameters(model.architecture, rows).active_non_embedding
         steps = math.ceil(batch.tokens_per_param * weights / per_step)
-        origin = f"{batch.tokens_per_param:g} tokens for each of {weights:,} weights / {per_step:,} a step"
+        origin = f"{batch.tokens_per_param:g} tokens for each of {weights:,} weights / {per_step:,} per step"
         filling.replace("tokens_per_param", "max_steps", steps, origin)
 
 
 def _stream(filling: _Filling, facts: Facts, world_size: int) -> Stream | None:
-    """The sources of a stream, and what its flags leave open."""
+    """Return the sources of a stream, and fill in its open settings."""
     given, run = facts.stream, facts.run
     if given is None or given.error:
         return given
     job = filling.job
     stream = with_column(given, job.stream.text_column)
     if stream.unit:
-        filling.default("blend_by", lambda: stream.unit, "the mixture's file")
+        filling.default("blend_by", lambda: stream.unit, "the mixture file")
     if "num_workers" not in filling.origins and not job.data.num_workers:
         cpus = facts.host.num_cpus // max(1, job.launch.num_gpus or 1)
         workers = STREAM_WORKERS if job.launch.executor == "slurm" else max(1, min(STREAM_WORKERS, cpus))
-        filling.set("num_workers", workers, "rows are tokenised in processes of their own")
+        filling.set("num_workers", workers, "rows are tokenised in worker processes")
     ranks = _data_parallel(world_size, job)
     before = (run.values or {}).get("stream_readers")
     if (
@@ -342,16 +348,14 @@ def _stream(filling: _Filling, facts: Facts, world_size: int) -> Stream | None:
     ):
         filling.default("stream_readers", lambda: before, "the run so far")
     batch, workers = job.batch.global_batch_size, filling.job.data.num_workers
-    filling.default(
-        "stream_readers", lambda: default_readers(ranks, batch, workers), "for each rank some to spare"
-    )
+    filling.default("stream_readers", lambda: default_readers(ranks, batch, workers), "several for each rank")
     whole = whole_tokens(stream, _unit(filling.job), job.stream.stopping_strategy)
     if whole and job.stream.stopping_strategy != "fixed-tokens":
         per_step = max(1, batch * (job.data.seq_length or 1))
         filling.default(
-            "max_steps", lambda: max(1, whole // per_step), f"{whole:,} tokens by the sizes of the sources"
+            "max_steps", lambda: max(1, whole // per_step), f"{whole:,} tokens from the sizes of the sources"
         )
-    filling.default("max_steps", lambda: 0, "not known")
+    filling.default("max_steps", lambda: 0, "unknown")
     return stream
 
 
@@ -365,20 +369,21 @@ def _outlook(job: Job, stream: Stream) -> tuple[Outlook, ...]:
 
 
 def _steps(filling: _Filling, facts: Facts, epoch: int) -> None:
-    """Number of steps, and what has to fit into them."""
+    """Set the number of steps, and shorten phases of the schedule that do not fit."""
     batch = max(1, filling.job.batch.global_batch_size)
-    filling.default("max_steps", lambda: epoch // batch, f"one epoch: {epoch:,} samples / {batch:,} a step")
+    filling.default("max_steps", lambda: epoch // batch, f"one epoch: {epoch:,} samples / {batch:,} per step")
     steps = filling.job.batch.max_steps or 0
     warmup, constant = filling.job.optimizer.warmup_steps, filling.job.optimizer.constant_steps
     if 0 < steps <= warmup + constant:
         shorter = max(0, min(warmup, steps // 10))
         filling.set("warmup_steps", shorter, f"{warmup} would not fit into {steps} steps")
         if constant:
-            filling.set("constant_steps", max(0, min(constant, steps - shorter - 1)), f"of {steps} steps")
+            left = max(0, min(constant, steps - shorter - 1))
+            filling.set("constant_steps", left, f"fitted into {steps} steps")
 
 
 def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
-    """How often to validate, clamped to the run, and on how much: never more than the data holds."""
+    """Set how often to validate, at most once per run, and on how many batches, at most what the data hold."""
     job = filling.job
     steps, batch = max(1, job.batch.max_steps or 0), max(1, job.batch.global_batch_size)
     given = job.logging.val_check_interval
@@ -387,10 +392,10 @@ def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
         interval = (
             max(1, min(steps, epoch // batch // 5 if epoch else VALIDATE_STREAM_EVERY)) if long else steps
         )
-        origin = "a fifth of an epoch" if epoch else "the length of an epoch is not known"
+        origin = "a fifth of an epoch" if epoch else "the length of an epoch is unknown"
         filling.set("val_check_interval", interval, origin if long else "once, at the end")
     elif given > steps:
-        filling.set("val_check_interval", steps, f"{given} is beyond the last step")
+        filling.set("val_check_interval", steps, f"{given} exceeds the number of steps")
     if facts.stream:
         if job.logging.limit_val_batches and not validation_share(job.data.split):
             filling.set("limit_val_batches", 0, f"--split {job.data.split} holds nothing out")
@@ -398,4 +403,4 @@ def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
     held_out = sum(_samples(f, 1, job.data.seq_length or 1) for f in facts.data)
     most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
     if job.logging.limit_val_batches > most:
-        filling.set("limit_val_batches", most, f"the validation share holds {held_out:,} samples")
+        filling.set("limit_val_batches", most, f"the validation split has {held_out:,} samples")

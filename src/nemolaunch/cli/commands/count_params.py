@@ -1,4 +1,4 @@
-"""`nemolaunch count-params`: a model's parameters, by what they are for, and on one rank."""
+"""`nemolaunch count-params`: count a model's parameters, by component and per rank."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ COMPONENTS = ("attention", "mixer", "mlp", "router", "experts", "shared_experts"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The model, its vocabulary, and the layout it is counted in."""
+    """Create the parser of `nemolaunch count-params`."""
     parser = Parser(
         prog="nemolaunch count-params",
         example="nemolaunch count-params -M llama3_8b -TP 2 -PP 4",
-        description="Count a model's parameters: all, without the input embedding, active, a rank's.",
+        description="Count a model's parameters: total, without the input embedding, active, and per rank.",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_model_flags(parser, FIELDS)
     return parser
 
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def counted(given: dict[str, Any]) -> dict[str, Any]:
-    """All counts of the model that parsed flags name."""
+    """Return all counts of the model that parsed flags name."""
     from nemolaunch.estimate.layout import Layout
     from nemolaunch.estimate.tensors import local_parameters
 
@@ -88,15 +88,13 @@ def counted(given: dict[str, Any]) -> dict[str, Any]:
 
 def _lines(counts: dict[str, Any]) -> list[str]:
     lines = [
-        row(
-            "model", f"{counts['model']}; embedding of {counts['vocab_rows']:,} rows ({counts['vocabulary']})"
-        ),
+        row("model", f"{counts['model']}; {counts['vocab_rows']:,} embedding rows ({counts['vocabulary']})"),
         row("total", _number(counts["total"])),
         row("", f"{_number(counts['without_embedding'])} without the input embedding"),
     ]
     if counts["active"] != counts["total"]:
         lines += [
-            row("active", f"{_number(counts['active'])}: what one token passes through"),
+            row("active", f"{_number(counts['active'])}, used by each token"),
             row("", f"{_number(counts['active_without_embedding'])} without the input embedding"),
         ]
     lines += [

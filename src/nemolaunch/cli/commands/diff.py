@@ -1,4 +1,4 @@
-"""`nemolaunch diff RUN_A RUN_B`: what differs between two runs' plans."""
+"""`nemolaunch diff RUN_A RUN_B`: show the differences between the plans of two runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 from nemolaunch.run.folder import RunDir
 
-# Parts of a plan that describe the job, in the order they are shown. The rest follows from them.
+# Parts of a plan that describe the job, in display order. The rest follows from them.
 PARTS = (
     "model", "recipe", "values", "architecture", "overrides", "blend", "tokenizer", "device", "world_size",
     "environment", "versions",
@@ -21,22 +21,22 @@ PARTS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """Two runs, and the format."""
+    """Create the parser of `nemolaunch diff`."""
     diff = Parser(
         prog="nemolaunch diff",
         example="nemolaunch diff runs/baseline runs/higher-lr",
-        description="Show what differs between two runs: flags, model, data, environment, versions. "
-        "Exit code 0: nothing; 1: something.",
+        description="Show the differences between two runs: flags, model, data, environment, versions. "
+        "Exit code 0 if there are none, 1 if there are some.",
     )
-    diff.add_argument("run_a", type=Path, metavar="RUN_A", help="run folder, or a plan.json")
-    diff.add_argument("run_b", type=Path, metavar="RUN_B", help="run folder, or a plan.json")
-    diff.add_argument("--json", action="store_true", help="as JSON")
+    diff.add_argument("run_a", type=Path, metavar="RUN_A", help="run folder or plan.json")
+    diff.add_argument("run_b", type=Path, metavar="RUN_B", help="run folder or plan.json")
+    diff.add_argument("--json", action="store_true", help="print JSON")
     return diff
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Print the differences. Like diff(1), exit code 1 means that there are some."""
+    """Print the differences. Return exit code 1 if there are some, like diff(1)."""
     given = parser().parse_args(argv)
     found = differences(_read(given.run_a), _read(given.run_b))
     if given.json:
@@ -62,7 +62,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Name, value in `a` and value in `b` of everything that describes the job and is not the same."""
+    """Return (name, value in `a`, value in `b`) of everything that describes the job and differs."""
     found = []
     for part in PARTS:
         one, other = a.get(part), b.get(part)

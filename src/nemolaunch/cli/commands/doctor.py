@@ -1,4 +1,4 @@
-"""`nemolaunch doctor`: what this machine has for training, what does not fit, and what to type."""
+"""`nemolaunch doctor`: check what this machine has for training, what is wrong, and how to fix it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ EXAMPLE = "nemolaunch doctor --output-dir /scratch/me/runs"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of `nemolaunch doctor`."""
+    """Create the parser of `nemolaunch doctor`."""
     p = Parser(
         prog="nemolaunch doctor",
-        description="Look at Python, GPUs, packages, network, disk, logins and Slurm; say what is wrong and what to "
-        "type. Exit code 1 if something will fail.",
+        description="Check Python, packages, GPUs, network, disk, logins and Slurm; report problems and how to fix "
+        "them. Exit code 1 if something will fail.",
         example=EXAMPLE,
     )
     add = p.add_argument
@@ -30,32 +30,32 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("runs"),
         metavar="DIR",
-        help="where runs are written, whose disk is timed",
+        help="folder that runs are written to; the speed of its disk is measured",
     )
     add("--imports", action="store_true", help="also import the packages, which takes a minute")
-    add("--no-logins", action="store_true", help="ask no server about logins")
-    add("--json", action="store_true", help="as JSON")
+    add("--no-logins", action="store_true", help="do not contact servers to check logins")
+    add("--json", action="store_true", help="print JSON")
     return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Look and tell. Returns the exit code."""
+    """Run all checks and print their results. Return the exit code."""
     args = parser().parse_args(argv)
     found: list[Verdict] = []
-    for look in _looks(args):
-        verdicts = list(look())
+    for check in _checks(args):
+        verdicts = list(check())
         found += verdicts
         if not args.json:
-            _tell(verdicts)
+            _print(verdicts)
     if args.json:
         print(json.dumps([dataclasses.asdict(verdict) for verdict in found], indent=1, ensure_ascii=False))
     else:
-        _sum_up(found)
+        _print_summary(found)
     return 1 if any(verdict.level == BAD for verdict in found) else 0
 
 
-def _looks(args: argparse.Namespace) -> Iterator[Callable[[], Iterable[Verdict]]]:
+def _checks(args: argparse.Namespace) -> Iterator[Callable[[], Iterable[Verdict]]]:
     from nemolaunch.doctor import disk, gpus, host, logins, packages, slurm
 
     yield packages.look
@@ -68,7 +68,7 @@ def _looks(args: argparse.Namespace) -> Iterator[Callable[[], Iterable[Verdict]]
     yield slurm.look
 
 
-def _tell(verdicts: Iterable[Verdict]) -> None:
+def _print(verdicts: Iterable[Verdict]) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -81,10 +81,10 @@ def _tell(verdicts: Iterable[Verdict]) -> None:
             console.print(Text.assemble(" " * 12, ("→ ", colour), verdict.advice), soft_wrap=True)
 
 
-def _sum_up(found: Iterable[Verdict]) -> None:
+def _print_summary(found: Iterable[Verdict]) -> None:
     levels = [verdict.level for verdict in found]
     bad, warnings = levels.count(BAD), levels.count(WARNING)
     if bad or warnings:
-        print(f"\n{bad} will fail, {warnings} could be better")
+        print(f"\n{bad} problem(s), {warnings} warning(s)")
     else:
-        print("\nnothing is wrong")
+        print("\nno problems found")

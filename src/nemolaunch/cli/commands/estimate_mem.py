@@ -1,4 +1,4 @@
-"""`nemolaunch estimate-mem`: memory of the fullest GPU, without data, a tokenizer or a run."""
+"""`nemolaunch estimate-mem`: estimate the memory of the fullest GPU, without data, a tokenizer or a run."""
 
 from __future__ import annotations
 
@@ -18,24 +18,30 @@ from nemolaunch.errors import UsageError
 from nemolaunch.estimate import Estimate, Layout, estimate_layout
 from nemolaunch.estimate.layout import layout_of_job
 
-GPUS_OF_A_NODE = 8
+GPUS_PER_NODE = 8
 
 
 def parser() -> argparse.ArgumentParser:
-    """The model, the GPU and the layout."""
+    """Create the parser of `nemolaunch estimate-mem`."""
     parser = Parser(
         prog="nemolaunch estimate-mem",
         example="nemolaunch estimate-mem -M llama3_8b -N 1 -G 8 -TP 2 --gpu h100",
         description="Estimate the memory of the fullest GPU. Weights, gradients and optimizer state are "
-        "exact; activations and the rest have a stated error.",
+        "exact; activations and the rest have a stated error. Exit code 1 if the job does not fit.",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.add_argument("--stages", action="store_true", help="show the ranks of every pipeline stage")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--stages", action="store_true", help="show the memory of each pipeline stage")
     parser.add_argument(
-        "--data-parallel-shard-degree", type=int, metavar="N", help="fully sharded data parallel over N ranks"
+        "--data-parallel-shard-degree",
+        type=int,
+        metavar="N",
+        help="use fully sharded data parallelism (FSDP) over N ranks",
     )
     parser.add_argument(
-        "--data-parallel-replicate-degree", type=int, metavar="N", help="copies of the sharded model (HSDP)"
+        "--data-parallel-replicate-degree",
+        type=int,
+        metavar="N",
+        help="number of copies of the sharded model (HSDP)",
     )
     add_model_flags(parser, LAYOUT_FIELDS)
     return parser
@@ -43,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Print the estimate. Exit code 1 if it does not fit."""
+    """Print the estimate. Return exit code 1 if the job does not fit."""
     given = vars(parser().parse_args(argv))
     as_json, stages = given.pop("json"), given.pop("stages")
     shard = given.pop("data_parallel_shard_degree")
@@ -69,42 +75,44 @@ def main(argv: list[str] | None = None) -> int:
 def estimated_memory(
     given: dict[str, Any], shard: int | None, replicate: int | None
 ) -> tuple[Estimate, Layout]:
-    """The estimate of parsed flags.
+    """Return the estimate for parsed flags.
 
     Raises:
-        UsageError: the ranks do not divide, or no such model or GPU.
+        UsageError: the ranks do not divide, or there is no such model or GPU.
     """
     job, model, vocab_size = model_and_vocabulary(dict(given))
     layout = layout_of_job(job, model, world_size(job, shard, replicate))
     if shard is not None or replicate is not None:
         layout = fully_sharded(layout, shard, replicate)
     gpu = catalogue.gpu(job.launch.gpu or "h100")
-    origin = "given" if job.launch.gpu else "assumed; --gpu NAME for another"
+    origin = "given" if job.launch.gpu else "assumed; --gpu NAME selects another"
     return estimate_layout(model, layout, gpu, vocab_size=vocab_size, gpu_origin=origin), layout
 
 
 def world_size(job: Any, shard: int | None, replicate: int | None) -> int:
-    """Ranks: nodes times processes; else what the layout needs, a node at least."""
+    """Return the number of ranks: nodes times processes, else what the layout needs, at least one node."""
     p, nodes = job.parallelism, max(1, job.launch.num_nodes)
     unit = p.tensor_model_parallel_size * p.pipeline_model_parallel_size * p.context_parallel_size
     if unit < 1:
-        raise UsageError("parallel sizes are 1 or more; change -TP, -PP or -CP")
+        raise UsageError("parallel sizes must be at least 1; change -TP, -PP or -CP")
     if job.launch.num_gpus:
         ranks = nodes * job.launch.num_gpus
     elif shard is not None or replicate is not None:
         ranks = unit * (shard or 1) * (replicate or 1)
     else:
-        ranks = max(nodes * GPUS_OF_A_NODE, unit)
+        ranks = max(nodes * GPUS_PER_NODE, unit)
     if ranks % unit:
-        raise UsageError(f"{ranks} ranks do not divide into TP·PP·CP = {unit}; change -N or -G, or the sizes")
+        raise UsageError(
+            f"{ranks} ranks are not a multiple of TP·PP·CP = {unit}; change -N or -G, or the parallel sizes"
+        )
     return ranks
 
 
 def fully_sharded(layout: Layout, shard: int | None, replicate: int | None) -> Layout:
-    """The layout with fully sharded data parallel; one degree follows from the other.
+    """Return the layout with fully sharded data parallelism; a missing degree follows from the other.
 
     Raises:
-        UsageError: the degrees do not make up the data parallel ranks.
+        UsageError: the product of the degrees is not the number of data parallel ranks.
     """
     ranks = layout.data * layout.context
     shard = shard if shard is not None else ranks // max(1, replicate or 1)
@@ -112,7 +120,7 @@ def fully_sharded(layout: Layout, shard: int | None, replicate: int | None) -> L
     if shard < 1 or replicate < 1 or shard * replicate != ranks:
         raise UsageError(
             f"--data-parallel-shard-degree {shard} times --data-parallel-replicate-degree {replicate} is not "
-            f"the data parallel size {ranks} (nodes x GPUs / TP / PP); give only one, a divisor of {ranks}"
+            f"the data parallel size {ranks} (nodes x GPUs / TP / PP); use only one of them, a divisor of {ranks}"
         )
     return layout.with_values(fsdp_shard=shard, fsdp_replicate=replicate)
 

@@ -1,4 +1,4 @@
-"""`nemolaunch generate-config`: `nemolaunch plan --format yaml` under the name other tools give it."""
+"""`nemolaunch generate-config`: `nemolaunch plan --format yaml` under the name that other tools use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["main", "parser"]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of `nemolaunch plan`, with YAML as what is printed."""
+    """Create the parser of `nemolaunch plan` with YAML as the default format."""
     return plan.parser("nemolaunch generate-config", "yaml")
 
 

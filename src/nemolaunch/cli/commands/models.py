@@ -1,4 +1,4 @@
-"""`nemolaunch models`: what can be named as a model, and what one of them is."""
+"""`nemolaunch models`: list the models that `--model-name` takes, or show one of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch import arithmetic, catalogue
-from nemolaunch.catalogue import Model
+from nemolaunch.catalogue import ModelSpec
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
@@ -20,7 +20,7 @@ FILES = {"supported_model.txt": "model classes", "supported_config.txt": "config
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command."""
+    """Create the parser of `nemolaunch models`."""
     p = Parser(
         prog="nemolaunch models",
         example="nemolaunch models\nnemolaunch models llama32_1b --json",
@@ -28,9 +28,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("name", nargs="?", help="recipe, flavour or YAML file to show")
     p.add_argument(
-        "--vocab-size", type=int, metavar="N", help="tokens of the tokenizer, for parameter counts"
+        "--vocab-size", type=int, metavar="N", help="vocabulary size of the tokenizer, for parameter counts"
     )
-    p.add_argument("--json", action="store_true", help="for machines")
+    p.add_argument("--json", action="store_true", help="print JSON")
     p.add_argument(
         "--conversion",
         action="store_true",
@@ -41,13 +41,13 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const=".",
         metavar="DIR",
-        help="write those as supported_model.txt and supported_config.txt into DIR (default: here)",
+        help="write these to supported_model.txt and supported_config.txt in DIR (default: the current folder)",
     )
     return p
 
 
 def supported_files() -> dict[str, str]:
-    """Content of supported_model.txt and supported_config.txt: one class a line."""
+    """Return the content of supported_model.txt and supported_config.txt: one class per line."""
     known = catalogue.hf_configs()
     configs = [config for group in known.values() for config in group]
     return {
@@ -56,8 +56,8 @@ def supported_files() -> dict[str, str]:
     }
 
 
-def summary(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
-    """What the list shows of a model. Counts are parameters; the vocabulary is named with its origin."""
+def summary(model: ModelSpec, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
+    """Return what the list shows of a model. Counts are parameters; `vocab_from` says where `vocab_rows` comes from."""
     a, r = model.architecture, model.recipe
     rows, origin = arithmetic.model_vocab_rows(model, tokenizer_vocab_size)
     counts = arithmetic.parameters(a, rows)
@@ -81,8 +81,8 @@ def summary(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, 
     }
 
 
-def details(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
-    """Everything known about one model."""
+def details(model: ModelSpec, tokenizer_vocab_size: int | None = None) -> dict[str, Any]:
+    """Return everything that is known about a model."""
     row = summary(model, tokenizer_vocab_size)
     rows = row["vocab_rows"]
     counts = arithmetic.parameters(model.architecture, rows)
@@ -104,14 +104,14 @@ def details(model: Model, tokenizer_vocab_size: int | None = None) -> dict[str, 
     return row
 
 
-def _all_models() -> list[Model]:
+def _all_models() -> list[ModelSpec]:
     flavours = [catalogue.model(name) for name in catalogue.flavours()]
     flavours.sort(key=lambda model: (model.name.split("-")[0], model.architecture.hidden_size))
     return flavours + [catalogue.model(recipe.name) for recipe in catalogue.recipes()]
 
 
 def short_count(count: int) -> str:
-    """A parameter count as people say it: 63.2M, 8.03B."""
+    """Format a parameter count: 63.2M, 8.03B."""
     for unit, letter in ((10**9, "B"), (10**6, "M")):
         if count >= 0.9995 * unit:
             amount = count / unit
@@ -119,7 +119,7 @@ def short_count(count: int) -> str:
     return f"{count:,}"
 
 
-def _layout(model: Model) -> str:
+def _layout(model: ModelSpec) -> str:
     r = model.recipe
     sizes = {
         "TP": r.tensor_model_parallel_size,
@@ -137,7 +137,7 @@ def _print_table(header: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> N
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _print_list(models: list[Model], vocab_size: int | None) -> None:
+def _print_list(models: list[ModelSpec], vocab_size: int | None) -> None:
     lines = []
     for model in models:
         row = summary(model, vocab_size)
@@ -149,8 +149,11 @@ def _print_list(models: list[Model], vocab_size: int | None) -> None:
             (model.name, size, str(row["seq_length"]), row["model_class"], layout, row["cpu_rehearsal"])
         )
     _print_table(("name", "parameters", "seq", "model class", "NeMo's layout", "on a CPU"), lines)
-    print("\nFor --model-name: first flavours shipped as YAML, which yours may follow, then NeMo's recipes.")
-    print("Parameters are with the vocabulary of the family's published tokenizer.")
+    print(
+        "\nUse these names with --model-name. First come the flavours shipped as YAML files, which can serve as"
+    )
+    print("templates for custom models, then NeMo's recipes.")
+    print("Parameters are counted with the vocabulary of the family's published tokenizer.")
 
 
 def _print_details(row: dict[str, Any]) -> None:
@@ -172,7 +175,7 @@ def _shown(value: Any) -> str:
 
 
 def conversions() -> list[dict[str, Any]]:
-    """By NeMo class: its configurations, and the Hugging Face models that convert from and to it."""
+    """Return for each NeMo model class its configs and the Hugging Face models that convert from and to it."""
     from nemolaunch.checkpoint.families import FAMILIES
 
     return [
@@ -222,10 +225,10 @@ def _write(folder: Path) -> None:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """List, show or write. Returns the exit code."""
+    """List or show models, or write the lists. Return the exit code."""
     options = parser().parse_args(argv)
     if options.vocab_size is not None and options.vocab_size < 1:
-        raise UsageError(f"--vocab-size {options.vocab_size}: a tokenizer has at least one token.")
+        raise UsageError(f"--vocab-size {options.vocab_size} is out of range: it must be at least 1.")
     if options.write is not None:
         _write(Path(options.write))
     elif options.conversion:

@@ -1,4 +1,4 @@
-"""`nemolaunch plan` and `generate-config`: the resolved job, as text, YAML or JSON; nothing is started."""
+"""`nemolaunch plan` and `generate-config`: print the resolved job as text, YAML or JSON without starting it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,30 @@ FORMATS = ("text", "yaml", "json")
 
 
 def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argparse.ArgumentParser:
-    """A job's flags, and the format to print it in."""
+    """Create the parser of `nemolaunch plan`, or of a command that prints another format by default."""
     plan = Parser(
         prog=prog,
         example=f"{prog} -M llama32_1b --dataset-dir data --max-steps 1000 --output job.yaml"
         if default_format == "yaml"
         else f"{prog} -M llama32_1b --dataset-dir data --max-steps 1000",
-        description="Check a job and show what would run: every value and where it came from.",
+        description="Check a job and show what would run: every value and where it comes from.",
     )
     plan.add_argument(
-        "--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML file with any of the flags below; flags on the command line take precedence",
     )
-    plan.add_argument("--dev-run", action="store_true", help="plan the job as --dev-run would shrink it")
+    plan.add_argument("--dev-run", action="store_true", help="plan the shrunk job that --dev-run would start")
     plan.add_argument(
         "--format",
         choices=FORMATS,
         default=default_format,
-        help="text, a YAML file for --config, or all as JSON",
+        help="text; yaml: a file for --config; json: everything",
     )
     add_json_flag(plan)
     plan.add_argument(
-        "--output", "-o", type=Path, metavar="FILE", help="write there instead of to the terminal"
+        "--output", "-o", type=Path, metavar="FILE", help="write to FILE instead of standard output"
     )
     add_force_flag(plan)
     add_speed_flags(plan)
@@ -50,13 +53,13 @@ def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argpa
 
 @render.guarded
 def main(argv: list[str] | None = None) -> int:
-    """Print the plan. Exit code 1 if the job has errors."""
+    """Print the plan. Return exit code 1 if the job has errors."""
     return 1 if errors(_run(argv, parser()).findings) else 0
 
 
 @render.guarded
 def generate_config(argv: list[str] | None = None) -> int:
-    """Print the job as YAML, whatever is still wrong with it: findings go to stderr."""
+    """Print the job as YAML even if it has errors; findings go to stderr."""
     _run(argv, parser("nemolaunch generate-config", "yaml"))
     return 0
 
@@ -82,7 +85,7 @@ def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
 
 
 def rendered(plan: Plan, form: str) -> str:
-    """The plan in a format."""
+    """Return the plan in the given format."""
     from nemolaunch.cli.views.plan_text import batch_script, plan_text
 
     if form == "yaml":

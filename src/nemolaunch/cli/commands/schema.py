@@ -1,4 +1,4 @@
-"""`nemolaunch schema`: a JSON Schema of `--config` files, so that editors complete and check them."""
+"""`nemolaunch schema`: print a JSON Schema of `--config` files, so that editors can complete and check them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SCALED_PATTERN = r"^[0-9][0-9_,]*(\.[0-9]+)?\s*[kKmMbBgGtT]?$"
 
 
 def parser() -> argparse.ArgumentParser:
-    """No flags of its own."""
+    """Create the parser of `nemolaunch schema`."""
     return Parser(
         prog="nemolaunch schema",
         example="nemolaunch schema > job.schema.json",
-        description="Print a JSON Schema of the YAML file that --config takes. In VS Code: name it in "
-        "yaml.schemas, or in the file's first line: # yaml-language-server: $schema=FILE",
+        description="Print a JSON Schema of the YAML file that --config takes. In VS Code, add it to yaml.schemas, "
+        "or start the file with: # yaml-language-server: $schema=FILE",
     )
 
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def schema() -> dict[str, Any]:
-    """The schema of a job. Names are spelt as in files that `generate-config` writes."""
+    """Return the schema of a job. Names are spelt as in the files that `generate-config` writes."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A pretraining job of nemolaunch",

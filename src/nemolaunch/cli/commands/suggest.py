@@ -1,4 +1,4 @@
-"""`nemolaunch suggest`: which parallel layouts fit, fastest first, and why the first is ahead."""
+"""`nemolaunch suggest`: rank parallel layouts that fit by speed, and explain what makes the first one faster."""
 
 from __future__ import annotations
 
@@ -23,33 +23,35 @@ FIELDS = (
     "model_name", "hf_model_id", "num_nodes", "num_gpus", "gpu", "seq_length", "global_batch_size",
     "precision", "fp8",
 )  # fmt: skip
-GPUS_OF_A_NODE = 8
-TELLING_SHARE = 0.02  # differences below are noise of the model
+GPUS_PER_NODE = 8
+SIGNIFICANT_SHARE = 0.02  # smaller differences are within the noise of the estimate
 COLUMNS = (
     "TP", "PP", "VPP", "CP", "EP", "ETP", "DP", "MBS", "recompute", "step", "tokens/s/GPU", "MFU", "memory",
 )  # fmt: skip
-WORDS = {
-    "compute": "computing in its layers",
+LABELS = {
+    "compute": "computation of its layers",
     "recompute": "recomputation",
     "tensor": "tensor parallel communication",
     "context": "context parallel communication",
     "expert": "expert parallel communication",
-    "bubble": "waiting in the pipeline",
-    "data": "exchange of gradients and weights",
+    "bubble": "pipeline bubble",
+    "data": "communication of gradients and weights",
     "optimizer": "the optimizer",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The model, the GPUs, and how many layouts to show."""
+    """Create the parser of `nemolaunch suggest`."""
     parser = Parser(
         prog="nemolaunch suggest",
         example="nemolaunch suggest -M llama3_70b -N 8 -G 8 --gpu h100",
-        description="Rank parallel layouts that fit by estimated step time, each with its best micro batch "
-        "size, virtual pipeline and recomputation. Times are rough; their order is what counts.",
+        description="Rank the parallel layouts that fit by estimated step time, each with its best micro batch "
+        "size, virtual pipeline size and recomputation. Times are rough; their order is what counts.",
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="layouts to show (default: 5)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="number of layouts to show (default: 5)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_model_flags(parser, FIELDS)
     return parser
 
@@ -60,46 +62,51 @@ def main(argv: list[str] | None = None) -> int:
     given = vars(parser().parse_args(argv))
     as_json, top = given.pop("json"), given.pop("top")
     if top < 1:
-        raise UsageError(f"--top {top}: give 1 or more")
-    model, base, gpu, rows = _asked(given)
+        raise UsageError(f"--top {top} is out of range: it must be at least 1")
+    model, base, gpu, rows = _request(given)
     found = suggestions(model.architecture, base, gpu, rows)
     if not found and not any(layouts(model.architecture, base, rows)):
         raise UsageError(
-            f"no parallel sizes of {model.name} divide {base.world_size} GPUs, {base.seq_length:,} tokens "
-            f"and a global batch of {base.global_batch_size} at once: change -N, -G or -gbs"
+            f"no parallel sizes of {model.name} divide {base.world_size} GPUs, a sequence of {base.seq_length:,} "
+            f"tokens and a global batch of {base.global_batch_size} at the same time: change -N, -G or -gbs"
         )
     if not found:
         raise NemolaunchError(
-            f"no layout of {model.name} fits {base.world_size} x {gpu.name} at a global batch of "
-            f"{base.global_batch_size} and {base.seq_length:,} tokens: use more GPUs, or larger ones "
+            f"no layout of {model.name} fits {base.world_size} x {gpu.name} with a global batch of "
+            f"{base.global_batch_size} and sequences of {base.seq_length:,} tokens: use more or larger GPUs "
             "(-N, -G, --gpu)"
         )
     if as_json:
         print(json.dumps([_values(model, s, gpu, rows) for s in found[:top]], indent=1))
         return 0
-    print(row("model", f"{model.name}, {base.seq_length:,} tokens, global batch {base.global_batch_size}"))
+    print(
+        row(
+            "model",
+            f"{model.name}, sequence length {base.seq_length:,}, global batch {base.global_batch_size}",
+        )
+    )
     print(row("on", f"{base.world_size} x {gpu.name}, {'fp8' if base.fp8 else base.precision}"))
     print(row("considered", f"{len(found)} combinations of parallel sizes that fit"))
     print()
     print("\n".join(_table(model, found[:top], gpu, rows)))
     if any(s.tight for s in found[:top]):
-        print("~ fits only if the memory estimate is not much too low")
+        print("~ only fits if the memory estimate is not much too low")
     if len(found) > 1:
         print(f"\n1 before 2: {why(found[0], found[1])}")
     print(f"\n{flags(found[0].layout)}")
     return 0
 
 
-def _asked(given: dict[str, Any]) -> tuple[catalogue.Model, Layout, catalogue.Gpu, int]:
+def _request(given: dict[str, Any]) -> tuple[catalogue.ModelSpec, Layout, catalogue.Gpu, int]:
     job, model, vocab_size = model_and_vocabulary(given)
-    nodes, each = max(1, job.launch.num_nodes), job.launch.num_gpus or GPUS_OF_A_NODE
+    nodes, each = max(1, job.launch.num_nodes), job.launch.num_gpus or GPUS_PER_NODE
     base = layout_of_job(job, model, nodes * each).with_values(gpus_per_node=each)
     rows, _ = arithmetic.model_vocab_rows(model, vocab_size, min(8, each))
     return model, base, catalogue.gpu(job.launch.gpu or "h100"), rows
 
 
 def flags(layout: Layout) -> str:
-    """The layout as flags of `nemolaunch pretrain`."""
+    """Return the layout as flags of `nemolaunch pretrain`."""
     words = [f"-TP {layout.tensor}", f"-PP {layout.pipeline}"]
     if layout.virtual > 1:
         words.append(f"-VPP {layout.virtual}")
@@ -115,16 +122,16 @@ def flags(layout: Layout) -> str:
 
 
 def why(better: Suggestion, worse: Suggestion) -> str:
-    """One sentence: how much faster, and from what."""
+    """Explain how much faster one layout is than the other, and what makes the difference."""
     share = worse.time.total / better.time.total - 1
-    lead = f"{share:.1%} faster" + (", less than the estimate can tell" if share < TELLING_SHARE else "")
+    lead = f"{share:.1%} faster" + (", within the estimate's error" if share < SIGNIFICANT_SHARE else "")
     saved = reasons(better, worse)
-    gains = [f"{WORDS[name]} {step_duration(s)} less" for name, s in saved if s > 0][:3]
-    losses = [f"{WORDS[name]} {step_duration(-s)} more" for name, s in saved if s < 0][:2]
-    return lead + ": " + ", ".join(gains) + (", against " + ", ".join(losses) if losses else "")
+    gains = [f"{step_duration(s)} less for {LABELS[name]}" for name, s in saved if s > 0][:3]
+    losses = [f"{step_duration(-s)} more for {LABELS[name]}" for name, s in saved if s < 0][:2]
+    return lead + ": " + ", ".join(gains) + (", but " + ", ".join(losses) if losses else "")
 
 
-def _table(model: catalogue.Model, found: list[Suggestion], gpu: catalogue.Gpu, rows: int) -> list[str]:
+def _table(model: catalogue.ModelSpec, found: list[Suggestion], gpu: catalogue.Gpu, rows: int) -> list[str]:
     dense = not model.architecture.num_moe_experts
     head = ["", *(name for name in COLUMNS if not (dense and name in ("EP", "ETP")))]
     lines = [head]
@@ -143,7 +150,7 @@ def _table(model: catalogue.Model, found: list[Suggestion], gpu: catalogue.Gpu, 
     return ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines]
 
 
-def _values(model: catalogue.Model, s: Suggestion, gpu: catalogue.Gpu, rows: int) -> dict[str, Any]:
+def _values(model: catalogue.ModelSpec, s: Suggestion, gpu: catalogue.Gpu, rows: int) -> dict[str, Any]:
     p, seconds = s.layout, s.time.total
     return {
         "TP": p.tensor, "PP": p.pipeline, "VPP": p.virtual, "CP": p.context, "EP": p.expert,

@@ -34,7 +34,7 @@ def add_model_flags(parser: argparse.ArgumentParser, fields: tuple[str, ...]) ->
     )
 
 
-def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.Model, int | None]:
+def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.ModelSpec, int | None]:
     """The job of some flags, its model, and the entries of its tokenizer where they are known.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.catalogue import Model
+from nemolaunch.catalogue import ModelSpec
 from nemolaunch.cli.parsing.flags import overlaid, preset_flags
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
@@ -18,7 +18,7 @@ ONLY_THEN = {"dependency": None, "detach": False}
 
 def job_of_plan(
     file: Path, given: Mapping[str, Any], read: Callable[[str], str] | None = None
-) -> tuple[Job, Model | None, dict[str, str], tuple[str, ...]]:
+) -> tuple[Job, ModelSpec | None, dict[str, str], tuple[str, ...]]:
     """The job of a saved plan with flags over it, its model as it was then, where values come from, and the
     codes that were let pass.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import UsageError
-from nemolaunch.estimate import Speed
+from nemolaunch.estimate import SpeedAssumption
 
 SETTLING_STEPS = 3  # the first steps of a run build caches and are slower
 
@@ -27,7 +27,7 @@ def add_speed_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def speed_from(given: dict[str, Any]) -> Speed:
+def speed_from(given: dict[str, Any]) -> SpeedAssumption:
     """Take `like` and `mfu` out of parsed flags.
 
     Raises:
@@ -41,8 +41,8 @@ def speed_from(given: dict[str, Any]) -> Speed:
             f"--mfu {mfu:g} is no share of the peak: give a number above 0 and up to 1, like 0.4"
         )
     if like is not None:
-        return Speed(flops_per_s=measured_flops(like), run=str(like))
-    return Speed(mfu=mfu)
+        return SpeedAssumption(flops_per_s=measured_flops(like), run=str(like))
+    return SpeedAssumption(mfu=mfu)
 
 
 def measured_flops(folder: Path) -> float:

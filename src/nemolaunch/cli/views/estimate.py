@@ -1,21 +1,21 @@
-"""An estimate as lines of text."""
+"""Estimates as lines of text."""
 
 from __future__ import annotations
 
 from nemolaunch.cli.views.units import count, duration, gib, gigabytes, step_duration
-from nemolaunch.estimate import Estimate, Memory
+from nemolaunch.estimate import Estimate, MemoryEstimate
 
 VERDICT = {True: "fits", False: "does NOT fit", None: "too close to tell whether it fits"}
 
 
 def estimate_lines(e: Estimate) -> list[str]:
-    """Memory, time, tokens, cost and disk, each with its known error and what it rests on."""
+    """Format memory, time, tokens, cost and disk, each with its known error and what it is based on."""
     t = e.time
     lines = [
         row("estimate for", f"{e.gpu.name} ({e.gpu_origin}); vocabulary: {e.vocabulary}"),
         *memory_lines(e),
         *time_lines(e),
-        row("tokens", f"{count(t.tokens)}: {count(t.tokens_per_step)} a step, {_per_weight(e)}"),
+        row("tokens", f"{count(t.tokens)}: {count(t.tokens_per_step)} per step, {_per_weight(e)}"),
         row("cost", f"{t.gpu_hours:,.1f} GPU-hours"),
         row("disk", disk_text(e)),
     ]
@@ -23,10 +23,10 @@ def estimate_lines(e: Estimate) -> list[str]:
 
 
 def time_lines(e: Estimate) -> list[str]:
-    """How long, at what share of the peak, and what that rests on."""
+    """Format the duration, the share of the peak, and where the speed comes from."""
     t = e.time
     share = f"{t.mfu_full:.0%} of {e.gpu.name}'s peak"
-    work = f"{_giga(t.flops_per_token_full)} GFLOP a token"
+    work = f"{_giga(t.flops_per_token_full)} GFLOP per token"
     if t.flops_per_token_causal != t.flops_per_token_full:
         share += f" ({t.mfu_causal:.0%} counting causal attention)"
         work = work.replace(" GFLOP", f" ({_giga(t.flops_per_token_causal)}) GFLOP")
@@ -34,12 +34,12 @@ def time_lines(e: Estimate) -> list[str]:
     return [
         row("time", f"{duration(t.total_s)} ± {t.error:.0%}: {steps}"),
         row("", f"{share}{_bubble(e)}; {work}"),
-        row("", f"from {t.source}"),
+        row("", f"speed: {t.source}"),
     ]
 
 
 def disk_text(e: Estimate) -> str:
-    """All checkpoints that are there at once, and one."""
+    """Format the size of all checkpoints that exist at a time, and of one."""
     d = e.disk
     plural = "s" if d.checkpoints != 1 else ""
     each = f"{d.checkpoints} checkpoint{plural} of {gigabytes(d.checkpoint)}"
@@ -52,7 +52,7 @@ def _per_weight(e: Estimate) -> str:
 
 
 def memory_lines(e: Estimate) -> list[str]:
-    """The fullest GPU against what there is, and its components."""
+    """Format the memory of the fullest GPU, compared with what it has, and its components."""
     m = e.memory
     lines = [
         row(
@@ -62,21 +62,21 @@ def memory_lines(e: Estimate) -> list[str]:
         row("", components(m)),
     ]
     if m.host:
-        lines.append(row("", f"and {gib(m.host)} in host memory a GPU"))
+        lines.append(row("", f"plus {gib(m.host)} of host memory per GPU"))
     if e.rehearsal:
         r = e.rehearsal
-        lines.append(row("", f"in this rehearsal {gib(r.total)} a process, besides 1 GiB of libraries"))
+        lines.append(row("", f"in this rehearsal {gib(r.total)} per process, plus 1 GiB for libraries"))
     return lines
 
 
-def components(m: Memory) -> str:
-    """`parameters 15.0 + gradients 29.9 + …`, in GiB, leaving out what is nothing."""
+def components(m: MemoryEstimate) -> str:
+    """Format the components in GiB, as in `parameters 15.0 + gradients 29.9 + …`, without those near zero."""
     shown = [f"{name} {size / 2**30:,.1f}" for name, size in m.components().items() if size >= 2**26]
     return " + ".join(shown) or "less than 0.1 GiB each"
 
 
 def row(title: str, text: str) -> str:
-    """One line of a two-column table."""
+    """Format one line of a two-column table."""
     return f"{title:<14}{text}"
 
 
@@ -90,5 +90,5 @@ def _bubble(e: Estimate) -> str:
 
 
 def _giga(flops: float) -> str:
-    """In thousand millions, with a digit that is not 0 also for the smallest models."""
+    """Format FLOPs in units of 1e9, with a non-zero digit even for the smallest models."""
     return f"{flops / 1e9:,.1f}" if flops >= 1e9 else f"{flops / 1e9:.2g}"

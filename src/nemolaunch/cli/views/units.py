@@ -1,15 +1,15 @@
-"""Bytes, counts and durations as people read them."""
+"""Human-readable bytes, counts and durations."""
 
 from __future__ import annotations
 
 
 def gib(num_bytes: float) -> str:
-    """Memory: `14.9 GiB`."""
+    """Format memory: `14.9 GiB`."""
     return f"{num_bytes / 2**30:,.1f} GiB"
 
 
 def gigabytes(num_bytes: float) -> str:
-    """Disk, in powers of 1000: `112 GB`."""
+    """Format disk space in powers of 1000: `112 GB`."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if num_bytes >= size:
             value = num_bytes / size
@@ -18,7 +18,7 @@ def gigabytes(num_bytes: float) -> str:
 
 
 def count(number: float) -> str:
-    """Weights and tokens: `8.03 B`, with three digits; whole below a million."""
+    """Format weights and tokens with three digits: `8.03 B`; whole below a million."""
     for letter, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
         if number >= size:
             return (
@@ -28,14 +28,14 @@ def count(number: float) -> str:
 
 
 def step_duration(seconds: float) -> str:
-    """A step, whose differences count: three digits, in seconds up to an hour: `228 s`, `1.64 s`."""
+    """Format the time of a step with three digits, in seconds up to an hour: `228 s`, `1.64 s`."""
     return (
         f"{seconds:.3g} s" if seconds < 1000 else f"{seconds:,.0f} s" if seconds < 3600 else duration(seconds)
     )
 
 
 def duration(seconds: float) -> str:
-    """`3.2 days`, `5.1 hours`, `42 minutes`, `56.7 s`."""
+    """Format a duration: `3.2 days`, `5.1 hours`, `42 minutes`, `56.7 s`."""
     if seconds >= 2 * 86400:
         return f"{seconds / 86400:,.1f} days"
     if seconds >= 2 * 3600:
