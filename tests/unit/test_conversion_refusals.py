@@ -63,7 +63,7 @@ def test_a_truncated_file(source: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_file_that_is_no_safetensors(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
-    assert "is no safetensors file" in refused(capsys, source)
+    assert "is not a safetensors file" in refused(capsys, source)
 
 
 def test_missing_shards(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

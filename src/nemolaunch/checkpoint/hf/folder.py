@@ -50,7 +50,7 @@ class HfFolder:
                 return str(stated).removeprefix("torch.")
         if self.weights[0].suffix != ".safetensors":
             return None
-        types = {entry.info.dtype for entry in read_header(self.weights[0]).values()}
+        types = {info.dtype for info in read_header(self.weights[0]).values()}
         return types.pop() if len(types) == 1 else None
 
 
