@@ -106,12 +106,12 @@ def test_a_hole_a_missing_and_a_short_file(tmp_path: Path) -> None:
     sink = DcpSink(tmp_path, {"w": TensorInfo("float32", (4, 2))})
     sink.write_region("w", (0, 0), torch.ones(3, 2))
     sink.finish()
-    with pytest.raises(NemolaunchError, match="lacks a part of w: 6 of 8 elements"):
+    with pytest.raises(NemolaunchError, match="lacks a part of w: it has 6 of 8 elements"):
         DcpSource(tmp_path).read("w")
     file = tmp_path / "__0_0.distcp"
     content = file.read_bytes()
     file.write_bytes(content[:-100])
-    with pytest.raises(NemolaunchError, match="is cut off"):
+    with pytest.raises(NemolaunchError, match=r"__0_0\.distcp is truncated: it has [\d,]+ bytes, but needs"):
         DcpSource(tmp_path)
     file.unlink()
     with pytest.raises(NemolaunchError, match="1 of its 1 files are missing"):

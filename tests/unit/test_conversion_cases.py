@@ -73,9 +73,9 @@ def test_one_wrong_bit_is_found(llama: Path, tmp_path: Path) -> None:
     conversion.write(tmp_path / "nemo", lambda count: None)
     stored = DcpSource(tmp_path / "nemo" / "weights")
     chunk = stored.chunks("module.decoder.layers.mlp.linear_fc2.weight")[1]
-    content = bytearray(chunk.path.read_bytes())
-    content[chunk.start + chunk.length // 2] ^= 1
-    chunk.path.write_bytes(content)
+    content = bytearray(chunk.span.path.read_bytes())
+    content[chunk.span.start + chunk.span.length // 2] ^= 1
+    chunk.span.path.write_bytes(content)
     checks = {check.name: check for check in conversion.verify(tmp_path / "nemo", lambda count: None)}
     assert checks["tensors"].differences == [
         "model.layers.1.mlp.down_proj.weight differs in 1 of 8,192 elements"
