@@ -27,7 +27,7 @@ TRAINING = re.compile(
 WRAPPERS = ("state_dict.", "model_state_dict.", "module.", "model.")
 
 
-class Together:
+class CombinedSource:
     """Several sources as one; their names must differ."""
 
     def __init__(self, sources: Iterable[TensorSource]) -> None:

@@ -10,7 +10,7 @@ from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap
 from nemolaunch.checkpoint.convert.stream import Advance, export_tensors, import_tensors
 from nemolaunch.checkpoint.convert.verify import verify
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import output as hf_output
@@ -23,7 +23,7 @@ EMBEDDING, HEAD = "embedding.word_embeddings.weight", "output_layer.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conversion:
+class ModelConversion:
     """Everything decided about a conversion before anything is written.
 
     Attributes:
@@ -40,7 +40,7 @@ class Conversion:
     """
 
     to: str
-    family: Family
+    family: ModelFamily
     config: NemoConfig
     hf_config: dict[str, Any]
     mapped: TensorMap

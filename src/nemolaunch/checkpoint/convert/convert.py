@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from nemolaunch.checkpoint.convert import report
 from nemolaunch.checkpoint.convert.check import Check
-from nemolaunch.checkpoint.convert.options import Job, Options, Route
+from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.routes import ROUTES
 from nemolaunch.checkpoint.convert.stream import Advance
 from nemolaunch.checkpoint.families.rules import counted, some
@@ -23,7 +23,7 @@ from nemolaunch.errors import NemolaunchError, UsageError
 Say = Callable[[str], None]
 
 
-class Progress(Protocol):
+class ProgressReporter(Protocol):
     """Shows how far one phase has come, in bytes."""
 
     def __call__(self, label: str, total_bytes: int, /) -> contextlib.AbstractContextManager[Advance]: ...
@@ -41,7 +41,7 @@ def convert(
     to: str,
     options: Options | None = None,
     say: Say = lambda text: None,
-    progress: Progress = no_progress,
+    progress: ProgressReporter = no_progress,
 ) -> dict[str, Any]:
     """Write the checkpoint `source` in the format `to` as `output`; returns the report left beside it.
 
@@ -59,13 +59,13 @@ def convert(
     check_free(output, overwrite=options.overwrite)
     check_apart(source, output)
     options = dataclasses.replace(options, one_file=_is_one_file(output, to))
-    job = _route(source, to)(source, options)
+    conversion = _route(source, to)(source, options)
     try:
-        _check_space(job, output)
-        say(f"{job.title}, {_size(job.nbytes)}")
-        for text in _remarks(job):
+        _check_space(conversion, output)
+        say(f"{conversion.title}, {_size(conversion.nbytes)}")
+        for text in _remarks(conversion):
             say(text)
-        return _run(job, source, output, to, options, say, progress)
+        return _run(conversion, source, output, to, options, say, progress)
     except OSError as error:
         raise explain_os_error(error, f"writing {output}") from error
     except RuntimeError as error:
@@ -74,32 +74,38 @@ def convert(
             raise
         raise explain_os_error(error.__context__, f"writing {output}") from error
     finally:
-        job.close()
+        conversion.close()
 
 
 def _run(
-    job: Job, source: Path, output: Path, to: str, options: Options, say: Say, progress: Progress
+    conversion: Conversion,
+    source: Path,
+    output: Path,
+    to: str,
+    options: Options,
+    say: Say,
+    progress: ProgressReporter,
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     checks: list[Check] = []
     with publishing(output, overwrite=options.overwrite) as new:
-        with _timed(seconds, "write"), progress("writing", job.nbytes) as advance:
-            job.write(new, advance)
+        with _timed(seconds, "write"), progress("writing", conversion.nbytes) as advance:
+            conversion.write(new, advance)
         if options.verify:
-            with _timed(seconds, "verify"), progress("verifying", job.nbytes) as advance:
-                checks += job.verify(new, advance)
+            with _timed(seconds, "verify"), progress("verifying", conversion.nbytes) as advance:
+                checks += conversion.verify(new, advance)
             if options.compare and all(check.passed for check in checks):
                 with _timed(seconds, "compare"):
-                    compared = options.compare(job, source, new)
+                    compared = options.compare(conversion, source, new)
                 checks += [compared] if compared else []
         about = {
             "source": str(source),
             "output": str(output),
             "to": to,
-            "title": job.title,
-            "bytes": job.nbytes,
-            "changed": job.changed,
-            "left_out": job.left_out,
+            "title": conversion.title,
+            "bytes": conversion.nbytes,
+            "changed": conversion.changed,
+            "left_out": conversion.left_out,
         }
         record = report.content(about, checks, seconds)
         for check in checks:
@@ -144,18 +150,18 @@ def _route(source: Path, to: str) -> Route:
     return ROUTES[found, to]
 
 
-def _remarks(job: Job) -> Iterator[str]:
-    yield from job.changed
-    if job.left_out:
-        yield f"left out: {counted(job.left_out, 'tensor')}: {some(job.left_out)}"
+def _remarks(conversion: Conversion) -> Iterator[str]:
+    yield from conversion.changed
+    if conversion.left_out:
+        yield f"left out: {counted(conversion.left_out, 'tensor')}: {some(conversion.left_out)}"
 
 
-def _check_space(job: Job, output: Path) -> None:
+def _check_space(conversion: Conversion, output: Path) -> None:
     there = next(folder for folder in output.parents if folder.exists())
     free = shutil.disk_usage(there).free
-    if job.nbytes > free:
+    if conversion.nbytes > free:
         raise NemolaunchError(
-            f"the disk of {there} is too full: {_size(job.nbytes)} are needed, {_size(free)} are free"
+            f"the disk of {there} is too full: {_size(conversion.nbytes)} are needed, {_size(free)} are free"
         )
 
 

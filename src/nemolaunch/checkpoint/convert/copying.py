@@ -21,7 +21,7 @@ def _no_checks(output: Path) -> list[Check]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copying:
+class CopyConversion:
     """A job that writes the tensors of a source as they are.
 
     Attributes:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nemolaunch.checkpoint.families.family import Family
-from nemolaunch.checkpoint.families.param_shapes import Sizes, parameters
+from nemolaunch.checkpoint.families.family import ModelFamily
+from nemolaunch.checkpoint.families.param_shapes import ModelSizes, parameters
 from nemolaunch.checkpoint.families.rules import Group, counted, export_groups, import_groups, some
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, info_of
 from nemolaunch.errors import NemolaunchError
@@ -25,21 +25,21 @@ class TensorMap:
     groups: tuple[Group, ...]
     hf: dict[str, TensorInfo]
     nemo: dict[str, TensorInfo]
-    sizes: Sizes
+    sizes: ModelSizes
 
     def group_bytes(self, group: Group) -> int:
         """Bytes of a group's tensors, on one side."""
         return sum(self.hf[name].nbytes for name in group.hf)
 
 
-def sizes_of(family: Family, config: Mapping[str, object]) -> Sizes:
+def sizes_of(family: ModelFamily, config: Mapping[str, object]) -> ModelSizes:
     """The sizes of a NeMo model, from its configuration with all fields."""
-    return Sizes({**config, **family.traits})
+    return ModelSizes({**config, **family.traits})
 
 
 def import_map(
-    family: Family,
-    sizes: Sizes,
+    family: ModelFamily,
+    sizes: ModelSizes,
     hf: Mapping[str, TensorInfo],
     vocab_rows: int,
     *,
@@ -60,7 +60,9 @@ def import_map(
     return TensorMap(tuple(groups), {n: hf[n] for group in groups for n in group.hf}, nemo, sizes)
 
 
-def export_map(family: Family, sizes: Sizes, nemo: Mapping[str, TensorInfo], vocab_rows: int) -> TensorMap:
+def export_map(
+    family: ModelFamily, sizes: ModelSizes, nemo: Mapping[str, TensorInfo], vocab_rows: int
+) -> TensorMap:
     """From a NeMo model's parameters, all of which must be there, to its Hugging Face tensors.
 
     Raises `NemolaunchError`, with names, for missing and unexpected parameters and shapes.
@@ -76,7 +78,7 @@ def export_map(family: Family, sizes: Sizes, nemo: Mapping[str, TensorInfo], voc
     return TensorMap(tuple(groups), hf, {name: nemo[name] for name in expected}, sizes)
 
 
-def _shapes(group: Group, infos: list[TensorInfo], sizes: Sizes, *, to_nemo: bool) -> list[TensorInfo]:
+def _shapes(group: Group, infos: list[TensorInfo], sizes: ModelSizes, *, to_nemo: bool) -> list[TensorInfo]:
     """What becomes of a group's tensors, found by doing it with tensors that have no content."""
     import torch
 
@@ -93,7 +95,7 @@ def _shapes(group: Group, infos: list[TensorInfo], sizes: Sizes, *, to_nemo: boo
 
 
 def transform(
-    group: Group, tensors: list[torch.Tensor], sizes: Sizes, *, to_nemo: bool
+    group: Group, tensors: list[torch.Tensor], sizes: ModelSizes, *, to_nemo: bool
 ) -> list[torch.Tensor]:
     """The group's tensors of the other side."""
     return list(group.op.to_nemo(tensors, sizes) if to_nemo else group.op.to_hf(tensors, sizes))

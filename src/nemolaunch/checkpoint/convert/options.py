@@ -29,7 +29,7 @@ class Options:
 
     overwrite: bool = False
     verify: bool = True
-    compare: Callable[[Job, Path, Path], Check | None] | None = None
+    compare: Callable[[Conversion, Path, Path], Check | None] | None = None
     weights_only: bool = False
     tokenizer: Path | None = None
     like: Path | None = None
@@ -38,7 +38,7 @@ class Options:
     one_file: bool = False
 
 
-class Job(Protocol):
+class Conversion(Protocol):
     """One conversion, decided: what a route returns."""
 
     @property
@@ -60,4 +60,4 @@ class Job(Protocol):
     def close(self) -> None: ...
 
 
-Route = Callable[[Path, Options], Job]
+Route = Callable[[Path, Options], Conversion]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.checkpoint import families
-from nemolaunch.checkpoint.convert.conversion import EMBEDDING, HEAD, Conversion
+from nemolaunch.checkpoint.convert.conversion import EMBEDDING, HEAD, ModelConversion
 from nemolaunch.checkpoint.convert.mapping import export_map, import_map, sizes_of
-from nemolaunch.checkpoint.families.family import Family, precision_fields
+from nemolaunch.checkpoint.families.family import ModelFamily, precision_fields
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig, defaults
-from nemolaunch.checkpoint.families.param_shapes import Sizes
+from nemolaunch.checkpoint.families.param_shapes import ModelSizes
 from nemolaunch.checkpoint.hf import bidirectional, output
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_weights
@@ -32,7 +32,7 @@ def prepare_import(
     tokenizer: Path | None = None,
     model_class: str | None = None,
     config_class: str | None = None,
-) -> Conversion:
+) -> ModelConversion:
     """From a Hugging Face model folder to NeMo 2.
 
     Args:
@@ -80,7 +80,7 @@ def prepare_import(
         )
     rows = int(config.fields["vocab_size"])
     mapped = import_map(family, sizes, source.tensors, rows, ignored=ignored)
-    return Conversion(
+    return ModelConversion(
         to="nemo2",
         family=family,
         config=config,
@@ -94,7 +94,7 @@ def prepare_import(
     )
 
 
-def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conversion:
+def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> ModelConversion:
     """From a NeMo 2 checkpoint, saved at any parallel layout, to a Hugging Face model.
 
     Args:
@@ -127,7 +127,7 @@ def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conver
     )
 
 
-def prepare_export_like(stored: TensorSource, like: hf_folder.HfFolder) -> Conversion:
+def prepare_export_like(stored: TensorSource, like: hf_folder.HfFolder) -> ModelConversion:
     """From the tensors of a NeMo model, without a context, to the Hugging Face model of the same configuration.
 
     Args:
@@ -144,14 +144,14 @@ def prepare_export_like(stored: TensorSource, like: hf_folder.HfFolder) -> Conve
 
 
 def _export(
-    stored: TensorSource, family: Family, config: NemoConfig, hf_config: dict[str, Any], tokens: Path
-) -> Conversion:
+    stored: TensorSource, family: ModelFamily, config: NemoConfig, hf_config: dict[str, Any], tokens: Path
+) -> ModelConversion:
     source = stored
     further = [name for name in stored.tensors if name.startswith("mtp.")]
     sizes = sizes_of(family, config.resolved)
     changed = []
     if HEAD in stored.tensors and _can_only_copy(family, config) and same_tensor(stored, HEAD, EMBEDDING):
-        sizes = Sizes({**sizes.config, "share_embeddings_and_output_weights": True})
+        sizes = ModelSizes({**sizes.config, "share_embeddings_and_output_weights": True})
         hf_config["tie_word_embeddings"] = True
         further.append(HEAD)
         changed.append("the output layer equals the embedding: they are tied in the result")
@@ -167,7 +167,7 @@ def _export(
     vocab_field = next(name for name in ("padded_vocab_size", "vocab_size") if name in hf_config)
     hf_config[vocab_field] = vocabulary
     mapped = export_map(family, sizes, source.tensors, vocabulary)
-    return Conversion(
+    return ModelConversion(
         to="hf",
         family=family,
         config=config,
@@ -180,7 +180,7 @@ def _export(
     )
 
 
-def _dtype(folder: hf_folder.HfFolder, family: Family, source: TensorSource) -> str:
+def _dtype(folder: hf_folder.HfFolder, family: ModelFamily, source: TensorSource) -> str:
     """The type of the model as a whole: that of its embedding, which the importer of NeMo takes from config.json."""
     stated = folder.dtype
     stored = source.tensors.get(family.hf_name(EMBEDDING))
@@ -194,7 +194,7 @@ def _dtype(folder: hf_folder.HfFolder, family: Family, source: TensorSource) -> 
 
 
 def _without_further_layers(
-    family: Family, source: TensorSource, num_layers: int
+    family: ModelFamily, source: TensorSource, num_layers: int
 ) -> tuple[TensorSource, list[str]]:
     if not family.has_further_layers:
         return source, []
@@ -204,7 +204,7 @@ def _without_further_layers(
 
 def _check_named(named: str, found: NemoConfig) -> None:
     """Compare the sizes of a configuration class that the user names with those of the source."""
-    said, has = Sizes(defaults(named)), Sizes(found.resolved)
+    said, has = ModelSizes(defaults(named)), ModelSizes(found.resolved)
     values = {
         "num_layers": (said.layers, has.layers),
         "hidden_size": (said.hidden, has.hidden),
@@ -233,7 +233,7 @@ def _vocabulary(config: NemoConfig, rows: int, tokenizer: Path) -> int:
     return tokens
 
 
-def _can_only_copy(family: Family, config: NemoConfig) -> bool:
+def _can_only_copy(family: ModelFamily, config: NemoConfig) -> bool:
     """Whether an output layer that equals the embedding may stand for a tied one."""
     tied = config.resolved.get("share_embeddings_and_output_weights")
     return not tied and family.copies_tied

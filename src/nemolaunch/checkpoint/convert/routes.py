@@ -15,10 +15,10 @@ from pathlib import Path
 from nemolaunch.checkpoint import families
 from nemolaunch.checkpoint.convert import bare
 from nemolaunch.checkpoint.convert.check import Check
-from nemolaunch.checkpoint.convert.conversion import EMBEDDING, Conversion
-from nemolaunch.checkpoint.convert.copying import Copying
+from nemolaunch.checkpoint.convert.conversion import EMBEDDING, ModelConversion
+from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.exported import ExportedSource
-from nemolaunch.checkpoint.convert.options import Job, Options, Route
+from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.prepare import prepare_export, prepare_export_like, prepare_import
 from nemolaunch.checkpoint.convert.verify import tokenizer_check
 from nemolaunch.checkpoint.hf import bidirectional
@@ -62,7 +62,7 @@ def nemo2_view(path: Path, options: Options) -> ModelView:
     return _exported_view(prepare_export(nemo2_folder.read_folder(path), options.tokenizer))
 
 
-def _exported_view(job: Conversion) -> ModelView:
+def _exported_view(job: ModelConversion) -> ModelView:
     source = ExportedSource(job.mapped, job.source)
     dtype = next(iter(source.tensors.values())).dtype
     config = bidirectional.two_sided_config(job.hf_config) if job.both_sides else job.hf_config
@@ -126,7 +126,7 @@ VIEWS: dict[str, Callable[[Path, Options], ModelView]] = {
 }
 
 
-def _to_nemo2(path: Path, options: Options) -> Job:
+def _to_nemo2(path: Path, options: Options) -> Conversion:
     form = detect(path)
     named = options.model_class, options.config_class
     if form == "hf":
@@ -144,7 +144,7 @@ def _to_nemo2(path: Path, options: Options) -> Job:
     return job
 
 
-def _to_hf(path: Path, options: Options) -> Job:
+def _to_hf(path: Path, options: Options) -> Conversion:
     _refuse_classes(options)
     form = detect(path)
     if form == "nemo2":
@@ -161,7 +161,7 @@ def _to_hf(path: Path, options: Options) -> Job:
         dtype = str(view.config["torch_dtype"])
         hf_output.write_extras(output, config, dtype, view.tokenizer, view.generation)
 
-    return Copying(
+    return CopyConversion(
         title=f"{view.title} → Hugging Face",
         source=view.source,
         sink=lambda output: bare.write_bare(output, view.source.tensors, "safetensors", one_file=False),
@@ -173,7 +173,7 @@ def _to_hf(path: Path, options: Options) -> Job:
     )
 
 
-def _to_meta(path: Path, options: Options) -> Job:
+def _to_meta(path: Path, options: Options) -> Conversion:
     _refuse_classes(options)
     view = VIEWS[detect(path)](path, options)
     params = meta_folder.params_of(view.config)  # refuses what Meta's form cannot hold
@@ -186,7 +186,7 @@ def _to_meta(path: Path, options: Options) -> Job:
         returned.source.close()
         return [Check("config", count, lines), tokenizer_check(view.tokenizer, output)]
 
-    return Copying(
+    return CopyConversion(
         title=f"{view.title} → Meta's layout, {params['n_layers']} layers",
         source=source,
         sink=lambda output: meta_folder.meta_sink(output, source.tensors),
@@ -200,10 +200,10 @@ def _to_meta(path: Path, options: Options) -> Job:
     )
 
 
-def _to_bare(path: Path, options: Options, form: str) -> Job:
+def _to_bare(path: Path, options: Options, form: str) -> Conversion:
     _refuse_classes(options)
     source, left_out = stored(path, options)
-    return Copying(
+    return CopyConversion(
         title=f"{detect(path)} → {form}",
         source=source,
         sink=lambda output: bare.write_bare(output, source.tensors, form, one_file=options.one_file),
@@ -237,7 +237,7 @@ def _nemo2_parameters(path: Path, options: Options) -> tuple[TensorSource, list[
     if options.weights_only or not model.training_state:
         return model, [*model.training_state, *stored.objects]
     state = Renamed(stored, {name: name for name in model.training_state})
-    return bare.Together([model, state]), list(stored.objects)
+    return bare.CombinedSource([model, state]), list(stored.objects)
 
 
 def _refuse_classes(options: Options) -> None:

@@ -10,7 +10,7 @@ from nemolaunch.checkpoint import families
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap, transform
 from nemolaunch.checkpoint.convert.stream import Advance, read_ahead
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig
 from nemolaunch.checkpoint.families.rules import Group
 from nemolaunch.checkpoint.hf import bidirectional
@@ -28,13 +28,13 @@ HF_SKIPPED = {"architectures", "model_type"}
 NEMO_SKIPPED = {"vocab_size", "max_position_embeddings", "share_embeddings_and_output_weights"}
 
 
-class Convertible(Protocol):
-    """What has to be known of a conversion to prove its result; `Conversion` says what each is."""
+class VerifiableConversion(Protocol):
+    """What has to be known of a conversion to prove its result; `ModelConversion` says what each is."""
 
     @property
     def to(self) -> str: ...
     @property
-    def family(self) -> Family: ...
+    def family(self) -> ModelFamily: ...
     @property
     def config(self) -> NemoConfig: ...
     @property
@@ -47,7 +47,7 @@ class Convertible(Protocol):
     def tokenizer(self) -> Path: ...
 
 
-def verify(conversion: Convertible, output: Path, advance: Advance) -> list[Check]:
+def verify(conversion: VerifiableConversion, output: Path, advance: Advance) -> list[Check]:
     """Read the result back and compare it with the source; `advance` is told the bytes of each tensor compared.
 
     Tensors go the way back: what is read from the result is transformed to the source's form, and must be the
@@ -64,7 +64,7 @@ def verify(conversion: Convertible, output: Path, advance: Advance) -> list[Chec
         result.close()
 
 
-def _open(conversion: Convertible, output: Path) -> TensorSource:
+def _open(conversion: VerifiableConversion, output: Path) -> TensorSource:
     if conversion.to == "nemo2":
         return read_folder(output).source()
     return open_weights(hf_folder.read_folder(output)).source
@@ -121,7 +121,7 @@ def difference(before: torch.Tensor, after: torch.Tensor) -> str | None:
     return f"differs in {wrong:,} of {before.numel():,} elements"
 
 
-def _config(conversion: Convertible, output: Path) -> Check:
+def _config(conversion: VerifiableConversion, output: Path) -> Check:
     """Every field that both forms have; translated back, so that what one side cannot hold shows."""
     if conversion.to == "nemo2":
         written = read_folder(output).config
@@ -136,7 +136,7 @@ def _config(conversion: Convertible, output: Path) -> Check:
     return Check("config", count, lines)
 
 
-def _tokenizer_folder(conversion: Convertible, output: Path) -> Path:
+def _tokenizer_folder(conversion: VerifiableConversion, output: Path) -> Path:
     return output / "context" / "tokenizer" if conversion.to == "nemo2" else output
 
 

@@ -20,17 +20,17 @@ from nemolaunch.checkpoint.families import (
     qwen,
     starcoder,
 )
-from nemolaunch.checkpoint.families.family import Family, by_model_type
+from nemolaunch.checkpoint.families.family import ModelFamily, by_model_type
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig, extends
 from nemolaunch.errors import NemolaunchError, UsageError
 
 MODULES = (
     llama, llama4, mistral, qwen, gemma, phi, starcoder, nemotron, nemotron_h, deepseek, gpt_oss, chinese,
 )  # fmt: skip
-FAMILIES: dict[str, Family] = by_model_type(family for module in MODULES for family in module.FAMILIES)
+FAMILIES: dict[str, ModelFamily] = by_model_type(family for module in MODULES for family in module.FAMILIES)
 
 
-def of_hf(config: Mapping[str, Any], named: str | None = None) -> Family:
+def of_hf(config: Mapping[str, Any], named: str | None = None) -> ModelFamily:
     """The family of a `config.json`; `named` is the NeMo class that the user asked for.
 
     Raises:
@@ -54,7 +54,7 @@ def of_hf(config: Mapping[str, Any], named: str | None = None) -> Family:
     return family
 
 
-def of_nemo(config: NemoConfig) -> Family:
+def of_nemo(config: NemoConfig) -> ModelFamily:
     """The family of a NeMo model. Raises `NemolaunchError` if Hugging Face has no form of it."""
     model_type = _model_type(config)
     if model_type is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig, symbol
-from nemolaunch.checkpoint.families.parts import Fields, Out, Part, UnheldError
+from nemolaunch.checkpoint.families.parts import ConfigPart, Fields, Out, UnsupportedValueError
 from nemolaunch.checkpoint.families.rules import Rule
 from nemolaunch.errors import NemolaunchError
 
@@ -15,7 +15,7 @@ ConfigClass = str | Callable[[Fields], str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class ModelFamily:
     """One `model_type` of Hugging Face's.
 
     Attributes:
@@ -41,7 +41,7 @@ class Family:
     architecture: str
     model_class: str
     config_class: ConfigClass
-    parts: tuple[Part, ...]
+    parts: tuple[ConfigPart, ...]
     rules: tuple[Rule, ...]
     also: Mapping[str, ConfigClass] = field(default_factory=dict)
     traits: Mapping[str, Any] = field(default_factory=dict)
@@ -79,12 +79,12 @@ class Family:
         """The Hugging Face name of a parameter that has no layer."""
         return next(rule.hf[0] for rule in self.rules if rule.nemo == (parameter,))
 
-    def _translate(self, one: Callable[[Part], None], side: str) -> None:
+    def _translate(self, one: Callable[[ConfigPart], None], side: str) -> None:
         faults = []
         for part in self.parts:
             try:
                 one(part)
-            except UnheldError as error:
+            except UnsupportedValueError as error:
                 faults.append(f"  {error}")
             except KeyError as error:
                 faults.append(f"  {error.args[0]} is not stated")
@@ -100,6 +100,6 @@ def precision_fields(dtype: str) -> dict[str, Any]:
     return {"params_dtype": symbol(f"torch.{dtype}"), "fp16": dtype == "float16", "bf16": dtype == "bfloat16"}
 
 
-def by_model_type(families: Iterable[Family]) -> dict[str, Family]:
+def by_model_type(families: Iterable[ModelFamily]) -> dict[str, ModelFamily]:
     """A table of families."""
     return {family.model_type: family for family in families}

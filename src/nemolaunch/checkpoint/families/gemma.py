@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     FULL_ROTARY,
     NO_BIAS,
     NO_QK_NORM,
     NO_WINDOW,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
     NemoSet,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     rope_scaling_of,
     sizes,
     tied,
@@ -51,7 +51,7 @@ COMMON = (
 GEMMA_GELU = (HfIs("hidden_activation", TANH_GELU, None), HfIs("hidden_act", TANH_GELU, "gelu"))
 
 
-GEMMA = Family(
+GEMMA = ModelFamily(
     model_type="gemma",
     architecture="GemmaForCausalLM",
     model_class="GemmaModel",
@@ -77,7 +77,9 @@ def _alternating_to_nemo(hf: Fields, nemo: Out) -> None:
 
 def _alternating_to_hf(nemo: Fields, hf: Out) -> None:
     if not nemo.get("window_size"):
-        raise UnheldError("window_size is not set; the Hugging Face model has one in every other layer")
+        raise UnsupportedValueError(
+            "window_size is not set; the Hugging Face model has one in every other layer"
+        )
     hf["sliding_window"] = nemo["window_size"][0] + 1
 
 
@@ -98,7 +100,7 @@ POST_NORMS = (
     *fused_norm(HF + "pre_feedforward_layernorm", NEMO + "mlp.linear_fc1"),
     *renamed(HF + "post_feedforward_layernorm", NEMO + "mlp.linear_fc2.post_layernorm"),
 )
-GEMMA2 = Family(
+GEMMA2 = ModelFamily(
     model_type="gemma2",
     architecture="Gemma2ForCausalLM",
     model_class="Gemma2Model",
@@ -110,7 +112,7 @@ GEMMA2 = Family(
         Field("query_pre_attn_scalar", "query_pre_attn_scalar", 256),
         Field("attn_logit_softcapping", "attn_logit_softcapping", 50.0),
         Field("final_logit_softcapping", "final_logit_softcapping", 30.0),
-        Both(_alternating_to_nemo, _alternating_to_hf),
+        FieldFunctions(_alternating_to_nemo, _alternating_to_hf),
         NemoIs(activation_func="openai_gelu"),
         *COMMON,
         NO_QK_NORM,
@@ -126,7 +128,9 @@ GEMMA2 = Family(
 def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind not in (None, "linear"):
-        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has a linear one or none")
+        raise UnsupportedValueError(
+            f"rope_scaling is of type {kind!r}; NeMo's model has a linear one or none"
+        )
     nemo["rotary_base"] = [hf.get("rope_local_base_freq", 10000.0), hf.get("rope_theta", 1e6)]
     nemo["rope_scaling_factor"] = float(scaling["factor"]) if kind else 1.0
 
@@ -143,7 +147,9 @@ def _local_to_nemo(hf: Fields, nemo: Out) -> None:
     if kinds:
         pattern = kinds.index("full_attention") + 1 if "full_attention" in kinds else layers + 1
         if kinds != _layer_types(layers, pattern):
-            raise UnheldError(f"layer_types is {kinds}; NeMo's model has full attention in every n-th layer")
+            raise UnsupportedValueError(
+                f"layer_types is {kinds}; NeMo's model has full attention in every n-th layer"
+            )
     nemo["interleaved_attn_pattern"] = [pattern - 1, 1]
     nemo["window_size"] = hf.get("sliding_window", 4096) - 1
 
@@ -151,7 +157,7 @@ def _local_to_nemo(hf: Fields, nemo: Out) -> None:
 def _local_to_hf(nemo: Fields, hf: Out) -> None:
     local, full = nemo["interleaved_attn_pattern"]
     if full != 1:
-        raise UnheldError(
+        raise UnsupportedValueError(
             f"interleaved_attn_pattern is [{local}, {full}]; the Hugging Face model has one full layer in n"
         )
     hf["sliding_window"] = nemo["window_size"] + 1
@@ -188,15 +194,15 @@ GEMMA3_PARTS = (
     HfIs("final_logit_softcapping", None),
     HfIs("attn_logit_softcapping", None),
     HfIs("use_bidirectional_attention", False),
-    Both(_positions_to_nemo, _positions_to_hf),
-    Both(_local_to_nemo, _local_to_hf),
-    Both(_scale_to_nemo, _scale_to_hf),
+    FieldFunctions(_positions_to_nemo, _positions_to_hf),
+    FieldFunctions(_local_to_nemo, _local_to_hf),
+    FieldFunctions(_scale_to_nemo, _scale_to_hf),
     NemoIs(activation_func="gelu"),
     NemoSet(is_vision_language=False),  # the language model alone masks as any other
     *COMMON,
 )
 GEMMA3 = tuple(
-    Family(
+    ModelFamily(
         model_type=model_type,
         architecture="Gemma3ForCausalLM",
         model_class="Gemma3Model",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     FULL_ROTARY,
@@ -10,10 +10,10 @@ from nemolaunch.checkpoint.families.parts import (
     LINEAR_SCALING,
     NO_QK_NORM,
     NO_WINDOW,
-    Both,
+    FieldFunctions,
     Fields,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     rope_scaling_of,
     sizes,
     tied,
@@ -51,7 +51,7 @@ def _scaling_to_hf(nemo: Fields, hf: Out) -> None:
 def _biases_to_nemo(hf: Fields, nemo: Out) -> None:
     attention, mlp = bool(hf.get("attention_bias")), bool(hf.get("mlp_bias"))
     if attention != mlp:
-        raise UnheldError(
+        raise UnsupportedValueError(
             f"attention_bias is {attention} and mlp_bias {mlp}; NeMo's model has biases in all linear layers, "
             "in the query, key and value projections only, or in none"
         )
@@ -60,7 +60,7 @@ def _biases_to_nemo(hf: Fields, nemo: Out) -> None:
 
 def _biases_to_hf(nemo: Fields, hf: Out) -> None:
     if nemo.get("add_qkv_bias"):
-        raise UnheldError(
+        raise UnsupportedValueError(
             "add_qkv_bias is True; a Hugging Face Llama has no biases of only these projections"
         )
     hf["attention_bias"] = hf["mlp_bias"] = bool(nemo.get("add_bias_linear"))
@@ -81,8 +81,8 @@ def _nemotron_class(hf: Fields) -> str:
 PARTS = (
     *sizes(),
     tied(),
-    Both(_scaling_to_nemo, _scaling_to_hf),
-    Both(_biases_to_nemo, _biases_to_hf),
+    FieldFunctions(_scaling_to_nemo, _scaling_to_hf),
+    FieldFunctions(_biases_to_nemo, _biases_to_hf),
     *GATED,
     DENSE,
     NO_QK_NORM,
@@ -90,7 +90,7 @@ PARTS = (
     NO_WINDOW,
 )
 
-LLAMA_FAMILY = Family(
+LLAMA_FAMILY = ModelFamily(
     model_type="llama",
     architecture="LlamaForCausalLM",
     model_class="LlamaModel",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.llama import PARTS as LLAMA_PARTS
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
@@ -13,14 +13,14 @@ from nemolaunch.checkpoint.families.parts import (
     NO_QK_NORM,
     NO_WINDOW,
     OTHER_ROPE,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
     NeverTied,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     rope_scaling_of,
     sizes,
 )
@@ -36,7 +36,7 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-NEMOTRON = Family(
+NEMOTRON = ModelFamily(
     model_type="nemotron",
     architecture="NemotronForCausalLM",
     model_class="NemotronModel",
@@ -92,7 +92,9 @@ def _blocks_to_hf(nemo: Fields, hf: Out) -> None:
 
 def _scaled(hf: Fields, nemo: Out) -> None:
     if rope_scaling_of(hf)[0] != "llama3":
-        raise UnheldError("rope_scaling is not llama3, which NeMo's model of this family always has")
+        raise UnsupportedValueError(
+            "rope_scaling is not llama3, which NeMo's model of this family always has"
+        )
 
 
 def _blocks_class(hf: Fields) -> str:
@@ -101,15 +103,15 @@ def _blocks_class(hf: Fields) -> str:
     )
 
 
-NEMOTRON_NAS = Family(
+NEMOTRON_NAS = ModelFamily(
     model_type="nemotron-nas",
     architecture="DeciLMForCausalLM",
     model_class="LlamaNemotronModel",
     config_class=_blocks_class,
     parts=(
         *(part for part in LLAMA_PARTS if getattr(part, "hf", "") != "intermediate_size"),
-        Both(_blocks_to_nemo, _blocks_to_hf),
-        Both(_scaled, lambda nemo, hf: None),
+        FieldFunctions(_blocks_to_nemo, _blocks_to_hf),
+        FieldFunctions(_scaled, lambda nemo, hf: None),
     ),
     rules=(
         *LLAMA,

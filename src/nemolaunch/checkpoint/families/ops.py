@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from nemolaunch.checkpoint.families.param_shapes import Sizes
+from nemolaunch.checkpoint.families.param_shapes import ModelSizes
 
 if TYPE_CHECKING:
     import torch
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 class Op(Protocol):
     """One kind of transformation; the lists have the tensors in the order of a rule's names."""
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors: ...
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors: ...
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors: ...
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors: ...
 
 
 class Same:
     """Another name only."""
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         return tensors
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         return tensors
 
 
 class Qkv:
     """Query, key and value projections (weights or biases) as one, group by group."""
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         import torch
 
         query, key, value = tensors
@@ -49,7 +49,7 @@ class Qkv:
         parts = [tensor.reshape(groups, -1, *rest) for tensor in (query, key, value)]
         return [torch.cat(parts, dim=1).reshape(-1, *rest)]
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         (joined,) = tensors
         rest = joined.shape[1:]
         groups = (joined.shape[0] // sizes.head_dim - sizes.heads) // 2
@@ -62,30 +62,30 @@ class Qkv:
 class PackedQkv(Qkv):
     """As `Qkv`, where the source keeps the three one after the other in one tensor."""
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         (packed,) = tensors
         query = sizes.heads * sizes.head_dim
         other = (packed.shape[0] - query) // 2
         return super().to_nemo(packed.split([query, other, other], dim=0), sizes)
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         import torch
 
         return [torch.cat(list(super().to_hf(tensors, sizes)))]
 
 
-class Joined:
+class Concatenated:
     """Tensors of the same shape, one after the other: gate and up projection."""
 
     def __init__(self, count: int = 2) -> None:
         self.count = count
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         import torch
 
         return [torch.cat(list(tensors))]
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         return [part.contiguous() for part in tensors[0].chunk(self.count)]
 
 
@@ -95,11 +95,11 @@ class MambaParts:
     def __init__(self, parts: Sequence[str]) -> None:
         self.parts = parts
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         rows = sizes.mamba_rows
         return [part.contiguous() for part in tensors[0].split([rows[part] for part in self.parts])]
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         import torch
 
         return [torch.cat(list(tensors))]
@@ -114,7 +114,7 @@ class StackedExperts:
     def __init__(self, *, interleaved: bool = False) -> None:
         self.interleaved = interleaved
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
         import torch
 
         experts = [expert.t() if expert.dim() == 2 else expert for expert in tensors[0]]
@@ -122,7 +122,7 @@ class StackedExperts:
             return [torch.cat([expert[::2], expert[1::2]]) for expert in experts]
         return [expert.contiguous() for expert in experts]
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
 
         first = tensors[0]
         shape = (len(tensors), *reversed(first.shape))

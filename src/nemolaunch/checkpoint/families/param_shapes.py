@@ -37,7 +37,7 @@ def parameters(config: Mapping[str, Any], vocab_rows: int) -> dict[str, tuple[in
     `config` has the fields of NeMo's configuration class, defaults included, and `post_layer_norms` for models
     with norms also after attention and MLP; `Architecture` has them all.
     """
-    return dict(_model(Sizes(config), vocab_rows))
+    return dict(_model(ModelSizes(config), vocab_rows))
 
 
 def extra_states(names: Iterable[str]) -> list[str]:
@@ -56,7 +56,7 @@ def extra_states(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-class Sizes:
+class ModelSizes:
     """A configuration with what Megatron derives filled in."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -96,7 +96,7 @@ class Sizes:
         return json.loads(text)["block_configs"] if text else None
 
 
-def _model(s: Sizes, vocab_rows: int) -> Iterator[Parameter]:
+def _model(s: ModelSizes, vocab_rows: int) -> Iterator[Parameter]:
     yield "embedding.word_embeddings.weight", (vocab_rows, s.hidden)
     if s["position_embedding_type"] == "learned_absolute":
         yield "embedding.position_embeddings.weight", (int(s["seq_length"]), s.hidden)
@@ -116,14 +116,14 @@ def _model(s: Sizes, vocab_rows: int) -> Iterator[Parameter]:
         yield "output_layer.weight", (vocab_rows, s.hidden)
 
 
-def _norm(s: Sizes, prefix: str, kind: str, width: int | None = None) -> Iterator[Parameter]:
+def _norm(s: ModelSizes, prefix: str, kind: str, width: int | None = None) -> Iterator[Parameter]:
     """A norm's weight and, if it is a LayerNorm, bias."""
     yield f"{prefix}{kind}weight", (width or s.hidden,)
     if s["normalization"] == "LayerNorm":
         yield f"{prefix}{kind}bias", (width or s.hidden,)
 
 
-def _attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
+def _attention(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     if s["multi_latent_attention"]:
         yield from _latent_attention(s, prefix)
         return
@@ -141,7 +141,7 @@ def _attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
     yield from _output(s, attention + "linear_proj.", s.heads * s.head_dim)
 
 
-def _output(s: Sizes, prefix: str, width: int) -> Iterator[Parameter]:
+def _output(s: ModelSizes, prefix: str, width: int) -> Iterator[Parameter]:
     """The linear layer back to the residual stream, of attention or MLP."""
     yield prefix + "weight", (s.hidden, width)
     if s["add_bias_linear"]:
@@ -150,7 +150,7 @@ def _output(s: Sizes, prefix: str, width: int) -> Iterator[Parameter]:
         yield from _norm(s, prefix + "post_layernorm.", "")
 
 
-def _latent_attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
+def _latent_attention(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     attention = prefix + "self_attention."
     rotary, query = int(s["qk_pos_emb_head_dim"]), int(s["qk_head_dim"]) + int(s["qk_pos_emb_head_dim"])
     latent = int(s["kv_lora_rank"])
@@ -171,7 +171,7 @@ def _latent_attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
     yield from _output(s, attention + "linear_proj.", s.heads * int(s["v_head_dim"]))
 
 
-def _mlp(s: Sizes, prefix: str, width: int, *, norm: bool = True) -> Iterator[Parameter]:
+def _mlp(s: ModelSizes, prefix: str, width: int, *, norm: bool = True) -> Iterator[Parameter]:
     if norm:
         yield from _norm(s, prefix + "linear_fc1.", "layer_norm_")
     yield prefix + "linear_fc1.weight", (s.gated * width, s.hidden)
@@ -180,7 +180,7 @@ def _mlp(s: Sizes, prefix: str, width: int, *, norm: bool = True) -> Iterator[Pa
     yield from _output(s, prefix + "linear_fc2.", width)
 
 
-def _experts(s: Sizes, prefix: str) -> Iterator[Parameter]:
+def _experts(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     mlp, experts = prefix + "mlp.", s.experts
     yield from _norm(s, prefix + "pre_mlp_layernorm.", "")
     yield mlp + "router.weight", (experts, s.hidden)
@@ -200,7 +200,7 @@ def _experts(s: Sizes, prefix: str) -> Iterator[Parameter]:
         yield from _mlp(s, mlp + "shared_experts.", shared, norm=False)
 
 
-def _hybrid_layer(s: Sizes, prefix: str, kind: str) -> Iterator[Parameter]:
+def _hybrid_layer(s: ModelSizes, prefix: str, kind: str) -> Iterator[Parameter]:
     """A layer of a Mamba hybrid is one of the three parts alone: M Mamba-2, * attention, - MLP."""
     if kind == "*":
         yield from _attention(s, prefix)
@@ -210,7 +210,7 @@ def _hybrid_layer(s: Sizes, prefix: str, kind: str) -> Iterator[Parameter]:
         yield from _mamba(s, prefix + "mixer.")
 
 
-def _mamba(s: Sizes, prefix: str) -> Iterator[Parameter]:
+def _mamba(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     """Checkpoints keep the input projection and the convolution in parts, one for each of their outputs."""
     rows = s.mamba_rows
     yield from _norm(s, prefix + "in_proj.", "layer_norm_")
@@ -225,13 +225,13 @@ def _mamba(s: Sizes, prefix: str) -> Iterator[Parameter]:
     yield prefix + "out_proj.weight", (s.hidden, rows["x"])
 
 
-def _block(s: Sizes, prefix: str, block: Mapping[str, Any]) -> Iterator[Parameter]:
+def _block(s: ModelSizes, prefix: str, block: Mapping[str, Any]) -> Iterator[Parameter]:
     """A layer whose attention or MLP is as usual, of another width, one linear layer, or missing."""
     attention, ffn = block["attention"], block["ffn"]
     if attention.get("replace_with_linear"):
         yield from _linear(s, prefix + "self_attention.")
     elif not attention.get("no_op"):
-        own = Sizes({**s.config, "num_query_groups": s.heads // int(attention["n_heads_in_group"])})
+        own = ModelSizes({**s.config, "num_query_groups": s.heads // int(attention["n_heads_in_group"])})
         yield from _attention(own, prefix)
     if ffn.get("replace_with_linear"):
         yield from _linear(s, prefix + "mlp.")
@@ -240,7 +240,7 @@ def _block(s: Sizes, prefix: str, block: Mapping[str, Any]) -> Iterator[Paramete
         yield from _mlp(s, prefix + "mlp.", width)
 
 
-def _linear(s: Sizes, prefix: str) -> Iterator[Parameter]:
+def _linear(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     yield from _norm(s, prefix, "layer_norm_")
     yield prefix + "weight", (s.hidden, s.hidden)
 

@@ -1,7 +1,7 @@
 """Pieces of a family's configuration, each of which translates some fields both ways.
 
 `to_nemo` reads a Hugging Face `config.json` and sets fields of NeMo's class; `to_hf` reads all of NeMo's fields
-and sets those of `config.json`. A value that the other side cannot hold raises `UnheldError`: nothing is
+and sets those of `config.json`. A value that the other side cannot hold raises `UnsupportedValueError`: nothing is
 dropped silently.
 """
 
@@ -17,11 +17,11 @@ Fields = Mapping[str, Any]
 Out = dict[str, Any]
 
 
-class UnheldError(Exception):
+class UnsupportedValueError(Exception):
     """The other side has no place for a value. The message says for which."""
 
 
-class Part(Protocol):
+class ConfigPart(Protocol):
     def to_nemo(self, hf: Fields, nemo: Out) -> None: ...
 
     def to_hf(self, nemo: Fields, hf: Out) -> None: ...
@@ -37,7 +37,7 @@ class Field:
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
         if self.hf not in hf and self.default is None:
-            raise UnheldError(f"{self.hf} is not stated")
+            raise UnsupportedValueError(f"{self.hf} is not stated")
         nemo[self.nemo] = hf.get(self.hf, self.default)
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
@@ -45,7 +45,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Optional(Field):
+class OptionalField(Field):
     """A field that may be missing, which is the same as None on both sides."""
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
@@ -61,7 +61,7 @@ class HfIs:
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
         value = hf.get(self.name, self.values[0])
         if value not in self.values:
-            raise UnheldError(f"{self.name} is {value!r}; NeMo's model has {self.values[0]!r}")
+            raise UnsupportedValueError(f"{self.name} is {value!r}; NeMo's model has {self.values[0]!r}")
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
         if self.written:
@@ -80,7 +80,7 @@ class NemoIs:
         for name, wanted in self.values.items():
             value = nemo.get(name)
             if (symbol_name(value) or value) != wanted:
-                raise UnheldError(f"{name} is {value!r}; the Hugging Face model has {wanted!r}")
+                raise UnsupportedValueError(f"{name} is {value!r}; the Hugging Face model has {wanted!r}")
 
 
 class NemoSet:
@@ -97,7 +97,7 @@ class NemoSet:
 
 
 @dataclass(frozen=True)
-class Both:
+class FieldFunctions:
     """Anything else: a function for each way."""
 
     forward: Callable[[Fields, Out], None]
@@ -110,7 +110,7 @@ class Both:
         self.back(nemo, hf)
 
 
-def _derived_heads(head_dim: int | None) -> Part:
+def _derived_heads(head_dim: int | None) -> ConfigPart:
     """Query heads, key/value heads and the width of one, with what either side means by none."""
 
     def to_nemo(hf: Fields, nemo: Out) -> None:
@@ -125,7 +125,7 @@ def _derived_heads(head_dim: int | None) -> Part:
         hf["num_key_value_heads"] = nemo.get("num_query_groups") or heads
         hf["head_dim"] = nemo.get("kv_channels") or nemo["hidden_size"] // heads
 
-    return Both(to_nemo, to_hf)
+    return FieldFunctions(to_nemo, to_hf)
 
 
 def sizes(
@@ -135,7 +135,7 @@ def sizes(
     rope_theta: float = 10000.0,
     head_dim: int | None = None,
     without: Collection[str] = (),
-) -> tuple[Part, ...]:
+) -> tuple[ConfigPart, ...]:
     """The fields that nearly every family names alike.
 
     Args:
@@ -157,7 +157,7 @@ def sizes(
     return (*(field for field in fields if field.hf not in without), _derived_heads(head_dim))
 
 
-def tied(default: bool = False) -> Part:
+def tied(default: bool = False) -> ConfigPart:
     """Whether the output layer is the embedding; `default` is transformers'."""
     return Field("tie_word_embeddings", "share_embeddings_and_output_weights", default)
 
@@ -167,7 +167,7 @@ def _longest_to_nemo(hf: Fields, nemo: Out) -> None:
 
 
 # Some of NeMo's classes have the longest sequence twice; the other field is the one in use
-LONGEST_TWICE = Both(_longest_to_nemo, lambda nemo, hf: None)
+LONGEST_TWICE = FieldFunctions(_longest_to_nemo, lambda nemo, hf: None)
 
 
 class NeverTied:
@@ -200,7 +200,7 @@ FULL_ROTARY = NemoIs(rotary_percent=1.0)
 NO_WINDOW = NemoIs(window_size=None)
 
 
-class Window:
+class SlidingWindow:
     """One sliding window for all layers, as Transformer Engine counts it: the keys before the query's own.
 
     Hugging Face counts the own one too. A window as long as the longest sequence is none.
@@ -220,7 +220,7 @@ class Window:
     def to_hf(self, nemo: Fields, hf: Out) -> None:
         window = nemo.get("window_size")
         if window and nemo.get("window_attn_skip_freq"):
-            raise UnheldError(
+            raise UnsupportedValueError(
                 "window_attn_skip_freq is set; the Hugging Face model has the window in every layer"
             )
         hf["sliding_window"] = window[0] + 1 if window else None
@@ -228,8 +228,8 @@ class Window:
             hf[self.switch] = bool(window)
 
 
-class SomeLayersWindow(Window):
-    """As `Window`, where `config.json` may give the window to only the layers from `max_window_layers` on."""
+class PartialSlidingWindow(SlidingWindow):
+    """As `SlidingWindow`, where `config.json` may give the window to only the layers from `max_window_layers` on."""
 
     def __init__(self) -> None:
         super().__init__(switch="use_sliding_window")
@@ -241,7 +241,7 @@ class SomeLayersWindow(Window):
             return
         super().to_nemo(hf, nemo)
         if nemo["window_size"] and first:
-            raise UnheldError(
+            raise UnsupportedValueError(
                 f"only the layers from {first} on have a sliding window; NeMo's model has it in all or none"
             )
 
@@ -263,7 +263,9 @@ def _no_scaling(hf: Fields, nemo: Out) -> None:
     if kind == "linear":
         nemo["seq_len_interpolation_factor"] = float(scaling["factor"])
     elif kind is not None:
-        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has none, or a linear one")
+        raise UnsupportedValueError(
+            f"rope_scaling is of type {kind!r}; NeMo's model has none, or a linear one"
+        )
 
 
 def _linear_back(nemo: Fields, hf: Out) -> None:
@@ -273,4 +275,4 @@ def _linear_back(nemo: Fields, hf: Out) -> None:
 
 OTHER_ROPE = "rope_scaling of types other than linear"
 # Rotary positions as they are, or all divided by one factor.
-LINEAR_SCALING = Both(_no_scaling, _linear_back)
+LINEAR_SCALING = FieldFunctions(_no_scaling, _linear_back)

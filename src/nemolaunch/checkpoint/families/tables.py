@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.ops import Joined, Qkv
+from nemolaunch.checkpoint.families.ops import Concatenated, Qkv
 from nemolaunch.checkpoint.families.rules import Rule, rule
 
 HF, NEMO = "model.layers.*.", "decoder.layers.*."
@@ -53,7 +53,7 @@ def gated_mlp(hf: str = HF + "mlp.", nemo: str = NEMO + "mlp.") -> tuple[Rule, .
     """Gate, up and down projection."""
     return (
         *(
-            rule(f"{hf}gate_proj.{kind} {hf}up_proj.{kind}", f"{nemo}linear_fc1.{kind}", Joined())
+            rule(f"{hf}gate_proj.{kind} {hf}up_proj.{kind}", f"{nemo}linear_fc1.{kind}", Concatenated())
             for kind in ("weight", "bias")
         ),
         *renamed(hf + "down_proj", nemo + "linear_fc2"),
@@ -64,7 +64,7 @@ def gated_experts(hf: str, gate: str, up: str, down: str) -> tuple[Rule, ...]:
     """One tensor an expert; `hf` ends with the place of its number."""
     experts = NEMO + "mlp.experts."
     return (
-        rule(f"{hf}.{gate}.weight {hf}.{up}.weight", f"{experts}linear_fc1.weight*", Joined()),
+        rule(f"{hf}.{gate}.weight {hf}.{up}.weight", f"{experts}linear_fc1.weight*", Concatenated()),
         rule(f"{hf}.{down}.weight", f"{experts}linear_fc2.weight*"),
     )
 

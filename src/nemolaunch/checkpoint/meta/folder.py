@@ -17,7 +17,7 @@ from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.view import ModelView
 from nemolaunch.checkpoint.hf.weights import COMPUTED, TorchFilesSource
 from nemolaunch.checkpoint.meta.params import config_of, params_of
-from nemolaunch.checkpoint.meta.tensors import EMBEDDING, Joined, RotaryOrder, to_halves, to_pairs
+from nemolaunch.checkpoint.meta.tensors import EMBEDDING, JoinedShards, RotaryOrder, to_halves, to_pairs
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, TensorSink, TensorSource
 from nemolaunch.checkpoint.storage.torch_write import TorchSink
 from nemolaunch.checkpoint.storage.wrappers import Renamed, same_tensor
@@ -77,7 +77,7 @@ def stored(folder: Path) -> TensorSource:
     if [path.name for path in paths] != expected:
         raise NemolaunchError(f"{folder} is incomplete: it has {', '.join(p.name for p in paths)}")
     shards = [TorchFilesSource([path]) for path in paths]
-    return shards[0] if len(shards) == 1 else Joined(shards, int(read_params(folder).get("dim") or 0))
+    return shards[0] if len(shards) == 1 else JoinedShards(shards, int(read_params(folder).get("dim") or 0))
 
 
 def view_of(stored: TensorSource, params: Mapping[str, Any], tokenizer: Path) -> ModelView:

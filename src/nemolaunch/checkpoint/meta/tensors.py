@@ -65,7 +65,7 @@ class RotaryOrder:
         return next((count for endings, count in self._heads.items() if name.endswith(endings)), None)
 
 
-class Joined:
+class JoinedShards:
     """Tensors that lie in parts in several files, one for each tensor-parallel process.
 
     Which way the embedding was split differs between Meta's models: its width tells.

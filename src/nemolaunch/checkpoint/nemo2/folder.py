@@ -15,8 +15,8 @@ from nemolaunch.checkpoint.nemo2.megatron_names import (
     WRAPPER,
     MegatronSink,
     MegatronSource,
-    Place,
-    place,
+    TensorPlace,
+    place_of,
     stored_tensors,
 )
 from nemolaunch.checkpoint.storage.dcp import DcpSource
@@ -93,7 +93,7 @@ class Nemo2Sink:
         """`config` has all fields of NeMo's configuration; `folder` is made."""
         self.folder, self._config, self._names = folder, config, list(parameters)
         folder.mkdir(parents=True)
-        places = {name: place(name, config) for name in parameters}
+        places = {name: place_of(name, config) for name in parameters}
         self._stored = DcpSink(folder, stored_tensors(parameters, places))
         self._sink = MegatronSink(self._stored, places)
 
@@ -105,7 +105,7 @@ class Nemo2Sink:
         """Write what belongs to a checkpoint besides the parameters, and close it."""
         import torch
 
-        keys = [_object_key(place(name, self._config)) for name in extra_states(self._names)]
+        keys = [_object_key(place_of(name, self._config)) for name in extra_states(self._names)]
         self._stored.write_objects(keys, [None])  # which Transformer Engine takes as "nothing to restore"
         self._sink.finish()
         torch.save(COMMON, self.folder / "common.pt")
@@ -115,7 +115,7 @@ class Nemo2Sink:
         self._stored.close()
 
 
-def _object_key(at: Place) -> str:
+def _object_key(at: TensorPlace) -> str:
     """As megatron.core's ShardedObject.unique_key: the name, the index and the number of its parts."""
     index, axes = at.index or (0,), at.axes or (1,)
     return f"{WRAPPER}{at.key}/shard_{'.'.join(map(str, index))}_{'.'.join(map(str, axes))}"

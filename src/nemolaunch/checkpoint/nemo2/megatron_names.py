@@ -38,7 +38,7 @@ def is_stacked(names: Iterable[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorPlace:
     """Where a parameter stands: the checkpoint's tensor, and its index on that one's leading axes."""
 
     key: str
@@ -58,7 +58,7 @@ def layers_are_alike(config: Mapping[str, Any]) -> bool:
     )
 
 
-def place(name: str, config: Mapping[str, Any]) -> Place:
+def place_of(name: str, config: Mapping[str, Any]) -> TensorPlace:
     """Where a model of this configuration keeps the parameter `name` of its state dict."""
     index: tuple[int, ...] = ()
     axes: tuple[int, ...] = ()
@@ -71,7 +71,7 @@ def place(name: str, config: Mapping[str, Any]) -> Place:
     if expert:
         key = f"{expert['head']}.experts.{expert['linear']}.{expert['kind']}"
         index, axes = (*index, int(expert["expert"])), (*axes, int(config["num_moe_experts"]))
-    return Place(key, index, axes)
+    return TensorPlace(key, index, axes)
 
 
 class MegatronSource:
@@ -83,7 +83,7 @@ class MegatronSource:
 
     def __init__(self, stored: DcpSource) -> None:
         self._stored = stored
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, TensorPlace] = {}
         self.tensors: dict[str, TensorInfo] = {}
         self.training_state: list[str] = []
         for key in stored.tensors:
@@ -121,14 +121,14 @@ class MegatronSource:
         elif one := ONE_EXPERT.match(name):
             entries = [(f"{one['head']}.{one['linear']}.{one['kind']}{one['expert']}", ())]
         for name, index in entries:
-            self._places[name] = Place(key, index)
+            self._places[name] = TensorPlace(key, index)
             self.tensors[name] = TensorInfo(info.dtype, shape)
 
 
 class MegatronSink:
     """Writes parameters, under the names of the model's state dict, as a distributed checkpoint."""
 
-    def __init__(self, stored: DcpSink, places: Mapping[str, Place]) -> None:
+    def __init__(self, stored: DcpSink, places: Mapping[str, TensorPlace]) -> None:
         self._stored, self._places = stored, places
 
     def write(self, name: str, tensor: torch.Tensor) -> None:
@@ -142,7 +142,9 @@ class MegatronSink:
         self._stored.finish()
 
 
-def stored_tensors(tensors: Mapping[str, TensorInfo], places: Mapping[str, Place]) -> dict[str, TensorInfo]:
+def stored_tensors(
+    tensors: Mapping[str, TensorInfo], places: Mapping[str, TensorPlace]
+) -> dict[str, TensorInfo]:
     """The checkpoint's tensors, whole, from the parameters that are parts of them."""
     whole = {}
     for name, info in tensors.items():

@@ -132,11 +132,11 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
 
 def _compare(job: Any, source: Path, result: Path) -> Any:
     """What both models compute, where the conversion is between Hugging Face and NeMo 2."""
-    from nemolaunch.checkpoint.convert.conversion import Conversion
+    from nemolaunch.checkpoint.convert.conversion import ModelConversion
     from nemolaunch.checkpoint.storage.formats import detect
     from nemolaunch.nemo2.compare import compare
 
-    if not isinstance(job, Conversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
+    if not isinstance(job, ModelConversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
         return None
     hf, nemo = (source, result) if job.to == "nemo2" else (result, source)
     return compare(hf, nemo, job.config, sum(info.numel for info in job.mapped.nemo.values()))
