@@ -1,8 +1,8 @@
-"""Every conversion there is.
+"""All conversions.
 
-A format that says what the model is (`hf`, `nemo2`, `meta`) is read as a `ModelView` and written from one. The
-others (`torch`, `safetensors`, `dcp`) are tensors under the names they have, from which a model is made only
-with the help of a folder that says which.
+Formats that describe the model (`hf`, `nemo2`, `meta`) are read as a `ModelView` and written from one. The others
+(`torch`, `safetensors`, `dcp`) are tensors with whatever names they have; making a model of them takes a folder that
+describes it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from nemolaunch.errors import UsageError
 
 MODELS = ("hf", "nemo2", "meta")
 BARE = ("torch", "safetensors", "dcp")
-# Not in params.json: assumed on the way back
+# Not in params.json, and so only assumed when it is read back
 NOT_IN_META = {"max_position_embeddings"}
 
 
 def hf_view(path: Path, options: Options) -> ModelView:
-    """The model in a Hugging Face folder."""
+    """Return the model in a Hugging Face folder."""
     folder = hf_folder.read_folder(path)
     weights = open_weights(folder)
     return ModelView(
@@ -58,36 +58,38 @@ def hf_view(path: Path, options: Options) -> ModelView:
 
 
 def nemo2_view(path: Path, options: Options) -> ModelView:
-    """The model in a NeMo 2 checkpoint."""
+    """Return the model in a NeMo 2 checkpoint."""
     return _exported_view(prepare_export(nemo2_folder.read_folder(path), options.tokenizer))
 
 
-def _exported_view(job: ModelConversion) -> ModelView:
-    source = ExportedSource(job.mapped, job.source)
+def _exported_view(conversion: ModelConversion) -> ModelView:
+    source = ExportedSource(conversion.mapped, conversion.source)
     dtype = next(iter(source.tensors.values())).dtype
-    config = bidirectional.two_sided_config(job.hf_config) if job.both_sides else job.hf_config
+    config = conversion.hf_config
+    if conversion.is_bidirectional:
+        config = bidirectional.bidirectional_config(config)
     return ModelView(
         config={**config, "torch_dtype": dtype},
         source=source,
-        tokenizer=job.tokenizer,
-        generation=job.generation,
-        title=job.config.model_class,
-        left_out=job.left_out,
-        changed=job.changed,
+        tokenizer=conversion.tokenizer,
+        generation=conversion.generation,
+        title=conversion.config.model_class,
+        left_out=conversion.left_out,
+        changed=conversion.changed,
     )
 
 
 def meta_view(path: Path, options: Options) -> ModelView:
-    """The model in a folder of Meta's layout."""
+    """Return the model in a folder of Meta's layout."""
     return meta_folder.read_view(path, options.tokenizer)
 
 
 def bare_view(path: Path, options: Options, form: str) -> ModelView:
-    """The model whose tensors are in a file or folder, as another folder says what it is."""
+    """Return the model whose tensors are in a file or folder, and which another folder describes."""
     if options.like is None:
         raise UsageError(
-            f"{path} has tensors, and no word of what model they are ({FORMATS[form]}): name a folder with its "
-            f"config.json (or Meta's params.json) and tokenizer with --like DIR"
+            f"{path} has only tensors and does not describe the model ({FORMATS[form]}): use --like DIR with a folder "
+            f"that has the model's config.json (or Meta's params.json) and tokenizer"
         )
     tokenizer = options.tokenizer or options.like
     source, left_out = _bare_model(bare.open_bare(path, form))
@@ -139,9 +141,9 @@ def _to_nemo2(path: Path, options: Options) -> Conversion:
     view = VIEWS[form](path, options)
     folder = hf_folder.HfFolder(view.tokenizer, view.config, ())
     weights = HfWeights(view.source, left_out=view.left_out)
-    job = prepare_import(folder, weights=weights, model_class=named[0], config_class=named[1])
-    job.changed.extend(view.changed)
-    return job
+    conversion = prepare_import(folder, weights=weights, model_class=named[0], config_class=named[1])
+    conversion.changed.extend(view.changed)
+    return conversion
 
 
 def _to_hf(path: Path, options: Options) -> Conversion:
@@ -209,12 +211,12 @@ def _to_bare(path: Path, options: Options, form: str) -> Conversion:
         sink=lambda output: bare.write_bare(output, source.tensors, form, one_file=options.one_file),
         reader=lambda output: bare.open_bare(output, form),
         left_out=left_out,
-        changed=["the configuration and the tokenizer are not part of it"] if detect(path) in MODELS else [],
+        changed=["the configuration and the tokenizer are not included"] if detect(path) in MODELS else [],
     )
 
 
 def stored(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
-    """The tensors of any format under the names its model has, and what is left out."""
+    """Return the tensors of any format with the names of its model, and the names of what is omitted."""
     form = detect(path)
     if form == "hf":
         return open_weights(hf_folder.read_folder(path)).source, []
@@ -231,7 +233,7 @@ def stored(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
 
 
 def _nemo2_parameters(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
-    """A NeMo checkpoint's parameters, a layer at a time as the model names them, with the optimizer's state."""
+    """Return a NeMo checkpoint's parameters by layer, with the model's names, and the optimizer state."""
     stored = DcpSource(nemo2_folder.read_folder(path).weights)
     model = MegatronSource(stored)
     if options.weights_only or not model.training_state:
@@ -242,11 +244,11 @@ def _nemo2_parameters(path: Path, options: Options) -> tuple[TensorSource, list[
 
 def _refuse_classes(options: Options) -> None:
     if options.model_class:
-        raise UsageError("--model-name and --model-config-name belong to --to nemo2")
+        raise UsageError("--model-name and --model-config-name only apply to --to nemo2")
 
 
 def _check_complete(view: ModelView) -> None:
-    """Refuse tensors that are not those of the model which the configuration describes, where NeMo knows it."""
+    """Refuse tensors that do not match the configuration, if it is of a family that NeMo knows."""
     if view.config.get("model_type") in families.FAMILIES:
         folder = hf_folder.HfFolder(view.tokenizer, view.config, ())
         prepare_import(folder, weights=HfWeights(view.source))
@@ -260,7 +262,7 @@ def _params(folder: Path) -> dict[str, object]:
     raise UsageError(f"--like {folder} has neither {meta_folder.PARAMS} nor config.json")
 
 
-# From one format to another
+# By source and target format
 ROUTES: dict[tuple[str, str], Route] = {
     **{(form, "nemo2"): _to_nemo2 for form in FORMATS if form != "nemo2"},
     **{(form, "hf"): _to_hf for form in FORMATS if form != "hf"},

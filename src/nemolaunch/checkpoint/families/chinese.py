@@ -1,4 +1,4 @@
-"""Baichuan 2 and ChatGLM 2 and 3, whose classes come with the checkpoint and not with transformers."""
+"""Baichuan 2 and ChatGLM 2 and 3, whose classes come with the checkpoints and not with transformers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ALIBI_LAYERS = 40  # Baichuan 2 13B's
 def _baichuan_to_nemo(hf: Fields, nemo: Out) -> None:
     if hf["num_hidden_layers"] == ALIBI_LAYERS:
         raise UnsupportedValueError(
-            "it has ALiBi positions, as all Baichuan models of 40 layers; Megatron's attention has none"
+            "it uses ALiBi, like all Baichuan models with 40 layers, which Megatron's attention does not support"
         )
     nemo["position_embedding_type"] = "rope"
     nemo["seq_length"] = hf.get("max_position_embeddings") or hf.get("model_max_length") or 4096
@@ -48,12 +48,12 @@ def _baichuan_to_nemo(hf: Fields, nemo: Out) -> None:
 def _baichuan_to_hf(nemo: Fields, hf: Out) -> None:
     if nemo.get("position_embedding_type") != "rope":
         raise UnsupportedValueError(
-            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it has to be 'rope'"
+            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it must be 'rope'"
         )
     heads = nemo["num_attention_heads"]
     if (nemo.get("num_query_groups") or heads) != heads:
         raise UnsupportedValueError(
-            "num_query_groups is not num_attention_heads, as it is in the Hugging Face model"
+            f"num_query_groups is {nemo['num_query_groups']}; it must equal num_attention_heads, {heads}"
         )
     hf["max_position_embeddings"] = hf["model_max_length"] = nemo["seq_length"]
 
@@ -84,8 +84,8 @@ BAICHUAN = ModelFamily(
         rule(HF + "self_attn.o_proj.weight", NEMO + "self_attention.linear_proj.weight"),
     ),
     remote_code=True,
-    refused="models of 40 layers (13B): Megatron has no ALiBi positions",
-    caveat="Baichuan 2's own code normalises the output layer's rows, NeMo's model does not: other logits",
+    refused="models with 40 layers (13B): Megatron does not support ALiBi",
+    caveat="Baichuan 2's own code normalises the rows of the output layer, NeMo's model does not: logits differ",
 )
 
 

@@ -30,7 +30,7 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-# config.json's rope_scaling -> NeMo's fields, and what it means if it is not stated
+# Fields of config.json's rope_scaling -> NeMo's fields, and their defaults
 YARN = {
     "factor": ("rotary_scaling_factor", 40.0),
     "original_max_position_embeddings": ("original_max_position_embeddings", 4096),
@@ -45,12 +45,12 @@ def _layers_to_nemo(hf: Fields, nemo: Out) -> None:
     layers, dense = hf["num_hidden_layers"], hf.get("first_k_dense_replace", 0)
     if hf.get("moe_layer_freq", 1) != 1:
         raise UnsupportedValueError(
-            f"moe_layer_freq is {hf['moe_layer_freq']}; NeMo's model has experts in all later layers"
+            f"moe_layer_freq is {hf['moe_layer_freq']}; NeMo's model has experts in all layers after the dense ones"
         )
     nemo["moe_layer_freq"] = [0] * dense + [1] * (layers - dense)
     shared = hf.get("n_shared_experts")
     nemo["moe_shared_expert_intermediate_size"] = hf["moe_intermediate_size"] * shared if shared else None
-    # NeMo keeps the number of key/value heads here, which multi-latent attention has no use for
+    # NeMo keeps the number of key/value heads here, which multi-latent attention does not use
     nemo["kv_channels"] = hf.get("num_key_value_heads") or hf["num_attention_heads"]
 
 
@@ -60,12 +60,12 @@ def _layers_to_hf(nemo: Fields, hf: Out) -> None:
     dense = pattern.index(1) if 1 in pattern else len(pattern)
     if pattern != [0] * dense + [1] * (len(pattern) - dense) or frequency not in (1, pattern):
         raise UnsupportedValueError(
-            f"moe_layer_freq is {frequency}; the Hugging Face model has dense layers only at the start"
+            f"moe_layer_freq is {frequency}; the Hugging Face model can have dense layers only at the start"
         )
     shared, width = nemo.get("moe_shared_expert_intermediate_size") or 0, nemo["moe_ffn_hidden_size"]
     if shared % width:
         raise UnsupportedValueError(
-            f"moe_shared_expert_intermediate_size is {shared}; the Hugging Face model has a multiple of "
+            f"moe_shared_expert_intermediate_size is {shared}; in the Hugging Face model it is a multiple of "
             f"moe_ffn_hidden_size, {width}"
         )
     hf["first_k_dense_replace"], hf["moe_layer_freq"] = dense, 1
@@ -76,7 +76,7 @@ def _layers_to_hf(nemo: Fields, hf: Out) -> None:
 def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind not in (None, "yarn"):
-        raise UnsupportedValueError(f"rope_scaling is of type {kind!r}; NeMo's model has yarn or none")
+        raise UnsupportedValueError(f"rope_scaling is of type {kind!r}; NeMo's model supports 'yarn' or none")
     nemo["rope_type"] = "yarn" if kind else "rope"
     if kind:
         nemo.update({ours: scaling.get(theirs, default) for theirs, (ours, default) in YARN.items()})
@@ -92,7 +92,7 @@ def _positions_to_hf(nemo: Fields, hf: Out) -> None:
 def _v2_router_to_nemo(hf: Fields, nemo: Out) -> None:
     if hf.get("scoring_func", "softmax") != "softmax":
         raise UnsupportedValueError(
-            f"scoring_func is {hf['scoring_func']!r}; NeMo's model of this kind has 'softmax'"
+            f"scoring_func is {hf['scoring_func']!r}; it must be 'softmax' for this model_type"
         )
     grouped = hf.get("topk_method", "greedy") == "group_limited_greedy"
     nemo["moe_router_num_groups"] = hf.get("n_group") if grouped else None
@@ -182,14 +182,14 @@ V2 = ModelFamily(
 
 def _v3_router_to_nemo(hf: Fields, nemo: Out) -> None:
     if not hf.get("norm_topk_prob", True):
-        raise UnsupportedValueError("norm_topk_prob is False; NeMo's model of this kind normalises")
+        raise UnsupportedValueError("norm_topk_prob is False; NeMo's model always normalises")
     nemo.update(moe_router_score_function="sigmoid", moe_router_enable_expert_bias=True)
 
 
 def _v3_router_to_hf(nemo: Fields, hf: Out) -> None:
     if nemo.get("moe_router_score_function") != "sigmoid":
         raise UnsupportedValueError(
-            "moe_router_score_function is not 'sigmoid', as it is in the Hugging Face model"
+            f"moe_router_score_function is {nemo.get('moe_router_score_function')!r}; it must be 'sigmoid'"
         )
     hf.update(scoring_func="sigmoid", topk_method="noaux_tc", norm_topk_prob=True)
 
@@ -208,7 +208,7 @@ V3 = ModelFamily(
         FieldFunctions(_v3_router_to_nemo, _v3_router_to_hf),
     ),
     rules=RULES,
-    has_further_layers=True,
-    caveat="the layers that predict further tokens (MTP) are left out, as transformers does",
+    has_extra_layers=True,
+    caveat="the multi-token prediction (MTP) layers are omitted, as in transformers",
 )
 FAMILIES = (V2, V3)

@@ -47,7 +47,7 @@ COMMON = (
     NO_BIAS,
     FULL_ROTARY,
 )
-# Gemma's first configurations say "gelu" and mean the approximation
+# Gemma's first configurations say "gelu" but mean the approximation
 GEMMA_GELU = (HfIs("hidden_activation", TANH_GELU, None), HfIs("hidden_act", TANH_GELU, "gelu"))
 
 
@@ -78,17 +78,17 @@ def _alternating_to_nemo(hf: Fields, nemo: Out) -> None:
 def _alternating_to_hf(nemo: Fields, hf: Out) -> None:
     if not nemo.get("window_size"):
         raise UnsupportedValueError(
-            "window_size is not set; the Hugging Face model has one in every other layer"
+            "window_size is not set; the Hugging Face model has a window in every other layer"
         )
     hf["sliding_window"] = nemo["window_size"][0] + 1
 
 
-def _gemma2_computes_otherwise(nemo: Fields) -> str | None:
-    """NeMo 2.7 builds these norms with the default epsilon of TENorm."""
+def _gemma2_computes_differently(nemo: Fields) -> str | None:
+    """Check the epsilon: NeMo 2.7 builds the norms after attention and MLP with TENorm's default."""
     epsilon = nemo["layernorm_epsilon"]
     if epsilon == NEMO_EPSILON:
         return None
-    return f"NeMo's norms after attention and MLP have epsilon {NEMO_EPSILON}, Hugging Face's {epsilon}"
+    return f"NeMo's norms after attention and MLP have epsilon {NEMO_EPSILON}, Hugging Face's have {epsilon}"
 
 
 POST_NORMS = (
@@ -121,7 +121,7 @@ GEMMA2 = ModelFamily(
     traits={"post_layer_norms": True},
     tied_by_default=True,
     caveat="NeMo's model has epsilon 1e-5 in the norms after attention and MLP, and windows in the even layers",
-    computes_otherwise=_gemma2_computes_otherwise,
+    computes_differently=_gemma2_computes_differently,
 )
 
 
@@ -129,7 +129,7 @@ def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind not in (None, "linear"):
         raise UnsupportedValueError(
-            f"rope_scaling is of type {kind!r}; NeMo's model has a linear one or none"
+            f"rope_scaling is of type {kind!r}; NeMo's model supports 'linear' or none"
         )
     nemo["rotary_base"] = [hf.get("rope_local_base_freq", 10000.0), hf.get("rope_theta", 1e6)]
     nemo["rope_scaling_factor"] = float(scaling["factor"]) if kind else 1.0
@@ -158,7 +158,7 @@ def _local_to_hf(nemo: Fields, hf: Out) -> None:
     local, full = nemo["interleaved_attn_pattern"]
     if full != 1:
         raise UnsupportedValueError(
-            f"interleaved_attn_pattern is [{local}, {full}]; the Hugging Face model has one full layer in n"
+            f"interleaved_attn_pattern is [{local}, {full}]; the Hugging Face model has one full-attention layer in n"
         )
     hf["sliding_window"] = nemo["window_size"] + 1
     hf["layer_types"] = _layer_types(nemo["num_layers"], local + 1)
@@ -181,7 +181,7 @@ def _scale_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 def _gemma3_class(hf: Fields) -> str:
-    """As NeMo's importer: by the number of layers. The general class lacks `rope_scaling_factor`."""
+    """Choose the class by the number of layers, as NeMo does; the base class has no `rope_scaling_factor`."""
     return {34: "Gemma3Config4B", 48: "Gemma3Config12B", 62: "Gemma3Config27B"}.get(
         hf["num_hidden_layers"], "Gemma3Config1B"
     )
@@ -198,7 +198,7 @@ GEMMA3_PARTS = (
     FieldFunctions(_local_to_nemo, _local_to_hf),
     FieldFunctions(_scale_to_nemo, _scale_to_hf),
     NemoIs(activation_func="gelu"),
-    NemoSet(is_vision_language=False),  # the language model alone masks as any other
+    NemoSet(is_vision_language=False),  # without vision it masks like any other model
     *COMMON,
 )
 GEMMA3 = tuple(

@@ -27,7 +27,7 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-# config.json's rope_scaling -> NeMo's fields, and what it means if it is not stated
+# Fields of config.json's rope_scaling -> NeMo's fields, and their defaults
 YARN = {
     "factor": ("yarn_rotary_scaling_factor", 32.0),
     "beta_fast": ("yarn_beta_fast", 32.0),
@@ -40,7 +40,7 @@ YARN = {
 def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind != "yarn":
-        raise UnsupportedValueError(f"rope_scaling is of type {kind!r}; NeMo's model has yarn")
+        raise UnsupportedValueError(f"rope_scaling is of type {kind!r}; it must be 'yarn'")
     nemo["position_embedding_type"] = "yarn"
     nemo.update({ours: scaling.get(theirs, default) for theirs, (ours, default) in YARN.items()})
 
@@ -48,7 +48,7 @@ def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
 def _positions_to_hf(nemo: Fields, hf: Out) -> None:
     if nemo.get("position_embedding_type") != "yarn":
         raise UnsupportedValueError(
-            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it has to be 'yarn'"
+            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it must be 'yarn'"
         )
     hf["rope_scaling"] = {"rope_type": "yarn", **{theirs: nemo[ours] for theirs, (ours, _) in YARN.items()}}
 
@@ -65,6 +65,7 @@ def _windows_to_nemo(hf: Fields, nemo: Out) -> None:
 def _windows_to_hf(nemo: Fields, hf: Out) -> None:
     if not nemo.get("window_size") or nemo.get("window_attn_skip_freq") != 2:
         raise UnsupportedValueError(
+            f"window_size is {nemo.get('window_size')} and window_attn_skip_freq {nemo.get('window_attn_skip_freq')}; "
             "the Hugging Face model has a window in every other layer (window_attn_skip_freq=2)"
         )
     hf["sliding_window"] = nemo["window_size"][0] + 1

@@ -1,4 +1,4 @@
-"""Llama 1 to 3.3 and Code Llama, and those Llama-Nemotron models that are published as Llama models."""
+"""Llama 1 to 3.3, Code Llama, and the Llama-Nemotron models that are published as Llama models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nemolaunch.checkpoint.families.parts import (
 from nemolaunch.checkpoint.families.tables import LLAMA
 from nemolaunch.errors import NemolaunchError
 
-# config.json's rope_scaling -> fields of NeMo's Llama31Config
+# Fields of config.json's rope_scaling -> fields of NeMo's Llama31Config
 LLAMA3_SCALING = {
     "factor": "scale_factor",
     "low_freq_factor": "low_freq_factor",
@@ -61,7 +61,7 @@ def _biases_to_nemo(hf: Fields, nemo: Out) -> None:
 def _biases_to_hf(nemo: Fields, hf: Out) -> None:
     if nemo.get("add_qkv_bias"):
         raise UnsupportedValueError(
-            "add_qkv_bias is True; a Hugging Face Llama has no biases of only these projections"
+            "add_qkv_bias is True; a Hugging Face Llama cannot have biases in only these projections"
         )
     hf["attention_bias"] = hf["mlp_bias"] = bool(nemo.get("add_bias_linear"))
 
@@ -73,7 +73,7 @@ def _llama_class(hf: Fields) -> str:
 def _nemotron_class(hf: Fields) -> str:
     if rope_scaling_of(hf)[0] != "llama3":
         raise NemolaunchError(
-            "LlamaNemotronModel always has rope_scaling of type llama3, which the source has not"
+            "LlamaNemotronModel always has rope_scaling of type llama3, which the source does not have"
         )
     return "Llama31NemotronNano8BConfig" if hf["num_hidden_layers"] == 32 else "Llama31Nemotron70BConfig"
 
@@ -98,6 +98,6 @@ LLAMA_FAMILY = ModelFamily(
     config_class=_llama_class,
     parts=PARTS,
     rules=LLAMA,
-    refused="rope_scaling of types other than llama3 and linear; biases in the attention alone",
+    refused="rope_scaling of types other than llama3 and linear; biases only in the attention",
 )
 FAMILIES = (LLAMA_FAMILY,)

@@ -32,7 +32,7 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-# What NeMo's rotary embedding has built in, besides the factor (megatron.core RotaryEmbedding)
+# Constants of NeMo's rotary embedding; only the factor can be set (megatron.core RotaryEmbedding)
 SCALING = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
@@ -66,7 +66,9 @@ def _mlp_to_hf(nemo: Fields, hf: Out) -> None:
 def _rope_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind not in (None, "llama3"):
-        raise UnsupportedValueError(f"rope_scaling is of type {kind!r}; NeMo's model has llama3 or none")
+        raise UnsupportedValueError(
+            f"rope_scaling is of type {kind!r}; NeMo's model supports 'llama3' or none"
+        )
     different = {
         name: scaling[name] for name, value in SCALING.items() if kind and scaling.get(name, value) != value
     }
@@ -90,7 +92,7 @@ def _no_rope_to_nemo(hf: Fields, nemo: Out) -> None:
         interval = listed.index(0) + 1 if 0 in listed else layers + 1
         if listed != _rotated(layers, interval):
             raise UnsupportedValueError(
-                f"no_rope_layers is {listed}; NeMo's model leaves positions out of every n-th layer"
+                f"no_rope_layers is {listed}; NeMo's model omits rotary positions in every n-th layer"
             )
     nemo["nope_layer_interval"] = interval
 
@@ -104,8 +106,8 @@ def _rotated(layers: int, interval: int) -> list[int]:
     return [int((layer + 1) % interval != 0) for layer in range(layers)]
 
 
-def _computes_otherwise(nemo: Fields) -> str | None:
-    """NeMo 2.7's configure_model does not pass these fields on to Megatron's rotary embedding."""
+def _computes_differently(nemo: Fields) -> str | None:
+    """Check for scaling, which NeMo 2.7's configure_model does not pass to Megatron's rotary embedding."""
     return "NeMo's Llama 4 ignores rope_scaling" if nemo.get("rope_scaling") else None
 
 
@@ -151,9 +153,9 @@ FAMILIES = tuple(
         parts=PARTS,
         rules=RULES,
         prefixes=("language_model.",),
-        refused="no_rope_layers that are not every n-th",
-        caveat="NeMo's model ignores rope_scaling, and does not scale queries beyond position 8192",
-        computes_otherwise=_computes_otherwise,
+        refused="no_rope_layers other than every n-th layer",
+        caveat="NeMo's model ignores rope_scaling and does not scale queries beyond position 8192",
+        computes_differently=_computes_differently,
     )
     for model_type in ("llama4_text", "llama4")
 )

@@ -38,7 +38,7 @@ WINDOW_BY_DEFAULT = SlidingWindow(default=4096)
 
 def _window_to_nemo(hf: Fields, nemo: Out) -> None:
     WINDOW_BY_DEFAULT.to_nemo(hf, nemo)
-    # Windows and context parallelism together need this exchange; the class has it by default
+    # Windows with context parallelism need this type of exchange, which is the class's default
     nemo["cp_comm_type"] = "a2a" if nemo["window_size"] else None
 
 

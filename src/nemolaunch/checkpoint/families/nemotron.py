@@ -1,4 +1,4 @@
-"""Nemotron 3 and 4, and the Llama-Nemotron models whose layers differ (Super and Ultra)."""
+"""Nemotron 3 and 4, and the Llama-Nemotron models with heterogeneous layers (Super and Ultra)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _blocks_to_hf(nemo: Fields, hf: Out) -> None:
 def _scaled(hf: Fields, nemo: Out) -> None:
     if rope_scaling_of(hf)[0] != "llama3":
         raise UnsupportedValueError(
-            "rope_scaling is not llama3, which NeMo's model of this family always has"
+            f"rope_scaling is of type {rope_scaling_of(hf)[0]!r}; NeMo's model always has 'llama3'"
         )
 
 
@@ -115,7 +115,7 @@ NEMOTRON_NAS = ModelFamily(
     ),
     rules=(
         *LLAMA,
-        # An attention or MLP that was replaced with one linear layer
+        # An attention or MLP that is replaced with one linear layer
         rule(HF + "self_attn.linear_attn.weight", NEMO + "self_attention.weight"),
         rule(HF + "input_layernorm.weight", NEMO + "self_attention.layer_norm_weight"),
         rule(HF + "mlp.linear_mlp.weight", NEMO + "mlp.weight"),

@@ -36,7 +36,7 @@ def _heads_to_nemo(hf: Fields, nemo: Out) -> None:
     pattern = hf["hybrid_override_pattern"]
     if set(pattern) - set("M*-"):
         raise UnsupportedValueError(
-            f"hybrid_override_pattern is {pattern!r}; NeMo's model has M, * and - layers"
+            f"hybrid_override_pattern is {pattern!r}; NeMo's model supports only M, * and - layers"
         )
 
 
@@ -50,7 +50,7 @@ def _heads_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 def _config_class(hf: Fields) -> str:
-    """The published size, by whose class NeMo's own converter tells the models apart; else the general class."""
+    """Return the class of the published size, by which NeMo's converter tells models apart, or the base class."""
     for name, row in classes().items():
         if row["extends"] == "NemotronHConfigBase":
             values = defaults(name)

@@ -1,8 +1,8 @@
-"""The parameters of a NeMo model: names and shapes of its state dict, from the configuration alone.
+"""The parameters of a NeMo model: names and shapes of its state dict, from its configuration.
 
-What Megatron would build with Transformer Engine's layers, without building it
-(megatron.core.models.gpt.gpt_layer_specs, .mamba.mamba_layer_specs, .ssm.mamba_mixer; NeMo's own layer specs
-of Gemma 2 and 3). Norms stand in the linear layer that follows them.
+They are what Megatron would build with Transformer Engine's layers (megatron.core.models.gpt.gpt_layer_specs,
+.mamba.mamba_layer_specs, .ssm.mamba_mixer; NeMo's own layer specs for Gemma 2 and 3). Norms are part of the linear
+layer that follows them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 Parameter = tuple[str, tuple[int, ...]]
 
-MAMBA_CONV_WIDTH = 4  # megatron.core MambaMixer's d_conv, which no configuration changes
+MAMBA_CONV_WIDTH = 4  # megatron.core MambaMixer's d_conv, which is not configurable
 MAMBA_EXPAND = 2
-IN_PROJECTION = ("z", "x", "B", "C", "dt")  # parts of Mamba's, in the order of their rows
+IN_PROJECTION = ("z", "x", "B", "C", "dt")  # parts of Mamba's input projection, in the order of their rows
 CONVOLUTION = ("x", "B", "C")
 EXPERT = re.compile(r"\d+$")
-# Modules that are no Transformer Engine modules, and so have no extra state in a checkpoint
+# Modules that are not Transformer Engine's, and so have no extra state in a checkpoint
 PLAIN = (
     ".router",
     ".mixer",
@@ -32,18 +32,20 @@ PLAIN = (
 
 
 def parameters(config: Mapping[str, Any], vocab_rows: int) -> dict[str, tuple[int, ...]]:
-    """Every parameter by name; `vocab_rows` is the number of rows of the embedding, padding included.
+    """Return the shapes of all parameters by name.
 
-    `config` has the fields of NeMo's configuration class, defaults included, and `post_layer_norms` for models
-    with norms also after attention and MLP; `Architecture` has them all.
+    Args:
+        config: all fields of NeMo's configuration class, and `post_layer_norms` for models that also have norms
+            after attention and MLP.
+        vocab_rows: the number of rows of the embedding, including padding.
     """
     return dict(_model(ModelSizes(config), vocab_rows))
 
 
 def extra_states(names: Iterable[str]) -> list[str]:
-    """Names of the extra states that Transformer Engine's modules among the parameters' modules keep.
+    """Return the names of the extra states of the Transformer Engine modules with these parameters.
 
-    They hold fp8 scales, if any, and a model that is loaded asks for them. An expert's has its number.
+    They hold fp8 scales, if any, and are required when the model is loaded. An expert's ends with its number.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -57,7 +59,7 @@ def extra_states(names: Iterable[str]) -> list[str]:
 
 
 class ModelSizes:
-    """A configuration with what Megatron derives filled in."""
+    """A configuration, completed with the values that Megatron derives."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
@@ -76,14 +78,14 @@ class ModelSizes:
 
     @property
     def mamba_rows(self) -> dict[str, int]:
-        """Rows of the outputs of Mamba's input projection, by the part's name in a checkpoint."""
+        """The rows of the parts of Mamba's input projection, by their name in a checkpoint."""
         heads = int(self["mamba_num_heads"] or MAMBA_EXPAND * self.hidden // int(self["mamba_head_dim"]))
         inner = heads * int(self["mamba_head_dim"])
         state = int(self["mamba_num_groups"]) * int(self["mamba_state_dim"])
         return {"z": inner, "x": inner, "B": state, "C": state, "dt": heads}
 
     def has_experts(self, layer: int) -> bool:
-        """Whether a layer (from 0) has experts instead of a dense MLP."""
+        """Return whether a layer (from 0) has experts instead of a dense MLP."""
         frequency = self["moe_layer_freq"] or 1
         if not self.experts:
             return False
@@ -91,7 +93,7 @@ class ModelSizes:
 
     @property
     def blocks(self) -> list[dict[str, Any]] | None:
-        """One description a layer, where layers differ (Llama-Nemotron Super and Ultra)."""
+        """One description per layer, if layers differ (Llama-Nemotron Super and Ultra)."""
         text = self["heterogeneous_layers_config_encoded_json"]
         return json.loads(text)["block_configs"] if text else None
 
@@ -117,7 +119,7 @@ def _model(s: ModelSizes, vocab_rows: int) -> Iterator[Parameter]:
 
 
 def _norm(s: ModelSizes, prefix: str, kind: str, width: int | None = None) -> Iterator[Parameter]:
-    """A norm's weight and, if it is a LayerNorm, bias."""
+    """Yield a norm's weight and, if it is a LayerNorm, bias."""
     yield f"{prefix}{kind}weight", (width or s.hidden,)
     if s["normalization"] == "LayerNorm":
         yield f"{prefix}{kind}bias", (width or s.hidden,)
@@ -142,7 +144,7 @@ def _attention(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
 
 
 def _output(s: ModelSizes, prefix: str, width: int) -> Iterator[Parameter]:
-    """The linear layer back to the residual stream, of attention or MLP."""
+    """Yield the output projection of attention or MLP."""
     yield prefix + "weight", (s.hidden, width)
     if s["add_bias_linear"]:
         yield prefix + "bias", (s.hidden,)
@@ -201,7 +203,7 @@ def _experts(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
 
 
 def _hybrid_layer(s: ModelSizes, prefix: str, kind: str) -> Iterator[Parameter]:
-    """A layer of a Mamba hybrid is one of the three parts alone: M Mamba-2, * attention, - MLP."""
+    """Yield a layer of a Mamba hybrid, which is one of three kinds: M Mamba-2, * attention, - MLP."""
     if kind == "*":
         yield from _attention(s, prefix)
     elif kind == "-":
@@ -211,7 +213,7 @@ def _hybrid_layer(s: ModelSizes, prefix: str, kind: str) -> Iterator[Parameter]:
 
 
 def _mamba(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
-    """Checkpoints keep the input projection and the convolution in parts, one for each of their outputs."""
+    """Yield a Mamba layer; checkpoints split the input projection and the convolution by their outputs."""
     rows = s.mamba_rows
     yield from _norm(s, prefix + "in_proj.", "layer_norm_")
     for part in IN_PROJECTION:
@@ -226,7 +228,7 @@ def _mamba(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
 
 
 def _block(s: ModelSizes, prefix: str, block: Mapping[str, Any]) -> Iterator[Parameter]:
-    """A layer whose attention or MLP is as usual, of another width, one linear layer, or missing."""
+    """Yield a layer whose attention or MLP is regular, of another width, one linear layer, or missing."""
     attention, ffn = block["attention"], block["ffn"]
     if attention.get("replace_with_linear"):
         yield from _linear(s, prefix + "self_attention.")
@@ -246,7 +248,7 @@ def _linear(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
 
 
 def nemotron_ffn(multiple: float, hidden: int) -> int:
-    """Width of a Llama-Nemotron MLP: two thirds of that multiple of the model's, up to the next 256.
+    """Return the width of a Llama-Nemotron MLP: 2/3 of that multiple of the hidden size, rounded up to 256.
 
     (megatron.core.transformer.heterogeneous.heterogeneous_config, MLPConfig.build_config_from_dict)
     """

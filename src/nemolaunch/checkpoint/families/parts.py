@@ -1,8 +1,8 @@
-"""Pieces of a family's configuration, each of which translates some fields both ways.
+"""Parts of a family's configuration, each of which translates some fields in both directions.
 
 `to_nemo` reads a Hugging Face `config.json` and sets fields of NeMo's class; `to_hf` reads all of NeMo's fields
-and sets those of `config.json`. A value that the other side cannot hold raises `UnsupportedValueError`: nothing is
-dropped silently.
+and sets those of `config.json`. A value that the other side cannot represent raises `UnsupportedValueError`, so that
+nothing is dropped silently.
 """
 
 from __future__ import annotations
@@ -18,65 +18,76 @@ Out = dict[str, Any]
 
 
 class UnsupportedValueError(Exception):
-    """The other side has no place for a value. The message says for which."""
+    """A value that the other side cannot represent. The message says which."""
 
 
 class ConfigPart(Protocol):
-    def to_nemo(self, hf: Fields, nemo: Out) -> None: ...
+    """A translation of some fields in both directions."""
 
-    def to_hf(self, nemo: Fields, hf: Out) -> None: ...
+    def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
+
+    def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """The same value under two names. `default` is what a `config.json` without the field means, if anything."""
+    """The same value under two names. `default` is the value if `config.json` lacks the field; None if it must not."""
 
     hf: str
     nemo: str
     default: Any = None
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         if self.hf not in hf and self.default is None:
-            raise UnsupportedValueError(f"{self.hf} is not stated")
+            raise UnsupportedValueError(f"{self.hf} is missing")
         nemo[self.nemo] = hf.get(self.hf, self.default)
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         hf[self.hf] = nemo.get(self.nemo)
 
 
 @dataclass(frozen=True)
 class OptionalField(Field):
-    """A field that may be missing, which is the same as None on both sides."""
+    """A field that may be missing, which means None on both sides."""
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         nemo[self.nemo] = hf.get(self.hf)
 
 
 class HfIs:
-    """A field of `config.json` that must have one of these values; the first is written, and is the default."""
+    """A field of `config.json` that must have one of these values; the first is the default, and is written."""
 
     def __init__(self, name: str, *values: Any, written: bool = True) -> None:
         self.name, self.values, self.written = name, values, written
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         value = hf.get(self.name, self.values[0])
         if value not in self.values:
             raise UnsupportedValueError(f"{self.name} is {value!r}; NeMo's model has {self.values[0]!r}")
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         if self.written:
             hf[self.name] = self.values[0]
 
 
 class NemoIs:
-    """Fields of NeMo's configuration that must have these values, which are its class's defaults."""
+    """Fields of NeMo's configuration that must have these values, which are the defaults of its class."""
 
     def __init__(self, **values: Any) -> None:
         self.values = values
 
-    def to_nemo(self, hf: Fields, nemo: Out) -> None: ...
+    def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         for name, wanted in self.values.items():
             value = nemo.get(name)
             if (symbol_name(value) or value) != wanted:
@@ -84,34 +95,38 @@ class NemoIs:
 
 
 class NemoSet:
-    """Fields of NeMo's configuration with fixed values, which are not its class's defaults."""
+    """Fields of NeMo's configuration with fixed values, which are not the defaults of its class."""
 
     def __init__(self, **values: Any) -> None:
         self.values = values
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         nemo.update(self.values)
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         NemoIs(**self.values).to_hf(nemo, hf)
 
 
 @dataclass(frozen=True)
 class FieldFunctions:
-    """Anything else: a function for each way."""
+    """Any other translation: a function for each direction."""
 
     forward: Callable[[Fields, Out], None]
     back: Callable[[Fields, Out], None]
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         self.forward(hf, nemo)
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         self.back(nemo, hf)
 
 
 def _derived_heads(head_dim: int | None) -> ConfigPart:
-    """Query heads, key/value heads and the width of one, with what either side means by none."""
+    """Translate the numbers of query and key/value heads and the head width, with each side's defaults."""
 
     def to_nemo(hf: Fields, nemo: Out) -> None:
         heads = hf["num_attention_heads"]
@@ -136,12 +151,12 @@ def sizes(
     head_dim: int | None = None,
     without: Collection[str] = (),
 ) -> tuple[ConfigPart, ...]:
-    """The fields that nearly every family names alike.
+    """Return the fields that nearly all families name alike.
 
     Args:
-        norm: how the family names the norms' epsilon.
-        norm_default, rope_theta, head_dim: what a `config.json` without these fields means.
-        without: fields of `config.json` to leave out.
+        norm: the family's name for the epsilon of norms.
+        norm_default, rope_theta, head_dim: the values if `config.json` lacks these fields.
+        without: fields of `config.json` to omit.
     """
     fields = (
         Field("num_hidden_layers", "num_layers"),
@@ -158,7 +173,7 @@ def sizes(
 
 
 def tied(default: bool = False) -> ConfigPart:
-    """Whether the output layer is the embedding; `default` is transformers'."""
+    """Return the field that ties the output layer to the embedding; `default` is transformers'."""
     return Field("tie_word_embeddings", "share_embeddings_and_output_weights", default)
 
 
@@ -166,21 +181,23 @@ def _longest_to_nemo(hf: Fields, nemo: Out) -> None:
     nemo["max_position_embeddings"] = hf["max_position_embeddings"]
 
 
-# Some of NeMo's classes have the longest sequence twice; the other field is the one in use
+# Some of NeMo's classes have the maximum sequence length twice; the other field is the one that is used
 LONGEST_TWICE = FieldFunctions(_longest_to_nemo, lambda nemo, hf: None)
 
 
 class NeverTied:
-    """NeMo's converters of some families know no tied form: the output layer is then a copy of the embedding."""
+    """Embeddings that NeMo's converters do not tie: the output layer is a copy of the embedding instead."""
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         nemo["share_embeddings_and_output_weights"] = False
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         hf["tie_word_embeddings"] = bool(nemo.get("share_embeddings_and_output_weights"))
 
 
-# A decoder of RMSNorm, SiLU-gated MLPs and rotary positions, without biases or windows
+# A decoder with RMSNorm, SiLU-gated MLPs and rotary positions
 GATED = (
     HfIs("hidden_act", "silu"),
     NemoIs(
@@ -201,15 +218,17 @@ NO_WINDOW = NemoIs(window_size=None)
 
 
 class SlidingWindow:
-    """One sliding window for all layers, as Transformer Engine counts it: the keys before the query's own.
+    """One sliding window for all layers.
 
-    Hugging Face counts the own one too. A window as long as the longest sequence is none.
+    Hugging Face counts the query's own position, Transformer Engine does not. A window as long as the longest
+    sequence has no effect.
     """
 
     def __init__(self, *, default: int | None = None, switch: str | None = None) -> None:
         self.default, self.switch = default, switch
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         window = hf.get("sliding_window", self.default)
         used = hf.get(self.switch, False) if self.switch else True
         longest = hf.get("max_position_embeddings")
@@ -218,6 +237,7 @@ class SlidingWindow:
             nemo["window_size"] = [window - 1, 0]
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         window = nemo.get("window_size")
         if window and nemo.get("window_attn_skip_freq"):
             raise UnsupportedValueError(
@@ -229,12 +249,13 @@ class SlidingWindow:
 
 
 class PartialSlidingWindow(SlidingWindow):
-    """As `SlidingWindow`, where `config.json` may give the window to only the layers from `max_window_layers` on."""
+    """A `SlidingWindow` that `config.json` can restrict to the layers from `max_window_layers`."""
 
     def __init__(self) -> None:
         super().__init__(switch="use_sliding_window")
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         layers, first = hf["num_hidden_layers"], hf.get("max_window_layers", 0)
         if first >= layers:
             nemo["window_size"] = None
@@ -242,37 +263,38 @@ class PartialSlidingWindow(SlidingWindow):
         super().to_nemo(hf, nemo)
         if nemo["window_size"] and first:
             raise UnsupportedValueError(
-                f"only the layers from {first} on have a sliding window; NeMo's model has it in all or none"
+                f"only the layers from {first} have a sliding window; NeMo's model has it in all layers or in none"
             )
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         super().to_hf(nemo, hf)
         if hf["sliding_window"]:
             hf["max_window_layers"] = 0
 
 
 def rope_scaling_of(hf: Fields) -> tuple[str | None, Fields]:
-    """Kind and values of `rope_scaling`; its kind is None where there is none."""
+    """Return the type and the values of `rope_scaling`; the type is None if there is no scaling."""
     scaling = hf.get("rope_scaling") or {}
     kind = scaling.get("rope_type") or scaling.get("type")
     return (None if kind == "default" else kind), scaling
 
 
-def _no_scaling(hf: Fields, nemo: Out) -> None:
+def _linear_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind == "linear":
         nemo["seq_len_interpolation_factor"] = float(scaling["factor"])
     elif kind is not None:
         raise UnsupportedValueError(
-            f"rope_scaling is of type {kind!r}; NeMo's model has none, or a linear one"
+            f"rope_scaling is of type {kind!r}; NeMo's model supports 'linear' or none"
         )
 
 
-def _linear_back(nemo: Fields, hf: Out) -> None:
+def _linear_to_hf(nemo: Fields, hf: Out) -> None:
     factor = nemo.get("seq_len_interpolation_factor")
     hf["rope_scaling"] = {"rope_type": "linear", "factor": float(factor)} if factor else None
 
 
 OTHER_ROPE = "rope_scaling of types other than linear"
-# Rotary positions as they are, or all divided by one factor.
-LINEAR_SCALING = FieldFunctions(_no_scaling, _linear_back)
+# Rotary positions as they are, or all divided by one factor
+LINEAR_SCALING = FieldFunctions(_linear_to_nemo, _linear_to_hf)

@@ -80,7 +80,7 @@ def _sparse_to_nemo(hf: Fields, nemo: Out) -> None:
     without = [layer for layer in layers if layer in dense or (layer + 1) % step]
     if without:
         raise UnsupportedValueError(
-            f"the layers {without} have no experts; NeMo's model has them in all layers"
+            f"the layers {without} have no experts; NeMo's model has experts in all layers"
         )
 
 
@@ -89,7 +89,7 @@ def _sparse_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 def _normalised_to_nemo(hf: Fields, nemo: Out) -> None:
-    # Softmax over the chosen experts only is softmax over all, normalised
+    # Softmax over the chosen experts only equals softmax over all, normalised
     nemo["moe_router_pre_softmax"] = not hf.get("norm_topk_prob", False)
 
 

@@ -35,20 +35,22 @@ TANH_GELU, EXACT_GELU = "gelu_pytorch_tanh", "gelu"
 
 
 class Gelu:
-    """Megatron's fused GELU is the tanh approximation, the plain one is exact; the function's name is the same."""
+    """A GELU: in Megatron the fused one is the tanh approximation, and the plain one of the same name is exact."""
 
     def __init__(self, field: str) -> None:
         self.field = field
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         activation = hf.get(self.field, TANH_GELU)
         if activation not in (TANH_GELU, EXACT_GELU):
             raise UnsupportedValueError(
-                f"{self.field} is {activation!r}; NeMo's model has {TANH_GELU!r} or {EXACT_GELU!r}"
+                f"{self.field} is {activation!r}; NeMo's model supports {TANH_GELU!r} and {EXACT_GELU!r}"
             )
         nemo["bias_activation_fusion"] = activation == TANH_GELU
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         fused = nemo.get("bias_activation_fusion") and nemo.get("add_bias_linear")
         hf[self.field] = TANH_GELU if fused else EXACT_GELU
 
@@ -76,7 +78,7 @@ def _heads_to_hf(nemo: Fields, hf: Out) -> None:
     groups = nemo.get("num_query_groups") or heads
     if groups not in (1, heads):
         raise UnsupportedValueError(
-            f"num_query_groups is {groups}; the Hugging Face model has 1 or one for each head"
+            f"num_query_groups is {groups}; the Hugging Face model has 1, or one per head"
         )
     if (nemo.get("kv_channels") or nemo["hidden_size"] // heads) * heads != nemo["hidden_size"]:
         raise UnsupportedValueError(

@@ -1,7 +1,7 @@
-"""Safetensors files: read by their own library, written tensor by tensor.
+"""Safetensors files: read with their own library, and written tensor by tensor.
 
-Format: 8 bytes little-endian length N, N bytes of JSON, then the data; offsets in the JSON count from the
-data's start and must fill it (https://huggingface.co/docs/safetensors/index#format).
+Format: an 8-byte little-endian length N, N bytes of JSON, then the data. Offsets in the JSON count from the
+start of the data and must cover it (https://huggingface.co/docs/safetensors/index#format).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DTYPES = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_SHARD_BYTES = 5 * 10**9  # as transformers' save_pretrained
-MAX_MAPPED_BYTES = 64 * 2**20
+MAX_MAPPED_BYTES = 32 * 2**20
 ALIGNMENT = 8
 INDEX = "model.safetensors.index.json"
 
@@ -129,7 +129,7 @@ def _damage(path: Path, error: Exception) -> str:
 
 
 class SafetensorsSink:
-    """Writes `model.safetensors`, or shards of it and their index, as transformers does."""
+    """A `model.safetensors`, or its shards and their index, being written as transformers does."""
 
     def __init__(
         self,
@@ -138,16 +138,16 @@ class SafetensorsSink:
         max_shard_bytes: int = MAX_SHARD_BYTES,
         one_file: str | None = None,
     ) -> None:
-        """`folder` must exist; tensors are fastest written in the order of `tensors`.
+        """Create the files. `folder` must exist; writing is fastest in the order of `tensors`.
 
-        `one_file` is the name of the only file, instead of shards.
+        `one_file` is the name of a single file to write instead of shards.
         """
         self.folder = folder
         shards = [list(tensors)] if one_file else _shards(tensors, max_shard_bytes)
         self._total = sum(info.nbytes for info in tensors.values())
         self._places: dict[str, tuple[int, int]] = {}
         self._shard_of: dict[str, str] = {}
-        self._open: list[int] = []
+        self._descriptors: list[int] = []
         for number, names in enumerate(shards, start=1):
             count = len(shards)
             sharded = f"model-{number:05}-of-{count:05}.safetensors"
@@ -164,7 +164,7 @@ class SafetensorsSink:
         self._missing.remove(name)
 
     def finish(self) -> None:
-        """Close the files and write the index; the tensors announced must all have been written."""
+        """Close the files and write the index. Every announced tensor must have been written."""
         if self._missing:
             raise ValueError(f"tensors were never written: {sorted(self._missing)[:5]}")
         self.close()
@@ -176,10 +176,10 @@ class SafetensorsSink:
             (self.folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
     def close(self) -> None:
-        """Close the files of a checkpoint that is given up, or done."""
-        for descriptor in self._open:
+        """Close the files, complete or not."""
+        for descriptor in self._descriptors:
             os.close(descriptor)
-        self._open.clear()
+        self._descriptors.clear()
 
     def _begin(self, file: str, tensors: Mapping[str, TensorInfo]) -> None:
         header, offsets, offset = {}, {}, 0
@@ -194,7 +194,7 @@ class SafetensorsSink:
         text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
         text += b" " * (-len(text) % ALIGNMENT)
         descriptor = os.open(self.folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        self._open.append(descriptor)
+        self._descriptors.append(descriptor)
         start = 8 + len(text)
         write_all(descriptor, memoryview(struct.pack("<Q", len(text)) + text), 0)
         os.truncate(descriptor, start + offset)
@@ -204,7 +204,7 @@ class SafetensorsSink:
 
 
 def _shards(tensors: Mapping[str, TensorInfo], max_bytes: int) -> list[list[str]]:
-    """Names by shard, in order; a tensor larger than a shard has one of its own."""
+    """Return the names in each shard, in order; a tensor larger than a shard gets its own."""
     shards: list[list[str]] = [[]]
     size = 0
     for name, info in tensors.items():
