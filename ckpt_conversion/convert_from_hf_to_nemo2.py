@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Convert a Hugging Face model to a NeMo 2 checkpoint. The same as `nemolaunch convert --to nemo2`."""
+"""Convert a Hugging Face model to a NeMo 2 checkpoint; the same as `nemolaunch convert --to nemo2`."""
 
 import sys
 

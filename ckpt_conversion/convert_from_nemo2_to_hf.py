@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Convert a NeMo 2 checkpoint to a Hugging Face model. The same as `nemolaunch convert --to hf`."""
+"""Convert a NeMo 2 checkpoint to a Hugging Face model; the same as `nemolaunch convert --to hf`."""
 
 import sys
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""List the model and config classes that convert. The same as `nemolaunch models --conversion`."""
+"""List the model and config classes that can be converted; the same as `nemolaunch models --conversion`."""
 
 import sys
 

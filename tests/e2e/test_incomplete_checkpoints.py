@@ -16,7 +16,7 @@ from nemolaunch.run.folder import RunDir
 
 
 def save(folder: Path, step: int) -> Path:
-    """A checkpoint as NeMo leaves it: torch's distributed format with two files of its own."""
+    """Save a checkpoint as NeMo does: torch's distributed format with two more files."""
     path = folder / f"llama--step={step}-consumed_samples={8 * step}.0"
     (path / "context").mkdir(parents=True)
     state = {"weight": torch.arange(4096.0), "bias": torch.ones(17)}
