@@ -1,4 +1,4 @@
-"""Checkpoints in every format: what others wrote is read, others read what is written, and no bit is lost."""
+"""Checkpoints in every format: other tools' files are read, they read ours, and no bit is lost."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_metas_model_computes_the_same(tmp_path: Path, changes: dict[str, Any]) 
     assert {"hidden_size", "intermediate_size", "rope_theta", "rope_scaling", "tie_word_embeddings"} <= shared
 
 
-def test_the_file_is_one_of_torch_save_to_every_reader(meta: Path) -> None:
+def test_the_file_is_a_torch_save_file_to_every_reader(meta: Path) -> None:
     path = meta / "consolidated.00.pth"
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
@@ -106,7 +106,7 @@ def test_shards_of_several_processes_are_joined(meta: Path, source: Path, tmp_pa
             by_columns = name.endswith((".wo.weight", ".w2.weight", "tok_embeddings.weight"))  # as Llama 2's
             part = tensor.chunk(2, dim=1 if by_columns else 0)[rank] if tensor.dim() > 1 else tensor
             shard[name] = part.clone()
-        shard["rope.freqs"] = torch.arange(8.0)  # computed, and of no use
+        shard["rope.freqs"] = torch.arange(8.0)  # computed and not needed
         torch.save(shard, sharded / f"consolidated.{rank:02}.pth")
     assert_same(weights(convert(sharded, tmp_path / "back", "hf")), weights(source))
 
@@ -117,12 +117,14 @@ def test_a_missing_shard_is_named(meta: Path, tmp_path: Path, capsys: pytest.Cap
     for file in meta.iterdir():
         target = "consolidated.01.pth" if file.suffix == ".pth" else file.name
         (broken / target).write_bytes(file.read_bytes())
-    assert "incomplete: it has consolidated.01.pth" in refusal(capsys, broken, tmp_path / "out", "hf")
+    assert "incomplete: its shards are consolidated.01.pth; they should be consolidated.00.pth" in refusal(
+        capsys, broken, tmp_path / "out", "hf"
+    )
 
 
 @pytest.mark.parametrize("size", [1, 100, 176, 683, 8192, 11008, 14336, 28672, 53248])
 @pytest.mark.parametrize("dim", [64, 2048, 4096, 16384])
-def test_params_say_the_size_of_the_feed_forward_layers(dim: int, size: int) -> None:
+def test_params_give_the_size_of_the_feed_forward_layers(dim: int, size: int) -> None:
     fields = ffn_params(dim, size)
     assert ffn_size(dim, fields["multiple_of"], fields.get("ffn_dim_multiplier")) == size
 
@@ -202,11 +204,13 @@ def test_the_weights_of_a_nemo_checkpoint_without_its_context(source: Path, tmp_
     assert_same(weights(made), weights(source))
 
 
-def test_what_has_no_way_is_refused(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_converted_is_refused(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bare = convert(source, tmp_path / "w.pt", "torch")
     assert "--like DIR" in refusal(capsys, bare, tmp_path / "hf", "hf")
     assert "ends in .pt" in refusal(capsys, source, tmp_path / "folder", "torch")
-    assert "is that of a file" in refusal(capsys, source, tmp_path / "new.pt", "meta")
+    assert "this is a file name" in refusal(capsys, source, tmp_path / "new.pt", "meta")
     assert "already" in refusal(capsys, source, tmp_path / "copy", "hf")
     write_model(tmp_path / "qwen2", "qwen2")
     assert "model_type is 'qwen2'" in refusal(capsys, tmp_path / "qwen2", tmp_path / "meta", "meta")
@@ -215,7 +219,7 @@ def test_what_has_no_way_is_refused(source: Path, tmp_path: Path, capsys: pytest
     assert "without a source: 6 parameters of the model: decoder.layers.2." in message
 
 
-def test_a_file_is_replaced_only_when_told(
+def test_a_file_is_replaced_only_with_overwrite(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "w.pt"

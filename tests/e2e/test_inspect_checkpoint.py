@@ -1,4 +1,4 @@
-"""What `nemolaunch inspect checkpoint` says of checkpoints from a real training, and how it compares them."""
+"""`nemolaunch inspect checkpoint` on checkpoints of a real training: summaries and comparisons."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_training_checkpoint_says_how_far_and_how_it_was_trained(
-    run: Plan, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_checkpoint_shows_step_and_layout(run: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     found = told(capsys, str(run.run.last_checkpoint()))
     assert (found["format"], found["model"], found["step"]) == ("nemo2", "LlamaModel", 4)
     assert found["samples"] == 4 * run.job.batch.global_batch_size
@@ -46,10 +44,10 @@ def test_a_training_checkpoint_says_how_far_and_how_it_was_trained(
     assert found["processes"] == 2
     assert found["optimizer"]
     assert found["resumable"]
-    assert told(capsys, str(run.run.root))["step"] == 4  # a run stands for its newest
+    assert told(capsys, str(run.run.root))["step"] == 4  # a run means its newest checkpoint
 
 
-def test_the_export_is_the_same_to_the_bit_and_cannot_be_resumed(
+def test_the_export_is_identical_and_cannot_be_resumed(
     run: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = str(run.run.last_checkpoint())
@@ -68,7 +66,7 @@ def test_two_checkpoints_of_a_run_differ(run: Plan, capsys: pytest.CaptureFixtur
     assert found["missing"] == found["unexpected"] == []
 
 
-def test_whether_a_job_could_load_it_is_told_without_building_the_model(
+def test_for_checks_a_job_without_building_the_model(
     run: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = str(run.run.last_checkpoint())

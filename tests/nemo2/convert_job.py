@@ -153,9 +153,9 @@ def _stand_in(tensors: dict[str, Any], config: Any) -> Any:
 
 
 def _megatron(fields: dict[str, Any]) -> dict[str, Any]:
-    from nemolaunch.checkpoint.families.param_shapes import Sizes
+    from nemolaunch.checkpoint.families.param_shapes import ModelSizes
 
-    sizes = Sizes(fields)
+    sizes = ModelSizes(fields)
     return {**fields, "num_query_groups": sizes.groups, "kv_channels": sizes.head_dim}
 
 

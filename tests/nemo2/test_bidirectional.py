@@ -1,4 +1,4 @@
-"""Models that attend to both sides, as Hugging Face folders: the same numbers as NeMo's, and never a causal model."""
+"""Bidirectional models as Hugging Face folders: the same numbers as NeMo's, and never a causal model."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_family_that_transformers_has_no_such_model_of_is_refused(tmp_path: Pa
 
     write_model(tmp_path, "gpt_bigcode", num_key_value_heads=1)
     before = (tmp_path / "config.json").read_text()
-    with pytest.raises(NemolaunchError, match=r"attends to both sides.*gpt_bigcode"):
+    with pytest.raises(NemolaunchError, match=r"bidirectional attention.*gpt_bigcode"):
         bidirectional.make_bidirectional(tmp_path)
     assert (tmp_path / "config.json").read_text() == before
 

@@ -1,4 +1,4 @@
-"""Every family: Hugging Face → NeMo 2 → Hugging Face, against NeMo's own converters, and by what it computes."""
+"""Every family: Hugging Face → NeMo 2 → Hugging Face, compared with NeMo's own converters and by logits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_round_trip(folder: Path) -> None:
 
 
 def report_tensors(folder: Path, direction: str) -> list[str]:
-    """What was compared: the source's tensors, as they are there."""
+    """Return the names that were compared: the tensors of the source."""
     from nemolaunch.checkpoint.nemo2.folder import read_folder
 
     if direction == "back":
@@ -65,7 +65,7 @@ def report_tensors(folder: Path, direction: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def verdict(fork_server: ForkServer, model: Small, folder: Path) -> dict[str, Any]:
-    """What NeMo makes of the conversion; in one process, since starting one takes longer than most of it."""
+    """NeMo's judgement of the conversion; all in one process, since starting one takes longer than most checks."""
     arguments = {
         "hf": str(folder / "source"),
         "nemo": str(folder / "nemo"),
@@ -79,7 +79,7 @@ def verdict(fork_server: ForkServer, model: Small, folder: Path) -> dict[str, An
 
 
 def test_nemo_converts_to_the_same_bits(model: Small, folder: Path, verdict: dict[str, Any]) -> None:
-    """By NeMo's importer where it runs here; else by its tables and transforms, on stand-ins for the models."""
+    """By NeMo's importer if it runs here, else by its tables and transforms, on stand-ins for the models."""
     if model.imported:
         a, b = (DcpSource(folder / path / "weights") for path in ("nemo", "theirs"))
         assert sorted(a.objects) == sorted(b.objects)
@@ -88,11 +88,13 @@ def test_nemo_converts_to_the_same_bits(model: Small, folder: Path, verdict: dic
         assert verdict["state"]["to nemo"] == []
         assert [n for n in verdict["state"]["to hf"] if not n.endswith(model.nemo_forgets)] == []
     else:
-        pytest.skip("NeMo's tables do not know what makes this model special")
+        pytest.skip("NeMo's tables do not cover this variant of the model")
 
 
 def test_both_models_compute_the_same(model: Small, verdict: dict[str, Any]) -> None:
     if not model.computes:
-        pytest.skip("the CPU has no layers for this family, or NeMo's model is known to compute otherwise")
+        pytest.skip(
+            "there are no CPU layers for this family, or NeMo's model is known to compute differently"
+        )
     logits = verdict["logits"]
     assert logits["difference"] <= ROUNDING * max(logits["size"], 1)

@@ -1,4 +1,4 @@
-"""The conversion scripts as a user runs them: named classes, overwriting, interruption, two at once."""
+"""The conversion scripts as users run them: named classes, overwriting, interruption, two at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def test_there_and_back(tmp_path: Path) -> None:
 
 SLOW = """
 import contextlib, sys, time
-from nemolaunch.cli import convert, progress
+from nemolaunch.cli.commands import convert
+from nemolaunch.cli.views import progress
 
 @contextlib.contextmanager
 def bar(label, total):
@@ -68,7 +69,7 @@ sys.exit(convert.main(sys.argv[1:]))
 
 
 def test_a_stopped_conversion_leaves_nothing(tmp_path: Path) -> None:
-    """SIGTERM while it writes, which a display of the progress that takes its time makes sure of."""
+    """SIGTERM during writing, which a slow progress display makes sure of."""
     source, nemo = tmp_path / "source", tmp_path / "nemo"
     ZOO["llama"].write(source)
     process = subprocess.Popen([sys.executable, "-c", SLOW, source, nemo], stdout=subprocess.PIPE, text=True)
@@ -83,7 +84,7 @@ def test_a_stopped_conversion_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_two_at_once(tmp_path: Path) -> None:
-    """Two conversions of different models beside each other do not meet."""
+    """Two conversions of different models into the same folder do not interfere."""
     for name in ("llama", "qwen2"):
         ZOO[name].write(tmp_path / name)
     running = [

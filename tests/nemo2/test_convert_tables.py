@@ -1,4 +1,4 @@
-"""What conversions know of NeMo as data, against NeMo itself."""
+"""The data about NeMo that conversions use, compared with NeMo itself."""
 
 from __future__ import annotations
 

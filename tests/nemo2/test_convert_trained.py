@@ -1,4 +1,4 @@
-"""Checkpoints that NeMo trained, at any layout, converted; and training that starts from what was converted."""
+"""Conversions of checkpoints that NeMo trained with any layout, and training that starts from a conversion."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def corpus(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_trained_checkpoint(
     fork_server: ForkServer, tmp_path: Path, corpus: dict[str, str], strategy: dict[str, Any]
 ) -> None:
-    """Its export is NeMo's own, computes what NeMo computes, and generates."""
+    """Its export equals NeMo's own, computes what NeMo computes, and generates text."""
     ranks = strategy.get("tensor_model_parallel_size", 1) * strategy.get("pipeline_model_parallel_size", 1)
     p2p = {"overlap_p2p_comm": True, "batch_p2p_comm": False}
     training = {
@@ -103,7 +103,7 @@ def test_training_from_a_converted_model(
 
 
 def test_nemo_exports_what_was_converted(fork_server: ForkServer, tmp_path: Path) -> None:
-    """`llm.export_ckpt` and `RestoreConfig` take the checkpoint as one of NeMo's."""
+    """`llm.export_ckpt` and `RestoreConfig` accept the checkpoint as one of NeMo's."""
     ZOO["llama"].write(tmp_path / "source")
     convert(tmp_path / "source", tmp_path / "nemo", "nemo2")
     fork_server.run(

@@ -94,18 +94,18 @@ def test_a_hang_ends_with_the_stacks_of_all_ranks(
 
 
 def test_a_node_killed_in_the_middle_of_a_checkpoint(quiet: Training, run: Training) -> None:
-    """Its folder is there and its marker says that it is not whole: it is set aside, the one before used."""
+    """Its folder exists and its marker says that it is incomplete: it is set aside, and the one before is used."""
     process = run.start()
     run.wait_for_step(5)
     run.cluster.wait_until("checkpoint being written", lambda: run.saving() is not None, 120, every_s=0.005)
     run.cluster.kill_node("n2")
-    torn = run.saving()
+    incomplete = run.saving()
     run.cluster.wait_until("dead node noticed", lambda: not run.is_on("n2"))
     run.cluster.start_node("n2")
     exit_code, said = finish(process)
     assert exit_code == 0, said
-    assert torn is not None
-    assert any(path.name.startswith(torn) for path in run.run.torn.iterdir())
+    assert incomplete is not None
+    assert any(path.name.startswith(incomplete) for path in run.run.torn.iterdir())
     same_as(quiet, run)
 
 

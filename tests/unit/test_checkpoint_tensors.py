@@ -1,4 +1,4 @@
-"""Readers and writers of tensors, against the libraries whose formats they are."""
+"""Readers and writers of tensors, against the libraries that define the formats."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_dcp_reads_what_torch_wrote(tmp_path: Path, tensors: dict[str, torch.Ten
 
 
 def test_torch_reads_what_dcp_wrote(tmp_path: Path) -> None:
-    """A tensor in four rectangles, an object, and a part of a larger tensor's memory."""
+    """A tensor in four rectangles, an object, and a view of a larger tensor."""
     whole = torch.randn(6, 8)
     view = torch.randn(100, 10)[3:5]
     sink = DcpSink(tmp_path, {"whole": info_of(whole), "view": info_of(view)})
@@ -105,16 +105,16 @@ def test_torch_reads_what_dcp_wrote(tmp_path: Path) -> None:
     assert source.read_object("extra") == [None]
 
 
-def test_a_hole_a_missing_and_a_short_file(tmp_path: Path) -> None:
+def test_a_gap_a_missing_file_and_a_truncated_file(tmp_path: Path) -> None:
     sink = DcpSink(tmp_path, {"w": TensorInfo("float32", (4, 2))})
     sink.write_region("w", (0, 0), torch.ones(3, 2))
     sink.finish()
-    with pytest.raises(NemolaunchError, match="lacks a part of w: 6 of 8 elements"):
+    with pytest.raises(NemolaunchError, match="lacks a part of w: it has 6 of 8 elements"):
         DcpSource(tmp_path).read("w")
     file = tmp_path / "__0_0.distcp"
     content = file.read_bytes()
     file.write_bytes(content[:-100])
-    with pytest.raises(NemolaunchError, match="is cut off"):
+    with pytest.raises(NemolaunchError, match=r"__0_0\.distcp is truncated: it has [\d,]+ bytes, but needs"):
         DcpSource(tmp_path)
     file.unlink()
     with pytest.raises(NemolaunchError, match="1 of its 1 files are missing"):
@@ -148,12 +148,12 @@ def test_torch_files(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     assert found.keys() == expected.keys()
     assert all(same(file.read(lazy), expected[name]) for name, lazy in found.items())
     (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(NemolaunchError, match=r"is no file of torch\.save"):
+    with pytest.raises(NemolaunchError, match=r"is not a torch\.save file"):
         TorchFile(tmp_path / "text.pt", OpenFiles())
 
 
 class Trap:
-    """Unpickling it the usual way leaves a file behind."""
+    """An object that creates a file when it is unpickled the usual way."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("/tmp/nemolaunch-pickle-trap"),))
@@ -184,8 +184,8 @@ class Memory:
     def close(self) -> None: ...
 
 
-def test_float8_in_squares() -> None:
-    """A weight larger than one square, with a scale each; sizes are no multiples of 128."""
+def test_float8_in_blocks() -> None:
+    """A weight larger than one block, with a scale each; the sizes are not multiples of 128."""
     torch.manual_seed(0)
     weight = torch.randn(200, 300).to(torch.float8_e4m3fn)
     scales = torch.rand(2, 3)

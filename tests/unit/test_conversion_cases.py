@@ -1,4 +1,4 @@
-"""Models in unusual shapes, damaged ones, full disks: what comes out, or what is said. No NeMo is needed."""
+"""Unusual models, damaged models, full disks: the result or the error. Does not need NeMo."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from nemolaunch.errors import NemolaunchError, UsageError
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Llama and its conversion, not to be changed."""
+    """A small Llama and its conversion, which tests must not change."""
     folder = tmp_path_factory.mktemp("llama")
     ZOO["llama bf16"].write(folder / "source")
     convert(folder / "source", folder / "nemo", "nemo2")
@@ -73,9 +73,9 @@ def test_one_wrong_bit_is_found(llama: Path, tmp_path: Path) -> None:
     conversion.write(tmp_path / "nemo", lambda count: None)
     stored = DcpSource(tmp_path / "nemo" / "weights")
     chunk = stored.chunks("module.decoder.layers.mlp.linear_fc2.weight")[1]
-    content = bytearray(chunk.path.read_bytes())
-    content[chunk.start + chunk.length // 2] ^= 1
-    chunk.path.write_bytes(content)
+    content = bytearray(chunk.span.path.read_bytes())
+    content[chunk.span.start + chunk.span.length // 2] ^= 1
+    chunk.span.path.write_bytes(content)
     checks = {check.name: check for check in conversion.verify(tmp_path / "nemo", lambda count: None)}
     assert checks["tensors"].differences == [
         "model.layers.1.mlp.down_proj.weight differs in 1 of 8,192 elements"
@@ -116,7 +116,7 @@ sys.exit(main(["convert", *sys.argv[1:]]))
 
 @pytest.mark.parametrize("to", ["nemo2", "hf"])
 def test_a_file_that_cannot_grow(llama: Path, tmp_path: Path, to: str) -> None:
-    """As on a full disk: the system refuses to write on."""
+    """The system refuses to write more, as on a full disk."""
     source = llama / ("source" if to == "nemo2" else "nemo")
     words = [str(source), str(tmp_path / "out"), "--to", to]
     done = subprocess.run(
@@ -130,7 +130,7 @@ def test_a_file_that_cannot_grow(llama: Path, tmp_path: Path, to: str) -> None:
 
 
 def test_a_disk_that_fills_up_wherever_it_does(llama: Path, tmp_path: Path) -> None:
-    """A small disk of its own, which has room for the tensors but not for what a checkpoint has besides them."""
+    """A small disk with room for the tensors, but not for the rest of the checkpoint."""
     disk = tmp_path / "disk"
     disk.mkdir()
     needed = sum(file.stat().st_size for file in (llama / "nemo").rglob("*") if file.is_file())
@@ -196,14 +196,16 @@ def test_a_missing_layer_is_named(source: Path) -> None:
 def test_a_tensor_of_another_shape(source: Path) -> None:
     change_json(source / "config.json", intermediate_size=96)
     message = refused(source)
-    assert "decoder.layers.0.mlp.linear_fc1.weight is [256, 64], the configuration says [192, 64]" in message
+    assert (
+        "decoder.layers.0.mlp.linear_fc1.weight is [256, 64], but the configuration says [192, 64]" in message
+    )
 
 
-def test_an_output_layer_that_is_not_there_is_named_with_the_way_out(source: Path) -> None:
+def test_a_missing_output_layer_is_named_with_the_fix(source: Path) -> None:
     kept = {n: t for n, t in tensors(source).items() if n != "lm_head.weight"}
     save_file(kept, source / "model.safetensors")
     message = refused(source)
-    assert "there is no lm_head.weight" in message
+    assert "lm_head.weight is missing" in message
     assert '"tie_word_embeddings": true' in message
 
 
@@ -212,7 +214,7 @@ def test_tied_embeddings_that_differ(source: Path) -> None:
     assert "ties the embeddings, but lm_head.weight differs" in refused(source)
 
 
-def test_a_tied_model_that_carries_its_output_layer(source: Path, tmp_path: Path) -> None:
+def test_a_tied_model_with_a_stored_output_layer(source: Path, tmp_path: Path) -> None:
     content = tensors(source)
     content["lm_head.weight"] = content["model.embed_tokens.weight"].clone()
     save_file(content, source / "model.safetensors")
@@ -224,7 +226,7 @@ def test_a_tied_model_that_carries_its_output_layer(source: Path, tmp_path: Path
     assert_same_tensors(content, tensors(tmp_path / "back"))
 
 
-def test_frequencies_are_tolerated_and_not_written(source: Path, tmp_path: Path) -> None:
+def test_rotary_frequencies_are_accepted_but_not_written(source: Path, tmp_path: Path) -> None:
     content = tensors(source)
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     save_file({**content, name: torch.ones(8)}, source / "model.safetensors")
@@ -262,8 +264,8 @@ def test_a_config_of_transformers_5(source: Path, tmp_path: Path) -> None:
     assert (back["rope_theta"], back["rope_scaling"]) == (777.0, scaling)
 
 
-def test_padding_of_the_vocabulary_is_left_out(tmp_path: Path) -> None:
-    """As of a model whose configuration leaves the vocabulary to the tokenizer."""
+def test_padding_of_the_vocabulary_is_omitted(tmp_path: Path) -> None:
+    """As for a model whose configuration takes the vocabulary size from the tokenizer."""
     model = dataclasses.replace(ZOO["llama"], changes={"vocab_size": 512})
     model.write(tmp_path / "source")
     convert(tmp_path / "source", tmp_path / "nemo", "nemo2")
@@ -278,7 +280,7 @@ def test_padding_of_the_vocabulary_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_an_fp8_run(llama: Path, tmp_path: Path) -> None:
-    """Its weights are stored in bfloat16; fp8 is a matter of the run."""
+    """Its weights are stored in bfloat16; fp8 only concerns the run."""
     convert(llama / "source", tmp_path / "nemo", "nemo2")
     change_context(tmp_path / "nemo", fp8="hybrid", fp8_param=True, fp8_recipe="delayed")
     convert(tmp_path / "nemo", tmp_path / "back", "hf")
@@ -286,7 +288,7 @@ def test_a_checkpoint_of_an_fp8_run(llama: Path, tmp_path: Path) -> None:
     assert "fp8" not in (tmp_path / "back" / "config.json").read_text()
 
 
-def test_what_hugging_face_cannot_hold_is_refused(llama: Path, tmp_path: Path) -> None:
+def test_what_hugging_face_cannot_represent_is_refused(llama: Path, tmp_path: Path) -> None:
     convert(llama / "source", tmp_path / "nemo", "nemo2")
     change_context(tmp_path / "nemo", normalization="LayerNorm", rotary_percent=0.5)
     message = refused(tmp_path / "nemo", to="hf")
@@ -300,7 +302,7 @@ def test_a_tokenizer_that_is_elsewhere(llama: Path, tmp_path: Path, monkeypatch:
     content = yaml.safe_load(path.read_text())
     content["tokenizer"]["pretrained_model_name"] = "/home/someone/tokenizer"
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(UsageError, match="give the tokenizer with --tokenizer DIR"):
+    with pytest.raises(UsageError, match="use --tokenizer DIR"):
         convert(tmp_path / "nemo", tmp_path / "back", "hf")
     convert(tmp_path / "nemo", tmp_path / "back", "hf", Options(tokenizer=llama / "source"))
     assert (tmp_path / "back" / "tokenizer.json").is_file()
@@ -317,7 +319,7 @@ def test_a_model_folder_whose_tokenizer_is_elsewhere(source: Path, tmp_path: Pat
 
 
 def test_deepseek_in_float8(tmp_path: Path) -> None:
-    """As published: float8 in squares of 128 with scales, which nobody else reads without unpacking it first."""
+    """As published: float8 in blocks of 128 with scales, which other tools must unpack first."""
     source = tmp_path / "source"
     ZOO["deepseek v3"].write(source)
     content, expected = tensors(source), {}
@@ -347,7 +349,7 @@ def test_deepseek_in_float8(tmp_path: Path) -> None:
 
 
 def test_gpt_oss_in_mxfp4(tmp_path: Path) -> None:
-    """Experts as published, in 4 bits; what transformers computes from them is exported."""
+    """Experts as published, in 4 bits; the export has the values that transformers computes from them."""
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
     source = tmp_path / "source"
@@ -370,7 +372,7 @@ def test_gpt_oss_in_mxfp4(tmp_path: Path) -> None:
     assert_same_tensors(expected, tensors(tmp_path / "back"))
 
 
-def test_the_language_model_of_one_with_vision(tmp_path: Path) -> None:
+def test_the_language_model_of_a_vision_model(tmp_path: Path) -> None:
     from nemo2.small_models import write_tokenizer
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 

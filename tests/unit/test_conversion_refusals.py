@@ -1,4 +1,4 @@
-"""What cannot be converted is refused at once, in one line that says what to change; NeMo is not needed."""
+"""What cannot be converted is refused at once, with a message that says what to change. Does not need NeMo."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def source(tmp_path: Path) -> Path:
 def refused(
     capsys: pytest.CaptureFixture[str], source: Path | str, *more: str, to: str | None = "nemo2"
 ) -> str:
-    """The error message; nothing may be left at the output."""
+    """Return the error message, after checking that nothing is left at the output."""
     output = Path(more[more.index("--output-path") + 1]) if "--output-path" in more else None
     if output is None:
         output = Path(str(source) + "-output")
@@ -61,9 +61,9 @@ def test_a_truncated_file(source: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "header says 7" in message
 
 
-def test_a_file_that_is_no_safetensors(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_safetensors(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
-    assert "is no safetensors file" in refused(capsys, source)
+    assert "is not a safetensors file" in refused(capsys, source)
 
 
 def test_missing_shards(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,14 +92,14 @@ def test_a_folder_above(source: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert f"did you mean {source}" in refused(capsys, source.parent, "--output-path", output)
 
 
-def test_a_family_nemo_does_not_know(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_family_that_nemo_does_not_have(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "config.json").write_text(json.dumps({"model_type": "llama2"}))
     message = refused(capsys, source)
     assert "no conversion for model_type 'llama2'" in message
     assert "llama" in message
 
 
-def test_everything_that_nemo_cannot_hold_is_said_at_once(
+def test_everything_that_nemo_cannot_represent_is_listed_at_once(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = {
@@ -121,13 +121,15 @@ def test_everything_that_nemo_cannot_hold_is_said_at_once(
     assert "rope_scaling is of type 'yarn'" in message
 
 
-def test_a_model_of_another_shape_than_it_says(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_whose_shapes_differ_from_its_config(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = json.loads((source / "config.json").read_text())
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4}
     config.update(sizes, vocab_size=100, max_position_embeddings=256)
     (source / "config.json").write_text(json.dumps(config))
     message = refused(capsys, source)
-    assert "without a place in the model: 1 tensor of the source: w" in message
+    assert "unknown to the model: 1 tensor of the source: w" in message
     assert "parameters of the model: embedding.word_embeddings.weight" in message
 
 
@@ -148,10 +150,10 @@ def test_a_config_without_its_class(source: Path, capsys: pytest.CaptureFixture[
 def test_an_existing_output(source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     output = tmp_path / "there"
     output.mkdir()
-    assert "exists; give --overwrite" in refused(capsys, source, "--output-path", str(output))
+    assert "exists; use --overwrite" in refused(capsys, source, "--output-path", str(output))
 
 
-def test_overwriting_what_is_no_checkpoint(
+def test_overwriting_what_is_not_a_checkpoint(
     source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     precious = tmp_path / "home" / "thesis.tex"
@@ -162,7 +164,7 @@ def test_overwriting_what_is_no_checkpoint(
     assert precious.read_text() == "done"
     link = tmp_path / "link"
     link.symlink_to(source)
-    assert "is a link" in refused(capsys, source, "--output-path", str(link), "--overwrite")
+    assert "is a symbolic link" in refused(capsys, source, "--output-path", str(link), "--overwrite")
 
 
 def test_an_output_inside_the_source(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,11 +173,13 @@ def test_an_output_inside_the_source(source: Path, capsys: pytest.CaptureFixture
 
 def test_neither_folder_nor_hub_id(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     output = str(tmp_path / "out")
-    assert "there is no folder /no/such/folder" in refused(capsys, "/no/such/folder", "--output-path", output)
+    assert "/no/such/folder is neither an existing folder nor a Hub id" in refused(
+        capsys, "/no/such/folder", "--output-path", output
+    )
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
-    """The endpoint is read when the hub's library is imported, so this is a process of its own."""
+    """In its own process, since the endpoint is read when the Hub's library is imported."""
     code = "import sys; from nemolaunch.cli.commands.convert import main; sys.exit(main(sys.argv[1:], to='nemo2'))"
     words = ["--source", "some-org/some-model", "--output-path", str(tmp_path / "out")]
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
@@ -195,11 +199,11 @@ def test_the_wrong_direction(source: Path, capsys: pytest.CaptureFixture[str], t
         (source / "config.json").unlink()
         for name in ("weights", "context"):
             (source / name).mkdir()
-    assert f"is in the format {to} already" in refused(capsys, source, to=to)
+    assert f"is already in the format {to}" in refused(capsys, source, to=to)
 
 
 @pytest.mark.parametrize("to", ["hf", None])
-def test_a_checkpoint_cut_off_while_it_was_saved(
+def test_a_checkpoint_whose_save_did_not_end(
     source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, to: str | None
 ) -> None:
     checkpoint = tmp_path / "step=3-last"
@@ -207,7 +211,7 @@ def test_a_checkpoint_cut_off_while_it_was_saved(
     assert "incomplete" in refused(capsys, checkpoint, to=to)
 
 
-def test_publishing_replaces_only_when_all_is_written(tmp_path: Path) -> None:
+def test_publishing_replaces_only_when_everything_is_written(tmp_path: Path) -> None:
     final = tmp_path / "model"
 
     def write(text: str, fail: bool = False) -> None:
@@ -234,13 +238,13 @@ def test_of_two_that_publish_the_same_the_later_is_refused(tmp_path: Path) -> No
     late.enter_context(publishing(final)).write_text("late")
     with publishing(final) as early:
         early.write_text("early")
-    with pytest.raises(UsageError, match="exists; give --overwrite"):
+    with pytest.raises(UsageError, match="exists; use --overwrite"):
         late.close()
     assert final.read_text() == "early"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def test_disagreements_are_about_the_model_not_its_spelling() -> None:
+def test_config_diff_is_about_meaning_not_spelling() -> None:
     before = {
         "hidden_size": 64,
         "num_attention_heads": 4,

@@ -1,1 +1,1 @@
-"""Checkpoints on disk: what a folder holds, and how a new one appears whole or not at all."""
+"""Checkpoints on disk: reading their contents, and converting them to other formats."""

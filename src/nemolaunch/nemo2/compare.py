@@ -1,7 +1,7 @@
-"""Whether a Hugging Face model and a NeMo 2 checkpoint compute the same, on real text, in float32.
+"""Compare what a Hugging Face model and a NeMo 2 checkpoint compute on real text, in float32.
 
-Each model runs in a process of its own, one after the other, so that only one is in memory. Without a GPU the
-CPU's layers stand in for Transformer Engine's, as in a rehearsal.
+The models run one after the other, each in its own process, so that only one is in memory at a time. On the CPU,
+stand-ins replace Transformer Engine's layers, as in a rehearsal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig
 from nemolaunch.errors import NemolaunchError
 
-# A launcher's variables would have Lightning wait for other ranks of a job that is not this one.
+# With a launcher's variables, Lightning would wait for the ranks of another job
 LAUNCHER_PREFIXES = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_")
 LAUNCHER_NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK")
 SETTINGS = {
@@ -34,16 +34,16 @@ BASE_BYTES = 2 * 2**30  # NeMo's imports, and the logits
 FLOAT32_BYTES = 4
 SLACK = 1.6  # a float16 checkpoint is loaded and then widened
 
-# Rounding in another order; a mixed-up weight is off by far more.
+# The differences come from rounding; a wrong weight causes far larger ones
 MAX_RELATIVE_DIFFERENCE = 1e-3
 MAX_KL = 1e-5
 MAX_RELATIVE_PERPLEXITY = 1e-4
 
 
 def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int) -> Check:
-    """Logits of both models for the same text: largest difference, KL divergence, perplexities.
+    """Compare both models' logits for the same text: largest difference, KL divergence, perplexities.
 
-    Skipped, with the reason, where one of them cannot run here.
+    The check is skipped, with the reason, if one of the models cannot run here.
     """
     reason = _unable(config, num_parameters)
     if reason:
@@ -57,29 +57,29 @@ def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int) -> Ch
 
 
 def _unable(config: NemoConfig, num_parameters: int) -> str | None:
-    """Why the two cannot be run, or None."""
+    """Return why the models cannot be run here, or None."""
     family = families.of_nemo(config)
     fields = config.resolved
     if importlib.util.find_spec("nemo") is None:
         return "NeMo is not installed here"
     if family.remote_code:
-        return f"transformers has no class of its own for {family.model_type}"
-    otherwise = family.computes_otherwise(fields)
-    if otherwise:
-        return otherwise
+        return f"transformers has no class for {family.model_type}"
+    difference = family.computes_differently(fields)
+    if difference:
+        return difference
     if fields.get("multi_latent_attention"):
-        return "the CPU has no multi-latent attention"
+        return "multi-latent attention is not available on the CPU"
     if fields.get("softmax_type", "vanilla") != "vanilla":
-        return "the CPU's attention has no sinks"
+        return "attention with sinks is not available on the CPU"
     needed = int(num_parameters * FLOAT32_BYTES * SLACK) + BASE_BYTES
     available = available_memory()
     if needed > available:
-        return f"the models need {needed / 2**30:.1f} GiB in float32, {available / 2**30:.1f} are available"
+        return f"a model needs {needed / 2**30:.1f} GiB in float32, {available / 2**30:.1f} GiB are available"
     return None
 
 
 def available_memory() -> int:
-    """Bytes that a new process may use: what the machine has left, and this control group."""
+    """Return how many bytes a new process can use, by the machine's free memory and the control group."""
     left = []
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
@@ -107,8 +107,8 @@ def _run(arguments: list[str], folder: Path) -> None:
     if done.returncode:
         lines = log.read_text(errors="replace").strip().splitlines()
         raise NemolaunchError(
-            f"the converted model could not be run to compare logits ({lines[-1] if lines else 'no message'}); "
-            "--verify bits leaves that out"
+            f"the models could not be run to compare their logits ({lines[-1] if lines else 'no message'}); "
+            "use --verify bits to skip this check"
         )
 
 
@@ -126,7 +126,7 @@ def _check(hf: Path, nemo: Path, ids: list[int]) -> Check:
     import torch
 
     ours, theirs = (torch.from_numpy(np.load(path)) for path in (nemo, hf))
-    ours = ours[:, : theirs.shape[1]]  # without the padding of the vocabulary
+    ours = ours[:, : theirs.shape[1]]  # without the vocabulary's padding
     target = torch.tensor(ids[1:])
     p, q = (torch.log_softmax(logits, dim=-1) for logits in (theirs, ours))
     kl = float((p.exp() * (p - q)).sum(dim=-1).mean())
@@ -141,9 +141,9 @@ def _check(hf: Path, nemo: Path, ids: list[int]) -> Check:
     }
     wrong = []
     if not largest <= MAX_RELATIVE_DIFFERENCE * values["largest logit"]:
-        wrong.append(f"logits up to {values['largest logit']:.3g} differ by up to {largest:.3g}")
+        wrong.append(f"logits of up to {values['largest logit']:.3g} differ by up to {largest:.3g}")
     if not abs(kl) <= MAX_KL:
         wrong.append(f"KL divergence is {kl:.3g}")
     if not abs(perplexities[1] / perplexities[0] - 1) <= MAX_RELATIVE_PERPLEXITY:
-        wrong.append(f"perplexity is {perplexities[1]:.6g}, was {perplexities[0]:.6g}")
+        wrong.append(f"perplexity is {perplexities[1]:.6g} in NeMo, {perplexities[0]:.6g} in Hugging Face")
     return Check("logits", len(ids), wrong, values=values)

@@ -1,7 +1,7 @@
-"""The process in which one model computes logits: `python -m nemolaunch.nemo2.logits SIDE MODEL IDS RESULT`.
+"""Compute one model's logits in its own process: `python -m nemolaunch.nemo2.logits SIDE MODEL IDS RESULT`.
 
-SIDE is `hf` or `nemo`. IDS is a JSON file of token ids, written by the Hugging Face side from a text of
-nemolaunch's own; RESULT gets float32 logits `[tokens, vocabulary]` as .npy.
+SIDE is `hf` or `nemo`. IDS is a JSON file of token ids, which the Hugging Face side writes for the text below.
+RESULT is the .npy file to write: float32 logits `[tokens, vocabulary]`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def area(width, height):
 
 
 def main(side: str, model: str, ids: str, result: str) -> None:
-    """Compute and save."""
+    """Compute logits and save them."""
     import numpy as np
 
     compute = {"hf": hf_logits, "nemo": nemo_logits}[side]
@@ -39,14 +39,14 @@ def main(side: str, model: str, ids: str, result: str) -> None:
 
 
 def text_ids(folder: Path) -> list[int]:
-    """Tokens of the text, by a model's tokenizer."""
+    """Return the token ids of the text, by a model's tokenizer."""
     from transformers import AutoTokenizer
 
     return list(AutoTokenizer.from_pretrained(folder)(TEXT)["input_ids"][:MAX_TOKENS])
 
 
 def hf_logits(folder: Path, ids: list[int]) -> Any:
-    """`[tokens, vocabulary]` by transformers' model."""
+    """Return the logits of transformers' model, `[tokens, vocabulary]`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
@@ -61,7 +61,7 @@ def hf_logits(folder: Path, ids: list[int]) -> Any:
 
 
 def nemo_logits(checkpoint: Path, ids: list[int]) -> Any:
-    """`[tokens, vocabulary]` by NeMo's model, loaded by NeMo."""
+    """Return the logits of NeMo's model, `[tokens, vocabulary]`."""
     import torch
 
     tokens = torch.tensor([ids])
@@ -72,7 +72,7 @@ def nemo_logits(checkpoint: Path, ids: list[int]) -> Any:
 
 
 def load(checkpoint: Path) -> Any:
-    """The Lightning model of a checkpoint, by NeMo's own loader, on the CPU."""
+    """Return the Lightning model of a checkpoint on the CPU, loaded by NeMo."""
     from nemolaunch import cpu
     from nemolaunch.ranks.megatron_import import skip_inference_allocator
 
@@ -86,7 +86,7 @@ def load(checkpoint: Path) -> Any:
 
 @contextmanager
 def _contexts_fit_the_cpu() -> Iterator[None]:
-    """Models loaded from a GPU run's context lose what a CPU cannot build."""
+    """Adapt models loaded from a GPU run's context to what can be built on a CPU."""
     from nemo.lightning.io import api
 
     from nemolaunch.cpu.adapt import adapt_model

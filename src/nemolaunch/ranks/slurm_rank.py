@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 import time
-import zipfile
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
@@ -78,7 +77,7 @@ def this_start() -> str:
 
 
 def settle_start(run: RunDir, rank: int) -> None:
-    """Set torn checkpoints aside, once for all ranks: the first does it, the others wait until it has.
+    """Move incomplete checkpoints aside, once for all ranks: rank 0 does it, the others wait for it.
 
     Raises:
         TimeoutError: the first rank has not said so within half an hour.
@@ -86,7 +85,7 @@ def settle_start(run: RunDir, rank: int) -> None:
     log.info("%s%s on %s", START, this_start(), socket.gethostname())
     settled = run.slurm / f"settled-{this_start()}.json"
     if rank == 0:
-        moved = set_torn_aside(run)
+        moved = set_incomplete_aside(run)
         for old in run.slurm.glob("settled-*.json"):
             old.unlink()
         write_json(settled, {"set_aside": [path.name for path in moved]})
@@ -101,13 +100,16 @@ def settle_start(run: RunDir, rank: int) -> None:
         poll_s = min(1.5 * poll_s, POLLS_S[1])
 
 
-def set_torn_aside(run: RunDir) -> list[Path]:
-    """Move checkpoints that a crash cut off into `torn/`, newest first, down to the first whole one."""
+def set_incomplete_aside(run: RunDir) -> list[Path]:
+    """Move incomplete checkpoints, newest first, into `torn/` until the newest one left is complete."""
+    # Here, since the checkpoint writer's helper processes import this module too
+    from nemolaunch.checkpoint.nemo2.completeness import incomplete
+
     moved = []
-    while (newest := run.newest_checkpoint()) is not None and (fault := torn(newest)):
+    while (newest := run.newest_checkpoint()) is not None and (fault := incomplete(newest)):
         target = run.torn / f"{newest.name}.{int(time.time())}"
         target.parent.mkdir(exist_ok=True)
-        log.info(f"{newest.name} is torn ({fault}); moved to {target}")
+        log.info("%s is incomplete (%s); moved to %s", newest.name, fault, target)
         shutil.move(newest, target)
         newest.with_name(newest.name + "-unfinished").unlink(missing_ok=True)
         link = newest.with_name(newest.name + "-last")
@@ -115,31 +117,3 @@ def set_torn_aside(run: RunDir) -> list[Path]:
             link.unlink()
         moved.append(newest)
     return moved
-
-
-def torn(checkpoint: Path) -> str | None:
-    """What is missing in a checkpoint, or None. Compares its files with what its own index says they hold."""
-    if checkpoint.with_name(checkpoint.name + "-unfinished").exists():
-        return "its save did not end"
-    weights = checkpoint / "weights"
-    for name in ("metadata.json", "common.pt", ".metadata"):
-        if not (weights / name).is_file() or not (weights / name).stat().st_size:
-            return f"no {name}"
-    if not zipfile.is_zipfile(weights / "common.pt"):
-        return "common.pt was cut off"
-    from torch.distributed.checkpoint import FileSystemReader
-
-    try:
-        pieces = FileSystemReader(weights).read_metadata().storage_data or {}
-    except Exception as error:  # unpickling garbage raises anything
-        return f".metadata cannot be read: {type(error).__name__}"
-    needed: dict[str, int] = {}
-    for piece in pieces.values():
-        needed[piece.relative_path] = max(needed.get(piece.relative_path, 0), piece.offset + piece.length)
-    for name, size in needed.items():
-        path = weights / name
-        if not path.is_file():
-            return f"no {name}"
-        if path.stat().st_size < size:
-            return f"{name} holds {path.stat().st_size} of {size} bytes"
-    return None

@@ -1,1 +1,1 @@
-"""Conversions between formats, their proof and their report."""
+"""Conversions between formats, their verification and their reports."""

@@ -1,4 +1,4 @@
-"""Files that hold tensors and no word of what model they are: torch.save, safetensors, distributed checkpoints."""
+"""Bare tensors, without a description of their model: torch.save, safetensors, distributed checkpoints."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from nemolaunch.errors import NemolaunchError
 if TYPE_CHECKING:
     import torch
 
-# First parts of the names of what trainers save beside the model
+# Prefixes of what trainers save besides the model
 TRAINING = re.compile(
     r"(optim(izer)?s?(_states?)?|chained_\d+|(lr_)?schedulers?|lr_schedulers?|dataloader|train_state|rng_state|ema)(\.|$)"
 )
 WRAPPERS = ("state_dict.", "model_state_dict.", "module.", "model.")
 
 
-class Together:
-    """Several sources as one; their names must differ."""
+class CombinedSource:
+    """Several sources as one. Their names must differ."""
 
     def __init__(self, sources: Iterable[TensorSource]) -> None:
         self._sources = list(sources)
@@ -36,20 +36,21 @@ class Together:
         self.tensors = {name: source.tensors[name] for name, source in self._of.items()}
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor."""
+        """Return one tensor."""
         return self._of[name].read(name)
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Some rows of a tensor."""
+        """Return some rows of a tensor."""
         return self._of[name].read_rows(name, start, stop)
 
     def close(self) -> None:
+        """Close all sources."""
         for source in self._sources:
             source.close()
 
 
 def open_bare(path: Path, form: str) -> TensorSource:
-    """The tensors of a file or folder in the format `torch`, `safetensors` or `dcp`, as stored.
+    """Return the tensors of a file or folder in the format `torch`, `safetensors` or `dcp`, as stored.
 
     Raises `NemolaunchError` if it is damaged or holds no tensors.
     """
@@ -62,12 +63,12 @@ def open_bare(path: Path, form: str) -> TensorSource:
         source = DcpSource(path)
     if not source.tensors:
         source.close()
-        raise NemolaunchError(f"{path} holds no tensors")
+        raise NemolaunchError(f"{path} has no tensors")
     return source
 
 
 def write_bare(path: Path, tensors: Mapping[str, TensorInfo], form: str, *, one_file: bool) -> TensorSink:
-    """Begin a result in one of these formats; `one_file` says whether safetensors are one file or a folder."""
+    """Return a sink for one of these formats; with `one_file`, safetensors are written to one file, not a folder."""
     if form == "torch":
         return TorchSink(path, tensors)
     if form == "safetensors" and one_file:
@@ -77,9 +78,9 @@ def write_bare(path: Path, tensors: Mapping[str, TensorInfo], form: str, *, one_
 
 
 def model_only(source: TensorSource) -> tuple[TensorSource, list[str]]:
-    """The model's tensors without training state, and the names of what is left out.
+    """Return the model's tensors without training state, and the names of the omitted tensors.
 
-    A name all of them share as a wrapper (`model.` of a trainer's dictionary) is taken off.
+    A wrapper's prefix that all names share (`model.` in a trainer's dictionary) is removed.
     """
     kept = [name for name in source.tensors if not TRAINING.match(name) and not name.endswith(COMPUTED)]
     wrapper = next((w for w in WRAPPERS if _is_wrapped(kept, w)), "")
@@ -91,7 +92,7 @@ def _is_wrapped(names: list[str], wrapper: str) -> bool:
     inner = [name.removeprefix(wrapper) for name in names if name.startswith(wrapper)]
     if not names or len(inner) < len(names):
         return False
-    # "model." is also how Hugging Face's names begin: there it is no wrapper
+    # Hugging Face's own names begin with "model." too; there it is not a wrapper
     return wrapper != "model." or any(_begins_a_model(name) for name in inner)
 
 
@@ -100,5 +101,5 @@ def _begins_a_model(name: str) -> bool:
 
 
 def objects_of(source: TensorSource) -> Iterator[str]:
-    """Names of what a distributed checkpoint holds that is no tensor."""
+    """Yield the names of what a distributed checkpoint holds besides tensors."""
     yield from getattr(source, "objects", ())

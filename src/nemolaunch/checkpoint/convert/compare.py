@@ -1,4 +1,4 @@
-"""What differs between two checkpoints, in whatever formats they are: tensor by tensor, to the bit."""
+"""Compare two checkpoints in any formats, tensor by tensor and bit by bit."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Differences:
-    """Tensors of two checkpoints, by name.
+    """The differences between the tensors of two checkpoints, by name.
 
     Attributes:
-        missing, unexpected: only in the first, only in the second.
-        other_form: of another type or shape, in words.
-        other_values: with other bits, in words.
+        missing, unexpected: tensors that are only in the first, or only in the second.
+        other_form: tensors with another type or shape, described in words.
+        other_values: tensors with other bits, described in words.
         largest: the largest difference of a value, over all tensors of the same shape.
-        equal: how many have the same bits.
+        equal: the number of identical tensors.
     """
 
     missing: list[str] = field(default_factory=list)
@@ -38,14 +38,15 @@ class Differences:
 
     @property
     def any(self) -> bool:
+        """Whether the checkpoints differ at all."""
         return bool(self.missing or self.unexpected or self.other_form or self.other_values)
 
 
-class Pair:
-    """Two checkpoints opened under the same names: their own if they have the same, else Hugging Face's."""
+class CheckpointPair:
+    """Two checkpoints with matching names: their own if the formats are the same, else Hugging Face's."""
 
     def __init__(self, first: Path, second: Path) -> None:
-        """Raises `NemolaunchError` or `UsageError` if one of them is no readable checkpoint."""
+        """Open both. Raises `NemolaunchError` or `UsageError` if one of them is not a readable checkpoint."""
         first, second = (newest_of_run(path.expanduser()) for path in (first, second))
         forms = detect(first), detect(second)
         by_model = forms[0] != forms[1] and all(form in MODELS for form in forms)
@@ -53,11 +54,11 @@ class Pair:
 
     @property
     def nbytes(self) -> int:
-        """Bytes to compare."""
+        """The number of bytes to compare."""
         return sum(info.nbytes for info in self.sources[0].tensors.values())
 
     def differences(self, advance: Advance = lambda count: None) -> Differences:
-        """Compare; `advance` is told the bytes of each tensor."""
+        """Compare all tensors, reporting the bytes of each to `advance`."""
         first, second = self.sources
         found = Differences(
             missing=[name for name in first.tensors if name not in second.tensors],
@@ -79,6 +80,7 @@ class Pair:
         return found
 
     def close(self) -> None:
+        """Close both checkpoints."""
         for source in self.sources:
             source.close()
 

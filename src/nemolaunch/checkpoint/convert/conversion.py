@@ -1,4 +1,4 @@
-"""A conversion between Hugging Face and NeMo 2, fully decided: what is written, from what, and how."""
+"""A conversion between Hugging Face and NeMo 2: what is written, from what, and how."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap
 from nemolaunch.checkpoint.convert.stream import Advance, export_tensors, import_tensors
 from nemolaunch.checkpoint.convert.verify import verify
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import output as hf_output
@@ -23,47 +23,47 @@ EMBEDDING, HEAD = "embedding.word_embeddings.weight", "output_layer.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conversion:
-    """Everything decided about a conversion before anything is written.
+class ModelConversion:
+    """A conversion between Hugging Face and NeMo 2, decided in full before anything is written.
 
     Attributes:
         to: "nemo2" or "hf".
-        family, config: what the model is, in both forms.
-        hf_config: `config.json` of the Hugging Face side.
-        mapped: the tensors.
-        source: the side that is read, under the names of `mapped`.
-        tokenizer: folder with the tokenizer.
-        both_sides: whether the model attends to both sides of a token.
+        family, config: the model's family and NeMo configuration.
+        hf_config: the `config.json` of the Hugging Face side.
+        mapped: the tensors of both sides and how they correspond.
+        source: the tensors to read, under the names of `mapped`.
+        tokenizer: the folder with the tokenizer.
+        is_bidirectional: whether the model attends to tokens on both sides.
         generation: the source's generation config, if it has one.
-        left_out: names of source tensors that are not converted.
-        changed: what differs on purpose from a bit-for-bit copy, in words.
+        left_out: the names of source tensors that are not converted.
+        changed: intentional differences from a bit-for-bit copy, in words.
     """
 
     to: str
-    family: Family
+    family: ModelFamily
     config: NemoConfig
     hf_config: dict[str, Any]
     mapped: TensorMap
     source: TensorSource
     tokenizer: Path
-    both_sides: bool = False
+    is_bidirectional: bool = False
     generation: Path | None = None
     left_out: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors."""
+        """The total size of the tensors in bytes."""
         return sum(info.nbytes for info in self.mapped.hf.values())
 
     @property
     def title(self) -> str:
-        """The conversion in a few words."""
+        """A short description of the conversion."""
         sides = f"{self.family.model_type} ({self.family.architecture})", self.config.model_class
         return " → ".join(sides if self.to == "nemo2" else sides[::-1])
 
     def verify(self, output: Path, advance: Advance) -> list[Check]:
-        """Compare what `write` has written with the source."""
+        """Compare what `write` wrote with the source."""
         return verify(self, output, advance)
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class Conversion:
         self.source.close()
 
     def write(self, output: Path, advance: Advance) -> None:
-        """Write the result as the folder `output`; `advance` is told the bytes read."""
+        """Write the result to the folder `output`, reporting the bytes read to `advance`."""
         if self.to == "nemo2":
             self._write_nemo2(output, advance)
         else:
@@ -96,5 +96,5 @@ class Conversion:
             sink.close()
         dtype = self.mapped.nemo[EMBEDDING].dtype
         hf_output.write_extras(output, self.hf_config, dtype, self.tokenizer, self.generation)
-        if self.both_sides:
+        if self.is_bidirectional:
             bidirectional.make_bidirectional(output)

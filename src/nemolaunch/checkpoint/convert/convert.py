@@ -1,4 +1,4 @@
-"""Convert a checkpoint: find its format, write the other one whole or not at all, prove it, report it."""
+"""Convert a checkpoint: detect its format, write the other one atomically, verify it, and write a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from nemolaunch.checkpoint.convert import report
 from nemolaunch.checkpoint.convert.check import Check
-from nemolaunch.checkpoint.convert.options import Job, Options, Route
+from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.routes import ROUTES
 from nemolaunch.checkpoint.convert.stream import Advance
 from nemolaunch.checkpoint.families.rules import counted, some
@@ -23,15 +23,16 @@ from nemolaunch.errors import NemolaunchError, UsageError
 Say = Callable[[str], None]
 
 
-class Progress(Protocol):
-    """Shows how far one phase has come, in bytes."""
+class ProgressReporter(Protocol):
+    """A display of the progress of one phase, in bytes."""
 
-    def __call__(self, label: str, total_bytes: int, /) -> contextlib.AbstractContextManager[Advance]: ...
+    def __call__(self, label: str, total_bytes: int, /) -> contextlib.AbstractContextManager[Advance]:
+        """Start a phase; the function in the context is called with the bytes done."""
 
 
 @contextlib.contextmanager
 def no_progress(label: str, total_bytes: int) -> Iterator[Advance]:
-    """Shows nothing."""
+    """Show no progress."""
     yield lambda count: None
 
 
@@ -41,72 +42,78 @@ def convert(
     to: str,
     options: Options | None = None,
     say: Say = lambda text: None,
-    progress: Progress = no_progress,
+    progress: ProgressReporter = no_progress,
 ) -> dict[str, Any]:
-    """Write the checkpoint `source` in the format `to` as `output`; returns the report left beside it.
+    """Convert the checkpoint `source` to the format `to` as `output`, and return the report saved next to it.
 
     Args:
-        say: is called with one line per step.
-        progress: shows the bytes of each.
+        say: called with one line per step.
+        progress: shows the bytes done in each phase.
 
     Raises:
-        UsageError: the source is no checkpoint, the output exists, there is no such conversion.
-        NemolaunchError: a damaged source, a model the other side cannot hold, a full disk, a failed check.
-            Nothing is left at `output` then, and an earlier one is untouched.
+        UsageError: the source is not a checkpoint, the output exists, or there is no such conversion.
+        NemolaunchError: the source is damaged, the target format cannot represent the model, the disk is full,
+            or a check failed. Nothing is then left at `output`, and an existing checkpoint there is untouched.
     """
     options = options or Options()
     source, output = (path.expanduser().absolute() for path in (source, output))
     check_free(output, overwrite=options.overwrite)
     check_apart(source, output)
     options = dataclasses.replace(options, one_file=_is_one_file(output, to))
-    job = _route(source, to)(source, options)
+    conversion = _route(source, to)(source, options)
     try:
-        _check_space(job, output)
-        say(f"{job.title}, {_size(job.nbytes)}")
-        for text in _remarks(job):
+        _check_space(conversion, output)
+        say(f"{conversion.title}, {_size(conversion.nbytes)}")
+        for text in _remarks(conversion):
             say(text)
-        return _run(job, source, output, to, options, say, progress)
+        return _run(conversion, source, output, to, options, say, progress)
     except OSError as error:
         raise explain_os_error(error, f"writing {output}") from error
     except RuntimeError as error:
-        # torch.save, which cannot write on, complains of where it is in the file
+        # When torch.save cannot write, it complains about its position in the file
         if not isinstance(error.__context__, OSError):
             raise
         raise explain_os_error(error.__context__, f"writing {output}") from error
     finally:
-        job.close()
+        conversion.close()
 
 
 def _run(
-    job: Job, source: Path, output: Path, to: str, options: Options, say: Say, progress: Progress
+    conversion: Conversion,
+    source: Path,
+    output: Path,
+    to: str,
+    options: Options,
+    say: Say,
+    progress: ProgressReporter,
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     checks: list[Check] = []
     with publishing(output, overwrite=options.overwrite) as new:
-        with _timed(seconds, "write"), progress("writing", job.nbytes) as advance:
-            job.write(new, advance)
+        with _timed(seconds, "write"), progress("writing", conversion.nbytes) as advance:
+            conversion.write(new, advance)
         if options.verify:
-            with _timed(seconds, "verify"), progress("verifying", job.nbytes) as advance:
-                checks += job.verify(new, advance)
+            with _timed(seconds, "verify"), progress("verifying", conversion.nbytes) as advance:
+                checks += conversion.verify(new, advance)
             if options.compare and all(check.passed for check in checks):
                 with _timed(seconds, "compare"):
-                    compared = options.compare(job, source, new)
+                    compared = options.compare(conversion, source, new)
                 checks += [compared] if compared else []
         about = {
             "source": str(source),
             "output": str(output),
             "to": to,
-            "title": job.title,
-            "bytes": job.nbytes,
-            "changed": job.changed,
-            "left_out": job.left_out,
+            "title": conversion.title,
+            "bytes": conversion.nbytes,
+            "changed": conversion.changed,
+            "left_out": conversion.left_out,
         }
         record = report.content(about, checks, seconds)
         for check in checks:
             say(str(check))
         _refuse_failed(checks, record, output)
     report.write(report.path_for(output), record)
-    say(f"{output} is written; the report is {report.path_for(output)}")
+    say(f"wrote {output}; the report is {report.path_for(output)}")
     return record
 
 
@@ -116,46 +123,46 @@ def _refuse_failed(checks: list[Check], record: dict[str, Any], output: Path) ->
         report.write(report.path_for(output), record)
         lines = "\n".join(f"  {check.name}: {line}" for check in failed for line in check.differences[:4])
         raise NemolaunchError(
-            f"the result does not agree with the source, so nothing is left at {output}:\n{lines}\n"
+            f"the result does not match the source, so {output} was not written:\n{lines}\n"
             f"The report is {report.path_for(output)}"
         )
 
 
 def _is_one_file(output: Path, to: str) -> bool:
-    """Whether the output's name is that of a file; UsageError where the format does not go with it."""
+    """Return whether the output's name is a file's; raise `UsageError` if the format does not match it."""
     fits = output.suffix in ENDINGS.get(to, ())
     if to == "torch" and not fits:
-        raise UsageError(f"{output}: --to torch writes one file; give it a name that ends in .pt")
+        raise UsageError(f"{output}: --to torch writes one file; use a name that ends in .pt")
     if not fits and output.suffix in sum(ENDINGS.values(), ()):
-        raise UsageError(f"{output}: --to {to} writes a folder, and the name is that of a file")
+        raise UsageError(f"{output}: --to {to} writes a folder, but this is a file name")
     return fits
 
 
 def _route(source: Path, to: str) -> Route:
     found = detect(source)
     if to == found:
-        raise UsageError(f"{source} is in the format {to} already ({FORMATS[to]})")
+        raise UsageError(f"{source} is already in the format {to} ({FORMATS[to]})")
     if (found, to) not in ROUTES:
         possible = [target for origin, target in ROUTES if origin == found]
         raise UsageError(
-            f"{source} is in the format {found} ({FORMATS[found]}), from which there is "
-            f"{'a conversion to ' + ', '.join(possible) if possible else 'no conversion'}, not to {to}"
+            f"{source} is in the format {found} ({FORMATS[found]}), which converts to "
+            f"{', '.join(possible) or 'no other format'}, not to {to}"
         )
     return ROUTES[found, to]
 
 
-def _remarks(job: Job) -> Iterator[str]:
-    yield from job.changed
-    if job.left_out:
-        yield f"left out: {counted(job.left_out, 'tensor')}: {some(job.left_out)}"
+def _remarks(conversion: Conversion) -> Iterator[str]:
+    yield from conversion.changed
+    if conversion.left_out:
+        yield f"omitted: {counted(conversion.left_out, 'tensor')}: {some(conversion.left_out)}"
 
 
-def _check_space(job: Job, output: Path) -> None:
+def _check_space(conversion: Conversion, output: Path) -> None:
     there = next(folder for folder in output.parents if folder.exists())
     free = shutil.disk_usage(there).free
-    if job.nbytes > free:
+    if conversion.nbytes > free:
         raise NemolaunchError(
-            f"the disk of {there} is too full: {_size(job.nbytes)} are needed, {_size(free)} are free"
+            f"not enough disk space in {there}: {_size(conversion.nbytes)} are needed, {_size(free)} are free"
         )
 
 

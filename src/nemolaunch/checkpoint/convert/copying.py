@@ -1,4 +1,4 @@
-"""A conversion that gives every tensor its bits: only names, their form as a view has it, and files change."""
+"""Conversions that copy the tensors of a source, which already has their new names and form."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def _no_checks(output: Path) -> list[Check]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copying:
-    """A job that writes the tensors of a source as they are.
+class CopyConversion:
+    """A conversion that writes the tensors of a source as they are.
 
     Attributes:
-        title: the conversion in a few words.
-        source: the tensors, in the form and under the names of the result.
-        sink: begins the files of the result.
+        title: a short description.
+        source: the tensors, in the form and with the names of the result.
+        sink: opens the result for writing.
         extras: writes what the result has besides tensors.
-        reader: opens the result again, for the proof.
-        checks: further comparisons of the result.
-        left_out: names of source tensors that are not copied.
-        changed: what differs on purpose from the source, in words.
+        reader: opens the result again, to verify it.
+        checks: makes further comparisons of the result.
+        left_out: the names of source tensors that are not copied.
+        changed: intentional differences from the source, in words.
     """
 
     title: str
@@ -46,11 +46,11 @@ class Copying:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors."""
+        """The total size of the tensors in bytes."""
         return sum(info.nbytes for info in self.source.tensors.values())
 
     def write(self, output: Path, advance: Advance) -> None:
-        """Write the result; `advance` is told the bytes read."""
+        """Write the result, reporting the bytes read to `advance`."""
         sink = self.sink(output)
         try:
             copy_tensors(self.source, sink, advance)
@@ -60,7 +60,7 @@ class Copying:
         self.extras(output)
 
     def verify(self, output: Path, advance: Advance) -> list[Check]:
-        """Read the result back and compare it, bit for bit, with the source."""
+        """Read the result back and compare it with the source, bit for bit."""
         result = self.reader(output)
         try:
             return [self._compare(result, advance), *self.checks(output)]

@@ -1,4 +1,4 @@
-"""A NeMo checkpoint's tensors under the names and in the form that Hugging Face's model has, made as they are read."""
+"""A NeMo checkpoint's tensors, converted to the Hugging Face model's names and form as they are read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 class ExportedSource:
-    """Reads a group of parameters when one of its tensors is asked for, and keeps the others until they are.
+    """The Hugging Face tensors of a NeMo source, which come from groups of its parameters.
 
-    Tensors come fastest, and least is kept, in the order of `tensors`.
+    A group is read when one of its tensors is asked for, and the rest are kept until they are asked for too.
+    Reading in the order of `tensors` is fastest and keeps the least in memory.
     """
 
     def __init__(self, mapped: TensorMap, source: TensorSource) -> None:
@@ -25,7 +26,7 @@ class ExportedSource:
         self.tensors = {name: mapped.hf[name] for group in mapped.groups for name in group.hf}
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor."""
+        """Return one tensor."""
         if name not in self._ready:
             group = self._groups[name]
             read = [self._source.read(parameter) for parameter in group.nemo]
@@ -34,11 +35,12 @@ class ExportedSource:
         return self._ready.pop(name).contiguous()
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Some rows of a tensor."""
+        """Return some rows of a tensor."""
         group = self._groups[name]
         if isinstance(group.op, Same):
             return self._source.read_rows(group.nemo[0], start, stop)
         return self.read(name)[start:stop]
 
     def close(self) -> None:
+        """Close the source."""
         self._source.close()

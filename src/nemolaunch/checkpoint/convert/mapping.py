@@ -1,4 +1,4 @@
-"""What a conversion does, tensor by tensor: groups of a family's rules, with types and shapes on both sides."""
+"""The correspondence of Hugging Face tensors and NeMo parameters, with types and shapes on both sides."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nemolaunch.checkpoint.families.family import Family
-from nemolaunch.checkpoint.families.param_shapes import Sizes, parameters
+from nemolaunch.checkpoint.families.family import ModelFamily
+from nemolaunch.checkpoint.families.param_shapes import ModelSizes, parameters
 from nemolaunch.checkpoint.families.rules import Group, counted, export_groups, import_groups, some
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, info_of
 from nemolaunch.errors import NemolaunchError
@@ -25,29 +25,29 @@ class TensorMap:
     groups: tuple[Group, ...]
     hf: dict[str, TensorInfo]
     nemo: dict[str, TensorInfo]
-    sizes: Sizes
+    sizes: ModelSizes
 
     def group_bytes(self, group: Group) -> int:
-        """Bytes of a group's tensors, on one side."""
+        """Return the size in bytes of a group's tensors on one side."""
         return sum(self.hf[name].nbytes for name in group.hf)
 
 
-def sizes_of(family: Family, config: Mapping[str, object]) -> Sizes:
-    """The sizes of a NeMo model, from its configuration with all fields."""
-    return Sizes({**config, **family.traits})
+def sizes_of(family: ModelFamily, config: Mapping[str, object]) -> ModelSizes:
+    """Return the sizes of a NeMo model, from its configuration with all fields."""
+    return ModelSizes({**config, **family.traits})
 
 
 def import_map(
-    family: Family,
-    sizes: Sizes,
+    family: ModelFamily,
+    sizes: ModelSizes,
     hf: Mapping[str, TensorInfo],
     vocab_rows: int,
     *,
     ignored: Collection[str] = (),
 ) -> TensorMap:
-    """From a model's Hugging Face tensors to all of its NeMo parameters.
+    """Map a model's Hugging Face tensors to all of its NeMo parameters.
 
-    Raises `NemolaunchError`, with names, for tensors without a place, missing ones and unexpected shapes.
+    Raises `NemolaunchError`, with names, for unknown tensors, missing tensors, and unexpected shapes.
     """
     expected = parameters(sizes.config, vocab_rows)
     groups = import_groups(family.rules, hf, expected, sizes.experts, ignored=ignored)
@@ -60,10 +60,12 @@ def import_map(
     return TensorMap(tuple(groups), {n: hf[n] for group in groups for n in group.hf}, nemo, sizes)
 
 
-def export_map(family: Family, sizes: Sizes, nemo: Mapping[str, TensorInfo], vocab_rows: int) -> TensorMap:
-    """From a NeMo model's parameters, all of which must be there, to its Hugging Face tensors.
+def export_map(
+    family: ModelFamily, sizes: ModelSizes, nemo: Mapping[str, TensorInfo], vocab_rows: int
+) -> TensorMap:
+    """Map a NeMo model's parameters, which must be complete, to its Hugging Face tensors.
 
-    Raises `NemolaunchError`, with names, for missing and unexpected parameters and shapes.
+    Raises `NemolaunchError`, with names, for missing parameters, unknown parameters, and unexpected shapes.
     """
     expected = parameters(sizes.config, vocab_rows)
     _check_names(nemo, expected)
@@ -76,8 +78,8 @@ def export_map(family: Family, sizes: Sizes, nemo: Mapping[str, TensorInfo], voc
     return TensorMap(tuple(groups), hf, {name: nemo[name] for name in expected}, sizes)
 
 
-def _shapes(group: Group, infos: list[TensorInfo], sizes: Sizes, *, to_nemo: bool) -> list[TensorInfo]:
-    """What becomes of a group's tensors, found by doing it with tensors that have no content."""
+def _shapes(group: Group, infos: list[TensorInfo], sizes: ModelSizes, *, to_nemo: bool) -> list[TensorInfo]:
+    """Return the infos of a group's transformed tensors, by transforming tensors without data."""
     import torch
 
     empties = [torch.empty(info.shape, dtype=getattr(torch, info.dtype), device="meta") for info in infos]
@@ -87,15 +89,15 @@ def _shapes(group: Group, infos: list[TensorInfo], sizes: Sizes, *, to_nemo: boo
         names = ", ".join(group.hf if to_nemo else group.nemo)
         shapes = ", ".join(map(str, infos))
         raise NemolaunchError(
-            f"the shapes of {names} ({shapes}) do not fit {sizes.heads} heads of {sizes.head_dim} channels and "
-            f"{sizes.groups} groups, which the configuration says: {error}"
+            f"the shapes of {names} ({shapes}) do not match the configuration, which has {sizes.heads} heads of "
+            f"{sizes.head_dim} channels and {sizes.groups} groups: {error}"
         ) from error
 
 
 def transform(
-    group: Group, tensors: list[torch.Tensor], sizes: Sizes, *, to_nemo: bool
+    group: Group, tensors: list[torch.Tensor], sizes: ModelSizes, *, to_nemo: bool
 ) -> list[torch.Tensor]:
-    """The group's tensors of the other side."""
+    """Return the group's tensors on the other side."""
     return list(group.op.to_nemo(tensors, sizes) if to_nemo else group.op.to_hf(tensors, sizes))
 
 
@@ -106,21 +108,21 @@ def _check_names(found: Mapping[str, TensorInfo], expected: Mapping[str, tuple[i
     if missing:
         lines.append(f"  missing: {counted(missing, 'parameter')}: {some(missing)}")
     if extra:
-        lines.append(f"  not part of it: {counted(extra, 'tensor')}: {some(extra)}")
+        lines.append(f"  not part of the model: {counted(extra, 'tensor')}: {some(extra)}")
     if lines:
         raise NemolaunchError(
-            "the checkpoint does not hold the model that its context describes:\n" + "\n".join(lines)
+            "the checkpoint is not the model that its context describes:\n" + "\n".join(lines)
         )
 
 
 def _check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
     wrong = [
-        f"  {name} is {list(found[name])}, the configuration says {list(shape)}"
+        f"  {name} is {list(found[name])}, but the configuration says {list(shape)}"
         for name, shape in expected.items()
         if tuple(found[name]) != tuple(shape)
     ]
     if wrong:
         more = [f"  and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
         raise NemolaunchError(
-            "the tensors' shapes do not fit the configuration:\n" + "\n".join([*wrong[:SHOWN], *more])
+            "the shapes of tensors do not match the configuration:\n" + "\n".join([*wrong[:SHOWN], *more])
         )

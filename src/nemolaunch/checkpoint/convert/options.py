@@ -1,4 +1,4 @@
-"""What a conversion may be told, and what each way from one format to another has to give."""
+"""The options of a conversion, and the interface of all conversions."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from nemolaunch.checkpoint.convert.stream import Advance
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a user may choose.
+    """The options of a conversion.
 
     Attributes:
-        overwrite: replace the output if it is a checkpoint already.
-        verify: compare the result with the source; off, nothing is proven.
-        compare: a further check of both folders, source and result, by what the models compute; None where
+        overwrite: replace the output if it is already a checkpoint.
+        verify: compare the result with the source.
+        compare: a further check of what the source's and the result's models compute; its own result is None if
             it does not apply.
-        weights_only: leave training state behind, where the target could hold it.
-        tokenizer: folder with the tokenizer, where the source does not name one that is here.
-        like: folder that says what the model is, where the source has tensors only.
-        model_class, config_class: NeMo's classes that the source is said to have.
-        one_file: the output is a file, not a folder, as its name says.
+        weights_only: drop training state, even if the target could hold it.
+        tokenizer: the folder with the tokenizer, if the source does not name one that exists here.
+        like: a folder that describes the model, if the source has only tensors.
+        model_class, config_class: the NeMo classes that the source must have.
+        one_file: the output is a file and not a folder, going by its name.
     """
 
     overwrite: bool = False
     verify: bool = True
-    compare: Callable[[Job, Path, Path], Check | None] | None = None
+    compare: Callable[[Conversion, Path, Path], Check | None] | None = None
     weights_only: bool = False
     tokenizer: Path | None = None
     like: Path | None = None
@@ -38,26 +38,33 @@ class Options:
     one_file: bool = False
 
 
-class Job(Protocol):
-    """One conversion, decided: what a route returns."""
+class Conversion(Protocol):
+    """A conversion, decided in full before anything is written."""
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """A short description."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """The total size of the tensors in bytes."""
 
     @property
-    def left_out(self) -> list[str]: ...
+    def left_out(self) -> list[str]:
+        """The names of source tensors that are not converted."""
 
     @property
-    def changed(self) -> list[str]: ...
+    def changed(self) -> list[str]:
+        """Intentional differences from the source, in words."""
 
-    def write(self, output: Path, advance: Advance) -> None: ...
+    def write(self, output: Path, advance: Advance) -> None:
+        """Write the result, reporting the bytes read to `advance`."""
 
-    def verify(self, output: Path, advance: Advance) -> list[Check]: ...
+    def verify(self, output: Path, advance: Advance) -> list[Check]:
+        """Compare the result with the source, reporting the bytes compared to `advance`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the source's files."""
 
 
-Route = Callable[[Path, Options], Job]
+Route = Callable[[Path, Options], Conversion]

@@ -1,4 +1,4 @@
-"""Decide everything about a conversion from headers and configurations, before a byte of a tensor is read."""
+"""Decide everything about a conversion from headers and configurations, before any tensor is read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.checkpoint import families
-from nemolaunch.checkpoint.convert.conversion import EMBEDDING, HEAD, Conversion
+from nemolaunch.checkpoint.convert.conversion import EMBEDDING, HEAD, ModelConversion
 from nemolaunch.checkpoint.convert.mapping import export_map, import_map, sizes_of
-from nemolaunch.checkpoint.families.family import Family, precision_fields
+from nemolaunch.checkpoint.families.family import ModelFamily, precision_fields
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig, defaults
-from nemolaunch.checkpoint.families.param_shapes import Sizes
+from nemolaunch.checkpoint.families.param_shapes import ModelSizes
 from nemolaunch.checkpoint.hf import bidirectional, output
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_weights
@@ -32,19 +32,19 @@ def prepare_import(
     tokenizer: Path | None = None,
     model_class: str | None = None,
     config_class: str | None = None,
-) -> Conversion:
-    """From a Hugging Face model folder to NeMo 2.
+) -> ModelConversion:
+    """Prepare a conversion from a Hugging Face model folder to NeMo 2.
 
     Args:
-        weights: the tensors, where they are not those of the folder's files.
-        tokenizer: folder with the tokenizer, where it is not this one.
-        model_class, config_class: NeMo's classes that the user names; checked, and not needed.
+        weights: the tensors, if they are not those of the folder's files.
+        tokenizer: the folder with the tokenizer, if it is another one.
+        model_class, config_class: the NeMo classes that the model must have; optional.
 
     Raises:
-        UsageError: a named class does not fit.
-        NemolaunchError: NeMo has no form of this model; tensors or shapes are not those it says.
+        UsageError: the model does not have a given class.
+        NemolaunchError: NeMo cannot represent this model, or tensors or shapes do not match the configuration.
     """
-    both_sides = bidirectional.family_of(folder.config) is not None
+    is_bidirectional = bidirectional.family_of(folder.config) is not None
     folder = dataclasses.replace(folder, config=bidirectional.causal_config(folder.config))
     family = families.of_hf(folder.config, model_class)
     tokenizer = tokenizer or folder.path
@@ -56,12 +56,16 @@ def prepare_import(
     config = NemoConfig(
         translated.model_class,
         translated.config_class,
-        {**translated.fields, **precision_fields(dtype), **(bidirectional.NEMO_FIELDS if both_sides else {})},
+        {
+            **translated.fields,
+            **precision_fields(dtype),
+            **(bidirectional.NEMO_FIELDS if is_bidirectional else {}),
+        },
     )
     if config_class:
         _check_named(config_class, config)
     sizes = sizes_of(family, config.resolved)
-    source, left_out = _without_further_layers(family, weights.source, sizes.layers)
+    source, left_out = _without_extra_layers(family, weights.source, sizes.layers)
     ignored: list[str] = []
     changed = ["8- or 4-bit weights become bfloat16"] if weights.quantised else []
     embedding, head = family.hf_name(EMBEDDING), family.hf_name(HEAD)
@@ -72,15 +76,17 @@ def prepare_import(
         ignored += [head] if head in source.tensors else []
     elif tied and head not in source.tensors and embedding in source.tensors:
         source = Renamed(source, {**{name: name for name in source.tensors}, head: embedding})
-        changed.append(f"{config.model_class} has no tied form: the output layer is a copy of the embedding")
+        changed.append(
+            f"{config.model_class} cannot tie embeddings: the output layer becomes a copy of the embedding"
+        )
     elif not tied and head not in source.tensors and embedding in source.tensors:
         raise NemolaunchError(
-            f"there is no {head}, and config.json does not tie the embeddings: if the model has no output layer of "
-            'its own, set "tie_word_embeddings": true there'
+            f"{head} is missing, and config.json does not tie the embeddings. If the model shares its output layer "
+            'with the embedding, set "tie_word_embeddings": true in config.json'
         )
     rows = int(config.fields["vocab_size"])
     mapped = import_map(family, sizes, source.tensors, rows, ignored=ignored)
-    return Conversion(
+    return ModelConversion(
         to="nemo2",
         family=family,
         config=config,
@@ -88,53 +94,53 @@ def prepare_import(
         mapped=mapped,
         source=source,
         tokenizer=tokenizer,
-        both_sides=both_sides,
+        is_bidirectional=is_bidirectional,
         left_out=[*weights.left_out, *left_out, *ignored],
         changed=changed,
     )
 
 
-def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> Conversion:
-    """From a NeMo 2 checkpoint, saved at any parallel layout, to a Hugging Face model.
+def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> ModelConversion:
+    """Prepare a conversion from a NeMo 2 checkpoint, saved with any parallel layout, to Hugging Face.
 
     Args:
-        tokenizer: folder with the tokenizer; by default what the checkpoint's context records.
+        tokenizer: the folder with the tokenizer; by default the one that the checkpoint's context records.
 
     Raises:
         UsageError: there is no tokenizer.
-        NemolaunchError: Hugging Face has no form of this model; the weights are not those it says.
+        NemolaunchError: Hugging Face cannot represent this model, or the weights do not match the configuration.
     """
     config = folder.config
     family = families.of_nemo(config)
-    both_sides = bidirectional.attends_to_both_sides(config.resolved)
-    if both_sides:
+    is_bidirectional = bidirectional.is_bidirectional(config.resolved)
+    if is_bidirectional:
         bidirectional.check_family(family.model_type)
     hf_config = family.to_hf(config)
     where = folder.path / "context"
     tokens = output.find_tokenizer(where, context.recorded_tokenizer(where), tokenizer)
     stored = folder.source()
     if EMBEDDING not in stored.tensors:
-        raise NemolaunchError(f"{folder.weights} has no {EMBEDDING}: it is no whole model")
+        raise NemolaunchError(f"{folder.weights} has no {EMBEDDING}, so it is not a complete model")
     exported = _export(stored, family, config, hf_config, tokens)
     return dataclasses.replace(
         exported,
-        both_sides=both_sides,
+        is_bidirectional=is_bidirectional,
         generation=where / context.ARTIFACTS / context.GENERATION,
         changed=[
-            *(["the optimizer's state is left behind"] if stored.training_state else []),
+            *(["the optimizer state is omitted"] if stored.training_state else []),
             *exported.changed,
         ],
     )
 
 
-def prepare_export_like(stored: TensorSource, like: hf_folder.HfFolder) -> Conversion:
-    """From the tensors of a NeMo model, without a context, to the Hugging Face model of the same configuration.
+def prepare_export_like(stored: TensorSource, like: hf_folder.HfFolder) -> ModelConversion:
+    """Prepare a conversion from a NeMo model's bare tensors to the Hugging Face model of another folder.
 
     Args:
-        stored: has the tensors under NeMo's names, without a wrapper.
-        like: has the configuration and the tokenizer.
+        stored: the tensors with NeMo's names, without a wrapper's prefix.
+        like: the folder with the configuration and the tokenizer.
 
-    Raises `NemolaunchError` if NeMo has no form of that model, or the tensors are not its.
+    Raises `NemolaunchError` if NeMo cannot represent that model, or the tensors do not match it.
     """
     family = families.of_hf(like.config)
     text = dict(like.config.get("text_config") or like.config) if family.prefixes else like.config
@@ -144,17 +150,17 @@ def prepare_export_like(stored: TensorSource, like: hf_folder.HfFolder) -> Conve
 
 
 def _export(
-    stored: TensorSource, family: Family, config: NemoConfig, hf_config: dict[str, Any], tokens: Path
-) -> Conversion:
+    stored: TensorSource, family: ModelFamily, config: NemoConfig, hf_config: dict[str, Any], tokens: Path
+) -> ModelConversion:
     source = stored
     further = [name for name in stored.tensors if name.startswith("mtp.")]
     sizes = sizes_of(family, config.resolved)
     changed = []
     if HEAD in stored.tensors and _can_only_copy(family, config) and same_tensor(stored, HEAD, EMBEDDING):
-        sizes = Sizes({**sizes.config, "share_embeddings_and_output_weights": True})
+        sizes = ModelSizes({**sizes.config, "share_embeddings_and_output_weights": True})
         hf_config["tie_word_embeddings"] = True
         further.append(HEAD)
-        changed.append("the output layer equals the embedding: they are tied in the result")
+        changed.append("the output layer equals the embedding, so they are tied in the result")
     if further:
         source = Renamed(stored, {name: name for name in stored.tensors if name not in further})
     rows = stored.tensors[EMBEDDING].shape[0]
@@ -162,12 +168,12 @@ def _export(
     if vocabulary < rows:
         source = FirstRows(source, {EMBEDDING, HEAD} & source.tensors.keys(), vocabulary)
         changed.append(
-            f"the last {rows - vocabulary} of {rows} rows of the vocabulary are padding and left out"
+            f"the last {rows - vocabulary} of {rows} rows of the vocabulary are padding and are omitted"
         )
     vocab_field = next(name for name in ("padded_vocab_size", "vocab_size") if name in hf_config)
     hf_config[vocab_field] = vocabulary
     mapped = export_map(family, sizes, source.tensors, vocabulary)
-    return Conversion(
+    return ModelConversion(
         to="hf",
         family=family,
         config=config,
@@ -180,31 +186,31 @@ def _export(
     )
 
 
-def _dtype(folder: hf_folder.HfFolder, family: Family, source: TensorSource) -> str:
-    """The type of the model as a whole: that of its embedding, which the importer of NeMo takes from config.json."""
+def _dtype(folder: hf_folder.HfFolder, family: ModelFamily, source: TensorSource) -> str:
+    """Return the model's dtype: the one in config.json, as NeMo's importer does, or the embedding's."""
     stated = folder.dtype
     stored = source.tensors.get(family.hf_name(EMBEDDING))
     dtype = stated if stated in hf_folder.DTYPES else stored.dtype if stored else None
     if dtype not in hf_folder.DTYPES:
         raise NemolaunchError(
-            f"{folder.path / 'config.json'}: the type of the weights ({dtype or 'not stated'}) is none of "
+            f"{folder.path / 'config.json'}: the dtype of the weights is {dtype or 'not given'}; it must be one of "
             f"{', '.join(hf_folder.DTYPES)}"
         )
     return str(dtype)
 
 
-def _without_further_layers(
-    family: Family, source: TensorSource, num_layers: int
+def _without_extra_layers(
+    family: ModelFamily, source: TensorSource, num_layers: int
 ) -> tuple[TensorSource, list[str]]:
-    if not family.has_further_layers:
+    if not family.has_extra_layers:
         return source, []
     further = [name for name in source.tensors if (m := LAYER.search(name)) and int(m[1]) >= num_layers]
     return Renamed(source, {name: name for name in source.tensors if name not in set(further)}), further
 
 
 def _check_named(named: str, found: NemoConfig) -> None:
-    """Compare the sizes of a configuration class that the user names with those of the source."""
-    said, has = Sizes(defaults(named)), Sizes(found.resolved)
+    """Raise `UsageError` if the sizes of the named configuration class are not the source's."""
+    said, has = ModelSizes(defaults(named)), ModelSizes(found.resolved)
     values = {
         "num_layers": (said.layers, has.layers),
         "hidden_size": (said.hidden, has.hidden),
@@ -215,25 +221,26 @@ def _check_named(named: str, found: NemoConfig) -> None:
     wrong = [f"{name} {b} instead of {a}" for name, (a, b) in values.items() if a != b]
     if wrong:
         raise UsageError(
-            f"--model-config-name {named} does not fit the source, which has {', '.join(wrong)}. "
-            "Leave it out to have the configuration read from the source."
+            f"--model-config-name {named} does not match the source, which has {', '.join(wrong)}. "
+            "Drop the flag to use the configuration of the source."
         )
 
 
 def _vocabulary(config: NemoConfig, rows: int, tokenizer: Path) -> int:
-    """Rows of the vocabulary without Megatron's padding: what the configuration sets, else the tokenizer's tokens."""
+    """Return the vocabulary size without Megatron's padding: the configuration's, or the tokenizer's size."""
     stated = config.resolved.get("vocab_size")
     if stated and stated <= rows:
         return int(stated)
     tokens = output.tokenizer_size(tokenizer)
     if tokens > rows:
         raise NemolaunchError(
-            f"the tokenizer in {tokenizer} has {tokens:,} tokens, the embedding {rows:,} rows: it is not this model's"
+            f"the tokenizer in {tokenizer} has {tokens:,} tokens, but the embedding has {rows:,} rows, so it "
+            "belongs to another model; use --tokenizer DIR"
         )
     return tokens
 
 
-def _can_only_copy(family: Family, config: NemoConfig) -> bool:
-    """Whether an output layer that equals the embedding may stand for a tied one."""
+def _can_only_copy(family: ModelFamily, config: NemoConfig) -> bool:
+    """Return whether an output layer that equals the embedding may be a copy of a tied one."""
     tied = config.resolved.get("share_embeddings_and_output_weights")
     return not tied and family.copies_tied

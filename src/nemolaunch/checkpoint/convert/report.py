@@ -1,4 +1,4 @@
-"""The record of a conversion, left beside its result."""
+"""The report of a conversion, saved next to its result."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ENDING = ".conversion.json"
 
 
 def path_for(output: Path) -> Path:
-    """Where the report of a conversion to `output` stands."""
+    """Return the path of the report of a conversion to `output`."""
     return output.with_name(output.name + ENDING)
 
 
 def content(about: dict[str, Any], checks: Sequence[Check], seconds: dict[str, float]) -> dict[str, Any]:
-    """The report: what was converted, each check with what differs, and the verdict over all of them."""
+    """Return the report: what was converted, each check with its differences, and the verdict."""
     passed = all(check.passed for check in checks)
     return {
         "verdict": ("passed" if passed else "failed") if checks else "not verified",
@@ -35,7 +35,7 @@ def content(about: dict[str, Any], checks: Sequence[Check], seconds: dict[str, f
 
 
 def write(path: Path, report: dict[str, Any]) -> None:
-    """Write a report in one step."""
+    """Write a report atomically."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with open(handle, "w", encoding="utf-8") as file:
         json.dump(report, file, indent=2, ensure_ascii=False)

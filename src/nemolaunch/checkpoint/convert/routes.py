@@ -1,8 +1,8 @@
-"""Every conversion there is.
+"""All conversions.
 
-A format that says what the model is (`hf`, `nemo2`, `meta`) is read as a `ModelView` and written from one. The
-others (`torch`, `safetensors`, `dcp`) are tensors under the names they have, from which a model is made only
-with the help of a folder that says which.
+Formats that describe the model (`hf`, `nemo2`, `meta`) are read as a `ModelView` and written from one. The others
+(`torch`, `safetensors`, `dcp`) are tensors with whatever names they have; making a model of them takes a folder that
+describes it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from nemolaunch.checkpoint import families
 from nemolaunch.checkpoint.convert import bare
 from nemolaunch.checkpoint.convert.check import Check
-from nemolaunch.checkpoint.convert.conversion import EMBEDDING, Conversion
-from nemolaunch.checkpoint.convert.copying import Copying
+from nemolaunch.checkpoint.convert.conversion import EMBEDDING, ModelConversion
+from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.exported import ExportedSource
-from nemolaunch.checkpoint.convert.options import Job, Options, Route
+from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.prepare import prepare_export, prepare_export_like, prepare_import
 from nemolaunch.checkpoint.convert.verify import tokenizer_check
 from nemolaunch.checkpoint.hf import bidirectional
@@ -38,12 +38,12 @@ from nemolaunch.errors import UsageError
 
 MODELS = ("hf", "nemo2", "meta")
 BARE = ("torch", "safetensors", "dcp")
-# Not in params.json: assumed on the way back
+# Not in params.json, and so only assumed when it is read back
 NOT_IN_META = {"max_position_embeddings"}
 
 
 def hf_view(path: Path, options: Options) -> ModelView:
-    """The model in a Hugging Face folder."""
+    """Return the model in a Hugging Face folder."""
     folder = hf_folder.read_folder(path)
     weights = open_weights(folder)
     return ModelView(
@@ -58,36 +58,38 @@ def hf_view(path: Path, options: Options) -> ModelView:
 
 
 def nemo2_view(path: Path, options: Options) -> ModelView:
-    """The model in a NeMo 2 checkpoint."""
+    """Return the model in a NeMo 2 checkpoint."""
     return _exported_view(prepare_export(nemo2_folder.read_folder(path), options.tokenizer))
 
 
-def _exported_view(job: Conversion) -> ModelView:
-    source = ExportedSource(job.mapped, job.source)
+def _exported_view(conversion: ModelConversion) -> ModelView:
+    source = ExportedSource(conversion.mapped, conversion.source)
     dtype = next(iter(source.tensors.values())).dtype
-    config = bidirectional.two_sided_config(job.hf_config) if job.both_sides else job.hf_config
+    config = conversion.hf_config
+    if conversion.is_bidirectional:
+        config = bidirectional.bidirectional_config(config)
     return ModelView(
         config={**config, "torch_dtype": dtype},
         source=source,
-        tokenizer=job.tokenizer,
-        generation=job.generation,
-        title=job.config.model_class,
-        left_out=job.left_out,
-        changed=job.changed,
+        tokenizer=conversion.tokenizer,
+        generation=conversion.generation,
+        title=conversion.config.model_class,
+        left_out=conversion.left_out,
+        changed=conversion.changed,
     )
 
 
 def meta_view(path: Path, options: Options) -> ModelView:
-    """The model in a folder of Meta's layout."""
+    """Return the model in a folder of Meta's layout."""
     return meta_folder.read_view(path, options.tokenizer)
 
 
 def bare_view(path: Path, options: Options, form: str) -> ModelView:
-    """The model whose tensors are in a file or folder, as another folder says what it is."""
+    """Return the model whose tensors are in a file or folder, and which another folder describes."""
     if options.like is None:
         raise UsageError(
-            f"{path} has tensors, and no word of what model they are ({FORMATS[form]}): name a folder with its "
-            f"config.json (or Meta's params.json) and tokenizer with --like DIR"
+            f"{path} has only tensors and does not describe the model ({FORMATS[form]}): use --like DIR with a folder "
+            f"that has the model's config.json (or Meta's params.json) and tokenizer"
         )
     tokenizer = options.tokenizer or options.like
     source, left_out = _bare_model(bare.open_bare(path, form))
@@ -126,7 +128,7 @@ VIEWS: dict[str, Callable[[Path, Options], ModelView]] = {
 }
 
 
-def _to_nemo2(path: Path, options: Options) -> Job:
+def _to_nemo2(path: Path, options: Options) -> Conversion:
     form = detect(path)
     named = options.model_class, options.config_class
     if form == "hf":
@@ -139,12 +141,12 @@ def _to_nemo2(path: Path, options: Options) -> Job:
     view = VIEWS[form](path, options)
     folder = hf_folder.HfFolder(view.tokenizer, view.config, ())
     weights = HfWeights(view.source, left_out=view.left_out)
-    job = prepare_import(folder, weights=weights, model_class=named[0], config_class=named[1])
-    job.changed.extend(view.changed)
-    return job
+    conversion = prepare_import(folder, weights=weights, model_class=named[0], config_class=named[1])
+    conversion.changed.extend(view.changed)
+    return conversion
 
 
-def _to_hf(path: Path, options: Options) -> Job:
+def _to_hf(path: Path, options: Options) -> Conversion:
     _refuse_classes(options)
     form = detect(path)
     if form == "nemo2":
@@ -161,7 +163,7 @@ def _to_hf(path: Path, options: Options) -> Job:
         dtype = str(view.config["torch_dtype"])
         hf_output.write_extras(output, config, dtype, view.tokenizer, view.generation)
 
-    return Copying(
+    return CopyConversion(
         title=f"{view.title} → Hugging Face",
         source=view.source,
         sink=lambda output: bare.write_bare(output, view.source.tensors, "safetensors", one_file=False),
@@ -173,7 +175,7 @@ def _to_hf(path: Path, options: Options) -> Job:
     )
 
 
-def _to_meta(path: Path, options: Options) -> Job:
+def _to_meta(path: Path, options: Options) -> Conversion:
     _refuse_classes(options)
     view = VIEWS[detect(path)](path, options)
     params = meta_folder.params_of(view.config)  # refuses what Meta's form cannot hold
@@ -186,7 +188,7 @@ def _to_meta(path: Path, options: Options) -> Job:
         returned.source.close()
         return [Check("config", count, lines), tokenizer_check(view.tokenizer, output)]
 
-    return Copying(
+    return CopyConversion(
         title=f"{view.title} → Meta's layout, {params['n_layers']} layers",
         source=source,
         sink=lambda output: meta_folder.meta_sink(output, source.tensors),
@@ -200,21 +202,21 @@ def _to_meta(path: Path, options: Options) -> Job:
     )
 
 
-def _to_bare(path: Path, options: Options, form: str) -> Job:
+def _to_bare(path: Path, options: Options, form: str) -> Conversion:
     _refuse_classes(options)
     source, left_out = stored(path, options)
-    return Copying(
+    return CopyConversion(
         title=f"{detect(path)} → {form}",
         source=source,
         sink=lambda output: bare.write_bare(output, source.tensors, form, one_file=options.one_file),
         reader=lambda output: bare.open_bare(output, form),
         left_out=left_out,
-        changed=["the configuration and the tokenizer are not part of it"] if detect(path) in MODELS else [],
+        changed=["the configuration and the tokenizer are not included"] if detect(path) in MODELS else [],
     )
 
 
 def stored(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
-    """The tensors of any format under the names its model has, and what is left out."""
+    """Return the tensors of any format with the names of its model, and the names of what is omitted."""
     form = detect(path)
     if form == "hf":
         return open_weights(hf_folder.read_folder(path)).source, []
@@ -231,22 +233,22 @@ def stored(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
 
 
 def _nemo2_parameters(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
-    """A NeMo checkpoint's parameters, a layer at a time as the model names them, with the optimizer's state."""
+    """Return a NeMo checkpoint's parameters by layer, with the model's names, and the optimizer state."""
     stored = DcpSource(nemo2_folder.read_folder(path).weights)
     model = MegatronSource(stored)
     if options.weights_only or not model.training_state:
         return model, [*model.training_state, *stored.objects]
     state = Renamed(stored, {name: name for name in model.training_state})
-    return bare.Together([model, state]), list(stored.objects)
+    return bare.CombinedSource([model, state]), list(stored.objects)
 
 
 def _refuse_classes(options: Options) -> None:
     if options.model_class:
-        raise UsageError("--model-name and --model-config-name belong to --to nemo2")
+        raise UsageError("--model-name and --model-config-name only apply to --to nemo2")
 
 
 def _check_complete(view: ModelView) -> None:
-    """Refuse tensors that are not those of the model which the configuration describes, where NeMo knows it."""
+    """Refuse tensors that do not match the configuration, if it is of a family that NeMo knows."""
     if view.config.get("model_type") in families.FAMILIES:
         folder = hf_folder.HfFolder(view.tokenizer, view.config, ())
         prepare_import(folder, weights=HfWeights(view.source))
@@ -260,7 +262,7 @@ def _params(folder: Path) -> dict[str, object]:
     raise UsageError(f"--like {folder} has neither {meta_folder.PARAMS} nor config.json")
 
 
-# From one format to another
+# By source and target format
 ROUTES: dict[tuple[str, str], Route] = {
     **{(form, "nemo2"): _to_nemo2 for form in FORMATS if form != "nemo2"},
     **{(form, "hf"): _to_hf for form in FORMATS if form != "hf"},

@@ -1,7 +1,7 @@
-"""Move tensors from a source through their transformation to a sink, a group at a time.
+"""Move tensors from a source through their transformation to a sink, one group at a time.
 
-The next small group is read while one is transformed and written, so that the disk's two directions overlap.
-At most two groups are in memory, and the second only if it is small.
+While one group is transformed and written, the next is read if it is small, so that reading and writing overlap.
+At most two groups are in memory, the second only if it is small.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Item = TypeVar("Item")
 
 
 def import_tensors(mapped: TensorMap, source: TensorSource, sink: TensorSink, advance: Advance) -> None:
-    """Write a model's NeMo parameters from its Hugging Face tensors; `advance` is told bytes read."""
+    """Write a model's NeMo parameters from its Hugging Face tensors, reporting the bytes read to `advance`."""
     _move(mapped, source, sink, advance, to_nemo=True)
 
 
 def export_tensors(mapped: TensorMap, source: TensorSource, sink: TensorSink, advance: Advance) -> None:
-    """Write a model's Hugging Face tensors from its NeMo parameters; `advance` is told bytes read."""
+    """Write a model's Hugging Face tensors from its NeMo parameters, reporting the bytes read to `advance`."""
     _move(mapped, source, sink, advance, to_nemo=False)
 
 
 def copy_tensors(source: TensorSource, sink: TensorSink, advance: Advance) -> None:
-    """Write all of a source's tensors under the same names."""
+    """Write all tensors of a source under the same names, reporting the bytes read to `advance`."""
     work = [(name, source.tensors[name].nbytes) for name in source.tensors]
     for name, tensor in read_ahead(work, source.read):
         sink.write(name, tensor)
@@ -63,9 +63,9 @@ Result = TypeVar("Result")
 def read_ahead(
     work: Sequence[tuple[Item, int]], read: Callable[[Item], Result]
 ) -> Iterator[tuple[Item, Result]]:
-    """Each item and what was read for it; `work` has the bytes of each.
+    """Yield each item with what was read for it; `work` has the items with their sizes in bytes.
 
-    One item more is read meanwhile if both together are small.
+    The next item is read in the meantime if the two together are small.
     """
     with ThreadPoolExecutor(1) as pool:
         ahead: Future[Result] | None = None

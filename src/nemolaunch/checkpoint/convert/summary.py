@@ -1,4 +1,4 @@
-"""What a checkpoint is, told without reading its tensors."""
+"""A summary of a checkpoint, made without reading its tensors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LAYOUT = {
     "expert_model_parallel_size": "EP",
     "expert_tensor_parallel_size": "ETP",
 }
-# How the distributed optimizer's state lies in the checkpoint, and whether another layout can read it
+# Layouts of the distributed optimizer's state that can be loaded with another parallel layout
 # (megatron.core.optimizer.distrib_optimizer)
 RESHARDABLE = {"fully_reshardable", "fully_sharded_model_space", "fully_sharded_model_space_v2"}
 ATTRIBUTE = re.compile(r"Attr\(name='(\w+)'\)")
@@ -39,20 +39,22 @@ ATTRIBUTE = re.compile(r"Attr\(name='(\w+)'\)")
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A checkpoint in figures.
+    """What a checkpoint contains.
 
     Attributes:
-        format, model: what it is; `model` names the family or class, if the checkpoint says.
-        parameters: of the model, without training state.
-        bytes: of all its tensors.
-        dtypes: parameters by type of number.
-        step: optimizer steps done; None where it is no training checkpoint.
-        samples, tokens: seen in training, where recorded.
+        format: one of `FORMATS`.
+        model: the family or class of the model, if recorded.
+        parameters: the number of model parameters, without training state.
+        bytes: the size of all model tensors.
+        tensors: the number of model tensors.
+        dtypes: the number of parameters of each dtype.
+        step: the optimizer steps done; None if it is not a training checkpoint.
+        samples, tokens: how many were seen in training, if recorded.
         layout: the parallel layout it was saved with, short name → size.
-        processes: how many saved it.
-        optimizer: the state of the optimizer is in it.
-        optimizer_layout: how that state is sharded, in Megatron's words.
-        versions: of what wrote it, as recorded.
+        processes: how many processes saved it.
+        optimizer: whether it has optimizer state.
+        optimizer_layout: how that state is sharded, in Megatron's terms.
+        versions: the recorded versions of the software that wrote it.
         config: the configuration, as the format has it.
     """
 
@@ -75,15 +77,15 @@ class Summary:
 
     @property
     def resumable(self) -> bool:
-        """Whether training can go on from it as if it had not stopped."""
+        """Whether training can resume from it where it stopped."""
         return self.optimizer and self.step is not None
 
 
 def summarise(path: Path) -> Summary:
-    """Look at a checkpoint in any format.
+    """Summarise a checkpoint in any format.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a checkpoint.
         NemolaunchError: it is damaged or incomplete.
     """
     path = newest_of_run(path.expanduser().absolute())
@@ -169,7 +171,7 @@ def _of_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:
 
 
 def _common(weights: Path) -> dict[str, Any]:
-    """What every process saved alike: step, loops, learning rate."""
+    """Return the state that all processes share: step, loops, learning rate."""
     files = OpenFiles()
     try:
         content = TorchFile(weights / "common.pt", files).content
@@ -193,7 +195,7 @@ def _versions(common: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _trainer(path: Path) -> dict[str, Any]:
-    """The trainer's and its strategy's plain values, from fiddle's JSON."""
+    """Return the plain values of the trainer and its strategy, from fiddle's JSON."""
     try:
         objects = json.loads(path.read_text(encoding="utf-8"))["objects"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Prove a conversion from what it wrote: every bit of every tensor, every field, every tokenizer file."""
+"""Verify a conversion by reading back its result: all tensors, configuration fields, and tokenizer files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nemolaunch.checkpoint import families
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap, transform
 from nemolaunch.checkpoint.convert.stream import Advance, read_ahead
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig
 from nemolaunch.checkpoint.families.rules import Group
 from nemolaunch.checkpoint.hf import bidirectional
@@ -24,34 +24,47 @@ if TYPE_CHECKING:
     import torch
 
 HF_SKIPPED = {"architectures", "model_type"}
-# Rows of the vocabulary without padding; the longest sequence, which is in seq_length; tied where it was a copy
+# The vocabulary is without padding; the longest sequence is in seq_length; a copied output layer may be tied again
 NEMO_SKIPPED = {"vocab_size", "max_position_embeddings", "share_embeddings_and_output_weights"}
 
 
-class Convertible(Protocol):
-    """What has to be known of a conversion to prove its result; `Conversion` says what each is."""
+class VerifiableConversion(Protocol):
+    """What `verify` needs to know of a conversion; see `ModelConversion` for the attributes."""
 
     @property
-    def to(self) -> str: ...
+    def to(self) -> str:
+        """The target format."""
+
     @property
-    def family(self) -> Family: ...
+    def family(self) -> ModelFamily:
+        """The model's family."""
+
     @property
-    def config(self) -> NemoConfig: ...
+    def config(self) -> NemoConfig:
+        """NeMo's configuration."""
+
     @property
-    def hf_config(self) -> dict[str, Any]: ...
+    def hf_config(self) -> dict[str, Any]:
+        """The `config.json`."""
+
     @property
-    def mapped(self) -> TensorMap: ...
+    def mapped(self) -> TensorMap:
+        """The tensors of both sides."""
+
     @property
-    def source(self) -> TensorSource: ...
+    def source(self) -> TensorSource:
+        """The tensors that are read."""
+
     @property
-    def tokenizer(self) -> Path: ...
+    def tokenizer(self) -> Path:
+        """The folder with the tokenizer."""
 
 
-def verify(conversion: Convertible, output: Path, advance: Advance) -> list[Check]:
-    """Read the result back and compare it with the source; `advance` is told the bytes of each tensor compared.
+def verify(conversion: VerifiableConversion, output: Path, advance: Advance) -> list[Check]:
+    """Read the result back and compare it with the source, reporting the bytes of each tensor to `advance`.
 
-    Tensors go the way back: what is read from the result is transformed to the source's form, and must be the
-    source's tensor, bit for bit. The configuration is read from the result and translated back.
+    Each tensor of the result is transformed back to the source's form, and must equal the source's tensor bit for
+    bit. The configuration is read from the result and translated back.
     """
     result = _open(conversion, output)
     try:
@@ -64,7 +77,7 @@ def verify(conversion: Convertible, output: Path, advance: Advance) -> list[Chec
         result.close()
 
 
-def _open(conversion: Convertible, output: Path) -> TensorSource:
+def _open(conversion: VerifiableConversion, output: Path) -> TensorSource:
     if conversion.to == "nemo2":
         return read_folder(output).source()
     return open_weights(hf_folder.read_folder(output)).source
@@ -96,18 +109,18 @@ def _tensors(
 
 
 def unexpected(found: Mapping[str, TensorInfo], written: Mapping[str, TensorInfo]) -> list[str]:
-    """Tensors of a result that are missing, too many, or of another type or shape; a line for each."""
+    """Return a line for each tensor of a result that is missing, extra, or of another dtype or shape."""
     wrong = []
     for name, info in found.items():
         if name not in written:
-            wrong.append(f"{name} is in the result and should not be")
+            wrong.append(f"{name} is in the result but should not be")
         elif written[name] != info:
             wrong.append(f"{name} is {info}, not {written[name]}")
     return wrong + [f"{name} is missing" for name in written if name not in found]
 
 
 def difference(before: torch.Tensor, after: torch.Tensor) -> str | None:
-    """How two tensors differ, in type, shape or bits; None if they do not."""
+    """Return how two tensors differ, in dtype, shape or bits; None if they are identical."""
     import torch
 
     if info_of(before) != info_of(after):
@@ -121,8 +134,8 @@ def difference(before: torch.Tensor, after: torch.Tensor) -> str | None:
     return f"differs in {wrong:,} of {before.numel():,} elements"
 
 
-def _config(conversion: Convertible, output: Path) -> Check:
-    """Every field that both forms have; translated back, so that what one side cannot hold shows."""
+def _config(conversion: VerifiableConversion, output: Path) -> Check:
+    """Compare the fields that both forms have, translated back to reveal what one side cannot represent."""
     if conversion.to == "nemo2":
         written = read_folder(output).config
         returned = families.of_nemo(written).to_hf(written)
@@ -136,12 +149,12 @@ def _config(conversion: Convertible, output: Path) -> Check:
     return Check("config", count, lines)
 
 
-def _tokenizer_folder(conversion: Convertible, output: Path) -> Path:
+def _tokenizer_folder(conversion: VerifiableConversion, output: Path) -> Path:
     return output / "context" / "tokenizer" if conversion.to == "nemo2" else output
 
 
 def tokenizer_check(tokenizer: Path, target: Path) -> Check:
-    """Compare every file of a tokenizer's folder with its copy in `target`."""
+    """Compare every file of a tokenizer folder with its copy in `target`."""
     files = hf_folder.tokenizer_files(tokenizer)
     wrong = []
     for file in files:

@@ -1,4 +1,4 @@
-"""The families that convert between Hugging Face and NeMo 2: the 18 decoder classes of NeMo 2.7 that do."""
+"""The model families that convert between Hugging Face and NeMo 2, for 18 decoder classes of NeMo 2.7."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ from nemolaunch.checkpoint.families import (
     qwen,
     starcoder,
 )
-from nemolaunch.checkpoint.families.family import Family, by_model_type
+from nemolaunch.checkpoint.families.family import ModelFamily, by_model_type
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig, extends
 from nemolaunch.errors import NemolaunchError, UsageError
 
 MODULES = (
     llama, llama4, mistral, qwen, gemma, phi, starcoder, nemotron, nemotron_h, deepseek, gpt_oss, chinese,
 )  # fmt: skip
-FAMILIES: dict[str, Family] = by_model_type(family for module in MODULES for family in module.FAMILIES)
+FAMILIES: dict[str, ModelFamily] = by_model_type(family for module in MODULES for family in module.FAMILIES)
 
 
-def of_hf(config: Mapping[str, Any], named: str | None = None) -> Family:
-    """The family of a `config.json`; `named` is the NeMo class that the user asked for.
+def of_hf(config: Mapping[str, Any], named: str | None = None) -> ModelFamily:
+    """Return the family of a `config.json`; `named` is the NeMo class that the user asked for.
 
     Raises:
-        UsageError: `named` is another family's.
-        NemolaunchError: there is no conversion for the type.
+        UsageError: `named` belongs to another family.
+        NemolaunchError: there is no conversion for the model type.
     """
     model_type = str(config.get("model_type"))
     if model_type not in FAMILIES:
         near = difflib.get_close_matches(model_type, FAMILIES, n=2)
-        hint = f" (near it: {', '.join(near)})" if near else ""
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         raise NemolaunchError(
-            f"there is no conversion for model_type {model_type!r}{hint}; NeMo 2 has a form of {', '.join(FAMILIES)}"
+            f"there is no conversion for model_type {model_type!r}{hint}; there is one for {', '.join(FAMILIES)}"
         )
     family = FAMILIES[model_type]
     classes = (family.model_class, *family.also)
     if named and named not in classes:
         raise UsageError(
-            f"--model-name {named} does not fit: the source's config.json says model_type {model_type!r}, "
-            f"which is {' or '.join(classes)}. Leave --model-name out to have it chosen."
+            f"--model-name {named} does not match: the source's config.json has model_type {model_type!r}, "
+            f"which is {' or '.join(classes)}. Drop --model-name to have it chosen automatically."
         )
     return family
 
 
-def of_nemo(config: NemoConfig) -> Family:
-    """The family of a NeMo model. Raises `NemolaunchError` if Hugging Face has no form of it."""
+def of_nemo(config: NemoConfig) -> ModelFamily:
+    """Return the family of a NeMo model. Raises `NemolaunchError` if it has no Hugging Face equivalent."""
     model_type = _model_type(config)
     if model_type is None:
         classes = dict.fromkeys(family.model_class for family in FAMILIES.values())
         raise NemolaunchError(
-            f"{config.model_class} with {config.config_class} has no Hugging Face form; there is one of "
-            f"{', '.join(classes)}"
+            f"{config.model_class} with {config.config_class} has no Hugging Face equivalent; these classes have "
+            f"one: {', '.join(classes)}"
         )
     return FAMILIES[model_type]
 

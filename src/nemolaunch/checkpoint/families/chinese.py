@@ -1,8 +1,8 @@
-"""Baichuan 2 and ChatGLM 2 and 3, whose classes come with the checkpoint and not with transformers."""
+"""Baichuan 2 and ChatGLM 2 and 3, whose classes come with the checkpoints and not with transformers."""
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.ops import PackedQkv
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
@@ -11,14 +11,14 @@ from nemolaunch.checkpoint.families.parts import (
     NO_BIAS,
     NO_QK_NORM,
     NO_WINDOW,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
     NeverTied,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     sizes,
 )
 from nemolaunch.checkpoint.families.rules import rule
@@ -38,8 +38,8 @@ ALIBI_LAYERS = 40  # Baichuan 2 13B's
 
 def _baichuan_to_nemo(hf: Fields, nemo: Out) -> None:
     if hf["num_hidden_layers"] == ALIBI_LAYERS:
-        raise UnheldError(
-            "it has ALiBi positions, as all Baichuan models of 40 layers; Megatron's attention has none"
+        raise UnsupportedValueError(
+            "it uses ALiBi, like all Baichuan models with 40 layers, which Megatron's attention does not support"
         )
     nemo["position_embedding_type"] = "rope"
     nemo["seq_length"] = hf.get("max_position_embeddings") or hf.get("model_max_length") or 4096
@@ -47,16 +47,18 @@ def _baichuan_to_nemo(hf: Fields, nemo: Out) -> None:
 
 def _baichuan_to_hf(nemo: Fields, hf: Out) -> None:
     if nemo.get("position_embedding_type") != "rope":
-        raise UnheldError(
-            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it has to be 'rope'"
+        raise UnsupportedValueError(
+            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it must be 'rope'"
         )
     heads = nemo["num_attention_heads"]
     if (nemo.get("num_query_groups") or heads) != heads:
-        raise UnheldError("num_query_groups is not num_attention_heads, as it is in the Hugging Face model")
+        raise UnsupportedValueError(
+            f"num_query_groups is {nemo['num_query_groups']}; it must equal num_attention_heads, {heads}"
+        )
     hf["max_position_embeddings"] = hf["model_max_length"] = nemo["seq_length"]
 
 
-BAICHUAN = Family(
+BAICHUAN = ModelFamily(
     model_type="baichuan",
     architecture="BaichuanForCausalLM",
     model_class="Baichuan2Model",
@@ -64,7 +66,7 @@ BAICHUAN = Family(
     config_class="Baichuan2Config",
     parts=(
         *sizes(without=["max_position_embeddings"]),
-        Both(_baichuan_to_nemo, _baichuan_to_hf),
+        FieldFunctions(_baichuan_to_nemo, _baichuan_to_hf),
         NeverTied(),
         *GATED,
         DENSE,
@@ -82,8 +84,8 @@ BAICHUAN = Family(
         rule(HF + "self_attn.o_proj.weight", NEMO + "self_attention.linear_proj.weight"),
     ),
     remote_code=True,
-    refused="models of 40 layers (13B): Megatron has no ALiBi positions",
-    caveat="Baichuan 2's own code normalises the output layer's rows, NeMo's model does not: other logits",
+    refused="models with 40 layers (13B): Megatron does not support ALiBi",
+    caveat="Baichuan 2's own code normalises the rows of the output layer, NeMo's model does not: logits differ",
 )
 
 
@@ -104,7 +106,7 @@ def _glm_heads_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 GLM, GLM_LAYER = "transformer.encoder.", "transformer.encoder.layers.*."
-CHATGLM = Family(
+CHATGLM = ModelFamily(
     model_type="chatglm",
     architecture="ChatGLMModel",
     model_class="ChatGLMModel",
@@ -114,7 +116,7 @@ CHATGLM = Family(
         Field("num_layers", "num_layers"),
         Field("hidden_size", "hidden_size"),
         Field("ffn_hidden_size", "ffn_hidden_size"),
-        Both(_glm_heads_to_nemo, _glm_heads_to_hf),
+        FieldFunctions(_glm_heads_to_nemo, _glm_heads_to_hf),
         Field("padded_vocab_size", "vocab_size"),
         Field("seq_length", "seq_length"),
         Field("layernorm_epsilon", "layernorm_epsilon", 1e-5),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.parts import (
     LONGEST_TWICE,
     NO_BIAS,
     NO_WINDOW,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
-    Optional,
+    OptionalField,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     rope_scaling_of,
     tied,
 )
@@ -30,7 +30,7 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-# config.json's rope_scaling -> NeMo's fields, and what it means if it is not stated
+# Fields of config.json's rope_scaling -> NeMo's fields, and their defaults
 YARN = {
     "factor": ("rotary_scaling_factor", 40.0),
     "original_max_position_embeddings": ("original_max_position_embeddings", 4096),
@@ -44,13 +44,13 @@ YARN = {
 def _layers_to_nemo(hf: Fields, nemo: Out) -> None:
     layers, dense = hf["num_hidden_layers"], hf.get("first_k_dense_replace", 0)
     if hf.get("moe_layer_freq", 1) != 1:
-        raise UnheldError(
-            f"moe_layer_freq is {hf['moe_layer_freq']}; NeMo's model has experts in all later layers"
+        raise UnsupportedValueError(
+            f"moe_layer_freq is {hf['moe_layer_freq']}; NeMo's model has experts in all layers after the dense ones"
         )
     nemo["moe_layer_freq"] = [0] * dense + [1] * (layers - dense)
     shared = hf.get("n_shared_experts")
     nemo["moe_shared_expert_intermediate_size"] = hf["moe_intermediate_size"] * shared if shared else None
-    # NeMo keeps the number of key/value heads here, which multi-latent attention has no use for
+    # NeMo keeps the number of key/value heads here, which multi-latent attention does not use
     nemo["kv_channels"] = hf.get("num_key_value_heads") or hf["num_attention_heads"]
 
 
@@ -59,13 +59,13 @@ def _layers_to_hf(nemo: Fields, hf: Out) -> None:
     pattern = frequency if isinstance(frequency, list) else [1] * nemo["num_layers"]
     dense = pattern.index(1) if 1 in pattern else len(pattern)
     if pattern != [0] * dense + [1] * (len(pattern) - dense) or frequency not in (1, pattern):
-        raise UnheldError(
-            f"moe_layer_freq is {frequency}; the Hugging Face model has dense layers only at the start"
+        raise UnsupportedValueError(
+            f"moe_layer_freq is {frequency}; the Hugging Face model can have dense layers only at the start"
         )
     shared, width = nemo.get("moe_shared_expert_intermediate_size") or 0, nemo["moe_ffn_hidden_size"]
     if shared % width:
-        raise UnheldError(
-            f"moe_shared_expert_intermediate_size is {shared}; the Hugging Face model has a multiple of "
+        raise UnsupportedValueError(
+            f"moe_shared_expert_intermediate_size is {shared}; in the Hugging Face model it is a multiple of "
             f"moe_ffn_hidden_size, {width}"
         )
     hf["first_k_dense_replace"], hf["moe_layer_freq"] = dense, 1
@@ -76,7 +76,7 @@ def _layers_to_hf(nemo: Fields, hf: Out) -> None:
 def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind not in (None, "yarn"):
-        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has yarn or none")
+        raise UnsupportedValueError(f"rope_scaling is of type {kind!r}; NeMo's model supports 'yarn' or none")
     nemo["rope_type"] = "yarn" if kind else "rope"
     if kind:
         nemo.update({ours: scaling.get(theirs, default) for theirs, (ours, default) in YARN.items()})
@@ -91,7 +91,9 @@ def _positions_to_hf(nemo: Fields, hf: Out) -> None:
 
 def _v2_router_to_nemo(hf: Fields, nemo: Out) -> None:
     if hf.get("scoring_func", "softmax") != "softmax":
-        raise UnheldError(f"scoring_func is {hf['scoring_func']!r}; NeMo's model of this kind has 'softmax'")
+        raise UnsupportedValueError(
+            f"scoring_func is {hf['scoring_func']!r}; it must be 'softmax' for this model_type"
+        )
     grouped = hf.get("topk_method", "greedy") == "group_limited_greedy"
     nemo["moe_router_num_groups"] = hf.get("n_group") if grouped else None
     nemo["moe_router_group_topk"] = hf.get("topk_group") if grouped else None
@@ -139,7 +141,7 @@ PARTS = (
     Field("rms_norm_eps", "layernorm_epsilon", 1e-6),
     Field("rope_theta", "rotary_base", 10000.0),
     Field("attention_dropout", "attention_dropout", 0.0),
-    Optional("q_lora_rank", "q_lora_rank"),
+    OptionalField("q_lora_rank", "q_lora_rank"),
     Field("kv_lora_rank", "kv_lora_rank", 512),
     Field("qk_nope_head_dim", "qk_head_dim", 128),
     Field("qk_rope_head_dim", "qk_pos_emb_head_dim", 64),
@@ -149,8 +151,8 @@ PARTS = (
     Field("moe_intermediate_size", "moe_ffn_hidden_size"),
     Field("routed_scaling_factor", "moe_router_topk_scaling_factor", 1.0),
     Field("aux_loss_alpha", "moe_aux_loss_coeff", 0.001),
-    Both(_layers_to_nemo, _layers_to_hf),
-    Both(_positions_to_nemo, _positions_to_hf),
+    FieldFunctions(_layers_to_nemo, _layers_to_hf),
+    FieldFunctions(_positions_to_nemo, _positions_to_hf),
     tied(),
     HfIs("hidden_act", "silu"),
     HfIs("attention_bias", False),
@@ -164,29 +166,35 @@ PARTS = (
     NO_BIAS,
     NO_WINDOW,
 )
-V2 = Family(
+V2 = ModelFamily(
     model_type="deepseek_v2",
     architecture="DeepseekV2ForCausalLM",
     model_class="DeepSeekModel",
     config_class="DeepSeekConfig",
-    parts=(*PARTS, Both(_v2_router_to_nemo, _v2_router_to_hf), NemoIs(moe_router_enable_expert_bias=False)),
+    parts=(
+        *PARTS,
+        FieldFunctions(_v2_router_to_nemo, _v2_router_to_hf),
+        NemoIs(moe_router_enable_expert_bias=False),
+    ),
     rules=RULES,
 )
 
 
 def _v3_router_to_nemo(hf: Fields, nemo: Out) -> None:
     if not hf.get("norm_topk_prob", True):
-        raise UnheldError("norm_topk_prob is False; NeMo's model of this kind normalises")
+        raise UnsupportedValueError("norm_topk_prob is False; NeMo's model always normalises")
     nemo.update(moe_router_score_function="sigmoid", moe_router_enable_expert_bias=True)
 
 
 def _v3_router_to_hf(nemo: Fields, hf: Out) -> None:
     if nemo.get("moe_router_score_function") != "sigmoid":
-        raise UnheldError("moe_router_score_function is not 'sigmoid', as it is in the Hugging Face model")
+        raise UnsupportedValueError(
+            f"moe_router_score_function is {nemo.get('moe_router_score_function')!r}; it must be 'sigmoid'"
+        )
     hf.update(scoring_func="sigmoid", topk_method="noaux_tc", norm_topk_prob=True)
 
 
-V3 = Family(
+V3 = ModelFamily(
     model_type="deepseek_v3",
     architecture="DeepseekV3ForCausalLM",
     model_class="DeepSeekModel",
@@ -197,10 +205,10 @@ V3 = Family(
         HfIs("topk_method", "noaux_tc"),
         Field("n_group", "moe_router_num_groups", 8),
         Field("topk_group", "moe_router_group_topk", 4),
-        Both(_v3_router_to_nemo, _v3_router_to_hf),
+        FieldFunctions(_v3_router_to_nemo, _v3_router_to_hf),
     ),
     rules=RULES,
-    has_further_layers=True,
-    caveat="the layers that predict further tokens (MTP) are left out, as transformers does",
+    has_extra_layers=True,
+    caveat="the multi-token prediction (MTP) layers are omitted, as in transformers",
 )
 FAMILIES = (V2, V3)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     FULL_ROTARY,
     NO_BIAS,
     NO_QK_NORM,
     NO_WINDOW,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
     NemoSet,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     rope_scaling_of,
     sizes,
     tied,
@@ -47,11 +47,11 @@ COMMON = (
     NO_BIAS,
     FULL_ROTARY,
 )
-# Gemma's first configurations say "gelu" and mean the approximation
+# Gemma's first configurations say "gelu" but mean the approximation
 GEMMA_GELU = (HfIs("hidden_activation", TANH_GELU, None), HfIs("hidden_act", TANH_GELU, "gelu"))
 
 
-GEMMA = Family(
+GEMMA = ModelFamily(
     model_type="gemma",
     architecture="GemmaForCausalLM",
     model_class="GemmaModel",
@@ -77,16 +77,18 @@ def _alternating_to_nemo(hf: Fields, nemo: Out) -> None:
 
 def _alternating_to_hf(nemo: Fields, hf: Out) -> None:
     if not nemo.get("window_size"):
-        raise UnheldError("window_size is not set; the Hugging Face model has one in every other layer")
+        raise UnsupportedValueError(
+            "window_size is not set; the Hugging Face model has a window in every other layer"
+        )
     hf["sliding_window"] = nemo["window_size"][0] + 1
 
 
-def _gemma2_computes_otherwise(nemo: Fields) -> str | None:
-    """NeMo 2.7 builds these norms with the default epsilon of TENorm."""
+def _gemma2_computes_differently(nemo: Fields) -> str | None:
+    """Check the epsilon: NeMo 2.7 builds the norms after attention and MLP with TENorm's default."""
     epsilon = nemo["layernorm_epsilon"]
     if epsilon == NEMO_EPSILON:
         return None
-    return f"NeMo's norms after attention and MLP have epsilon {NEMO_EPSILON}, Hugging Face's {epsilon}"
+    return f"NeMo's norms after attention and MLP have epsilon {NEMO_EPSILON}, Hugging Face's have {epsilon}"
 
 
 POST_NORMS = (
@@ -98,7 +100,7 @@ POST_NORMS = (
     *fused_norm(HF + "pre_feedforward_layernorm", NEMO + "mlp.linear_fc1"),
     *renamed(HF + "post_feedforward_layernorm", NEMO + "mlp.linear_fc2.post_layernorm"),
 )
-GEMMA2 = Family(
+GEMMA2 = ModelFamily(
     model_type="gemma2",
     architecture="Gemma2ForCausalLM",
     model_class="Gemma2Model",
@@ -110,7 +112,7 @@ GEMMA2 = Family(
         Field("query_pre_attn_scalar", "query_pre_attn_scalar", 256),
         Field("attn_logit_softcapping", "attn_logit_softcapping", 50.0),
         Field("final_logit_softcapping", "final_logit_softcapping", 30.0),
-        Both(_alternating_to_nemo, _alternating_to_hf),
+        FieldFunctions(_alternating_to_nemo, _alternating_to_hf),
         NemoIs(activation_func="openai_gelu"),
         *COMMON,
         NO_QK_NORM,
@@ -119,14 +121,16 @@ GEMMA2 = Family(
     traits={"post_layer_norms": True},
     tied_by_default=True,
     caveat="NeMo's model has epsilon 1e-5 in the norms after attention and MLP, and windows in the even layers",
-    computes_otherwise=_gemma2_computes_otherwise,
+    computes_differently=_gemma2_computes_differently,
 )
 
 
 def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind not in (None, "linear"):
-        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has a linear one or none")
+        raise UnsupportedValueError(
+            f"rope_scaling is of type {kind!r}; NeMo's model supports 'linear' or none"
+        )
     nemo["rotary_base"] = [hf.get("rope_local_base_freq", 10000.0), hf.get("rope_theta", 1e6)]
     nemo["rope_scaling_factor"] = float(scaling["factor"]) if kind else 1.0
 
@@ -143,7 +147,9 @@ def _local_to_nemo(hf: Fields, nemo: Out) -> None:
     if kinds:
         pattern = kinds.index("full_attention") + 1 if "full_attention" in kinds else layers + 1
         if kinds != _layer_types(layers, pattern):
-            raise UnheldError(f"layer_types is {kinds}; NeMo's model has full attention in every n-th layer")
+            raise UnsupportedValueError(
+                f"layer_types is {kinds}; NeMo's model has full attention in every n-th layer"
+            )
     nemo["interleaved_attn_pattern"] = [pattern - 1, 1]
     nemo["window_size"] = hf.get("sliding_window", 4096) - 1
 
@@ -151,8 +157,8 @@ def _local_to_nemo(hf: Fields, nemo: Out) -> None:
 def _local_to_hf(nemo: Fields, hf: Out) -> None:
     local, full = nemo["interleaved_attn_pattern"]
     if full != 1:
-        raise UnheldError(
-            f"interleaved_attn_pattern is [{local}, {full}]; the Hugging Face model has one full layer in n"
+        raise UnsupportedValueError(
+            f"interleaved_attn_pattern is [{local}, {full}]; the Hugging Face model has one full-attention layer in n"
         )
     hf["sliding_window"] = nemo["window_size"] + 1
     hf["layer_types"] = _layer_types(nemo["num_layers"], local + 1)
@@ -175,7 +181,7 @@ def _scale_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 def _gemma3_class(hf: Fields) -> str:
-    """As NeMo's importer: by the number of layers. The general class lacks `rope_scaling_factor`."""
+    """Choose the class by the number of layers, as NeMo does; the base class has no `rope_scaling_factor`."""
     return {34: "Gemma3Config4B", 48: "Gemma3Config12B", 62: "Gemma3Config27B"}.get(
         hf["num_hidden_layers"], "Gemma3Config1B"
     )
@@ -188,15 +194,15 @@ GEMMA3_PARTS = (
     HfIs("final_logit_softcapping", None),
     HfIs("attn_logit_softcapping", None),
     HfIs("use_bidirectional_attention", False),
-    Both(_positions_to_nemo, _positions_to_hf),
-    Both(_local_to_nemo, _local_to_hf),
-    Both(_scale_to_nemo, _scale_to_hf),
+    FieldFunctions(_positions_to_nemo, _positions_to_hf),
+    FieldFunctions(_local_to_nemo, _local_to_hf),
+    FieldFunctions(_scale_to_nemo, _scale_to_hf),
     NemoIs(activation_func="gelu"),
-    NemoSet(is_vision_language=False),  # the language model alone masks as any other
+    NemoSet(is_vision_language=False),  # without vision it masks like any other model
     *COMMON,
 )
 GEMMA3 = tuple(
-    Family(
+    ModelFamily(
         model_type=model_type,
         architecture="Gemma3ForCausalLM",
         model_class="Gemma3Model",

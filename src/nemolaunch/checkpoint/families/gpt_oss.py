@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.ops import StackedExperts
 from nemolaunch.checkpoint.families.parts import (
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     rope_scaling_of,
     sizes,
     tied,
@@ -27,7 +27,7 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-# config.json's rope_scaling -> NeMo's fields, and what it means if it is not stated
+# Fields of config.json's rope_scaling -> NeMo's fields, and their defaults
 YARN = {
     "factor": ("yarn_rotary_scaling_factor", 32.0),
     "beta_fast": ("yarn_beta_fast", 32.0),
@@ -40,15 +40,15 @@ YARN = {
 def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind != "yarn":
-        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has yarn")
+        raise UnsupportedValueError(f"rope_scaling is of type {kind!r}; it must be 'yarn'")
     nemo["position_embedding_type"] = "yarn"
     nemo.update({ours: scaling.get(theirs, default) for theirs, (ours, default) in YARN.items()})
 
 
 def _positions_to_hf(nemo: Fields, hf: Out) -> None:
     if nemo.get("position_embedding_type") != "yarn":
-        raise UnheldError(
-            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it has to be 'yarn'"
+        raise UnsupportedValueError(
+            f"position_embedding_type is {nemo.get('position_embedding_type')!r}; it must be 'yarn'"
         )
     hf["rope_scaling"] = {"rope_type": "yarn", **{theirs: nemo[ours] for theirs, (ours, _) in YARN.items()}}
 
@@ -56,13 +56,16 @@ def _positions_to_hf(nemo: Fields, hf: Out) -> None:
 def _windows_to_nemo(hf: Fields, nemo: Out) -> None:
     layers, kinds = hf["num_hidden_layers"], hf.get("layer_types")
     if kinds and kinds != _layer_types(layers):
-        raise UnheldError(f"layer_types is {kinds}; NeMo's model has full attention in every other layer")
+        raise UnsupportedValueError(
+            f"layer_types is {kinds}; NeMo's model has full attention in every other layer"
+        )
     nemo["window_size"], nemo["window_attn_skip_freq"] = [hf.get("sliding_window", 128) - 1, 0], 2
 
 
 def _windows_to_hf(nemo: Fields, hf: Out) -> None:
     if not nemo.get("window_size") or nemo.get("window_attn_skip_freq") != 2:
-        raise UnheldError(
+        raise UnsupportedValueError(
+            f"window_size is {nemo.get('window_size')} and window_attn_skip_freq {nemo.get('window_attn_skip_freq')}; "
             "the Hugging Face model has a window in every other layer (window_attn_skip_freq=2)"
         )
     hf["sliding_window"] = nemo["window_size"][0] + 1
@@ -82,19 +85,19 @@ def _experts_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 EXPERTS, NEMO_EXPERTS = HF + "mlp.experts.", NEMO + "mlp.experts."
-GPT_OSS = Family(
+GPT_OSS = ModelFamily(
     model_type="gpt_oss",
     architecture="GptOssForCausalLM",
     model_class="GPTOSSModel",
     config_class="GPTOSSConfig",
     parts=(
         *sizes(norm_default=1e-5, rope_theta=150000.0, head_dim=64, without=["intermediate_size"]),
-        Both(_experts_to_nemo, _experts_to_hf),
+        FieldFunctions(_experts_to_nemo, _experts_to_hf),
         Field("num_local_experts", "num_moe_experts", 128),
         Field("num_experts_per_tok", "moe_router_topk", 4),
         Field("swiglu_limit", "activation_func_clamp_value", 7.0),
-        Both(_positions_to_nemo, _positions_to_hf),
-        Both(_windows_to_nemo, _windows_to_hf),
+        FieldFunctions(_positions_to_nemo, _positions_to_hf),
+        FieldFunctions(_windows_to_nemo, _windows_to_hf),
         tied(),
         HfIs("hidden_act", "silu"),
         HfIs("attention_bias", True),

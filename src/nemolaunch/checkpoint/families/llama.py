@@ -1,8 +1,8 @@
-"""Llama 1 to 3.3 and Code Llama, and those Llama-Nemotron models that are published as Llama models."""
+"""Llama 1 to 3.3, Code Llama, and the Llama-Nemotron models that are published as Llama models."""
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     FULL_ROTARY,
@@ -10,10 +10,10 @@ from nemolaunch.checkpoint.families.parts import (
     LINEAR_SCALING,
     NO_QK_NORM,
     NO_WINDOW,
-    Both,
+    FieldFunctions,
     Fields,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     rope_scaling_of,
     sizes,
     tied,
@@ -21,7 +21,7 @@ from nemolaunch.checkpoint.families.parts import (
 from nemolaunch.checkpoint.families.tables import LLAMA
 from nemolaunch.errors import NemolaunchError
 
-# config.json's rope_scaling -> fields of NeMo's Llama31Config
+# Fields of config.json's rope_scaling -> fields of NeMo's Llama31Config
 LLAMA3_SCALING = {
     "factor": "scale_factor",
     "low_freq_factor": "low_freq_factor",
@@ -51,7 +51,7 @@ def _scaling_to_hf(nemo: Fields, hf: Out) -> None:
 def _biases_to_nemo(hf: Fields, nemo: Out) -> None:
     attention, mlp = bool(hf.get("attention_bias")), bool(hf.get("mlp_bias"))
     if attention != mlp:
-        raise UnheldError(
+        raise UnsupportedValueError(
             f"attention_bias is {attention} and mlp_bias {mlp}; NeMo's model has biases in all linear layers, "
             "in the query, key and value projections only, or in none"
         )
@@ -60,8 +60,8 @@ def _biases_to_nemo(hf: Fields, nemo: Out) -> None:
 
 def _biases_to_hf(nemo: Fields, hf: Out) -> None:
     if nemo.get("add_qkv_bias"):
-        raise UnheldError(
-            "add_qkv_bias is True; a Hugging Face Llama has no biases of only these projections"
+        raise UnsupportedValueError(
+            "add_qkv_bias is True; a Hugging Face Llama cannot have biases in only these projections"
         )
     hf["attention_bias"] = hf["mlp_bias"] = bool(nemo.get("add_bias_linear"))
 
@@ -73,7 +73,7 @@ def _llama_class(hf: Fields) -> str:
 def _nemotron_class(hf: Fields) -> str:
     if rope_scaling_of(hf)[0] != "llama3":
         raise NemolaunchError(
-            "LlamaNemotronModel always has rope_scaling of type llama3, which the source has not"
+            "LlamaNemotronModel always has rope_scaling of type llama3, which the source does not have"
         )
     return "Llama31NemotronNano8BConfig" if hf["num_hidden_layers"] == 32 else "Llama31Nemotron70BConfig"
 
@@ -81,8 +81,8 @@ def _nemotron_class(hf: Fields) -> str:
 PARTS = (
     *sizes(),
     tied(),
-    Both(_scaling_to_nemo, _scaling_to_hf),
-    Both(_biases_to_nemo, _biases_to_hf),
+    FieldFunctions(_scaling_to_nemo, _scaling_to_hf),
+    FieldFunctions(_biases_to_nemo, _biases_to_hf),
     *GATED,
     DENSE,
     NO_QK_NORM,
@@ -90,7 +90,7 @@ PARTS = (
     NO_WINDOW,
 )
 
-LLAMA_FAMILY = Family(
+LLAMA_FAMILY = ModelFamily(
     model_type="llama",
     architecture="LlamaForCausalLM",
     model_class="LlamaModel",
@@ -98,6 +98,6 @@ LLAMA_FAMILY = Family(
     config_class=_llama_class,
     parts=PARTS,
     rules=LLAMA,
-    refused="rope_scaling of types other than llama3 and linear; biases in the attention alone",
+    refused="rope_scaling of types other than llama3 and linear; biases only in the attention",
 )
 FAMILIES = (LLAMA_FAMILY,)

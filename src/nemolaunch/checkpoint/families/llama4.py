@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.ops import StackedExperts
 from nemolaunch.checkpoint.families.parts import (
     FULL_ROTARY,
     NO_BIAS,
     NO_WINDOW,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     rope_scaling_of,
     sizes,
     tied,
@@ -32,7 +32,7 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-# What NeMo's rotary embedding has built in, besides the factor (megatron.core RotaryEmbedding)
+# Constants of NeMo's rotary embedding; only the factor can be set (megatron.core RotaryEmbedding)
 SCALING = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
@@ -48,11 +48,11 @@ def _mlp_to_hf(nemo: Fields, hf: Out) -> None:
     step = frequency if isinstance(frequency, int) else len(frequency) // max(sum(frequency), 1)
     layers = range(nemo["num_layers"])
     if isinstance(frequency, list) and frequency != [int((layer + 1) % step == 0) for layer in layers]:
-        raise UnheldError(
+        raise UnsupportedValueError(
             f"moe_layer_freq is {frequency}; the Hugging Face model has experts in every n-th layer"
         )
     if nemo["moe_ffn_hidden_size"] != nemo["moe_shared_expert_intermediate_size"]:
-        raise UnheldError(
+        raise UnsupportedValueError(
             f"moe_ffn_hidden_size is {nemo['moe_ffn_hidden_size']} and moe_shared_expert_intermediate_size "
             f"{nemo['moe_shared_expert_intermediate_size']}; the Hugging Face model has one size for both"
         )
@@ -66,12 +66,14 @@ def _mlp_to_hf(nemo: Fields, hf: Out) -> None:
 def _rope_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind not in (None, "llama3"):
-        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has llama3 or none")
+        raise UnsupportedValueError(
+            f"rope_scaling is of type {kind!r}; NeMo's model supports 'llama3' or none"
+        )
     different = {
         name: scaling[name] for name, value in SCALING.items() if kind and scaling.get(name, value) != value
     }
     if different:
-        raise UnheldError(f"rope_scaling has {different}; NeMo's model has {SCALING}")
+        raise UnsupportedValueError(f"rope_scaling has {different}; NeMo's model has {SCALING}")
     nemo["rope_scaling"] = kind is not None
     if kind:
         nemo["rope_scaling_factor"] = scaling["factor"]
@@ -89,8 +91,8 @@ def _no_rope_to_nemo(hf: Fields, nemo: Out) -> None:
     if listed:
         interval = listed.index(0) + 1 if 0 in listed else layers + 1
         if listed != _rotated(layers, interval):
-            raise UnheldError(
-                f"no_rope_layers is {listed}; NeMo's model leaves positions out of every n-th layer"
+            raise UnsupportedValueError(
+                f"no_rope_layers is {listed}; NeMo's model omits rotary positions in every n-th layer"
             )
     nemo["nope_layer_interval"] = interval
 
@@ -104,8 +106,8 @@ def _rotated(layers: int, interval: int) -> list[int]:
     return [int((layer + 1) % interval != 0) for layer in range(layers)]
 
 
-def _computes_otherwise(nemo: Fields) -> str | None:
-    """NeMo 2.7's configure_model does not pass these fields on to Megatron's rotary embedding."""
+def _computes_differently(nemo: Fields) -> str | None:
+    """Check for scaling, which NeMo 2.7's configure_model does not pass to Megatron's rotary embedding."""
     return "NeMo's Llama 4 ignores rope_scaling" if nemo.get("rope_scaling") else None
 
 
@@ -125,9 +127,9 @@ RULES = (
 PARTS = (
     *sizes(norm_default=1e-5, rope_theta=500000.0, head_dim=128, without=["intermediate_size"]),
     tied(),
-    Both(_mlp_to_nemo, _mlp_to_hf),
-    Both(_rope_to_nemo, _rope_to_hf),
-    Both(_no_rope_to_nemo, _no_rope_to_hf),
+    FieldFunctions(_mlp_to_nemo, _mlp_to_hf),
+    FieldFunctions(_rope_to_nemo, _rope_to_hf),
+    FieldFunctions(_no_rope_to_nemo, _no_rope_to_hf),
     Field("num_local_experts", "num_moe_experts", 16),
     Field("num_experts_per_tok", "moe_router_topk", 1),
     Field("use_qk_norm", "qk_l2_norm", True),
@@ -143,7 +145,7 @@ PARTS = (
 
 
 FAMILIES = tuple(
-    Family(
+    ModelFamily(
         model_type=model_type,
         architecture="Llama4ForCausalLM",
         model_class="LlamaModel",
@@ -151,9 +153,9 @@ FAMILIES = tuple(
         parts=PARTS,
         rules=RULES,
         prefixes=("language_model.",),
-        refused="no_rope_layers that are not every n-th",
-        caveat="NeMo's model ignores rope_scaling, and does not scale queries beyond position 8192",
-        computes_otherwise=_computes_otherwise,
+        refused="no_rope_layers other than every n-th layer",
+        caveat="NeMo's model ignores rope_scaling and does not scale queries beyond position 8192",
+        computes_differently=_computes_differently,
     )
     for model_type in ("llama4_text", "llama4")
 )

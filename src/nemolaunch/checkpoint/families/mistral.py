@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     FULL_ROTARY,
@@ -12,13 +12,13 @@ from nemolaunch.checkpoint.families.parts import (
     NO_BIAS,
     NO_QK_NORM,
     OTHER_ROPE,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     NemoIs,
     NeverTied,
     Out,
-    Window,
+    SlidingWindow,
     sizes,
 )
 from nemolaunch.checkpoint.families.tables import (
@@ -33,16 +33,16 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-WINDOW_BY_DEFAULT = Window(default=4096)
+WINDOW_BY_DEFAULT = SlidingWindow(default=4096)
 
 
 def _window_to_nemo(hf: Fields, nemo: Out) -> None:
     WINDOW_BY_DEFAULT.to_nemo(hf, nemo)
-    # Windows and context parallelism together need this exchange; the class has it by default
+    # Windows with context parallelism need this type of exchange, which is the class's default
     nemo["cp_comm_type"] = "a2a" if nemo["window_size"] else None
 
 
-MISTRAL = Family(
+MISTRAL = ModelFamily(
     model_type="mistral",
     architecture="MistralForCausalLM",
     model_class="MistralModel",
@@ -51,7 +51,7 @@ MISTRAL = Family(
     parts=(
         *sizes(),
         NeverTied(),
-        Both(_window_to_nemo, WINDOW_BY_DEFAULT.to_hf),
+        FieldFunctions(_window_to_nemo, WINDOW_BY_DEFAULT.to_hf),
         LINEAR_SCALING,
         *GATED,
         DENSE,
@@ -63,7 +63,7 @@ MISTRAL = Family(
     refused=OTHER_ROPE,
 )
 
-MIXTRAL = Family(
+MIXTRAL = ModelFamily(
     model_type="mixtral",
     architecture="MixtralForCausalLM",
     model_class="MixtralModel",
@@ -72,7 +72,7 @@ MIXTRAL = Family(
     parts=(
         *sizes(norm_default=1e-5, rope_theta=1e6),
         NeverTied(),
-        Window(),
+        SlidingWindow(),
         LINEAR_SCALING,
         LONGEST_TWICE,
         Field("num_local_experts", "num_moe_experts", 8),

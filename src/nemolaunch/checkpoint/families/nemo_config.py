@@ -1,4 +1,4 @@
-"""NeMo's configuration classes as data: what a field has where a checkpoint does not say it.
+"""NeMo's configuration classes as data: the defaults of fields that a checkpoint does not record.
 
 `nemo_configs.json` is written by `python -m nemolaunch.nemo2.config_dump` from NeMo itself.
 """
@@ -21,17 +21,17 @@ def _table() -> dict[str, Any]:
 
 
 def classes() -> dict[str, Any]:
-    """By class name: its `module`, the class it `extends`, and the `defaults` it changes."""
+    """Return, by class name, its `module`, the class it `extends`, and the `defaults` it changes."""
     return dict(_table()["configs"])
 
 
 def model_module(model_class: str) -> str:
-    """The module of a model class."""
+    """Return the module of a model class."""
     return str(_table()["models"][model_class])
 
 
 def defaults(name: str, table: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All fields of a class with their defaults, as NeMo's `model.yaml` writes them; {} if it is unknown."""
+    """Return all fields of a class with their defaults, as in NeMo's `model.yaml`; {} if it is unknown."""
     row = (classes() if table is None else table).get(name)
     if row is None:
         return {}
@@ -40,7 +40,7 @@ def defaults(name: str, table: Mapping[str, Any] | None = None) -> dict[str, Any
 
 
 def extends(name: str | None, ancestor: str) -> bool:
-    """Whether a class is `ancestor` or comes from it."""
+    """Return whether a class is `ancestor` or derives from it."""
     while name and name != ancestor:
         name = classes().get(name, {}).get("extends")
     return name == ancestor
@@ -51,9 +51,9 @@ class NemoConfig:
     """A NeMo model's configuration.
 
     Attributes:
-        model_class: "LlamaModel".
-        config_class: "Llama31Config".
-        fields: those set, the others have the class's defaults. Values are as in `model.yaml`.
+        model_class: for example "LlamaModel".
+        config_class: for example "Llama31Config".
+        fields: the fields that are set, with values as in `model.yaml`; others have the class's defaults.
     """
 
     model_class: str
@@ -62,17 +62,17 @@ class NemoConfig:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """All fields."""
+        """All fields, including defaults."""
         return {**defaults(self.config_class), **self.fields}
 
 
 def symbol(name: str) -> dict[str, Any]:
-    """A class, function or type, as `model.yaml` writes it."""
+    """Return a class, function or type as `model.yaml` writes it."""
     return {"_target_": name, "_call_": False}
 
 
 def symbol_name(value: Any) -> str | None:
-    """The last part of a symbol's name: "silu", "bfloat16"; None for what is no symbol."""
+    """Return the last part of a symbol's name, such as "silu"; None if the value is not a symbol."""
     if isinstance(value, dict) and "_target_" in value:
         return str(value["_target_"]).rpartition(".")[2]
     return None

@@ -1,10 +1,10 @@
-"""Nemotron 3 and 4, and the Llama-Nemotron models whose layers differ (Super and Ultra)."""
+"""Nemotron 3 and 4, and the Llama-Nemotron models with heterogeneous layers (Super and Ultra)."""
 
 from __future__ import annotations
 
 import json
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.llama import PARTS as LLAMA_PARTS
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
@@ -13,14 +13,14 @@ from nemolaunch.checkpoint.families.parts import (
     NO_QK_NORM,
     NO_WINDOW,
     OTHER_ROPE,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
     NeverTied,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     rope_scaling_of,
     sizes,
 )
@@ -36,7 +36,7 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-NEMOTRON = Family(
+NEMOTRON = ModelFamily(
     model_type="nemotron",
     architecture="NemotronForCausalLM",
     model_class="NemotronModel",
@@ -92,7 +92,9 @@ def _blocks_to_hf(nemo: Fields, hf: Out) -> None:
 
 def _scaled(hf: Fields, nemo: Out) -> None:
     if rope_scaling_of(hf)[0] != "llama3":
-        raise UnheldError("rope_scaling is not llama3, which NeMo's model of this family always has")
+        raise UnsupportedValueError(
+            f"rope_scaling is of type {rope_scaling_of(hf)[0]!r}; NeMo's model always has 'llama3'"
+        )
 
 
 def _blocks_class(hf: Fields) -> str:
@@ -101,19 +103,19 @@ def _blocks_class(hf: Fields) -> str:
     )
 
 
-NEMOTRON_NAS = Family(
+NEMOTRON_NAS = ModelFamily(
     model_type="nemotron-nas",
     architecture="DeciLMForCausalLM",
     model_class="LlamaNemotronModel",
     config_class=_blocks_class,
     parts=(
         *(part for part in LLAMA_PARTS if getattr(part, "hf", "") != "intermediate_size"),
-        Both(_blocks_to_nemo, _blocks_to_hf),
-        Both(_scaled, lambda nemo, hf: None),
+        FieldFunctions(_blocks_to_nemo, _blocks_to_hf),
+        FieldFunctions(_scaled, lambda nemo, hf: None),
     ),
     rules=(
         *LLAMA,
-        # An attention or MLP that was replaced with one linear layer
+        # An attention or MLP that is replaced with one linear layer
         rule(HF + "self_attn.linear_attn.weight", NEMO + "self_attention.weight"),
         rule(HF + "input_layernorm.weight", NEMO + "self_attention.layer_norm_weight"),
         rule(HF + "mlp.linear_mlp.weight", NEMO + "mlp.weight"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.nemo_config import classes, defaults
 from nemolaunch.checkpoint.families.ops import MambaParts, Qkv
 from nemolaunch.checkpoint.families.param_shapes import CONVOLUTION, IN_PROJECTION
@@ -11,13 +11,13 @@ from nemolaunch.checkpoint.families.parts import (
     NO_BIAS,
     NO_QK_NORM,
     NO_WINDOW,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
     Out,
-    UnheldError,
+    UnsupportedValueError,
     tied,
 )
 from nemolaunch.checkpoint.families.rules import rule
@@ -35,7 +35,9 @@ def _heads_to_nemo(hf: Fields, nemo: Out) -> None:
     nemo["kv_channels"] = width
     pattern = hf["hybrid_override_pattern"]
     if set(pattern) - set("M*-"):
-        raise UnheldError(f"hybrid_override_pattern is {pattern!r}; NeMo's model has M, * and - layers")
+        raise UnsupportedValueError(
+            f"hybrid_override_pattern is {pattern!r}; NeMo's model supports only M, * and - layers"
+        )
 
 
 def _heads_to_hf(nemo: Fields, hf: Out) -> None:
@@ -48,7 +50,7 @@ def _heads_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 def _config_class(hf: Fields) -> str:
-    """The published size, by whose class NeMo's own converter tells the models apart; else the general class."""
+    """Return the class of the published size, by which NeMo's converter tells models apart, or the base class."""
     for name, row in classes().items():
         if row["extends"] == "NemotronHConfigBase":
             values = defaults(name)
@@ -61,7 +63,7 @@ def _config_class(hf: Fields) -> str:
     return "NemotronHConfigBase"
 
 
-NEMOTRON_H = Family(
+NEMOTRON_H = ModelFamily(
     model_type="nemotron_h",
     architecture="NemotronHForCausalLM",
     model_class="MambaModel",
@@ -75,7 +77,7 @@ NEMOTRON_H = Family(
         Field("mamba_head_dim", "mamba_head_dim", 64),
         Field("ssm_state_size", "mamba_state_dim", 128),
         Field("n_groups", "mamba_num_groups", 8),
-        Both(_heads_to_nemo, _heads_to_hf),
+        FieldFunctions(_heads_to_nemo, _heads_to_hf),
         Field("vocab_size", "vocab_size"),
         Field("max_position_embeddings", "seq_length"),
         Field("initializer_range", "init_method_std", 0.02),

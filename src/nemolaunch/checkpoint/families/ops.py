@@ -1,9 +1,8 @@
-"""How the tensors of Hugging Face's models become Megatron's, and back.
+"""Operations that turn Hugging Face's tensors into Megatron's, and back.
 
-Each operation takes one rule's tensors and the NeMo configuration. It only reorders and joins, so that the
-way back gives every bit; it also works on tensors of the meta device, from which shapes are planned.
-Megatron's orders: the query, key and value rows of one group after the other; the gate before the other half
-(nemo.lightning.io.state.TransformFns).
+Each operation takes the tensors of one rule and the NeMo configuration. It only reorders and concatenates, so that it
+is reversible bit for bit; it also works on the meta device, where shapes are planned. Megatron's order is query, key
+and value rows group by group, and the gate before the up projection (nemo.lightning.io.state.TransformFns).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from nemolaunch.checkpoint.families.param_shapes import Sizes
+from nemolaunch.checkpoint.families.param_shapes import ModelSizes
 
 if TYPE_CHECKING:
     import torch
@@ -20,36 +19,42 @@ if TYPE_CHECKING:
 
 
 class Op(Protocol):
-    """One kind of transformation; the lists have the tensors in the order of a rule's names."""
+    """One kind of transformation. Tensors are in the order of a rule's names."""
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors: ...
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors for Hugging Face's."""
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors: ...
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors for NeMo's."""
 
 
 class Same:
-    """Another name only."""
+    """The identity: only the name changes."""
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
         return tensors
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
         return tensors
 
 
 class Qkv:
-    """Query, key and value projections (weights or biases) as one, group by group."""
+    """Query, key and value projections (weights or biases) merged into one, group by group."""
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
         import torch
 
         query, key, value = tensors
         rest = query.shape[1:]
-        groups = key.shape[0] // sizes.head_dim  # not everywhere the same in models whose layers differ
+        groups = key.shape[0] // sizes.head_dim  # can differ among layers
         parts = [tensor.reshape(groups, -1, *rest) for tensor in (query, key, value)]
         return [torch.cat(parts, dim=1).reshape(-1, *rest)]
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
         (joined,) = tensors
         rest = joined.shape[1:]
         groups = (joined.shape[0] // sizes.head_dim - sizes.heads) // 2
@@ -60,61 +65,68 @@ class Qkv:
 
 
 class PackedQkv(Qkv):
-    """As `Qkv`, where the source keeps the three one after the other in one tensor."""
+    """The same as `Qkv`, for a source that concatenates the three in one tensor."""
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
         (packed,) = tensors
         query = sizes.heads * sizes.head_dim
         other = (packed.shape[0] - query) // 2
         return super().to_nemo(packed.split([query, other, other], dim=0), sizes)
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
         import torch
 
         return [torch.cat(list(super().to_hf(tensors, sizes)))]
 
 
-class Joined:
-    """Tensors of the same shape, one after the other: gate and up projection."""
+class Concatenated:
+    """Tensors of the same shape, concatenated: gate and up projection."""
 
     def __init__(self, count: int = 2) -> None:
         self.count = count
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
         import torch
 
         return [torch.cat(list(tensors))]
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
         return [part.contiguous() for part in tensors[0].chunk(self.count)]
 
 
 class MambaParts:
-    """Mamba's input projection or convolution, which Megatron's checkpoints keep in parts."""
+    """Mamba's input projection or convolution, which Megatron's checkpoints split into parts."""
 
     def __init__(self, parts: Sequence[str]) -> None:
         self.parts = parts
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
         rows = sizes.mamba_rows
         return [part.contiguous() for part in tensors[0].split([rows[part] for part in self.parts])]
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
         import torch
 
         return [torch.cat(list(tensors))]
 
 
 class StackedExperts:
-    """All experts in one tensor, its first axis, each transposed: `[experts, in, out]`.
+    """All experts in one tensor, each transposed: `[experts, in, out]`.
 
-    `interleaved`: the rows of gate and up projection alternate (GPT-OSS).
+    With `interleaved`, the rows of gate and up projection alternate (GPT-OSS).
     """
 
     def __init__(self, *, interleaved: bool = False) -> None:
         self.interleaved = interleaved
 
-    def to_nemo(self, tensors: Tensors, sizes: Sizes) -> Tensors:
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
         import torch
 
         experts = [expert.t() if expert.dim() == 2 else expert for expert in tensors[0]]
@@ -122,8 +134,8 @@ class StackedExperts:
             return [torch.cat([expert[::2], expert[1::2]]) for expert in experts]
         return [expert.contiguous() for expert in experts]
 
-    def to_hf(self, tensors: Tensors, sizes: Sizes) -> Tensors:
-
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
         first = tensors[0]
         shape = (len(tensors), *reversed(first.shape))
         stacked = first.new_empty(shape)

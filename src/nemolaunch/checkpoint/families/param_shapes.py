@@ -1,8 +1,8 @@
-"""The parameters of a NeMo model: names and shapes of its state dict, from the configuration alone.
+"""The parameters of a NeMo model: names and shapes of its state dict, from its configuration.
 
-What Megatron would build with Transformer Engine's layers, without building it
-(megatron.core.models.gpt.gpt_layer_specs, .mamba.mamba_layer_specs, .ssm.mamba_mixer; NeMo's own layer specs
-of Gemma 2 and 3). Norms stand in the linear layer that follows them.
+They are what Megatron would build with Transformer Engine's layers (megatron.core.models.gpt.gpt_layer_specs,
+.mamba.mamba_layer_specs, .ssm.mamba_mixer; NeMo's own layer specs for Gemma 2 and 3). Norms are part of the linear
+layer that follows them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 Parameter = tuple[str, tuple[int, ...]]
 
-MAMBA_CONV_WIDTH = 4  # megatron.core MambaMixer's d_conv, which no configuration changes
+MAMBA_CONV_WIDTH = 4  # megatron.core MambaMixer's d_conv, which is not configurable
 MAMBA_EXPAND = 2
-IN_PROJECTION = ("z", "x", "B", "C", "dt")  # parts of Mamba's, in the order of their rows
+IN_PROJECTION = ("z", "x", "B", "C", "dt")  # parts of Mamba's input projection, in the order of their rows
 CONVOLUTION = ("x", "B", "C")
 EXPERT = re.compile(r"\d+$")
-# Modules that are no Transformer Engine modules, and so have no extra state in a checkpoint
+# Modules that are not Transformer Engine's, and so have no extra state in a checkpoint
 PLAIN = (
     ".router",
     ".mixer",
@@ -32,18 +32,20 @@ PLAIN = (
 
 
 def parameters(config: Mapping[str, Any], vocab_rows: int) -> dict[str, tuple[int, ...]]:
-    """Every parameter by name; `vocab_rows` is the number of rows of the embedding, padding included.
+    """Return the shapes of all parameters by name.
 
-    `config` has the fields of NeMo's configuration class, defaults included, and `post_layer_norms` for models
-    with norms also after attention and MLP; `Architecture` has them all.
+    Args:
+        config: all fields of NeMo's configuration class, and `post_layer_norms` for models that also have norms
+            after attention and MLP.
+        vocab_rows: the number of rows of the embedding, including padding.
     """
-    return dict(_model(Sizes(config), vocab_rows))
+    return dict(_model(ModelSizes(config), vocab_rows))
 
 
 def extra_states(names: Iterable[str]) -> list[str]:
-    """Names of the extra states that Transformer Engine's modules among the parameters' modules keep.
+    """Return the names of the extra states of the Transformer Engine modules with these parameters.
 
-    They hold fp8 scales, if any, and a model that is loaded asks for them. An expert's has its number.
+    They hold fp8 scales, if any, and are required when the model is loaded. An expert's ends with its number.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -56,8 +58,8 @@ def extra_states(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-class Sizes:
-    """A configuration with what Megatron derives filled in."""
+class ModelSizes:
+    """A configuration, completed with the values that Megatron derives."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
@@ -76,14 +78,14 @@ class Sizes:
 
     @property
     def mamba_rows(self) -> dict[str, int]:
-        """Rows of the outputs of Mamba's input projection, by the part's name in a checkpoint."""
+        """The rows of the parts of Mamba's input projection, by their name in a checkpoint."""
         heads = int(self["mamba_num_heads"] or MAMBA_EXPAND * self.hidden // int(self["mamba_head_dim"]))
         inner = heads * int(self["mamba_head_dim"])
         state = int(self["mamba_num_groups"]) * int(self["mamba_state_dim"])
         return {"z": inner, "x": inner, "B": state, "C": state, "dt": heads}
 
     def has_experts(self, layer: int) -> bool:
-        """Whether a layer (from 0) has experts instead of a dense MLP."""
+        """Return whether a layer (from 0) has experts instead of a dense MLP."""
         frequency = self["moe_layer_freq"] or 1
         if not self.experts:
             return False
@@ -91,12 +93,12 @@ class Sizes:
 
     @property
     def blocks(self) -> list[dict[str, Any]] | None:
-        """One description a layer, where layers differ (Llama-Nemotron Super and Ultra)."""
+        """One description per layer, if layers differ (Llama-Nemotron Super and Ultra)."""
         text = self["heterogeneous_layers_config_encoded_json"]
         return json.loads(text)["block_configs"] if text else None
 
 
-def _model(s: Sizes, vocab_rows: int) -> Iterator[Parameter]:
+def _model(s: ModelSizes, vocab_rows: int) -> Iterator[Parameter]:
     yield "embedding.word_embeddings.weight", (vocab_rows, s.hidden)
     if s["position_embedding_type"] == "learned_absolute":
         yield "embedding.position_embeddings.weight", (int(s["seq_length"]), s.hidden)
@@ -116,14 +118,14 @@ def _model(s: Sizes, vocab_rows: int) -> Iterator[Parameter]:
         yield "output_layer.weight", (vocab_rows, s.hidden)
 
 
-def _norm(s: Sizes, prefix: str, kind: str, width: int | None = None) -> Iterator[Parameter]:
-    """A norm's weight and, if it is a LayerNorm, bias."""
+def _norm(s: ModelSizes, prefix: str, kind: str, width: int | None = None) -> Iterator[Parameter]:
+    """Yield a norm's weight and, if it is a LayerNorm, bias."""
     yield f"{prefix}{kind}weight", (width or s.hidden,)
     if s["normalization"] == "LayerNorm":
         yield f"{prefix}{kind}bias", (width or s.hidden,)
 
 
-def _attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
+def _attention(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     if s["multi_latent_attention"]:
         yield from _latent_attention(s, prefix)
         return
@@ -141,8 +143,8 @@ def _attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
     yield from _output(s, attention + "linear_proj.", s.heads * s.head_dim)
 
 
-def _output(s: Sizes, prefix: str, width: int) -> Iterator[Parameter]:
-    """The linear layer back to the residual stream, of attention or MLP."""
+def _output(s: ModelSizes, prefix: str, width: int) -> Iterator[Parameter]:
+    """Yield the output projection of attention or MLP."""
     yield prefix + "weight", (s.hidden, width)
     if s["add_bias_linear"]:
         yield prefix + "bias", (s.hidden,)
@@ -150,7 +152,7 @@ def _output(s: Sizes, prefix: str, width: int) -> Iterator[Parameter]:
         yield from _norm(s, prefix + "post_layernorm.", "")
 
 
-def _latent_attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
+def _latent_attention(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     attention = prefix + "self_attention."
     rotary, query = int(s["qk_pos_emb_head_dim"]), int(s["qk_head_dim"]) + int(s["qk_pos_emb_head_dim"])
     latent = int(s["kv_lora_rank"])
@@ -171,7 +173,7 @@ def _latent_attention(s: Sizes, prefix: str) -> Iterator[Parameter]:
     yield from _output(s, attention + "linear_proj.", s.heads * int(s["v_head_dim"]))
 
 
-def _mlp(s: Sizes, prefix: str, width: int, *, norm: bool = True) -> Iterator[Parameter]:
+def _mlp(s: ModelSizes, prefix: str, width: int, *, norm: bool = True) -> Iterator[Parameter]:
     if norm:
         yield from _norm(s, prefix + "linear_fc1.", "layer_norm_")
     yield prefix + "linear_fc1.weight", (s.gated * width, s.hidden)
@@ -180,7 +182,7 @@ def _mlp(s: Sizes, prefix: str, width: int, *, norm: bool = True) -> Iterator[Pa
     yield from _output(s, prefix + "linear_fc2.", width)
 
 
-def _experts(s: Sizes, prefix: str) -> Iterator[Parameter]:
+def _experts(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     mlp, experts = prefix + "mlp.", s.experts
     yield from _norm(s, prefix + "pre_mlp_layernorm.", "")
     yield mlp + "router.weight", (experts, s.hidden)
@@ -200,8 +202,8 @@ def _experts(s: Sizes, prefix: str) -> Iterator[Parameter]:
         yield from _mlp(s, mlp + "shared_experts.", shared, norm=False)
 
 
-def _hybrid_layer(s: Sizes, prefix: str, kind: str) -> Iterator[Parameter]:
-    """A layer of a Mamba hybrid is one of the three parts alone: M Mamba-2, * attention, - MLP."""
+def _hybrid_layer(s: ModelSizes, prefix: str, kind: str) -> Iterator[Parameter]:
+    """Yield a layer of a Mamba hybrid, which is one of three kinds: M Mamba-2, * attention, - MLP."""
     if kind == "*":
         yield from _attention(s, prefix)
     elif kind == "-":
@@ -210,8 +212,8 @@ def _hybrid_layer(s: Sizes, prefix: str, kind: str) -> Iterator[Parameter]:
         yield from _mamba(s, prefix + "mixer.")
 
 
-def _mamba(s: Sizes, prefix: str) -> Iterator[Parameter]:
-    """Checkpoints keep the input projection and the convolution in parts, one for each of their outputs."""
+def _mamba(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
+    """Yield a Mamba layer; checkpoints split the input projection and the convolution by their outputs."""
     rows = s.mamba_rows
     yield from _norm(s, prefix + "in_proj.", "layer_norm_")
     for part in IN_PROJECTION:
@@ -225,13 +227,13 @@ def _mamba(s: Sizes, prefix: str) -> Iterator[Parameter]:
     yield prefix + "out_proj.weight", (s.hidden, rows["x"])
 
 
-def _block(s: Sizes, prefix: str, block: Mapping[str, Any]) -> Iterator[Parameter]:
-    """A layer whose attention or MLP is as usual, of another width, one linear layer, or missing."""
+def _block(s: ModelSizes, prefix: str, block: Mapping[str, Any]) -> Iterator[Parameter]:
+    """Yield a layer whose attention or MLP is regular, of another width, one linear layer, or missing."""
     attention, ffn = block["attention"], block["ffn"]
     if attention.get("replace_with_linear"):
         yield from _linear(s, prefix + "self_attention.")
     elif not attention.get("no_op"):
-        own = Sizes({**s.config, "num_query_groups": s.heads // int(attention["n_heads_in_group"])})
+        own = ModelSizes({**s.config, "num_query_groups": s.heads // int(attention["n_heads_in_group"])})
         yield from _attention(own, prefix)
     if ffn.get("replace_with_linear"):
         yield from _linear(s, prefix + "mlp.")
@@ -240,13 +242,13 @@ def _block(s: Sizes, prefix: str, block: Mapping[str, Any]) -> Iterator[Paramete
         yield from _mlp(s, prefix + "mlp.", width)
 
 
-def _linear(s: Sizes, prefix: str) -> Iterator[Parameter]:
+def _linear(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     yield from _norm(s, prefix, "layer_norm_")
     yield prefix + "weight", (s.hidden, s.hidden)
 
 
 def nemotron_ffn(multiple: float, hidden: int) -> int:
-    """Width of a Llama-Nemotron MLP: two thirds of that multiple of the model's, up to the next 256.
+    """Return the width of a Llama-Nemotron MLP: 2/3 of that multiple of the hidden size, rounded up to 256.
 
     (megatron.core.transformer.heterogeneous.heterogeneous_config, MLPConfig.build_config_from_dict)
     """

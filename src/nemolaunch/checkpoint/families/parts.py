@@ -1,8 +1,8 @@
-"""Pieces of a family's configuration, each of which translates some fields both ways.
+"""Parts of a family's configuration, each of which translates some fields in both directions.
 
 `to_nemo` reads a Hugging Face `config.json` and sets fields of NeMo's class; `to_hf` reads all of NeMo's fields
-and sets those of `config.json`. A value that the other side cannot hold raises `UnheldError`: nothing is
-dropped silently.
+and sets those of `config.json`. A value that the other side cannot represent raises `UnsupportedValueError`, so that
+nothing is dropped silently.
 """
 
 from __future__ import annotations
@@ -17,101 +17,116 @@ Fields = Mapping[str, Any]
 Out = dict[str, Any]
 
 
-class UnheldError(Exception):
-    """The other side has no place for a value. The message says for which."""
+class UnsupportedValueError(Exception):
+    """A value that the other side cannot represent. The message says which."""
 
 
-class Part(Protocol):
-    def to_nemo(self, hf: Fields, nemo: Out) -> None: ...
+class ConfigPart(Protocol):
+    """A translation of some fields in both directions."""
 
-    def to_hf(self, nemo: Fields, hf: Out) -> None: ...
+    def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
+
+    def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """The same value under two names. `default` is what a `config.json` without the field means, if anything."""
+    """The same value under two names. `default` is the value if `config.json` lacks the field; None if it must not."""
 
     hf: str
     nemo: str
     default: Any = None
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         if self.hf not in hf and self.default is None:
-            raise UnheldError(f"{self.hf} is not stated")
+            raise UnsupportedValueError(f"{self.hf} is missing")
         nemo[self.nemo] = hf.get(self.hf, self.default)
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         hf[self.hf] = nemo.get(self.nemo)
 
 
 @dataclass(frozen=True)
-class Optional(Field):
-    """A field that may be missing, which is the same as None on both sides."""
+class OptionalField(Field):
+    """A field that may be missing, which means None on both sides."""
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         nemo[self.nemo] = hf.get(self.hf)
 
 
 class HfIs:
-    """A field of `config.json` that must have one of these values; the first is written, and is the default."""
+    """A field of `config.json` that must have one of these values; the first is the default, and is written."""
 
     def __init__(self, name: str, *values: Any, written: bool = True) -> None:
         self.name, self.values, self.written = name, values, written
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         value = hf.get(self.name, self.values[0])
         if value not in self.values:
-            raise UnheldError(f"{self.name} is {value!r}; NeMo's model has {self.values[0]!r}")
+            raise UnsupportedValueError(f"{self.name} is {value!r}; NeMo's model has {self.values[0]!r}")
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         if self.written:
             hf[self.name] = self.values[0]
 
 
 class NemoIs:
-    """Fields of NeMo's configuration that must have these values, which are its class's defaults."""
-
-    def __init__(self, **values: Any) -> None:
-        self.values = values
-
-    def to_nemo(self, hf: Fields, nemo: Out) -> None: ...
-
-    def to_hf(self, nemo: Fields, hf: Out) -> None:
-        for name, wanted in self.values.items():
-            value = nemo.get(name)
-            if (symbol_name(value) or value) != wanted:
-                raise UnheldError(f"{name} is {value!r}; the Hugging Face model has {wanted!r}")
-
-
-class NemoSet:
-    """Fields of NeMo's configuration with fixed values, which are not its class's defaults."""
+    """Fields of NeMo's configuration that must have these values, which are the defaults of its class."""
 
     def __init__(self, **values: Any) -> None:
         self.values = values
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
+
+    def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
+        for name, wanted in self.values.items():
+            value = nemo.get(name)
+            if (symbol_name(value) or value) != wanted:
+                raise UnsupportedValueError(f"{name} is {value!r}; the Hugging Face model has {wanted!r}")
+
+
+class NemoSet:
+    """Fields of NeMo's configuration with fixed values, which are not the defaults of its class."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+    def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         nemo.update(self.values)
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         NemoIs(**self.values).to_hf(nemo, hf)
 
 
 @dataclass(frozen=True)
-class Both:
-    """Anything else: a function for each way."""
+class FieldFunctions:
+    """Any other translation: a function for each direction."""
 
     forward: Callable[[Fields, Out], None]
     back: Callable[[Fields, Out], None]
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         self.forward(hf, nemo)
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         self.back(nemo, hf)
 
 
-def _derived_heads(head_dim: int | None) -> Part:
-    """Query heads, key/value heads and the width of one, with what either side means by none."""
+def _derived_heads(head_dim: int | None) -> ConfigPart:
+    """Translate the numbers of query and key/value heads and the head width, with each side's defaults."""
 
     def to_nemo(hf: Fields, nemo: Out) -> None:
         heads = hf["num_attention_heads"]
@@ -125,7 +140,7 @@ def _derived_heads(head_dim: int | None) -> Part:
         hf["num_key_value_heads"] = nemo.get("num_query_groups") or heads
         hf["head_dim"] = nemo.get("kv_channels") or nemo["hidden_size"] // heads
 
-    return Both(to_nemo, to_hf)
+    return FieldFunctions(to_nemo, to_hf)
 
 
 def sizes(
@@ -135,13 +150,13 @@ def sizes(
     rope_theta: float = 10000.0,
     head_dim: int | None = None,
     without: Collection[str] = (),
-) -> tuple[Part, ...]:
-    """The fields that nearly every family names alike.
+) -> tuple[ConfigPart, ...]:
+    """Return the fields that nearly all families name alike.
 
     Args:
-        norm: how the family names the norms' epsilon.
-        norm_default, rope_theta, head_dim: what a `config.json` without these fields means.
-        without: fields of `config.json` to leave out.
+        norm: the family's name for the epsilon of norms.
+        norm_default, rope_theta, head_dim: the values if `config.json` lacks these fields.
+        without: fields of `config.json` to omit.
     """
     fields = (
         Field("num_hidden_layers", "num_layers"),
@@ -157,8 +172,8 @@ def sizes(
     return (*(field for field in fields if field.hf not in without), _derived_heads(head_dim))
 
 
-def tied(default: bool = False) -> Part:
-    """Whether the output layer is the embedding; `default` is transformers'."""
+def tied(default: bool = False) -> ConfigPart:
+    """Return the field that ties the output layer to the embedding; `default` is transformers'."""
     return Field("tie_word_embeddings", "share_embeddings_and_output_weights", default)
 
 
@@ -166,21 +181,23 @@ def _longest_to_nemo(hf: Fields, nemo: Out) -> None:
     nemo["max_position_embeddings"] = hf["max_position_embeddings"]
 
 
-# Some of NeMo's classes have the longest sequence twice; the other field is the one in use
-LONGEST_TWICE = Both(_longest_to_nemo, lambda nemo, hf: None)
+# Some of NeMo's classes have the maximum sequence length twice; the other field is the one that is used
+LONGEST_TWICE = FieldFunctions(_longest_to_nemo, lambda nemo, hf: None)
 
 
 class NeverTied:
-    """NeMo's converters of some families know no tied form: the output layer is then a copy of the embedding."""
+    """Embeddings that NeMo's converters do not tie: the output layer is a copy of the embedding instead."""
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         nemo["share_embeddings_and_output_weights"] = False
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         hf["tie_word_embeddings"] = bool(nemo.get("share_embeddings_and_output_weights"))
 
 
-# A decoder of RMSNorm, SiLU-gated MLPs and rotary positions, without biases or windows
+# A decoder with RMSNorm, SiLU-gated MLPs and rotary positions
 GATED = (
     HfIs("hidden_act", "silu"),
     NemoIs(
@@ -200,16 +217,18 @@ FULL_ROTARY = NemoIs(rotary_percent=1.0)
 NO_WINDOW = NemoIs(window_size=None)
 
 
-class Window:
-    """One sliding window for all layers, as Transformer Engine counts it: the keys before the query's own.
+class SlidingWindow:
+    """One sliding window for all layers.
 
-    Hugging Face counts the own one too. A window as long as the longest sequence is none.
+    Hugging Face counts the query's own position, Transformer Engine does not. A window as long as the longest
+    sequence has no effect.
     """
 
     def __init__(self, *, default: int | None = None, switch: str | None = None) -> None:
         self.default, self.switch = default, switch
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         window = hf.get("sliding_window", self.default)
         used = hf.get(self.switch, False) if self.switch else True
         longest = hf.get("max_position_embeddings")
@@ -218,9 +237,10 @@ class Window:
             nemo["window_size"] = [window - 1, 0]
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         window = nemo.get("window_size")
         if window and nemo.get("window_attn_skip_freq"):
-            raise UnheldError(
+            raise UnsupportedValueError(
                 "window_attn_skip_freq is set; the Hugging Face model has the window in every layer"
             )
         hf["sliding_window"] = window[0] + 1 if window else None
@@ -228,49 +248,53 @@ class Window:
             hf[self.switch] = bool(window)
 
 
-class SomeLayersWindow(Window):
-    """As `Window`, where `config.json` may give the window to only the layers from `max_window_layers` on."""
+class PartialSlidingWindow(SlidingWindow):
+    """A `SlidingWindow` that `config.json` can restrict to the layers from `max_window_layers`."""
 
     def __init__(self) -> None:
         super().__init__(switch="use_sliding_window")
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         layers, first = hf["num_hidden_layers"], hf.get("max_window_layers", 0)
         if first >= layers:
             nemo["window_size"] = None
             return
         super().to_nemo(hf, nemo)
         if nemo["window_size"] and first:
-            raise UnheldError(
-                f"only the layers from {first} on have a sliding window; NeMo's model has it in all or none"
+            raise UnsupportedValueError(
+                f"only the layers from {first} have a sliding window; NeMo's model has it in all layers or in none"
             )
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         super().to_hf(nemo, hf)
         if hf["sliding_window"]:
             hf["max_window_layers"] = 0
 
 
 def rope_scaling_of(hf: Fields) -> tuple[str | None, Fields]:
-    """Kind and values of `rope_scaling`; its kind is None where there is none."""
+    """Return the type and the values of `rope_scaling`; the type is None if there is no scaling."""
     scaling = hf.get("rope_scaling") or {}
     kind = scaling.get("rope_type") or scaling.get("type")
     return (None if kind == "default" else kind), scaling
 
 
-def _no_scaling(hf: Fields, nemo: Out) -> None:
+def _linear_to_nemo(hf: Fields, nemo: Out) -> None:
     kind, scaling = rope_scaling_of(hf)
     if kind == "linear":
         nemo["seq_len_interpolation_factor"] = float(scaling["factor"])
     elif kind is not None:
-        raise UnheldError(f"rope_scaling is of type {kind!r}; NeMo's model has none, or a linear one")
+        raise UnsupportedValueError(
+            f"rope_scaling is of type {kind!r}; NeMo's model supports 'linear' or none"
+        )
 
 
-def _linear_back(nemo: Fields, hf: Out) -> None:
+def _linear_to_hf(nemo: Fields, hf: Out) -> None:
     factor = nemo.get("seq_len_interpolation_factor")
     hf["rope_scaling"] = {"rope_type": "linear", "factor": float(factor)} if factor else None
 
 
 OTHER_ROPE = "rope_scaling of types other than linear"
-# Rotary positions as they are, or all divided by one factor.
-LINEAR_SCALING = Both(_no_scaling, _linear_back)
+# Rotary positions as they are, or all divided by one factor
+LINEAR_SCALING = FieldFunctions(_linear_to_nemo, _linear_to_hf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.ops import PackedQkv
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
@@ -13,13 +13,13 @@ from nemolaunch.checkpoint.families.parts import (
     OTHER_ROPE,
     Field,
     NeverTied,
-    Window,
+    SlidingWindow,
     sizes,
 )
 from nemolaunch.checkpoint.families.rules import rule
 from nemolaunch.checkpoint.families.tables import HF, INPUT_NORM, MLP_NORM, NEMO, outer, renamed
 
-PHI3 = Family(
+PHI3 = ModelFamily(
     model_type="phi3",
     architecture="Phi3ForCausalLM",
     model_class="Phi3Model",
@@ -29,7 +29,7 @@ PHI3 = Family(
         *sizes(norm_default=1e-5),
         NeverTied(),
         Field("partial_rotary_factor", "rotary_percent", 1.0),
-        Window(),
+        SlidingWindow(),
         LINEAR_SCALING,
         *GATED,
         DENSE,

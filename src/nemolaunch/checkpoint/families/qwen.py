@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     FULL_ROTARY,
@@ -11,15 +11,15 @@ from nemolaunch.checkpoint.families.parts import (
     LONGEST_TWICE,
     NO_QK_NORM,
     OTHER_ROPE,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     HfIs,
     NemoIs,
     NeverTied,
     Out,
-    SomeLayersWindow,
-    UnheldError,
+    PartialSlidingWindow,
+    UnsupportedValueError,
     sizes,
     tied,
 )
@@ -35,9 +35,9 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-COMMON = (LINEAR_SCALING, SomeLayersWindow(), *GATED, FULL_ROTARY)
+COMMON = (LINEAR_SCALING, PartialSlidingWindow(), *GATED, FULL_ROTARY)
 
-QWEN2 = Family(
+QWEN2 = ModelFamily(
     model_type="qwen2",
     architecture="Qwen2ForCausalLM",
     model_class="Qwen2Model",
@@ -63,7 +63,7 @@ QWEN3_PARTS = (
     HfIs("attention_bias", False),
     NemoIs(qk_layernorm=True, add_bias_linear=False, add_qkv_bias=False),
 )
-QWEN3 = Family(
+QWEN3 = ModelFamily(
     model_type="qwen3",
     architecture="Qwen3ForCausalLM",
     model_class="Qwen3Model",
@@ -79,7 +79,9 @@ def _sparse_to_nemo(hf: Fields, nemo: Out) -> None:
     layers = range(hf["num_hidden_layers"])
     without = [layer for layer in layers if layer in dense or (layer + 1) % step]
     if without:
-        raise UnheldError(f"the layers {without} have no experts; NeMo's model has them in all layers")
+        raise UnsupportedValueError(
+            f"the layers {without} have no experts; NeMo's model has experts in all layers"
+        )
 
 
 def _sparse_to_hf(nemo: Fields, hf: Out) -> None:
@@ -87,7 +89,7 @@ def _sparse_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 def _normalised_to_nemo(hf: Fields, nemo: Out) -> None:
-    # Softmax over the chosen experts only is softmax over all, normalised
+    # Softmax over the chosen experts only equals softmax over all, normalised
     nemo["moe_router_pre_softmax"] = not hf.get("norm_topk_prob", False)
 
 
@@ -95,7 +97,7 @@ def _normalised_to_hf(nemo: Fields, hf: Out) -> None:
     hf["norm_topk_prob"] = not nemo.get("moe_router_pre_softmax")
 
 
-QWEN3_MOE = Family(
+QWEN3_MOE = ModelFamily(
     model_type="qwen3_moe",
     architecture="Qwen3MoeForCausalLM",
     model_class="Qwen3Model",
@@ -106,8 +108,8 @@ QWEN3_MOE = Family(
         Field("num_experts_per_tok", "moe_router_topk", 8),
         Field("moe_intermediate_size", "moe_ffn_hidden_size", 768),
         Field("router_aux_loss_coef", "moe_aux_loss_coeff", 0.001),
-        Both(_sparse_to_nemo, _sparse_to_hf),
-        Both(_normalised_to_nemo, _normalised_to_hf),
+        FieldFunctions(_sparse_to_nemo, _sparse_to_hf),
+        FieldFunctions(_normalised_to_nemo, _normalised_to_hf),
         NemoIs(
             moe_layer_freq=1,
             moe_shared_expert_intermediate_size=None,

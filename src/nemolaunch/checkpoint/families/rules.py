@@ -1,4 +1,4 @@
-"""Which tensors of one side become which of the other: a family's table, applied to the names at hand."""
+"""Match tensor names of the two sides by a family's rules."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Rule:
-    """Names on both sides, and what happens to the tensors between them.
+    """Names on both sides, and the operation between their tensors.
 
-    In names `*` stands for a number (a layer's, an expert's), the same on both sides in the same order. `#`
-    stands for the number of each expert in turn: one tensor on the other side has them all. Where a source
-    name fits several rules, that one holds whose names the NeMo model has.
+    In names, `*` matches a number (of a layer or an expert), which is the same on both sides. `#` stands for the
+    number of each expert in turn, if one tensor on the other side has all experts. If a source name matches several
+    rules, the one whose NeMo names exist in the model applies.
     """
 
     hf: tuple[str, ...]
@@ -27,7 +27,7 @@ class Rule:
 
 
 def rule(hf: str, nemo: str, op: Op | None = None) -> Rule:
-    """A rule from names separated by blanks."""
+    """Return a rule, given names separated by spaces."""
     return Rule(tuple(hf.split()), tuple(nemo.split()), op or Same())
 
 
@@ -48,12 +48,12 @@ def import_groups(
     *,
     ignored: Collection[str] = (),
 ) -> list[Group]:
-    """The groups that turn the tensors named `hf` into exactly those named `nemo`, the model's parameters.
+    """Return the groups that turn the tensors named `hf` into exactly those named `nemo`, the model's parameters.
 
-    Groups are in the order of `hf`. `ignored` are source names that have no place and need none.
+    Groups are in the order of `hf`. `ignored` are source names that are not used.
 
     Raises:
-        NemolaunchError: a source tensor has no place, or a parameter no source; with their names.
+        NemolaunchError: a source tensor has no parameter, or a parameter no source; with their names.
     """
     found: list[Group] = []
     used: set[str] = set(ignored)
@@ -76,9 +76,9 @@ def import_groups(
 
 
 def export_groups(rules: Iterable[Rule], nemo: Mapping[str, object], num_experts: int) -> list[Group]:
-    """The groups for all parameters of a NeMo model; their `hf` are the tensors of the other side.
+    """Return the groups for all parameters of a NeMo model; their `hf` are the Hugging Face tensors.
 
-    Raises `NemolaunchError` for a parameter that no rule has.
+    Raises `NemolaunchError` for a parameter that no rule matches.
     """
     found: list[Group] = []
     filled: set[str] = set()
@@ -101,7 +101,7 @@ def _candidates(
 ) -> Iterator[Group]:
     for one in rules:
         seen = set()
-        for pattern in one.hf:  # any of them shows that the group is meant, so that the others are missing
+        for pattern in one.hf:  # if any name of a group exists, the others are missing
             anchor = _pattern(pattern)
             for name in hf:
                 match = anchor.match(name)
@@ -137,21 +137,21 @@ def _report(missing: list[str], unplaced: list[str], unfilled: list[str]) -> Non
         faults.append(f"  missing: {counted(missing, 'tensor')} of the source: {some(missing)}")
     if unplaced:
         faults.append(
-            f"  without a place in the model: {counted(unplaced, 'tensor')} of the source: {some(unplaced)}"
+            f"  unknown to the model: {counted(unplaced, 'tensor')} of the source: {some(unplaced)}"
         )
     if unfilled and not missing:
         faults.append(f"  without a source: {counted(unfilled, 'parameter')} of the model: {some(unfilled)}")
     if faults:
         raise NemolaunchError(
-            "the tensors do not fit the model that the source describes:\n" + "\n".join(faults)
+            "the tensors do not match the model that the source describes:\n" + "\n".join(faults)
         )
 
 
 def counted(names: Sequence[str], noun: str) -> str:
-    """How many there are: "1 tensor", "17 tensors"."""
+    """Return a count with its noun: "1 tensor", "17 tensors"."""
     return f"{len(names):,} {noun}{'' if len(names) == 1 else 's'}"
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few of many names."""
+    """Return the first few names, joined with commas."""
     return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

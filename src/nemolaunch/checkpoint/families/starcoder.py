@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import Family
+from nemolaunch.checkpoint.families.family import ModelFamily
 from nemolaunch.checkpoint.families.parts import (
     DENSE,
     LINEAR_SCALING,
     NO_QK_NORM,
     NO_WINDOW,
     OTHER_ROPE,
-    Both,
     Field,
+    FieldFunctions,
     Fields,
     NemoIs,
     NeverTied,
     Out,
-    UnheldError,
-    Window,
+    SlidingWindow,
+    UnsupportedValueError,
     sizes,
 )
 from nemolaunch.checkpoint.families.rules import rule
@@ -35,20 +35,22 @@ TANH_GELU, EXACT_GELU = "gelu_pytorch_tanh", "gelu"
 
 
 class Gelu:
-    """Megatron's fused GELU is the tanh approximation, the plain one is exact; the function's name is the same."""
+    """A GELU: in Megatron the fused one is the tanh approximation, and the plain one of the same name is exact."""
 
     def __init__(self, field: str) -> None:
         self.field = field
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Set fields of `nemo` from `hf`."""
         activation = hf.get(self.field, TANH_GELU)
         if activation not in (TANH_GELU, EXACT_GELU):
-            raise UnheldError(
-                f"{self.field} is {activation!r}; NeMo's model has {TANH_GELU!r} or {EXACT_GELU!r}"
+            raise UnsupportedValueError(
+                f"{self.field} is {activation!r}; NeMo's model supports {TANH_GELU!r} and {EXACT_GELU!r}"
             )
         nemo["bias_activation_fusion"] = activation == TANH_GELU
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set fields of `hf` from `nemo`."""
         fused = nemo.get("bias_activation_fusion") and nemo.get("add_bias_linear")
         hf[self.field] = TANH_GELU if fused else EXACT_GELU
 
@@ -75,9 +77,11 @@ def _heads_to_hf(nemo: Fields, hf: Out) -> None:
     heads = nemo["num_attention_heads"]
     groups = nemo.get("num_query_groups") or heads
     if groups not in (1, heads):
-        raise UnheldError(f"num_query_groups is {groups}; the Hugging Face model has 1 or one for each head")
+        raise UnsupportedValueError(
+            f"num_query_groups is {groups}; the Hugging Face model has 1, or one per head"
+        )
     if (nemo.get("kv_channels") or nemo["hidden_size"] // heads) * heads != nemo["hidden_size"]:
-        raise UnheldError(
+        raise UnsupportedValueError(
             f"kv_channels is {nemo['kv_channels']}; the Hugging Face model has hidden_size / heads"
         )
     hf["n_head"], hf["multi_query"] = heads, groups == 1
@@ -85,7 +89,7 @@ def _heads_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 BIGCODE = "transformer.h.*."
-STARCODER = Family(
+STARCODER = ModelFamily(
     model_type="gpt_bigcode",
     architecture="GPTBigCodeForCausalLM",
     model_class="StarcoderModel",
@@ -94,7 +98,7 @@ STARCODER = Family(
     parts=(
         Field("n_layer", "num_layers"),
         Field("n_embd", "hidden_size"),
-        Both(_heads_to_nemo, _heads_to_hf),
+        FieldFunctions(_heads_to_nemo, _heads_to_hf),
         Field("vocab_size", "vocab_size"),
         Field("n_positions", "seq_length", 1024),
         Field("initializer_range", "init_method_std", 0.02),
@@ -120,7 +124,7 @@ STARCODER = Family(
     tied_by_default=True,
 )
 
-STARCODER2 = Family(
+STARCODER2 = ModelFamily(
     model_type="starcoder2",
     architecture="Starcoder2ForCausalLM",
     model_class="Starcoder2Model",
@@ -132,7 +136,7 @@ STARCODER2 = Family(
         Field("use_bias", "add_bias_linear", True),
         NeverTied(),
         Gelu("hidden_act"),
-        Window(),
+        SlidingWindow(),
         LINEAR_SCALING,
         NemoIs(position_embedding_type="rope", add_qkv_bias=False, rotary_percent=1.0),
         *COMMON,

@@ -1,8 +1,8 @@
-"""Tables of tensor names that several families share."""
+"""Rules for tensor names that several families share."""
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.ops import Joined, Qkv
+from nemolaunch.checkpoint.families.ops import Concatenated, Qkv
 from nemolaunch.checkpoint.families.rules import Rule, rule
 
 HF, NEMO = "model.layers.*.", "decoder.layers.*."
@@ -11,7 +11,7 @@ HF, NEMO = "model.layers.*.", "decoder.layers.*."
 def outer(
     embedding: str = "model.embed_tokens", norm: str = "model.norm", head: str = "lm_head"
 ) -> tuple[Rule, ...]:
-    """Embedding, final norm and output layer."""
+    """Return the rules for embedding, final norm and output layer."""
     return (
         rule(f"{embedding}.weight", "embedding.word_embeddings.weight"),
         rule(f"{norm}.weight", "decoder.final_layernorm.weight"),
@@ -21,7 +21,7 @@ def outer(
 
 
 def attention(hf: str = HF + "self_attn.") -> tuple[Rule, ...]:
-    """Separate query, key and value projections, with or without biases and norms of queries and keys."""
+    """Return the rules for attention with separate query, key and value projections, and optional biases and norms."""
     nemo = NEMO + "self_attention."
     return (
         *(
@@ -35,12 +35,12 @@ def attention(hf: str = HF + "self_attn.") -> tuple[Rule, ...]:
 
 
 def renamed(hf: str, nemo: str) -> tuple[Rule, ...]:
-    """Weight and bias of a module."""
+    """Return the rules for the weight and bias of a module."""
     return tuple(rule(f"{hf}.{kind}", f"{nemo}.{kind}") for kind in ("weight", "bias"))
 
 
 def fused_norm(hf: str, nemo: str) -> tuple[Rule, ...]:
-    """Weight and bias of a norm that Megatron keeps in the linear layer after it."""
+    """Return the rules for a norm that Megatron fuses into the linear layer after it."""
     return tuple(rule(f"{hf}.{kind}", f"{nemo}.layer_norm_{kind}") for kind in ("weight", "bias"))
 
 
@@ -50,10 +50,10 @@ EXPERTS_NORM = renamed(HF + "post_attention_layernorm", NEMO + "pre_mlp_layernor
 
 
 def gated_mlp(hf: str = HF + "mlp.", nemo: str = NEMO + "mlp.") -> tuple[Rule, ...]:
-    """Gate, up and down projection."""
+    """Return the rules for gate, up and down projection."""
     return (
         *(
-            rule(f"{hf}gate_proj.{kind} {hf}up_proj.{kind}", f"{nemo}linear_fc1.{kind}", Joined())
+            rule(f"{hf}gate_proj.{kind} {hf}up_proj.{kind}", f"{nemo}linear_fc1.{kind}", Concatenated())
             for kind in ("weight", "bias")
         ),
         *renamed(hf + "down_proj", nemo + "linear_fc2"),
@@ -61,10 +61,10 @@ def gated_mlp(hf: str = HF + "mlp.", nemo: str = NEMO + "mlp.") -> tuple[Rule, .
 
 
 def gated_experts(hf: str, gate: str, up: str, down: str) -> tuple[Rule, ...]:
-    """One tensor an expert; `hf` ends with the place of its number."""
+    """Return the rules for experts with one tensor each; `hf` ends with the wildcard for the expert's number."""
     experts = NEMO + "mlp.experts."
     return (
-        rule(f"{hf}.{gate}.weight {hf}.{up}.weight", f"{experts}linear_fc1.weight*", Joined()),
+        rule(f"{hf}.{gate}.weight {hf}.{up}.weight", f"{experts}linear_fc1.weight*", Concatenated()),
         rule(f"{hf}.{down}.weight", f"{experts}linear_fc2.weight*"),
     )
 

@@ -1,4 +1,4 @@
-"""Whether two configurations say the same, field by field, however they spell it."""
+"""Compare two configurations field by field, by meaning and not by spelling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NONE_MEANS = {"hidden_activation": "gelu_pytorch_tanh", "n_group": 1, "topk_grou
 
 
 def differences(expected: Fields, got: Fields, skipped: Collection[str] = ()) -> tuple[int, list[str]]:
-    """How many fields both have, and one line for each that does not mean the same."""
+    """Return how many fields both have, and a line for each whose meaning differs."""
     names = [name for name in got if name in expected and name not in skipped]
     lines = []
     for name in names:
@@ -24,7 +24,7 @@ def differences(expected: Fields, got: Fields, skipped: Collection[str] = ()) ->
 
 
 def meaning(name: str, fields: Fields) -> Any:
-    """A field's value as it acts: none of something is what it then defaults to.
+    """Return a field's effective value, with the default in place of None.
 
     Works for `config.json` and for NeMo's configuration.
     """
@@ -37,7 +37,7 @@ def meaning(name: str, fields: Fields) -> Any:
     if value is None and name in ("n_inner", "ffn_hidden_size"):
         return 4 * (fields.get("n_embd") or fields["hidden_size"])
     if name == BLOCKS and value:
-        return json.loads(value)["block_configs"]  # the rest is a copy of the whole config.json
+        return json.loads(value)["block_configs"]  # the rest repeats the whole config.json
     if value is None and name in NONE_MEANS:
         return NONE_MEANS[name]
     if name == "rope_scaling" and isinstance(value, dict):
@@ -50,7 +50,7 @@ def meaning(name: str, fields: Fields) -> Any:
 
 
 def _window(value: int | None, fields: Fields) -> int | None:
-    """The sliding window in effect: one as long as the longest sequence is none."""
+    """Return the sliding window in effect; one as long as the longest sequence has no effect."""
     longest = fields.get("max_position_embeddings")
     unused = not fields.get("use_sliding_window", True) or (longest and value and value >= longest)
     return None if unused else value

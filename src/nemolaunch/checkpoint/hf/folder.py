@@ -1,4 +1,4 @@
-"""What a Hugging Face model folder holds, checked before anything slow starts."""
+"""Hugging Face model folders, checked before anything slow starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from nemolaunch.checkpoint.storage.safetensors import read_header
 from nemolaunch.errors import NemolaunchError, UsageError
 
-# Any of these names the tokenizer; the others only belong to it.
+# A tokenizer has at least one of these; the other files only belong to it
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "spiece.model")
 TOKENIZER_PARTS = (
     *TOKENIZERS,
@@ -24,12 +24,12 @@ TOKENIZER_PARTS = (
 )
 WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-DTYPES = ("float32", "float16", "bfloat16")  # that a model can have as a whole
+DTYPES = ("float32", "float16", "bfloat16")  # what a model as a whole can have
 
 
 @dataclass(frozen=True)
 class HfFolder:
-    """A checked model folder: its parsed `config.json` and its files of weights."""
+    """A checked model folder: its parsed `config.json` and its weight files."""
 
     path: Path
     config: dict[str, Any]
@@ -37,12 +37,12 @@ class HfFolder:
 
     @property
     def model_type(self) -> str:
+        """The `model_type` of `config.json`."""
         return str(self.config.get("model_type") or "")
 
     @property
     def dtype(self) -> str | None:
-        """The weights' type in torch's spelling: of config.json, or else of the first weights; None if
-        unknown."""
+        """The dtype of the weights in torch's spelling, from config.json or the first file; None if unknown."""
         text = self.config.get("text_config")
         for config in (self.config, text if isinstance(text, dict) else {}):
             stated = config.get("dtype") or config.get("torch_dtype")
@@ -50,7 +50,7 @@ class HfFolder:
                 return str(stated).removeprefix("torch.")
         if self.weights[0].suffix != ".safetensors":
             return None
-        types = {entry.info.dtype for entry in read_header(self.weights[0]).values()}
+        types = {info.dtype for info in read_header(self.weights[0]).values()}
         return types.pop() if len(types) == 1 else None
 
 
@@ -67,25 +67,25 @@ def read_folder(path: Path) -> HfFolder:
         raise UsageError(_no_config(path))
     config = read_config(path / "config.json")
     if not config.get("model_type"):
-        raise NemolaunchError(f"{path / 'config.json'} names no model_type, so its family is unknown")
+        raise NemolaunchError(f"{path / 'config.json'} has no model_type, so the model's family is unknown")
     return HfFolder(path, config, _weights(path))
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; `NemolaunchError` if it cannot be read."""
+    """Return the content of a JSON file. Raises `NemolaunchError` if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise NemolaunchError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise NemolaunchError(f"{path} is damaged, it is no JSON: {error}") from error
+        raise NemolaunchError(f"{path} is not valid JSON: {error}") from error
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A `config.json`, with rotary positions under the names that transformers had for them before version 5."""
+    """Return a `config.json`, with the names that transformers had for rotary fields before version 5."""
     config = read_json(path)
     if not isinstance(config, dict):
-        raise NemolaunchError(f"{path} holds no configuration")
+        raise NemolaunchError(f"{path} is not a configuration: it has to be a JSON object")
     for part in [config, config["text_config"]] if isinstance(config.get("text_config"), dict) else [config]:
         rope = part.get("rope_parameters")
         if isinstance(rope, dict) and "rope_theta" in rope:
@@ -97,7 +97,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def tokenizer_files(path: Path) -> list[Path]:
-    """The files of a folder that belong to its tokenizer, sorted; sub-folders are never among them."""
+    """Return the files of a folder that belong to its tokenizer, sorted. Never includes sub-folders."""
     return sorted({file for name in TOKENIZER_PARTS for file in path.glob(name) if file.is_file()})
 
 
@@ -106,15 +106,15 @@ def check_tokenizer(folder: Path) -> None:
     if not any(file.match(name) for file in tokenizer_files(folder) for name in TOKENIZERS):
         raise UsageError(
             f"{folder} has no tokenizer (none of {', '.join(TOKENIZERS)}), which a NeMo checkpoint needs; "
-            "name the folder of the model's with --tokenizer"
+            "use --tokenizer DIR with the folder of the model's tokenizer"
         )
 
 
 def copy_tokenizer(source: Path, target: Path, *, config: bool = True) -> None:
-    """Copy the tokenizer of a model folder, byte for byte, into the folder `target`, made if needed.
+    """Copy the tokenizer of a model folder byte for byte into the folder `target`, which is created if needed.
 
-    `config` says whether `config.json` comes too: without it transformers cannot tell the class of some
-    tokenizers. Raises `UsageError` when there is no tokenizer.
+    With `config`, `config.json` is copied too: transformers needs it to determine the class of some tokenizers.
+    Raises `UsageError` if there is no tokenizer.
     """
     check_tokenizer(source)
     files = tokenizer_files(source)
@@ -125,7 +125,7 @@ def copy_tokenizer(source: Path, target: Path, *, config: bool = True) -> None:
 
 
 def _weights(path: Path) -> tuple[Path, ...]:
-    """All files of weights, complete: every shard is there and no safetensors file is cut off."""
+    """Return all weight files, after checking that no shard is missing and no safetensors file is truncated."""
     files: list[Path] = []
     for name in WEIGHT_INDEXES:
         if (path / name).is_file():
@@ -134,8 +134,8 @@ def _weights(path: Path) -> tuple[Path, ...]:
             missing = [shard for shard in shards if not (path / shard).is_file()]
             if missing:
                 raise NemolaunchError(
-                    f"{path} is incomplete: {name} lists {len(shards)} files of weights, of which "
-                    f"{len(missing)} are missing: {', '.join(missing[:5])}"
+                    f"{path} is incomplete: {name} lists {len(shards)} weight files, of which {len(missing)} are "
+                    f"missing: {', '.join(missing[:5])}"
                 )
             files = [path / shard for shard in shards]
             break
@@ -151,7 +151,7 @@ def _weights(path: Path) -> tuple[Path, ...]:
 
 def _no_config(path: Path) -> str:
     if (path / "adapter_config.json").is_file():
-        return f"{path} holds a LoRA adapter, not a model; merge it into its base model first"
+        return f"{path} is a LoRA adapter, not a model; merge it into its base model first"
     if (path / "weights").is_dir() and (path / "context").is_dir():
         return f"{path} is a NeMo 2 checkpoint, not a Hugging Face model"
     inner = sorted(path.glob("*/config.json"))

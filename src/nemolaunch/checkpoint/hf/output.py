@@ -1,4 +1,4 @@
-"""What a Hugging Face model folder has besides the weights: configuration, tokenizer, how it generates."""
+"""What a Hugging Face model folder has besides weights: configuration, tokenizer, generation config."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def write_extras(
 
     Args:
         config: the translated configuration.
-        dtype: of the weights, in torch's spelling.
-        tokenizer: folder with the tokenizer; its `config.json`, if it is of the same family, supplies what
-            NeMo's configuration does not hold: token ids, the place of a model's own code.
+        dtype: the dtype of the weights, in torch's spelling.
+        tokenizer: the folder with the tokenizer. Its `config.json`, if it is of the same family, supplies what
+            NeMo's configuration lacks: token ids, and where a model's own code is.
         generation: the `generation_config.json` to copy, if it exists.
     """
     like = _like(tokenizer, config)
@@ -44,7 +44,7 @@ def write_extras(
 
 
 def _like(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a `config.json` beside the tokenizer: all of the same model's, few of a relative's."""
+    """Return fields of the tokenizer folder's `config.json`: all if it is the same model's, few if a relative's."""
     path = folder / "config.json"
     found = bidirectional.causal_config(hf_folder.read_config(path)) if path.is_file() else {}
     text = found.get("text_config")
@@ -58,7 +58,7 @@ def _like(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spelled(config: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as `like` spells them, where that means the same."""
+    """Return the fields as `like` spells them, where the meaning is the same."""
     return {name: like[name] if _same(name, config, like) else value for name, value in config.items()}
 
 
@@ -69,7 +69,7 @@ def _same(name: str, config: Mapping[str, Any], like: Mapping[str, Any]) -> bool
 
 
 def _token_ids(folder: Path) -> dict[str, int]:
-    """Ids of the tokens that the tokenizer's configuration names."""
+    """Return the ids of the special tokens that the tokenizer's configuration names."""
     named = _json(folder / "tokenizer_config.json")
     content = _json(folder / "tokenizer.json")
     vocabulary = (
@@ -87,7 +87,7 @@ def _token_ids(folder: Path) -> dict[str, int]:
 
 
 def tokenizer_size(folder: Path) -> int:
-    """The number of tokens of a tokenizer, added ones included, as NeMo counts them.
+    """Return the number of tokens of a tokenizer, including added ones, as NeMo counts them.
 
     Raises `NemolaunchError` if it cannot be loaded.
     """
@@ -101,11 +101,11 @@ def tokenizer_size(folder: Path) -> int:
 
 
 def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> Path:
-    """The folder with a NeMo checkpoint's tokenizer: the one given, or that which the context records.
+    """Return the folder with a NeMo checkpoint's tokenizer: the given one, or the one its context records.
 
     Raises:
-        UsageError: there is none.
-        NemolaunchError: it is on the hub, which cannot be reached.
+        UsageError: there is no tokenizer.
+        NemolaunchError: the tokenizer is on the Hub, which cannot be reached.
     """
     if given is not None:
         folder = given.expanduser()
@@ -117,8 +117,8 @@ def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> P
             return folder
     if recorded and hub.HUB_ID.fullmatch(recorded):
         return hub.tokenizer(recorded)
-    named = f"names {recorded!r}, which is no folder here" if recorded else "names none"
-    raise UsageError(f"the checkpoint's context {named}: give the tokenizer with --tokenizer DIR")
+    named = f"names {recorded!r}, which is not a folder here" if recorded else "does not name one"
+    raise UsageError(f"the checkpoint's tokenizer was not found: its context {named}; use --tokenizer DIR")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A model seen as Hugging Face has it, whatever the format it is stored in."""
+"""A model in the form that Hugging Face has it, whatever format it is stored in."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nemolaunch.checkpoint.storage.tensors import TensorSource
 
 @dataclass(frozen=True, kw_only=True)
 class ModelView:
-    """What a conversion between two formats passes on.
+    """A model as it passes from one format to another.
 
     Attributes:
-        config: `config.json`, with the type of the weights.
-        source: the tensors under Hugging Face's names.
-        tokenizer: folder with the tokenizer.
-        generation: `generation_config.json`, if there is one.
-        title: the format and model in a few words.
-        left_out: names of source tensors that are no part of it.
-        changed: what differs on purpose from the source, in words.
+        config: the `config.json`, including the dtype of the weights.
+        source: the tensors, with Hugging Face's names.
+        tokenizer: the folder with the tokenizer.
+        generation: the `generation_config.json`, if there is one.
+        title: a short description of the model and its format.
+        left_out: the names of source tensors that are not part of the model.
+        changed: intentional differences from the source, in words.
     """
 
     config: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The tensors of a Hugging Face model folder, as its family's table expects them."""
+"""The tensors of a Hugging Face model folder, with the names that its family's rules expect."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from nemolaunch.checkpoint.storage.wrappers import Dequantised, Renamed
 if TYPE_CHECKING:
     import torch
 
-# Computed from the configuration; old checkpoints carry them all the same
+# Computed from the configuration, but present in old checkpoints
 COMPUTED = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "freqs_cis", ".attn.bias", ".attn.masked_bias")
 
 
 class TorchFilesSource:
-    """The tensors of one or more files of torch.save (`pytorch_model.bin`)."""
+    """The tensors of one or more torch.save files (`pytorch_model.bin`)."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Reads the files' pickles. Raises `NemolaunchError` for a damaged file."""
+        """Read the pickles. Raises `NemolaunchError` for a damaged file."""
         self._files = OpenFiles()
         self._places: dict[str, tuple[TorchFile, LazyTensor]] = {}
         for path in paths:
@@ -34,18 +34,19 @@ class TorchFilesSource:
         self.tensors = {name: tensor.info for name, (_, tensor) in self._places.items()}
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor."""
+        """Return one tensor."""
         file, tensor = self._places[name]
         return file.read(tensor)
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Some rows of a tensor."""
+        """Return some rows of a tensor."""
         file, tensor = self._places[name]
-        place = tensor.storage_offset + start * tensor.stride[0]
-        rows = LazyTensor(tensor.info.rows(start, stop), tensor.storage, place, tensor.stride)
+        first = tensor.storage_offset + start * tensor.stride[0]
+        rows = LazyTensor(tensor.info.rows(start, stop), tensor.storage, first, tensor.stride)
         return file.read(rows)
 
     def close(self) -> None:
+        """Close all files."""
         self._files.close()
 
 
@@ -54,9 +55,9 @@ class HfWeights:
     """A model's tensors.
 
     Attributes:
-        source: those that count, under the names of the family's table.
-        quantised: they are stored in 8 or 4 bits and read as bfloat16.
-        left_out: names of tensors that are no part of the language model: vision, computed frequencies.
+        source: the language model's tensors, with the names of the family's rules.
+        quantised: whether they are stored in 8 or 4 bits, and read as bfloat16.
+        left_out: the names of tensors that are not part of the language model: vision, computed frequencies.
     """
 
     source: TensorSource
@@ -65,7 +66,7 @@ class HfWeights:
 
 
 def open_weights(folder: HfFolder, prefixes: Sequence[str] = ()) -> HfWeights:
-    """Open a folder's weights; `prefixes` are those of a language model within a larger model."""
+    """Open a folder's weights; `prefixes` are those of a language model's tensors in a larger model."""
     safe = folder.weights[0].suffix == ".safetensors"
     stored = SafetensorsSource(folder.weights) if safe else TorchFilesSource(folder.weights)
     read = Dequantised(stored)
@@ -76,11 +77,11 @@ def open_weights(folder: HfFolder, prefixes: Sequence[str] = ()) -> HfWeights:
 
 
 def _within(names: list[str], prefixes: Sequence[str]) -> dict[str, str]:
-    """The language model's names without the prefix, with those they have in the file."""
+    """Map the language model's names, without the prefix, to the names in the file."""
     for prefix in prefixes:
         if any(name.startswith(prefix) for name in names):
             inner = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
-            # Where the prefix stands within "model.", the inner names lack it, and the head stands outside
+            # If the prefix begins with "model.", the inner names lack that, and the output layer is outside
             if prefix.startswith("model."):
                 inner = {f"model.{name}": old for name, old in inner.items()}
                 inner.update({name: name for name in names if name.startswith("lm_head.")})

@@ -1,7 +1,7 @@
-"""Meta's layout of a Llama: `consolidated.*.pth`, a file for each process it was trained with, and `params.json`.
+"""Meta's layout of a Llama: `consolidated.*.pth`, one file per process of its training, and `params.json`.
 
-Against Hugging Face's form the tensors have other names, and the rows of query and key projections another
-order: Meta rotates neighbouring pairs of a head's channels, Hugging Face the first half with the second.
+Compared with Hugging Face's form, the tensors have other names, and the rows of query and key projections another
+order: Meta rotates neighbouring pairs of a head's channels, Hugging Face pairs the first half with the second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.view import ModelView
 from nemolaunch.checkpoint.hf.weights import COMPUTED, TorchFilesSource
 from nemolaunch.checkpoint.meta.params import config_of, params_of
-from nemolaunch.checkpoint.meta.tensors import EMBEDDING, Joined, RotaryOrder, to_halves, to_pairs
+from nemolaunch.checkpoint.meta.tensors import EMBEDDING, JoinedShards, RotaryOrder, to_halves, to_pairs
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, TensorSink, TensorSource
 from nemolaunch.checkpoint.storage.torch_write import TorchSink
 from nemolaunch.checkpoint.storage.wrappers import Renamed, same_tensor
@@ -47,52 +47,57 @@ TIKTOKEN = re.compile(rb"[A-Za-z0-9+/=]+ \d+\n")
 
 
 def is_meta_named(names: Sequence[str] | Mapping[str, object]) -> bool:
-    """Whether tensors have Meta's names."""
+    """Return whether tensors have Meta's names."""
     return EMBEDDING in names
 
 
 def read_params(folder: Path) -> dict[str, Any]:
-    """The content of `params.json`. Raises `UsageError` if there is none."""
+    """Return the content of `params.json`. Raises `UsageError` if it is missing."""
     path = folder / PARAMS
     if not path.is_file():
-        raise UsageError(f"{folder} has no {PARAMS}, which says what the model is; copy it from the download")
+        raise UsageError(
+            f"{folder} has no {PARAMS}, which describes the model; copy it from the original download"
+        )
     content = hf_folder.read_json(path)
     return dict(content.get("model", content))
 
 
 def read_view(folder: Path, tokenizer: Path | None) -> ModelView:
-    """The model in a folder of Meta's layout, its shards joined.
+    """Return the model in a folder of Meta's layout, with its shards joined.
 
     Raises:
-        UsageError: there is no `params.json`, or no tokenizer that Hugging Face's libraries read.
-        NemolaunchError: a damaged file, shards or shapes that do not fit.
+        UsageError: there is no `params.json`, or no tokenizer that Hugging Face's libraries can read.
+        NemolaunchError: a file is damaged, or shards or shapes do not match.
     """
     return view_of(stored(folder), read_params(folder), find_tokenizer(tokenizer or folder))
 
 
 def stored(folder: Path) -> TensorSource:
-    """The tensors of a folder as Meta names them, shards joined. Raises `NemolaunchError` if one is missing."""
+    """Return a folder's tensors with Meta's names, shards joined. Raises `NemolaunchError` if a shard is missing."""
     paths = sorted(folder.glob(SHARDS))
     expected = [f"consolidated.{number:02}.pth" for number in range(len(paths))]
     if [path.name for path in paths] != expected:
-        raise NemolaunchError(f"{folder} is incomplete: it has {', '.join(p.name for p in paths)}")
+        raise NemolaunchError(
+            f"{folder} is incomplete: its shards are {', '.join(p.name for p in paths)}; "
+            f"they should be {', '.join(expected)}"
+        )
     shards = [TorchFilesSource([path]) for path in paths]
-    return shards[0] if len(shards) == 1 else Joined(shards, int(read_params(folder).get("dim") or 0))
+    return shards[0] if len(shards) == 1 else JoinedShards(shards, int(read_params(folder).get("dim") or 0))
 
 
 def view_of(stored: TensorSource, params: Mapping[str, Any], tokenizer: Path) -> ModelView:
-    """The model whose tensors have Meta's names. Raises `NemolaunchError` if they do not fit the params."""
+    """Return the model whose tensors have Meta's names. Raises `NemolaunchError` if they do not match the params."""
     left_out = [name for name in stored.tensors if name.endswith((*COMPUTED, "rope.freqs"))]
     kept = {name: name for name in stored.tensors if name not in left_out}
     for name in (EMBEDDING, "layers.0.feed_forward.w1.weight"):
         if name not in kept:
-            raise NemolaunchError(f"the tensors of a Llama should have {name}, which is not there")
+            raise NemolaunchError(f"{name} is missing, which every Llama has")
     info = stored.tensors[EMBEDDING]
     tied = HEAD not in kept or same_tensor(stored, HEAD, EMBEDDING)
     changed = []
     if tied and HEAD in kept:
         left_out.append(kept.pop(HEAD))
-        changed.append("the output layer equals the embedding: they are tied in the result")
+        changed.append("the output layer equals the embedding, so they are tied in the result")
     config, assumed = config_of(
         params,
         vocab_size=info.shape[0],
@@ -112,7 +117,7 @@ def view_of(stored: TensorSource, params: Mapping[str, Any], tokenizer: Path) ->
 
 
 def meta_source(view: ModelView) -> TensorSource:
-    """A Llama's tensors in Meta's form; a tied output layer is written, as Meta's models have it."""
+    """Return a Llama's tensors in Meta's form, including a tied output layer, as Meta's models have it."""
     names = {meta_name(name): name for name in view.source.tensors}
     if HEAD not in names:
         names[HEAD] = HF_EMBEDDING
@@ -120,7 +125,7 @@ def meta_source(view: ModelView) -> TensorSource:
 
 
 def meta_sink(folder: Path, tensors: Mapping[str, TensorInfo]) -> TensorSink:
-    """Writes `consolidated.00.pth` into a new folder."""
+    """Return a sink that writes `consolidated.00.pth` into a new folder."""
     folder.mkdir(parents=True)
     return TorchSink(folder / FIRST_SHARD, tensors)
 
@@ -136,33 +141,35 @@ def write_extras(folder: Path, view: ModelView) -> None:
 
 
 def tokenizer_note(folder: Path) -> list[str]:
-    """What to say of a tokenizer that Meta's own code cannot read."""
+    """Return a note if Meta's own code cannot read the tokenizer."""
     if any((folder / name).is_file() for name in ("tokenizer.model", "original/tokenizer.model")):
         return []
-    return [f"{folder} has no tokenizer.model, which Meta's own code reads: its other files are copied"]
+    return [
+        f"{folder} has no tokenizer.model, which Meta's own code needs; its other tokenizer files are copied"
+    ]
 
 
 def find_tokenizer(folder: Path) -> Path:
-    """The folder, if Hugging Face's libraries read its tokenizer. Raises `UsageError` if they do not."""
+    """Return the folder. Raises `UsageError` if Hugging Face's libraries cannot read its tokenizer."""
     hf_folder.check_tokenizer(folder)
     model = folder / "tokenizer.model"
     if not (folder / "tokenizer.json").is_file() and model.is_file():
         with open(model, "rb") as file:
             if TIKTOKEN.match(file.readline()):
                 raise UsageError(
-                    f"{model} is in tiktoken's form, which lacks the special tokens: give the model's tokenizer "
-                    "in Hugging Face's form (tokenizer.json) with --tokenizer DIR"
+                    f"{model} is in tiktoken's format, which lacks the special tokens: use --tokenizer DIR with the "
+                    "model's tokenizer in Hugging Face's format (tokenizer.json)"
                 )
     return folder
 
 
 def hf_name(name: str) -> str:
-    """Hugging Face's name of Meta's tensor. Raises `NemolaunchError` for one that a Llama does not have."""
+    """Return Hugging Face's name of Meta's tensor. Raises `NemolaunchError` if a Llama has no such tensor."""
     return _translated(name, NAMES)
 
 
 def meta_name(name: str) -> str:
-    """Meta's name of Hugging Face's tensor. Raises `NemolaunchError` for one that a Llama does not have."""
+    """Return Meta's name of Hugging Face's tensor. Raises `NemolaunchError` if a Llama has no such tensor."""
     return _translated(name, {theirs: ours for ours, theirs in NAMES.items()})
 
 
@@ -170,5 +177,5 @@ def _translated(name: str, names: Mapping[str, str]) -> str:
     layer = LAYER.search(name)
     pattern = LAYER.sub(".{}.", name, count=1) if layer else name
     if pattern not in names:
-        raise NemolaunchError(f"{name} is no tensor of a Llama, so it has no name in the other form")
+        raise NemolaunchError(f"{name} is not a tensor of a Llama, so it has no name in the other format")
     return names[pattern].format(layer[1] if layer else "")

@@ -12,7 +12,7 @@ from typing import Any
 from nemolaunch.checkpoint.hf.config_diff import meaning
 from nemolaunch.errors import NemolaunchError
 
-# What `use_scaled_rope` means: scaling as of Llama 3.1. Llama 3.2 has a factor of 32, which its params.json lacks
+# What `use_scaled_rope` means: the scaling of Llama 3.1. Llama 3.2 has a factor of 32, which its params.json lacks
 SCALING = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -27,31 +27,31 @@ USUAL_MULTIPLIERS = (None, 1.3, 1.5)  # of Llama 1 and 2, of 3 8B and 70B, of 3.
 USUAL_MULTIPLES = (256, 1024, 4096)
 PUBLISHED_LENGTHS = {"Llama 3.1": 131072, "Llama 3": 8192, "Code Llama": 16384, "Llama 2": 4096}
 REQUIRED = ("dim", "n_layers", "n_heads", "norm_eps")
-# config.json's fields that Meta's model has one value of
+# Fields of config.json that have only one value in Meta's model
 FIXED = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
 
 
 def config_of(
     params: Mapping[str, Any], *, vocab_size: int, ffn_size: int, tied: bool, dtype: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """The `config.json` for a `params.json`, and what had to be assumed, in words.
+    """Return the `config.json` for a `params.json`, and what had to be assumed, in words.
 
     Args:
-        vocab_size, ffn_size: rows of the embedding and of the feed-forward layers.
+        vocab_size, ffn_size: the rows of the embedding and of the feed-forward layers.
         tied: whether the output layer is the embedding.
-        dtype: of the weights, in torch's spelling.
+        dtype: the dtype of the weights, in torch's spelling.
 
-    Raises `NemolaunchError` for a field that is missing, or a model that is not a plain Llama.
+    Raises `NemolaunchError` if a field is missing, or the model is not a plain Llama.
     """
     missing = [name for name in REQUIRED if name not in params]
     if missing:
         raise NemolaunchError(f"params.json lacks {', '.join(missing)}")
     for name in ("vision_chunk_size", "vision_num_cross_attention_layers", "moe_args"):
         if params.get(name) not in (None, -1):
-            raise NemolaunchError(f"params.json has {name}: only Llama's text models convert")
+            raise NemolaunchError(f"params.json has {name}: only Llama's text models can be converted")
     theta, scaled = float(params.get("rope_theta", DEFAULT_THETA)), bool(params.get("use_scaled_rope"))
     length, family = _length(theta, scaled)
-    assumed = [f"params.json has no longest sequence: max_position_embeddings {length} of {family}"]
+    assumed = [f"params.json does not give the maximum sequence length: using {length}, as in {family}"]
     config: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -76,13 +76,13 @@ def config_of(
 
 
 def params_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The `params.json` for a Llama's `config.json`.
+    """Return the `params.json` for a Llama's `config.json`.
 
-    Raises `NemolaunchError`, with every field that Meta's form cannot hold.
+    Raises `NemolaunchError` with every field that Meta's format cannot represent.
     """
     faults = _faults(config)
     if faults:
-        raise NemolaunchError("Meta's form of a Llama cannot hold this model:\n" + "\n".join(faults))
+        raise NemolaunchError("Meta's format cannot represent this model:\n" + "\n".join(faults))
     dim, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     params: dict[str, Any] = {
         "dim": dim,
@@ -108,7 +108,7 @@ def params_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ffn_size(dim: int, multiple_of: int, ffn_dim_multiplier: float | None) -> int:
-    """Rows of the feed-forward layers that Meta's `FeedForward` makes of these fields."""
+    """Return the rows of the feed-forward layers that Meta's `FeedForward` derives from these fields."""
     size = int(8 * dim / 3)
     if ffn_dim_multiplier is not None:
         size = int(ffn_dim_multiplier * size)
@@ -116,7 +116,7 @@ def ffn_size(dim: int, multiple_of: int, ffn_dim_multiplier: float | None) -> in
 
 
 def ffn_params(dim: int, size: int) -> dict[str, Any]:
-    """`multiple_of` and `ffn_dim_multiplier` of which `ffn_size` makes `size`; usual ones where they do."""
+    """Return `multiple_of` and `ffn_dim_multiplier` that give `size` in `ffn_size`, preferring published values."""
     for multiple, multiplier in itertools.product(USUAL_MULTIPLES, USUAL_MULTIPLIERS):
         if ffn_size(dim, multiple, multiplier) == size:
             return _ffn_fields(multiple, multiplier)
@@ -147,7 +147,7 @@ def _scaling(params: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if factor is None:
         factor = LLAMA_3_2.get(shape, 8.0)
         family = "Llama 3.2" if shape in LLAMA_3_2 else "Llama 3.1"
-        note = [f"params.json has no factor of the rotary scaling: {factor:g} of {family}"]
+        note = [f"params.json does not give the rotary scaling factor: using {factor:g}, as in {family}"]
     high = params.get("rope_high_freq_factor", SCALING["high_freq_factor"])
     return {**SCALING, "factor": float(factor), "high_freq_factor": float(high)}, note
 
@@ -159,7 +159,7 @@ def _scaling_of(config: Mapping[str, Any]) -> dict[str, Any] | None:
 def _faults(config: Mapping[str, Any]) -> list[str]:
     faults = []
     if config.get("model_type") != "llama":
-        return [f"  model_type is {config.get('model_type')!r}; only Llama models have it"]
+        return [f"  model_type is {config.get('model_type')!r}, not 'llama'"]
     for name, value in FIXED.items():
         if config.get(name, value) != value:
             faults.append(f"  {name} is {config[name]!r}, not {value!r}")

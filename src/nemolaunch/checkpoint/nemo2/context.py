@@ -1,4 +1,4 @@
-"""The `context/` of a NeMo 2 checkpoint: the model's configuration, its tokenizer, and how it generates."""
+"""The `context/` of a NeMo 2 checkpoint: the model's configuration, tokenizer and generation config."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def write_context(folder: Path, config: NemoConfig, model: Path) -> None:
 
 
 def read_config(folder: Path) -> NemoConfig:
-    """The configuration that a context records, every field included.
+    """Return the configuration that a context records, with every field.
 
-    Raises `NemolaunchError` if `model.yaml` is missing or says no model.
+    Raises `NemolaunchError` if `model.yaml` is missing or does not describe a model.
     """
     import yaml
 
@@ -44,15 +44,15 @@ def read_config(folder: Path) -> NemoConfig:
         model, config = content["_target_"], fields.pop("_target_")
     except FileNotFoundError:
         raise NemolaunchError(
-            f"{path} is missing, which says what the model is; NeMo writes it with every checkpoint"
+            f"{path} is missing, which describes the model; NeMo writes it with every checkpoint"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise NemolaunchError(f"{path} does not say what the model is: {error!r}") from error
+        raise NemolaunchError(f"{path} does not describe a model: {error!r}") from error
     return NemoConfig(model.rpartition(".")[2], config.rpartition(".")[2], fields)
 
 
 def recorded_tokenizer(folder: Path) -> str | None:
-    """What a context names as the tokenizer: a folder in itself, a path, a hub id, or nothing."""
+    """Return the tokenizer that a context names: a folder within it, a path, a Hub id, or None."""
     import yaml
 
     content = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Write configurations as fiddle's JSON, which NeMo's `io.json` is, without fiddle and the classes it names.
+"""Write configurations as fiddle's JSON, the format of NeMo's `io.json`, without fiddle or the classes named.
 
-Format: fiddle's serialization, version 0.0.1. Every object stands in one table and refers to others by key;
-a configuration names a class or function and the arguments for it. NeMo finds parts of a checkpoint's
-context by the `paths` at the objects.
+Format: fiddle's serialization, version 0.0.1. All objects are in one table and refer to each other by key; a
+configuration names a class or function and its arguments. NeMo finds parts of a checkpoint's context by the `paths`
+of the objects.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A class, function or constant itself."""
+    """A reference to a class, function or constant."""
 
     module: str
     name: str
 
 
 def dumps(root: Call) -> str:
-    """The JSON of a configuration. Arguments may be JSON's values, dicts, lists, `Symbol` and `Call`."""
+    """Return a configuration as JSON. Arguments can be JSON values, dicts, lists, `Symbol` and `Call`."""
     writer = _Writer()
     key = writer.node(root, "<root>")
     counts = dict.fromkeys(writer.objects, 1)
@@ -47,7 +47,7 @@ class _Writer:
         self._counts: dict[str, int] = {}
 
     def node(self, value: Any, path: str) -> dict[str, Any]:
-        """What stands in the place of a value; objects go into the table."""
+        """Return the JSON that represents a value, after adding objects to the table."""
         if isinstance(value, Call):
             return self._call(value, path)
         if isinstance(value, Symbol):

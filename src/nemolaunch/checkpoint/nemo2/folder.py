@@ -1,4 +1,4 @@
-"""The folder of a NeMo 2 checkpoint: `weights/`, a distributed checkpoint, and `context/`, what the model is."""
+"""NeMo 2 checkpoint folders: a distributed checkpoint in `weights/`, and the model's description in `context/`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nemolaunch.checkpoint.nemo2.megatron_names import (
     WRAPPER,
     MegatronSink,
     MegatronSource,
-    Place,
-    place,
+    TensorPlace,
+    place_of,
     stored_tensors,
 )
 from nemolaunch.checkpoint.storage.dcp import DcpSource
@@ -32,7 +32,7 @@ BACKEND = {
     "common_backend": "torch",
     "common_backend_version": 1,
 }
-# What NeMo's importers save of a model that has not been trained: Lightning's state, and how Megatron laid out
+# What NeMo's importers save for an untrained model: Lightning's state, and Megatron's layout
 COMMON: dict[str, Any] = {
     "epoch": 0,
     "global_step": 0,
@@ -58,18 +58,19 @@ class Nemo2Folder:
 
     @property
     def weights(self) -> Path:
+        """The distributed checkpoint."""
         return self.path / "weights"
 
     def source(self) -> MegatronSource:
-        """Its parameters. Raises `NemolaunchError` for a damaged or incomplete checkpoint."""
+        """Open the parameters. Raises `NemolaunchError` if the checkpoint is damaged or incomplete."""
         return MegatronSource(DcpSource(self.weights))
 
 
 def read_folder(path: Path) -> Nemo2Folder:
-    """Check a checkpoint folder, or its `weights/`, and read what the model is.
+    """Check a checkpoint folder, or its `weights/`, and read the description of the model.
 
     Raises:
-        UsageError: it is no complete NeMo 2 checkpoint of a whole model.
+        UsageError: it is not a complete NeMo 2 checkpoint of a whole model.
         NemolaunchError: its context is damaged.
     """
     if path.name == "weights" and (path.parent / "context").is_dir():
@@ -79,21 +80,21 @@ def read_folder(path: Path) -> Nemo2Folder:
         raise UsageError(f"{path}: {found.error}")
     if (path / "weights" / "adapter_metadata.json").is_file():
         raise UsageError(
-            f"{path} holds a LoRA adapter; merge it into its base model first (llm.peft.merge_lora)"
+            f"{path} is a LoRA adapter; merge it into its base model first (llm.peft.merge_lora)"
         )
     if (path / "weights" / "modelopt_state").exists():
-        raise UsageError(f"{path} is quantised by ModelOpt; export it with NeMo's own llm.export_ckpt")
+        raise UsageError(f"{path} was quantised by ModelOpt; export it with NeMo's llm.export_ckpt instead")
     return Nemo2Folder(path, context.read_config(path / "context"))
 
 
 class Nemo2Sink:
-    """Writes the `weights/` of a checkpoint from a model's parameters."""
+    """The `weights/` of a checkpoint being written from a model's parameters."""
 
     def __init__(self, folder: Path, parameters: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> None:
-        """`config` has all fields of NeMo's configuration; `folder` is made."""
+        """Create `folder`. `config` has all fields of NeMo's configuration."""
         self.folder, self._config, self._names = folder, config, list(parameters)
         folder.mkdir(parents=True)
-        places = {name: place(name, config) for name in parameters}
+        places = {name: place_of(name, config) for name in parameters}
         self._stored = DcpSink(folder, stored_tensors(parameters, places))
         self._sink = MegatronSink(self._stored, places)
 
@@ -102,20 +103,21 @@ class Nemo2Sink:
         self._sink.write(name, tensor)
 
     def finish(self) -> None:
-        """Write what belongs to a checkpoint besides the parameters, and close it."""
+        """Write the rest of the checkpoint, besides the parameters, and close it."""
         import torch
 
-        keys = [_object_key(place(name, self._config)) for name in extra_states(self._names)]
-        self._stored.write_objects(keys, [None])  # which Transformer Engine takes as "nothing to restore"
+        keys = [_object_key(place_of(name, self._config)) for name in extra_states(self._names)]
+        self._stored.write_objects(keys, [None])  # Transformer Engine has nothing to restore then
         self._sink.finish()
         torch.save(COMMON, self.folder / "common.pt")
         (self.folder / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
 
     def close(self) -> None:
+        """Close the files."""
         self._stored.close()
 
 
-def _object_key(at: Place) -> str:
-    """As megatron.core's ShardedObject.unique_key: the name, the index and the number of its parts."""
+def _object_key(at: TensorPlace) -> str:
+    """Return what megatron.core's ShardedObject.unique_key is: the name, the index, and the number of parts."""
     index, axes = at.index or (0,), at.axes or (1,)
     return f"{WRAPPER}{at.key}/shard_{'.'.join(map(str, index))}_{'.'.join(map(str, axes))}"

@@ -1,9 +1,9 @@
 """How Megatron names a model's parameters in a distributed checkpoint.
 
-In the model a parameter has the number of its layer, and of its expert, in its name. In the checkpoint those
-of all layers are one tensor with the layers as its first axis, where all layers are alike; else each layer
-has its own. Experts are always one tensor, with the experts as the next axis.
-(megatron.core TransformerBlock.sharded_state_dict, TEGroupedMLP and SequentialMLP likewise.)
+In the model, a parameter's name includes the number of its layer and of its expert. In the checkpoint, if all layers
+are alike, a parameter of all layers is one tensor, with the layers as its first axis; otherwise each layer has its
+own. The experts of a layer are always one tensor, with the experts as the next axis.
+(megatron.core TransformerBlock.sharded_state_dict; TEGroupedMLP and SequentialMLP likewise.)
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ ONE_EXPERT = re.compile(
 
 
 def is_stacked(names: Iterable[str]) -> bool:
-    """Whether tensors of these names are a checkpoint's in which all layers are one tensor."""
+    """Return whether tensors of these names are from a checkpoint in which the layers are stacked."""
     return any(STACKED.match(name.removeprefix(WRAPPER)) for name in names)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a parameter stands: the checkpoint's tensor, and its index on that one's leading axes."""
+class TensorPlace:
+    """Where a parameter is stored: the checkpoint's tensor, and the index on its leading axes."""
 
     key: str
     index: tuple[int, ...] = ()
@@ -47,7 +47,7 @@ class Place:
 
 
 def layers_are_alike(config: Mapping[str, Any]) -> bool:
-    """Whether the layers of a NeMo model with this configuration are stacked in a checkpoint."""
+    """Return whether the layers of a NeMo model with this configuration are stacked in a checkpoint."""
     frequency = config.get("moe_layer_freq") or 1
     return not (
         isinstance(frequency, (list, tuple))
@@ -58,8 +58,8 @@ def layers_are_alike(config: Mapping[str, Any]) -> bool:
     )
 
 
-def place(name: str, config: Mapping[str, Any]) -> Place:
-    """Where a model of this configuration keeps the parameter `name` of its state dict."""
+def place_of(name: str, config: Mapping[str, Any]) -> TensorPlace:
+    """Return where a model of this configuration stores the parameter `name` of its state dict."""
     index: tuple[int, ...] = ()
     axes: tuple[int, ...] = ()
     key = name
@@ -71,19 +71,19 @@ def place(name: str, config: Mapping[str, Any]) -> Place:
     if expert:
         key = f"{expert['head']}.experts.{expert['linear']}.{expert['kind']}"
         index, axes = (*index, int(expert["expert"])), (*axes, int(config["num_moe_experts"]))
-    return Place(key, index, axes)
+    return TensorPlace(key, index, axes)
 
 
 class MegatronSource:
-    """A distributed checkpoint's parameters under the names that the model's state dict has.
+    """A distributed checkpoint's parameters, with the names of the model's state dict.
 
     Attributes:
-        training_state: names of the checkpoint's other tensors, the optimizer's.
+        training_state: the names of the other tensors, which are the optimizer's.
     """
 
     def __init__(self, stored: DcpSource) -> None:
         self._stored = stored
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, TensorPlace] = {}
         self.tensors: dict[str, TensorInfo] = {}
         self.training_state: list[str] = []
         for key in stored.tensors:
@@ -94,17 +94,18 @@ class MegatronSource:
         self.tensors = dict(sorted(self.tensors.items(), key=lambda item: _order(item[0])))
 
     def read(self, name: str) -> torch.Tensor:
-        """One layer's, or one expert's, parameter."""
+        """Return the parameter of one layer, or of one expert."""
         return self.read_rows(name, 0, self.tensors[name].shape[0])
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Some rows of a parameter."""
+        """Return some rows of a parameter."""
         at, shape = self._places[name], self.tensors[name].rows(start, stop).shape
         offsets = (*at.index, start, *(0 for _ in shape[1:]))
         region = (*(1 for _ in at.index), *shape)
         return self._stored.read_region(at.key, offsets, region).reshape(shape)
 
     def close(self) -> None:
+        """Close the checkpoint."""
         self._stored.close()
 
     def _add(self, key: str) -> None:
@@ -121,14 +122,14 @@ class MegatronSource:
         elif one := ONE_EXPERT.match(name):
             entries = [(f"{one['head']}.{one['linear']}.{one['kind']}{one['expert']}", ())]
         for name, index in entries:
-            self._places[name] = Place(key, index)
+            self._places[name] = TensorPlace(key, index)
             self.tensors[name] = TensorInfo(info.dtype, shape)
 
 
 class MegatronSink:
-    """Writes parameters, under the names of the model's state dict, as a distributed checkpoint."""
+    """A distributed checkpoint being written from parameters with the names of the model's state dict."""
 
-    def __init__(self, stored: DcpSink, places: Mapping[str, Place]) -> None:
+    def __init__(self, stored: DcpSink, places: Mapping[str, TensorPlace]) -> None:
         self._stored, self._places = stored, places
 
     def write(self, name: str, tensor: torch.Tensor) -> None:
@@ -139,11 +140,14 @@ class MegatronSink:
         self._stored.write_region(WRAPPER + at.key, offsets, tensor.reshape(shape))
 
     def finish(self) -> None:
+        """Complete the checkpoint."""
         self._stored.finish()
 
 
-def stored_tensors(tensors: Mapping[str, TensorInfo], places: Mapping[str, Place]) -> dict[str, TensorInfo]:
-    """The checkpoint's tensors, whole, from the parameters that are parts of them."""
+def stored_tensors(
+    tensors: Mapping[str, TensorInfo], places: Mapping[str, TensorPlace]
+) -> dict[str, TensorInfo]:
+    """Return the checkpoint's whole tensors, given the parameters that are parts of them."""
     whole = {}
     for name, info in tensors.items():
         at = places[name]
@@ -158,7 +162,7 @@ def _expert(name: str, number: int) -> str:
 
 
 def _order(name: str) -> tuple[int, int, str]:
-    """Embedding, layers by number, the rest: as a model is read, and as others write it."""
+    """Return a sort key: embedding, layers by number, the rest, as a model is read and others write it."""
     match = LAYER.match(name)
     if match:
         return (1 if match["stack"] == "decoder" else 2, int(match["layer"]), "")

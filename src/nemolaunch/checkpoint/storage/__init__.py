@@ -1,1 +1,1 @@
-"""Tensors in files: distributed checkpoints, torch.save, safetensors, pickles."""
+"""Tensors in files: distributed checkpoints, torch.save, safetensors, and pickles."""

@@ -1,13 +1,12 @@
 """Read a torch distributed checkpoint (DCP): `.metadata` and `*.distcp`, saved by any number of processes.
 
-Each tensor lies in one or more rectangular chunks, each of which is a small torch.save file inside a
-`.distcp` file. Any region of a tensor can be read, whatever the chunks; no process group is needed.
+Each tensor is stored as one or more rectangular chunks, each of which is a small torch.save file inside a
+`.distcp` file. Any region of a tensor can be read, however it was split; no process group is needed.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,61 +25,87 @@ KNOWN = {("torch", dtype): dtype for dtype in ITEM_BYTES}
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """A rectangle of a tensor, and the piece of a file that holds it."""
+class FileSpan:
+    """A range of bytes in a file."""
 
-    offsets: tuple[int, ...]
-    sizes: tuple[int, ...]
     path: Path
     start: int
     length: int
+
+
+Spans = dict[tuple[str, Any], FileSpan]  # by name and, for tensors, the offsets of a chunk
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A rectangle of a tensor and the bytes that hold it."""
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    span: FileSpan
+
+
+def incomplete(folder: Path) -> str | None:
+    """Return what a distributed checkpoint lacks, in words that follow its path, or None if it is complete.
+
+    Compares the files with what `.metadata` says they hold. Reads no tensors and does not import torch.
+    """
+    try:
+        _, spans = _read_metadata(folder)
+    except NemolaunchError as error:
+        return str(error)
+    return _missing_bytes(spans)
 
 
 class DcpSource:
     """The tensors of a DCP folder.
 
     Attributes:
-        tensors: by name, whole.
-        objects: names of what else was saved, as pickles of torch.save.
+        tensors: types and whole shapes, by name.
+        objects: names of everything else that was saved, as pickles of torch.save.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises `NemolaunchError` if there is no readable `.metadata`, or a file it names is missing or cut off."""
+        """Read `.metadata`. Raises `NemolaunchError` if it is unreadable, or a file is missing or truncated."""
         self.folder = folder
         self._files = OpenFiles()
-        try:
-            with open(folder / METADATA, "rb") as file:
-                metadata = pickles.load(file, KNOWN)
-            self._places = _places(folder, metadata.storage_data)
-            self.tensors: dict[str, TensorInfo] = {}
-            self.objects: list[str] = []
-            self._chunks: dict[str, list[Chunk]] = {}
-            for name, entry in metadata.state_dict_metadata.items():
-                self._add(name, entry)
-        except OSError as error:
-            raise NemolaunchError(f"cannot read {folder / METADATA}: {error.strerror}") from error
-        except (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError) as error:
-            raise NemolaunchError(f"{folder / METADATA} is damaged: {error!r}") from error
-        _check_files(chunk for chunks in self._chunks.values() for chunk in chunks)
+        self.tensors: dict[str, TensorInfo] = {}
+        self.objects: list[str] = []
+        self._chunks: dict[str, list[Chunk]] = {}
+        metadata, self._spans = _read_metadata(folder)
+        if any(getattr(info, "transform_descriptors", None) for info in metadata.storage_data.values()):
+            raise NemolaunchError(f"{folder} is compressed or encrypted, which nemolaunch cannot read")
+        for name, entry in metadata.state_dict_metadata.items():
+            if not hasattr(entry, "chunks"):
+                self.objects.append(name)
+                continue
+            self.tensors[name] = TensorInfo(str(entry.properties.state[0]), tuple(entry.size))
+            self._chunks[name] = [
+                Chunk(tuple(c.offsets), tuple(c.sizes), self._spans[name, tuple(c.offsets)])
+                for c in entry.chunks
+            ]
+        fault = _missing_bytes(self._spans)
+        if fault:
+            raise NemolaunchError(f"{folder} is incomplete: {fault}. Download or copy it again.")
 
     def chunks(self, name: str) -> Sequence[Chunk]:
-        """The rectangles in which a tensor is stored."""
+        """Return the rectangles in which a tensor is stored."""
         return self._chunks[name]
 
     def read(self, name: str) -> torch.Tensor:
-        """The whole tensor."""
+        """Return a whole tensor."""
         shape = self.tensors[name].shape
         return self.read_region(name, (0,) * len(shape), shape)
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Some rows of a tensor."""
+        """Return some rows of a tensor."""
         shape = self.tensors[name].rows(start, stop).shape
         return self.read_region(name, (start, *(0 for _ in shape[1:])), shape)
 
     def read_region(self, name: str, offsets: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
-        """The rectangle of `shape` that begins at `offsets`.
+        """Return the rectangle of `shape` that begins at `offsets`.
 
-        Raises `NemolaunchError` if the chunks do not cover it, or a file is cut off.
+        Raises `NemolaunchError` if the chunks do not cover it, or a file is truncated.
         """
         result = empty(TensorInfo(self.tensors[name].dtype, tuple(shape)))
         filled = 0
@@ -96,39 +121,31 @@ class DcpSource:
             filled += into.numel()
         if filled != result.numel():
             raise NemolaunchError(
-                f"{self.folder} lacks a part of {name}: {filled:,} of {result.numel():,} elements are there"
+                f"{self.folder} lacks a part of {name}: it has {filled:,} of {result.numel():,} elements"
             )
         return result
 
     def read_object(self, name: str) -> Any:
-        """What was saved under a name of `objects`; unknown classes are `pickles.Opaque`."""
-        path, start, length = self._places[name, None]
-        return TorchFile(path, self._files, start, length).content
+        """Return one of `objects`; instances of unknown classes are `pickles.Opaque`."""
+        span = self._spans[name, None]
+        return TorchFile(span.path, self._files, span.start, span.length).content
 
     def close(self) -> None:
+        """Close all files."""
         self._files.close()
 
-    def _add(self, name: str, entry: Any) -> None:
-        if not hasattr(entry, "chunks"):
-            self.objects.append(name)
-            return
-        self.tensors[name] = TensorInfo(str(entry.properties.state[0]), tuple(entry.size))
-        self._chunks[name] = [
-            Chunk(tuple(chunk.offsets), tuple(chunk.sizes), *self._places[name, tuple(chunk.offsets)])
-            for chunk in entry.chunks
-        ]
-
     def _read_part(self, name: str, chunk: Chunk, begin: Sequence[int], into: torch.Tensor) -> None:
-        """Fill `into`, a view, with the part of a chunk that starts at `begin` in it."""
-        file = TorchFile(chunk.path, self._files, chunk.start, chunk.length)
+        """Fill the view `into` with the part of a chunk that starts at `begin` within the chunk."""
+        path = chunk.span.path
+        file = TorchFile(path, self._files, chunk.span.start, chunk.span.length)
         stored = file.content
         if not isinstance(stored, LazyTensor) or stored.info.shape != chunk.sizes:
-            raise NemolaunchError(f"{chunk.path}: {name} is not the tensor that .metadata describes")
-        run = _one_run(begin, into.shape, chunk.sizes) if stored.is_contiguous else None
-        if run is not None and into.is_contiguous() and stored.info.dtype == self.tensors[name].dtype:
+            raise NemolaunchError(f"{path}: {name} is not the tensor that .metadata describes")
+        first = _contiguous_start(begin, into.shape, chunk.sizes) if stored.is_contiguous else None
+        if first is not None and into.is_contiguous() and stored.info.dtype == self.tensors[name].dtype:
             if into.numel():
-                place = file.data_offset(stored) + run * ITEM_BYTES[stored.info.dtype]
-                self._files.read_into(chunk.path, place, buffer_of(into))
+                offset = file.data_offset(stored) + first * ITEM_BYTES[stored.info.dtype]
+                self._files.read_into(path, offset, buffer_of(into))
             return
         part = file.read(stored)
         for axis, size in enumerate(into.shape):
@@ -136,41 +153,44 @@ class DcpSource:
         into.copy_(part)
 
 
-def _places(folder: Path, storage: Mapping[Any, Any]) -> dict[tuple[str, Any], tuple[Path, int, int]]:
-    """File, first byte and length of every piece, by name and (for tensors) offsets."""
-    places = {}
-    for index, info in storage.items():
-        offset = getattr(index, "offset", None)
-        key = (index.fqn, None if offset is None else tuple(offset))
-        if getattr(info, "transform_descriptors", None):
-            raise NemolaunchError(f"{folder} is compressed or encrypted, which cannot be read here")
-        places[key] = (folder / info.relative_path, info.offset, info.length)
-    return places
+def _read_metadata(folder: Path) -> tuple[Any, Spans]:
+    """Return the content of `.metadata`, and where the bytes of everything it lists are."""
+    path = folder / METADATA
+    try:
+        with open(path, "rb") as file:
+            metadata = pickles.load(file, KNOWN)
+        spans = {}
+        for index, info in (metadata.storage_data or {}).items():
+            offset = getattr(index, "offset", None)
+            key = (index.fqn, None if offset is None else tuple(offset))
+            spans[key] = FileSpan(folder / info.relative_path, info.offset, info.length)
+    except OSError as error:
+        raise NemolaunchError(f"cannot read {path}: {error.strerror}") from error
+    except Exception as error:  # anything can come of a damaged pickle
+        raise NemolaunchError(f"{path} is damaged: {error!r}") from error
+    return metadata, spans
 
 
-def _check_files(chunks: Iterable[Chunk]) -> None:
-    """Every file is there, as long as its last chunk needs."""
+def _missing_bytes(spans: Spans) -> str | None:
+    """Return which files are missing or truncated, in words; None if all are there."""
     ends: dict[Path, int] = {}
-    for chunk in chunks:
-        ends[chunk.path] = max(ends.get(chunk.path, 0), chunk.start + chunk.length)
-    missing = sorted(path for path in ends if not path.is_file())
+    for span in spans.values():
+        ends[span.path] = max(ends.get(span.path, 0), span.start + span.length)
+    missing = sorted(path.name for path in ends if not path.is_file())
     if missing:
-        names = ", ".join(path.name for path in missing[:4]) + (", …" if len(missing) > 4 else "")
-        raise NemolaunchError(
-            f"{missing[0].parent} is incomplete: {len(missing)} of its {len(ends)} files are missing ({names})"
-        )
+        names = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
+        return f"{len(missing)} of its {len(ends)} files are missing ({names})"
     for path, end in sorted(ends.items()):
         size = path.stat().st_size
         if size < end:
-            raise NemolaunchError(
-                f"{path} is cut off: {size:,} bytes are there, its tensors end at {end:,}. Download or copy it again."
-            )
+            return f"{path.name} is truncated: it has {size:,} bytes, but needs {end:,}"
+    return None
 
 
 def _overlap(
     offsets: Sequence[int], shape: Sequence[int], other_offsets: Sequence[int], other_shape: Sequence[int]
 ) -> tuple[list[int], list[int]] | None:
-    """Where two rectangles meet: first corner and sizes; None if they do not."""
+    """Return the first corner and the sizes of the intersection of two rectangles; None if it is empty."""
     begin, sizes = [], []
     for a, n, b, m in zip(offsets, shape, other_offsets, other_shape, strict=True):
         low, high = max(a, b), min(a + n, b + m)
@@ -181,12 +201,12 @@ def _overlap(
     return begin, sizes
 
 
-def _one_run(begin: Sequence[int], shape: Sequence[int], whole: Sequence[int]) -> int | None:
-    """The first element of a rectangle within a contiguous `whole`, if it is one run of elements there."""
-    run, cut = 0, False
+def _contiguous_start(begin: Sequence[int], shape: Sequence[int], whole: Sequence[int]) -> int | None:
+    """Return the index of a rectangle's first element in `whole`, or None if it is not contiguous there."""
+    first, cut = 0, False
     for start, size, full in zip(begin, shape, whole, strict=True):
         if cut and size != full:
             return None
-        run = run * full + start
+        first = first * full + start
         cut = cut or size != 1
-    return run
+    return first

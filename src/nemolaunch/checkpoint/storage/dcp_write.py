@@ -17,14 +17,14 @@ from nemolaunch.checkpoint.storage.tensors import TensorInfo
 if TYPE_CHECKING:
     import torch
 
-MAX_FILE_BYTES = 5 * 10**9  # as of Hugging Face's shards: file systems and copies handle it well
+MAX_FILE_BYTES = 5 * 10**9  # the size of Hugging Face's shards, which file systems and copies handle well
 
 
 class DcpSink:
-    """Writes tensors, or rectangles of them, each as one chunk; `finish` writes `.metadata`."""
+    """A DCP folder being written: each tensor, or rectangle of one, is a chunk; `finish` writes `.metadata`."""
 
     def __init__(self, folder: Path, tensors: Mapping[str, TensorInfo]) -> None:
-        """`tensors` has the whole shapes; `folder` must exist."""
+        """Open the first file. `tensors` has the whole shapes; `folder` must exist."""
         self.folder, self._tensors = folder, tensors
         self._chunks: dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {}
         self._objects: list[str] = []
@@ -48,7 +48,7 @@ class DcpSink:
             self._append(name, tuple(offsets), lambda file: torch.save(tensor, file))
 
     def write_objects(self, names: Iterable[str], value: Any) -> None:
-        """Write something that is no tensor, once under each name."""
+        """Write an object that is not a tensor, once under each name."""
         import torch
 
         content = io.BytesIO()
@@ -58,7 +58,7 @@ class DcpSink:
             self._append(name, None, lambda file: file.write(content.getbuffer()))
 
     def finish(self) -> None:
-        """Close the files and write `.metadata`; the tensors announced must all have been written."""
+        """Close the files and write `.metadata`. Every announced tensor must have been written."""
         missing = self._tensors.keys() - self._chunks.keys()
         if missing:
             raise ValueError(f"tensors were never written: {sorted(missing)[:5]}")
@@ -67,7 +67,7 @@ class DcpSink:
             pickle.dump(self._metadata(), file)
 
     def close(self) -> None:
-        """Close the open file of a checkpoint that is given up."""
+        """Close the open file of a checkpoint that is abandoned."""
         self._file.close()
 
     @property
@@ -117,7 +117,7 @@ class DcpSink:
 
 @contextlib.contextmanager
 def _without_checksums() -> Iterator[None]:
-    """torch.save leaves out its checksums, which take three quarters of the time and torch.load never looks at."""
+    """Turn off torch.save's checksums, which take three quarters of its time and which torch.load ignores."""
     from torch.serialization import get_crc32_options, set_crc32_options
 
     before = get_crc32_options()

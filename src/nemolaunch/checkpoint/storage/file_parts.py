@@ -1,4 +1,4 @@
-"""Read and write parts of large files, a few of them open at a time."""
+"""Read and write parts of large files, keeping only a few of them open."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MAX_OPEN = 64  # a checkpoint of a thousand processes has thousands of files
 
 
 class OpenFiles:
-    """Files that are read at given places. Opened when first read; the one unused longest is closed."""
+    """Files read at given offsets. Each is opened when first read; the least recently used one is closed."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, int] = OrderedDict()
 
     def read_into(self, path: Path, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` from byte `offset` on. Raises `NemolaunchError` if that much cannot be read."""
+        """Fill `buffer` with the bytes from `offset`. Raises `NemolaunchError` if the file is too short."""
         try:
             descriptor = self._descriptor(path)
             done = 0
@@ -26,20 +26,21 @@ class OpenFiles:
                 count = os.preadv(descriptor, [buffer[done:]], offset + done)
                 if count == 0:
                     raise NemolaunchError(
-                        f"{path} is cut off: {len(buffer):,} bytes are expected at {offset:,}, "
-                        f"{done:,} are there. Download or copy it again."
+                        f"{path} is truncated: it should have {len(buffer):,} bytes at offset {offset:,}, "
+                        f"but has {done:,}. Download or copy it again."
                     )
                 done += count
         except OSError as error:
             raise NemolaunchError(f"cannot read {path}: {error.strerror or error}") from error
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
-        """As `read_into`, into new memory."""
+        """Return `length` bytes from `offset`. Raises `NemolaunchError` if the file is too short."""
         content = bytearray(length)
         self.read_into(path, offset, memoryview(content))
         return bytes(content)
 
     def close(self) -> None:
+        """Close all files."""
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
@@ -54,7 +55,7 @@ class OpenFiles:
 
 
 def write_all(descriptor: int, content: memoryview, offset: int) -> None:
-    """Write all of `content` from byte `offset` of a file on."""
+    """Write all of `content` at `offset`."""
     done = 0
     while done < len(content):  # the kernel writes at most 2 GiB at a time
         done += os.pwrite(descriptor, content[done:], offset + done)

@@ -1,4 +1,4 @@
-"""Which format a checkpoint has, told from the names of its files."""
+"""Detect the format of a checkpoint from the names of its files."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ FORMATS = {
     "hf": "Hugging Face: config.json, safetensors, tokenizer",
     "nemo2": "NeMo 2: weights/ and context/",
     "torch": "one file of torch.save",
-    "meta": "Meta's own: consolidated.*.pth and params.json",
-    "safetensors": "safetensors files and nothing else",
+    "meta": "Meta: consolidated.*.pth and params.json",
+    "safetensors": "bare safetensors files",
     "dcp": "a torch distributed checkpoint: .metadata and *.distcp",
 }
-# Endings of the names of checkpoints that are one file
+# File extensions of checkpoints that are a single file
 ENDINGS = {"torch": (".pt", ".pth", ".bin", ".ckpt"), "safetensors": (".safetensors",)}
 
 
 def detect(path: Path) -> str:
-    """The format of a file or folder, one of `FORMATS`. Raises `UsageError` if it is none."""
+    """Return the format of a file or folder, one of `FORMATS`. Raises `UsageError` if it is not a checkpoint."""
     if path.is_file():
         return _detect_file(path)
     if not path.is_dir():
-        raise UsageError(f"there is no file or folder {path}")
+        raise UsageError(f"{path} does not exist")
     if (path / "adapter_config.json").is_file():
-        raise UsageError(f"{path} holds a LoRA adapter, not a model; merge it into its base model first")
+        raise UsageError(f"{path} is a LoRA adapter, not a model; merge it into its base model first")
     if (path / "config.json").is_file():
         return "hf"
     if (path / "weights").is_dir() or (path.name == "weights" and (path.parent / "context").is_dir()):
@@ -38,14 +38,14 @@ def detect(path: Path) -> str:
     if any(path.glob("*.safetensors")):
         return "safetensors"
     inner = [found.parent for name in ("config.json", "weights") for found in sorted(path.glob(f"*/{name}"))]
-    newest = max(inner, key=consumed_samples, default=None)  # the first by name where none tells
+    newest = max(inner, key=consumed_samples, default=None)  # the first by name if no name has a count
     hint = f"; did you mean {newest}?" if newest else "."
     kinds = "\n".join(f"  {name}: {about}" for name, about in FORMATS.items())
-    raise UsageError(f"{path} is no checkpoint{hint} The formats:\n{kinds}")
+    raise UsageError(f"{path} is not a checkpoint{hint} The formats are:\n{kinds}")
 
 
 def newest_of_run(path: Path) -> Path:
-    """The newest complete checkpoint of a run, if `path` is a run's folder; else `path` itself.
+    """Return the newest complete checkpoint if `path` is a run folder, else `path` itself.
 
     Raises `UsageError` if the run has none.
     """
@@ -62,4 +62,4 @@ def _detect_file(path: Path) -> str:
     for form, endings in ENDINGS.items():
         if path.suffix in endings:
             return form
-    raise UsageError(f"{path} is no checkpoint: a file has to be {', '.join(sum(ENDINGS.values(), ()))}")
+    raise UsageError(f"{path} is not a checkpoint: a file must end in {', '.join(sum(ENDINGS.values(), ()))}")

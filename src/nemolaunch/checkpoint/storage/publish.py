@@ -1,4 +1,4 @@
-"""A file or folder that appears under its name complete, or not at all."""
+"""Write a checkpoint atomically: it appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nemolaunch.errors import NemolaunchError, UsageError
 
 @contextmanager
 def publishing(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a name to write a file or folder to; it gets the name `final` when the block ends without an error.
+    """Yield a path to write a file or folder to, which is renamed to `final` if the block ends without an error.
 
-    It is written beside `final`, on the same file system, flushed to disk and renamed. After an error
-    nothing of it is left, and an earlier `final` is untouched.
+    It is written next to `final`, on the same file system, flushed to disk and renamed. After an error it is
+    removed, and an existing `final` is left as it was.
 
     Raises:
-        UsageError: `final` exists and `overwrite` is false, or it is not a checkpoint, or cannot be written.
+        UsageError: `final` exists and `overwrite` is false, `final` is not a checkpoint, or it cannot be written.
     """
     check_free(final, overwrite=overwrite)
     try:
@@ -30,12 +30,12 @@ def publishing(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
         work = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
     except OSError as error:
         raise UsageError(
-            f"cannot write to {final.parent}: {error.strerror}; choose another output path"
+            f"cannot write to {final.parent}: {error.strerror}; choose another --output-path"
         ) from error
     try:
         yield work / "new"
         _flush(work / "new")
-        check_free(final, overwrite=overwrite)  # another conversion may have come first
+        check_free(final, overwrite=overwrite)  # another conversion may have finished first
         if final.exists():
             final.rename(work / "old")
         (work / "new").rename(final)
@@ -49,27 +49,27 @@ def check_free(final: Path, *, overwrite: bool) -> None:
     if not final.exists() and not final.is_symlink():
         return
     if not overwrite:
-        raise UsageError(f"{final} exists; give --overwrite to replace it, or another --output-path")
+        raise UsageError(f"{final} exists; use --overwrite to replace it, or another --output-path")
     if final.is_symlink():
         raise UsageError(
-            f"{final} is a link, which --overwrite does not replace. Give another --output-path."
+            f"{final} is a symbolic link, which --overwrite does not replace. Use another --output-path."
         )
     empty = final.is_dir() and not any(final.iterdir())
     if not (empty or is_checkpoint(final)):
         raise UsageError(
-            f"{final} is not a checkpoint, so --overwrite does not replace it. Give another --output-path."
+            f"{final} is not a checkpoint, so --overwrite does not replace it. Use another --output-path."
         )
 
 
 def check_apart(source: Path, final: Path) -> None:
-    """Raise `UsageError` if one of the folders lies in the other, or they are the same."""
+    """Raise `UsageError` if one of the folders contains the other, or they are the same."""
     a, b = source.resolve(), final.resolve()
     if a == b or a in b.parents or b in a.parents:
-        raise UsageError(f"the output {final} and the source {source} overlap; give another --output-path")
+        raise UsageError(f"the output {final} and the source {source} overlap; use another --output-path")
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the file or folder is a checkpoint in any format."""
+    """Return whether a file or folder is a checkpoint in any format."""
     try:
         detect(path)
     except UsageError:
@@ -78,15 +78,15 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def explain_os_error(error: OSError, doing: str) -> NemolaunchError:
-    """One line for a full disk, a missing permission and the like."""
-    # of a copy onto a full disk, the file that is named is the one copied from
+    """Return an error that describes a full disk, a missing permission, and the like in one line."""
+    # When a copy fails on a full disk, the error names the file that was being read
     named = error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT)
     where = f": {error.filename}" if named else ""
     return NemolaunchError(f"{doing} failed: {error.strerror or error}{where}")
 
 
 def _flush(written: Path) -> None:
-    """Write a file or folder to disk, readable to whom the umask allows: safetensors makes files private."""
+    """Flush a file or folder to disk, with permissions by the umask: safetensors makes its files private."""
     mask = os.umask(0)
     os.umask(mask)
     if written.is_file():

@@ -1,21 +1,21 @@
-"""Safetensors files, read and written tensor by tensor.
+"""Safetensors files: read with their own library, and written tensor by tensor.
 
-Format: 8 bytes little-endian length N, N bytes of JSON, then the data; offsets in the JSON count from the
-data's start and must fill it (https://huggingface.co/docs/safetensors/index#format).
+Format: an 8-byte little-endian length N, N bytes of JSON, then the data. Offsets in the JSON count from the
+start of the data and must cover it (https://huggingface.co/docs/safetensors/index#format).
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nemolaunch.checkpoint.storage.file_parts import OpenFiles, write_all
-from nemolaunch.checkpoint.storage.tensors import TensorInfo, buffer_of, empty
+from nemolaunch.checkpoint.storage.file_parts import write_all
+from nemolaunch.checkpoint.storage.tensors import TensorInfo, buffer_of
 from nemolaunch.errors import NemolaunchError
 
 if TYPE_CHECKING:
@@ -37,83 +37,99 @@ DTYPES = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_SHARD_BYTES = 5 * 10**9  # as transformers' save_pretrained
+MAX_MAPPED_BYTES = 32 * 2**20
 ALIGNMENT = 8
 INDEX = "model.safetensors.index.json"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A tensor of a file, and the byte of the file at which it begins."""
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """Return the tensors of a file by name, in the order of their data.
 
-    info: TensorInfo
-    start: int
-
-
-def read_header(path: Path) -> dict[str, Entry]:
-    """The tensors of a file, by name. Raises `NemolaunchError` for a damaged or truncated file."""
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size:
-                raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        tensors = {
-            name: Entry(
-                TensorInfo(DTYPES.get(entry["dtype"], entry["dtype"]), tuple(entry["shape"])),
-                8 + length + entry["data_offsets"][0],
-            )
-            for name, entry in header.items()
-        }
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except OSError as error:
-        raise NemolaunchError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise NemolaunchError(f"{path} is no safetensors file, or a damaged one: {error}") from error
-    if 8 + length + end != size:
-        raise NemolaunchError(
-            f"{path} is truncated or damaged: {size:,} bytes, where its header says {8 + length + end:,}. "
-            "Download or copy it again."
-        )
-    return tensors
+    Raises `NemolaunchError` for a damaged or truncated file.
+    """
+    file = _open(path, "numpy")  # so that torch is not imported for a header
+    parts = {name: file.get_slice(name) for name in file.offset_keys()}
+    return {
+        name: TensorInfo(DTYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape()))
+        for name, part in parts.items()
+    }
 
 
 class SafetensorsSource:
-    """The tensors of one or more files."""
+    """The tensors of one or more files.
+
+    The library maps files into memory, where each page that was read counts as memory of this process until the
+    file is unmapped. So only one file is open at a time, and it is reopened after `MAX_MAPPED_BYTES`.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        """Reads the headers. Raises `NemolaunchError` for a damaged file."""
-        self._files = OpenFiles()
-        self._places: dict[str, tuple[Path, Entry]] = {}
+        """Read the headers. Raises `NemolaunchError` for a damaged file."""
+        self.tensors: dict[str, TensorInfo] = {}
+        self._paths: dict[str, Path] = {}
         for path in paths:
-            entries = sorted(read_header(path).items(), key=lambda item: item[1].start)
-            self._places.update({name: (path, entry) for name, entry in entries})
-        self.tensors = {name: entry.info for name, (_, entry) in self._places.items()}
+            header = read_header(path)
+            self.tensors.update(header)
+            self._paths.update(dict.fromkeys(header, path))
+        self._open: tuple[Path, Any] | None = None
+        self._mapped_bytes = 0
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor."""
-        path, entry = self._places[name]
-        return self._read(path, entry.start, entry.info)
+        """Return one tensor."""
+        return self._read(name, lambda file: file.get_tensor(name))
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Some rows of a tensor."""
-        path, entry = self._places[name]
-        info = entry.info.rows(start, stop)
-        return self._read(path, entry.start + info.nbytes // (stop - start) * start, info)
-
-    def _read(self, path: Path, start: int, info: TensorInfo) -> torch.Tensor:
-        tensor = empty(info)
-        if tensor.numel():
-            self._files.read_into(path, start, buffer_of(tensor))
-        return tensor
+        """Return some rows of a tensor."""
+        return self._read(name, lambda file: file.get_slice(name)[start:stop])
 
     def close(self) -> None:
-        self._files.close()
+        """Close the open file; its mapping goes with the last tensor that was read from it."""
+        self._open = None
+
+    def _read(self, name: str, read: Callable[[Any], torch.Tensor]) -> torch.Tensor:
+        import torch
+
+        path, size = self._paths[name], self.tensors[name].nbytes
+        if self._open is None or self._open[0] != path or self._mapped_bytes + size > MAX_MAPPED_BYTES:
+            self._open, self._mapped_bytes = (path, _open(path, "pt")), 0
+        tensor = read(self._open[1])
+        self._mapped_bytes += size
+        # Touch every page: the file is read now, in the caller's thread, and not when the tensor is first used
+        tensor.reshape(-1).view(torch.uint8)[:: mmap.PAGESIZE].sum()
+        return tensor
+
+
+def _open(path: Path, framework: str) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework)
+    except SafetensorError as error:
+        raise NemolaunchError(_damage(path, error)) from error
+    except OSError as error:
+        raise NemolaunchError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _damage(path: Path, error: Exception) -> str:
+    """Describe a damaged file. The library does not say how long a truncated one should be."""
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, size)))
+        header.pop("__metadata__", None)
+        expected = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return f"{path} is not a safetensors file, or it is damaged: {error}"
+    if size == expected:
+        return f"{path} is damaged: {error}"
+    return (
+        f"{path} is truncated or damaged: {size:,} bytes, but its header says {expected:,}. "
+        "Download or copy it again."
+    )
 
 
 class SafetensorsSink:
-    """Writes `model.safetensors`, or shards of it and their index, as transformers does."""
+    """A `model.safetensors`, or its shards and their index, being written as transformers does."""
 
     def __init__(
         self,
@@ -122,16 +138,16 @@ class SafetensorsSink:
         max_shard_bytes: int = MAX_SHARD_BYTES,
         one_file: str | None = None,
     ) -> None:
-        """`folder` must exist; tensors are fastest written in the order of `tensors`.
+        """Create the files. `folder` must exist; writing is fastest in the order of `tensors`.
 
-        `one_file` is the name of the only file, instead of shards.
+        `one_file` is the name of a single file to write instead of shards.
         """
         self.folder = folder
         shards = [list(tensors)] if one_file else _shards(tensors, max_shard_bytes)
         self._total = sum(info.nbytes for info in tensors.values())
         self._places: dict[str, tuple[int, int]] = {}
         self._shard_of: dict[str, str] = {}
-        self._open: list[int] = []
+        self._descriptors: list[int] = []
         for number, names in enumerate(shards, start=1):
             count = len(shards)
             sharded = f"model-{number:05}-of-{count:05}.safetensors"
@@ -148,7 +164,7 @@ class SafetensorsSink:
         self._missing.remove(name)
 
     def finish(self) -> None:
-        """Close the files and write the index; the tensors announced must all have been written."""
+        """Close the files and write the index. Every announced tensor must have been written."""
         if self._missing:
             raise ValueError(f"tensors were never written: {sorted(self._missing)[:5]}")
         self.close()
@@ -160,10 +176,10 @@ class SafetensorsSink:
             (self.folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
     def close(self) -> None:
-        """Close the files of a checkpoint that is given up, or done."""
-        for descriptor in self._open:
+        """Close the files, complete or not."""
+        for descriptor in self._descriptors:
             os.close(descriptor)
-        self._open.clear()
+        self._descriptors.clear()
 
     def _begin(self, file: str, tensors: Mapping[str, TensorInfo]) -> None:
         header, offsets, offset = {}, {}, 0
@@ -178,7 +194,7 @@ class SafetensorsSink:
         text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
         text += b" " * (-len(text) % ALIGNMENT)
         descriptor = os.open(self.folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        self._open.append(descriptor)
+        self._descriptors.append(descriptor)
         start = 8 + len(text)
         write_all(descriptor, memoryview(struct.pack("<Q", len(text)) + text), 0)
         os.truncate(descriptor, start + offset)
@@ -188,7 +204,7 @@ class SafetensorsSink:
 
 
 def _shards(tensors: Mapping[str, TensorInfo], max_bytes: int) -> list[list[str]]:
-    """Names by shard, in order; a tensor larger than a shard has one of its own."""
+    """Return the names in each shard, in order; a tensor larger than a shard gets its own."""
     shards: list[list[str]] = [[]]
     size = 0
     for name, info in tensors.items():

@@ -1,8 +1,8 @@
-"""Tensors of a checkpoint, one at a time: what every format's reader and writer looks like to the others.
+"""The interface that the readers and writers of all formats share: the tensors of a checkpoint, one at a time.
 
-A reader knows all names, types and shapes at once and reads a tensor when it is asked for. A writer is told
-all of them before the first tensor comes, so that it can lay its files out. Neither holds more than the
-tensor in hand.
+A reader knows all names, types and shapes from the start, and reads a tensor when asked for it. A writer is told
+all of them before it gets the first tensor, so that it can lay out its files. Neither holds more than the current
+tensor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import torch
 
-# torch's names of the types that weights come in -> bytes of one element
+# torch's names of the dtypes that weights have -> bytes of one element
 ITEM_BYTES = {
     "float64": 8,
     "float32": 4,
@@ -34,21 +34,23 @@ ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Type in torch's spelling ("bfloat16"), and shape."""
+    """The dtype in torch's spelling ("bfloat16"), and the shape of a tensor."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def numel(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """The size in bytes."""
         return self.numel * ITEM_BYTES[self.dtype]
 
     def rows(self, start: int, stop: int) -> TensorInfo:
-        """Of the part from one index to another on the first axis."""
+        """Return the info of the slice from `start` to `stop` along the first axis."""
         return TensorInfo(self.dtype, (stop - start, *self.shape[1:]))
 
     def __str__(self) -> str:
@@ -56,47 +58,52 @@ class TensorInfo:
 
 
 class TensorSource(Protocol):
-    """A checkpoint's tensors. `tensors` is in the order in which they are read fastest."""
+    """A checkpoint's tensors, in the order in which they are fastest to read."""
 
     @property
-    def tensors(self) -> Mapping[str, TensorInfo]: ...
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Types and shapes, by name."""
 
     def read(self, name: str) -> torch.Tensor:
-        """The whole tensor, contiguous, in memory of its own.
+        """Return a whole tensor, contiguous.
 
-        Raises `NemolaunchError` where the file cannot be read or is cut off.
+        Raises `NemolaunchError` if the file cannot be read or is truncated.
         """
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """The part of a tensor from one index to another on its first axis."""
+        """Return the slice of a tensor from `start` to `stop` along its first axis."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the files."""
 
 
 class TensorSink(Protocol):
-    """Takes every tensor it was announced once, in any order; `finish` makes the files complete."""
+    """A checkpoint being written: each announced tensor is written once, in any order."""
 
-    def write(self, name: str, tensor: torch.Tensor) -> None: ...
+    def write(self, name: str, tensor: torch.Tensor) -> None:
+        """Write one tensor."""
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """Complete the files and close them."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the files, complete or not."""
 
 
 def info_of(tensor: torch.Tensor) -> TensorInfo:
-    """Type and shape of a tensor in memory, or of one on the meta device."""
+    """Return the dtype and shape of a tensor in memory, or on the meta device."""
     return TensorInfo(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
 
 def empty(info: TensorInfo) -> torch.Tensor:
-    """Memory for a tensor, not initialised."""
+    """Return an uninitialised tensor."""
     import torch
 
     return torch.empty(info.shape, dtype=getattr(torch, info.dtype))
 
 
 def buffer_of(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a contiguous tensor, to be read or written in place."""
+    """Return the memory of a contiguous tensor, to be read or written in place."""
     import torch
 
     return memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""Files of `torch.save`, read without their tensors: a zip of one pickle and one uncompressed entry a storage.
+"""Read files of `torch.save` lazily: each is a zip of one pickle and one uncompressed entry per storage.
 
-A DCP checkpoint's `.distcp` files hold many such zips one after the other, hence `offset` and `length`.
+The `.distcp` files of a DCP checkpoint hold many such zips in a row, hence `offset` and `length`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STORAGE_DTYPES = {
     "BoolStorage": "bool",
     "UntypedStorage": "uint8",
 }
-LOCAL_HEADER_BYTES = 30  # then the name and an extra field, whose lengths stand at 26 and 28
+LOCAL_HEADER_BYTES = 30  # followed by the name and an extra field, whose lengths are at 26 and 28
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor in a file: where its storage begins there, and how it lies in it (in elements)."""
+    """A tensor in a file: its storage, and its offset and strides in that storage, counted in elements."""
 
     info: TensorInfo
     storage: str
@@ -53,6 +53,7 @@ class LazyTensor:
 
     @property
     def is_contiguous(self) -> bool:
+        """Whether the elements follow each other without gaps."""
         expected = 1
         for size, stride in zip(reversed(self.info.shape), reversed(self.stride), strict=True):
             if size != 1 and stride != expected:
@@ -62,7 +63,7 @@ class LazyTensor:
 
     @property
     def span(self) -> int:
-        """Elements of the storage from the first to the last that belongs to the tensor."""
+        """The number of storage elements from the tensor's first element to its last."""
         if not self.info.numel:
             return 0
         steps = zip(self.info.shape, self.stride, strict=True)
@@ -70,10 +71,10 @@ class LazyTensor:
 
 
 class TorchFile:
-    """A file of `torch.save`, or such a file within a larger one.
+    """A file of `torch.save`, or such a file embedded in a larger one.
 
     Attributes:
-        content: the saved object, with a `LazyTensor` for each tensor.
+        content: the saved object, with a `LazyTensor` in place of each tensor.
     """
 
     def __init__(self, path: Path, files: OpenFiles, offset: int = 0, length: int | None = None) -> None:
@@ -87,10 +88,10 @@ class TorchFile:
             content = self._bytes(pickle_name)
             self.content = pickles.load(io.BytesIO(content), KNOWN, _storage)
         except (zipfile.BadZipFile, StopIteration, LookupError, EOFError, ValueError) as error:
-            raise NemolaunchError(f"{path} is no file of torch.save, or a damaged one: {error}") from error
+            raise NemolaunchError(f"{path} is not a torch.save file, or it is damaged: {error}") from error
 
     def read(self, tensor: LazyTensor) -> torch.Tensor:
-        """The tensor, contiguous, in memory of its own."""
+        """Return a tensor, contiguous."""
         import torch
 
         start = self._start(tensor.storage) + tensor.storage_offset * ITEM_BYTES[tensor.info.dtype]
@@ -103,39 +104,40 @@ class TorchFile:
         return torch.as_strided(stored, tensor.info.shape, tensor.stride).contiguous()
 
     def data_offset(self, tensor: LazyTensor) -> int:
-        """Where in the outer file the tensor's first element stands."""
-        place = self._start(tensor.storage) + tensor.storage_offset * ITEM_BYTES[tensor.info.dtype]
-        return self._offset + place
+        """Return the offset of a tensor's first element in the outer file."""
+        start = self._start(tensor.storage) + tensor.storage_offset * ITEM_BYTES[tensor.info.dtype]
+        return self._offset + start
 
     def entry_name(self, tensor: LazyTensor) -> str:
-        """The zip entry that holds the tensor's storage."""
+        """Return the name of the zip entry that holds a tensor's storage."""
         return f"{self._prefix}data/{tensor.storage}"
 
     def read_bytes(self, start: int, into: torch.Tensor) -> None:
-        """Fill a contiguous tensor from byte `start` of this file."""
+        """Fill a contiguous tensor with the bytes of this file from `start`."""
         if into.numel():
             self._files.read_into(self.path, self._offset + start, buffer_of(into))
 
     def _bytes(self, name: str) -> bytes:
-        """An entry's content; its checksum, which torch may leave out, is not asked for."""
-        return self._files.read(self.path, self._offset + self._place(name), self._entries[name].file_size)
+        """Return an entry's content, without verifying its checksum, which torch can omit."""
+        return self._files.read(
+            self.path, self._offset + self._content_offset(name), self._entries[name].file_size
+        )
 
     def _start(self, storage: str) -> int:
-        return self._place(f"{self._prefix}data/{storage}")
+        return self._content_offset(f"{self._prefix}data/{storage}")
 
-    def _place(self, name: str) -> int:
-        """Where an entry's content begins in this file."""
+    def _content_offset(self, name: str) -> int:
+        """Return the offset of an entry's content in this file."""
         entry = self._entries[name]
         if entry.compress_type != zipfile.ZIP_STORED:
-            raise NemolaunchError(f"{self.path} is compressed, which torch.save never does")
-        place = self._offset + entry.header_offset
-        header = self._files.read(self.path, place, LOCAL_HEADER_BYTES)
+            raise NemolaunchError(f"{self.path} is compressed, so torch.save did not write it")
+        header = self._files.read(self.path, self._offset + entry.header_offset, LOCAL_HEADER_BYTES)
         names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
         return entry.header_offset + LOCAL_HEADER_BYTES + names
 
 
 def lazy_tensors(content: Any, prefix: str = "") -> Iterator[tuple[str, LazyTensor]]:
-    """The tensors in nested dicts and lists, their names joined with dots."""
+    """Yield the tensors in nested dicts and lists, with their keys joined by dots."""
     if isinstance(content, LazyTensor):
         yield prefix, content
         return
@@ -178,7 +180,7 @@ KNOWN: dict[tuple[str, str], Any] = {
 
 
 class _Slice(io.RawIOBase):
-    """The part of the outer file that the zip is, as a file."""
+    """The section of the outer file that is the zip, as a file object."""
 
     def __init__(self, file: TorchFile) -> None:
         self._file, self._position = file, 0
@@ -195,14 +197,14 @@ class _Slice(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file._length}[whence]
         if base + offset < 0:
-            raise OSError("before the beginning")  # which tells zipfile that the file is too short
+            raise OSError("negative position")  # from which zipfile sees that the file is too short
         self._position = base + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
         count = max(min(len(buffer), self._file._length - self._position), 0)
         if count:
-            place = self._file._offset + self._position
-            self._file._files.read_into(self._file.path, place, memoryview(buffer)[:count])
+            offset = self._file._offset + self._position
+            self._file._files.read_into(self._file.path, offset, memoryview(buffer)[:count])
         self._position += count
         return count

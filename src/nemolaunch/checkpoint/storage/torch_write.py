@@ -1,7 +1,7 @@
-"""Write one file of `torch.save` tensor by tensor, whatever its size.
+"""Write a file in `torch.save`'s format tensor by tensor, whatever its size.
 
-torch lays the file out, with space for every tensor; the tensors are then written into their places as they
-come. `torch.serialization.skip_data` is made for that.
+torch lays out the file with space for every tensor (`torch.serialization.skip_data`); the tensors are then
+written in place as they arrive.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from nemolaunch.checkpoint.storage.torch_file import TorchFile, lazy_tensors
 if TYPE_CHECKING:
     import torch
 
-# The zip format (APPNOTE.TXT): the central directory's entries and the record that follows a file's data
+# The zip format (APPNOTE.TXT): entries of the central directory, and the record that follows a file's data
 CENTRAL, CENTRAL_BYTES, CENTRAL_CRC = b"PK\x01\x02", 46, 16
 DESCRIPTOR = b"PK\x07\x08"
 
 
 class TorchSink:
-    """Writes a dictionary of tensors, under their names, as `torch.save` does."""
+    """A dictionary of tensors being written as `torch.save` does."""
 
     def __init__(self, path: Path, tensors: Mapping[str, TensorInfo]) -> None:
-        """`path` must not exist."""
+        """Lay out the file. `path` must not exist."""
         self.path = path
         _lay_out(path, tensors)
         files = OpenFiles()
@@ -55,7 +55,7 @@ class TorchSink:
         self._missing.remove(name)
 
     def finish(self) -> None:
-        """Write the checksums and close the file; the tensors announced must all have been written."""
+        """Write the checksums and close the file. Every announced tensor must have been written."""
         if self._missing:
             raise ValueError(f"tensors were never written: {sorted(self._missing)[:5]}")
         for entry, place in _central_entries(self._descriptor):
@@ -68,7 +68,7 @@ class TorchSink:
         self.close()
 
     def close(self) -> None:
-        """Close the file of a checkpoint that is given up, or done."""
+        """Close the file, complete or not."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
@@ -88,7 +88,7 @@ def _lay_out(path: Path, tensors: Mapping[str, TensorInfo]) -> None:
 
 
 def _central_entries(descriptor: int) -> list[tuple[str, int]]:
-    """Names in the zip's central directory, with the byte at which each entry begins."""
+    """Return the names in the zip's central directory, and the offset of each entry there."""
     import zipfile
 
     with os.fdopen(os.dup(descriptor), "rb") as file, zipfile.ZipFile(file) as archive:
@@ -98,7 +98,7 @@ def _central_entries(descriptor: int) -> list[tuple[str, int]]:
     for name in names:
         head = os.pread(descriptor, CENTRAL_BYTES, place)
         if head[:4] != CENTRAL:
-            raise ValueError(f"no entry of the zip's directory at byte {place}")
+            raise ValueError(f"there is no entry of the zip's central directory at byte {place}")
         found.append((name, place))
         place += CENTRAL_BYTES + sum(struct.unpack("<3H", head[28:34]))
     return found

@@ -1,4 +1,4 @@
-"""A source of tensors seen otherwise: under other names, or out of a quantised form."""
+"""Views of a tensor source: with other names, with fewer rows, or dequantised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nemolaunch.errors import NemolaunchError
 if TYPE_CHECKING:
     import torch
 
-FP8_BLOCK = 128  # DeepSeek V3's scales are of squares of so many rows and columns
+FP8_BLOCK = 128  # DeepSeek V3 has one scale per 128 x 128 block
 FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # E2M1; the fourth bit is the sign
 SCALE_BIAS = 127  # E8M0
 COMPARED_ROWS = 4096
@@ -20,27 +20,28 @@ MXFP4 = re.compile(r"^(?P<name>.*)_(?P<kind>blocks|scales)$")
 
 
 class Renamed:
-    """Some of a source's tensors under names of one's own."""
+    """Some of a source's tensors under other names."""
 
     def __init__(self, source: TensorSource, names: Mapping[str, str]) -> None:
-        """`names` are the source's by one's own."""
+        """`names` maps the new names to the source's."""
         self._source, self._names = source, names
         self.tensors = {name: source.tensors[old] for name, old in names.items()}
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor."""
+        """Return one tensor."""
         return self._source.read(self._names[name])
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Some rows of a tensor."""
+        """Return some rows of a tensor."""
         return self._source.read_rows(self._names[name], start, stop)
 
     def close(self) -> None:
+        """Close the source."""
         self._source.close()
 
 
 class FirstRows:
-    """A source of which some tensors lack their last rows: a vocabulary without its padding."""
+    """A source with only the first rows of some tensors: a vocabulary without its padding."""
 
     def __init__(self, source: TensorSource, names: Collection[str], rows: int) -> None:
         self._source, self._names, self._rows = source, names, rows
@@ -49,24 +50,25 @@ class FirstRows:
         }
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor."""
+        """Return one tensor."""
         if name in self._names:
             return self._source.read_rows(name, 0, self._rows)
         return self._source.read(name)
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Some rows of a tensor."""
+        """Return some rows of a tensor."""
         return self._source.read_rows(name, start, stop)
 
     def close(self) -> None:
+        """Close the source."""
         self._source.close()
 
 
 class Dequantised:
-    """A source whose 8- and 4-bit weights, kept with scales beside them, are read as bfloat16.
+    """A source whose 8- and 4-bit weights, stored with scales, are read as bfloat16.
 
-    Two forms: float8 in squares with `weight_scale_inv` (DeepSeek V3), and MXFP4 in `…_blocks` and
-    `…_scales` (GPT-OSS), which transformers has transposed: `[experts, in, out]`.
+    There are two forms: float8 in blocks with `weight_scale_inv` (DeepSeek V3), and MXFP4 in `…_blocks` and
+    `…_scales` (GPT-OSS), which transformers transposes to `[experts, in, out]`.
     """
 
     def __init__(self, source: TensorSource) -> None:
@@ -86,10 +88,11 @@ class Dequantised:
 
     @property
     def is_quantised(self) -> bool:
+        """Whether any weights are quantised."""
         return len(self.tensors) < len(self._source.tensors)
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor."""
+        """Return one tensor."""
         if name not in self._source.tensors:
             return _from_mxfp4(self._source.read(name + "_blocks"), self._source.read(name + "_scales"))
         tensor = self._source.read(name)
@@ -98,12 +101,13 @@ class Dequantised:
         return tensor
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Some rows of a tensor."""
+        """Return some rows of a tensor."""
         if self.tensors[name] == self._source.tensors.get(name):
             return self._source.read_rows(name, start, stop)
         return self.read(name)[start:stop]
 
     def close(self) -> None:
+        """Close the source."""
         self._source.close()
 
 
@@ -114,7 +118,8 @@ def _from_fp8(weight: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     expected = tuple(-(-size // FP8_BLOCK) for size in weight.shape)
     if tuple(scales.shape) != expected:
         raise NemolaunchError(
-            f"float8 scales of shape {list(scales.shape)} do not fit a weight of {rows} x {columns}"
+            f"float8 scales of shape {list(scales.shape)} do not match a weight of {rows} x {columns}; "
+            f"they should be {list(expected)}"
         )
     full = scales.float().repeat_interleave(FP8_BLOCK, 0).repeat_interleave(FP8_BLOCK, 1)[:rows, :columns]
     return (weight.float() * full).to(torch.bfloat16)
@@ -126,7 +131,9 @@ def _from_mxfp4(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     values = torch.tensor([*FP4_VALUES, *(-value for value in FP4_VALUES)], dtype=torch.bfloat16)
     experts, rows, count, width = blocks.shape
     result = torch.empty(experts, count * width * 2, rows, dtype=torch.bfloat16)
-    for into, packed, scale in zip(result, blocks, scales, strict=True):  # an expert at a time, to stay small
+    for into, packed, scale in zip(
+        result, blocks, scales, strict=True
+    ):  # one expert at a time, to save memory
         pairs = torch.stack([values[(packed & 15).int()], values[(packed >> 4).int()]], dim=-1)
         scaled = torch.ldexp(pairs.reshape(rows, count, 2 * width), (scale.int() - SCALE_BIAS).unsqueeze(-1))
         into.copy_(scaled.reshape(rows, -1).t())
@@ -134,7 +141,7 @@ def _from_mxfp4(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
 
 
 def same_tensor(source: TensorSource, one: str, other: str) -> bool:
-    """Whether two tensors have the same bits; read in parts, until the first difference."""
+    """Return whether two tensors have the same bits, reading them in parts up to the first difference."""
     import torch
 
     info = source.tensors[one]

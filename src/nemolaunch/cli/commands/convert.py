@@ -1,4 +1,4 @@
-"""`nemolaunch convert`: a checkpoint in another format."""
+"""`nemolaunch convert`: convert a checkpoint to another format."""
 
 from __future__ import annotations
 
@@ -25,62 +25,69 @@ EXAMPLES = {
 }
 TARGETS = ("hf", "nemo2", "torch", "meta", "safetensors", "dcp")
 VERIFY = {
-    "full": "every bit of every tensor, configuration, tokenizer, and what both models compute if they fit in memory",
-    "bits": "the same without computing",
-    "none": "nothing",
+    "full": "compare every bit of every tensor, the configuration, the tokenizer, and both models' logits if possible",
+    "bits": "the same without logits",
+    "none": "compare nothing",
 }
 
 
 def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.ArgumentParser:
-    """Flags of the command; `to` fixes the target, as the scripts in `ckpt_conversion/` do."""
+    """Return the command's parser; `to` fixes the target format, as in the scripts of `ckpt_conversion/`."""
     about = (
-        ABOUT[to] if to else "convert a checkpoint to another format; that of the source is found by itself"
+        ABOUT[to]
+        if to
+        else "convert a checkpoint to another format; the source's format is detected automatically"
     )
     p = Parser(
         prog=prog,
         example=EXAMPLES[to].format(prog=prog),
-        description=f"{about[0].upper()}{about[1:]}. Needs neither a GPU nor NeMo, and little memory. "
-        "The result is compared with the source, and appears whole or not at all.",
+        description=f"{about[0].upper()}{about[1:]}. Needs no GPU, no NeMo, and little memory. "
+        "The result is compared with the source and written atomically.",
     )
     add = p.add_argument
     add(
         "paths",
         nargs="*",
         metavar="SRC DST",
-        help="the checkpoint, or a run for its newest, and the folder or file to write",
+        help="the checkpoint, or a run folder for its newest one, and the folder or file to write",
     )
-    add("--source", metavar="DIR|ID", help="SRC; a hub id like org/model is downloaded (HF_TOKEN is read)")
+    add("--source", metavar="DIR|ID", help="SRC; a Hub id like org/model is downloaded (HF_TOKEN is used)")
     add("--output-path", metavar="DIR", type=Path, help="DST")
     if to is None:
-        add("--to", choices=TARGETS, help="format to write (default: nemo2 from hf, else hf)")
+        add("--to", choices=TARGETS, help="format to write (default: nemo2 if SRC is hf, else hf)")
     add("--verify", choices=VERIFY, default="full", help="; ".join(f"{k}: {v}" for k, v in VERIFY.items()))
     add("--no-verify", dest="verify", action="store_const", const="none", help="the same as --verify none")
     add("--overwrite", action="store_true", help="replace a checkpoint at DST")
-    add("--weights-only", action="store_true", help="leave optimizer and other training state behind")
-    add("--tokenizer", metavar="DIR", type=Path, help="tokenizer, if the checkpoint's own is not here")
+    add("--weights-only", action="store_true", help="drop the optimizer state and other training state")
+    add(
+        "--tokenizer",
+        metavar="DIR",
+        type=Path,
+        help="folder with the tokenizer, if the checkpoint does not have it",
+    )
     if to is None:
         add(
             "--like",
             metavar="DIR",
             type=Path,
-            help="folder with the config.json (or params.json) and tokenizer of the model whose tensors a file of "
-            "torch.save, safetensors or a distributed checkpoint holds",
+            help="folder with the model's config.json (or params.json) and tokenizer, if SRC has only tensors: "
+            "torch.save, safetensors or a distributed checkpoint",
         )
     if to in (None, "nemo2"):
-        add("--model-name", metavar="CLASS", help="NeMo model class the source must be (default: found)")
-        add("--model-config-name", metavar="CLASS", help="NeMo config class whose sizes it must have")
+        add("--model-name", metavar="CLASS", help="NeMo model class that SRC must have (default: detected)")
+        add("--model-config-name", metavar="CLASS", help="NeMo config class whose sizes SRC must have")
     add("--json", action="store_true", help="print the report as JSON")
     return p
 
 
 def main(argv: list[str] | None = None, to: str | None = None, prog: str = "nemolaunch convert") -> int:
-    """The command under any of its names. Returns the exit code."""
+    """Run the command under any of its names, and return the exit code."""
     return guarded(lambda words: _main(words, to, prog))(argv)
 
 
 def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
     options = parser(to, prog).parse_args(argv)
-    # An ordinary `kill` then removes what is half written, as Ctrl-C does
+    # So that a plain `kill` removes incomplete output, as Ctrl-C does
     signal.signal(signal.SIGTERM, _stop)
     source, output = _paths(options)
     report = _convert(source, output, to or options.to, options)
@@ -94,7 +101,7 @@ def _paths(options: argparse.Namespace) -> tuple[str, Path]:
     source = options.source or (given.pop(0) if given else None)
     output = options.output_path or (Path(given.pop(0)) if given else None)
     if source is None or output is None or given:
-        raise UsageError("give the checkpoint and where to write: SRC DST, or --source and --output-path")
+        raise UsageError("expected a checkpoint and where to write: SRC DST, or --source and --output-path")
     return source, output
 
 
@@ -107,11 +114,11 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
     from nemolaunch.checkpoint.storage.publish import check_free
     from nemolaunch.cli.views.progress import byte_bar
 
-    # torch reads it at its first allocation: large pages, whose first touch costs a fifth of that of small ones
+    # Read by torch at its first allocation. The first access to huge pages takes a fifth of the time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     model, config = getattr(options, "model_name", None), getattr(options, "model_config_name", None)
     if config and not model:
-        raise UsageError("--model-config-name is given without --model-name; give both or neither")
+        raise UsageError("--model-config-name was given without --model-name; use both or neither")
     if model and config:
         catalogue.conversion_classes(model, config)
     check_free(output, overwrite=options.overwrite)  # before a download of many gigabytes
@@ -130,16 +137,17 @@ def _convert(source: str, output: Path, to: str | None, options: argparse.Namesp
     return convert(folder, output, target, chosen, say=_say, progress=byte_bar)
 
 
-def _compare(job: Any, source: Path, result: Path) -> Any:
-    """What both models compute, where the conversion is between Hugging Face and NeMo 2."""
-    from nemolaunch.checkpoint.convert.conversion import Conversion
+def _compare(conversion: Any, source: Path, result: Path) -> Any:
+    """Compare both models' logits if the conversion is between Hugging Face and NeMo 2."""
+    from nemolaunch.checkpoint.convert.conversion import ModelConversion
     from nemolaunch.checkpoint.storage.formats import detect
     from nemolaunch.nemo2.compare import compare
 
-    if not isinstance(job, Conversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
+    if not isinstance(conversion, ModelConversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
         return None
-    hf, nemo = (source, result) if job.to == "nemo2" else (result, source)
-    return compare(hf, nemo, job.config, sum(info.numel for info in job.mapped.nemo.values()))
+    hf, nemo = (source, result) if conversion.to == "nemo2" else (result, source)
+    parameters = sum(info.numel for info in conversion.mapped.nemo.values())
+    return compare(hf, nemo, conversion.config, parameters)
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`nemolaunch inspect checkpoint`: what a checkpoint is, how two differ, and whether a job could load one."""
+"""`nemolaunch inspect checkpoint`: show what a checkpoint is, compare two, or check if a job could load one."""
 
 from __future__ import annotations
 
@@ -22,30 +22,35 @@ def add(kinds: Any) -> None:
     """Add `inspect checkpoint` to the kinds of things that can be inspected."""
     p = kinds.add_parser(
         "checkpoint",
-        help="what a checkpoint is, how two differ, whether a job could load one",
-        description="Show what a checkpoint is: format, model, size, step, layout, whether training can go on from it. "
-        "With a second one, compare them tensor by tensor; exit code 1 if they differ. With --for, say whether a job "
-        "could load it; exit code 1 if not.",
+        help="show what a checkpoint is, compare two, or check whether a job could load one",
+        description="Show a checkpoint's format, model, size, step, layout, and whether training can resume from it. "
+        "With a second checkpoint, compare the two tensor by tensor; the exit code is 1 if they differ. With --for, "
+        "check whether a job could load it; the exit code is 1 if not.",
         example="nemolaunch inspect checkpoint runs/pretraining/checkpoints/NAME-last --for job.yaml",
     )
     flag = p.add_argument
-    flag("checkpoint", metavar="CKPT", type=Path, help="checkpoint in any format, or a run for its newest")
+    flag(
+        "checkpoint",
+        metavar="CKPT",
+        type=Path,
+        help="checkpoint in any format, or a run folder for its newest one",
+    )
     flag("other", metavar="OTHER", nargs="?", type=Path, help="checkpoint to compare it with")
     flag(
         "--for",
         dest="job",
         metavar="FILE",
         type=Path,
-        help="a job: its YAML file, or the plan.json of a run; NeMo 2 only",
+        help="the YAML file of a job, or the plan.json of a run; for NeMo 2 checkpoints only",
     )
     flag("--json", action="store_true", help="print one JSON object instead")
     p.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Inspect. Returns 1 if the two differ, or the job could not load it."""
+    """Inspect, and return 1 if two checkpoints differ or the job could not load one, else 0."""
     if options.other and options.job:
-        raise UsageError("give either a second checkpoint or --for, not both")
+        raise UsageError("use either a second checkpoint or --for, not both")
     if options.other:
         return _compare(options)
     from nemolaunch.checkpoint.convert.summary import summarise
@@ -69,7 +74,7 @@ def _print(found: Summary) -> None:
         "format": found.format,
         "model": found.model,
         "parameters": f"{found.parameters:,} ({count(found.parameters)}) in {found.tensors:,} tensors",
-        "numbers": ", ".join(
+        "dtypes": ", ".join(
             f"{dtype} {_share(n, found.parameters)}".strip() for dtype, n in found.dtypes.items()
         ),
         "size": f"{gigabytes(found.bytes)} without training state",
@@ -104,21 +109,23 @@ def _layout(found: Summary) -> str | None:
 
 def _optimizer(found: Summary) -> str:
     if not found.optimizer:
-        none = "none: a job can start from the weights, training cannot go on where it was"
+        none = "none: a job can start from the weights, but not resume training"
         return none if found.format == "nemo2" else ""
     if not found.resumable:
-        return "there, but no step: it is no checkpoint of NeMo 2's trainer"
+        return "present, but there is no step: the checkpoint is not from NeMo 2's trainer"
     from nemolaunch.checkpoint.convert.summary import RESHARDABLE
 
     layout = found.optimizer_layout
-    other = "any" if layout in RESHARDABLE else "the same TP and PP only"
-    return f"there: training can go on from it, with {other if layout else 'any'} layout"
+    other = "any layout" if layout in RESHARDABLE or not layout else "the same TP and PP only"
+    return f"present: training can resume, with {other}"
 
 
 def _faults(found: Summary, job: Path) -> dict[str, list[str]]:
-    """Why the job could not load the weights, and why not the optimizer."""
+    """Return why the job could not load the weights, and why not the optimizer state."""
     if found.format != "nemo2":
-        raise UsageError(f"{found.path} is in the format {found.format}; a job loads NeMo 2 checkpoints only")
+        raise UsageError(
+            f"{found.path} is in the format {found.format}, but a job can load only NeMo 2 checkpoints"
+        )
     from nemolaunch.checkpoint.convert.summary import RESHARDABLE
     from nemolaunch.planning import Plan, make_plan
 
@@ -132,17 +139,17 @@ def _faults(found: Summary, job: Path) -> dict[str, list[str]]:
     weights = [] if plan is None else [f.message for f in plan.findings if f.code.startswith("checkpoint-")]
     if plan is None:
         weights = _other_shape(found, Plan.load(job))
-    optimizer = [] if found.resumable else ["it is not in the checkpoint"]
+    optimizer = [] if found.resumable else ["the checkpoint has none"]
     if found.resumable and found.optimizer_layout and found.optimizer_layout not in RESHARDABLE:
         for name, short in (("tensor_model_parallel_size", "TP"), ("pipeline_model_parallel_size", "PP")):
             before, now = found.layout.get(short, 1), int(values.get(name) or 1)
             if before != now:
                 optimizer.append(
-                    f"it was saved with {short} {before}, the job has {now}, and it cannot be resharded"
+                    f"it was saved with {short} {before}, but the job has {now}, and it cannot be resharded"
                 )
     before, now = found.layout.get("EP", 1), int(values.get("expert_model_parallel_size") or 1)
     if found.resumable and before != now:
-        optimizer.append(f"it was saved with EP {before}, the job has {now}")
+        optimizer.append(f"it was saved with EP {before}, but the job has {now}")
     return {"weights": weights, "optimizer": optimizer}
 
 
@@ -153,15 +160,15 @@ def _other_shape(found: Summary, plan: Any) -> list[str]:
     for name in SHAPE_FIELDS:
         theirs, ours = found.config.get(name), plan.architecture.get(name)
         if theirs is not None and ours is not None and theirs != ours:
-            wrong.append(f"its {name} is {theirs}, the job's {ours}")
+            wrong.append(f"its {name} is {theirs}, the job's is {ours}")
     return wrong
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from nemolaunch.checkpoint.convert.compare import Pair
+    from nemolaunch.checkpoint.convert.compare import CheckpointPair
     from nemolaunch.cli.views.progress import byte_bar
 
-    pair = Pair(options.checkpoint, options.other)
+    pair = CheckpointPair(options.checkpoint, options.other)
     try:
         with byte_bar("comparing", pair.nbytes) as advance:
             found = pair.differences(advance)
@@ -175,7 +182,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _print_differences(found: Differences) -> None:
-    print(f"{found.equal:,} tensors are the same, to the bit")
+    print(f"{found.equal:,} tensors are identical")
     for title, names in (
         ("only in the first", dict.fromkeys(found.missing, "")),
         ("only in the second", dict.fromkeys(found.unexpected, "")),

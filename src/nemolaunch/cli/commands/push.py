@@ -88,7 +88,7 @@ def _card(options: argparse.Namespace) -> tuple[str, str | None]:
     text = card.card(
         options.repository,
         config,
-        parameters=sum(entry.info.numel for header in weights for entry in header.values()),
+        parameters=sum(info.numel for header in weights for info in header.values()),
         steps=steps,
         history=read_history(run) if run else None,
         benchmarks=card.benchmarks_of(options.folder, checkpoint),

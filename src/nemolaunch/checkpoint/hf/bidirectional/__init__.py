@@ -1,7 +1,7 @@
-"""Hugging Face folders of models that attend to both sides.
+"""Hugging Face folders of bidirectional models.
 
-transformers 4 has no switch for it: its decoders mask causally whatever the configuration says. Such a folder
-therefore brings its model along, as a module that transformers loads with `trust_remote_code=True`.
+transformers 4 has no switch for bidirectional attention: its decoders mask causally whatever the configuration says.
+So these folders contain their own model code, a module that transformers loads with `trust_remote_code=True`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nemolaunch.facts.checkpoint import TWO_SIDED_LAYERS
 
 MODULE = "modeling_bidirectional"
 SUFFIX = "_bidirectional"
-# transformers' model_type -> the word its classes begin with, where these are put together as Llama's are
+# transformers' model_type -> the prefix of its classes, for families that are built like Llama
 FAMILIES = {
     "gemma": "Gemma",
     "llama": "Llama",
@@ -31,55 +31,55 @@ FAMILIES = {
     "starcoder2": "Starcoder2",
 }
 
-# NeMo's layers that attend to both sides, as `model.yaml` and `io.json` name them
+# NeMo's bidirectional layers, as `model.yaml` and `io.json` name them
 NEMO_FIELDS = {"transformer_layer_spec": symbol(TWO_SIDED_LAYERS)}
 
 
-def attends_to_both_sides(fields: Mapping[str, Any]) -> bool:
-    """Whether NeMo's model of these fields, as `model.yaml` has them, attends to both sides of a token."""
+def is_bidirectional(fields: Mapping[str, Any]) -> bool:
+    """Return whether NeMo's model with these fields, as `model.yaml` has them, is bidirectional."""
     return fields.get("transformer_layer_spec") == NEMO_FIELDS["transformer_layer_spec"]
 
 
 def check_family(family: str) -> None:
-    """Raise `NemolaunchError` unless a model of that `model_type` can be had with attention to both sides."""
+    """Raise `NemolaunchError` unless models of that `model_type` can be exported as bidirectional ones."""
     if family not in FAMILIES:
         raise NemolaunchError(
-            f"this model attends to both sides, and transformers has none of type {family} that could; "
-            f"of type {', '.join(FAMILIES)} there are"
+            f"this model has bidirectional attention, which cannot be exported for model_type {family!r}; it can be "
+            f"for {', '.join(FAMILIES)}"
         )
 
 
 def make_bidirectional(folder: Path) -> None:
-    """Turn a folder with a causal model's weights into one whose model attends to both sides.
+    """Turn a folder with a causal model's weights into one of a bidirectional model.
 
     Raises:
-        NemolaunchError: there is no such model of that family.
+        NemolaunchError: the family cannot be exported as a bidirectional model.
     """
     path = folder / "config.json"
     causal = json.loads(path.read_text(encoding="utf-8"))
-    config = two_sided_config(causal)
+    config = bidirectional_config(causal)
     (folder / f"{MODULE}.py").write_text(module_of(causal["model_type"]), encoding="utf-8")
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "generation_config.json").unlink(missing_ok=True)
 
 
-def two_sided_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The `config.json` of a model that attends to both sides, from that of the causal one.
+def bidirectional_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `config.json` of a bidirectional model, given that of the causal one.
 
     Raises:
-        NemolaunchError: there is no such model of that family.
+        NemolaunchError: the family cannot be exported as a bidirectional model.
     """
     family = str(config.get("model_type"))
     check_family(family)
-    word = FAMILIES[family] + "Bidirectional"
+    prefix = FAMILIES[family] + "Bidirectional"
     return {
         **config,
         "model_type": family + SUFFIX,
-        "architectures": [f"{word}ForMaskedLM"],
+        "architectures": [f"{prefix}ForMaskedLM"],
         "auto_map": {
-            "AutoConfig": f"{MODULE}.{word}Config",
-            "AutoModel": f"{MODULE}.{word}Model",
-            "AutoModelForMaskedLM": f"{MODULE}.{word}ForMaskedLM",
+            "AutoConfig": f"{MODULE}.{prefix}Config",
+            "AutoModel": f"{MODULE}.{prefix}Model",
+            "AutoModelForMaskedLM": f"{MODULE}.{prefix}ForMaskedLM",
         },
         "is_causal": False,
         "use_cache": False,
@@ -87,30 +87,29 @@ def two_sided_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def causal_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The `config.json` of the causal model with the same weights, which NeMo's importers know."""
+    """Return the `config.json` of the causal model with the same weights, which NeMo's importers know."""
     family = family_of(config)
     if family is None:
         return config
-    left_out = ("auto_map", "is_causal")
-    kept = {name: value for name, value in config.items() if name not in left_out}
+    kept = {name: value for name, value in config.items() if name not in ("auto_map", "is_causal")}
     return {**kept, "model_type": family, "architectures": [f"{FAMILIES[family]}ForCausalLM"]}
 
 
 def module_of(family: str) -> str:
-    """The module of a family: Llama's, which stands beside this file, with the family's names."""
+    """Return a family's module: Llama's, which is next to this file, with the family's names."""
     text = (Path(__file__).parent / f"{MODULE}.py").read_text(encoding="utf-8")
     return text.replace("Llama", FAMILIES[family]).replace('"llama', f'"{family}')
 
 
 def family_of(config: dict[str, Any]) -> str | None:
-    """The family of a model that attends to both sides, by its `config.json`; None for any other model."""
+    """Return the family of a bidirectional model, given its `config.json`; None for any other model."""
     kind = str(config.get("model_type") or "")
     family = kind.removesuffix(SUFFIX)
     return family if kind.endswith(SUFFIX) and family in FAMILIES else None
 
 
 def is_ours(folder: Path, family: str) -> bool:
-    """Whether the folder's module is the one written here, and so may be run without asking."""
+    """Return whether the folder's module is the one written here, which is safe to run."""
     try:
         return (folder / f"{MODULE}.py").read_text(encoding="utf-8") == module_of(family)
     except OSError:

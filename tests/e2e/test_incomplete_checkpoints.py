@@ -1,4 +1,4 @@
-"""A checkpoint that a crash cut off is found by what its own index promises, and moved out of the way."""
+"""A checkpoint that a crash left incomplete is detected from its own index, and moved out of the way."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch.distributed import checkpoint as dcp
 
-from nemolaunch.ranks.slurm_rank import set_torn_aside, torn
+from nemolaunch.checkpoint.nemo2.completeness import incomplete
+from nemolaunch.ranks.slurm_rank import set_incomplete_aside
 from nemolaunch.run.folder import RunDir
 
 
 def save(folder: Path, step: int) -> Path:
-    """A checkpoint as NeMo leaves it: torch's distributed format with two files of its own."""
+    """Save a checkpoint as NeMo does: torch's distributed format with two more files."""
     path = folder / f"llama--step={step}-consumed_samples={8 * step}.0"
     (path / "context").mkdir(parents=True)
     state = {"weight": torch.arange(4096.0), "bias": torch.ones(17)}
@@ -36,43 +37,46 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.with_name(path.name + "-unfinished").touch(),
         "its save did not end",
     ),
-    "weights cut off": (lambda path: cut(path, "*.distcp", 0.5), "bytes"),
-    "weights missing": (lambda path: next((path / "weights").glob("*.distcp")).unlink(), "no "),
-    "index cut off": (lambda path: cut(path, ".metadata", 0.5), ".metadata cannot be read"),
+    "weights truncated": (lambda path: cut(path, "*.distcp", 0.5), ".distcp is truncated: it has "),
+    "weights missing": (
+        lambda path: next((path / "weights").glob("*.distcp")).unlink(),
+        "1 of its 1 files are missing (__0_0.distcp)",
+    ),
+    "index truncated": (lambda path: cut(path, ".metadata", 0.5), ".metadata is damaged"),
     "index empty": (lambda path: cut(path, ".metadata", 0), "no .metadata"),
-    "state of training cut off": (lambda path: cut(path, "common.pt", 0.7), "common.pt was cut off"),
+    "training state truncated": (lambda path: cut(path, "common.pt", 0.7), "common.pt is truncated"),
     "format missing": (lambda path: (path / "weights" / "metadata.json").unlink(), "no metadata.json"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_torn_is_set_aside_and_the_one_before_used(tmp_path: Path, damage: str) -> None:
+def test_an_incomplete_checkpoint_is_set_aside_and_the_one_before_used(tmp_path: Path, damage: str) -> None:
     run = RunDir(tmp_path)
     before, newest = save(run.checkpoints, 4), save(run.checkpoints, 8)
     link = newest.with_name(newest.name + "-last")
     link.symlink_to(newest.name)
     harm, fault = DAMAGES[damage]
-    assert torn(newest) is None
+    assert incomplete(newest) is None
     harm(newest)
-    assert fault in str(torn(newest))
-    assert set_torn_aside(run) == [newest]
+    assert fault in str(incomplete(newest))
+    assert set_incomplete_aside(run) == [newest]
     assert run.last_checkpoint() == before
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [before.name]
     (kept,) = run.torn.iterdir()
     assert kept.name.startswith(newest.name)
 
 
-def test_a_run_whose_checkpoints_are_all_torn_starts_from_the_beginning(tmp_path: Path) -> None:
+def test_a_run_whose_checkpoints_are_all_incomplete_starts_from_the_beginning(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     for step in (4, 8):
         cut(save(run.checkpoints, step), "*.distcp", 0.9)
-    assert len(set_torn_aside(run)) == 2
+    assert len(set_incomplete_aside(run)) == 2
     assert run.last_checkpoint() is None
 
 
-def test_whole_checkpoints_stay(tmp_path: Path) -> None:
+def test_complete_checkpoints_stay(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     newest = save(run.checkpoints, 8)
-    assert set_torn_aside(run) == []
+    assert set_incomplete_aside(run) == []
     shutil.rmtree(newest)
-    assert set_torn_aside(run) == []
+    assert set_incomplete_aside(run) == []
