@@ -144,7 +144,9 @@ def test_a_config_of_another_class(source: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_config_without_its_class(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "without --model-name" in refused(capsys, source, "--model_config_name", "Llama3Config8B")
+    assert "--model-config-name needs --model-name" in refused(
+        capsys, source, "--model_config_name", "Llama3Config8B"
+    )
 
 
 def test_an_existing_output(source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def convert(
     from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
     from nemolaunch.checkpoint.storage.publish import check_free
 
-    # torch reads it at its first allocation: large pages, whose first touch costs a fifth of that of small ones
+    # Read by torch at its first allocation. The first access to huge pages takes a fifth of the time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if verify not in VERIFY:
         raise UsageError(f"verify takes one of {', '.join(VERIFY)}, not {verify!r}")
@@ -95,11 +95,11 @@ def _path(given: str | Path | None) -> Path | None:
 
 def _compare(conversion: Any, source: Path, result: Path) -> Any:
     """Compare what both models compute, where the conversion is between Hugging Face and NeMo 2."""
-    from nemolaunch.checkpoint.convert.conversion import Conversion
+    from nemolaunch.checkpoint.convert.conversion import ModelConversion
     from nemolaunch.checkpoint.storage.formats import detect
     from nemolaunch.nemo2.compare import compare
 
-    if not isinstance(conversion, Conversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
+    if not isinstance(conversion, ModelConversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
         return None
     hf, nemo = (source, result) if conversion.to == "nemo2" else (result, source)
     numel = sum(info.numel for info in conversion.mapped.nemo.values())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
@@ -86,11 +85,27 @@ def main(argv: list[str] | None = None, to: str | None = None, prog: str = "nemo
 
 
 def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
+    from nemolaunch.api.convert import convert
+    from nemolaunch.cli.views.progress import byte_bar
+
     options = parser(to, prog).parse_args(argv)
     # So that a plain `kill` removes incomplete output, as Ctrl-C does
     signal.signal(signal.SIGTERM, _stop)
     source, output = _paths(options)
-    report = _convert(source, output, to or options.to, options)
+    report = convert(
+        source,
+        output,
+        to=to or options.to,
+        verify=options.verify,
+        overwrite=options.overwrite,
+        weights_only=options.weights_only,
+        tokenizer=options.tokenizer,
+        config_from=getattr(options, "like", None),
+        model_name=getattr(options, "model_name", None),
+        model_config_name=getattr(options, "model_config_name", None),
+        tell=_say,
+        progress=byte_bar,
+    )
     if options.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     return 0
@@ -103,51 +118,6 @@ def _paths(options: argparse.Namespace) -> tuple[str, Path]:
     if source is None or output is None or given:
         raise UsageError("expected a checkpoint and where to write: SRC DST, or --source and --output-path")
     return source, output
-
-
-def _convert(source: str, output: Path, to: str | None, options: argparse.Namespace) -> dict[str, object]:
-    from nemolaunch import catalogue
-    from nemolaunch.checkpoint.convert.convert import convert
-    from nemolaunch.checkpoint.convert.options import Options
-    from nemolaunch.checkpoint.hf import hub
-    from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
-    from nemolaunch.checkpoint.storage.publish import check_free
-    from nemolaunch.cli.views.progress import byte_bar
-
-    # Read by torch at its first allocation. The first access to huge pages takes a fifth of the time
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    model, config = getattr(options, "model_name", None), getattr(options, "model_config_name", None)
-    if config and not model:
-        raise UsageError("--model-config-name was given without --model-name; use both or neither")
-    if model and config:
-        catalogue.conversion_classes(model, config)
-    check_free(output, overwrite=options.overwrite)  # before a download of many gigabytes
-    folder = newest_of_run(hub.local_folder(source))
-    target = to or ("nemo2" if detect(folder) == "hf" else "hf")
-    chosen = Options(
-        overwrite=options.overwrite,
-        verify=options.verify != "none",
-        compare=_compare if options.verify == "full" else None,
-        weights_only=options.weights_only,
-        tokenizer=options.tokenizer,
-        like=getattr(options, "like", None),
-        model_class=model,
-        config_class=config,
-    )
-    return convert(folder, output, target, chosen, say=_say, progress=byte_bar)
-
-
-def _compare(conversion: Any, source: Path, result: Path) -> Any:
-    """Compare both models' logits if the conversion is between Hugging Face and NeMo 2."""
-    from nemolaunch.checkpoint.convert.conversion import ModelConversion
-    from nemolaunch.checkpoint.storage.formats import detect
-    from nemolaunch.nemo2.compare import compare
-
-    if not isinstance(conversion, ModelConversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
-        return None
-    hf, nemo = (source, result) if conversion.to == "nemo2" else (result, source)
-    parameters = sum(info.numel for info in conversion.mapped.nemo.values())
-    return compare(hf, nemo, conversion.config, parameters)
 
 
 def _say(text: str) -> None:
