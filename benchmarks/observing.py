@@ -110,6 +110,7 @@ def measure(folder: Path, data: str, steps: int, threads: int) -> dict[str, Any]
 
 
 def main() -> None:
+    """Measure, and print a table; with `--plan`, train in one rank."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--steps", type=int, default=60, help=f"the first {WARM_UP} are not counted")
     arguments.add_argument("--threads", type=int, default=2)

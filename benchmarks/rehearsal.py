@@ -160,6 +160,7 @@ def _free_port() -> str:
 
 
 def main() -> None:
+    """Measure, and print a table; with `--plan`, run one round."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=3, help="processes per number format")
     arguments.add_argument("--steps", type=int, default=30, help=f"the first {WARM_UP} are not counted")

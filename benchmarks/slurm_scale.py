@@ -136,6 +136,7 @@ def fill(plan: Plan, nodes: int, steps: int, log_bytes: int) -> None:
 
 
 def main() -> None:
+    """Write a run folder and a stub of `squeue`, and measure."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--nodes", type=int, default=1000)
     arguments.add_argument("--steps", type=int, default=1_000_000)
@@ -152,6 +153,7 @@ def main() -> None:
 
 
 def measure(folder: Path, given: argparse.Namespace, environment: dict[str, str]) -> None:
+    """Measure each command and its peer, and print a table."""
     words = job(folder, given.nodes)
     saved = subprocess.run(
         [*COMMAND, "pretrain", *words[1:], "--dry-run", "--format", "json"], capture_output=True, text=True

@@ -50,6 +50,7 @@ def wall_s(command: list[str]) -> float:
 
 
 def main() -> None:
+    """Measure, and print a table."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--runs", type=int, default=20, help="runs of --help and of --dry-run")
     arguments.add_argument("--imports", type=int, default=3, help="imports of NeMo")

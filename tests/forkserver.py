@@ -1,9 +1,9 @@
 """Run NeMo jobs with several ranks in seconds: NeMo is imported once, and the ranks of each job are forked.
 
 The server is a separate process (`python tests/forkserver.py DESCRIPTOR`), so the tests themselves never
-import NeMo. A job is a function in a module under `tests/`; it runs in every rank, and its result comes back as
-JSON. Ranks see the environment that torchrun would set. Each has its own session, all of which is killed at the
-end of the job, since a checkpoint writer's helpers outlive a rank that dies.
+import NeMo. A job is a function in a module under `tests/`; it runs in every rank, and its result comes back
+as JSON. Ranks see the environment that torchrun would set. Each has its own session, all of which is killed
+at the end of the job, since a checkpoint writer's helpers outlive a rank that dies.
 """
 
 from __future__ import annotations

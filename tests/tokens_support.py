@@ -17,8 +17,8 @@ EOD, BOS = "<|end|>", "<|begin|>"
 def variant(kind: str, folder: Path) -> Path:
     """Write a variant of the recorded tokenizer. Return its folder.
 
-    small: unchanged, ids fit uint16. large: 70,000 tokens, so int32. bos: adds BOS to every text. prefix: adds
-    a space before every text. nfc: normalises. merged: no pre-tokens, like Llama 2's.
+    small: unchanged, ids fit uint16. large: 70,000 tokens, so int32. bos: adds BOS to every text.
+    prefix: adds a space before every text. nfc: normalises. merged: no pre-tokens, like Llama 2's.
     """
     shutil.copytree(GOLDEN / "tokenizer", folder, dirs_exist_ok=True)
     path = folder / "tokenizer.json"

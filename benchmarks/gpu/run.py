@@ -1,4 +1,4 @@
-"""Run benchmark steps on a machine with one GPU and no network: `run.py [options] STEP …`
+"""Run benchmark steps on a machine with one GPU and no network.
 
     python3 benchmarks/gpu/run.py --env ENV --work WORK --results RESULTS smoke throughput-1b
 

@@ -62,6 +62,7 @@ def measure(kind: str, folder: Path, options: argparse.Namespace) -> dict[str, f
 
 
 def main() -> None:
+    """Measure all contenders, and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

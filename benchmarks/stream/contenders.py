@@ -205,6 +205,7 @@ def indexed(folder: Path) -> Any:
 
 
 def main() -> None:
+    """Run the contender named on the command line."""
     kind, folder, tokenizer, seconds, buffer = sys.argv[1:6]
     place = Path(folder)
     if kind == "prepare-litdata":

@@ -130,6 +130,7 @@ def same(out: Path, name: str) -> str:
 
 
 def main() -> None:
+    """Measure all tools, and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

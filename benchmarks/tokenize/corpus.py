@@ -137,6 +137,7 @@ def _first(corpus: Path, wanted: int) -> Iterator[str]:
 
 
 def main() -> None:
+    """Write the corpus, and train the tokenizer on it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
