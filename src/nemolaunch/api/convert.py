@@ -96,11 +96,11 @@ def _path(given: str | Path | None) -> Path | None:
 
 def _compare(conversion: Any, source: Path, result: Path) -> Any:
     """Compare what both models compute, where the conversion is between Hugging Face and NeMo 2."""
-    from nemolaunch.checkpoint.convert.conversion import Conversion
+    from nemolaunch.checkpoint.convert.conversion import ModelConversion
     from nemolaunch.checkpoint.storage.formats import detect
     from nemolaunch.nemo2.compare import compare
 
-    if not isinstance(conversion, Conversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
+    if not isinstance(conversion, ModelConversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
         return None
     hf, nemo = (source, result) if conversion.to == "nemo2" else (result, source)
     numel = sum(info.numel for info in conversion.mapped.nemo.values())
