@@ -10,7 +10,7 @@ from check_jobs import codes, facts, findings, job, resolved
 
 from nemolaunch import catalogue
 from nemolaunch.estimate import estimate
-from nemolaunch.estimate.memory import Memory
+from nemolaunch.estimate.memory import MemoryEstimate
 from nemolaunch.facts import Host
 from nemolaunch.resolve import attention
 
@@ -93,7 +93,7 @@ def test_what_the_recipe_turns_on_is_turned_off_by_name() -> None:
     ]  # fmt: skip
 
 
-def memory(**values: Any) -> Memory:
+def memory(**values: Any) -> MemoryEstimate:
     estimated = estimate(resolved(job(gpu="h200", **values)))
     assert estimated is not None
     return estimated.memory

@@ -50,7 +50,8 @@ def convert(
         weights_only: drop the optimizer and other training state.
         tokenizer: folder of the tokenizer, if the checkpoint does not bring one.
         config_from: folder that says what the model is, for a source that has tensors only.
-        model_name, model_config_name: NeMo classes that the source must be.
+        model_name: NeMo class that the source must be a model of.
+        model_config_name: NeMo configuration class whose sizes the source must have.
         tell: takes remarks; logged at level INFO by default.
         progress: makes a progress display for so many bytes of work.
 
