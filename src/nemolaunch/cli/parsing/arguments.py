@@ -49,6 +49,15 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         value = "" if action.nargs == 0 else " " + self._format_args(action, action.dest.upper())
         return ", ".join(short + long) + value
 
+    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
+        """Of many flags, name only those that are required."""
+        optional = [action for action in actions if action.option_strings]
+        if usage is None and len(optional) > MANY_OPTIONS:
+            words = [self._format_action_invocation(a) for a in optional if a.required]
+            words += [self._format_args(a, a.dest) for a in actions if not a.option_strings]
+            usage = " ".join(["%(prog)s", *words, "[options]"])
+        return super()._format_usage(usage, actions, groups, prefix)
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
         said = "(default" in (action.help or "")
         if said or action.default is None or action.default is False or action.default == []:
@@ -108,21 +117,3 @@ class Parser(argparse.ArgumentParser):
                 for sub in dict.fromkeys(action.choices.values()):
                     found += sub._actions
         return found
-
-    def format_usage(self) -> str:
-        self._shorten_usage()
-        return super().format_usage()
-
-    def format_help(self) -> str:
-        self._shorten_usage()
-        return super().format_help()
-
-    def _shorten_usage(self) -> None:
-        """Of many flags, only those that have to be given."""
-        optional = [action for action in self._actions if action.option_strings]
-        if self.usage is not None or len(optional) <= MANY_OPTIONS:
-            return
-        formatter = HelpFormatter(self.prog)
-        words = [formatter._format_action_invocation(a) for a in optional if a.required]
-        words += [formatter._format_args(a, a.dest) for a in self._actions if not a.option_strings]
-        self.usage = " ".join(["%(prog)s", *words, "[options]"])

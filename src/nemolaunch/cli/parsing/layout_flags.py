@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from nemolaunch import catalogue
-from nemolaunch.cli.parsing.flags import add_some_job_flags
+from nemolaunch.cli.parsing.flags import add_some_job_flags, require_model
 from nemolaunch.errors import UsageError
 from nemolaunch.job import Job
 from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
@@ -43,10 +43,7 @@ def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.ModelSpe
     _refuse_absurd(given)
     vocab_size = given.pop("vocab_size", None)
     job = Job().with_values(**given)
-    if not job.model.model_name:
-        raise UsageError(
-            "--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)"
-        )
+    require_model(job.model.model_name)
     model = catalogue.model(job.model.model_name)
     if vocab_size is None and job.model.hf_model_id:
         vocab_size = _usable(look_at_tokenizer(job.model.hf_model_id)).vocab_size

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import UsageError
-from nemolaunch.estimate import SpeedAssumption
+
+if TYPE_CHECKING:
+    from nemolaunch.estimate import SpeedAssumption
 
 SETTLING_STEPS = 3  # the first steps of a run build caches and are slower
 
@@ -33,6 +35,8 @@ def speed_from(given: dict[str, Any]) -> SpeedAssumption:
     Raises:
         UsageError: both are given, the share is none, or the run has no measured steps.
     """
+    from nemolaunch.estimate import SpeedAssumption  # with all that it imports, `--help` takes twice as long
+
     like, mfu = given.pop("like", None), given.pop("mfu", None)
     if like is not None and mfu is not None:
         raise UsageError("--like and --mfu both say how fast a GPU is; give one of them")
