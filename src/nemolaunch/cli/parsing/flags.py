@@ -1,4 +1,4 @@
-"""The job's flags and configuration file, both made from `nemolaunch.job`."""
+"""The job's flags and configuration file, both derived from `nemolaunch.job`."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
 
 
 class Switch(argparse.Action):
-    """A flag without a value that can also be taken back: `--fp8` and `--no-fp8`, `--no-async-save` and `--async-save`.
+    """A flag without a value and its opposite: `--fp8` and `--no-fp8`, `--no-async-save` and `--async-save`.
 
-    Taking back is for what a configuration file turned on, so `--help` does not list it.
+    The opposite undoes what a configuration file says, so `--help` does not list it.
     """
 
     def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
@@ -127,7 +127,7 @@ def _refuse_alternatives(values: Mapping[str, Any], where: str) -> None:
     for group in ALTERNATIVES:
         both = [spec_of(name).flag for name in group if values.get(name) is not None]
         if len(both) > 1:
-            raise UsageError(f"{where}{' and '.join(both)} say the same thing twice; give one of them")
+            raise UsageError(f"{where}{' and '.join(both)} say the same thing twice; use one of them")
 
 
 def preset_flags(word: str | None) -> dict[str, Any]:
