@@ -102,18 +102,11 @@ class Parser(argparse.ArgumentParser):
         """Return similar flags, or else those whose help contains the words of this one."""
         import difflib
 
-        actions = [action for action in self._all_actions() if action.option_strings]
+        groups = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        parsers = [self, *(sub for group in groups for sub in group)]
+        actions = [action for parser in parsers for action in parser._actions if action.option_strings]
         known = [name for action in actions for name in action.option_strings]
         alike = difflib.get_close_matches(flag, known, n=3, cutoff=0.7)
         words = flag.strip("-").replace("-", " ").replace("_", " ").lower()
         said = [a.option_strings[0] for a in actions if len(words) > 3 and words in (a.help or "").lower()]
         return alike or said[:3]
-
-    def _all_actions(self) -> list[argparse.Action]:
-        """Return its own actions and those of its sub-commands."""
-        found = list(self._actions)
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                for sub in dict.fromkeys(action.choices.values()):
-                    found += sub._actions
-        return found
