@@ -43,7 +43,7 @@ def commands() -> list[tuple[str, list[str]]]:
 def parser_of(words: list[str]) -> tuple[str, list[str]] | None:
     """Module with the parser, and the arguments for it; None for a command that is not ours."""
     if words[0] == "nemolaunch":
-        return (dispatcher.COMMANDS[words[1]][0], words[2:]) if words[1] in dispatcher.COMMANDS else None
+        return (dispatcher.module_of(words[1]), words[2:]) if words[1] in dispatcher.COMMANDS else None
     if words[0] in ("python", "bash") and len(words) > 1:
         door = words[1]
         if door in DOORS:

@@ -13,7 +13,7 @@ import yaml
 from check_jobs import TOKENIZER, write_data
 
 from nemolaunch.cli.commands import count_params, diff, estimate_mem, generate_config, plan, pretrain, schema
-from nemolaunch.cli.parsing.flags import job_from, read_config
+from nemolaunch.cli.parsing.flags import job_from, origins_from, read_config
 from nemolaunch.job import Job, specs
 from nemolaunch.planning import Plan, make_plan
 
@@ -88,9 +88,9 @@ def test_a_wrong_key_gets_the_nearest(data: str, tmp_path: Path, capsys: pytest.
         (("--max-tokens", "many"), "--max-tokens takes a whole number, not 'many'"),
         (("--max-tokens", "-5"), "--max-tokens -5 is out of range: it must be between 1"),
         (("--tokens-per-param", "nan"), "--tokens-per-param nan is out of range: it must be above 0"),
-        (("--mfu", "3"), "--mfu 3 is no share of the peak"),
+        (("--mfu", "3"), "--mfu 3 is not a share of the peak"),
         (("--like", "nowhere"), "--like nowhere is not a run folder"),
-        (("--mfu", "0.4", "--like", "x"), "give one of them"),
+        (("--mfu", "0.4", "--like", "x"), "use one of them"),
         (("--gpu", "h1000"), "there is no GPU 'h1000'"),
     ],
 )  # fmt: skip
@@ -105,6 +105,12 @@ def test_a_flag_wins_over_the_files_other_way_to_say_it(data: str, tmp_path: Pat
     (tmp_path / "job.yaml").write_text("max_steps: 7\nglobal_batch_size: 4\n")
     job = job_from({"model_name": "tiny", "max_tokens": "1M"}, tmp_path / "job.yaml")
     assert (job.batch.max_steps, job.batch.max_tokens, job.batch.global_batch_size) == (None, 1_000_000, 4)
+    # what was replaced has no origin: the plan must not list it
+    assert origins_from({"model_name": "tiny", "max_tokens": "1M"}, tmp_path / "job.yaml") == {
+        "global_batch_size": "file job.yaml",
+        "model_name": "flag",
+        "max_tokens": "flag",
+    }
 
 
 @pytest.mark.parametrize(

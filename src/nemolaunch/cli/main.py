@@ -10,7 +10,7 @@ import difflib
 import importlib
 import sys
 
-from nemolaunch.cli.parsing.command_table import COMMANDS, GROUPS
+from nemolaunch.cli.parsing.command_table import COMMANDS, GROUPS, module_of
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 
@@ -31,7 +31,7 @@ def usage() -> str:
     lines += ["From raw text to a trained and exported model with NVIDIA NeMo 2."]
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:"]
-        lines += [f"  {name:<{width}}  {about}" for name, (_, about) in commands.items()]
+        lines += [f"  {name:<{width}}  {about}" for name, about in commands.items()]
     lines += ["", "`nemolaunch COMMAND --help` tells the options of one, with an example."]
     lines += ["", "exit codes:", *(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())]
     return "\n".join(lines)
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         near = difflib.get_close_matches(argv[0], COMMANDS, n=3, cutoff=0.4)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise UsageError(f"there is no command {argv[0]!r}.{hint} `nemolaunch --help` lists them")
-    return int(importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:]))
+    return int(importlib.import_module(module_of(argv[0])).main(argv[1:]))
 
 
 if __name__ == "__main__":

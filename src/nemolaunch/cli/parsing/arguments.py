@@ -1,4 +1,4 @@
-"""Small things every command's argparse parser shares."""
+"""The argparse parser of every command, and its help."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 import sys
 from typing import Any
 
-MANY_OPTIONS = 12  # from here on the usage line says `[options]`
+MANY_OPTIONS = 12  # with more, the usage line says `[options]`
 WIDEST = 110
 
 
 def normalise_long_options(argv: list[str] | None) -> list[str]:
-    """Let `--long_name` stand for `--long-name`. Values, also those after `=`, are left alone.
+    """Rewrite `--long_name` as `--long-name`; `None` means the arguments of this process.
 
-    Everything after a bare `--` is left alone too. `None` means the arguments of this process.
+    Values, including those after `=`, and everything after a bare `--` stay as they are.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     for i, argument in enumerate(argv):
@@ -27,27 +27,36 @@ def normalise_long_options(argv: list[str] | None) -> list[str]:
 
 
 def whole_number(text: str) -> int:
-    """The type of a flag that takes 0, 1, 2 …"""
+    """Return the value of a flag that takes 0, 1, 2 …"""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """As wide as the terminal, up to where most flags and their meaning share a line; says each default."""
+    """Help as wide as the terminal, up to 110 columns, that shows each default."""
 
     def __init__(self, prog: str) -> None:
         width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
         super().__init__(prog, max_help_position=min(36, width // 3), width=width)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        """The short and the long name; aliases and the `--no-` forms of switches stay out of the way."""
+        """Return the short and the long name, without aliases and the `--no-` forms of switches."""
         if not action.option_strings:
             return super()._format_action_invocation(action)
         short = [name for name in action.option_strings if not name.startswith("--")][:1]
         long = [name for name in action.option_strings if name.startswith("--")][:1]
         value = "" if action.nargs == 0 else " " + self._format_args(action, action.dest.upper())
         return ", ".join(short + long) + value
+
+    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
+        """Name only the required flags if there are many."""
+        optional = [action for action in actions if action.option_strings]
+        if usage is None and len(optional) > MANY_OPTIONS:
+            words = [self._format_action_invocation(a) for a in optional if a.required]
+            words += [self._format_args(a, a.dest) for a in actions if not a.option_strings]
+            usage = " ".join(["%(prog)s", *words, "[options]"])
+        return super()._format_usage(usage, actions, groups, prefix)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         said = "(default" in (action.help or "")
@@ -56,14 +65,14 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """An example stays as it is typed."""
+        """Keep an example as it is typed."""
         return text if text.startswith("example") else super()._fill_text(text, width, indent)
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with the nearest flags that exist, and shows an example in its help.
+    """A parser whose help shows an example, and whose errors are one line that suggests the nearest flags.
 
-    Raises UsageError instead of ending the process.
+    It raises UsageError instead of exiting.
     """
 
     def __init__(self, *, example: str = "", **options: Any) -> None:
@@ -80,7 +89,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}{stop} `{self.prog} --help` lists all flags")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does, with `--long_name` for `--long-name`."""
+        """Parse as argparse does, but accept `--long_name` for `--long-name` and suggest flags."""
         parsed, unknown = self.parse_known_args(normalise_long_options(args), namespace)
         if unknown:
             flags = [word for word in unknown if word.startswith("-")] or unknown
@@ -90,39 +99,14 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def _near(self, flag: str) -> list[str]:
-        """Flags that are alike, else those whose help says the same words."""
+        """Return similar flags, or else those whose help contains the words of this one."""
         import difflib
 
-        actions = [action for action in self._all_actions() if action.option_strings]
+        groups = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        parsers = [self, *(sub for group in groups for sub in group)]
+        actions = [action for parser in parsers for action in parser._actions if action.option_strings]
         known = [name for action in actions for name in action.option_strings]
         alike = difflib.get_close_matches(flag, known, n=3, cutoff=0.7)
         words = flag.strip("-").replace("-", " ").replace("_", " ").lower()
         said = [a.option_strings[0] for a in actions if len(words) > 3 and words in (a.help or "").lower()]
         return alike or said[:3]
-
-    def _all_actions(self) -> list[argparse.Action]:
-        """Its own, and those of its sub-commands."""
-        found = list(self._actions)
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                for sub in dict.fromkeys(action.choices.values()):
-                    found += sub._actions
-        return found
-
-    def format_usage(self) -> str:
-        self._shorten_usage()
-        return super().format_usage()
-
-    def format_help(self) -> str:
-        self._shorten_usage()
-        return super().format_help()
-
-    def _shorten_usage(self) -> None:
-        """Of many flags, only those that have to be given."""
-        optional = [action for action in self._actions if action.option_strings]
-        if self.usage is not None or len(optional) <= MANY_OPTIONS:
-            return
-        formatter = HelpFormatter(self.prog)
-        words = [formatter._format_action_invocation(a) for a in optional if a.required]
-        words += [formatter._format_args(a, a.dest) for a in self._actions if not a.option_strings]
-        self.usage = " ".join(["%(prog)s", *words, "[options]"])

@@ -1,78 +1,54 @@
-"""Every command: its group, its module, and what it is for."""
+"""Every command: its group, its name, and what it is for."""
 
 from __future__ import annotations
 
-# Groups of commands: name -> (module, what it is for)
-GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+# name of a group -> command -> what it is for
+GROUPS: dict[str, dict[str, str]] = {
     "train": {
-        "pretrain": (
-            "nemolaunch.cli.commands.pretrain",
-            "train a model: locally, on the CPU as a rehearsal, or on Slurm",
-        ),
-        "resume": ("nemolaunch.cli.commands.resume", "go on with a run from its last checkpoint"),
-        "status": ("nemolaunch.cli.commands.status", "show how a run stands, or all runs"),
-        "follow": ("nemolaunch.cli.commands.follow", "show a run on Slurm until it is over"),
-        "logs": ("nemolaunch.cli.commands.logs", "show what a rank of a run has written"),
-        "cancel": ("nemolaunch.cli.commands.cancel", "end a run and its queued jobs"),
-        "diagnose": ("nemolaunch.cli.commands.diagnose", "say why a run failed, and what to change"),
-        "report": ("nemolaunch.cli.commands.report", "draw one page about a run, or about several"),
-        "tensorboard": (
-            "nemolaunch.cli.commands.tensorboard",
-            "start TensorBoard about runs, and say how to reach it",
-        ),
+        "pretrain": "train a model: locally, on the CPU as a rehearsal, or on Slurm",
+        "resume": "resume a run from its last checkpoint",
+        "status": "show the status of a run, or of all runs",
+        "follow": "follow a run on Slurm until it ends",
+        "logs": "show the log of a rank of a run",
+        "cancel": "stop a run and cancel its queued jobs",
+        "diagnose": "explain why a run failed, and what to change",
+        "report": "write a one-page report about one or several runs",
+        "tensorboard": "start TensorBoard for runs, and print how to reach it",
     },
     "plan": {
-        "plan": (
-            "nemolaunch.cli.commands.plan",
-            "check a job and show what would run, as text, YAML or JSON",
-        ),
-        "generate-config": ("nemolaunch.cli.commands.generate_config", "print a job as a complete YAML file"),
-        "schema": ("nemolaunch.cli.commands.schema", "print a JSON Schema of the YAML file, for editors"),
-        "diff": ("nemolaunch.cli.commands.diff", "show what differs between two runs"),
-        "models": ("nemolaunch.cli.commands.models", "list the models and configurations that can be named"),
-        "count-params": ("nemolaunch.cli.commands.count_params", "count a model's parameters"),
-        "estimate-mem": (
-            "nemolaunch.cli.commands.estimate_mem",
-            "estimate the memory of a GPU for a model in a layout",
-        ),
-        "suggest": (
-            "nemolaunch.cli.commands.suggest",
-            "rank parallel layouts that fit by estimated step time",
-        ),
+        "plan": "check a job and show what would run, as text, YAML or JSON",
+        "generate-config": "print a job as a complete YAML file",
+        "schema": "print the JSON Schema of the YAML file, for editors",
+        "diff": "show what differs between two runs",
+        "models": "list the available models and configurations",
+        "count-params": "count a model's parameters",
+        "estimate-mem": "estimate the GPU memory of a model in a parallel layout",
+        "suggest": "rank parallel layouts that fit by estimated step time",
     },
     "data": {
-        "download": ("nemolaunch.cli.commands.download", "download text to train on, models and tokenizers"),
-        "tokenize": ("nemolaunch.cli.commands.tokenize", "turn text files into Megatron .bin/.idx"),
-        "merge": ("nemolaunch.cli.commands.merge", "join tokenised data sets, or blend them"),
-        "inspect": (
-            "nemolaunch.cli.commands.inspect",
-            "show and check tokenised data or checkpoints, compare two",
-        ),
-        "data-audit": ("nemolaunch.cli.commands.data_audit", "show how often each row of a stream was fed"),
+        "download": "download training text, models and tokenizers",
+        "tokenize": "turn text files into Megatron .bin/.idx",
+        "merge": "concatenate tokenised datasets, or blend them",
+        "inspect": "show and check tokenised data or checkpoints, or compare two",
+        "data-audit": "show how often each row of a stream was used",
     },
     "checkpoints": {
-        "convert": (
-            "nemolaunch.cli.commands.convert",
-            "convert a checkpoint to another format, and prove it",
-        ),
-        "push": (
-            "nemolaunch.cli.commands.push",
-            "upload a model to the Hugging Face Hub, with a card from its run",
-        ),
-        "eval": (
-            "nemolaunch.cli.commands.eval",
-            "measure a model: perplexity, benchmarks, each checkpoint of a run",
-        ),
-        "generate": ("nemolaunch.cli.commands.generate", "let a model continue prompts"),
-        "fill-mask": ("nemolaunch.cli.commands.fill_mask", "let a model fill the masked places of a text"),
-        "chat": ("nemolaunch.cli.commands.chat", "talk with a model"),
+        "convert": "convert a checkpoint to another format, and verify the result",
+        "push": "upload a model to the Hugging Face Hub, with a card from its run",
+        "eval": "evaluate a model: perplexity, benchmarks, every checkpoint of a run",
+        "generate": "continue prompts with a model",
+        "fill-mask": "fill in the masked tokens of a text",
+        "chat": "chat with a model",
     },
     "this machine": {
-        "doctor": ("nemolaunch.cli.commands.doctor", "say what is wrong with this machine, and what to type"),
-        "completion": (
-            "nemolaunch.cli.commands.completion",
-            "print a script that completes commands in bash or zsh",
-        ),
+        "doctor": "check this machine, and print the commands that fix what is wrong",
+        "completion": "print a completion script for bash or zsh",
     },
 }
-COMMANDS = {name: what for group in GROUPS.values() for name, what in group.items()}
+# command -> what it is for
+COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
+
+
+def module_of(command: str) -> str:
+    """Return the name of the module with a command's `parser` and `main`."""
+    return "nemolaunch.cli.commands." + command.replace("-", "_")

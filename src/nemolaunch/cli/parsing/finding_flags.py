@@ -1,4 +1,4 @@
-"""The flags about findings: which errors to let pass, and the form in which they are told."""
+"""The flags about findings: which errors to ignore, and how findings are printed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nemolaunch.findings import Finding
 
 
 def add_force_flag(parser: argparse.ArgumentParser) -> None:
-    """`--force CODE`, any number of times."""
+    """Add `--force CODE`, which may be repeated."""
     parser.add_argument(
         "--force",
         action="append",
         default=[],
         metavar="CODE",
-        help="let this error pass, named by its code; may be given again (docs/errors.md)",
+        help="ignore the error with this code; may be repeated (docs/errors.md)",
     )
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
-    """`--json`, short for `--format json`."""
+    """Add `--json`, short for `--format json`."""
     parser.add_argument(
         "--json", action="store_const", dest="format", const="json", default=argparse.SUPPRESS,
         help="the same as --format json",
@@ -31,10 +31,10 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def forced_codes(given: dict[str, Any]) -> tuple[str, ...]:
-    """Take `--force` out of the flags.
+    """Take `--force` out of the flags and return its codes.
 
     Raises:
-        UsageError: there is no finding of such a code; says the nearest.
+        UsageError: no finding has such a code; the message suggests the nearest ones.
     """
     import difflib
 
@@ -45,11 +45,11 @@ def forced_codes(given: dict[str, Any]) -> tuple[str, ...]:
         if code not in RULES:
             near = difflib.get_close_matches(code, RULES, n=3)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise UsageError(f"--force: there is no finding {code!r}{hint}")
+            raise UsageError(f"--force: no finding has the code {code!r}{hint}")
     return codes
 
 
 def findings_json(findings: Iterable[Finding]) -> str:
-    """Findings for programs: one object with a list, most severe first."""
+    """Return findings as JSON: one object with a list, most severe first."""
     listed = [finding.as_values() for finding in findings]
     return json.dumps({"findings": listed}, indent=1, ensure_ascii=False) + "\n"

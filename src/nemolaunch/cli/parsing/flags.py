@@ -1,4 +1,4 @@
-"""The job's flags and configuration file, both made from `nemolaunch.job`."""
+"""The job's flags and configuration file, both derived from `nemolaunch.job`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import catalogue
 from nemolaunch.errors import UsageError
 from nemolaunch.job import ALTERNATIVES, PARTS, Job, field_name, spec_of, specs
 from nemolaunch.job.fields import FieldSpec
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
-    """One argument group per part of the job. What is not given does not appear in the namespace."""
-    groups = {
-        part: parser.add_argument_group(part, (cls.__doc__ or "").splitlines()[0])
-        for part, cls in PARTS.items()
-    }
-    for spec in specs():
-        groups[spec.part].add_argument(*_names(spec), **_options(spec))
+    """Add one argument group per part of the job. A flag that is not given does not appear in the namespace."""
+    for part, cls in PARTS.items():
+        group = parser.add_argument_group(part, (cls.__doc__ or "").splitlines()[0])
+        for spec in specs():
+            if spec.part == part:
+                group.add_argument(*_names(spec), **_options(spec))
 
 
 def add_some_job_flags(parser: argparse.ArgumentParser, fields: tuple[str, ...]) -> None:
-    """The flags of these fields alone, in this order."""
-    for name in fields:
-        spec = spec_of(name)
+    """Add the flags of these fields only, in this order."""
+    for spec in map(spec_of, fields):
         parser.add_argument(*_names(spec), **_options(spec))
 
 
@@ -58,9 +55,9 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
 
 
 class Switch(argparse.Action):
-    """A flag without a value that can also be taken back: `--fp8` and `--no-fp8`, `--no-async-save` and `--async-save`.
+    """A flag without a value and its opposite: `--fp8` and `--no-fp8`, `--no-async-save` and `--async-save`.
 
-    Taking back is for what a configuration file turned on, so `--help` does not list it.
+    The opposite undoes what a configuration file says, so `--help` does not list it.
     """
 
     def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
@@ -76,27 +73,50 @@ class Switch(argparse.Action):
 
 
 def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
-    """The job of a preset, a configuration file and flags; the later win. Unknown keys are all named at once.
+    """Return the job that a preset, a configuration file and flags describe; later sources win.
 
     A flag also wins over the file's other ways to say the same: `--max-tokens` over `max_steps`.
 
     Raises:
-        UsageError: no model is named, or one source gives two ways to say the same.
+        UsageError: no model is named, a key is unknown, or one source gives two ways to say the same.
     """
-    values = dict(read_config(config)) if config else {}
-    _refuse_alternatives(values, f"--config {config}: ")
-    _refuse_alternatives(given, "")
-    values = overlaid(values, given)
-    values = overlaid(preset_flags(values.get("preset")), values)
-    if not values.get("model_name"):
-        raise UsageError(
-            "--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)"
-        )
+    values, _ = _described(given, config)
+    require_model(values.get("model_name"))
     return Job().with_values(**values)
 
 
+def origins_from(given: Mapping[str, Any], config: Path | None) -> dict[str, str]:
+    """Return where each given value comes from: `flag`, `file NAME` or `preset NAME`."""
+    return _described(given, config)[1]
+
+
+def _described(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the values of all sources by field name, and the origin of each."""
+    file = read_config(config) if config else {}
+    _refuse_alternatives(given, "")
+    preset = given.get("preset", file.get("preset"))
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, more in (
+        (f"preset {preset}", preset_flags(preset)),
+        (f"file {config.name if config else ''}", file),
+        ("flag", given),
+    ):
+        values = overlaid(values, more)
+        origins.update(dict.fromkeys(more, origin))
+    return values, {name: origins[name] for name in values}
+
+
+def require_model(name: str | None) -> None:
+    """Raise UsageError if no model is named."""
+    if not name:
+        raise UsageError(
+            "--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)"
+        )
+
+
 def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with others over them, which also replace what says the same in another unit."""
+    """Return values with others laid over them, which also replace what says the same in another unit."""
     replaced = {
         name for group in ALTERNATIVES if any(given.get(n) is not None for n in group) for name in group
     }
@@ -107,40 +127,30 @@ def _refuse_alternatives(values: Mapping[str, Any], where: str) -> None:
     for group in ALTERNATIVES:
         both = [spec_of(name).flag for name in group if values.get(name) is not None]
         if len(both) > 1:
-            raise UsageError(f"{where}{' and '.join(both)} say the same thing twice; give one of them")
-
-
-def origins_from(given: Mapping[str, Any], config: Path | None) -> dict[str, str]:
-    """Where each given value came from: `flag`, `file NAME` or `preset NAME`."""
-    values = read_config(config) if config else {}
-    from_file = dict.fromkeys(values, f"file {config.name}") if config else {}
-    found = {**from_file, **dict.fromkeys(given, "flag")}
-    preset = given.get("preset", values.get("preset"))
-    kept = overlaid(preset_flags(preset), {**values, **given})
-    return {**{name: f"preset {preset}" for name in kept if name not in found}, **found}
+            raise UsageError(f"{where}{' and '.join(both)} say the same thing twice; use one of them")
 
 
 def preset_flags(word: str | None) -> dict[str, Any]:
-    """The flags of a preset, checked; none without a name.
+    """Return the checked flags of a preset; none without a name.
 
     Raises:
-        UsageError: there is no such preset, or its flags are none.
+        UsageError: there is no such preset, or its flags are not valid.
     """
     if word is None:
         return {}
+    from nemolaunch import catalogue
+
     flags = catalogue.preset(word).flags
     if "preset" in flags:
         raise UsageError(f"--preset {word} names another preset")
-    values = _checked(flags, f"--preset {word}")
-    _refuse_alternatives(values, f"--preset {word}: ")
-    return values
+    return _checked(flags, f"--preset {word}: ")
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A YAML file (or a run's plan.json) with flag names as keys; `-` and `_` are the same.
+    """Read a YAML file (or a run's plan.json) with flag names as keys; `-` and `_` are the same.
 
     Raises:
-        UsageError: if it cannot be read, is not a mapping, or has keys that are no flags.
+        UsageError: it cannot be read, is not a mapping, has keys that are not flags, or says one thing twice.
     """
     import yaml
 
@@ -156,11 +166,11 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise UsageError(f"--config {path} must hold flag names and values, like `seq_length: 2048`")
-    return _checked(content, f"--config {path}")
+    return _checked(content, f"--config {path}: ")
 
 
 def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """Values by field name, of keys as flags are spelled. Raises UsageError for all that are wrong."""
+    """Return values by field name, for keys spelled as flags. Raises UsageError that names all that are wrong."""
     values, problems = {}, []
     for key, value in content.items():
         name = field_name(str(key))
@@ -169,5 +179,6 @@ def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
         except UsageError as error:
             problems.append(str(error))
     if problems:
-        raise UsageError(f"{where}: " + "; ".join(problems))
+        raise UsageError(where + "; ".join(problems))
+    _refuse_alternatives(values, where)
     return values

@@ -1,4 +1,4 @@
-"""Flags that describe a layout where there is no whole job: for `estimate-mem`, `count-params`, `suggest`."""
+"""Flags that describe a layout without a whole job: for `estimate-mem`, `count-params`, `suggest`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from nemolaunch import catalogue
-from nemolaunch.cli.parsing.flags import add_some_job_flags
+from nemolaunch.cli.parsing.flags import add_some_job_flags, require_model
 from nemolaunch.errors import UsageError
 from nemolaunch.job import Job
 from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
@@ -24,18 +24,18 @@ LAYOUT_FIELDS = (
 
 
 def add_model_flags(parser: argparse.ArgumentParser, fields: tuple[str, ...]) -> None:
-    """Some of a job's flags, and the size of the vocabulary where there is no tokenizer at hand."""
+    """Add some of a job's flags, and the vocabulary size for when no tokenizer is available."""
     add_some_job_flags(parser, fields)
     parser.add_argument(
         "--vocab-size",
         type=int,
         metavar="N",
-        help="entries of the tokenizer (default: --hf-model-id's, else published)",
+        help="vocabulary size (default: that of --hf-model-id, else as published)",
     )
 
 
 def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.ModelSpec, int | None]:
-    """The job of some flags, its model, and the entries of its tokenizer where they are known.
+    """Return the job of some flags, its model, and the vocabulary size if known.
 
     Raises:
         UsageError: no model is named, or the tokenizer cannot be used.
@@ -43,10 +43,7 @@ def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.ModelSpe
     _refuse_absurd(given)
     vocab_size = given.pop("vocab_size", None)
     job = Job().with_values(**given)
-    if not job.model.model_name:
-        raise UsageError(
-            "--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)"
-        )
+    require_model(job.model.model_name)
     model = catalogue.model(job.model.model_name)
     if vocab_size is None and job.model.hf_model_id:
         vocab_size = _usable(look_at_tokenizer(job.model.hf_model_id)).vocab_size
@@ -54,7 +51,7 @@ def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.ModelSpe
 
 
 def _refuse_absurd(given: dict[str, Any]) -> None:
-    """Every count must be one that a machine or a model can have: 1 to 2**20 ranks, 2**31 others."""
+    """Refuse counts that no machine or model can have: ranks beyond 2**20, others beyond 2**31."""
     wrong = []
     for name, value in given.items():
         most = 2**20 if name.endswith("_parallel_size") or name.startswith("num_") else 2**31
@@ -69,6 +66,6 @@ def _usable(tokenizer: Tokenizer) -> Tokenizer:
         raise UsageError(f"--hf-model-id: {tokenizer.error}")
     if tokenizer.vocab_size is None:
         raise UsageError(
-            f"--hf-model-id {tokenizer.source}: its vocabulary cannot be read here; give --vocab-size instead"
+            f"--hf-model-id {tokenizer.source}: its vocabulary cannot be read here; use --vocab-size instead"
         )
     return tokenizer

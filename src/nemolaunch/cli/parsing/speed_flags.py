@@ -1,20 +1,22 @@
-"""`--like RUN` and `--mfu X`: what a time estimate assumes."""
+"""`--like RUN` and `--mfu X`: the speed that a time estimate assumes."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import UsageError
-from nemolaunch.estimate import SpeedAssumption
+
+if TYPE_CHECKING:
+    from nemolaunch.estimate import SpeedAssumption
 
 SETTLING_STEPS = 3  # the first steps of a run build caches and are slower
 
 
 def add_speed_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that `speed_from` reads."""
+    """Add the flags that `speed_from` reads."""
     group = parser.add_argument_group("estimate", "What time estimates assume.")
     group.add_argument(
         "--like", metavar="RUN", type=Path, help="estimate time from the measured speed of that run's folder"
@@ -23,22 +25,24 @@ def add_speed_flags(parser: argparse.ArgumentParser) -> None:
         "--mfu",
         metavar="X",
         type=float,
-        help="share of the GPU's peak to assume (default: as published runs reach)",
+        help="share of the GPU's peak to assume (default: what published runs reach)",
     )
 
 
 def speed_from(given: dict[str, Any]) -> SpeedAssumption:
-    """Take `like` and `mfu` out of parsed flags.
+    """Take `like` and `mfu` out of parsed flags and return the speed they describe.
 
     Raises:
-        UsageError: both are given, the share is none, or the run has no measured steps.
+        UsageError: both are given, the share is out of range, or the run has no measured steps.
     """
+    from nemolaunch.estimate import SpeedAssumption  # its imports would take most of the time of `--help`
+
     like, mfu = given.pop("like", None), given.pop("mfu", None)
     if like is not None and mfu is not None:
-        raise UsageError("--like and --mfu both say how fast a GPU is; give one of them")
+        raise UsageError("--like and --mfu both say how fast a GPU is; use one of them")
     if mfu is not None and not 0 < mfu <= 1:
         raise UsageError(
-            f"--mfu {mfu:g} is no share of the peak: give a number above 0 and up to 1, like 0.4"
+            f"--mfu {mfu:g} is not a share of the peak: use a number above 0 and up to 1, like 0.4"
         )
     if like is not None:
         return SpeedAssumption(flops_per_s=measured_flops(like), run=str(like))
@@ -46,10 +50,10 @@ def speed_from(given: dict[str, Any]) -> SpeedAssumption:
 
 
 def measured_flops(folder: Path) -> float:
-    """Model FLOPs a second and process of a run, by the full convention: the median of its steps.
+    """Return a run's model FLOPs per second and process, by the full convention: the median of its steps.
 
     Raises:
-        UsageError: the folder is no run's, or the run has no measured steps.
+        UsageError: it is not a run folder, or the run has no measured steps.
     """
     import statistics
 
@@ -65,7 +69,7 @@ def measured_flops(folder: Path) -> float:
         raise UsageError(f"--like {folder} is not a run folder: {run.plan.name}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise UsageError(
-            f"--like {folder}: {run.plan.name} does not say how many FLOPs a token takes"
+            f"--like {folder}: {run.plan.name} does not say how many FLOPs a token needs"
         ) from None
     speeds = [float(row["tokens_per_s"]) for row in read(run.metrics) if row.get("tokens_per_s")]
     settled = speeds[SETTLING_STEPS:] or speeds
