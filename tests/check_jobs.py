@@ -41,7 +41,7 @@ def write_data(folder: Path, num_tokens: int = 100_000, num_documents: int = 100
 def facts(job: Job, **changes: Any) -> Facts:
     """What `look` would have found where all is well."""
     streams = job.data.data_mode == "stream"
-    asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
+    asked = blend.BlendSpec() if streams else blend.read(job.data.dataset_dir)
     stream = stream_spec.read(job.data.dataset_dir) if streams else None
     data = tuple(
         DataFile(

@@ -12,8 +12,8 @@ from nemolaunch.facts import look
 from nemolaunch.findings import Finding
 from nemolaunch.planning import Plan, make_plan
 
-LONG = blend.Source(path="long", tokens=9_000, documents=10, epoch_tokens=9_000)
-SHORT = blend.Source(path="short", tokens=1_000, documents=100, epoch_tokens=1_000)
+LONG = blend.BlendSource(path="long", tokens=9_000, documents=10, epoch_tokens=9_000)
+SHORT = blend.BlendSource(path="short", tokens=1_000, documents=100, epoch_tokens=1_000)
 
 
 def of_code(code: str, *words: str, **values: object) -> Finding:

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemolaunch.download import convert, dumps, wiki
-from nemolaunch.download.multistream import Stream, split, unpack
+from nemolaunch.download.multistream import Bz2Stream, split, unpack
 from nemolaunch.download.transfer import Client
 from nemolaunch.errors import NemolaunchError, UsageError
 
@@ -46,13 +46,13 @@ def server() -> Iterator[DumpServer]:
     server.close()
 
 
-def request(server: DumpServer, folder: Path, **values: object) -> wiki.Request:
-    return wiki.Request(
+def request(server: DumpServer, folder: Path, **values: object) -> wiki.WikiRequest:
+    return wiki.WikiRequest(
         **{"language": "zh-classical", "output_dir": folder, "mirror": server.url, "workers": 2, **values}
     )
 
 
-def make(server: DumpServer, folder: Path, **values: object) -> tuple[Path, convert.Progress | None]:
+def make(server: DumpServer, folder: Path, **values: object) -> tuple[Path, convert.DumpProgress | None]:
     asked, client = request(server, folder, **values), Client(pause_s=0)
     dump = dumps.find(client, asked.language, asked.date, asked.mirror)
     return wiki.make(asked, client, dump, wiki.Watcher())
@@ -171,7 +171,7 @@ def test_a_stopped_conversion_goes_on_to_the_same_bytes(
     def kill_after(streams: int) -> object:
         left = iter(range(streams))
 
-        def report(_: convert.Progress) -> None:
+        def report(_: convert.DumpProgress) -> None:
             if next(left, None) is None:
                 raise Killed
 
@@ -184,7 +184,7 @@ def test_a_stopped_conversion_goes_on_to_the_same_bytes(
             file.write(b'{"text": "cut o')
     last = convert.convert(iter(split([CONTENT])), tmp_path / "again", workers=1)
     assert (tmp_path / "again").read_bytes() == (tmp_path / "whole").read_bytes()
-    assert last.counts == convert.Counts(articles=27, redirects=1, empty=1, other=1)
+    assert last.counts == convert.PageCounts(articles=27, redirects=1, empty=1, other=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "whole"]
 
 
@@ -275,4 +275,4 @@ def test_streams_do_not_depend_on_how_the_bytes_come(sizes: list[int], before: b
         at += len(chunks[-1])
     found = list(split(chunks))
     assert [unpack(stream) for stream in found] == contents
-    assert found == [Stream(s.offset, packed[s.offset : s.end]) for s in found]
+    assert found == [Bz2Stream(s.offset, packed[s.offset : s.end]) for s in found]

@@ -16,7 +16,7 @@ from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import ledger
 from nemolaunch.stream.audit import Audit, audit
 from nemolaunch.stream.inventory import count_rows
-from nemolaunch.stream.reader import Reader, Setup
+from nemolaunch.stream.reader import Reader, StreamSetup
 from nemolaunch.stream.state import ReaderState, SourceState
 
 READERS = 4
@@ -36,7 +36,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Run:
     """A run without a trainer: ranks take samples, states are kept as checkpoints keep them."""
 
-    def __init__(self, folder: Path, of: Setup) -> None:
+    def __init__(self, folder: Path, of: StreamSetup) -> None:
         self.dir = RunDir(folder)
         self.of = of
         self.states: dict[int, list[ReaderState]] = {0: [self._fresh() for _ in range(READERS)]}

@@ -9,7 +9,7 @@ from typing import Any
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
 from nemolaunch.data.blend import as_words, is_whole
 from nemolaunch.data.stream_budget import whole_tokens, working
-from nemolaunch.data.stream_spec import Source, Stream
+from nemolaunch.data.stream_spec import StreamSource, StreamSpec
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import PARTS, specs
 from nemolaunch.resolve import Resolved
@@ -85,7 +85,7 @@ def _with(resolved: Resolved, place: int, path: str) -> Fix:
     )
 
 
-def _column(resolved: Resolved, source: Source, columns: tuple[str, ...]) -> Iterator[Finding]:
+def _column(resolved: Resolved, source: StreamSource, columns: tuple[str, ...]) -> Iterator[Finding]:
     likely = [name for name in TEXT_NAMES if name in columns]
     by_flag = source.column == resolved.job.stream.text_column
     yield error(
@@ -95,7 +95,7 @@ def _column(resolved: Resolved, source: Source, columns: tuple[str, ...]) -> Ite
     )
 
 
-def _weights(resolved: Resolved, stream: Stream) -> Iterator[Finding]:
+def _weights(resolved: Resolved, stream: StreamSpec) -> Iterator[Finding]:
     """Shares of a whole, each above 0."""
     if len(stream.sources) < 2:
         return

@@ -26,7 +26,7 @@ TOTALS = (1.0, 100.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class BlendSpec:
     """What the words of `--dataset-dir` name.
 
     Attributes:
@@ -49,13 +49,13 @@ def is_whole(total: float) -> bool:
     return any(math.isclose(total, whole, rel_tol=1e-6) for whole in TOTALS)
 
 
-def read(words: tuple[str, ...]) -> Asked:
+def read(words: tuple[str, ...]) -> BlendSpec:
     """What the words name. Never raises: what cannot be read is `error`."""
     if any(_is_blend(word) for word in words):
         try:
             return _blend(words)
         except ValueError as error:
-            return Asked(error=str(error))
+            return BlendSpec(error=str(error))
     return _list(words)
 
 
@@ -68,7 +68,7 @@ def _is_blend(word: str) -> bool:
     return any(":" in part and number(part.rpartition(":")[2]) is not None for part in word.split(","))
 
 
-def _list(words: tuple[str, ...]) -> Asked:
+def _list(words: tuple[str, ...]) -> BlendSpec:
     """Paths, each after its weight or without; a word that is a number and no existing path is a weight."""
     sources: list[tuple[float | None, str]] = []
     weight: float | None = None
@@ -79,10 +79,10 @@ def _list(words: tuple[str, ...]) -> Asked:
         else:
             sources.append((weight, os.path.expanduser(word)))
             weight = None
-    return Asked(sources=tuple(sources), unpaired=words[-1] if weight is not None else None)
+    return BlendSpec(sources=tuple(sources), unpaired=words[-1] if weight is not None else None)
 
 
-def _blend(words: tuple[str, ...]) -> Asked:
+def _blend(words: tuple[str, ...]) -> BlendSpec:
     if words[0].endswith((".yaml", ".yml")):
         return _from_yaml(words)
     sources = []
@@ -92,7 +92,7 @@ def _blend(words: tuple[str, ...]) -> Asked:
         if not path or value is None:
             raise ValueError(f"{part.strip()!r} is not PATH:WEIGHT, as in data/a:0.7,data/b:0.3")
         sources.append((value, os.path.expanduser(path)))
-    return Asked(sources=tuple(sources), shares=True)
+    return BlendSpec(sources=tuple(sources), shares=True)
 
 
 def read_yaml(words: tuple[str, ...], keys: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
@@ -122,10 +122,10 @@ def read_yaml(words: tuple[str, ...], keys: tuple[str, ...]) -> tuple[Path, dict
     return path, content
 
 
-def _from_yaml(words: tuple[str, ...]) -> Asked:
+def _from_yaml(words: tuple[str, ...]) -> BlendSpec:
     path, content = read_yaml(words, ("weights", "sources"))
     sources = [_entry(path, entry) for entry in content["sources"]]
-    return Asked(sources=tuple(sources), unit=content.get("weights"), shares=True)
+    return BlendSpec(sources=tuple(sources), unit=content.get("weights"), shares=True)
 
 
 def _entry(path: Path, entry: object) -> tuple[float, str]:
@@ -144,7 +144,7 @@ def as_words(sources: list[tuple[float, str]]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class BlendSource:
     """How much there is of one source: `epoch_tokens` are those of its training share."""
 
     path: str
@@ -172,14 +172,16 @@ class Share:
     epochs: float
 
 
-def token_shares(weights: Sequence[float], found: Sequence[Source], unit: str) -> list[float]:
+def token_shares(weights: Sequence[float], found: Sequence[BlendSource], unit: str) -> list[float]:
     """Shares in tokens, Megatron's way, that sum to 1: a document of a source has its mean length."""
     if unit == "rows":
         weights = [w * s.tokens / max(1, s.documents) for w, s in zip(weights, found, strict=True)]
     return _scaled(weights)
 
 
-def ledger(shares: Sequence[float], found: Sequence[Source], samples: int, seq_length: int) -> list[Share]:
+def ledger(
+    shares: Sequence[float], found: Sequence[BlendSource], samples: int, seq_length: int
+) -> list[Share]:
     """What a run of `samples` sequences of `seq_length` tokens reads of each source, by shares in tokens.
 
     Megatron gives each next sequence to the source that is furthest behind its share

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nemolaunch.data.stream_spec import Stream, shares
+from nemolaunch.data.stream_spec import StreamSpec, shares
 from nemolaunch.system.quantities import number
 
 # Readers for each data-parallel rank, at least: so that a run can go on with more ranks.
@@ -29,7 +29,7 @@ class Outlook:
     epochs: float | None = None
 
 
-def outlook(stream: Stream, unit: str, tokens: int) -> tuple[Outlook, ...]:
+def outlook(stream: StreamSpec, unit: str, tokens: int) -> tuple[Outlook, ...]:
     """What a run of so many tokens reads of each source."""
     in_tokens = token_shares(stream, unit)
     found = []
@@ -40,7 +40,7 @@ def outlook(stream: Stream, unit: str, tokens: int) -> tuple[Outlook, ...]:
     return tuple(found)
 
 
-def token_shares(stream: Stream, unit: str) -> list[float] | None:
+def token_shares(stream: StreamSpec, unit: str) -> list[float] | None:
     """Shares in tokens; None where they are of rows and the length of some source's rows is not known."""
     given = shares(stream)
     if unit == "tokens" or len(given) == 1:
@@ -54,14 +54,14 @@ def token_shares(stream: Stream, unit: str) -> list[float] | None:
     return [weight / total for weight in weights]
 
 
-def unsized(stream: Stream, unit: str) -> tuple[str, ...]:
+def unsized(stream: StreamSpec, unit: str) -> tuple[str, ...]:
     """Sources for want of whose `tokens` and `rows` nothing is known of how much is read of any."""
     if token_shares(stream, unit) is not None:
         return ()
     return tuple(source.name for source in stream.sources if not (source.tokens and source.rows))
 
 
-def whole_tokens(stream: Stream, unit: str, strategy: str) -> int | None:
+def whole_tokens(stream: StreamSpec, unit: str, strategy: str) -> int | None:
     """Tokens until the first or every source has been read once; None where sizes are not known."""
     in_tokens = token_shares(stream, unit)
     if in_tokens is None or not stream.sources:

@@ -37,7 +37,7 @@ KEYS = ("path", "weight", *COUNTS, *TEXTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class StreamSource:
     """One source of rows.
 
     Attributes:
@@ -78,11 +78,11 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream:
+class StreamSpec:
     """All sources of a run. `unit`: what weights are shares of, where a file says so. `error`: why the words
     cannot be read."""
 
-    sources: tuple[Source, ...] = ()
+    sources: tuple[StreamSource, ...] = ()
     unit: str | None = None
     error: str | None = None
 
@@ -91,24 +91,24 @@ class Stream:
         return {"unit": self.unit, "sources": [_given(source) for source in self.sources]}
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Stream:
+    def from_values(cls, values: Mapping[str, Any]) -> StreamSpec:
         """The stream of `as_values`."""
-        sources = [Source(**{**row, "paths": tuple(row.get("paths", ()))}) for row in values["sources"]]
+        sources = [StreamSource(**{**row, "paths": tuple(row.get("paths", ()))}) for row in values["sources"]]
         return cls(sources=tuple(sources), unit=values["unit"])
 
 
-def _given(source: Source) -> dict[str, Any]:
+def _given(source: StreamSource) -> dict[str, Any]:
     values = {name: value for name, value in dataclasses.asdict(source).items() if value is not None}
     return {**values, "paths": list(source.paths)}
 
 
-def with_column(stream: Stream, column: str) -> Stream:
+def with_column(stream: StreamSpec, column: str) -> StreamSpec:
     """The stream with a column for the sources that name none."""
     sources = (dataclasses.replace(s, column=s.column or column) for s in stream.sources)
     return dataclasses.replace(stream, sources=tuple(sources))
 
 
-def absolute(stream: Stream) -> Stream:
+def absolute(stream: StreamSpec) -> StreamSpec:
     """The stream with the paths of this machine from its root on: what trains starts in another folder."""
 
     def whole(path: str) -> str:
@@ -127,51 +127,51 @@ def absolute(stream: Stream) -> Stream:
     return dataclasses.replace(stream, sources=tuple(sources))
 
 
-def shares(stream: Stream) -> list[float]:
+def shares(stream: StreamSpec) -> list[float]:
     """Weights that sum to 1."""
     total = math.fsum(source.weight for source in stream.sources) or 1.0
     return [source.weight / total for source in stream.sources]
 
 
-def read(words: tuple[str, ...]) -> Stream:
+def read(words: tuple[str, ...]) -> StreamSpec:
     """What the words of `--dataset-dir` name. Never raises: what cannot be read is `error`."""
     if any(word.endswith((".yaml", ".yml")) and not os.path.isdir(word) for word in words):
         try:
             return _from_yaml(words)
         except ValueError as error:
-            return Stream(error=str(error))
+            return StreamSpec(error=str(error))
     asked = blend.read(words)
     if asked.error or asked.unpaired:
-        return Stream(error=asked.error or f"the weight {asked.unpaired} has no path after it")
+        return StreamSpec(error=asked.error or f"the weight {asked.unpaired} has no path after it")
     weights = [weight for weight, _ in asked.sources]
     paths = [path for _, path in asked.sources]
     if not any(weight is not None for weight in weights):
-        sources = [Source(name="data", paths=tuple(paths))] if paths else []
-        return Stream(sources=tuple(sources))
+        sources = [StreamSource(name="data", paths=tuple(paths))] if paths else []
+        return StreamSpec(sources=tuple(sources))
     if None in weights:
-        return Stream(error=f"{len(weights) - weights.count(None)} of {len(weights)} paths have a weight")
+        return StreamSpec(error=f"{len(weights) - weights.count(None)} of {len(weights)} paths have a weight")
     names = [os.path.basename(path.rstrip("/")) for path in paths]
     if len(set(names)) < len(names):
         names = paths
     found = [
-        Source(name=name, paths=(path,), weight=weight)
+        StreamSource(name=name, paths=(path,), weight=weight)
         for name, path, weight in zip(names, paths, weights, strict=True)
         if weight is not None
     ]
-    return Stream(sources=tuple(found))
+    return StreamSpec(sources=tuple(found))
 
 
-def _from_yaml(words: tuple[str, ...]) -> Stream:
+def _from_yaml(words: tuple[str, ...]) -> StreamSpec:
     path, content = blend.read_yaml(words, ("weights", "sources", "note"))
     sources = [_source(path, entry, len(content["sources"])) for entry in content["sources"]]
     names = [source.name for source in sources]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"{path}: two sources are called {twice}; give one another `name`")
-    return Stream(sources=tuple(sources), unit=content.get("weights"))
+    return StreamSpec(sources=tuple(sources), unit=content.get("weights"))
 
 
-def _source(file: Path, entry: object, count: int) -> Source:
+def _source(file: Path, entry: object, count: int) -> StreamSource:
     if not isinstance(entry, dict) or not ({"path", "dataset"} & set(entry)):
         raise ValueError(f"{file}: {entry!r} is not a source with `path` or `dataset`")
     unknown = set(entry) - set(KEYS)
@@ -191,7 +191,7 @@ def _source(file: Path, entry: object, count: int) -> Source:
     if weight is None:
         raise ValueError(f"{file}: the weight of {texts['name']} is {entry.get('weight')!r}, not a number")
     counts = {name: _count(file, name, entry[name]) for name in COUNTS if entry.get(name) is not None}
-    return Source(paths=paths, weight=weight, **counts, **texts)  # type: ignore[arg-type]
+    return StreamSource(paths=paths, weight=weight, **counts, **texts)  # type: ignore[arg-type]
 
 
 def _count(file: Path, name: str, value: object) -> int:

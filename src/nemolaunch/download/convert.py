@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from nemolaunch.download.multistream import Stream, unpack
-from nemolaunch.download.pages import Counts, Site, read_pages, read_site
+from nemolaunch.download.multistream import Bz2Stream, unpack
+from nemolaunch.download.pages import PageCounts, Site, read_pages, read_site
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.system.worker_pool import pool
 
@@ -20,7 +20,7 @@ SAVE_EVERY_S = 10.0
 
 
 @dataclass
-class Progress:
+class DumpProgress:
     """How far a conversion is: bytes of the dump done, bytes written, and what the pages were.
 
     `damaged` are (offset in the dump, reason) of streams that were left out.
@@ -28,19 +28,19 @@ class Progress:
 
     offset: int = 0
     written: int = 0
-    counts: Counts = field(default_factory=Counts)
+    counts: PageCounts = field(default_factory=PageCounts)
     damaged: list[tuple[int, str]] = field(default_factory=list)
 
     @staticmethod
-    def read(path: Path) -> Progress:
+    def read(path: Path) -> DumpProgress:
         """What was saved, or nothing done yet."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return Progress()
-        values["counts"] = Counts(**values["counts"])
+            return DumpProgress()
+        values["counts"] = PageCounts(**values["counts"])
         values["damaged"] = [(offset, reason) for offset, reason in values["damaged"]]
-        return Progress(**values)
+        return DumpProgress(**values)
 
     def save(self, path: Path) -> None:
         """Keep it, whole or not at all."""
@@ -50,25 +50,25 @@ class Progress:
 
 
 def convert(
-    streams: Iterator[Stream],
+    streams: Iterator[Bz2Stream],
     target: Path,
     *,
     workers: int,
     on_error: str = "stop",
     limit: int | None = None,
-    report: Callable[[Progress], None] = lambda _: None,
-) -> Progress:
+    report: Callable[[DumpProgress], None] = lambda _: None,
+) -> DumpProgress:
     """Write the articles of all streams, or the first `limit`, to `target`, whole or not at all.
 
     Streams that an earlier, killed call has done are passed over. Raises NemolaunchError for what is no
     dump, and with `on_error` `stop` for a damaged stream.
     """
     part, saved = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.progress")
-    progress = Progress() if limit else Progress.read(saved)
+    progress = DumpProgress() if limit else DumpProgress.read(saved)
     site = _site(streams)
     with open(part, "a+b") as out:
         if os.fstat(out.fileno()).st_size < progress.written:
-            progress = Progress()
+            progress = DumpProgress()
         out.truncate(progress.written)
         out.seek(progress.written)
         last = time.monotonic()
@@ -98,7 +98,7 @@ def convert(
     return progress
 
 
-def _site(streams: Iterator[Stream]) -> Site:
+def _site(streams: Iterator[Bz2Stream]) -> Site:
     head = next(streams, None)
     try:
         if head is None or head.offset:
@@ -108,7 +108,7 @@ def _site(streams: Iterator[Stream]) -> Site:
         raise NemolaunchError(f"this is no multistream dump of Wikimedia: {error}") from None
 
 
-def _damaged(stream: Stream, reason: str, on_error: str, progress: Progress) -> None:
+def _damaged(stream: Bz2Stream, reason: str, on_error: str, progress: DumpProgress) -> None:
     if on_error == "stop":
         raise NemolaunchError(
             f"the dump is damaged between its bytes {stream.offset:,} and {stream.end:,}: {reason}. Give"
@@ -117,14 +117,14 @@ def _damaged(stream: Stream, reason: str, on_error: str, progress: Progress) -> 
     progress.damaged.append((stream.offset, reason))
 
 
-Parsed = tuple[list[bytes], Counts, "str | None"]
+Parsed = tuple[list[bytes], PageCounts, "str | None"]
 
 
 def _parsed(
-    streams: Iterator[Stream], done: int, site: Site, workers: int
-) -> Iterator[tuple[Stream, list[bytes], Counts, str | None]]:
+    streams: Iterator[Bz2Stream], done: int, site: Site, workers: int
+) -> Iterator[tuple[Bz2Stream, list[bytes], PageCounts, str | None]]:
     """Streams after byte `done` with their lines, in order; a few for each worker are under way."""
-    waiting: deque[tuple[Stream, Future[Parsed]]] = deque()
+    waiting: deque[tuple[Bz2Stream, Future[Parsed]]] = deque()
     with pool(workers) as executor:
         for stream in streams:
             if stream.offset < done:
@@ -137,12 +137,12 @@ def _parsed(
             yield (first, *future.result())
 
 
-def parse(stream: Stream, site: Site) -> Parsed:
+def parse(stream: Bz2Stream, site: Site) -> Parsed:
     """A stream's articles as lines of JSON, counts of its pages, and why it could not be read."""
     import orjson
 
     try:
         pages = read_pages(unpack(stream), site)
     except ValueError as error:
-        return [], Counts(), str(error)
+        return [], PageCounts(), str(error)
     return [orjson.dumps(article) + b"\n" for article in pages.articles], pages.counts, None

@@ -13,7 +13,7 @@ START_BYTES = 10
 
 
 @dataclass(frozen=True)
-class Stream:
+class Bz2Stream:
     """One compressed stream and where it begins in the file."""
 
     offset: int
@@ -24,7 +24,7 @@ class Stream:
         return self.offset + len(self.data)
 
 
-def split(chunks: Iterable[bytes]) -> Iterator[Stream]:
+def split(chunks: Iterable[bytes]) -> Iterator[Bz2Stream]:
     """The streams of a file that comes in chunks. Bytes before the first are passed over."""
     buffer, offset, searched, begun = b"", 0, 0, False
     for chunk in chunks:
@@ -32,7 +32,7 @@ def split(chunks: Iterable[bytes]) -> Iterator[Stream]:
         begin = 0
         for match in START.finditer(buffer, searched):
             if begun and match.start() > begin:
-                yield Stream(offset + begin, buffer[begin : match.start()])
+                yield Bz2Stream(offset + begin, buffer[begin : match.start()])
             begin, begun = match.start(), True
         if not begun:
             begin = max(0, len(buffer) - START_BYTES + 1)
@@ -40,10 +40,10 @@ def split(chunks: Iterable[bytes]) -> Iterator[Stream]:
         buffer = buffer[begin:]
         searched = max(1, len(buffer) - START_BYTES + 1) if begun else 0
     if begun and buffer:
-        yield Stream(offset, buffer)
+        yield Bz2Stream(offset, buffer)
 
 
-def unpack(stream: Stream) -> bytes:
+def unpack(stream: Bz2Stream) -> bytes:
     """What a stream holds. Raises ValueError with the reason if it is damaged or cut off."""
     unpacker = bz2.BZ2Decompressor()
     try:

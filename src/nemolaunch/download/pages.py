@@ -22,7 +22,7 @@ class Site:
 
 
 @dataclass
-class Counts:
+class PageCounts:
     """Pages of a dump, by what became of them."""
 
     articles: int = 0
@@ -30,7 +30,7 @@ class Counts:
     empty: int = 0
     other: int = 0
 
-    def add(self, more: Counts) -> None:
+    def add(self, more: PageCounts) -> None:
         """Count another part of the dump."""
         self.articles += more.articles
         self.redirects += more.redirects
@@ -43,7 +43,7 @@ class Pages:
     """The articles of one stream, each a dictionary, and counts of all its pages."""
 
     articles: list[dict[str, str]] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
+    counts: PageCounts = field(default_factory=PageCounts)
 
 
 def read_site(head: bytes) -> Site:
@@ -82,7 +82,7 @@ def _elements(content: bytes) -> Iterator[ET.Element]:
         raise ValueError(f"damaged XML ({error})") from None
 
 
-def _article(page: ET.Element, site: Site, counts: Counts) -> dict[str, str] | None:
+def _article(page: ET.Element, site: Site, counts: PageCounts) -> dict[str, str] | None:
     """A page's article: of the main namespace, wikitext, no redirect, and with text."""
     title, wikitext = page.findtext("title") or "", page.findtext("revision/text") or ""
     if page.findtext("ns") != "0" or page.findtext("revision/model", "wikitext") != "wikitext":

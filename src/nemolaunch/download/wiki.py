@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemolaunch.download.convert import Progress, convert
+from nemolaunch.download.convert import DumpProgress, convert
 from nemolaunch.download.dumps import SERVER, Dump
 from nemolaunch.download.multistream import split
 from nemolaunch.download.transfer import Client
@@ -19,7 +19,7 @@ from nemolaunch.errors import NemolaunchError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class WikiRequest:
     """What to make of a dump.
 
     Attributes:
@@ -60,11 +60,13 @@ class Watcher:
 
     size: Callable[[int], None] = lambda total: None
     download: Callable[[int], None] = lambda done: None
-    convert: Callable[[Progress, int | None], None] = lambda progress, total: None
+    convert: Callable[[DumpProgress, int | None], None] = lambda progress, total: None
     say: Callable[[str], None] = lambda text: None
 
 
-def make(request: Request, client: Client, dump: Dump, watch: Watcher) -> tuple[Path, Progress | None]:
+def make(
+    request: WikiRequest, client: Client, dump: Dump, watch: Watcher
+) -> tuple[Path, DumpProgress | None]:
     """The articles of a dump. Returns the file, and what the pages were; None if it was there already.
 
     Raises NemolaunchError with what to do; an earlier file of that name is then as it was.
@@ -125,7 +127,9 @@ def fetch(client: Client, dump: Dump, folder: Path, watch: Watcher) -> Path:
     )
 
 
-def _beginning(request: Request, client: Client, dump: Dump, target: Path, watch: Watcher) -> Progress:
+def _beginning(
+    request: WikiRequest, client: Client, dump: Dump, target: Path, watch: Watcher
+) -> DumpProgress:
     """The first articles, converted while the dump comes in, which then ends."""
     packed = request.output_dir / f"{dump.stem}.xml.bz2"
     part = packed.with_name(f".{packed.name}.part")
@@ -152,7 +156,7 @@ def _chunks(path: Path) -> Generator[bytes, None, None]:
             yield chunk
 
 
-def _list_damaged(target: Path, progress: Progress) -> None:
+def _list_damaged(target: Path, progress: DumpProgress) -> None:
     """Say beside the text which parts of the dump were left out."""
     path = rejects_of(target)
     path.unlink(missing_ok=True)

@@ -55,7 +55,7 @@ class DataFile:
     end_token: int | None = None
 
 
-def look_at_data(asked: blend.Asked, split: str) -> tuple[tuple[DataFile, ...], str]:
+def look_at_data(asked: blend.BlendSpec, split: str) -> tuple[tuple[DataFile, ...], str]:
     """The files, and the split without shares that are empty in one of them.
 
     Megatron looks for the first token of an empty share for ever (`GPTDataset._get_num_epochs`). Leaving

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.data import blend, stream_spec
-from nemolaunch.data.stream_spec import Stream
+from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
 from nemolaunch.facts.cluster import Cluster, Partition, look_at_cluster
 from nemolaunch.facts.data_files import DataFile, look_at_data
@@ -105,8 +105,8 @@ class Facts:
     run: EarlierRun
     split: str | None = None
     secrets: frozenset[str] = field(default=frozenset())
-    asked: blend.Asked = field(default_factory=blend.Asked)
-    stream: Stream | None = None
+    asked: blend.BlendSpec = field(default_factory=blend.BlendSpec)
+    stream: StreamSpec | None = None
     sources: tuple[SourceFacts, ...] = ()
     index_dir: str | None = None
     index_cache_error: str | None = None
@@ -133,7 +133,7 @@ def look(job: Job) -> Facts:
     streams = job.data.data_mode == "stream"
     stream = stream_spec.absolute(stream_spec.read(job.data.dataset_dir)) if streams else None
     sources = look_at_stream(stream) if stream else ()
-    asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
+    asked = blend.BlendSpec() if streams else blend.read(job.data.dataset_dir)
     data, split = look_at_data(asked, job.data.split)
     resume = job.checkpoint.resume
     on_slurm = job.launch.executor == "slurm"

@@ -14,7 +14,7 @@ from nemolaunch import arithmetic
 from nemolaunch.catalogue import Gpu, Model, gpu, gpu_seen
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, validation_share, whole_tokens
-from nemolaunch.data.stream_spec import Stream, with_column
+from nemolaunch.data.stream_spec import StreamSpec, with_column
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
 from nemolaunch.facts.cluster import gpu_names, slurm_time
@@ -67,7 +67,7 @@ class Resolved:
     epoch_samples: int
     origins: dict[str, str]
     ledger: tuple[Share, ...] = ()
-    stream: Stream | None = None
+    stream: StreamSpec | None = None
     outlook: tuple[Outlook, ...] = ()
     left_out: tuple[str, ...] = ()
     computed: frozenset[str] = frozenset()
@@ -319,7 +319,7 @@ def _steps_of_tokens(filling: _Filling, model: Model, facts: Facts) -> None:
         filling.replace("tokens_per_param", "max_steps", steps, origin)
 
 
-def _stream(filling: _Filling, facts: Facts, world_size: int) -> Stream | None:
+def _stream(filling: _Filling, facts: Facts, world_size: int) -> StreamSpec | None:
     """The sources of a stream, and what its flags leave open."""
     given, run = facts.stream, facts.run
     if given is None or given.error:
@@ -359,7 +359,7 @@ def _unit(job: Job) -> str:
     return job.data.blend_by or "tokens"
 
 
-def _outlook(job: Job, stream: Stream) -> tuple[Outlook, ...]:
+def _outlook(job: Job, stream: StreamSpec) -> tuple[Outlook, ...]:
     tokens = (job.batch.max_steps or 0) * job.batch.global_batch_size * (job.data.seq_length or 1)
     return outlook(stream, _unit(job), max(0, tokens))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nemolaunch.data.stream_spec import Source
+from nemolaunch.data.stream_spec import StreamSource
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import ledger
@@ -24,7 +24,7 @@ from nemolaunch.stream.manifest import File, Listed, Manifest
 from nemolaunch.stream.order import Array
 from nemolaunch.stream.reader import BEGINS, DAMAGED, ENDS, REJECTED
 
-Count = Callable[[Source, Sequence[File]], Sequence[list[Array | None]]]
+Count = Callable[[StreamSource, Sequence[File]], Sequence[list[Array | None]]]
 LISTED = 5
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream.holdout import HeldOut
 from nemolaunch.stream.manifest import Listed
-from nemolaunch.stream.order import Piece, cut, dealt, groups_of, permutation
+from nemolaunch.stream.order import FileShare, cut, dealt, groups_of, permutation
 from nemolaunch.stream.rows import Damaged, open_rows
 
 # A source of very few rows may give a reader none in some epochs.
@@ -27,7 +27,7 @@ KEPT_ROWS = 4096
 HOPELESS_ROWS = 1000
 
 
-class Place(NamedTuple):
+class RowPlace(NamedTuple):
     """Where rows are read from: epoch, place of the piece in the reader's order, place of the group among the
     piece's, rows of it to pass over."""
 
@@ -96,7 +96,7 @@ class Rules:
 
 @dataclass
 class _Window:
-    start: Place
+    start: RowPlace
     rows: list[Drawn | None] = field(default_factory=list)
     rejects: list[Drawn] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
@@ -119,14 +119,14 @@ class Cursor:
         self._window_rows = self._position.size or max(1, window_rows)
         self._window: _Window | None = None
         self._next: _Window | None = None
-        self._rows: Iterator[tuple[Place, Drawn]] = iter(())
+        self._rows: Iterator[tuple[RowPlace, Drawn]] = iter(())
         self._good = self._bad = 0
         files = held_out.files_of(rules.validation, len(listed.files))
         self._files = files
         self._sizes = [listed.files[file].size for file in files]
         self._pieces = cut(self._sizes, rules.readers)
         self._alone = rules.readers == 1
-        self._kept: list[tuple[Place, Drawn]] | None = None
+        self._kept: list[tuple[RowPlace, Drawn]] | None = None
 
     @property
     def position(self) -> Position:
@@ -170,8 +170,8 @@ class Cursor:
         """Read the window at the position again, and what had been read of the next."""
         at = self._position
         if at.window == 0:
-            return self._begin(Place(*at[:4]), rejects)
-        window = self._open(Place(*at[:4]))
+            return self._begin(RowPlace(*at[:4]), rejects)
+        window = self._open(RowPlace(*at[:4]))
         self._fill(window, at.window)
         if len(window.rows) < at.window:
             raise NemolaunchError(
@@ -196,9 +196,9 @@ class Cursor:
         rejects += following.rejects
         if self._rules.once:
             raise Exhausted
-        return self._begin(Place(self._position.epoch + 1), rejects)
+        return self._begin(RowPlace(self._position.epoch + 1), rejects)
 
-    def _begin(self, start: Place, rejects: list[Drawn]) -> _Window:
+    def _begin(self, start: RowPlace, rejects: list[Drawn]) -> _Window:
         """The first window from a place on, in the first epoch that has rows for this reader."""
         for _ in range(EMPTY_EPOCHS):
             window = self._open(start)
@@ -213,7 +213,7 @@ class Cursor:
                     break
                 self._alone = True  # fewer rows are held out than there are readers: this one reads them all
                 self._pieces = cut(self._sizes, 1)
-            start = Place(start.epoch + 1)
+            start = RowPlace(start.epoch + 1)
         moving = self._rules.shuffle_files or self._alone  # else this reader has the same few rows each time
         if rejects and not self._good and moving and not self._rules.validation:
             raise NemolaunchError(self._hopeless(rejects[-1], self._bad))
@@ -229,13 +229,13 @@ class Cursor:
         words = (self._rules.seed, self._listed.source.name, self._reader, *window.start)
         window.order = permutation(len(window.rows), "rows", *words).tolist()
 
-    def _open(self, start: Place) -> _Window:
+    def _open(self, start: RowPlace) -> _Window:
         self._rows, self._next = self._from(start), None
         return _Window(start)
 
     def _following(self) -> _Window:
         if self._next is None:
-            self._next = _Window(Place(self._position.epoch))
+            self._next = _Window(RowPlace(self._position.epoch))
         return self._next
 
     def _read_ahead(self, count: int) -> None:
@@ -278,19 +278,19 @@ class Cursor:
             "the mixture's `column` of the source names it"
         )
 
-    def _from(self, start: Place) -> Iterator[tuple[Place, Drawn]]:
+    def _from(self, start: RowPlace) -> Iterator[tuple[RowPlace, Drawn]]:
         """All rows from a place to the end of its epoch, each with its own place."""
         if not self._rules.validation:
             return self._read(start, self._hand(start.epoch))
         return self._read_again(start)
 
-    def _read_again(self, start: Place) -> Iterator[tuple[Place, Drawn]]:
+    def _read_again(self, start: RowPlace) -> Iterator[tuple[RowPlace, Drawn]]:
         """The same rows in each epoch, kept in memory if they are few."""
         if self._kept:
             for place, row in self._kept:
                 yield place._replace(epoch=start.epoch), row._replace(epoch=start.epoch)
             return
-        kept: list[tuple[Place, Drawn]] = []
+        kept: list[tuple[RowPlace, Drawn]] = []
         for item in self._read(start, self._hand(start.epoch)):
             if len(kept) <= KEPT_ROWS:
                 kept.append(item)
@@ -298,7 +298,7 @@ class Cursor:
         if len(kept) <= KEPT_ROWS and start[1:] == (0, 0, 0):
             self._kept = kept
 
-    def _hand(self, epoch: int) -> list[Piece]:
+    def _hand(self, epoch: int) -> list[FileShare]:
         """The reader's pieces in the order of an epoch."""
         rules, name = self._rules, self._listed.source.name
         if not self._pieces:
@@ -310,12 +310,12 @@ class Cursor:
         readers, reader = (1, 0) if self._alone else (rules.readers, self._reader)
         return dealt(self._pieces, self._sizes, readers, order)[reader]
 
-    def _read(self, start: Place, hand: list[Piece]) -> Iterator[tuple[Place, Drawn]]:
+    def _read(self, start: RowPlace, hand: list[FileShare]) -> Iterator[tuple[RowPlace, Drawn]]:
         for number in range(start.piece, len(hand)):
-            at = start if number == start.piece else Place(start.epoch, number)
+            at = start if number == start.piece else RowPlace(start.epoch, number)
             yield from self._piece(hand[number], at)
 
-    def _piece(self, piece: Piece, at: Place) -> Iterator[tuple[Place, Drawn]]:
+    def _piece(self, piece: FileShare, at: RowPlace) -> Iterator[tuple[RowPlace, Drawn]]:
         file = self._files[piece.file]
         wanted = self._held_out.wanted(self._rules.validation, file)
         try:
@@ -330,11 +330,11 @@ class Cursor:
                 group = groups[number]
                 try:
                     for row in rows.read(group, wanted, skip):
-                        place = Place(at.epoch, at.piece, number, skip)
+                        place = RowPlace(at.epoch, at.piece, number, skip)
                         yield place, Drawn(at.epoch, file, group.file, row.place, row.texts, row.reason)
                         skip += 1
                 except Damaged as error:
-                    place = Place(at.epoch, at.piece, number, skip)
+                    place = RowPlace(at.epoch, at.piece, number, skip)
                     yield place, self._damage(error, Drawn(at.epoch, file, group.file, 0, ()))
         finally:
             rows.close()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from nemolaunch.data.stream_spec import Source
+from nemolaunch.data.stream_spec import StreamSource
 from nemolaunch.errors import NemolaunchError
 
 
 @functools.cache
-def load(source: Source) -> Any:
+def load(source: StreamSource) -> Any:
     """The `IterableDataset` with the source's column alone. Raises NemolaunchError."""
     import datasets
 
@@ -39,7 +39,7 @@ def load(source: Source) -> Any:
     return found.select_columns([source.column])
 
 
-def shard(source: Source, number: int) -> Any:
+def shard(source: StreamSource, number: int) -> Any:
     """One shard of it, in its own order."""
     whole = load(source)
     return whole.shard(num_shards=whole.num_shards, index=number)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemolaunch.data.stream_spec import Source
+from nemolaunch.data.stream_spec import StreamSource
 from nemolaunch.stream.holdout import HeldOut
 from nemolaunch.stream.manifest import File, Listed
-from nemolaunch.stream.order import Array, Piece, cut, dealt, groups_of, in_share, permutation
+from nemolaunch.stream.order import Array, FileShare, cut, dealt, groups_of, in_share, permutation
 from nemolaunch.stream.rows import Damaged, open_rows
 
 
@@ -43,7 +43,7 @@ class Inventory:
         return file, group - int(self.first_group[file]), place - int(self.first_place[group])
 
 
-def count_rows(source: Source, file: File) -> list[Array | None]:
+def count_rows(source: StreamSource, file: File) -> list[Array | None]:
     """For each group of a file which of its places hold a row; None for a group that cannot be read."""
     try:
         rows = open_rows(source, file)
@@ -52,7 +52,7 @@ def count_rows(source: Source, file: File) -> list[Array | None]:
     try:
         if (counts := rows.counts()) is not None:
             return [np.ones(count, bool) for count in counts]
-        return [_found(rows.read(Piece(group, 0, 1), None, 0)) for group in range(rows.num_groups)]
+        return [_found(rows.read(FileShare(group, 0, 1), None, 0)) for group in range(rows.num_groups)]
     finally:
         rows.close()
 
@@ -70,7 +70,7 @@ def _found(rows: object) -> Array:
 
 
 def take(
-    listed: Listed, count: Callable[[Source, Sequence[File]], Sequence[list[Array | None]]]
+    listed: Listed, count: Callable[[StreamSource, Sequence[File]], Sequence[list[Array | None]]]
 ) -> Inventory:
     """All rows of a source. `count` does `count_rows` for each file, as it likes."""
     per_file = count(listed.source, listed.files)
@@ -128,7 +128,7 @@ def sequences(
     ]
 
 
-def _of_piece(inventory: Inventory, usable: Array, file: int, piece: Piece) -> Array:
+def _of_piece(inventory: Inventory, usable: Array, file: int, piece: FileShare) -> Array:
     first, end = int(inventory.first_group[file]), int(inventory.first_group[file + 1])
     found = [np.zeros(0, np.int64)]
     for group in groups_of(end - first, piece):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.data.stream_spec import REMOTE, Source, Stream
+from nemolaunch.data.stream_spec import REMOTE, StreamSource, StreamSpec
 from nemolaunch.data.text_files import KINDS, NAMED_KINDS, expand, kind_of
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream import hub
@@ -38,7 +38,7 @@ class File:
 class Listed:
     """A source with all its files. `source.revision` of a dataset is a commit."""
 
-    source: Source
+    source: StreamSource
     files: tuple[File, ...]
 
     @property
@@ -57,7 +57,7 @@ class Manifest:
 
     def as_values(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        spec = Stream(sources=tuple(listed.source for listed in self.sources))
+        spec = StreamSpec(sources=tuple(listed.source for listed in self.sources))
         files = [[[f.path, f.kind, f.size] for f in listed.files] for listed in self.sources]
         return {"format": FORMAT, "stream": spec.as_values(), "files": files}
 
@@ -81,7 +81,7 @@ class Manifest:
             content = json.loads(gzip.decompress(path.read_bytes()))
             if content["format"] != FORMAT:
                 raise ValueError(f"it has format {content['format']}")
-            spec = Stream.from_values(content["stream"])
+            spec = StreamSpec.from_values(content["stream"])
             listed = [
                 Listed(source, tuple(File(*row) for row in rows))
                 for source, rows in zip(spec.sources, content["files"], strict=True)
@@ -91,12 +91,12 @@ class Manifest:
         return cls(tuple(listed))
 
 
-def make(stream: Stream) -> Manifest:
+def make(stream: StreamSpec) -> Manifest:
     """Look at every source. Raises NemolaunchError for one that is not there or holds no data."""
     return Manifest(tuple(_listed(source) for source in stream.sources))
 
 
-def _listed(source: Source) -> Listed:
+def _listed(source: StreamSource) -> Listed:
     if source.dataset is not None:
         return _shards(source)
     files: dict[str, File] = {}
@@ -112,7 +112,7 @@ def _remote(path: str) -> list[File]:
     return [File(name, kind_of(Path(name), KINDS) or "", size) for name, size in hub.find(path)]
 
 
-def _local(source: Source, path: str) -> list[File]:
+def _local(source: StreamSource, path: str) -> list[File]:
     names = expand(path)
     if not names:
         raise NemolaunchError(f"source {source.name}: {path} is no data file, folder or pattern of some")
@@ -125,7 +125,7 @@ def _local(source: Source, path: str) -> list[File]:
     return found
 
 
-def _shards(source: Source) -> Listed:
+def _shards(source: StreamSource) -> Listed:
     from nemolaunch.stream.datasets import load
 
     if source.is_remote:

@@ -45,7 +45,7 @@ def unit(*words: object) -> float:
 
 
 @dataclass(frozen=True)
-class Piece:
+class FileShare:
     """Share `share` of `of` equal shares of the file number `file`."""
 
     file: int
@@ -53,14 +53,14 @@ class Piece:
     of: int
 
 
-def cut(sizes: Sequence[int], readers: int) -> list[Piece]:
+def cut(sizes: Sequence[int], readers: int) -> list[FileShare]:
     """Files cut into pieces that can be shared out evenly: a multiple of the readers, none much too large.
 
     `sizes` in bytes, or in any unit. A file is cut only where there are too few files, or it is much larger
     than others: reading a piece of a file can cost more than its share.
     """
     if readers == 1 or not sizes:
-        return [Piece(file, 0, 1) for file in range(len(sizes))]
+        return [FileShare(file, 0, 1) for file in range(len(sizes))]
     fair = (sum(sizes) or len(sizes)) / readers
     shares = [max(1, round(size * PIECES_EACH / fair)) for size in sizes]
     scraps = sum(size * PIECES_EACH * 2 < fair for size in sizes)
@@ -70,10 +70,12 @@ def cut(sizes: Sequence[int], readers: int) -> list[Piece]:
         file = largest_first[0][1]
         shares[file] += 1
         heapq.heapreplace(largest_first, (-sizes[file] / shares[file], file))
-    return [Piece(file, share, of) for file, of in enumerate(shares) for share in range(of)]
+    return [FileShare(file, share, of) for file, of in enumerate(shares) for share in range(of)]
 
 
-def dealt(pieces: Sequence[Piece], sizes: Sequence[int], readers: int, order: Array) -> list[list[Piece]]:
+def dealt(
+    pieces: Sequence[FileShare], sizes: Sequence[int], readers: int, order: Array
+) -> list[list[FileShare]]:
     """The pieces of each reader, in the order in which it reads them.
 
     The largest piece goes to the reader that has the least so far; of equal ones the first of `order`.
@@ -90,14 +92,14 @@ def dealt(pieces: Sequence[Piece], sizes: Sequence[int], readers: int, order: Ar
     return [[pieces[number] for number in sorted(hand, key=place.__getitem__)] for hand in hands]
 
 
-def groups_of(count: int, piece: Piece) -> list[Piece]:
+def groups_of(count: int, piece: FileShare) -> list[FileShare]:
     """The piece's share of the `count` groups of its file: whole groups as far as they go round evenly, of
     the rest of them shares. `file` of what is returned is the number of a group."""
     whole = count // piece.of * piece.of
-    mine = [Piece(group, 0, 1) for group in range(piece.share, whole, piece.of)]
-    return mine + [Piece(group, piece.share, piece.of) for group in range(whole, count)]
+    mine = [FileShare(group, 0, 1) for group in range(piece.share, whole, piece.of)]
+    return mine + [FileShare(group, piece.share, piece.of) for group in range(whole, count)]
 
 
-def in_share(rows: Array, group: Piece) -> Array:
+def in_share(rows: Array, group: FileShare) -> Array:
     """True for the rows of a group that are in the share: every `of`-th, beginning elsewhere in each group."""
     return (rows + group.file) % group.of == group.share

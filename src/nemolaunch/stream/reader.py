@@ -38,7 +38,7 @@ Encode = Callable[[Sequence[Sequence[str]]], list[Array]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class StreamSetup:
     """What is the same for all readers of a stream.
 
     Attributes:
@@ -95,7 +95,9 @@ class _Row:
 class Reader:
     """Iterates over the samples of one reader from a state on. Ends only where a source must not repeat."""
 
-    def __init__(self, setup: Setup, number: int, encode: Encode, state: ReaderState | None = None) -> None:
+    def __init__(
+        self, setup: StreamSetup, number: int, encode: Encode, state: ReaderState | None = None
+    ) -> None:
         self.number = number
         self._setup, self._encode = setup, encode
         self._state = state or ReaderState((SourceState(),) * len(setup.mix.shares), mix=len(setup.mixes) - 1)

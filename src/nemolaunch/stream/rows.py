@@ -13,15 +13,14 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from nemolaunch.data.stream_spec import REMOTE, Source
+from nemolaunch.data.stream_spec import REMOTE, StreamSource
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream import hub
 from nemolaunch.stream.manifest import File
-from nemolaunch.stream.order import Piece, in_share
-from nemolaunch.tokenization.pieces import Piece as Part
-from nemolaunch.tokenization.pieces import Unpacker
-from nemolaunch.tokenization.records import Block, Lines, Value, checked_value, column_values, read_lines
-from nemolaunch.tokenization.sources import Source as Packed
+from nemolaunch.stream.order import FileShare, in_share
+from nemolaunch.tokenization.pieces import InputPiece, Unpacker
+from nemolaunch.tokenization.records import Block, LineReader, Value, checked_value, column_values, read_lines
+from nemolaunch.tokenization.sources import InputFile
 
 Array = np.ndarray[Any, Any]
 
@@ -61,12 +60,12 @@ class Row:
 Wanted = Callable[[int, Array], Array] | None
 
 
-class Rows(Protocol):
+class FileRows(Protocol):
     """An open file. `num_groups`: how many groups it has."""
 
     num_groups: int
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         """Rows of a share of a group that are wanted, without the first `skip` of them.
 
         Raises Damaged after all rows before the damage, or Missing.
@@ -79,7 +78,7 @@ class Rows(Protocol):
         """Let go of the file."""
 
 
-def open_rows(source: Source, file: File) -> Rows:
+def open_rows(source: StreamSource, file: File) -> FileRows:
     """Open a file of a source.
 
     Raises Missing if it is gone, has changed its size, or lacks the column; Damaged if it is not of its kind.
@@ -101,7 +100,7 @@ def _open(file: File) -> IO[bytes]:
     return open(file.path, "rb")
 
 
-def _check_size(source: Source, file: File) -> None:
+def _check_size(source: StreamSource, file: File) -> None:
     try:
         size = os.path.getsize(file.path)
     except OSError as error:
@@ -115,7 +114,7 @@ def _check_size(source: Source, file: File) -> None:
 
 
 class _Parquet:
-    def __init__(self, source: Source, file: File) -> None:
+    def __init__(self, source: StreamSource, file: File) -> None:
         import pyarrow.parquet as pq
 
         self._what = f"source {source.name}: {file.path}"
@@ -129,7 +128,7 @@ class _Parquet:
             raise Missing(f"{self._what} has no column {source.column!r}; it has {', '.join(names)}")
         self.num_groups = self._file.num_row_groups
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         first = 0
         try:
             batches = self._file.iter_batches(
@@ -174,18 +173,18 @@ def _of_value(place: int, value: Value) -> Row:
 class _Blocks:
     """JSON Lines that can be read from anywhere."""
 
-    def __init__(self, source: Source, file: File) -> None:
+    def __init__(self, source: StreamSource, file: File) -> None:
         self._source, self._file = source, file
         self.num_groups = max(1, -(-file.size // BLOCK_BYTES))
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         start = share.file * BLOCK_BYTES
         part = _part(self._file, start, min(start + BLOCK_BYTES, self._file.size))
         try:
             block = read_lines(part, lambda: None)
         except OSError as error:
             raise _bad(f"source {self._source.name}: {self._file.path}", error) from None
-        rows = _of_lines(Lines(part, (self._source.column,), block), 0)
+        rows = _of_lines(LineReader(part, (self._source.column,), block), 0)
         yield from _chosen(rows, share, wanted, skip)
 
     def counts(self) -> list[int] | None:
@@ -195,11 +194,11 @@ class _Blocks:
         pass
 
 
-def _part(file: File, start: int, stop: int) -> Part:
-    return Part(0, 0, "lines", (file.path,), start, stop, stop - start)
+def _part(file: File, start: int, stop: int) -> InputPiece:
+    return InputPiece(0, 0, "lines", (file.path,), start, stop, stop - start)
 
 
-def _of_lines(lines: Lines, before: int) -> Iterator[Row]:
+def _of_lines(lines: LineReader, before: int) -> Iterator[Row]:
     """Lines as rows, of which `before` come first in the group. Blank ones are no rows."""
     told = 0
     for (value,) in lines:
@@ -211,7 +210,7 @@ def _of_lines(lines: Lines, before: int) -> Iterator[Row]:
         yield Row(before + reject.line - 1, (), reject.reason)
 
 
-def _chosen(rows: Iterator[Row], share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+def _chosen(rows: Iterator[Row], share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
     group, of, mine = share.file, share.of, share.share
     for row in rows:
         if of > 1 and (row.place + group) % of != mine:
@@ -229,10 +228,10 @@ class _Whole:
 
     num_groups = 1
 
-    def __init__(self, source: Source, file: File) -> None:
+    def __init__(self, source: StreamSource, file: File) -> None:
         self._source, self._file = source, file
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         rows = self._text() if self._file.kind == "text" else self._lines()
         try:
             yield from _chosen(rows, share, wanted, skip)
@@ -250,7 +249,7 @@ class _Whole:
     def _lines(self) -> Iterator[Row]:
         kind, before = self._file.kind, 0
         with _open(self._file) as opened:
-            unpacker = Unpacker(opened, Packed(self._file.path, kind, self._file.size, 0))
+            unpacker = Unpacker(opened, InputFile(self._file.path, kind, self._file.size, 0))
             if kind == "jsonl":
                 unpacker.stream = opened
             while not unpacker.ended:
@@ -258,7 +257,7 @@ class _Whole:
                 unpacker.copy_lines(out, BLOCK_BYTES)
                 data = out.getvalue()
                 part = _part(self._file, 0 if before == 0 else 1, len(data))
-                lines = Lines(part, (self._source.column,), Block(data, 0, len(data)))
+                lines = LineReader(part, (self._source.column,), Block(data, 0, len(data)))
                 yield from _of_lines(lines, before)
                 before += lines.count
         if unpacker.broken:
@@ -276,10 +275,10 @@ class _Shard:
 
     num_groups = 1
 
-    def __init__(self, source: Source, number: int) -> None:
+    def __init__(self, source: StreamSource, number: int) -> None:
         self._source, self._number = source, number
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         from nemolaunch.stream.datasets import shard
 
         column = self._source.column

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nemolaunch.data.stream_budget import validation_share
-from nemolaunch.data.stream_spec import Stream, shares, with_column
+from nemolaunch.data.stream_spec import StreamSpec, shares, with_column
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
 from nemolaunch.run.folder import RunDir
@@ -18,7 +18,7 @@ from nemolaunch.stream.holdout import held_out
 from nemolaunch.stream.ledger import Session
 from nemolaunch.stream.manifest import Listed, Manifest
 from nemolaunch.stream.order import key
-from nemolaunch.stream.reader import Setup
+from nemolaunch.stream.reader import StreamSetup
 from nemolaunch.stream.state import Mix, StreamState, beginning
 
 
@@ -27,15 +27,15 @@ class Begun:
     """What all ranks of a session work with: its readers' setup and states, and its line in the ledger."""
 
     session: Session
-    setup: Setup
-    validation: Setup
+    setup: StreamSetup
+    validation: StreamSetup
     state: StreamState
 
 
 def begin(
     run: RunDir,
     job: Job,
-    stream: Stream,
+    stream: StreamSpec,
     *,
     tokenizer: str,
     data_parallel_size: int,
@@ -90,13 +90,13 @@ def begin(
     return Begun(session, setup, validation, replace(state, digest=listed.digest))
 
 
-def _mix(stream: Stream, listed: Manifest, unit: str) -> Mix:
+def _mix(stream: StreamSpec, listed: Manifest, unit: str) -> Mix:
     """Shares of all sources that are listed; of those that are no longer asked for none."""
     given = dict(zip((source.name for source in stream.sources), shares(stream), strict=True))
     return Mix(tuple(given.get(source.source.name, 0.0) for source in listed.sources), unit)
 
 
-def _gone_on(run: RunDir, stream: Stream, state: StreamState) -> Manifest:
+def _gone_on(run: RunDir, stream: StreamSpec, state: StreamState) -> Manifest:
     """The files of a stream that goes on: those of the run so far, and then those of new sources."""
     before = (
         Manifest.load(run.stream_manifest(state.digest))
@@ -116,7 +116,7 @@ def _gone_on(run: RunDir, stream: Stream, state: StreamState) -> Manifest:
     for old in before.sources:
         source = wanted.pop(old.source.name, None)
         listed.append(old if source is None else _same(old, source))
-    return Manifest((*listed, *manifest.make(Stream(sources=tuple(wanted.values()))).sources))
+    return Manifest((*listed, *manifest.make(StreamSpec(sources=tuple(wanted.values()))).sources))
 
 
 def _same(old: Listed, source: Any) -> Listed:
@@ -124,7 +124,7 @@ def _same(old: Listed, source: Any) -> Listed:
     spec = ("paths", "dataset", "config", "split", "column")
     if all(getattr(old.source, name) == getattr(source, name) for name in spec):
         return old
-    (found,) = manifest.make(Stream(sources=(source,))).sources
+    (found,) = manifest.make(StreamSpec(sources=(source,))).sources
     if found.digest != old.digest:
         raise NemolaunchError(
             f"source {source.name} does not hold the files that the run was fed from {old.source.where}: names, "
@@ -147,7 +147,7 @@ def _check(state: StreamState, tokenizer: str, readers: int) -> None:
         )
 
 
-def _setups(job: Job, listed: Manifest, state: StreamState) -> tuple[Setup, Setup]:
+def _setups(job: Job, listed: Manifest, state: StreamState) -> tuple[StreamSetup, StreamSetup]:
     """Setups of training and of validation."""
     buffer, held = job.stream.shuffle_buffer, validation_share(job.data.split)
     assert job.data.seq_length is not None, "the job is not resolved"
@@ -159,7 +159,7 @@ def _setups(job: Job, listed: Manifest, state: StreamState) -> tuple[Setup, Setu
         skip_damaged=job.stream.bad_data == "skip",
         skip_bad_rows=job.stream.bad_data != "stop",
     )
-    setup = Setup(
+    setup = StreamSetup(
         manifest=listed,
         rules=rules,
         windows=tuple(max(1, round(buffer * share)) for share in state.mixes[-1].shares),

@@ -23,7 +23,7 @@ class EngineDiffers(NemolaunchError):
     """A fast engine gave other ids than the reference."""
 
 
-class Encoder:
+class RowEncoder:
     """Encodes rows with one engine of `nemolaunch.tokenization.engines`."""
 
     def __init__(self, spec: TokenizerSpec, engine: str) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokenization.files import grown_path, write_all, write_json
-from nemolaunch.tokenization.output import Part
-from nemolaunch.tokenization.sources import Source
+from nemolaunch.tokenization.output import EncodedPiece
+from nemolaunch.tokenization.sources import InputFile
 
 # Progress is saved each time so much has been written, or so much time has passed.
 SAVE_BYTES = 64 << 20
@@ -38,7 +38,7 @@ class Totals:
 
 
 @dataclass
-class Progress:
+class OutputProgress:
     """How much is joined: every piece below `pieces`."""
 
     pieces: int = 0
@@ -50,14 +50,14 @@ class Progress:
     complete: bool = False
 
     @staticmethod
-    def read(path: Path, outputs: int) -> Progress:
+    def read(path: Path, outputs: int) -> OutputProgress:
         """What was saved, or nothing done yet."""
         if not path.exists():
-            return Progress(outputs=[Totals() for _ in range(outputs)])
+            return OutputProgress(outputs=[Totals() for _ in range(outputs)])
         values = json.loads(path.read_text(encoding="utf-8"))
         values["outputs"] = [Totals(**v) for v in values["outputs"]]
         values["lines"] = {int(k): v for k, v in values["lines"].items()}
-        return Progress(**values)
+        return OutputProgress(**values)
 
 
 class Assembler:
@@ -67,7 +67,9 @@ class Assembler:
     A thread makes what is there durable, so that the work never waits for the disk.
     """
 
-    def __init__(self, folder: Path, progress: Progress, sources: list[Source], save_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, progress: OutputProgress, sources: list[InputFile], save_bytes: int
+    ) -> None:
         self.folder = folder
         self.sources = sources
         self.save_bytes = save_bytes
@@ -97,14 +99,14 @@ class Assembler:
     def _all_files(self) -> list[int]:
         return [*(fd for files in self.files for fd in files.values()), self.rejects]
 
-    def offsets(self, part: Part) -> list[int]:
+    def offsets(self, part: EncodedPiece) -> list[int]:
         """Where in each `.bin` the tokens of the next part go. To be asked for each part once, in order."""
         found = list(self.ends)
         for i, counts in enumerate(part.outputs):
             self.ends[i] += counts.bin_bytes
         return found
 
-    def append(self, part: Part, source: int, paths: tuple[str, ...]) -> None:
+    def append(self, part: EncodedPiece, source: int, paths: tuple[str, ...]) -> None:
         """Count the next part, whose tokens are in the `.bin`. Raises OSError if an earlier save failed."""
         assert part.number == self.progress.pieces
         for i, counts in enumerate(part.outputs):

@@ -11,14 +11,14 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokenization.assemble import Assembler
 from nemolaunch.tokenization.files import whole
 from nemolaunch.tokenization.hashing import Hasher
-from nemolaunch.tokenization.output import Part
-from nemolaunch.tokenization.pieces import Piece, cut
-from nemolaunch.tokenization.request import EngineMismatch, Request, Tick
-from nemolaunch.tokenization.setup import Setup
+from nemolaunch.tokenization.output import EncodedPiece
+from nemolaunch.tokenization.pieces import InputPiece, cut
+from nemolaunch.tokenization.request import EngineMismatch, Tick, TokenizeRequest
+from nemolaunch.tokenization.setup import WorkerSetup
 from nemolaunch.tokenization.worker_pool import AHEAD, worker_pool
 
 
-def tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
+def tokenise(request: TokenizeRequest, piece_bytes: int, sinks: Sinks) -> int:
     """Run every piece that is not done yet. Returns how many were done already.
 
     Raises EngineMismatch, NemolaunchError for a record that is no document, or OSError.
@@ -33,9 +33,9 @@ def tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
         raise
 
 
-def _tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
+def _tokenise(request: TokenizeRequest, piece_bytes: int, sinks: Sinks) -> int:
     folder, resumed = request.work_folder, sinks.assembler.progress.pieces
-    setup = Setup(
+    setup = WorkerSetup(
         request.spec,
         request.engine,
         str(folder),
@@ -47,9 +47,9 @@ def _tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
     ahead = AHEAD * request.workers
     with worker_pool(request.workers, setup) as workers:
         pieces = cut(request.sources, piece_bytes, folder / "spool", resumed)
-        under_way: dict[int, Piece] = {}
-        encoded: dict[int, Part] = {}
-        written: dict[int, Part] = {}
+        under_way: dict[int, InputPiece] = {}
+        encoded: dict[int, EncodedPiece] = {}
+        written: dict[int, EncodedPiece] = {}
         next_place, exhausted = resumed, False
         while under_way or not exhausted:
             while workers.free and not exhausted and len(under_way) < ahead:
@@ -82,7 +82,7 @@ class Sinks:
     """Where parts go, in order: the output, the hashes of the input, the check by the reference, the report."""
 
     def __init__(
-        self, request: Request, assembler: Assembler, hasher: Hasher, report: Callable[[Tick], None]
+        self, request: TokenizeRequest, assembler: Assembler, hasher: Hasher, report: Callable[[Tick], None]
     ) -> None:
         self.request = request
         self.assembler = assembler
@@ -90,12 +90,12 @@ class Sinks:
         self.report = report
         self.checked = Rechecker(request).compare
 
-    def passed(self, piece: Piece) -> None:
+    def passed(self, piece: InputPiece) -> None:
         """An earlier run has done this piece."""
         self.hasher.reached(piece.source, piece.end)
         self.report(Tick(piece.size))
 
-    def take(self, part: Part, piece: Piece) -> None:
+    def take(self, part: EncodedPiece, piece: InputPiece) -> None:
         """The tokens of the next part are in the output."""
         self.assembler.append(part, piece.source, piece.paths)
         self.hasher.reached(piece.source, piece.end)
@@ -110,12 +110,12 @@ class Sinks:
 class Rechecker:
     """Compares samples of a fast engine's work with the reference."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: TokenizeRequest) -> None:
         self.spec = request.spec
         self.engine = request.engine
         self.tokenizer: Any = None
 
-    def compare(self, part: Part) -> None:
+    def compare(self, part: EncodedPiece) -> None:
         """Raises EngineMismatch at the first difference."""
         for text, ids in part.samples:
             if self.tokenizer is None:
@@ -130,7 +130,7 @@ class Rechecker:
                 )
 
 
-def _stop(request: Request) -> None:
+def _stop(request: TokenizeRequest) -> None:
     """Give up at the first record that is no document. Nothing is saved of the part it is in."""
     with open(request.work_folder / "rejects.jsonl", encoding="utf-8") as rejects:
         text = rejects.readline()

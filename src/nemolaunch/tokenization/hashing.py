@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from nemolaunch.tokenization.files import write_json
-from nemolaunch.tokenization.sources import Source
+from nemolaunch.tokenization.sources import InputFile
 
 BUFFER_BYTES = 1 << 18
 # The hashes of files that took a while are kept for a resumed run.
@@ -21,7 +21,7 @@ KEEP_FROM_BYTES = 1 << 28
 class Hasher:
     """Hashes each source up to where the work is."""
 
-    def __init__(self, sources: list[Source], saved: Path) -> None:
+    def __init__(self, sources: list[InputFile], saved: Path) -> None:
         self.sources = sources
         self.saved = saved
         self.hashes: dict[str, str] = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
@@ -55,7 +55,7 @@ class Hasher:
         except OSError as error:
             self.error = error
 
-    def _hash(self, place: int, source: Source) -> str:
+    def _hash(self, place: int, source: InputFile) -> str:
         import xxhash
 
         digest, buffer = xxhash.xxh3_128(), bytearray(BUFFER_BYTES)

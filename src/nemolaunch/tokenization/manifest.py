@@ -15,8 +15,8 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokenization.tokenizer import describe
 
 if TYPE_CHECKING:
-    from nemolaunch.tokenization.assemble import Progress
-    from nemolaunch.tokenization.request import Request
+    from nemolaunch.tokenization.assemble import OutputProgress
+    from nemolaunch.tokenization.request import TokenizeRequest
 
 FORMAT = 1
 PARTS = ("train", "validation")
@@ -54,7 +54,9 @@ def identity_hash(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def make(request: Request, place: int, progress: Progress, hashes: dict[str, str]) -> dict[str, Any]:
+def make(
+    request: TokenizeRequest, place: int, progress: OutputProgress, hashes: dict[str, str]
+) -> dict[str, Any]:
     """The manifest of output number `place` of a finished run."""
     totals = progress.outputs[place]
     splits = len(request.prefixes) // len(request.keys)

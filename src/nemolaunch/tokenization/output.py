@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from nemolaunch.tokenization.encode import with_eod
 from nemolaunch.tokenization.files import append_range, write_all
 from nemolaunch.tokenization.long_text import STRIDE, LongTexts
-from nemolaunch.tokenization.setup import Setup
+from nemolaunch.tokenization.setup import WorkerSetup
 
 if TYPE_CHECKING:
     from nemolaunch.tokenization.records import Value
@@ -23,7 +23,7 @@ HELD_BYTES = 64 << 20
 
 
 @dataclass
-class Counts:
+class OutputCounts:
     """What one piece gives to one output.
 
     `lengths` are int32 tokens of each sequence, `per_document` int32 sequences of each document, as bytes.
@@ -45,21 +45,21 @@ class Counts:
 
 
 @dataclass
-class Part:
+class EncodedPiece:
     """What is known of a finished piece. `rejects` are (file of the piece, line in the piece, reason)."""
 
     number: int
     lines: int = 0
     blank: int = 0
-    outputs: list[Counts] = field(default_factory=list)
+    outputs: list[OutputCounts] = field(default_factory=list)
     rejects: list[tuple[int, int, str]] = field(default_factory=list)
     samples: list[tuple[str, bytes]] = field(default_factory=list)
 
 
-class Encoder(Protocol):
+class EncodingWorker(Protocol):
     """The worker whose output this is, as far as its tokens come from it."""
 
-    setup: Setup
+    setup: WorkerSetup
 
     @property
     def long_texts(self) -> LongTexts: ...
@@ -73,9 +73,9 @@ class Encoder(Protocol):
 class Output:
     """The tokens of one piece for one output."""
 
-    def __init__(self, worker: Encoder) -> None:
+    def __init__(self, worker: EncodingWorker) -> None:
         self.worker = worker
-        self.counts = Counts()
+        self.counts = OutputCounts()
         self.held: list[Any] = []
         self.held_bytes = 0
         self.spilled: IO[bytes] | None = None
@@ -162,7 +162,7 @@ class Output:
         write_all(self.spilled.fileno(), self.held)
         self.held, self.held_bytes = [], 0
 
-    def finish(self) -> Counts:
+    def finish(self) -> OutputCounts:
         """Encode the rest. The tokens stay here until they are placed."""
         import numpy as np
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from nemolaunch.tokenization.pieces import READ_BYTES, Piece
+from nemolaunch.tokenization.pieces import READ_BYTES, InputPiece
 
 # A line longer than this is read by one worker at a time, to bound the memory of all of them together.
 GIANT_BYTES = 24 << 20
@@ -30,14 +30,14 @@ class Reject:
     reason: str
 
 
-class Reader:
+class RecordReader:
     """The documents of a piece: iterating gives for each its values, one for each column.
 
     `count` tells how many records have been read so far, `blank` how many of them empty lines, `rejects` those
     that are no documents.
     """
 
-    def __init__(self, piece: Piece, columns: tuple[str, ...]) -> None:
+    def __init__(self, piece: InputPiece, columns: tuple[str, ...]) -> None:
         self.piece = piece
         self.columns = columns
         self.count = 0
@@ -51,10 +51,10 @@ class Reader:
         self.rejects.append(Reject(file, line, reason))
 
 
-class Lines(Reader):
+class LineReader(RecordReader):
     """The lines that begin in a piece."""
 
-    def __init__(self, piece: Piece, columns: tuple[str, ...], block: Block) -> None:
+    def __init__(self, piece: InputPiece, columns: tuple[str, ...], block: Block) -> None:
         super().__init__(piece, columns)
         self.block = block
 
@@ -150,7 +150,7 @@ class Block:
     end: int
 
 
-def read_lines(piece: Piece, giant: Callable[[], None]) -> Block:
+def read_lines(piece: InputPiece, giant: Callable[[], None]) -> Block:
     """All lines that begin in `[start, stop)` of the file, the last one whole.
 
     `giant` is called once before more than `GIANT_BYTES` beyond the piece are read.
@@ -195,7 +195,7 @@ def _pread(fd: int, at: int, count: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-class Rows(Reader):
+class ParquetReader(RecordReader):
     """The rows of some row groups of a parquet file."""
 
     def __iter__(self) -> Iterator[list[Value]]:
@@ -247,7 +247,7 @@ def _decoded(value: Any) -> Any:
         return b""
 
 
-class Texts(Reader):
+class TextReader(RecordReader):
     """Plain text files, each of them one document."""
 
     def __iter__(self) -> Iterator[list[Value]]:
@@ -267,8 +267,8 @@ class Texts(Reader):
             yield [text]
 
 
-def records(piece: Piece, columns: tuple[str, ...], giant: Callable[[], None]) -> Reader:
+def records(piece: InputPiece, columns: tuple[str, ...], giant: Callable[[], None]) -> RecordReader:
     """What a piece holds, one by one."""
     if piece.kind == "lines":
-        return Lines(piece, columns, read_lines(piece, giant))
-    return Rows(piece, columns) if piece.kind == "rows" else Texts(piece, columns)
+        return LineReader(piece, columns, read_lines(piece, giant))
+    return ParquetReader(piece, columns) if piece.kind == "rows" else TextReader(piece, columns)

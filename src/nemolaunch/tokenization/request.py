@@ -9,7 +9,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokenization.assemble import SAVE_BYTES
-from nemolaunch.tokenization.sources import Source
+from nemolaunch.tokenization.sources import InputFile
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
 
@@ -18,7 +18,7 @@ class EngineMismatch(NemolaunchError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class TokenizeRequest:
     """What to tokenise, into what.
 
     Attributes:
@@ -29,7 +29,7 @@ class Request:
         save_bytes: progress is made durable each time so much output is joined.
     """
 
-    sources: list[Source]
+    sources: list[InputFile]
     spec: TokenizerSpec
     folder: Path
     name: str

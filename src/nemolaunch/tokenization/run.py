@@ -13,12 +13,12 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.tokenization import manifest
-from nemolaunch.tokenization.assemble import Assembler, Progress
+from nemolaunch.tokenization.assemble import Assembler, OutputProgress
 from nemolaunch.tokenization.files import grown_path, sync_folder, write_json
 from nemolaunch.tokenization.flow import Sinks, tokenise
 from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.index import write_index
-from nemolaunch.tokenization.request import EngineMismatch, Request, Result, Tick
+from nemolaunch.tokenization.request import EngineMismatch, Result, Tick, TokenizeRequest
 
 # Large enough that starting a piece costs nothing, small enough that two workers stay far below 1 GiB.
 PIECE_BYTES = 16 << 20
@@ -28,7 +28,7 @@ PIECES_EACH = 32
 
 
 def run(
-    request: Request,
+    request: TokenizeRequest,
     report: Callable[[Tick], None] = lambda _: None,
     distrust: Callable[[EngineMismatch], None] = lambda _: None,
 ) -> Result:
@@ -56,13 +56,13 @@ def run(
             ) from None
 
 
-def _run(request: Request, report: Callable[[Tick], None]) -> Result:
+def _run(request: TokenizeRequest, report: Callable[[Tick], None]) -> Result:
     shutil.rmtree(request.rubbish, ignore_errors=True)
     there = _already_there(request)
     if there is not None:
         return there
     piece_bytes = _begin(request)
-    progress = Progress.read(request.work_folder / "progress.json", len(request.prefixes))
+    progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
     resumed = 0
     hasher = Hasher(request.sources, request.work_folder / "hashes.json")
     if not progress.complete:
@@ -73,7 +73,7 @@ def _run(request: Request, report: Callable[[Tick], None]) -> Result:
     return Result(request.prefixes, manifests, resumed_pieces=resumed)
 
 
-def _check_names(request: Request) -> None:
+def _check_names(request: TokenizeRequest) -> None:
     if not request.name or "/" in request.name or request.name.startswith("."):
         raise UsageError(f"--data-prefix {request.name!r} must be a file name, not a path and not hidden")
     if not request.sources and request.shard is None:
@@ -81,7 +81,7 @@ def _check_names(request: Request) -> None:
 
 
 @contextmanager
-def _alone(request: Request) -> Iterator[None]:
+def _alone(request: TokenizeRequest) -> Iterator[None]:
     """Hold the lock of this output; it goes away with the process that holds it, however that ends."""
     path = request.folder / f".{request.name}.lock"
     while True:
@@ -105,7 +105,7 @@ def _alone(request: Request) -> Iterator[None]:
         file.close()
 
 
-def _already_there(request: Request) -> Result | None:
+def _already_there(request: TokenizeRequest) -> Result | None:
     """The finished outputs of the same request, or None. UsageError if something else bears their names."""
     if request.work_folder.exists() and not request.restart:
         return None
@@ -126,7 +126,7 @@ def _already_there(request: Request) -> Result | None:
     )
 
 
-def _begin(request: Request) -> int:
+def _begin(request: TokenizeRequest) -> int:
     """Make or find the work folder. Returns the piece size, which a resumed run keeps."""
     plan = request.work_folder / "plan.json"
     identity = request.identity()
@@ -150,7 +150,9 @@ def _begin(request: Request) -> int:
     return piece_bytes
 
 
-def _finish(request: Request, progress: Progress, hashes: dict[str, str]) -> list[dict[str, Any]]:
+def _finish(
+    request: TokenizeRequest, progress: OutputProgress, hashes: dict[str, str]
+) -> list[dict[str, Any]]:
     """Write indices and manifests and give everything its final name. After a kill it is simply done
     again."""
     folder = request.work_folder

@@ -8,7 +8,7 @@ from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
 
 @dataclass(frozen=True)
-class Setup:
+class WorkerSetup:
     """What every worker needs to know.
 
     Attributes:

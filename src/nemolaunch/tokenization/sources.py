@@ -12,7 +12,7 @@ from nemolaunch.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Source:
+class InputFile:
     """One input file. `size` in bytes on disk, `modified` in ns since the epoch."""
 
     path: str
@@ -21,20 +21,20 @@ class Source:
     modified: int
 
 
-def find(inputs: list[str], kind: str = "auto") -> list[Source]:
+def find(inputs: list[str], kind: str = "auto") -> list[InputFile]:
     """The files named by files, folders and globs, folders read recursively and in the order of their paths.
 
     `kind` "text" takes .txt files, "jsonl" and "parquet" those; "auto" takes text only where there is
     nothing else. Raises UsageError if an input is missing, empty of data, or of an unknown kind.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, InputFile] = {}
     for given in inputs:
         for source in _find_one(given, kind):
             found.setdefault(os.path.realpath(source.path), source)
     return list(found.values())
 
 
-def _find_one(given: str, kind: str) -> list[Source]:
+def _find_one(given: str, kind: str) -> list[InputFile]:
     path = Path(given).expanduser()
     if path.is_dir():
         sources = _wanted([_source(p, KINDS) for p in in_folder(path)], kind)
@@ -53,7 +53,7 @@ def _find_one(given: str, kind: str) -> list[Source]:
     return _wanted([_source(p, NAMED_KINDS) for p in paths], kind)
 
 
-def _wanted(sources: list[Source], kind: str) -> list[Source]:
+def _wanted(sources: list[InputFile], kind: str) -> list[InputFile]:
     if kind == "auto":
         other = [s for s in sources if s.kind != "text"]
         return other or sources
@@ -61,15 +61,15 @@ def _wanted(sources: list[Source], kind: str) -> list[Source]:
     return [s for s in sources if s.kind in kinds]
 
 
-def _source(path: str, kinds: dict[str, str]) -> Source:
+def _source(path: str, kinds: dict[str, str]) -> InputFile:
     kind = kind_of(Path(path), kinds)
     if kind is None:
         raise UsageError(f"{path}: its kind is not known; names end in {', '.join(kinds)}")
     stat = os.stat(path)
-    return Source(path, kind, stat.st_size, stat.st_mtime_ns)
+    return InputFile(path, kind, stat.st_size, stat.st_mtime_ns)
 
 
-def share(sources: list[Source], number: int, of: int) -> list[Source]:
+def share(sources: list[InputFile], number: int, of: int) -> list[InputFile]:
     """Share `number` (from 1) of `of`: consecutive files, so that the shares in order are the whole.
 
     A file belongs to the share in whose part of all bytes its middle lies, so shares are about equally large.
@@ -84,7 +84,7 @@ def share(sources: list[Source], number: int, of: int) -> list[Source]:
     return mine
 
 
-def columns(sources: list[Source], keys: tuple[str, ...], rules: list[str]) -> tuple[tuple[str, ...], ...]:
+def columns(sources: list[InputFile], keys: tuple[str, ...], rules: list[str]) -> tuple[tuple[str, ...], ...]:
     """For each source the column of each key, after rules `GLOB=COLUMN` or `GLOB:KEY=COLUMN`.
 
     A glob matches a path or its last part; the first rule that matches counts. Raises UsageError for a

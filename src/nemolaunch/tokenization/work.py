@@ -16,10 +16,10 @@ from nemolaunch.system.worker_pool import follow_parent
 from nemolaunch.tokenization import engines
 from nemolaunch.tokenization.files import grown_path
 from nemolaunch.tokenization.long_text import LongTexts
-from nemolaunch.tokenization.output import Output, Part
-from nemolaunch.tokenization.pieces import Piece
-from nemolaunch.tokenization.records import Reader, Value, records
-from nemolaunch.tokenization.setup import Setup
+from nemolaunch.tokenization.output import EncodedPiece, Output
+from nemolaunch.tokenization.pieces import InputPiece
+from nemolaunch.tokenization.records import RecordReader, Value, records
+from nemolaunch.tokenization.setup import WorkerSetup
 
 # One document in so many is tokenised again by the reference.
 RECHECK_EVERY = 10_000
@@ -29,12 +29,12 @@ RECHECK_CHARS = 1 << 16
 class Worker:
     """Turns pieces into parts. One per process."""
 
-    def __init__(self, setup: Setup, giant_lock: Any) -> None:
+    def __init__(self, setup: WorkerSetup, giant_lock: Any) -> None:
         self.setup = setup
         self.encode = engines.load(setup.engine, setup.spec)
         self.giant_lock = giant_lock
         self.seen = 0
-        self.part = Part(0)
+        self.part = EncodedPiece(0)
         self.held: dict[int, list[Output]] = {}
         self.files: dict[int, int] = {}
         self._long_texts: LongTexts | None = None
@@ -56,9 +56,9 @@ class Worker:
                 end = int(lengths[: i + 1].sum())
                 self.part.samples.append((texts[i], ids[end - int(lengths[i]) : end].tobytes()))
 
-    def do(self, piece: Piece) -> Part:
+    def do(self, piece: InputPiece) -> EncodedPiece:
         """Tokenise a piece and hold its tokens."""
-        self.part = Part(piece.number)
+        self.part = EncodedPiece(piece.number)
         outputs = [Output(self) for _ in range(self.setup.outputs)]
         locked: list[bool] = []
 
@@ -88,7 +88,9 @@ class Worker:
                     self.files[place] = os.open(path, os.O_WRONLY)
                 output.place(self.files[place], offset)
 
-    def _collect(self, found: Reader, outputs: list[Output], choose: Callable[[Value], int] | None) -> None:
+    def _collect(
+        self, found: RecordReader, outputs: list[Output], choose: Callable[[Value], int] | None
+    ) -> None:
         if choose is None and len(outputs) == 1:
             add = outputs[0].add
             for (value,) in found:
@@ -100,7 +102,7 @@ class Worker:
             for key, value in enumerate(values):
                 outputs[key * splits + split].add(value)
 
-    def _chooser(self, piece: Piece) -> Callable[[Value], int] | None:
+    def _chooser(self, piece: InputPiece) -> Callable[[Value], int] | None:
         """Which split a document goes to, by its first value; None without splits."""
         setup = self.setup
         if setup.validation_sources:

@@ -15,9 +15,9 @@ from multiprocessing import connection
 from typing import Any
 
 from nemolaunch.system.worker_pool import CONTEXT, killed
-from nemolaunch.tokenization.output import Part
-from nemolaunch.tokenization.pieces import Piece
-from nemolaunch.tokenization.setup import Setup
+from nemolaunch.tokenization.output import EncodedPiece
+from nemolaunch.tokenization.pieces import InputPiece
+from nemolaunch.tokenization.setup import WorkerSetup
 from nemolaunch.tokenization.work import serve
 
 # Pieces under way for each worker: enough that one slow piece does not make the others wait.
@@ -27,7 +27,7 @@ AHEAD = 4
 class WorkerPool:
     """So many workers. `free` are those that wait for an order."""
 
-    def __init__(self, count: int, setup: Setup) -> None:
+    def __init__(self, count: int, setup: WorkerSetup) -> None:
         self.lock = CONTEXT.Lock()  # its name goes away with it
         self.orders: list[connection.Connection] = []
         self.processes = []
@@ -45,7 +45,7 @@ class WorkerPool:
         self.holder: dict[int, int] = {}
         self.placing: dict[int, list[int]] = {}
 
-    def begin(self, piece: Piece) -> None:
+    def begin(self, piece: InputPiece) -> None:
         """Give a piece to a free worker."""
         worker = self.free.popleft()
         self.holder[piece.number] = worker
@@ -61,7 +61,7 @@ class WorkerPool:
             self.free.remove(worker)
             self._order(worker, None)
 
-    def _order(self, worker: int, piece: Piece | None) -> None:
+    def _order(self, worker: int, piece: InputPiece | None) -> None:
         places, self.to_place[worker] = self.to_place[worker], []
         self.placing[worker] = [number for number, _ in places]
         self._send(self.orders[worker], (places, piece))
@@ -72,7 +72,7 @@ class WorkerPool:
         except OSError:
             raise killed(len(self.processes)) from None
 
-    def wait(self) -> Iterator[tuple[list[int], Part | None]]:
+    def wait(self) -> Iterator[tuple[list[int], EncodedPiece | None]]:
         """Wait for answers: pieces whose tokens have been written, and a part that is encoded.
 
         Raises what the worker raised, or NemolaunchError if it was killed.
@@ -99,7 +99,7 @@ class WorkerPool:
 
 
 @contextmanager
-def worker_pool(count: int, setup: Setup) -> Iterator[WorkerPool]:
+def worker_pool(count: int, setup: WorkerSetup) -> Iterator[WorkerPool]:
     """Workers that are gone when the block ends, however it does. Each uses one core."""
     # threads of the libraries would take cores from each other
     os.environ.setdefault("RAYON_NUM_THREADS", "1")

@@ -17,7 +17,7 @@ from nemolaunch.cli.views.units import count
 
 if TYPE_CHECKING:
     from nemolaunch.cli.views.progress import Bar
-    from nemolaunch.data.stream_spec import Source
+    from nemolaunch.data.stream_spec import StreamSource
     from nemolaunch.stream.audit import Audit, SourceAudit
     from nemolaunch.stream.manifest import File
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if found.problems else 0
 
 
-def _counted(source: Source, files: Sequence[File], num_workers: int, bar: Bar) -> list[Any]:
+def _counted(source: StreamSource, files: Sequence[File], num_workers: int, bar: Bar) -> list[Any]:
     """Rows of each file, counted in several processes where there is much to count."""
     from nemolaunch.stream.inventory import count_rows
     from nemolaunch.system import worker_pool

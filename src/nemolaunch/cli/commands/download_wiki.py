@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from nemolaunch.download import dumps, wiki
     from nemolaunch.download.transfer import Client
 
-    request = wiki.Request(
+    request = wiki.WikiRequest(
         language=options.language,
         date=options.date,
         output_dir=options.output_dir.expanduser(),
@@ -130,9 +130,9 @@ class _Bars:
         self._titled("download").show(done)
 
     def convert(self, progress: object, total: int | None) -> None:
-        from nemolaunch.download.convert import Progress
+        from nemolaunch.download.convert import DumpProgress
 
-        assert isinstance(progress, Progress)
+        assert isinstance(progress, DumpProgress)
         self._titled("text").show(progress.offset, f"{progress.counts.articles:,} articles", total)
 
     def say(self, text: str) -> None:

@@ -17,8 +17,8 @@ from nemolaunch.errors import UsageError
 SHARDS = "shards"
 
 if TYPE_CHECKING:
-    from nemolaunch.tokenization.request import Request, Result
-    from nemolaunch.tokenization.sources import Source
+    from nemolaunch.tokenization.request import Result, TokenizeRequest
+    from nemolaunch.tokenization.sources import InputFile
 
 EXAMPLE = (
     "nemolaunch tokenize --hf-tokenizer examples/tokenizer --data-prefix sample"
@@ -166,9 +166,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch"
 
 
-def _request(options: argparse.Namespace, cache: Path) -> Request:
+def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
     from nemolaunch.tokenization import sources
-    from nemolaunch.tokenization.request import Request
+    from nemolaunch.tokenization.request import TokenizeRequest
     from nemolaunch.tokenization.tokenizer import resolve
 
     files = sources.find(options.input_dir, options.format)
@@ -184,7 +184,7 @@ def _request(options: argparse.Namespace, cache: Path) -> Request:
     if options.piece_bytes is not None and options.piece_bytes < 1:
         raise UsageError(f"--piece-bytes {options.piece_bytes} is less than one")
     keys = tuple(dict.fromkeys(options.json_keys))
-    return Request(
+    return TokenizeRequest(
         sources=files,
         spec=resolve(options.hf_tokenizer, cache, eod_token=options.eod_token),
         folder=folder / SHARDS if shard else folder,
@@ -265,7 +265,7 @@ def shard_name(name: str, number: int, of: int) -> str:
     return f"{name}-{number:05d}-of-{of:05d}"
 
 
-def _split(options: argparse.Namespace, files: list[Source]) -> dict[str, Any]:
+def _split(options: argparse.Namespace, files: list[InputFile]) -> dict[str, Any]:
     from nemolaunch.tokenization import sources
 
     share, patterns = options.validation_share, options.validation_files
@@ -306,7 +306,7 @@ def _slurm_shard() -> tuple[int, int] | None:
     return (int(task) - int(first)) // int(step) + 1, int(count)
 
 
-def _summary(request: Request, result: Result) -> None:
+def _summary(request: TokenizeRequest, result: Result) -> None:
     for prefix, made in zip(result.prefixes, result.manifests, strict=True):
         print(
             f"{prefix}.bin: {made['documents']:,} documents, {made['tokens']:,} tokens ({made['dtype']})"
