@@ -14,6 +14,7 @@ from pathlib import Path
 from nemolaunch.download.multistream import Bz2Stream, unpack
 from nemolaunch.download.pages import PageCounts, Site, read_pages, read_site
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.atomic_files import move, write_json
 from nemolaunch.system.worker_pool import pool
 
 SAVE_EVERY_S = 10.0
@@ -44,9 +45,7 @@ class DumpProgress:
 
     def save(self, path: Path) -> None:
         """Keep it, whole or not at all."""
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(path, asdict(self))
 
 
 def convert(
@@ -94,7 +93,7 @@ def convert(
     if not progress.counts.articles:
         raise NemolaunchError(f"the dump has no article with text ({progress.counts})")
     saved.unlink(missing_ok=True)
-    os.replace(part, target)
+    move(part, target)
     return progress
 
 

@@ -16,6 +16,7 @@ from nemolaunch.download.dumps import SERVER, Dump
 from nemolaunch.download.multistream import split
 from nemolaunch.download.transfer import Client
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.atomic_files import move, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ def fetch(client: Client, dump: Dump, folder: Path, watch: Watcher) -> Path:
             done += len(chunk)
             watch.download(done)
         if digest.hexdigest() == dump.sha1:
-            part.rename(packed)
+            move(part, packed)
             return packed
         part.unlink()
         if attempt == 1:
@@ -162,7 +163,7 @@ def _list_damaged(target: Path, progress: DumpProgress) -> None:
     path.unlink(missing_ok=True)
     if progress.damaged:
         rows = [{"byte": offset, "reason": reason} for offset, reason in progress.damaged]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def rejects_of(target: Path) -> Path:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemolaunch.errors import UsageError
-from nemolaunch.run.folder import write_text
 from nemolaunch.slurm.submission import sbatch, shell_here
+from nemolaunch.system.atomic_files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream.order import Array
 from nemolaunch.stream.reader import FED
+from nemolaunch.system.atomic_files import append_text
 
 ROWS_AT_ONCE = 8192
 LEDGER = np.dtype([("sample", "u8"), *((name, FED[name].str) for name in FED.names or ())])
@@ -79,11 +80,7 @@ def sessions(run: RunDir) -> list[Session]:
 
 def begin_session(run: RunDir, session: Session) -> None:
     """Write a session down, before it feeds anything."""
-    run.stream.mkdir(parents=True, exist_ok=True)
-    with open(run.stream_sessions, "a", encoding="utf-8") as file:
-        file.write(json.dumps(dataclasses.asdict(session)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_text(run.stream_sessions, json.dumps(dataclasses.asdict(session)) + "\n")
 
 
 class FedFile:

@@ -15,7 +15,7 @@ from nemolaunch.data.stream_spec import REMOTE, StreamSource, StreamSpec
 from nemolaunch.data.text_files import KINDS, NAMED_KINDS, expand, kind_of
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream import hub
-from nemolaunch.tokenization.files import whole
+from nemolaunch.system.atomic_files import write_bytes
 
 FORMAT = 1
 
@@ -71,8 +71,7 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write it, compressed, whole or not at all."""
-        with whole(path) as file:
-            file.write(gzip.compress(json.dumps(self.as_values()).encode(), mtime=0))
+        write_bytes(path, gzip.compress(json.dumps(self.as_values()).encode(), mtime=0))
 
     @classmethod
     def load(cls, path: Path) -> Manifest:

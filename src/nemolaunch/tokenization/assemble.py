@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.tokenization.files import grown_path, write_all, write_json
+from nemolaunch.system.atomic_files import write_json
+from nemolaunch.tokenization.files import grown_path, write_all
 from nemolaunch.tokenization.output import EncodedPiece
 from nemolaunch.tokenization.sources import InputFile
 

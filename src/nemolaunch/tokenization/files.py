@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 # What one call of writev takes (IOV_MAX on Linux).
 MOST_BUFFERS = 1024
 
 
-@contextmanager
-def whole(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """A binary file that appears under `path` only when the block ends without an error.
-
-    `durable` waits until the bytes are on the disk before the name appears.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Write a JSON file whole or not at all."""
-    with whole(path, durable=durable) as file:
-        file.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
-
-
 def grown_path(folder: Path, output: int, end: str) -> Path:
     """A file of an output that grows in the work folder: `bin`, `seq`, `doc`, and at the end `idx`."""
     return folder / f"output{output}.{end}"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside the folder survive a power failure."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def write_all(fd: int, buffers: list[Any]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.atomic_files import write_text
 from nemolaunch.tokenization.assemble import Assembler
-from nemolaunch.tokenization.files import whole
 from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.output import EncodedPiece
 from nemolaunch.tokenization.pieces import InputPiece, cut
@@ -135,8 +135,7 @@ def _stop(request: TokenizeRequest) -> None:
     with open(request.work_folder / "rejects.jsonl", encoding="utf-8") as rejects:
         text = rejects.readline()
     first = json.loads(text)
-    with whole(request.rejects) as file:
-        file.write(text.encode())
+    write_text(request.rejects, text)
     raise NemolaunchError(
         f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; mend it and give"
         f" --restart, or give --on-error skip to leave such records out (they are listed"

@@ -10,7 +10,7 @@ import json
 import threading
 from pathlib import Path
 
-from nemolaunch.tokenization.files import write_json
+from nemolaunch.system.atomic_files import write_json
 from nemolaunch.tokenization.sources import InputFile
 
 BUFFER_BYTES = 1 << 18

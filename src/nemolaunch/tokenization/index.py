@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from nemolaunch.data.index import HEADER, MAGIC
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.tokenization.files import whole
+from nemolaunch.system.atomic_files import atomic_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ def write_index(path: Path, dtype: str, lengths: Path, per_document: Path) -> He
     Memory stays at a few blocks however many documents there are.
     """
     header = Header(dtype, lengths.stat().st_size // 4, per_document.stat().st_size // 4)
-    with whole(path) as out:
+    with atomic_file(path) as out:
         out.write(HEADER.pack(MAGIC, 1, CODES[dtype], header.sequences, header.documents + 1))
         for block in blocks(lengths):
             out.write(block.tobytes())

@@ -12,8 +12,9 @@ from typing import Any
 from nemolaunch.data.blend import as_yaml
 from nemolaunch.data.index import IndexFile
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.atomic_files import sync_folder, write_json, write_text
 from nemolaunch.tokenization import manifest
-from nemolaunch.tokenization.files import append_range, sync_folder, whole, write_json
+from nemolaunch.tokenization.files import append_range
 from nemolaunch.tokenization.index import BLOCK, Header, Index, read_header, read_index, write_index
 from nemolaunch.tokenization.manifest import Merged
 
@@ -187,6 +188,5 @@ def write_blend(inputs: list[Path], output: Path, *, overwrite: bool = False) ->
                 sources.append((index.num_tokens, str(prefix.resolve())))
     if not sources:
         raise UsageError("none of the inputs holds a token")
-    with whole(path) as file:
-        file.write(as_yaml(sources).encode())
+    write_text(path, as_yaml(sources))
     return path

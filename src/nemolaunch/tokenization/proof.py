@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.system.atomic_files import write_json
 from nemolaunch.tokenization import engines, fuzz
-from nemolaunch.tokenization.files import write_json
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
 TRIAL_BATCH = 512

@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.atomic_files import sync_folder, write_json
 from nemolaunch.tokenization import manifest
 from nemolaunch.tokenization.assemble import Assembler, OutputProgress
-from nemolaunch.tokenization.files import grown_path, sync_folder, write_json
+from nemolaunch.tokenization.files import grown_path
 from nemolaunch.tokenization.flow import Sinks, tokenise
 from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.index import write_index

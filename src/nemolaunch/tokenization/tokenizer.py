@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.tokenization.files import write_json
+from nemolaunch.system.atomic_files import write_json
 from nemolaunch.tokenization.index import dtype_for
 from nemolaunch.tokenizer.fingerprint import TOKENIZER_FILES, tokenizer_digest, tokenizer_files
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.system.atomic_files import write_text
+
 MASK = "mask_token"
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", MASK)
 CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
@@ -52,9 +54,8 @@ def name_mask_token(folder: Path, token: str) -> None:
     for name in (CONFIG, MAP):
         path = folder / name
         if path.exists() or name == CONFIG:
-            path.write_text(
-                json.dumps({**_read(path), MASK: token}, indent=2, ensure_ascii=False) + "\n", "utf-8"
-            )
+            content = {**_read(path), MASK: token}
+            write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _value(text: str, key: str) -> Any:

@@ -176,14 +176,14 @@ def _write_rows(found: Audit, path: Path) -> None:
     from pyarrow import csv, parquet
 
     from nemolaunch.errors import UsageError
-    from nemolaunch.tokenization.files import whole
+    from nemolaunch.system.atomic_files import atomic_file
 
     if path.suffix not in (".parquet", ".csv"):
         raise UsageError(f"--rows {path}: its name ends in .parquet or .csv")
     names = ("source", "file", "group", "row", "times")
     kinds = (pa.string(), pa.string(), pa.int64(), pa.int64(), pa.int64())
     schema = pa.schema(list(zip(names, kinds, strict=True)))
-    with whole(path) as file:
+    with atomic_file(path) as file:
         writer: Any = (
             parquet.ParquetWriter(file, schema) if path.suffix == ".parquet" else csv.CSVWriter(file, schema)
         )

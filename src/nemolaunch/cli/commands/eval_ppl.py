@@ -143,7 +143,7 @@ def result_of(
 
 def give(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:
     """Print a result, as JSON if asked, and keep it in a file if asked."""
-    from nemolaunch.run.folder import write_json
+    from nemolaunch.system.atomic_files import write_json
 
     print(json.dumps(result, indent=1, ensure_ascii=False) if args.json else lines, flush=True)
     if args.output:

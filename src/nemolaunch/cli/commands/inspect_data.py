@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import UsageError
+from nemolaunch.system.atomic_files import atomic_file
 
 if TYPE_CHECKING:
     from nemolaunch.tokenization.scan import Scan
@@ -153,5 +154,6 @@ def draw(found: Scan, path: Path, title: str) -> None:
     axes.set_ylabel("documents")
     axes.set_title(f"{title}: {found.documents:,} documents, {found.tokens:,} tokens")
     figure.tight_layout()
-    figure.savefig(path)
+    with atomic_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower())
     pyplot.close(figure)

@@ -15,7 +15,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.report.charts import drawn_charts
 from nemolaunch.observe.report.frame import body
 from nemolaunch.observe.report.run_page import RunPage, run_pages
-from nemolaunch.run.folder import write_text
+from nemolaunch.system.atomic_files import write_text
 
 
 def write_report(folders: list[Path], output: Path) -> list[RunPage]:
