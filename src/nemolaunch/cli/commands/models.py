@@ -210,6 +210,8 @@ def _print_conversion(as_json: bool) -> None:
 
 
 def _write(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"--write: there is no folder {folder}.")
     for name, text in supported_files().items():
         path = folder / name
         try:
