@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.tokenizer.fingerprint import TOKENIZER_FILES
+from nemolaunch.tokenizer import files as tokenizer_files
 
 WATCH_EVERY_S = 1.0
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -156,9 +156,9 @@ def select_model(repository: Repository) -> Selection:
 
 def select_tokenizer(repository: Repository) -> Selection:
     """The files of a tokenizer alone."""
-    files = [path for path in TOKENIZER_FILES if path in repository.files]
-    if not files:
-        raise UsageError(f"{repository.name} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:4])} …")
+    files = tokenizer_files.names_among(repository.files)
+    if not tokenizer_files.names_among(files, tokenizer_files.DEFINING):
+        raise UsageError(f"{repository.name} has no tokenizer: {tokenizer_files.none_of_them()}")
     return Selection(repository=repository, patterns=tuple(files), files=tuple(files))
 
 

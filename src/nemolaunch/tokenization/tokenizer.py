@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.system.atomic_files import write_json
 from nemolaunch.tokenization.index import dtype_for
-from nemolaunch.tokenizer.fingerprint import TOKENIZER_FILES, tokenizer_digest, tokenizer_files
+from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer.fingerprint import file_digests, tokenizer_digest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -73,12 +74,12 @@ def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> Tokenize
     Raises UsageError if there is none, if it has no fast form, or if it names no end-of-document token.
     """
     folder = local_folder(name)
-    digest = tokenizer_digest(folder)
-    if not tokenizer_files(folder):
+    if not files.defines_tokens(folder):
         raise UsageError(
-            f"{folder} holds no tokenizer: none of {', '.join(TOKENIZER_FILES[:2])}, tokenizer.model … is"
-            " there; give --hf-tokenizer a folder with them or a Hugging Face id"
+            f"{folder} holds no tokenizer: {files.none_of_them()}; give --hf-tokenizer a folder with one of them"
+            " or a Hugging Face id"
         )
+    digest = tokenizer_digest(folder)
     versions = f"{version('transformers')}-{version('tokenizers')}"
     cached = cache / "tokenizers" / f"{digest[:32]}-{versions}-{CACHE_FORMAT}.json"
     found = _read_cached(cached)
@@ -92,7 +93,7 @@ def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> Tokenize
         raise UsageError(f"the tokenizer {name} {what}; name one with --eod-token (it has {known})")
     spec = TokenizerSpec(
         name=str(folder.resolve()) if Path(name).expanduser().is_dir() else name,
-        files=tokenizer_files(folder),
+        files=file_digests(folder),
         digest=digest,
         backend=found["backend"],
         split_special=found["split_special"],
@@ -118,16 +119,11 @@ def local_folder(name: str) -> Path:
         raise UsageError(f"--hf-tokenizer {name} is a file; give the folder it lies in: {folder.parent}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UsageError(f"--hf-tokenizer {name}: there is no such folder")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
-        return Path(snapshot_download(name, allow_patterns=[*TOKENIZER_FILES]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        return files.fetch(name)
+    except NemolaunchError as error:
         raise UsageError(
-            f"--hf-tokenizer {name} is neither a folder nor could it be fetched from the Hugging Face hub:"
-            f" {reason}"
+            f"--hf-tokenizer {name} is not a folder, and as a Hugging Face id: {error}"
         ) from None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from nemolaunch.run.folder import read_json
 from nemolaunch.system.path_hints import missing_part, nearest
-from nemolaunch.tokenizer import vocabulary
-from nemolaunch.tokenizer.fingerprint import TOKENIZER_FILES, tokenizer_digest
+from nemolaunch.tokenizer import files, vocabulary
+from nemolaunch.tokenizer.fingerprint import tokenizer_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,7 @@ def _nothing_there(source: str) -> Tokenizer:
 
 
 def _is_tokenizer(path: str) -> bool:
-    folder = Path(path).expanduser()
-    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return files.defines_tokens(Path(path).expanduser())
 
 
 def _cached_snapshot(hub_id: str) -> str | None:
@@ -83,4 +82,4 @@ def _cached_snapshot(hub_id: str) -> str | None:
     except (OSError, ValueError):  # there can be no such name
         return None
     snapshot = repository / "snapshots" / revision
-    return str(snapshot) if any(snapshot.glob("tokenizer*")) else None
+    return str(snapshot) if files.defines_tokens(snapshot) else None

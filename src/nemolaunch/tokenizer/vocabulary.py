@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.system.atomic_files import write_text
+from nemolaunch.tokenizer import files
 
 MASK = "mask_token"
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", MASK)
@@ -24,8 +25,8 @@ def words(folder: Path) -> frozenset[str] | None:
     """
     path = folder / "tokenizer.json"
     if not path.exists():
-        if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").exists():
-            raise ValueError("no tokenizer.json, tokenizer.model or vocab.json")
+        if not files.defines_tokens(folder):
+            raise ValueError(files.none_of_them())
         return None
     text = path.read_text(encoding="utf-8")
     vocab = _value(text, "vocab")
