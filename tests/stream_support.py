@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nemolaunch.data.stream_spec import StreamSpec, read, shares, with_column
+from nemolaunch.data.stream_spec import StreamSpec, shares, with_text_key
+from nemolaunch.facts.dataset_words import read_stream
 from nemolaunch.stream import manifest
 from nemolaunch.stream.cursor import Rules
 from nemolaunch.stream.holdout import held_out
@@ -61,7 +62,7 @@ def setup(
     **rules: Any,
 ) -> StreamSetup:
     """Readers of a stream."""
-    stream = with_column(words if isinstance(words, StreamSpec) else read((words,)), "text")
+    stream = with_text_key(words if isinstance(words, StreamSpec) else read_stream((words,)), "text")
     assert not stream.error, stream.error
     listed = manifest.make(stream)
     return StreamSetup(

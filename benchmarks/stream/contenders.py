@@ -43,7 +43,7 @@ def one_worker(dataset: Any) -> Any:
 
 def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
     """A run's own readers and worker processes."""
-    from nemolaunch.data.stream_spec import read
+    from nemolaunch.facts.dataset_words import read_stream
     from nemolaunch.job import Job
     from nemolaunch.ranks.stream_feed import Samples, Work
     from nemolaunch.run.folder import RunDir
@@ -61,7 +61,7 @@ def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
     begun = session.begin(
         RunDir(cache),
         Job(**values),
-        read((words,)),
+        read_stream((words,)),
         tokenizer=spec.digest,
         data_parallel_size=1,
         samples=0,

@@ -9,8 +9,9 @@ import pytest
 from hub_server import COMMIT, HubServer, Repo
 from stream_support import samples, setup, texts_of, write
 
-from nemolaunch.data.stream_spec import StreamSource, StreamSpec, read, with_column
+from nemolaunch.data.stream_spec import StreamSource, StreamSpec, with_text_key
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.dataset_words import read_stream
 from nemolaunch.stream import hub, manifest, rows
 from nemolaunch.stream.manifest import Listed, Manifest
 from nemolaunch.stream.order import FileShare, groups_of
@@ -42,10 +43,10 @@ def listed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     if request.param == "dataset":
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         write(tmp_path / "data" / "train-0.parquet", TEXTS)
-        source = StreamSource(name="a", dataset=str(tmp_path / "data"), column="text")
+        source = StreamSource(name="a", dataset=str(tmp_path / "data"), text_key="text")
     else:
         source = StreamSource(
-            name="a", paths=(str(write(tmp_path / f"a.{request.param}", TEXTS)),), column="text"
+            name="a", paths=(str(write(tmp_path / f"a.{request.param}", TEXTS)),), text_key="text"
         )
     return manifest.make(StreamSpec(sources=(source,))).sources[0]
 
@@ -111,7 +112,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
 
 
 def hub_stream(path: str) -> StreamSpec:
-    return with_column(read((f"hf://datasets/org/texts{path}",)), "text")
+    return with_text_key(read_stream((f"hf://datasets/org/texts{path}",)), "text")
 
 
 def test_files_of_the_hub_are_read_where_they_are(server: HubServer) -> None:
@@ -153,7 +154,7 @@ def test_the_datasets_library_reads_shard_by_shard(tmp_path: Path) -> None:
     local = tmp_path / "local"
     for name in "abc":
         write(local / f"train-{name}.parquet", texts_of(name, 20), column="body")
-    source = StreamSource(name="d", dataset=str(local), column="body")
+    source = StreamSource(name="d", dataset=str(local), text_key="body")
     of = setup(StreamSpec(sources=(source,)), readers=2)
     assert len(of.manifest.sources[0].files) == 3
     names = {

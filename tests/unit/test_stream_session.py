@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from stream_support import encode, texts_of, write
 
-from nemolaunch.data.stream_spec import read
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.dataset_words import read_stream
 from nemolaunch.job import Job
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import session
@@ -36,7 +36,7 @@ def texts(tmp_path: Path) -> Path:
 def start(run: Path, words: str, state: StreamState | None = None, samples: int = 0, **values: Any) -> Begun:
     tokenizer = values.pop("tokenizer", "t")
     return session.begin(
-        RunDir(run), Job(**{**VALUES, **values}), read((words,)), tokenizer=tokenizer,
+        RunDir(run), Job(**{**VALUES, **values}), read_stream((words,)), tokenizer=tokenizer,
         data_parallel_size=1, samples=samples, state=state,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
-from nemolaunch.data.blend import as_words, is_whole
+from nemolaunch.data.blend import as_words, is_total
 from nemolaunch.data.stream_budget import whole_tokens, working
 from nemolaunch.data.stream_spec import StreamSource, StreamSpec
 from nemolaunch.findings import Finding, Fix
@@ -43,7 +43,7 @@ def sources(resolved: Resolved) -> Iterator[Finding]:
             yield error(
                 "stream-source", f"{flag('dataset_dir')}: source {source.name}: {seen.error}", *instead
             )
-        elif seen.columns is not None and source.column not in seen.columns:
+        elif seen.columns is not None and source.text_key not in seen.columns:
             yield from _column(resolved, source, seen.columns)
         readers = resolved.job.stream.stream_readers or 1
         if seen.num_packed and seen.num_files < readers:
@@ -87,10 +87,10 @@ def _with(resolved: Resolved, place: int, path: str) -> Fix:
 
 def _column(resolved: Resolved, source: StreamSource, columns: tuple[str, ...]) -> Iterator[Finding]:
     likely = [name for name in TEXT_NAMES if name in columns]
-    by_flag = source.column == resolved.job.stream.text_column
+    by_flag = source.text_key == resolved.job.stream.text_column
     yield error(
         "stream-column",
-        f"source {source.name} has no column {source.column!r}; its first file has {', '.join(columns[:12])}",
+        f"source {source.name} has no column {source.text_key!r}; its first file has {', '.join(columns[:12])}",
         *(each("text_column", likely[:2]) if by_flag else ()),
     )
 
@@ -112,7 +112,7 @@ def _weights(resolved: Resolved, stream: StreamSpec) -> Iterator[Finding]:
         )
         return
     total = math.fsum(s.weight for s in stream.sources)
-    if not is_whole(total):
+    if not is_total(total):
         yield error("blend-total", f"{flag('dataset_dir')}: the weights sum to {total:g}", *mended)
 
 

@@ -14,7 +14,7 @@ from nemolaunch import arithmetic
 from nemolaunch.catalogue import Gpu, Model, gpu, gpu_seen
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, validation_share, whole_tokens
-from nemolaunch.data.stream_spec import StreamSpec, with_column
+from nemolaunch.data.stream_spec import StreamSpec, with_text_key
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
 from nemolaunch.facts.cluster import gpu_names, slurm_time
@@ -325,7 +325,7 @@ def _stream(filling: _Filling, facts: Facts, world_size: int) -> StreamSpec | No
     if given is None or given.error:
         return given
     job = filling.job
-    stream = with_column(given, job.stream.text_column)
+    stream = with_text_key(given, job.stream.text_column)
     if stream.unit:
         filling.default("blend_by", lambda: stream.unit, "the mixture's file")
     if "num_workers" not in filling.origins and not job.data.num_workers:

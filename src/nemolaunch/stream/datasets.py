@@ -32,11 +32,11 @@ def load(source: StreamSource) -> Any:
         raise NemolaunchError(
             f"source {source.name}: cannot open {source.where}: {type(error).__name__}: {reason}"
         ) from None
-    if names is not None and source.column not in names:
+    if names is not None and source.text_key not in names:
         raise NemolaunchError(
-            f"source {source.name}: {source.where} has no column {source.column!r}; it has {', '.join(names)}"
+            f"source {source.name}: {source.where} has no column {source.text_key!r}; it has {', '.join(names)}"
         )
-    return found.select_columns([source.column])
+    return found.select_columns([source.text_key])
 
 
 def shard(source: StreamSource, number: int) -> Any:

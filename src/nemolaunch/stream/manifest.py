@@ -45,7 +45,7 @@ class Listed:
     def digest(self) -> str:
         """Names what an order of rows depends on: the column read, names and sizes of the files and their order;
         not the folder they lie in."""
-        rows = [self.source.column, [[os.path.basename(f.path), f.size] for f in self.files]]
+        rows = [self.source.text_key, [[os.path.basename(f.path), f.size] for f in self.files]]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 

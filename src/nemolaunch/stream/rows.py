@@ -118,14 +118,14 @@ class _Parquet:
         import pyarrow.parquet as pq
 
         self._what = f"source {source.name}: {file.path}"
-        self._column = source.column
+        self._column = source.text_key
         try:
             self._file = pq.ParquetFile(_open(file), pre_buffer=file.path.startswith(REMOTE))
         except (OSError, ValueError) as error:
             raise _bad(self._what, error) from None
         names = self._file.schema_arrow.names
-        if source.column not in names:
-            raise Missing(f"{self._what} has no column {source.column!r}; it has {', '.join(names)}")
+        if source.text_key not in names:
+            raise Missing(f"{self._what} has no column {source.text_key!r}; it has {', '.join(names)}")
         self.num_groups = self._file.num_row_groups
 
     def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
@@ -184,7 +184,7 @@ class _Blocks:
             block = read_lines(part, lambda: None)
         except OSError as error:
             raise _bad(f"source {self._source.name}: {self._file.path}", error) from None
-        rows = _of_lines(LineReader(part, (self._source.column,), block), 0)
+        rows = _of_lines(LineReader(part, (self._source.text_key,), block), 0)
         yield from _chosen(rows, share, wanted, skip)
 
     def counts(self) -> list[int] | None:
@@ -257,7 +257,7 @@ class _Whole:
                 unpacker.copy_lines(out, BLOCK_BYTES)
                 data = out.getvalue()
                 part = _part(self._file, 0 if before == 0 else 1, len(data))
-                lines = LineReader(part, (self._source.column,), Block(data, 0, len(data)))
+                lines = LineReader(part, (self._source.text_key,), Block(data, 0, len(data)))
                 yield from _of_lines(lines, before)
                 before += lines.count
         if unpacker.broken:
@@ -281,7 +281,7 @@ class _Shard:
     def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         from nemolaunch.stream.datasets import shard
 
-        column = self._source.column
+        column = self._source.text_key
         try:
             batches = shard(self._source, self._number).iter(BATCH_ROWS)
             rows = (_row(0, value, column) for batch in batches for value in batch[column])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nemolaunch.data.stream_budget import validation_share
-from nemolaunch.data.stream_spec import StreamSpec, shares, with_column
+from nemolaunch.data.stream_spec import StreamSpec, shares, with_text_key
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
 from nemolaunch.run.folder import RunDir
@@ -55,7 +55,7 @@ def begin(
         NemolaunchError: the files are not those the run was fed, or the tokenizer is another.
     """
     number = len(ledger.sessions(run)) + 1
-    stream = with_column(stream, job.stream.text_column)
+    stream = with_text_key(stream, job.stream.text_column)
     unit = str(job.data.blend_by or "tokens")
     readers = job.stream.stream_readers
     assert readers is not None, "the job is not resolved"
@@ -121,7 +121,7 @@ def _gone_on(run: RunDir, stream: StreamSpec, state: StreamState) -> Manifest:
 
 def _same(old: Listed, source: Any) -> Listed:
     """A source of the run so far, perhaps at another place."""
-    spec = ("paths", "dataset", "config", "split", "column")
+    spec = ("paths", "dataset", "config", "split", "text_key")
     if all(getattr(old.source, name) == getattr(source, name) for name in spec):
         return old
     (found,) = manifest.make(StreamSpec(sources=(source,))).sources
