@@ -102,7 +102,7 @@ def columns(sources: list[InputFile], keys: tuple[str, ...], rules: list[str]) -
         found.append(tuple(mine[key] or key for key in keys))
     for rule, hit in zip(rules, used, strict=True):
         if not hit:
-            raise UsageError(f"--column {rule} matches no input file")
+            raise UsageError(f"--text-key-of {rule} matches no input file")
     return tuple(found)
 
 
@@ -111,7 +111,7 @@ def _rule(rule: str, keys: tuple[str, ...]) -> tuple[str, str, str]:
     pattern, _, key = left.rpartition(":") if left.rpartition(":")[2] in keys else (left, "", keys[0])
     if not equals or not pattern or not column:
         raise UsageError(
-            f"--column {rule!r} is not GLOB=COLUMN or GLOB:KEY=COLUMN, as in 'code/*.parquet=content'"
+            f"--text-key-of {rule!r} is not GLOB=KEY or GLOB:OUTPUT=KEY, as in 'code/*.parquet=content'"
         )
     return pattern, key, column
 

@@ -134,7 +134,7 @@ def _fetch(selection: Selection, where: Where, key: str, what: str) -> None:
         bar.show(selection.total_bytes)
     print(folder)
     if what == "hf":
-        keys = "" if key == "text" else f" --json-keys {key}"
+        keys = "" if key == "text" else f" --text-key {key}"
         print(f"tokenise it with: nemolaunch tokenize --input-dir {folder}{keys} …")
 
 

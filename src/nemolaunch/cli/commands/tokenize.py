@@ -51,18 +51,22 @@ def parser() -> argparse.ArgumentParser:
         help="which files of a folder",
     )
     add(
+        "--text-key",
         "--json-keys",
+        dest="text_keys",
         nargs="+",
         default=["text"],
         metavar="KEY",
-        help="columns with text, an output for each",
+        help="keys or columns with text; each gets its own output",
     )
     add(
+        "--text-key-of",
         "--column",
+        dest="text_key_of",
         action="append",
         default=[],
-        metavar="GLOB=COLUMN",
-        help="the text is in COLUMN in these files",
+        metavar="GLOB=KEY",
+        help="in files that match, the text is under this key instead",
     )
     add("--eod-token", metavar="TOKEN", help="ends each document (default: the tokenizer's eos_token)")
     add("--workers", type=int, metavar="N", help="processes (default: all cores this process may use)")
@@ -183,14 +187,14 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
         raise UsageError(f"--workers {workers} is less than one")
     if options.piece_bytes is not None and options.piece_bytes < 1:
         raise UsageError(f"--piece-bytes {options.piece_bytes} is less than one")
-    keys = tuple(dict.fromkeys(options.json_keys))
+    keys = tuple(dict.fromkeys(options.text_keys))
     return TokenizeRequest(
         sources=files,
         spec=resolve(options.hf_tokenizer, cache, eod_token=options.eod_token),
         folder=folder / SHARDS if shard else folder,
         name=name,
         keys=keys,
-        columns=sources.columns(files, keys, options.column),
+        columns=sources.columns(files, keys, options.text_key_of),
         workers=workers,
         on_error=options.on_error,
         piece_bytes=options.piece_bytes,
