@@ -1,4 +1,4 @@
-"""A dump's streams to JSON Lines, in parallel and in order, continued where it was killed."""
+"""Conversion of a dump to JSON Lines, in parallel and in order, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SAVE_EVERY_S = 10.0
 
 @dataclass
 class DumpProgress:
-    """How far a conversion is: bytes of the dump done, bytes written, and what the pages were.
+    """Progress of a conversion: bytes of the dump done, bytes written, and counts of pages.
 
-    `damaged` are (offset in the dump, reason) of streams that were left out.
+    `damaged` are (offset in the dump, reason) of skipped streams.
     """
 
     offset: int = 0
@@ -34,7 +34,7 @@ class DumpProgress:
 
     @staticmethod
     def read(path: Path) -> DumpProgress:
-        """What was saved, or nothing done yet."""
+        """Read the saved progress, or return that of a new conversion."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -44,7 +44,7 @@ class DumpProgress:
         return DumpProgress(**values)
 
     def save(self, path: Path) -> None:
-        """Keep it, whole or not at all."""
+        """Save it atomically."""
         write_json(path, asdict(self))
 
 
@@ -57,10 +57,10 @@ def convert(
     limit: int | None = None,
     report: Callable[[DumpProgress], None] = lambda _: None,
 ) -> DumpProgress:
-    """Write the articles of all streams, or the first `limit`, to `target`, whole or not at all.
+    """Write the articles of all streams, or the first `limit`, to `target`, atomically.
 
-    Streams that an earlier, killed call has done are passed over. Raises NemolaunchError for what is no
-    dump, and with `on_error` `stop` for a damaged stream.
+    Streams that an earlier, killed call has done are skipped. Raises NemolaunchError if this is not a dump, and with
+    `on_error` `stop` for a damaged stream.
     """
     part, saved = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.progress")
     progress = DumpProgress() if limit else DumpProgress.read(saved)
@@ -101,17 +101,17 @@ def _site(streams: Iterator[Bz2Stream]) -> Site:
     head = next(streams, None)
     try:
         if head is None or head.offset:
-            raise ValueError("it does not begin with a bzip2 stream")
+            raise ValueError("it does not start with a bzip2 stream")
         return read_site(unpack(head))
     except ValueError as error:
-        raise NemolaunchError(f"this is no multistream dump of Wikimedia: {error}") from None
+        raise NemolaunchError(f"this is not a multistream dump of Wikimedia: {error}") from None
 
 
 def _damaged(stream: Bz2Stream, reason: str, on_error: str, progress: DumpProgress) -> None:
     if on_error == "stop":
         raise NemolaunchError(
-            f"the dump is damaged between its bytes {stream.offset:,} and {stream.end:,}: {reason}. Give"
-            " --on-error skip to leave these pages out, or another --date"
+            f"the dump is damaged between bytes {stream.offset:,} and {stream.end:,}: {reason}. Use"
+            " --on-error skip to skip these pages, or another --date"
         )
     progress.damaged.append((stream.offset, reason))
 
@@ -122,7 +122,7 @@ Parsed = tuple[list[bytes], PageCounts, "str | None"]
 def _parsed(
     streams: Iterator[Bz2Stream], done: int, site: Site, workers: int
 ) -> Iterator[tuple[Bz2Stream, list[bytes], PageCounts, str | None]]:
-    """Streams after byte `done` with their lines, in order; a few for each worker are under way."""
+    """Yield the streams after byte `done` with their lines, in order; a few per worker are in progress."""
     waiting: deque[tuple[Bz2Stream, Future[Parsed]]] = deque()
     with pool(workers) as executor:
         for stream in streams:
@@ -137,7 +137,7 @@ def _parsed(
 
 
 def parse(stream: Bz2Stream, site: Site) -> Parsed:
-    """A stream's articles as lines of JSON, counts of its pages, and why it could not be read."""
+    """Return a stream's articles as lines of JSON, counts of its pages, and why it could not be read."""
     import orjson
 
     try:

@@ -1,4 +1,4 @@
-"""A bz2 file of many streams, as Wikimedia writes its dumps: a header, a hundred pages a stream, a footer."""
+"""Bzip2 files of many streams, as in Wikimedia's dumps: a header, a hundred pages per stream, a footer."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-# "BZh", the block size, and the first block's magic number: by chance once in 2**76 bytes.
+# "BZh", the block size, and the first block's magic number: occurs by chance once in 2**76 bytes.
 START = re.compile(rb"BZh[1-9]1AY&SY")
 START_BYTES = 10
 
 
 @dataclass(frozen=True)
 class Bz2Stream:
-    """One compressed stream and where it begins in the file."""
+    """One compressed stream and its offset in the file."""
 
     offset: int
     data: bytes
 
     @property
     def end(self) -> int:
+        """Return the offset of the byte after it."""
         return self.offset + len(self.data)
 
 
 def split(chunks: Iterable[bytes]) -> Iterator[Bz2Stream]:
-    """The streams of a file that comes in chunks. Bytes before the first are passed over."""
+    """Yield the streams of a file that arrives in chunks. Bytes before the first one are skipped."""
     buffer, offset, searched, begun = b"", 0, 0, False
     for chunk in chunks:
         buffer += chunk
@@ -44,14 +45,14 @@ def split(chunks: Iterable[bytes]) -> Iterator[Bz2Stream]:
 
 
 def unpack(stream: Bz2Stream) -> bytes:
-    """What a stream holds. Raises ValueError with the reason if it is damaged or cut off."""
+    """Decompress a stream. Raises ValueError with the reason if it is damaged or truncated."""
     unpacker = bz2.BZ2Decompressor()
     try:
         content = unpacker.decompress(stream.data)
     except OSError as error:
         raise ValueError(f"damaged bzip2 data ({error})") from None
     if not unpacker.eof:
-        raise ValueError("the bzip2 data end early")
+        raise ValueError("the bzip2 data are truncated")
     if unpacker.unused_data.strip(b"\0"):
-        raise ValueError("the bzip2 data are followed by something else")
+        raise ValueError("the bzip2 data are followed by other data")
     return content

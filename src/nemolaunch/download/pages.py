@@ -1,4 +1,4 @@
-"""Articles out of the XML of a Wikimedia dump, schema `export-0.11` and its forerunners."""
+"""Articles from the XML of a Wikimedia dump, schema `export-0.11` and earlier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REDIRECT = re.compile(r"\s*#[^\W\d_]+\s*:?\s*\[\[")
 
 @dataclass(frozen=True)
 class Site:
-    """What the head of a dump says: the address of its articles, up to their names, and its namespaces."""
+    """The head of a dump: the address of its articles, up to their names, and its namespaces."""
 
     address: str
     namespaces: Namespaces
@@ -23,7 +23,7 @@ class Site:
 
 @dataclass
 class PageCounts:
-    """Pages of a dump, by what became of them."""
+    """Number of pages of a dump by kind."""
 
     articles: int = 0
     redirects: int = 0
@@ -31,7 +31,7 @@ class PageCounts:
     other: int = 0
 
     def add(self, more: PageCounts) -> None:
-        """Count another part of the dump."""
+        """Add the counts of another part of the dump."""
         self.articles += more.articles
         self.redirects += more.redirects
         self.empty += more.empty
@@ -47,7 +47,7 @@ class Pages:
 
 
 def read_site(head: bytes) -> Site:
-    """The site from the first stream. Raises ValueError if it is no head of a dump."""
+    """Read the site from the first stream. Raises ValueError if it is not the head of a dump."""
     begin, end = head.find(b"<siteinfo"), head.find(b"</siteinfo>")
     if begin < 0 or end < 0:
         raise ValueError("it has no <siteinfo>")
@@ -61,7 +61,7 @@ def read_site(head: bytes) -> Site:
 
 
 def read_pages(content: bytes, site: Site) -> Pages:
-    """The articles in an unpacked stream. Raises ValueError if its XML is damaged."""
+    """Read the articles in a decompressed stream. Raises ValueError if its XML is damaged."""
     found = Pages()
     for page in _elements(content):
         article = _article(page, site, found.counts)
@@ -72,7 +72,7 @@ def read_pages(content: bytes, site: Site) -> Pages:
 
 
 def _elements(content: bytes) -> Iterator[ET.Element]:
-    """All whole `<page>` elements; the first and last stream hold parts of the element around them."""
+    """Return all complete `<page>` elements; the first and last stream contain parts of the element around them."""
     begin, end = content.find(b"<page>"), content.rfind(b"</page>")
     if begin < 0:
         return iter(())
@@ -83,7 +83,7 @@ def _elements(content: bytes) -> Iterator[ET.Element]:
 
 
 def _article(page: ET.Element, site: Site, counts: PageCounts) -> dict[str, str] | None:
-    """A page's article: of the main namespace, wikitext, no redirect, and with text."""
+    """Return a page's article if it is in the main namespace, wikitext, not a redirect, and has text."""
     title, wikitext = page.findtext("title") or "", page.findtext("revision/text") or ""
     if page.findtext("ns") != "0" or page.findtext("revision/model", "wikitext") != "wikitext":
         counts.other += 1

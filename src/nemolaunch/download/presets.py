@@ -1,4 +1,4 @@
-"""Corpora that many train on, with the names they have on the Hugging Face Hub."""
+"""Popular corpora and their names on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class CorpusPreset:
     """A data set, or a subset of one.
 
     Attributes:
-        size: as its card on the Hub states it; what is downloaded is asked of the Hub.
+        size: as stated by its card on the Hub; the actual size is queried before a download.
         key: column of the text.
     """
 
@@ -53,18 +53,18 @@ PRESETS = {
 
 
 def named(name: str) -> CorpusPreset | None:
-    """The preset of a name; None for the id of a repository. UsageError for a name that is neither."""
+    """Return the preset of a name; None for the id of a repository. Raises UsageError if it is neither."""
     if "/" in name:
         return None
     if name.lower() in PRESETS:
         return PRESETS[name.lower()]
     near = difflib.get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(PRESETS)}"
+    hint = f"did you mean {', '.join(near)}?" if near else f"known names are {', '.join(PRESETS)}"
     raise UsageError(f"{name!r} is neither a repository like HuggingFaceFW/fineweb nor a known name; {hint}")
 
 
 def lines() -> list[str]:
-    """A table of all of them."""
+    """Return a table of all presets."""
     rows = [(name, p.repo, p.subset or "", p.size, p.licence) for name, p in PRESETS.items()]
     table = [("NAME", "REPOSITORY", "SUBSET", "SIZE", "LICENCE"), *rows]
     widths = [max(len(row[i]) for row in table) for i in range(5)]

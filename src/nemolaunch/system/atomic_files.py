@@ -1,7 +1,7 @@
 """Files and folders written atomically: readers see the old content or the new, never a part of it.
 
 Content is written under a temporary name in the same folder, flushed to disk, and renamed. An error, a kill or a
-power failure at any moment leaves what was there before.
+power failure before that leaves the earlier file untouched.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-# A name may have 255 bytes; the temporary one adds 22 to what it keeps of it.
+# In bytes: a name may have 255, and the temporary one adds 22 to what it keeps.
 LONGEST_KEPT = 200
-# Answers of file systems that cannot flush a folder, or not for this user
+# Errors of file systems that cannot flush a folder, or not for this user
 CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 
 

@@ -1,5 +1,4 @@
-"""Keeping account of the output as it grows, in order, so that a kill at any moment costs at most the work since
-the last save."""
+"""Bookkeeping of the output as it grows, in order: a kill at any moment loses at most the work since the last save."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from nemolaunch.tokenization.files import grown_path, write_all
 from nemolaunch.tokenization.output import EncodedPiece
 from nemolaunch.tokenization.sources import InputFile
 
-# Progress is saved each time so much has been written, or so much time has passed.
+# Progress is saved after this much output or time.
 SAVE_BYTES = 64 << 20
 SAVE_EVERY_S = 10.0
 ENDS = ("bin", "seq", "doc")
@@ -25,8 +24,7 @@ ENDS = ("bin", "seq", "doc")
 
 @dataclass
 class Totals:
-    """Of one output so far. `sequences` and `documents` are also the lengths of its `.seq` and `.doc`
-    files."""
+    """Totals of one output so far; `sequences` and `documents` are also the lengths of its `.seq` and `.doc` files."""
 
     tokens: int = 0
     sequences: int = 0
@@ -35,12 +33,13 @@ class Totals:
     max_id: int = -1
 
     def bytes_of(self, end: str) -> int:
+        """Return the size of the output's file with this ending."""
         return {"bin": self.bin_bytes, "seq": 4 * self.sequences, "doc": 4 * self.documents}[end]
 
 
 @dataclass
 class OutputProgress:
-    """How much is joined: every piece below `pieces`."""
+    """How much of the output is complete: every piece below `pieces`."""
 
     pieces: int = 0
     outputs: list[Totals] = field(default_factory=list)
@@ -52,7 +51,7 @@ class OutputProgress:
 
     @staticmethod
     def read(path: Path, outputs: int) -> OutputProgress:
-        """What was saved, or nothing done yet."""
+        """Read the saved progress, or return that of a new run."""
         if not path.exists():
             return OutputProgress(outputs=[Totals() for _ in range(outputs)])
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -62,10 +61,10 @@ class OutputProgress:
 
 
 class Assembler:
-    """Appends to `OUTPUT.seq` (tokens of each sequence) and `.doc` (sequences of each document), and says where
-    in `OUTPUT.bin` the tokens go.
+    """Writer of `OUTPUT.seq` (tokens of each sequence) and `.doc` (sequences of each document).
 
-    A thread makes what is there durable, so that the work never waits for the disk.
+    It also assigns the tokens their place in `OUTPUT.bin`. A thread flushes the files, so that the work never waits for
+    the disk.
     """
 
     def __init__(
@@ -101,14 +100,14 @@ class Assembler:
         return [*(fd for files in self.files for fd in files.values()), self.rejects]
 
     def offsets(self, part: EncodedPiece) -> list[int]:
-        """Where in each `.bin` the tokens of the next part go. To be asked for each part once, in order."""
+        """Return where in each `.bin` the tokens of the next piece go. Call it once for each piece, in order."""
         found = list(self.ends)
         for i, counts in enumerate(part.outputs):
             self.ends[i] += counts.bin_bytes
         return found
 
     def append(self, part: EncodedPiece, source: int, paths: tuple[str, ...]) -> None:
-        """Count the next part, whose tokens are in the `.bin`. Raises OSError if an earlier save failed."""
+        """Count the next piece, whose tokens are in the `.bin`. Raises OSError if an earlier save failed."""
         assert part.number == self.progress.pieces
         for i, counts in enumerate(part.outputs):
             totals = self.progress.outputs[i]
@@ -141,7 +140,7 @@ class Assembler:
         self.progress.rejects_bytes += len(data)
 
     def save(self, *, complete: bool = False) -> None:
-        """Make all that is there durable. Raises OSError where that fails."""
+        """Flush everything to disk. Raises OSError if that fails."""
         self.progress.complete = complete
         self._begin_save()
         self._end_save()
@@ -163,12 +162,12 @@ class Assembler:
 
 
 def _open_at(path: Path, size: int) -> int:
-    """Open for appending after `size` bytes; what lies beyond was not saved and is cut off."""
+    """Open a file for appending after `size` bytes; anything beyond was not saved and is truncated."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     if os.fstat(fd).st_size < size:
         os.close(fd)
         raise NemolaunchError(
-            f"{path} has lost data: its saved size is {size} bytes; start again with --restart"
+            f"{path} has lost data: its saved size is {size} bytes; start over with --restart"
         )
     os.ftruncate(fd, size)
     os.lseek(fd, size, os.SEEK_SET)

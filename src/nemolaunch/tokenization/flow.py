@@ -1,4 +1,4 @@
-"""Pieces to the workers, and what comes of them to where it goes, in order."""
+"""Distribution of pieces to the workers, and of their results to the output, in order."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from nemolaunch.tokenization.worker_pool import AHEAD, worker_pool
 
 
 def tokenise(request: TokenizeRequest, piece_bytes: int, sinks: Sinks) -> int:
-    """Run every piece that is not done yet. Returns how many were done already.
+    """Run every piece that is not done yet. Return how many were done before.
 
-    Raises EngineMismatch, NemolaunchError for a record that is no document, or OSError.
+    Raises EngineMismatch, NemolaunchError for a record that is not a document, or OSError.
     """
     if sinks.assembler.progress.rejects and request.on_error == "stop":
         _stop(request)
@@ -79,7 +79,7 @@ def _tokenise(request: TokenizeRequest, piece_bytes: int, sinks: Sinks) -> int:
 
 
 class Sinks:
-    """Where parts go, in order: the output, the hashes of the input, the check by the reference, the report."""
+    """Destinations of finished pieces, in order: output, hashes of the input, check by the reference, report."""
 
     def __init__(
         self, request: TokenizeRequest, assembler: Assembler, hasher: Hasher, report: Callable[[Tick], None]
@@ -91,12 +91,12 @@ class Sinks:
         self.checked = Rechecker(request).compare
 
     def passed(self, piece: InputPiece) -> None:
-        """An earlier run has done this piece."""
+        """Count a piece that an earlier run has done."""
         self.hasher.reached(piece.source, piece.end)
         self.report(Tick(piece.size))
 
     def take(self, part: EncodedPiece, piece: InputPiece) -> None:
-        """The tokens of the next part are in the output."""
+        """Count the next piece, whose tokens are in the output."""
         self.assembler.append(part, piece.source, piece.paths)
         self.hasher.reached(piece.source, piece.end)
         if piece.spooled:
@@ -108,7 +108,7 @@ class Sinks:
 
 
 class Rechecker:
-    """Compares samples of a fast engine's work with the reference."""
+    """Comparison of samples of a fast engine's work with the reference."""
 
     def __init__(self, request: TokenizeRequest) -> None:
         self.spec = request.spec
@@ -116,7 +116,7 @@ class Rechecker:
         self.tokenizer: Any = None
 
     def compare(self, part: EncodedPiece) -> None:
-        """Raises EngineMismatch at the first difference."""
+        """Compare a piece's samples. Raises EngineMismatch at the first difference."""
         for text, ids in part.samples:
             if self.tokenizer is None:
                 self.tokenizer = self.spec.load()
@@ -126,18 +126,17 @@ class Rechecker:
             if expected.tobytes() != ids:
                 raise EngineMismatch(
                     f"{self.engine} and the reference disagree on a document of the input,"
-                    f" beginning {text[:60]!r}"
+                    f" which starts with {text[:60]!r}"
                 )
 
 
 def _stop(request: TokenizeRequest) -> None:
-    """Give up at the first record that is no document. Nothing is saved of the part it is in."""
+    """Give up at the first record that is not a document. Nothing of its piece is saved."""
     with open(request.work_folder / "rejects.jsonl", encoding="utf-8") as rejects:
         text = rejects.readline()
     first = json.loads(text)
     write_text(request.rejects, text)
     raise NemolaunchError(
-        f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; mend it and give"
-        f" --restart, or give --on-error skip to leave such records out (they are listed"
-        f" in {request.rejects})"
+        f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; fix it and use"
+        f" --restart, or use --on-error skip to skip such records (they are listed in {request.rejects})"
     )

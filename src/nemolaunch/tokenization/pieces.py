@@ -1,4 +1,4 @@
-"""Pieces of work: what one worker turns into one part of the output at a time."""
+"""Pieces of work: what a worker tokenises at a time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class InputPiece:
         number: its place in the output.
         source: the place of its (first) file among the sources.
         kind: `lines`, `rows` or `text`.
-        paths: files to read; one, but for text.
-        start, stop: bytes in which its lines begin, or row group numbers.
-        size: bytes of input it stands for, for progress and totals.
+        paths: files to read; several only for text.
+        start, stop: bytes in which its lines start, or row group numbers.
+        size: bytes of input, for progress and totals.
         end: where those bytes end in the (first) source.
         broken: why its file could not be read beyond it.
-        spooled: its path is a copy made for it, to be deleted when it is done.
+        spooled: its path is a temporary copy, to be deleted when it is done.
     """
 
     number: int
@@ -44,10 +44,10 @@ class InputPiece:
 
 
 def cut(sources: list[InputFile], piece_bytes: int, spool: Path, done: int) -> Iterator[InputPiece]:
-    """All pieces in order. The same sources and `piece_bytes` give the same pieces.
+    """Yield all pieces in order. The same sources and `piece_bytes` give the same pieces.
 
-    Compressed files are unpacked into `spool`, one piece at a time, as the iterator is advanced; a piece
-    below number `done` is not.
+    Compressed files are unpacked into `spool`, one piece at a time, as the iterator advances; pieces below number
+    `done` are not.
     """
     number = 0
     for place, source in enumerate(sources):
@@ -108,7 +108,7 @@ def _cut_texts(sources: list[InputFile], piece_bytes: int, number: int) -> Itera
 def _cut_compressed(
     place: int, source: InputFile, piece_bytes: int, spool: Path, number: int, done: int
 ) -> Iterator[InputPiece]:
-    """Unpack, cutting at the first line end after `piece_bytes`."""
+    """Unpack a file, cutting it at the first end of a line after `piece_bytes`."""
     spool.mkdir(parents=True, exist_ok=True)
     with open(source.path, "rb") as packed:
         unpacker = Unpacker(packed, source)
@@ -129,8 +129,12 @@ def _cut_compressed(
 
 
 class Unpacker:
-    """The content of a compressed JSONL file. `position` in the packed file; `broken` says why it ends
-    early."""
+    """Reader of a compressed JSONL file.
+
+    Attributes:
+        position: in the compressed file.
+        broken: why it ends early.
+    """
 
     def __init__(self, packed: IO[bytes], source: InputFile) -> None:
         self.packed = packed
@@ -148,7 +152,7 @@ class Unpacker:
             self.stream = pyarrow.CompressedInputStream(packed, "zstd")
 
     def read(self) -> bytes:
-        """The next block; empty at the end, and where the file is damaged."""
+        """Return the next block; empty at the end, and if the file is damaged."""
         try:
             block = bytes(self.stream.read(READ_BYTES))
             self.position = min(self.packed.tell(), self.source.size) if block else self.source.size
@@ -158,7 +162,7 @@ class Unpacker:
             return b""
 
     def copy_lines(self, out: IO[bytes], wanted: int) -> int:
-        """Copy whole lines of at least `wanted` bytes together. Returns how many bytes."""
+        """Copy complete lines with at least `wanted` bytes in total. Return the number of bytes."""
         written = 0
         while True:
             block = self.rest or self.read()

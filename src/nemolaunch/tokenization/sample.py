@@ -1,4 +1,4 @@
-"""Some texts of the real input, to try an engine on."""
+"""A sample of the input's texts, to try an engine on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ DOCUMENTS = 1024
 
 
 def texts(sources: list[InputFile], columns: tuple[tuple[str, ...], ...]) -> list[str]:
-    """The first texts of up to `FILES` files spread over the input. What cannot be read is left for the
-    run to report."""
+    """Return the first texts of up to `FILES` files spread over the input.
+
+    What cannot be read is skipped; the run reports it.
+    """
     step = max(1, len(sources) // FILES)
     found: list[str] = []
     for place in range(0, len(sources), step):
@@ -45,7 +47,7 @@ def _documents(source: InputFile, columns: tuple[str, ...]) -> Iterator[list[Val
 
 
 def _head(source: InputFile) -> bytes:
-    """The first bytes of a JSONL file, unpacked; its last line may be cut, and is then no document."""
+    """Return the first bytes of a JSONL file, unpacked; the last line may be incomplete and is then rejected."""
     try:
         with open(source.path, "rb") as file:
             if source.kind == "jsonl":

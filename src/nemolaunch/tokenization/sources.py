@@ -1,4 +1,4 @@
-"""Which files are read, in which order, and which share of them is ours."""
+"""Which files are read, in which order, and which share of them belongs to a task."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class InputFile:
 
 
 def find(inputs: list[str], kind: str = "auto") -> list[InputFile]:
-    """The files named by files, folders and globs, folders read recursively and in the order of their paths.
+    """Return the files that files, folders and globs name; folders are read recursively, sorted by path.
 
-    `kind` "text" takes .txt files, "jsonl" and "parquet" those; "auto" takes text only where there is
-    nothing else. Raises UsageError if an input is missing, empty of data, or of an unknown kind.
+    `kind` "text" selects .txt files, "jsonl" and "parquet" those; "auto" selects text only if there is nothing else.
+    Raises UsageError if an input is missing, has no data, or is of an unknown kind.
     """
     found: dict[str, InputFile] = {}
     for given in inputs:
@@ -39,16 +39,14 @@ def _find_one(given: str, kind: str) -> list[InputFile]:
     if path.is_dir():
         sources = _wanted([_source(p, KINDS) for p in in_folder(path)], kind)
         if not sources:
-            raise UsageError(
-                f"--input-dir {given} holds no data: none of its files ends in {', '.join(KINDS)}"
-            )
+            raise UsageError(f"--input-dir {given} has no data: none of its files ends in {', '.join(KINDS)}")
         return sources
     if path.is_file():
         return [_source(str(path), NAMED_KINDS)]
     paths = matching(str(path))
     if not paths:
         raise UsageError(
-            f"--input-dir {given}: there is no such file or folder, and as a pattern it matches nothing"
+            f"--input-dir {given}: there is no such file or folder, and as a glob it matches nothing"
         )
     return _wanted([_source(p, NAMED_KINDS) for p in paths], kind)
 
@@ -64,15 +62,15 @@ def _wanted(sources: list[InputFile], kind: str) -> list[InputFile]:
 def _source(path: str, kinds: dict[str, str]) -> InputFile:
     kind = kind_of(Path(path), kinds)
     if kind is None:
-        raise UsageError(f"{path}: its kind is not known; names end in {', '.join(kinds)}")
+        raise UsageError(f"{path}: unknown kind of file; names have to end in {', '.join(kinds)}")
     stat = os.stat(path)
     return InputFile(path, kind, stat.st_size, stat.st_mtime_ns)
 
 
 def share(sources: list[InputFile], number: int, of: int) -> list[InputFile]:
-    """Share `number` (from 1) of `of`: consecutive files, so that the shares in order are the whole.
+    """Return share `number` (from 1) of `of`: consecutive files, so that all shares in order are the whole input.
 
-    A file belongs to the share in whose part of all bytes its middle lies, so shares are about equally large.
+    A file belongs to the share that contains its middle byte, so that shares are about equally large.
     """
     total = sum(s.size for s in sources) or 1
     mine, before = [], 0
@@ -85,10 +83,10 @@ def share(sources: list[InputFile], number: int, of: int) -> list[InputFile]:
 
 
 def columns(sources: list[InputFile], keys: tuple[str, ...], rules: list[str]) -> tuple[tuple[str, ...], ...]:
-    """For each source the column of each key, after rules `GLOB=COLUMN` or `GLOB:KEY=COLUMN`.
+    """Return the column of each key for each source, by rules `GLOB=COLUMN` or `GLOB:KEY=COLUMN`.
 
-    A glob matches a path or its last part; the first rule that matches counts. Raises UsageError for a
-    malformed rule, or one that matches no file.
+    A glob matches a path or the end of one; the first matching rule applies. Raises UsageError for a malformed rule, or
+    one that matches no file.
     """
     parsed = [_rule(rule, keys) for rule in rules]
     used = [False] * len(parsed)
@@ -117,6 +115,6 @@ def _rule(rule: str, keys: tuple[str, ...]) -> tuple[str, str, str]:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a path, or its last part, or its end beginning at a folder, fits a glob."""
+    """Return whether a glob matches a path, or its end from any folder on."""
     parts = path.split(os.sep)
     return any(fnmatch.fnmatch("/".join(parts[i:]), pattern) for i in range(len(parts)))

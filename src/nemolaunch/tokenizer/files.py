@@ -1,7 +1,7 @@
-"""The one list of the files that make a tokenizer: which define its tokens, which belong to them.
+"""The one list of tokenizer files: those that define the tokens, and those that accompany them.
 
-Checking, copying, fetching and hashing a tokenizer all go by it, so that a kind of tokenizer that passes the check is
-never lost in a copy.
+Checking, copying, fetching and hashing a tokenizer all use it, so that no kind of tokenizer passes the check and is
+then dropped from a copy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEFINING = (
     "vocab.json",  # byte-level BPE as GPT-2 has it, with merges.txt
     "vocab.txt",  # WordPiece as BERT has it
 )
-# These belong to a tokenizer and define none.
+# These accompany a tokenizer and define no tokens.
 ACCOMPANYING = (
     "merges.txt",
     "tokenizer_config.json",
@@ -38,7 +38,7 @@ ACCOMPANYING = (
     "chat_template.jinja",
     "tokenization_*.py",
 )
-# Of the model; tells the tokenizer's class where `tokenizer_config.json` does not.
+# The model's; transformers finds the tokenizer's class in it where `tokenizer_config.json` names none.
 MODEL_CONFIG = "config.json"
 
 
@@ -69,7 +69,7 @@ def defines_tokens(folder: Path) -> bool:
 
 
 def none_of_them() -> str:
-    """Return what to say of a folder without a tokenizer: the names that were looked for."""
+    """Return the end of a message about a folder without a tokenizer: the names that were looked for."""
     return f"none of {', '.join(DEFINING)}"
 
 

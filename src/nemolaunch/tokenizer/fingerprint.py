@@ -1,4 +1,4 @@
-"""Which tokenizer this is: a hash over the files that decide its tokens. Standard library only."""
+"""A tokenizer's identity: a hash over the files that determine its tokens. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nemolaunch.tokenizer import files
 
-# These alone count where one of them defines the tokens: digests over them are recorded beside existing data.
+# If one of these defines the tokens, only these count: digests over them are recorded beside existing data.
 RECORDED = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -24,7 +24,7 @@ RECORDED = (
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that decides a tokenizer's tokens, by name. A chat template does not count.
+    """Return the SHA-256 of each file that determines a tokenizer's tokens, by name. Chat templates do not count.
 
     Raises OSError if the folder cannot be read.
     """

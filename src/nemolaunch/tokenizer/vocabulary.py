@@ -1,4 +1,4 @@
-"""The tokens of a tokenizer's folder and the parts they play. Standard library only."""
+"""The tokens in a tokenizer's folder and their roles. Standard library only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SPARE = re.compile(r"[<\[].*(reserved|unused|extra_id|mask).*[>\]]", re.IGNOREC
 
 
 def words(folder: Path) -> frozenset[str] | None:
-    """All entries including added tokens; None where only a library could tell.
+    """Return all entries including added tokens; None if only a library could find them.
 
-    Raises OSError, ValueError, KeyError or TypeError where there is no usable tokenizer.
+    Raises OSError, ValueError, KeyError or TypeError if there is no usable tokenizer.
     """
     path = folder / "tokenizer.json"
     if not path.exists():
@@ -38,20 +38,20 @@ def words(folder: Path) -> frozenset[str] | None:
 
 
 def roles(folder: Path) -> dict[str, str]:
-    """Role (`bos_token`, `mask_token`, …) → token, of those that the tokenizer's files name."""
+    """Return role (`bos_token`, `mask_token`, …) → token, for the roles that the tokenizer's files name."""
     found = {**_read(folder / MAP), **_read(folder / CONFIG)}
     named = {role: _text(found.get(role)) for role in ROLES}
     return {role: token for role, token in named.items() if token}
 
 
 def spare(names: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """Tokens without a part that by their names are there to be given one, in the order of their numbers."""
+    """Return tokens without a role whose names say that they are reserved, in the order of their numbers."""
     free = [name for name in names if _SPARE.fullmatch(name) and name not in taken]
     return sorted(free, key=lambda name: ([int(n) for n in re.findall(r"\d+", name)], name))
 
 
 def name_mask_token(folder: Path, token: str) -> None:
-    """Make `token` the mask token in a folder's own files, where transformers looks for it."""
+    """Record `token` as the mask token in a folder's files, where transformers looks for it."""
     for name in (CONFIG, MAP):
         path = folder / name
         if path.exists() or name == CONFIG:
@@ -60,9 +60,9 @@ def name_mask_token(folder: Path, token: str) -> None:
 
 
 def _value(text: str, key: str) -> Any:
-    """The value of a key that occurs once, without reading the rest: merges are most of a large tokenizer.
+    """Return the value of a key that occurs once, without parsing the rest: most of a large tokenizer is merges.
 
-    Quotes within texts are escaped, so the quoted word before a colon is a key.
+    Quotes inside texts are escaped, so a quoted word before a colon is a key.
     """
     found = re.search(rf'"{key}"\s*:\s*', text)
     if found is None:
@@ -79,7 +79,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _text(token: Any) -> str | None:
-    """A token as the files give it: a text, or an object with its `content`."""
+    """Return a token as text; files give it as text or as an object with its `content`."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) else None
