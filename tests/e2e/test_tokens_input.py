@@ -196,7 +196,7 @@ def test_mistakes_are_told_with_what_to_do(place: Place, capsys) -> None:
     source = str(write_jsonl(place.folder / "in.jsonl", GOOD))
     cases = {
         ("--input-dir", str(place.folder / "missing")): "there is no such file or folder",
-        ("--input-dir", str(place.folder / "tokenizer")): "holds no data",
+        ("--input-dir", str(place.folder / "tokenizer")): "has no data",
         ("--input-dir", source, "--shard", "5/4"): "--shard '5/4' is not I/N",
         ("--input-dir", source, "--workers", "0"): "--workers 0",
         ("--input-dir", source, "--text-key-of", "*.gz=content"): "matches no input file",
@@ -207,7 +207,7 @@ def test_mistakes_are_told_with_what_to_do(place: Place, capsys) -> None:
         assert message in capsys.readouterr().err
     assert place.run("--input-dir", source) == 0
     assert place.run("--input-dir", source) == 0
-    assert "was already there" in capsys.readouterr().out
+    assert "existed already" in capsys.readouterr().out
     write_jsonl(place.folder / "in.jsonl", GOOD[:3])
     assert place.run("--input-dir", source) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -82,7 +82,7 @@ def test_the_latest_complete_dump_becomes_articles_in_order(server: DumpServer, 
         "id": "1",
     }
     assert "27 articles" in done.stdout
-    assert "left out: 1 redirects, 1 empty pages, 1 other pages" in done.stdout
+    assert "dropped: 1 redirects, 1 empty pages, 1 other pages" in done.stdout
     (agent,) = server.agents
     assert agent.startswith("nemolaunch/")
     assert "me@example.org" in agent
@@ -129,7 +129,7 @@ def test_a_wrong_checksum_is_tried_again_once(server: DumpServer, tmp_path: Path
     sums = f"zh_classicalwiki/20261001/{STEM.rpartition('-pages')[0]}-sha1sums.txt"
     server.files[sums] = server.files[sums].replace(hashlib.sha1(CONTENT).hexdigest().encode(), b"f" * 40)
     with pytest.raises(
-        NemolaunchError, match=f"has SHA-1 {hashlib.sha1(CONTENT).hexdigest()}, its checksum file"
+        NemolaunchError, match=f"has SHA-1 {hashlib.sha1(CONTENT).hexdigest()}, but its checksum file"
     ):
         make(server, tmp_path / "again")
     assert not list((tmp_path / "again").iterdir())
@@ -145,13 +145,13 @@ def damaged() -> bytes:
 def test_a_damaged_block_stops_or_is_left_out_with_its_place(server: DumpServer, tmp_path: Path) -> None:
     server.add("20261115", damaged())
     offset = list(split([CONTENT]))[2].offset
-    with pytest.raises(NemolaunchError, match=f"damaged between its bytes {offset:,} and .*--on-error skip"):
+    with pytest.raises(NemolaunchError, match=f"damaged between bytes {offset:,} and .*--on-error skip"):
         make(server, tmp_path)
     assert not list(tmp_path.glob("*.jsonl"))
 
     done = door("--mirror", server.url, "--output-dir", tmp_path, "--on-error", "skip")
     assert done.returncode == 0, done.stderr
-    assert "1 damaged parts of the dump were left out" in done.stderr
+    assert "1 damaged parts of the dump were skipped" in done.stderr
     written = tmp_path / f"{STEM.replace('20261001', '20261115')}.jsonl"
     assert [row["text"] for row in read(written)] == [POEMS[n] for n in KEPT if n not in (6, 7)]
     (reject,) = read(wiki.rejects_of(written))
@@ -218,7 +218,7 @@ def test_what_is_there_is_not_made_again(server: DumpServer, tmp_path: Path) -> 
         (("--date", "20261101"), "no complete pages-articles-multistream dump"),
         (("--date", "October"), "neither latest nor a date like"),
         (("--limit", "0"), "--limit 0: must be 1 or more"),
-        (("--mirror", "mirror"), "--mirror mirror: must be an address"),
+        (("--mirror", "mirror"), "--mirror mirror: must be a URL"),
     ],
 )
 def test_a_wrong_flag_is_named_with_what_would_do(
@@ -240,7 +240,7 @@ def test_an_unreachable_server_is_one_sentence_that_says_what_to_do(
 
 def test_what_is_no_dump_is_refused(server: DumpServer, tmp_path: Path) -> None:
     server.add("20261125", bz2.compress(b"<html>sign in</html>"))
-    with pytest.raises(NemolaunchError, match="no multistream dump of Wikimedia: it has no <siteinfo>"):
+    with pytest.raises(NemolaunchError, match="not a multistream dump of Wikimedia: it has no <siteinfo>"):
         make(server, tmp_path)
 
 

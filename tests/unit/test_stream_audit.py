@@ -134,7 +134,7 @@ def test_rows_fed_again_are_found(words: str, tmp_path: Path) -> None:
     run.session(30, 10, ranks=2)
     problems = " ".join(run.audit().problems)
     assert "was fed 2 times in epoch 1" in problems
-    assert "does not go on where a row was cut" in problems
+    assert "does not continue where a row was cut" in problems
 
 
 def test_rows_of_a_lost_shuffle_buffer_are_found(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_rows_of_a_lost_shuffle_buffer_are_found(tmp_path: Path) -> None:
     run.session(30, 90, ranks=2)
     found = run.audit()
     assert sum(e.passed_over for s in found.sources for e in s.epochs) > 5
-    assert any("was passed over in epoch" in problem for problem in found.problems)
+    assert any("was skipped in epoch" in problem for problem in found.problems)
 
 
 def test_a_lost_sample_is_found(words: str, tmp_path: Path) -> None:

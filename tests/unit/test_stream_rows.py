@@ -129,7 +129,7 @@ def test_files_of_the_hub_are_read_where_they_are(server: HubServer) -> None:
 
 
 def test_a_hub_that_refuses_or_has_no_such_data_is_one_sentence(server: HubServer) -> None:
-    with pytest.raises(NemolaunchError, match=r"nothing there ends in .jsonl"):
+    with pytest.raises(NemolaunchError, match=r"no file there ends in .jsonl"):
         manifest.make(hub_stream("/data/*.csv"))
     server.refuse = 401
     hub._file_system.cache_clear()

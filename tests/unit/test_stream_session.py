@@ -80,13 +80,13 @@ def test_files_may_move_but_not_change(texts: Path, tmp_path: Path) -> None:
     _, after = run_on(again, 20)
     assert not names(before) & names(after)
     write(moved / "x.parquet", texts_of("other", 300))
-    with pytest.raises(NemolaunchError, match="does not hold the files that the run was fed from"):
+    with pytest.raises(NemolaunchError, match="does not have the files that the run was fed from"):
         start(tmp_path / "run", str(texts.parent / "moved" / "x.parquet"), state, samples=40)
 
 
 def test_what_would_skip_or_repeat_rows_is_refused(texts: Path, tmp_path: Path) -> None:
     state, _ = run_on(start(tmp_path / "run", str(texts)), 5)
-    with pytest.raises(NemolaunchError, match="--stream-readers 4: the run was begun with 2"):
+    with pytest.raises(NemolaunchError, match="--stream-readers 4: the run was started with 2"):
         start(tmp_path / "run", str(texts), state, samples=10, stream_readers=4)
     with pytest.raises(NemolaunchError, match="another tokenizer"):
         start(tmp_path / "run", str(texts), state, samples=10, tokenizer="other")

@@ -172,10 +172,10 @@ def token_shares(weights: Sequence[float], found: Sequence[BlendSource], unit: s
 def ledger(
     shares: Sequence[float], found: Sequence[BlendSource], samples: int, seq_length: int
 ) -> list[Share]:
-    """Return what a run of `samples` sequences of `seq_length` tokens reads of each source, by shares in tokens.
+    """Return what a run of `samples` sequences of `seq_length` tokens reads of each source.
 
-    Megatron takes each next sequence from the source that is furthest behind its share (`build_blending_indices`),
-    so a source's count is its share of `samples`, rounded down or up.
+    `shares` are in tokens. Megatron takes each next sequence from the source that is furthest behind its share
+    (`build_blending_indices`), so a source's count is its share of `samples`, rounded down or up.
     """
     by_rows = _scaled([w * s.documents / max(1, s.tokens) for w, s in zip(shares, found, strict=True)])
     counts = apportion(shares, samples)
@@ -198,7 +198,7 @@ def _scaled(weights: Sequence[float]) -> list[float]:
 
 
 def apportion(shares: Sequence[float], total: int) -> list[int]:
-    """Return whole numbers that sum to `total`: `shares * total` rounded down, or up for the largest remainders."""
+    """Return integers that sum to `total`: `shares * total` rounded down, or up for the largest remainders."""
     exact = [share * total for share in shares]
     counts = [math.floor(e) for e in exact]
     behind = sorted(range(len(shares)), key=lambda i: counts[i] - exact[i])

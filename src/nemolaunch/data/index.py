@@ -1,8 +1,8 @@
-"""Reader for the header of a Megatron `.idx` file, in constant time and memory, with the standard library alone.
+"""Reader of the header of a Megatron `.idx` file, in constant time and memory. Standard library only.
 
-Layout (megatron-core, `datasets/indexed_dataset.py`): 9 bytes magic, u64 version, u8 dtype code,
-u64 sequence count n, u64 document index count d, n int32 lengths, n int64 byte pointers, d int64 document
-indices, all little-endian. Pointers are cumulative, so the number of tokens before any sequence takes one read.
+Layout (megatron-core, `datasets/indexed_dataset.py`): 9 bytes magic, u64 version, u8 dtype code, u64 sequence
+count n, u64 document index count d, n int32 lengths, n int64 byte pointers, d int64 document indices, all
+little-endian. Pointers are cumulative, so the number of tokens before any sequence takes one read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Masked language modelling: which tokens of a sample are predicted, and what the model sees in their place.
 
-Masks are a function of the tokens, the sample's number, the epoch and the seed alone. So all ranks of a model get the
-same masks without communicating, and a resumed run gets the masks it would have had without the interruption.
+Masks are a function of the tokens, the sample's number, the epoch and the seed alone. So all ranks of a model
+get the same masks without communicating, and a resumed run gets the masks it would have had without the
+interruption.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-# Of the chosen tokens, with the `bert` policy: the mask token, a random one, and for the rest the token itself
+# Of the tokens chosen by the `bert` policy: the mask token, a random one, and for the rest the token itself
 # (Devlin et al. 2019, arXiv 1810.04805, section 3.1)
 BERT_MASK_SHARE, BERT_RANDOM_SHARE = 0.8, 0.1
 LONGEST_SPAN = 4  # times the mean: a geometric distribution has 1.8 % beyond it
@@ -40,8 +41,8 @@ class Masking:
             replaced by as many mask tokens.
         span_length: mean length of a run, geometrically distributed (Joshi et al. 2020, arXiv 1907.10529).
         vocab_size: upper bound of random tokens.
-        protected: ids that are never masked and never replace others: padding, beginning and end of a text, the mask
-            token itself. Runs do not extend across them.
+        protected: ids that are never masked and never replace others: padding, beginning and end of a text,
+            the mask token itself. Runs do not extend across them.
     """
 
     probability: float
@@ -109,7 +110,7 @@ class Masking:
         return candidates[np.sort(np.concatenate([np.flatnonzero(places < last), ties]))]
 
     def _covered(self, order: Array, length: Array, free: Array) -> Array:
-        """Return the place in `order` of the first run that covers each token, if every token starts a run."""
+        """Return the place in `order` of the first run that covers each token; every token starts one."""
         longest = max(1, round(LONGEST_SPAN * self.span_length))
         beyond = self._beyond(longest)
         reach = 1 + len(beyond) - np.searchsorted(beyond[::-1], _unit(length), side="right")
@@ -123,7 +124,7 @@ class Masking:
         return first
 
     def _beyond(self, longest: int) -> Array:
-        """Return the probability that a run is longer than 1, 2, … tokens; a product is exact on every machine."""
+        """Return the probability that a run is longer than 1, 2, … tokens; the same on every machine."""
         return np.cumprod(np.full(longest - 1, 1.0 - 1.0 / self.span_length))
 
     def _random(self, draws: Array) -> Array:

@@ -83,7 +83,8 @@ def validation_share(split: str) -> float:
 def default_readers(data_parallel_size: int, global_batch_size: int, num_workers: int) -> int:
     """Return the number of readers of a new run.
 
-    Each rank gets the same number, which divides its samples of a step, and is enough for its workers and more ranks.
+    Each rank gets the same number, which divides its samples of a step, and is enough for its workers and
+    more ranks.
     """
     ranks = max(1, data_parallel_size)
     each = max(1, global_batch_size // ranks)

@@ -47,7 +47,8 @@ class StreamSource:
 
     Attributes:
         paths: files, folders, globs or `hf://datasets/…`; empty for a `dataset`.
-        dataset, config, split, revision: arguments of `datasets.load_dataset`. A folder on this machine is absolute.
+        dataset, config, split, revision: arguments of `datasets.load_dataset`. A folder on this machine is
+            absolute.
         text_key: the key or column with the text; empty for the job's default.
         weight: share of the rows or tokens fed, as given.
         tokens, rows: the source's size, if known.
@@ -69,7 +70,7 @@ class StreamSource:
 
     @property
     def is_remote(self) -> bool:
-        """Return whether it is read over the network; only a dataset in a folder has an absolute path as its name."""
+        """Return whether it is read over the network. The name of a dataset in a folder is an absolute path."""
         if self.dataset is not None:
             return not os.path.isabs(self.dataset)
         return any(path.startswith(REMOTE) for path in self.paths)

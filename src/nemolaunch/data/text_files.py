@@ -36,7 +36,7 @@ def in_folder(folder: Path) -> list[str]:
 
 
 def _is_ignored(path: Path) -> bool:
-    """Return whether a path is hidden or in Megatron's cache beside `.bin/.idx` files, which has .txt descriptions."""
+    """Return whether a path is hidden or in Megatron's cache beside `.bin/.idx` files, which has .txt files."""
     return any(part.startswith(".") or part.endswith("Dataset_indices") for part in path.parts)
 
 

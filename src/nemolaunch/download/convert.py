@@ -59,8 +59,8 @@ def convert(
 ) -> DumpProgress:
     """Write the articles of all streams, or the first `limit`, to `target`, atomically.
 
-    Streams that an earlier, killed call has done are skipped. Raises NemolaunchError if this is not a dump, and with
-    `on_error` `stop` for a damaged stream.
+    Streams that an earlier, killed call has done are skipped. Raises NemolaunchError if this is not a dump,
+    and with `on_error` `stop` for a damaged stream.
     """
     part, saved = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.progress")
     progress = DumpProgress() if limit else DumpProgress.read(saved)

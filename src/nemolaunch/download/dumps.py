@@ -38,7 +38,7 @@ class Dump:
 
 
 def wiki_of(language: str) -> str:
-    """Return the database of a language's Wikipedia, `zh-classical` → `zh_classicalwiki`; else raise UsageError."""
+    """Return the database of a language's Wikipedia: `zh-classical` → `zh_classicalwiki`."""
     code = language.strip().lower()
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", code):
         raise UsageError(f"--language {language!r} is not a code like en or zh-classical")

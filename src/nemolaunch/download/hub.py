@@ -1,7 +1,7 @@
 """Repositories of the Hugging Face Hub, or of a server that speaks its protocol.
 
-`huggingface_hub` does the transfer: it resumes interrupted ones, verifies the size, keeps files in its cache, and reads
-`HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_TOKEN` and the proxy settings from the environment.
+`huggingface_hub` does the transfer: it resumes interrupted ones, verifies the size, keeps files in its cache,
+and reads `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_TOKEN` and the proxy settings from the environment.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class Where:
 
 
 def look(name: str, kind: str, revision: str | None, where: Where) -> Repository:
-    """Return a repository's files, licence and subsets. Raises NemolaunchError, with what to do, if it cannot be read."""
+    """Return a repository's files, licence and subsets.
+
+    Raises NemolaunchError, with what to do, if it cannot be read.
+    """
     from huggingface_hub import HfApi
 
     with _plain_errors(name, kind, where.endpoint):
@@ -166,8 +169,8 @@ def select_tokenizer(repository: Repository) -> Selection:
 def download(selection: Selection, where: Where, report: Callable[[int], None] = lambda done: None) -> Path:
     """Download the selected files that are missing. Return the folder that contains all of them.
 
-    `report` is called from time to time with the bytes present. Raises NemolaunchError, with what to do; the next call
-    resumes from what was downloaded.
+    `report` is called from time to time with the bytes present. Raises NemolaunchError, with what to do; the
+    next call resumes from what was downloaded.
     """
     from huggingface_hub import snapshot_download
 
@@ -290,8 +293,8 @@ def _plain_errors(name: str, kind: str, endpoint: str | None) -> Iterator[None]:
         raise UsageError(f"{name} has no revision of that name; see {page}/commits/main") from None
     except RepositoryNotFoundError:
         raise NemolaunchError(
-            f"{server} has no {kind} {name}, or it is private: check the name, or set HF_TOKEN to a token that"
-            " can read it"
+            f"{server} has no {kind} {name}, or it is private: check the name, or set HF_TOKEN to a token"
+            " that can read it"
         ) from None
     except LocalEntryNotFoundError as error:
         raise NemolaunchError(_unreachable(server, _no_connection(error.__cause__ or error))) from None
@@ -303,8 +306,8 @@ def _plain_errors(name: str, kind: str, endpoint: str | None) -> Iterator[None]:
         if error.errno is None:  # a transfer that ended early, detected by its size
             raise NemolaunchError(_unreachable(server, "the transfer ended early")) from None
         raise NemolaunchError(
-            f"cannot store {name}: {error}. Free some space, or choose another disk with --output-dir or --cache-dir;"
-            " the same command then resumes"
+            f"cannot store {name}: {error}. Free some space, or choose another disk with --output-dir or"
+            " --cache-dir; the same command then resumes"
         ) from None
 
 
@@ -314,9 +317,9 @@ def _no_connection(error: BaseException) -> str:
 
 def _unreachable(server: str, reason: str) -> str:
     return (
-        f"cannot download from {server}: {reason}. What was downloaded so far is kept: the same command resumes."
-        " On a machine without internet access, set a mirror with --endpoint or HF_ENDPOINT, set HTTPS_PROXY, or run"
-        " the command elsewhere and copy the output"
+        f"cannot download from {server}: {reason}. What was downloaded so far is kept: the same command"
+        " resumes. On a machine without internet access, set a mirror with --endpoint or HF_ENDPOINT, set"
+        " HTTPS_PROXY, or run the command elsewhere and copy the output"
     )
 
 

@@ -72,7 +72,7 @@ def read_pages(content: bytes, site: Site) -> Pages:
 
 
 def _elements(content: bytes) -> Iterator[ET.Element]:
-    """Return all complete `<page>` elements; the first and last stream contain parts of the element around them."""
+    """Return all complete `<page>` elements; the first and last stream have parts of the one around them."""
     begin, end = content.find(b"<page>"), content.rfind(b"</page>")
     if begin < 0:
         return iter(())

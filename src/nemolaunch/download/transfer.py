@@ -77,10 +77,10 @@ class Client:
     def stream(
         self, url: str, part: Path, on_size: Callable[[int], None] = lambda _: None
     ) -> Generator[bytes, None, None]:
-        """Yield the file's bytes: first those that `part` already has, then the rest, which is appended to it.
+        """Yield the file's bytes: first those that `part` already has, then the rest, which is appended.
 
-        `on_size` is called with the total size as soon as it is known. Raises NotFound, NemolaunchError if the transfer
-        cannot be finished, or OSError of the disk; what arrived so far is kept in `part`.
+        `on_size` is called with the total size as soon as it is known. Raises NotFound, NemolaunchError if
+        the transfer cannot be finished, or OSError of the disk; what arrived so far is kept in `part`.
         """
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "a+b") as file:
@@ -165,8 +165,8 @@ class Client:
         """Pause before another attempt. Raises NemolaunchError after the last one."""
         if tries + 1 >= TRIES:
             raise NemolaunchError(
-                f"cannot download {url}: {error}, {TRIES} times in a row. What was downloaded so far is kept: the"
-                " same command resumes. On a machine without internet access, set a mirror with --mirror, set"
+                f"cannot download {url}: {error}, {TRIES} times in a row. What was downloaded so far is kept:"
+                " the same command resumes. On a machine without internet access, set a mirror with --mirror, set"
                 " HTTPS_PROXY, or run the command elsewhere and copy the output"
             )
         pause = min(max(self.pause_s * 2**tries, error.after_s), LONGEST_PAUSE_S)

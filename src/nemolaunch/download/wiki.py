@@ -90,8 +90,8 @@ def make(
         )
     except OSError as error:
         raise NemolaunchError(
-            f"{error.strerror or error} ({error.filename or request.output_dir}); finished work is kept, the same"
-            " command resumes"
+            f"{error.strerror or error} ({error.filename or request.output_dir}); finished work is kept, the"
+            " same command resumes"
         ) from None
     _list_damaged(target, progress)
     if not request.keep_dump:

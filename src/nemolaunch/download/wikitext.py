@@ -1,7 +1,8 @@
 """Plain text from wikitext.
 
-mwparserfromhell does the parsing. Content that it would keep, but that reads badly outside its page, is removed first:
-tables, references, galleries, embedded files, categories, links to other languages, and empty sections.
+mwparserfromhell does the parsing. Content that it would keep, but that reads badly outside its page, is
+removed first: tables, references, galleries, embedded files, categories, links to other languages, and empty
+sections.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _dropped(node: Any, namespaces: Namespaces) -> bool:
 
 
 def _variant(match: re.Match[str]) -> str:
-    """Return the first spelling in `-{…}-`, which lists spellings of a word in the variants of a language."""
+    """Return the first spelling in `-{…}-`, which lists those of a word in the variants of a language."""
     flags, bar, rules = match[1].rpartition("|")
     if bar and SILENT_FLAGS & set(flags.replace(" ", "")):
         return ""

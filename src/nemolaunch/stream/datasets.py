@@ -1,4 +1,4 @@
-"""Rows through the `datasets` library in streaming mode.
+"""Rows read by the `datasets` library in streaming mode.
 
 Only its readers are used, one shard at a time: its own shuffle buffer and interleaving lose rows on resume.
 """
@@ -14,7 +14,7 @@ from nemolaunch.errors import NemolaunchError
 
 @functools.cache
 def load(source: StreamSource) -> Any:
-    """The `IterableDataset` with the source's column alone. Raises NemolaunchError."""
+    """Return the `IterableDataset` with only the source's column. Raises NemolaunchError."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -34,12 +34,13 @@ def load(source: StreamSource) -> Any:
         ) from None
     if names is not None and source.text_key not in names:
         raise NemolaunchError(
-            f"source {source.name}: {source.where} has no column {source.text_key!r}; it has {', '.join(names)}"
+            f"source {source.name}: {source.where} has no column {source.text_key!r}; "
+            f"it has {', '.join(names)}"
         )
     return found.select_columns([source.text_key])
 
 
 def shard(source: StreamSource, number: int) -> Any:
-    """One shard of it, in its own order."""
+    """Return one shard of the dataset, in its own order."""
     whole = load(source)
     return whole.shard(num_shards=whole.num_shards, index=number)

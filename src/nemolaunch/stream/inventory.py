@@ -1,4 +1,4 @@
-"""Which rows there are in the files of a stream, and in which order a reader comes to them."""
+"""The rows in the files of a stream, and the order in which a reader reaches them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Inventory:
 
     Attributes:
         first_group: for each file, the number of its first group, over all files; and one more for the end.
-        first_place: for each group, that of its first place; and one more for the end.
-        exists: True for places that hold a row; a blank line is none.
-        unreadable: numbers of files and groups that hold rows which cannot be read, as (file, group).
+        first_place: for each group, the number of its first place; and one more for the end.
+        exists: True for places with a row; a blank line is not a row.
+        unreadable: groups that cannot be read, as (file, group).
     """
 
     first_group: Array
@@ -31,20 +31,20 @@ class Inventory:
     unreadable: tuple[tuple[int, int], ...] = ()
 
     def places(self, file: Array, group: Array, row: Array) -> Array:
-        """Places of rows by their names; -1 for rows that are not there."""
+        """Return the places of rows by file, group and row; -1 for rows that do not exist."""
         groups = self.first_group[file] + group
         places = self.first_place[groups] + row
         return np.where(places < self.first_place[groups + 1], places, -1)
 
     def name(self, place: int) -> tuple[int, int, int]:
-        """File, group and row of a place."""
+        """Return the file, group and row of a place."""
         group = int(np.searchsorted(self.first_place, place, side="right")) - 1
         file = int(np.searchsorted(self.first_group, group, side="right")) - 1
         return file, group - int(self.first_group[file]), place - int(self.first_place[group])
 
 
 def count_rows(source: StreamSource, file: File) -> list[Array | None]:
-    """For each group of a file which of its places hold a row; None for a group that cannot be read."""
+    """Return which places of each group of a file have a row; None for a group that cannot be read."""
     try:
         rows = open_rows(source, file)
     except Damaged:
@@ -72,7 +72,7 @@ def _found(rows: object) -> Array:
 def take(
     listed: Listed, count: Callable[[StreamSource, Sequence[File]], Sequence[list[Array | None]]]
 ) -> Inventory:
-    """All rows of a source. `count` does `count_rows` for each file, as it likes."""
+    """Return all rows of a source. `count` calls `count_rows` for each file, perhaps in several processes."""
     per_file = count(listed.source, listed.files)
     groups = [group for file in per_file for group in file]
     unreadable = [(f, g) for f, file in enumerate(per_file) for g, group in enumerate(file) if group is None]
@@ -86,7 +86,7 @@ def take(
 
 
 def held(inventory: Inventory, held_out: HeldOut) -> Array:
-    """True for places whose rows are held out for validation."""
+    """Return True for places whose rows are held out for validation."""
     found = np.zeros(len(inventory.exists), bool)
     for file in range(len(inventory.first_group) - 1):
         groups = range(int(inventory.first_group[file]), int(inventory.first_group[file + 1]))
@@ -110,7 +110,7 @@ def sequences(
     readers: int,
     shuffle: bool,
 ) -> list[Array]:
-    """For each reader the places of its rows of an epoch, in the order in which it reads them."""
+    """Return the places of each reader's rows in an epoch, in the order in which it reads them."""
     files = held_out.files_of(False, len(listed.files))
     sizes = [listed.files[file].size for file in files]
     pieces = cut(sizes, readers)

@@ -1,4 +1,4 @@
-"""The files of a stream as they were when the run began: what is read does not change while it goes on."""
+"""The files of a stream as they were when the run started: what is read does not change during a run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class File:
-    """One file, or one shard of a dataset of the `datasets` library, whose number is the path.
+    """One file, or one shard of a dataset of the `datasets` library, whose number is its path.
 
     Attributes:
         kind: as `nemolaunch.data.text_files` names it, or `dataset`.
-        size: in bytes; of a shard 1.
+        size: in bytes; 1 for a shard.
     """
 
     path: str
@@ -43,8 +43,10 @@ class Listed:
 
     @property
     def digest(self) -> str:
-        """Names what an order of rows depends on: the column read, names and sizes of the files and their order;
-        not the folder they lie in."""
+        """Return a hash of what the order of rows depends on.
+
+        That is the key of the text, and names, sizes and order of the files; but not their folder.
+        """
         rows = [self.source.text_key, [[os.path.basename(f.path), f.size] for f in self.files]]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -56,30 +58,30 @@ class Manifest:
     sources: tuple[Listed, ...]
 
     def as_values(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return plain values for JSON."""
         spec = StreamSpec(sources=tuple(listed.source for listed in self.sources))
         files = [[[f.path, f.kind, f.size] for f in listed.files] for listed in self.sources]
         return {"format": FORMAT, "stream": spec.as_values(), "files": files}
 
     @property
     def digest(self) -> str:
-        """Names all sources and their files."""
+        """Return a hash of all sources and their files."""
         rows = [
             [listed.source.name, listed.digest, [f.path for f in listed.files[:1]]] for listed in self.sources
         ]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write it, compressed, whole or not at all."""
+        """Write it, compressed and atomically."""
         write_bytes(path, gzip.compress(json.dumps(self.as_values()).encode(), mtime=0))
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
-        """Read a saved one. Raises NemolaunchError."""
+        """Read a saved manifest. Raises NemolaunchError."""
         try:
             content = json.loads(gzip.decompress(path.read_bytes()))
             if content["format"] != FORMAT:
-                raise ValueError(f"it has format {content['format']}")
+                raise ValueError(f"it has format {content['format']}, not {FORMAT}")
             spec = StreamSpec.from_values(content["stream"])
             listed = [
                 Listed(source, tuple(File(*row) for row in rows))
@@ -91,7 +93,7 @@ class Manifest:
 
 
 def make(stream: StreamSpec) -> Manifest:
-    """Look at every source. Raises NemolaunchError for one that is not there or holds no data."""
+    """List the files of every source. Raises NemolaunchError for one that does not exist or has no data."""
     return Manifest(tuple(_listed(source) for source in stream.sources))
 
 
@@ -102,7 +104,7 @@ def _listed(source: StreamSource) -> Listed:
     for path in source.paths:
         for file in _remote(path) if path.startswith(REMOTE) else _local(source, path):
             files.setdefault(file.path, file)
-    if any(file.kind != "text" for file in files.values()):  # beside data, a text is a description
+    if any(file.kind != "text" for file in files.values()):  # beside data, a text file is a description
         files = {path: file for path, file in files.items() if file.kind != "text"}
     return Listed(source, tuple(files.values()))
 
@@ -114,12 +116,16 @@ def _remote(path: str) -> list[File]:
 def _local(source: StreamSource, path: str) -> list[File]:
     names = expand(path)
     if not names:
-        raise NemolaunchError(f"source {source.name}: {path} is no data file, folder or pattern of some")
+        raise NemolaunchError(
+            f"source {source.name}: {path} is not a data file, a folder or a glob that matches any"
+        )
     found = []
     for name in names:
         kind = kind_of(Path(name), NAMED_KINDS)
         if kind is None:
-            raise NemolaunchError(f"source {source.name}: {name} is of no known kind: {', '.join(KINDS)}")
+            raise NemolaunchError(
+                f"source {source.name}: {name} is of an unknown kind; known are {', '.join(KINDS)}"
+            )
         found.append(File(os.path.abspath(name), kind, os.path.getsize(name)))
     return found
 

@@ -1,6 +1,6 @@
-"""Rows of one file, group by group: row groups of parquet, blocks of bytes of JSON Lines, else the whole file.
+"""Rows of one file by group: row groups of parquet, blocks of bytes of JSON Lines, else the whole file.
 
-A group is what can be read without what lies before it. A row's group and its place there name it for good.
+A group can be read without what comes before it. A row is identified by its group and its place there.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ BATCH_ROWS = 512
 
 
 class Missing(NemolaunchError):
-    """A file that is not there, cannot be reached, or is not what it was. What it holds must not be left out."""
+    """Error for a file that is missing, cannot be reached, or has changed. Its rows must not be skipped."""
 
 
 class Damaged(NemolaunchError):
-    """Data that are there and cannot be decoded: a whole file, or the rest of a group."""
+    """Error for data that exist but cannot be decoded: a whole file, or the rest of a group."""
 
 
 def _bad(what: str, error: Exception) -> NemolaunchError:
-    """What an exception of a reader means: no connection and a failing disk are no damage."""
+    """Classify an exception of a reader: a lost connection and a failing disk are not damage."""
     from requests import RequestException
 
     reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -56,32 +56,33 @@ class Row:
     reason: str = ""
 
 
-# Which rows of a group are wanted at all: (group, places [n]) → True or False [n]. None: all.
+# Which rows of a group to read: (group, places [n]) → True or False [n]. None: all.
 Wanted = Callable[[int, Array], Array] | None
 
 
 class FileRows(Protocol):
-    """An open file. `num_groups`: how many groups it has."""
+    """An open file with `num_groups` groups of rows."""
 
     num_groups: int
 
     def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
-        """Rows of a share of a group that are wanted, without the first `skip` of them.
+        """Yield the wanted rows of a share of a group, without the first `skip` of them.
 
         Raises Damaged after all rows before the damage, or Missing.
         """
 
     def counts(self) -> list[int] | None:
-        """Rows in each group, where that is known without reading them."""
+        """Return the number of rows in each group, if it is known without reading them; else None."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def open_rows(source: StreamSource, file: File) -> FileRows:
     """Open a file of a source.
 
-    Raises Missing if it is gone, has changed its size, or lacks the column; Damaged if it is not of its kind.
+    Raises Missing if it is gone, has another size, or lacks the column; Damaged if its content is not of its
+    kind.
     """
     if file.kind == "dataset":
         return _Shard(source, int(file.path))
@@ -105,11 +106,13 @@ def _check_size(source: StreamSource, file: File) -> None:
         size = os.path.getsize(file.path)
     except OSError as error:
         raise Missing(
-            f"source {source.name}: {file.path}: {error.strerror}; it had {file.size:,} bytes when the run began"
+            f"source {source.name}: {file.path}: {error.strerror}; it had {file.size:,} bytes when the run "
+            "started"
         ) from None
     if size != file.size:
         raise Missing(
-            f"source {source.name}: {file.path} has {size:,} bytes, not the {file.size:,} it had when the run began"
+            f"source {source.name}: {file.path} has {size:,} bytes, not the {file.size:,} it had when the run "
+            "started"
         )
 
 
@@ -171,7 +174,7 @@ def _of_value(place: int, value: Value) -> Row:
 
 
 class _Blocks:
-    """JSON Lines that can be read from anywhere."""
+    """JSON Lines that can be read from any byte."""
 
     def __init__(self, source: StreamSource, file: File) -> None:
         self._source, self._file = source, file
@@ -199,7 +202,7 @@ def _part(file: File, start: int, stop: int) -> InputPiece:
 
 
 def _of_lines(lines: LineReader, before: int) -> Iterator[Row]:
-    """Lines as rows, of which `before` come first in the group. Blank ones are no rows."""
+    """Yield lines as rows, after `before` others in the group. Blank lines are not rows."""
     told = 0
     for (value,) in lines:
         for reject in lines.rejects[told:]:
@@ -224,7 +227,7 @@ def _chosen(rows: Iterator[Row], share: FileShare, wanted: Wanted, skip: int) ->
 
 
 class _Whole:
-    """A file that can only be read from its beginning: compressed, or one text. It is one group."""
+    """A file that can only be read from its start: compressed, or one text. It is one group."""
 
     num_groups = 1
 

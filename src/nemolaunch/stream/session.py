@@ -1,4 +1,4 @@
-"""One start of a run on a stream: which files, from which place on, with which seed, and what was decided so."""
+"""One start of a run on a stream: its files, position and seed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nemolaunch.stream.state import Mix, StreamState, beginning
 
 @dataclass(frozen=True)
 class Begun:
-    """What all ranks of a session work with: its readers' setup and states, and its line in the ledger."""
+    """A session that has begun: its readers' setup and states, and its line in the ledger."""
 
     session: Session
     setup: StreamSetup
@@ -43,16 +43,16 @@ def begin(
     state: StreamState | None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Begun:
-    """Decide how the stream begins or goes on, and write it down. Done by one process for all.
+    """Decide how the stream starts or resumes, and record it. One process does this for all.
 
     Args:
         job: the resolved job.
         tokenizer: its digest.
         samples: seen before, over all ranks.
-        state: where the checkpoint was in its stream, if it was in one.
+        state: the checkpoint's position in its stream, if it has one.
 
     Raises:
-        NemolaunchError: the files are not those the run was fed, or the tokenizer is another.
+        NemolaunchError: the files or the tokenizer are not those of the run so far.
     """
     number = len(ledger.sessions(run)) + 1
     stream = with_text_key(stream, job.stream.text_column)
@@ -62,7 +62,7 @@ def begin(
     fresh = job.stream.data_resume == "fresh"
     seed = key("session", run.root, job.batch.seed, number) if fresh else job.batch.seed
     if state is not None and not fresh:
-        listed = _gone_on(run, stream, state)
+        listed = _resumed(run, stream, state)
         _check(state, tokenizer, readers)
         mix = _mix(stream, listed, unit)
         state = state.with_sources([source.source.name for source in listed.sources]).mixed(mix)
@@ -91,13 +91,13 @@ def begin(
 
 
 def _mix(stream: StreamSpec, listed: Manifest, unit: str) -> Mix:
-    """Shares of all sources that are listed; of those that are no longer asked for none."""
+    """Return the shares of all listed sources; 0 for those no longer requested."""
     given = dict(zip((source.name for source in stream.sources), shares(stream), strict=True))
     return Mix(tuple(given.get(source.source.name, 0.0) for source in listed.sources), unit)
 
 
-def _gone_on(run: RunDir, stream: StreamSpec, state: StreamState) -> Manifest:
-    """The files of a stream that goes on: those of the run so far, and then those of new sources."""
+def _resumed(run: RunDir, stream: StreamSpec, state: StreamState) -> Manifest:
+    """Return the files of a resumed stream: those of the run so far, then those of new sources."""
     before = (
         Manifest.load(run.stream_manifest(state.digest))
         if run.stream_manifest(state.digest).exists()
@@ -108,8 +108,8 @@ def _gone_on(run: RunDir, stream: StreamSpec, state: StreamState) -> Manifest:
         found = manifest.make(stream)
         if found.digest != state.digest:
             raise NemolaunchError(
-                "the sources are not those of the checkpoint's run, or not as they were; go on in that run's folder, "
-                "or begin the stream anew with --data-resume fresh"
+                "the sources are not those of the checkpoint's run, or have changed; resume in that run's "
+                "folder, or start the stream over with --data-resume fresh"
             )
         return found
     listed: list[Listed] = []
@@ -120,16 +120,16 @@ def _gone_on(run: RunDir, stream: StreamSpec, state: StreamState) -> Manifest:
 
 
 def _same(old: Listed, source: Any) -> Listed:
-    """A source of the run so far, perhaps at another place."""
+    """Return a source of the run so far, which may have moved."""
     spec = ("paths", "dataset", "config", "split", "text_key")
     if all(getattr(old.source, name) == getattr(source, name) for name in spec):
         return old
     (found,) = manifest.make(StreamSpec(sources=(source,))).sources
     if found.digest != old.digest:
         raise NemolaunchError(
-            f"source {source.name} does not hold the files that the run was fed from {old.source.where}: names, "
-            "sizes, order and column must be the same. Give a source of other files another `name`, or begin the "
-            "stream anew with --data-resume fresh"
+            f"source {source.name} does not have the files that the run was fed from {old.source.where}: "
+            "names, sizes, order and text key must be the same. Give a source with other files another `name`, "
+            "or start the stream over with --data-resume fresh"
         )
     return found
 
@@ -137,18 +137,18 @@ def _same(old: Listed, source: Any) -> Listed:
 def _check(state: StreamState, tokenizer: str, readers: int) -> None:
     if state.tokenizer != tokenizer:
         raise NemolaunchError(
-            "the run was fed with another tokenizer, in whose tokens its place in a row is counted; use that one, "
-            "or begin the stream anew with --data-resume fresh"
+            "the run was fed with another tokenizer, and its position in a row is counted in tokens; use that "
+            "one, or start the stream over with --data-resume fresh"
         )
     if len(state.readers) != readers:
         raise NemolaunchError(
-            f"--stream-readers {readers}: the run was begun with {len(state.readers)}; keep them, or begin the stream "
-            "anew with --data-resume fresh"
+            f"--stream-readers {readers}: the run was started with {len(state.readers)}; keep that, or start "
+            "the stream over with --data-resume fresh"
         )
 
 
 def _setups(job: Job, listed: Manifest, state: StreamState) -> tuple[StreamSetup, StreamSetup]:
-    """Setups of training and of validation."""
+    """Return the setups of training and of validation."""
     buffer, held = job.stream.shuffle_buffer, validation_share(job.data.split)
     assert job.data.seq_length is not None, "the job is not resolved"
     rules = Rules(

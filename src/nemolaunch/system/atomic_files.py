@@ -1,7 +1,7 @@
 """Files and folders written atomically: readers see the old content or the new, never a part of it.
 
-Content is written under a temporary name in the same folder, flushed to disk, and renamed. An error, a kill or a
-power failure before that leaves the earlier file untouched.
+Content is written under a temporary name in the same folder, flushed to disk, and renamed. An error, a kill
+or a power failure before that leaves the earlier file untouched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def atomic_file(path: Path, mode: str = "wb", *, durable: bool = True) -> Iterat
 
     Args:
         mode: `wb`, or `w` for UTF-8 text.
-        durable: wait until the content and its name are on the disk. Without it, a power failure may lose the file.
+        durable: wait until the content and its name are on the disk. Without it, a power failure may lose the
+            file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
@@ -122,7 +123,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to disk, where its file system can, so that renames survive a power failure."""
+    """Flush the names in a folder to disk, if its file system can: renames then survive a power failure."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:

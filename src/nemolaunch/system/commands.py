@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def answers(*commands: Sequence[str], timeout_s: float) -> list[str | None]:
-    """Return the standard output of each command; None if it is not installed, fails, or exceeds the timeout."""
+    """Return the output of each command; None if it is not installed, fails, or exceeds the timeout."""
     started = [_start(command) for command in commands]
     end = time.monotonic() + timeout_s
     return [_answer(process, end) if process else None for process in started]

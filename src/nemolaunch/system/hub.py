@@ -16,7 +16,8 @@ def snapshot(repository: str, patterns: Sequence[str], token: str | None = None)
     """Return the folder in the cache with a repository's files that match, downloaded if needed.
 
     Raises:
-        NemolaunchError: the hub cannot be reached or refuses, or the disk is full; the message says what to do.
+        NemolaunchError: the hub cannot be reached or refuses, or the disk is full; the message says what to
+            do.
     """
     try:
         from huggingface_hub import constants, snapshot_download
@@ -41,13 +42,13 @@ def snapshot(repository: str, patterns: Sequence[str], token: str | None = None)
         ) from error
     except RepositoryNotFoundError as error:
         raise NemolaunchError(
-            f"{server} has no model {repository}, or it is private (then set HF_TOKEN), and there is no folder of that "
-            "name here"
+            f"{server} has no model {repository}, or it is private (then set HF_TOKEN), and there is no folder "
+            "of that name here"
         ) from error
     except (LocalEntryNotFoundError, RequestException, ConnectionError) as error:
         raise NemolaunchError(
-            f"{server} cannot be reached to fetch {repository}, which is not in the cache. Fetch it on a machine that "
-            f"can reach it (hf download {repository} --local-dir DIR) and give that folder instead"
+            f"{server} cannot be reached to fetch {repository}, which is not in the cache. Fetch it on a "
+            f"machine that can reach it (hf download {repository} --local-dir DIR) and give that folder instead"
         ) from error
     except HfHubHTTPError as error:
         raise NemolaunchError(f"{server} refuses {repository}: {error}".splitlines()[0]) from error

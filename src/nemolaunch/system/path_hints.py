@@ -12,7 +12,7 @@ CUTOFF = 0.6  # of difflib's similarity
 
 
 def nearest(path: str, good: Callable[[str], bool] = os.path.exists) -> str | None:
-    """Return the most similar path that is `good`, written in the same form; None if none is similar enough."""
+    """Return the most similar path that is `good`, in the same form; None if none is similar enough."""
     try:
         return _nearest(path.rstrip(os.sep), good)
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """The processes of a job on this machine, found by an environment variable that all of them inherit.
 
-Process groups are not enough: torchrun starts each rank in its own session, ranks start helpers, and helpers outlive a
-rank that is killed.
+Process groups are not enough: torchrun starts each rank in its own session, ranks start helpers, and helpers
+outlive a rank that is killed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ _SCALES = {"k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 
 
 def number(value: Any) -> float | None:
-    """Return a value as a float, or None if it is not a number. `5e-6`, which YAML 1.1 reads as text, is one."""
+    """Return a value as a float, None if it is not a number. Also `5e-6`, which YAML 1.1 reads as text."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -23,7 +23,7 @@ CONTEXT = multiprocessing.get_context("spawn")
 def pool(
     count: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of `count` workers, each of which first calls `start(*arguments)`. Ctrl-C ends them at once.
+    """Yield a pool of `count` workers, each of which first calls `start(*arguments)`. Ctrl-C stops them.
 
     Raises NemolaunchError if one is killed.
     """

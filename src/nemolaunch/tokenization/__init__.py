@@ -1,1 +1,1 @@
-"""Text files to Megatron `.bin/.idx`: reading, tokenising, writing, merging, splitting, inspecting, blending."""
+"""Text files to Megatron `.bin/.idx`: reading, tokenising, writing, merging, splitting, inspecting."""

@@ -1,4 +1,4 @@
-"""Bookkeeping of the output as it grows, in order: a kill at any moment loses at most the work since the last save."""
+"""Bookkeeping of the growing output, in order: a kill loses at most the work since the last save."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDS = ("bin", "seq", "doc")
 
 @dataclass
 class Totals:
-    """Totals of one output so far; `sequences` and `documents` are also the lengths of its `.seq` and `.doc` files."""
+    """Totals of one output; `sequences` and `documents` are also the lengths of its `.seq` and `.doc` files."""
 
     tokens: int = 0
     sequences: int = 0
@@ -63,8 +63,8 @@ class OutputProgress:
 class Assembler:
     """Writer of `OUTPUT.seq` (tokens of each sequence) and `.doc` (sequences of each document).
 
-    It also assigns the tokens their place in `OUTPUT.bin`. A thread flushes the files, so that the work never waits for
-    the disk.
+    It also assigns the tokens their place in `OUTPUT.bin`. A thread flushes the files, so that the work never
+    waits for the disk.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Assembler:
         return [*(fd for files in self.files for fd in files.values()), self.rejects]
 
     def offsets(self, part: EncodedPiece) -> list[int]:
-        """Return where in each `.bin` the tokens of the next piece go. Call it once for each piece, in order."""
+        """Return where in each `.bin` the tokens of the next piece go. Call it once per piece, in order."""
         found = list(self.ends)
         for i, counts in enumerate(part.outputs):
             self.ends[i] += counts.bin_bytes

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokens of some documents: `tokens` [sum], `lengths` int32 [sequences], `per_document` int32 [documents]."""
+    """Encoded documents: `tokens` [sum], `lengths` int32 [sequences], `per_document` int32 [documents]."""
 
     tokens: Array
     lengths: Array
@@ -21,7 +21,7 @@ class Encoded:
 
 
 def with_eod(ids: Array, lengths: Array, texts_of: list[int] | None, eod: int, dtype: str) -> Encoded:
-    """End each document with `eod` as Megatron does: empty texts are not sequences, empty documents get no EOD.
+    """End each document with `eod` as Megatron does: empty texts are no sequences, empty documents get none.
 
     Args:
         ids: concatenated ids of all texts.

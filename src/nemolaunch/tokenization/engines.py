@@ -30,7 +30,9 @@ def installed(engine: str) -> bool:
 
 
 def load(engine: str, spec: TokenizerSpec) -> Encode:
-    """Return a function `encode(texts, add_special_tokens) -> (uint32 ids [sum], int64 lengths [len(texts)])`.
+    """Return a function that encodes texts.
+
+    It is `encode(texts, add_special_tokens) -> (uint32 ids [sum], int64 lengths [len(texts)])`.
 
     Raises whatever the library raises for a tokenizer it cannot load.
     """

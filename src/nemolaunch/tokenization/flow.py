@@ -79,7 +79,7 @@ def _tokenise(request: TokenizeRequest, piece_bytes: int, sinks: Sinks) -> int:
 
 
 class Sinks:
-    """Destinations of finished pieces, in order: output, hashes of the input, check by the reference, report."""
+    """Destinations of finished pieces, in order: output, hashes of the input, check, report."""
 
     def __init__(
         self, request: TokenizeRequest, assembler: Assembler, hasher: Hasher, report: Callable[[Tick], None]

@@ -32,7 +32,7 @@ PHRASES = (
 
 
 def texts(tokenizer: Tokenizer, added: list[str]) -> Iterator[str]:
-    """Yield texts of all scripts, emoji, control characters, long runs, the vocabulary, and every added token."""
+    """Yield texts of all scripts, emoji, control characters, long runs, the vocabulary, and all added tokens."""
     yield from PHRASES
     yield from EMOJI
     for character in RUN_CHARACTERS:

@@ -1,7 +1,7 @@
 """XXH3-128 of the input files, as `xxh128sum` prints it, in a background thread.
 
-A cryptographic hash would take a tenth of the tokenising time. The thread follows the workers, so that what it reads
-is still in memory.
+A cryptographic hash would take a tenth of the tokenising time. The thread follows the workers, so that what
+it reads is still in memory.
 """
 
 from __future__ import annotations

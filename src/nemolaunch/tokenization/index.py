@@ -65,7 +65,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of an `.idx`. Raises NemolaunchError for a file that is not an index or is truncated."""
+    """Read the header of an `.idx`. Raises NemolaunchError if it is not an index or is truncated."""
     try:
         with open(path, "rb") as file:
             data = file.read(HEADER.size)

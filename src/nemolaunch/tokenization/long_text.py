@@ -1,7 +1,7 @@
 """Tokenising a text of any length in bounded memory, with the same ids as in one call.
 
-A text may be cut where the result does not change: at a border of the tokenizer's own pre-tokens, which are found from
-left to right and never look back. Each cut is checked on the text around it before it is made.
+A text may be cut where the result does not change: at a border of the tokenizer's own pre-tokens, which are
+found from left to right and never look back. Each cut is checked on the text around it before it is made.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class LongTexts:
     def common_borders(self, text: str, near: int) -> list[int]:
         """Return borders just after `near` that are found from every start before it.
 
-        For text without words, such as base64. Where borders depend on the start, as in a long run of digits split into
-        threes, the starts disagree.
+        For text without words, such as base64. Where borders depend on the start, as in a long run of digits
+        split into threes, the starts disagree.
         """
         found = set(range(near, near + AROUND // 2))
         for begin in range(near - AROUND, near - AROUND + BEGINNINGS):
@@ -86,7 +86,7 @@ class LongTexts:
         return sorted(found)[:BEGINNINGS]
 
     def invisible(self, text: str, at: int) -> bool:
-        """Return whether there is a pre-token border at `at`, and the ids around it are the same whole and cut."""
+        """Return whether `at` is a border of pre-tokens, and the ids around it are the same whole and cut."""
         import numpy as np
 
         left, right = text[at - AROUND : at], text[at : at + AROUND]

@@ -46,8 +46,8 @@ class InputPiece:
 def cut(sources: list[InputFile], piece_bytes: int, spool: Path, done: int) -> Iterator[InputPiece]:
     """Yield all pieces in order. The same sources and `piece_bytes` give the same pieces.
 
-    Compressed files are unpacked into `spool`, one piece at a time, as the iterator advances; pieces below number
-    `done` are not.
+    Compressed files are unpacked into `spool`, one piece at a time, as the iterator advances; pieces below
+    number `done` are not.
     """
     number = 0
     for place, source in enumerate(sources):

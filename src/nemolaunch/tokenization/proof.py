@@ -94,7 +94,7 @@ def _trial_apart(engine: str, spec: TokenizerSpec, sample: list[str]) -> str | N
 
 
 def trial(engine: str, spec: TokenizerSpec, sample: list[str]) -> str | None:
-    """Compare the fuzz texts and the sample, with and without special tokens. Return None if all ids match."""
+    """Compare fuzz texts and the sample, with and without special tokens. Return None if all ids match."""
     try:
         fast = engines.load(engine, spec)
     except Exception as error:

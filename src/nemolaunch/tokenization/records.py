@@ -163,7 +163,7 @@ def read_lines(piece: InputPiece, giant: Callable[[], None]) -> Block:
         fd = file.fileno()
         if piece.spooled and piece.stop > GIANT_BYTES:
             giant()
-        # The byte before shows whether a line starts here; the bytes behind usually contain the end of the last.
+        # The byte before shows whether a line starts here; those after usually contain the end of the last.
         first = max(piece.start - 1, 0)
         data = _pread(fd, first, piece.stop - first + BEHIND_BYTES)
         stop = piece.stop - first
@@ -237,7 +237,7 @@ class ParquetReader(RecordReader):
 
 
 def column_values(column: Any) -> list[Any]:
-    """Return a column's values. With invalid UTF-8 they are decoded one by one, so that only the bad one is lost."""
+    """Return a column's values, decoded one by one if there is invalid UTF-8: only the bad one is lost."""
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:

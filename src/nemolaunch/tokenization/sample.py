@@ -47,7 +47,7 @@ def _documents(source: InputFile, columns: tuple[str, ...]) -> Iterator[list[Val
 
 
 def _head(source: InputFile) -> bytes:
-    """Return the first bytes of a JSONL file, unpacked; the last line may be incomplete and is then rejected."""
+    """Return the first bytes of a JSONL file, unpacked; an incomplete last line will be rejected."""
     try:
         with open(source.path, "rb") as file:
             if source.kind == "jsonl":

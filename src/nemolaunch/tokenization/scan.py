@@ -23,7 +23,8 @@ class Scan:
     """The result of a scan.
 
     Attributes:
-        histogram: documents by length in tokens; place i counts lengths from 2**(i-1) to 2**i - 1, place 0 empty ones.
+        histogram: documents by length in tokens; place i counts lengths from 2**(i-1) to 2**i - 1, place 0
+            empty ones.
         without_eod: non-empty documents that do not end with the end-of-document id, if that is known.
         problems: what is corrupt, and where.
     """
@@ -169,7 +170,8 @@ def _check_ids(index: Index, path: Path, found: Scan, vocab_size: int | None, eo
         for i in bad[: LISTED + 1]:
             token = start + int(i)
             sequence = int(np.searchsorted(index.pointers, token * tokens.itemsize, side="right")) - 1
-            what = f"{path}: id {block[i]} at token {token:,}, in sequence {sequence:,}; ids are below {vocab_size}"
+            where = f"at token {token:,}, in sequence {sequence:,}"
+            what = f"{path}: id {block[i]} {where}; ids are below {vocab_size}"
             noted = _note(found, noted, what)
     if eod_id is not None:
         found.without_eod = _without_eod(index, tokens, eod_id)

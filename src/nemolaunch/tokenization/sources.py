@@ -24,8 +24,8 @@ class InputFile:
 def find(inputs: list[str], kind: str = "auto") -> list[InputFile]:
     """Return the files that files, folders and globs name; folders are read recursively, sorted by path.
 
-    `kind` "text" selects .txt files, "jsonl" and "parquet" those; "auto" selects text only if there is nothing else.
-    Raises UsageError if an input is missing, has no data, or is of an unknown kind.
+    `kind` "text" selects .txt files, "jsonl" and "parquet" those; "auto" selects text only if there is
+    nothing else. Raises UsageError if an input is missing, has no data, or is of an unknown kind.
     """
     found: dict[str, InputFile] = {}
     for given in inputs:
@@ -68,7 +68,7 @@ def _source(path: str, kinds: dict[str, str]) -> InputFile:
 
 
 def share(sources: list[InputFile], number: int, of: int) -> list[InputFile]:
-    """Return share `number` (from 1) of `of`: consecutive files, so that all shares in order are the whole input.
+    """Return share `number` (from 1) of `of`: consecutive files, so that all shares in order are the input.
 
     A file belongs to the share that contains its middle byte, so that shares are about equally large.
     """
@@ -85,8 +85,8 @@ def share(sources: list[InputFile], number: int, of: int) -> list[InputFile]:
 def columns(sources: list[InputFile], keys: tuple[str, ...], rules: list[str]) -> tuple[tuple[str, ...], ...]:
     """Return the column of each key for each source, by rules `GLOB=COLUMN` or `GLOB:KEY=COLUMN`.
 
-    A glob matches a path or the end of one; the first matching rule applies. Raises UsageError for a malformed rule, or
-    one that matches no file.
+    A glob matches a path or the end of one; the first matching rule applies. Raises UsageError for a
+    malformed rule, or one that matches no file.
     """
     parsed = [_rule(rule, keys) for rule in rules]
     used = [False] * len(parsed)

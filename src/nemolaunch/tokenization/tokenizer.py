@@ -1,7 +1,7 @@
 """The tokenizer as Megatron-LM's tool sees it: as loaded by `transformers`, frozen into one JSON text.
 
-`transformers` is imported in a separate process, without torch, and only for a tokenizer not seen before: the result is
-cached by the hash of the tokenizer's files.
+`transformers` is imported in a separate process, without torch, and only for a tokenizer not seen before: the
+result is cached by the hash of the tokenizer's files.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> Tokenize
     folder = local_folder(name)
     if not files.defines_tokens(folder):
         raise UsageError(
-            f"{folder} has no tokenizer: {files.none_of_them()}; set --hf-tokenizer to a folder with one of them"
-            " or to a Hugging Face id"
+            f"{folder} has no tokenizer: {files.none_of_them()}; set --hf-tokenizer to a folder with one of"
+            " them or to a Hugging Face id"
         )
     digest = tokenizer_digest(folder)
     versions = f"{version('transformers')}-{version('tokenizers')}"
@@ -136,7 +136,7 @@ def _read_cached(path: Path) -> dict[str, Any] | None:
 
 
 def _resolve_apart(folder: Path) -> dict[str, Any]:
-    """Run `resolve_here` in a process without torch, whose import alone would take longer than small inputs."""
+    """Run `resolve_here` in a process without torch, whose import takes longer than small inputs."""
     environment = os.environ | {
         "USE_TORCH": "0",
         "USE_TF": "0",
@@ -161,14 +161,12 @@ def _resolve_apart(folder: Path) -> dict[str, Any]:
 
 
 def resolve_here(folder: str) -> dict[str, Any]:
-    """Load a tokenizer with `transformers`, fill in special tokens as Megatron-LM's class does, and freeze it."""
+    """Load a tokenizer with `transformers`, complete special tokens as Megatron-LM does, and freeze it."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
     if not tokenizer.is_fast:
-        return {
-            "refused": f"{type(tokenizer).__name__} has no fast version (it cannot be converted to tokenizer.json)"
-        }
+        return {"refused": f"{type(tokenizer).__name__} has no fast version (it has no tokenizer.json form)"}
     tokenizer.add_special_tokens(stand_ins(tokenizer))
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -185,9 +183,10 @@ def resolve_here(folder: str) -> dict[str, Any]:
 
 
 def stand_ins(tokenizer: Any) -> dict[str, Any]:
-    """Return special tokens that replace missing ones: end of text and separator, begin of text and classification.
+    """Return special tokens that replace missing ones.
 
-    It is the rule of megatron-core's `HuggingFaceTokenizer`, and can change how those tokens match inside text.
+    End of text and separator replace each other, and so do begin of text and classification. It is the rule
+    of megatron-core's `HuggingFaceTokenizer`, and can change how those tokens match inside text.
     """
     named: dict[str, Any] = {}
     for one, other in (("eos_token", "sep_token"), ("bos_token", "cls_token")):

@@ -127,9 +127,9 @@ def document_hash(value: Value) -> int:
 def serve(orders: Connection, giant_lock: Any) -> None:
     """Process orders until there are no more.
 
-    The first is the setup; the others are (where to write the tokens of earlier pieces, the next piece). The answer to
-    each is the encoded piece or the exception it raised: OSError and MemoryError as they are, anything else as
-    RuntimeError, because exceptions of a tokenizer library may not be picklable.
+    The first is the setup; the others are (where to write the tokens of earlier pieces, the next piece). The
+    answer to each is the encoded piece or the exception it raised: OSError and MemoryError as they are,
+    anything else as RuntimeError, because exceptions of a tokenizer library may not be picklable.
     """
     follow_parent()
     gc.disable()  # nothing here is circular, and the collector would scan every document repeatedly

@@ -1,8 +1,8 @@
 """The workers of a run: free workers get the next piece, and write its tokens when their place is known.
 
-A worker holds the tokens of a piece until all pieces before it are encoded and their place in the output is known; then
-it writes them there itself. So bytes are written once, by all workers in parallel, and the parent only does the
-bookkeeping.
+A worker holds the tokens of a piece until all pieces before it are encoded and their place in the output is
+known; then it writes them there itself. So bytes are written once, by all workers in parallel, and the parent
+only does the bookkeeping.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one list of tokenizer files: those that define the tokens, and those that accompany them.
 
-Checking, copying, fetching and hashing a tokenizer all use it, so that no kind of tokenizer passes the check and is
-then dropped from a copy.
+Checking, copying, fetching and hashing a tokenizer all use it, so that no kind of tokenizer passes the check
+and is then dropped from a copy.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def copy_files(source: Path, target: Path, *, config: bool | None = None) -> Non
     """Copy a tokenizer byte for byte into a folder, which is made if needed; sub-folders are never copied.
 
     Args:
-        config: whether the model's `config.json` is copied too. By default only where nothing else tells transformers
-            the tokenizer's class.
+        config: whether the model's `config.json` is copied too. By default only where nothing else tells
+            transformers the tokenizer's class.
 
     Raises:
         UsageError: the source has no file that defines tokens.

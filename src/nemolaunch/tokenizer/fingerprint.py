@@ -24,7 +24,7 @@ RECORDED = (
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that determines a tokenizer's tokens, by name. Chat templates do not count.
+    """Return the SHA-256 of each file that determines a tokenizer's tokens, without the chat template.
 
     Raises OSError if the folder cannot be read.
     """

@@ -19,8 +19,8 @@ class Tokenizer:
 
     Attributes:
         digest: identity of its files, see `nemolaunch.tokenizer.fingerprint`; None if there are none.
-        vocab_size: number of entries including added tokens, as `len(tokenizer)`. Like the `words` themselves, None
-            if only a library could find out.
+        vocab_size: number of entries including added tokens, as `len(tokenizer)`. Like the `words`
+            themselves, None if only a library could find out.
         roles: `bos_token`, `mask_token`, … → the token, for the roles that its files name.
         instead: if there is no such folder, the one that was probably meant.
         model_config: the `config.json` beside it, if it is a model's folder.

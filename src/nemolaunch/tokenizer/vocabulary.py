@@ -38,7 +38,7 @@ def words(folder: Path) -> frozenset[str] | None:
 
 
 def roles(folder: Path) -> dict[str, str]:
-    """Return role (`bos_token`, `mask_token`, …) → token, for the roles that the tokenizer's files name."""
+    """Return role (`bos_token`, `mask_token`, …) → token, for the roles named in the tokenizer's files."""
     found = {**_read(folder / MAP), **_read(folder / CONFIG)}
     named = {role: _text(found.get(role)) for role in ROLES}
     return {role: token for role, token in named.items() if token}
@@ -60,7 +60,7 @@ def name_mask_token(folder: Path, token: str) -> None:
 
 
 def _value(text: str, key: str) -> Any:
-    """Return the value of a key that occurs once, without parsing the rest: most of a large tokenizer is merges.
+    """Return the value of a key that occurs once, without parsing the rest, which is mostly merges.
 
     Quotes inside texts are escaped, so a quoted word before a colon is a key.
     """
