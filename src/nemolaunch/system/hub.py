@@ -19,12 +19,7 @@ def snapshot(repository: str, patterns: Sequence[str], token: str | None = None)
         NemolaunchError: the hub cannot be reached or refuses, or the disk is full; the message says what to
             do.
     """
-    try:
-        from huggingface_hub import constants, snapshot_download
-    except ImportError:
-        raise NemolaunchError(
-            f"fetching {repository} needs huggingface_hub: pip install 'nemolaunch[tokens]'"
-        ) from None
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,

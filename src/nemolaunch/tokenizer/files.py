@@ -108,7 +108,12 @@ def fetch(hub_id: str, token: str | None = None) -> Path:
     Raises:
         NemolaunchError: the hub cannot be reached or refuses, or the repository has no tokenizer.
     """
-    folder = hub.snapshot(hub_id, [*DEFINING, *ACCOMPANYING, MODEL_CONFIG], token)
+    try:
+        folder = hub.snapshot(hub_id, [*DEFINING, *ACCOMPANYING, MODEL_CONFIG], token)
+    except ImportError as error:
+        raise NemolaunchError(
+            f"fetching a tokenizer needs {error.name}: pip install 'nemolaunch[tokens]'"
+        ) from None
     if not defines_tokens(folder):
         raise NemolaunchError(f"{hub_id} has no tokenizer: {none_of_them()}")
     return folder
