@@ -53,7 +53,7 @@ def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
     cache = Path(tempfile.mkdtemp())
     spec = resolve(tokenizer, cache)
     values = {
-        "text_column": "text", "blend_by": "tokens", "stream_readers": 1, "data_resume": "exact", "seed": 1,
+        "text_key": "text", "blend_by": "tokens", "stream_readers": 1, "data_resume": "exact", "seed": 1,
         "num_workers": 1, "split": "1,0,0", "shard_shuffle": True, "shuffle_buffer": buffer, "bad_data": "skip-rows",
         "stopping_strategy": "fixed-tokens", "seq_length": SEQ_LENGTH,
     }  # fmt: skip

@@ -122,13 +122,13 @@ def test_a_wrong_column_or_weight_is_told_with_what_to_write(tmp_path: Path) -> 
         write(tmp_path / ending / f"a.{ending}", texts_of("a", 5), column="content")
         (found,) = errors(planned(str(tmp_path / ending), max_steps=1).findings)
         assert found.code == "stream-column"
-        assert found.fixes[0].changes == {"text_column": "content"}
-        assert errors(planned(str(tmp_path / ending), max_steps=1, text_column="content").findings) == ()
+        assert found.fixes[0].changes == {"text_key": "content"}
+        assert errors(planned(str(tmp_path / ending), max_steps=1, text_key="content").findings) == ()
     words = f"{tmp_path}/parquet:0.5,{tmp_path}/jsonl:0.6"
-    (found,) = errors(planned(words, max_steps=1, text_column="content").findings)
+    (found,) = errors(planned(words, max_steps=1, text_key="content").findings)
     assert found.code == "blend-total"
     (words,) = found.fixes[0].changes["dataset_dir"]  # type: ignore[misc]
-    assert errors(planned(words, max_steps=1, text_column="content").findings) == ()
+    assert errors(planned(words, max_steps=1, text_key="content").findings) == ()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from nemolaunch.stream.session import Begun
 from nemolaunch.stream.state import ReaderState, StreamState
 
 VALUES: dict[str, Any] = {
-    "text_column": "text", "blend_by": "rows", "stream_readers": 2, "data_resume": "exact", "seed": 5, "num_workers": 1,
+    "text_key": "text", "blend_by": "rows", "stream_readers": 2, "data_resume": "exact", "seed": 5, "num_workers": 1,
     "split": "1,0,0", "shard_shuffle": True, "shuffle_buffer": 20, "bad_data": "skip-rows",
     "stopping_strategy": "fixed-tokens", "seq_length": 64,
 }  # fmt: skip

@@ -15,7 +15,7 @@ from nemolaunch.job import PARTS, specs
 from nemolaunch.resolve import Resolved
 
 # What a run that goes on with the very next row has to keep: other rows, or another order, follow otherwise
-KEPT = ("stream_readers", "shard_shuffle", "seed", "split", "text_column")
+KEPT = ("stream_readers", "shard_shuffle", "seed", "split", "text_key")
 # Names that text columns often have, the usual ones first
 TEXT_NAMES = ("text", "content", "raw_content", "body", "document", "article", "code", "markdown")
 
@@ -87,11 +87,11 @@ def _with(resolved: Resolved, place: int, path: str) -> Fix:
 
 def _column(resolved: Resolved, source: StreamSource, columns: tuple[str, ...]) -> Iterator[Finding]:
     likely = [name for name in TEXT_NAMES if name in columns]
-    by_flag = source.text_key == resolved.job.stream.text_column
+    by_flag = source.text_key == resolved.job.stream.text_key
     yield error(
         "stream-column",
         f"source {source.name} has no column {source.text_key!r}; its first file has {', '.join(columns[:12])}",
-        *(each("text_column", likely[:2]) if by_flag else ()),
+        *(each("text_key", likely[:2]) if by_flag else ()),
     )
 
 

@@ -184,8 +184,8 @@ class Objective:
 class Stream:
     """How rows are read, with --data-mode stream."""
 
-    text_column: str = flag(
-        "text", "key or column with the text, for sources that name none", aliases=("--text-key",)
+    text_key: str = flag(
+        "text", "key or column with the text, for sources that name none", aliases=("--text-column",)
     )
     stopping_strategy: str = flag(
         "fixed-tokens",

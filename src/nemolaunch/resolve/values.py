@@ -325,7 +325,7 @@ def _stream(filling: _Filling, facts: Facts, world_size: int) -> StreamSpec | No
     if given is None or given.error:
         return given
     job = filling.job
-    stream = with_text_key(given, job.stream.text_column)
+    stream = with_text_key(given, job.stream.text_key)
     if stream.unit:
         filling.default("blend_by", lambda: stream.unit, "the mixture's file")
     if "num_workers" not in filling.origins and not job.data.num_workers:

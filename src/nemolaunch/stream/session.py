@@ -55,7 +55,7 @@ def begin(
         NemolaunchError: the files or the tokenizer are not those of the run so far.
     """
     number = len(ledger.sessions(run)) + 1
-    stream = with_text_key(stream, job.stream.text_column)
+    stream = with_text_key(stream, job.stream.text_key)
     unit = str(job.data.blend_by or "tokens")
     readers = job.stream.stream_readers
     assert readers is not None, "the job is not resolved"
