@@ -9,10 +9,11 @@ from typing import Any
 
 from nemolaunch import catalogue
 from nemolaunch.check import check as check
-from nemolaunch.data import blend, stream_spec
+from nemolaunch.data.blend import BlendSpec
 from nemolaunch.estimate import estimate
 from nemolaunch.facts import EarlierRun, Facts, Host
 from nemolaunch.facts.data_files import DataFile
+from nemolaunch.facts.dataset_words import read_blend, read_stream
 from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.findings import Finding
 from nemolaunch.job import Job
@@ -41,8 +42,8 @@ def write_data(folder: Path, num_tokens: int = 100_000, num_documents: int = 100
 def facts(job: Job, **changes: Any) -> Facts:
     """Return what `look` would find if nothing were wrong."""
     streams = job.data.data_mode == "stream"
-    asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
-    stream = stream_spec.read(job.data.dataset_dir) if streams else None
+    asked = BlendSpec() if streams else read_blend(job.data.dataset_dir)
+    stream = read_stream(job.data.dataset_dir) if streams else None
     data = tuple(
         DataFile(
             prefix=path,

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nemolaunch.data.stream_spec import Stream, read, shares, with_column
+from nemolaunch.data.stream_spec import StreamSpec, shares, with_text_key
+from nemolaunch.facts.dataset_words import read_stream
 from nemolaunch.stream import manifest
 from nemolaunch.stream.cursor import Rules
 from nemolaunch.stream.holdout import held_out
-from nemolaunch.stream.reader import Reader, Sample, Setup
+from nemolaunch.stream.reader import Reader, Sample, StreamSetup
 from nemolaunch.stream.state import Mix, ReaderState
 
 EOD = 0
@@ -51,7 +52,7 @@ def write(path: Path, texts: Sequence[Any], column: str = "text", group: int = 7
 
 
 def setup(
-    words: str | Stream,
+    words: str | StreamSpec,
     *,
     readers: int = 4,
     window: int = 10,
@@ -59,12 +60,12 @@ def setup(
     unit: str = "rows",
     share: float = 0.0,
     **rules: Any,
-) -> Setup:
+) -> StreamSetup:
     """Return the setup of a stream's readers."""
-    stream = with_column(words if isinstance(words, Stream) else read((words,)), "text")
+    stream = with_text_key(words if isinstance(words, StreamSpec) else read_stream((words,)), "text")
     assert not stream.error, stream.error
     listed = manifest.make(stream)
-    return Setup(
+    return StreamSetup(
         manifest=listed,
         rules=Rules(**{"seed": 11, "readers": readers, **rules}),
         windows=(window,) * len(listed.sources),
@@ -74,7 +75,7 @@ def setup(
     )
 
 
-def samples(of: Setup, reader: int, count: int, state: ReaderState | None = None) -> list[Sample]:
+def samples(of: StreamSetup, reader: int, count: int, state: ReaderState | None = None) -> list[Sample]:
     """Return the next samples of one reader, fewer if it ends."""
     made = Reader(of, reader, encode, state)
     return [sample for sample, _ in zip(made, range(count), strict=False)]

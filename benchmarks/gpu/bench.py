@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.facts import installed_versions, look_at_host
-from nemolaunch.run.folder import write_json
+from nemolaunch.system.atomic_files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN_LINES = 40  # of a log, kept in a result

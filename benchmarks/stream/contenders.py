@@ -43,7 +43,7 @@ def one_worker(dataset: Any) -> Any:
 
 def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
     """Return samples from a run's own readers and worker processes."""
-    from nemolaunch.data.stream_spec import read
+    from nemolaunch.facts.dataset_words import read_stream
     from nemolaunch.job import Job
     from nemolaunch.ranks.stream_feed import Samples, Work
     from nemolaunch.run.folder import RunDir
@@ -53,7 +53,7 @@ def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
     cache = Path(tempfile.mkdtemp())
     spec = resolve(tokenizer, cache)
     values = {
-        "text_column": "text", "blend_by": "tokens", "stream_readers": 1, "data_resume": "exact", "seed": 1,
+        "text_key": "text", "blend_by": "tokens", "stream_readers": 1, "data_resume": "exact", "seed": 1,
         "num_workers": 1, "split": "1,0,0", "shard_shuffle": True, "shuffle_buffer": buffer, "bad_data": "skip-rows",
         "stopping_strategy": "fixed-tokens", "seq_length": SEQ_LENGTH,
     }  # fmt: skip
@@ -61,7 +61,7 @@ def nemolaunch(folder: Path, tokenizer: str, buffer: int, engine: str) -> Any:
     begun = session.begin(
         RunDir(cache),
         Job(**values),
-        read((words,)),
+        read_stream((words,)),
         tokenizer=spec.digest,
         data_parallel_size=1,
         samples=0,

@@ -75,7 +75,7 @@ def test_kills_and_other_ranks_and_workers_change_nothing(
     assert sum(int(row["times"]) for row in rows) == sum(s["fed"] for s in found["sources"])
 
     assert data_audit([str(plan.run.root)]) == 0
-    assert "no row was fed twice in an epoch, none was passed over" in capsys.readouterr().out
+    assert "no row was fed twice in an epoch, none was skipped" in capsys.readouterr().out
 
 
 def _validations(plan: Plan) -> list[tuple[int, float]]:

@@ -181,7 +181,15 @@ def test_several_keys_and_columns_by_file(place: Place) -> None:
     pq.write_table(
         pa.table({"content": GOOD[30:], "title": [t[:5] for t in GOOD[30:]]}), folder / "b.parquet"
     )
-    words = ["--input-dir", str(folder), "--json-keys", "text", "title", "--column", "*.parquet:text=content"]
+    words = [
+        "--input-dir",
+        str(folder),
+        "--text-key",
+        "text",
+        "title",
+        "--text-key-of",
+        "*.parquet:text=content",
+    ]
     assert place.run(*words) == 0
     assert pair(place.made()) == place.reference(GOOD)
     assert pair(place.made(key="title")) == place.reference([t[:5] for t in GOOD])
@@ -191,10 +199,10 @@ def test_mistakes_are_told_with_what_to_do(place: Place, capsys: pytest.CaptureF
     source = str(write_jsonl(place.folder / "in.jsonl", GOOD))
     cases = {
         ("--input-dir", str(place.folder / "missing")): "there is no such file or folder",
-        ("--input-dir", str(place.folder / "tokenizer")): "holds no data",
+        ("--input-dir", str(place.folder / "tokenizer")): "has no data",
         ("--input-dir", source, "--shard", "5/4"): "--shard '5/4' is not I/N",
         ("--input-dir", source, "--workers", "0"): "--workers 0",
-        ("--input-dir", source, "--column", "*.gz=content"): "matches no input file",
+        ("--input-dir", source, "--text-key-of", "*.gz=content"): "matches no input file",
         ("--input-dir", source, "--eod-token", "<none>"): "--eod-token",
     }
     for words, message in cases.items():
@@ -202,7 +210,7 @@ def test_mistakes_are_told_with_what_to_do(place: Place, capsys: pytest.CaptureF
         assert message in capsys.readouterr().err
     assert place.run("--input-dir", source) == 0
     assert place.run("--input-dir", source) == 0
-    assert "was already there" in capsys.readouterr().out
+    assert "existed already" in capsys.readouterr().out
     write_jsonl(place.folder / "in.jsonl", GOOD[:3])
     assert place.run("--input-dir", source) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_shards_merged_are_one_run(data: Data, tmp_path: Path, capsys: pytest.Ca
     assert len(record["sources"]) == 5
     for wrong in ([shards[0]], shards[::-1]):
         assert merge([*wrong, "--output-prefix", str(tmp_path / "wrong")]) == 2
-        assert "are needed, once, in order" in capsys.readouterr().err
+        assert "are needed, once each, in order" in capsys.readouterr().err
     assert merge([*shards, "--output-prefix", str(tmp_path / "all")]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert merge([*shards, "--as-blend", "--output-prefix", str(tmp_path / "all")]) == 0
@@ -114,7 +114,7 @@ def test_inspect_shows_and_finds_corruption(
         return capsys.readouterr().err
 
     assert "at token 50, in sequence" in damaged("bin", 100, b"\xff\xff")
-    assert "is no index" in damaged("idx", 0, b"X")
+    assert "is not an index" in damaged("idx", 0, b"X")
     assert "sequence 4 has length" in damaged("idx", 34 + 4 * 3, b"\x01\x02\x00\x00")
     size = sound.with_suffix(".bin").stat().st_size
     assert f"{size - 2:,} bytes" in damaged("bin", size - 2, b"")

@@ -96,7 +96,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, tokens_cache: Path) -> None:
         [*command, str(tmp_path / "out")], preexec_fn=limited, capture_output=True, text=True
     )
     assert made.returncode == 1
-    assert "what is done is kept" in made.stderr
+    assert "finished work is kept" in made.stderr
     assert "Traceback" not in made.stderr
     folder = tmp_path / "out" / "preprocessed"
     assert [p.name for p in folder.iterdir()] == ["data.unfinished"]

@@ -53,7 +53,7 @@ def test_mixed_data(tmp_path: Path) -> None:
     said = typed("mix-data.md", tmp_path)
     rows = [row for row in metrics.read(tmp_path / "runs" / "mix" / "metrics.jsonl") if "loss" in row]
     assert rows[-1]["step"] == 20
-    assert "no row was fed twice in an epoch, none was passed over" in said
+    assert "no row was fed twice in an epoch, none was skipped" in said
 
 
 def test_a_model_of_your_own(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 from nemolaunch.tokenization import sources
-from nemolaunch.tokenization.request import Request
+from nemolaunch.tokenization.request import TokenizeRequest
 from nemolaunch.tokenization.run import run
 from nemolaunch.tokenization.tokenizer import resolve
 
 if __name__ == "__main__":
     tokenizer, source, folder, cache = sys.argv[1:5]
     files = sources.find([source])
-    request = Request(
+    request = TokenizeRequest(
         sources=files,
         spec=resolve(tokenizer, Path(cache)),
         folder=Path(folder),

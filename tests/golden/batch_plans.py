@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.data.blend import Asked
+from nemolaunch.data.blend import BlendSpec
 from nemolaunch.facts import EarlierRun, Facts, Host
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.facts.submission import Submission
@@ -68,7 +68,7 @@ def plan_of(case: str, folder: str | None = None) -> Plan:
     )
     facts = Facts(
         host=Host(),
-        asked=Asked(sources=((None, DATA),)),
+        asked=BlendSpec(sources=((None, DATA),)),
         data=(
             DataFile(
                 prefix=DATA, num_sequences=1000, num_tokens=10**8, split_tokens=(10**8, 0, 0), token_bytes=4

@@ -12,8 +12,8 @@ from slurm.cluster import Cluster
 
 from nemolaunch.facts.submission import Submission
 from nemolaunch.planning import Plan
-from nemolaunch.run.folder import write_json
 from nemolaunch.slurm import batch_job, batch_script
+from nemolaunch.system.atomic_files import write_json
 
 
 class LightRun:

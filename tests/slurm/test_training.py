@@ -13,7 +13,7 @@ from slurm.training import LAYOUT, Training, finish, same_as
 
 from nemolaunch.observe.slurm_run import condition
 from nemolaunch.run.attempts import starts
-from nemolaunch.run.folder import write_text
+from nemolaunch.system.atomic_files import write_text
 
 pytestmark = pytest.mark.long
 SECRETS = {"HF_TOKEN": "hf_canary5wJ2vQ8x", "WANDB_API_KEY": "canary7Kd93hRz"}

@@ -15,8 +15,9 @@ from slurm.memory import MemoryLimit
 from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import expand_nodes, starts
-from nemolaunch.run.folder import RunDir, write_text
+from nemolaunch.run.folder import RunDir
 from nemolaunch.slurm import batch_job
+from nemolaunch.system.atomic_files import write_text
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = {"tensor_model_parallel_size": 2}  # over the two nodes

@@ -10,11 +10,12 @@ from check_jobs import findings, job, resolved, write_data
 
 from nemolaunch.data import blend
 from nemolaunch.facts import look
+from nemolaunch.facts.dataset_words import read_blend
 from nemolaunch.findings import Finding
 from nemolaunch.planning import Plan, make_plan
 
-LONG = blend.Source(path="long", tokens=9_000, documents=10, epoch_tokens=9_000)
-SHORT = blend.Source(path="short", tokens=1_000, documents=100, epoch_tokens=1_000)
+LONG = blend.BlendSource(path="long", tokens=9_000, documents=10, epoch_tokens=9_000)
+SHORT = blend.BlendSource(path="short", tokens=1_000, documents=100, epoch_tokens=1_000)
 
 
 def of_code(code: str, *words: str, **values: Any) -> Finding:
@@ -26,12 +27,12 @@ def test_every_spelling_says_the_same(tmp_path: Path) -> None:
     """Percent sum to 100, shares to 1; paths in a file are relative to it; Megatron's list may have any sum."""
     path = tmp_path / "blend.yaml"
     path.write_text("weights: rows\nsources:\n  - {path: a, weight: 70}\n  - {path: b, weight: 30}\n")
-    assert blend.read(("a:0.7,b:0.3",)).sources == ((0.7, "a"), (0.3, "b"))
-    assert blend.read(("a:0.7", "b:0.3")).sources == ((0.7, "a"), (0.3, "b"))
-    assert blend.read(("7", "a", "3", "b")).sources == ((7.0, "a"), (3.0, "b"))
-    assert blend.read(("a", "b")).sources == ((None, "a"), (None, "b"))
-    assert blend.read((str(path),)).sources == ((70.0, f"{tmp_path}/a"), (30.0, f"{tmp_path}/b"))
-    assert blend.read((str(path),)).unit == "rows"
+    assert read_blend(("a:0.7,b:0.3",)).sources == ((0.7, "a"), (0.3, "b"))
+    assert read_blend(("a:0.7", "b:0.3")).sources == ((0.7, "a"), (0.3, "b"))
+    assert read_blend(("7", "a", "3", "b")).sources == ((7.0, "a"), (3.0, "b"))
+    assert read_blend(("a", "b")).sources == ((None, "a"), (None, "b"))
+    assert read_blend((str(path),)).sources == ((70.0, f"{tmp_path}/a"), (30.0, f"{tmp_path}/b"))
+    assert read_blend((str(path),)).unit == "rows"
     for words in (("7", "a", "3", "b"), (str(path),), ("a:0.7,b:0.3",)):
         assert [f.code for f in findings("llama3_8b", dataset_dir=words) if f.code.startswith("blend")] == []
 
@@ -39,7 +40,7 @@ def test_every_spelling_says_the_same(tmp_path: Path) -> None:
 def test_a_file_whose_name_has_a_colon_is_data(tmp_path: Path) -> None:
     name = tmp_path / "a:0.5"
     (tmp_path / "a:0.5.idx").touch()
-    assert blend.read((str(name),)).sources == ((None, str(name)),)
+    assert read_blend((str(name),)).sources == ((None, str(name)),)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_what_is_no_share_of_a_whole_is_refused(
         ("sources: [{path: a, weight: much}]\n", "the weight of a is 'much', not a number"),
         ("weights: bytes\nsources: [{path: a, weight: 1}]\n", "not of 'bytes'"),
         ("shares: 1\nsources: [{path: a, weight: 1}]\n", "unknown keys shares"),
-        ("sources: [", "is not YAML"),
+        ("sources: [", "is not valid YAML"),
     ],
 )
 def test_a_file_that_is_no_blend_is_refused(tmp_path: Path, text: str, message: str) -> None:

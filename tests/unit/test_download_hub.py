@@ -143,7 +143,7 @@ def test_a_broken_transfer_says_so_and_the_next_call_continues_it(server: HubSer
     server.cut_after = 15 * MB
     broken = hub("hf", "some/big")
     assert broken.returncode == 1
-    assert "the same command continues" in broken.stderr
+    assert "the same command resumes" in broken.stderr
     assert "Traceback" not in broken.stderr
     server.cut_after = None
     server.ranges.clear()
@@ -185,7 +185,7 @@ def test_no_room_is_said_before_anything_is_downloaded(server: HubServer, hub: H
     server.repos["datasets/some/huge"] = Repo({"a.parquet": Huge()})
     done = hub("hf", "some/huge")
     assert done.returncode == 1
-    assert "1,000,000,000.0 GB are still to come" in done.stderr
+    assert "1,000,000,000.0 GB have to be downloaded" in done.stderr
     assert "--allow" in done.stderr
     assert server.transferred == []
 
@@ -197,12 +197,12 @@ def test_no_room_is_said_before_anything_is_downloaded(server: HubServer, hub: H
         (("hf", "HuggingFaceFW/fineweb", "--allow", "*.jsonl"), 2, "matches *.jsonl; it has README.md"),
         (("hf", "fineweb10bt"), 2, "did you mean fineweb-10bt"),
         (("hf", "nobody/nothing"), 1, "has no dataset nobody/nothing, or it is private"),
-        (("hf", "a/b/c"), 2, "is no name of a repository"),
+        (("hf", "a/b/c"), 2, "is not the name of a repository"),
         (("hf", "HuggingFaceFW/fineweb", "--revision", "v9"), 2, "has no revision of that name"),
         (("hf", "starcoderdata"), 1, "accept its terms on"),
         (("model", "HuggingFaceFW/fineweb"), 1, "has no model HuggingFaceFW/fineweb"),
         (("tokenizer", "meta/llama", "--workers", "0"), 2, "--workers 0: must be 1 or more"),
-        (("model", "meta/llama", "--endpoint", "mirror"), 2, "--endpoint mirror: must be an address"),
+        (("model", "meta/llama", "--endpoint", "mirror"), 2, "--endpoint mirror: must be a URL"),
     ],
 )
 def test_a_mistake_is_named_with_what_would_do(

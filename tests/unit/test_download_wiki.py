@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from unit.dump_server import DumpServer, dump, page
 
 from nemolaunch.download import convert, dumps, wiki
-from nemolaunch.download.multistream import Stream, split, unpack
+from nemolaunch.download.multistream import Bz2Stream, split, unpack
 from nemolaunch.download.transfer import Client
 from nemolaunch.errors import NemolaunchError, UsageError
 
@@ -47,12 +47,12 @@ def server() -> Iterator[DumpServer]:
     server.close()
 
 
-def request(server: DumpServer, folder: Path, **values: object) -> wiki.Request:
+def request(server: DumpServer, folder: Path, **values: object) -> wiki.WikiRequest:
     defaults: dict[str, Any] = {"language": "zh-classical", "output_dir": folder, "mirror": server.url}
-    return wiki.Request(**{**defaults, "workers": 2, **values})
+    return wiki.WikiRequest(**{**defaults, "workers": 2, **values})
 
 
-def make(server: DumpServer, folder: Path, **values: object) -> tuple[Path, convert.Progress | None]:
+def make(server: DumpServer, folder: Path, **values: object) -> tuple[Path, convert.DumpProgress | None]:
     asked, client = request(server, folder, **values), Client(pause_s=0)
     dump = dumps.find(client, asked.language, asked.date, asked.mirror)
     return wiki.make(asked, client, dump, wiki.Watcher())
@@ -82,7 +82,7 @@ def test_the_latest_complete_dump_becomes_articles_in_order(server: DumpServer, 
         "id": "1",
     }
     assert "27 articles" in done.stdout
-    assert "left out: 1 redirects, 1 empty pages, 1 other pages" in done.stdout
+    assert "dropped: 1 redirects, 1 empty pages, 1 other pages" in done.stdout
     (agent,) = server.agents
     assert agent.startswith("nemolaunch/")
     assert "me@example.org" in agent
@@ -129,7 +129,7 @@ def test_a_wrong_checksum_is_tried_again_once(server: DumpServer, tmp_path: Path
     sums = f"zh_classicalwiki/20261001/{STEM.rpartition('-pages')[0]}-sha1sums.txt"
     server.files[sums] = server.files[sums].replace(hashlib.sha1(CONTENT).hexdigest().encode(), b"f" * 40)
     with pytest.raises(
-        NemolaunchError, match=f"has SHA-1 {hashlib.sha1(CONTENT).hexdigest()}, its checksum file"
+        NemolaunchError, match=f"has SHA-1 {hashlib.sha1(CONTENT).hexdigest()}, but its checksum file"
     ):
         make(server, tmp_path / "again")
     assert not list((tmp_path / "again").iterdir())
@@ -145,13 +145,13 @@ def damaged() -> bytes:
 def test_a_damaged_block_stops_or_is_left_out_with_its_place(server: DumpServer, tmp_path: Path) -> None:
     server.add("20261115", damaged())
     offset = list(split([CONTENT]))[2].offset
-    with pytest.raises(NemolaunchError, match=f"damaged between its bytes {offset:,} and .*--on-error skip"):
+    with pytest.raises(NemolaunchError, match=f"damaged between bytes {offset:,} and .*--on-error skip"):
         make(server, tmp_path)
     assert not list(tmp_path.glob("*.jsonl"))
 
     done = door("--mirror", server.url, "--output-dir", tmp_path, "--on-error", "skip")
     assert done.returncode == 0, done.stderr
-    assert "1 damaged parts of the dump were left out" in done.stderr
+    assert "1 damaged parts of the dump were skipped" in done.stderr
     written = tmp_path / f"{STEM.replace('20261001', '20261115')}.jsonl"
     assert [row["text"] for row in read(written)] == [POEMS[n] for n in KEPT if n not in (6, 7)]
     (reject,) = read(wiki.rejects_of(written))
@@ -168,10 +168,10 @@ def test_a_stopped_conversion_goes_on_to_the_same_bytes(
     class Killed(Exception):
         pass
 
-    def kill_after(streams: int) -> Callable[[convert.Progress], None]:
+    def kill_after(streams: int) -> Callable[[convert.DumpProgress], None]:
         left = iter(range(streams))
 
-        def report(_: convert.Progress) -> None:
+        def report(_: convert.DumpProgress) -> None:
             if next(left, None) is None:
                 raise Killed
 
@@ -184,7 +184,7 @@ def test_a_stopped_conversion_goes_on_to_the_same_bytes(
             file.write(b'{"text": "cut o')
     last = convert.convert(iter(split([CONTENT])), tmp_path / "again", workers=1)
     assert (tmp_path / "again").read_bytes() == (tmp_path / "whole").read_bytes()
-    assert last.counts == convert.Counts(articles=27, redirects=1, empty=1, other=1)
+    assert last.counts == convert.PageCounts(articles=27, redirects=1, empty=1, other=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "whole"]
 
 
@@ -218,7 +218,7 @@ def test_what_is_there_is_not_made_again(server: DumpServer, tmp_path: Path) -> 
         (("--date", "20261101"), "no complete pages-articles-multistream dump"),
         (("--date", "October"), "neither latest nor a date like"),
         (("--limit", "0"), "--limit 0: must be 1 or more"),
-        (("--mirror", "mirror"), "--mirror mirror: must be an address"),
+        (("--mirror", "mirror"), "--mirror mirror: must be a URL"),
     ],
 )
 def test_a_wrong_flag_is_named_with_what_would_do(
@@ -240,7 +240,7 @@ def test_an_unreachable_server_is_one_sentence_that_says_what_to_do(
 
 def test_what_is_no_dump_is_refused(server: DumpServer, tmp_path: Path) -> None:
     server.add("20261125", bz2.compress(b"<html>sign in</html>"))
-    with pytest.raises(NemolaunchError, match="no multistream dump of Wikimedia: it has no <siteinfo>"):
+    with pytest.raises(NemolaunchError, match="not a multistream dump of Wikimedia: it has no <siteinfo>"):
         make(server, tmp_path)
 
 
@@ -276,4 +276,4 @@ def test_streams_do_not_depend_on_how_the_bytes_come(sizes: list[int], before: b
         at += len(chunks[-1])
     found = list(split(chunks))
     assert [unpack(stream) for stream in found] == contents
-    assert found == [Stream(s.offset, packed[s.offset : s.end]) for s in found]
+    assert found == [Bz2Stream(s.offset, packed[s.offset : s.end]) for s in found]

@@ -13,9 +13,9 @@ from nemolaunch.cli.commands import cancel, diagnose, follow, resume, status
 from nemolaunch.cli.parsing.saved_plan import job_of_plan
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
-from nemolaunch.run.folder import write_json
 from nemolaunch.slurm import batch_job
 from nemolaunch.slurm.submission import sbatch
+from nemolaunch.system.atomic_files import write_json
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import ledger
 from nemolaunch.stream.audit import Audit, audit
 from nemolaunch.stream.inventory import count_rows
-from nemolaunch.stream.reader import Reader, Setup
+from nemolaunch.stream.reader import Reader, StreamSetup
 from nemolaunch.stream.state import ReaderState, SourceState
 
 READERS = 4
@@ -36,7 +36,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Run:
     """A run without a trainer: ranks take samples, states are kept as checkpoints keep them."""
 
-    def __init__(self, folder: Path, of: Setup) -> None:
+    def __init__(self, folder: Path, of: StreamSetup) -> None:
         self.dir = RunDir(folder)
         self.of = of
         self.states: dict[int, list[ReaderState]] = {0: [self._fresh() for _ in range(READERS)]}
@@ -134,7 +134,7 @@ def test_rows_fed_again_are_found(words: str, tmp_path: Path) -> None:
     run.session(30, 10, ranks=2)
     problems = " ".join(run.audit().problems)
     assert "was fed 2 times in epoch 1" in problems
-    assert "does not go on where a row was cut" in problems
+    assert "does not continue where a row was cut" in problems
 
 
 def test_rows_of_a_lost_shuffle_buffer_are_found(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_rows_of_a_lost_shuffle_buffer_are_found(tmp_path: Path) -> None:
     run.session(30, 90, ranks=2)
     found = run.audit()
     assert sum(e.passed_over for s in found.sources for e in s.epochs) > 5
-    assert any("was passed over in epoch" in problem for problem in found.problems)
+    assert any("was skipped in epoch" in problem for problem in found.problems)
 
 
 def test_a_lost_sample_is_found(words: str, tmp_path: Path) -> None:

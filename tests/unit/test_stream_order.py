@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemolaunch.stream.order import Piece, bits, cut, dealt, groups_of, in_share, permutation
+from nemolaunch.stream.order import FileShare, bits, cut, dealt, groups_of, in_share, permutation
 
 
 def test_the_order_is_the_same_for_ever() -> None:
@@ -37,7 +37,7 @@ def test_each_row_goes_to_one_reader(sizes: list[int], readers: int, seed: int) 
 
 def test_files_that_are_many_and_alike_stay_whole() -> None:
     pieces = cut([100] * 64, readers=8)
-    assert pieces == [Piece(file, 0, 1) for file in range(64)]
+    assert pieces == [FileShare(file, 0, 1) for file in range(64)]
 
 
 @pytest.mark.parametrize("sizes", [[10**9], [5, 7 * 10**8, 10**8], list(range(10**6, 10**6 + 1000))])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ from stream_support import texts_of, write
 
 from nemolaunch.cli.parsing.flags import job_from
 from nemolaunch.cli.views.plan_text import stream_lines
-from nemolaunch.data.stream_spec import read
+from nemolaunch.data.stream_spec import StreamSpec
+from nemolaunch.facts import look
+from nemolaunch.facts.dataset_words import read_stream
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan, make_plan
@@ -34,13 +38,23 @@ def planned(words: str, **values: object) -> Plan:
 
 @pytest.mark.parametrize("path", MIXTURES, ids=lambda p: p.stem)
 def test_the_mixtures_are_whole_and_name_licences_and_sizes(path: Path) -> None:
-    stream = read((str(path),))
+    stream = read_stream((str(path),))
     assert stream.error is None
     assert sum(source.weight for source in stream.sources) == pytest.approx(1.0)
     assert all(source.tokens and source.license and source.url for source in stream.sources)
     plan = planned(str(path), max_tokens=10**9)
     assert errors(plan.findings) == ()
     assert "HF_HUB_OFFLINE" not in plan.environment
+
+
+def test_the_key_of_the_text_is_read_under_its_earlier_name(tmp_path: Path) -> None:
+    """`column`, in mixtures that users have and in plans that run folders keep."""
+    mixture = tmp_path / "m.yaml"
+    for name in ("text_key", "column"):
+        mixture.write_text(f"sources: [{{path: a, {name}: content}}]\n")
+        assert read_stream((str(mixture),)).sources[0].text_key == "content"
+    saved = {"unit": None, "sources": [{"name": "a", "paths": ["/a"], "column": "content"}]}
+    assert StreamSpec.from_values(saved).sources[0].text_key == "content"
 
 
 def test_a_relative_path_is_that_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +66,40 @@ def test_a_relative_path_is_that_of_this_folder(tmp_path: Path, monkeypatch: pyt
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json").stream == plan.stream
     assert Plan.load(tmp_path / "plan.json").outlook == plan.outlook
+
+
+def test_planning_with_given_facts_never_looks_at_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `--ssh` the facts are those of another machine: asking this one would answer for the wrong disk."""
+    for name in ("texts", "set"):
+        write(tmp_path / "data" / name / "a.parquet", texts_of(name, 5))
+    mixture = tmp_path / "data" / "mixture.yaml"
+    mixture.write_text(
+        "sources:\n  - {path: texts/*.parquet, weight: 0.5}\n  - {dataset: set, weight: 0.5, column: text}\n"
+    )
+    job = Job().with_values(
+        model_name="demo-llama", hf_model_id=TOKENIZER, data_mode="stream", global_batch_size=16, max_steps=1,
+        dataset_dir=[str(mixture)], output_dir=str(tmp_path / "run"),
+    )  # fmt: skip
+    facts = look(job)
+    expected = make_plan(job, facts=facts)  # and whatever is read once of the package itself
+    shutil.rmtree(tmp_path / "data")
+
+    def looked(*_: object, **__: object) -> None:
+        raise AssertionError("the plan looked at the disk")
+
+    with monkeypatch.context() as patched:
+        for name in ("stat", "lstat", "scandir", "listdir", "access", "open", "getcwd", "readlink"):
+            patched.setattr(os, name, looked)
+        patched.setattr("builtins.open", looked)
+        plan = make_plan(job, facts=facts)
+    assert plan == expected
+    assert errors(plan.findings) == ()
+    assert plan.stream is not None
+    assert plan.stream["sources"][0]["paths"] == [str(tmp_path / "data" / "texts" / "*.parquet")]
+    assert plan.stream["sources"][1]["dataset"] == str(tmp_path / "data" / "set")
+    assert plan.environment["HF_HUB_OFFLINE"] == "1"
 
 
 def test_sizes_tell_epochs_and_the_length(tmp_path: Path) -> None:
@@ -74,13 +122,13 @@ def test_a_wrong_column_or_weight_is_told_with_what_to_write(tmp_path: Path) -> 
         write(tmp_path / ending / f"a.{ending}", texts_of("a", 5), column="content")
         (found,) = errors(planned(str(tmp_path / ending), max_steps=1).findings)
         assert found.code == "stream-column"
-        assert found.fixes[0].changes == {"text_column": "content"}
-        assert errors(planned(str(tmp_path / ending), max_steps=1, text_column="content").findings) == ()
+        assert found.fixes[0].changes == {"text_key": "content"}
+        assert errors(planned(str(tmp_path / ending), max_steps=1, text_key="content").findings) == ()
     words = f"{tmp_path}/parquet:0.5,{tmp_path}/jsonl:0.6"
-    (found,) = errors(planned(words, max_steps=1, text_column="content").findings)
+    (found,) = errors(planned(words, max_steps=1, text_key="content").findings)
     assert found.code == "blend-total"
     (words,) = found.fixes[0].changes["dataset_dir"]  # type: ignore[misc]
-    assert errors(planned(words, max_steps=1, text_column="content").findings) == ()
+    assert errors(planned(words, max_steps=1, text_key="content").findings) == ()
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,9 @@ def test_a_source_without_any_text_is_not_passed_over_for_the_others(tmp_path: P
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "a.jsonl").write_text("no json\n" * 5)
     of = setup(f"{tmp_path}/good:0.5,{tmp_path}/junk:0.5", readers=1)
-    with pytest.raises(NemolaunchError, match=r"source junk: .* invalid JSON.* like all 320 rows read of it"):
+    with pytest.raises(
+        NemolaunchError, match=r"source junk: .* invalid JSON.* like all 320 rows read from it"
+    ):
         samples(of, 0, 5)
 
 

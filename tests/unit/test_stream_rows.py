@@ -9,11 +9,12 @@ import pytest
 from stream_support import samples, setup, texts_of, write
 from unit.hub_server import COMMIT, HubServer, Repo
 
-from nemolaunch.data.stream_spec import Source, Stream, read, with_column
+from nemolaunch.data.stream_spec import StreamSource, StreamSpec, with_text_key
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.dataset_words import read_stream
 from nemolaunch.stream import hub, manifest, rows
 from nemolaunch.stream.manifest import Listed, Manifest
-from nemolaunch.stream.order import Piece, groups_of
+from nemolaunch.stream.order import FileShare, groups_of
 from nemolaunch.stream.rows import Row, open_rows
 
 TEXTS = texts_of("é", 90)
@@ -26,7 +27,7 @@ def read_all(listed: Listed, of: int = 1) -> list[list[Row]]:
         return [
             [
                 row
-                for group in groups_of(file.num_groups, Piece(0, share, of))
+                for group in groups_of(file.num_groups, FileShare(0, share, of))
                 for row in file.read(group, None, 0)
             ]
             for share in range(of)
@@ -42,10 +43,12 @@ def listed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     if request.param == "dataset":
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         write(tmp_path / "data" / "train-0.parquet", TEXTS)
-        source = Source(name="a", dataset=str(tmp_path / "data"), column="text")
+        source = StreamSource(name="a", dataset=str(tmp_path / "data"), text_key="text")
     else:
-        source = Source(name="a", paths=(str(write(tmp_path / f"a.{request.param}", TEXTS)),), column="text")
-    return manifest.make(Stream(sources=(source,))).sources[0]
+        source = StreamSource(
+            name="a", paths=(str(write(tmp_path / f"a.{request.param}", TEXTS)),), text_key="text"
+        )
+    return manifest.make(StreamSpec(sources=(source,))).sources[0]
 
 
 def test_all_rows_come_out(listed: Listed) -> None:
@@ -63,7 +66,7 @@ def test_shares_have_each_row_once_and_are_as_large_as_each_other(listed: Listed
 
 def test_rows_can_be_read_from_any_on(listed: Listed) -> None:
     file = open_rows(listed.source, listed.files[0])
-    for group in groups_of(file.num_groups, Piece(0, 1, 3)):
+    for group in groups_of(file.num_groups, FileShare(0, 1, 3)):
         whole = list(file.read(group, None, 0))
         for skip in (1, 2, len(whole), len(whole) + 3):
             assert list(file.read(group, None, skip)) == whole[skip:]
@@ -108,8 +111,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
     found.close()
 
 
-def hub_stream(path: str) -> Stream:
-    return with_column(read((f"hf://datasets/org/texts{path}",)), "text")
+def hub_stream(path: str) -> StreamSpec:
+    return with_text_key(read_stream((f"hf://datasets/org/texts{path}",)), "text")
 
 
 def test_files_of_the_hub_are_read_where_they_are(server: HubServer) -> None:
@@ -126,7 +129,7 @@ def test_files_of_the_hub_are_read_where_they_are(server: HubServer) -> None:
 
 
 def test_a_hub_that_refuses_or_has_no_such_data_is_one_sentence(server: HubServer) -> None:
-    with pytest.raises(NemolaunchError, match=r"nothing there ends in .jsonl"):
+    with pytest.raises(NemolaunchError, match=r"no file there ends in .jsonl"):
         manifest.make(hub_stream("/data/*.csv"))
     server.refuse = 401
     hub._file_system.cache_clear()
@@ -151,12 +154,12 @@ def test_the_datasets_library_reads_shard_by_shard(tmp_path: Path) -> None:
     local = tmp_path / "local"
     for name in "abc":
         write(local / f"train-{name}.parquet", texts_of(name, 20), column="body")
-    source = Source(name="d", dataset=str(local), column="body")
-    of = setup(Stream(sources=(source,)), readers=2)
+    source = StreamSource(name="d", dataset=str(local), text_key="body")
+    of = setup(StreamSpec(sources=(source,)), readers=2)
     assert len(of.manifest.sources[0].files) == 3
     names = {
         chr(int(t)) for r in range(2) for s in samples(of, r, 40) for t in s.tokens if chr(int(t)) in "abc"
     }
     assert names == {"a", "b", "c"}
     with pytest.raises(NemolaunchError, match="has no column 'text'; it has id, body"):
-        setup(Stream(sources=(Source(name="d", dataset=str(local)),)))
+        setup(StreamSpec(sources=(StreamSource(name="d", dataset=str(local)),)))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from stream_support import encode, texts_of, write
 
-from nemolaunch.data.stream_spec import read
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.dataset_words import read_stream
 from nemolaunch.job import Job
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import session
@@ -20,7 +20,7 @@ from nemolaunch.stream.session import Begun
 from nemolaunch.stream.state import ReaderState, StreamState
 
 VALUES: dict[str, Any] = {
-    "text_column": "text", "blend_by": "rows", "stream_readers": 2, "data_resume": "exact", "seed": 5, "num_workers": 1,
+    "text_key": "text", "blend_by": "rows", "stream_readers": 2, "data_resume": "exact", "seed": 5, "num_workers": 1,
     "split": "1,0,0", "shard_shuffle": True, "shuffle_buffer": 20, "bad_data": "skip-rows",
     "stopping_strategy": "fixed-tokens", "seq_length": 64,
 }  # fmt: skip
@@ -36,7 +36,7 @@ def texts(tmp_path: Path) -> Path:
 def start(run: Path, words: str, state: StreamState | None = None, samples: int = 0, **values: Any) -> Begun:
     tokenizer = values.pop("tokenizer", "t")
     return session.begin(
-        RunDir(run), Job(**{**VALUES, **values}), read((words,)), tokenizer=tokenizer,
+        RunDir(run), Job(**{**VALUES, **values}), read_stream((words,)), tokenizer=tokenizer,
         data_parallel_size=1, samples=samples, state=state,
     )  # fmt: skip
 
@@ -80,13 +80,13 @@ def test_files_may_move_but_not_change(texts: Path, tmp_path: Path) -> None:
     _, after = run_on(again, 20)
     assert not names(before) & names(after)
     write(moved / "x.parquet", texts_of("other", 300))
-    with pytest.raises(NemolaunchError, match="does not hold the files that the run was fed from"):
+    with pytest.raises(NemolaunchError, match="does not have the files that the run was fed from"):
         start(tmp_path / "run", str(texts.parent / "moved" / "x.parquet"), state, samples=40)
 
 
 def test_what_would_skip_or_repeat_rows_is_refused(texts: Path, tmp_path: Path) -> None:
     state, _ = run_on(start(tmp_path / "run", str(texts)), 5)
-    with pytest.raises(NemolaunchError, match="--stream-readers 4: the run was begun with 2"):
+    with pytest.raises(NemolaunchError, match="--stream-readers 4: the run was started with 2"):
         start(tmp_path / "run", str(texts), state, samples=10, stream_readers=4)
     with pytest.raises(NemolaunchError, match="another tokenizer"):
         start(tmp_path / "run", str(texts), state, samples=10, tokenizer="other")

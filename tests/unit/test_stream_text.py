@@ -10,7 +10,7 @@ from stream_support import setup
 
 from nemolaunch.cli.commands.tokenize import main as tokenize
 from nemolaunch.stream.reader import Reader
-from nemolaunch.stream.text import Encoder
+from nemolaunch.stream.text import RowEncoder
 from nemolaunch.tokenization.tokenizer import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +25,6 @@ def test_ids_are_those_of_tokenize(engine: str, tmp_path: Path, tokens_cache: Pa
     written = np.fromfile(tmp_path / "preprocessed" / "a_text_document.bin", np.uint16)
     of = setup(str(source), readers=1, window=1, seq_length=1000, shuffle_files=False)
     spec = resolve(TOKENIZER, tokens_cache)
-    samples = Reader(of, 0, Encoder(spec, engine))
+    samples = Reader(of, 0, RowEncoder(spec, engine))
     made = np.concatenate([s.tokens[:-1] for s, _ in zip(samples, range(150), strict=False)])
     assert np.array_equal(made, written[: len(made)])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from nemolaunch.check.batch import batch_unit
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
-from nemolaunch.data.blend import Share, as_words, is_whole
+from nemolaunch.data.blend import Share, as_words, is_total
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
@@ -143,7 +143,7 @@ def _shares(sources: list[tuple[float, str]], are_shares: bool) -> Iterator[Find
     if twice is not None:
         yield error("blend-twice", f"{flag('dataset_dir')}: the blend lists {twice} more than once", *fixes)
     total = math.fsum(w for w, _ in sources)
-    if are_shares and zero is None and twice is None and not is_whole(total):
+    if are_shares and zero is None and twice is None and not is_total(total):
         yield error(
             "blend-total", f"{flag('dataset_dir')}: the weights sum to {total:g} instead of 1 or 100", *fixes
         )

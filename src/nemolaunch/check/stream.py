@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from nemolaunch.check.support import each, error, fix, flag, no_effect, note, shown, warning
-from nemolaunch.data.blend import as_words, is_whole
+from nemolaunch.data.blend import as_words, is_total
 from nemolaunch.data.stream_budget import whole_tokens, working
-from nemolaunch.data.stream_spec import Source, Stream
+from nemolaunch.data.stream_spec import StreamSource, StreamSpec
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import PARTS, specs
 from nemolaunch.resolve import Resolved
 
 # Fields that a run must keep to resume with the very next row: changing one changes the rows or their order
-ORDER_FIELDS = ("stream_readers", "shard_shuffle", "seed", "split", "text_column")
+ORDER_FIELDS = ("stream_readers", "shard_shuffle", "seed", "split", "text_key")
 # Common names of text columns, the most common first
 TEXT_NAMES = ("text", "content", "raw_content", "body", "document", "article", "code", "markdown")
 
@@ -44,7 +44,7 @@ def sources(resolved: Resolved) -> Iterator[Finding]:
             yield error(
                 "stream-source", f"{flag('dataset_dir')}: source {source.name}: {seen.error}", *instead
             )
-        elif seen.columns is not None and source.column not in seen.columns:
+        elif seen.columns is not None and source.text_key not in seen.columns:
             yield from _column(resolved, source, seen.columns)
         readers = resolved.job.stream.stream_readers or 1
         if seen.num_packed and seen.num_files < readers:
@@ -86,18 +86,18 @@ def _with(resolved: Resolved, place: int, path: str) -> Fix:
     )
 
 
-def _column(resolved: Resolved, source: Source, columns: tuple[str, ...]) -> Iterator[Finding]:
+def _column(resolved: Resolved, source: StreamSource, columns: tuple[str, ...]) -> Iterator[Finding]:
     likely = [name for name in TEXT_NAMES if name in columns]
-    by_flag = source.column == resolved.job.stream.text_column
+    by_flag = source.text_key == resolved.job.stream.text_key
     yield error(
         "stream-column",
-        f"source {source.name} has no column {source.column!r}; the columns of its first file are "
+        f"source {source.name} has no column {source.text_key!r}; the columns of its first file are "
         f"{', '.join(columns[:12])}",
-        *(each("text_column", likely[:2]) if by_flag else ()),
+        *(each("text_key", likely[:2]) if by_flag else ()),
     )
 
 
-def _weights(resolved: Resolved, stream: Stream) -> Iterator[Finding]:
+def _weights(resolved: Resolved, stream: StreamSpec) -> Iterator[Finding]:
     """Check that weights are positive and sum to a whole."""
     if len(stream.sources) < 2:
         return
@@ -114,7 +114,7 @@ def _weights(resolved: Resolved, stream: Stream) -> Iterator[Finding]:
         )
         return
     total = math.fsum(s.weight for s in stream.sources)
-    if not is_whole(total):
+    if not is_total(total):
         yield error(
             "blend-total", f"{flag('dataset_dir')}: the weights sum to {total:g} instead of 1 or 100", *fixes
         )

@@ -1,1 +1,1 @@
-"""Training data as it is described: blends, streams of rows, Megatron's index header, masking."""
+"""Training data: blends, streams of rows, Megatron's index header, masking."""

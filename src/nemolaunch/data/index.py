@@ -1,8 +1,8 @@
-"""Reads the header of a Megatron `.idx` file in constant time and memory, with the standard library alone.
+"""Reader of the header of a Megatron `.idx` file, in constant time and memory. Standard library only.
 
-Layout (megatron-core, `datasets/indexed_dataset.py`): 9 bytes magic, u64 version, u8 dtype code,
-u64 sequence count n, u64 document index count d, n int32 lengths, n int64 byte pointers, d int64 document
-indices, all little-endian. As pointers are cumulative, the tokens before any sequence are one read away.
+Layout (megatron-core, `datasets/indexed_dataset.py`): 9 bytes magic, u64 version, u8 dtype code, u64 sequence
+count n, u64 document index count d, n int32 lengths, n int64 byte pointers, d int64 document indices, all
+little-endian. Pointers are cumulative, so the number of tokens before any sequence takes one read.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ ID_CODES = {1: "B", 2: "b", 3: "h", 4: "i", 5: "q", 8: "H"}
 
 
 class IndexFile:
-    """One `.idx` beside its `.bin`.
+    """One `.idx` and its `.bin`.
 
     Attributes:
         num_sequences, num_documents: counts.
         num_tokens: tokens in the `.bin`.
         token_bytes: bytes per token id.
-        id_code: type of a token id, for the standard library's `array`; None where the data are floats.
+        id_code: type of a token id, for the standard library's `array`; None if the data are floats.
 
     Raises:
-        NemolaunchError: if a file is missing, unreadable, cut off, or the two do not belong together.
+        NemolaunchError: if a file is missing, unreadable or truncated, or the two do not match.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -51,7 +51,7 @@ class IndexFile:
     def _read_header(self, prefix: str, bin_bytes: int) -> None:
         raw = self._read(0, HEADER.size)
         if len(raw) < HEADER.size or not raw.startswith(MAGIC):
-            raise NemolaunchError(f"{self.path} is not a Megatron index: it does not begin with {MAGIC!r}")
+            raise NemolaunchError(f"{self.path} is not a Megatron index: it does not start with {MAGIC!r}")
         _, version, code, self.num_sequences, num_indices = HEADER.unpack(raw)
         if version != 1 or code not in TOKEN_BYTES:
             raise NemolaunchError(
@@ -63,17 +63,17 @@ class IndexFile:
         found = os.fstat(self._file).st_size
         if found != size:
             raise NemolaunchError(
-                f"{self.path} has {found} bytes where its header promises {size}: it was cut off"
+                f"{self.path} has {found} bytes, but its header says {size}: it is truncated"
             )
         self.num_tokens = bin_bytes // self.token_bytes
         if self._bytes_before(self.num_sequences) != bin_bytes:
             raise NemolaunchError(
-                f"{prefix}.bin has {bin_bytes} bytes where its index promises "
-                f"{self._bytes_before(self.num_sequences)}: the two do not belong together"
+                f"{prefix}.bin has {bin_bytes} bytes, but its index says "
+                f"{self._bytes_before(self.num_sequences)}: the two files do not match"
             )
 
     def _bytes_before(self, sequence: int) -> int:
-        """Bytes of the `.bin` before a sequence; of all of it for `num_sequences`."""
+        """Return the bytes of the `.bin` before a sequence; all of them for `num_sequences`."""
         if self.num_sequences == 0:
             return 0
         last = min(sequence, self.num_sequences - 1)
@@ -89,7 +89,7 @@ class IndexFile:
             raise NemolaunchError(f"cannot read {self.path}: {error.strerror}") from None
 
     def tokens_before(self, sequence: int) -> int:
-        """Tokens in the sequences before that one; in all of them for `num_sequences`."""
+        """Return the number of tokens before a sequence; in all of them for `num_sequences`."""
         return self._bytes_before(sequence) // self.token_bytes
 
     def __enter__(self) -> IndexFile:

@@ -1,7 +1,8 @@
 """Masked language modelling: which tokens of a sample are predicted, and what the model sees in their place.
 
-A function of the tokens, the sample's number, the epoch and the seed, and of nothing else. All ranks of a model
-so get the same masks without talking to each other, and a resumed run those it would have got without a stop.
+Masks are a function of the tokens, the sample's number, the epoch and the seed alone. So all ranks of a model
+get the same masks without communicating, and a resumed run gets the masks it would have had without the
+interruption.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-# Of the chosen tokens, by the `bert` policy: the mask token, a random one, and for the rest the token itself
+# Of the tokens chosen by the `bert` policy: the mask token, a random one, and for the rest the token itself
 # (Devlin et al. 2019, arXiv 1810.04805, section 3.1)
 BERT_MASK_SHARE, BERT_RANDOM_SHARE = 0.8, 0.1
 LONGEST_SPAN = 4  # times the mean: a geometric distribution has 1.8 % beyond it
@@ -22,7 +23,7 @@ LONGEST_SPAN = 4  # times the mean: a geometric distribution has 1.8 % beyond it
 
 @dataclass(frozen=True)
 class Masked:
-    """What a model gets of a sample: ids it sees, and True where it has to predict the original. Both [n]."""
+    """A masked sample: the ids the model sees, and True where it has to predict the original. Both [n]."""
 
     inputs: Array
     predicted: Array
@@ -32,16 +33,16 @@ class Masked:
 class Masking:
     """How samples are masked.
 
-    Of n tokens that may be masked, exactly round(probability x n) are, at least one.
+    Of n tokens that may be masked, exactly round(probability x n), and at least one, are masked.
 
     Attributes:
         replacement: `mask`: single tokens, each replaced by the mask token; `bert`: the same tokens, 80 % of
             them replaced by the mask token, 10 % by a random one, 10 % kept; `span`: runs of tokens, each
             replaced by as many mask tokens.
         span_length: mean length of a run, geometrically distributed (Joshi et al. 2020, arXiv 1907.10529).
-        vocab_size: random tokens are below it.
-        protected: ids that are never masked and never put in place of others: padding, ends and beginnings of
-            texts, the mask token itself. Runs do not reach across them.
+        vocab_size: upper bound of random tokens.
+        protected: ids that are never masked and never replace others: padding, beginning and end of a text,
+            the mask token itself. Runs do not extend across them.
     """
 
     probability: float
@@ -65,14 +66,14 @@ class Masking:
 
         Args:
             tokens: ids [n].
-            sample: its number, unique in the run, or unique in an epoch where `epoch` is given.
-            validation: draws from another sequence, so that no training sample has the same mask.
-            is_text: False where the sample is padded, whatever id stands there; [n].
+            sample: its number, unique in the run, or unique in an epoch if `epoch` is given.
+            validation: draw from another sequence, so that no training sample has the same mask.
+            is_text: False where the sample is padded, whatever the id there; [n].
         """
         tokens = np.asarray(tokens, np.int64)
         count = len(tokens)
         words = np.array([self.seed, int(validation), epoch, sample], np.uint64).view(np.uint32)
-        # the raw bits of Philox are the same in every version of numpy, those of its distributions may not be
+        # raw bits of Philox are the same in every version of numpy; its distributions may not be
         draws = np.random.Philox(np.random.SeedSequence(words.tolist())).random_raw(4 * count)
         order, length, policy, other = draws.reshape(4, count)
         free = ~np.isin(tokens, self._protected)
@@ -98,7 +99,7 @@ class Masking:
         return np.unique(np.array([*self.protected, self.mask_token], np.int64))
 
     def _chosen(self, order: Array, free: Array) -> Array:
-        """Positions of the tokens that come first in `order`; of equals, those further left."""
+        """Return the positions of the tokens that come first in `order`; among equals, those further left."""
         candidates = np.flatnonzero(free)
         if not len(candidates):
             return candidates
@@ -109,12 +110,12 @@ class Masking:
         return candidates[np.sort(np.concatenate([np.flatnonzero(places < last), ties]))]
 
     def _covered(self, order: Array, length: Array, free: Array) -> Array:
-        """The place in `order` of the first run that covers each token, where every token begins a run."""
+        """Return the place in `order` of the first run that covers each token; every token starts one."""
         longest = max(1, round(LONGEST_SPAN * self.span_length))
         beyond = self._beyond(longest)
         reach = 1 + len(beyond) - np.searchsorted(beyond[::-1], _unit(length), side="right")
         barrier = np.maximum.accumulate(np.where(free, -1, np.arange(len(free))))
-        room = np.arange(len(free)) - barrier  # tokens since the last that may not be masked
+        room = np.arange(len(free)) - barrier  # tokens since the last one that must not be masked
         first = order.copy()
         for distance in range(1, min(longest, len(order))):
             covers = (reach[:-distance] > distance) & (room[distance:] > distance)
@@ -123,16 +124,16 @@ class Masking:
         return first
 
     def _beyond(self, longest: int) -> Array:
-        """Probability that a run is longer than 1, 2, … tokens; multiplied up, which is the same everywhere."""
+        """Return the probability that a run is longer than 1, 2, … tokens; the same on every machine."""
         return np.cumprod(np.full(longest - 1, 1.0 - 1.0 / self.span_length))
 
     def _random(self, draws: Array) -> Array:
-        """Ids below `vocab_size` that are not protected, all equally likely."""
+        """Return ids below `vocab_size` that are not protected, all equally likely."""
         barred = self._protected[self._protected < self.vocab_size]
         ids = (_unit(draws) * (self.vocab_size - len(barred))).astype(np.int64)
         return ids + np.searchsorted(barred - np.arange(len(barred)), ids, side="right")
 
 
 def _unit(draws: Array) -> Array:
-    """Numbers in [0, 1) of 53 random bits."""
+    """Return numbers in [0, 1) from 53 random bits each."""
     return (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,15 +1,15 @@
-"""What a stream means for a run, as far as its sources' sizes are known: its length, and how often each is read."""
+"""The length of a run on a stream and how often each source is read, if the sources' sizes are known."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from nemolaunch.data.stream_spec import Stream, shares
+from nemolaunch.data.stream_spec import StreamSpec, shares
 from nemolaunch.system.quantities import number
 
-# Readers for each data-parallel rank, at least: so that a run can go on with more ranks.
-LEAST_READERS = 4
+# Minimum readers per data-parallel rank: so that a run can resume with more ranks.
+MIN_READERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,9 @@ class Outlook:
     """One source in a run.
 
     Attributes:
-        share: asked for, together 1.
-        tokens: read of it; None where shares are of rows whose length is not known.
-        epochs: how often that is all of it; None where its size is not known.
+        share: the requested share; all of them sum to 1.
+        tokens: read from it; None if shares are of rows whose length is unknown.
+        epochs: how often it is read completely; None if its size is unknown.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Outlook:
     epochs: float | None = None
 
 
-def outlook(stream: Stream, unit: str, tokens: int) -> tuple[Outlook, ...]:
-    """What a run of so many tokens reads of each source."""
+def outlook(stream: StreamSpec, unit: str, tokens: int) -> tuple[Outlook, ...]:
+    """Return what a run of `tokens` tokens reads of each source."""
     in_tokens = token_shares(stream, unit)
     found = []
     for place, (source, share) in enumerate(zip(stream.sources, shares(stream), strict=True)):
@@ -40,8 +40,8 @@ def outlook(stream: Stream, unit: str, tokens: int) -> tuple[Outlook, ...]:
     return tuple(found)
 
 
-def token_shares(stream: Stream, unit: str) -> list[float] | None:
-    """Shares in tokens; None where they are of rows and the length of some source's rows is not known."""
+def token_shares(stream: StreamSpec, unit: str) -> list[float] | None:
+    """Return shares in tokens; None if they are of rows and the length of some source's rows is unknown."""
     given = shares(stream)
     if unit == "tokens" or len(given) == 1:
         return given
@@ -54,15 +54,15 @@ def token_shares(stream: Stream, unit: str) -> list[float] | None:
     return [weight / total for weight in weights]
 
 
-def unsized(stream: Stream, unit: str) -> tuple[str, ...]:
-    """Sources for want of whose `tokens` and `rows` nothing is known of how much is read of any."""
+def unsized(stream: StreamSpec, unit: str) -> tuple[str, ...]:
+    """Return the sources whose missing `tokens` or `rows` leave it unknown how much is read of any source."""
     if token_shares(stream, unit) is not None:
         return ()
     return tuple(source.name for source in stream.sources if not (source.tokens and source.rows))
 
 
-def whole_tokens(stream: Stream, unit: str, strategy: str) -> int | None:
-    """Tokens until the first or every source has been read once; None where sizes are not known."""
+def whole_tokens(stream: StreamSpec, unit: str, strategy: str) -> int | None:
+    """Return the tokens until the first, or every, source has been read once; None if sizes are unknown."""
     in_tokens = token_shares(stream, unit)
     if in_tokens is None or not stream.sources:
         return None
@@ -75,21 +75,24 @@ def whole_tokens(stream: Stream, unit: str, strategy: str) -> int | None:
 
 
 def validation_share(split: str) -> float:
-    """Share of the rows of a stream that `--split` holds out for validation; there is no share for tests."""
+    """Return the share of a stream's rows that `--split` holds out for validation; there is no test share."""
     parts = [number(word.strip()) or 0.0 for word in split.split(",")]
     return parts[1] / sum(parts) if len(parts) > 1 and sum(parts) > 0 else 0.0
 
 
 def default_readers(data_parallel_size: int, global_batch_size: int, num_workers: int) -> int:
-    """Readers of a new run: as many for each rank, which divide its samples of a step, and enough for its
-    workers and for growth."""
+    """Return the number of readers of a new run.
+
+    Each rank gets the same number, which divides its samples of a step, and is enough for its workers and
+    more ranks.
+    """
     ranks = max(1, data_parallel_size)
     each = max(1, global_batch_size // ranks)
-    wanted = max(num_workers, LEAST_READERS)
+    wanted = max(num_workers, MIN_READERS)
     return ranks * next((n for n in range(wanted, each) if each % n == 0), each)
 
 
 def working(num_workers: int, readers_of_a_rank: int) -> int:
-    """Workers of a rank that have something to do: they share its readers evenly."""
+    """Return how many workers of a rank are busy: they share its readers evenly."""
     most = min(num_workers, readers_of_a_rank)
     return next((n for n in range(most, 0, -1) if readers_of_a_rank % n == 0), 0)

@@ -1,4 +1,4 @@
-"""Files that hold documents: how each is read, by its name, and which of them a path stands for."""
+"""Files with documents: how each is read, by its name, and which files a path stands for."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ KINDS = {
     ".parquet": "parquet",
     ".txt": "text",
 }
-# In a folder a .json is more often a description than data: it is read only where it is named.
+# In a folder a .json is more often a description than data: it is only read if it is named.
 NAMED_KINDS = {**KINDS, ".json": "jsonl"}
 
 
 def kind_of(path: Path, kinds: dict[str, str]) -> str | None:
-    """How to read a file, by the longest ending that is known."""
+    """Return how to read a file, by the longest known ending; None if there is none."""
     name = path.name.lower()
     endings = [ending for ending in kinds if name.endswith(ending)]
     return kinds[max(endings, key=len)] if endings else None
 
 
 def in_folder(folder: Path) -> list[str]:
-    """All data files below a folder in the order of their paths, without hidden ones and Megatron's own notes."""
+    """Return all data files below a folder, sorted, without hidden files and Megatron's own descriptions."""
     return sorted(
         str(p)
         for p in folder.rglob("*")
-        if p.is_file() and not _is_passed_over(p.relative_to(folder)) and kind_of(p, KINDS)
+        if p.is_file() and not _is_ignored(p.relative_to(folder)) and kind_of(p, KINDS)
     )
 
 
-def _is_passed_over(path: Path) -> bool:
-    """Hidden, or in the cache that Megatron makes beside `.bin/.idx` files, whose descriptions end in .txt."""
+def _is_ignored(path: Path) -> bool:
+    """Return whether a path is hidden or in Megatron's cache beside `.bin/.idx` files, which has .txt files."""
     return any(part.startswith(".") or part.endswith("Dataset_indices") for part in path.parts)
 
 
 def matching(pattern: str) -> list[str]:
-    """Files that a glob matches, in the order of their paths."""
+    """Return the files that a glob matches, sorted."""
     return sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
 
 
 def expand(path: str) -> list[str]:
-    """Files that a file, a folder or a glob stands for; none where there is nothing."""
+    """Return the files that a file, a folder or a glob stands for; none if nothing exists."""
     where = Path(path).expanduser()
     if where.is_dir():
         return in_folder(where)

@@ -1,1 +1,1 @@
-"""Text to train on, downloaded as JSON Lines."""
+"""Downloads: text to train on, models and tokenizers."""

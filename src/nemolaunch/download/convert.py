@@ -1,4 +1,4 @@
-"""A dump's streams to JSON Lines, in parallel and in order, continued where it was killed."""
+"""Conversion of a dump to JSON Lines, in parallel and in order, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -11,64 +11,63 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from nemolaunch.download.multistream import Stream, unpack
-from nemolaunch.download.pages import Counts, Site, read_pages, read_site
+from nemolaunch.download.multistream import Bz2Stream, unpack
+from nemolaunch.download.pages import PageCounts, Site, read_pages, read_site
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.atomic_files import move, write_json
 from nemolaunch.system.worker_pool import pool
 
 SAVE_EVERY_S = 10.0
 
 
 @dataclass
-class Progress:
-    """How far a conversion is: bytes of the dump done, bytes written, and what the pages were.
+class DumpProgress:
+    """Progress of a conversion: bytes of the dump done, bytes written, and counts of pages.
 
-    `damaged` are (offset in the dump, reason) of streams that were left out.
+    `damaged` are (offset in the dump, reason) of skipped streams.
     """
 
     offset: int = 0
     written: int = 0
-    counts: Counts = field(default_factory=Counts)
+    counts: PageCounts = field(default_factory=PageCounts)
     damaged: list[tuple[int, str]] = field(default_factory=list)
 
     @staticmethod
-    def read(path: Path) -> Progress:
-        """What was saved, or nothing done yet."""
+    def read(path: Path) -> DumpProgress:
+        """Read the saved progress, or return that of a new conversion."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return Progress()
-        values["counts"] = Counts(**values["counts"])
+            return DumpProgress()
+        values["counts"] = PageCounts(**values["counts"])
         values["damaged"] = [(offset, reason) for offset, reason in values["damaged"]]
-        return Progress(**values)
+        return DumpProgress(**values)
 
     def save(self, path: Path) -> None:
-        """Keep it, whole or not at all."""
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        os.replace(temporary, path)
+        """Save it atomically."""
+        write_json(path, asdict(self))
 
 
 def convert(
-    streams: Iterator[Stream],
+    streams: Iterator[Bz2Stream],
     target: Path,
     *,
     workers: int,
     on_error: str = "stop",
     limit: int | None = None,
-    report: Callable[[Progress], None] = lambda _: None,
-) -> Progress:
-    """Write the articles of all streams, or the first `limit`, to `target`, whole or not at all.
+    report: Callable[[DumpProgress], None] = lambda _: None,
+) -> DumpProgress:
+    """Write the articles of all streams, or the first `limit`, to `target`, atomically.
 
-    Streams that an earlier, killed call has done are passed over. Raises NemolaunchError for what is no
-    dump, and with `on_error` `stop` for a damaged stream.
+    Streams that an earlier, killed call has done are skipped. Raises NemolaunchError if this is not a dump,
+    and with `on_error` `stop` for a damaged stream.
     """
     part, saved = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.progress")
-    progress = Progress() if limit else Progress.read(saved)
+    progress = DumpProgress() if limit else DumpProgress.read(saved)
     site = _site(streams)
     with open(part, "a+b") as out:
         if os.fstat(out.fileno()).st_size < progress.written:
-            progress = Progress()
+            progress = DumpProgress()
         out.truncate(progress.written)
         out.seek(progress.written)
         last = time.monotonic()
@@ -94,37 +93,37 @@ def convert(
     if not progress.counts.articles:
         raise NemolaunchError(f"the dump has no article with text ({progress.counts})")
     saved.unlink(missing_ok=True)
-    os.replace(part, target)
+    move(part, target)
     return progress
 
 
-def _site(streams: Iterator[Stream]) -> Site:
+def _site(streams: Iterator[Bz2Stream]) -> Site:
     head = next(streams, None)
     try:
         if head is None or head.offset:
-            raise ValueError("it does not begin with a bzip2 stream")
+            raise ValueError("it does not start with a bzip2 stream")
         return read_site(unpack(head))
     except ValueError as error:
-        raise NemolaunchError(f"this is no multistream dump of Wikimedia: {error}") from None
+        raise NemolaunchError(f"this is not a multistream dump of Wikimedia: {error}") from None
 
 
-def _damaged(stream: Stream, reason: str, on_error: str, progress: Progress) -> None:
+def _damaged(stream: Bz2Stream, reason: str, on_error: str, progress: DumpProgress) -> None:
     if on_error == "stop":
         raise NemolaunchError(
-            f"the dump is damaged between its bytes {stream.offset:,} and {stream.end:,}: {reason}. Give"
-            " --on-error skip to leave these pages out, or another --date"
+            f"the dump is damaged between bytes {stream.offset:,} and {stream.end:,}: {reason}. Use"
+            " --on-error skip to skip these pages, or another --date"
         )
     progress.damaged.append((stream.offset, reason))
 
 
-Parsed = tuple[list[bytes], Counts, "str | None"]
+Parsed = tuple[list[bytes], PageCounts, "str | None"]
 
 
 def _parsed(
-    streams: Iterator[Stream], done: int, site: Site, workers: int
-) -> Iterator[tuple[Stream, list[bytes], Counts, str | None]]:
-    """Streams after byte `done` with their lines, in order; a few for each worker are under way."""
-    waiting: deque[tuple[Stream, Future[Parsed]]] = deque()
+    streams: Iterator[Bz2Stream], done: int, site: Site, workers: int
+) -> Iterator[tuple[Bz2Stream, list[bytes], PageCounts, str | None]]:
+    """Yield the streams after byte `done` with their lines, in order; a few per worker are in progress."""
+    waiting: deque[tuple[Bz2Stream, Future[Parsed]]] = deque()
     with pool(workers) as executor:
         for stream in streams:
             if stream.offset < done:
@@ -137,12 +136,12 @@ def _parsed(
             yield (first, *future.result())
 
 
-def parse(stream: Stream, site: Site) -> Parsed:
-    """A stream's articles as lines of JSON, counts of its pages, and why it could not be read."""
+def parse(stream: Bz2Stream, site: Site) -> Parsed:
+    """Return a stream's articles as lines of JSON, counts of its pages, and why it could not be read."""
     import orjson
 
     try:
         pages = read_pages(unpack(stream), site)
     except ValueError as error:
-        return [], Counts(), str(error)
+        return [], PageCounts(), str(error)
     return [orjson.dumps(article) + b"\n" for article in pages.articles], pages.counts, None

@@ -1,7 +1,7 @@
-"""Which dump of a Wikipedia there is, where, and its checksum.
+"""Dumps of a Wikipedia: which exist, their address and checksum.
 
 Layout of https://dumps.wikimedia.org and its mirrors: WIKI/DATE/WIKI-DATE-pages-articles-multistream.xml.bz2
-beside WIKI-DATE-sha1sums.txt; WIKI/ lists the dates. A dump that is still being made has no line for the file.
+beside WIKI-DATE-sha1sums.txt; WIKI/ lists the dates. An incomplete dump has no line for the file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import difflib
 import re
 from dataclasses import dataclass
 
-from nemolaunch.download.transfer import Client, NotThere
+from nemolaunch.download.transfer import Client, NotFound
 from nemolaunch.errors import UsageError
 
 SERVER = "https://dumps.wikimedia.org"
@@ -33,12 +33,12 @@ class Dump:
 
     @property
     def stem(self) -> str:
-        """Its file name without endings."""
+        """Return its file name without endings."""
         return f"{self.wiki}-{self.date}-{WHAT}"
 
 
 def wiki_of(language: str) -> str:
-    """The database of a language's Wikipedia: `zh-classical` → `zh_classicalwiki`. UsageError for no code."""
+    """Return the database of a language's Wikipedia: `zh-classical` → `zh_classicalwiki`."""
     code = language.strip().lower()
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", code):
         raise UsageError(f"--language {language!r} is not a code like en or zh-classical")
@@ -48,9 +48,9 @@ def wiki_of(language: str) -> str:
 
 
 def find(client: Client, language: str, date: str, mirror: str) -> Dump:
-    """The dump of a date (`20261101`), or the latest that is complete.
+    """Return the dump of a date (`20261101`), or the latest complete one.
 
-    Raises UsageError for a language or date without one, with what there is.
+    Raises UsageError for a language or date without one; the message lists what is available.
     """
     wiki, root = wiki_of(language), mirror.rstrip("/")
     if date == "latest":
@@ -65,17 +65,17 @@ def find(client: Client, language: str, date: str, mirror: str) -> Dump:
     if dump is None:
         dates = _dates(client, root, wiki, language)
         raise UsageError(
-            f"--date {date}: {root} has no complete {WHAT} dump of {wiki} of that date;"
+            f"--date {date}: {root} has no complete {WHAT} dump of {wiki} for that date;"
             f" dates: {', '.join(dates)}"
         )
     return dump
 
 
 def _dates(client: Client, root: str, wiki: str, language: str) -> list[str]:
-    """Dates that the server lists, newest first."""
+    """Return the dates that the server lists, newest first."""
     try:
         page = client.text(f"{root}/{wiki}/")
-    except NotThere:
+    except NotFound:
         raise UsageError(
             f"--language {language}: {root} has no dumps of {wiki}{_near(client, root, wiki)}"
         ) from None
@@ -85,7 +85,7 @@ def _dates(client: Client, root: str, wiki: str, language: str) -> list[str]:
 def _near(client: Client, root: str, wiki: str) -> str:
     try:
         known = set(re.findall(r"\b([a-z][a-z0-9_]*wiki)\b", client.text(f"{root}/backup-index.html")))
-    except NotThere:
+    except NotFound:
         return ""
     near = difflib.get_close_matches(wiki, sorted(known), n=4, cutoff=0.6)
     codes = [name.removesuffix("wiki").replace("_", "-") for name in near]
@@ -93,11 +93,11 @@ def _near(client: Client, root: str, wiki: str) -> str:
 
 
 def _dump(client: Client, root: str, wiki: str, date: str) -> Dump | None:
-    """The dump of that date if its file is complete."""
+    """Return the dump of a date if its file is complete."""
     folder, name = f"{root}/{wiki}/{date}", f"{wiki}-{date}-{WHAT}.xml.bz2"
     try:
         sums = client.text(f"{folder}/{wiki}-{date}-sha1sums.txt")
-    except NotThere:
+    except NotFound:
         return None
     for line in sums.splitlines():
         words = line.split()

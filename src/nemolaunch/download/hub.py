@@ -1,6 +1,6 @@
 """Repositories of the Hugging Face Hub, or of a server that speaks its protocol.
 
-`huggingface_hub` does the transfer: it continues a broken one, verifies the size, keeps files in its cache,
+`huggingface_hub` does the transfer: it resumes interrupted ones, verifies the size, keeps files in its cache,
 and reads `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_TOKEN` and the proxy settings from the environment.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.tokenizer.fingerprint import TOKENIZER_FILES
+from nemolaunch.tokenizer import files as tokenizer_files
 
 WATCH_EVERY_S = 1.0
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -28,7 +28,7 @@ BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.py", "*.jinja")
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """What a repository holds. `kind` is `dataset` or `model`; `files` are sizes in bytes by path."""
+    """A repository's content. `kind` is `dataset` or `model`; `files` are sizes in bytes by path."""
 
     name: str
     kind: str
@@ -40,7 +40,7 @@ class Repository:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What of a repository is wanted: patterns, and the files they match."""
+    """The requested part of a repository: patterns, and the files they match."""
 
     repository: Repository
     patterns: tuple[str, ...]
@@ -48,12 +48,13 @@ class Selection:
 
     @property
     def total_bytes(self) -> int:
+        """Return the size of all files."""
         return sum(self.repository.files[path] for path in self.files)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Where it comes from and goes: server, cache, or a plain folder instead of the cache."""
+    """Source and destination of a download: server, cache, or a plain folder instead of the cache."""
 
     endpoint: str | None = None
     cache_dir: Path | None = None
@@ -62,7 +63,10 @@ class Where:
 
 
 def look(name: str, kind: str, revision: str | None, where: Where) -> Repository:
-    """The repository's files, licence and subsets. Raises NemolaunchError, with what to do, if it cannot be seen."""
+    """Return a repository's files, licence and subsets.
+
+    Raises NemolaunchError, with what to do, if it cannot be read.
+    """
     from huggingface_hub import HfApi
 
     with _plain_errors(name, kind, where.endpoint):
@@ -84,7 +88,7 @@ def look(name: str, kind: str, revision: str | None, where: Where) -> Repository
 
 
 def _patterns(config: dict[str, Any]) -> tuple[str, ...]:
-    """The patterns of a subset in a data set's card: a string, a list, or a list by split."""
+    """Return the patterns of a subset in a data set's card: a string, a list, or a list by split."""
     given = config.get("data_files") or config.get("data_dir") or "*"
     found: list[str] = []
     for entry in [given] if isinstance(given, str | dict) else given:
@@ -96,9 +100,9 @@ def _patterns(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def select(repository: Repository, subset: str | None, allow: list[str]) -> Selection:
-    """The files of a subset, of patterns, or of patterns within a subset.
+    """Select the files of a subset, of patterns, or of patterns within a subset.
 
-    Raises UsageError for a subset that is not there, or patterns that match nothing.
+    Raises UsageError for a subset that does not exist, or patterns that match nothing.
     """
     patterns = _of_subset(repository, subset) if subset else ()
     if allow and patterns:
@@ -129,7 +133,7 @@ def _parents(folder: str) -> Iterator[str]:
 
 
 def _inside(pattern: str, name: str) -> str:
-    """A pattern of files inside a subset, given from its folder or from the root."""
+    """Return a pattern of files inside a subset; it is relative to its folder or to the root."""
     folder = posixpath.dirname(pattern)
     return name if not folder or name.startswith(f"{folder}/") else f"{folder}/{name}"
 
@@ -138,35 +142,35 @@ def _matching(repository: Repository, patterns: tuple[str, ...]) -> Selection:
     files = tuple(p for p in sorted(repository.files) if any(fnmatch.fnmatch(p, q) for q in patterns))
     if not files:
         some = ", ".join(sorted(repository.files)[:5])
-        raise UsageError(f"nothing in {repository.name} matches {', '.join(patterns)}; it has {some} …")
+        raise UsageError(f"no file in {repository.name} matches {', '.join(patterns)}; it has {some} …")
     return Selection(repository=repository, patterns=patterns, files=files)
 
 
 def select_model(repository: Repository) -> Selection:
-    """A model's weights, as safetensors where there are any, and what lies beside them."""
+    """Select a model's weights, as safetensors if available, and the files beside them."""
     at_top = [path for path in repository.files if "/" not in path]
     weights = next((p for p in WEIGHTS if fnmatch.filter(at_top, p)), None)
     if weights is None:
         raise UsageError(f"{repository.name} has no weights: no *.safetensors and no *.bin")
     if fnmatch.filter(at_top, "model*.safetensors"):
-        weights = "model*.safetensors"  # without the same weights once more in their maker's own format
+        weights = "model*.safetensors"  # without a second copy of the weights in the vendor's own format
     files = [p for p in at_top if any(fnmatch.fnmatch(p, q) for q in (weights, *BESIDE_WEIGHTS))]
     return Selection(repository=repository, patterns=tuple(files), files=tuple(sorted(files)))
 
 
 def select_tokenizer(repository: Repository) -> Selection:
-    """The files of a tokenizer alone."""
-    files = [path for path in TOKENIZER_FILES if path in repository.files]
-    if not files:
-        raise UsageError(f"{repository.name} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:4])} …")
+    """Select only the files of a tokenizer."""
+    files = tokenizer_files.names_among(repository.files)
+    if not tokenizer_files.names_among(files, tokenizer_files.DEFINING):
+        raise UsageError(f"{repository.name} has no tokenizer: {tokenizer_files.none_of_them()}")
     return Selection(repository=repository, patterns=tuple(files), files=tuple(files))
 
 
 def download(selection: Selection, where: Where, report: Callable[[int], None] = lambda done: None) -> Path:
-    """Download what is selected, as far as it is not there. Returns the folder that holds it all.
+    """Download the selected files that are missing. Return the folder that contains all of them.
 
-    `report` is told, now and then, the bytes that are there. Raises NemolaunchError, with what to do; the
-    next call goes on with what is there then.
+    `report` is called from time to time with the bytes present. Raises NemolaunchError, with what to do; the
+    next call resumes from what was downloaded.
     """
     from huggingface_hub import snapshot_download
 
@@ -202,7 +206,7 @@ def _repository_folder(repository: Repository, where: Where) -> Path:
 
 
 def _present(selection: Selection, where: Where) -> int:
-    """Bytes of the files that are there."""
+    """Return the size of the selected files that are present."""
     folder = _repository_folder(selection.repository, where)
     if where.output_dir is None:
         folder = folder / "snapshots" / selection.repository.revision
@@ -217,14 +221,14 @@ def _check_space(selection: Selection, where: Where) -> None:
     needed, free = selection.total_bytes - _present(selection, where), shutil.disk_usage(folder).free
     if needed > free:
         raise NemolaunchError(
-            f"{selection.repository.name}: {needed / 1e9:,.1f} GB are still to come, {folder} has"
-            f" {free / 1e9:,.1f} GB free; put them elsewhere with --output-dir, --cache-dir or HF_HUB_CACHE,"
-            " or take less with --allow"
+            f"{selection.repository.name}: {needed / 1e9:,.1f} GB have to be downloaded, {folder} has"
+            f" {free / 1e9:,.1f} GB free; choose another disk with --output-dir, --cache-dir or HF_HUB_CACHE,"
+            " or fewer files with --allow"
         )
 
 
 def _arriving(selection: Selection, where: Where) -> Callable[[], int]:
-    """A function that tells how many bytes are there, by what has come since now."""
+    """Return a function that returns the bytes present: those of now, and what has arrived since."""
     folder = _repository_folder(selection.repository, where)
     growing = folder if where.output_dir else folder / "blobs"
     present, before = _present(selection, where), _bytes_below(growing)
@@ -237,14 +241,14 @@ def _bytes_below(folder: Path) -> int:
         for name in names:
             try:
                 total += os.lstat(os.path.join(root, name)).st_size
-            except OSError:  # it was just renamed
+            except OSError:  # it has just been renamed
                 continue
     return total
 
 
 @contextmanager
 def _watched(arrived: Callable[[], int], report: Callable[[int], None]) -> Iterator[None]:
-    """Report what has arrived while the block runs."""
+    """Report the bytes present while the block runs."""
     over = threading.Event()
 
     def watch() -> None:
@@ -262,7 +266,7 @@ def _watched(arrived: Callable[[], int], report: Callable[[int], None]) -> Itera
 
 @contextmanager
 def _plain_errors(name: str, kind: str, endpoint: str | None) -> Iterator[None]:
-    """Turn what the libraries raise into one sentence that says what to do."""
+    """Turn the libraries' exceptions into one sentence that says what to do."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -279,7 +283,7 @@ def _plain_errors(name: str, kind: str, endpoint: str | None) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise UsageError(f"{name!r} is no name of a repository: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"{name!r} is not the name of a repository: {str(error).splitlines()[0]}") from None
     except GatedRepoError:
         raise NemolaunchError(
             f"{name} is gated: accept its terms on {page}, then set HF_TOKEN in the environment to a token of"
@@ -289,8 +293,8 @@ def _plain_errors(name: str, kind: str, endpoint: str | None) -> Iterator[None]:
         raise UsageError(f"{name} has no revision of that name; see {page}/commits/main") from None
     except RepositoryNotFoundError:
         raise NemolaunchError(
-            f"{server} has no {kind} {name}, or it is private: check the name, or set HF_TOKEN to a token that"
-            " may read it"
+            f"{server} has no {kind} {name}, or it is private: check the name, or set HF_TOKEN to a token"
+            " that can read it"
         ) from None
     except LocalEntryNotFoundError as error:
         raise NemolaunchError(_unreachable(server, _no_connection(error.__cause__ or error))) from None
@@ -299,11 +303,11 @@ def _plain_errors(name: str, kind: str, endpoint: str | None) -> Iterator[None]:
     except (RequestException, ConnectionError) as error:
         raise NemolaunchError(_unreachable(server, _no_connection(error))) from None
     except OSError as error:
-        if error.errno is None:  # a transfer that ended early, found by its size
+        if error.errno is None:  # a transfer that ended early, detected by its size
             raise NemolaunchError(_unreachable(server, "the transfer ended early")) from None
         raise NemolaunchError(
-            f"cannot store {name}: {error}. Free some space, or put it elsewhere with --output-dir or --cache-dir;"
-            " the same command then continues"
+            f"cannot store {name}: {error}. Free some space, or choose another disk with --output-dir or"
+            " --cache-dir; the same command then resumes"
         ) from None
 
 
@@ -313,18 +317,18 @@ def _no_connection(error: BaseException) -> str:
 
 def _unreachable(server: str, reason: str) -> str:
     return (
-        f"cannot download from {server}: {reason}. What is downloaded so far is kept: the same command continues."
-        " On a machine without internet name a mirror with --endpoint or HF_ENDPOINT, set HTTPS_PROXY, or run the"
-        " command elsewhere and copy the output"
+        f"cannot download from {server}: {reason}. What was downloaded so far is kept: the same command"
+        " resumes. On a machine without internet access, set a mirror with --endpoint or HF_ENDPOINT, set"
+        " HTTPS_PROXY, or run the command elsewhere and copy the output"
     )
 
 
 def _refused(server: str, name: str, error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     advice = {
-        401: "Set HF_TOKEN in the environment to a token that may read it",
-        403: "Set HF_TOKEN in the environment to a token that may read it",
-        429: "Too many requests: wait a little, or set HF_TOKEN, which raises the limit",
+        401: "Set HF_TOKEN in the environment to a token that can read it",
+        403: "Set HF_TOKEN in the environment to a token that can read it",
+        429: "Too many requests: wait a while, or set HF_TOKEN, which raises the limit",
     }
-    otherwise = "Try again later; the same command continues what is downloaded so far"
+    otherwise = "Try again later; the same command resumes the download"
     return f"{server} answered {status} for {name}. {advice.get(status or 0, otherwise)}"

@@ -1,4 +1,4 @@
-"""Articles out of the XML of a Wikimedia dump, schema `export-0.11` and its forerunners."""
+"""Articles from the XML of a Wikimedia dump, schema `export-0.11` and earlier."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ REDIRECT = re.compile(r"\s*#[^\W\d_]+\s*:?\s*\[\[")
 
 @dataclass(frozen=True)
 class Site:
-    """What the head of a dump says: the address of its articles, up to their names, and its namespaces."""
+    """The head of a dump: the address of its articles, up to their names, and its namespaces."""
 
     address: str
     namespaces: Namespaces
 
 
 @dataclass
-class Counts:
-    """Pages of a dump, by what became of them."""
+class PageCounts:
+    """Number of pages of a dump by kind."""
 
     articles: int = 0
     redirects: int = 0
     empty: int = 0
     other: int = 0
 
-    def add(self, more: Counts) -> None:
-        """Count another part of the dump."""
+    def add(self, more: PageCounts) -> None:
+        """Add the counts of another part of the dump."""
         self.articles += more.articles
         self.redirects += more.redirects
         self.empty += more.empty
@@ -43,11 +43,11 @@ class Pages:
     """The articles of one stream, each a dictionary, and counts of all its pages."""
 
     articles: list[dict[str, str]] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
+    counts: PageCounts = field(default_factory=PageCounts)
 
 
 def read_site(head: bytes) -> Site:
-    """The site from the first stream. Raises ValueError if it is no head of a dump."""
+    """Read the site from the first stream. Raises ValueError if it is not the head of a dump."""
     begin, end = head.find(b"<siteinfo"), head.find(b"</siteinfo>")
     if begin < 0 or end < 0:
         raise ValueError("it has no <siteinfo>")
@@ -61,7 +61,7 @@ def read_site(head: bytes) -> Site:
 
 
 def read_pages(content: bytes, site: Site) -> Pages:
-    """The articles in an unpacked stream. Raises ValueError if its XML is damaged."""
+    """Read the articles in a decompressed stream. Raises ValueError if its XML is damaged."""
     found = Pages()
     for page in _elements(content):
         article = _article(page, site, found.counts)
@@ -72,7 +72,7 @@ def read_pages(content: bytes, site: Site) -> Pages:
 
 
 def _elements(content: bytes) -> Iterator[ET.Element]:
-    """All whole `<page>` elements; the first and last stream hold parts of the element around them."""
+    """Return all complete `<page>` elements; the first and last stream have parts of the one around them."""
     begin, end = content.find(b"<page>"), content.rfind(b"</page>")
     if begin < 0:
         return iter(())
@@ -82,8 +82,8 @@ def _elements(content: bytes) -> Iterator[ET.Element]:
         raise ValueError(f"damaged XML ({error})") from None
 
 
-def _article(page: ET.Element, site: Site, counts: Counts) -> dict[str, str] | None:
-    """A page's article: of the main namespace, wikitext, no redirect, and with text."""
+def _article(page: ET.Element, site: Site, counts: PageCounts) -> dict[str, str] | None:
+    """Return a page's article if it is in the main namespace, wikitext, not a redirect, and has text."""
     title, wikitext = page.findtext("title") or "", page.findtext("revision/text") or ""
     if page.findtext("ns") != "0" or page.findtext("revision/model", "wikitext") != "wikitext":
         counts.other += 1

@@ -1,4 +1,4 @@
-"""One file over HTTP, continued wherever it was cut."""
+"""Download of one file over HTTP, resumed wherever it was interrupted."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nemolaunch.errors import NemolaunchError
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 60
-# So often in a row without a byte more; the pauses between them double.
+# Attempts in a row without progress; the pauses between them double.
 TRIES = 6
 PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 BUSY = (429, 500, 502, 503, 504)
 
 
-class NotThere(NemolaunchError):
-    """The server has no such file."""
+class NotFound(NemolaunchError):
+    """Error for a file that the server does not have."""
 
 
 class _Again(Exception):
-    """A transfer that broke off; `after_s` is how long the server asks to wait."""
+    """Interrupted transfer; `after_s` is how long the server asks to wait."""
 
     def __init__(self, reason: str, after_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -34,15 +34,15 @@ class _Again(Exception):
 
 
 def user_agent(contact: str | None) -> str:
-    """Names the program, and whom to write to, as Wikimedia asks of automatic clients."""
+    """Return the program's name and whom to contact, as Wikimedia asks of automatic clients."""
     about = f"corpus download; {contact}" if contact else "corpus download"
     return f"nemolaunch/{version('nemolaunch')} ({about}) python-requests/{version('requests')}"
 
 
 class Client:
-    """Gets files from one server, one at a time.
+    """HTTP client for files of one server, one at a time.
 
-    `say` is told of broken transfers that are tried again.
+    `say` is called with a message for each transfer that is retried.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Client:
         self.say = say
 
     def text(self, url: str) -> str:
-        """A small text file. Raises NotThere, or NemolaunchError where the server cannot be reached."""
+        """Return a small text file. Raises NotFound, or NemolaunchError if the server cannot be reached."""
         return b"".join(self._whole(url)).decode("utf-8", "replace")
 
     def _whole(self, url: str) -> list[bytes]:
@@ -77,10 +77,10 @@ class Client:
     def stream(
         self, url: str, part: Path, on_size: Callable[[int], None] = lambda _: None
     ) -> Generator[bytes, None, None]:
-        """The file's bytes: first those that `part` already holds, then the rest, which is appended to it.
+        """Yield the file's bytes: first those that `part` already has, then the rest, which is appended.
 
-        `on_size` is told the whole size as soon as the server has. Raises NotThere, NemolaunchError where
-        the transfer cannot be finished, or OSError of the disk; what came so far is then kept in `part`.
+        `on_size` is called with the total size as soon as it is known. Raises NotFound, NemolaunchError if
+        the transfer cannot be finished, or OSError of the disk; what arrived so far is kept in `part`.
         """
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "a+b") as file:
@@ -104,7 +104,7 @@ class Client:
             os.fsync(file.fileno())
 
     def _rest(self, url: str, have: int, on_size: Callable[[int], None]) -> Iterator[bytes]:
-        """The bytes of the file from number `have` on, as far as one transfer gets."""
+        """Yield the bytes of the file from offset `have` on, as far as one transfer gets."""
         with self._get(url, {"Range": f"bytes={have}-"} if have else {}) as response:
             if response.status_code == 416:
                 self._is_all(url, response.headers.get("Content-Range", ""), have)
@@ -129,11 +129,11 @@ class Client:
         total = content_range.rpartition("/")[2]
         if total.isdigit() and int(total) != have:
             raise NemolaunchError(
-                f"{url} has {total} bytes, {have} were downloaded: another file; give --overwrite"
+                f"{url} has {total} bytes, but {have} were downloaded: the file has changed; use --overwrite"
             )
 
     def _get(self, url: str, headers: dict[str, str]) -> Any:
-        """The response, its body still to come. Raises _Again, NotThere or NemolaunchError."""
+        """Return the response before its body is read. Raises _Again, NotFound or NemolaunchError."""
         import requests
 
         try:
@@ -143,7 +143,7 @@ class Client:
         if response.status_code in BUSY:
             raise _Again(f"the server answers {response.status_code}", _retry_after(response))
         if response.status_code == 404:
-            raise NotThere(f"{url} is not there (404)")
+            raise NotFound(f"{url} does not exist (404)")
         if response.status_code >= 400 and response.status_code != 416:
             raise NemolaunchError(f"{url}: the server answers {response.status_code} {response.reason}")
         return response
@@ -162,15 +162,15 @@ class Client:
                 tries = self._wait(url, error, tries)
 
     def _wait(self, url: str, error: _Again, tries: int) -> int:
-        """Pause before another try. Raises NemolaunchError when there were enough."""
+        """Pause before another attempt. Raises NemolaunchError after the last one."""
         if tries + 1 >= TRIES:
             raise NemolaunchError(
-                f"cannot download {url}: {error}, {TRIES} times in a row. What is downloaded so far is kept: the"
-                " same command continues. On a machine without internet name a mirror with --mirror, set"
+                f"cannot download {url}: {error}, {TRIES} times in a row. What was downloaded so far is kept:"
+                " the same command resumes. On a machine without internet access, set a mirror with --mirror, set"
                 " HTTPS_PROXY, or run the command elsewhere and copy the output"
             )
         pause = min(max(self.pause_s * 2**tries, error.after_s), LONGEST_PAUSE_S)
-        self.say(f"{error}; trying again in {pause:.0f} s")
+        self.say(f"{error}; retrying in {pause:.0f} s")
         time.sleep(pause)
         return tries + 1
 
@@ -189,7 +189,7 @@ def _broken(error: Exception) -> str:
 
 
 def _retry_after(response: Any) -> float:
-    """Seconds the server asks to wait; the header holds a number or a date."""
+    """Return the seconds that the server asks to wait; the header has a number or a date."""
     value = response.headers.get("Retry-After", "")
     if value.isdigit():
         return float(value)

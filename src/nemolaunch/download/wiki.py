@@ -1,6 +1,6 @@
-"""A Wikipedia as JSON Lines: its dump downloaded, verified, and turned into plain text.
+"""A Wikipedia as JSON Lines: its dump is downloaded, verified, and converted to plain text.
 
-The text is under CC BY-SA, which is why each article keeps its title and address.
+The text is under CC BY-SA, so each article keeps its title and address.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemolaunch.download.convert import Progress, convert
+from nemolaunch.download.convert import DumpProgress, convert
 from nemolaunch.download.dumps import SERVER, Dump
 from nemolaunch.download.multistream import split
 from nemolaunch.download.transfer import Client
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.atomic_files import move, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to make of a dump.
+class WikiRequest:
+    """Which dump to convert, and how.
 
     Attributes:
-        limit: only the first so many articles; no more of the dump is then downloaded than they need.
-        keep_dump: leave the downloaded dump beside the text.
+        limit: number of articles to convert; no more of the dump is downloaded than they need.
+        keep_dump: keep the downloaded dump beside the text.
         on_error: `stop` at a damaged part of the dump, or `skip` it.
     """
 
@@ -44,30 +45,30 @@ class Request:
             if value is not None and value < 1:
                 raise UsageError(f"{flag} {value}: must be 1 or more")
         if not self.mirror.startswith(("http://", "https://")):
-            raise UsageError(
-                f"--mirror {self.mirror}: must be an address that begins with https:// or http://"
-            )
+            raise UsageError(f"--mirror {self.mirror}: must be a URL that starts with https:// or http://")
 
     def target(self, dump: Dump) -> Path:
-        """Where the articles go."""
+        """Return the file for the articles."""
         first = f".first-{self.limit}" if self.limit else ""
         return self.output_dir / f"{dump.stem}{first}.jsonl"
 
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how far the work is: `size(bytes)` of the dump, `download(bytes)`, `convert(progress, bytes)`."""
+    """Callbacks for progress: `size(bytes)` of the dump, `download(bytes)`, `convert(progress, bytes)`."""
 
     size: Callable[[int], None] = lambda total: None
     download: Callable[[int], None] = lambda done: None
-    convert: Callable[[Progress, int | None], None] = lambda progress, total: None
+    convert: Callable[[DumpProgress, int | None], None] = lambda progress, total: None
     say: Callable[[str], None] = lambda text: None
 
 
-def make(request: Request, client: Client, dump: Dump, watch: Watcher) -> tuple[Path, Progress | None]:
-    """The articles of a dump. Returns the file, and what the pages were; None if it was there already.
+def make(
+    request: WikiRequest, client: Client, dump: Dump, watch: Watcher
+) -> tuple[Path, DumpProgress | None]:
+    """Write the articles of a dump. Return the file, and counts of pages; None if the file existed already.
 
-    Raises NemolaunchError with what to do; an earlier file of that name is then as it was.
+    Raises NemolaunchError with what to do; an earlier file of that name is then unchanged.
     """
     target = request.target(dump)
     if target.exists() and not request.overwrite:
@@ -89,8 +90,8 @@ def make(request: Request, client: Client, dump: Dump, watch: Watcher) -> tuple[
         )
     except OSError as error:
         raise NemolaunchError(
-            f"{error.strerror or error} ({error.filename or request.output_dir}); what is done is kept, the same"
-            " command continues"
+            f"{error.strerror or error} ({error.filename or request.output_dir}); finished work is kept, the"
+            " same command resumes"
         ) from None
     _list_damaged(target, progress)
     if not request.keep_dump:
@@ -99,9 +100,9 @@ def make(request: Request, client: Client, dump: Dump, watch: Watcher) -> tuple[
 
 
 def fetch(client: Client, dump: Dump, folder: Path, watch: Watcher) -> Path:
-    """The dump in the folder, downloaded unless it is there, its SHA-1 that of the checksum file.
+    """Return the dump in the folder; download it if it is missing, and verify its SHA-1.
 
-    A file with another checksum is downloaded once more. Raises NemolaunchError if it differs again.
+    A file with a wrong checksum is downloaded again once. Raises NemolaunchError if it is wrong again.
     """
     packed = folder / f"{dump.stem}.xml.bz2"
     part = folder / f".{packed.name}.part"
@@ -114,19 +115,21 @@ def fetch(client: Client, dump: Dump, folder: Path, watch: Watcher) -> Path:
             done += len(chunk)
             watch.download(done)
         if digest.hexdigest() == dump.sha1:
-            part.rename(packed)
+            move(part, packed)
             return packed
         part.unlink()
         if attempt == 1:
-            watch.say("the checksum is wrong: downloading it again")
+            watch.say("the checksum is wrong: downloading the dump again")
     raise NemolaunchError(
-        f"{dump.url} has SHA-1 {digest.hexdigest()}, its checksum file says {dump.sha1}, twice in a row;"
+        f"{dump.url} has SHA-1 {digest.hexdigest()}, but its checksum file says {dump.sha1}, twice in a row;"
         " try another --mirror or --date"
     )
 
 
-def _beginning(request: Request, client: Client, dump: Dump, target: Path, watch: Watcher) -> Progress:
-    """The first articles, converted while the dump comes in, which then ends."""
+def _beginning(
+    request: WikiRequest, client: Client, dump: Dump, target: Path, watch: Watcher
+) -> DumpProgress:
+    """Convert the first articles while the dump is being downloaded, then stop the download."""
     packed = request.output_dir / f"{dump.stem}.xml.bz2"
     part = packed.with_name(f".{packed.name}.part")
     chunks = _chunks(packed) if packed.exists() else client.stream(dump.url, part)
@@ -152,15 +155,15 @@ def _chunks(path: Path) -> Generator[bytes, None, None]:
             yield chunk
 
 
-def _list_damaged(target: Path, progress: Progress) -> None:
-    """Say beside the text which parts of the dump were left out."""
+def _list_damaged(target: Path, progress: DumpProgress) -> None:
+    """Write the list of skipped parts of the dump beside the text."""
     path = rejects_of(target)
     path.unlink(missing_ok=True)
     if progress.damaged:
         rows = [{"byte": offset, "reason": reason} for offset, reason in progress.damaged]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def rejects_of(target: Path) -> Path:
-    """The list of parts of a dump that were left out."""
+    """Return the file that lists the skipped parts of a dump."""
     return target.with_name(f"{target.stem}_rejects.jsonl")

@@ -1,8 +1,8 @@
-"""Plain text out of wikitext.
+"""Plain text from wikitext.
 
-mwparserfromhell does the parsing. What it would keep, and what reads badly without its page, is taken out
-before: tables, references, galleries, embedded files, categories, links to other languages, and headings with
-nothing below them.
+mwparserfromhell does the parsing. Content that it would keep, but that reads badly outside its page, is
+removed first: tables, references, galleries, embedded files, categories, links to other languages, and empty
+sections.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LANGUAGE_LINK = re.compile(r"[a-z]{2,3}(-[a-z]+)*:", re.ASCII)
 SWITCH = re.compile(r"__[^\W\d_]+__")
 EMPTY_BRACKETS = re.compile(r" ?\(\s*[,;:、，；]*\s*\)|（\s*[,;:、，；]*\s*）")
 VARIANTS = re.compile(r"-\{([^{}]*)\}-")
-# Rules that show nothing where they stand: set a title, hide, remove, describe.
+# Flags of rules that display nothing: set a title, hide, remove, describe.
 SILENT_FLAGS = set("THD-")
 SPACES = re.compile(r"[ \t\xa0]+")
 HEADING = "\x02"
@@ -30,20 +30,20 @@ HEADING = "\x02"
 
 @dataclass(frozen=True)
 class Namespaces:
-    """Prefixes of links that are no text, lower case: files and categories in the wiki's language."""
+    """Prefixes of links that are not text, in lower case: files and categories in the wiki's language."""
 
     dropped: frozenset[str]
 
     @staticmethod
     def of(names: dict[int, str]) -> Namespaces:
-        """From the names of a wiki's namespaces by number."""
+        """Return them for the names of a wiki's namespaces by number."""
         found = {name for number in ENGLISH for name in ENGLISH[number]}
         found |= {names[number].lower() for number in ENGLISH if names.get(number)}
         return Namespaces(frozenset(found))
 
 
 def plain(wikitext: str, namespaces: Namespaces) -> str:
-    """The text of a page; empty for one that has none."""
+    """Return the text of a page; empty if there is none."""
     import mwparserfromhell
     from mwparserfromhell.nodes import Heading
 
@@ -61,7 +61,7 @@ def plain(wikitext: str, namespaces: Namespaces) -> str:
 
 
 def _prune(code: Any, namespaces: Namespaces) -> None:
-    """Take out nodes at every depth. The library's own `remove` searches the whole page for each."""
+    """Remove nodes at every depth. The library's own `remove` searches the whole page for each of them."""
     code.nodes = [
         node for node in code.nodes if type(node).__name__ != "Template" and not _dropped(node, namespaces)
     ]
@@ -85,7 +85,7 @@ def _dropped(node: Any, namespaces: Namespaces) -> bool:
 
 
 def _variant(match: re.Match[str]) -> str:
-    """What `-{…}-`, which says how a word is written in each variant of a language, shows: the first."""
+    """Return the first spelling in `-{…}-`, which lists those of a word in the variants of a language."""
     flags, bar, rules = match[1].rpartition("|")
     if bar and SILENT_FLAGS & set(flags.replace(" ", "")):
         return ""
@@ -96,7 +96,7 @@ def _variant(match: re.Match[str]) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Without empty brackets, switches, blank lines in a row, and headings with nothing below them."""
+    """Remove empty brackets, switches, repeated blank lines, and headings of empty sections."""
     lines: list[str] = []
     for line in _without_empty_sections(EMPTY_BRACKETS.sub("", SWITCH.sub("", text)).splitlines()):
         if line or (lines and lines[-1]):
@@ -105,7 +105,7 @@ def _tidy(text: str) -> str:
 
 
 def _without_empty_sections(lines: list[str]) -> Iterator[str]:
-    """Headings wait until a line of text comes, and are dropped by one of the same or a higher level."""
+    """Yield lines, without headings that are followed by one of the same or a higher level or by nothing."""
     waiting: list[tuple[int, str]] = []
     for line in lines:
         line = SPACES.sub(" ", line).strip()

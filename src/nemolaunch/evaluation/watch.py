@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.run.folder import RunDir, step_of
+from nemolaunch.system.atomic_files import append_text
 
 Say = Callable[[str], None]
 
@@ -134,7 +134,4 @@ def _call(words: list[str], *, many: bool = False) -> Any:
 
 def append(run: RunDir, row: dict[str, Any]) -> None:
     """Append a row atomically: a single write, then fsync."""
-    with open(run.evaluations, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_text(run.evaluations, json.dumps(row, ensure_ascii=False) + "\n")

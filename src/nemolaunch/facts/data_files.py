@@ -10,7 +10,7 @@ from array import array
 from dataclasses import dataclass
 from typing import Any
 
-from nemolaunch.data import blend
+from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.index import IndexFile
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.system.path_hints import missing_part, nearest
@@ -55,7 +55,7 @@ class DataFile:
     end_token: int | None = None
 
 
-def look_at_data(asked: blend.Asked, split: str) -> tuple[tuple[DataFile, ...], str]:
+def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], str]:
     """The files, and the split without shares that are empty in one of them.
 
     Megatron looks for the first token of an empty share for ever (`GPTDataset._get_num_epochs`). Leaving

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.data import blend, stream_spec
-from nemolaunch.data.stream_spec import Stream
+from nemolaunch.data.blend import BlendSpec
+from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
 from nemolaunch.facts.cluster import Cluster, Partition, look_at_cluster
 from nemolaunch.facts.data_files import DataFile, look_at_data
+from nemolaunch.facts.dataset_words import read_blend, read_stream
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, next_submission
 from nemolaunch.job import Job, Launch, current_names
@@ -105,8 +106,8 @@ class Facts:
     run: EarlierRun
     split: str | None = None
     secrets: frozenset[str] = field(default=frozenset())
-    asked: blend.Asked = field(default_factory=blend.Asked)
-    stream: Stream | None = None
+    asked: BlendSpec = field(default_factory=BlendSpec)
+    stream: StreamSpec | None = None
     sources: tuple[SourceFacts, ...] = ()
     index_dir: str | None = None
     index_cache_error: str | None = None
@@ -131,9 +132,9 @@ SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
 def look(job: Job) -> Facts:
     """See what the job needs to know. Never raises for what is missing: the checks report that."""
     streams = job.data.data_mode == "stream"
-    stream = stream_spec.absolute(stream_spec.read(job.data.dataset_dir)) if streams else None
+    stream = read_stream(job.data.dataset_dir) if streams else None
     sources = look_at_stream(stream) if stream else ()
-    asked = blend.Asked() if streams else blend.read(job.data.dataset_dir)
+    asked = BlendSpec() if streams else read_blend(job.data.dataset_dir)
     data, split = look_at_data(asked, job.data.split)
     resume = job.checkpoint.resume
     on_slurm = job.launch.executor == "slurm"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from nemolaunch.data.stream_spec import REMOTE, Source, Stream
+from nemolaunch.data.stream_spec import REMOTE, StreamSource, StreamSpec
 from nemolaunch.data.text_files import KINDS, NAMED_KINDS, expand, kind_of
 from nemolaunch.system.path_hints import nearest
 
@@ -44,12 +44,12 @@ class SourceFacts:
     folders: tuple[str, ...] = ()
 
 
-def look_at_stream(stream: Stream) -> tuple[SourceFacts, ...]:
+def look_at_stream(stream: StreamSpec) -> tuple[SourceFacts, ...]:
     """Every source. Never raises: what is missing is `error`."""
     return tuple(map(_look, stream.sources))
 
 
-def _look(source: Source) -> SourceFacts:
+def _look(source: StreamSource) -> SourceFacts:
     if source.dataset is not None:
         return _dataset(source.dataset)
     names: list[str] = []

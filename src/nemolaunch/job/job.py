@@ -184,7 +184,9 @@ class Objective:
 class Stream:
     """How rows are read, with --data-mode stream."""
 
-    text_column: str = flag("text", "column or key with the text, of sources that name none")
+    text_key: str = flag(
+        "text", "key or column with the text, for sources that name none", aliases=("--text-column",)
+    )
     stopping_strategy: str = flag(
         "fixed-tokens",
         "when to end: after --max-steps or --max-tokens, or before that when the first or every source is read",

@@ -9,9 +9,10 @@ import sys
 from nemolaunch.launching.prepare import prepare
 from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
-from nemolaunch.run.folder import RunDir, write_json
+from nemolaunch.run.folder import RunDir
 from nemolaunch.run.lock import RunLock
 from nemolaunch.system import processes
+from nemolaunch.system.atomic_files import write_json
 from nemolaunch.system.processes import GRACE_S
 
 

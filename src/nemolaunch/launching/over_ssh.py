@@ -17,12 +17,13 @@ from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts import SECRET_NAMES, Facts, secrets_here
 from nemolaunch.job import Job
 from nemolaunch.launching.on_slurm import REQUEUE, write_experiment
-from nemolaunch.launching.prepare import TOKENIZER_FILES, fetch_tokenizer
+from nemolaunch.launching.prepare import fetch_tokenizer
 from nemolaunch.launching.secrets import Secrets
 from nemolaunch.launching.ssh_host import SshHost, secrets_on
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job, submission
 from nemolaunch.system.plain_values import from_plain
+from nemolaunch.tokenizer.files import files_of
 
 LOGIN_NODE = "nemolaunch.launching.login_node"
 PATHS = ("output_dir", "index_mapping_dir", "nemo_model", "resume")
@@ -115,5 +116,5 @@ def _tokenizer_files(plan: Plan, secrets: Secrets) -> dict[str, str]:
     if plan.tokenizer is not None:
         return {}
     folder = Path(fetch_tokenizer(str(plan.job.model.hf_model_id), secrets.hf_token))
-    found = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    found = files_of(folder, config=True)
     return {path.name: base64.b64encode(path.read_bytes()).decode() for path in found}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from pathlib import Path
 
@@ -12,20 +10,8 @@ from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, end_step
 from nemolaunch.system import processes
-from nemolaunch.tokenizer import vocabulary
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-    "config.json",
-)
+from nemolaunch.system.atomic_files import atomic_folder
+from nemolaunch.tokenizer import files, vocabulary
 
 
 def finished_step(plan: Plan) -> int | None:
@@ -97,36 +83,19 @@ def _require_idle(run: RunDir) -> None:
 
 
 def fetch_tokenizer(hub_id: str, token: str | None) -> str:
-    """Download the tokenizer's files once, here, rather than from every rank. Returns the folder.
+    """Download the tokenizer's files once, here, rather than from every rank. Return the folder.
 
     Raises:
-        NemolaunchError: if the hub cannot be reached or refuses.
+        NemolaunchError: the hub cannot be reached or refuses.
     """
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise NemolaunchError(
-            "downloading a tokenizer needs huggingface_hub: pip install 'nemolaunch[train]'"
-        ) from None
-    try:
-        return str(snapshot_download(hub_id, allow_patterns=list(TOKENIZER_FILES), token=token))
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise NemolaunchError(
-            f"--hf-model-id {hub_id}: cannot fetch the tokenizer ({type(error).__name__}: {reason}). "
-            "Give a local folder, or set HF_TOKEN if the repository is gated"
-        ) from None
+        return str(files.fetch(hub_id, token))
+    except NemolaunchError as error:
+        raise NemolaunchError(f"--hf-model-id: {error}") from None
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
-    """A folder with the tokenizer's files alone, replaced whole."""
-    if source.resolve() == target.resolve():
-        return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file() and name != "config.json":
-            shutil.copyfile(source / name, temporary / name)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    """Replace a folder with one that has only the tokenizer's files."""
+    if source.resolve() != target.resolve():
+        with atomic_folder(target) as folder:
+            files.copy_files(source, folder)

@@ -1,4 +1,4 @@
-"""Tokenising as a Slurm job array: a task for each share of the files, then a job that joins them."""
+"""Tokenising as a Slurm job array: a task for each share of the files, then a job that merges them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemolaunch.errors import UsageError
-from nemolaunch.run.folder import write_text
 from nemolaunch.slurm.submission import sbatch, shell_here
+from nemolaunch.system.atomic_files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,9 @@ class Array:
 
     Attributes:
         words: arguments of `nemolaunch tokenize` for every task; each finds its share in Slurm's variables.
-        merges: for each output, the prefixes of its shards in order and the prefix to join them to.
-        folder: for the scripts and the output of the jobs; all nodes see it.
-        cwd: where relative paths in `words` begin.
+        merges: for each output, the prefixes of its shards in order and the prefix of the merged output.
+        folder: for the scripts and logs of the jobs; visible to all nodes.
+        cwd: the folder that relative paths in `words` start from.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Array:
 
 
 def array_script(array: Array) -> str:
-    """The batch script of the array: whole nodes, and again from where it was after a node failed."""
+    """Return the batch script of the array: exclusive nodes, requeued and resumed after a node fails."""
     command = shlex.join([sys.executable, "-m", "nemolaunch.cli.main", "tokenize", *array.words])
     return _script(
         array, "tokenize", ["--array=1-" + str(array.num_nodes), "--exclusive", "--mem=0"], [command]
@@ -44,7 +44,7 @@ def array_script(array: Array) -> str:
 
 
 def merge_script(array: Array) -> str:
-    """The batch script of the job that joins the shards."""
+    """Return the batch script of the job that merges the shards."""
     commands = []
     for inputs, output in array.merges:
         words = [
@@ -80,15 +80,15 @@ def _script(array: Array, what: str, more: list[str], commands: list[str]) -> st
 
 
 def _quoted(option: str) -> str:
-    """sbatch takes the rest of a word in double quotes as it is. UsageError for what cannot be written so."""
+    """Quote an option for `#SBATCH`. Raises UsageError for characters that cannot be quoted."""
     if any(character in option for character in '"\\\n'):
-        raise UsageError(f"sbatch options cannot hold quotes, backslashes or line ends: {option!r}")
+        raise UsageError(f"sbatch options cannot contain quotes, backslashes or line breaks: {option!r}")
     name, _, value = option.partition("=")
     return f'{name}="{value}"' if any(c in value for c in " '#;$`()") else option
 
 
 def submit(array: Array) -> tuple[str, str | None]:
-    """Write the scripts and submit them: the array, then what joins its shards if it ends well.
+    """Write the scripts and submit them: the array, then the job that merges its shards if all tasks succeed.
 
     Returns the job ids.
     """

@@ -9,7 +9,6 @@ import dataclasses
 import importlib
 import inspect
 import json
-import os
 import pkgutil
 import re
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from typing import Any
 
 from nemolaunch import catalogue
 from nemolaunch.catalogue.architecture import Architecture
+from nemolaunch.system.atomic_files import write_text
 
 PARALLELISM = (
     "tensor_model_parallel_size",
@@ -190,20 +190,10 @@ def render(table: dict[str, Any]) -> str:
     return rest[: rest.rindex("\n}")] + ',\n"recipes": [\n' + ",\n".join(rows) + "\n]}\n"
 
 
-def write(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def main() -> None:
     """Rewrite `recipes.json` from the installed NeMo."""
     folder = Path(catalogue.__file__).parent
-    write(folder / "recipes.json", render(recipes_table()))
+    write_text(folder / "recipes.json", render(recipes_table()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from nemolaunch import catalogue
 from nemolaunch.checkpoint.families import nemo_config
-from nemolaunch.nemo2.catalogue_dump import write
+from nemolaunch.system.atomic_files import write_text
 
 # A hundred kilobytes of JSON each, which every checkpoint's model.yaml has
 LEFT_OUT = "heterogeneous_layers_config_encoded_json"
@@ -85,7 +85,7 @@ def main() -> None:
     lines = [f" {json.dumps(name)}: {json.dumps(row)}" for name, row in table["configs"].items()]
     rest = "".join(f'"{name}": {json.dumps(table[name])},\n' for name in ("versions", "models"))
     text = f'{{{rest}"configs": {{\n' + ",\n".join(lines) + "\n}}\n"
-    write(nemo_config.TABLE, text)
+    write_text(nemo_config.TABLE, text)
 
 
 if __name__ == "__main__":

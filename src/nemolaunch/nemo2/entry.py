@@ -7,7 +7,6 @@ module again, and would otherwise spend ten seconds and half a gigabyte each.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
 import sys
@@ -21,8 +20,9 @@ from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.log import log
 from nemolaunch.ranks.megatron_import import skip_inference_allocator
-from nemolaunch.run.folder import RunDir, write_json
+from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes
+from nemolaunch.system.atomic_files import write_json
 
 END_AFTER_ERROR_S = 60
 
@@ -132,4 +132,4 @@ def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
     record = {"rank": rank, "time": time.time(), "type": type(error).__name__, "message": str(error)}
     if "SLURM_JOB_ID" in os.environ:
         record["start"] = slurm_rank.this_start()
-    run.rank_error(rank).write_text(json.dumps(record))
+    write_json(run.rank_error(rank), record)

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
-from nemolaunch.run.folder import write_text
+from nemolaunch.system.atomic_files import write_text
 
 
 class OneRun(MLFlowLogger, Callback):

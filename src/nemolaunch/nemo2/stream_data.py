@@ -11,7 +11,7 @@ from megatron.core import parallel_state
 from megatron.core.num_microbatches_calculator import get_num_microbatches, update_num_microbatches
 from nemo.lightning.pytorch.plugins import MegatronDataSampler
 
-from nemolaunch.data.stream_spec import Stream
+from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.ranks.log import log
@@ -82,7 +82,7 @@ class StreamDataModule(pl.LightningDataModule):
     def _decide(self) -> tuple[Begun, TokenizerSpec, str]:
         run = self._plan.run
         spec = resolve(str(run.tokenizer), run.stream)
-        stream = Stream.from_values(self._plan.stream or {})
+        stream = StreamSpec.from_values(self._plan.stream or {})
         begun = session.begin(
             run,
             self._job,
@@ -200,13 +200,13 @@ class StreamDataModule(pl.LightningDataModule):
 
 def _sample(manifest: Manifest) -> list[str]:
     """Some texts of the stream, to try a tokenising engine on."""
-    from nemolaunch.stream.order import Piece
+    from nemolaunch.stream.order import FileShare
     from nemolaunch.stream.rows import open_rows
 
     texts: list[str] = []
     for listed in manifest.sources:
         rows = open_rows(listed.source, listed.files[0])
-        for row, _ in zip(rows.read(Piece(0, 0, 1), None, 0), range(64), strict=False):
+        for row, _ in zip(rows.read(FileShare(0, 0, 1), None, 0), range(64), strict=False):
             texts += [text[:20_000] for text in row.texts]
         rows.close()
     return texts

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.ranks.guards import LossGuard, Notice
-from nemolaunch.run.folder import write_text
+from nemolaunch.system.atomic_files import write_text
 
 MOST_SKIPPED = 10  # in a row; then it is not the data
 POLICY_OF = {

@@ -23,7 +23,8 @@ from nemolaunch.job.env_presets import given_values, preset_values
 from nemolaunch.planning import capacity, fix_ranking, html
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.resolve import dev_run as dev_runs
-from nemolaunch.run.folder import RunDir, write_json
+from nemolaunch.run.folder import RunDir
+from nemolaunch.system.atomic_files import write_json
 
 FORMAT = 1
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from nemolaunch.ranks.log import log
-from nemolaunch.run.folder import START, RunDir, write_json
+from nemolaunch.run.folder import START, RunDir
+from nemolaunch.system.atomic_files import write_json
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 START_TIMEOUT_S = 1800.0

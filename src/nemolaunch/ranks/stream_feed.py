@@ -16,9 +16,9 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.ranks.stream_fields import Fields, next_token
 from nemolaunch.stream.ledger import FedFile
 from nemolaunch.stream.order import Array
-from nemolaunch.stream.reader import Encode, Reader, Sample, Setup
+from nemolaunch.stream.reader import Encode, Reader, Sample, StreamSetup
 from nemolaunch.stream.state import ReaderState
-from nemolaunch.stream.text import Encoder
+from nemolaunch.stream.text import RowEncoder
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
 # Steps of samples that workers make in advance, and the most samples of each.
@@ -30,7 +30,7 @@ MOST_AHEAD = 256
 class Work:
     """What the workers of a rank do: its readers with their states, and how they encode."""
 
-    setup: Setup
+    setup: StreamSetup
     readers: tuple[int, ...]
     states: tuple[ReaderState, ...]
     spec: TokenizerSpec
@@ -58,7 +58,7 @@ class Samples(IterableDataset[Item]):
         info = get_worker_info()
         first, of = (info.id, info.num_workers) if info else (0, 1)
         work = self._work
-        encode: Encode = Encoder(work.spec, work.engine)
+        encode: Encode = RowEncoder(work.spec, work.engine)
         mine = list(zip(work.readers, work.states, strict=True))[first::of]
         readers = [(number, iter(Reader(work.setup, number, encode, state))) for number, state in mine]
         while True:

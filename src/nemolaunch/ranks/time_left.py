@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nemolaunch.run.folder import RunDir, write_text
+from nemolaunch.run.folder import RunDir
+from nemolaunch.system.atomic_files import write_text
 
 FIRST_SAVE_GUESS_S = 60.0  # until one has been measured
 LEAST_BEFORE_S = 120.0

@@ -41,14 +41,14 @@ def _weights(job: Job, facts: Facts) -> list[float | None]:
     return weights
 
 
-def _sources(facts: Facts) -> list[blend.Source]:
+def _sources(facts: Facts) -> list[blend.BlendSource]:
     """Return the size of each source, summed over its files."""
     totals = [[0, 0, 0] for _ in facts.asked.sources]
     for f in facts.data:
         for i, count in enumerate((f.num_tokens, f.num_documents, f.split_tokens[0])):
             totals[f.source][i] += count
     return [
-        blend.Source(path=path, tokens=tokens, documents=documents, epoch_tokens=epoch_tokens)
+        blend.BlendSource(path=path, tokens=tokens, documents=documents, epoch_tokens=epoch_tokens)
         for (_, path), (tokens, documents, epoch_tokens) in zip(facts.asked.sources, totals, strict=True)
     ]
 

@@ -14,7 +14,7 @@ from nemolaunch import arithmetic
 from nemolaunch.catalogue import Gpu, ModelSpec, gpu, gpu_seen
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, validation_share, whole_tokens
-from nemolaunch.data.stream_spec import Stream, with_column
+from nemolaunch.data.stream_spec import StreamSpec, with_text_key
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
 from nemolaunch.facts.cluster import gpu_names, slurm_time
@@ -69,7 +69,7 @@ class Resolved:
     epoch_samples: int
     origins: dict[str, str]
     ledger: tuple[Share, ...] = ()
-    stream: Stream | None = None
+    stream: StreamSpec | None = None
     outlook: tuple[Outlook, ...] = ()
     left_out: tuple[str, ...] = ()
     computed: frozenset[str] = frozenset()
@@ -325,13 +325,13 @@ def _steps_of_tokens(filling: _Filling, model: ModelSpec, facts: Facts) -> None:
         filling.replace("tokens_per_param", "max_steps", steps, origin)
 
 
-def _stream(filling: _Filling, facts: Facts, world_size: int) -> Stream | None:
+def _stream(filling: _Filling, facts: Facts, world_size: int) -> StreamSpec | None:
     """Return the sources of a stream, and fill in its open settings."""
     given, run = facts.stream, facts.run
     if given is None or given.error:
         return given
     job = filling.job
-    stream = with_column(given, job.stream.text_column)
+    stream = with_text_key(given, job.stream.text_key)
     if stream.unit:
         filling.default("blend_by", lambda: stream.unit, "the mixture file")
     if "num_workers" not in filling.origins and not job.data.num_workers:
@@ -363,7 +363,7 @@ def _unit(job: Job) -> str:
     return job.data.blend_by or "tokens"
 
 
-def _outlook(job: Job, stream: Stream) -> tuple[Outlook, ...]:
+def _outlook(job: Job, stream: StreamSpec) -> tuple[Outlook, ...]:
     tokens = (job.batch.max_steps or 0) * job.batch.global_batch_size * (job.data.seq_length or 1)
     return outlook(stream, _unit(job), max(0, tokens))
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.run.folder import write_text
+from nemolaunch.system.atomic_files import write_text
 
 STALE_S = 60
 TOUCH_EVERY_S = 15.0

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
-from nemolaunch.run.folder import write_text
 from nemolaunch.run.lock import RunLock
 from nemolaunch.slurm import batch_job
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
+from nemolaunch.system.atomic_files import write_text
 
 # Runs a shell command on the machine that submits. Returns its exit code, output and errors.
 Shell = Callable[[str], tuple[int, str, str]]

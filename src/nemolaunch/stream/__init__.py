@@ -1,1 +1,1 @@
-"""Rows of text files to samples of tokens, in an order that is a function of a seed and small positions."""
+"""Streams: rows of text to samples of tokens, in an order that depends on a seed and a small state."""

@@ -1,8 +1,8 @@
-"""How often each row of the sources was fed: what the ledger says, held against the files themselves.
+"""Audit of how often each row of the sources was fed: the ledger compared with the files themselves.
 
-It is checked that in each epoch no row was fed twice; that none was passed over: a reader that has come to a row
-has fed all rows before its present shuffle window; and that samples follow each other without a gap, each row
-going on where it was cut.
+It checks that in each epoch no row was fed twice; that none was skipped: a reader that has reached a row has
+fed all rows before its current shuffle window; and that samples follow each other without a gap, each row
+continuing where it was cut.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nemolaunch.data.stream_spec import Source
+from nemolaunch.data.stream_spec import StreamSource
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import ledger
@@ -24,13 +24,13 @@ from nemolaunch.stream.manifest import File, Listed, Manifest
 from nemolaunch.stream.order import Array
 from nemolaunch.stream.reader import BEGINS, DAMAGED, ENDS, REJECTED
 
-Count = Callable[[Source, Sequence[File]], Sequence[list[Array | None]]]
+Count = Callable[[StreamSource, Sequence[File]], Sequence[list[Array | None]]]
 LISTED = 5
 
 
 @dataclass
 class EpochCount:
-    """Rows of a source in one epoch of one order: fed once, more often, passed over, not come to yet."""
+    """Rows of a source in one epoch of one order: fed once, more often, skipped, not reached yet."""
 
     seed: int
     epoch: int
@@ -42,13 +42,13 @@ class EpochCount:
 
 @dataclass
 class SourceAudit:
-    """One source.
+    """The audit of one source.
 
     Attributes:
-        rows: in its files. `held_out` of them are for validation; `without_text` were come upon and left out.
-        damaged: groups that were left out because they could not be read.
-        fed: rows that were fed, counted each time; `tokens` of them.
-        requested, by_rows, by_tokens: shares asked for (in the last session), and achieved.
+        rows: in its files. `held_out` of them are for validation; `without_text` were read and skipped.
+        damaged: groups that were skipped because they could not be read.
+        fed: rows that were fed, counted each time; `tokens` is their length.
+        requested, by_rows, by_tokens: shares requested (in the last session) and achieved.
         times: how often each place was fed, over the whole run.
     """
 
@@ -68,7 +68,7 @@ class SourceAudit:
     listed: Listed | None = None
 
     def histogram(self) -> dict[int, int]:
-        """How many rows were fed how often, without those held out."""
+        """Return how many rows were fed how often, without those held out."""
         assert self.inventory is not None
         counts = np.bincount(self.times[self.inventory.exists])
         found = {times: int(count) for times, count in enumerate(counts) if count}
@@ -79,12 +79,12 @@ class SourceAudit:
 
 @dataclass
 class Audit:
-    """The whole run.
+    """The audit of a whole run.
 
     Attributes:
         samples, tokens: fed and not undone.
-        undone: samples fed after the checkpoint from which the run went on, and so fed again or lost.
-        problems: what is not as it must be.
+        undone: samples fed after the checkpoint from which the run resumed, and so fed again or lost.
+        problems: violations of what a stream guarantees.
     """
 
     sessions: list[Session]
@@ -99,19 +99,19 @@ class Audit:
 def audit(run: RunDir, count: Count) -> Audit:
     """Audit a run.
 
-    Raises NemolaunchError if it has no ledger, or its files are not those it was fed.
+    Raises NemolaunchError if it has no ledger, or its files have changed.
     """
     found = ledger.sessions(run)
     if not found:
         raise NemolaunchError(
-            f"{run.root} has no ledger of rows: it is no run with --data-mode stream, or one with --no-data-ledger"
+            f"{run.root} has no ledger of rows: it does not use --data-mode stream, or uses --no-data-ledger"
         )
     last = found[-1]
     manifests = {s.digest: Manifest.load(run.stream_manifest(s.digest)) for s in found}
     if len(manifests) > 1:
         raise NemolaunchError(
-            f"the files of the run changed {len(manifests) - 1} times, with --data-resume fresh; only a run over the "
-            "same files can be audited as one"
+            f"the files of the run changed {len(manifests) - 1} times, with --data-resume fresh; only a run on "
+            "the same files can be audited"
         )
     listed = manifests[last.digest].sources
     sources = [
@@ -142,7 +142,7 @@ def _source(listed: Listed, inventory: Inventory, session: Session, share: float
 
 
 def _by_order(found: list[Session]) -> list[list[Session]]:
-    """Sessions that go on with each other's order."""
+    """Group sessions that continue each other's order."""
     groups: list[list[Session]] = []
     for session in found:
         if groups and session.resume == "exact" and groups[-1][-1].seed == session.seed:
@@ -153,12 +153,12 @@ def _by_order(found: list[Session]) -> list[list[Session]]:
 
 
 def _end_of(session: Session, found: list[Session]) -> int:
-    """The first sample of a session that does not count, because a later one went on from before it."""
+    """Return the first sample of a session that does not count, because a later one resumed before it."""
     return min((s.samples for s in found if s.number > session.number), default=2**63 - 1)
 
 
 class _Order:
-    """Counts the sessions of one order of rows."""
+    """Counter for the sessions of one order of rows."""
 
     def __init__(self, result: Audit, sessions: list[Session], found: list[Session]) -> None:
         self._result, self._sessions, self._found = result, sessions, found
@@ -171,7 +171,7 @@ class _Order:
         self._noted: Counter[str] = Counter()
 
     def count(self, run: RunDir) -> None:
-        """Read the ledger, then look for rows passed over."""
+        """Read the ledger, then look for skipped rows."""
         for session in self._sessions:
             end = _end_of(session, self._found)
             for batch in ledger.fed(run, session.number):
@@ -182,7 +182,7 @@ class _Order:
             self._judge(source, audited)
 
     def _note(self, kind: str, problem: str) -> None:
-        """List a problem, unless enough of its kind are."""
+        """List a problem, unless enough of its kind are listed."""
         self._noted[kind] += 1
         if self._noted[kind] <= LISTED:
             self._result.problems.append(problem)
@@ -204,7 +204,7 @@ class _Order:
             self._add(source, rows[rows["source"] == source])
 
     def _follow(self, rows: Array, session: Session) -> None:
-        """Whether each reader's samples, and the pieces of each row, follow each other."""
+        """Check that each reader's samples, and the pieces of each row, follow each other."""
         fed = rows[rows["flags"] & REJECTED == 0]
         for reader in np.unique(fed["sample"] % self._readers).tolist():
             mine = fed[fed["sample"] % self._readers == reader]
@@ -235,8 +235,8 @@ class _Order:
         begins = rows["flags"][1:] & BEGINS > 0
         for i in np.flatnonzero(np.where(ended, ~begins, begins | ~same)).tolist():
             self._note(
-                "rows that do not go on",
-                f"reader {reader + 1}: sample {int(rows['sample'][i + 1])} does not go on where a row was cut",
+                "rows that do not continue",
+                f"reader {reader + 1}: sample {int(rows['sample'][i + 1])} does not continue where a row was cut",
             )
 
     def _add(self, source: int, rows: Array) -> None:
@@ -250,7 +250,7 @@ class _Order:
             rows["file"], rows["group"].astype(np.int64), rows["row"].astype(np.int64)
         )
         if (places < 0).any() or not audited.inventory.exists[places].all():
-            self._note("rows that are none", f"{audited.name}: rows were fed that are not in its files")
+            self._note("rows that do not exist", f"{audited.name}: rows were fed that are not in its files")
             return
         rejected = rows["flags"] & REJECTED > 0
         self._rejected.setdefault(source, set()).update(places[rejected].tolist())
@@ -293,14 +293,14 @@ class _Order:
                 readers=self._readers,
                 shuffle=session.shuffle_files,
             )
-            left_out = self._left_out(source, inventory)
+            excluded = self._excluded(source, inventory)
             for reader, order in enumerate(orders):
-                good = order[~left_out[order]]
+                good = order[~excluded[order]]
                 self._look_for_gaps(audited, count, (source, reader), good, counts, window)
             audited.epochs.append(count)
 
-    def _left_out(self, source: int, inventory: Inventory) -> Array:
-        """True for rows without text, and for all of damaged groups."""
+    def _excluded(self, source: int, inventory: Inventory) -> Array:
+        """Return True for rows without text, and for all rows of damaged groups."""
         found = np.zeros(len(inventory.exists), bool)
         found[list(self._rejected.get(source, ()))] = True
         for s, file, group in self._damaged:
@@ -318,16 +318,14 @@ class _Order:
         counts: Array,
         window: int,
     ) -> None:
-        """Rows that the reader must have fed, and has not."""
+        """Find rows that the reader must have fed, but has not."""
         missing, fed = np.flatnonzero(counts[order] == 0), np.flatnonzero(counts[order])
         finished = count.epoch < self._furthest.get(key, 0)
         due = missing if finished else missing[missing <= (fed[-1] if len(fed) else -1) - window]
         count.passed_over += len(due)
         count.to_come += len(missing) - len(due)
         for place in order[due].tolist():
-            self._note(
-                "rows passed over", f"{self._name(audited, place)} was passed over in epoch {count.epoch + 1}"
-            )
+            self._note("rows skipped", f"{self._name(audited, place)} was skipped in epoch {count.epoch + 1}")
 
     def _name(self, audited: SourceAudit, place: int) -> str:
         assert audited.inventory is not None

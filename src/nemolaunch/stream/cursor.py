@@ -1,8 +1,8 @@
-"""One source as one reader sees it: its pieces in a shuffled order, epoch after epoch, its rows in shuffled windows.
+"""A reader's cursor in one source: shuffled pieces, epoch after epoch, and rows in shuffled windows.
 
-Rows are taken in windows of consecutive rows, each in a random order of its own. As one row is handed out, one
-of the next window is read, so that a window's rows are held at any time, as with a shuffle buffer; but where it
-stands is a few numbers, from which the same rows follow again.
+Rows are read in windows of consecutive rows, each of which is shuffled. As one row is handed out, one of the
+next window is read, so that memory always holds one window of rows, as with a shuffle buffer. But the
+position is a few numbers, from which the same rows follow again.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ import numpy as np
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream.holdout import HeldOut
 from nemolaunch.stream.manifest import Listed
-from nemolaunch.stream.order import Piece, cut, dealt, groups_of, permutation
+from nemolaunch.stream.order import FileShare, cut, dealt, groups_of, permutation
 from nemolaunch.stream.rows import Damaged, open_rows
 
 # A source of very few rows may give a reader none in some epochs.
 EMPTY_EPOCHS = 64
-# Held-out rows of a source that a reader keeps, rather than to look for them again in each epoch.
+# Held-out rows of a source that a reader keeps in memory instead of finding them again in each epoch.
 KEPT_ROWS = 4096
-# Rows without text from the start of a reader on, after which the column is taken to be the wrong one.
+# Rows without text at the start of a reader after which the column is assumed to be wrong.
 HOPELESS_ROWS = 1000
 
 
-class Place(NamedTuple):
-    """Where rows are read from: epoch, place of the piece in the reader's order, place of the group among the
-    piece's, rows of it to pass over."""
+class RowPlace(NamedTuple):
+    """A place to read rows from.
+
+    Its parts are the epoch, the piece in the reader's order, the group in the piece, and rows of it to skip.
+    """
 
     epoch: int = 0
     piece: int = 0
@@ -38,8 +40,14 @@ class Place(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a cursor stands: where its window begins, how many rows that has (0: not read yet), how many of
-    them were handed out, and of how many rows further windows are."""
+    """Position of a cursor.
+
+    Attributes:
+        epoch, piece, group, row: start of its window, see `RowPlace`.
+        window: rows in the window; 0: not read yet.
+        drawn: rows of it that were handed out.
+        size: rows of further windows.
+    """
 
     epoch: int = 0
     piece: int = 0
@@ -51,8 +59,10 @@ class Position(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A row handed out: its names, and its texts; or with a reason instead, a row that has none. `damage`: it
-    stands for all rows of its group that could not be read."""
+    """A row handed out: its identity and texts, or the reason why it has none.
+
+    `damage`: it stands for all rows of its group that could not be read.
+    """
 
     epoch: int
     file: int
@@ -64,11 +74,11 @@ class Drawn(NamedTuple):
 
 
 class Exhausted(Exception):
-    """The source has no further row, and must not begin again."""
+    """Signal that the source has no further rows and must not repeat."""
 
 
 class Empty(Exception):
-    """The source gives this reader no rows at all."""
+    """Signal that the source has no rows for this reader."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +87,12 @@ class Rules:
 
     Attributes:
         seed: of all orders.
-        readers: how many there are; which they are decides nothing else.
-        shuffle_files: whether pieces come in a random order.
-        once: end at the end of the first epoch.
+        readers: how many there are.
+        shuffle_files: whether pieces are shuffled.
+        once: stop at the end of the first epoch.
         validation: read what is held out, instead of the rest.
-        skip_damaged: leave out data that cannot be decoded, instead of ending with an error.
-        skip_bad_rows: leave out rows without text, instead of ending with an error.
+        skip_damaged: skip data that cannot be decoded, instead of raising an error.
+        skip_bad_rows: skip rows without text, instead of raising an error.
     """
 
     seed: int
@@ -96,14 +106,14 @@ class Rules:
 
 @dataclass
 class _Window:
-    start: Place
+    start: RowPlace
     rows: list[Drawn | None] = field(default_factory=list)
     rejects: list[Drawn] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
 
 
 class Cursor:
-    """Hands out the rows of a source to a reader, one by one."""
+    """Cursor that hands out the rows of a source to a reader, one by one."""
 
     def __init__(
         self,
@@ -119,25 +129,25 @@ class Cursor:
         self._window_rows = self._position.size or max(1, window_rows)
         self._window: _Window | None = None
         self._next: _Window | None = None
-        self._rows: Iterator[tuple[Place, Drawn]] = iter(())
+        self._rows: Iterator[tuple[RowPlace, Drawn]] = iter(())
         self._good = self._bad = 0
         files = held_out.files_of(rules.validation, len(listed.files))
         self._files = files
         self._sizes = [listed.files[file].size for file in files]
         self._pieces = cut(self._sizes, rules.readers)
         self._alone = rules.readers == 1
-        self._kept: list[tuple[Place, Drawn]] | None = None
+        self._kept: list[tuple[RowPlace, Drawn]] | None = None
 
     @property
     def position(self) -> Position:
-        """Where to begin to get the rows that follow."""
+        """Return where to start to get the rows that follow."""
         following, at = self._next, self._position
         if following is not None and following.rows and at.drawn == at.window:
             at = Position(*following.start)
         return at._replace(size=self._window_rows)
 
     def resize(self, window_rows: int) -> None:
-        """Make further windows of so many rows. What was read of the next one is read again."""
+        """Change the size of further windows. What was read of the next one is read again."""
         if window_rows == self._window_rows:
             return
         self._window_rows = max(1, window_rows)
@@ -146,11 +156,11 @@ class Cursor:
             self._rows, self._next = self._from(following.start), None
 
     def draw(self) -> tuple[Drawn, list[Drawn]]:
-        """The next row, and rows without text that were come upon.
+        """Return the next row, and rows without text that were skipped.
 
         Raises:
             Exhausted, Empty: see there.
-            NemolaunchError: for what cannot be read.
+            NemolaunchError: if something cannot be read.
         """
         rejects: list[Drawn] = []
         window = self._window or self._load(rejects)
@@ -167,16 +177,16 @@ class Cursor:
         return row, rejects
 
     def _load(self, rejects: list[Drawn]) -> _Window:
-        """Read the window at the position again, and what had been read of the next."""
+        """Read the window at the position again, and what was read of the next."""
         at = self._position
         if at.window == 0:
-            return self._begin(Place(*at[:4]), rejects)
-        window = self._open(Place(*at[:4]))
+            return self._begin(RowPlace(*at[:4]), rejects)
+        window = self._open(RowPlace(*at[:4]))
         self._fill(window, at.window)
         if len(window.rows) < at.window:
             raise NemolaunchError(
                 f"source {self._listed.source.name} has fewer rows than when the run stopped there: "
-                f"{len(window.rows)} instead of {at.window} in a window; its files must not change during a run"
+                f"{len(window.rows)} instead of {at.window} in a window; its files must not change in a run"
             )
         self._shuffle(window)
         for place in window.order[: at.drawn]:
@@ -188,7 +198,7 @@ class Cursor:
         return window
 
     def _advance(self, rejects: list[Drawn]) -> _Window:
-        """Go on to the next window, in the next epoch if there is none in this."""
+        """Advance to the next window, in the next epoch if there is none in this one."""
         following = self._following()
         self._fill(following, self._window_rows - len(following.rows))
         if following.rows:
@@ -196,10 +206,10 @@ class Cursor:
         rejects += following.rejects
         if self._rules.once:
             raise Exhausted
-        return self._begin(Place(self._position.epoch + 1), rejects)
+        return self._begin(RowPlace(self._position.epoch + 1), rejects)
 
-    def _begin(self, start: Place, rejects: list[Drawn]) -> _Window:
-        """The first window from a place on, in the first epoch that has rows for this reader."""
+    def _begin(self, start: RowPlace, rejects: list[Drawn]) -> _Window:
+        """Return the first window from a place on, in the first epoch that has rows for this reader."""
         for _ in range(EMPTY_EPOCHS):
             window = self._open(start)
             self._fill(window, self._window_rows)
@@ -211,10 +221,11 @@ class Cursor:
             if self._rules.validation:
                 if self._alone:
                     break
-                self._alone = True  # fewer rows are held out than there are readers: this one reads them all
+                self._alone = True  # there are fewer held-out rows than readers: this one reads them all
                 self._pieces = cut(self._sizes, 1)
-            start = Place(start.epoch + 1)
-        moving = self._rules.shuffle_files or self._alone  # else this reader has the same few rows each time
+            start = RowPlace(start.epoch + 1)
+        # without a new order in each epoch this reader gets the same few rows again and again
+        moving = self._rules.shuffle_files or self._alone
         if rejects and not self._good and moving and not self._rules.validation:
             raise NemolaunchError(self._hopeless(rejects[-1], self._bad))
         raise Empty
@@ -229,13 +240,13 @@ class Cursor:
         words = (self._rules.seed, self._listed.source.name, self._reader, *window.start)
         window.order = permutation(len(window.rows), "rows", *words).tolist()
 
-    def _open(self, start: Place) -> _Window:
+    def _open(self, start: RowPlace) -> _Window:
         self._rows, self._next = self._from(start), None
         return _Window(start)
 
     def _following(self) -> _Window:
         if self._next is None:
-            self._next = _Window(Place(self._position.epoch))
+            self._next = _Window(RowPlace(self._position.epoch))
         return self._next
 
     def _read_ahead(self, count: int) -> None:
@@ -243,7 +254,7 @@ class Cursor:
         self._fill(following, min(count, self._window_rows - len(following.rows)))
 
     def _fill(self, window: _Window, count: int) -> None:
-        """Read so many more rows into a window, fewer only at the end of the epoch."""
+        """Read `count` more rows into a window, fewer only at the end of the epoch."""
         while count > 0:
             place, row = next(self._rows, (None, None))
             if row is None or place is None:
@@ -261,7 +272,7 @@ class Cursor:
     def _reject(self, row: Drawn) -> None:
         self._bad += 1
         if not self._rules.skip_bad_rows:
-            raise NemolaunchError(f"{self._where(row)}; --bad-data skip-rows leaves such rows out")
+            raise NemolaunchError(f"{self._where(row)}; use --bad-data skip-rows to skip such rows")
         if not self._good and self._bad >= HOPELESS_ROWS:
             raise NemolaunchError(self._hopeless(row, self._bad))
 
@@ -272,25 +283,25 @@ class Cursor:
         )
 
     def _hopeless(self, row: Drawn, read: int) -> str:
-        """Of a source none of whose rows has text."""
+        """Return the message for a source none of whose rows has text."""
         return (
-            f"{self._where(row)}, like all {read} rows read of it; if another column has the text, --text-column or "
-            "the mixture's `column` of the source names it"
+            f"{self._where(row)}, like all {read} rows read from it; if the text is under another key, set it "
+            "with --text-key or as `text_key` of the source in the mixture's file"
         )
 
-    def _from(self, start: Place) -> Iterator[tuple[Place, Drawn]]:
-        """All rows from a place to the end of its epoch, each with its own place."""
+    def _from(self, start: RowPlace) -> Iterator[tuple[RowPlace, Drawn]]:
+        """Return all rows from a place to the end of its epoch, each with its own place."""
         if not self._rules.validation:
             return self._read(start, self._hand(start.epoch))
         return self._read_again(start)
 
-    def _read_again(self, start: Place) -> Iterator[tuple[Place, Drawn]]:
-        """The same rows in each epoch, kept in memory if they are few."""
+    def _read_again(self, start: RowPlace) -> Iterator[tuple[RowPlace, Drawn]]:
+        """Yield the same rows in each epoch; if they are few they are kept in memory."""
         if self._kept:
             for place, row in self._kept:
                 yield place._replace(epoch=start.epoch), row._replace(epoch=start.epoch)
             return
-        kept: list[tuple[Place, Drawn]] = []
+        kept: list[tuple[RowPlace, Drawn]] = []
         for item in self._read(start, self._hand(start.epoch)):
             if len(kept) <= KEPT_ROWS:
                 kept.append(item)
@@ -298,8 +309,8 @@ class Cursor:
         if len(kept) <= KEPT_ROWS and start[1:] == (0, 0, 0):
             self._kept = kept
 
-    def _hand(self, epoch: int) -> list[Piece]:
-        """The reader's pieces in the order of an epoch."""
+    def _hand(self, epoch: int) -> list[FileShare]:
+        """Return the reader's pieces in the order of an epoch."""
         rules, name = self._rules, self._listed.source.name
         if not self._pieces:
             return []
@@ -310,12 +321,12 @@ class Cursor:
         readers, reader = (1, 0) if self._alone else (rules.readers, self._reader)
         return dealt(self._pieces, self._sizes, readers, order)[reader]
 
-    def _read(self, start: Place, hand: list[Piece]) -> Iterator[tuple[Place, Drawn]]:
+    def _read(self, start: RowPlace, hand: list[FileShare]) -> Iterator[tuple[RowPlace, Drawn]]:
         for number in range(start.piece, len(hand)):
-            at = start if number == start.piece else Place(start.epoch, number)
+            at = start if number == start.piece else RowPlace(start.epoch, number)
             yield from self._piece(hand[number], at)
 
-    def _piece(self, piece: Piece, at: Place) -> Iterator[tuple[Place, Drawn]]:
+    def _piece(self, piece: FileShare, at: RowPlace) -> Iterator[tuple[RowPlace, Drawn]]:
         file = self._files[piece.file]
         wanted = self._held_out.wanted(self._rules.validation, file)
         try:
@@ -330,17 +341,17 @@ class Cursor:
                 group = groups[number]
                 try:
                     for row in rows.read(group, wanted, skip):
-                        place = Place(at.epoch, at.piece, number, skip)
+                        place = RowPlace(at.epoch, at.piece, number, skip)
                         yield place, Drawn(at.epoch, file, group.file, row.place, row.texts, row.reason)
                         skip += 1
                 except Damaged as error:
-                    place = Place(at.epoch, at.piece, number, skip)
+                    place = RowPlace(at.epoch, at.piece, number, skip)
                     yield place, self._damage(error, Drawn(at.epoch, file, group.file, 0, ()))
         finally:
             rows.close()
 
     def _damage(self, error: Damaged, row: Drawn) -> Drawn:
-        """What is left out of damaged data, as a row without text."""
+        """Return skipped, damaged data as a row without text."""
         if not self._rules.skip_damaged:
-            raise NemolaunchError(f"{error}; --bad-data skip leaves out what cannot be read") from None
-        return row._replace(reason=f"left out: {error}", damage=True)
+            raise NemolaunchError(f"{error}; use --bad-data skip to skip damaged data") from None
+        return row._replace(reason=f"skipped: {error}", damage=True)

@@ -1,7 +1,7 @@
 """Rows held out for validation: the same ones whatever the run's seed, readers and restarts.
 
-Whole files where there are enough of them, so that finding these rows means reading no others; else a share
-of the rows of one file.
+They are whole files if there are enough, so that no other rows have to be read to find them; else a share of
+the rows of one file.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from nemolaunch.stream.rows import Wanted
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What is held out of one source: whole files, and a share of the rows of one further file."""
+    """The held-out part of one source: whole files, and a share of the rows of one further file."""
 
     files: frozenset[int] = frozenset()
     partial: int | None = None
     share: float = 0.0
 
     def files_of(self, validation: bool, count: int) -> list[int]:
-        """Numbers of the files, of `count`, that a part of the data is read from."""
+        """Return the numbers of the files, of `count`, from which training or validation data are read."""
         if validation:
             return sorted(self.files) if self.partial is None else [self.partial]
         return [file for file in range(count) if file not in self.files]
 
     def wanted(self, validation: bool, file: int) -> Wanted:
-        """Which rows of such a file belong to the part."""
+        """Return which rows of a file belong to training or validation data."""
         if file != self.partial:
             return None
         below = self.share * 2.0**53
@@ -43,7 +43,7 @@ class HeldOut:
 
 
 def held_out(listed: Listed, share: float) -> HeldOut:
-    """What to hold out of a source: a share of it between 0 and 1."""
+    """Return what to hold out of a source: a share of it between 0 and 1."""
     count = len(listed.files)
     if share <= 0 or not count:
         return HeldOut()

@@ -1,7 +1,7 @@
-"""Files on the Hugging Face Hub, read where they are: `huggingface_hub` lists them and fetches ranges of bytes.
+"""Files on the Hugging Face Hub, read in place: `huggingface_hub` lists them and fetches ranges of bytes.
 
-It reads `HF_ENDPOINT`, `HF_TOKEN` and the proxy settings from the environment, and repeats a request that
-fails for a passing reason.
+It reads `HF_ENDPOINT`, `HF_TOKEN` and the proxy settings from the environment, and retries requests that fail
+for a temporary reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _file_system() -> Any:
 
 
 def revision_of(dataset: str, revision: str | None) -> str:
-    """The commit that a branch or tag of a dataset stands at. Raises NemolaunchError."""
+    """Return the commit of a branch or tag of a dataset. Raises NemolaunchError."""
     from huggingface_hub import HfApi
 
     with plain_errors(dataset):
@@ -39,10 +39,10 @@ def revision_of(dataset: str, revision: str | None) -> str:
 
 
 def find(path: str) -> list[tuple[str, int]]:
-    """Data files that an `hf://datasets/…` path stands for, with their bytes: a file, a glob, or all below a
-    folder. What is returned names the commit, so that it stays the same.
+    """Return the data files, with sizes, of an `hf://datasets/…` path: a file, a glob, or a folder.
 
-    Raises NemolaunchError if there is none, or the hub cannot be reached.
+    The returned paths include the commit, so that their content stays the same. Raises NemolaunchError if
+    there are none, or the hub cannot be reached.
     """
     fs = _file_system()
     with plain_errors(path):
@@ -59,34 +59,34 @@ def find(path: str) -> list[tuple[str, int]]:
         if info["type"] == "file" and name.lower().endswith(tuple(KINDS))
     ]
     if not files:
-        raise NemolaunchError(f"{path}: nothing there ends in {', '.join(KINDS)}")
+        raise NemolaunchError(f"{path}: no file there ends in {', '.join(KINDS)}")
     return files
 
 
 def open_file(path: str, size: int) -> IO[bytes]:
-    """A file of the hub, of which ranges of bytes are fetched as they are read."""
+    """Open a file of the hub; ranges of bytes are fetched as they are read."""
     file: IO[bytes] = _file_system().open(path, "rb", size=size, block_size=BLOCK_BYTES)
     return file
 
 
 @contextmanager
 def plain_errors(what: str) -> Iterator[None]:
-    """Turn what the library raises into one sentence that says what to do."""
+    """Turn the library's exceptions into one sentence that says what to do."""
     import requests
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
         yield
     except OfflineModeIsEnabled:
-        raise NemolaunchError(f"{what} is on the hub, and HF_HUB_OFFLINE is set") from None
+        raise NemolaunchError(f"{what} is on the hub, but HF_HUB_OFFLINE is set") from None
     except (requests.ConnectionError, requests.Timeout):
         where = _endpoint() or "https://huggingface.co"
         raise NemolaunchError(
-            f"cannot read {what}: there is no connection to the hub at {where}; HF_ENDPOINT names a mirror"
+            f"cannot read {what}: no connection to the hub at {where}; HF_ENDPOINT sets a mirror"
         ) from None
     except (HfHubHTTPError, FileNotFoundError, requests.RequestException, ConnectionError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise NemolaunchError(
             f"cannot read {what}: {type(error).__name__}: {reason}. A gated dataset needs HF_TOKEN in the "
-            "environment; HF_ENDPOINT names a mirror"
+            "environment; HF_ENDPOINT sets a mirror"
         ) from None

@@ -1,4 +1,4 @@
-"""Which rows there are in the files of a stream, and in which order a reader comes to them."""
+"""The rows in the files of a stream, and the order in which a reader reaches them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemolaunch.data.stream_spec import Source
+from nemolaunch.data.stream_spec import StreamSource
 from nemolaunch.stream.holdout import HeldOut
 from nemolaunch.stream.manifest import File, Listed
-from nemolaunch.stream.order import Array, Piece, cut, dealt, groups_of, in_share, permutation
+from nemolaunch.stream.order import Array, FileShare, cut, dealt, groups_of, in_share, permutation
 from nemolaunch.stream.rows import Damaged, open_rows
 
 
@@ -20,9 +20,9 @@ class Inventory:
 
     Attributes:
         first_group: for each file, the number of its first group, over all files; and one more for the end.
-        first_place: for each group, that of its first place; and one more for the end.
-        exists: True for places that hold a row; a blank line is none.
-        unreadable: numbers of files and groups that hold rows which cannot be read, as (file, group).
+        first_place: for each group, the number of its first place; and one more for the end.
+        exists: True for places with a row; a blank line is not a row.
+        unreadable: groups that cannot be read, as (file, group).
     """
 
     first_group: Array
@@ -31,20 +31,20 @@ class Inventory:
     unreadable: tuple[tuple[int, int], ...] = ()
 
     def places(self, file: Array, group: Array, row: Array) -> Array:
-        """Places of rows by their names; -1 for rows that are not there."""
+        """Return the places of rows by file, group and row; -1 for rows that do not exist."""
         groups = self.first_group[file] + group
         places = self.first_place[groups] + row
         return np.where(places < self.first_place[groups + 1], places, -1)
 
     def name(self, place: int) -> tuple[int, int, int]:
-        """File, group and row of a place."""
+        """Return the file, group and row of a place."""
         group = int(np.searchsorted(self.first_place, place, side="right")) - 1
         file = int(np.searchsorted(self.first_group, group, side="right")) - 1
         return file, group - int(self.first_group[file]), place - int(self.first_place[group])
 
 
-def count_rows(source: Source, file: File) -> list[Array | None]:
-    """For each group of a file which of its places hold a row; None for a group that cannot be read."""
+def count_rows(source: StreamSource, file: File) -> list[Array | None]:
+    """Return which places of each group of a file have a row; None for a group that cannot be read."""
     try:
         rows = open_rows(source, file)
     except Damaged:
@@ -52,7 +52,7 @@ def count_rows(source: Source, file: File) -> list[Array | None]:
     try:
         if (counts := rows.counts()) is not None:
             return [np.ones(count, bool) for count in counts]
-        return [_found(rows.read(Piece(group, 0, 1), None, 0)) for group in range(rows.num_groups)]
+        return [_found(rows.read(FileShare(group, 0, 1), None, 0)) for group in range(rows.num_groups)]
     finally:
         rows.close()
 
@@ -70,9 +70,9 @@ def _found(rows: object) -> Array:
 
 
 def take(
-    listed: Listed, count: Callable[[Source, Sequence[File]], Sequence[list[Array | None]]]
+    listed: Listed, count: Callable[[StreamSource, Sequence[File]], Sequence[list[Array | None]]]
 ) -> Inventory:
-    """All rows of a source. `count` does `count_rows` for each file, as it likes."""
+    """Return all rows of a source. `count` calls `count_rows` for each file, perhaps in several processes."""
     per_file = count(listed.source, listed.files)
     groups = [group for file in per_file for group in file]
     unreadable = [(f, g) for f, file in enumerate(per_file) for g, group in enumerate(file) if group is None]
@@ -86,7 +86,7 @@ def take(
 
 
 def held(inventory: Inventory, held_out: HeldOut) -> Array:
-    """True for places whose rows are held out for validation."""
+    """Return True for places whose rows are held out for validation."""
     found = np.zeros(len(inventory.exists), bool)
     for file in range(len(inventory.first_group) - 1):
         groups = range(int(inventory.first_group[file]), int(inventory.first_group[file + 1]))
@@ -110,7 +110,7 @@ def sequences(
     readers: int,
     shuffle: bool,
 ) -> list[Array]:
-    """For each reader the places of its rows of an epoch, in the order in which it reads them."""
+    """Return the places of each reader's rows in an epoch, in the order in which it reads them."""
     files = held_out.files_of(False, len(listed.files))
     sizes = [listed.files[file].size for file in files]
     pieces = cut(sizes, readers)
@@ -128,7 +128,7 @@ def sequences(
     ]
 
 
-def _of_piece(inventory: Inventory, usable: Array, file: int, piece: Piece) -> Array:
+def _of_piece(inventory: Inventory, usable: Array, file: int, piece: FileShare) -> Array:
     first, end = int(inventory.first_group[file]), int(inventory.first_group[file + 1])
     found = [np.zeros(0, np.int64)]
     for group in groups_of(end - first, piece):

@@ -1,8 +1,8 @@
-"""What was fed, row by row: written by the trainer as it takes samples, read by the audit.
+"""Ledger of the rows that were fed: written by the trainer as it takes samples, read by the audit.
 
-A session is one start of the run. Each of its data-parallel ranks appends to a file of its own, an Arrow stream,
-of which a kill tears at most the end. What was fed after the checkpoint from which a later session goes on counts
-as not fed: the weights it changed are gone.
+A session is one start of the run. Each of its data-parallel ranks appends to its own file, an Arrow stream,
+of which a kill damages at most the end. What was fed after the checkpoint from which a later session resumes
+does not count: the weights it changed are lost.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream.order import Array
 from nemolaunch.stream.reader import FED
+from nemolaunch.system.atomic_files import append_text
 
 ROWS_AT_ONCE = 8192
 LEDGER = np.dtype([("sample", "u8"), *((name, FED[name].str) for name in FED.names or ())])
@@ -33,8 +34,8 @@ class Session:
     """One start of a run.
 
     Attributes:
-        resume: `start` for the first, else how it went on: `exact` or `fresh`.
-        seed: of the order of rows; the same in sessions that go on with each other.
+        resume: `start` for the first, else how it resumed: `exact` or `fresh`.
+        seed: of the order of rows; the same in sessions that continue each other.
         samples: seen before it, over all ranks.
         digest: of the manifest.
         windows: rows of a shuffle window of each source.
@@ -61,7 +62,7 @@ class Session:
 
 
 def sessions(run: RunDir) -> list[Session]:
-    """All sessions of a run, in order. Raises NemolaunchError for what is no session."""
+    """Return all sessions of a run, in order. Raises NemolaunchError for an invalid line."""
     try:
         lines = run.stream_sessions.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -73,21 +74,19 @@ def sessions(run: RunDir) -> list[Session]:
             lists = {k: tuple(row[k]) for k in ("names", "shares", "windows")}
             found.append(Session(**{**row, **lists}))
         except (ValueError, KeyError, TypeError) as error:
-            raise NemolaunchError(f"{run.stream_sessions}, line {number}, is no session: {error}") from None
+            raise NemolaunchError(
+                f"{run.stream_sessions}, line {number}, is not a valid session: {error}"
+            ) from None
     return found
 
 
 def begin_session(run: RunDir, session: Session) -> None:
-    """Write a session down, before it feeds anything."""
-    run.stream.mkdir(parents=True, exist_ok=True)
-    with open(run.stream_sessions, "a", encoding="utf-8") as file:
-        file.write(json.dumps(dataclasses.asdict(session)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Record a session, before it feeds anything."""
+    append_text(run.stream_sessions, json.dumps(dataclasses.asdict(session)) + "\n")
 
 
 class FedFile:
-    """The file of one rank in one session. Rows are on the disk after `sync`."""
+    """The file of one rank in one session. Rows are on disk after `sync`."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +97,7 @@ class FedFile:
         self._count = 0
 
     def add(self, sample: int, fed: Array) -> None:
-        """A sample that the trainer took, by its number and its rows."""
+        """Add a sample that the trainer took, by its number and its rows."""
         rows = np.empty(len(fed), LEDGER)
         rows["sample"] = sample
         for name in FED.names or ():
@@ -116,30 +115,30 @@ class FedFile:
         self._file.flush()
 
     def sync(self) -> None:
-        """Make sure that all of it is on the disk."""
+        """Flush all rows to disk."""
         self._write()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """The last of it."""
+        """Write the remaining rows and close the file."""
         self._write()
         self._writer.close()
         self._file.close()
 
 
 def fed_path(run: RunDir, session: int, rank: int) -> Path:
-    """Where a data-parallel rank of a session writes."""
+    """Return the file of a data-parallel rank of a session."""
     return run.stream_fed / f"session-{session:05d}-rank-{rank:05d}.arrows"
 
 
 def fed(run: RunDir, session: int) -> Iterator[Array]:
-    """All rows fed in a session, in batches; those of a rank in the order in which it took them."""
+    """Yield all rows fed in a session, in batches; those of a rank in the order in which it took them."""
     for path in sorted(run.stream_fed.glob(f"session-{session:05d}-rank-*.arrows")):
         yield from _batches(path)
 
 
 def _batches(path: Path) -> Iterator[Array]:
-    """Batches of one file, as far as it is whole."""
+    """Yield the complete batches of one file."""
     with open(path, "rb") as file:
         try:
             batches: Any = pa.ipc.open_stream(file)

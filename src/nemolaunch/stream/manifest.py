@@ -1,4 +1,4 @@
-"""The files of a stream as they were when the run began: what is read does not change while it goes on."""
+"""The files of a stream as they were when the run started: what is read does not change during a run."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.data.stream_spec import REMOTE, Source, Stream
+from nemolaunch.data.stream_spec import REMOTE, StreamSource, StreamSpec
 from nemolaunch.data.text_files import KINDS, NAMED_KINDS, expand, kind_of
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream import hub
-from nemolaunch.tokenization.files import whole
+from nemolaunch.system.atomic_files import write_bytes
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class File:
-    """One file, or one shard of a dataset of the `datasets` library, whose number is the path.
+    """One file, or one shard of a dataset of the `datasets` library, whose number is its path.
 
     Attributes:
         kind: as `nemolaunch.data.text_files` names it, or `dataset`.
-        size: in bytes; of a shard 1.
+        size: in bytes; 1 for a shard.
     """
 
     path: str
@@ -38,14 +38,16 @@ class File:
 class Listed:
     """A source with all its files. `source.revision` of a dataset is a commit."""
 
-    source: Source
+    source: StreamSource
     files: tuple[File, ...]
 
     @property
     def digest(self) -> str:
-        """Names what an order of rows depends on: the column read, names and sizes of the files and their order;
-        not the folder they lie in."""
-        rows = [self.source.column, [[os.path.basename(f.path), f.size] for f in self.files]]
+        """Return a hash of what the order of rows depends on.
+
+        That is the key of the text, and names, sizes and order of the files; but not their folder.
+        """
+        rows = [self.source.text_key, [[os.path.basename(f.path), f.size] for f in self.files]]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
@@ -56,32 +58,31 @@ class Manifest:
     sources: tuple[Listed, ...]
 
     def as_values(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        spec = Stream(sources=tuple(listed.source for listed in self.sources))
+        """Return plain values for JSON."""
+        spec = StreamSpec(sources=tuple(listed.source for listed in self.sources))
         files = [[[f.path, f.kind, f.size] for f in listed.files] for listed in self.sources]
         return {"format": FORMAT, "stream": spec.as_values(), "files": files}
 
     @property
     def digest(self) -> str:
-        """Names all sources and their files."""
+        """Return a hash of all sources and their files."""
         rows = [
             [listed.source.name, listed.digest, [f.path for f in listed.files[:1]]] for listed in self.sources
         ]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write it, compressed, whole or not at all."""
-        with whole(path) as file:
-            file.write(gzip.compress(json.dumps(self.as_values()).encode(), mtime=0))
+        """Write it, compressed and atomically."""
+        write_bytes(path, gzip.compress(json.dumps(self.as_values()).encode(), mtime=0))
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
-        """Read a saved one. Raises NemolaunchError."""
+        """Read a saved manifest. Raises NemolaunchError."""
         try:
             content = json.loads(gzip.decompress(path.read_bytes()))
             if content["format"] != FORMAT:
-                raise ValueError(f"it has format {content['format']}")
-            spec = Stream.from_values(content["stream"])
+                raise ValueError(f"it has format {content['format']}, not {FORMAT}")
+            spec = StreamSpec.from_values(content["stream"])
             listed = [
                 Listed(source, tuple(File(*row) for row in rows))
                 for source, rows in zip(spec.sources, content["files"], strict=True)
@@ -91,19 +92,19 @@ class Manifest:
         return cls(tuple(listed))
 
 
-def make(stream: Stream) -> Manifest:
-    """Look at every source. Raises NemolaunchError for one that is not there or holds no data."""
+def make(stream: StreamSpec) -> Manifest:
+    """List the files of every source. Raises NemolaunchError for one that does not exist or has no data."""
     return Manifest(tuple(_listed(source) for source in stream.sources))
 
 
-def _listed(source: Source) -> Listed:
+def _listed(source: StreamSource) -> Listed:
     if source.dataset is not None:
         return _shards(source)
     files: dict[str, File] = {}
     for path in source.paths:
         for file in _remote(path) if path.startswith(REMOTE) else _local(source, path):
             files.setdefault(file.path, file)
-    if any(file.kind != "text" for file in files.values()):  # beside data, a text is a description
+    if any(file.kind != "text" for file in files.values()):  # beside data, a text file is a description
         files = {path: file for path, file in files.items() if file.kind != "text"}
     return Listed(source, tuple(files.values()))
 
@@ -112,20 +113,24 @@ def _remote(path: str) -> list[File]:
     return [File(name, kind_of(Path(name), KINDS) or "", size) for name, size in hub.find(path)]
 
 
-def _local(source: Source, path: str) -> list[File]:
+def _local(source: StreamSource, path: str) -> list[File]:
     names = expand(path)
     if not names:
-        raise NemolaunchError(f"source {source.name}: {path} is no data file, folder or pattern of some")
+        raise NemolaunchError(
+            f"source {source.name}: {path} is not a data file, a folder or a glob that matches any"
+        )
     found = []
     for name in names:
         kind = kind_of(Path(name), NAMED_KINDS)
         if kind is None:
-            raise NemolaunchError(f"source {source.name}: {name} is of no known kind: {', '.join(KINDS)}")
+            raise NemolaunchError(
+                f"source {source.name}: {name} is of an unknown kind; known are {', '.join(KINDS)}"
+            )
         found.append(File(os.path.abspath(name), kind, os.path.getsize(name)))
     return found
 
 
-def _shards(source: Source) -> Listed:
+def _shards(source: StreamSource) -> Listed:
     from nemolaunch.stream.datasets import load
 
     if source.is_remote:

@@ -1,6 +1,6 @@
-"""Orders that look random and are functions of their words alone: the same on every machine, in every version.
+"""Pseudo-random orders that depend on their arguments alone: the same on every machine and in every version.
 
-Which reader gets which pieces of which files, and how their sizes are evened out.
+Also which reader gets which pieces of which files, so that all get about the same amount.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-# Pieces a reader gets of each source and epoch, at least: enough to even out the sizes of files.
+# Minimum pieces of each source that a reader gets per epoch: enough to balance files of different sizes.
 PIECES_EACH = 4
 
 
 def key(*words: object) -> int:
-    """64 bits that name some words."""
+    """Return a 64-bit hash of some words."""
     text = "\0".join(map(str, words)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def bits(seed: int, numbers: Array) -> Array:
-    """64 random bits for each number, uint64 [n]: the output function of SplitMix64 (Steele et al. 2014)."""
+    """Return 64 random bits per number, uint64 [n]: the output of SplitMix64 (Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         x = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -35,17 +35,17 @@ def bits(seed: int, numbers: Array) -> Array:
 
 
 def permutation(count: int, *words: object) -> Array:
-    """The numbers below `count` in a random order, int64."""
+    """Return the numbers below `count` in a random order, int64."""
     return np.argsort(bits(key(*words), np.arange(count)), kind="stable")
 
 
 def unit(*words: object) -> float:
-    """A random number from 0 to below 1."""
+    """Return a random number in [0, 1)."""
     return float(key(*words) >> 11) * 2.0**-53
 
 
 @dataclass(frozen=True)
-class Piece:
+class FileShare:
     """Share `share` of `of` equal shares of the file number `file`."""
 
     file: int
@@ -53,14 +53,14 @@ class Piece:
     of: int
 
 
-def cut(sizes: Sequence[int], readers: int) -> list[Piece]:
-    """Files cut into pieces that can be shared out evenly: a multiple of the readers, none much too large.
+def cut(sizes: Sequence[int], readers: int) -> list[FileShare]:
+    """Cut files into pieces that can be shared out evenly: a multiple of the readers, none much too large.
 
-    `sizes` in bytes, or in any unit. A file is cut only where there are too few files, or it is much larger
+    `sizes` are in bytes, or in any unit. A file is cut only if there are too few files, or it is much larger
     than others: reading a piece of a file can cost more than its share.
     """
     if readers == 1 or not sizes:
-        return [Piece(file, 0, 1) for file in range(len(sizes))]
+        return [FileShare(file, 0, 1) for file in range(len(sizes))]
     fair = (sum(sizes) or len(sizes)) / readers
     shares = [max(1, round(size * PIECES_EACH / fair)) for size in sizes]
     scraps = sum(size * PIECES_EACH * 2 < fair for size in sizes)
@@ -70,13 +70,15 @@ def cut(sizes: Sequence[int], readers: int) -> list[Piece]:
         file = largest_first[0][1]
         shares[file] += 1
         heapq.heapreplace(largest_first, (-sizes[file] / shares[file], file))
-    return [Piece(file, share, of) for file, of in enumerate(shares) for share in range(of)]
+    return [FileShare(file, share, of) for file, of in enumerate(shares) for share in range(of)]
 
 
-def dealt(pieces: Sequence[Piece], sizes: Sequence[int], readers: int, order: Array) -> list[list[Piece]]:
-    """The pieces of each reader, in the order in which it reads them.
+def dealt(
+    pieces: Sequence[FileShare], sizes: Sequence[int], readers: int, order: Array
+) -> list[list[FileShare]]:
+    """Return the pieces of each reader, in the order in which it reads them.
 
-    The largest piece goes to the reader that has the least so far; of equal ones the first of `order`.
+    The largest piece goes to the reader with the least so far; among equal ones the first in `order`.
     """
     weights = np.array([max(sizes[p.file], 1) / p.of for p in pieces])
     place = np.empty(len(order), np.int64)
@@ -90,14 +92,16 @@ def dealt(pieces: Sequence[Piece], sizes: Sequence[int], readers: int, order: Ar
     return [[pieces[number] for number in sorted(hand, key=place.__getitem__)] for hand in hands]
 
 
-def groups_of(count: int, piece: Piece) -> list[Piece]:
-    """The piece's share of the `count` groups of its file: whole groups as far as they go round evenly, of
-    the rest of them shares. `file` of what is returned is the number of a group."""
+def groups_of(count: int, piece: FileShare) -> list[FileShare]:
+    """Return a piece's share of the `count` groups of its file: whole groups, and shares of the rest.
+
+    `file` of what is returned is the number of a group.
+    """
     whole = count // piece.of * piece.of
-    mine = [Piece(group, 0, 1) for group in range(piece.share, whole, piece.of)]
-    return mine + [Piece(group, piece.share, piece.of) for group in range(whole, count)]
+    mine = [FileShare(group, 0, 1) for group in range(piece.share, whole, piece.of)]
+    return mine + [FileShare(group, piece.share, piece.of) for group in range(whole, count)]
 
 
-def in_share(rows: Array, group: Piece) -> Array:
-    """True for the rows of a group that are in the share: every `of`-th, beginning elsewhere in each group."""
+def in_share(rows: Array, group: FileShare) -> Array:
+    """Return True for the rows of a group that are in the share: every `of`-th, with an offset per group."""
     return (rows + group.file) % group.of == group.share

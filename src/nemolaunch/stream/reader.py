@@ -1,8 +1,8 @@
 """A reader: its share of every source, mixed, tokenised, and packed into samples of equal length.
 
-The rows of a stream are shared out among a fixed number of readers, whatever the number of processes. Each is a
-function of its state, and needs nothing of the others: so that a stream can be gone on with by any number of
-data-parallel ranks and workers, and from small states.
+The rows of a stream are dealt to a fixed number of readers, whatever the number of processes. A reader is a
+function of its own small state and needs nothing from the others. So a stream can be resumed by any number of
+data-parallel ranks and workers.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from nemolaunch.stream.mixing import Mixer
 from nemolaunch.stream.order import Array
 from nemolaunch.stream.state import Mix, ReaderState, SourceState, from_here
 
-# Rows chosen and encoded at once; a resumed reader encodes at most so many again.
+# Rows chosen and encoded at once; a resumed reader encodes at most this many again.
 BLOCK_ROWS = 64
-# Of text, before any of a source was encoded.
-TOKENS_A_CHAR = 0.25
-# Of a row fed: whether it begins or ends in the sample. Of one left out: that it is, and that the rest of its
-# group is so too.
+# Of text, before any row of a source was encoded.
+TOKENS_PER_CHAR = 0.25
+# Flags of a row that was fed: it begins or ends in the sample. Of one that was skipped: that it was, and that
+# the rest of its group was too.
 BEGINS, ENDS, REJECTED, DAMAGED = 1, 2, 4, 8
 FED = np.dtype(
     [("source", "u2"), ("epoch", "u2"), ("file", "u4"), ("group", "u4"), ("row", "u4"), ("tokens", "u4"),
@@ -38,13 +38,13 @@ Encode = Callable[[Sequence[Sequence[str]]], list[Array]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What is the same for all readers of a stream.
+class StreamSetup:
+    """Setup shared by all readers of a stream.
 
     Attributes:
-        windows: rows of a window of each source.
-        mixes: ways in which sources are or were mixed, the present one last.
-        seq_length: tokens the model sees of a sample, which has one more.
+        windows: rows in a window of each source.
+        mixes: how sources were and are mixed, the current mix last.
+        seq_length: tokens of a sample that the model sees; a sample has one more.
     """
 
     manifest: Manifest
@@ -56,7 +56,7 @@ class Setup:
 
     @property
     def mix(self) -> Mix:
-        """The present way."""
+        """Return the current mix."""
         return self.mixes[-1]
 
 
@@ -67,9 +67,9 @@ class Sample:
     Attributes:
         tokens: int32 [seq_length + 1]; the last is the first of the reader's next sample.
         number: unique in the run, over all readers.
-        state: after it, packed.
-        fed: rows that its first seq_length tokens come from, and rows without text come upon, of type FED.
-        once: whether the reader had by now come to the end of every source at least once.
+        state: of the reader after it, packed.
+        fed: rows that its first seq_length tokens come from, and skipped rows without text, of type FED.
+        once: whether the reader has reached the end of every source at least once.
     """
 
     tokens: Array
@@ -81,7 +81,7 @@ class Sample:
 
 @dataclass
 class _Row:
-    """A row with its ids, and where it stands: its place in the block that begins at `block`."""
+    """A row with its ids and its place in the block that starts at `block`."""
 
     source: int
     drawn: Drawn
@@ -93,9 +93,11 @@ class _Row:
 
 
 class Reader:
-    """Iterates over the samples of one reader from a state on. Ends only where a source must not repeat."""
+    """Iterator over the samples of one reader from a state on. It ends only if a source must not repeat."""
 
-    def __init__(self, setup: Setup, number: int, encode: Encode, state: ReaderState | None = None) -> None:
+    def __init__(
+        self, setup: StreamSetup, number: int, encode: Encode, state: ReaderState | None = None
+    ) -> None:
         self.number = number
         self._setup, self._encode = setup, encode
         self._state = state or ReaderState((SourceState(),) * len(setup.mix.shares), mix=len(setup.mixes) - 1)
@@ -156,10 +158,12 @@ class Reader:
         )
 
     def _block(self) -> list[_Row]:
-        """The next rows, encoded."""
+        """Return the next rows, encoded."""
         begin = tuple(self._sources)
         counts = [self._count(source) for source in begin]
-        tokens_a_char = [source.tokens / source.chars if source.chars else TOKENS_A_CHAR for source in begin]
+        tokens_per_char = [
+            source.tokens / source.chars if source.chars else TOKENS_PER_CHAR for source in begin
+        ]
         drawn: list[tuple[int, Drawn, list[tuple[int, Drawn]]]] = []
         rejects: list[tuple[int, Drawn]] = []
         while len(drawn) < BLOCK_ROWS and not self._ended:
@@ -177,7 +181,7 @@ class Reader:
             rejects += [(source, reject) for reject in bad]
             drawn.append((source, row, rejects))
             rejects = []
-            counts[source] += tokens_a_char[source] * _chars(row) if self._mixer.by_tokens else 1
+            counts[source] += tokens_per_char[source] * _chars(row) if self._mixer.by_tokens else 1
         encoded = self._encode([row.texts for _, row, _ in drawn])
         for (source, row, _), ids in zip(drawn, encoded, strict=True):
             s = self._sources[source]
@@ -205,10 +209,10 @@ class Reader:
     def _too_few_rows(self) -> str:
         readers = self._setup.rules.readers
         return (
-            f"reader {self.number + 1} of {readers} finds no rows: the sources have fewer rows than there are "
-            "readers; use a lower --stream-readers"
+            f"reader {self.number + 1} of {readers} finds no rows: the sources have fewer rows than there "
+            "are readers; use a lower --stream-readers"
             if not self._setup.rules.validation
-            else "no row of the sources is held out"
+            else "no row of the sources is held out for validation"
         )
 
 
@@ -217,8 +221,10 @@ def _chars(row: Drawn) -> int:
 
 
 def _take(rows: deque[_Row], offset: int, out: Array) -> tuple[list[tuple[Any, ...]], int]:
-    """Fill `out` with the next ids, from `offset` in the first row on. Returns what they come from, and the
-    offset of the next id in what is then the first row."""
+    """Fill `out` with the next ids, from `offset` in the first row on.
+
+    Returns the rows they come from, and the offset of the next id in what is then the first row.
+    """
     fed: list[tuple[Any, ...]] = []
     filled = 0
     while filled < len(out) or offset == len(rows[0].ids):

@@ -1,6 +1,6 @@
-"""Rows of one file, group by group: row groups of parquet, blocks of bytes of JSON Lines, else the whole file.
+"""Rows of one file by group: row groups of parquet, blocks of bytes of JSON Lines, else the whole file.
 
-A group is what can be read without what lies before it. A row's group and its place there name it for good.
+A group can be read without what comes before it. A row is identified by its group and its place there.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from nemolaunch.data.stream_spec import REMOTE, Source
+from nemolaunch.data.stream_spec import REMOTE, StreamSource
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream import hub
 from nemolaunch.stream.manifest import File
-from nemolaunch.stream.order import Piece, in_share
-from nemolaunch.tokenization.pieces import Piece as Part
-from nemolaunch.tokenization.pieces import Unpacker
-from nemolaunch.tokenization.records import Block, Lines, Value, checked_value, column_values, read_lines
-from nemolaunch.tokenization.sources import Source as Packed
+from nemolaunch.stream.order import FileShare, in_share
+from nemolaunch.tokenization.pieces import InputPiece, Unpacker
+from nemolaunch.tokenization.records import Block, LineReader, Value, checked_value, column_values, read_lines
+from nemolaunch.tokenization.sources import InputFile
 
 Array = np.ndarray[Any, Any]
 
@@ -30,15 +29,15 @@ BATCH_ROWS = 512
 
 
 class Missing(NemolaunchError):
-    """A file that is not there, cannot be reached, or is not what it was. What it holds must not be left out."""
+    """Error for a file that is missing, cannot be reached, or has changed. Its rows must not be skipped."""
 
 
 class Damaged(NemolaunchError):
-    """Data that are there and cannot be decoded: a whole file, or the rest of a group."""
+    """Error for data that exist but cannot be decoded: a whole file, or the rest of a group."""
 
 
 def _bad(what: str, error: Exception) -> NemolaunchError:
-    """What an exception of a reader means: no connection and a failing disk are no damage."""
+    """Classify an exception of a reader: a lost connection and a failing disk are not damage."""
     from requests import RequestException
 
     reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -57,32 +56,33 @@ class Row:
     reason: str = ""
 
 
-# Which rows of a group are wanted at all: (group, places [n]) → True or False [n]. None: all.
+# Which rows of a group to read: (group, places [n]) → True or False [n]. None: all.
 Wanted = Callable[[int, Array], Array] | None
 
 
-class Rows(Protocol):
-    """An open file. `num_groups`: how many groups it has."""
+class FileRows(Protocol):
+    """An open file with `num_groups` groups of rows."""
 
     num_groups: int
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
-        """Rows of a share of a group that are wanted, without the first `skip` of them.
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
+        """Yield the wanted rows of a share of a group, without the first `skip` of them.
 
         Raises Damaged after all rows before the damage, or Missing.
         """
 
     def counts(self) -> list[int] | None:
-        """Rows in each group, where that is known without reading them."""
+        """Return the number of rows in each group, if it is known without reading them; else None."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
-def open_rows(source: Source, file: File) -> Rows:
+def open_rows(source: StreamSource, file: File) -> FileRows:
     """Open a file of a source.
 
-    Raises Missing if it is gone, has changed its size, or lacks the column; Damaged if it is not of its kind.
+    Raises Missing if it is gone, has another size, or lacks the column; Damaged if its content is not of its
+    kind.
     """
     if file.kind == "dataset":
         return _Shard(source, int(file.path))
@@ -101,35 +101,37 @@ def _open(file: File) -> IO[bytes]:
     return open(file.path, "rb")
 
 
-def _check_size(source: Source, file: File) -> None:
+def _check_size(source: StreamSource, file: File) -> None:
     try:
         size = os.path.getsize(file.path)
     except OSError as error:
         raise Missing(
-            f"source {source.name}: {file.path}: {error.strerror}; it had {file.size:,} bytes when the run began"
+            f"source {source.name}: {file.path}: {error.strerror}; it had {file.size:,} bytes when the run "
+            "started"
         ) from None
     if size != file.size:
         raise Missing(
-            f"source {source.name}: {file.path} has {size:,} bytes, not the {file.size:,} it had when the run began"
+            f"source {source.name}: {file.path} has {size:,} bytes, not the {file.size:,} it had when the run "
+            "started"
         )
 
 
 class _Parquet:
-    def __init__(self, source: Source, file: File) -> None:
+    def __init__(self, source: StreamSource, file: File) -> None:
         import pyarrow.parquet as pq
 
         self._what = f"source {source.name}: {file.path}"
-        self._column = source.column
+        self._column = source.text_key
         try:
             self._file = pq.ParquetFile(_open(file), pre_buffer=file.path.startswith(REMOTE))
         except (OSError, ValueError) as error:
             raise _bad(self._what, error) from None
         names = self._file.schema_arrow.names
-        if source.column not in names:
-            raise Missing(f"{self._what} has no column {source.column!r}; it has {', '.join(names)}")
+        if source.text_key not in names:
+            raise Missing(f"{self._what} has no column {source.text_key!r}; it has {', '.join(names)}")
         self.num_groups = self._file.num_row_groups
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         first = 0
         try:
             batches = self._file.iter_batches(
@@ -172,20 +174,20 @@ def _of_value(place: int, value: Value) -> Row:
 
 
 class _Blocks:
-    """JSON Lines that can be read from anywhere."""
+    """JSON Lines that can be read from any byte."""
 
-    def __init__(self, source: Source, file: File) -> None:
+    def __init__(self, source: StreamSource, file: File) -> None:
         self._source, self._file = source, file
         self.num_groups = max(1, -(-file.size // BLOCK_BYTES))
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         start = share.file * BLOCK_BYTES
         part = _part(self._file, start, min(start + BLOCK_BYTES, self._file.size))
         try:
             block = read_lines(part, lambda: None)
         except OSError as error:
             raise _bad(f"source {self._source.name}: {self._file.path}", error) from None
-        rows = _of_lines(Lines(part, (self._source.column,), block), 0)
+        rows = _of_lines(LineReader(part, (self._source.text_key,), block), 0)
         yield from _chosen(rows, share, wanted, skip)
 
     def counts(self) -> list[int] | None:
@@ -195,12 +197,12 @@ class _Blocks:
         pass
 
 
-def _part(file: File, start: int, stop: int) -> Part:
-    return Part(0, 0, "lines", (file.path,), start, stop, stop - start)
+def _part(file: File, start: int, stop: int) -> InputPiece:
+    return InputPiece(0, 0, "lines", (file.path,), start, stop, stop - start)
 
 
-def _of_lines(lines: Lines, before: int) -> Iterator[Row]:
-    """Lines as rows, of which `before` come first in the group. Blank ones are no rows."""
+def _of_lines(lines: LineReader, before: int) -> Iterator[Row]:
+    """Yield lines as rows, after `before` others in the group. Blank lines are not rows."""
     told = 0
     for (value,) in lines:
         for reject in lines.rejects[told:]:
@@ -211,7 +213,7 @@ def _of_lines(lines: Lines, before: int) -> Iterator[Row]:
         yield Row(before + reject.line - 1, (), reject.reason)
 
 
-def _chosen(rows: Iterator[Row], share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+def _chosen(rows: Iterator[Row], share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
     group, of, mine = share.file, share.of, share.share
     for row in rows:
         if of > 1 and (row.place + group) % of != mine:
@@ -225,14 +227,14 @@ def _chosen(rows: Iterator[Row], share: Piece, wanted: Wanted, skip: int) -> Ite
 
 
 class _Whole:
-    """A file that can only be read from its beginning: compressed, or one text. It is one group."""
+    """A file that can only be read from its start: compressed, or one text. It is one group."""
 
     num_groups = 1
 
-    def __init__(self, source: Source, file: File) -> None:
+    def __init__(self, source: StreamSource, file: File) -> None:
         self._source, self._file = source, file
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         rows = self._text() if self._file.kind == "text" else self._lines()
         try:
             yield from _chosen(rows, share, wanted, skip)
@@ -250,7 +252,7 @@ class _Whole:
     def _lines(self) -> Iterator[Row]:
         kind, before = self._file.kind, 0
         with _open(self._file) as opened:
-            unpacker = Unpacker(opened, Packed(self._file.path, kind, self._file.size, 0))
+            unpacker = Unpacker(opened, InputFile(self._file.path, kind, self._file.size, 0))
             if kind == "jsonl":
                 unpacker.stream = opened
             while not unpacker.ended:
@@ -258,7 +260,7 @@ class _Whole:
                 unpacker.copy_lines(out, BLOCK_BYTES)
                 data = out.getvalue()
                 part = _part(self._file, 0 if before == 0 else 1, len(data))
-                lines = Lines(part, (self._source.column,), Block(data, 0, len(data)))
+                lines = LineReader(part, (self._source.text_key,), Block(data, 0, len(data)))
                 yield from _of_lines(lines, before)
                 before += lines.count
         if unpacker.broken:
@@ -276,13 +278,13 @@ class _Shard:
 
     num_groups = 1
 
-    def __init__(self, source: Source, number: int) -> None:
+    def __init__(self, source: StreamSource, number: int) -> None:
         self._source, self._number = source, number
 
-    def read(self, share: Piece, wanted: Wanted, skip: int) -> Iterator[Row]:
+    def read(self, share: FileShare, wanted: Wanted, skip: int) -> Iterator[Row]:
         from nemolaunch.stream.datasets import shard
 
-        column = self._source.column
+        column = self._source.text_key
         try:
             batches = shard(self._source, self._number).iter(BATCH_ROWS)
             rows = (_row(0, value, column) for batch in batches for value in batch[column])

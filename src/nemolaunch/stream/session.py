@@ -1,4 +1,4 @@
-"""One start of a run on a stream: which files, from which place on, with which seed, and what was decided so."""
+"""One start of a run on a stream: its files, position and seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nemolaunch.data.stream_budget import validation_share
-from nemolaunch.data.stream_spec import Stream, shares, with_column
+from nemolaunch.data.stream_spec import StreamSpec, shares, with_text_key
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
 from nemolaunch.run.folder import RunDir
@@ -18,24 +18,24 @@ from nemolaunch.stream.holdout import held_out
 from nemolaunch.stream.ledger import Session
 from nemolaunch.stream.manifest import Listed, Manifest
 from nemolaunch.stream.order import key
-from nemolaunch.stream.reader import Setup
+from nemolaunch.stream.reader import StreamSetup
 from nemolaunch.stream.state import Mix, StreamState, beginning
 
 
 @dataclass(frozen=True)
 class Begun:
-    """What all ranks of a session work with: its readers' setup and states, and its line in the ledger."""
+    """A session that has begun: its readers' setup and states, and its line in the ledger."""
 
     session: Session
-    setup: Setup
-    validation: Setup
+    setup: StreamSetup
+    validation: StreamSetup
     state: StreamState
 
 
 def begin(
     run: RunDir,
     job: Job,
-    stream: Stream,
+    stream: StreamSpec,
     *,
     tokenizer: str,
     data_parallel_size: int,
@@ -43,26 +43,26 @@ def begin(
     state: StreamState | None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Begun:
-    """Decide how the stream begins or goes on, and write it down. Done by one process for all.
+    """Decide how the stream starts or resumes, and record it. One process does this for all.
 
     Args:
         job: the resolved job.
         tokenizer: its digest.
         samples: seen before, over all ranks.
-        state: where the checkpoint was in its stream, if it was in one.
+        state: the checkpoint's position in its stream, if it has one.
 
     Raises:
-        NemolaunchError: the files are not those the run was fed, or the tokenizer is another.
+        NemolaunchError: the files or the tokenizer are not those of the run so far.
     """
     number = len(ledger.sessions(run)) + 1
-    stream = with_column(stream, job.stream.text_column)
+    stream = with_text_key(stream, job.stream.text_key)
     unit = str(job.data.blend_by or "tokens")
     readers = job.stream.stream_readers
     assert readers is not None, "the job is not resolved"
     fresh = job.stream.data_resume == "fresh"
     seed = key("session", run.root, job.batch.seed, number) if fresh else job.batch.seed
     if state is not None and not fresh:
-        listed = _gone_on(run, stream, state)
+        listed = _resumed(run, stream, state)
         _check(state, tokenizer, readers)
         mix = _mix(stream, listed, unit)
         state = state.with_sources([source.source.name for source in listed.sources]).mixed(mix)
@@ -90,14 +90,14 @@ def begin(
     return Begun(session, setup, validation, replace(state, digest=listed.digest))
 
 
-def _mix(stream: Stream, listed: Manifest, unit: str) -> Mix:
-    """Shares of all sources that are listed; of those that are no longer asked for none."""
+def _mix(stream: StreamSpec, listed: Manifest, unit: str) -> Mix:
+    """Return the shares of all listed sources; 0 for those no longer requested."""
     given = dict(zip((source.name for source in stream.sources), shares(stream), strict=True))
     return Mix(tuple(given.get(source.source.name, 0.0) for source in listed.sources), unit)
 
 
-def _gone_on(run: RunDir, stream: Stream, state: StreamState) -> Manifest:
-    """The files of a stream that goes on: those of the run so far, and then those of new sources."""
+def _resumed(run: RunDir, stream: StreamSpec, state: StreamState) -> Manifest:
+    """Return the files of a resumed stream: those of the run so far, then those of new sources."""
     before = (
         Manifest.load(run.stream_manifest(state.digest))
         if run.stream_manifest(state.digest).exists()
@@ -108,28 +108,28 @@ def _gone_on(run: RunDir, stream: Stream, state: StreamState) -> Manifest:
         found = manifest.make(stream)
         if found.digest != state.digest:
             raise NemolaunchError(
-                "the sources are not those of the checkpoint's run, or not as they were; go on in that run's folder, "
-                "or begin the stream anew with --data-resume fresh"
+                "the sources are not those of the checkpoint's run, or have changed; resume in that run's "
+                "folder, or start the stream over with --data-resume fresh"
             )
         return found
     listed: list[Listed] = []
     for old in before.sources:
         source = wanted.pop(old.source.name, None)
         listed.append(old if source is None else _same(old, source))
-    return Manifest((*listed, *manifest.make(Stream(sources=tuple(wanted.values()))).sources))
+    return Manifest((*listed, *manifest.make(StreamSpec(sources=tuple(wanted.values()))).sources))
 
 
 def _same(old: Listed, source: Any) -> Listed:
-    """A source of the run so far, perhaps at another place."""
-    spec = ("paths", "dataset", "config", "split", "column")
+    """Return a source of the run so far, which may have moved."""
+    spec = ("paths", "dataset", "config", "split", "text_key")
     if all(getattr(old.source, name) == getattr(source, name) for name in spec):
         return old
-    (found,) = manifest.make(Stream(sources=(source,))).sources
+    (found,) = manifest.make(StreamSpec(sources=(source,))).sources
     if found.digest != old.digest:
         raise NemolaunchError(
-            f"source {source.name} does not hold the files that the run was fed from {old.source.where}: names, "
-            "sizes, order and column must be the same. Give a source of other files another `name`, or begin the "
-            "stream anew with --data-resume fresh"
+            f"source {source.name} does not have the files that the run was fed from {old.source.where}: "
+            "names, sizes, order and text key must be the same. Give a source with other files another `name`, "
+            "or start the stream over with --data-resume fresh"
         )
     return found
 
@@ -137,18 +137,18 @@ def _same(old: Listed, source: Any) -> Listed:
 def _check(state: StreamState, tokenizer: str, readers: int) -> None:
     if state.tokenizer != tokenizer:
         raise NemolaunchError(
-            "the run was fed with another tokenizer, in whose tokens its place in a row is counted; use that one, "
-            "or begin the stream anew with --data-resume fresh"
+            "the run was fed with another tokenizer, and its position in a row is counted in tokens; use that "
+            "one, or start the stream over with --data-resume fresh"
         )
     if len(state.readers) != readers:
         raise NemolaunchError(
-            f"--stream-readers {readers}: the run was begun with {len(state.readers)}; keep them, or begin the stream "
-            "anew with --data-resume fresh"
+            f"--stream-readers {readers}: the run was started with {len(state.readers)}; keep that, or start "
+            "the stream over with --data-resume fresh"
         )
 
 
-def _setups(job: Job, listed: Manifest, state: StreamState) -> tuple[Setup, Setup]:
-    """Setups of training and of validation."""
+def _setups(job: Job, listed: Manifest, state: StreamState) -> tuple[StreamSetup, StreamSetup]:
+    """Return the setups of training and of validation."""
     buffer, held = job.stream.shuffle_buffer, validation_share(job.data.split)
     assert job.data.seq_length is not None, "the job is not resolved"
     rules = Rules(
@@ -159,7 +159,7 @@ def _setups(job: Job, listed: Manifest, state: StreamState) -> tuple[Setup, Setu
         skip_damaged=job.stream.bad_data == "skip",
         skip_bad_rows=job.stream.bad_data != "stop",
     )
-    setup = Setup(
+    setup = StreamSetup(
         manifest=listed,
         rules=rules,
         windows=tuple(max(1, round(buffer * share)) for share in state.mixes[-1].shares),

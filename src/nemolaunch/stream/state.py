@@ -1,4 +1,4 @@
-"""Where a stream stands, as a few whole numbers for each reader: what a checkpoint keeps of it."""
+"""The position of a stream, a few integers per reader, which checkpoints keep."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PER_SOURCE = PLACE + 7
 
 @dataclass(frozen=True)
 class SourceState:
-    """One source in one reader.
+    """Position of one reader in one source.
 
     Attributes:
-        rows, tokens, chars: drawn of it up to the present block.
-        rows_before, tokens_before: of them before the present weights.
+        rows, tokens, chars: drawn from it up to the current block.
+        rows_before, tokens_before: those drawn before the current weights.
         fed_rows, fed_tokens: rows that began in samples, and tokens in samples.
     """
 
@@ -40,13 +40,13 @@ class SourceState:
 
 @dataclass(frozen=True)
 class ReaderState:
-    """One reader, between two samples.
+    """Position of one reader, between two samples.
 
     Attributes:
-        samples: made since the run began.
-        row, offset: the next token: its row in the block that begins at `sources`, its place in that row.
-        mix: number of the mix of the block; a later one begins with the next block.
-        sources: at the beginning of the block.
+        samples: made since the start of the run.
+        row, offset: of the next token: its row in the block that starts at `sources`, its place in that row.
+        mix: number of the block's mix; a later one takes effect with the next block.
+        sources: their positions at the start of the block.
     """
 
     sources: tuple[SourceState, ...]
@@ -56,7 +56,7 @@ class ReaderState:
     mix: int = 0
 
     def pack(self) -> Array:
-        """As int64 [HEADER + PER_SOURCE * sources]."""
+        """Return the state as int64 [HEADER + PER_SOURCE * sources]."""
         numbers = [self.samples, self.row, self.offset, self.mix]
         for s in self.sources:
             numbers += [*s.position, s.rows, s.tokens, s.chars, s.rows_before, s.tokens_before]
@@ -65,7 +65,7 @@ class ReaderState:
 
     @classmethod
     def unpack(cls, numbers: Sequence[int]) -> ReaderState:
-        """The state of `pack`."""
+        """Return the state that `pack` was called on."""
         values = [int(n) for n in numbers]
         sources = []
         for start in range(HEADER, len(values), PER_SOURCE):
@@ -84,15 +84,15 @@ class Mix:
 
 @dataclass(frozen=True)
 class StreamState:
-    """All readers of a stream.
+    """Position of all readers of a stream.
 
     Attributes:
         seed: of its orders.
         digest: of its manifest.
-        tokenizer: digest of the tokenizer, on which places within rows depend.
-        names: its sources.
-        mixes: how they are mixed, the present way last.
-        readers: one for each.
+        tokenizer: digest of the tokenizer, on which positions within rows depend.
+        names: of its sources.
+        mixes: how they were and are mixed, the current mix last.
+        readers: one state for each.
     """
 
     seed: int
@@ -103,7 +103,7 @@ class StreamState:
     readers: tuple[ReaderState, ...]
 
     def as_values(self) -> dict[str, Any]:
-        """For a checkpoint: plain values, and all numbers of the readers as one int64 array."""
+        """Return the state for a checkpoint: plain values, and the readers' numbers as one int64 array."""
         return {
             "format": FORMAT,
             "seed": self.seed,
@@ -116,11 +116,11 @@ class StreamState:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> StreamState:
-        """The state of `as_values`. Raises NemolaunchError for another format."""
+        """Return the state that `as_values` was called on. Raises NemolaunchError for another format."""
         if values.get("format") != FORMAT:
             raise NemolaunchError(
-                f"the checkpoint's place in the stream has format {values.get('format')}, not {FORMAT}; "
-                "--data-resume fresh begins the stream anew"
+                f"the checkpoint's position in the stream has format {values.get('format')}, not {FORMAT}; "
+                "--data-resume fresh starts the stream over"
             )
         return cls(
             seed=int(values["seed"]),
@@ -132,7 +132,7 @@ class StreamState:
         )
 
     def with_sources(self, names: Sequence[str]) -> StreamState:
-        """The same place with further sources, which are at their first rows. `names` begin with those there are."""
+        """Return the same position with new sources, at their first rows. `names` start with the old ones."""
         more = len(names) - len(self.names)
         new = (SourceState(),) * more
         return replace(
@@ -143,11 +143,11 @@ class StreamState:
         )
 
     def mixed(self, mix: Mix) -> StreamState:
-        """The same place, from which on sources are mixed in another way."""
+        """Return the same position, from which on sources are mixed in another way."""
         return self if mix == self.mixes[-1] else replace(self, mixes=(*self.mixes, mix))
 
     def totals(self) -> list[tuple[int, int, int]]:
-        """Rows and tokens fed of each source, and how many epochs all readers have finished."""
+        """Return rows and tokens fed from each source, and the epochs that all readers have finished."""
         columns = list(zip(*(reader.sources for reader in self.readers), strict=True))
         return [
             (sum(s.fed_rows for s in c), sum(s.fed_tokens for s in c), min(s.position.epoch for s in c))
@@ -156,13 +156,13 @@ class StreamState:
 
 
 def from_here(source: SourceState) -> SourceState:
-    """The state from which other weights count: nothing is made up for."""
+    """Return the state from which new weights count: earlier differences are not compensated."""
     return replace(source, rows_before=source.rows, tokens_before=source.tokens)
 
 
 def beginning(
     *, seed: int, digest: str, tokenizer: str, names: Sequence[str], mix: Mix, readers: int, samples: int = 0
 ) -> StreamState:
-    """A stream from its first row. `samples`: how many each reader is taken to have made before."""
+    """Return a stream at its first row. `samples`: how many each reader counts as made before."""
     one = ReaderState(tuple(SourceState() for _ in names), samples)
     return StreamState(seed, digest, tokenizer, tuple(names), (mix,), (one,) * readers)

@@ -1,4 +1,4 @@
-"""Rows to ids: the same ids as `nemolaunch tokenize` writes for them, each row ended by end-of-document."""
+"""Rows to ids: the same ids that `nemolaunch tokenize` writes, each row ended by end-of-document."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class EngineDiffers(NemolaunchError):
-    """A fast engine gave other ids than the reference."""
+    """Error for a fast engine whose ids differ from the reference."""
 
 
-class Encoder:
-    """Encodes rows with one engine of `nemolaunch.tokenization.engines`."""
+class RowEncoder:
+    """Encoder of rows with one engine of `nemolaunch.tokenization.engines`."""
 
     def __init__(self, spec: TokenizerSpec, engine: str) -> None:
         self._spec, self._engine = spec, engine
@@ -34,7 +34,7 @@ class Encoder:
         self._seen = 0
 
     def __call__(self, rows: Sequence[Sequence[str]]) -> list[Array]:
-        """The ids of each row, int32; none for a row of empty texts."""
+        """Return the ids of each row, int32; none for a row of empty texts."""
         found: list[Array] = []
         batch: list[Sequence[str]] = []
         chars = 0
@@ -70,7 +70,7 @@ class Encoder:
         return np.concatenate([*parts, np.array([self._spec.eod_id], np.int32)])
 
     def _recheck(self, texts: list[str], ids: Array, lengths: Array) -> None:
-        """Compare one text in so many with the reference."""
+        """Compare one text in `RECHECK_EVERY` with the reference."""
         if self._engine == "hf":
             return
         first = -self._seen % RECHECK_EVERY

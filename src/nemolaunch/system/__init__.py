@@ -1,1 +1,1 @@
-"""What the machine offers: processes, worker pools, other programs' answers, files written atomically."""
+"""Tools for the machine: processes, worker pools, output of other programs, atomic files, the hub's cache."""

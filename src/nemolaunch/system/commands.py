@@ -1,4 +1,4 @@
-"""What other programs answer, all asked at once."""
+"""Output of other programs, all started at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def answers(*commands: Sequence[str], timeout_s: float) -> list[str | None]:
-    """Standard output of each command; None where it is not installed, fails, or takes longer than that."""
+    """Return the output of each command; None if it is not installed, fails, or exceeds the timeout."""
     started = [_start(command) for command in commands]
     end = time.monotonic() + timeout_s
     return [_answer(process, end) if process else None for process in started]

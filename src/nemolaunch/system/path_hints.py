@@ -1,4 +1,4 @@
-"""Which existing path was meant by one that does not exist."""
+"""Suggestions for a path that does not exist."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import itertools
 import os
 from collections.abc import Callable
 
-LOOKED_AT = 10_000  # names of a folder
-ALIKE = 0.6
+MAX_NAMES = 10_000  # of a folder that are compared
+CUTOFF = 0.6  # of difflib's similarity
 
 
 def nearest(path: str, good: Callable[[str], bool] = os.path.exists) -> str | None:
-    """The path most like this one that is `good`, spelt as this one is; None where none is much like it."""
+    """Return the most similar path that is `good`, in the same form; None if none is similar enough."""
     try:
         return _nearest(path.rstrip(os.sep), good)
     except (OSError, ValueError):
@@ -31,9 +31,9 @@ def _nearest(path: str, good: Callable[[str], bool]) -> str | None:
         if good(os.path.join(head, name)):
             return os.path.join(head, name)
     with os.scandir(os.path.expanduser(head) or ".") as entries:
-        names = {entry.name for entry in itertools.islice(entries, LOOKED_AT)}
+        names = {entry.name for entry in itertools.islice(entries, MAX_NAMES)}
     stems = {n[:-4] for n in names if n.endswith((".bin", ".idx"))}
-    for alike in difflib.get_close_matches(name, sorted(names | stems), n=3, cutoff=ALIKE):
+    for alike in difflib.get_close_matches(name, sorted(names | stems), n=3, cutoff=CUTOFF):
         candidate = os.path.join(head, alike)
         if good(candidate):
             return candidate
@@ -45,7 +45,7 @@ def _is_folder(path: str) -> bool:
 
 
 def missing_part(path: str) -> str | None:
-    """The first folder above a path that does not exist; None where only the path itself is missing."""
+    """Return the first folder above a path that does not exist; None if only the path itself is missing."""
     absolute = os.path.abspath(os.path.expanduser(path))
     missing = None
     parent = os.path.dirname(absolute)

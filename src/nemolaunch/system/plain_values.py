@@ -1,4 +1,4 @@
-"""Frozen dataclasses as plain values and back, for facts that travel from one machine to another."""
+"""Frozen dataclasses to plain values and back, for facts that are sent from one machine to another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def to_plain(value: Any) -> Any:
-    """A value as JSON can hold it; sets become sorted lists."""
+    """Return a value in a form that JSON can hold; sets become sorted lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -22,7 +22,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: Any, value: Any) -> Any:
-    """The value of an annotated type that `to_plain` made these plain values of."""
+    """Return the value of an annotated type from the plain values that `to_plain` made of it."""
     if value is None or kind is Any:
         return value
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)

@@ -1,7 +1,7 @@
-"""The processes of a job on this machine, found by a variable that every one of them inherits.
+"""The processes of a job on this machine, found by an environment variable that all of them inherit.
 
-Process groups do not suffice: torchrun gives each rank a session of its own, a rank starts helpers, and those
-outlive a rank that was killed.
+Process groups are not enough: torchrun starts each rank in its own session, ranks start helpers, and helpers
+outlive a rank that is killed.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 VARIABLE = "NEMOLAUNCH_RUN"
-GRACE_S = 10.0  # that a job is given to end by itself
+GRACE_S = 10.0  # for a job to exit before it is killed
 KILL_TIMEOUT_S = 5.0
 PR_SET_PDEATHSIG = 1
 
 
 def marked(folder: Path) -> dict[str, str]:
-    """The variable that marks the processes of the job in that run folder."""
+    """Return the variable that marks the processes of the job in a run folder."""
     return {VARIABLE: str(folder)}
 
 
 def members(folder: Path) -> set[int]:
-    """Ids of the living processes of the job in that run folder, without the one that asks."""
+    """Return the ids of the running processes of the job in a run folder, without this process."""
     wanted = f"{VARIABLE}={folder}".encode()
     found = set()
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
-        with contextlib.suppress(OSError):  # it has ended, or belongs to somebody else
+        with contextlib.suppress(OSError):  # it has exited, or belongs to another user
             if wanted in Path(entry.path, "environ").read_bytes().split(b"\0"):
                 found.add(int(entry.name))
     return found - {os.getpid()}
 
 
 def children(folder: Path) -> set[int]:
-    """Those of the members that this process has started itself."""
+    """Return the members that are children of this process."""
     return {pid for pid in members(folder) if _parent(pid) == os.getpid()}
 
 
@@ -51,14 +51,14 @@ def _parent(pid: int) -> int | None:
 
 
 def terminate(pids: Collection[int]) -> None:
-    """Ask processes to end. Those that have ended already are none of our business."""
+    """Send processes SIGTERM. Those that have exited are ignored."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGTERM)
 
 
 def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
-    """Whether something came true in time."""
+    """Wait for a condition. Return whether it became true in time."""
     deadline = time.monotonic() + timeout_s
     while not done():
         if time.monotonic() > deadline:
@@ -68,7 +68,7 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def kill(folder: Path) -> None:
-    """Kill the members until there are none; new ones may start while others die."""
+    """Kill the members until none is left; new ones may start in the meantime."""
 
     def none_left() -> bool:
         left = members(folder)
@@ -81,6 +81,6 @@ def kill(folder: Path) -> None:
 
 
 def signal_on_parents_death(number: int) -> None:
-    """Have the kernel send this process a signal when the one that started it is gone."""
+    """Have the kernel send this process a signal when its parent exits."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

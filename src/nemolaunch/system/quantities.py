@@ -9,7 +9,7 @@ _SCALES = {"k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 
 
 def number(value: Any) -> float | None:
-    """A value as a float, None if it is none. YAML 1.1 reads `5e-6` as a text: take it for the number it is."""
+    """Return a value as a float, None if it is not a number. Also `5e-6`, which YAML 1.1 reads as text."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -17,7 +17,7 @@ def number(value: Any) -> float | None:
 
 
 def scaled(word: str) -> int | str:
-    """`1.5B` → 1500000000; a text that is no such number comes back as it is."""
+    """Convert `1.5B` to 1500000000; return any other text unchanged."""
     digits, letter = word.strip().replace("_", "").replace(",", ""), word.strip()[-1:].lower()
     if letter in _SCALES:
         digits = digits[:-1]

@@ -1,4 +1,4 @@
-"""This package's own files as an archive: what a job, or a cluster's login node, runs a copy of."""
+"""The package's own files as an archive, which a job or a cluster's login node runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def archive() -> bytes:
-    """A `.tar.gz` with the folder `nemolaunch`; the same code always gives the same bytes."""
+    """Return a `.tar.gz` of the folder `nemolaunch`; the same code always gives the same bytes."""
     source = Path(__file__).parents[1]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

@@ -1,4 +1,4 @@
-"""A pool of worker processes that leaves nothing behind, however its parent ends."""
+"""A pool of worker processes that leaves nothing behind, however its parent exits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 
-# Threads of libraries would not survive a fork, so that workers are started anew.
+# Threads of libraries do not survive a fork, so workers are spawned.
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -23,7 +23,7 @@ CONTEXT = multiprocessing.get_context("spawn")
 def pool(
     count: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
-    """So many workers, each begun with `start(*arguments)`. Ctrl-C ends them at once.
+    """Yield a pool of `count` workers, each of which first calls `start(*arguments)`. Ctrl-C stops them.
 
     Raises NemolaunchError if one is killed.
     """
@@ -47,7 +47,7 @@ def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> Non
 
 
 def follow_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when it does, even if that is killed."""
+    """In a worker: leave Ctrl-C to the parent, and exit when the parent does, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -62,8 +62,8 @@ def follow_parent() -> None:
 
 
 def killed(count: int) -> NemolaunchError:
-    """What to say when a worker of so many is gone."""
+    """Return the error for a worker that was killed, out of `count`."""
     return NemolaunchError(
-        "a worker was killed (out of memory?); run the same command again to go on where it was,"
-        f" with fewer --workers than {count} if memory was short"
+        "a worker was killed (out of memory?); run the same command again to continue where it stopped,"
+        f" with fewer --workers than {count} if memory ran out"
     )

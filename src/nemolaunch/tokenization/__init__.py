@@ -1,1 +1,1 @@
-"""Text files to Megatron `.bin/.idx`: read, tokenise, write, merge, split, inspect, blend."""
+"""Text files to Megatron `.bin/.idx`: reading, tokenising, writing, merging, splitting, inspecting."""

@@ -1,5 +1,4 @@
-"""Keeping account of the output as it grows, in order, so that a kill at any moment costs at most the work since
-the last save."""
+"""Bookkeeping of the growing output, in order: a kill loses at most the work since the last save."""
 
 from __future__ import annotations
 
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.tokenization.files import grown_path, write_all, write_json
-from nemolaunch.tokenization.output import Part
-from nemolaunch.tokenization.sources import Source
+from nemolaunch.system.atomic_files import write_json
+from nemolaunch.tokenization.files import grown_path, write_all
+from nemolaunch.tokenization.output import EncodedPiece
+from nemolaunch.tokenization.sources import InputFile
 
-# Progress is saved each time so much has been written, or so much time has passed.
+# Progress is saved after this much output or time.
 SAVE_BYTES = 64 << 20
 SAVE_EVERY_S = 10.0
 ENDS = ("bin", "seq", "doc")
@@ -24,8 +24,7 @@ ENDS = ("bin", "seq", "doc")
 
 @dataclass
 class Totals:
-    """Of one output so far. `sequences` and `documents` are also the lengths of its `.seq` and `.doc`
-    files."""
+    """Totals of one output; `sequences` and `documents` are also the lengths of its `.seq` and `.doc` files."""
 
     tokens: int = 0
     sequences: int = 0
@@ -34,12 +33,13 @@ class Totals:
     max_id: int = -1
 
     def bytes_of(self, end: str) -> int:
+        """Return the size of the output's file with this ending."""
         return {"bin": self.bin_bytes, "seq": 4 * self.sequences, "doc": 4 * self.documents}[end]
 
 
 @dataclass
-class Progress:
-    """How much is joined: every piece below `pieces`."""
+class OutputProgress:
+    """How much of the output is complete: every piece below `pieces`."""
 
     pieces: int = 0
     outputs: list[Totals] = field(default_factory=list)
@@ -50,24 +50,26 @@ class Progress:
     complete: bool = False
 
     @staticmethod
-    def read(path: Path, outputs: int) -> Progress:
-        """What was saved, or nothing done yet."""
+    def read(path: Path, outputs: int) -> OutputProgress:
+        """Read the saved progress, or return that of a new run."""
         if not path.exists():
-            return Progress(outputs=[Totals() for _ in range(outputs)])
+            return OutputProgress(outputs=[Totals() for _ in range(outputs)])
         values = json.loads(path.read_text(encoding="utf-8"))
         values["outputs"] = [Totals(**v) for v in values["outputs"]]
         values["lines"] = {int(k): v for k, v in values["lines"].items()}
-        return Progress(**values)
+        return OutputProgress(**values)
 
 
 class Assembler:
-    """Appends to `OUTPUT.seq` (tokens of each sequence) and `.doc` (sequences of each document), and says where
-    in `OUTPUT.bin` the tokens go.
+    """Writer of `OUTPUT.seq` (tokens of each sequence) and `.doc` (sequences of each document).
 
-    A thread makes what is there durable, so that the work never waits for the disk.
+    It also assigns the tokens their place in `OUTPUT.bin`. A thread flushes the files, so that the work never
+    waits for the disk.
     """
 
-    def __init__(self, folder: Path, progress: Progress, sources: list[Source], save_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, progress: OutputProgress, sources: list[InputFile], save_bytes: int
+    ) -> None:
         self.folder = folder
         self.sources = sources
         self.save_bytes = save_bytes
@@ -97,15 +99,15 @@ class Assembler:
     def _all_files(self) -> list[int]:
         return [*(fd for files in self.files for fd in files.values()), self.rejects]
 
-    def offsets(self, part: Part) -> list[int]:
-        """Where in each `.bin` the tokens of the next part go. To be asked for each part once, in order."""
+    def offsets(self, part: EncodedPiece) -> list[int]:
+        """Return where in each `.bin` the tokens of the next piece go. Call it once per piece, in order."""
         found = list(self.ends)
         for i, counts in enumerate(part.outputs):
             self.ends[i] += counts.bin_bytes
         return found
 
-    def append(self, part: Part, source: int, paths: tuple[str, ...]) -> None:
-        """Count the next part, whose tokens are in the `.bin`. Raises OSError if an earlier save failed."""
+    def append(self, part: EncodedPiece, source: int, paths: tuple[str, ...]) -> None:
+        """Count the next piece, whose tokens are in the `.bin`. Raises OSError if an earlier save failed."""
         assert part.number == self.progress.pieces
         for i, counts in enumerate(part.outputs):
             totals = self.progress.outputs[i]
@@ -138,7 +140,7 @@ class Assembler:
         self.progress.rejects_bytes += len(data)
 
     def save(self, *, complete: bool = False) -> None:
-        """Make all that is there durable. Raises OSError where that fails."""
+        """Flush everything to disk. Raises OSError if that fails."""
         self.progress.complete = complete
         self._begin_save()
         self._end_save()
@@ -160,12 +162,12 @@ class Assembler:
 
 
 def _open_at(path: Path, size: int) -> int:
-    """Open for appending after `size` bytes; what lies beyond was not saved and is cut off."""
+    """Open a file for appending after `size` bytes; anything beyond was not saved and is truncated."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     if os.fstat(fd).st_size < size:
         os.close(fd)
         raise NemolaunchError(
-            f"{path} has lost data: its saved size is {size} bytes; start again with --restart"
+            f"{path} has lost data: its saved size is {size} bytes; start over with --restart"
         )
     os.ftruncate(fd, size)
     os.lseek(fd, size, os.SEEK_SET)

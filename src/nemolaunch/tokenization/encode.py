@@ -1,4 +1,4 @@
-"""From the texts of documents to the arrays that go into `.bin` and `.idx`."""
+"""From the texts of documents to the arrays of `.bin` and `.idx`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokens of some documents: `tokens` [sum], `lengths` int32 [sequences], `per_document` int32
-    [documents]."""
+    """Encoded documents: `tokens` [sum], `lengths` int32 [sequences], `per_document` int32 [documents]."""
 
     tokens: Array
     lengths: Array
@@ -22,11 +21,12 @@ class Encoded:
 
 
 def with_eod(ids: Array, lengths: Array, texts_of: list[int] | None, eod: int, dtype: str) -> Encoded:
-    """End each document with `eod`, in Megatron's way: an empty text is no sequence, an empty document gets
-    no EOD.
+    """End each document with `eod` as Megatron does: empty texts are no sequences, empty documents get none.
 
-    `ids` are the ids of all texts in a row, `lengths[i]` those of text i. `texts_of` says how many texts each
-    document has; None: one each.
+    Args:
+        ids: concatenated ids of all texts.
+        lengths: number of ids of each text.
+        texts_of: number of texts of each document; None: one each.
     """
     import numpy as np
 

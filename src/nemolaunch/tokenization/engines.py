@@ -1,5 +1,4 @@
-"""Libraries that turn texts into ids. `hf` is the reference; the others must be proven identical before
-use."""
+"""Tokenizer libraries. `hf` is the reference; the others must be proven identical before use."""
 
 from __future__ import annotations
 
@@ -17,27 +16,29 @@ if TYPE_CHECKING:
     from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
-# Texts, and whether to add special tokens, to (ids of all texts in a row, number of ids of each).
+# (texts, whether to add special tokens) → (concatenated ids of all texts, number of ids of each)
 Encode: TypeAlias = "Callable[[list[str], bool], tuple[Array, Array]]"
 
-# Fastest first; what `--engine auto` tries in this order.
+# Fastest first; `--engine auto` tries them in this order.
 FAST = ("fastokens", "gigatoken")
 ENGINES = ("hf", *FAST)
 
 
 def installed(engine: str) -> bool:
-    """Whether the library is there."""
+    """Return whether the library is installed."""
     return importlib.util.find_spec("tokenizers" if engine == "hf" else engine) is not None
 
 
 def load(engine: str, spec: TokenizerSpec) -> Encode:
-    """A function `encode(texts, add_special_tokens) -> (uint32 ids [sum], int64 lengths [len(texts)])`.
+    """Return a function that encodes texts.
+
+    It is `encode(texts, add_special_tokens) -> (uint32 ids [sum], int64 lengths [len(texts)])`.
 
     Raises whatever the library raises for a tokenizer it cannot load.
     """
     makers = {"hf": _hf, "fastokens": _fastokens, "gigatoken": _gigatoken}
     if engine not in makers:
-        raise UsageError(f"--engine {engine}: there are {', '.join(ENGINES)} and auto")
+        raise UsageError(f"--engine {engine}: use one of {', '.join(ENGINES)}, auto")
     return makers[engine](spec)
 
 
@@ -104,7 +105,7 @@ def _as_is(ids: Array, lengths: Array) -> tuple[Array, Array]:
 
 
 def with_special_tokens(spec: TokenizerSpec) -> Callable[[Array, Array], tuple[Array, Array]]:
-    """What the tokenizer's post-processor adds to every text, for a library that leaves it out."""
+    """Return a function that adds what the tokenizer's post-processor adds, for a library that ignores it."""
     import numpy as np
 
     before, after = surrounding(spec.load())
@@ -130,13 +131,13 @@ def with_special_tokens(spec: TokenizerSpec) -> Callable[[Array, Array], tuple[A
 
 
 def surrounding(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Ids the post-processor puts before and after every text.
+    """Return the ids that the post-processor adds before and after every text.
 
-    Raises ValueError if it does something else to a text than to surround it.
+    Raises ValueError if it does more than that.
     """
     plain = tokenizer.encode("a", add_special_tokens=False).ids
     full = tokenizer.encode("a").ids
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
             return full[:start], full[start + len(plain) :]
-    raise ValueError("its post-processor does more than to surround a text with special tokens")
+    raise ValueError("its post-processor does more than surround a text with special tokens")

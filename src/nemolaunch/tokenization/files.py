@@ -1,59 +1,22 @@
-"""Writing so that a file is there whole or not at all, and so that a crash loses nothing."""
+"""Files of an output that grows in its work folder, and low-level writing."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-# What one call of writev takes (IOV_MAX on Linux).
+# Maximum for one call of writev (IOV_MAX on Linux).
 MOST_BUFFERS = 1024
 
 
-@contextmanager
-def whole(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """A binary file that appears under `path` only when the block ends without an error.
-
-    `durable` waits until the bytes are on the disk before the name appears.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Write a JSON file whole or not at all."""
-    with whole(path, durable=durable) as file:
-        file.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
-
-
 def grown_path(folder: Path, output: int, end: str) -> Path:
-    """A file of an output that grows in the work folder: `bin`, `seq`, `doc`, and at the end `idx`."""
+    """Return the path of an output's file in the work folder: `bin`, `seq`, `doc`, and at the end `idx`."""
     return folder / f"output{output}.{end}"
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames inside the folder survive a power failure."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def write_all(fd: int, buffers: list[Any]) -> None:
-    """Write all bytes of contiguous buffers, one after the other, at the file's position."""
+    """Write all bytes of contiguous buffers, one after another, at the file's position."""
     views = [memoryview(buffer).cast("B") for buffer in buffers]
     while views:
         written = os.writev(fd, views[:MOST_BUFFERS])
@@ -64,8 +27,7 @@ def write_all(fd: int, buffers: list[Any]) -> None:
 
 
 def append_range(source: int, target: int, count: int) -> None:
-    """Append `count` bytes from the start of one open file to another's position, inside the kernel if
-    it can."""
+    """Copy the first `count` bytes of one open file to another's position, inside the kernel if possible."""
     done = 0
     while done < count:
         try:
@@ -82,6 +44,6 @@ def _copy(source: int, target: int, done: int, count: int) -> None:
     while done < count:
         block = os.pread(source, min(1 << 20, count - done), done)
         if not block:
-            raise OSError(f"a part file ends at {done} bytes, {count} were expected")
+            raise OSError(f"the copied file ends at {done} bytes, {count} were expected")
         write_all(target, [block])
         done += len(block)

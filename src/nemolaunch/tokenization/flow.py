@@ -1,4 +1,4 @@
-"""Pieces to the workers, and what comes of them to where it goes, in order."""
+"""Distribution of pieces to the workers, and of their results to the output, in order."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.atomic_files import write_text
 from nemolaunch.tokenization.assemble import Assembler
-from nemolaunch.tokenization.files import whole
 from nemolaunch.tokenization.hashing import Hasher
-from nemolaunch.tokenization.output import Part
-from nemolaunch.tokenization.pieces import Piece, cut
-from nemolaunch.tokenization.request import EngineMismatch, Request, Tick
-from nemolaunch.tokenization.setup import Setup
+from nemolaunch.tokenization.output import EncodedPiece
+from nemolaunch.tokenization.pieces import InputPiece, cut
+from nemolaunch.tokenization.request import EngineMismatch, Tick, TokenizeRequest
+from nemolaunch.tokenization.setup import WorkerSetup
 from nemolaunch.tokenization.worker_pool import AHEAD, worker_pool
 
 
-def tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
-    """Run every piece that is not done yet. Returns how many were done already.
+def tokenise(request: TokenizeRequest, piece_bytes: int, sinks: Sinks) -> int:
+    """Run every piece that is not done yet. Return how many were done before.
 
-    Raises EngineMismatch, NemolaunchError for a record that is no document, or OSError.
+    Raises EngineMismatch, NemolaunchError for a record that is not a document, or OSError.
     """
     if sinks.assembler.progress.rejects and request.on_error == "stop":
         _stop(request)
@@ -33,9 +33,9 @@ def tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
         raise
 
 
-def _tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
+def _tokenise(request: TokenizeRequest, piece_bytes: int, sinks: Sinks) -> int:
     folder, resumed = request.work_folder, sinks.assembler.progress.pieces
-    setup = Setup(
+    setup = WorkerSetup(
         request.spec,
         request.engine,
         str(folder),
@@ -47,9 +47,9 @@ def _tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
     ahead = AHEAD * request.workers
     with worker_pool(request.workers, setup) as workers:
         pieces = cut(request.sources, piece_bytes, folder / "spool", resumed)
-        under_way: dict[int, Piece] = {}
-        encoded: dict[int, Part] = {}
-        written: dict[int, Part] = {}
+        under_way: dict[int, InputPiece] = {}
+        encoded: dict[int, EncodedPiece] = {}
+        written: dict[int, EncodedPiece] = {}
         next_place, exhausted = resumed, False
         while under_way or not exhausted:
             while workers.free and not exhausted and len(under_way) < ahead:
@@ -79,10 +79,10 @@ def _tokenise(request: Request, piece_bytes: int, sinks: Sinks) -> int:
 
 
 class Sinks:
-    """Where parts go, in order: the output, the hashes of the input, the check by the reference, the report."""
+    """Destinations of finished pieces, in order: output, hashes of the input, check, report."""
 
     def __init__(
-        self, request: Request, assembler: Assembler, hasher: Hasher, report: Callable[[Tick], None]
+        self, request: TokenizeRequest, assembler: Assembler, hasher: Hasher, report: Callable[[Tick], None]
     ) -> None:
         self.request = request
         self.assembler = assembler
@@ -90,13 +90,13 @@ class Sinks:
         self.report = report
         self.checked = Rechecker(request).compare
 
-    def passed(self, piece: Piece) -> None:
-        """An earlier run has done this piece."""
+    def passed(self, piece: InputPiece) -> None:
+        """Count a piece that an earlier run has done."""
         self.hasher.reached(piece.source, piece.end)
         self.report(Tick(piece.size))
 
-    def take(self, part: Part, piece: Piece) -> None:
-        """The tokens of the next part are in the output."""
+    def take(self, part: EncodedPiece, piece: InputPiece) -> None:
+        """Count the next piece, whose tokens are in the output."""
         self.assembler.append(part, piece.source, piece.paths)
         self.hasher.reached(piece.source, piece.end)
         if piece.spooled:
@@ -108,15 +108,15 @@ class Sinks:
 
 
 class Rechecker:
-    """Compares samples of a fast engine's work with the reference."""
+    """Comparison of samples of a fast engine's work with the reference."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: TokenizeRequest) -> None:
         self.spec = request.spec
         self.engine = request.engine
         self.tokenizer: Any = None
 
-    def compare(self, part: Part) -> None:
-        """Raises EngineMismatch at the first difference."""
+    def compare(self, part: EncodedPiece) -> None:
+        """Compare a piece's samples. Raises EngineMismatch at the first difference."""
         for text, ids in part.samples:
             if self.tokenizer is None:
                 self.tokenizer = self.spec.load()
@@ -126,19 +126,17 @@ class Rechecker:
             if expected.tobytes() != ids:
                 raise EngineMismatch(
                     f"{self.engine} and the reference disagree on a document of the input,"
-                    f" beginning {text[:60]!r}"
+                    f" which starts with {text[:60]!r}"
                 )
 
 
-def _stop(request: Request) -> None:
-    """Give up at the first record that is no document. Nothing is saved of the part it is in."""
+def _stop(request: TokenizeRequest) -> None:
+    """Give up at the first record that is not a document. Nothing of its piece is saved."""
     with open(request.work_folder / "rejects.jsonl", encoding="utf-8") as rejects:
         text = rejects.readline()
     first = json.loads(text)
-    with whole(request.rejects) as file:
-        file.write(text.encode())
+    write_text(request.rejects, text)
     raise NemolaunchError(
-        f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; mend it and give"
-        f" --restart, or give --on-error skip to leave such records out (they are listed"
-        f" in {request.rejects})"
+        f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; fix it and use"
+        f" --restart, or use --on-error skip to skip such records (they are listed in {request.rejects})"
     )

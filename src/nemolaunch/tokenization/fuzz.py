@@ -1,4 +1,4 @@
-"""Texts that bring out differences between tokenizer libraries. The same tokenizer gives the same texts."""
+"""Texts that reveal differences between tokenizer libraries. The same tokenizer gives the same texts."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ PHRASES = (
 
 
 def texts(tokenizer: Tokenizer, added: list[str]) -> Iterator[str]:
-    """All scripts, emoji, control characters, long runs, pieces of the vocabulary, every added token in
-    many places."""
+    """Yield texts of all scripts, emoji, control characters, long runs, the vocabulary, and all added tokens."""
     yield from PHRASES
     yield from EMOJI
     for character in RUN_CHARACTERS:
@@ -48,7 +47,7 @@ def texts(tokenizer: Tokenizer, added: list[str]) -> Iterator[str]:
 
 
 def _every_character() -> Iterator[str]:
-    """Each assigned code point once, in runs of its own kind and between letters and spaces."""
+    """Yield each assigned code point once, in runs of its own kind and between letters and spaces."""
     run: list[str] = []
     for code in range(sys.maxunicode + 1):
         character = chr(code)
@@ -78,7 +77,7 @@ def _added(added: list[str], chance: random.Random) -> Iterator[str]:
 
 
 def _vocabulary(tokenizer: Tokenizer, chance: random.Random) -> Iterator[str]:
-    """Tokens written one after the other: what merges must take apart and put together again."""
+    """Yield sequences of decoded tokens, which merges must split and rejoin."""
     size = tokenizer.get_vocab_size()
     for _ in range(1500):
         ids = [chance.randrange(size) for _ in range(chance.choice((2, 3, 8, 40)))]

@@ -1,7 +1,7 @@
-"""XXH3-128 of the input files, as `xxh128sum` prints it, in a thread behind the work.
+"""XXH3-128 of the input files, as `xxh128sum` prints it, in a background thread.
 
-A cryptographic hash would cost a tenth of the tokenising. The thread follows the workers, so that what it
-reads is still in memory.
+A cryptographic hash would take a tenth of the tokenising time. The thread follows the workers, so that what
+it reads is still in memory.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import json
 import threading
 from pathlib import Path
 
-from nemolaunch.tokenization.files import write_json
-from nemolaunch.tokenization.sources import Source
+from nemolaunch.system.atomic_files import write_json
+from nemolaunch.tokenization.sources import InputFile
 
 BUFFER_BYTES = 1 << 18
-# The hashes of files that took a while are kept for a resumed run.
+# Hashes of larger files are kept for a resumed run.
 KEEP_FROM_BYTES = 1 << 28
 
 
 class Hasher:
-    """Hashes each source up to where the work is."""
+    """Thread that hashes each source up to the position of the work."""
 
-    def __init__(self, sources: list[Source], saved: Path) -> None:
+    def __init__(self, sources: list[InputFile], saved: Path) -> None:
         self.sources = sources
         self.saved = saved
         self.hashes: dict[str, str] = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
@@ -32,13 +32,13 @@ class Hasher:
         self.thread.start()
 
     def reached(self, source: int, byte: int) -> None:
-        """The work has come to this byte of this source, and is done with all sources before it."""
+        """Report that the work has reached this byte of this source, and finished all sources before it."""
         with self.moved:
             self.at = max(self.at, (source, byte))
             self.moved.notify()
 
     def result(self) -> dict[str, str]:
-        """All hashes by path, as soon as they are there. Raises OSError if a file could not be read."""
+        """Wait for all hashes and return them by path. Raises OSError if a file could not be read."""
         self.reached(len(self.sources), 0)
         self.thread.join()
         if self.error is not None:
@@ -55,7 +55,7 @@ class Hasher:
         except OSError as error:
             self.error = error
 
-    def _hash(self, place: int, source: Source) -> str:
+    def _hash(self, place: int, source: InputFile) -> str:
         import xxhash
 
         digest, buffer = xxhash.xxh3_128(), bytearray(BUFFER_BYTES)
@@ -70,7 +70,7 @@ class Hasher:
                 done += size
 
     def _wait_for(self, source: int, byte: int) -> None:
-        """Until the work is beyond this byte of this source."""
+        """Wait until the work is beyond this byte of this source."""
         if self.at <= (source, byte):
             with self.moved:
                 self.moved.wait_for(lambda: self.at > (source, byte))

@@ -1,8 +1,8 @@
-"""Megatron's `.idx` format: what it holds, written and read without holding it in memory.
+"""Megatron's `.idx` format, written and read in bounded memory.
 
 Layout, little-endian: `MMIDIDX\\0\\0`, u64 version 1, u8 dtype code, u64 sequences S, u64 document entries D,
 S int32 lengths (tokens), S int64 byte offsets into the `.bin`, D int64 document starts (sequence numbers,
-the last one is S). After megatron-core's `indexed_dataset.py`, `_IndexWriter`.
+the last one is S). Source: megatron-core's `indexed_dataset.py`, `_IndexWriter`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from nemolaunch.data.index import HEADER, MAGIC
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.tokenization.files import whole
+from nemolaunch.system.atomic_files import atomic_file
 
 if TYPE_CHECKING:
     import numpy as np
 
-# megatron-core's DType: only these two are ever written for text.
+# megatron-core's DType: only these two are written for text.
 CODES = {"uint16": 8, "int32": 4}
 NAMES = {code: name for name, code in CODES.items()}
 ITEM_BYTES = {"uint16": 2, "int32": 4}
@@ -31,13 +31,13 @@ BLOCK = 1 << 20  # entries held at a time
 
 
 def dtype_for(vocab_size: int) -> str:
-    """Name of the `.bin`'s number type for a vocabulary, as megatron-core chooses it."""
+    """Return the `.bin`'s number type for a vocabulary, as megatron-core chooses it."""
     return "uint16" if vocab_size < UINT16_BELOW else "int32"
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first 34 bytes of an `.idx` say. `documents` is one less than the entries stored."""
+    """Content of the first 34 bytes of an `.idx`. `documents` is one less than the entries stored."""
 
     dtype: str
     sequences: int
@@ -45,24 +45,27 @@ class Header:
 
     @property
     def lengths_at(self) -> int:
+        """Return the byte where the lengths start."""
         return HEADER.size
 
     @property
     def pointers_at(self) -> int:
+        """Return the byte where the byte offsets start."""
         return HEADER.size + 4 * self.sequences
 
     @property
     def documents_at(self) -> int:
+        """Return the byte where the document starts are stored."""
         return HEADER.size + 12 * self.sequences
 
     @property
     def size(self) -> int:
-        """Bytes the whole file must have."""
+        """Return the bytes that the complete file has."""
         return self.documents_at + 8 * (self.documents + 1)
 
 
 def read_header(path: Path) -> Header:
-    """The header of an `.idx`. Raises NemolaunchError for a file that is none, or that ends too early."""
+    """Read the header of an `.idx`. Raises NemolaunchError if it is not an index or is truncated."""
     try:
         with open(path, "rb") as file:
             data = file.read(HEADER.size)
@@ -70,25 +73,27 @@ def read_header(path: Path) -> Header:
         raise NemolaunchError(f"cannot read {path}: {error.strerror}") from None
     if len(data) < HEADER.size:
         raise NemolaunchError(
-            f"{path} is no index: {len(data)} bytes, an .idx header alone has {HEADER.size}"
+            f"{path} is not an index: it has {len(data)} bytes, an .idx header alone has {HEADER.size}"
         )
     magic, version, code, sequences, entries = HEADER.unpack(data)
     if magic != MAGIC or version != 1:
-        raise NemolaunchError(f"{path} is no index: it begins with {data[:17]!r}, not with MMIDIDX version 1")
+        raise NemolaunchError(
+            f"{path} is not an index: it starts with {data[:17]!r}, not with MMIDIDX version 1"
+        )
     if code not in NAMES:
-        raise NemolaunchError(f"{path}: dtype code {code} at byte 17, text has {NAMES}")
+        raise NemolaunchError(f"{path}: dtype code {code} at byte 17; text has one of {NAMES}")
     if entries < 1:
-        raise NemolaunchError(f"{path}: 0 document entries at byte 26, there is always at least one")
+        raise NemolaunchError(f"{path}: 0 document entries at byte 26; there is always at least one")
     return Header(NAMES[code], sequences, entries - 1)
 
 
 def write_index(path: Path, dtype: str, lengths: Path, per_document: Path) -> Header:
     """Write an `.idx` from two raw int32 files: tokens of each sequence, and sequences of each document.
 
-    Memory stays at a few blocks however many documents there are.
+    It holds a few blocks in memory, however many documents there are.
     """
     header = Header(dtype, lengths.stat().st_size // 4, per_document.stat().st_size // 4)
-    with whole(path) as out:
+    with atomic_file(path) as out:
         out.write(HEADER.pack(MAGIC, 1, CODES[dtype], header.sequences, header.documents + 1))
         for block in blocks(lengths):
             out.write(block.tobytes())
@@ -99,7 +104,7 @@ def write_index(path: Path, dtype: str, lengths: Path, per_document: Path) -> He
 
 
 def _write_starts(out: IO[bytes], counts: Path, unit: int) -> None:
-    """int64 running totals before each count, times `unit`."""
+    """Write int64 running totals before each count, times `unit`."""
     import numpy as np
 
     total = 0
@@ -113,7 +118,7 @@ def _write_starts(out: IO[bytes], counts: Path, unit: int) -> None:
 
 
 def blocks(path: Path) -> Iterator[np.ndarray[Any, Any]]:
-    """The int32 numbers of a raw file, a block at a time."""
+    """Yield the int32 numbers of a raw file, a block at a time."""
     import numpy as np
 
     with open(path, "rb") as file:
@@ -133,7 +138,7 @@ class Index:
 
 
 def read_index(path: Path) -> Index:
-    """Map an `.idx`. Raises NemolaunchError if its size is not what its header announces."""
+    """Map an `.idx` into memory. Raises NemolaunchError if its size does not match its header."""
     import numpy as np
 
     header = read_header(path)

@@ -1,8 +1,7 @@
-"""Tokenising a text of any length in bounded memory, to the same ids as in one go.
+"""Tokenising a text of any length in bounded memory, with the same ids as in one call.
 
-A text may be cut where it cannot be seen in the result: at a border of the tokenizer's own pre-tokens,
-which are found from left to right and never look back. Each cut is checked on the text around it before it
-is made.
+A text may be cut where the result does not change: at a border of the tokenizer's own pre-tokens, which are
+found from left to right and never look back. Each cut is checked on the text around it before it is made.
 """
 
 from __future__ import annotations
@@ -19,21 +18,20 @@ if TYPE_CHECKING:
 
     from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
-# Characters encoded at once. The reference holds about 150 bytes a token while it works.
+# Characters encoded at once. The reference holds about 150 bytes per token while it works.
 STRIDE = 1 << 19
-# How far after a stride a place to cut is looked for, how many are tried, how much text around one is
-# compared.
+# How far after a stride to look for a cut, how many places to try, how much text around one to compare.
 REACH = 1 << 18
 TRIES = 32
 AROUND = 512
-# From so many neighbouring beginnings a border must be found to be one of the whole text.
+# A border must be found from this many neighbouring starts to be one of the whole text.
 BEGINNINGS = 8
-# A line begins, or a word after a space: where pre-tokenisers of language models make a border.
+# The start of a line, or of a word after a space: pre-tokenizers of language models have a border there.
 PLACES = re.compile(r"(?<=\S\n)(?=[^\W\d_])|(?<=\w)(?= [^\W\d_])")
 
 
 class LongTexts:
-    """Encodes texts of more than `STRIDE` characters."""
+    """Encoder of texts of more than `STRIDE` characters."""
 
     def __init__(self, spec: TokenizerSpec, encode: Encode) -> None:
         self.encode = encode
@@ -43,7 +41,7 @@ class LongTexts:
             self.around = surrounding(self.tokenizer)
 
     def ids(self, text: str) -> Iterator[np.ndarray[Any, Any]]:
-        """The ids of the text, special tokens included, in several arrays (uint32)."""
+        """Yield the ids of a text, including special tokens, in several arrays (uint32)."""
         import numpy as np
 
         if self.around is None or self.tokenizer.pre_tokenizer is None:
@@ -61,7 +59,7 @@ class LongTexts:
             yield np.array(after, np.uint32)
 
     def next_cut(self, text: str, wanted: int) -> int:
-        """The first place found at or after `wanted` where the text can be cut; its end if there is none."""
+        """Return the first place at or after `wanted` where the text can be cut; its end if there is none."""
         while len(text) - wanted > REACH:
             places = PLACES.finditer(text, wanted, wanted + REACH)
             for match, _ in zip(places, range(TRIES), strict=False):
@@ -75,10 +73,10 @@ class LongTexts:
         return len(text)
 
     def common_borders(self, text: str, near: int) -> list[int]:
-        """Borders a little after `near` that are found wherever one begins to look before it.
+        """Return borders just after `near` that are found from every start before it.
 
-        For text without words, as base64. Where a border depends on the beginning, as in a long run of digits taken by
-        threes, the beginnings disagree.
+        For text without words, such as base64. Where borders depend on the start, as in a long run of digits
+        split into threes, the starts disagree.
         """
         found = set(range(near, near + AROUND // 2))
         for begin in range(near - AROUND, near - AROUND + BEGINNINGS):
@@ -88,7 +86,7 @@ class LongTexts:
         return sorted(found)[:BEGINNINGS]
 
     def invisible(self, text: str, at: int) -> bool:
-        """Whether the text around `at` has a pre-token border there, and gives the same ids whole and cut."""
+        """Return whether `at` is a border of pre-tokens, and the ids around it are the same whole and cut."""
         import numpy as np
 
         left, right = text[at - AROUND : at], text[at : at + AROUND]
@@ -102,5 +100,5 @@ class LongTexts:
         return bool(2 * lengths[0] == len(ids) and np.array_equal(ids[: lengths[0]], ids[lengths[0] :]))
 
     def _borders(self, text: str) -> set[int]:
-        """Where pre-tokens begin."""
+        """Return where pre-tokens start."""
         return {span[0] for _, span in self.tokenizer.pre_tokenizer.pre_tokenize_str(text)}

@@ -1,4 +1,4 @@
-"""The record beside every `.bin/.idx`: what it was made of, with what, and how much it is."""
+"""The record beside every `.bin/.idx`: its sources, tokenizer and size."""
 
 from __future__ import annotations
 
@@ -15,47 +15,51 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokenization.tokenizer import describe
 
 if TYPE_CHECKING:
-    from nemolaunch.tokenization.assemble import Progress
-    from nemolaunch.tokenization.request import Request
+    from nemolaunch.tokenization.assemble import OutputProgress
+    from nemolaunch.tokenization.request import TokenizeRequest
 
 FORMAT = 1
 PARTS = ("train", "validation")
 
 
 def bin_of(prefix: Path) -> Path:
+    """Return the `.bin` of a data set."""
     return prefix.with_name(prefix.name + ".bin")
 
 
 def idx_of(prefix: Path) -> Path:
+    """Return the `.idx` of a data set."""
     return prefix.with_name(prefix.name + ".idx")
 
 
 def path_of(prefix: Path) -> Path:
-    """The manifest of a data set."""
+    """Return the path of a data set's manifest."""
     return prefix.with_name(prefix.name + ".manifest.json")
 
 
 def read(prefix: Path) -> dict[str, Any] | None:
-    """The manifest of a data set, None if it has none. Raises NemolaunchError if it is not JSON."""
+    """Return the manifest of a data set, None if it has none. Raises NemolaunchError if it is not valid."""
     path = path_of(prefix)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise NemolaunchError(f"{path} is no manifest: {error}") from None
+        raise NemolaunchError(f"{path} is not a manifest: {error}") from None
     if not isinstance(found, dict):
-        raise NemolaunchError(f"{path} is no manifest: it holds no object")
+        raise NemolaunchError(f"{path} is not a manifest: it is not a JSON object")
     return found
 
 
 def identity_hash(identity: dict[str, Any]) -> str:
-    """Names all that decides the bytes of an output."""
+    """Return a hash of everything that determines the bytes of an output."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def make(request: Request, place: int, progress: Progress, hashes: dict[str, str]) -> dict[str, Any]:
-    """The manifest of output number `place` of a finished run."""
+def make(
+    request: TokenizeRequest, place: int, progress: OutputProgress, hashes: dict[str, str]
+) -> dict[str, Any]:
+    """Return the manifest of output number `place` of a finished run."""
     totals = progress.outputs[place]
     splits = len(request.prefixes) // len(request.keys)
     return {
@@ -89,7 +93,7 @@ def make(request: Request, place: int, progress: Progress, hashes: dict[str, str
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of a merge: the prefix, and totals that were counted again after writing."""
+    """The result of a merge: the prefix, and totals counted again after writing."""
 
     prefix: Path
     documents: int
@@ -98,7 +102,7 @@ class Merged:
 
 
 def joined(records: list[dict[str, Any]], inputs: list[Path], merged: Merged) -> dict[str, Any]:
-    """The manifest of several data sets in one."""
+    """Return the manifest of several data sets merged into one."""
     highest = [r["max_token_id"] for r in records if r["max_token_id"] is not None]
     return {
         **records[0],
@@ -119,7 +123,7 @@ def joined(records: list[dict[str, Any]], inputs: list[Path], merged: Merged) ->
 
 
 def versions() -> dict[str, str]:
-    """Versions of what took part."""
+    """Return the versions of Python and of the libraries involved."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in (
         "nemolaunch",

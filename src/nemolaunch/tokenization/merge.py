@@ -1,4 +1,4 @@
-"""Several `.bin/.idx` pairs into one, at the speed of the disk."""
+"""Merging several `.bin/.idx` pairs into one, at the speed of the disk."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 from nemolaunch.data.blend import as_yaml
 from nemolaunch.data.index import IndexFile
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.atomic_files import sync_folder, write_json, write_text
 from nemolaunch.tokenization import manifest
-from nemolaunch.tokenization.files import append_range, sync_folder, whole, write_json
+from nemolaunch.tokenization.files import append_range
 from nemolaunch.tokenization.index import BLOCK, Header, Index, read_header, read_index, write_index
 from nemolaunch.tokenization.manifest import Merged
 
@@ -21,17 +22,19 @@ SHARD = re.compile(r"^(?P<name>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})(?P<rest>_.
 
 
 def expand(inputs: list[str]) -> list[Path]:
-    """Prefixes named by prefixes, `.idx`/`.bin` files, folders and globs, in order. UsageError if one is
-    nothing."""
+    """Return the prefixes that prefixes, `.idx`/`.bin` files, folders and globs name, in order.
+
+    Raises UsageError if one of them names nothing.
+    """
     found: list[Path] = []
     for given in inputs:
         path = Path(given).expanduser()
         matches = sorted(path.glob("*.idx")) if path.is_dir() else []
-        if not matches:  # nor where Megatron's folder of indices has the name of the prefix
+        if not matches:  # also if Megatron's folder of indices has the name of the prefix
             stem = path.with_name(re.sub(r"\.(idx|bin)$", "", path.name))
             matches = sorted(stem.parent.glob(stem.name + ".idx"))
         if not matches:
-            raise UsageError(f"{given}: there is no .idx of that name")
+            raise UsageError(f"{given}: there is no .idx file of that name")
         found.extend(m.with_suffix("") for m in matches)
     return list(dict.fromkeys(found))
 
@@ -43,15 +46,15 @@ def merge(
     overwrite: bool = False,
     report: Callable[[int], None] = lambda _: None,
 ) -> Merged:
-    """Join pairs in the order given. `report` is told bytes copied.
+    """Join pairs in the given order. `report` is called with bytes copied.
 
     Raises UsageError, before anything is written, if dtypes or tokenizers differ, if a shard is missing or
-    doubled, or if the output exists; NemolaunchError if an input is damaged or the totals are not the sum.
+    duplicated, or if the output exists; NemolaunchError if an input is damaged or the totals are not the sum.
     """
     if output in inputs:
         raise UsageError(f"--output-prefix {output} is one of the inputs")
     if manifest.idx_of(output).exists() and not overwrite:
-        raise UsageError(f"{output}.idx exists; give --overwrite to replace it")
+        raise UsageError(f"{output}.idx exists; use --overwrite to replace it")
     headers = [_checked_header(prefix) for prefix in inputs]
     _same([(p, h.dtype) for p, h in zip(inputs, headers, strict=True)], "dtype")
     records = [manifest.read(prefix) for prefix in inputs]
@@ -76,7 +79,7 @@ def _same(values: list[tuple[Path, Any]], what: str) -> None:
     for path, value in values:
         if value != first:
             raise UsageError(
-                f"{what} differs: {first} in {first_path}, {value} in {path}; they cannot be one data set"
+                f"{what} differs: {first} in {first_path}, {value} in {path}; they cannot be merged"
             )
 
 
@@ -84,7 +87,7 @@ def _same_tokenizer(inputs: list[Path], records: list[dict[str, Any] | None]) ->
     for prefix, record in zip(inputs, records, strict=True):
         if record is None and any(records):
             raise UsageError(
-                f"{prefix} has no manifest, so its tokenizer is not known, while others have one"
+                f"{prefix} has no manifest, so its tokenizer is unknown, while other inputs have one"
             )
     if all(records):
         known = [(p, r["tokenizer"]) for p, r in zip(inputs, records, strict=True) if r]
@@ -93,19 +96,19 @@ def _same_tokenizer(inputs: list[Path], records: list[dict[str, Any] | None]) ->
 
 
 def _complete(inputs: list[Path]) -> None:
-    """If all inputs are shards of one run, all of its shards must be there, in order."""
+    """Raise UsageError if all inputs are shards of one run, and not all of its shards in order."""
     found = [SHARD.match(prefix.name) for prefix in inputs]
     if not all(found):
         return
     runs = sorted({f"{m['name']} … {m['rest']}" for m in found if m})
     if len(runs) > 1:
-        raise UsageError(f"the inputs are shards of several outputs: {', '.join(runs)}; join one at a time")
+        raise UsageError(f"the inputs are shards of several outputs: {', '.join(runs)}; merge one at a time")
     numbers = [(int(m["number"]), int(m["of"])) for m in found if m]
     of = numbers[0][1]
     if numbers != [(i, of) for i in range(1, of + 1)]:
         have = ", ".join(f"{i}/{n}" for i, n in numbers)
         raise UsageError(
-            f"the inputs are shards {have}; all of 1/{of} to {of}/{of} are needed, once, in order"
+            f"the inputs are shards {have}; all of 1/{of} to {of}/{of} are needed, once each, in order"
         )
 
 
@@ -144,7 +147,7 @@ def _copy_counts(index: Index, lengths: Any, per_document: Any) -> None:
 
 
 def _totals(headers: list[Header], written: Header, folder: Path, output: Path) -> Merged:
-    """Count again what was written, and compare with the sum of the inputs."""
+    """Count what was written again, and compare it with the sum of the inputs."""
     os.link(folder / "bin", folder / "check.bin")
     os.link(folder / "idx", folder / "check.idx")
     with IndexFile(str(folder / "check")) as index:
@@ -172,11 +175,13 @@ def _place(
 
 
 def write_blend(inputs: list[Path], output: Path, *, overwrite: bool = False) -> Path:
-    """Write `OUTPUT.yaml`, a blend that reads the inputs like one data set. The same is refused as by
-    `merge`."""
+    """Write `OUTPUT.yaml`, a blend that reads the inputs as one data set.
+
+    Raises the same errors as `merge`.
+    """
     path = output if output.suffix in (".yaml", ".yml") else output.with_name(output.name + ".yaml")
     if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists; give --overwrite to replace it")
+        raise UsageError(f"{path} exists; use --overwrite to replace it")
     headers = [_checked_header(prefix) for prefix in inputs]
     _same([(p, h.dtype) for p, h in zip(inputs, headers, strict=True)], "dtype")
     _same_tokenizer(inputs, [manifest.read(prefix) for prefix in inputs])
@@ -186,7 +191,6 @@ def write_blend(inputs: list[Path], output: Path, *, overwrite: bool = False) ->
             if index.num_tokens:
                 sources.append((index.num_tokens, str(prefix.resolve())))
     if not sources:
-        raise UsageError("none of the inputs holds a token")
-    with whole(path) as file:
-        file.write(as_yaml(sources).encode())
+        raise UsageError("all inputs are empty: none has a token")
+    write_text(path, as_yaml(sources))
     return path

@@ -1,4 +1,4 @@
-"""What a piece of the input becomes: tokens held by their worker until their place in the output is known."""
+"""The output of one piece: tokens that its worker holds until their place in the output is known."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from nemolaunch.tokenization.encode import with_eod
 from nemolaunch.tokenization.files import append_range, write_all
 from nemolaunch.tokenization.long_text import STRIDE, LongTexts
-from nemolaunch.tokenization.setup import Setup
+from nemolaunch.tokenization.setup import WorkerSetup
 
 if TYPE_CHECKING:
     from nemolaunch.tokenization.records import Value
 
-# Characters encoded at once: texts, ids and what is made of them then stay in a core's cache.
+# Characters encoded at once: texts, ids and arrays then stay in a core's cache.
 BATCH_CHARS = 1 << 18
 BATCH_TEXTS = 1 << 14
-# Beyond so many bytes tokens wait on the disk: those of a document of a hundred megabytes.
+# Beyond this many bytes tokens wait on disk: those of a document of a hundred megabytes.
 HELD_BYTES = 64 << 20
 
 
 @dataclass
-class Counts:
-    """What one piece gives to one output.
+class OutputCounts:
+    """What one piece adds to one output.
 
     `lengths` are int32 tokens of each sequence, `per_document` int32 sequences of each document, as bytes.
     """
@@ -37,45 +37,50 @@ class Counts:
 
     @property
     def sequences(self) -> int:
+        """Return the number of sequences."""
         return len(self.lengths) // 4
 
     @property
     def documents(self) -> int:
+        """Return the number of documents."""
         return len(self.per_document) // 4
 
 
 @dataclass
-class Part:
-    """What is known of a finished piece. `rejects` are (file of the piece, line in the piece, reason)."""
+class EncodedPiece:
+    """Counts of a finished piece. `rejects` are (file of the piece, line in the piece, reason)."""
 
     number: int
     lines: int = 0
     blank: int = 0
-    outputs: list[Counts] = field(default_factory=list)
+    outputs: list[OutputCounts] = field(default_factory=list)
     rejects: list[tuple[int, int, str]] = field(default_factory=list)
     samples: list[tuple[str, bytes]] = field(default_factory=list)
 
 
-class Encoder(Protocol):
-    """The worker whose output this is, as far as its tokens come from it."""
+class EncodingWorker(Protocol):
+    """The worker as its outputs see it."""
 
-    setup: Setup
-
-    @property
-    def long_texts(self) -> LongTexts: ...
+    setup: WorkerSetup
 
     @property
-    def encode(self) -> Any: ...
+    def long_texts(self) -> LongTexts:
+        """Return the encoder of long texts."""
 
-    def sample(self, texts: list[str], ids: Any, lengths: Any) -> None: ...
+    @property
+    def encode(self) -> Any:
+        """Return the function that encodes texts."""
+
+    def sample(self, texts: list[str], ids: Any, lengths: Any) -> None:
+        """Keep some of the texts with their ids, for a comparison with the reference."""
 
 
 class Output:
     """The tokens of one piece for one output."""
 
-    def __init__(self, worker: Encoder) -> None:
+    def __init__(self, worker: EncodingWorker) -> None:
         self.worker = worker
-        self.counts = Counts()
+        self.counts = OutputCounts()
         self.held: list[Any] = []
         self.held_bytes = 0
         self.spilled: IO[bytes] | None = None
@@ -90,7 +95,7 @@ class Output:
         self.chars = 0
 
     def add(self, value: Value) -> None:
-        """Take one document."""
+        """Add one document."""
         if type(value) is str:
             size = len(value)
             if size > STRIDE:
@@ -114,7 +119,7 @@ class Output:
             self.flush()
 
     def flush(self) -> None:
-        """Encode what has been collected."""
+        """Encode the documents collected so far."""
         if not self.documents:
             return
         spec = self.worker.setup.spec
@@ -162,8 +167,8 @@ class Output:
         write_all(self.spilled.fileno(), self.held)
         self.held, self.held_bytes = [], 0
 
-    def finish(self) -> Counts:
-        """Encode the rest. The tokens stay here until they are placed."""
+    def finish(self) -> OutputCounts:
+        """Encode the rest and return the counts. The tokens are kept until they are placed."""
         import numpy as np
 
         self.flush()
@@ -173,7 +178,7 @@ class Output:
         return self.counts
 
     def place(self, fd: int, offset: int) -> None:
-        """Write the tokens into the output at their place, and let go of them."""
+        """Write the tokens into the output at their place and release them."""
         os.lseek(fd, offset, os.SEEK_SET)
         if self.spilled is not None:
             append_range(self.spilled.fileno(), fd, os.fstat(self.spilled.fileno()).st_size)

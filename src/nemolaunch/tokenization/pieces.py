@@ -1,4 +1,4 @@
-"""Pieces of work: what one worker turns into one part of the output at a time."""
+"""Pieces of work: what a worker tokenises at a time."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from nemolaunch.tokenization.sources import Source
+from nemolaunch.tokenization.sources import InputFile
 
 READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Piece:
+class InputPiece:
     """Consecutive lines of a file, row groups of a parquet file, or some text files.
 
     Attributes:
         number: its place in the output.
         source: the place of its (first) file among the sources.
         kind: `lines`, `rows` or `text`.
-        paths: files to read; one, but for text.
-        start, stop: bytes in which its lines begin, or row group numbers.
-        size: bytes of input it stands for, for progress and totals.
+        paths: files to read; several only for text.
+        start, stop: bytes in which its lines start, or row group numbers.
+        size: bytes of input, for progress and totals.
         end: where those bytes end in the (first) source.
         broken: why its file could not be read beyond it.
-        spooled: its path is a copy made for it, to be deleted when it is done.
+        spooled: its path is a temporary copy, to be deleted when it is done.
     """
 
     number: int
@@ -43,11 +43,11 @@ class Piece:
     spooled: bool = False
 
 
-def cut(sources: list[Source], piece_bytes: int, spool: Path, done: int) -> Iterator[Piece]:
-    """All pieces in order. The same sources and `piece_bytes` give the same pieces.
+def cut(sources: list[InputFile], piece_bytes: int, spool: Path, done: int) -> Iterator[InputPiece]:
+    """Yield all pieces in order. The same sources and `piece_bytes` give the same pieces.
 
-    Compressed files are unpacked into `spool`, one piece at a time, as the iterator is advanced; a piece
-    below number `done` is not.
+    Compressed files are unpacked into `spool`, one piece at a time, as the iterator advances; pieces below
+    number `done` are not.
     """
     number = 0
     for place, source in enumerate(sources):
@@ -60,35 +60,35 @@ def cut(sources: list[Source], piece_bytes: int, spool: Path, done: int) -> Iter
 
 
 def _cut_one(
-    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: int
-) -> Iterator[Piece]:
+    place: int, source: InputFile, piece_bytes: int, spool: Path, number: int, done: int
+) -> Iterator[InputPiece]:
     if source.kind == "jsonl":
         for i, start in enumerate(range(0, source.size, piece_bytes)):
             stop = min(start + piece_bytes, source.size)
-            yield Piece(number + i, place, "lines", (source.path,), start, stop, stop - start, stop)
+            yield InputPiece(number + i, place, "lines", (source.path,), start, stop, stop - start, stop)
     elif source.kind == "parquet":
         yield from _cut_parquet(place, source, number)
     else:
         yield from _cut_compressed(place, source, piece_bytes, spool, number, done)
 
 
-def _cut_parquet(place: int, source: Source, number: int) -> Iterator[Piece]:
+def _cut_parquet(place: int, source: InputFile, number: int) -> Iterator[InputPiece]:
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(source.path) as file:
             groups = file.num_row_groups
     except (OSError, ValueError) as error:
-        yield Piece(
+        yield InputPiece(
             number, place, "rows", (source.path,), 0, 0, source.size, broken=f"not a parquet file: {error}"
         )
         return
     for i in range(groups):
         begin, end = (source.size * n // groups for n in (i, i + 1))
-        yield Piece(number + i, place, "rows", (source.path,), i, i + 1, end - begin, end)
+        yield InputPiece(number + i, place, "rows", (source.path,), i, i + 1, end - begin, end)
 
 
-def _cut_texts(sources: list[Source], piece_bytes: int, number: int) -> Iterator[Piece]:
+def _cut_texts(sources: list[InputFile], piece_bytes: int, number: int) -> Iterator[InputPiece]:
     group: list[str] = []
     first = size = 0
     for place, source in enumerate(sources):
@@ -99,16 +99,16 @@ def _cut_texts(sources: list[Source], piece_bytes: int, number: int) -> Iterator
         group.append(source.path)
         size += source.size
         if size >= piece_bytes or len(group) == 4096:
-            yield Piece(number, first, "text", tuple(group), 0, len(group), size)
+            yield InputPiece(number, first, "text", tuple(group), 0, len(group), size)
             number, group, size = number + 1, [], 0
     if group:
-        yield Piece(number, first, "text", tuple(group), 0, len(group), size)
+        yield InputPiece(number, first, "text", tuple(group), 0, len(group), size)
 
 
 def _cut_compressed(
-    place: int, source: Source, piece_bytes: int, spool: Path, number: int, done: int
-) -> Iterator[Piece]:
-    """Unpack, cutting at the first line end after `piece_bytes`."""
+    place: int, source: InputFile, piece_bytes: int, spool: Path, number: int, done: int
+) -> Iterator[InputPiece]:
+    """Unpack a file, cutting it at the first end of a line after `piece_bytes`."""
     spool.mkdir(parents=True, exist_ok=True)
     with open(source.path, "rb") as packed:
         unpacker = Unpacker(packed, source)
@@ -120,7 +120,7 @@ def _cut_compressed(
             size, before = unpacker.position - before, unpacker.position
             broken = unpacker.broken
             if written or broken:
-                yield Piece(
+                yield InputPiece(
                     number, place, "lines", (str(path),), 0, written, size, before, broken, spooled=True
                 )
                 number += 1
@@ -129,10 +129,14 @@ def _cut_compressed(
 
 
 class Unpacker:
-    """The content of a compressed JSONL file. `position` in the packed file; `broken` says why it ends
-    early."""
+    """Reader of a compressed JSONL file.
 
-    def __init__(self, packed: IO[bytes], source: Source) -> None:
+    Attributes:
+        position: in the compressed file.
+        broken: why it ends early.
+    """
+
+    def __init__(self, packed: IO[bytes], source: InputFile) -> None:
         self.packed = packed
         self.source = source
         self.position = 0
@@ -148,7 +152,7 @@ class Unpacker:
             self.stream = pyarrow.CompressedInputStream(packed, "zstd")
 
     def read(self) -> bytes:
-        """The next block; empty at the end, and where the file is damaged."""
+        """Return the next block; empty at the end, and if the file is damaged."""
         try:
             block = bytes(self.stream.read(READ_BYTES))
             self.position = min(self.packed.tell(), self.source.size) if block else self.source.size
@@ -158,7 +162,7 @@ class Unpacker:
             return b""
 
     def copy_lines(self, out: IO[bytes], wanted: int) -> int:
-        """Copy whole lines of at least `wanted` bytes together. Returns how many bytes."""
+        """Copy complete lines with at least `wanted` bytes in total. Return the number of bytes."""
         written = 0
         while True:
             block = self.rest or self.read()

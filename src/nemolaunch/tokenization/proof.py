@@ -1,6 +1,6 @@
-"""Whether a fast engine gives the ids of the reference for one tokenizer: tried once, remembered by its hash.
+"""Proof that a fast engine gives the reference's ids for a tokenizer: tried once, then cached by its hash.
 
-The trial runs in a process of its own, so that a library that crashes has merely failed.
+The trial runs in a separate process, so that a crash of the library is just a failed trial.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.system.atomic_files import write_json
 from nemolaunch.tokenization import engines, fuzz
-from nemolaunch.tokenization.files import write_json
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
 TRIAL_BATCH = 512
-# A trial takes seconds; an engine that does not end is none.
+# A trial takes seconds; an engine that does not finish in this time is not used.
 TRIAL_TIMEOUT_S = 900
 
 
 def choose(
     wanted: str, spec: TokenizerSpec, cache: Path, sample: Callable[[], list[str]], say: Callable[[str], None]
 ) -> str:
-    """The engine to use: `wanted`, or with `auto` the first fast one, if proven identical; else the
-    reference.
+    """Return the engine to use: `wanted`, or with `auto` the first fast one, if proven identical; else `hf`.
 
-    `sample` gives texts of the real input, asked for only when a trial is needed. `say` is told of a
-    fall-back.
+    Args:
+        sample: returns texts of the real input; only called if a trial is needed.
+        say: called with the reason for a fallback.
     """
     if wanted == "hf":
         return "hf"
@@ -49,7 +49,7 @@ def choose(
 
 
 def verdict(engine: str, spec: TokenizerSpec, cache: Path, sample: Callable[[], list[str]]) -> str | None:
-    """None if the engine is proven identical, else the reason why not; from the cache if it is there."""
+    """Return None if the engine is proven identical, else the reason why not; from the cache if possible."""
     path = cached_at(engine, spec, cache)
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))["difference"]
@@ -61,13 +61,13 @@ def verdict(engine: str, spec: TokenizerSpec, cache: Path, sample: Callable[[], 
 
 
 def cached_at(engine: str, spec: TokenizerSpec, cache: Path) -> Path:
-    """Where a verdict is kept: by the tokenizer as loaded, and the versions of both libraries."""
+    """Return where a verdict is cached: by the tokenizer as loaded, and the versions of both libraries."""
     key = hashlib.sha256(f"{spec.backend}{spec.split_special}".encode()).hexdigest()[:32]
     return cache / "engines" / f"{key}-{engine}-{version(engine)}-{version('tokenizers')}.json"
 
 
 def remember(engine: str, spec: TokenizerSpec, cache: Path, difference: str | None) -> None:
-    """Keep a verdict; None means identical."""
+    """Cache a verdict; None means identical."""
     write_json(
         cached_at(engine, spec, cache), {"engine": engine, "digest": spec.digest, "difference": difference}
     )
@@ -85,21 +85,20 @@ def _trial_apart(engine: str, spec: TokenizerSpec, sample: list[str]) -> str | N
                 command, capture_output=True, text=True, check=False, timeout=TRIAL_TIMEOUT_S
             )
         except subprocess.TimeoutExpired:
-            return f"the trial did not end within {TRIAL_TIMEOUT_S} s"
+            return f"the trial did not finish within {TRIAL_TIMEOUT_S} s"
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return f"the trial ended with exit code {done.returncode}: {last}"
+        return f"the trial failed with exit code {done.returncode}: {last}"
     return dict(json.loads(lines[-1]))["difference"]
 
 
 def trial(engine: str, spec: TokenizerSpec, sample: list[str]) -> str | None:
-    """Compare on the fuzz texts and the sample, with and without special tokens. None if all ids are the
-    same."""
+    """Compare fuzz texts and the sample, with and without special tokens. Return None if all ids match."""
     try:
         fast = engines.load(engine, spec)
     except Exception as error:
-        return f"it cannot load it ({_first_line(error)})"
+        return f"it cannot load the tokenizer ({_first_line(error)})"
     reference = engines.load("hf", spec)
     added = [token["content"] for token in json.loads(spec.backend)["added_tokens"]]
     for batch in _batches([*fuzz.texts(spec.load(), added), *sample]):
@@ -127,8 +126,8 @@ def _compare(fast: engines.Encode, reference: engines.Encode, batch: list[str], 
         return None
     for text in batch:
         if not np.array_equal(reference([text], special)[0], fast([text], special)[0]):
-            return f"other ids for {text[:80]!r}"
-    return "other ids for a batch of texts than for each of them"
+            return f"its ids differ for {text[:80]!r}"
+    return "its ids differ between a batch of texts and each text alone"
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Documents out of pieces, and why some of them are none."""
+"""Documents in pieces of the input, and the reasons for rejecting records."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from nemolaunch.tokenization.pieces import READ_BYTES, Piece
+from nemolaunch.tokenization.pieces import READ_BYTES, InputPiece
 
 # A line longer than this is read by one worker at a time, to bound the memory of all of them together.
 GIANT_BYTES = 24 << 20
-# Read beyond a piece at once, for the end of its last line.
+# Bytes read beyond a piece at once, for the end of its last line.
 BEHIND_BYTES = 1 << 16
 
 
-# What one record gives for one key: its text, or several texts that are several sequences of one document.
+# Value of a record under one key: its text, or several texts that are several sequences of one document.
 Value: TypeAlias = "str | list[str]"
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A record that is no document: which file of the piece, which line in the piece (from 1), why."""
+    """A record that is not a document: which file of the piece, which line in the piece (from 1), why."""
 
     file: int
     line: int
     reason: str
 
 
-class Reader:
-    """The documents of a piece: iterating gives for each its values, one for each column.
+class RecordReader:
+    """Iterator over the documents of a piece: yields the values of each, one per column.
 
-    `count` tells how many records have been read so far, `blank` how many of them empty lines, `rejects` those
-    that are no documents.
+    Attributes:
+        count: records read so far.
+        blank: how many of them are empty lines.
+        rejects: those that are not documents.
     """
 
-    def __init__(self, piece: Piece, columns: tuple[str, ...]) -> None:
+    def __init__(self, piece: InputPiece, columns: tuple[str, ...]) -> None:
         self.piece = piece
         self.columns = columns
         self.count = 0
@@ -51,10 +53,10 @@ class Reader:
         self.rejects.append(Reject(file, line, reason))
 
 
-class Lines(Reader):
-    """The lines that begin in a piece."""
+class LineReader(RecordReader):
+    """Reader of the lines that start in a piece."""
 
-    def __init__(self, piece: Piece, columns: tuple[str, ...], block: Block) -> None:
+    def __init__(self, piece: InputPiece, columns: tuple[str, ...], block: Block) -> None:
         super().__init__(piece, columns)
         self.block = block
 
@@ -90,8 +92,10 @@ class Lines(Reader):
             self._reject(line + 1, self.piece.broken)
 
     def _again(self, line: bytes) -> list[Value] | str:
-        """Python's own reader, which takes some lines orjson does not (NaN, deep nesting); the reason if it
-        fails too, empty for a blank line."""
+        """Parse a line with Python's own parser, which accepts some that orjson rejects (NaN, deep nesting).
+
+        Returns the reason if it fails too, which is empty for a blank line.
+        """
         if not line.strip():
             self.blank += 1
             return ""
@@ -114,7 +118,7 @@ class Lines(Reader):
 
 
 def value_of(record: Any, column: str) -> Value:
-    """What a record has in a column. ValueError, with the reason, if that is no text."""
+    """Return a record's value in a column. Raises ValueError with the reason if it is not text."""
     if not isinstance(record, dict):
         raise ValueError(f"not an object with keys but {kind(record)}")
     if column not in record:
@@ -123,7 +127,7 @@ def value_of(record: Any, column: str) -> Value:
 
 
 def checked_value(value: Any, column: str) -> Value:
-    """A value if it is text. ValueError, with the reason, if not."""
+    """Return a value if it is text. Raises ValueError with the reason if it is not."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
@@ -132,7 +136,7 @@ def checked_value(value: Any, column: str) -> Value:
 
 
 def kind(value: Any) -> str:
-    """What a JSON value is, for a message."""
+    """Return what kind of value JSON has here, for a message."""
     names = {
         "NoneType": "null", "bool": "true or false", "int": "a number", "float": "a number",
         "str": "a string",
@@ -143,15 +147,15 @@ def kind(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """Bytes of which `[begin, end)` are whole lines."""
+    """Bytes, of which `[begin, end)` are complete lines."""
 
     data: bytes
     begin: int
     end: int
 
 
-def read_lines(piece: Piece, giant: Callable[[], None]) -> Block:
-    """All lines that begin in `[start, stop)` of the file, the last one whole.
+def read_lines(piece: InputPiece, giant: Callable[[], None]) -> Block:
+    """Read all lines that start in `[start, stop)` of the file, including the end of the last one.
 
     `giant` is called once before more than `GIANT_BYTES` beyond the piece are read.
     """
@@ -159,7 +163,7 @@ def read_lines(piece: Piece, giant: Callable[[], None]) -> Block:
         fd = file.fileno()
         if piece.spooled and piece.stop > GIANT_BYTES:
             giant()
-        # The byte before tells whether a line begins at the start; the bytes behind mostly hold the line end.
+        # The byte before shows whether a line starts here; those after usually contain the end of the last.
         first = max(piece.start - 1, 0)
         data = _pread(fd, first, piece.stop - first + BEHIND_BYTES)
         stop = piece.stop - first
@@ -188,15 +192,15 @@ def _with_rest_of_line(fd: int, block: bytes, at: int, giant: Callable[[], None]
 
 
 def _pread(fd: int, at: int, count: int) -> bytes:
-    """`count` bytes, fewer only at the end of the file (one call gives at most 2 GiB)."""
+    """Read `count` bytes, fewer only at the end of the file (one call returns at most 2 GiB)."""
     parts = [os.pread(fd, count, at)]
     while parts[-1] and (left := count - sum(map(len, parts))):
         parts.append(os.pread(fd, left, at + count - left))
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-class Rows(Reader):
-    """The rows of some row groups of a parquet file."""
+class ParquetReader(RecordReader):
+    """Reader of the rows of some row groups of a parquet file."""
 
     def __iter__(self) -> Iterator[list[Value]]:
         import pyarrow.parquet as pq
@@ -233,7 +237,7 @@ class Rows(Reader):
 
 
 def column_values(column: Any) -> list[Any]:
-    """A column's values. With invalid UTF-8 in it they are taken one by one, so that only the bad one is lost."""
+    """Return a column's values, decoded one by one if there is invalid UTF-8: only the bad one is lost."""
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:
@@ -247,8 +251,8 @@ def _decoded(value: Any) -> Any:
         return b""
 
 
-class Texts(Reader):
-    """Plain text files, each of them one document."""
+class TextReader(RecordReader):
+    """Reader of plain text files, each of them one document."""
 
     def __iter__(self) -> Iterator[list[Value]]:
         for number, path in enumerate(self.piece.paths):
@@ -267,8 +271,8 @@ class Texts(Reader):
             yield [text]
 
 
-def records(piece: Piece, columns: tuple[str, ...], giant: Callable[[], None]) -> Reader:
-    """What a piece holds, one by one."""
+def records(piece: InputPiece, columns: tuple[str, ...], giant: Callable[[], None]) -> RecordReader:
+    """Return the reader of a piece's documents."""
     if piece.kind == "lines":
-        return Lines(piece, columns, read_lines(piece, giant))
-    return Rows(piece, columns) if piece.kind == "rows" else Texts(piece, columns)
+        return LineReader(piece, columns, read_lines(piece, giant))
+    return ParquetReader(piece, columns) if piece.kind == "rows" else TextReader(piece, columns)

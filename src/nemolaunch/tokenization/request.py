@@ -1,4 +1,4 @@
-"""What a run of tokenising is asked for, and what it tells."""
+"""The request, progress and result of a tokenising run."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokenization.assemble import SAVE_BYTES
-from nemolaunch.tokenization.sources import Source
+from nemolaunch.tokenization.sources import InputFile
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
 
 class EngineMismatch(NemolaunchError):
-    """A fast engine gave other ids than the reference on a document of the input."""
+    """Difference between a fast engine's ids and the reference's on a document of the input."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to tokenise, into what.
+class TokenizeRequest:
+    """What to tokenise, and where the output goes.
 
     Attributes:
         folder: where `NAME_KEY_document.bin` and `.idx` go.
         columns: for each source, the column of each key.
-        on_error: `stop` at the first record that is no document, or `skip` all of them.
+        on_error: `stop` at the first record that is not a document, or `skip` all of them.
         split: how documents were divided, for the manifest.
-        save_bytes: progress is made durable each time so much output is joined.
+        save_bytes: progress is saved after this much output.
     """
 
-    sources: list[Source]
+    sources: list[InputFile]
     spec: TokenizerSpec
     folder: Path
     name: str
@@ -49,25 +49,27 @@ class Request:
 
     @property
     def work_folder(self) -> Path:
+        """Return the folder of an unfinished run."""
         return self.folder / f"{self.name}.unfinished"
 
     @property
-    def rubbish(self) -> Path:
-        """What the work folder is called while it is being removed."""
+    def trash(self) -> Path:
+        """Return the name of the work folder while it is being removed."""
         return self.folder / f".{self.name}.removed"
 
     @property
     def prefixes(self) -> list[Path]:
-        """Where each output goes: keys, and within each key training before validation."""
+        """Return the prefix of each output: by key, and for each key training before validation."""
         splits = ["", "_validation"] if self.validation or self.validation_sources else [""]
         return [self.folder / f"{self.name}{split}_{key}_document" for key in self.keys for split in splits]
 
     @property
     def rejects(self) -> Path:
+        """Return the file that lists rejected records."""
         return self.folder / f"{self.name}_rejects.jsonl"
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the bytes of the output. A run is resumed only for the same."""
+        """Return everything that determines the bytes of the output. Only an identical run is resumed."""
         return {
             "format": 1,
             "tokenizer": self.spec.digest,
@@ -93,7 +95,7 @@ class Tick:
 
 @dataclass
 class Result:
-    """What a run gave. `prefixes` are the outputs, without `.bin`."""
+    """The result of a run. `prefixes` are the outputs, without `.bin`."""
 
     prefixes: list[Path]
     manifests: list[dict[str, Any]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A whole run: what was asked for, resumed where it was, joined, and put under its final names."""
+"""A complete run: checked, resumed where it stopped, and moved to its final names."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from dataclasses import replace
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.atomic_files import sync_folder, write_json
 from nemolaunch.tokenization import manifest
-from nemolaunch.tokenization.assemble import Assembler, Progress
-from nemolaunch.tokenization.files import grown_path, sync_folder, write_json
+from nemolaunch.tokenization.assemble import Assembler, OutputProgress
+from nemolaunch.tokenization.files import grown_path
 from nemolaunch.tokenization.flow import Sinks, tokenise
 from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.index import write_index
-from nemolaunch.tokenization.request import EngineMismatch, Request, Result, Tick
+from nemolaunch.tokenization.request import EngineMismatch, Result, Tick, TokenizeRequest
 
-# Large enough that starting a piece costs nothing, small enough that two workers stay far below 1 GiB.
+# Large enough that the start of a piece costs nothing, small enough that two workers stay far below 1 GiB.
 PIECE_BYTES = 16 << 20
 MIN_PIECE_BYTES = 1 << 20
-# So many for each worker, that all end at about the same time.
+# This many for each worker, so that all finish at about the same time.
 PIECES_EACH = 32
 
 
 def run(
-    request: Request,
+    request: TokenizeRequest,
     report: Callable[[Tick], None] = lambda _: None,
     distrust: Callable[[EngineMismatch], None] = lambda _: None,
 ) -> Result:
-    """Tokenise. Should a fast engine turn out to differ, `distrust` is told and the reference does all of
-    it again.
+    """Tokenise. If a fast engine differs, `distrust` is called and the reference starts over.
 
-    Raises NemolaunchError or UsageError with what to do; nothing is then under a final name.
+    Raises NemolaunchError or UsageError with what to do; nothing then has its final name.
     """
     _check_names(request)
     try:
         request.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--output-dir: {request.folder} cannot be made: {error.strerror}") from None
+        raise UsageError(f"--output-dir: cannot create {request.folder}: {error.strerror}") from None
     with _alone(request):
         try:
             return _run(request, report)
@@ -51,18 +51,18 @@ def run(
         except OSError as error:
             where = error.filename or request.work_folder
             raise NemolaunchError(
-                f"{error.strerror or error} ({where}); what is done is kept,"
-                " run the same command again to go on"
+                f"{error.strerror or error} ({where}); finished work is kept,"
+                " run the same command again to resume"
             ) from None
 
 
-def _run(request: Request, report: Callable[[Tick], None]) -> Result:
-    shutil.rmtree(request.rubbish, ignore_errors=True)
+def _run(request: TokenizeRequest, report: Callable[[Tick], None]) -> Result:
+    shutil.rmtree(request.trash, ignore_errors=True)
     there = _already_there(request)
     if there is not None:
         return there
     piece_bytes = _begin(request)
-    progress = Progress.read(request.work_folder / "progress.json", len(request.prefixes))
+    progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
     resumed = 0
     hasher = Hasher(request.sources, request.work_folder / "hashes.json")
     if not progress.complete:
@@ -73,7 +73,7 @@ def _run(request: Request, report: Callable[[Tick], None]) -> Result:
     return Result(request.prefixes, manifests, resumed_pieces=resumed)
 
 
-def _check_names(request: Request) -> None:
+def _check_names(request: TokenizeRequest) -> None:
     if not request.name or "/" in request.name or request.name.startswith("."):
         raise UsageError(f"--data-prefix {request.name!r} must be a file name, not a path and not hidden")
     if not request.sources and request.shard is None:
@@ -81,8 +81,8 @@ def _check_names(request: Request) -> None:
 
 
 @contextmanager
-def _alone(request: Request) -> Iterator[None]:
-    """Hold the lock of this output; it goes away with the process that holds it, however that ends."""
+def _alone(request: TokenizeRequest) -> Iterator[None]:
+    """Hold the lock of this output; it is released when its process exits, however it does."""
     path = request.folder / f".{request.name}.lock"
     while True:
         file = open(path, "w")  # noqa: SIM115
@@ -92,11 +92,11 @@ def _alone(request: Request) -> Iterator[None]:
             file.close()
             raise NemolaunchError(
                 f"another process is writing {request.folder}/{request.name}; wait for it,"
-                " or give another --data-prefix"
+                " or use another --data-prefix"
             ) from None
         if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
             break
-        # Its holder removed it between our two calls: what we locked is no longer the file of that name.
+        # Its holder removed it between the two calls: the locked file no longer has that name.
         file.close()
     try:
         yield
@@ -105,8 +105,8 @@ def _alone(request: Request) -> Iterator[None]:
         file.close()
 
 
-def _already_there(request: Request) -> Result | None:
-    """The finished outputs of the same request, or None. UsageError if something else bears their names."""
+def _already_there(request: TokenizeRequest) -> Result | None:
+    """Return the finished outputs of the same request, or None. Raises UsageError if the names are taken."""
     if request.work_folder.exists() and not request.restart:
         return None
     existing = [
@@ -122,12 +122,12 @@ def _already_there(request: Request) -> Result | None:
         return Result(request.prefixes, [m for m in found if m], already_there=True)
     raise UsageError(
         f"{existing[0]} exists and was not made from this input with this tokenizer;"
-        " give --overwrite to replace it, or another --data-prefix"
+        " use --overwrite to replace it, or another --data-prefix"
     )
 
 
-def _begin(request: Request) -> int:
-    """Make or find the work folder. Returns the piece size, which a resumed run keeps."""
+def _begin(request: TokenizeRequest) -> int:
+    """Create or find the work folder. Return the piece size, which a resumed run keeps."""
     plan = request.work_folder / "plan.json"
     identity = request.identity()
     if request.restart:
@@ -137,8 +137,8 @@ def _begin(request: Request) -> int:
         changed = [k for k in identity if saved["identity"].get(k) != identity[k]]
         if changed:
             raise UsageError(
-                f"{request.work_folder} holds an unfinished run with other {', '.join(changed)};"
-                " give --restart to throw it away, or another --data-prefix to keep it"
+                f"{request.work_folder} has an unfinished run with other {', '.join(changed)};"
+                " use --restart to discard it, or another --data-prefix to keep it"
             )
         return int(saved["piece_bytes"])
     shutil.rmtree(request.work_folder, ignore_errors=True)
@@ -150,9 +150,10 @@ def _begin(request: Request) -> int:
     return piece_bytes
 
 
-def _finish(request: Request, progress: Progress, hashes: dict[str, str]) -> list[dict[str, Any]]:
-    """Write indices and manifests and give everything its final name. After a kill it is simply done
-    again."""
+def _finish(
+    request: TokenizeRequest, progress: OutputProgress, hashes: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Write indices and manifests and give everything its final name. After a kill all of it is repeated."""
     folder = request.work_folder
     manifests = []
     for place, prefix in enumerate(request.prefixes):
@@ -164,7 +165,7 @@ def _finish(request: Request, progress: Progress, hashes: dict[str, str]) -> lis
         )
         grown = grown_path(folder, place, "bin")
         if grown.exists():
-            # Readers open the .idx first: without it there is no data set, rather than a wrong one.
+            # Readers open the .idx first: without it there is no data set, instead of a wrong one.
             manifest.idx_of(prefix).unlink(missing_ok=True)
             os.replace(grown, manifest.bin_of(prefix))
         record = grown_path(folder, place, "manifest.json")
@@ -177,6 +178,6 @@ def _finish(request: Request, progress: Progress, hashes: dict[str, str]) -> lis
     elif rejects.exists():
         os.replace(rejects, request.rejects)
     sync_folder(request.folder)
-    os.replace(folder, request.rubbish)
-    shutil.rmtree(request.rubbish, ignore_errors=True)
+    os.replace(folder, request.trash)
+    shutil.rmtree(request.trash, ignore_errors=True)
     return manifests

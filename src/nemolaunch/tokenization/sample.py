@@ -1,4 +1,4 @@
-"""Some texts of the real input, to try an engine on."""
+"""A sample of the input's texts, to try an engine on."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import contextlib
 from collections.abc import Iterator
 from itertools import islice
 
-from nemolaunch.tokenization.pieces import Piece, Unpacker
-from nemolaunch.tokenization.records import Block, Lines, Value, records
-from nemolaunch.tokenization.sources import Source
+from nemolaunch.tokenization.pieces import InputPiece, Unpacker
+from nemolaunch.tokenization.records import Block, LineReader, Value, records
+from nemolaunch.tokenization.sources import InputFile
 
 FILES = 8
 FILE_BYTES = 1 << 18
 DOCUMENTS = 1024
 
 
-def texts(sources: list[Source], columns: tuple[tuple[str, ...], ...]) -> list[str]:
-    """The first texts of up to `FILES` files spread over the input. What cannot be read is left for the
-    run to report."""
+def texts(sources: list[InputFile], columns: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Return the first texts of up to `FILES` files spread over the input.
+
+    What cannot be read is skipped; the run reports it.
+    """
     step = max(1, len(sources) // FILES)
     found: list[str] = []
     for place in range(0, len(sources), step):
@@ -31,21 +33,21 @@ def texts(sources: list[Source], columns: tuple[tuple[str, ...], ...]) -> list[s
     return found
 
 
-def _documents(source: Source, columns: tuple[str, ...]) -> Iterator[list[Value]]:
+def _documents(source: InputFile, columns: tuple[str, ...]) -> Iterator[list[Value]]:
     if source.kind in ("parquet", "text"):
         kind = "rows" if source.kind == "parquet" else "text"
-        piece = Piece(0, 0, kind, (source.path,), 0, 1, source.size)
+        piece = InputPiece(0, 0, kind, (source.path,), 0, 1, source.size)
         found = records(piece, columns, lambda: None)
     else:
         head = _head(source)
-        piece = Piece(0, 0, "lines", (source.path,), 0, FILE_BYTES, FILE_BYTES)
-        found = Lines(piece, columns, Block(head, 0, len(head)))
+        piece = InputPiece(0, 0, "lines", (source.path,), 0, FILE_BYTES, FILE_BYTES)
+        found = LineReader(piece, columns, Block(head, 0, len(head)))
     with contextlib.suppress(OSError, ValueError):
         yield from found
 
 
-def _head(source: Source) -> bytes:
-    """The first bytes of a JSONL file, unpacked; its last line may be cut, and is then no document."""
+def _head(source: InputFile) -> bytes:
+    """Return the first bytes of a JSONL file, unpacked; an incomplete last line will be rejected."""
     try:
         with open(source.path, "rb") as file:
             if source.kind == "jsonl":

@@ -1,4 +1,4 @@
-"""What a `.bin/.idx` pair holds, and whether it is sound."""
+"""The content of a `.bin/.idx` pair, and a check for corruption."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nemolaunch.tokenization.index import BLOCK, ITEM_BYTES, Index, read_index
 if TYPE_CHECKING:
     import numpy as np
 
-# After so many problems of a kind the rest is not listed.
+# Problems of a kind that are listed.
 LISTED = 3
 
 
 @dataclass
 class Scan:
-    """Findings of a scan.
+    """The result of a scan.
 
     Attributes:
-        histogram: documents by length in tokens; place i counts lengths from 2**(i-1) up to 2**i - 1, place
-        0 empty ones.
-        without_eod: documents with tokens that do not end with the end-of-document id, where that is known.
+        histogram: documents by length in tokens; place i counts lengths from 2**(i-1) to 2**i - 1, place 0
+            empty ones.
+        without_eod: non-empty documents that do not end with the end-of-document id, if that is known.
         problems: what is corrupt, and where.
     """
 
@@ -42,7 +42,7 @@ class Scan:
 
 
 def scan(prefix: Path, *, vocab_size: int | None, eod_id: int | None, ids: bool = True) -> Scan:
-    """Check every entry of the `.idx`, and with `ids` every id of the `.bin`. Memory stays bounded.
+    """Check every entry of the `.idx`, and with `ids` every id of the `.bin`, in bounded memory.
 
     Raises NemolaunchError if the `.idx` cannot be read at all.
     """
@@ -77,7 +77,7 @@ def _blocks(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
 
 
 def _note(found: Scan, count: int, what: str) -> int:
-    """List a problem unless enough of its kind are listed; returns the new count."""
+    """List a problem unless enough of its kind are listed. Return the new count."""
     if count < LISTED:
         found.problems.append(what)
     elif count == LISTED:
@@ -86,7 +86,7 @@ def _note(found: Scan, count: int, what: str) -> int:
 
 
 def _check_sequences(index: Index, found: Scan) -> None:
-    """Lengths are positive, and each pointer is the sum of the lengths before it."""
+    """Check that lengths are positive, and each pointer is the sum of the lengths before it."""
     import numpy as np
 
     before, noted = 0, 0
@@ -101,7 +101,7 @@ def _check_sequences(index: Index, found: Scan) -> None:
             noted = _note(
                 found,
                 noted,
-                f"{index.path}: sequence {start + int(i):,} has length {lengths[i]} and begins at byte"
+                f"{index.path}: sequence {start + int(i):,} has length {lengths[i]} and starts at byte"
                 f" {pointers[i]:,} of the .bin (.idx byte {at:,});"
                 f" the lengths before it sum to {expected[i]:,}",
             )
@@ -109,28 +109,28 @@ def _check_sequences(index: Index, found: Scan) -> None:
 
 
 def _check_documents(index: Index, found: Scan) -> None:
-    """Document starts begin with 0, never fall, and end with the number of sequences."""
+    """Check that document starts begin with 0, never decrease, and end with the number of sequences."""
     import numpy as np
 
     starts, noted = index.documents, 0
     if starts[0] != 0:
-        found.problems.append(f"{index.path}: the first document begins at sequence {starts[0]}, not 0")
+        found.problems.append(f"{index.path}: the first document starts at sequence {starts[0]}, not 0")
     if starts[-1] != index.header.sequences:
         found.problems.append(
             f"{index.path}: the last document ends at sequence {starts[-1]:,},"
-            f" there are {index.header.sequences:,}"
+            f" but there are {index.header.sequences:,}"
         )
     for start in range(0, index.header.documents, BLOCK):
         steps = np.diff(starts[start : start + BLOCK + 1])
         for i in np.flatnonzero(steps < 0)[: LISTED + 1]:
             at = index.header.documents_at + 8 * (start + int(i) + 1)
             noted = _note(
-                found, noted, f"{index.path}: document {start + int(i):,} ends before it begins (byte {at:,})"
+                found, noted, f"{index.path}: document {start + int(i):,} ends before it starts (byte {at:,})"
             )
 
 
 def document_lengths(index: Index) -> Iterator[np.ndarray[Any, Any]]:
-    """Tokens of each document, int64, in blocks."""
+    """Yield the number of tokens of each document, int64, in blocks."""
     import numpy as np
 
     for start in range(0, index.header.documents, BLOCK):
@@ -170,9 +170,8 @@ def _check_ids(index: Index, path: Path, found: Scan, vocab_size: int | None, eo
         for i in bad[: LISTED + 1]:
             token = start + int(i)
             sequence = int(np.searchsorted(index.pointers, token * tokens.itemsize, side="right")) - 1
-            what = (
-                f"{path}: id {block[i]} at token {token:,}, in sequence {sequence:,}; ids end at {vocab_size}"
-            )
+            where = f"at token {token:,}, in sequence {sequence:,}"
+            what = f"{path}: id {block[i]} {where}; ids are below {vocab_size}"
             noted = _note(found, noted, what)
     if eod_id is not None:
         found.without_eod = _without_eod(index, tokens, eod_id)
@@ -191,7 +190,7 @@ def _without_eod(index: Index, tokens: Any, eod_id: int) -> int:
 
 
 def first_documents(prefix: Path, count: int, max_tokens: int) -> list[list[int]]:
-    """Ids of the first documents, each cut after `max_tokens`."""
+    """Return the ids of the first documents, each truncated to `max_tokens`."""
     import numpy as np
 
     index = read_index(manifest.idx_of(prefix))

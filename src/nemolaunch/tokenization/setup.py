@@ -1,4 +1,4 @@
-"""What every worker of a run is given once."""
+"""The setup that every worker of a run gets once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What every worker needs to know.
+class WorkerSetup:
+    """Everything a worker needs to know.
 
     Attributes:
         columns: for each source, the column of each key.
         validation: share of documents, by the hash of their first text, that goes to the validation outputs.
-        validation_sources: sources that go there whole.
+        validation_sources: sources that go there completely.
     """
 
     spec: TokenizerSpec
@@ -27,8 +27,10 @@ class Setup:
 
     @property
     def splits(self) -> int:
+        """Return the number of outputs of each key."""
         return 2 if self.validation or self.validation_sources else 1
 
     @property
     def outputs(self) -> int:
+        """Return the number of outputs."""
         return len(self.keys) * self.splits

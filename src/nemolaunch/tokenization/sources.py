@@ -1,4 +1,4 @@
-"""Which files are read, in which order, and which share of them is ours."""
+"""Which files are read, in which order, and which share of them belongs to a task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nemolaunch.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Source:
+class InputFile:
     """One input file. `size` in bytes on disk, `modified` in ns since the epoch."""
 
     path: str
@@ -21,39 +21,37 @@ class Source:
     modified: int
 
 
-def find(inputs: list[str], kind: str = "auto") -> list[Source]:
-    """The files named by files, folders and globs, folders read recursively and in the order of their paths.
+def find(inputs: list[str], kind: str = "auto") -> list[InputFile]:
+    """Return the files that files, folders and globs name; folders are read recursively, sorted by path.
 
-    `kind` "text" takes .txt files, "jsonl" and "parquet" those; "auto" takes text only where there is
-    nothing else. Raises UsageError if an input is missing, empty of data, or of an unknown kind.
+    `kind` "text" selects .txt files, "jsonl" and "parquet" those; "auto" selects text only if there is
+    nothing else. Raises UsageError if an input is missing, has no data, or is of an unknown kind.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, InputFile] = {}
     for given in inputs:
         for source in _find_one(given, kind):
             found.setdefault(os.path.realpath(source.path), source)
     return list(found.values())
 
 
-def _find_one(given: str, kind: str) -> list[Source]:
+def _find_one(given: str, kind: str) -> list[InputFile]:
     path = Path(given).expanduser()
     if path.is_dir():
         sources = _wanted([_source(p, KINDS) for p in in_folder(path)], kind)
         if not sources:
-            raise UsageError(
-                f"--input-dir {given} holds no data: none of its files ends in {', '.join(KINDS)}"
-            )
+            raise UsageError(f"--input-dir {given} has no data: none of its files ends in {', '.join(KINDS)}")
         return sources
     if path.is_file():
         return [_source(str(path), NAMED_KINDS)]
     paths = matching(str(path))
     if not paths:
         raise UsageError(
-            f"--input-dir {given}: there is no such file or folder, and as a pattern it matches nothing"
+            f"--input-dir {given}: there is no such file or folder, and as a glob it matches nothing"
         )
     return _wanted([_source(p, NAMED_KINDS) for p in paths], kind)
 
 
-def _wanted(sources: list[Source], kind: str) -> list[Source]:
+def _wanted(sources: list[InputFile], kind: str) -> list[InputFile]:
     if kind == "auto":
         other = [s for s in sources if s.kind != "text"]
         return other or sources
@@ -61,18 +59,18 @@ def _wanted(sources: list[Source], kind: str) -> list[Source]:
     return [s for s in sources if s.kind in kinds]
 
 
-def _source(path: str, kinds: dict[str, str]) -> Source:
+def _source(path: str, kinds: dict[str, str]) -> InputFile:
     kind = kind_of(Path(path), kinds)
     if kind is None:
-        raise UsageError(f"{path}: its kind is not known; names end in {', '.join(kinds)}")
+        raise UsageError(f"{path}: unknown kind of file; names have to end in {', '.join(kinds)}")
     stat = os.stat(path)
-    return Source(path, kind, stat.st_size, stat.st_mtime_ns)
+    return InputFile(path, kind, stat.st_size, stat.st_mtime_ns)
 
 
-def share(sources: list[Source], number: int, of: int) -> list[Source]:
-    """Share `number` (from 1) of `of`: consecutive files, so that the shares in order are the whole.
+def share(sources: list[InputFile], number: int, of: int) -> list[InputFile]:
+    """Return share `number` (from 1) of `of`: consecutive files, so that all shares in order are the input.
 
-    A file belongs to the share in whose part of all bytes its middle lies, so shares are about equally large.
+    A file belongs to the share that contains its middle byte, so that shares are about equally large.
     """
     total = sum(s.size for s in sources) or 1
     mine, before = [], 0
@@ -84,10 +82,10 @@ def share(sources: list[Source], number: int, of: int) -> list[Source]:
     return mine
 
 
-def columns(sources: list[Source], keys: tuple[str, ...], rules: list[str]) -> tuple[tuple[str, ...], ...]:
-    """For each source the column of each key, after rules `GLOB=COLUMN` or `GLOB:KEY=COLUMN`.
+def columns(sources: list[InputFile], keys: tuple[str, ...], rules: list[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the column of each key for each source, by rules `GLOB=COLUMN` or `GLOB:KEY=COLUMN`.
 
-    A glob matches a path or its last part; the first rule that matches counts. Raises UsageError for a
+    A glob matches a path or the end of one; the first matching rule applies. Raises UsageError for a
     malformed rule, or one that matches no file.
     """
     parsed = [_rule(rule, keys) for rule in rules]
@@ -102,7 +100,7 @@ def columns(sources: list[Source], keys: tuple[str, ...], rules: list[str]) -> t
         found.append(tuple(mine[key] or key for key in keys))
     for rule, hit in zip(rules, used, strict=True):
         if not hit:
-            raise UsageError(f"--column {rule} matches no input file")
+            raise UsageError(f"--text-key-of {rule} matches no input file")
     return tuple(found)
 
 
@@ -111,12 +109,12 @@ def _rule(rule: str, keys: tuple[str, ...]) -> tuple[str, str, str]:
     pattern, _, key = left.rpartition(":") if left.rpartition(":")[2] in keys else (left, "", keys[0])
     if not equals or not pattern or not column:
         raise UsageError(
-            f"--column {rule!r} is not GLOB=COLUMN or GLOB:KEY=COLUMN, as in 'code/*.parquet=content'"
+            f"--text-key-of {rule!r} is not GLOB=KEY or GLOB:OUTPUT=KEY, as in 'code/*.parquet=content'"
         )
     return pattern, key, column
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a path, or its last part, or its end beginning at a folder, fits a glob."""
+    """Return whether a glob matches a path, or its end from any folder on."""
     parts = path.split(os.sep)
     return any(fnmatch.fnmatch("/".join(parts[i:]), pattern) for i in range(len(parts)))

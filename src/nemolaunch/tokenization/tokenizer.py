@@ -1,8 +1,7 @@
-"""The tokenizer as Megatron-LM's tool sees it: what `transformers` makes of the files, frozen into one JSON
-text.
+"""The tokenizer as Megatron-LM's tool sees it: as loaded by `transformers`, frozen into one JSON text.
 
-`transformers` is imported in a process of its own, without torch, and only for a tokenizer not seen before:
-the result is cached by the hash of the tokenizer's files.
+`transformers` is imported in a separate process, without torch, and only for a tokenizer not seen before: the
+result is cached by the hash of the tokenizer's files.
 """
 
 from __future__ import annotations
@@ -18,14 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.tokenization.files import write_json
+from nemolaunch.system.atomic_files import write_json
 from nemolaunch.tokenization.index import dtype_for
-from nemolaunch.tokenizer.fingerprint import TOKENIZER_FILES, tokenizer_digest, tokenizer_files
+from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer.fingerprint import file_digests, tokenizer_digest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Counted up when what is cached changes its meaning.
+# Incremented when the meaning of cached content changes.
 CACHE_FORMAT = 1
 
 
@@ -37,9 +37,9 @@ class TokenizerSpec:
         name: the folder, absolute, or the Hugging Face id.
         files: SHA-256 of each of its files.
         digest: one hash over them, see `nemolaunch.tokenizer.fingerprint`.
-        backend: the text of a `tokenizer.json` with all that `transformers` adds to it.
-        split_special: special tokens inside text are treated as ordinary text.
-        vocab_size: `len(tokenizer)`, which decides the dtype.
+        backend: the text of a `tokenizer.json` with everything that `transformers` adds to it.
+        split_special: whether special tokens inside text are treated as ordinary text.
+        vocab_size: `len(tokenizer)`, which determines the dtype.
         max_id: the largest id it can produce.
         eod_id: appended to every document.
     """
@@ -56,10 +56,11 @@ class TokenizerSpec:
 
     @property
     def dtype(self) -> str:
+        """Return the `.bin`'s number type."""
         return dtype_for(self.vocab_size)
 
     def load(self) -> Tokenizer:
-        """The reference tokenizer."""
+        """Load the reference tokenizer."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_str(self.backend)
@@ -68,17 +69,17 @@ class TokenizerSpec:
 
 
 def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> TokenizerSpec:
-    """The tokenizer in a folder or on the Hugging Face hub.
+    """Load the tokenizer in a folder or on the Hugging Face Hub.
 
-    Raises UsageError if there is none, if it has no fast form, or if it names no end-of-document token.
+    Raises UsageError if there is none, if it has no fast version, or if it names no end-of-document token.
     """
     folder = local_folder(name)
-    digest = tokenizer_digest(folder)
-    if not tokenizer_files(folder):
+    if not files.defines_tokens(folder):
         raise UsageError(
-            f"{folder} holds no tokenizer: none of {', '.join(TOKENIZER_FILES[:2])}, tokenizer.model … is"
-            " there; give --hf-tokenizer a folder with them or a Hugging Face id"
+            f"{folder} has no tokenizer: {files.none_of_them()}; set --hf-tokenizer to a folder with one of"
+            " them or to a Hugging Face id"
         )
+    digest = tokenizer_digest(folder)
     versions = f"{version('transformers')}-{version('tokenizers')}"
     cached = cache / "tokenizers" / f"{digest[:32]}-{versions}-{CACHE_FORMAT}.json"
     found = _read_cached(cached)
@@ -89,10 +90,10 @@ def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> Tokenize
     if eod is None or eod not in found["specials"]:
         known = ", ".join(list(found["specials"])[:8]) or "none"
         what = "names no end-of-text token" if eod is None else f"has no special token {eod!r}"
-        raise UsageError(f"the tokenizer {name} {what}; name one with --eod-token (it has {known})")
+        raise UsageError(f"the tokenizer {name} {what}; set one with --eod-token (it has {known})")
     spec = TokenizerSpec(
         name=str(folder.resolve()) if Path(name).expanduser().is_dir() else name,
-        files=tokenizer_files(folder),
+        files=file_digests(folder),
         digest=digest,
         backend=found["backend"],
         split_special=found["split_special"],
@@ -104,30 +105,25 @@ def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> Tokenize
     if spec.dtype == "uint16" and spec.max_id > 65_535:
         raise UsageError(
             f"the tokenizer {name} has {spec.vocab_size} tokens, which Megatron stores as uint16, but ids"
-            f" up to {spec.max_id}: they would wrap around. Give it a vocabulary without gaps"
+            f" up to {spec.max_id}: they would overflow. Its vocabulary must not have gaps"
         )
     return spec
 
 
 def local_folder(name: str) -> Path:
-    """The folder with a tokenizer's files, downloaded first if `name` is a Hugging Face id."""
+    """Return the folder with a tokenizer's files, downloaded first if `name` is a Hugging Face id."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if folder.is_file():
-        raise UsageError(f"--hf-tokenizer {name} is a file; give the folder it lies in: {folder.parent}")
+        raise UsageError(f"--hf-tokenizer {name} is a file; use its folder instead: {folder.parent}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UsageError(f"--hf-tokenizer {name}: there is no such folder")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
-        return Path(snapshot_download(name, allow_patterns=[*TOKENIZER_FILES]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        return files.fetch(name)
+    except NemolaunchError as error:
         raise UsageError(
-            f"--hf-tokenizer {name} is neither a folder nor could it be fetched from the Hugging Face hub:"
-            f" {reason}"
+            f"--hf-tokenizer {name} is neither a folder nor can it be fetched from the hub: {error}"
         ) from None
 
 
@@ -140,8 +136,7 @@ def _read_cached(path: Path) -> dict[str, Any] | None:
 
 
 def _resolve_apart(folder: Path) -> dict[str, Any]:
-    """Run `resolve_here` in a process without torch: its import alone would take longer than small
-    inputs need."""
+    """Run `resolve_here` in a process without torch, whose import takes longer than small inputs."""
     environment = os.environ | {
         "USE_TORCH": "0",
         "USE_TF": "0",
@@ -166,15 +161,12 @@ def _resolve_apart(folder: Path) -> dict[str, Any]:
 
 
 def resolve_here(folder: str) -> dict[str, Any]:
-    """Load with `transformers`, name special tokens for each other as Megatron-LM's tokenizer class
-    does, freeze."""
+    """Load a tokenizer with `transformers`, complete special tokens as Megatron-LM does, and freeze it."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
     if not tokenizer.is_fast:
-        return {
-            "refused": f"{type(tokenizer).__name__} has no fast form (no tokenizer.json can be made of it)"
-        }
+        return {"refused": f"{type(tokenizer).__name__} has no fast version (it has no tokenizer.json form)"}
     tokenizer.add_special_tokens(stand_ins(tokenizer))
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -191,10 +183,10 @@ def resolve_here(folder: str) -> dict[str, Any]:
 
 
 def stand_ins(tokenizer: Any) -> dict[str, Any]:
-    """Special tokens that stand for missing ones: end of text and separator, begin of text and
-    classification.
+    """Return special tokens that replace missing ones.
 
-    The rule of megatron-core's `HuggingFaceTokenizer`; it can change how those tokens match inside text.
+    End of text and separator replace each other, and so do begin of text and classification. It is the rule
+    of megatron-core's `HuggingFaceTokenizer`, and can change how those tokens match inside text.
     """
     named: dict[str, Any] = {}
     for one, other in (("eos_token", "sep_token"), ("bos_token", "cls_token")):
@@ -208,7 +200,7 @@ def stand_ins(tokenizer: Any) -> dict[str, Any]:
 
 
 def describe(spec: TokenizerSpec) -> dict[str, Any]:
-    """What a manifest records of the tokenizer."""
+    """Return what a manifest records about the tokenizer."""
     values = dataclasses.asdict(spec)
     del values["backend"]
     return {**values, "dtype": spec.dtype}

@@ -1,4 +1,4 @@
-"""One worker: pieces of the input in, tokens out, written where they are told to."""
+"""One worker: it tokenises pieces of the input and writes the tokens where it is told to."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ from nemolaunch.system.worker_pool import follow_parent
 from nemolaunch.tokenization import engines
 from nemolaunch.tokenization.files import grown_path
 from nemolaunch.tokenization.long_text import LongTexts
-from nemolaunch.tokenization.output import Output, Part
-from nemolaunch.tokenization.pieces import Piece
-from nemolaunch.tokenization.records import Reader, Value, records
-from nemolaunch.tokenization.setup import Setup
+from nemolaunch.tokenization.output import EncodedPiece, Output
+from nemolaunch.tokenization.pieces import InputPiece
+from nemolaunch.tokenization.records import RecordReader, Value, records
+from nemolaunch.tokenization.setup import WorkerSetup
 
-# One document in so many is tokenised again by the reference.
+# One document in this many is tokenised again by the reference.
 RECHECK_EVERY = 10_000
 RECHECK_CHARS = 1 << 16
 
 
 class Worker:
-    """Turns pieces into parts. One per process."""
+    """Tokeniser of pieces, one per process."""
 
-    def __init__(self, setup: Setup, giant_lock: Any) -> None:
+    def __init__(self, setup: WorkerSetup, giant_lock: Any) -> None:
         self.setup = setup
         self.encode = engines.load(setup.engine, setup.spec)
         self.giant_lock = giant_lock
         self.seen = 0
-        self.part = Part(0)
+        self.part = EncodedPiece(0)
         self.held: dict[int, list[Output]] = {}
         self.files: dict[int, int] = {}
         self._long_texts: LongTexts | None = None
 
     @property
     def long_texts(self) -> LongTexts:
+        """Return the encoder of long texts, created at first use."""
         if self._long_texts is None:
             self._long_texts = LongTexts(self.setup.spec, self.encode)
         return self._long_texts
 
     def sample(self, texts: list[str], ids: Any, lengths: Any) -> None:
-        """Keep one text in `RECHECK_EVERY` with its ids, for the parent to compare with the reference."""
+        """Keep one text in `RECHECK_EVERY` with its ids; the parent compares them with the reference."""
         if self.setup.engine == "hf":
             return
         first = -self.seen % RECHECK_EVERY
@@ -56,9 +57,9 @@ class Worker:
                 end = int(lengths[: i + 1].sum())
                 self.part.samples.append((texts[i], ids[end - int(lengths[i]) : end].tobytes()))
 
-    def do(self, piece: Piece) -> Part:
-        """Tokenise a piece and hold its tokens."""
-        self.part = Part(piece.number)
+    def do(self, piece: InputPiece) -> EncodedPiece:
+        """Tokenise a piece and keep its tokens."""
+        self.part = EncodedPiece(piece.number)
         outputs = [Output(self) for _ in range(self.setup.outputs)]
         locked: list[bool] = []
 
@@ -88,7 +89,9 @@ class Worker:
                     self.files[place] = os.open(path, os.O_WRONLY)
                 output.place(self.files[place], offset)
 
-    def _collect(self, found: Reader, outputs: list[Output], choose: Callable[[Value], int] | None) -> None:
+    def _collect(
+        self, found: RecordReader, outputs: list[Output], choose: Callable[[Value], int] | None
+    ) -> None:
         if choose is None and len(outputs) == 1:
             add = outputs[0].add
             for (value,) in found:
@@ -100,8 +103,8 @@ class Worker:
             for key, value in enumerate(values):
                 outputs[key * splits + split].add(value)
 
-    def _chooser(self, piece: Piece) -> Callable[[Value], int] | None:
-        """Which split a document goes to, by its first value; None without splits."""
+    def _chooser(self, piece: InputPiece) -> Callable[[Value], int] | None:
+        """Return a function from a document's first value to its split; None without splits."""
         setup = self.setup
         if setup.validation_sources:
             split = int(piece.source in setup.validation_sources)
@@ -113,7 +116,7 @@ class Worker:
 
 
 def document_hash(value: Value) -> int:
-    """A number below 2**64 from the texts of the first key: BLAKE2b of their UTF-8."""
+    """Return a number below 2**64 from the texts of the first key: BLAKE2b of their UTF-8."""
     digest = hashlib.blake2b(digest_size=8)
     for text in [value] if isinstance(value, str) else value:
         for start in range(0, len(text), 1 << 20):
@@ -122,14 +125,14 @@ def document_hash(value: Value) -> int:
 
 
 def serve(orders: Connection, giant_lock: Any) -> None:
-    """Work on orders until there are no more. The first is the setup; the others are (where to write the tokens
-    of earlier pieces, the next piece).
+    """Process orders until there are no more.
 
-    Answers each with the part, or the exception that came of it. OSError and MemoryError travel as they are,
-    anything a tokenizer library raises as RuntimeError: its own exceptions may not.
+    The first is the setup; the others are (where to write the tokens of earlier pieces, the next piece). The
+    answer to each is the encoded piece or the exception it raised: OSError and MemoryError as they are,
+    anything else as RuntimeError, because exceptions of a tokenizer library may not be picklable.
     """
     follow_parent()
-    gc.disable()  # nothing here is circular, and every document is looked at again and again
+    gc.disable()  # nothing here is circular, and the collector would scan every document repeatedly
     worker: Worker | None = None
     with contextlib.suppress(EOFError):
         setup = orders.recv()
@@ -147,4 +150,4 @@ def serve(orders: Connection, giant_lock: Any) -> None:
                 orders.send(
                     RuntimeError(f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})")
                 )
-    os._exit(0)  # freeing all that the libraries hold, bit by bit, takes a tenth of a second
+    os._exit(0)  # freeing everything that the libraries hold takes a tenth of a second

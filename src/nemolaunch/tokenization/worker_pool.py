@@ -1,8 +1,8 @@
-"""The workers of a run: pieces are handed out as they get free, and written where their turn is.
+"""The workers of a run: free workers get the next piece, and write its tokens when their place is known.
 
-A worker holds the tokens of a piece until all pieces before it are encoded, so that its place in the output
-is known; it then writes them there itself. So the bytes are written once, by all workers at once, and the
-parent only keeps account.
+A worker holds the tokens of a piece until all pieces before it are encoded and their place in the output is
+known; then it writes them there itself. So bytes are written once, by all workers in parallel, and the parent
+only does the bookkeeping.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from multiprocessing import connection
 from typing import Any
 
 from nemolaunch.system.worker_pool import CONTEXT, killed
-from nemolaunch.tokenization.output import Part
-from nemolaunch.tokenization.pieces import Piece
-from nemolaunch.tokenization.setup import Setup
+from nemolaunch.tokenization.output import EncodedPiece
+from nemolaunch.tokenization.pieces import InputPiece
+from nemolaunch.tokenization.setup import WorkerSetup
 from nemolaunch.tokenization.work import serve
 
-# Pieces under way for each worker: enough that one slow piece does not make the others wait.
+# Pieces in progress per worker: enough that one slow piece does not make the others wait.
 AHEAD = 4
 
 
 class WorkerPool:
-    """So many workers. `free` are those that wait for an order."""
+    """Pool of `count` workers. `free` are those waiting for an order."""
 
-    def __init__(self, count: int, setup: Setup) -> None:
-        self.lock = CONTEXT.Lock()  # its name goes away with it
+    def __init__(self, count: int, setup: WorkerSetup) -> None:
+        self.lock = CONTEXT.Lock()  # its name disappears with it
         self.orders: list[connection.Connection] = []
         self.processes = []
         for _ in range(count):
@@ -38,30 +38,30 @@ class WorkerPool:
             theirs.close()
             self.orders.append(mine)
             self.processes.append(process)
-        for orders in self.orders:  # not before: one worker would have to read it before the next starts
+        for orders in self.orders:  # only now: else each worker would have to read it before the next starts
             self._send(orders, setup)
         self.free = deque(range(count))
         self.to_place: list[list[tuple[int, list[int]]]] = [[] for _ in range(count)]
         self.holder: dict[int, int] = {}
         self.placing: dict[int, list[int]] = {}
 
-    def begin(self, piece: Piece) -> None:
-        """Give a piece to a free worker."""
+    def begin(self, piece: InputPiece) -> None:
+        """Hand a piece to a free worker."""
         worker = self.free.popleft()
         self.holder[piece.number] = worker
         self._order(worker, piece)
 
     def place(self, number: int, offsets: list[int]) -> None:
-        """Let the worker that holds a piece write its tokens at these offsets, with its next order."""
+        """Have the worker that holds a piece write its tokens at these offsets, with its next order."""
         self.to_place[self.holder.pop(number)].append((number, offsets))
 
     def place_now(self) -> None:
-        """Do not wait for the next order of workers that are free."""
+        """Order free workers to write their tokens now, without a next piece."""
         for worker in [w for w in self.free if self.to_place[w]]:
             self.free.remove(worker)
             self._order(worker, None)
 
-    def _order(self, worker: int, piece: Piece | None) -> None:
+    def _order(self, worker: int, piece: InputPiece | None) -> None:
         places, self.to_place[worker] = self.to_place[worker], []
         self.placing[worker] = [number for number, _ in places]
         self._send(self.orders[worker], (places, piece))
@@ -72,8 +72,8 @@ class WorkerPool:
         except OSError:
             raise killed(len(self.processes)) from None
 
-    def wait(self) -> Iterator[tuple[list[int], Part | None]]:
-        """Wait for answers: pieces whose tokens have been written, and a part that is encoded.
+    def wait(self) -> Iterator[tuple[list[int], EncodedPiece | None]]:
+        """Wait for answers: pieces whose tokens have been written, and a piece that is encoded.
 
         Raises what the worker raised, or NemolaunchError if it was killed.
         """
@@ -89,7 +89,7 @@ class WorkerPool:
             yield self.placing.pop(worker), found
 
     def end(self, *, at_once: bool) -> None:
-        """Send the workers home; `at_once` does not let them end what they are at."""
+        """Stop the workers; with `at_once` they do not finish their current order."""
         for orders, process in zip(self.orders, self.processes, strict=True):
             orders.close()
             if at_once:
@@ -99,9 +99,9 @@ class WorkerPool:
 
 
 @contextmanager
-def worker_pool(count: int, setup: Setup) -> Iterator[WorkerPool]:
-    """Workers that are gone when the block ends, however it does. Each uses one core."""
-    # threads of the libraries would take cores from each other
+def worker_pool(count: int, setup: WorkerSetup) -> Iterator[WorkerPool]:
+    """Yield workers that are stopped when the block ends, however it does. Each uses one core."""
+    # threads of the libraries would compete for cores
     os.environ.setdefault("RAYON_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")

@@ -1,4 +1,4 @@
-"""Which tokenizer this is: a hash over the files that decide its tokens. Standard library only."""
+"""A tokenizer's identity: a hash over the files that determine its tokens. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
-TOKENIZER_FILES = (
+from nemolaunch.tokenizer import files
+
+# If one of these defines the tokens, only these count: digests over them are recorded beside existing data.
+RECORDED = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -20,22 +23,21 @@ TOKENIZER_FILES = (
 )
 
 
-def tokenizer_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a tokenizer, by name. The chat template is left out: it changes no token.
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that determines a tokenizer's tokens, without the chat template.
 
     Raises OSError if the folder cannot be read.
     """
-    found = {}
-    for name in TOKENIZER_FILES:
-        path = folder / name
-        if path.is_file():
-            found[name] = hashlib.sha256(_content(path)).hexdigest()
-    return found
+    names = [path.name for path in files.files_of(folder)]
+    counted = [name for name in names if name in RECORDED]
+    if not files.names_among(counted, files.DEFINING):
+        counted += [name for name in files.names_among(names, files.DEFINING) if name not in counted]
+    return {name: hashlib.sha256(_content(folder / name)).hexdigest() for name in counted}
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """One SHA-256 over names and contents of a tokenizer's files, as hexadecimal digits."""
-    lines = [f"{name} {digest}\n" for name, digest in sorted(tokenizer_files(folder).items())]
+    """Return one SHA-256 over the names and contents of a tokenizer's files, as hexadecimal digits."""
+    lines = [f"{name} {digest}\n" for name, digest in sorted(file_digests(folder).items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

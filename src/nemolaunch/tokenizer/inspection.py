@@ -1,4 +1,4 @@
-"""A tokenizer as its folder shows it, without the libraries that would load it."""
+"""A tokenizer as seen from its folder, without the libraries that load it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from nemolaunch.run.folder import read_json
 from nemolaunch.system.path_hints import missing_part, nearest
-from nemolaunch.tokenizer import vocabulary
-from nemolaunch.tokenizer.fingerprint import TOKENIZER_FILES, tokenizer_digest
+from nemolaunch.tokenizer import files, vocabulary
+from nemolaunch.tokenizer.fingerprint import tokenizer_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,12 @@ class Tokenizer:
     """The tokenizer a job names. `folder` is None while it is only an id on a hub.
 
     Attributes:
-        digest: names its files, as `nemolaunch.tokenizer.fingerprint` does; None while there are none.
-        vocab_size: number of entries including added tokens, as `len(tokenizer)`; None where only a library
-            could tell, as are the `words` themselves.
-        roles: `bos_token`, `mask_token`, … → the token, of those that its files name.
-        instead: where there is no such folder: the one that was probably meant.
-        model_config: the `config.json` beside it, where it is a whole model's folder.
+        digest: identity of its files, see `nemolaunch.tokenizer.fingerprint`; None if there are none.
+        vocab_size: number of entries including added tokens, as `len(tokenizer)`. Like the `words`
+            themselves, None if only a library could find out.
+        roles: `bos_token`, `mask_token`, … → the token, for the roles that its files name.
+        instead: if there is no such folder, the one that was probably meant.
+        model_config: the `config.json` beside it, if it is a model's folder.
     """
 
     source: str
@@ -38,7 +38,7 @@ class Tokenizer:
 
 
 def look_at_tokenizer(source: str) -> Tokenizer:
-    """A tokenizer by folder or hub id; a hub id is looked up in the local cache only."""
+    """Inspect a tokenizer by folder or hub id; a hub id is looked up in the local cache only."""
     folder = os.path.abspath(os.path.expanduser(source))
     if not os.path.isdir(folder):
         cached = _cached_snapshot(source)
@@ -58,7 +58,7 @@ def look_at_tokenizer(source: str) -> Tokenizer:
             model_config=read_json(Path(folder, "config.json")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return Tokenizer(source=source, folder=folder, error=f"{folder} holds no usable tokenizer: {error}")
+        return Tokenizer(source=source, folder=folder, error=f"{folder} has no usable tokenizer: {error}")
 
 
 def _nothing_there(source: str) -> Tokenizer:
@@ -69,18 +69,17 @@ def _nothing_there(source: str) -> Tokenizer:
 
 
 def _is_tokenizer(path: str) -> bool:
-    folder = Path(path).expanduser()
-    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return files.defines_tokens(Path(path).expanduser())
 
 
 def _cached_snapshot(hub_id: str) -> str | None:
-    """Folder of the snapshot the Hugging Face cache holds for `main`, if it has a tokenizer."""
+    """Return the folder of the cached snapshot of `main`, if it has a tokenizer."""
     home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
     repository = cache / ("models--" + hub_id.replace("/", "--"))
     try:
         revision = (repository / "refs" / "main").read_text().strip()
-    except (OSError, ValueError):  # there can be no such name
+    except (OSError, ValueError):  # no file can have such a name
         return None
     snapshot = repository / "snapshots" / revision
-    return str(snapshot) if any(snapshot.glob("tokenizer*")) else None
+    return str(snapshot) if files.defines_tokens(snapshot) else None

@@ -1,4 +1,4 @@
-"""The tokens of a tokenizer's folder and the parts they play. Standard library only."""
+"""The tokens in a tokenizer's folder and their roles. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.system.atomic_files import write_text
+from nemolaunch.tokenizer import files
+
 MASK = "mask_token"
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", MASK)
 CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
@@ -16,14 +19,14 @@ _SPARE = re.compile(r"[<\[].*(reserved|unused|extra_id|mask).*[>\]]", re.IGNOREC
 
 
 def words(folder: Path) -> frozenset[str] | None:
-    """All entries including added tokens; None where only a library could tell.
+    """Return all entries including added tokens; None if only a library could find them.
 
-    Raises OSError, ValueError, KeyError or TypeError where there is no usable tokenizer.
+    Raises OSError, ValueError, KeyError or TypeError if there is no usable tokenizer.
     """
     path = folder / "tokenizer.json"
     if not path.exists():
-        if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").exists():
-            raise ValueError("no tokenizer.json, tokenizer.model or vocab.json")
+        if not files.defines_tokens(folder):
+            raise ValueError(files.none_of_them())
         return None
     text = path.read_text(encoding="utf-8")
     vocab = _value(text, "vocab")
@@ -35,32 +38,31 @@ def words(folder: Path) -> frozenset[str] | None:
 
 
 def roles(folder: Path) -> dict[str, str]:
-    """Role (`bos_token`, `mask_token`, …) → token, of those that the tokenizer's files name."""
+    """Return role (`bos_token`, `mask_token`, …) → token, for the roles named in the tokenizer's files."""
     found = {**_read(folder / MAP), **_read(folder / CONFIG)}
     named = {role: _text(found.get(role)) for role in ROLES}
     return {role: token for role, token in named.items() if token}
 
 
 def spare(names: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """Tokens without a part that by their names are there to be given one, in the order of their numbers."""
+    """Return tokens without a role whose names say that they are reserved, in the order of their numbers."""
     free = [name for name in names if _SPARE.fullmatch(name) and name not in taken]
     return sorted(free, key=lambda name: ([int(n) for n in re.findall(r"\d+", name)], name))
 
 
 def name_mask_token(folder: Path, token: str) -> None:
-    """Make `token` the mask token in a folder's own files, where transformers looks for it."""
+    """Record `token` as the mask token in a folder's files, where transformers looks for it."""
     for name in (CONFIG, MAP):
         path = folder / name
         if path.exists() or name == CONFIG:
-            path.write_text(
-                json.dumps({**_read(path), MASK: token}, indent=2, ensure_ascii=False) + "\n", "utf-8"
-            )
+            content = {**_read(path), MASK: token}
+            write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _value(text: str, key: str) -> Any:
-    """The value of a key that occurs once, without reading the rest: merges are most of a large tokenizer.
+    """Return the value of a key that occurs once, without parsing the rest, which is mostly merges.
 
-    Quotes within texts are escaped, so the quoted word before a colon is a key.
+    Quotes inside texts are escaped, so a quoted word before a colon is a key.
     """
     found = re.search(rf'"{key}"\s*:\s*', text)
     if found is None:
@@ -77,7 +79,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _text(token: Any) -> str | None:
-    """A token as the files give it: a text, or an object with its `content`."""
+    """Return a token as text; files give it as text or as an object with its `content`."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) else None

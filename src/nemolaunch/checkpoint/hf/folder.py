@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.checkpoint.storage.safetensors import read_header
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.tokenizer import files
 
-# A tokenizer has at least one of these; the other files only belong to it
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "spiece.model")
-TOKENIZER_PARTS = (
-    *TOKENIZERS,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "tokenization_*.py",
-)
 WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 DTYPES = ("float32", "float16", "bfloat16")  # what a model as a whole can have
@@ -96,16 +85,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def tokenizer_files(path: Path) -> list[Path]:
-    """Return the files of a folder that belong to its tokenizer, sorted. Never includes sub-folders."""
-    return sorted({file for name in TOKENIZER_PARTS for file in path.glob(name) if file.is_file()})
-
-
 def check_tokenizer(folder: Path) -> None:
     """Raise `UsageError` if a folder has no tokenizer."""
-    if not any(file.match(name) for file in tokenizer_files(folder) for name in TOKENIZERS):
+    if not files.defines_tokens(folder):
         raise UsageError(
-            f"{folder} has no tokenizer (none of {', '.join(TOKENIZERS)}), which a NeMo checkpoint needs; "
+            f"{folder} has no tokenizer ({files.none_of_them()}), which a NeMo checkpoint needs; "
             "use --tokenizer DIR with the folder of the model's tokenizer"
         )
 
@@ -117,16 +101,12 @@ def copy_tokenizer(source: Path, target: Path, *, config: bool = True) -> None:
     Raises `UsageError` if there is no tokenizer.
     """
     check_tokenizer(source)
-    files = tokenizer_files(source)
-    target.mkdir(parents=True, exist_ok=True)
-    for file in [*files, source / "config.json"] if config else files:
-        if file.is_file():
-            shutil.copyfile(file, target / file.name)
+    files.copy_files(source, target, config=config)
 
 
 def _weights(path: Path) -> tuple[Path, ...]:
     """Return all weight files, after checking that no shard is missing and no safetensors file is truncated."""
-    files: list[Path] = []
+    found: list[Path] = []
     for name in WEIGHT_INDEXES:
         if (path / name).is_file():
             index = read_json(path / name)
@@ -137,16 +117,16 @@ def _weights(path: Path) -> tuple[Path, ...]:
                     f"{path} is incomplete: {name} lists {len(shards)} weight files, of which {len(missing)} are "
                     f"missing: {', '.join(missing[:5])}"
                 )
-            files = [path / shard for shard in shards]
+            found = [path / shard for shard in shards]
             break
     else:
-        files = [path / name for name in WEIGHTS if (path / name).is_file()][:1]
-    if not files:
+        found = [path / name for name in WEIGHTS if (path / name).is_file()][:1]
+    if not found:
         raise UsageError(f"{path} has no weights: none of {', '.join((*WEIGHT_INDEXES, *WEIGHTS))}")
-    for file in files:
+    for file in found:
         if file.suffix == ".safetensors":
             read_header(file)
-    return tuple(files)
+    return tuple(found)
 
 
 def _no_config(path: Path) -> str:

@@ -7,11 +7,11 @@ environment, and resumes interrupted downloads.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from nemolaunch.checkpoint.hf.folder import TOKENIZER_PARTS
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.hub import snapshot
+from nemolaunch.tokenizer.files import fetch
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 WANTED = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py"]
@@ -29,7 +29,7 @@ def local_folder(source: str) -> Path:
         return path
     if not HUB_ID.fullmatch(source) or source.startswith((".", "~")):
         raise UsageError(f"{source} is neither an existing folder nor a Hub id like org/model")
-    return _download(source)
+    return snapshot(source, WANTED)
 
 
 def tokenizer(repository: str) -> Path:
@@ -38,41 +38,8 @@ def tokenizer(repository: str) -> Path:
     Raises `NemolaunchError` if it cannot be fetched.
     """
     try:
-        return _download(repository, [*TOKENIZER_PARTS, "config.json"])
+        return fetch(repository)
     except NemolaunchError as error:
         raise NemolaunchError(
             f"the checkpoint needs the tokenizer of {repository}: {error}\nOr use --tokenizer DIR"
         ) from error
-
-
-def _download(repository: str, wanted: Sequence[str] = WANTED) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-    from requests import RequestException
-
-    server = constants.ENDPOINT
-    try:
-        return Path(snapshot_download(repository, allow_patterns=list(wanted)))
-    except GatedRepoError as error:
-        raise NemolaunchError(
-            f"{repository} is gated: request access at {server}/{repository} and set HF_TOKEN to your token"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise NemolaunchError(
-            f"{server} has no model {repository}, or it is private (then set HF_TOKEN), and there is no folder of "
-            "that name here"
-        ) from error
-    except (LocalEntryNotFoundError, RequestException, ConnectionError) as error:
-        raise NemolaunchError(
-            f"{server} cannot be reached to fetch {repository}, which is not in the cache. Download it on a machine "
-            f"with access (hf download {repository} --local-dir DIR) and use that folder."
-        ) from error
-    except HfHubHTTPError as error:
-        raise NemolaunchError(f"{server} refused {repository}: {error}".splitlines()[0]) from error
-    except OSError as error:
-        raise NemolaunchError(f"cannot store {repository} in the cache: {error}") from error

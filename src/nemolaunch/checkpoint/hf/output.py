@@ -11,6 +11,7 @@ from typing import Any
 from nemolaunch.checkpoint.hf import bidirectional, config_diff, hub
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.tokenizer import files
 
 GENERATION = "generation_config.json"
 TOKEN_IDS = ("bos", "eos", "pad")
@@ -109,11 +110,11 @@ def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> P
     """
     if given is not None:
         folder = given.expanduser()
-        if not hf_folder.tokenizer_files(folder):
-            raise UsageError(f"--tokenizer {given} has no tokenizer files")
+        if not files.defines_tokens(folder):
+            raise UsageError(f"--tokenizer {given} has no tokenizer: {files.none_of_them()}")
         return folder
     for folder in [context / recorded, Path(recorded)] if recorded else []:
-        if folder.is_dir() and hf_folder.tokenizer_files(folder):
+        if files.defines_tokens(folder):
             return folder
     if recorded and hub.HUB_ID.fullmatch(recorded):
         return hub.tokenizer(recorded)

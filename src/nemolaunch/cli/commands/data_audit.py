@@ -1,4 +1,4 @@
-"""`nemolaunch data-audit RUN`: how often each row of a run's sources was fed, and in which mixture."""
+"""`nemolaunch data-audit RUN`: show how often each row of a run's sources was fed, and in which mixture."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from nemolaunch.cli.views.units import count
 
 if TYPE_CHECKING:
     from nemolaunch.cli.views.progress import Bar
-    from nemolaunch.data.stream_spec import Source
+    from nemolaunch.data.stream_spec import StreamSource
     from nemolaunch.stream.audit import Audit, SourceAudit
     from nemolaunch.stream.manifest import File
 
-# Bytes of files from which on it is worth to count in several processes.
-WORTH_BYTES = 256 << 20
+# Size of files above which rows are counted in several processes.
+PARALLEL_BYTES = 256 << 20
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command."""
+    """Return the command's parser."""
     p = Parser(
         prog="nemolaunch data-audit",
         example="nemolaunch data-audit runs/pretraining --rows fed.parquet",
-        description="Show how often each row of the sources was fed to a run with --data-mode stream, over all its "
-        "restarts, and hold it against the files. Exit code 1 if a row was fed twice in an epoch or passed over.",
+        description="Show how often each row of the sources was fed to a run with --data-mode stream, over all "
+        "its restarts, and compare that with the files. Exits with 1 if a row was fed twice in an epoch or skipped.",
     )
     add = p.add_argument
     add("run", type=Path, metavar="RUN", help="run folder")
@@ -39,14 +39,14 @@ def parser() -> argparse.ArgumentParser:
         "--rows",
         type=Path,
         metavar="FILE",
-        help="write every row with how often it was fed, as .parquet or .csv",
+        help="write how often each row was fed, as .parquet or .csv",
     )
     add(
         "--workers",
         type=int,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="processes that count rows of files",
+        help="processes that count rows",
     )
     add("--json", action="store_true", help="print one JSON object instead")
     return p
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Audit. Returns 1 if the rows were not fed as they should be."""
+    """Run the command. Return 1 if rows were fed twice or skipped."""
     options = parser().parse_args(argv)
     from nemolaunch.cli.views.progress import Bar
     from nemolaunch.observe.status import run_of
@@ -74,13 +74,13 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if found.problems else 0
 
 
-def _counted(source: Source, files: Sequence[File], num_workers: int, bar: Bar) -> list[Any]:
-    """Rows of each file, counted in several processes where there is much to count."""
+def _counted(source: StreamSource, files: Sequence[File], num_workers: int, bar: Bar) -> list[Any]:
+    """Count the rows of each file, in several processes if the files are large."""
     from nemolaunch.stream.inventory import count_rows
     from nemolaunch.system import worker_pool
 
     total, done, found = sum(file.size for file in files), 0, []
-    if num_workers < 2 or len(files) < 2 or total < WORTH_BYTES:
+    if num_workers < 2 or len(files) < 2 or total < PARALLEL_BYTES:
         for file in files:
             found.append(count_rows(source, file))
             done += file.size
@@ -95,10 +95,10 @@ def _counted(source: Source, files: Sequence[File], num_workers: int, bar: Bar) 
 
 
 def _lines(found: Audit) -> list[str]:
-    """The audit as text."""
+    """Return the audit as lines of text."""
     last = found.sessions[-1]
     sizes = list(dict.fromkeys(session.data_parallel_size for session in found.sessions))
-    undone = f"; {found.undone:,} more were undone by going on from a checkpoint" if found.undone else ""
+    undone = f"; {found.undone:,} more were undone by resuming from a checkpoint" if found.undone else ""
     number_of_sessions = f"{len(found.sessions)} session{'s' if len(found.sessions) != 1 else ''}"
     lines = [
         f"{number_of_sessions}, data parallel size {', then '.join(map(str, sizes))}, {last.readers} readers",
@@ -106,26 +106,26 @@ def _lines(found: Audit) -> list[str]:
         "",
     ]
     width = max(len(source.name) for source in found.sources)
-    titles = f"{'rows':>12}  {'fed':>12}  {'asked for':>9}  {'of rows':>8}  {'of tokens':>9}  {'tokens':>8}"
+    titles = f"{'rows':>12}  {'fed':>12}  {'requested':>9}  {'of rows':>8}  {'of tokens':>9}  {'tokens':>8}"
     lines.append(f"{'':<{width}}  {titles}")
     for s in found.sources:
         lines.append(
             f"{s.name:<{width}}  {s.rows:>12,}  {s.fed:>12,}  {s.requested:>9.2%}  {s.by_rows:>8.2%}  "
             f"{s.by_tokens:>9.2%}  {count(s.tokens):>8}"
         )
-    lines += [f"shares were asked for by {found.unit}", ""]
+    lines += [f"requested shares are of {found.unit}", ""]
     for s in found.sources:
         times = ", ".join(f"{rows:,} rows {_times(n)}" for n, rows in sorted(s.histogram().items()))
-        lines.append(f"{s.name}: {times or 'no rows'}{_left_out(s)}")
+        lines.append(f"{s.name}: {times or 'no rows'}{_excluded(s)}")
         for e in s.epochs:
-            parts = f"{e.once:,} once, {e.repeated:,} more often, {e.passed_over:,} passed over, {e.to_come:,} to come"
+            parts = f"{e.once:,} once, {e.repeated:,} more often, {e.passed_over:,} skipped, {e.to_come:,} to come"
             lines.append(f"  epoch {e.epoch + 1}: {parts}")
     if not found.samples:
-        lines += ["", "nothing was fed yet"]
+        lines += ["", "nothing has been fed yet"]
     elif not found.problems:
         lines += [
             "",
-            "no row was fed twice in an epoch, none was passed over, and each went on where it was cut",
+            "no row was fed twice in an epoch, none was skipped, and each continued where it was cut",
         ]
     return lines
 
@@ -134,7 +134,7 @@ def _times(number: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
-def _left_out(source: SourceAudit) -> str:
+def _excluded(source: SourceAudit) -> str:
     parts = [
         f"{number:,} {what}"
         for number, what in (
@@ -148,7 +148,7 @@ def _left_out(source: SourceAudit) -> str:
 
 
 def _values(found: Audit) -> dict[str, Any]:
-    """The audit as JSON can hold it."""
+    """Return the audit as plain values for JSON."""
     sources = [
         {
             "name": s.name, "rows": s.rows, "held_out": s.held_out, "without_text": s.without_text,
@@ -171,19 +171,19 @@ def _values(found: Audit) -> dict[str, Any]:
 
 
 def _write_rows(found: Audit, path: Path) -> None:
-    """Every row of every source, with how often it was fed; whole or not at all."""
+    """Write every row of every source with how often it was fed, atomically."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
     from nemolaunch.errors import UsageError
-    from nemolaunch.tokenization.files import whole
+    from nemolaunch.system.atomic_files import atomic_file
 
     if path.suffix not in (".parquet", ".csv"):
-        raise UsageError(f"--rows {path}: its name ends in .parquet or .csv")
+        raise UsageError(f"--rows {path}: the name must end in .parquet or .csv")
     names = ("source", "file", "group", "row", "times")
     kinds = (pa.string(), pa.string(), pa.int64(), pa.int64(), pa.int64())
     schema = pa.schema(list(zip(names, kinds, strict=True)))
-    with whole(path) as file:
+    with atomic_file(path) as file:
         writer: Any = (
             parquet.ParquetWriter(file, schema) if path.suffix == ".parquet" else csv.CSVWriter(file, schema)
         )

@@ -1,4 +1,4 @@
-"""`nemolaunch download`: a Wikipedia, or a data set, model or tokenizer of the Hugging Face Hub."""
+"""`nemolaunch download`: a Wikipedia, or a data set, model or tokenizer from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 ABOUT = {
     "wiki": "a Wikipedia from its dump, as JSON Lines",
-    "hf": "a data set of the Hugging Face Hub, or a subset of one",
+    "hf": "a data set from the Hugging Face Hub, or a subset of one",
     "model": "a model's weights, configuration and tokenizer",
-    "tokenizer": "the files of a tokenizer alone",
+    "tokenizer": "only the files of a tokenizer",
 }
 EXAMPLES = {
     "wiki": "nemolaunch download wiki --language simple --output-dir corpus",
@@ -28,13 +28,13 @@ EXAMPLES = {
     "tokenizer": "nemolaunch download tokenizer meta-llama/Llama-3.2-1B",
 }
 ENVIRONMENT = (
-    "HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE and HTTPS_PROXY are read from the environment. An interrupted download goes"
-    " on where it was: give the same command again."
+    "HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE and HTTPS_PROXY are read from the environment. To resume an interrupted"
+    " download, run the same command again."
 )
 
 
 def parser() -> argparse.ArgumentParser:
-    """All flags of the command."""
+    """Return the command's parser."""
     p = Parser(
         prog="nemolaunch download",
         example="\n".join([EXAMPLES["wiki"], EXAMPLES["hf"]]),
@@ -52,28 +52,28 @@ def _add_hub_flags(p: argparse.ArgumentParser, what: str) -> None:
     add = p.add_argument
     if what == "hf":
         add("repo", nargs="?", metavar="REPO", help="repository, or a name from --list")
-        add("--list", action="store_true", help="show the names that are known, with size and licence")
+        add("--list", action="store_true", help="list known names with size and licence")
         add("--subset", metavar="NAME", help="a configuration of the data set, or a folder in it")
         add(
             "--allow",
             nargs="+",
             default=[],
             metavar="PATTERN",
-            help="only files that match, within the subset if one is given",
+            help="download only files that match, within the subset if one is given",
         )
     else:
         add("repo", metavar="REPO", help="repository")
     add("--revision", metavar="NAME", help="branch, tag or commit (default: main)")
     add("--output-dir", type=Path, metavar="DIR", help="plain folder to write to instead of the cache")
     add("--cache-dir", type=Path, metavar="DIR", help="cache (default: HF_HUB_CACHE, else the Hub's own)")
-    add("--endpoint", metavar="URL", help="a mirror of the Hub (default: HF_ENDPOINT, else the Hub itself)")
-    add("--workers", type=int, default=8, metavar="N", help="files at a time")
-    add("--dry-run", "--dryrun", action="store_true", help="say what would be downloaded, and how much it is")
+    add("--endpoint", metavar="URL", help="mirror of the Hub (default: HF_ENDPOINT, else the Hub itself)")
+    add("--workers", type=int, default=8, metavar="N", help="files to download at a time")
+    add("--dry-run", "--dryrun", action="store_true", help="only show what would be downloaded, and its size")
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Download. Returns the exit code."""
+    """Run the command. Return the exit code."""
     options = parser().parse_args(argv)
     if options.what == "wiki":
         return download_wiki.run(options)
@@ -93,9 +93,7 @@ def _hub(options: argparse.Namespace) -> int:
     if options.workers < 1:
         raise UsageError(f"--workers {options.workers}: must be 1 or more")
     if options.endpoint is not None and not options.endpoint.startswith(("http://", "https://")):
-        raise UsageError(
-            f"--endpoint {options.endpoint}: must be an address that begins with https:// or http://"
-        )
+        raise UsageError(f"--endpoint {options.endpoint}: must be a URL that starts with https:// or http://")
     where = hub.Where(
         endpoint=options.endpoint.rstrip("/") if options.endpoint else None,
         cache_dir=options.cache_dir,
@@ -134,7 +132,7 @@ def _fetch(selection: Selection, where: Where, key: str, what: str) -> None:
         bar.show(selection.total_bytes)
     print(folder)
     if what == "hf":
-        keys = "" if key == "text" else f" --json-keys {key}"
+        keys = "" if key == "text" else f" --text-key {key}"
         print(f"tokenise it with: nemolaunch tokenize --input-dir {folder}{keys} …")
 
 

@@ -13,15 +13,15 @@ from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError
 
 ABOUT = (
-    'Download a Wikipedia and write its articles as JSON Lines with a "text" field, ready to be tokenised. Source is'
-    " the dump that Wikimedia publishes, verified by its checksum file; the text is under CC BY-SA. Redirects, empty"
-    " pages, tables and references are left out. An interrupted download goes on where it was: give the same command"
-    " again."
+    'Download a Wikipedia and write its articles as JSON Lines with a "text" field, ready to be tokenised. The'
+    " source is the dump that Wikimedia publishes, verified by its checksum file; the text is under CC BY-SA."
+    " Redirects, empty pages, tables and references are dropped. To resume an interrupted download, run the same"
+    " command again."
 )
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of download_wiki.py, the same as those of `nemolaunch download wiki`."""
+    """Return the parser of download_wiki.py, whose flags are those of `nemolaunch download wiki`."""
     p = Parser(prog="download_wiki.py", description=ABOUT)
     add_flags(p)
     return p
@@ -30,31 +30,45 @@ def parser() -> argparse.ArgumentParser:
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags to a parser."""
     add = p.add_argument
-    add("--language", default="zh-classical", metavar="CODE", help="Wikipedia's own code, as in its address")
-    add("--date", default="latest", metavar="DATE", help="date of the dump, as 20261101, or latest")
+    add(
+        "--language",
+        default="zh-classical",
+        metavar="CODE",
+        help="language code of the Wikipedia, as in its URL",
+    )
+    add("--date", default="latest", metavar="DATE", help="date of the dump, e.g. 20261101, or latest")
     add("--output-dir", type=Path, default=Path("example_data"), metavar="DIR", help="folder to write to")
     add(
         "--limit",
         type=int,
         metavar="N",
-        help="take only the first N articles, and no more of the dump than needed",
+        help="convert only the first N articles, and download no more than needed",
     )
-    add("--workers", type=int, metavar="N", help="processes (default: all cores this process may use)")
+    add("--workers", type=int, metavar="N", help="processes (default: all available cores)")
     add("--mirror", default="https://dumps.wikimedia.org", metavar="URL", help="server with the dumps")
-    add("--contact", metavar="TEXT", help="address to name to the server, as Wikimedia asks of heavy users")
-    add("--on-error", default="stop", choices=("stop", "skip"), help="at a damaged part of the dump")
-    add("--keep-dump", action="store_true", help="leave the downloaded dump beside the text")
-    add("--overwrite", action="store_true", help="make the text again if it is there")
+    add(
+        "--contact",
+        metavar="TEXT",
+        help="contact address to send to the server, as Wikimedia asks of heavy users",
+    )
+    add(
+        "--on-error",
+        default="stop",
+        choices=("stop", "skip"),
+        help="what to do at a damaged part of the dump",
+    )
+    add("--keep-dump", action="store_true", help="keep the downloaded dump beside the text")
+    add("--overwrite", action="store_true", help="replace existing text")
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """The command under the name of the script. Returns the exit code."""
+    """Run download_wiki.py. Return the exit code."""
     return run(parser().parse_args(argv))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Download as the options say. Returns the exit code."""
+    """Run the command with parsed options. Return the exit code."""
     try:
         import mwparserfromhell  # noqa: F401
         import orjson  # noqa: F401
@@ -64,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     from nemolaunch.download import dumps, wiki
     from nemolaunch.download.transfer import Client
 
-    request = wiki.Request(
+    request = wiki.WikiRequest(
         language=options.language,
         date=options.date,
         output_dir=options.output_dir.expanduser(),
@@ -84,24 +98,24 @@ def run(options: argparse.Namespace) -> int:
             request, client, dump, wiki.Watcher(bars.size, bars.download, bars.convert, bars.say)
         )
     if progress is None:
-        print(f"{path}: is there already; --overwrite makes it again")
+        print(f"{path}: exists already; use --overwrite to replace it")
         return 0
     counts = progress.counts
     print(f"{path}: {counts.articles:,} articles, {path.stat().st_size / 1e6:,.1f} MB")
     if not request.limit:
         print(
-            f"left out: {counts.redirects:,} redirects, {counts.empty:,} empty pages, {counts.other:,} other pages"
+            f"dropped: {counts.redirects:,} redirects, {counts.empty:,} empty pages, {counts.other:,} other pages"
         )
     if progress.damaged:
         print(
-            f"{len(progress.damaged):,} damaged parts of the dump were left out; {wiki.rejects_of(path)} lists them",
+            f"{len(progress.damaged):,} damaged parts of the dump were skipped; {wiki.rejects_of(path)} lists them",
             file=sys.stderr,
         )
     return 0
 
 
 class _Bars:
-    """A bar for the download, then one for the conversion."""
+    """Progress bars: one for the download, then one for the conversion."""
 
     def __init__(self) -> None:
         self.bar: Bar | None = None
@@ -124,18 +138,22 @@ class _Bars:
         return self.bar
 
     def size(self, total: int) -> None:
+        """Set the size of the download."""
         self._titled("download").total = total
 
     def download(self, done: int) -> None:
+        """Show the downloaded bytes."""
         self._titled("download").show(done)
 
     def convert(self, progress: object, total: int | None) -> None:
-        from nemolaunch.download.convert import Progress
+        """Show the converted articles."""
+        from nemolaunch.download.convert import DumpProgress
 
-        assert isinstance(progress, Progress)
+        assert isinstance(progress, DumpProgress)
         self._titled("text").show(progress.offset, f"{progress.counts.articles:,} articles", total)
 
     def say(self, text: str) -> None:
+        """Print a message above the bar."""
         if self.bar is not None:
             self.bar.say(text)
         else:

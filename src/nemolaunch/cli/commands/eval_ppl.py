@@ -145,7 +145,7 @@ def make_result(
 
 def print_result(args: argparse.Namespace, result: dict[str, Any], lines: str) -> None:
     """Print a result, with --json as JSON, and write it to the file of --output."""
-    from nemolaunch.run.folder import write_json
+    from nemolaunch.system.atomic_files import write_json
 
     print(json.dumps(result, indent=1, ensure_ascii=False) if args.json else lines, flush=True)
     if args.output:

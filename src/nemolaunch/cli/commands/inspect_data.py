@@ -1,4 +1,4 @@
-"""`nemolaunch inspect data PREFIX`: what a .bin/.idx pair holds, and whether it is sound."""
+"""`nemolaunch inspect data PREFIX`: show what a .bin/.idx pair contains, and check it for corruption."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import UsageError
+from nemolaunch.system.atomic_files import atomic_file
 
 if TYPE_CHECKING:
     from nemolaunch.tokenization.scan import Scan
@@ -18,25 +19,25 @@ BAR = 40
 
 
 def add(kinds: Any) -> None:
-    """Add `inspect data` to the kinds of things that can be inspected."""
+    """Add the parser of `inspect data`."""
     p = kinds.add_parser(
         "data",
         help="a .bin/.idx pair",
         example="nemolaunch inspect data data/preprocessed/sample_text_document --documents 2",
-        description="Show and check tokenised data. Exit code 1 if it is corrupt, with the place.",
+        description="Show and check tokenised data. Exits with 1 and the place if it is corrupt.",
     )
     flag = p.add_argument
     flag("prefix", metavar="PREFIX", help="path without .bin/.idx")
     flag("--hf-tokenizer", metavar="DIR", help="tokenizer (default: the one recorded beside the data)")
-    flag("--documents", type=int, default=3, metavar="N", help="first documents to decode")
+    flag("--documents", type=int, default=3, metavar="N", help="number of documents to decode")
     flag("--picture", metavar="FILE", help="draw the histogram of document lengths as .png or .svg")
-    flag("--quick", action="store_true", help="check the .idx only, do not read the .bin")
+    flag("--quick", action="store_true", help="check only the .idx, do not read the .bin")
     flag("--json", action="store_true", help="print one JSON object instead")
     p.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Inspect. Returns 1 for corrupt data."""
+    """Run the command. Return 1 for corrupt data."""
     if options.picture and not options.picture.lower().endswith((".png", ".svg")):
         raise UsageError(f"--picture {options.picture}: the name must end in .png or .svg")
     from nemolaunch.tokenization import manifest
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _tokenizer(name: str, *, required: bool) -> Any:
-    """The tokenizer, or None if the recorded one is no longer where it was."""
+    """Return the tokenizer, or None if the recorded one is no longer there."""
     from nemolaunch.cli.commands.tokenize import cache_folder
     from nemolaunch.tokenization.tokenizer import resolve
 
@@ -87,11 +88,11 @@ def _tokenizer(name: str, *, required: bool) -> Any:
 
 
 def _compare(found: Scan, record: dict[str, Any] | None) -> None:
-    """What the manifest says must be what is there."""
+    """Compare the data with their manifest."""
     for key in ("documents", "sequences", "tokens", "dtype"):
         if record and record.get(key) != getattr(found, key):
             found.problems.append(
-                f"the manifest records {key} {record.get(key)}, there are {getattr(found, key)}"
+                f"the manifest records {key} {record.get(key)}, but the data have {getattr(found, key)}"
             )
 
 
@@ -113,13 +114,13 @@ def _print(prefix: Path, found: Scan, tokenizer: str | None) -> None:
 
 
 def buckets(found: Scan) -> list[tuple[int, int]]:
-    """Places of the histogram with their counts, from the first that counts anything."""
+    """Return the places of the histogram with their counts, from the first that is not zero."""
     first = next((place for place, count in enumerate(found.histogram) if count), 0)
     return list(enumerate(found.histogram))[first:]
 
 
 def bucket(place: int) -> str:
-    """The lengths that a place of the histogram counts."""
+    """Return the lengths that a place of the histogram counts, as text."""
     if place < 2:
         return "empty" if place == 0 else "1"
     return f"{2 ** (place - 1):,}-{2**place - 1:,}"
@@ -138,7 +139,7 @@ def _print_documents(prefix: Path, count: int, decode: Any) -> None:
 
 
 def draw(found: Scan, path: Path, title: str) -> None:
-    """The histogram as a picture."""
+    """Draw the histogram into a file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -153,5 +154,6 @@ def draw(found: Scan, path: Path, title: str) -> None:
     axes.set_ylabel("documents")
     axes.set_title(f"{title}: {found.documents:,} documents, {found.tokens:,} tokens")
     figure.tight_layout()
-    figure.savefig(path)
+    with atomic_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower())
     pyplot.close(figure)

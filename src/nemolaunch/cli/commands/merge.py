@@ -12,29 +12,34 @@ from nemolaunch.cli.views.render import guarded
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command."""
+    """Return the command's parser."""
     p = Parser(
         prog="nemolaunch merge",
         example="nemolaunch merge data/en_text_document data/zh_text_document --output-prefix data/both",
-        description="Join .bin/.idx pairs, in the order given, into one. Dtype and tokenizer are compared"
-        " before anything is written, and totals after.",
+        description="Merge .bin/.idx pairs, in the given order, into one. Dtypes and tokenizers are compared"
+        " before anything is written, and totals afterwards.",
     )
     add = p.add_argument
-    add("inputs", nargs="+", metavar="PREFIX", help="prefixes (also globs), .idx files or folders of pairs")
-    add("--output-prefix", required=True, metavar="PREFIX", help="the joined pair, or the blend's .yaml")
+    add(
+        "inputs",
+        nargs="+",
+        metavar="PREFIX",
+        help="prefixes, globs of prefixes, .idx files or folders of pairs",
+    )
+    add("--output-prefix", required=True, metavar="PREFIX", help="the merged pair, or the blend's .yaml")
     add(
         "--as-blend",
         action="store_true",
-        help="join nothing: write a YAML that blends the inputs by their tokens",
+        help="merge nothing: write a YAML file that blends the inputs by their tokens",
     )
     add("--json", action="store_true", help="print the totals as JSON")
-    add("--overwrite", action="store_true", help="replace an output of that name")
+    add("--overwrite", action="store_true", help="replace an existing output")
     return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Merge. Returns the exit code."""
+    """Run the command. Return the exit code."""
     options = parser().parse_args(argv)
     from nemolaunch.cli.views.progress import byte_bar
     from nemolaunch.tokenization.manifest import bin_of
@@ -44,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     output = Path(options.output_prefix).expanduser()
     if options.as_blend:
         path = write_blend(inputs, output, overwrite=options.overwrite)
-        print(f"{path}: a blend of {len(inputs)} data sets; give it as --dataset-dir {path}")
+        print(f"{path}: a blend of {len(inputs)} data sets; train on it with --dataset-dir {path}")
         return 0
     with byte_bar("merge", sum(bin_of(prefix).stat().st_size for prefix in inputs)) as advance:
         merged = merge(inputs, output, overwrite=options.overwrite, report=advance)
@@ -54,6 +59,6 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 0
     print(
-        f"{output}.bin: {merged.documents:,} documents, {merged.tokens:,} tokens of {len(inputs)} data sets"
+        f"{output}.bin: {merged.documents:,} documents, {merged.tokens:,} tokens from {len(inputs)} data sets"
     )
     return 0

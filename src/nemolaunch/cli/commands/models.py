@@ -15,6 +15,7 @@ from nemolaunch.catalogue import ModelSpec
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
+from nemolaunch.system.atomic_files import write_text
 
 FILES = {"supported_model.txt": "model classes", "supported_config.txt": "config classes"}
 
@@ -212,12 +213,12 @@ def _print_conversion(as_json: bool) -> None:
 
 
 def _write(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"--write: there is no folder {folder}.")
     for name, text in supported_files().items():
         path = folder / name
-        temporary = path.with_name(name + ".tmp")
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            write_text(path, text)
         except OSError as error:
             raise UsageError(f"--write: cannot write {path}: {error.strerror}.") from error
         print(f"wrote {path}: {len(text.splitlines())} {FILES[name]}")

@@ -73,7 +73,7 @@ def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
     plan = make_plan(job, dev_run=dev_run, given=origins, speed=speed, force=force)
     text = rendered(plan, form)
     if output:
-        from nemolaunch.run.folder import write_text
+        from nemolaunch.system.atomic_files import write_text
 
         write_text(output, text)
     else:

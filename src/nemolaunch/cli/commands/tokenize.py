@@ -13,12 +13,12 @@ from nemolaunch.cli.parsing.arguments import Parser, normalise_long_options
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 
-# Sub-folder for shards, so that the folder above can be given whole as --dataset-dir.
+# Sub-folder for shards, so that the folder above can be used as --dataset-dir.
 SHARDS = "shards"
 
 if TYPE_CHECKING:
-    from nemolaunch.tokenization.request import Request, Result
-    from nemolaunch.tokenization.sources import Source
+    from nemolaunch.tokenization.request import Result, TokenizeRequest
+    from nemolaunch.tokenization.sources import InputFile
 
 EXAMPLE = (
     "nemolaunch tokenize --hf-tokenizer examples/tokenizer --data-prefix sample"
@@ -26,12 +26,12 @@ EXAMPLE = (
 )
 DESCRIPTION = (
     "Turn text files into OUT/preprocessed/NAME_text_document.bin and .idx, byte for byte as Megatron-LM's"
-    " preprocess_data.py --append-eod does. A killed run goes on where it was: give the same command again."
+    " preprocess_data.py --append-eod does. To resume a killed run, run the same command again."
 )
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command."""
+    """Return the command's parser."""
     p = Parser(prog="nemolaunch tokenize", example=EXAMPLE, description=DESCRIPTION)
     add = p.add_argument
     add(
@@ -43,65 +43,74 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--data-prefix", required=True, metavar="NAME", help="first part of the output's name")
     add("--input-dir", "--input", required=True, nargs="+", metavar="PATH", help="folders, files or globs")
-    add("--output-dir", required=True, metavar="DIR", help="preprocessed/ is made in it")
+    add("--output-dir", required=True, metavar="DIR", help="preprocessed/ is created in it")
     add(
         "--format",
         default="auto",
         choices=("auto", "jsonl", "parquet", "text"),
-        help="which files of a folder",
+        help="which files of a folder to read",
     )
     add(
+        "--text-key",
         "--json-keys",
+        dest="text_keys",
         nargs="+",
         default=["text"],
         metavar="KEY",
-        help="columns with text, an output for each",
+        help="keys or columns with text; each gets its own output",
     )
     add(
+        "--text-key-of",
         "--column",
+        dest="text_key_of",
         action="append",
         default=[],
-        metavar="GLOB=COLUMN",
-        help="the text is in COLUMN in these files",
+        metavar="GLOB=KEY",
+        help="in files that match, the text is under this key instead",
     )
-    add("--eod-token", metavar="TOKEN", help="ends each document (default: the tokenizer's eos_token)")
-    add("--workers", type=int, metavar="N", help="processes (default: all cores this process may use)")
+    add("--eod-token", metavar="TOKEN", help="end of each document (default: the tokenizer's eos_token)")
+    add("--workers", type=int, metavar="N", help="processes (default: all available cores)")
     add(
         "--engine", default="auto", choices=("auto", "hf", "fastokens", "gigatoken"), help="tokenizer library"
     )
-    add("--on-error", default="stop", choices=("stop", "skip"), help="at a record that is no document")
+    add(
+        "--on-error",
+        default="stop",
+        choices=("stop", "skip"),
+        help="what to do at a record that is not a document",
+    )
     add(
         "--validation-share",
         type=float,
         metavar="F",
-        help="this share of documents, by hash, to NAME_validation_…",
+        help="put this share of documents, by hash, into NAME_validation_…",
     )
     add(
         "--validation-files",
         action="append",
         default=[],
         metavar="GLOB",
-        help="these files to NAME_validation_…",
+        help="put these files into NAME_validation_…",
     )
     add(
         "--shard",
         metavar="I/N",
-        help="share I (from 1) of N of the files (default: from Slurm's array, if in one)",
+        help="read only share I (from 1) of N of the files (default: from Slurm's job array, if in one)",
     )
     add(
         "--piece-bytes",
         type=int,
         metavar="BYTES",
-        help="input per piece of work (default: by the input's size)",
+        help="input per unit of work (default: depends on the input's size)",
     )
-    add("--executor", default="local", choices=("local", "slurm"), help="where to run; slurm: a job array")
+    add("--executor", default="local", choices=("local", "slurm"), help="where to run; slurm: as a job array")
     add(
         "--num-nodes",
         "-N",
         type=int,
         default=1,
         metavar="N",
-        help="tasks of the job array, and shares of the files",
+        help="tasks of the job array",
     )
     add("--account", "-A", default="root", metavar="NAME", help="Slurm account")
     add("--partition", "-P", default="defq", metavar="NAME", help="Slurm partition")
@@ -110,25 +119,23 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run",
         "--dryrun",
         action="store_true",
-        help="with --executor slurm: print the batch scripts only",
+        help="with --executor slurm: only print the batch scripts",
     )
-    add("--json", action="store_true", help="print the manifests of the outputs as JSON, by prefix")
-    add("--overwrite", action="store_true", help="replace outputs of that name")
-    add("--restart", action="store_true", help="throw an unfinished run away instead of going on with it")
+    add("--json", action="store_true", help="print the outputs' manifests as JSON, by prefix")
+    add("--overwrite", action="store_true", help="replace existing outputs")
+    add("--restart", action="store_true", help="discard an unfinished run instead of resuming it")
     return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Tokenise. Returns the exit code."""
+    """Run the command. Return the exit code."""
     words = normalise_long_options(argv)
     options = parser().parse_args(words)
     if options.executor == "slurm":
         return _on_slurm(options, words)
     if options.dry_run:
-        raise UsageError(
-            "--dry-run is for --executor slurm; a local run begins at once and can be interrupted"
-        )
+        raise UsageError("--dry-run needs --executor slurm; a local run can be interrupted and resumed")
     from nemolaunch.cli.views.progress import TokenBar
     from nemolaunch.tokenization import proof, sample
     from nemolaunch.tokenization.request import EngineMismatch
@@ -138,11 +145,11 @@ def main(argv: list[str] | None = None) -> int:
     request = _request(options, cache)
 
     def texts() -> list[str]:
-        _say(f"trying {options.engine} engine on this tokenizer (once)")
+        _say(f"testing engine {options.engine} with this tokenizer (once)")
         return sample.texts(request.sources, request.columns)
 
     def distrust(error: EngineMismatch) -> None:
-        _say(f"{error}; doing all of it again with the reference, hf")
+        _say(f"{error}; starting over with the reference, hf")
         proof.remember(request.engine, request.spec, cache, str(error))
 
     from dataclasses import replace
@@ -162,13 +169,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def cache_folder() -> Path:
-    """Where results that hold for a tokenizer are kept between runs."""
+    """Return the folder where results about tokenizers are cached between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch"
 
 
-def _request(options: argparse.Namespace, cache: Path) -> Request:
+def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
     from nemolaunch.tokenization import sources
-    from nemolaunch.tokenization.request import Request
+    from nemolaunch.tokenization.request import TokenizeRequest
     from nemolaunch.tokenization.tokenizer import resolve
 
     files = sources.find(options.input_dir, options.format)
@@ -180,17 +187,17 @@ def _request(options: argparse.Namespace, cache: Path) -> Request:
         name = shard_name(name, *shard)
     workers = options.workers if options.workers is not None else len(os.sched_getaffinity(0))
     if workers < 1:
-        raise UsageError(f"--workers {workers} is less than one")
+        raise UsageError(f"--workers {workers}: must be 1 or more")
     if options.piece_bytes is not None and options.piece_bytes < 1:
-        raise UsageError(f"--piece-bytes {options.piece_bytes} is less than one")
-    keys = tuple(dict.fromkeys(options.json_keys))
-    return Request(
+        raise UsageError(f"--piece-bytes {options.piece_bytes}: must be 1 or more")
+    keys = tuple(dict.fromkeys(options.text_keys))
+    return TokenizeRequest(
         sources=files,
         spec=resolve(options.hf_tokenizer, cache, eod_token=options.eod_token),
         folder=folder / SHARDS if shard else folder,
         name=name,
         keys=keys,
-        columns=sources.columns(files, keys, options.column),
+        columns=sources.columns(files, keys, options.text_key_of),
         workers=workers,
         on_error=options.on_error,
         piece_bytes=options.piece_bytes,
@@ -205,13 +212,12 @@ SLURM_FLAGS = ("--executor", "--num-nodes", "-N", "--account", "-A", "--partitio
 
 
 def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
-    """Submit a job array that does the same, a share of the files in each task, and a job that joins the
-    shares."""
+    """Submit a job array that does the same, a share of the files per task, and a job that merges the shares."""
     from nemolaunch.launching import tokenize_array
 
     if options.num_nodes < 1 or options.shard:
         raise UsageError(
-            "--executor slurm takes --num-nodes from 1, and gives each task its --shard by itself"
+            "--executor slurm needs --num-nodes of 1 or more, and sets each task's --shard automatically"
         )
     request = _request(options, cache_folder())
     folder = request.folder / SHARDS
@@ -238,7 +244,7 @@ def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
         print(tokenize_array.array_script(array) + "\n" + tokenize_array.merge_script(array), end="")
         return 0
     first, second = tokenize_array.submit(array)
-    then = f", and job {second}, which joins what they write" if second else ""
+    then = f", and job {second}, which merges their output" if second else ""
     print(f"submitted job array {first} ({options.num_nodes} tasks){then}")
     return 0
 
@@ -248,7 +254,7 @@ def _numbers(options: argparse.Namespace) -> range:
 
 
 def without(words: list[str], flags: tuple[str, ...]) -> list[str]:
-    """A command line without some flags that take one value."""
+    """Return a command line without some flags that take one value, and without --dry-run."""
     kept, skip = [], False
     for word in words:
         if skip:
@@ -261,19 +267,19 @@ def without(words: list[str], flags: tuple[str, ...]) -> list[str]:
 
 
 def shard_name(name: str, number: int, of: int) -> str:
-    """The name under which a shard is written."""
+    """Return the name of a shard's output."""
     return f"{name}-{number:05d}-of-{of:05d}"
 
 
-def _split(options: argparse.Namespace, files: list[Source]) -> dict[str, Any]:
+def _split(options: argparse.Namespace, files: list[InputFile]) -> dict[str, Any]:
     from nemolaunch.tokenization import sources
 
     share, patterns = options.validation_share, options.validation_files
     if share is not None and patterns:
-        raise UsageError("give --validation-share or --validation-files, not both")
+        raise UsageError("use --validation-share or --validation-files, not both")
     if share is not None:
         if not 0 < share < 1:
-            raise UsageError(f"--validation-share {share} is not between 0 and 1")
+            raise UsageError(f"--validation-share {share}: must be between 0 and 1")
         return {"validation": share, "split": {"rule": "document hash", "validation_share": share}}
     if patterns:
         chosen = {i for i, f in enumerate(files) if any(sources.matches(f.path, p) for p in patterns)}
@@ -287,7 +293,7 @@ def _split(options: argparse.Namespace, files: list[Source]) -> dict[str, Any]:
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """`"2/8"` → (2, 8). UsageError for anything that is not a share from 1 to N."""
+    """Parse `2/8` into (2, 8). Raises UsageError for anything that is not a share from 1 to N."""
     if text is None:
         return None
     number, _, of = text.partition("/")
@@ -297,7 +303,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _slurm_shard() -> tuple[int, int] | None:
-    """This task's share in a Slurm job array of more than one task."""
+    """Return this task's share in a Slurm job array of several tasks; None outside one."""
     task, count = os.environ.get("SLURM_ARRAY_TASK_ID"), os.environ.get("SLURM_ARRAY_TASK_COUNT")
     first = os.environ.get("SLURM_ARRAY_TASK_MIN", "0")
     if task is None or count is None or int(count) < 2:
@@ -306,15 +312,15 @@ def _slurm_shard() -> tuple[int, int] | None:
     return (int(task) - int(first)) // int(step) + 1, int(count)
 
 
-def _summary(request: Request, result: Result) -> None:
+def _summary(request: TokenizeRequest, result: Result) -> None:
     for prefix, made in zip(result.prefixes, result.manifests, strict=True):
         print(
             f"{prefix}.bin: {made['documents']:,} documents, {made['tokens']:,} tokens ({made['dtype']})"
-            + (", was already there" if result.already_there else f", tokenised by {made['engine']}")
+            + (", existed already" if result.already_there else f", tokenised by {made['engine']}")
         )
     rejects = max((made["rejects"] for made in result.manifests), default=0)
     if rejects:
-        _say(f"{rejects:,} records were left out; {request.rejects} lists them with the reason")
+        _say(f"{rejects:,} records were skipped; {request.rejects} lists them with the reason")
 
 
 def _say(text: str) -> None:

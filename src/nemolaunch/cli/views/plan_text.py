@@ -6,7 +6,7 @@ from nemolaunch.cli.views.estimate import estimate_lines, row
 from nemolaunch.cli.views.launch import launch_lines
 from nemolaunch.cli.views.units import count
 from nemolaunch.data.stream_budget import unsized
-from nemolaunch.data.stream_spec import Stream
+from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
@@ -86,7 +86,7 @@ def stream_lines(plan: Plan) -> list[str]:
         lines.append(
             row("", f"{source.name:<{width}}  {source.share:>9.2%}  {tokens}  {epochs}  {source.where}")
         )
-    if plan.stream and (unknown := unsized(Stream.from_values(plan.stream), unit)):
+    if plan.stream and (unknown := unsized(StreamSpec.from_values(plan.stream), unit)):
         without = f"{', '.join(unknown)} name{'s' if len(unknown) == 1 else ''}"
         lines.append(
             row("", f"?: shares are of rows, and {without} no `tokens` and `rows` to tell a row's length")

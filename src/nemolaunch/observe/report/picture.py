@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.observe.report.run_page import RunPage
+from nemolaunch.system.atomic_files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,15 +40,11 @@ def draw_loss(pages: list[RunPage], output: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     axes.set_title(", ".join(page.name for page in pages)[:90], loc="left")
-    temporary = output.with_name(f".{os.getpid()}.{output.name}")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, dpi=160)
-        os.replace(temporary, output)
+        with atomic_file(output) as file:
+            figure.savefig(file, format=output.suffix[1:].lower(), dpi=160)
     except OSError as error:
         raise NemolaunchError(f"cannot write --png {output}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _draw(axes: Axes, page: RunPage, colour: str, several: bool) -> None:

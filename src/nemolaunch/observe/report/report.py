@@ -15,7 +15,7 @@ from nemolaunch.observe.report.charts import drawn_charts
 from nemolaunch.observe.report.comparison import flag_differences, headline_table
 from nemolaunch.observe.report.run_page import RunPage, run_pages
 from nemolaunch.observe.report.sections import severity
-from nemolaunch.run.folder import write_text
+from nemolaunch.system.atomic_files import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment

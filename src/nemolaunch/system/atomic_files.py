@@ -1,0 +1,145 @@
+"""Files and folders written atomically: readers see the old content or the new, never a part of it.
+
+Content is written under a temporary name in the same folder, flushed to disk, and renamed. An error, a kill
+or a power failure before that leaves the earlier file untouched.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+# In bytes: a name may have 255, and the temporary one adds 22 to what it keeps.
+LONGEST_KEPT = 200
+# Errors of file systems that cannot flush a folder, or not for this user
+CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def atomic_file(path: Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO[Any]]:
+    """Yield a file that gets the name `path` when the block ends without an error.
+
+    Its folder is made if needed; its permissions follow the umask.
+
+    Args:
+        mode: `wb`, or `w` for UTF-8 text.
+        durable: wait until the content and its name are on the disk. Without it, a power failure may lose the
+            file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a binary file atomically."""
+    with atomic_file(path, durable=durable) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a text file atomically."""
+    with atomic_file(path, "w", durable=durable) as file:
+        file.write(text)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=durable)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a log in one write and flush it to disk. Readers have to expect an incomplete last line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces `path` when the block ends without an error.
+
+    An earlier folder is renamed first: a kill between the two renames leaves no folder of that name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, earlier = temporary_name(path), temporary_name(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        sync_tree(temporary)
+        if not path.exists():
+            move(temporary, path)
+            return
+        os.replace(path, earlier)
+        try:
+            move(temporary, path)
+        except OSError:
+            os.replace(earlier, path)
+            raise
+        shutil.rmtree(earlier, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a finished file or folder its final name, on the same file system, and flush the name to disk."""
+    os.replace(source, target)
+    sync_folder(target.parent)
+
+
+def sync_tree(path: Path) -> None:
+    """Flush a file, or everything in a folder, to disk."""
+    if path.is_file():
+        sync_file(path)
+    for folder, _, names in os.walk(path):
+        for name in names:
+            sync_file(Path(folder, name))
+        sync_folder(Path(folder))
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's content to disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk, if its file system can: renames then survive a power failure."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in CANNOT_FLUSH:
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a hidden name beside `path` that no other process or thread uses, on this machine or another."""
+    kept = os.fsencode(path.name)[:LONGEST_KEPT].decode("utf-8", "ignore")
+    return path.with_name(f".{kept}.{secrets.token_hex(8)}.tmp")
