@@ -1,4 +1,4 @@
-"""Tokenising as a Slurm job array: a task for each share of the files, then a job that joins them."""
+"""Tokenise with a Slurm job array: one task per share of the files, then a job that merges the results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nemolaunch.slurm.submission import sbatch, shell_here
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """What to submit.
+    """A job array to submit.
 
     Attributes:
-        words: arguments of `nemolaunch tokenize` for every task; each finds its share in Slurm's variables.
-        merges: for each output, the prefixes of its shards in order and the prefix to join them to.
-        folder: for the scripts and the output of the jobs; all nodes see it.
-        cwd: where relative paths in `words` begin.
+        words: arguments of `nemolaunch tokenize` for every task; each takes its share from Slurm's variables.
+        merges: for each output, the prefixes of its shards in order, and the prefix of the merged output.
+        folder: for the scripts and outputs of the jobs; shared by all nodes.
+        cwd: the folder that relative paths in `words` refer to.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Array:
 
 
 def array_script(array: Array) -> str:
-    """The batch script of the array: whole nodes, and again from where it was after a node failed."""
+    """Return the batch script of the array: exclusive nodes; tasks are requeued, and resume, if a node fails."""
     command = shlex.join([sys.executable, "-m", "nemolaunch.cli.main", "tokenize", *array.words])
     return _script(
         array, "tokenize", ["--array=1-" + str(array.num_nodes), "--exclusive", "--mem=0"], [command]
@@ -44,7 +44,7 @@ def array_script(array: Array) -> str:
 
 
 def merge_script(array: Array) -> str:
-    """The batch script of the job that joins the shards."""
+    """Return the batch script of the job that merges the shards."""
     commands = []
     for inputs, output in array.merges:
         words = [
@@ -80,17 +80,17 @@ def _script(array: Array, what: str, more: list[str], commands: list[str]) -> st
 
 
 def _quoted(option: str) -> str:
-    """sbatch takes the rest of a word in double quotes as it is. UsageError for what cannot be written so."""
+    """Return an sbatch option with its value in double quotes if necessary. Raise UsageError if that cannot work."""
     if any(character in option for character in '"\\\n'):
-        raise UsageError(f"sbatch options cannot hold quotes, backslashes or line ends: {option!r}")
+        raise UsageError(f"sbatch options cannot contain quotes, backslashes or line breaks: {option!r}")
     name, _, value = option.partition("=")
     return f'{name}="{value}"' if any(c in value for c in " '#;$`()") else option
 
 
 def submit(array: Array) -> tuple[str, str | None]:
-    """Write the scripts and submit them: the array, then what joins its shards if it ends well.
+    """Write and submit the scripts: the array, then the merge job, which runs if the array succeeds.
 
-    Returns the job ids.
+    Return both job ids; the second is None if there is nothing to merge.
     """
     script = array.folder / f"{array.name}-tokenize.sh"
     write_text(script, array_script(array))
