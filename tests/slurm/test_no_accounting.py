@@ -62,8 +62,6 @@ def test_a_job_that_will_never_start_is_not_said_to_wait(
     bare.wait_until("hopelessness", lambda: condition(run.plan).word == "blocked")
     assert status.main([str(run.run.root)]) == 1
     said = capsys.readouterr().out
-    assert (
-        "blocked: DependencyNeverSatisfied: the job it depends on failed; remove it from the queue" in said
-    )
+    assert "blocked: DependencyNeverSatisfied: the job it depends on failed; remove it from the queue" in said
     assert cancel.main([str(run.run.root)]) == 0
     assert not run.queued()

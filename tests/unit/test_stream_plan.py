@@ -88,7 +88,7 @@ def test_a_wrong_column_or_weight_is_told_with_what_to_write(tmp_path: Path) -> 
     [
         (
             "tokenised",
-            "contains no file of a supported format: .jsonl, .*; it has .bin/.idx files, which need --data-mode indexed",
+            "no file of a supported format: .jsonl, .*; it has .bin/.idx files, which need --data-mode indexed",
         ),
         ("empty.jsonl", r"empty.jsonl is empty: its 1 file\(s\) have 0 bytes"),
         ("good.jsonl:0.5,empty.jsonl:0.5", "source empty.jsonl: .* is empty"),
