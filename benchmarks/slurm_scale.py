@@ -105,8 +105,8 @@ def fill(plan: Plan, nodes: int, steps: int, log_bytes: int) -> None:
     run.slurm.mkdir()
     plan.save()
     run.slurm_current.write_text("77 0\n")
-    run.slurm_starts.write_text(f"- 0 1 submitted\n77 0 1795568147 999 n[0001-{nodes:04}]\n")
-    run.slurm_stopped.write_text("3 starts in a row made no progress beyond checkpoint 999\n")
+    run.slurm_attempts.write_text(f"- 0 1 submitted\n77 0 1795568147 999 n[0001-{nodes:04}]\n")
+    run.slurm_stopped.write_text("3 attempts in a row made no progress beyond checkpoint 999\n")
     line = "[NeMo I 2026-11-25 01:00:00 nemo_logging:393] step done, all is well on this rank\n"
     body = line * (log_bytes // len(line))
     for rank in range(ranks):
@@ -132,7 +132,7 @@ def fill(plan: Plan, nodes: int, steps: int, log_bytes: int) -> None:
         f"srun: error: n{node + 1:04}: tasks {node * GPUS}-{node * GPUS + 7}: Exited with exit code 1\n"
         for node in range(nodes)
     )
-    output.write_text(f"{START}n[0001-{nodes:04}]\n{ends}nemolaunch: left with code 1 at checkpoint 999\n")
+    output.write_text(f"{START}n[0001-{nodes:04}]\n{ends}nemolaunch: exited with code 1 at checkpoint 999\n")
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ def train(plan_file: str, fault: str, rank: int, steps: list[int]) -> dict[str, 
     rank_watch.EVERY_STEPS = 2
     guards.ENOUGH = 6
     if fault == "pause":
-        hang_watch.QUIET_LEAST_S, hang_watch.QUIET_FACTOR, hang_watch.POLL_S = 1.0, 1.5, 0.1
+        hang_watch.QUIET_MIN_S, hang_watch.QUIET_FACTOR, hang_watch.POLL_S = 1.0, 1.5, 0.1
     losses: list[float] = []
     norms: list[float] = []
 

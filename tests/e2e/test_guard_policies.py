@@ -46,7 +46,7 @@ def test_an_update_of_nan_on_one_rank_is_left_out_by_all(
 
 def test_too_many_updates_left_out_end_the_run(fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     plan = planned(tmp_path, data, max_steps=20, on_not_finite="skip")
-    with pytest.raises(JobFailed, match="10 updates in a row were left out"):
+    with pytest.raises(JobFailed, match="10 updates in a row were skipped"):
         run(fork_server, plan, "nan", steps=tuple(range(3, 20)))
     assert seen(plan) == [(step, "not finite") for step in range(3, 14)]
 

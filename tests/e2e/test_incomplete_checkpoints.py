@@ -62,7 +62,7 @@ def test_an_incomplete_checkpoint_is_set_aside_and_the_one_before_used(tmp_path:
     assert set_incomplete_aside(run) == [newest]
     assert run.last_checkpoint() == before
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [before.name]
-    (kept,) = run.torn.iterdir()
+    (kept,) = run.incomplete.iterdir()
     assert kept.name.startswith(newest.name)
 
 

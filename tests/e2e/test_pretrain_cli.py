@@ -105,10 +105,10 @@ def test_a_killed_rank_fails_the_command(data: str, tmp_path: Path) -> None:
     os.kill(ranks[0], signal.SIGKILL)
     assert process.wait(120) == 1
     message, *_, cause, _, log = (tmp_path / "err").read_text().splitlines()
-    assert message.startswith("error: the job failed. rank 1 was ended by SIGKILL")
+    assert message.startswith("error: the job failed. rank 1 was killed by SIGKILL")
     assert cause.endswith("[host-memory]")
     assert Path(log.split(maxsplit=1)[1]).exists()
     assert processes_about(run) == {}
     now = status(run)
     assert now.state == "failed"
-    assert now.detail.startswith("rank 1 was ended by SIGKILL")
+    assert now.detail.startswith("rank 1 was killed by SIGKILL")

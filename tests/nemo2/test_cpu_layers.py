@@ -93,4 +93,4 @@ def test_refuses_when_nemo_is_imported_already() -> None:
         "except RuntimeError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "must come before nemo.collections.llm" in done.stdout
+    assert "must be called before nemo.collections.llm" in done.stdout

@@ -57,9 +57,9 @@ class LightRun:
         """Hand it to Slurm. Returns the job's id."""
         return self.cluster.run("sbatch", "--requeue", "--parsable", str(self.script))
 
-    def starts(self) -> list[str]:
+    def attempts(self) -> list[str]:
         """The jobs that started, one entry a start."""
-        rows = self.run.slurm_starts.read_text().splitlines() if self.run.slurm_starts.exists() else []
+        rows = self.run.slurm_attempts.read_text().splitlines() if self.run.slurm_attempts.exists() else []
         return [row.split()[0] for row in rows]
 
     def wait_until_running(self, job: str) -> None:
@@ -71,7 +71,7 @@ class LightRun:
 
     def at_work(self) -> bool:
         """Whether this start's first rank has begun."""
-        return len(list(self.run.root.glob("working-*"))) >= len(self.starts()) > 0
+        return len(list(self.run.root.glob("working-*"))) >= len(self.attempts()) > 0
 
     def queued(self) -> list[str]:
         """Jobs of the run that wait or run."""

@@ -75,7 +75,7 @@ def test_a_rank_that_fails_is_named_and_the_run_goes_on(quiet: Training, run: Tr
     assert failed in said, said
     assert code is None or f"[{code}]" in said, said
     assert name in ("nan", "disk full") or "first   rank 1 on n2" in said, said
-    assert run.num_starts() == 2
+    assert run.num_attempts() == 2
     same_as(quiet, run)
 
 
@@ -105,7 +105,7 @@ def test_a_node_killed_in_the_middle_of_a_checkpoint(quiet: Training, run: Train
     exit_code, said = finish(process)
     assert exit_code == 0, said
     assert incomplete is not None
-    assert any(path.name.startswith(incomplete) for path in run.run.torn.iterdir())
+    assert any(path.name.startswith(incomplete) for path in run.run.incomplete.iterdir())
     same_as(quiet, run)
 
 

@@ -54,7 +54,7 @@ def test_data_that_one_node_does_not_see(fresh_n2: Cluster, training_data: Path,
     said = ended(Training(fresh_n2, tmp_path / "run", training_data, **LAYOUT))
     assert "first   rank 1 on n2" in said
     assert "[data-missing]" in said
-    assert "check that n2 mounts the same file system as the others" in said
+    assert "check that n2 mounts the same file system as the other nodes" in said
 
 
 def test_a_package_that_one_node_lacks(fresh_n2: Cluster, training_data: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_run_goes_on_to_its_end(bare: Cluster, tmp_path: Path) -> None:
     run = LightRun(bare, tmp_path / "run", ["leave", "finish"])
     job = run.submit()
     run.wait_until_over()
-    assert run.starts() == [job] * 2
+    assert run.attempts() == [job] * 2
     assert condition(run.plan).word == "finished"
 
 
@@ -49,7 +49,7 @@ def test_a_cancelled_job_ends_the_run_at_once(bare: Cluster, tmp_path: Path) -> 
     assert condition(run.plan).word == "running"
     bare.run("scancel", job)
     run.wait_until_over()
-    assert run.starts() == [job]
+    assert run.attempts() == [job]
     assert condition(run.plan).detail == f"job {job} was cancelled"
 
 
@@ -62,8 +62,6 @@ def test_a_job_that_will_never_start_is_not_said_to_wait(
     bare.wait_until("hopelessness", lambda: condition(run.plan).word == "blocked")
     assert status.main([str(run.run.root)]) == 1
     said = capsys.readouterr().out
-    assert (
-        "blocked: DependencyNeverSatisfied: the job it is to follow failed; `nemolaunch cancel` takes" in said
-    )
+    assert "blocked: DependencyNeverSatisfied: the job it depends on failed; remove it from the queue" in said
     assert cancel.main([str(run.run.root)]) == 0
     assert not run.queued()

@@ -116,7 +116,7 @@ def test_whatever_happens(client: Cluster, training_data: Path, tmp_path: Path) 
     began = time.monotonic()
     for number, fault in enumerate(plan):
         run.wait_for_new_steps(chance.randint(2, 9))
-        before, rank = run.num_starts(), chance.randrange(2)
+        before, rank = run.num_attempts(), chance.randrange(2)
         print(
             f"{time.monotonic() - began:6.0f} s  step {run.step():3}  fault {number + 1:2}: "
             f"{fault.__name__}, rank {rank}",
@@ -127,12 +127,14 @@ def test_whatever_happens(client: Cluster, training_data: Path, tmp_path: Path) 
 
         def struck(before: int = before) -> bool:
             assert process.poll() is None, finish(process)
-            return run.num_starts() > before
+            return run.num_attempts() > before
 
         client.wait_until("new start", struck, 300)
     code, said = finish(process, 1800)
     assert code == 0, said
-    print(f"{sum(counts.values())} faults, {run.num_starts()} starts, {dict(counts)}")
-    print(f"checkpoints set aside: {len(list(run.run.torn.glob('*'))) if run.run.torn.exists() else 0}")
+    print(f"{sum(counts.values())} faults, {run.num_attempts()} starts, {dict(counts)}")
+    print(
+        f"checkpoints set aside: {len(list(run.run.incomplete.glob('*'))) if run.run.incomplete.exists() else 0}"
+    )
     assert sum(counts.values()) == NUM_FAULTS
     same_as(quiet, run)

@@ -51,7 +51,7 @@ def test_a_job_is_submitted_as_the_dry_run_shows_it(
     plan = Plan.load(login.home / "runs" / "far" / "plan.json")
     script = batch_job.script_path(plan)
     job = plan.run.slurm_submitted.read_text().strip()
-    assert f"job {job} is submitted: cluster:{script}" in said
+    assert f"submitted job {job}: cluster:{script}" in said
     assert shown.endswith(f"batch script {script}:\n\n{script.read_text()}\n")
     assert cluster.run("scontrol", "write", "batch_script", job, "-").strip() == script.read_text().strip()
     assert cluster.state(job) == "PENDING"
@@ -59,7 +59,7 @@ def test_a_job_is_submitted_as_the_dry_run_shows_it(
 
     assert f"waiting: JobHeldUser (job {job})" in login.run("status", "--ssh", "cluster", "runs/far")
     again = login.run(*words, check=False)
-    assert f"on cluster: job {job} of this run is in the queue already" in again
+    assert f"on cluster: job {job} of this run is already in the queue" in again
     assert login.run("cancel", "--ssh=cluster", "runs/far") == f"cancelled job {job}\n"
     assert cluster.state(job) == "CANCELLED"
 

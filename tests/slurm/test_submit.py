@@ -23,7 +23,7 @@ def test_of_two_submissions_at_once_one_is_taken(
     assert sorted(code for code, _ in ends) == [0, 1], ends
     (winner,) = (run for run, (code, _) in zip(runs, ends, strict=True) if code == 0)
     (refusal,) = (said for code, said in ends if code == 1)
-    assert "is being written by" in refusal or "is in the queue already" in refusal
+    assert "is writing to" in refusal or "is already in the queue" in refusal
     queued = client.run("squeue", "-h", "-n", batch_job.job_name(winner.plan()), "-o", "%i").split()
     assert len(queued) == 1
     assert winner.plan().max_steps == winner.flags["max_steps"]
@@ -42,7 +42,7 @@ def test_a_submission_beside_a_running_one_leaves_its_checkpoints_and_plan(
     code, said = finish(second.start("--force", "run-of-other-model"))
     client.run("scancel", job)
     assert code == 1
-    assert f"job {job} of this run is in the queue already (pending)" in said
+    assert f"job {job} of this run is already in the queue (pending)" in said
     assert first.run.plan.read_bytes() == before
     assert len(list(first.run.checkpoints.iterdir())) == 1
 

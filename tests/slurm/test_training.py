@@ -12,7 +12,7 @@ from slurm.cluster import Cluster
 from slurm.training import LAYOUT, Training, finish, same_as
 
 from nemolaunch.observe.slurm_run import condition
-from nemolaunch.run.attempts import starts
+from nemolaunch.run.attempts import attempts
 from nemolaunch.system.atomic_files import write_text
 
 pytestmark = pytest.mark.long
@@ -21,7 +21,7 @@ SECRETS = {"HF_TOKEN": "hf_canary5wJ2vQ8x", "WANDB_API_KEY": "canary7Kd93hRz"}
 
 def test_a_quiet_run_reaches_its_last_step(quiet: Training) -> None:
     assert quiet.step() == 20
-    assert quiet.num_starts() == 1
+    assert quiet.num_attempts() == 1
     assert len(quiet.fed()) == 20
     assert all(len(batches) == 4 for batches in quiet.fed().values())  # of 2 samples each
 
@@ -36,10 +36,10 @@ def test_a_time_limit_half_way_changes_nothing(
     run.order(0, f"sleep {max(0, left_s - 58)}")  # until a minute is left
     code, said = finish(process, 900)
     assert code == 0, said
-    assert "left in order" in said, said
-    assert "leaving after step" in run.run.rank_log(0).read_text()
-    assert run.num_starts() > 1
-    assert len({start.job for start in starts(run.run)}) == 1  # the same job again
+    assert "exited cleanly" in said, said
+    assert "exiting after step" in run.run.rank_log(0).read_text()
+    assert run.num_attempts() > 1
+    assert len({attempt.job for attempt in attempts(run.run)}) == 1  # the same job again
     same_as(quiet, run)
 
 
@@ -62,8 +62,8 @@ def test_no_checkpoint_is_started_that_the_time_limit_would_cut_off(
     assert code == 1
     assert "without a checkpoint: time limit in" in run.run.rank_log(0).read_text()
     assert not list(run.run.checkpoints.glob("*"))
-    assert run.num_starts() == 1
-    assert "1 starts in a row made no progress" in said
+    assert run.num_attempts() == 1
+    assert "1 attempts in a row made no progress" in said
     assert "and a checkpoint takes 9999 s" in said
     assert "[no-time-to-save]" in said
 
@@ -79,7 +79,7 @@ def test_cancel_ends_a_run_for_good_until_it_is_resumed(
     code, said = finish(process)
     assert code == 1
     assert "cancelled" in said
-    assert len(run.run.slurm_starts.read_text().splitlines()) == 2
+    assert len(run.run.slurm_attempts.read_text().splitlines()) == 2
     assert condition(run.plan()).word == "stopped"
     words = ["resume", str(run.run.root), "--max-steps", str(run.step() + 6)]
     resumed = subprocess.run(

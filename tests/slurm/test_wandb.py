@@ -40,7 +40,7 @@ def start_twice(cluster: Cluster, data: Path, tmp_path: Path, **environment: str
     run.order(1, "exit 7")
     code, said = finish(process)
     assert code == 0, said
-    assert run.num_starts() == 2
+    assert run.num_attempts() == 2
     return run, said
 
 

@@ -14,7 +14,7 @@ from slurm.memory import MemoryLimit
 
 from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
-from nemolaunch.run.attempts import expand_nodes, starts
+from nemolaunch.run.attempts import attempts, expand_nodes
 from nemolaunch.run.folder import RunDir
 from nemolaunch.slurm import batch_job
 from nemolaunch.system.atomic_files import write_text
@@ -112,7 +112,7 @@ class Training:
         """Until the present start has done so many steps."""
 
         def done() -> bool:
-            begun = max((start.time for start in starts(self.run)), default=time.time())
+            begun = max((attempt.time for attempt in attempts(self.run)), default=time.time())
             return (
                 sum("loss" in row and row["time"] > begun for row in metrics.read(self.run.metrics)) >= count
             )
@@ -122,8 +122,8 @@ class Training:
     def plan(self) -> Plan:
         return Plan.load(self.run.plan)
 
-    def num_starts(self) -> int:
-        return len(starts(self.run))
+    def num_attempts(self) -> int:
+        return len(attempts(self.run))
 
     def saving(self) -> str | None:
         """Name of a checkpoint that is being written."""

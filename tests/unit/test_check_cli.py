@@ -68,7 +68,7 @@ def test_force_ignores_one_named_error_and_the_plan_records_it(
     assert pretrain.main([*bad, "--dry-run", "--force", "wandb-key"]) == 0
     told = capsys.readouterr()
     assert "warning, forced[wandb-key]" in told.err
-    assert "let pass by --force: wandb-key" in told.out
+    assert "error ignored by --force: wandb-key" in told.out
     assert plan_command.main([*bad, "--force", "wandb-key", "--format", "json", "-o", "plan.json"]) == 0
     assert json.loads(Path("plan.json").read_text())["forced"] == ["wandb-key"]
 

@@ -55,7 +55,7 @@ def test_in_a_blend_only_the_wrong_path_changes() -> None:
 
 def test_a_folder_of_text_is_distinguished_from_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
-    assert found("data-unreadable", dataset_dir=["raw"]).message.endswith("raw holds no .bin/.idx pair")
+    assert found("data-unreadable", dataset_dir=["raw"]).message.endswith("raw contains no .bin/.idx pair")
     (tmp_path / "raw" / "a.jsonl").touch()
     assert "nemolaunch tokenize" in found("data-unreadable", dataset_dir=["raw"]).message
 

@@ -11,7 +11,7 @@ from golden.batch_plans import saved_plan
 from nemolaunch.observe.diagnosis import diagnose, newest_failure
 from nemolaunch.observe.failure_patterns import CAUSES, cause_of
 from nemolaunch.planning import Plan
-from nemolaunch.run.attempts import expand_nodes, said_during, starts
+from nemolaunch.run.attempts import attempts, expand_nodes, output_during
 from nemolaunch.slurm import batch_job
 
 KILLED = """\
@@ -42,7 +42,7 @@ WORDS = {
     "preempted": "slurmstepd: error: *** JOB 5 ON n1 CANCELLED AT 2026-11-21T02:28:25 DUE TO PREEMPTION ***",
     "node-failed": "slurmstepd: error: *** JOB 14 ON n1 CANCELLED AT 2026-11-21 DUE TO NODE FAILURE ***",
     "time-limit": "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T02:28:25 DUE TO TIME LIMIT ***",
-    "no-time-to-save": "left in order: time limit in 580 s, and a checkpoint takes 9999 s",
+    "no-time-to-save": "exited cleanly: time limit in 580 s, and a checkpoint takes 9999 s",
     "collective-timeout": "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)",
     "network": "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer",
 }
@@ -61,7 +61,7 @@ def say(plan: Plan, *outputs: str) -> None:
     parts = [f"nemolaunch: start 14.{i} on n[1-2]\n{output}" for i, output in enumerate(outputs)]
     path.write_text("export PYTHONUNBUFFERED=1\n".join(parts))
     rows = [f"14 {i} 1795568147 -1 n[1-2]\n" for i in range(len(outputs))]
-    plan.run.slurm_starts.write_text("- 0 1795568147 submitted\n" + "".join(rows))
+    plan.run.slurm_attempts.write_text("- 0 1795568147 submitted\n" + "".join(rows))
 
 
 def raised(plan: Plan, rank: int, time: float, kind: str, message: str, start: str = "14.0") -> None:
@@ -163,8 +163,9 @@ def test_while_a_run_goes_on_the_start_before_is_explained(plan: Plan) -> None:
     found = newest_failure(plan.run, alive=True)
     assert found is not None
     assert (found.rank, found.node) == (2, "n1")
-    say(plan, "nemolaunch: left with code 0 at checkpoint 5\n", "")
-    assert newest_failure(plan.run, alive=True) is None  # it left in order
+    for word in ("exited", "left"):  # batch scripts before 0.2 wrote the latter
+        say(plan, f"nemolaunch: {word} with code 0 at checkpoint 5\n", "")
+        assert newest_failure(plan.run, alive=True) is None
     say(plan, "")
     assert newest_failure(plan.run, alive=True) is None
 
@@ -177,7 +178,7 @@ def test_an_earlier_start_is_found_far_back_in_a_long_log(plan: Plan) -> None:
     found = newest_failure(plan.run, alive=True)
     assert found is not None
     assert found.node == "n2"
-    assert said_during(plan.run.rank_log(9), starts(plan.run)[0]).endswith("CUDA out of memory\n")
+    assert output_during(plan.run.rank_log(9), attempts(plan.run)[0]).endswith("CUDA out of memory\n")
 
 
 def test_without_any_trace_it_says_so_and_where_to_look(plan: Plan) -> None:

@@ -70,7 +70,7 @@ def test_a_killed_rank_comes_before_echoes(run: RunDir) -> None:
     raised(run, 0, 10.0, LOST_PEER)
     reported(run, 1, -9)
     found = failure(run, 1)
-    assert found.message.startswith("rank 1 was ended by SIGKILL")
+    assert found.message.startswith("rank 1 was killed by SIGKILL")
     assert found.log == run.rank_log(1)
 
 
@@ -84,14 +84,14 @@ def test_a_rank_that_failed_before_it_could_write_its_error(run: RunDir) -> None
     log = reported(run, 1, 1)
     log.write_text("ModuleNotFoundError: No module named 'nemo'\n")
     found = failure(run, 1)
-    assert found.message == "rank 1 ended with exit code 1: ModuleNotFoundError: No module named 'nemo'"
+    assert found.message == "rank 1 failed with exit code 1: ModuleNotFoundError: No module named 'nemo'"
     assert found.log == log
 
 
 def test_a_launcher_that_failed(run: RunDir) -> None:
     run.launcher_log.write_text("Traceback …\nModuleNotFoundError: No module named 'nemo_run'\n")
     found = failure(run, 3)
-    assert found.message.startswith("the launcher ended with exit code 3: ModuleNotFoundError: No module")
+    assert found.message.startswith("the launcher failed with exit code 3: ModuleNotFoundError: No module")
     assert found.log == run.launcher_log
 
 
@@ -99,4 +99,4 @@ def test_reports_of_earlier_starts_do_not_count(run: RunDir) -> None:
     reported(run, 1, -9)
     later = run.plan.stat().st_mtime + 100
     os.utime(run.plan, (later, later))
-    assert failure(run, 1).message == "the launcher ended with exit code 1"
+    assert failure(run, 1).message == "the launcher failed with exit code 1"

@@ -90,9 +90,9 @@ def test_a_rank_that_computes_slowly_is_named_once_it_lasts() -> None:
     slow = [(0.01, 0.0), (0.01, 0.0), (0.02, 0.0)]
     even = [(0.01, 0.0)] * 3
     assert compared(slow, slow, even, slow, slow) == []
-    assert compared(*[slow] * 6) == ["rank 2 on node2 computes 2.0 times slower than the rest"]
+    assert compared(*[slow] * 6) == ["rank 2 on node2 computes 2.0 times slower than the others"]
 
 
 def test_a_rank_that_waits_for_its_data_is_named_once_it_lasts() -> None:
     late = [(0.01, 0.0), (0.01, 0.5)]
-    assert compared(*[late] * 6) == ["rank 1 on node1 waits for data 50% of a step longer than the rest"]
+    assert compared(*[late] * 6) == ["rank 1 on node1 waits for data 50% of a step longer than the others"]

@@ -42,7 +42,7 @@ def test_the_plan_says_what_comes_from_the_preset(capsys: pytest.CaptureFixture[
     [
         ("flags: {no_such_flag: 1}", "no_such_flag"),
         ("flags: {micro_batch_size: many}", "--micro-batch-size takes a whole number"),
-        ("flags: {max_steps: 1, max_tokens: 1M}", "say the same thing twice"),
+        ("flags: {max_steps: 1, max_tokens: 1M}", "set the same quantity"),
         ("flags: {preset: other}", "names another preset"),
         ("micro_batch_size: 2", "has no `flags:`"),
         ("flags: {}\nspeed: 3", "unknown key speed"),

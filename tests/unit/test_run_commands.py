@@ -45,10 +45,10 @@ def without_slurm(monkeypatch: pytest.MonkeyPatch, folder: Path, squeue: str = "
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("llama", "there is no such folder; did you mean runs/llama?"),
-        ("runs/lama", "there is no such folder; did you mean runs/llama?"),
-        ("runs", "it has no plan.json; runs in it are runs/"),
-        ("elsewhere", "there is no such folder"),
+        ("llama", "the folder does not exist; did you mean runs/llama?"),
+        ("runs/lama", "the folder does not exist; did you mean runs/llama?"),
+        ("runs", "it has no plan.json; it contains the runs runs/"),
+        ("elsewhere", "the folder does not exist"),
     ],
 )
 @pytest.mark.parametrize("command", [status, follow, resume, cancel, diagnose])
@@ -75,7 +75,7 @@ def test_a_run_that_was_stopped_by_hand_has_not_failed(
     assert status.main([local.folder]) == 1
     assert "stopped: interrupted" in capsys.readouterr().out
     assert diagnose.main([local.folder]) == 0
-    assert capsys.readouterr().out == "state   stopped: interrupted\nnothing of it has failed\n"
+    assert capsys.readouterr().out == "state   stopped: interrupted\nnothing has failed\n"
 
 
 def test_a_run_that_failed_is_listed_with_what_failed(
@@ -98,7 +98,7 @@ def test_what_was_cancelled_before_it_began_has_not_failed(
     runs[0].run.slurm.mkdir()
     runs[0].run.slurm_stopped.write_text("cancelled by the user\n")
     assert diagnose.main([runs[0].folder]) == 0
-    assert capsys.readouterr().out == "state   stopped: cancelled by the user\nnothing of it has failed\n"
+    assert capsys.readouterr().out == "state   stopped: cancelled by the user\nnothing has failed\n"
 
 
 def test_a_run_that_was_cancelled_after_a_failure_still_tells_that(
@@ -113,13 +113,13 @@ def test_a_run_that_was_cancelled_after_a_failure_still_tells_that(
         "nemolaunch: start 14.1 on n1\nslurmstepd-n1: error: *** JOB 14 ON n1 CANCELLED AT 2026-11-21T02:29:20 ***\n"
     )
     run.slurm.mkdir()
-    run.slurm_starts.write_text("- 0 1 submitted\n14 0 2 -1 n1\n14 1 3 -1 n1\n")
+    run.slurm_attempts.write_text("- 0 1 submitted\n14 0 2 -1 n1\n14 1 3 -1 n1\n")
     run.slurm_current.write_text("14 1\n")
     run.slurm_stopped.write_text("cancelled by the user\n")
     assert diagnose.main([runs[0].folder]) == 0
     said = capsys.readouterr().out
     assert said.startswith(
-        "state   stopped: cancelled by the user\nbefore that\nfailed  rank 2: Segmentation"
+        "state   stopped: cancelled by the user\nlast failed attempt:\nfailed  rank 2: Segmentation"
     )
 
 
@@ -128,7 +128,7 @@ def test_to_follow_where_there_is_no_slurm_ends_at_once(
 ) -> None:
     without_slurm(monkeypatch, tmp_path / "bin")
     assert follow.main([runs[0].folder]) == 1
-    assert capsys.readouterr().err.startswith("error: squeue is not installed: run this where")
+    assert capsys.readouterr().err.startswith("error: squeue is not installed: run this on")
     assert status.main([runs[0].folder]) == 3
 
 
@@ -156,7 +156,7 @@ def test_slurms_refusal_is_told_once_in_its_own_words() -> None:
     said = "sbatch: error: Batch job submission failed: Invalid feature specification\n"
     with pytest.raises(NemolaunchError, match=r"Invalid feature specification$") as refused:
         sbatch(["script.sh"], lambda command: (1, "", said + said))
-    assert str(refused.value) == f"the job was not submitted. {said.strip()}"
+    assert str(refused.value) == f"the job was not submitted: {said.strip()}"
 
 
 def test_the_id_of_a_job_is_that_without_its_cluster() -> None:
@@ -171,5 +171,5 @@ def test_the_id_of_a_job_is_that_without_its_cluster() -> None:
 
 
 def test_a_machine_without_sbatch_is_told() -> None:
-    with pytest.raises(NemolaunchError, match="needs the command sbatch"):
+    with pytest.raises(NemolaunchError, match="needs sbatch, which is not installed"):
         sbatch(["script.sh"], lambda command: (127, "", "bash: sbatch: command not found"))

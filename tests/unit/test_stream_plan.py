@@ -136,11 +136,11 @@ def test_a_wrong_column_or_weight_is_told_with_what_to_write(tmp_path: Path) -> 
     [
         (
             "tokenised",
-            "holds no file that is read: .jsonl, .*; it has .bin/.idx files, which --data-mode indexed",
+            "no file of a supported format: .jsonl, .*; it has .bin/.idx files, which need --data-mode indexed",
         ),
-        ("empty.jsonl", "empty.jsonl is empty: there is no byte in its 1 file"),
+        ("empty.jsonl", r"empty.jsonl is empty: its 1 file\(s\) have 0 bytes"),
         ("good.jsonl:0.5,empty.jsonl:0.5", "source empty.jsonl: .* is empty"),
-        ("hf://models/owner/name", "hf://models/owner/name does not begin with hf://datasets/OWNER/NAME"),
+        ("hf://models/owner/name", "hf://models/owner/name does not start with hf://datasets/OWNER/NAME"),
     ],
 )
 def test_what_is_no_stream_is_told_before_the_start(
@@ -164,7 +164,7 @@ def test_a_source_of_unknown_size_is_named_where_that_leaves_all_unknown(
 ) -> None:
     monkeypatch.chdir(ROOT)
     plan = planned("examples/mixtures/zyda2-stack-finemath.yaml", max_tokens=10**9)
-    assert any("stack-v2 names no `tokens` and `rows`" in line for line in stream_lines(plan))
+    assert any("stack-v2 does not give `tokens` and `rows`" in line for line in stream_lines(plan))
     plan = planned("examples/mixtures/slimpajama-starcoder.yaml", max_tokens=10**12)
     assert [source.epochs for source in plan.outlook] == pytest.approx([1.116, 1.2], abs=0.01)
 

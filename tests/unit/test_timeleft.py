@@ -1,4 +1,4 @@
-"""A job leaves while there is time for a checkpoint, and starts none that could not be finished."""
+"""A job exits while there is time for a checkpoint, and starts none that could not be finished."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nemolaunch.ranks.time_left import LEAVE, SAVE_AND_LEAVE, STAY, JobEnd, SlowestSave, decide
+from nemolaunch.ranks.time_left import CONTINUE, EXIT, SAVE_AND_EXIT, JobEnd, SlowestSave, decide
 from nemolaunch.run.folder import RunDir
 
 USUAL: dict[str, Any] = {
@@ -25,21 +25,21 @@ USUAL: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changed", "decision"),
     [
-        ({}, STAY),
-        ({"left_s": None}, STAY),  # nobody knows when the job ends
-        ({"left_s": 211.0}, STAY),
-        ({"left_s": 209.0}, SAVE_AND_LEAVE),  # two saves and a step before the end
-        ({"left_s": 119.0}, LEAVE),  # a save with its margin takes 120 s
-        ({"left_s": 131.0, "save_s": None}, STAY),
-        ({"left_s": 129.0, "save_s": None}, SAVE_AND_LEAVE),
-        ({"left_s": 209.0, "before_s": 30.0}, STAY),
-        ({"left_s": 125.0, "before_s": 30.0}, SAVE_AND_LEAVE),  # later there would be no time to save
-        ({"left_s": 900.0, "before_s": 1000.0}, SAVE_AND_LEAVE),
-        ({"asked": True}, SAVE_AND_LEAVE),
-        ({"asked": True, "left_s": None}, SAVE_AND_LEAVE),
-        ({"asked": True, "left_s": 0.0}, LEAVE),  # killed in 30 s
-        ({"asked": True, "left_s": 0.0, "kill_wait_s": 200.0}, SAVE_AND_LEAVE),
-        ({"asked": True, "left_s": 0.0, "save_s": None}, SAVE_AND_LEAVE),
+        ({}, CONTINUE),
+        ({"left_s": None}, CONTINUE),  # nobody knows when the job ends
+        ({"left_s": 211.0}, CONTINUE),
+        ({"left_s": 209.0}, SAVE_AND_EXIT),  # two saves and a step before the end
+        ({"left_s": 119.0}, EXIT),  # a save with its margin takes 120 s
+        ({"left_s": 131.0, "save_s": None}, CONTINUE),
+        ({"left_s": 129.0, "save_s": None}, SAVE_AND_EXIT),
+        ({"left_s": 209.0, "before_s": 30.0}, CONTINUE),
+        ({"left_s": 125.0, "before_s": 30.0}, SAVE_AND_EXIT),  # later there would be no time to save
+        ({"left_s": 900.0, "before_s": 1000.0}, SAVE_AND_EXIT),
+        ({"asked": True}, SAVE_AND_EXIT),
+        ({"asked": True, "left_s": None}, SAVE_AND_EXIT),
+        ({"asked": True, "left_s": 0.0}, EXIT),  # killed in 30 s
+        ({"asked": True, "left_s": 0.0, "kill_wait_s": 200.0}, SAVE_AND_EXIT),
+        ({"asked": True, "left_s": 0.0, "save_s": None}, SAVE_AND_EXIT),
     ],
 )
 def test_decision(changed: dict[str, Any], decision: int) -> None:

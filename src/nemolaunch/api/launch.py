@@ -19,12 +19,12 @@ log = logging.getLogger("nemolaunch")
 def launch(plan: Plan, *, hf_token: str | None = None, tell: Callable[[str], None] = log.info) -> Run:
     """Start a planned job, here or on Slurm, and return at once.
 
-    A run that has finished its steps already is not started again. A job on this machine ends with this process;
+    A run that has already finished its steps is not started again. A job on this machine ends with this process;
     a job on Slurm does not.
 
     Args:
         hf_token: Hugging Face token for a gated tokenizer, kept in memory; `HF_TOKEN` is read by default.
-        tell: takes what is worth knowing while the run is followed; logged at level INFO by default.
+        tell: called with messages while the run is followed; they are logged at level INFO by default.
 
     Raises:
         PlanError: the plan has errors.
@@ -36,6 +36,6 @@ def launch(plan: Plan, *, hf_token: str | None = None, tell: Callable[[str], Non
         return Run(plan.folder, tell=tell)
     if plan.submission is not None:
         job = on_slurm.submit(plan, secrets, tell)
-        tell(f"job {job} is submitted: {batch_job.script_path(plan)}")
+        tell(f"submitted job {job}: {batch_job.script_path(plan)}")
         return Run(plan.folder, tell=tell)
     return Run(plan.folder, tell=tell, job=LocalJob(plan, secrets))

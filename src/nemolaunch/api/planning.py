@@ -10,18 +10,18 @@ from nemolaunch.planning import Plan, make_plan
 
 
 def plan(job: Job, *, dev_run: bool = False, force: Collection[str] = (), here: bool = True) -> Plan:
-    """Plan a job: look at this machine, the data and the cluster; resolve, check and estimate. Nothing is started.
+    """Plan a job: inspect this machine, the data and the cluster; resolve, check and estimate. Nothing is started.
 
-    What is wrong with the job is in `plan.findings`, all at once; `plan.raise_for_errors()` raises it.
+    All problems of the job are in `plan.findings`; `plan.raise_for_errors()` raises an exception for the errors.
 
     Args:
-        dev_run: shrink the job to a minute or two on this machine, in a run folder of its own.
+        dev_run: shrink the job to a minute or two on this machine, in a separate run folder.
         force: codes of errors to turn into warnings.
-        here: the job is to start from this machine; False for a look at a job meant for another one, of whose memory
-            and GPUs this one says nothing.
+        here: whether the job will be started from this machine; False to plan for a different machine, whose memory
+            and GPUs are not known here.
 
     Raises:
-        UsageError: there is nothing to plan: no model is named, or there is no such model or GPU.
+        UsageError: there is nothing to plan: no model is named, or the model or GPU does not exist.
     """
     if not job.model.model_name:
         raise UsageError("a job needs a model: Job(model=...), see `nemolaunch models`")

@@ -1,4 +1,4 @@
-"""A run as an object: how it stands, its metrics, its checkpoints, its end."""
+"""A run as an object: its status, its metrics, its checkpoints, its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("nemolaunch")
 
 POLL_S = 0.5
-END_S = 30.0  # that a run on this machine is given to end
+END_S = 30.0  # how long a run on this machine may take to end
 
 
 class Run:
@@ -35,10 +35,10 @@ class Run:
 
     Args:
         folder: the run folder.
-        tell: takes what is worth knowing while the run is followed; logged at level INFO by default.
+        tell: called with messages while the run is followed; they are logged at level INFO by default.
 
     Raises:
-        NemolaunchError: the folder holds no run.
+        NemolaunchError: the folder is not a run folder.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class Run:
 
     @property
     def plan(self) -> Plan:
-        """The plan it runs by."""
+        """The plan of the run."""
         return Plan.of_run(self._paths)
 
     def status(self) -> Status:
-        """Return how the run stands: state, step, loss, speed, time left, restarts."""
+        """Return the status of the run: state, step, loss, speed, time left, restarts."""
         return run_status.status(self.folder)
 
     def metrics(self, *, as_frame: bool = False) -> list[dict[str, Any]] | pandas.DataFrame:
         """Return the rows of the metrics file, one per step or event, as dicts or as a pandas DataFrame.
 
-        Steps that a resumed run did again are there once, as redone.
+        Steps that a resumed run repeated appear once, with their latest values.
         """
         rows = current(read(self._paths.metrics))
         if not as_frame:
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def checkpoints(self) -> list[Path]:
-        """Complete checkpoints, the oldest first."""
+        """The complete checkpoints, oldest first."""
         return self._paths.complete_checkpoints()
 
     @property
@@ -95,7 +95,7 @@ class Run:
         return self._paths.last_checkpoint()
 
     def diagnose(self) -> Diagnosis | None:
-        """Return the first failed rank, the cause and the fix; None if nothing has failed."""
+        """Return the first failed rank, the cause and the fix; None if nothing failed."""
         now = self.status()
         return newest_failure(self._paths, alive=now.state in ("running", "finished"))
 
@@ -111,7 +111,7 @@ class Run:
         return 0 if now.state == "finished" else 1
 
     def new_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of its metrics since the last call."""
+        """Return the rows added to the metrics since the last call."""
         if self._followed is not None:
             return self._followed.new_rows()
         if self._rows is None:
@@ -120,31 +120,31 @@ class Run:
 
     @property
     def _followed(self) -> FollowedRun | None:
-        """The run on Slurm; None for one on this machine."""
+        """The run on Slurm; None for a run on this machine."""
         if self._on_slurm is None and self.plan.submission is not None:
             self._on_slurm = FollowedRun(self.plan, self._tell)
         return self._on_slurm
 
     def wait(self, timeout_s: float | None = None) -> Status:
-        """Wait until the run is over, over all its restarts. Return its status.
+        """Wait until the run is over, across restarts. Return its status.
 
         Raises:
-            NemolaunchError: it ended before its last step; the message says why.
-            TimeoutError: it is not over after `timeout_s` seconds.
+            NemolaunchError: the run ended before its last step; the message says why.
+            TimeoutError: the run is not over after `timeout_s` seconds.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (code := self.poll()) is None:
             if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"{self.folder} is not over after {timeout_s:g} s")
+                raise TimeoutError(f"the run in {self.folder} is not over after {timeout_s:g} s")
             time.sleep(POLL_S)
         self.conclude(code)
         return self.status()
 
     def conclude(self, code: int) -> int:
-        """Release what a run that is over still holds. Return its last step.
+        """Release the resources of a run that is over. Return its last step.
 
         Raises:
-            NemolaunchError: it ended before its last step; the message says why.
+            NemolaunchError: the run ended before its last step; the message says why.
         """
         if self._job is not None:
             self._job.close()
@@ -158,10 +158,10 @@ class Run:
         return end_step(self._paths, plan.max_steps) or plan.max_steps
 
     def stop(self, reason: str = "stopped by the user") -> list[str]:
-        """End the run: the job that runs and those that wait. Return the ids of cancelled Slurm jobs.
+        """End the run, both its running and its waiting jobs. Return the ids of cancelled Slurm jobs.
 
         Raises:
-            NemolaunchError: its processes have not ended in time, or Slurm cannot be reached.
+            NemolaunchError: its processes did not end in time, or Slurm cannot be reached.
         """
         if self._job is not None:
             self._job.stop(reason)
@@ -176,11 +176,11 @@ class Run:
             processes.terminate(running if command is None else [command])
         if not processes.wait_until(lambda: not processes.members(self.folder), END_S):
             left = len(processes.members(self.folder))
-            raise NemolaunchError(f"{left} processes of {self.folder} have not ended within {END_S:.0f} s")
+            raise NemolaunchError(f"{left} processes of {self.folder} did not end within {END_S:.0f} s")
         return []
 
     def report(self, output: str | Path | None = None) -> Path:
-        """Write the report, one HTML page. Return its path, `report.html` in the run folder by default."""
+        """Write the report, a single HTML page. Return its path, `report.html` in the run folder by default."""
         from nemolaunch.observe.report.report import default_output, write_report
 
         path = Path(output) if output else default_output([self.folder])

@@ -1,7 +1,7 @@
-"""The `nemolaunch` command: finds the sub-command and hands over the rest of the line.
+"""The `nemolaunch` command: finds the subcommand and passes on the rest of the command line.
 
-Each command is a module with `main(argv) -> exit code`, imported only when it is asked for, so that
-`nemolaunch --help` stays instant whatever the commands themselves need.
+Each command is a module with `main(argv) -> exit code`, imported only when it is used, so that `nemolaunch --help`
+is instant whatever the commands import.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 
 EXIT_CODES = {
-    0: "it worked",
-    1: "it did not, or what was asked about is not well: a job with errors, a run that failed, corrupt data",
-    2: "the command cannot be understood as it was typed",
-    3: "status: Slurm cannot be asked",
-    130: "Ctrl-C",
-    141: "the reader of a pipe has gone",
+    0: "success",
+    1: "failure, or a problem with what was checked: a job with errors, a failed run, corrupt data",
+    2: "invalid command line",
+    3: "status: Slurm cannot be reached",
+    130: "interrupted by Ctrl-C",
+    141: "the reader of a pipe exited",
 }
 
 
 def usage() -> str:
-    """The text of `nemolaunch --help`."""
+    """Return the text of `nemolaunch --help`."""
     width = max(map(len, COMMANDS))
     lines = ["usage: nemolaunch COMMAND [options]", ""]
-    lines += ["From raw text to a trained and exported model with NVIDIA NeMo 2."]
+    lines += ["Pretrain language models with NVIDIA NeMo 2: from raw text to an exported model."]
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:"]
         lines += [f"  {name:<{width}}  {about}" for name, about in commands.items()]
-    lines += ["", "`nemolaunch COMMAND --help` tells the options of one, with an example."]
+    lines += ["", "`nemolaunch COMMAND --help` shows the options of a command, with an example."]
     lines += ["", "exit codes:", *(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())]
     return "\n".join(lines)
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code."""
+    """Run one command. Return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())

@@ -1,4 +1,4 @@
-"""docs/commands.md: what every command takes, made from the parsers that read it.
+"""Generate docs/commands.md, the reference of all commands, from their parsers.
 
 python -m nemolaunch.cli.manual > docs/commands.md
 """
@@ -19,25 +19,26 @@ from nemolaunch.job import PARTS
 HEAD = """\
 # Commands
 
-Made from the commands' own parsers by `make docs`; `nemolaunch COMMAND --help` tells the same. Wherever a flag is
-written `--like-this`, `--like_this` is understood too. Results go to the standard output, remarks and errors to the
-standard error output; `--json` prints results for programs. Colours are left out where the output is no terminal and
-where `NO_COLOR` is set. Secrets are read from the environment (`HF_TOKEN`, `WANDB_API_KEY`) and shown nowhere.
+Generated from the commands' parsers by `make docs`; `nemolaunch COMMAND --help` shows the same. Flags can be written
+`--like-this` or `--like_this`. Results are printed to standard output, messages and errors to standard error; `--json`
+prints results for programs. Colours are turned off if the output is not a terminal or `NO_COLOR` is set. Secrets are
+read from the environment (`HF_TOKEN`, `WANDB_API_KEY`) and never shown.
 """
 
 
 def manual() -> str:
-    """The whole document."""
+    """Return the whole document."""
     os.environ["COLUMNS"] = "110"
     lines = [HEAD, "| exit code | meaning |", "|---|---|"]
     lines += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
-    lines += ["", "Completion of commands, flags and values:", "", *_example(parser_of("completion"))]
+    lines += ["", "Shell completion for commands, flags and values:", ""]
+    lines += _example(parser_of("completion"))
     for group, commands in GROUPS.items():
         lines += ["", f"## {group[0].upper()}{group[1:]}"]
         for name in commands:
             lines += _command(parser_of(name))
     lines += ["", "## Flags of a job", ""]
-    lines += ["The same names, with `_` or `-`, are the keys of a `--config` file."]
+    lines += ["The keys of a `--config` file are the same names, with `_` or `-`."]
     job = Parser(prog="job", add_help=False)
     add_job_flags(job)
     for part in job._action_groups:
@@ -53,7 +54,7 @@ def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
     if len(table) > 2:
         yield from ("", *table)
     if any(group.title in PARTS for group in parser._action_groups):
-        yield from ("", "And the [flags of a job](#flags-of-a-job).")
+        yield from ("", "It also takes the [flags of a job](#flags-of-a-job).")
     for _, sub in sub_commands(parser):
         yield from _command(sub)
 

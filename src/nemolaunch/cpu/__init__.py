@@ -1,8 +1,8 @@
 """Train NeMo 2 recipes on a machine without a GPU: the rehearsal backend.
 
-`install()` puts CPU classes where Megatron and NeMo look for CUDA and for Transformer Engine, so that the
-recipe and the checkpoint it writes are those of a GPU run; `adapt(recipe)` sets the one field that differs,
-the accelerator, and takes out what a CPU cannot do.
+`install()` substitutes CPU classes for those of CUDA and Transformer Engine that Megatron and NeMo use, so that the
+recipe and its checkpoints are those of a GPU run; `adapt(recipe)` sets the one field that differs, the
+accelerator, and removes what a CPU cannot do.
 """
 
 from __future__ import annotations

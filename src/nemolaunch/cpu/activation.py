@@ -1,7 +1,7 @@
-"""The backward of SwiGLU in torch's own kernels.
+"""The backward pass of SwiGLU in torch's own kernels.
 
-Megatron writes it as nine elementwise operations for a compiler to fuse. Nothing fuses them on the CPU, where
-each is a pass over memory: together the largest cost of a rehearsal beside matrix products and attention.
+Megatron writes it as nine elementwise operations for a compiler to fuse. On the CPU nothing fuses them and each is
+a pass over memory: together they are the largest cost of a rehearsal after matrix multiplications and attention.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def swiglu_back(g: Tensor, y: Tensor) -> Tensor:
-    """Gradient of `silu(gate) * up` with respect to `y`: gate and up, side by side in the last dimension."""
+    """Return the gradient of `silu(gate) * up` with respect to `y`, gate and up concatenated in the last dimension."""
     gate, up = y.chunk(2, -1)
     out = torch.empty(y.shape, dtype=torch.promote_types(g.dtype, y.dtype))
     of_gate, of_up = out.chunk(2, -1)
@@ -22,7 +22,7 @@ def swiglu_back(g: Tensor, y: Tensor) -> Tensor:
 
 
 def install() -> None:
-    """Put it where Megatron's SwiGLU functions look for theirs."""
+    """Make Megatron's SwiGLU functions use this backward pass."""
     from megatron.core.fusions import fused_bias_swiglu
 
     fused_bias_swiglu.swiglu_back = swiglu_back

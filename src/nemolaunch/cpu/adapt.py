@@ -1,4 +1,4 @@
-"""Make a compiled NeMo recipe one that a CPU can train, and say what that takes away."""
+"""Adapt a compiled NeMo recipe for training on a CPU, and report what is lost."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 
-# Field of the model's configuration -> (value on the CPU, what the user loses)
+# Field of the model's configuration -> (value on the CPU, what is lost)
 MODEL_FIELDS: dict[str, tuple[Any, str]] = {
     "fp8": (None, "fp8: trains in the plugin's 16-bit type"),
     "fp4": (None, "fp4: trains in the plugin's 16-bit type"),
     "tp_comm_overlap": (False, "overlap of tensor-parallel communication (a GPU kernel; same result)"),
-    "cpu_offloading": (False, "activation offload to the CPU (it is there already; same result)"),
+    "cpu_offloading": (
+        False,
+        "activation offloading to the CPU (activations are already there; same result)",
+    ),
     "gradient_accumulation_fusion": (False, "fused gradient accumulation (a GPU kernel; same result)"),
     "defer_embedding_wgrad_compute": (False, "deferred embedding gradients (a GPU kernel; same result)"),
     "delay_wgrad_compute": (False, "delayed weight gradients (Transformer Engine; same result)"),
     "enable_cuda_graph": (False, "CUDA graphs (same result)"),
     "external_cuda_graph": (False, "CUDA graphs (same result)"),
-    "use_te_rng_tracker": (False, "Transformer Engine's random generator (other dropout masks)"),
+    "use_te_rng_tracker": (False, "Transformer Engine's random generator (different dropout masks)"),
     "use_te_activation_func": (False, "Transformer Engine's activation functions (same result)"),
     "use_transformer_engine_op_fuser": (None, "Transformer Engine's operation fuser (same result)"),
     "use_transformer_engine_full_layer_spec": (False, "Transformer Engine's whole layer (same result)"),
@@ -27,21 +30,21 @@ MODEL_FIELDS: dict[str, tuple[Any, str]] = {
 }
 
 OPTIMIZER_FIELDS: dict[str, tuple[Any, str]] = {
-    "optimizer_cpu_offload": (False, "optimizer offload to the CPU (it is there already; same result)"),
-    "use_precision_aware_optimizer": (False, "the precision-aware optimizer: its state is float32"),
+    "optimizer_cpu_offload": (False, "optimizer offloading to the CPU (it is already there; same result)"),
+    "use_precision_aware_optimizer": (False, "the precision-aware optimizer: the state is float32"),
 }
 
 CALLBACK_FIELDS = ("tp_comm_overlap", "defer_embedding_wgrad_compute")
 
-# These need CUDA kernels of their own, or get Transformer Engine's layers by other ways than Megatron's spec.
+# These need their own CUDA kernels, or use Transformer Engine's layers other than through Megatron's spec.
 REFUSED_MODELS = ("MambaModel", "HyenaModel", "T5Model", "HuggingFaceBertModel", "Gemma3Model")
 
 
 def adapt(recipe: Any) -> list[str]:
-    """Change `recipe`, the `run.Partial` of a pretraining, in place into one that trains on the CPU.
+    """Change `recipe`, a `run.Partial` for pretraining, in place so that it trains on the CPU.
 
-    Returns one sentence per thing taken out. Raises `NemolaunchError`, naming every reason, when the recipe
-    needs something the CPU has no counterpart for; the recipe is then unchanged.
+    Return one sentence per feature removed. Raise `NemolaunchError`, listing every reason, if the recipe needs
+    something that has no CPU counterpart; the recipe is then unchanged.
     """
     reasons = refusals(recipe)
     if reasons:
@@ -49,21 +52,21 @@ def adapt(recipe: Any) -> list[str]:
             "this job cannot be rehearsed on a CPU:\n" + "\n".join(f"  - {reason}" for reason in reasons)
         )
     recipe.trainer.accelerator = "cpu"
-    dropped = _leave_out(recipe)
+    dropped = _remove_unsupported(recipe)
     if _switch_off_rng_tracker(recipe):
         dropped[MODEL_FIELDS["use_te_rng_tracker"][1]] = None
-    return [f"left out on the CPU: {what}" for what in dropped]
+    return [f"not supported on the CPU: {what}" for what in dropped]
 
 
 def adapt_for_plain_layers(recipe: Any) -> list[str]:
-    """As `adapt`, for a GPU without Transformer Engine: takes out what only that has. The GPU stays."""
-    dropped = _leave_out(recipe)
+    """Like `adapt`, but for a GPU without Transformer Engine: remove only what needs Transformer Engine."""
+    dropped = _remove_unsupported(recipe)
     _switch_off_rng_tracker(recipe)
-    return [f"left out without Transformer Engine: {what}" for what in dropped]
+    return [f"not supported without Transformer Engine: {what}" for what in dropped]
 
 
-def _leave_out(recipe: Any) -> dict[str, None]:
-    """Take out what plain layers cannot do. Returns what that was, as an ordered set: two CUDA graph flags are one."""
+def _remove_unsupported(recipe: Any) -> dict[str, None]:
+    """Remove what plain layers cannot do. Return it as an ordered set: the two CUDA graph flags count once."""
     dropped: dict[str, None] = {}
 
     def drop(what: str) -> None:
@@ -77,7 +80,7 @@ def _leave_out(recipe: Any) -> dict[str, None]:
 
 
 def _switch_off_rng_tracker(recipe: Any) -> bool:
-    """Whether the strategy had Transformer Engine's random states."""
+    """Turn off Transformer Engine's random states. Return whether the strategy used them."""
     strategy = recipe.trainer.strategy
     had = bool(_get(strategy, "use_te_rng_tracker"))
     if had:
@@ -86,7 +89,7 @@ def _switch_off_rng_tracker(recipe: Any) -> bool:
 
 
 def refusals(recipe: Any) -> list[str]:
-    """Why the recipe cannot be rehearsed, as sentences; empty when it can."""
+    """Return why the recipe cannot be rehearsed, as sentences; an empty list if it can."""
     config, strategy = recipe.model.config, recipe.trainer.strategy
     ddp = _get(strategy, "ddp")
     model = _class_name(recipe.model)
@@ -100,12 +103,14 @@ def refusals(recipe: Any) -> list[str]:
     if _get(strategy, "fsdp") or _get(ddp, "use_megatron_fsdp") or _get(ddp, "use_custom_fsdp"):
         reasons.append("Megatron-FSDP needs GPUs; use the distributed optimizer instead")
     if _get(_get(recipe, "data"), "packed_sequence_specs"):
-        reasons.append("packed sequences need Transformer Engine's attention; train unpacked to rehearse")
+        reasons.append(
+            "packed sequences need Transformer Engine's attention; rehearse with unpacked sequences"
+        )
     return reasons
 
 
 def adapt_model(config: Any, drop: Callable[[str], None] = lambda what: None) -> None:
-    """The part of `adapt` that concerns the model's configuration, built or not; `drop` is told each loss."""
+    """Adapt the model's configuration, built or not; `drop` is called with each feature removed."""
     _reset(config, MODEL_FIELDS, drop)
     if _get(config, "cross_entropy_fusion_impl") == "te":
         config.cross_entropy_fusion_impl = "native"
@@ -117,7 +122,7 @@ def adapt_model(config: Any, drop: Callable[[str], None] = lambda what: None) ->
         config.cuda_graph_impl = "none"
         drop(MODEL_FIELDS["enable_cuda_graph"][1])
     if _class_name(config).startswith("Gemma2") and _get(config, "masked_softmax_fusion"):
-        config.masked_softmax_fusion = False  # Gemma 2 has its own attention, which would ask for the kernel
+        config.masked_softmax_fusion = False  # Gemma 2's own attention would call the kernel
         drop("the fused masked softmax (a GPU kernel; same result)")
 
 
@@ -158,7 +163,7 @@ def _reset(config: Any, fields: dict[str, tuple[Any, str]], drop: Callable[[str]
 
 
 def _get(config: Any, name: str, default: Any = None) -> Any:
-    """A field's value or its class's default; `default` where there is neither or it is `None`."""
+    """Return a field's value or its class's default; `default` if there is neither, or if it is `None`."""
     value = getattr(config, name, None)
     return default if value is None else value
 

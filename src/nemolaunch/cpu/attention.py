@@ -15,10 +15,10 @@ from torch import Tensor
 
 
 class CoreAttention(MegatronModule):
-    """`scaled_dot_product_attention` in the place of Megatron's `TEDotProductAttention`.
+    """`scaled_dot_product_attention` as a replacement for Megatron's `TEDotProductAttention`.
 
     Causal without a mask tensor; grouped queries, sliding window, dropout. With context parallelism each rank
-    gathers the keys and values of all: the numbers of a GPU run's ring, not its memory use.
+    gathers all keys and values: the result is that of the ring used on GPUs, the memory use is not.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class CoreAttention(MegatronModule):
         super().__init__(config=config)
         softmax_type = getattr(config, "softmax_type", "vanilla")  # since Megatron 0.15
         if softmax_type != "vanilla":
-            raise ValueError(f"softmax_type={softmax_type!r}: the CPU has only 'vanilla'")
+            raise ValueError(f"softmax_type={softmax_type!r}: the CPU only supports 'vanilla'")
         self.attn_mask_type = attn_mask_type
         self.softmax_scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)
         self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
@@ -51,9 +51,9 @@ class CoreAttention(MegatronModule):
         attention_bias: Tensor | None = None,
         packed_seq_params: Any = None,
     ) -> Tensor:
-        """Tensors are [sequence, batch, heads, head size]; returns [sequence, batch, heads x head size]."""
+        """Attend; from [sequence, batch, heads, head size] to [sequence, batch, heads x head size]."""
         if packed_seq_params is not None or attention_bias is not None:
-            raise ValueError("packed sequences and attention bias need Transformer Engine, so a GPU")
+            raise ValueError("packed sequences and attention bias need Transformer Engine, hence a GPU")
         mask_type = attn_mask_type or self.attn_mask_type
         length = query.size(0)
         key, value = self._gather(key), self._gather(value)
@@ -73,7 +73,7 @@ class CoreAttention(MegatronModule):
                 enable_gqa=query.size(1) != key.size(1),
             )
 
-        # As Megatron's: under sequence parallelism the tracked generator is already the active one
+        # As in Megatron: with sequence parallelism the tracked generator is already active
         if dropout and not self.config.sequence_parallel:
             with tensor_parallel.get_cuda_rng_tracker().fork():
                 out = attend()
@@ -84,6 +84,7 @@ class CoreAttention(MegatronModule):
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None
     ) -> dict[str, Any]:
+        """Return no entries: the layer has no parameters."""
         return {}
 
     def _mask(
@@ -94,7 +95,7 @@ class CoreAttention(MegatronModule):
         given: Tensor | None,
         device: torch.device,
     ) -> Tensor | None:
-        """True where a query may look; `None` where the kernel's own causal rule, or no rule, is meant."""
+        """Return a mask, True where a query may attend; `None` for the kernel's causal mask, or no mask."""
         mask = None
         if _is_causal(mask_type) and (self.window is not None or self.cp_size > 1):
             gap = self._positions(length, device)[:, None] - torch.arange(key_length, device=device)
@@ -106,7 +107,7 @@ class CoreAttention(MegatronModule):
         return mask
 
     def _positions(self, length: int, device: torch.device) -> Tensor:
-        """Positions of the local queries: of 2 x CP chunks, rank r has number r and number 2 x CP - 1 - r."""
+        """Return the positions of the local queries: of 2 x CP chunks, rank r has chunks r and 2 x CP - 1 - r."""
         if self.cp_size == 1:
             return torch.arange(length, device=device)
         rank, half = parallel_state.get_context_parallel_rank(), length // 2
@@ -114,7 +115,7 @@ class CoreAttention(MegatronModule):
         return torch.cat([rank * half + chunk, (2 * self.cp_size - 1 - rank) * half + chunk])
 
     def _gather(self, x: Tensor) -> Tensor:
-        """The keys or values of all ranks, in sequence order; backward reduce-scatters."""
+        """Return the keys or values of all ranks in sequence order; the backward pass reduce-scatters."""
         if self.cp_size == 1:
             return x
         x = tensor_parallel.gather_from_sequence_parallel_region(
@@ -127,7 +128,7 @@ class CoreAttention(MegatronModule):
 
 
 def is_windowed(config: TransformerConfig, layer_number: int) -> bool:
-    """Whether the layer (counted from 1) attends through the sliding window of `config.window_size`."""
+    """Return whether the layer (counted from 1) attends through the sliding window of `config.window_size`."""
     if not config.window_size:
         return False
     skip = getattr(config, "window_attn_skip_freq", None)  # since Megatron 0.15

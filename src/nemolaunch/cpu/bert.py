@@ -1,4 +1,4 @@
-"""BERT, which NeMo builds from Transformer Engine's layers only and refuses to be without."""
+"""BERT, which NeMo only builds from Transformer Engine's layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def install() -> None:
 
 
 def complete(module: ModuleType) -> None:
-    """Make NeMo's module of BERT what it is where Transformer Engine is installed: a class has another base."""
+    """Make NeMo's BERT module what it is with Transformer Engine installed, where a class has a different base."""
     from megatron.core.models.bert import bert_layer_specs
     from megatron.core.models.bert.bert_model import BertModel
 

@@ -1,14 +1,13 @@
-"""Let 'cuda' mean the CPU, for the rest of this process.
+"""Let 'cuda' mean the CPU for the rest of this process.
 
-Megatron-Core and NeMo name the device literally, in well over a hundred places (`device="cuda"`,
-`tensor.cuda()`, `torch.cuda.current_device()`), which no Lightning accelerator can redirect. Two changes are
-enough:
+Megatron-Core and NeMo hard-code the device in well over a hundred places (`device="cuda"`, `tensor.cuda()`,
+`torch.cuda.current_device()`), which no Lightning accelerator can redirect. Two changes are enough:
 
-* `torch.cuda` looks initialised and has one device, whose random generator is the CPU's, so that torch's own
+* `torch.cuda` appears initialised and has one device, whose random generator is the CPU's, so that torch's own
   `torch.cuda` random functions work unchanged;
-* tensor constructors and `Tensor.to`, `.cuda`, `.type` read 'cuda' as 'cpu'.
+* tensor constructors and `Tensor.to`, `.cuda`, `.type` treat 'cuda' as 'cpu'.
 
-A `TorchFunctionMode` would do the second without touching torch, but torch switches modes off inside
+A `TorchFunctionMode` could do the latter without patching torch, but torch disables modes inside
 `torch.autograd.backward`, where recomputed layers allocate buffers.
 """
 
@@ -44,7 +43,7 @@ _installed = False
 def install() -> None:
     """Make 'cuda' mean the CPU. A second call does nothing.
 
-    Raises `NemolaunchError` on a machine that has a GPU: it must never be hidden by mistake.
+    Raise `NemolaunchError` on a machine with a GPU, which must never be hidden by mistake.
     """
     global _installed
     if _installed:
@@ -52,9 +51,9 @@ def install() -> None:
     if torch.cuda.is_available():
         raise NemolaunchError(
             f"this machine has {torch.cuda.device_count()} GPU(s): the CPU rehearsal refuses to hide them. "
-            "Train on them, or set CUDA_VISIBLE_DEVICES='' to rehearse on the CPU all the same."
+            "Train on them, or set CUDA_VISIBLE_DEVICES='' to rehearse on the CPU anyway."
         )
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # torch.compile would ask for the GPU's properties
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # torch.compile would query the GPU's properties
     if "torch._dynamo" in sys.modules:
         sys.modules["torch._dynamo"].config.disable = True
     _patch_cuda()
@@ -64,7 +63,7 @@ def install() -> None:
 
 
 class Stream:
-    """Stands for a CUDA stream: on a CPU everything before it has already happened."""
+    """A stand-in for a CUDA stream: on a CPU, all earlier work is already complete."""
 
     cuda_stream = 0
     device = CPU
@@ -73,40 +72,44 @@ class Stream:
         pass
 
     def record_event(self, event: Event | None = None) -> Event:
+        """Return the event, or a new one."""
         return event or Event()
 
     def query(self) -> bool:
+        """Return True: all work is complete."""
         return True
 
     def wait_stream(self, stream: Stream) -> None:
-        pass
+        """Do nothing."""
 
     def wait_event(self, event: Event) -> None:
-        pass
+        """Do nothing."""
 
     def synchronize(self) -> None:
-        pass
+        """Do nothing."""
 
 
 class Event:
-    """Stands for a CUDA event, always reached."""
+    """A stand-in for a CUDA event that is always complete."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
     def record(self, stream: Stream | None = None) -> None:
-        pass
+        """Do nothing."""
 
     def wait(self, stream: Stream | None = None) -> None:
-        pass
+        """Do nothing."""
 
     def synchronize(self) -> None:
-        pass
+        """Do nothing."""
 
     def query(self) -> bool:
+        """Return True: the event is complete."""
         return True
 
     def elapsed_time(self, other: Event) -> float:
+        """Return 0: events do not record times."""
         return 0.0
 
 
@@ -119,7 +122,7 @@ def _patch_cuda() -> None:
         "device_count": 1,
         "empty_cache": None,
         "get_device_capability": (0, 0),
-        "is_available": False,  # a CUDA build may count the devices, which is answered above
+        "is_available": False,  # a CUDA build may call device_count instead, which is patched above
         "is_initialized": True,
         "max_memory_allocated": 0,
         "max_memory_reserved": 0,
@@ -133,7 +136,7 @@ def _patch_cuda() -> None:
     patches["default_generators"] = (torch.default_generator,)
     for name, value in patches.items():
         setattr(torch.cuda, name, value)
-        if hasattr(torch.cuda.random, name):  # it has imported some of them by name
+        if hasattr(torch.cuda.random, name):  # that module has imported some of them by name
             setattr(torch.cuda.random, name, value)
 
 
@@ -180,7 +183,7 @@ def _always(name: str, answer: Any) -> Callable[..., Any]:
 
 
 def _cpu_for_cuda(device: Any) -> Any:
-    """`device`, or the CPU where it names a CUDA device: 'cuda', 'cuda:0' or a bare index."""
+    """Return `device`, or the CPU if it is a CUDA device: 'cuda', 'cuda:0' or a bare index."""
     if device is None or (isinstance(device, torch.device) and device.type != "cuda"):
         return device
     if isinstance(device, str) and not device.startswith("cuda"):
@@ -197,6 +200,6 @@ def _on_cpu(make: Callable[..., Any]) -> Callable[..., Any]:
         return make(*args, **kwargs)
 
     operator = _builtins._find_builtin(make)
-    if operator:  # so that torch.jit.script still knows it
+    if operator:  # so that torch.jit.script still recognises it
         _builtins._register_builtin(wrapper, operator)
     return wrapper

@@ -1,4 +1,4 @@
-"""The linears of a mixture of experts, one per local expert, in Transformer Engine's `GroupedLinear` form."""
+"""The linear layers of a mixture of experts, one per local expert, as Transformer Engine's `GroupedLinear`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor
 
 
 class _GroupedLinear(torch.nn.Module):
-    """`num_gemms` linears over consecutive slices of the tokens.
+    """`num_gemms` linear layers over consecutive slices of the tokens.
 
     The token dispatcher does all communication between experts, so there is none here. Parameters are named
-    `weight<i>` and `bias<i>`; checkpoint keys are Transformer Engine's.
+    `weight<i>` and `bias<i>`; checkpoint keys are those of Transformer Engine.
     """
 
-    axis: int  # of the weight, which tensor parallelism splits
+    axis: int  # of the weight that tensor parallelism splits
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class _GroupedLinear(torch.nn.Module):
         self._register_load_state_dict_pre_hook(self._merge_extra_states)
 
     def forward(self, x: Tensor, m_splits: list[int]) -> tuple[Tensor, list[Tensor] | None]:
-        """`x` is [tokens, input size], sorted by expert; `m_splits` says how many tokens each expert has."""
+        """Apply the layers to `x`, [tokens, input size], sorted by expert; `m_splits` are tokens per expert."""
         parts = x.split(m_splits)
         out = torch.cat([F.linear(p, w) for p, w in zip(parts, self._each("weight"), strict=True)])
         if not self.use_bias:
@@ -70,15 +70,16 @@ class _GroupedLinear(torch.nn.Module):
         return torch.cat([p + b for p, b in zip(out.split(m_splits), self._each("bias"), strict=True)]), None
 
     def get_extra_state(self) -> None:
+        """Return an empty extra state, which Transformer Engine saves."""
         return None
 
     def set_extra_state(self, state: Any) -> None:
-        pass
+        """Ignore the extra state."""
 
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None
     ) -> dict[str, Any]:
-        """One checkpoint entry per expert, numbered over all expert-parallel ranks."""
+        """Return one checkpoint entry per expert, numbered over all expert-parallel ranks."""
         out: dict[str, Any] = {}
         rank = parallel_state.get_expert_model_parallel_rank()
         for i in range(self.num_gemms):
@@ -120,12 +121,12 @@ class _GroupedLinear(torch.nn.Module):
 
 
 class ColumnParallelGroupedLinear(_GroupedLinear):
-    """Expert linears whose output is split over tensor-parallel ranks."""
+    """Expert linear layers whose output is split over tensor-parallel ranks."""
 
     axis = 0
 
 
 class RowParallelGroupedLinear(_GroupedLinear):
-    """Expert linears whose input is split over tensor-parallel ranks."""
+    """Expert linear layers whose input is split over tensor-parallel ranks."""
 
     axis = 1

@@ -1,7 +1,7 @@
-"""Put the CPU's classes where Megatron and NeMo look for CUDA's and Transformer Engine's.
+"""Substitute CPU classes for those of CUDA and Transformer Engine that Megatron and NeMo use.
 
-The recipe, the model's configuration and the checkpoint's context then stay exactly what they are on a GPU
-machine: nothing of this package is named in them.
+The recipe, the model's configuration and the checkpoint's context stay exactly as on a GPU machine: nothing in
+this package is named in them.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _installed = False
 def install() -> None:
     """Turn this process into a CPU rehearsal. A second call does nothing.
 
-    Must come before `nemo.collections.llm` is imported, since some of its modules copy the layer classes when
-    they are imported. Imports torch and Megatron (a few seconds), not NeMo. Raises `NemolaunchError` on a
-    machine with a GPU, with Transformer Engine installed, or with an unsupported pair of NeMo and
-    Megatron-Core, and `RuntimeError` when called too late.
+    Must be called before `nemo.collections.llm` is imported, since some of its modules copy the layer classes on
+    import. Imports torch and Megatron (a few seconds), not NeMo. Raises `NemolaunchError` on a machine with a GPU,
+    with Transformer Engine installed, or with an unsupported combination of NeMo and Megatron-Core, and
+    `RuntimeError` if called too late.
     """
     global _installed
     if _installed:
         return
     if "nemo.collections.llm" in sys.modules:
-        raise RuntimeError("nemolaunch.cpu.install() must come before nemo.collections.llm is imported")
+        raise RuntimeError("nemolaunch.cpu.install() must be called before nemo.collections.llm is imported")
     check_versions()
     if importlib.util.find_spec("transformer_engine"):
         raise NemolaunchError(
-            "Transformer Engine is installed, which needs a GPU: the CPU rehearsal would stand in its place. "
+            "Transformer Engine is installed, but needs a GPU and would conflict with the CPU rehearsal. "
             "Rehearse in an environment without the package transformer_engine."
         )
     skip_inference_allocator()
@@ -56,10 +56,10 @@ def install() -> None:
 
 
 def install_layers() -> None:
-    """On a GPU without Transformer Engine: only its layers and optimizer, in plain PyTorch.
+    """Replace only Transformer Engine's layers and optimizer by plain PyTorch, for a GPU without Transformer Engine.
 
-    Must come before `nemo.collections.llm` is imported. Raises `NemolaunchError` with an unsupported pair of
-    NeMo and Megatron-Core.
+    Must be called before `nemo.collections.llm` is imported. Raises `NemolaunchError` with an unsupported combination
+    of NeMo and Megatron-Core.
     """
     global _installed
     if _installed:
@@ -102,14 +102,14 @@ def _install_layers() -> None:
 
 
 def _fix_megatron() -> None:
-    """Places where Megatron, NeMo or multiprocessing do what only NCCL, bfloat16 or a GPU forgives."""
+    """Patch code in Megatron, NeMo and multiprocessing that only works with NCCL, bfloat16 or a GPU."""
     import multiprocessing.spawn as spawn
 
     from megatron.core.pipeline_parallel import p2p_communication
     from megatron.core.timers import Timers
 
-    # NeMo's ProgressPrinter asks rank 0 alone for the timers. With none running that is an all-gather of
-    # nothing, which gloo still counts on rank 0, whose next collective then never matches the others'.
+    # NeMo's ProgressPrinter reads the timers on rank 0 only. With none running that is an empty all-gather, which
+    # gloo still counts on rank 0, so that its next collective never matches the others'.
     all_timers = Timers.get_all_timers_string
 
     def get_all_timers_string(self: Timers, names: Any = None, *args: Any, **kwargs: Any) -> str | None:
@@ -120,7 +120,7 @@ def _fix_megatron() -> None:
     _restore_fp32_parameters()
 
     # A stage frees its output as soon as the send is queued. A CUDA stream orders the two; gloo would send
-    # whatever is in that memory by then. A detached tensor keeps the storage until the send is done.
+    # whatever the memory contains by then. A detached tensor keeps the storage until the send is done.
     p2p_ops = p2p_communication._p2p_ops
 
     def detached_p2p_ops(*, tensor_send_prev: Any, tensor_send_next: Any, **kwargs: Any) -> Any:
@@ -129,8 +129,8 @@ def _fix_megatron() -> None:
 
     p2p_communication._p2p_ops = detached_p2p_ops
 
-    # Each rank's first save spawns a manager process for the writers' results queue. Spawning imports
-    # `__main__` again, hence NeMo where that does: 10 s and half a GB per rank, for one that holds a queue.
+    # Each rank's first save spawns a manager process for the writers' results queue. Spawning imports `__main__`
+    # again, and with it possibly NeMo: 10 s and half a GB per rank, for a process that only holds a queue.
     preparation = spawn.get_preparation_data
 
     def get_preparation_data(name: str) -> dict[str, Any]:
@@ -142,13 +142,16 @@ def _fix_megatron() -> None:
 
     spawn.get_preparation_data = get_preparation_data
 
-    # "CPU RNG state changed within GPU RNG context": here they are the same generator
+    # silence "CPU RNG state changed within GPU RNG context": here they are the same generator
     logging.getLogger("megatron.core.tensor_parallel.random").setLevel(logging.ERROR)
 
 
 def _restore_fp32_parameters() -> None:
-    """With float32 parameters the distributed optimizer restores into views of the parameters themselves,
-    which autograd refuses; bfloat16 parameters have separate main copies."""
+    """Let the distributed optimizer load its state with float32 parameters.
+
+    It then restores into views of the parameters themselves, which autograd rejects; bfloat16 parameters have separate
+    main copies.
+    """
     import torch
     from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
@@ -156,13 +159,13 @@ def _restore_fp32_parameters() -> None:
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Tells NeMo's modules that Transformer Engine's layers are there, once they have been imported.
+    """Sets the flag in NeMo's modules that Transformer Engine is available, right after they are imported.
 
-    Not earlier: DeepSeek's module copies the flag and then asks for Transformer Engine's version.
+    Not earlier: DeepSeek's module copies the flag and then queries Transformer Engine's version.
     """
 
-    # The model's flag picks the Transformer Engine spec and trusts it to mask causally; the data modules'
-    # then build no mask as large as the square of the sequence for every sample.
+    # The model modules' flag selects the Transformer Engine spec, which masks causally; with the data modules' flag,
+    # no mask of sequence length squared is built for every sample.
     FLAGS: ClassVar = {
         "nemo.collections.llm.gpt.model": ("base", "llama_embedding"),
         "nemo.collections.llm.gpt.data": ("pre_training", "mock"),
@@ -172,6 +175,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Any = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        """Return the ordinary spec of one of the modules, with a loader that sets its flags."""
         if name not in self.FLAGS:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)

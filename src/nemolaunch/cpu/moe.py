@@ -1,4 +1,4 @@
-"""Mixture-of-experts kernels that Megatron takes from Transformer Engine, by way of its own unfused ones."""
+"""Mixture-of-experts kernels that Megatron takes from Transformer Engine, replaced by its own unfused ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def install() -> None:
         tokens: Tensor, indices: Tensor, merging_probs: Tensor | None = None, restore_shape: Any = None
     ) -> Tensor:
         if merging_probs is not None:
-            raise ValueError("the CPU has no fused unpermute that also merges probabilities")
+            raise ValueError("fused unpermute with merged probabilities is not available on the CPU")
         return unpermute(tokens, indices, restore_shape)
 
     def fused_sort(x: Tensor, sizes: Tensor, order: Tensor) -> Tensor:
@@ -46,5 +46,5 @@ def install() -> None:
     def maybe_move_tensor_to_cpu(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:
         return tensor.numpy() if as_numpy and hasattr(tensor, "numpy") else tensor
 
-    # Megatron's own leaves a tensor that is not on a GPU as it is, where all-to-all wants numbers
+    # Megatron's own function returns tensors that are not on a GPU unchanged, but all-to-all needs numbers
     token_dispatcher.maybe_move_tensor_to_cpu = maybe_move_tensor_to_cpu

@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 class Norm(torch.nn.Module):
-    """RMSNorm or LayerNorm over the last dimension, as `config.normalization` says.
+    """RMSNorm or LayerNorm over the last dimension, depending on `config.normalization`.
 
-    Takes the place of Megatron's `TENorm`: computes in float32 whatever the input's type, supports
-    zero-centred gamma, and marks its parameters for the gradient all-reduce of sequence parallelism.
+    Replaces Megatron's `TENorm`: computes in float32 for any input type, supports zero-centred gamma, and marks
+    its parameters for the gradient all-reduce of sequence parallelism.
     """
 
     weight: Tensor
@@ -24,23 +24,26 @@ class Norm(torch.nn.Module):
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__()
         if config.normalization not in ("RMSNorm", "LayerNorm"):
-            raise ValueError(f"normalization={config.normalization!r}: the CPU has RMSNorm and LayerNorm")
+            raise ValueError(
+                f"normalization={config.normalization!r}: the CPU supports RMSNorm and LayerNorm"
+            )
         self.config, self.eps = config, eps
         add_norm_parameters(self, config, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension of `x`."""
         return normalise(x, self.weight, getattr(self, "bias", None), self.config, self.eps)
 
-    # Transformer Engine 2 writes an empty extra state for its norms, and asks for it when it loads
     def get_extra_state(self) -> None:
+        """Return an empty extra state: Transformer Engine 2 saves one for its norms, and requires it on loading."""
         return None
 
     def set_extra_state(self, state: Any) -> None:
-        pass
+        """Ignore the extra state."""
 
 
 class LayerNormColumnParallelLinear(ColumnParallelLinear):
-    """A norm and the column-parallel linear after it; the norm's parameters are named `layer_norm_*`."""
+    """A norm followed by a column-parallel linear layer; the norm's parameters are named `layer_norm_*`."""
 
     def __init__(
         self, input_size: int, output_size: int, *, config: TransformerConfig, **kwargs: Any
@@ -49,6 +52,7 @@ class LayerNormColumnParallelLinear(ColumnParallelLinear):
         add_norm_parameters(self, config, input_size, "layer_norm_")
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """Normalise `x`, and apply the linear layer."""
         bias = getattr(self, "layer_norm_bias", None)
         x = normalise(x, self.layer_norm_weight, bias, self.config, self.config.layernorm_epsilon)
         return super().forward(x, *args, **kwargs)
@@ -57,7 +61,7 @@ class LayerNormColumnParallelLinear(ColumnParallelLinear):
 def add_norm_parameters(
     module: torch.nn.Module, config: TransformerConfig, size: int, prefix: str = ""
 ) -> None:
-    """Register `<prefix>weight`, and `<prefix>bias` for LayerNorm, with their starting values."""
+    """Register `<prefix>weight`, and `<prefix>bias` for LayerNorm, with their initial values."""
     for name in ["weight"] if config.normalization == "RMSNorm" else ["weight", "bias"]:
         start = 1.0 if name == "weight" and not config.layernorm_zero_centered_gamma else 0.0
         device = None if config.use_cpu_initialization else torch.device("cuda", torch.cuda.current_device())

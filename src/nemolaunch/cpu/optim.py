@@ -1,9 +1,8 @@
-"""Transformer Engine's FusedAdam, on the CPU.
+"""Transformer Engine's FusedAdam on the CPU.
 
 Without it Megatron falls back to `torch.optim.AdamW`, which counts steps per parameter: the distributed
-optimizer then takes the scalar `step` for a slice of its buffer and can neither save nor load. This class
-counts per parameter group, as FusedAdam does, so a checkpoint's optimizer part also has the layout a GPU run
-writes.
+optimizer then mistakes the scalar `step` for a slice of its buffer, and can neither save nor load. This class
+counts per parameter group, like FusedAdam, so the optimizer part of a checkpoint has the layout of a GPU run.
 """
 
 from __future__ import annotations
@@ -31,7 +30,9 @@ class FusedAdam(torch.optim.Optimizer):
     ) -> None:
         unsupported = {k: v for k, v in options.items() if v not in (None, False, torch.float32)}
         if unsupported or not bias_correction:
-            raise ValueError(f"FusedAdam on the CPU does not have {unsupported or 'bias_correction=False'}")
+            raise ValueError(
+                f"FusedAdam on the CPU does not support {unsupported or 'bias_correction=False'}"
+            )
         self.adam_w_mode = adam_w_mode
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
@@ -55,7 +56,7 @@ class FusedAdam(torch.optim.Optimizer):
                 [self.state[p]["exp_avg"] for p in params],
                 [self.state[p]["exp_avg_sq"] for p in params],
                 [],
-                # views of one tensor, where the kernel wants them; adam() adds one to each
+                # views of one tensor on the device the kernel expects; adam() adds one to each
                 list(torch.full((len(params),), group["step"] - 1.0, device=params[0].device)),
                 fused=True,
                 amsgrad=False,
@@ -70,7 +71,7 @@ class FusedAdam(torch.optim.Optimizer):
 
 
 def install() -> None:
-    """Make Megatron build this Adam and treat it as Transformer Engine's."""
+    """Make Megatron use this Adam and treat it as Transformer Engine's."""
     import megatron.core.optimizer as optimizer
     from megatron.core.optimizer import distrib_optimizer
 

@@ -1,4 +1,4 @@
-"""The set of layer classes Megatron builds its Transformer Engine spec from, here in plain torch."""
+"""The layer classes from which Megatron builds its Transformer Engine spec, here in plain torch."""
 
 from __future__ import annotations
 
@@ -13,30 +13,36 @@ from nemolaunch.cpu.norms import LayerNormColumnParallelLinear, Norm
 
 
 class CpuSpecProvider(LocalSpecProvider):
-    """Takes the place of Megatron's `TESpecProvider`.
+    """Replacement for Megatron's `TESpecProvider`.
 
-    Gives the same module tree and parameter names (norms inside the linear that follows them), so importers,
-    exporters and distributed checkpoints are interchangeable with a GPU run's.
+    It produces the same module tree and parameter names (norms inside the linear layer that follows them), so
+    importers, exporters and distributed checkpoints are interchangeable with those of a GPU run.
     """
 
     def linear(self) -> type:
+        """Return the linear layer."""
         return ColumnParallelLinear
 
     def fuse_layernorm_and_linear(self) -> bool:
+        """Return True: a norm is part of the linear layer that follows it."""
         return True
 
     def column_parallel_layer_norm_linear(self) -> type:
+        """Return the linear layer with a norm."""
         return LayerNormColumnParallelLinear
 
     def layer_norm(self, rms_norm: bool = False, for_qk: bool = False) -> type:
+        """Return the norm."""
         return Norm
 
     def core_attention(self) -> type:
+        """Return the core attention."""
         return CoreAttention
 
     def grouped_mlp_modules(
         self, moe_use_grouped_gemm: bool, moe_use_legacy_grouped_gemm: bool = False
     ) -> tuple[type, MLPSubmodules]:
+        """Return the experts' class and its linear layers."""
         if moe_use_grouped_gemm:
             return TEGroupedMLP, MLPSubmodules(
                 linear_fc1=ColumnParallelGroupedLinear, linear_fc2=RowParallelGroupedLinear

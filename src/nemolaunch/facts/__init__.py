@@ -1,4 +1,4 @@
-"""Everything that looks: host, data, tokenizer, checkpoints, Slurm cluster, stream sources."""
+"""Everything that inspects the outside world: host, data, tokenizer, checkpoints, Slurm cluster, stream sources."""
 
 from nemolaunch.facts.look import (
     SECRET_NAMES,

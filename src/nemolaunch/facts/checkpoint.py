@@ -1,4 +1,4 @@
-"""What a NeMo 2 checkpoint folder holds, as far as a launch has to know. Reads names and one YAML file."""
+"""Inspect a NeMo 2 checkpoint folder before a launch. Reads only file names and one YAML file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from nemolaunch.run.folder import step_of, unfinished
 from nemolaunch.system.path_hints import missing_part, nearest
 
-# What has to agree between a checkpoint and the job that starts from it
+# Fields that must match between a checkpoint and the job that starts from it
 SHAPE_FIELDS = (
     "num_layers",
     "hidden_size",
@@ -24,8 +24,8 @@ SHAPE_FIELDS = (
     "multi_latent_attention",
     "hybrid_override_pattern",
 )
-# NeMo's layers that masked language models are trained with
-TWO_SIDED_LAYERS = "nemo.collections.llm.gpt.model.llama_embedding.get_nv_embedding_layer_spec"
+# NeMo's layers for masked language models
+BIDIRECTIONAL_LAYERS = "nemo.collections.llm.gpt.model.llama_embedding.get_nv_embedding_layer_spec"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,10 @@ class StartPoint:
 
     Attributes:
         path: as given, made absolute.
-        error: why it cannot be used, in words that follow the path; or None.
+        error: why it cannot be used, as a clause that follows the path; or None.
         instead: the checkpoint that was probably meant.
-        model_class: NeMo's class of the model, without its module; None where it is not recorded.
-        both_sides: whether the model attends to both sides of a token; None where it is not recorded.
+        model_class: name of NeMo's model class, without its module; None if not recorded.
+        both_sides: whether the model is bidirectional; None if not recorded.
         shape: those of `SHAPE_FIELDS` that are recorded and not null.
     """
 
@@ -50,7 +50,7 @@ class StartPoint:
 
 
 def look_at_checkpoint(path: str) -> StartPoint:
-    """The checkpoint in a folder. Never raises: what is missing is its `error`."""
+    """Inspect the checkpoint in a folder. Never raises: problems are reported in `error`."""
     folder = Path(os.path.abspath(os.path.expanduser(path)))
     try:
         fault = _fault(folder)
@@ -78,31 +78,31 @@ def look_at_checkpoint(path: str) -> StartPoint:
 def _both_sides(config: dict[str, Any]) -> bool | None:
     layers = config.get("transformer_layer_spec")
     name = layers.get("_target_") if isinstance(layers, dict) else None
-    return None if name is None else name == TWO_SIDED_LAYERS
+    return None if name is None else name == BIDIRECTIONAL_LAYERS
 
 
 def _fault(folder: Path) -> str | None:
-    """What is wrong with it, in words that follow its path. May raise OSError."""
+    """Return what is wrong with it, as a clause that follows its path. May raise OSError."""
     if not folder.is_dir():
         above = missing_part(str(folder))
-        return f"there is no such folder ({above} does not exist)" if above else "there is no such folder"
+        return f"the folder does not exist ({above} is missing)" if above else "the folder does not exist"
     if unfinished(folder):
-        return "it was cut off while it was saved"
+        return "it is incomplete: its save was interrupted"
     weights = folder / "weights"
     if not weights.is_dir():
         if (folder / "config.json").is_file():
             return "it is a Hugging Face model: convert it first with `nemolaunch convert`"
-        return "it holds no weights/, so it is no NeMo 2 checkpoint"
+        return "it has no weights/ folder, so it is not a NeMo 2 checkpoint"
     if not (weights / "metadata.json").is_file() or not any(weights.glob("*.distcp")):
-        return "its weights/ is incomplete: it needs metadata.json and *.distcp files"
+        return "its weights/ folder is incomplete: metadata.json and *.distcp files are needed"
     io = folder / "context" / "io.json"
     if not io.is_file() or io.stat().st_size == 0:
-        return "it has no context/io.json, without which NeMo cannot tell what it is"
+        return "it has no context/io.json, without which NeMo cannot load it"
     return None
 
 
 def _instead(path: str, folder: Path) -> str | None:
-    """The newest whole checkpoint within a folder that holds some; a folder with nearly that name."""
+    """Return the newest complete checkpoint inside the folder, or else a checkpoint with a similar name."""
     inner = [w.parent for w in (*folder.glob("*/weights"), *folder.glob("checkpoints/*/weights"))]
     whole = [checkpoint for checkpoint in inner if not checkpoint.is_symlink() and _fault(checkpoint) is None]
     if whole:

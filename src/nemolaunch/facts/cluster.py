@@ -1,4 +1,4 @@
-"""What Slurm says about itself, through `sinfo`; nothing where it is not installed."""
+"""Facts about the Slurm cluster, from `sinfo` and similar commands; empty if they are not installed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Partition:
     """One partition.
 
     Attributes:
-        num_nodes: all of them; `usable_nodes`: without those that are down or drained, None where not known.
-        time_limit_s: the longest job it takes; None: no limit.
-        most_nodes: of one job; None: no limit.
-        gpus_per_node: the most GPUs on one of its nodes; None where `sinfo` shows no GPUs.
-        gpus: what the cluster calls its GPUs, one name a kind.
-        up: whether it takes jobs and starts them.
+        num_nodes: number of nodes; `usable_nodes`: without those that are down or drained, None if not known.
+        time_limit_s: the maximum duration of a job; None: no limit.
+        most_nodes: the maximum number of nodes of a job; None: no limit.
+        gpus_per_node: the maximum number of GPUs on one node; None if `sinfo` shows no GPUs.
+        gpus: the cluster's names for its GPUs, one per type.
+        up: whether it accepts and starts jobs.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What Slurm says to this user. `accounts`: those that may be billed; None where any may, or none is known."""
+    """The cluster as this user sees it. `accounts`: those the user may bill; None if any, or if not known."""
 
     partitions: tuple[Partition, ...] = ()
     accounts: tuple[str, ...] | None = None
 
 
 def look_at_cluster() -> Cluster:
-    """Ask Slurm's own commands, all at once; nothing is known where they are not installed or do not answer."""
+    """Query Slurm's commands concurrently; facts are missing if they are not installed or do not answer."""
     nodes, config, mine = answers(
         ["sinfo", "--noheader", f"--format={SINFO}"],
         ["scontrol", "show", "config"],
@@ -63,12 +63,12 @@ def _user() -> str:
         return str(os.getuid())
 
 
-# partition, its time limit, nodes, their generic resources, whether it is up, nodes by state, nodes of a job
+# partition, time limit, nodes, generic resources, availability, nodes by state, job size
 SINFO = "%R|%l|%D|%G|%a|%F|%s"
 
 
 def parse_sinfo(answer: str) -> tuple[Partition, ...]:
-    """Partitions of `sinfo --format=SINFO`, which has one line per partition and kind of node."""
+    """Parse the output of `sinfo --format=SINFO`, which has one line per partition and type of node."""
     found: dict[str, Partition] = {}
     for line in answer.splitlines():
         parts = line.strip().split("|")
@@ -93,24 +93,24 @@ def parse_sinfo(answer: str) -> tuple[Partition, ...]:
 
 
 def gpu_names(gres: str) -> tuple[str, ...]:
-    """Names of the GPUs in generic resources, as they are asked for: `gpu:h100:8` → `("h100",)`."""
+    """Return the names of the GPUs in generic resources: `gpu:h100:8` → `("h100",)`."""
     return tuple(dict.fromkeys(name for name, _ in _gpus(gres) if name))
 
 
 def _gpus(gres: str) -> list[tuple[str, int]]:
-    """`gpu:h100:8(S:0-1)` → `[("h100", 8)]`; a GPU without a name has none."""
+    """Parse `gpu:h100:8(S:0-1)` into `[("h100", 8)]`; the name is empty if there is none."""
     found = re.findall(r"\bgpu:(?:([^:,()]+):)?(\d+)", gres)
     return [(kind, int(number)) for kind, number in found]
 
 
 def _usable(by_state: str) -> int | None:
-    """Nodes that are allocated or idle, of `allocated/idle/other/total`."""
+    """Return the number of allocated and idle nodes in `allocated/idle/other/total`."""
     counts = by_state.split("/")
     return int(counts[0]) + int(counts[1]) if len(counts) == 4 and all(c.isdigit() for c in counts) else None
 
 
 def _most(size: str) -> int | None:
-    """The larger end of `1-infinite` or `1-64`."""
+    """Return the upper end of `1-infinite` or `1-64`."""
     most = size.rpartition("-")[2]
     return int(most) if most.isdigit() else None
 
@@ -120,7 +120,7 @@ _TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,9})(?::(\d{1,2}))?(?::(\d{1,2}))?", re
 
 
 def seconds(text: str) -> int | None:
-    """A Slurm time limit in seconds; None for no limit, or for what is none."""
+    """Return a Slurm time limit in seconds; None if there is no limit, or if the text is not a time."""
     match = _TIME.fullmatch(text.strip())
     if match is None:
         return None
@@ -134,7 +134,7 @@ def seconds(text: str) -> int | None:
 
 
 def slurm_time(total_s: int) -> str:
-    """Seconds as Slurm writes them: `3-00:00:00`."""
+    """Format seconds the way Slurm does: `3-00:00:00`."""
     minutes, s = divmod(total_s, 60)
     hours, m = divmod(minutes, 60)
     days, h = divmod(hours, 24)

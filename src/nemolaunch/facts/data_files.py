@@ -1,4 +1,4 @@
-"""The `.bin/.idx` pairs that a job names, as far as a launch has to know. A few hundred bytes of each are read."""
+"""Inspect the `.bin/.idx` pairs of a job before a launch. Reads a few hundred bytes of each."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class DataFile:
 
     Attributes:
         prefix: absolute path without `.bin`/`.idx`.
-        source: the place of the path that it belongs to among those asked for.
+        source: index of the path it belongs to among those given.
         weight: blend weight of that path as given, or None.
         error: why it cannot be used, or None.
-        instead: where nothing is there: the path that was probably meant.
-        split_tokens: tokens in the training, validation and test share.
-        token_bytes: size of one token id on disk; `id_code`: its type, for the standard library's `array`.
-        tokenizer: what was recorded beside the data when it was made: `name`, `vocab_size`, …
-        max_token_id: the largest id its tokenizer has, where recorded, else the largest of a sample.
-        sampled: whether that is of a sample.
-        end_token: the id that ends its documents, where recorded.
+        instead: the path that was probably meant, if it does not exist.
+        split_tokens: tokens in the training, validation and test split.
+        token_bytes: size of a token id on disk; `id_code`: its type code for the standard library's `array`.
+        tokenizer: what was recorded when the data was tokenised: `name`, `vocab_size`, …
+        max_token_id: the largest id of its tokenizer if recorded, else the largest id in a sample.
+        sampled: whether `max_token_id` is from a sample.
+        end_token: the id that ends documents, if recorded.
     """
 
     prefix: str
@@ -56,10 +56,10 @@ class DataFile:
 
 
 def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], str]:
-    """The files, and the split without shares that are empty in one of them.
+    """Return the files, and the split with shares set to 0 that are empty in one of the files.
 
-    Megatron looks for the first token of an empty share for ever (`GPTDataset._get_num_epochs`). Leaving
-    one out moves the others' bounds, so that a second look may be needed.
+    Megatron loops forever on an empty share (`GPTDataset._get_num_epochs`). Removing one share moves the bounds of
+    the others, so this may take more than one pass.
     """
     found: list[DataFile] = []
     for place, (weight, path) in enumerate(asked.sources):
@@ -82,7 +82,7 @@ def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], st
 
 
 def as_number(word: str) -> float | None:
-    """The number a word is; None where it is none."""
+    """Return a word as a number; None if it is not one."""
     try:
         return float(word)
     except ValueError:
@@ -90,10 +90,10 @@ def as_number(word: str) -> float | None:
 
 
 def prefixes_of(path: str) -> list[str]:
-    """Absolute prefixes of all `.bin/.idx` pairs a path stands for: a folder, a prefix, or one of the files.
+    """Return the absolute prefixes of all `.bin/.idx` pairs of a path: a folder, a prefix, or one of the files.
 
-    A folder without pairs stands for its `preprocessed/` sub-folder, where `preprocess_data.sh` writes. Beside a
-    prefix there may be a folder of the same name: Megatron keeps its indices in it.
+    For a folder without pairs, its `preprocessed/` subfolder is used, where `preprocess_data.sh` writes. Next to a
+    prefix there may be a folder of the same name, in which Megatron keeps its indices.
     """
     absolute = os.path.abspath(path)
     for folder in (absolute, os.path.join(absolute, "preprocessed")):
@@ -124,7 +124,7 @@ def _nothing_there(path: str) -> DataFile:
     above = missing_part(path)
     where = f" ({above} does not exist)" if above else ""
     if os.path.exists(absolute + ".bin"):
-        return DataFile(prefix=absolute, error=f"{path}.bin has no {path}.idx beside it", instead=instead)
+        return DataFile(prefix=absolute, error=f"{path}.bin exists, but {path}.idx does not", instead=instead)
     there = (
         "a folder nor a .bin or .idx file" if os.path.exists(absolute) else "a folder nor a .bin/.idx pair"
     )
@@ -132,28 +132,30 @@ def _nothing_there(path: str) -> DataFile:
 
 
 def _without_pairs(path: str) -> str:
-    """Why a folder is of no use."""
+    """Return why a folder cannot be used."""
     try:
         names = os.listdir(path)
     except OSError as error:
         return f"cannot read {path}: {error.strerror}"
     texts = [name for name in names if name.endswith(TEXT_ENDINGS)]
     if texts:
-        return f"{path} holds text ({texts[0]}), no .bin/.idx pair: `nemolaunch tokenize` makes them of it"
+        return (
+            f"{path} contains text ({texts[0]}) but no .bin/.idx pair: tokenise it with `nemolaunch tokenize`"
+        )
     inner = [name for name in sorted(names) if _pairs(os.path.join(path, name))]
     if inner:
-        return f"{path} holds no .bin/.idx pair itself; {os.path.join(path, inner[0])} does"
-    return f"{path} holds no .bin/.idx pair"
+        return f"{path} contains no .bin/.idx pair, but {os.path.join(path, inner[0])} does"
+    return f"{path} contains no .bin/.idx pair"
 
 
 def look_at_prefix(prefix: str, split: str) -> DataFile:
-    """One pair. Never raises: what is wrong with it is its `error`."""
+    """Inspect one pair. Never raises: problems are reported in `error`."""
     try:
         with IndexFile(prefix) as index:
             record = _record_beside(prefix)
             return DataFile(
                 prefix=prefix,
-                error=None if index.id_code else f"{prefix}.idx says that the data are floats, not token ids",
+                error=None if index.id_code else f"{prefix}.idx says that the data is floats, not token ids",
                 num_sequences=index.num_sequences,
                 num_documents=index.num_documents,
                 num_tokens=index.num_tokens,
@@ -184,14 +186,14 @@ def _split_tokens(prefix: str, split: str) -> tuple[int, int, int]:
 
 
 def _recorded_id(record: dict[str, Any] | None, name: str) -> int | None:
-    """A token id of the tokenizer that made the data: its largest, or the one that ends documents."""
+    """Return a token id recorded for the tokenizer of the data: its largest, or the one that ends documents."""
     made_by = (record or {}).get("tokenizer")
     found = made_by.get(name) if isinstance(made_by, dict) else None
     return found if isinstance(found, int) else None
 
 
 def _with_samples(files: list[DataFile]) -> list[DataFile]:
-    """Token ids of some of the files that nothing is recorded of."""
+    """Sample token ids from some of the files for which nothing is recorded."""
     unknown = [i for i, f in enumerate(files) if f.max_token_id is None and not f.error and f.num_tokens]
     for i in unknown[:: max(1, len(unknown) // SAMPLED_FILES)]:
         files[i] = _sampled(files[i])
@@ -199,7 +201,7 @@ def _with_samples(files: list[DataFile]) -> list[DataFile]:
 
 
 def _sampled(file: DataFile) -> DataFile:
-    """The file with the largest token id of three of its pages."""
+    """Return the file with the largest token id found in three places."""
     ids: set[int] = set()
     try:
         with open(file.prefix + ".bin", "rb") as data:
@@ -211,13 +213,13 @@ def _sampled(file: DataFile) -> DataFile:
         return dataclasses.replace(file, error=f"cannot read {file.prefix}.bin: {error.strerror}")
     if ids and min(ids) < 0:
         return dataclasses.replace(
-            file, error=f"{file.prefix}.bin holds negative token ids, such as {min(ids)}"
+            file, error=f"{file.prefix}.bin contains negative token ids, such as {min(ids)}"
         )
     return dataclasses.replace(file, max_token_id=max(ids, default=None), sampled=True)
 
 
 def _record_beside(prefix: str) -> dict[str, Any] | None:
-    """The manifest that tokenising leaves beside the data: which tokenizer made it."""
+    """Return the manifest that `nemolaunch tokenize` writes next to the data, or None."""
     try:
         with open(prefix + ".manifest.json", encoding="utf-8") as file:
             record = json.load(file)
@@ -227,10 +229,10 @@ def _record_beside(prefix: str) -> dict[str, Any] | None:
 
 
 def split_bounds(split: str, num_sequences: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """First and last-but-one sequence of the training, validation and test share.
+    """Return start and end (exclusive) of the sequences for training, validation and test.
 
-    The same rounding as Megatron's blended dataset builder: normalised cumulative shares times the
-    number of sequences, rounded half to even. A malformed split counts as all training.
+    Rounds like Megatron's blended dataset builder: normalised cumulative shares times the number of sequences,
+    rounded half to even. A malformed split counts as all training.
     """
     try:
         shares = [float(part) for part in split.split(",")]

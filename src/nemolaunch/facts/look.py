@@ -1,7 +1,7 @@
-"""The only code that looks around: environment, disk, GPUs, data, tokenizer, earlier runs.
+"""The only code that inspects the outside world: environment, disk, GPUs, data, tokenizer, earlier runs.
 
-Everything found is passed on as plain values, so that checks and plans stay functions of what they are
-given. Standard library only; a look at terabytes of data reads a few hundred bytes of each index.
+The results are passed on as plain values, so that checks and plans are functions of their arguments. Uses the
+standard library only; even for terabytes of data, a few hundred bytes of each index are read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
 class Host:
     """The machine this runs on. `gpus` holds one name per visible GPU.
 
-    `transformer_engine`, `flash_attention`: whether this environment has them, which counts where a job runs in it.
+    `transformer_engine`, `flash_attention`: whether they are installed, which matters if the job runs in this
+    environment.
     """
 
     name: str = "localhost"
@@ -48,16 +49,16 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierRun:
-    """What the run folder already holds.
+    """What the run folder already contains.
 
     Attributes:
-        error: why the folder could not be made or written into, or None.
-        free_bytes: room on its file system; None where that cannot be told.
+        error: why the folder cannot be created or written to, or None.
+        free_bytes: free space on its file system; None if not known.
         last_checkpoint: newest complete checkpoint with training state, or None.
         next_step: optimizer steps done when it was saved.
-        finished_step: steps of a run that ended, or None.
-        values: the resolved job of the earlier run, as `Job.values()` gave it, or None.
-        blend: (weight or None, prefix) of its data, as Megatron got them.
+        finished_step: steps of a run that has finished, or None.
+        values: the resolved job of the earlier run, as returned by `Job.values()`, or None.
+        blend: (weight or None, prefix) of its data, as passed to Megatron.
     """
 
     folder: str
@@ -73,7 +74,7 @@ class EarlierRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """A container image that is a file, and why it cannot be used. `instead`: what was probably meant."""
+    """A container image in a file, and why it cannot be used. `instead`: the file that was probably meant."""
 
     path: str
     error: str | None = None
@@ -82,22 +83,22 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All that was seen.
+    """All facts about the outside world.
 
     Attributes:
-        split: the job's shares, without those that hold no document of some file.
-        secrets: names of the secrets that are there.
-        asked: what `--dataset-dir` names, before it was looked at.
-        stream, sources: the same of a stream, and what was seen of each of its sources.
+        split: the job's split, with shares set to 0 that contain no document of some file.
+        secrets: names of the secrets that are available.
+        asked: the value of `--dataset-dir`, parsed.
+        stream, sources: the same for a stream, and facts about each of its sources.
         index_dir: `--index-mapping-dir`, absolute.
-        index_cache_error: why the dataset's index cache could not be written, or None.
-        weights, resume: the checkpoints that `--nemo-model` and `--resume` name.
-        partitions, accounts: of the Slurm cluster, where one can be asked and the job goes there.
-        image: the container, where it is a file; None where it comes from a registry.
-        mounts_missing: sources of `--container-mounts` that do not exist here.
-        wandb_offline: whether W&B is told to keep to this machine.
-        exported: variables of the environment that decide how GPUs are used and that a job inherits.
-        submission: what a batch script needs to know of this machine, where the job goes to Slurm.
+        index_cache_error: why the dataset's index cache cannot be written, or None.
+        weights, resume: the checkpoints given by `--nemo-model` and `--resume`.
+        partitions, accounts: of the Slurm cluster, if the job is for Slurm and the cluster can be queried.
+        image: the container image if it is a file; None if it comes from a registry.
+        mounts_missing: sources of `--container-mounts` that do not exist on this machine.
+        wandb_offline: whether W&B is set not to use the network.
+        exported: environment variables that affect how GPUs are used and that a job inherits.
+        submission: what a batch script needs to know about this machine, if the job is for Slurm.
     """
 
     host: Host
@@ -130,7 +131,7 @@ SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
 
 
 def look(job: Job) -> Facts:
-    """See what the job needs to know. Never raises for what is missing: the checks report that."""
+    """Gather the facts for a job. Never raises if something is missing: the checks report that."""
     streams = job.data.data_mode == "stream"
     stream = read_stream(job.data.dataset_dir) if streams else None
     sources = look_at_stream(stream) if stream else ()
@@ -176,14 +177,14 @@ IMAGE_ENDINGS = (".sqsh", ".squashfs", ".sif", ".img")
 
 
 def _image(word: str) -> Image | None:
-    """A container image that is a file by its name. Pyxis takes a name without a slash for one of a registry."""
+    """Return the container image if it is a file. Pyxis treats a name without a slash as a registry image."""
     is_path = word.startswith(("/", "./", "../", "~"))
     if not is_path and not word.endswith(IMAGE_ENDINGS):
         return None
     path = os.path.abspath(os.path.expanduser(word))
     if not os.path.exists(path):
         instead = nearest(word)
-        return Image(path=path, error="there is no such file", instead=instead and os.path.abspath(instead))
+        return Image(path=path, error="the file does not exist", instead=instead and os.path.abspath(instead))
     if not os.access(path, os.R_OK):
         return Image(path=path, error="it cannot be read")
     return Image(path=path)
@@ -195,13 +196,13 @@ def _mounts_missing(launch: Launch) -> tuple[str, ...]:
 
 
 def _wandb_mode(job: Job) -> str:
-    """As `--env` gives it, else as it is exported."""
+    """Return W&B's mode as set by `--env`, else as exported."""
     given = [word.partition("=")[2] for word in job.launch.env if word.startswith("WANDB_MODE=")]
     return (given[-1] if given else os.environ.get("WANDB_MODE", "")).lower()
 
 
 def secrets_here() -> frozenset[str]:
-    """Names of the secrets there are; W&B also takes its key from ~/.netrc, where `wandb login` leaves it."""
+    """Return the names of the secrets that are set. `wandb login` stores W&B's key in ~/.netrc."""
     found = {name for name in (*SECRET_NAMES, "MLFLOW_TRACKING_URI") if os.environ.get(name)}
     try:
         if "api.wandb.ai" in Path(os.environ.get("NETRC") or "~/.netrc").expanduser().read_text():
@@ -212,7 +213,7 @@ def secrets_here() -> frozenset[str]:
 
 
 def _index_cache_error(job: Job, data: tuple[DataFile, ...]) -> str | None:
-    """Megatron writes its sample index to `--index-mapping-dir`, else to `cache/` beside each prefix."""
+    """Return why Megatron cannot write its sample index: to `--index-mapping-dir`, or `cache/` next to each prefix."""
     away = _index_dir(job)
     beside = dict.fromkeys(os.path.join(os.path.dirname(f.prefix), "cache") for f in data if not f.error)
     folders = [away] if away else list(beside)
@@ -225,19 +226,19 @@ def _index_dir(job: Job) -> str | None:
 
 
 def _cannot_write(folder: str) -> str | None:
-    """Why a folder could not be made or written into, or None."""
+    """Return why a folder cannot be created or written to, or None."""
     if max(len(os.fsencode(part)) for part in folder.split(os.sep)) > LONGEST_FILE_NAME:
-        return f"{folder[:60]}… has a name longer than {LONGEST_FILE_NAME} bytes"
+        return f"{folder[:60]}… contains a name longer than {LONGEST_FILE_NAME} bytes"
     existing = _existing(folder)
     if not os.path.isdir(existing):
         return f"{existing} is not a folder"
     if not os.access(existing, os.W_OK | os.X_OK):
-        return f"{existing} cannot be written"
+        return f"{existing} is not writable"
     return None
 
 
 def _existing(path: str) -> str:
-    """The path, or the nearest folder above it that exists."""
+    """Return the path, or the closest ancestor that exists."""
     while not os.path.lexists(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     return path
@@ -251,7 +252,7 @@ def _free_bytes(folder: str) -> int | None:
 
 
 def look_at_host() -> Host:
-    """GPUs that this process may use (CUDA_VISIBLE_DEVICES counts), cores and memory."""
+    """Return the GPUs this process may use (considering CUDA_VISIBLE_DEVICES), cores and memory."""
     names, memory_bytes = _gpus()
     return Host(
         name=socket.gethostname(),
@@ -287,7 +288,7 @@ VERSIONED = (
 
 
 def installed_versions() -> dict[str, str]:
-    """Python's version and those of the libraries a run depends on, as far as they are installed here."""
+    """Return the versions of Python and of the installed libraries a run depends on."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -311,7 +312,7 @@ def _look_at_tokenizer(job: Job, data: tuple[DataFile, ...]) -> Tokenizer | None
 
 
 def run_folder(job: Job) -> RunDir:
-    """Where the job's run lives: `--output-dir`, else `runs/EXPERIMENT` under the current folder."""
+    """Return the run folder of a job: `--output-dir`, else `runs/EXPERIMENT` in the current folder."""
     folder = job.launch.output_dir or os.path.join("runs", job.launch.experiment)
     return RunDir(Path(os.path.abspath(os.path.expanduser(folder))))
 

@@ -1,7 +1,7 @@
-"""What a look at the sources of a stream tells before anything starts: the first file of each, and how many.
+"""Inspect the sources of a stream before a launch: the first file of each, and how many there are.
 
-Nothing on a hub is asked. The standard library does, but for parquet and zstd, of which the columns are seen
-only where pyarrow is installed.
+No hub is contacted. The standard library is enough, except for the columns of parquet and zstd files, which are
+only known if pyarrow is installed.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from nemolaunch.data.text_files import KINDS, NAMED_KINDS, expand, kind_of
 from nemolaunch.system.path_hints import nearest
 
 HUB_DATASETS = REMOTE + "datasets/"
-# Of a first line; a longer one is not looked at.
-MOST_LINE_BYTES = 1 << 22
+# A longer first line is not inspected.
+MAX_LINE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFacts:
-    """What was seen of one source.
+    """Facts about one source.
 
     Attributes:
-        num_files, num_bytes: of its files here; 0 where it is remote.
-        num_packed: files that can only be read from their beginning.
-        columns: of its first file, where they can be told.
+        num_files, num_bytes: of its local files; 0 if it is remote.
+        num_packed: number of compressed files, which can only be read from the beginning.
+        columns: of its first file, if known.
         error: why it cannot be read, or None. `instead`: the path that was probably meant.
-        folders: below which its files lie, also where they are links.
+        folders: that contain its files, including the targets of links.
     """
 
     num_files: int = 0
@@ -45,7 +45,7 @@ class SourceFacts:
 
 
 def look_at_stream(stream: StreamSpec) -> tuple[SourceFacts, ...]:
-    """Every source. Never raises: what is missing is `error`."""
+    """Inspect every source. Never raises: problems are reported in `error`."""
     return tuple(map(_look, stream.sources))
 
 
@@ -56,7 +56,7 @@ def _look(source: StreamSource) -> SourceFacts:
     for path in source.paths:
         if path.startswith(REMOTE):
             if not path.startswith(HUB_DATASETS):
-                return SourceFacts(error=f"{path} does not begin with {HUB_DATASETS}OWNER/NAME")
+                return SourceFacts(error=f"{path} does not start with {HUB_DATASETS}OWNER/NAME")
             continue
         found = expand(path)
         if not found:
@@ -66,7 +66,7 @@ def _look(source: StreamSource) -> SourceFacts:
         return SourceFacts()
     unknown = next((name for name in names if kind_of(Path(name), NAMED_KINDS) is None), None)
     if unknown is not None:
-        return SourceFacts(error=f"{unknown} is of no kind that is read: {', '.join(KINDS)}")
+        return SourceFacts(error=f"{unknown} has an unsupported format; supported are {', '.join(KINDS)}")
     kinds = [kind_of(Path(name), NAMED_KINDS) for name in names]
     try:
         columns = _columns(names[0], str(kinds[0]))
@@ -74,7 +74,7 @@ def _look(source: StreamSource) -> SourceFacts:
         return SourceFacts(error=f"{names[0]} cannot be read: {' '.join(str(error).split())[:200]}")
     num_bytes = sum(os.path.getsize(name) for name in names)
     if not num_bytes:
-        return SourceFacts(error=f"{source.where} is empty: there is no byte in its {len(names)} file(s)")
+        return SourceFacts(error=f"{source.where} is empty: its {len(names)} file(s) have 0 bytes")
     return SourceFacts(
         num_files=len(names),
         num_bytes=num_bytes,
@@ -85,7 +85,7 @@ def _look(source: StreamSource) -> SourceFacts:
 
 
 def _roots(path: str) -> list[str]:
-    """The folder that all files of a path lie below, and the one that it is a link to."""
+    """Return the folder that contains all files of a path, and the target folder if they are links."""
     if path.startswith(REMOTE):
         return []
     root = os.path.abspath(os.path.expanduser(path))
@@ -99,7 +99,7 @@ def _dataset(name: str) -> SourceFacts:
     if os.path.isdir(name):
         return SourceFacts(folders=(os.path.abspath(name),))
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        return SourceFacts(error=f"there is no folder {name}")
+        return SourceFacts(error=f"the folder {name} does not exist")
     return SourceFacts()
 
 
@@ -107,13 +107,13 @@ def _nothing_there(path: str) -> SourceFacts:
     expanded = os.path.expanduser(path)
     if os.path.isdir(expanded):
         prefixes = any(Path(expanded).rglob("*.idx"))
-        more = "; it has .bin/.idx files, which --data-mode indexed reads" if prefixes else ""
-        return SourceFacts(error=f"{path} holds no file that is read: {', '.join(KINDS)}{more}")
-    return SourceFacts(error=f"there is no {path}", instead=nearest(path))
+        more = "; it has .bin/.idx files, which need --data-mode indexed" if prefixes else ""
+        return SourceFacts(error=f"{path} contains no file of a supported format: {', '.join(KINDS)}{more}")
+    return SourceFacts(error=f"{path} does not exist", instead=nearest(path))
 
 
 def _columns(path: str, kind: str) -> tuple[str, ...] | None:
-    """Columns of a file, or keys of its first line. Raises OSError or ValueError for a damaged file."""
+    """Return the columns of a file, or the keys of its first line. Raise OSError or ValueError if it is damaged."""
     if kind == "text":
         return None
     if kind in ("parquet", "zstd") and importlib.util.find_spec("pyarrow") is None:
@@ -123,10 +123,10 @@ def _columns(path: str, kind: str) -> tuple[str, ...] | None:
 
         return tuple(pq.read_schema(path).names)
     with open(path, "rb") as file:
-        line = _opened(file, kind).readline(MOST_LINE_BYTES)
+        line = _opened(file, kind).readline(MAX_LINE_BYTES)
     try:
         record = json.loads(line)
-    except ValueError:  # one bad line is no damage
+    except ValueError:  # a single bad line does not make the file unusable
         return None
     return tuple(record) if isinstance(record, dict) else None
 
@@ -139,5 +139,5 @@ def _opened(file: IO[bytes], kind: str) -> Any:
 
         import pyarrow
 
-        return io.BytesIO(pyarrow.CompressedInputStream(file, "zstd").read(MOST_LINE_BYTES))
+        return io.BytesIO(pyarrow.CompressedInputStream(file, "zstd").read(MAX_LINE_BYTES))
     return file

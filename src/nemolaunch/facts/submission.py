@@ -1,4 +1,4 @@
-"""What a batch script has to know of the machine and the run folder it is submitted from."""
+"""What a batch script needs to know about the machine and the run folder it is submitted from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nemolaunch.run.folder import RunDir
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """One hand-over of a plan to Slurm.
+    """One submission of a plan to Slurm.
 
     Attributes:
-        number: 1 for the first submission of a run folder, then counting; names NeMo-Run's experiment.
-        bin: folder of the Python interpreter that runs outside a container.
-        links: folders outside the job's own that its data files are links into.
-        stream_folders: folders that rows of a stream are read from.
+        number: number of the submission of this run folder, from 1; part of NeMo-Run's experiment name.
+        bin: folder of the Python interpreter, used without a container.
+        links: folders outside the job's own to which its data files are links.
+        stream_folders: folders from which rows of a stream are read.
     """
 
     number: int
@@ -29,7 +29,7 @@ class Submission:
 def next_submission(
     run: RunDir, prefixes: tuple[str, ...], stream_folders: tuple[str, ...] = ()
 ) -> Submission:
-    """The next submission of a run folder, from this machine and interpreter. Reads the disk."""
+    """Return the next submission of a run folder, from this machine and interpreter. Reads the disk."""
     numbers = [0]
     for path in run.nemo_run.glob("experiments/*/*_*"):
         digits = path.name.rpartition("_")[2]
@@ -55,6 +55,6 @@ def _links(prefixes: tuple[str, ...]) -> list[str]:
 
 
 def split_option(word: str) -> tuple[str, str | None]:
-    """`--nice=100` → `("nice", "100")`; an option without a value gets None."""
+    """Split `--nice=100` into `("nice", "100")`; the value is None if there is none."""
     name, equals, value = word.lstrip("-").partition("=")
     return name.strip().replace("_", "-"), value if equals else None

@@ -1,4 +1,4 @@
-"""Environment variables a job is given: named sets for known networks and needs, and the user's own."""
+"""Environment variables of a job: named sets for known networks and purposes, and the user's own."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from nemolaunch.errors import UsageError
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
-# TOKENIZERS_PARALLELISM and its like are no tokens
+# TOKENIZERS_PARALLELISM and the like are not tokens
 _NO_SECRET = re.compile(r"TOKENIZER|NUM_TOKENS|MAX_TOKENS", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Variables that belong together. A value that the user has exported wins over a preset's.
+    """Variables that belong together. A variable that the user has exported overrides a preset's.
 
     Attributes:
-        about: what it is for, in a few words.
+        about: its purpose, in a few words.
         source: where the values come from.
     """
 
@@ -51,7 +51,7 @@ PRESETS: dict[str, Preset] = {
         values={"NCCL_NET_GDR_LEVEL": "PHB", "NCCL_NET_GDR_C2C": "1"},
     ),
     "save-memory": Preset(
-        about="less GPU memory for NCCL and fragments",
+        about="less GPU memory for NCCL buffers and fragmentation",
         source="NeMo 2.7, scripts/performance/executors.py",
         values={"NCCL_NVLS_ENABLE": "0", "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"},
     ),
@@ -61,7 +61,7 @@ PRESETS: dict[str, Preset] = {
         values={"NVTE_FLASH_ATTN": "1", "NVTE_FUSED_ATTN": "1"},
     ),
     "deterministic": Preset(
-        about="the same losses bit for bit on every run; slower",
+        about="bitwise reproducible losses; slower",
         source="Megatron Core user guide, deterministic training",
         values={
             "NCCL_ALGO": "Ring",
@@ -70,7 +70,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "debug": Preset(
-        about="NCCL and torch say what they do",
+        about="verbose logs of NCCL and torch.distributed",
         source="NCCL user guide, NCCL_DEBUG; PyTorch, distributed debugging",
         values={
             "NCCL_DEBUG": "INFO",
@@ -82,24 +82,24 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset_values(names: Iterable[str]) -> dict[str, str]:
-    """The variables of presets, of a later one where several set the same; unknown names are passed over."""
+    """Return the variables of presets; later presets win, and unknown names are ignored."""
     return {k: v for name in names if name in PRESETS for k, v in PRESETS[name].values.items()}
 
 
 def given_values(words: Iterable[str]) -> dict[str, str]:
-    """`("A=1", "B=x y")` as a dictionary; a word without `=` gets an empty value, which the checks refuse.
+    """Return `("A=1", "B=x y")` as a dictionary; a word without `=` gets an empty value, which the checks refuse.
 
     Raises:
-        UsageError: if a name looks like that of a secret: it would be written into files.
+        UsageError: a name looks like that of a secret, which would be written into files.
     """
     values = {}
     for word in words:
         name, _, value = word.partition("=")
         if _SECRET.search(name) and not _NO_SECRET.search(name):
             raise UsageError(
-                f"--env {name}: variables given here are written into the plan and the batch script, and this "
-                f"looks like a secret. Export {name} before the command instead; it then reaches the ranks "
-                f"through the job's environment and no file"
+                f"--env {name} looks like a secret, and --env values are written into the plan and the batch "
+                f"script. Export {name} before the command instead: it then reaches the ranks through the job's "
+                f"environment and is not written to any file"
             )
         values[name] = value
     return values

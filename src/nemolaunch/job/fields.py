@@ -1,4 +1,4 @@
-"""One field of a job: its command-line form, and the values that it takes."""
+"""One field of a job: its command-line form and the values it accepts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def flag(
     metavar: str | None = None,
     scaled: bool = False,
 ) -> T:
-    """A field of a job with its command-line form.
+    """Declare a field of a job with its command-line form.
 
-    `aliases` are long names others use for it; `scaled` counts may be written like 300M or 1.4T.
+    `aliases` are alternative long names; `scaled` counts may be written like 300M or 1.4T.
     """
     metadata = {
         "help": help, "short": short, "aliases": aliases, "choices": choices, "metavar": metavar, "scaled": scaled
@@ -38,8 +38,8 @@ class FieldSpec:
     """One field of the job as flags and YAML see it.
 
     Attributes:
-        kind: `int`, `float`, `str` or `bool`; the type of each element where `many`.
-        optional: whether `None` ("not given") is a value.
+        kind: `int`, `float`, `str` or `bool`; the type of each element if `many`.
+        optional: whether the field may be `None` ("not given").
         many: whether the field is a tuple, given as several words on the command line.
     """
 
@@ -58,10 +58,11 @@ class FieldSpec:
 
     @property
     def flag(self) -> str:
+        """The long flag, such as `--num-nodes`."""
         return "--" + self.name.replace("_", "-")
 
     def checked(self, value: Any) -> Any:
-        """The value in the field's own type; UsageError if it is not one."""
+        """Return the value in the field's own type; raise UsageError if it does not have that type."""
         if value is None and self.optional:
             return None
         if isinstance(value, os.PathLike):
@@ -92,8 +93,8 @@ class FieldSpec:
 
     def _text(self, value: str) -> str:
         if "\0" in value:
-            raise UsageError(f"{self.flag} {value!r} has a NUL character, which no name or path can have")
+            raise UsageError(f"{self.flag} {value!r} contains a NUL character, which names and paths cannot")
         return value
 
 
-_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

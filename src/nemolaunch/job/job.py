@@ -1,6 +1,6 @@
 """What a user asks for: the one definition from which flags, YAML keys and plans are made.
 
-Every field carries its command-line form, so `cli/flags.py` and `--config` need no list of their own.
+Every field carries its command-line form, so `cli/parsing/flags.py` and `--config` need no list of their own.
 `None` means "not given": the model's recipe or the plan decides. Nothing here looks at the machine.
 """
 
@@ -21,12 +21,14 @@ class Launch:
     """Where and how the job runs."""
 
     executor: str = flag("local", "where to run", choices=("local", "slurm"))
-    experiment: str = flag("pretraining", "names the run folder; letters, digits, '.', '_', '-'", short="-E")
+    experiment: str = flag(
+        "pretraining", "name of the run folder; letters, digits, '.', '_' and '-'", short="-E"
+    )
     output_dir: str | None = flag(None, "run folder (default: runs/EXPERIMENT)", metavar="DIR")
-    num_nodes: int = flag(1, "nodes", short="-N")
+    num_nodes: int = flag(1, "number of nodes", short="-N")
     num_gpus: int | None = flag(
         None,
-        "processes per node (default: all visible GPUs, else what the parallelism needs on the CPU)",
+        "processes per node (default: one per visible GPU; on the CPU, as many as the parallelism needs)",
         short="-G",
         aliases=("--gpus-per-node",),
     )
@@ -34,29 +36,31 @@ class Launch:
     partition: str = flag("defq", "Slurm partition", short="-P")
     container_image: str = flag(
         "nvcr.io/nvidia/nemo:26.02",
-        "container on Slurm; none: run in this environment",
+        "container image on Slurm; none runs in the current environment",
         short="-I",
         metavar="IMAGE",
     )
     container_mounts: tuple[str, ...] = flag(
-        (), "further SRC:DST mounts of the container, besides the job's own paths", metavar="SRC:DST"
+        (), "additional container mounts; the job's own paths are always mounted", metavar="SRC:DST"
     )
     time: str | None = flag(
-        None, "Slurm time limit of one job, e.g. 3-00:00:00 (default: the partition's, else 1-00:00:00)"
+        None, "time limit of each Slurm job, e.g. 3-00:00:00 (default: the partition's, else 1-00:00:00)"
     )
     device: str = flag(
-        "auto", "what trains; auto: the GPU on Slurm or where one is visible", choices=("auto", "gpu", "cpu")
+        "auto",
+        "device to train on; auto: the GPU on Slurm or if one is visible, otherwise the CPU",
+        choices=("auto", "gpu", "cpu"),
     )
     launcher: str = flag(
         "srun",
-        "who starts the ranks on Slurm: one srun task each, or torchrun on each node",
+        "what starts the ranks on Slurm: srun (one task per rank) or torchrun (once per node)",
         choices=("srun", "torchrun"),
     )
-    detach: bool = flag(False, "leave the Slurm job to itself once it is submitted")
-    chain: bool = flag(True, "let each Slurm job queue the next one, until the last step is done")
+    detach: bool = flag(False, "return once the Slurm job is submitted, instead of following the run")
+    chain: bool = flag(True, "have each Slurm job queue its successor until training has finished")
     max_failures: int = flag(
         3,
-        "end the chain after this many consecutive attempts without a new checkpoint",
+        "end the run after this many consecutive attempts without a new checkpoint",
         aliases=("--give-up-after",),
     )
     exit_margin: int | None = flag(
@@ -67,35 +71,37 @@ class Launch:
     )
     qos: str | None = flag(None, "Slurm quality of service")
     gres: str | None = flag(
-        None, "Slurm generic resources of a node instead of --gpus-per-node; none: ask for none"
+        None, "Slurm generic resources per node, instead of --gpus-per-node; none requests nothing"
     )
     constraint: str | None = flag(None, "Slurm features that the nodes must have")
-    exclude: str | None = flag(None, "nodes to leave out", metavar="NODES")
+    exclude: str | None = flag(None, "nodes that must not be used", metavar="NODES")
     reservation: str | None = flag(None, "Slurm reservation")
     comment: str | None = flag(None, "comment of the Slurm job")
     dependency: str | None = flag(
-        None, "start once other Slurm jobs have ended, e.g. afterok:1234", metavar="WHEN:JOB"
+        None, "start only after other Slurm jobs have ended, e.g. afterok:1234", metavar="WHEN:JOB"
     )
     array: str | None = flag(None, "run as a chain of array tasks, e.g. 1-10%1", metavar="RANGE")
-    sbatch: tuple[str, ...] = flag((), "any other option of sbatch, without its dashes", metavar="KEY=VALUE")
+    sbatch: tuple[str, ...] = flag((), "any other sbatch option, without its dashes", metavar="KEY=VALUE")
     network_interface: str | None = flag(
-        None, "interface over which the nodes talk, e.g. hsn0 (sets NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME)"
+        None, "network interface between nodes, e.g. hsn0 (sets NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME)"
     )
     env_preset: tuple[str, ...] = flag(
         (),
-        "environment of a known network or need: slingshot, efa, gb200, save-memory, fused-attention, "
+        "named sets of environment variables: slingshot, efa, gb200, save-memory, fused-attention, "
         "deterministic, debug",
         metavar="NAME",
     )
-    env: tuple[str, ...] = flag((), "further variables of the training processes", metavar="NAME=VALUE")
+    env: tuple[str, ...] = flag(
+        (), "additional environment variables of the training processes", metavar="NAME=VALUE"
+    )
     preset: str | None = flag(
         None,
-        "flags measured for a model on a GPU: a shipped name, or a YAML file; flags and --config win",
+        "flags tuned for a model on a GPU: a built-in preset or a YAML file; flags and --config override it",
         metavar="NAME",
     )
     gpu: str | None = flag(
         None,
-        "GPU to estimate memory and time for, e.g. h200 (default: the one seen here, else h100)",
+        "GPU to estimate memory and time for, e.g. h200 (default: the one in this machine, else h100)",
         metavar="NAME",
     )
 
@@ -106,31 +112,31 @@ class Model:
 
     model_name: str = flag(
         "",
-        "NeMo 2 recipe, shipped flavour, custom YAML file, or hf: the architecture of --hf-model-id (required)",
+        "NeMo 2 recipe, built-in configuration, YAML file, or hf: the architecture of --hf-model-id (required)",
         short="-M",
         aliases=("--model",),
     )
     hf_model_id: str | None = flag(
         None,
-        "tokenizer: Hugging Face id or local folder (default: the one recorded beside the data)",
+        "tokenizer: Hugging Face id or local folder (default: the one recorded with the data)",
         aliases=("--tokenizer",),
     )
     nemo_model: str | None = flag(
         None,
-        "NeMo 2 checkpoint whose weights to start from",
+        "NeMo 2 checkpoint to take the initial weights from",
         aliases=("--pretrained-checkpoint",),
         metavar="DIR",
     )
     hf_token: str | None = flag(
         None,
-        "Hugging Face token; kept in memory only. Better: export HF_TOKEN, which also keeps it out of the process list",
+        "Hugging Face token, kept in memory only; exporting HF_TOKEN also keeps it out of the process list",
         metavar="TOKEN",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What it is trained on."""
+    """What the model is trained on."""
 
     dataset_dir: tuple[str, ...] = flag(
         (),
@@ -140,20 +146,20 @@ class Data:
     )
     data_mode: str = flag(
         "indexed",
-        "what --dataset-dir names: .bin/.idx files, or rows of text files and hubs, read and tokenised on the fly",
+        "what --dataset-dir holds: .bin/.idx files, or text (local files or hub datasets) tokenised on the fly",
         choices=("indexed", "stream"),
     )
     blend_by: str | None = flag(
         None,
-        "what blend weights are shares of; rows are documents (default: tokens, or as the YAML file says)",
+        "whether blend weights are shares of tokens or of rows, i.e. documents (default: tokens, or the YAML file's)",
         choices=("tokens", "rows"),
     )
     seq_length: int | None = flag(None, "sequence length in tokens (default: the model's)")
-    split: str = flag("998,1,1", "shares of training, validation and test documents")
+    split: str = flag("998,1,1", "shares of documents for training, validation and test")
     num_workers: int = flag(0, "data loading processes per rank (default for streams: 2)")
     index_mapping_dir: str | None = flag(
         None,
-        "folder for the dataset's index cache; all nodes must see it (default: beside the data)",
+        "folder for the dataset's index cache, shared by all nodes (default: next to the data)",
         metavar="DIR",
     )
 
@@ -164,19 +170,19 @@ class Objective:
 
     objective: str = flag(
         "clm",
-        "clm: predict the next token; mlm: masked ones, seeing both sides (always so for BERT)",
+        "clm: predict the next token; mlm: predict masked tokens from both sides (always used for BERT)",
         choices=("clm", "mlm"),
     )
-    mlm_probability: float = flag(0.3, "share of tokens that are masked, between 0 and 1")
+    mlm_probability: float = flag(0.3, "share of tokens to mask, between 0 and 1")
     mlm_replacement: str = flag(
         "mask",
-        "what stands for a masked token; mask: the mask token; bert: that for 80 %, a random one for 10 %, itself "
-        "for 10 %; span: the mask token, over runs of tokens",
+        "replacement of masked tokens; mask: the mask token; bert: the mask token for 80 %, a random token for 10 %, "
+        "the token itself for 10 %; span: the mask token, over contiguous spans",
         choices=("mask", "bert", "span"),
     )
-    mlm_span_length: float = flag(3.0, "mean length of a run of masked tokens, with span")
+    mlm_span_length: float = flag(3.0, "mean span length in tokens with --mlm-replacement span")
     mask_token: str | None = flag(
-        None, "the mask token, e.g. a reserved one (default: the tokenizer's)", metavar="TOKEN"
+        None, "mask token, e.g. a reserved token (default: the tokenizer's)", metavar="TOKEN"
     )
 
 
@@ -185,63 +191,71 @@ class Stream:
     """How rows are read, with --data-mode stream."""
 
     text_key: str = flag(
-        "text", "key or column with the text, for sources that name none", aliases=("--text-column",)
+        "text",
+        "key or column that holds the text, for sources that do not set one",
+        aliases=("--text-column",),
     )
     stopping_strategy: str = flag(
         "fixed-tokens",
-        "when to end: after --max-steps or --max-tokens, or before that when the first or every source is read",
+        "when to stop: after --max-steps or --max-tokens, or earlier once the first source, or every source, is "
+        "exhausted",
         choices=("fixed-tokens", "first-exhausted", "all-exhausted"),
     )
-    shuffle_buffer: int = flag(100_000, "rows among which each reader shuffles; 1: keep their order")
+    shuffle_buffer: int = flag(100_000, "number of rows each reader shuffles at a time; 1 keeps their order")
     shard_shuffle: bool = flag(True, "shuffle the order of files")
     stream_readers: int | None = flag(
         None,
-        "parts into which rows are dealt for good; data-parallel ranks and workers share them out (default: at "
-        "least 4 for each rank)",
+        "number of fixed partitions of the rows, spread over data-parallel ranks and workers (default: at least 4 "
+        "per rank)",
     )
     data_resume: str = flag(
         "exact",
-        "how a restart goes on: with the very next row, or in a new order with a seed of its own",
+        "which rows a restart reads; exact: continue with the next row; fresh: a new order with a new seed",
         choices=("exact", "fresh"),
     )
     bad_data: str = flag(
         "skip-rows",
-        "leave out rows without text; or stop there; or leave out damaged files and row groups too",
+        "what to do about bad data; skip-rows: skip rows without text; stop: end the run; skip: also skip damaged "
+        "files and row groups",
         choices=("skip-rows", "stop", "skip"),
     )
-    data_ledger: bool = flag(True, "write down which rows are fed, for `nemolaunch data-audit`")
+    data_ledger: bool = flag(True, "record which rows were read, for `nemolaunch data-audit`")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """How much of it, in which portions, in which number format."""
+    """How much data, in which batch sizes and which precision."""
 
     max_steps: int | None = flag(None, "optimizer steps (default: one epoch, computed from the .idx files)")
-    global_batch_size: int = flag(2048, "sequences per step, over all GPUs", short="-gbs")
+    global_batch_size: int = flag(2048, "sequences per step over all GPUs", short="-gbs")
     max_tokens: int | None = flag(
-        None, "train on that many tokens, like 20B, instead of --max-steps", metavar="TOKENS", scaled=True
+        None,
+        "number of tokens to train on, e.g. 20B, instead of --max-steps",
+        metavar="TOKENS",
+        scaled=True,
     )
     tokens_per_param: float | None = flag(
         None,
-        "train on that many tokens per active weight besides the input embedding, instead of --max-steps",
+        "number of tokens to train on per active parameter, input embedding excluded, instead of --max-steps",
     )
     global_batch_tokens: int | None = flag(
-        None, "tokens per step, like 4M, instead of --global-batch-size", metavar="TOKENS", scaled=True
+        None, "tokens per step, e.g. 4M, instead of --global-batch-size", metavar="TOKENS", scaled=True
     )
     micro_batch_size: int = flag(1, "sequences per forward pass on one GPU", short="-mbs")
-    precision: str = flag("bf16", "number format of training", choices=("bf16", "fp32"))
-    fp8: bool = flag(False, "matrix products in fp8, on Ada, Hopper and newer")
+    precision: str = flag("bf16", "training precision", choices=("bf16", "fp32"))
+    fp8: bool = flag(False, "run matrix multiplications in fp8 (Ada, Hopper and newer)")
     fp8_recipe: str = flag(
         "delayed",
-        "how fp8 values are scaled: one delayed or current factor a tensor, or blocks (Hopper), mxfp8 (Blackwell)",
+        "fp8 scaling: one factor per tensor, delayed or current (tensorwise); per block (blockwise, Hopper; mxfp8, "
+        "Blackwell)",
         choices=("delayed", "tensorwise", "blockwise", "mxfp8"),
     )
-    seed: int = flag(1234, "random seed of weights and data order")
+    seed: int = flag(1234, "random seed for weights and data order")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parallelism:
-    """How the model is laid out over GPUs."""
+    """How the model is split across GPUs."""
 
     tensor_model_parallel_size: int = flag(
         1, "tensor parallel size", short="-TP", aliases=("--tensor-parallel-size",)
@@ -259,60 +273,70 @@ class Parallelism:
         1, "context parallel size", short="-CP", aliases=("--context-model-parallel-size",)
     )
     sequence_parallel: bool = flag(
-        False, "split activations along the sequence within a tensor parallel group", short="-SP"
+        False, "split activations along the sequence within tensor parallel groups", short="-SP"
     )
     expert_model_parallel_size: int = flag(
         1, "expert parallel size", short="-EP", aliases=("--expert-parallel-size",)
     )
     expert_tensor_parallel_size: int | None = flag(
-        None, "tensor parallel size within an expert (default: the tensor parallel size)", short="-ETP"
+        None, "tensor parallel size of the experts (default: the tensor parallel size)", short="-ETP"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What is recomputed or kept off the GPU."""
+    """What is recomputed, and what is kept off the GPU."""
 
     recompute_granularity: str | None = flag(
-        None, "what to recompute in the backward pass", choices=("full", "selective")
+        None,
+        "activations to recompute in the backward pass: full layers, or attention only (selective)",
+        choices=("full", "selective"),
     )
-    recompute_method: str | None = flag(None, "how full recompute picks layers", choices=("block", "uniform"))
+    recompute_method: str | None = flag(
+        None, "how full recomputation chooses layers", choices=("block", "uniform")
+    )
     recompute_num_layers: int | None = flag(
-        None, "layers per recomputed chunk (uniform) or recomputed layers (block)"
+        None, "layers per recomputed chunk (uniform), or number of recomputed layers (block)"
     )
-    cpu_offloading: bool = flag(False, "keep activations of some layers in host memory")
+    cpu_offloading: bool = flag(False, "keep the activations of some layers in host memory")
     cpu_offloading_layers: int | None = flag(
-        None, "how many layers to offload", aliases=("--cpu-offloading-num-layers",)
+        None, "number of layers to offload", aliases=("--cpu-offloading-num-layers",)
     )
     cpu_offloading_activations: bool = flag(False, "offload activations")
     cpu_offloading_weights: bool = flag(False, "offload weights")
     optim_cpu_offloading: bool = flag(
-        False, "keep optimizer state and its update on the host", aliases=("--optimizer-cpu-offload",)
+        False, "keep and update the optimizer state on the CPU", aliases=("--optimizer-cpu-offload",)
     )
     optim_cpu_offloading_frac: float = flag(
         1.0,
-        "share of the optimizer state to offload, above 0 up to 1",
+        "fraction of the optimizer state to offload, above 0 and up to 1",
         aliases=("--optimizer-offload-fraction",),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Which kernels run, and what communication they hide. What is left open is as in the recipe."""
+    """Kernels, and which communication overlaps with computation. Flags that are not set are as in the recipe."""
 
     attention_backend: str | None = flag(
         None,
-        "kernels of attention; flash: FlashAttention; fused: cuDNN's; unfused: Transformer Engine's, which keep all "
-        "scores, as local, Megatron's own, do; auto: the fastest there is (default: the recipe's, mostly auto)",
+        "attention kernels; flash: FlashAttention; fused: cuDNN; unfused: Transformer Engine; local: Megatron-Core; "
+        "auto: the fastest available. unfused and local store all attention scores (default: the recipe's, usually "
+        "auto)",
         choices=("auto", "flash", "fused", "unfused", "local"),
     )
-    cuda_graphs: bool = flag(False, "capture every layer as CUDA graphs, and launch those instead of kernels")
-    tp_comm_overlap: bool | None = flag(
-        None, "tensor parallel communication during matrix products (Transformer Engine's userbuffers)"
+    cuda_graphs: bool = flag(
+        False, "capture each layer as CUDA graphs instead of launching kernels one by one"
     )
-    overlap_grad_reduce: bool | None = flag(None, "reduce gradients over data parallel ranks during backward")
+    tp_comm_overlap: bool | None = flag(
+        None,
+        "overlap tensor parallel communication with matrix multiplications (Transformer Engine userbuffers)",
+    )
+    overlap_grad_reduce: bool | None = flag(
+        None, "reduce gradients over data parallel ranks during the backward pass"
+    )
     overlap_param_gather: bool | None = flag(
-        None, "gather updated weights from data parallel ranks during the next forward"
+        None, "gather updated weights from data parallel ranks during the next forward pass"
     )
 
 
@@ -322,80 +346,85 @@ class Optimizer:
 
     optimizer: str = flag("adam", "optimizer", choices=("adam", "sgd"))
     lr: float = flag(5e-6, "peak learning rate")
-    min_lr: float = flag(1e-6, "learning rate at the end of the cosine")
-    adam_beta1: float = flag(0.9, "Adam's decay of the first moment")
-    adam_beta2: float = flag(0.999, "Adam's decay of the second moment")
+    min_lr: float = flag(1e-6, "learning rate at the end of the cosine decay")
+    adam_beta1: float = flag(0.9, "decay rate of Adam's first moment")
+    adam_beta2: float = flag(0.999, "decay rate of Adam's second moment")
     weight_decay: float = flag(0.0, "decoupled weight decay")
-    clip_grad: float = flag(1.0, "global gradient norm to clip to; 0 turns clipping off")
-    warmup_steps: int = flag(50, "steps of linear warm-up")
-    constant_steps: int = flag(0, "steps at the minimum rate after the cosine")
+    clip_grad: float = flag(1.0, "maximum global gradient norm; 0 turns clipping off")
+    warmup_steps: int = flag(50, "steps of linear learning rate warmup")
+    constant_steps: int = flag(0, "steps at the minimum learning rate after the cosine decay")
     disable_dist_optim: bool = flag(False, "do not shard the optimizer over data-parallel ranks")
     num_distributed_optimizer_instances: int = flag(
-        1, "copies of the sharded optimizer, each over DP·CP divided by so many ranks (hybrid sharding, HSDP)"
+        1, "copies of the sharded optimizer, each over DP·CP / N ranks (hybrid sharding, HSDP)"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logging:
-    """What is reported, and when. TensorBoard is always written."""
+    """What is logged, and when. TensorBoard files are always written."""
 
-    wandb: bool = flag(False, "report to Weights & Biases; the key is read from WANDB_API_KEY")
-    wandb_project: str | None = flag(None, "W&B project (default: the experiment)")
-    wandb_name: str | None = flag(None, "W&B run name (default: the experiment)")
+    wandb: bool = flag(False, "log to Weights & Biases; the key is read from WANDB_API_KEY")
+    wandb_project: str | None = flag(None, "W&B project (default: --experiment)")
+    wandb_name: str | None = flag(None, "W&B run name (default: --experiment)")
     log_every: int = flag(1, "steps between log lines")
     val_check_interval: int | None = flag(
-        None, "steps between validations (default: a fifth of an epoch in long runs, else at the end)"
+        None, "steps between validations (default: a fifth of an epoch in long runs, else only at the end)"
     )
-    limit_val_batches: int = flag(32, "validation batches each time; 0 turns validation off")
-    mlflow: bool = flag(False, "report to MLflow; the server is read from MLFLOW_TRACKING_URI")
-    mlflow_experiment: str | None = flag(None, "MLflow experiment (default: the experiment)")
+    limit_val_batches: int = flag(32, "batches per validation; 0 turns validation off")
+    mlflow: bool = flag(False, "log to MLflow; the server is read from MLFLOW_TRACKING_URI")
+    mlflow_experiment: str | None = flag(None, "MLflow experiment (default: --experiment)")
     profile: str | None = flag(
-        None, "trace some steps with PyTorch's profiler or Nsight Systems", choices=("pytorch", "nsys")
+        None, "profile some steps with the PyTorch profiler or Nsight Systems", choices=("pytorch", "nsys")
     )
-    profile_steps: str = flag("10:12", "steps to trace: after START, up to STOP", metavar="START:STOP")
-    profile_ranks: tuple[str, ...] = flag(("0",), "ranks to trace", metavar="N")
+    profile_steps: str = flag("10:12", "steps to profile: after START, up to STOP", metavar="START:STOP")
+    profile_ranks: tuple[str, ...] = flag(("0",), "ranks to profile", metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guards:
-    """What is watched while the run goes on. `nemolaunch status` and the report show what was noticed."""
+    """What is monitored during the run. `nemolaunch status` and the report show the warnings."""
 
     on_not_finite: str = flag(
         "stop",
-        "when loss or gradient is NaN or infinite: go on, leave that update out, or end the run",
+        "when the loss or a gradient is NaN or infinite: only warn, skip the update, or end the run",
         choices=("warn", "skip", "stop"),
     )
-    on_loss_spike: str = flag("warn", "when the loss jumps: the same", choices=("warn", "skip", "stop"))
+    on_loss_spike: str = flag(
+        "warn",
+        "when the loss spikes: only warn, skip the update, or end the run",
+        choices=("warn", "skip", "stop"),
+    )
     on_slowness: str = flag(
         "warn",
-        "when a rank is slower than the rest, steps slow down, or data come too late",
+        "when a rank is slower than the others, steps slow down, or data loading falls behind: only warn, or end "
+        "the run",
         choices=("warn", "stop"),
     )
     hang_timeout: int = flag(
         1800,
-        "end the job when no step finishes for that long, with the stacks of all ranks; 0: never",
+        "end the job if no step finishes for this long, after dumping the stacks of all ranks; 0 disables this",
         metavar="SECONDS",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What is saved, and where a run starts from."""
+    """What is saved, and where training starts from."""
 
     checkpoint_every: int | None = flag(
         None,
-        "steps between checkpoints (default: every 15 minutes; always at the last step)",
+        "steps between checkpoints (default: every 15 minutes); the last step is always saved",
         metavar="STEPS",
     )
-    keep_latest: int = flag(3, "number of newest checkpoints to keep; -1 keeps all", aliases=("--keep",))
-    no_async_save: bool = flag(False, "write checkpoints before training goes on")
+    keep_latest: int = flag(3, "number of most recent checkpoints to keep; -1 keeps all", aliases=("--keep",))
+    no_async_save: bool = flag(False, "pause training while a checkpoint is written")
     resume: str = flag(
         "auto",
-        "auto: from this run's last checkpoint if there is one; never: from scratch; or a checkpoint's PATH",
+        "where to start; auto: this run's last checkpoint if there is one; never: from scratch; or a checkpoint's PATH",
     )
 
 
-# Fields that say the same thing in different units: a job is given at most one of each group.
+# Fields that express the same quantity in different units: at most one of each group may be given.
 ALTERNATIVES: tuple[tuple[str, ...], ...] = (
     ("global_batch_size", "global_batch_tokens"),
     ("max_steps", "max_tokens", "tokens_per_param"),
@@ -423,12 +452,12 @@ SECRETS = frozenset({"hf_token"})
 class Job:
     """A complete pretraining job. Immutable: derive a variant with `with_values`.
 
-    Takes fields by the name of their flag, by an alias or by a short form, which for two letters and more may be
-    lower case, or whole parts by the name of the part:
+    Fields are named like their flag, an alias of it or its short form; short forms of two or more letters may be
+    lower case. A whole part can be passed by the name of the part:
 
         Job(model="llama32_1b", tokenizer="my/tokenizer", data="data", tp=2, max_steps=1000, lr=3e-4)
 
-    Raises UsageError, naming everything that is wrong, for unknown names and values of the wrong type.
+    Raises UsageError for unknown names and values of the wrong type, listing all of them.
     """
 
     launch: Launch
@@ -478,7 +507,7 @@ class Job:
         )
 
     def values(self) -> dict[str, Any]:
-        """All fields by flag name, without secrets, in a form YAML and JSON can hold."""
+        """Return all fields by flag name, without secrets, in types that YAML and JSON can hold."""
         out: dict[str, Any] = {}
         for spec in specs():
             if spec.name in SECRETS:
@@ -493,7 +522,7 @@ class Job:
 
 
 def _by_part(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return checked values by part and field name; raise UsageError for all that are wrong."""
+    """Return validated values by part and field name; raise UsageError listing all that are wrong."""
     by_part: dict[str, dict[str, Any]] = {}
     problems = []
     for word, value in values.items():
@@ -511,7 +540,7 @@ _specs: tuple[FieldSpec, ...] | None = None
 
 
 def specs() -> tuple[FieldSpec, ...]:
-    """Every field of the job, in the order of its parts."""
+    """Return every field of the job, in the order of its parts."""
     global _specs
     if _specs is None:
         _specs = tuple(_read_specs())
@@ -542,7 +571,8 @@ _names: dict[str, str] = {}
 def field_name(word: str) -> str:
     """Return the name of the field that a flag, alias or short form stands for, with or without dashes.
 
-    `-` and `_` are the same; short forms of two letters and more may be lower case. An unknown word is returned as is.
+    `-` and `_` are interchangeable; short forms of two or more letters may be lower case. An unknown word is
+    returned unchanged.
     """
     if not _names:
         for spec in specs():
@@ -554,12 +584,12 @@ def field_name(word: str) -> str:
 
 
 def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values of an older version under the names that their fields have today."""
+    """Return values saved by an older version under the current names of their fields."""
     return {field_name(name): value for name, value in values.items()}
 
 
 def spec_of(name: str) -> FieldSpec:
-    """Return the field of that name; raise UsageError with the nearest names if there is none."""
+    """Return the field of that name; raise UsageError with the closest names if there is none."""
     for spec in specs():
         if spec.name == name:
             return spec
@@ -569,7 +599,7 @@ def spec_of(name: str) -> FieldSpec:
 
 
 def nearest_fields(name: str) -> list[FieldSpec]:
-    """Fields that may be meant by a name that is none: alike ones, else those whose help has all its words."""
+    """Return the fields an unknown name may mean: similar names, then fields whose help contains its words."""
     import difflib
 
     by_name = {spec.name: spec for spec in specs()}

@@ -1,4 +1,4 @@
-"""Which steps and ranks of a run are traced."""
+"""Which steps of a run are profiled, and how Nsight Systems' reports are named."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _STEPS = re.compile(r"(\d{1,9}):(\d{1,9})", re.ASCII)
 
 
 def steps_of(text: str) -> tuple[int, int]:
-    """`10:12` → (10, 12): the steps after 10, up to 12.
+    """Parse `10:12` into (10, 12): the steps after 10, up to 12.
 
     Raises:
-        ValueError: it is not START:STOP with START below STOP.
+        ValueError: the text is not START:STOP with START below STOP.
     """
     found = _STEPS.fullmatch(text)
     start, stop = map(int, found.groups()) if found else (0, 0)
@@ -21,7 +21,7 @@ def steps_of(text: str) -> tuple[int, int]:
 
 
 def nsys_file(by_slurm: bool) -> str:
-    """File name of Nsight Systems' reports, one a process; `%p` and `%q{…}` are filled in by nsys."""
+    """Return the file name of Nsight Systems' reports, one per process; nsys fills in `%p` and `%q{…}`."""
     if not by_slurm:
         return "profile_%p"
     return "profile_%p_%q{SLURM_JOB_ID}_node%q{SLURM_NODEID}_rank%q{SLURM_PROCID}"

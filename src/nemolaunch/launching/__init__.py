@@ -1,1 +1,1 @@
-"""Plan to running job: on this machine, on Slurm, on a cluster behind SSH."""
+"""Turn a plan into a running job: on this machine, on Slurm, or on a cluster over SSH."""

@@ -1,10 +1,10 @@
-"""Plan → NeMo-Run experiment. Runs in a process of its own, whose output is the launcher's log.
+"""Plan → NeMo-Run experiment. Runs in a separate process, whose output is the launcher's log.
 
     python -m nemolaunch.launching.experiment PLAN.json [HOME]
 
-A local job: runs until it has ended, with exit code 0 only if every rank succeeded; NeMo-Run itself reports success
-either way. A job for Slurm: writes what is submitted (batch script, task, code) below HOME, by default the run's own
-folder for NeMo-Run, and submits nothing.
+A local job is run to its end; the exit code is 0 only if every rank succeeded (NeMo-Run itself reports success either
+way). For a Slurm job, the files to submit (batch script, task, code) are written below HOME, by default the run's
+folder for NeMo-Run; nothing is submitted.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from nemolaunch.system import processes
 
 
 def local_executor(plan: Plan) -> Any:
-    """torchrun on this machine, one process per GPU (or CPU process of a rehearsal)."""
+    """Return an executor for torchrun on this machine, with one process per GPU (or per CPU rank of a rehearsal)."""
     import nemo_run as run
     from nemo_run.run.torchx_backend.components import torchrun
 
-    # NeMo-Run quotes torchrun's words as for a shell, but starts it without one: in a folder whose name has a
-    # space, ranks would look for a file with quotes in its name
+    # NeMo-Run quotes torchrun's arguments for a shell, but starts it without one: in a folder with a space in its
+    # name, ranks would look for a file with quotes in its name
     torchrun.shlex = SimpleNamespace(quote=str)
     variables = {name: os.environ.get(name, value) for name, value in plan.environment.items()}
     variables |= plan.variables
     if plan.job.launch.num_nodes == 1:
-        # torchrun's --local-addr: otherwise ranks look for each other under the machine's name, and wait
-        # forever where nothing resolves it, as on many machines without a network
+        # torchrun's --local-addr: otherwise ranks connect to the machine's host name, and hang if it does not
+        # resolve, as on many machines without a network
         variables["PET_LOCAL_ADDR"] = os.environ.get("PET_LOCAL_ADDR", "127.0.0.1")
     return run.LocalExecutor(ntasks_per_node=plan.num_gpus, launcher="torchrun", env_vars=variables)
 
@@ -42,8 +42,8 @@ def local_executor(plan: Plan) -> Any:
 def slurm_executor(plan: Plan) -> Any:
     """Return the SlurmExecutor whose script is `batch_script.script(plan)`.
 
-    Words are quoted here where they need it, because NeMo-Run writes mounts, images and variables into the
-    script as they are.
+    Words are quoted here if necessary, because NeMo-Run writes mounts, images and variables into the script
+    unquoted.
     """
     import nemo_run as run
     from nemo_run.core.execution.slurm import SlurmJobDetails
@@ -53,7 +53,7 @@ def slurm_executor(plan: Plan) -> Any:
     options = {name.replace("-", "_"): value for name, value in batch_job.options(plan).items()}
     torchrun = plan.job.launch.launcher == "torchrun"
     if torchrun:
-        options["ntasks_per_node"] = plan.num_gpus  # NeMo-Run itself makes it 1 again
+        options["ntasks_per_node"] = plan.num_gpus  # NeMo-Run resets it to 1
     known = {f.name for f in fields(run.SlurmExecutor) if f.init} - {"dependencies"}
     options.pop("job_name")  # comes from job_details
     port = batch_job.torchrun_port(plan)
@@ -61,7 +61,7 @@ def slurm_executor(plan: Plan) -> Any:
     return run.SlurmExecutor(
         **{"time": None, "account": None, **{name: v for name, v in options.items() if name in known}},
         additional_parameters={name: v for name, v in options.items() if name not in known},
-        job_name_prefix="-",  # unused, but NeMo-Run derives one from the account where there is none
+        job_name_prefix="-",  # unused, but without one NeMo-Run derives it from the account
         job_details=SlurmJobDetails(job_name=batch_job.job_name(plan)),
         container_image=batch_job.quoted(image) if image else None,
         container_mounts=[batch_job.quoted(mount) for mount in batch_job.mounts(plan)] if image else [],
@@ -77,10 +77,10 @@ def slurm_executor(plan: Plan) -> Any:
 
 
 def experiment(plan: Plan, home: str | None = None) -> Any:
-    """Return the NeMo-Run experiment of a plan, to be entered with `with`.
+    """Return the NeMo-Run experiment of a plan, a context manager.
 
     Args:
-        home: where NeMo-Run writes its files; the paths in them are always those of the run's own folder.
+        home: where NeMo-Run writes its files; the paths in them always refer to the run folder.
     """
     home = home or str(plan.run.nemo_run)
     os.environ["NEMORUN_HOME"] = home  # read when nemo_run is imported
@@ -99,7 +99,7 @@ def experiment(plan: Plan, home: str | None = None) -> Any:
 
 
 def add_task(running: Any, plan: Plan) -> None:
-    """The one task of the experiment: `nemolaunch.nemo2.entry.pretrain` on every rank."""
+    """Add the only task of the experiment: `nemolaunch.nemo2.entry.pretrain` on every rank."""
     import nemo_run as run
 
     from nemolaunch.nemo2 import profile
@@ -110,27 +110,27 @@ def add_task(running: Any, plan: Plan) -> None:
 
 
 def run_experiment(plan: Plan) -> bool:
-    """Run the plan on this machine and wait. Returns whether it succeeded."""
+    """Run the plan on this machine and wait for it. Return whether it succeeded."""
     with experiment(plan) as running:
         add_task(running, plan)
         running.run(tail_logs=False, detach=False)
     # only leaving the block waits for the job
     states = [str(getattr(job.state, "name", job.state)) for job in running.jobs]
-    print("the job ended as", ", ".join(states), flush=True)
+    print("final state of the job:", ", ".join(states), flush=True)
     return bool(states) and all(state == "SUCCEEDED" for state in states)
 
 
 def write(plan: Plan, home: str | None = None) -> None:
-    """Write what is submitted to Slurm: the batch script, the task and the code."""
+    """Write the files to submit to Slurm: the batch script, the task and the code."""
     with experiment(plan, home) as running:
         add_task(running, plan)
         running.dryrun(log=False, delete_exp_dir=False)
 
 
 def _end_with_parent(plan: Plan) -> None:
-    """On SIGTERM, and when the command that started this is killed, end the job before this process ends.
+    """End the job before this process ends, on SIGTERM and when the parent command is killed.
 
-    torchrun hands the signal on to its ranks. NeMo-Run's own clean-up would wait for the job instead.
+    torchrun forwards the signal to its ranks. NeMo-Run's own cleanup would wait for the job instead.
     """
     folder = plan.run.root
 
@@ -145,7 +145,7 @@ def _end_with_parent(plan: Plan) -> None:
 
 
 def main() -> int:
-    """Return 0 when the local job succeeded, or the files for Slurm are written."""
+    """Return 0 if the local job succeeded, or the files for Slurm were written."""
     plan = Plan.load(Path(sys.argv[1]))
     # torchrun and the interpreter of this environment, whatever the user's PATH
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")

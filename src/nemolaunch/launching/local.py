@@ -1,4 +1,4 @@
-"""A job on this machine: started, stopped, and nothing of it left behind."""
+"""A job on this machine: start it, stop it, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nemolaunch.system.processes import GRACE_S
 
 
 def note_end(run: RunDir, state: str, detail: str) -> None:
-    """Record how a run on this machine ended before its last step; the first note stays.
+    """Record how a run on this machine ended before its last step; an earlier record is kept.
 
-    Ranks that are told to exit fail in many ways; without the note these would be taken for the cause.
+    Ranks that are told to exit raise various errors, which would otherwise be mistaken for the cause.
     """
     if not run.local_end.exists():
         write_json(run.local_end, {"state": state, "detail": detail})
@@ -63,7 +63,7 @@ class LocalJob:
         return self.process.poll()
 
     def stop(self, reason: str = "interrupted") -> None:
-        """End every process of the job: ask, wait a little, then kill. A second Ctrl-C kills at once."""
+        """End every process of the job: terminate, wait briefly, then kill. A second Ctrl-C kills at once."""
         note_end(self.run, "stopped", reason)
         try:
             if self.process.poll() is None:
@@ -73,7 +73,7 @@ class LocalJob:
             self.close()
 
     def close(self) -> None:
-        """Kill what is left (torchrun, ranks, helpers of ranks that died) and release the run folder."""
+        """Kill remaining processes (torchrun, ranks, helpers of dead ranks) and release the run folder."""
         processes.kill(self.run.root)
         if self.process.poll() is None:
             self.process.kill()

@@ -1,9 +1,9 @@
-"""What `--ssh` has done on the cluster's login node: look around, prepare the run folder, record the job.
+"""The part of `--ssh` that runs on the login node: gather facts, prepare the run folder, record the job.
 
     python -m nemolaunch.launching.login_node look|prepare|submitted
 
-takes JSON on its standard input and answers in JSON. It runs in the home folder there, from a copy of this
-package, with nothing but Python.
+reads JSON from standard input and prints JSON. It runs in the user's home folder, from a copy of this package, and
+needs only Python.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ def _look(values: dict[str, Any]) -> Any:
 
 
 def _prepare(sent: dict[str, Any]) -> Any:
-    """Prepare the run folder for a plan, with a tokenizer's files where the plan has no folder of one.
+    """Prepare the run folder for a plan, with the tokenizer files sent along if they are not on the cluster.
 
-    Nothing is done where the run has finished already; `finished` is then its last step. `told` is for the user.
+    If the run has already finished, nothing is done and `finished` is its last step. `told` holds messages for the
+    user.
     """
     told: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +51,7 @@ def _prepare(sent: dict[str, Any]) -> Any:
 
 
 def _submitted(sent: dict[str, Any]) -> Any:
-    """Record the job's id and what was printed on the way in a run folder."""
+    """Record the job's id and the output of the submission in a run folder."""
     plan = Plan.load(Path(sent["folder"], "plan.json"))
     submission.note_submission(plan, sent["job"], sent["log"])
     return None

@@ -1,4 +1,4 @@
-"""A job on Slurm: prepared, written by NeMo-Run, handed to sbatch."""
+"""Submit a job to Slurm: prepare the run folder, have NeMo-Run write the job, run sbatch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ REQUEUE = "--requeue"
 def submit(plan: Plan, secrets: Secrets, tell: Callable[[str], None]) -> str:
     """Prepare the run folder and submit the plan from this machine. Return the job's id.
 
-    Secrets travel in the environment, which Slurm passes on to the job, and in no file.
+    Secrets are passed in the environment, which Slurm hands on to the job, and never in a file.
 
     Raises:
-        NemolaunchError: the run is already queued, its folder cannot be prepared, or Slurm refuses the job.
+        NemolaunchError: the run is already queued, its folder cannot be prepared, or Slurm rejects the job.
     """
     with submission.claimed(plan, tell):
         prepare(plan, secrets)
@@ -40,13 +40,13 @@ def submit(plan: Plan, secrets: Secrets, tell: Callable[[str], None]) -> str:
 
 
 def write_experiment(plan_file: Path, home: Path | None = None) -> str:
-    """Have NeMo-Run write the files of a submission, in a process of its own. Return what it printed.
+    """Have NeMo-Run write the files of a submission, in a separate process. Return its output.
 
     Args:
-        home: where to write them; by default the run's own folder for NeMo-Run.
+        home: where to write them; by default the run's folder for NeMo-Run.
 
     Raises:
-        NemolaunchError: it failed.
+        NemolaunchError: NeMo-Run failed.
     """
     words = [str(home)] if home else []
     done = subprocess.run(

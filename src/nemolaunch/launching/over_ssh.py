@@ -1,4 +1,4 @@
-"""Submits a plan to a cluster that this machine reaches with ssh."""
+"""Submit a plan to a cluster over SSH."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ PATHS = ("output_dir", "index_mapping_dir", "nemo_model", "resume")
 
 @dataclass(frozen=True)
 class Submitted:
-    """The result of a submission: the job's id, or the step at which the run had finished already."""
+    """The result of a submission: the job's id, or the step at which the run had already finished."""
 
     job: str = ""
     finished: int | None = None
 
 
 def look_there(host: SshHost, job: Job) -> tuple[Job, Facts]:
-    """Return the job with its paths as they are on the cluster, and the facts seen from there.
+    """Return the job with its paths on the cluster made absolute, and the facts gathered there.
 
     Raises:
-        UsageError: the job does not go to Slurm.
-        NemolaunchError: the host cannot be reached, or has no Python that is new enough.
+        UsageError: the job is not for Slurm.
+        NemolaunchError: the host cannot be reached, or its Python is too old.
     """
     if job.launch.executor != "slurm":
         raise UsageError("--ssh submits to Slurm: add --executor slurm, and drop --dev-run")
@@ -54,17 +54,17 @@ def look_there(host: SshHost, job: Job) -> tuple[Job, Facts]:
 
 
 def _there(host: SshHost, path: str | None) -> str | None:
-    """Return a path as an absolute one there; words that are not paths stay."""
+    """Return a path on the cluster as an absolute one; words that are not paths are returned unchanged."""
     if path is None or path in ("auto", "never"):
         return path
     return os.path.normpath(os.path.join(host.home, path[2:] if path.startswith("~/") else path))
 
 
 def submit(plan: Plan, secrets: Secrets, host: SshHost, tell: Callable[[str], None]) -> Submitted:
-    """Prepare the run folder there, have NeMo-Run write the job here, copy it over and hand it to sbatch there.
+    """Prepare the run folder on the cluster, write the job with NeMo-Run here, copy it over and submit it there.
 
     Raises:
-        NemolaunchError: the host cannot be reached, the folder cannot be prepared, or Slurm refuses the job.
+        NemolaunchError: the host cannot be reached, the folder cannot be prepared, or Slurm rejects the job.
     """
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -91,7 +91,7 @@ def submit(plan: Plan, secrets: Secrets, host: SshHost, tell: Callable[[str], No
 
 
 def _shell(host: SshHost, secret: str | None) -> submission.Shell:
-    """Return a shell there that has the secrets of a file."""
+    """Return a shell on the cluster that exports the secrets in a file."""
 
     def run(command: str) -> tuple[int, str, str]:
         answer = host.run(f". {shlex.quote(secret)} && {command}" if secret else command)
@@ -101,7 +101,7 @@ def _shell(host: SshHost, secret: str | None) -> submission.Shell:
 
 
 def _copy(folder: Path, host: SshHost, target: str) -> None:
-    """Copy the contents of a folder into one there."""
+    """Copy the contents of a folder into a folder on the cluster."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         tar.add(folder, arcname=".")
@@ -112,7 +112,7 @@ def _copy(folder: Path, host: SshHost, target: str) -> None:
 
 
 def _tokenizer_files(plan: Plan, secrets: Secrets) -> dict[str, str]:
-    """Return files of a tokenizer that is not there yet, from the hub: this machine has the token and the network."""
+    """Return the files of a tokenizer that the cluster lacks, from the hub: this machine has token and network."""
     if plan.tokenizer is not None:
         return {}
     folder = Path(fetch_tokenizer(str(plan.job.model.hf_model_id), secrets.hf_token))

@@ -1,4 +1,4 @@
-"""Prepares a run folder: logs, a clean copy of the tokenizer, the plan."""
+"""Prepare a run folder: logs, a clean copy of the tokenizer, the plan."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from nemolaunch.tokenizer import files, vocabulary
 
 
 def finished_step(plan: Plan) -> int | None:
-    """Return the step a run in this folder ended at, if that is as far as the plan goes."""
+    """Return the step at which the run in this folder finished, if the plan asks for no more; else None."""
     step = end_step(plan.run, plan.max_steps)
     return step if plan.job.checkpoint.resume == "auto" else None
 
 
 def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None = None) -> None:
-    """Make the run folder: logs, a clean copy of the tokenizer, the plan.
+    """Create the run folder: logs, a clean copy of the tokenizer, the plan.
 
-    With `--resume never`, earlier checkpoints are set aside, so that none is taken for the new run's. The tokenizer's
-    files are copied because NeMo cannot save a folder with sub-folders (which `hf download --local-dir` leaves) into
-    a checkpoint, and then only warns.
+    With `--resume never`, earlier checkpoints are moved aside, so that they cannot be mistaken for the new run's. The
+    tokenizer's files are copied because NeMo cannot save a folder with subfolders (which `hf download --local-dir`
+    creates) into a checkpoint, and only warns.
 
     Args:
-        tokenizer: folder with a tokenizer that the plan only knows by its id; fetched from the hub by default.
+        tokenizer: folder of a tokenizer that the plan only knows by its hub id; downloaded by default.
 
     Raises:
-        NemolaunchError: the folder cannot be written, a job runs in it, or the tokenizer is not available.
+        NemolaunchError: the folder cannot be written, a job is running in it, or the tokenizer is not available.
     """
     run = plan.run
     try:
@@ -44,7 +44,7 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
         if plan.job.checkpoint.resume == "never" and run.checkpoints.is_dir():
             run.checkpoints.rename(run.root / f"checkpoints-before-{int(time.time())}")
     except OSError as error:
-        raise NemolaunchError(f"{error.filename or run.root} cannot be written: {error.strerror}") from None
+        raise NemolaunchError(f"cannot write to {error.filename or run.root}: {error.strerror}") from None
     token = secrets.hf_token if secrets else None
     folder = plan.tokenizer or tokenizer or fetch_tokenizer(str(plan.job.model.hf_model_id), token)
     _copy_tokenizer(Path(folder), run.tokenizer)
@@ -54,17 +54,17 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
 
 
 def _name_mask_token(plan: Plan) -> None:
-    """Make the mask token that of the run's own tokenizer, from where ranks, checkpoints and exports have it.
+    """Set the mask token in the run's copy of the tokenizer, which ranks, checkpoints and exports use.
 
     Raises:
-        NemolaunchError: there is none; of a tokenizer that had to be fetched, this could not be seen before.
+        NemolaunchError: the tokenizer has no such token; for a downloaded tokenizer, this is the first check.
     """
     folder, source = plan.run.tokenizer, plan.job.model.hf_model_id
     known, named = vocabulary.words(folder), vocabulary.roles(folder)
     token = plan.job.objective.mask_token or named.get(vocabulary.MASK)
     if token is None or (known is not None and token not in known):
         free = vocabulary.spare(known or (), named.values())[:2]
-        hint = f"; --mask-token takes one of its tokens, such as {' or '.join(free)}" if free else ""
+        hint = f"; set --mask-token to one of its tokens, such as {' or '.join(free)}" if free else ""
         raise NemolaunchError(
             f"the tokenizer {source} has {f'no {token}' if token else 'no mask token'}{hint}"
         )
@@ -72,18 +72,18 @@ def _name_mask_token(plan: Plan) -> None:
 
 
 def _require_idle(run: RunDir) -> None:
-    """Refuse to start a second job in the folder of one that still runs."""
+    """Refuse to start a second job in a folder in which one is running."""
     running = sorted(processes.members(run.root))
     if running:
         numbers = ", ".join(map(str, running[:3])) + (", …" if len(running) > 3 else "")
         raise NemolaunchError(
-            f"a job already runs in {run.root} (process {numbers}); "
-            "end it, or give this one another --experiment or --output-dir"
+            f"a job is already running in {run.root} (process {numbers}); "
+            "end it first, or use another --experiment or --output-dir for this run"
         )
 
 
 def fetch_tokenizer(hub_id: str, token: str | None) -> str:
-    """Download the tokenizer's files once, here, rather than from every rank. Return the folder.
+    """Download the tokenizer's files once, instead of from every rank. Return the folder.
 
     Raises:
         NemolaunchError: the hub cannot be reached or refuses.

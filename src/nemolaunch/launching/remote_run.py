@@ -1,4 +1,4 @@
-"""A run on a cluster behind ssh, as `nemolaunch follow --json` tells of it there."""
+"""A run on a cluster reached over SSH, followed through `nemolaunch follow --json` on the cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECONNECT_S = 10.0  # before a lost connection is tried again
 
 
 def max_steps_of(host: SshHost, folder: str) -> int:
-    """Return the last step of a run there. Raises NemolaunchError if there is no such run."""
+    """Return the last step of a run on a cluster. Raise NemolaunchError if there is no such run."""
     answer = host.run(host.command("nemolaunch", "status", "--json", folder))
     try:
         return int(json.loads(answer.out)["max_steps"])
@@ -26,9 +26,9 @@ def max_steps_of(host: SshHost, folder: str) -> int:
 
 
 class RemoteRun:
-    """A run elsewhere, followed until it is over: `poll`, `new_rows`, and its `verdict` at the end.
+    """A run on another machine, followed until it is over: `poll`, `new_rows`, and its `verdict` at the end.
 
-    A lost connection is reopened, as often as it takes: the run does not depend on it.
+    A lost connection is reopened as often as necessary: the run does not depend on it.
     """
 
     def __init__(self, host: SshHost, folder: str, tell: Callable[[str], None]) -> None:
@@ -40,11 +40,11 @@ class RemoteRun:
         self.verdict = ""
 
     def poll(self) -> int | None:
-        """Return its exit code; None while it continues."""
+        """Return the run's exit code; None while it continues."""
         if self._process is None and time.monotonic() >= self._again:
             self._connect()
         elif self._process is not None and self._process.poll() is not None and self._lines.empty():
-            self._tell(f"the connection to {self._host.name} is lost; reconnecting …")
+            self._tell(f"lost the connection to {self._host.name}; reconnecting …")
             self._process, self._again = None, time.monotonic() + RECONNECT_S
         while not self._lines.empty():
             what = self._lines.get()
@@ -58,7 +58,7 @@ class RemoteRun:
         return None
 
     def new_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of its metrics since the last call."""
+        """Return the rows added to its metrics since the last call."""
         rows, self._rows = self._rows, []
         return rows
 

@@ -1,4 +1,4 @@
-"""Secrets of a launch, passed beside the plan: in memory and in environments, never in a file or a command line."""
+"""Secrets of a launch, passed separately from the plan: in memory and environments, never in files or command lines."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from nemolaunch.job import Job
 
 @dataclass(frozen=True)
 class Secrets:
-    """What the job's processes need to know and no file may hold. What is exported already reaches them anyway."""
+    """Values that the job's processes need and no file may contain. Exported variables reach them anyway."""
 
     hf_token: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, job: Job) -> Secrets:
-        """Take the secrets out of a job as it was given."""
+        """Return the secrets of a job."""
         return cls(hf_token=job.model.hf_token)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that carry them."""
+        """Return the secrets as environment variables."""
         return {"HF_TOKEN": self.hf_token} if self.hf_token else {}

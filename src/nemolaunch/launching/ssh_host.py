@@ -1,7 +1,7 @@
-"""A cluster's login node, reached with the user's own `ssh`; this package runs there from a copy of itself.
+"""A cluster's login node, reached with the user's own `ssh`; a copy of this package runs there.
 
-What `ssh HOST` does by itself (configuration, keys, agents, jumps) is left to it. The copy needs Python 3.10 or
-newer there and nothing else, and lies in `~/.cache/nemolaunch`, one folder for each state of the code.
+Configuration, keys, agents and jump hosts are left to `ssh`. The copy needs Python 3.10 or newer and nothing else,
+and is kept in `~/.cache/nemolaunch`, one folder per version of the code.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.system import source_archive
 
 CACHE = ".cache/nemolaunch"
-UNREACHABLE = 255  # ssh's own exit code, where the command's would be
+UNREACHABLE = 255  # the exit code of ssh itself if it cannot connect
 
 
 class NotConnected(NemolaunchError):
-    """ssh itself failed; what the command would have said is not known."""
+    """ssh itself failed, so the command may not have run."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command on the host wrote and its exit code."""
+    """The output and exit code of a command on the host."""
 
     code: int
     out: str
@@ -40,16 +40,16 @@ class Answer:
 
 
 class SshHost:
-    """Runs commands on a host over one connection that is kept open. Use it with `with`.
+    """A host that runs commands over a single connection, which is kept open. Use it in a `with` statement.
 
     Args:
-        name: `HOST` or `USER@HOST`, as `ssh` takes it.
-        python: the interpreter there.
+        name: `HOST` or `USER@HOST`, as for `ssh`.
+        python: the Python interpreter on the host.
     """
 
     def __init__(self, name: str, python: str = "python3") -> None:
         if shutil.which("ssh") is None:
-            raise NemolaunchError("--ssh needs the command ssh, which is not installed here")
+            raise NemolaunchError("--ssh needs the command ssh, which is not installed on this machine")
         self.name = name
         self.python = python
         self._sockets = ""
@@ -69,7 +69,7 @@ class SshHost:
         return [word for option in (*shared, "ServerAliveInterval=15") for word in ("-o", option)]
 
     def run(self, command: str, send: bytes = b"", timeout_s: float | None = None) -> Answer:
-        """Run a shell command there, with something on its standard input.
+        """Run a shell command on the host, with `send` as its standard input.
 
         Raises:
             NotConnected: ssh could not connect, or lost the connection.
@@ -78,15 +78,17 @@ class SshHost:
         try:
             done = subprocess.run(words, input=send, capture_output=True, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired:
-            raise NotConnected(f"{self.name} has not answered for {timeout_s:.0f} s") from None
+            raise NotConnected(f"{self.name} did not answer within {timeout_s:.0f} s") from None
         out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
         if done.returncode == UNREACHABLE:
-            raise NotConnected(f"--ssh {self.name}: {' '.join(err.split()) or 'ssh failed without a word'}")
+            raise NotConnected(
+                f"--ssh {self.name}: {' '.join(err.split()) or 'ssh failed without a message'}"
+            )
         return Answer(done.returncode, out, err)
 
     @functools.cached_property
     def home(self) -> str:
-        """The home folder there, in which commands run."""
+        """The home folder on the host, in which commands run."""
         answer = self.run("pwd")
         if answer.code:
             raise NemolaunchError(f"--ssh {self.name}: {' '.join(answer.err.split())}")
@@ -94,7 +96,7 @@ class SshHost:
 
     @functools.cached_property
     def code(self) -> str:
-        """The folder there with a copy of this package, made on first use."""
+        """The folder on the host with a copy of this package, created on first use."""
         archive = source_archive.archive()
         folder = f"{self.home}/{CACHE}/{hashlib.sha256(archive).hexdigest()[:16]}"
         if self.run(f"test -d {shlex.quote(folder)}").code:
@@ -106,14 +108,14 @@ class SshHost:
         return folder
 
     def command(self, module: str, *words: str) -> str:
-        """The shell command that runs a module of this package there."""
+        """Return the shell command that runs a module of this package on the host."""
         return f"PYTHONPATH={shlex.quote(self.code)} " + shlex.join([self.python, "-m", module, *words])
 
     def call(self, module: str, *words: str, send: Any = None) -> Any:
-        """Run a module of this package that takes JSON and answers in JSON.
+        """Run a module of this package that reads and prints JSON. Return its answer.
 
         Raises:
-            NemolaunchError: it failed; its last words are the message.
+            NemolaunchError: the module failed; the message is the last line of its errors.
         """
         answer = self.run(self.command(module, *words), json.dumps(send).encode())
         if answer.code:
@@ -122,19 +124,19 @@ class SshHost:
         return json.loads(answer.out)
 
     def read_text(self, path: str) -> str:
-        """A file there. NemolaunchError if it cannot be read."""
+        """Return the content of a file on the host. Raise NemolaunchError if it cannot be read."""
         answer = self.run(f"cat -- {shlex.quote(path)}")
         if answer.code:
             raise NemolaunchError(f"on {self.name}: {' '.join(answer.err.split())}")
         return answer.out
 
     def passed_through(self, module: str, *words: str) -> int:
-        """Run a module there with this terminal as its own. Returns its exit code."""
+        """Run a module on the host, attached to this terminal. Return its exit code."""
         terminal = ["-t"] if os.isatty(0) and os.isatty(1) else []
         return subprocess.call(["ssh", *terminal, *self._options(), self.name, self.command(module, *words)])
 
     def popen(self, module: str, *words: str) -> subprocess.Popen[str]:
-        """Start a module there whose output is read from a pipe, as it comes."""
+        """Start a module on the host, with its output in a pipe."""
         return subprocess.Popen(
             ["ssh", *self._options(), self.name, self.command(module, *words)],
             stdin=subprocess.DEVNULL,
@@ -147,10 +149,10 @@ class SshHost:
 
 @contextlib.contextmanager
 def secrets_on(host: SshHost, secrets: dict[str, str]) -> Iterator[str | None]:
-    """A file there, in memory and for its user alone, that exports secrets while a job is submitted.
+    """Keep a script that exports secrets in memory on the host, readable by the user only, during a submission.
 
-    They are sent on standard input, so that they show in no list of processes. Yields its path, or None where
-    there are no secrets.
+    The secrets are sent on standard input, so that they never appear in a process list. Yields the script's path, or
+    None if there are no secrets.
     """
     if not secrets:
         yield None

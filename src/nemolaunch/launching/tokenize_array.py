@@ -15,7 +15,7 @@ from nemolaunch.system.atomic_files import write_text
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """What to submit.
+    """A job array to submit.
 
     Attributes:
         words: arguments of `nemolaunch tokenize` for every task; each finds its share in Slurm's variables.
@@ -88,9 +88,9 @@ def _quoted(option: str) -> str:
 
 
 def submit(array: Array) -> tuple[str, str | None]:
-    """Write the scripts and submit them: the array, then the job that merges its shards if all tasks succeed.
+    """Write and submit the scripts: the array, then the merge job, which runs if the array succeeds.
 
-    Returns the job ids.
+    Return both job ids; the second is None if there is nothing to merge.
     """
     script = array.folder / f"{array.name}-tokenize.sh"
     write_text(script, array_script(array))

@@ -28,7 +28,7 @@ PARALLELISM = (
     "expert_tensor_parallel_size",
     "sequence_parallel",
 )
-# The size in a recipe's name is its first part like 8b, 1p5b, e16, 8x7b; some families name sizes otherwise.
+# The size in a recipe's name is its first part like 8b, 1p5b, e16, 8x7b; some families name sizes differently.
 SIZE = re.compile(r"_(?:\d+(?:[xp_]\d+)*[bm]?|e\d+|base|mini|lite|v\d)(?:_|$)")
 KINDS = {"SSMConfig": "mamba", "HyenaConfig": "hyena", "BertConfig": "bert", "T5Config": "t5"}
 SPLIT_ENDINGS = ("_pipeline_stage", "_pipeline_split")
@@ -36,7 +36,7 @@ MISSING = object()
 
 
 def field_value(config: Any, name: str) -> Any:
-    """What a `run.Config` will pass for a dataclass field: the value set, else the class's default."""
+    """Return what a `run.Config` passes for a dataclass field: the value set, else the class's default."""
     try:
         return getattr(config, name)
     except (ValueError, AttributeError):
@@ -47,39 +47,39 @@ def field_value(config: Any, name: str) -> Any:
 
 
 def activation_name(config: Any) -> str:
-    """Name of the activation. NemotronH's is an unnamed function that squares relu's result."""
+    """Return the name of the activation. NemotronH's is a lambda that squares the result of relu."""
     name = field_value(config, "activation_func").__name__
     return "squared_relu" if name == "<lambda>" else name
 
 
 def precision_of(trainer: Any) -> str:
-    """The precision plugin's setting; recipes give the plugin alone or in a list."""
+    """Return the setting of the precision plugin, which recipes give alone or in a list."""
     plugins = trainer.plugins if isinstance(trainer.plugins, list) else [trainer.plugins]
     return str(next(plugin.precision for plugin in plugins if hasattr(plugin, "precision")))
 
 
 def moment_bytes(optimizer: Any) -> int | None:
-    """Bytes of Adam's two moments under the precision-aware optimizer; None without it."""
+    """Return the bytes of Adam's two moments with the precision-aware optimizer; None without it."""
     if not field_value(optimizer, "use_precision_aware_optimizer"):
         return None
     return sum(field_value(optimizer, name).itemsize for name in ("exp_avg_dtype", "exp_avg_sq_dtype"))
 
 
 def overlaps(recipe: Any) -> dict[str, bool]:
-    """What communication the recipe's gradient buffers hide."""
+    """Return which communication the recipe's gradient buffers overlap."""
     ddp = getattr(recipe.trainer.strategy, "ddp", None)
     names = ("overlap_grad_reduce", "overlap_param_gather")
     return {name: hasattr(ddp, "__fn_or_cls__") and field_value(ddp, name) is True for name in names}
 
 
 def _by_family(config_class: type) -> dict[str, Any]:
-    """What only NeMo's code says: the kind of model; norms and windows that Gemma's layer specs add."""
+    """Return values that only NeMo's code contains: the kind of model; norms and windows of Gemma's layer specs."""
     ancestors = [ancestor.__name__ for ancestor in config_class.__mro__]
     values: dict[str, Any] = {
         "kind": next((kind for name, kind in KINDS.items() if name in ancestors), "gpt"),
         "post_layer_norms": bool({"Gemma2Config", "Gemma3Config"} & set(ancestors)),
     }
-    if values["kind"] in ("mamba", "hyena"):  # their configure_model takes the tokenizer's in any case
+    if values["kind"] in ("mamba", "hyena"):  # their configure_model always takes the tokenizer's
         values["vocab_size"] = None
     if "Gemma2Config" in ancestors:
         values["interleaved_attn_pattern"] = [1, 1]
@@ -89,7 +89,7 @@ def _by_family(config_class: type) -> dict[str, Any]:
 
 
 def architecture_of(config: Any) -> dict[str, Any]:
-    """Fields of `Architecture` of a model config, with what Megatron derives filled in."""
+    """Return the `Architecture` fields of a model config, including those that Megatron derives."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Architecture):
         value = field_value(config, field.name)
@@ -111,14 +111,14 @@ def architecture_of(config: Any) -> dict[str, Any]:
 
 
 def _pipeline_split(strategy: Any) -> dict[str, Any]:
-    """The recipe's uneven split of layers over pipeline stages, which stands on the strategy."""
+    """Return the recipe's uneven split of layers over pipeline stages, which is set on the strategy."""
     names = [field.name for field in dataclasses.fields(Architecture) if field.name.endswith(SPLIT_ENDINGS)]
     values = {name: getattr(strategy, name, None) for name in names}
     return {name: value for name, value in values.items() if value}
 
 
 def recipe_row(name: str, module: Any) -> dict[str, Any]:
-    """One recipe with its own defaults. Raises NotImplementedError where NeMo's function does."""
+    """Return one recipe with its own defaults. Raise NotImplementedError if NeMo's function does."""
     recipe = module.pretrain_recipe(dir="runs", name=name)
     strategy, data, trainer = recipe.trainer.strategy, recipe.data, recipe.trainer
     config, model_class = recipe.model.config, recipe.model.__fn_or_cls__
@@ -156,7 +156,7 @@ def recipe_row(name: str, module: Any) -> dict[str, Any]:
 
 
 def recipes_table() -> dict[str, Any]:
-    """Everything `recipes.json` holds."""
+    """Return the content of `recipes.json`."""
     import nemo.collections.llm.recipes as package
 
     table: dict[str, Any] = {
@@ -181,7 +181,7 @@ def recipes_table() -> dict[str, Any]:
 
 
 def render(table: dict[str, Any]) -> str:
-    """`recipes.json`: one line of defaults and one of architecture a recipe, so that diffs stay readable."""
+    """Format `recipes.json` with one line of defaults and one of architecture per recipe, for readable diffs."""
     rows = []
     for row in table["recipes"]:
         defaults = json.dumps({key: value for key, value in row.items() if key != "architecture"})

@@ -1,7 +1,7 @@
 """Read the defaults of NeMo's model configurations into the checkpoint package's `nemo_configs.json`.
 
 Run `python -m nemolaunch.nemo2.config_dump` where NeMo is installed, without a GPU, to rewrite that file.
-Conversions then need no NeMo: a checkpoint records what was set, and the rest is here.
+Conversions then do not need NeMo: a checkpoint records the values that were set, and the file has the rest.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from nemolaunch import catalogue
 from nemolaunch.checkpoint.families import nemo_config
 from nemolaunch.system.atomic_files import write_text
 
-# A hundred kilobytes of JSON each, which every checkpoint's model.yaml has
+# A hundred kilobytes of JSON in each class, which every checkpoint's model.yaml contains
 LEFT_OUT = "heterogeneous_layers_config_encoded_json"
-# What depends on the machine that builds the object, with the value that a GPU container has
+# Defaults that depend on the machine on which the object is built, with their values in a GPU container
 ON_A_GPU = {"gradient_accumulation_fusion": True, "masked_softmax_fusion": True}
 
 
 def configs_table() -> dict[str, Any]:
-    """Modules of the model classes; by configuration class its module, the class it extends, and the defaults
-    that differ from that one's.
+    """Return the modules of the model classes, and for each configuration class its module, parent and defaults.
 
-    Values are as NeMo's `model.yaml` writes them. Classes come after those they extend.
+    Only defaults that differ from the parent's are included, as NeMo's `model.yaml` writes them. Classes come after
+    those they extend.
     """
     from nemolaunch import cpu
 
@@ -46,7 +46,7 @@ def configs_table() -> dict[str, Any]:
 
 
 def _lineage(config: type) -> list[type]:
-    """The class and those it extends, up to NeMo's most general one."""
+    """Return the class and its ancestors, up to NeMo's most general one."""
     lineage = [config]
     while lineage[-1].__name__ not in ("GPTConfig", "SSMConfig"):
         lineage.append(next(base for base in lineage[-1].__mro__[1:] if base.__module__.startswith("nemo.")))

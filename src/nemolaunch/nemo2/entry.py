@@ -1,7 +1,7 @@
-"""What each training process runs. NeMo-Run starts `pretrain` once per rank.
+"""The entry point of each training process. NeMo-Run starts `pretrain` once per rank.
 
-NeMo is imported inside the functions only: the checkpoint writer spawns helper processes that import this
-module again, and would otherwise spend ten seconds and half a gigabyte each.
+NeMo is only imported inside functions: the checkpoint writer spawns helper processes that import this module
+again, each of which would otherwise cost ten seconds and half a gigabyte.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def pretrain(plan_file: str) -> None:
-    """Train as the plan says, with all output in the rank's log file.
+    """Train according to the plan, with all output in the rank's log file.
 
-    A failure is written to the rank's error file, then ends the process with exit code 1.
+    A failure is recorded in the rank's error file and ends the process with exit code 1.
     """
     plan = Plan.load(Path(plan_file))
     if plan.submission is not None:
@@ -45,18 +45,16 @@ def pretrain(plan_file: str) -> None:
     hang.watch_start(plan.job.guards.hang_timeout)
     try:
         if plan.submission is not None:
-            slurm_rank.settle_start(plan.run, rank)
+            slurm_rank.settle_checkpoints(plan.run, rank)
         run_plan(plan)
     except BaseException as error:
         _record_error(plan.run, rank, error)
-        hang.end_within(
-            END_AFTER_ERROR_S
-        )  # collectives and writers can hold up an interpreter's exit for ever
-        sys.exit(1)  # the traceback is in the log already
+        hang.end_within(END_AFTER_ERROR_S)  # collectives and writers can block the interpreter's exit forever
+        sys.exit(1)  # the traceback is already in the log
 
 
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
-    """Compile the plan and train in this process, which is one rank of an initialised launch environment."""
+    """Compile the plan and train in this process, one rank of an initialised launch environment."""
     for name, value in plan.environment.items():
         os.environ.setdefault(name, value)
     skip_inference_allocator()
@@ -89,7 +87,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
 
 
 def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:
-    """Train with rows instead of the module that stands for them in the recipe."""
+    """Train on a stream of rows, which replaces the recipe's placeholder data module."""
     from nemolaunch.nemo2.stream_data import StreamDataModule
     from nemolaunch.nemo2.stream_watch import StreamWatch
 
@@ -103,20 +101,20 @@ def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:
 
 
 def _note_end(plan: Plan, trainer: Any, end_of_data: bool = False) -> None:
-    """Write down that a run has finished, if it has."""
+    """Record that the run has finished, if it has."""
     if trainer.is_global_zero and (end_of_data or trainer.global_step >= trainer.max_steps):
         found = {"step": trainer.global_step, "time": time.time(), "end_of_data": end_of_data}
         write_json(plan.run.finished, found)
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this process when the launcher's agent is gone, so that no rank trains on alone."""
+    """Have the kernel end this process when the launcher's agent dies, so that no rank keeps training alone."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         processes.signal_on_parents_death(signal.SIGKILL)
 
 
 def _log_to_file(run: RunDir, rank: int) -> None:
-    """Send stdout and stderr, also of C code and child processes, to the rank's log."""
+    """Redirect stdout and stderr, including those of C code and child processes, to the rank's log."""
     run.logs.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -131,5 +129,5 @@ def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
     sys.stderr.flush()
     record = {"rank": rank, "time": time.time(), "type": type(error).__name__, "message": str(error)}
     if "SLURM_JOB_ID" in os.environ:
-        record["start"] = slurm_rank.this_start()
+        record["start"] = slurm_rank.this_attempt()
     write_json(run.rank_error(rank), record)

@@ -1,4 +1,4 @@
-"""Leaving in time: before the time limit, and when asked to, all ranks save together and end."""
+"""Graceful exit: before the time limit, and when asked to, all ranks save together and exit."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from nemolaunch.nemo2.metrics import MetricsFile
 from nemolaunch.planning import Plan
 from nemolaunch.ranks.log import log
-from nemolaunch.ranks.slurm_rank import signals, this_start
-from nemolaunch.ranks.time_left import LEAVE, SAVE_AND_LEAVE, STAY, JobEnd, SlowestSave, decide
+from nemolaunch.ranks.slurm_rank import signals, this_attempt
+from nemolaunch.ranks.time_left import CONTINUE, EXIT, SAVE_AND_EXIT, JobEnd, SlowestSave, decide
 
 FENCE_EVERY_S = 30.0
 
 
-class Leave(Callback):
-    """Ends training between two steps, with a checkpoint, when any rank has a reason to.
+class GracefulExit(Callback):
+    """Ends training between two steps, with a checkpoint, if any rank has a reason to.
 
-    The reasons: a signal, the time limit coming near, and a newer start of the same run elsewhere. One small
-    all-reduce a step makes every rank take the same decision at the same step; Megatron already waits for the
-    GPU in each step (gradient norm), so this adds no wait of its own.
+    The reasons: a signal, an approaching time limit, and a newer attempt of the same run elsewhere. One small
+    all-reduce per step makes every rank take the same decision at the same step; Megatron already waits for the
+    GPU in each step (gradient norm), so this adds no further wait.
     """
 
     def __init__(self, plan: Plan, metrics: MetricsFile) -> None:
@@ -37,6 +37,7 @@ class Leave(Callback):
         self._why = ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Install the signal handlers, and measure saves from now on."""
         signals.install_handlers()
         self._last_step = time.monotonic()
         self._save.measure(trainer.checkpoint_callback, trainer.is_global_zero)
@@ -44,27 +45,28 @@ class Leave(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Vote with all other ranks on whether to exit after this step."""
         signals.block()
         now = time.monotonic()
         self._slowest_step_s = max(self._slowest_step_s, now - self._last_step)
         self._last_step = now
-        wish = torch.tensor(self._wish(trainer.is_global_zero), dtype=torch.int32, device=pl_module.device)
-        torch.distributed.all_reduce(wish, op=torch.distributed.ReduceOp.MAX)
-        decision = int(wish.item())
-        if decision != STAY and trainer.global_step < trainer.max_steps:
-            self._leave(trainer, decision)
+        vote = torch.tensor(self._vote(trainer.is_global_zero), dtype=torch.int32, device=pl_module.device)
+        torch.distributed.all_reduce(vote, op=torch.distributed.ReduceOp.MAX)
+        decision = int(vote.item())
+        if decision != CONTINUE and trainer.global_step < trainer.max_steps:
+            self._exit(trainer, decision)
 
-    def _wish(self, first: bool) -> int:
-        """What this rank wants. Only the first looks at files, and so at the time that is left."""
+    def _vote(self, first: bool) -> int:
+        """Return this rank's vote. Only the first rank reads files, and thus knows the time left."""
         if not first:
-            return STAY if signals.received is None else SAVE_AND_LEAVE
+            return CONTINUE if signals.received is None else SAVE_AND_EXIT
         if not self._is_current():
-            self._why = "another start of this run has taken over"
-            return LEAVE
+            self._why = "another attempt of this run has taken over"
+            return EXIT
         if signals.received is not None:
             self._end.ask()
         left_s = self._end.left_s()
-        wish = decide(
+        vote = decide(
             left_s=left_s,
             kill_wait_s=self._end.kill_wait_s,
             save_s=self._save.seconds,
@@ -74,14 +76,14 @@ class Leave(Callback):
         )
         if signals.received is not None:
             self._why = f"signal {signals.received.name}"
-        elif wish != STAY:
+        elif vote != CONTINUE:
             self._why = f"time limit in {left_s:.0f} s"
-        if wish == LEAVE:
+        if vote == EXIT:
             self._why += f", and a checkpoint takes {self._save.seconds or 0.0:.0f} s"
-        return wish
+        return vote
 
     def _is_current(self) -> bool:
-        """False when Slurm has started the run again elsewhere, because it took this node for dead."""
+        """Return False if Slurm has restarted the run elsewhere, because it considers this node dead."""
         if time.monotonic() < self._fenced:
             return True
         self._fenced = time.monotonic() + FENCE_EVERY_S
@@ -89,16 +91,16 @@ class Leave(Callback):
             words = self._run.slurm_current.read_text().split()
         except OSError:
             return True
-        return len(words) != 2 or ".".join(words) == this_start()
+        return len(words) != 2 or ".".join(words) == this_attempt()
 
-    def _leave(self, trainer: Trainer, decision: int) -> None:
-        trainer.limit_val_batches = 0  # Lightning would validate before it stops
+    def _exit(self, trainer: Trainer, decision: int) -> None:
+        trainer.limit_val_batches = 0  # otherwise Lightning validates before it stops
         trainer.should_stop = True
-        if decision == LEAVE:
+        if decision == EXIT:
             checkpoint: Any = trainer.checkpoint_callback
             checkpoint._last_global_step_saved = trainer.global_step  # so that none is written at the end
-            checkpoint.save_last = None  # nor NeMo's own, where this process has not written one yet
-        why = self._why or "another rank was asked to"
-        how = "with a checkpoint" if decision == SAVE_AND_LEAVE else "without a checkpoint"
-        log.info(f"leaving after step {trainer.global_step} {how}: {why}")
+            checkpoint.save_last = None  # nor NeMo's own, if this process has not written one yet
+        why = self._why or "another rank was asked to exit"
+        how = "with a checkpoint" if decision == SAVE_AND_EXIT else "without a checkpoint"
+        log.info(f"exiting after step {trainer.global_step} {how}: {why}")
         self._metrics.event("left", trainer.global_step, text=why)

@@ -1,4 +1,4 @@
-"""Notices that a run no longer gets anywhere, and ends it in the end."""
+"""Detect that a run makes no progress, and eventually end it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nemolaunch.ranks import hang
 
-QUIET_FACTOR = 10.0  # times the longest that a step, validation batch or save has taken so far
-QUIET_LEAST_S = 60.0
-QUIET_SAVE_S = 600.0  # a large checkpoint to a busy file system
+QUIET_FACTOR = 10.0  # times the longest step, validation batch or save so far
+QUIET_MIN_S = 60.0
+QUIET_SAVE_S = 600.0  # for a large checkpoint on a busy file system
 POLL_S = 5.0
 
 
 class HangWatch(Callback):
-    """Tells when nothing finishes for long, and ends the process after the time limit for it.
+    """Reports when nothing has finished for a long time, and ends the process at the limit.
 
-    First, a thread of the first rank tells `no progress`. At the limit, all ranks write their stacks and end.
-    Each step and validation batch begins the wait anew; a save has as long as a step.
+    First, a thread of the first rank reports `no progress`. At the limit, all ranks dump their stacks and exit.
+    Each step and validation batch resets the timer; a save may take as long as a step.
 
     Args:
-        timeout_s: the limit in seconds; 0 sets none.
-        tell: takes kind, step and `text`.
+        timeout_s: the limit in seconds; 0 for no limit.
+        tell: called with kind, step and `text`.
     """
 
     def __init__(self, timeout_s: int, tell: Callable[..., None]) -> None:
@@ -52,6 +52,7 @@ class HangWatch(Callback):
             hang.watch(self._timeout_s)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the timer, and on the first rank the thread that reports a lack of progress."""
         self._last = time.monotonic()
         self._rearm()
         self._note_saves(trainer)
@@ -75,17 +76,18 @@ class HangWatch(Callback):
         told_of = -1.0
         while not self._over.wait(POLL_S):
             last, quiet_s = self._last, time.monotonic() - self._last
-            least_s = QUIET_SAVE_S if self._saving else QUIET_LEAST_S
-            if last != told_of and quiet_s > max(least_s, QUIET_FACTOR * self._longest_s):
+            min_s = QUIET_SAVE_S if self._saving else QUIET_MIN_S
+            if last != told_of and quiet_s > max(min_s, QUIET_FACTOR * self._longest_s):
                 told_of = last
                 self._tell("no progress", self._step, text=self._sentence(quiet_s))
 
     def _sentence(self, quiet_s: float) -> str:
-        text = f"nothing has finished for {quiet_s:.0f} s; the longest before took {self._longest_s:.1f} s"
+        text = f"nothing has finished for {quiet_s:.0f} s; until now, {self._longest_s:.1f} s was the longest"
         if self._timeout_s:
-            text += f"; the job ends at --hang-timeout {self._timeout_s}"
+            text += f"; --hang-timeout {self._timeout_s} will end the job"
         return text
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Stop the timer and the thread."""
         self._over.set()
         hang.stop()

@@ -1,4 +1,4 @@
-"""Kernels, CUDA graphs and hidden communication of a recipe: what `--attention-backend` and its like set."""
+"""Kernels, CUDA graphs and communication overlap of a recipe: what `--attention-backend` and similar flags set."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from nemo.lightning.pytorch.callbacks.megatron_comm_overlap import MegatronCommO
 
 from nemolaunch.job import Job
 
-# Of Megatron's gradient buffers and of NeMo's callback.
+# Fields of both Megatron's gradient buffers and NeMo's callback.
 OVERLAPS = ("overlap_grad_reduce", "overlap_param_gather")
 
 
 def set_speed(recipe: run.Partial, job: Job) -> None:
-    """Set what the job says; what it leaves open stays as it is in the recipe."""
+    """Set the values that the job gives; everything else stays as in the recipe."""
     speed = job.speed
     if speed.attention_backend is not None:
         recipe.model.config.attention_backend = AttnBackend[speed.attention_backend]
     if speed.attention_backend == "local" and importlib.util.find_spec("scaled_masked_softmax_cuda") is None:
-        recipe.model.config.masked_softmax_fusion = False  # Megatron takes for granted that Apex is installed
+        recipe.model.config.masked_softmax_fusion = False  # Megatron assumes that Apex is installed
     if speed.cuda_graphs:
         _capture_layers(recipe)
     if speed.tp_comm_overlap is not None:
@@ -31,16 +31,16 @@ def set_speed(recipe: run.Partial, job: Job) -> None:
     for name in OVERLAPS:
         value = getattr(speed, name)
         if value is not None:
-            # the callback overrules the gradient buffers' own setting where there are data parallel ranks
+            # with several data parallel ranks, the callback overrides the gradient buffers' own setting
             for part in (ddp_of(recipe), *overlap_callbacks(recipe)):
                 setattr(part, name, value)
 
 
 def _capture_layers(recipe: run.Partial) -> None:
-    """One graph for each layer's forward and backward pass, with a random generator that graphs can hold.
+    """Capture each layer's forward and backward pass as a graph, with a random generator that graphs support.
 
-    NVIDIA's scripts set `enable_cuda_graph`. Megatron Core 0.15 takes that for an older spelling and refuses it
-    when NeMo lets the config check itself once more, as it does whenever a strategy connects.
+    NVIDIA's scripts set `enable_cuda_graph`. Megatron-Core 0.15 treats that as a deprecated name and rejects it
+    when NeMo validates the config again, which happens whenever a strategy connects.
     """
     config = recipe.model.config
     if has_field(config, "cuda_graph_impl"):
@@ -51,9 +51,9 @@ def _capture_layers(recipe: run.Partial) -> None:
 
 
 def _overlap_tensor_parallel(recipe: run.Partial, overlap: bool) -> None:
-    """Only NeMo's callback makes Transformer Engine's buffers, so a recipe without one gets it.
+    """Set the overlap on NeMo's callback, which creates Transformer Engine's buffers; add it if there is none.
 
-    It would then also decide on data parallel communication, which stays as the recipe has it.
+    An added callback also controls data parallel communication, which is kept as in the recipe.
     """
     callbacks = overlap_callbacks(recipe)
     if not callbacks and overlap:
@@ -66,13 +66,13 @@ def _overlap_tensor_parallel(recipe: run.Partial, overlap: bool) -> None:
 
 
 def overlap_callbacks(recipe: run.Partial) -> list[Any]:
-    """The recipe's callbacks that decide which communication is hidden: one or none."""
+    """Return the recipe's callbacks that control communication overlap: one or none."""
     found = recipe.trainer.callbacks or []
     return [c for c in found if c.__fn_or_cls__.__name__ == MegatronCommOverlapCallback.__name__]
 
 
 def ddp_of(recipe: run.Partial) -> run.Config:
-    """The configuration of gradient buffers, made where the recipe only names Megatron's."""
+    """Return the configuration of gradient buffers, created if the recipe only names Megatron's."""
     strategy = recipe.trainer.strategy
     if not isinstance(getattr(strategy, "ddp", None), run.Config):
         strategy.ddp = run.Config(DistributedDataParallelConfig, check_for_nan_in_grad=True)
@@ -80,5 +80,5 @@ def ddp_of(recipe: run.Partial) -> run.Config:
 
 
 def has_field(config: run.Config, name: str) -> bool:
-    """Whether the class behind a config takes that argument: other versions of NeMo and Megatron lack some."""
+    """Return whether the class behind a config accepts that argument, which depends on the version."""
     return name in inspect.signature(config.__fn_or_cls__).parameters

@@ -1,4 +1,4 @@
-"""The one metrics file of a run, and the same figures for TensorBoard and W&B."""
+"""The metrics file of a run, and the same metrics for TensorBoard and W&B."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from nemolaunch.nemo2.update_guard import POLICY_OF, stop
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import speed
 from nemolaunch.ranks.guards import Notice, PaceGuard
-from nemolaunch.ranks.row_file import RowFile, count_starts
+from nemolaunch.ranks.row_file import RowFile, count_attempts
 
-# what NeMo logs to TensorBoard and W&B by itself
+# not rounded
 EXACT = frozenset({"loss", "lr", "grad_norm"})
+# NeMo already logs these to TensorBoard and W&B
 LOGGED_BY_NEMO = frozenset({"loss", "lr", "grad_norm", "step", "time", "samples"})
 
 
 class MetricsFile(Callback):
-    """Appends one JSON object a line to the run's metrics, on the first rank only.
+    """Appends one JSON object per line to the run's metrics file, on the first rank only.
 
-    A row of steps has `step` (optimizer steps done), `time` (Unix seconds), `loss` (nats per token, mean over
-    the global batch), `lr`, `grad_norm`, `samples` and `tokens` seen since the start of training, and of the
-    steps since the row before: `step_time_s` (mean; validation and saving are not in it), `data_wait_s` (mean
-    seconds a step waited for data), `tokens_per_s` and `tokens_per_s_per_gpu`, `tflops_per_gpu` and `mfu` with
-    full attention counted and both with `_causal`. Of the last 100 steps it has `step_time_p50_s`,
-    `step_time_p95_s` and `step_time_max_s`; of this rank since its start `memory_peak_bytes`; and
-    `skipped_updates` since the start, where a guard has left any out.
+    A row about steps has `step` (optimizer steps done), `time` (Unix seconds), `loss` (nats per token, mean over
+    the global batch), `lr`, `grad_norm`, `samples` and `tokens` consumed since the start of training. For the steps
+    since the previous row it has `step_time_s` (mean, without validation and saving), `data_wait_s` (mean seconds
+    per step spent waiting for data), `tokens_per_s`, `tokens_per_s_per_gpu`, `tflops_per_gpu` and `mfu` counting full
+    attention, and both with `_causal`. For the last 100 steps it has `step_time_p50_s`, `step_time_p95_s` and
+    `step_time_max_s`; for this rank since its start `memory_peak_bytes`; and `skipped_updates` since the start, if
+    a guard has skipped any.
 
-    A row of validation has `val_loss`, `validation_s` and, of a masked language model, `val_masked_accuracy`,
+    A row about validation has `val_loss`, `validation_s` and, for a masked language model, `val_masked_accuracy`,
     the share of masked tokens whose most likely prediction was right. Every other row has an `event`: `start` (with
-    `restarts` before it), `end`, `checkpoint` (`seconds` that training stood still), or what a guard saw, with
-    a `text`. Of a blend, `end` and `checkpoint` have `samples_by_prefix`: how many samples came from each
-    prefix, in the plan's order.
+    the number of `restarts` before it), `end`, `checkpoint` (`seconds` that training was paused), or the kind of a
+    guard's warning, with a `text`. For a blend, `end` and `checkpoint` have `samples_by_prefix`: the number of
+    samples from each prefix, in the plan's order.
 
-    What is not finite is written as one of the strings "nan", "inf", "-inf": JSON has no numbers for them.
+    Non-finite values are written as the strings "nan", "inf" and "-inf", which JSON cannot represent as numbers.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -53,13 +54,14 @@ class MetricsFile(Callback):
         self.skipped: Callable[[], int] = lambda: 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the file, and write the `start` event."""
         if not trainer.is_global_zero:
             return
         self._compute = speed.compute_of(self._plan, getattr(pl_module.tokenizer, "vocab_size", None))
         self._pace = PaceGuard()
         self._step = trainer.global_step
         self._time_saving(trainer)
-        restarts = count_starts(self._plan.run.metrics)
+        restarts = count_attempts(self._plan.run.metrics)
         self._file = RowFile(self._plan.run.metrics)
         flops = self._compute.flops
         self._file.event(
@@ -76,12 +78,12 @@ class MetricsFile(Callback):
         self._clock = speed.StepClock()
 
     def event(self, kind: str, step: int, **more: Any) -> None:
-        """Append something that happened, from any callback of the first rank; nothing where there is no file."""
+        """Append an event, from any callback; does nothing on ranks other than the first."""
         if self._file is not None:
             self._file.event(kind, step, **more)
 
     def notice(self, notice: Notice, step: int) -> None:
-        """Append what a guard saw, and end the run where that is the policy.
+        """Append a guard's warning, and end the run if the policy for it says so.
 
         Raises:
             GuardStop: the policy for its kind is `stop`.
@@ -113,12 +115,14 @@ class MetricsFile(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Time the data loading."""
         if self._file is not None:
             self._data = speed.timed_data(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Write a row for the step, and report a slowdown."""
         step = trainer.global_step
         if self._file is None:
             return
@@ -135,7 +139,7 @@ class MetricsFile(Callback):
             self.notice(notice, step)
 
     def _row(self, trainer: Trainer, steps: int) -> dict[str, Any]:
-        """All but the loss, of the `steps` steps since the row before."""
+        """Return all values but the loss, for the `steps` steps since the previous row."""
         seen = trainer.callback_metrics
         samples = consumed_samples(trainer)
         row: dict[str, Any] = {
@@ -163,9 +167,11 @@ class MetricsFile(Callback):
             logger.log_metrics(figures, step=trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Pause the clock of steps."""
         self._clock.pause()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write a row for the validation."""
         value = number(trainer.callback_metrics.get("val_loss"))
         seconds = self._clock.resume()
         if value is not None and self._file is not None:
@@ -182,6 +188,7 @@ class MetricsFile(Callback):
             self._tell_loggers(trainer, {"validation_s": seconds})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the `end` event, and close the file."""
         if self._file is not None:
             self.event("end", trainer.global_step, samples_by_prefix=samples_by_prefix(trainer))
             self._file.close()
@@ -189,12 +196,12 @@ class MetricsFile(Callback):
 
 
 def _short(key: str, value: Any) -> Any:
-    """Times and speeds with eight digits: more are noise, and a third of the file."""
+    """Round times and speeds to eight digits: more would be noise, and a third of the file."""
     return float(f"{value:.8g}") if isinstance(value, float) and key not in EXACT else value
 
 
 def samples_by_prefix(trainer: Trainer) -> list[int] | None:
-    """Samples seen of each prefix of a blend; None without a blend, or where this rank has no data."""
+    """Return the samples consumed from each prefix of a blend; None without a blend, or if this rank has no data."""
     blend: Any = getattr(trainer.datamodule, "_train_ds", None)  # type: ignore[attr-defined]
     order = getattr(blend, "dataset_index", None)
     if order is None:
@@ -206,7 +213,7 @@ def samples_by_prefix(trainer: Trainer) -> list[int] | None:
 
 
 def number(value: Any) -> float | None:
-    """A logged value as a float; None where there is none."""
+    """Return a logged value as a float; None if there is none."""
     if torch.is_tensor(value):
         return float(value.item())
     return None if value is None else float(value)

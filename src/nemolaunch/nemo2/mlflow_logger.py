@@ -1,4 +1,4 @@
-"""The same figures for MLflow."""
+"""Metrics for MLflow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nemolaunch.system.atomic_files import write_text
 
 
 class OneRun(MLFlowLogger, Callback):
-    """Lightning's logger, which every start of a run goes on with.
+    """Lightning's logger, with one MLflow run that every attempt continues.
 
-    NeMo logs the number of the step as a figure of its own, so that Lightning hands it on as 3.0, which MLflow
-    takes for no step.
+    NeMo logs the step number as a metric, so Lightning passes it on as a float such as 3.0, which MLflow does not
+    accept as a step.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -31,15 +31,17 @@ class OneRun(MLFlowLogger, Callback):
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the id of the MLflow run for later attempts."""
         if trainer.is_global_zero:
             write_text(self._kept, f"{self.run_id}\n")
 
     def log_metrics(self, metrics: Mapping[str, float], step: Any = None) -> None:
+        """Log metrics with an integer step."""
         super().log_metrics(metrics, None if step is None else int(step))
 
 
 def loggers(plan: Plan) -> list[OneRun]:
-    """MLflow's logger, if it is asked for.
+    """Return MLflow's logger, if `--mlflow` is set.
 
     Raises:
         NemolaunchError: MLflow is not installed.

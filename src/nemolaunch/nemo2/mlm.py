@@ -1,8 +1,8 @@
 """Masked language modelling on NeMo's own recipes.
 
-What a checkpoint records stays NeMo's: the recipe takes NeMo's bidirectional layers (`bidirectional`), and the
-rest joins the built trainer. A `context/` so says that the model attends to both sides, and loads where
-nemolaunch is not installed.
+A checkpoint still records NeMo's classes only: the recipe uses NeMo's bidirectional layers (`bidirectional`), and
+everything else is added to the built trainer. Its `context/` therefore shows that the model is bidirectional, and
+loads where nemolaunch is not installed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ACCURACY = "val_masked_accuracy"
 
 
 def bidirectional(recipe: run.Partial, *, bert: bool) -> None:
-    """Give the recipe layers that attend to both sides, and a loss that is a mean over all masked tokens.
+    """Give the recipe bidirectional layers, and a loss that is the mean over all masked tokens.
 
-    Megatron's default averages each micro batch, and under context parallelism each rank's part of a sequence,
-    by itself. Their numbers of masked tokens differ, so that the loss would depend on the layout.
+    Megatron's default averages each micro batch separately, and with context parallelism each rank's part of a
+    sequence. Since their numbers of masked tokens differ, the loss would depend on the layout.
     """
     config = recipe.model.config
     if not bert:
@@ -43,11 +43,11 @@ def bidirectional(recipe: run.Partial, *, bert: bool) -> None:
     config.calculate_per_token_loss = True
     ddp = getattr(recipe.trainer.strategy, "ddp", None)
     if ddp is not None and getattr(ddp, "average_in_collective", False):
-        ddp.average_in_collective = False  # Megatron asserts that it is not with a mean over tokens
+        ddp.average_in_collective = False  # Megatron asserts that it is off with a mean over tokens
 
 
-class MaskedLanguageModel(Callback):
-    """Masks the samples, opens the attention, and measures how many masked tokens validation gets right."""
+class MaskedTraining(Callback):
+    """Masks the samples, removes the causal mask, and measures the accuracy on masked tokens in validation."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -55,6 +55,7 @@ class MaskedLanguageModel(Callback):
         self._accuracy = MaskedAccuracy()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Mask the samples of the training and validation datasets."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         masking = masking_of(self._plan, data.tokenizer)
         for name, validation in (("_train_ds", False), ("_validation_ds", True)):
@@ -63,29 +64,31 @@ class MaskedLanguageModel(Callback):
                 setattr(data, name, MaskedDataset(dataset, masking, validation=validation, bert=self._bert))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """On the built modules: NeMo builds virtual pipeline stages anew from what the recipe recorded."""
+        """Adapt the built modules: NeMo rebuilds virtual pipeline stages from the recipe's record."""
         chunks: Any = trainer.strategy.megatron_parallel  # type: ignore[attr-defined]
         for module in chunks.modules():
             if isinstance(module, Attention) and not self._bert:
-                _see_everything(module)
+                _remove_mask(module)
             if isinstance(module, LanguageModule):
                 self._accuracy.listen_to(module)
         for chunk in chunks:
             chunk._validation_loss_reduction = _Counted(chunk.validation_loss_reduction, self._accuracy)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count masked tokens."""
         self._accuracy.start()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the accuracy on masked tokens."""
         pl_module.log(ACCURACY, self._accuracy.stop(pl_module.device), batch_size=1)
 
 
-def _see_everything(attention: Attention) -> None:
-    """Attention without any mask, which is what NeMo's `padding` comes to where nothing is padded.
+def _remove_mask(attention: Attention) -> None:
+    """Use attention without any mask, which equals NeMo's `padding` if nothing is padded.
 
-    Transformer Engine asks for a mask tensor with `padding` and refuses it under context parallelism. Without
-    one its ring passes on whole chunks; the order of tokens over ranks, which Megatron balances for causal
-    attention and which the rotary embedding follows, then no longer matters.
+    With `padding`, Transformer Engine requires a mask tensor, and rejects it with context parallelism. Without a
+    mask its ring exchanges whole chunks, so the order of tokens over ranks, which Megatron balances for causal
+    attention and which the rotary embedding follows, does not matter.
     """
     if attention.attn_mask_type not in (AttnMaskType.padding, AttnMaskType.no_mask):
         raise RuntimeError(f"layer {attention.layer_number} is {attention.attn_mask_type}, not bidirectional")
@@ -93,9 +96,9 @@ def _see_everything(attention: Attention) -> None:
 
 
 class MaskedAccuracy:
-    """Counts masked tokens whose most likely prediction is the original.
+    """Counts masked tokens whose most likely prediction is the original token.
 
-    Listens to where Megatron turns logits into losses, in the last pipeline stage.
+    It hooks into the place where Megatron turns logits into losses, in the last pipeline stage.
     """
 
     def __init__(self) -> None:
@@ -104,7 +107,7 @@ class MaskedAccuracy:
         self._counts: Tensor | None = None
 
     def listen_to(self, model: LanguageModule) -> None:
-        """Look at the logits of this model, [sequence, batch, vocabulary/TP], before they become losses."""
+        """Read the logits of this model, [sequence, batch, vocabulary/TP], before they become losses."""
         loss = model.compute_language_model_loss
 
         def compute_language_model_loss(labels: Tensor, logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -115,18 +118,18 @@ class MaskedAccuracy:
         model.compute_language_model_loss = compute_language_model_loss
 
     def start(self) -> None:
-        """A validation begins."""
+        """Begin a validation."""
         self._listening, self._counts = True, None
 
     def count(self, predicted: Tensor) -> None:
-        """Take the last micro batch's tokens into account where `predicted` [batch, sequence] is not 0."""
+        """Count the last micro batch's tokens for which `predicted` [batch, sequence] is not 0."""
         if self._listening and self._right is not None:
             chosen = predicted.reshape(self._right.shape) > 0
             counts = torch.stack([(self._right & chosen).sum(), chosen.sum()])
             self._counts = counts if self._counts is None else self._counts + counts
 
     def stop(self, device: torch.device) -> Tensor:
-        """The share over all ranks, which all have to ask. Ranks of a tensor parallel group count the same."""
+        """Return the accuracy over all ranks, all of which must call this. Tensor parallel ranks count the same."""
         self._listening = False
         counts = torch.zeros(2, dtype=torch.int64, device=device) if self._counts is None else self._counts
         torch.distributed.all_reduce(counts)
@@ -135,7 +138,7 @@ class MaskedAccuracy:
 
 @torch.no_grad()
 def most_likely(logits: Tensor) -> Tensor:
-    """Ids [...] of the largest of logits [..., vocabulary/TP]; of equal ones the smallest."""
+    """Return the ids [...] of the largest of logits [..., vocabulary/TP]; the smallest id if several are equal."""
     group = parallel_state.get_tensor_model_parallel_group()
     rows = logits.size(-1)
     best, ids = logits.float().max(dim=-1)
@@ -149,17 +152,19 @@ def most_likely(logits: Tensor) -> Tensor:
 
 
 class _Counted(MegatronLossReduction):
-    """NeMo's reduction of the validation loss, which also counts."""
+    """NeMo's reduction of the validation loss, which also counts masked tokens."""
 
     def __init__(self, reduction: Any, accuracy: MaskedAccuracy) -> None:
         super().__init__()
         self._reduction, self._accuracy = reduction, accuracy
 
     def forward(self, batch: dict[str, Tensor], forward_out: Any) -> Any:
+        """Reduce one micro batch, and count its masked tokens."""
         reduced = self._reduction.forward(batch, forward_out)
         self._accuracy.count(batch["loss_mask"])
         return reduced
 
     def reduce(self, losses_reduced_per_micro_batch: Any) -> Tensor:
+        """Reduce the losses of all micro batches, as NeMo does."""
         loss: Tensor = self._reduction.reduce(losses_reduced_per_micro_batch)
         return loss

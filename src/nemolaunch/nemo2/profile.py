@@ -1,4 +1,4 @@
-"""Profilers: NeMo's callbacks in the training processes, and NeMo-Run's part of starting them under nsys."""
+"""Profilers: NeMo's callbacks in the training processes, and NeMo-Run's plugin that starts them under nsys."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class NsysUnderNemoRun(run.Plugin):
-    """Has NeMo-Run start the processes under Nsight Systems, which waits for the callback to begin recording.
+    """Starts the processes under Nsight Systems, which waits for the callback before it records.
 
-    As NeMo's own plugin does, but without importing NeMo, and with the reports in the run's folder.
+    Like NeMo's own plugin, but without importing NeMo, and with the reports in the run folder.
     """
 
     plan: Plan
 
     def setup(self, task: Any, executor: run.Executor) -> None:
+        """Configure the executor's launcher."""
         launcher = executor.get_launcher()
         launcher.nsys_profile = True
         launcher.nsys_folder = str(self.plan.run.traces)
@@ -31,12 +32,12 @@ class NsysUnderNemoRun(run.Plugin):
 
 
 def plugins(plan: Plan) -> list[run.Plugin]:
-    """NeMo-Run plugins for the task of a plan."""
+    """Return the NeMo-Run plugins for the task of a plan."""
     return [NsysUnderNemoRun(plan=plan)] if plan.job.logging.profile == "nsys" else []
 
 
 def callbacks(plan: Plan, rank: int) -> list[Callback]:
-    """NeMo's profiler callback for this rank, if it is to be traced."""
+    """Return NeMo's profiler callback for this rank, if it is to be profiled."""
     kind = plan.job.logging.profile
     if kind is None or str(rank) not in plan.job.logging.profile_ranks:
         return []

@@ -1,4 +1,4 @@
-"""Compares the ranks of a job with each other now and then."""
+"""Compare the ranks of a job with each other periodically."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nemolaunch.ranks import speed
 from nemolaunch.ranks.guards import Notice, Pace, RankGuard
 
 EVERY_STEPS = 50
-# side of the matrices and products a measurement: milliseconds on either
+# side length of the matrices and number of multiplications per measurement: takes milliseconds on either device
 ON_GPU = (2048, 20)
 ON_CPU = (192, 10)
 MEASUREMENTS = 5
 
 
 class RankWatch(Callback):
-    """Every 50 steps each rank times a small matrix product, and the first rank compares the times.
+    """Compares the time that each rank takes for a small matrix multiplication, every 50 steps.
 
-    Costs a few milliseconds of 50 steps, and one gathering of three numbers a rank.
+    This costs a few milliseconds per 50 steps, and one all-gather of three numbers per rank.
     """
 
     def __init__(self, notice: Callable[[Notice, int], None]) -> None:
@@ -34,6 +34,7 @@ class RankWatch(Callback):
         self._hosts: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gather the hosts of all ranks."""
         self._since = time.perf_counter()
         hosts: list[Any] = [None] * trainer.world_size
         if trainer.world_size > 1:
@@ -43,11 +44,13 @@ class RankWatch(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Time the data loading."""
         self._data = speed.timed_data(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Compare the ranks, every 50 steps."""
         if trainer.world_size == 1 or trainer.global_step % EVERY_STEPS:
             return
         device = pl_module.device
@@ -70,7 +73,7 @@ class RankWatch(Callback):
 
 
 def probe(device: torch.device) -> float:
-    """Seconds of a few matrix products: the least of several measurements, so that a passing load is none."""
+    """Return the seconds for a few matrix multiplications: the minimum of several runs, to ignore transient load."""
     side, products = ON_GPU if device.type == "cuda" else ON_CPU
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     with torch.no_grad():

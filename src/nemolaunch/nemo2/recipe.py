@@ -1,4 +1,4 @@
-"""Plan → NeMo 2 recipe. Importing this imports NeMo (10 to 20 s): only training processes do."""
+"""Plan → NeMo 2 recipe. Importing this module imports NeMo (10 to 20 s), so only training processes do."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from nemolaunch.planning import Plan
 
 
 def compile_recipe(plan: Plan) -> run.Partial:
-    """The recipe of `plan.recipe` with every value of the plan set: what `llm.pretrain` will be called with.
+    """Return the recipe named `plan.recipe` with every value of the plan set, ready for `llm.pretrain`.
 
-    Only fields that the plan decides are touched, so that other versions of NeMo in the container accept them.
+    Only fields that the plan decides are changed, so that other versions of NeMo in the container accept the result.
 
     Raises:
-        NemolaunchError: if this NeMo has no such recipe.
+        NemolaunchError: the installed NeMo has no such recipe.
     """
     module = getattr(llm, plan.recipe, None)
     if module is None or not hasattr(module, "pretrain_recipe"):
@@ -60,24 +60,24 @@ def _set_model(recipe: run.Partial, plan: Plan, job: Job) -> None:
     config = recipe.model.config
     for name, value in plan.overrides.items():
         setattr(config, name, _as_config_wants(name, value))
-    # NeMo checks context parallelism against the model's length but feeds the data's: keep them equal
+    # NeMo checks context parallelism against the model's length but uses the data's: keep them equal
     config.seq_length = job.data.seq_length
     if plan.device == "cpu":
-        # resolved where the object is built; the CUDA extension for it does not exist there
+        # otherwise decided where the object is built; the CUDA extension for it does not exist on a CPU
         config.gradient_accumulation_fusion = False
     if "tokenizer" in recipe.model.__arguments__:
         recipe.model.tokenizer = _tokenizer(plan)
 
 
 def _as_config_wants(name: str, value: Any) -> Any:
-    """Several values as a tuple; but Megatron takes the pattern of expert layers as a list only."""
+    """Return sequences as tuples, except the pattern of expert layers, which Megatron only accepts as a list."""
     if not isinstance(value, (list, tuple)):
         return value
     return list(value) if name == "moe_layer_freq" else tuple(value)
 
 
 def _set_parallelism(recipe: run.Partial, plan: Plan, job: Job) -> None:
-    """On the strategy only: it overwrites the model config when it connects."""
+    """Set the parallel sizes on the strategy only: it overwrites the model config when it connects."""
     p, strategy = job.parallelism, recipe.trainer.strategy
     strategy.tensor_model_parallel_size = p.tensor_model_parallel_size
     strategy.pipeline_model_parallel_size = p.pipeline_model_parallel_size
@@ -90,8 +90,8 @@ def _set_parallelism(recipe: run.Partial, plan: Plan, job: Job) -> None:
     strategy.expert_model_parallel_size = p.expert_model_parallel_size
     strategy.expert_tensor_parallel_size = p.expert_tensor_parallel_size
     if interleaved:
-        # Megatron's batched exchange pairs sends with the wrong receives when both neighbours of a stage are
-        # the same rank (PP=2): it trains on garbage and says nothing. Megatron-LM refuses it, NeMo does not.
+        # Megatron's batched exchange pairs sends with the wrong receives if both neighbours of a stage are the
+        # same rank (PP=2): it silently trains on garbage. Megatron-LM rejects this combination, NeMo does not.
         recipe.model.config.overlap_p2p_comm = True
         recipe.model.config.batch_p2p_comm = False
     strategy.pipeline_dtype = _dtype(job) if pipelined else None
@@ -99,7 +99,7 @@ def _set_parallelism(recipe: run.Partial, plan: Plan, job: Job) -> None:
 
 
 def _set_split(strategy: run.Config, plan: Plan, stages: int, virtual: int | None) -> None:
-    """The split of layers that was planned. A recipe's own belongs to the recipe's own pipeline."""
+    """Set the planned split of layers. The recipe's own split only suits the recipe's own pipeline size."""
     model = plan.model_row
     split = pipeline_split(model.architecture, stages, virtual, model.recipe.pipeline_model_parallel_size)
     wanted = {
@@ -126,7 +126,7 @@ FP8_PLUGINS = {
 
 
 def _set_precision(recipe: run.Partial, job: Job) -> None:
-    """The whole plugin is replaced; some recipes hold a list of them."""
+    """Replace the whole precision plugin; some recipes have a list of them."""
     if job.batch.precision == "fp32":
         plugin = run.Config(
             nl.MegatronMixedPrecision,
@@ -139,14 +139,14 @@ def _set_precision(recipe: run.Partial, job: Job) -> None:
     elif job.batch.fp8:
         plugin = FP8_PLUGINS[job.batch.fp8_recipe]()
         if job.batch.fp8_recipe == "mxfp8":
-            _gather_before_the_step(recipe)
+            _disable_param_gather_overlap(recipe)
     else:
         plugin = mixed_precision.bf16_mixed()
     recipe.trainer.plugins = plugin
 
 
-def _gather_before_the_step(recipe: run.Partial) -> None:
-    """MXFP8's weights are gathered into the gradient buffer, which is not free while they are used."""
+def _disable_param_gather_overlap(recipe: run.Partial) -> None:
+    """Gather weights before the step: MXFP8 gathers into the gradient buffer, which is in use during the step."""
     ddp = getattr(recipe.trainer.strategy, "ddp", None)
     if isinstance(ddp, run.Config):
         ddp.overlap_param_gather = False
@@ -157,7 +157,7 @@ def _gather_before_the_step(recipe: run.Partial) -> None:
 def _set_memory(recipe: run.Partial, job: Job) -> None:
     m, config = job.memory, recipe.model.config
     if m.recompute_granularity or m.cpu_offloading:
-        # a recipe's own preset would contradict: selective forbids num_layers, offloading forbids both
+        # the recipe's own preset could conflict: selective forbids num_layers, offloading forbids both
         config.recompute_granularity = m.recompute_granularity
         config.recompute_method = m.recompute_method
         config.recompute_num_layers = m.recompute_num_layers
@@ -175,9 +175,9 @@ def _tokenizer(plan: Plan) -> run.Config:
 
 
 def _set_data(recipe: run.Partial, plan: Plan, job: Job) -> None:
-    """Replace the recipe's mock data: a recipe left alone trains on random tokens and succeeds."""
+    """Replace the recipe's mock data: an unchanged recipe would silently train on random tokens."""
     if plan.stream is not None:
-        # the one that reads rows is put into the built task: NeMo's checkpoints record what stands in the recipe
+        # a placeholder, replaced in the built task, since NeMo's checkpoints record what is in the recipe
         recipe.data = run.Config(
             llm.MockDataModule,
             seq_length=job.data.seq_length,
@@ -228,12 +228,12 @@ def _set_optimizer(recipe: run.Partial, job: Job) -> None:
     config.bf16 = job.batch.precision == "bf16"
     config.fp16 = False
     if job.memory.optim_cpu_offloading:
-        # the bare switch offloads a share of 0.0, and works only through the precision-aware optimizer
+        # the switch alone offloads a fraction of 0.0, and only works with the precision-aware optimizer
         config.optimizer_cpu_offload = True
         config.optimizer_offload_fraction = job.memory.optim_cpu_offloading_frac
         config.use_precision_aware_optimizer = True
     elif o.optimizer != "adam" or o.disable_dist_optim:
-        # some recipes turn it on, with 16-bit states; it is Adam over the distributed optimizer only
+        # some recipes turn it on, with 16-bit states; it only supports Adam with the distributed optimizer
         config.use_precision_aware_optimizer = False
         for name in ("main_grads_dtype", "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype"):
             if name in config.__arguments__:
@@ -249,9 +249,9 @@ def _set_optimizer(recipe: run.Partial, job: Job) -> None:
         recipe.trainer.strategy.num_distributed_optimizer_instances = o.num_distributed_optimizer_instances
     ddp = getattr(recipe.trainer.strategy, "ddp", None)
     if isinstance(ddp, run.Config) and o.disable_dist_optim:
-        ddp.overlap_param_gather = False  # Megatron asserts that it comes with the distributed optimizer
+        ddp.overlap_param_gather = False  # Megatron asserts that it is used with the distributed optimizer
     if job.guards.on_not_finite != "stop":
-        # Megatron's own check ends the rank in the backward pass, before a guard could let the step pass
+        # Megatron's own check would end the rank in the backward pass, before a guard can skip the step
         kernels.ddp_of(recipe).check_for_nan_in_grad = False
 
 
@@ -270,15 +270,15 @@ def _set_trainer(recipe: run.Partial, plan: Plan, job: Job) -> None:
     unwanted = {"ModelCheckpoint"}
     p = job.parallelism
     if p.expert_model_parallel_size * (p.expert_tensor_parallel_size or p.tensor_model_parallel_size) == 1:
-        unwanted.add("DeepEPCallback")  # its dispatcher asserts that there are ranks to send tokens to
+        unwanted.add("DeepEPCallback")  # its dispatcher asserts that there are other ranks to send tokens to
     trainer.callbacks = [c for c in trainer.callbacks or [] if c.__fn_or_cls__.__name__ not in unwanted]
 
 
 def _set_checkpoints(recipe: run.Partial, plan: Plan, job: Job) -> None:
-    """Newest checkpoints by samples seen, each resumable, and reshardable to another layout.
+    """Keep the newest checkpoints by samples consumed, each resumable with another layout too.
 
-    `-last` is a link to the newest, not a second copy. `save_optim_on_train_end`: NeMo otherwise leaves the
-    optimizer out of the checkpoint at the last step, which then cannot be continued.
+    `-last` is a link to the newest, not a second copy. Without `save_optim_on_train_end`, NeMo omits the optimizer
+    from the checkpoint of the last step, which then cannot be resumed.
     """
     every = job.checkpoint.checkpoint_every
     recipe.log.ckpt = run.Config(
@@ -297,12 +297,12 @@ def _set_checkpoints(recipe: run.Partial, plan: Plan, job: Job) -> None:
     strategy.ckpt_async_save = not job.checkpoint.no_async_save
     if kernels.has_field(strategy, "ckpt_optim_fully_reshardable"):
         strategy.ckpt_optim_fully_reshardable = True
-    # rank 0 alone gathers timers for NeMo's progress lines, which other ranks' collectives then miss
+    # for NeMo's progress lines, rank 0 alone gathers timers, so its collectives no longer match other ranks'
     strategy.replace_progress_bar = False
 
 
 def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:
-    # a folder of its own: on every resume NeMo moves all files it finds there into run_0, run_1, …
+    # a separate folder: on every resume NeMo moves all files in it into run_0, run_1, …
     recipe.log.explicit_log_dir = str(plan.run.nemo_logs)
     recipe.log.log_dir = None
     recipe.log.use_datetime_version = False
@@ -312,7 +312,7 @@ def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:
     )
     if job.logging.wandb:
         name = job.logging.wandb_name or job.launch.experiment
-        # a fixed id: every restart goes on with the same W&B run
+        # a fixed id, so that every restart continues the same W&B run
         recipe.log.wandb = run.Config(
             WandbLogger,
             project=job.logging.wandb_project or job.launch.experiment,
@@ -325,14 +325,14 @@ def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:
 
 
 def wandb_id(plan: Plan) -> str:
-    """The W&B run id of a run folder: the same after every restart."""
+    """Return the W&B run id of a run folder, the same after every restart."""
     return hashlib.sha256(plan.folder.encode()).hexdigest()[:16]
 
 
 def _set_start(recipe: run.Partial, plan: Plan, job: Job) -> None:
-    """Set where training starts: this run's last checkpoint, a named one, given weights, or scratch.
+    """Set where training starts: this run's last checkpoint, a named one, given weights, or from scratch.
 
-    With `--resume never` the launch has set earlier checkpoints aside: what is there is of this run's own attempts.
+    With `--resume never` the launch has moved earlier checkpoints aside, so any checkpoint is from this run.
     """
     resume, own = job.checkpoint.resume, plan.run.last_checkpoint()
     recipe.resume = run.Config(
@@ -342,7 +342,7 @@ def _set_start(recipe: run.Partial, plan: Plan, job: Job) -> None:
         resume_ignore_no_checkpoint=True,
     )
     if own is not None:
-        recipe.resume.resume_from_path = str(own)  # NeMo itself gives up where the newest one was cut off
+        recipe.resume.resume_from_path = str(own)  # NeMo itself fails if the newest one is incomplete
     elif resume not in ("auto", "never"):
         recipe.resume.resume_from_path = resume
     if job.model.nemo_model:

@@ -1,4 +1,4 @@
-"""The data module of a run on streams. A checkpoint does not record it, and so loads without nemolaunch."""
+"""The data module of a run on streams. Checkpoints do not record it, so they load without nemolaunch."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from nemolaunch.tokenization.tokenizer import TokenizerSpec, resolve
 
 
 class Sampler(MegatronDataSampler):
-    """Counts samples as NeMo's does, and leaves the batches to the feed."""
+    """Counts samples like NeMo's sampler, and leaves batching to the feed."""
 
     def transform_dataloader(self, dataloader: Any, consumed_samples: int = 0) -> Any:
+        """Return the data loader unchanged."""
         return dataloader
 
 
 class StreamDataModule(pl.LightningDataModule):
-    """Stands where NeMo's data module does, with the tokenizer that one has.
+    """Replaces NeMo's data module, and keeps its tokenizer.
 
-    It has no `__io__`, so that a checkpoint's context names classes of NeMo only.
+    It has no `__io__`, so that a checkpoint's context only names NeMo's classes.
     """
 
     def __init__(self, plan: Plan, tokenizer: Any) -> None:
@@ -60,13 +61,13 @@ class StreamDataModule(pl.LightningDataModule):
 
     @property
     def begun(self) -> Begun:
-        """The session, begun by all ranks together the first time."""
+        """The session; on first use, all ranks begin it together."""
         if self._begun is None:
             self._begun = self._begin()
         return self._begun
 
     def _begin(self) -> Begun:
-        """The first rank looks at the files and decides; all get what it decided, or its error."""
+        """Begin the session: the first rank reads the files and decides; all get its decision, or its error."""
         answer: list[Any] = [None]
         if torch.distributed.get_rank() == 0:
             try:
@@ -98,16 +99,17 @@ class StreamDataModule(pl.LightningDataModule):
 
     @property
     def _done(self) -> int:
-        """Optimizer steps done, over all starts of the run."""
+        """Optimizer steps done, over all attempts of the run."""
         trainer: Any = self.trainer
         return int(trainer.global_step)
 
     def _readers(self) -> tuple[int, ...]:
-        """Numbers of this rank's readers."""
+        """Return the numbers of this rank's readers."""
         rank, ranks = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
         return tuple(range(rank, len(self.begun.state.readers), ranks))
 
     def train_dataloader(self) -> RankFeed:
+        """Return the feed of this rank's training samples."""
         begun, readers = self.begun, self._readers()
         self._init_step = self._done
         self.data_sampler.init_global_step = self._init_step
@@ -121,7 +123,7 @@ class StreamDataModule(pl.LightningDataModule):
         return self.feed
 
     def _fed_file(self) -> ledger.FedFile | None:
-        """The ledger of this data-parallel rank: of the processes of a model, the first one writes it."""
+        """Return the ledger of this data-parallel rank, written by the first process of each model replica."""
         first = parallel_state.get_tensor_model_parallel_rank() + parallel_state.get_context_parallel_rank()
         if first or not parallel_state.is_pipeline_first_stage(ignore_virtual=True):
             return None
@@ -145,6 +147,7 @@ class StreamDataModule(pl.LightningDataModule):
         return MaskedTokens(masking_of(self._plan, self.tokenizer), validation=validation, bert=bert)
 
     def val_dataloader(self) -> ValidationFeed:
+        """Return the feed of this rank's validation samples."""
         if self._validation is None:
             setup = self.begun.validation
             count = (HEADER + PER_SOURCE * len(setup.manifest.sources),)
@@ -158,16 +161,17 @@ class StreamDataModule(pl.LightningDataModule):
         return self._validation
 
     def reconfigure_limit_batches(self) -> None:
-        """Lightning counts micro batches, as NeMo's own data modules tell it."""
+        """Convert the limit to micro batches, which Lightning counts, as NeMo's own data modules do."""
         trainer: Any = self.trainer
         trainer.limit_val_batches *= get_num_microbatches()
 
     def state_dict(self) -> dict[str, Any]:
-        """Samples seen; where the stream stands is added as a checkpoint is saved, by all ranks together."""
+        """Return the samples consumed; `StreamWatch` adds the stream's state when a checkpoint is saved."""
         steps = self._done - self._init_step
         return {"consumed_samples": self.data_sampler.compute_consumed_samples(steps)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the samples consumed and the stream's state."""
         consumed = state_dict["consumed_samples"]
         self.data_sampler.init_consumed_samples = consumed
         self.data_sampler.prev_consumed_samples = consumed
@@ -177,7 +181,7 @@ class StreamDataModule(pl.LightningDataModule):
             self._loaded = StreamState.from_values(state_dict["stream"])
 
     def stream_state(self) -> dict[str, Any]:
-        """Where all readers of all ranks stand. A collective over the data-parallel group."""
+        """Return the state of all readers of all ranks. A collective over the data-parallel group."""
         feed, begun = self.feed, self.begun
         assert feed is not None
         trainer: Any = self.trainer
@@ -190,16 +194,18 @@ class StreamDataModule(pl.LightningDataModule):
         return {**begun.state.as_values(), "readers": table}
 
     def check_taken(self) -> None:
-        """The states are those after the last whole step: the trainer may not have taken samples in advance."""
+        """Check that the trainer has taken no samples beyond the last complete step, which the states describe."""
         assert self.feed is not None
         steps = self._done - self._init_step
         expected = steps * self.global_batch_size // parallel_state.get_data_parallel_world_size()
         if self.feed.taken != expected:
-            raise NemolaunchError(f"{self.feed.taken} samples were taken in {steps} steps, not {expected}")
+            raise NemolaunchError(
+                f"{self.feed.taken} samples were taken in {steps} steps instead of {expected}"
+            )
 
 
 def _sample(manifest: Manifest) -> list[str]:
-    """Some texts of the stream, to try a tokenising engine on."""
+    """Return some texts of the stream, to try a tokenising engine on."""
     from nemolaunch.stream.order import FileShare
     from nemolaunch.stream.rows import open_rows
 

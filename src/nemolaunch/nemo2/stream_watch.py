@@ -1,4 +1,4 @@
-"""Between two steps of a run on streams: whether there is a further one, and where the stream stands."""
+"""Between the steps of a run on streams: check whether there is another step, and save the stream's state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READY, ENDED, FAILED = 0, 1, 2
 class StreamWatch(Callback):
     """Waits for the next step's samples, so that all ranks end together if one of them has none.
 
-    One small all-reduce a step. A rank whose data fail ends the run with a checkpoint of all before.
+    This takes one small all-reduce per step. If a rank's data fails, the run ends with a checkpoint of the last step.
     """
 
     def __init__(self, plan: Plan, event: Callable[..., None]) -> None:
@@ -32,6 +32,7 @@ class StreamWatch(Callback):
         self.error: str | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the session, and wait for the samples of the first step."""
         session = _data(trainer).begun.session
         self._event(
             "stream",
@@ -45,6 +46,7 @@ class StreamWatch(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Wait for the samples of the next step."""
         self._look(trainer, pl_module)
 
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,13 +58,13 @@ class StreamWatch(Callback):
         if timed is not None:
             timed.waited_s += time.perf_counter() - begin
         mine = FAILED if feed.error else ENDED if feed.ended else READY
-        wish = torch.tensor([mine, int(not feed.once)], dtype=torch.int32, device=pl_module.device)
-        torch.distributed.all_reduce(wish, op=torch.distributed.ReduceOp.MAX)
-        state, unread = wish.tolist()
+        votes = torch.tensor([mine, int(not feed.once)], dtype=torch.int32, device=pl_module.device)
+        torch.distributed.all_reduce(votes, op=torch.distributed.ReduceOp.MAX)
+        state, unread = votes.tolist()
         if state == FAILED:
             self._fail(trainer, feed.error)
         elif state == ENDED:
-            self._end(trainer, "a source has no further row")
+            self._end(trainer, "a source has no more rows")
         elif self._until_once and not unread:
             self._end(trainer, "every source has been read")
 
@@ -72,17 +74,18 @@ class StreamWatch(Callback):
         self._event("stream ended", trainer.global_step, text=why)
 
     def _fail(self, trainer: Trainer, mine: str | None) -> None:
-        """End with a checkpoint; the error is raised when that is written."""
+        """End with a checkpoint; the error is raised once that is written."""
         errors: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(errors, mine)
         self.error = next(error for error in errors if error)
         trainer.limit_val_batches = 0
         trainer.should_stop = True
-        log.info(f"leaving after step {trainer.global_step}: {self.error}")
+        log.info(f"exiting after step {trainer.global_step}: {self.error}")
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        """Add the stream's state to the checkpoint, and report what was read."""
         data, feed = _data(trainer), _feed(trainer)
         data.check_taken()
         values = data.stream_state()
@@ -96,6 +99,7 @@ class StreamWatch(Callback):
         self._event("fed", trainer.global_step, sources=fed)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Flush the ledger."""
         _feed(trainer).sync()
 
 

@@ -1,4 +1,4 @@
-"""Looks at each update before it is made, and leaves it out or ends the run where the job says so."""
+"""Check each update before it is applied, and skip it or end the run if the job says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nemolaunch.planning import Plan
 from nemolaunch.ranks.guards import LossGuard, Notice
 from nemolaunch.system.atomic_files import write_text
 
-MOST_SKIPPED = 10  # in a row; then it is not the data
+MAX_SKIPPED = 10  # in a row; more cannot be due to bad data
 POLICY_OF = {
     "not finite": "on_not_finite",
     "loss spike": "on_loss_spike",
@@ -21,21 +21,21 @@ POLICY_OF = {
     "slow rank": "on_slowness",
     "data starvation": "on_slowness",
 }
-GO_ON, SKIP = 0, 1
+APPLY, SKIP = 0, 1
 
-Tell = Callable[[Notice, int], None]  # what was seen, and at which step
+Tell = Callable[[Notice, int], None]  # called with a warning and its step
 
 
 class GuardStop(NemolaunchError):
-    """A guard ends the run."""
+    """The error with which a guard ends the run."""
 
 
 class _SkipUpdate(Exception):
-    """Leaves the optimizer before it has changed anything."""
+    """Raised inside the optimizer's step to leave it before it has changed anything."""
 
 
 def stop(plan: Plan, kind: str, step: int, text: str) -> GuardStop:
-    """The error that ends the run, which is also the end of its chain of jobs on Slurm."""
+    """Return the error that ends the run, and end its chain of Slurm jobs."""
     name = POLICY_OF[kind]
     advice = f"--{name.replace('_', '-')} {plan.job.get(name)}"
     message = f"{kind} at step {step}: {text} ({advice})"
@@ -45,11 +45,11 @@ def stop(plan: Plan, kind: str, step: int, text: str) -> GuardStop:
 
 
 class UpdateGuard(Callback):
-    """Watches loss and gradient norm of every step. The first rank decides.
+    """Checks loss and gradient norm of every step. The first rank decides.
 
-    Megatron computes the gradient norm over all ranks right before it changes the weights, and waits for it;
-    this looks at that number, so a watched step waits no longer than another. Where updates may be left out,
-    one all-reduce of four bytes a step tells every rank of it.
+    Megatron computes the gradient norm over all ranks right before it updates the weights, and waits for it. The
+    guard reads that number, so it adds no further wait. If updates may be skipped, one all-reduce of four bytes per
+    step shares the decision with all ranks.
     """
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
@@ -63,6 +63,7 @@ class UpdateGuard(Callback):
         self.skipped = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Insert the check into every optimizer."""
         self._trainer = trainer
         for optimizer in trainer.optimizers:
             inner = getattr(optimizer, "mcore_optimizer", None)
@@ -70,12 +71,13 @@ class UpdateGuard(Callback):
                 self._watch(inner)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """Note the loss of the step on the first rank."""
         if trainer.is_global_zero:
             loss: Any = trainer.callback_metrics.get("reduced_train_loss")
             self._loss = None if loss is None else float(loss)
 
     def _watch(self, optimizer: Any) -> None:
-        """Look between the optimizer's computing the gradient norm and its changing the weights."""
+        """Insert the check after the optimizer has computed the gradient norm and before it updates the weights."""
         chained = hasattr(optimizer, "chained_optimizers")
         norm_name = "get_grad_norm" if chained else "clip_grad_norm"  # where its `step` gets the norm
         norm_of, update, step = (
@@ -103,16 +105,16 @@ class UpdateGuard(Callback):
         optimizer.step_with_ready_grads, optimizer.step = watched_update, step_unless_skipped
 
     def _look(self, grad_norm: float | None) -> None:
-        """Raises where this update is not to be made."""
-        decision = GO_ON
+        """Raise if this update must not be applied."""
+        decision = APPLY
         if self._trainer.is_global_zero:
             notice = self._guard.look(self._loss, grad_norm)
             if notice is not None:
                 decision = self._decide(notice)
         if "skip" in self._policies.values():
-            wish = torch.tensor(decision, dtype=torch.int32, device=self._trainer.strategy.root_device)
-            torch.distributed.all_reduce(wish, op=torch.distributed.ReduceOp.MAX)
-            decision = int(wish.item())
+            shared = torch.tensor(decision, dtype=torch.int32, device=self._trainer.strategy.root_device)
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+            decision = int(shared.item())
         if decision == SKIP:
             self.skipped += 1
             self._in_a_row += 1
@@ -120,15 +122,15 @@ class UpdateGuard(Callback):
         self._in_a_row = 0
 
     def _decide(self, notice: Notice) -> int:
-        """What is to become of this update; tells of it. Raises GuardStop where the policy says so."""
+        """Decide about this update, and report the warning. Raise GuardStop if the policy says so."""
         step, policy = self._trainer.global_step + 1, self._policies[notice.kind]
-        if policy == "skip" and self._in_a_row < MOST_SKIPPED:
-            self._tell(Notice(notice.kind, notice.text + "; this update is left out"), step)
+        if policy == "skip" and self._in_a_row < MAX_SKIPPED:
+            self._tell(Notice(notice.kind, notice.text + "; skipping this update"), step)
             return SKIP
         if policy == "skip":
-            text = f"{notice.text}; {MOST_SKIPPED} updates in a row were left out"
+            text = f"{notice.text}; {MAX_SKIPPED} updates in a row were skipped"
             self._tell(Notice(notice.kind, text), step)
             raise stop(self._plan, notice.kind, step, text)
         if notice.begins:
             self._tell(notice, step)
-        return GO_ON
+        return APPLY

@@ -1,4 +1,4 @@
-"""The callbacks of a run, in the order in which they have to be called."""
+"""The callbacks of a run, in the order in which they must be called."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from lightning.pytorch import Callback
 
 from nemolaunch.nemo2 import profile
 from nemolaunch.nemo2.callbacks import CheckpointSchedule, EvenValidation
-from nemolaunch.nemo2.graceful_exit import Leave
+from nemolaunch.nemo2.graceful_exit import GracefulExit
 from nemolaunch.nemo2.hang_watch import HangWatch
 from nemolaunch.nemo2.metrics import MetricsFile
-from nemolaunch.nemo2.mlm import MaskedLanguageModel
+from nemolaunch.nemo2.mlm import MaskedTraining
 from nemolaunch.nemo2.rank_watch import RankWatch
 from nemolaunch.nemo2.stream_watch import StreamWatch
 from nemolaunch.nemo2.update_guard import UpdateGuard
@@ -19,20 +19,20 @@ from nemolaunch.planning import Plan
 
 
 def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
-    """What a trainer gets before and after the recipe's own callbacks, of which one writes checkpoints.
+    """Return the callbacks to add before and after the recipe's own, one of which writes checkpoints.
 
-    Before it: what it takes a checkpoint's name from, and what decides that there is no time for one. The metrics
-    come before what may end the run, so that the row of the last step is written.
+    Those that a checkpoint's name depends on, or that decide that there is no time for one, must come before it. The
+    metrics come before callbacks that may end the run, so that the row of the last step is written.
     """
     metrics = MetricsFile(plan)
     updates = UpdateGuard(plan, metrics.notice)
     metrics.skipped = lambda: updates.skipped
     before: list[Callback] = [CheckpointSchedule()]
     if plan.submission is not None:
-        before.append(Leave(plan, metrics))
+        before.append(GracefulExit(plan, metrics))
     after: list[Callback] = [EvenValidation()]
     if plan.job.objective.objective == "mlm":
-        after.append(MaskedLanguageModel(plan))
+        after.append(MaskedTraining(plan))
     after += [metrics, updates, RankWatch(metrics.notice)]
     if plan.stream is not None:
         after.append(StreamWatch(plan, metrics.event))

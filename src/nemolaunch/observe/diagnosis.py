@@ -1,7 +1,7 @@
-"""Why a run failed: the first rank that did, its node, the cause, and what to change.
+"""Why a run failed: the first rank that failed, its node, the cause, and what to change.
 
-Looks at what the ranks wrote down, at what srun said of tasks that died without a word, and at Slurm's state
-of the job; of each log only the end is read.
+Uses the ranks' error records, srun's messages about tasks that died silently, and Slurm's messages about the
+job. Only the end of each log is read.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from nemolaunch.observe.failure import error_records, failure, is_echo
 from nemolaunch.observe.failure_patterns import Cause, cause_of
 from nemolaunch.observe.metrics import tail_rows
 from nemolaunch.planning import Plan
-from nemolaunch.run.attempts import Start, expand_nodes, host_in, said_during, starts, tail
+from nemolaunch.run.attempts import Attempt, attempts, expand_nodes, host_in, output_during, tail
 from nemolaunch.run.folder import RunDir
 
 FULL_BYTES = 16 << 20
-_IN_ORDER = "nemolaunch: left with code 0 "  # as guard.sh says it
-# srun names tasks when they end: the first that did not end well is the cause, most of the rest were ended for it
+# as guard.sh writes it; `left` until version 0.1
+_CLEAN_EXIT = re.compile(r"nemolaunch: (?:exited|left) with code 0 ")
+# srun names tasks when they end: the first that failed is the cause, most of the others were killed because of it
 _TASK = re.compile(r"^srun: error: (\S+?): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
-_ENDED_FOR_IT = re.compile(r"Terminated|exit code 143|exit code 137$")
+_KILLED_AFTERWARDS = re.compile(r"Terminated|exit code 143|exit code 137$")
 _STACKS = re.compile(r"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)
 _SLURM_SAYS = re.compile(r"^(?:slurmstepd|srun)\S*:.*(?:DUE TO|CANCELLED|[Oo]om).*$", re.MULTILINE)
 
@@ -35,15 +36,15 @@ _CANCELLED = re.compile(r"\*\*\* JOB \d+ ON \S+ CANCELLED AT \S+ \*\*\*")  # unl
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What is known of a failure.
+    """What is known about a failure.
 
     Attributes:
-        what: the first failure in its own words.
-        rank, node: where it happened; None where it is not known.
-        place: what to call the node where it has no name.
+        what: the first error, verbatim.
+        rank, node: where it happened; None if not known.
+        place: what to call the node if its name is not known.
         cause: the known cause it matches, or None.
-        log: where to read on.
-        stacks: ranks that wrote their stacks because nothing moved.
+        log: the log with the details.
+        stacks: ranks that dumped their stacks because of a hang.
     """
 
     what: str
@@ -55,11 +56,11 @@ class Diagnosis:
     place: str = "that node"
 
     def lines(self) -> list[str]:
-        """The diagnosis for a terminal."""
+        """Return the diagnosis as lines for a terminal."""
         return [f"{'failed':<8}{self.what}", *self.details()]
 
     def as_values(self) -> dict[str, Any]:
-        """The diagnosis as JSON can hold it."""
+        """Return the diagnosis as values that JSON can hold."""
         node = self.node or self.place
         cause = self.cause
         return {
@@ -74,7 +75,7 @@ class Diagnosis:
         }
 
     def details(self) -> list[str]:
-        """Where, why, what to change, where to read on."""
+        """Return lines with the place, the cause, the change to make, and the log."""
         where = f"rank {self.rank}" if self.rank is not None else ""
         where += f" on {self.node}" if self.node else ""
         rows = [("first", where.strip())] if where else []
@@ -90,29 +91,29 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class _Death:
-    """A task that srun saw end badly."""
+    """A task that failed, according to srun."""
 
     node: str
     rank: int
     how: str
 
 
-def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Diagnosis:
-    """The first failure of one start of a run and its cause; of the newest where none is given."""
+def diagnose(run: RunDir, exit_code: int = 1, attempt: Attempt | None = None) -> Diagnosis:
+    """Return the first failure of an attempt and its cause; of the latest attempt if none is given."""
     plan = Plan.of_run(run)
-    start = start or next(iter(starts(run)[-1:]), None)
-    output, ranks_output = _output_of(run, "sbatch_*", start), _output_of(run, "log-*", start)
-    said = said_during(output, start) if output else ""
-    if start and _IN_ORDER in said:
-        return _left_in_order(run, output or run.launcher_log)
+    attempt = attempt or next(iter(attempts(run)[-1:]), None)
+    output, ranks_output = _output_of(run, "sbatch_*", attempt), _output_of(run, "log-*", attempt)
+    said = output_during(output, attempt) if output else ""
+    if attempt and _CLEAN_EXIT.search(said):
+        return _clean_exit(run, output or run.launcher_log)
     by_rank = plan.job.launch.launcher == "srun"
-    deaths = [death for death in _deaths(said) if not _ENDED_FOR_IT.search(death.how)] if by_rank else []
-    first = failure(run, exit_code, start)
+    deaths = [death for death in _deaths(said) if not _KILLED_AFTERWARDS.search(death.how)] if by_rank else []
+    first = failure(run, exit_code, attempt)
     rank = _rank_in(first.message)
-    records = error_records(run, start)
+    records = error_records(run, attempt)
     echoes = {int(record["rank"]) for record in records if is_echo(record)}
     if deaths and (rank is None or len(echoes) == len(records)):
-        # A rank that could still say that another one has gone may be seen to end before that one
+        # A rank that raised because another one had gone may have ended before srun saw that one end
         death = next((death for death in deaths if death.rank not in echoes), deaths[0])
         rank = death.rank
         what, log = f"rank {rank}: {death.how}", run.rank_log(rank)
@@ -122,11 +123,11 @@ def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Dia
         what, log = first.message, first.log
         if rank is None and output and "exit code" in what:
             log = output
-    own = said_during(run.rank_log(rank), start) if rank is not None else ""
+    own = output_during(run.rank_log(rank), attempt) if rank is not None else ""
     node = next((d.node for d in deaths if d.rank == rank), None)
-    if node is None and rank is not None and start:
-        node = host_in(own) or _node_by_place(plan, start, rank)
-    # Before a rank has its own log, as while its container starts, its words are in the step's common log
+    if node is None and rank is not None and attempt:
+        node = host_in(own) or _node_by_place(plan, attempt, rank)
+    # Until a rank opens its own log, e.g. while its container starts, its output goes to the step's common log
     texts = (what, "\n".join(own.splitlines()[-60:]), said, tail(ranks_output) if ranks_output else "")
     cause = next((cause for text in texts if (cause := cause_of(text))), None)
     if cause is None and (full := _full_disk(run)):
@@ -137,56 +138,59 @@ def diagnose(run: RunDir, exit_code: int = 1, start: Start | None = None) -> Dia
         node=node,
         cause=cause,
         log=log,
-        stacks=_ranks_with_stacks(run, start) if cause and cause.code == "hang" else (),
+        stacks=_ranks_with_stacks(run, attempt) if cause and cause.code == "hang" else (),
         place="that node" if plan.submission else "this machine",
     )
 
 
 def _full_disk(run: RunDir) -> str | None:
-    """What shows that the run's own file system is full: on that, a rank cannot even say so."""
+    """Return evidence that the run's file system is full, or None: a rank cannot record that error itself."""
     free_bytes = shutil.disk_usage(run.root).free
     if free_bytes < FULL_BYTES or any(not path.stat().st_size for path in run.logs.glob("rank*.error.json")):
         return f"the file system of {run.root} has {free_bytes / 1e6:,.0f} MB left"
     return None
 
 
-def _left_in_order(run: RunDir, log: Path) -> Diagnosis:
-    """Of a start in which nothing failed: why it did not go on."""
+def _clean_exit(run: RunDir, log: Path) -> Diagnosis:
+    """Return why an attempt in which nothing failed ended before the last step."""
     texts = [str(row.get("text", "")) for row in tail_rows(run.metrics) if row.get("event") == "left"]
-    what = f"left in order: {texts[-1] if texts else 'it was asked to'}"
+    what = f"exited cleanly: {texts[-1] if texts else 'it was asked to exit'}"
     return Diagnosis(what=what, rank=None, node=None, cause=cause_of(what), log=log)
 
 
 def newest_failure(run: RunDir, alive: bool) -> Diagnosis | None:
-    """Of a run on Slurm: why its newest start failed, or while that is alive the one before; None if none did.
+    """Return why the latest attempt on Slurm that is over failed; None if it did not fail.
 
-    Starts that somebody cancelled are passed over.
+    Attempts that were cancelled are ignored.
+
+    Args:
+        alive: whether the latest attempt is still running; the one before is then diagnosed.
     """
-    over = starts(run)[: -1 if alive else None]
+    over = attempts(run)[: -1 if alive else None]
     while over and _was_cancelled(run, over[-1]):
         over.pop()
     if not over:
         return None
     output = _output_of(run, "sbatch_*", over[-1])
-    if output and _IN_ORDER in said_during(output, over[-1]):
+    if output and _CLEAN_EXIT.search(output_during(output, over[-1])):
         return None
-    return diagnose(run, start=over[-1])
+    return diagnose(run, attempt=over[-1])
 
 
-def _was_cancelled(run: RunDir, start: Start) -> bool:
-    """Whether a start ended because somebody cancelled its job."""
-    output = _output_of(run, "sbatch_*", start)
-    return output is not None and _CANCELLED.search(said_during(output, start)) is not None
+def _was_cancelled(run: RunDir, attempt: Attempt) -> bool:
+    """Return whether an attempt ended because its job was cancelled."""
+    output = _output_of(run, "sbatch_*", attempt)
+    return output is not None and _CANCELLED.search(output_during(output, attempt)) is not None
 
 
 def newest_output(run: RunDir) -> Path | None:
-    """The newest output of a batch script of the run, or None."""
+    """Return the newest output of a batch script of the run, or None."""
     return _output_of(run, "sbatch_*", None)
 
 
-def _output_of(run: RunDir, kind: str, start: Start | None) -> Path | None:
-    """What a batch script or its ranks wrote in a start; the newest of all where none is given."""
-    endings = {"sbatch_*": f"_{start.job}", "log-*": f"_{start.job}_{start.restart}"} if start else {}
+def _output_of(run: RunDir, kind: str, attempt: Attempt | None) -> Path | None:
+    """Return the output file of the batch script or of its ranks in an attempt; the newest if none is given."""
+    endings = {"sbatch_*": f"_{attempt.job}", "log-*": f"_{attempt.job}_{attempt.restart}"} if attempt else {}
     found = list(run.nemo_run.glob(f"experiments/*/*/*/{kind}{endings.get(kind, '')}.out"))
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
@@ -204,17 +208,17 @@ def _rank_in(message: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _ranks_with_stacks(run: RunDir, start: Start | None) -> tuple[int, ...]:
+def _ranks_with_stacks(run: RunDir, attempt: Attempt | None) -> tuple[int, ...]:
     found = []
     for path in run.logs.glob("rank*.log"):
         rank = path.stem[4:]
-        if rank.isdigit() and _STACKS.search(said_during(path, start)):
+        if rank.isdigit() and _STACKS.search(output_during(path, attempt)):
             found.append(int(rank))
     return tuple(sorted(found))
 
 
-def _node_by_place(plan: Plan, start: Start, rank: int) -> str | None:
-    """The host of a rank that did not say so itself, by its place in the list of nodes."""
-    nodes = expand_nodes(start.nodes)
+def _node_by_place(plan: Plan, attempt: Attempt, rank: int) -> str | None:
+    """Return the host of a rank that did not log it, by the rank's position in the list of nodes."""
+    nodes = expand_nodes(attempt.nodes)
     number = rank // max(1, plan.num_gpus)
     return nodes[number] if number < len(nodes) else None

@@ -1,4 +1,4 @@
-"""Why a run failed, from what its processes left in the run folder."""
+"""Why a run failed, from what its processes wrote to the run folder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.run.attempts import Start, starts
+from nemolaunch.run.attempts import Attempt, attempts
 from nemolaunch.run.folder import RunDir
 
 LONGEST_MESSAGE = 600
-# What a rank says when another one has gone: never what went wrong first, if there is anything else
+# Errors a rank raises because another one has gone: never the first failure, if there is any other error
 _CONSEQUENCES = re.compile(
     r"SIGTERMException|Dist(Backend|Network|Store)Error|ConnectionError|ConnectionResetError|BrokenPipeError"
     r"|gloo|NCCL|TCPStore|Connection (reset|closed|refused)|Broken pipe|socket ?timeout",
@@ -27,30 +27,30 @@ _EXCEPTION = re.compile(r"^(?:\[default\d+\]:)?((?:\w+\.)*\w*(?:Error|Exception)
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a job ended: the first rank that failed, its error, and where to read on."""
+    """Why a job ended: the first rank that failed, its error, and the log with the details."""
 
     message: str
     log: Path
 
 
-def failure(run: RunDir, exit_code: int, start: Start | None = None) -> Failure:
-    """What went wrong first, in the newest start of a run on Slurm where none is given.
+def failure(run: RunDir, exit_code: int, attempt: Attempt | None = None) -> Failure:
+    """Return the first failure of an attempt; of the latest attempt of a run on Slurm if none is given.
 
-    In this order: an exception that is more than the echo of another rank's end; a rank ended by a signal, as
-    torchrun reports it; any exception; a rank or launcher that failed before training began.
+    In this order: an exception that is not a mere consequence of another rank's failure; a rank killed by a
+    signal, as torchrun reports it; any exception; a rank or launcher that failed before training began.
     """
-    records = error_records(run, start)
+    records = error_records(run, attempt)
     own = [record for record in records if not is_echo(record)]
     if own:
         return _of_record(run, own[0])
-    logs = list(_logs_of_this_start(run, start))
+    logs = list(_logs_of_attempt(run, attempt))
     rank, code = _root_cause(logs)
     if rank is not None and code < 0:
-        return Failure(message=f"rank {rank} was ended by {_signal_name(-code)}", log=run.rank_log(rank))
+        return Failure(message=f"rank {rank} was killed by {_signal_name(-code)}", log=run.rank_log(rank))
     if records:
         return _of_record(run, records[0])
     who = "the launcher" if rank is None else f"rank {rank}"
-    message = f"{who} ended with exit code {exit_code if rank is None else code}"
+    message = f"{who} failed with exit code {exit_code if rank is None else code}"
     for log in logs:
         found = _EXCEPTION.findall(_text(log))
         if found:
@@ -59,21 +59,21 @@ def failure(run: RunDir, exit_code: int, start: Start | None = None) -> Failure:
 
 
 def is_echo(record: dict[str, Any]) -> bool:
-    """Whether an error is what a rank says when another one has gone."""
+    """Return whether an error is only a consequence of another rank's failure."""
     return bool(_CONSEQUENCES.search(f"{record['type']} {record['message']}"))
 
 
-def error_records(run: RunDir, start: Start | None = None) -> list[dict[str, Any]]:
-    """What each rank that raised wrote down, the earliest first: rank, time, type, message, start.
+def error_records(run: RunDir, attempt: Attempt | None = None) -> list[dict[str, Any]]:
+    """Return the error records of all ranks that raised, earliest first: rank, time, type, message, start.
 
-    Of a run on Slurm those of one start of a job, the newest where none is given.
+    Of a run on Slurm, those of one attempt; of the latest if none is given.
     """
-    start = start or next(iter(starts(run)[-1:]), None)
+    attempt = attempt or next(iter(attempts(run)[-1:]), None)
     records = []
     for path in run.logs.glob("rank*.error.json"):
         with contextlib.suppress(OSError, ValueError):
             record = json.loads(path.read_text(encoding="utf-8"))
-            if start is None or record.get("start", start.name) == start.name:
+            if attempt is None or record.get("start", attempt.name) == attempt.name:
                 records.append(record)
     return sorted(records, key=lambda record: float(record["time"]))
 
@@ -92,11 +92,11 @@ def _signal_name(number: int) -> str:
         name = signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-    return f"{name}: often the kernel, when memory runs out" if name == "SIGKILL" else name
+    return f"{name}, often sent by the kernel when memory runs out" if name == "SIGKILL" else name
 
 
 def _root_cause(logs: list[Path]) -> tuple[int | None, int]:
-    """Rank and exit code (negative: a signal) of torchrun's first observed failure."""
+    """Return rank and exit code (negative: a signal) of torchrun's first observed failure."""
     for log in logs:
         found = _ROOT_CAUSE.search(_text(log))
         if found:
@@ -104,14 +104,14 @@ def _root_cause(logs: list[Path]) -> tuple[int | None, int]:
     return None, 0
 
 
-def _logs_of_this_start(run: RunDir, start: Start | None) -> Iterator[Path]:
-    """The ranks' own stderr, torchrun's and the launcher's, as far as they are newer than the saved plan.
+def _logs_of_attempt(run: RunDir, attempt: Attempt | None) -> Iterator[Path]:
+    """Yield the stderr of the ranks, of torchrun and of the launcher, if newer than the saved plan.
 
-    On Slurm torchrun writes, as all ranks do before they have their own logs, into one file a start.
+    On Slurm, torchrun writes to one file per attempt, as do the ranks until they open their own logs.
     """
-    start = start or next(iter(starts(run)[-1:]), None)
-    if start is not None:
-        yield from run.nemo_run.glob(f"experiments/*/*/*/log-*_{start.job}_{start.restart}.out")
+    attempt = attempt or next(iter(attempts(run)[-1:]), None)
+    if attempt is not None:
+        yield from run.nemo_run.glob(f"experiments/*/*/*/log-*_{attempt.job}_{attempt.restart}.out")
     with contextlib.suppress(OSError):
         started = run.plan.stat().st_mtime
         logs = [p for p in run.nemo_run.rglob("*.log") if p.stat().st_mtime >= started]

@@ -1,7 +1,7 @@
-"""A run on Slurm: how it stands, followed over all its jobs, and why it ended.
+"""A run on Slurm: its condition, following it over all its jobs, and why it ended.
 
-What is true of a run stands in its folder and in Slurm's queue. NeMo-Run's own status needs Slurm's
-accounting and calls a requeued job failed, so it is not asked.
+The sources are the run folder and Slurm's queue. NeMo-Run's own status is not used: it needs Slurm's accounting
+and reports a requeued job as failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from nemolaunch.observe.diagnosis import diagnose, newest_failure
 from nemolaunch.observe.metrics import MetricsFollower
 from nemolaunch.planning import Plan
-from nemolaunch.run.attempts import starts
+from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import end_step
 from nemolaunch.slurm import batch_job
 from nemolaunch.slurm import queue as slurm_queue
@@ -27,13 +27,13 @@ SETTLE_S = 15.0  # Slurm takes a moment to put a requeued job back into the queu
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """How a run stands.
+    """The condition of a run.
 
     Attributes:
         word: `finished`, `running`, `waiting`, `blocked`, `stopped`, `ended` or `never submitted`.
-        detail: what Slurm or the run's own jobs say about it.
-        job: the job that runs or waits, or the last there was.
-        jobs: all of the run that are in the queue.
+        detail: what Slurm or the run's own jobs report about it.
+        job: the running or waiting job, else the last one.
+        jobs: all jobs of the run that are in the queue.
     """
 
     word: str
@@ -43,14 +43,18 @@ class Condition:
 
     @property
     def over(self) -> bool:
+        """Whether no job of the run is running or will start on its own."""
         return self.word not in ("running", "waiting")
 
 
 def condition(plan: Plan, queue: Sequence[QueuedJob] | None = None) -> Condition:
-    """How the run stands now. `queue`: its jobs in the queue, where they are known already.
+    """Return the current condition of the run.
+
+    Args:
+        queue: its jobs in the queue, if already known.
 
     Raises:
-        slurmqueue.Unreachable: if it is not over by its own files and Slurm cannot be asked.
+        slurm_queue.Unreachable: the run's files do not settle it, and Slurm cannot be reached.
     """
     if finished(plan):
         return Condition(word="finished", job=_last_job(plan))
@@ -73,11 +77,11 @@ def _nodes(job: QueuedJob) -> str:
 
 
 def _waiting(plan: Plan, queued: tuple[QueuedJob, ...], last: str) -> Condition:
-    """A run none of whose jobs runs, but at least one waits."""
+    """Return the condition of a run with waiting jobs, none of which is running."""
     first = queued[0]
     if first.reason == slurm_queue.NEVER:
         detail = (
-            f"{first.reason}: the job it is to follow failed; `nemolaunch cancel` takes it out of the queue"
+            f"{first.reason}: the job it depends on failed; remove it from the queue with `nemolaunch cancel`"
         )
         return Condition(word="blocked", detail=detail, job=first.id, jobs=queued)
     if last not in [job.id for job in queued] and slurm_queue.final_state(last) == "CANCELLED":
@@ -86,7 +90,7 @@ def _waiting(plan: Plan, queued: tuple[QueuedJob, ...], last: str) -> Condition:
 
 
 def finished(plan: Plan) -> bool:
-    """Whether the last step is done."""
+    """Return whether the last step is done."""
     return end_step(plan.run, plan.max_steps) is not None
 
 
@@ -103,27 +107,27 @@ def _text(path: os.PathLike[str]) -> str:
 
 
 def restarts(plan: Plan) -> int:
-    """How often the run was started again since it was last submitted by hand."""
-    return max(0, len(starts(plan.run)) - 1)
+    """Return how often the run has been restarted since it was last submitted by the user."""
+    return max(0, len(attempts(plan.run)) - 1)
 
 
 def sentence(now: Condition | None) -> str:
-    """How the run stands, in words; empty where there is nothing to say."""
+    """Return the condition of the run as a sentence; empty if there is nothing to report."""
     if now is None or now.word == "finished":
         return ""
     if now.word == "running":
-        return f"job {now.job} runs on {now.detail}"
+        return f"job {now.job} is running on {now.detail}"
     if now.word == "waiting":
         start = now.jobs[0].start
         expected = f", expected to start {start}" if start not in ("N/A", "") else ""
-        return f"job {now.job} waits: {now.detail}{expected}"
+        return f"job {now.job} is waiting: {now.detail}{expected}"
     if now.word == "ended":
-        return f"job {now.job} has left the queue: {now.detail or 'Slurm does not remember how'}"
+        return f"job {now.job} has left the queue: {now.detail or 'Slurm no longer knows its final state'}"
     return f"the run is {now.word}" + (f": {now.detail}" if now.detail else "")
 
 
 def verdict(plan: Plan, end: Condition) -> str:
-    """Why a run that is over has not finished, with its first failing rank and where to read on."""
+    """Return why a run that is over has not finished, with the first failed rank and its log."""
     text = f"the run did not finish: {sentence(end).removeprefix('the run is ')}"
     if end.word == "blocked" or not failed(plan, end.detail, end.job):
         return text
@@ -131,33 +135,33 @@ def verdict(plan: Plan, end: Condition) -> str:
 
 
 def failed(plan: Plan, detail: str, job: str) -> bool:
-    """Whether something went wrong in a run that is over: not where somebody cancelled it, or it left in order.
+    """Return whether a run that is over failed: it was not cancelled and did not exit cleanly.
 
     Args:
         detail, job: of its condition.
     """
     return not (
         "cancelled" in detail.lower()
-        or detail.startswith(f"job {job} left at")
+        or detail.startswith((f"job {job} exited at", f"job {job} left at"))  # guard.sh, now and before 0.2
         or not plan.run.slurm_current.exists()
     )
 
 
-class Follower:
-    """Waits for the end of a run, over restarts and over times in which Slurm does not answer."""
+class QueueFollower:
+    """Waits for the end of a run, across restarts and periods in which Slurm does not answer."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._quiet_since: float | None = None
         self._explained = ""
         self.seen: Condition | None = None
-        self.unreachable = ""  # why Slurm cannot be asked
+        self.unreachable = ""  # why Slurm cannot be reached
 
     def poll(self) -> Condition | None:
-        """The final condition once there is one, else None.
+        """Return the final condition once there is one, else None.
 
         Raises:
-            slurmqueue.NotInstalled: Slurm cannot ever be asked from here.
+            slurm_queue.NotInstalled: Slurm's commands are not installed on this machine.
         """
         try:
             now = condition(self._plan)
@@ -176,26 +180,26 @@ class Follower:
         return now if time.monotonic() - self._quiet_since > SETTLE_S else None
 
     def news(self) -> str:
-        """Why the newest start that is over ended before the run did, once for each; else empty."""
+        """Return why the latest attempt that is over ended, once per attempt; empty if there is nothing new."""
         if self.seen is None or self.seen.word not in ("running", "waiting"):
             return ""
         alive = self.seen.word == "running"
-        over = starts(self._plan.run)[: -1 if alive else None]
+        over = attempts(self._plan.run)[: -1 if alive else None]
         if not over or over[-1].name == self._explained:
             return ""
         self._explained = over[-1].name
         found = newest_failure(self._plan.run, alive)
-        left = f"job {over[-1].job} left in order, to go on later"
-        return "\n  ".join([f"job {over[-1].job} failed", *found.lines()]) if found else left
+        clean = f"job {over[-1].job} exited cleanly and will resume"
+        return "\n  ".join([f"job {over[-1].job} failed", *found.lines()]) if found else clean
 
 
 class FollowedRun:
-    """A run on Slurm, followed until it is over. Asks Slurm now and then, and tells what has changed in the queue."""
+    """A run on Slurm, followed until it is over. Polls Slurm, and reports changes in the queue."""
 
     def __init__(self, plan: Plan, tell: Callable[[str], None]) -> None:
         self._plan = plan
         self._metrics = MetricsFollower(plan.run.metrics)
-        self._follower = Follower(plan)
+        self._follower = QueueFollower(plan)
         self._tell = tell
         self._next = 0.0
         self._told = ""
@@ -211,7 +215,7 @@ class FollowedRun:
             self._tell(news)
         now = sentence(self._follower.seen)
         if self._follower.unreachable:
-            now = f"Slurm cannot be reached at the moment: {self._follower.unreachable}"
+            now = f"Slurm cannot be reached: {self._follower.unreachable}"
         if now and now != self._told and end is None:
             self._told = now
             self._tell(now)
@@ -226,5 +230,5 @@ class FollowedRun:
 
     @property
     def verdict(self) -> str:
-        """Why it has not finished, once `poll` has returned 1."""
+        """Why the run has not finished, once `poll` has returned 1."""
         return verdict(self._plan, self.end)

@@ -1,4 +1,4 @@
-"""How a run stands right now, from the end of its metrics and from Slurm's queue. Reads kilobytes only."""
+"""The current status of a run, from the end of its metrics file and Slurm's queue. Reads only kilobytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nemolaunch.observe import slurm_run
 from nemolaunch.observe.failure import failure
 from nemolaunch.observe.metrics import recent_events, tail_rows
 from nemolaunch.planning import Plan
-from nemolaunch.run.attempts import starts
+from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, read_json, step_of
 from nemolaunch.slurm import batch_job
 from nemolaunch.slurm import queue as slurm_queue
@@ -22,24 +22,24 @@ from nemolaunch.slurm.queue import QueuedJob
 from nemolaunch.system import processes
 
 SHOWN_NOTICES, SHOWN_RUNS = 5, 3
-Queue = dict[str, list[QueuedJob]] | slurm_queue.Unreachable  # jobs by name, or why Slurm cannot be asked
+Queue = dict[str, list[QueuedJob]] | slurm_queue.Unreachable  # jobs by name, or why Slurm cannot be reached
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """One run.
+    """The status of one run.
 
     Attributes:
         state: `finished`, `running`, `waiting`, `blocked`, `stopped`, `failed`, `ended`, `never submitted` or
             `unknown`.
         detail: where it runs, what it waits for, or why it stopped.
-        step: optimizer steps done, and `max_steps` of how many.
+        step: optimizer steps done, out of `max_steps`.
         loss, tokens_per_s: of the latest step; None before the first.
-        eta_s: seconds to the last step at the present speed.
+        eta_s: seconds to the last step at the current speed.
         quiet_s: seconds since the run last wrote a step.
-        restarts: since it was last started by hand.
-        checkpoint_step: steps in the newest complete checkpoint, 0 where there is none.
-        notices: the last things the guards saw since the run last started, the newest last.
+        restarts: since it was last submitted by the user.
+        checkpoint_step: steps in the newest complete checkpoint, 0 if there is none.
+        notices: the latest warnings of the guards since the run last started, newest last.
     """
 
     folder: Path
@@ -60,16 +60,16 @@ class Status:
 
 
 def status(folder: Path) -> Status:
-    """The status of a run folder.
+    """Return the status of a run folder.
 
     Raises:
-        NemolaunchError: if it is none.
+        NemolaunchError: the folder is not a run folder.
     """
     return _status(Plan.of_run(run_of(folder)), None)
 
 
 def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
-    """The status of several run folders, with one question to Slurm for all; and what is wrong with the others."""
+    """Return the status of several runs, with a single query to Slurm, and errors about unreadable ones."""
     plans, problems = [], []
     for folder in folders:
         try:
@@ -121,39 +121,39 @@ def _notices(run: RunDir) -> list[dict[str, Any]]:
 
 
 def run_of(folder: Path) -> RunDir:
-    """The run in a folder, which may also be named by its plan.
+    """Return the run in a folder; the path of its plan.json is accepted too.
 
     Raises:
-        NemolaunchError: there is none; names the runs that may be meant.
+        NemolaunchError: the folder holds no run; the message names similar runs.
     """
     run = RunDir(folder.expanduser().absolute())
     if run.root.name == run.plan.name and run.root.is_file():
         run = RunDir(run.root.parent)
     if not run.plan.exists():
-        why = f"it has no {run.plan.name}" if run.root.exists() else "there is no such folder"
+        why = f"it has no {run.plan.name}" if run.root.exists() else "the folder does not exist"
         raise NemolaunchError(f"{folder} is not a run folder: {why}{_meant(folder)}")
     return run
 
 
 def _meant(folder: Path) -> str:
-    """Runs that somebody may mean who names a folder that is none: in it, or of nearly that name beside it."""
+    """Return a hint at the runs in a folder that is not a run, or at runs of a similar name."""
     found = runs_below(folder)
     if found:
         more = f" and {len(found) - SHOWN_RUNS} more" if len(found) > SHOWN_RUNS else ""
-        return f"; runs in it are {', '.join(map(str, found[:SHOWN_RUNS]))}{more}"
+        return f"; it contains the runs {', '.join(map(str, found[:SHOWN_RUNS]))}{more}"
     known = {path.name: path for place in (folder.parent, Path("runs")) for path in runs_below(place)}
     near = difflib.get_close_matches(folder.name, known, n=SHOWN_RUNS)
     return f"; did you mean {' or '.join(str(known[name]) for name in near)}?" if near else ""
 
 
 def runs_below(folder: Path) -> list[Path]:
-    """Run folders in a folder, the newest first."""
+    """Return the run folders in a folder, newest first."""
     found = [path.parent for path in folder.glob("*/plan.json")]
     return sorted(found, key=lambda path: -os.stat(path / "plan.json").st_mtime)
 
 
 def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
-    """State, detail, job. A local job is seen only on the machine it runs on."""
+    """Return state, detail and job. A local job is only visible on the machine it runs on."""
     if plan.submission is not None:
         if isinstance(queue, slurm_queue.Unreachable) and not slurm_run.finished(plan):
             return "unknown", str(queue), ""
@@ -164,7 +164,7 @@ def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
             return "unknown", str(error), ""
         return (
             now.word,
-            now.detail + (", starting" if now.word == "running" and _starts(plan) else ""),
+            now.detail + (", starting" if now.word == "running" and _is_starting(plan) else ""),
             now.job,
         )
     if slurm_run.finished(plan):
@@ -175,10 +175,10 @@ def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
         return str(ended.get("state")), str(ended.get("detail")), ""
     if any(plan.run.logs.glob("rank*.error.json")):
         return "failed", failure(plan.run, 1).message, ""
-    return "stopped", "no process of it on this machine", ""
+    return "stopped", "it has no process on this machine", ""
 
 
-def _starts(plan: Plan) -> bool:
-    """Whether the newest start of a job has not done a step yet."""
-    begun = max((start.time for start in starts(plan.run)), default=0.0)
+def _is_starting(plan: Plan) -> bool:
+    """Return whether the latest attempt has not done a step yet."""
+    begun = max((attempt.time for attempt in attempts(plan.run)), default=0.0)
     return not any(row.get("time", 0.0) > begun for row in tail_rows(plan.run.metrics) if "loss" in row)

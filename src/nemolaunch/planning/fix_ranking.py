@@ -24,5 +24,5 @@ def ordered(found: Iterable[Finding], resolved: Resolved) -> list[Finding]:
 def _errors_left(resolved: Resolved, fix: Fix) -> int:
     try:
         return len(errors(check(changed(resolved, fix.changes))))
-    except UsageError:  # a GPU that the catalogue lacks
+    except UsageError:  # a GPU that is not in the catalogue
         return 0

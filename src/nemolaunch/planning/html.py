@@ -13,7 +13,7 @@ COLOURS = {"error": "#c62828", "warning": "#b26a00", "note": "inherit"}
 
 
 def table(rows: Iterable[tuple[str, str]], findings: Iterable[Finding]) -> str:
-    """Return rows of a name and a value as a table, followed by findings as a list. All texts are escaped."""
+    """Return (name, value) rows as a table, followed by the findings as a list. All text is escaped."""
     cells = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th>'
         f'<td style="text-align:left">{escape(value)}</td></tr>'
@@ -27,7 +27,7 @@ def table(rows: Iterable[tuple[str, str]], findings: Iterable[Finding]) -> str:
 
 
 def estimate_rows(estimate: Estimate) -> list[tuple[str, str]]:
-    """Return the estimate in a few rows: parameters, memory of the fullest GPU, time."""
+    """Return the estimate in a few rows: parameters, and memory of the fullest GPU."""
     memory = estimate.memory.total / GIB
     there = estimate.gpu.memory_bytes / GIB
     rows = [

@@ -1,4 +1,4 @@
-"""The composed plan: every value resolved, with where it came from. What a run folder keeps."""
+"""The final plan: every value resolved, with its origin. It is saved in the run folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORMAT = 1
 
 
 class PlanError(NemolaunchError):
-    """A plan that cannot run. `findings` are its errors."""
+    """A plan that cannot run; its errors are in `findings`."""
 
     def __init__(self, findings: tuple[Finding, ...]) -> None:
         lines = "".join(f"\n  {finding}" for finding in findings)
@@ -40,26 +40,26 @@ class PlanError(NemolaunchError):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
-    """A job as it will run. `compile` needs nothing else, on whatever machine it happens.
+    """A job as it will run. Ranks need nothing else to compile it, on any machine.
 
     Attributes:
         job: the resolved job, without secrets.
         recipe: name of the NeMo 2 recipe it is compiled from.
         overrides: fields of the NeMo model configuration that differ from the recipe's.
         blend: (weight or None, absolute prefix) pairs.
-        ledger: what the run reads of each source of its data, where there are several.
-        stream: sources of a stream of rows, as `nemolaunch.data.stream_spec` writes them down; None for indexed data.
-        outlook: what the run reads of each of them, as far as it is known.
-        tokenizer: folder with the tokenizer, or None while it has to be fetched from the hub.
-        end_tokens: ids that end documents, as recorded beside the data.
-        environment: variables of the training processes, over which exported ones win.
-        variables: those that flags give, which win over exported ones.
-        origins: where values came from; a value without an origin is its flag's default.
-        left_out: what the device cannot rehearse.
-        submission: where the job goes to Slurm, what the script needs to know of this machine.
+        ledger: what the run reads from each source of its data, if there are several.
+        stream: sources of a stream of rows, as serialised by `nemolaunch.data.stream_spec`; None for indexed data.
+        outlook: what the run reads from each of them, if known.
+        tokenizer: folder of the tokenizer, or None if it must be downloaded from the hub.
+        end_tokens: ids that end documents, as recorded with the data.
+        environment: variables of the training processes, overridden by exported ones.
+        variables: variables set by flags, which override exported ones.
+        origins: where values come from; a value without an origin is the default of its flag.
+        left_out: features that the device cannot rehearse.
+        submission: what the batch script needs to know about this machine, if the job is for Slurm.
         versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
         estimate: memory, time and disk.
-        forced: codes of the errors that were let pass.
+        forced: codes of the errors that were ignored with `--force`.
     """
 
     job: Job
@@ -126,14 +126,14 @@ class Plan:
         return html.table(rows, self.findings)
 
     def raise_for_errors(self) -> None:
-        """Raise PlanError if the plan has errors, which then stand in its message."""
+        """Raise PlanError, whose message lists them, if the plan has errors."""
         found = errors(self.findings)
         if found:
             raise PlanError(found)
 
     @property
     def model_row(self) -> catalogue.ModelSpec:
-        """The model as it was planned, whatever has become of the file that described it."""
+        """The model as it was planned, even if the file that described it has changed since."""
         architecture: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in self.architecture.items()
@@ -148,10 +148,12 @@ class Plan:
 
     @property
     def run(self) -> RunDir:
+        """The run folder."""
         return RunDir(Path(self.folder))
 
     @property
     def tokens_per_step(self) -> int:
+        """Tokens in a global batch."""
         return self.job.batch.global_batch_size * self.seq_length
 
     @property
@@ -170,7 +172,7 @@ class Plan:
         return _resolved(self.job.launch.num_gpus)
 
     def save(self, path: Path | None = None) -> Path:
-        """Write it as JSON, whole or not at all. Returns where."""
+        """Write the plan atomically as JSON. Return the file's path."""
         path = path or self.run.plan
         content = {"format": FORMAT, "values": self.job.values(), **dataclasses.asdict(self)}
         del content["job"]
@@ -181,9 +183,10 @@ class Plan:
 
     @classmethod
     def of_run(cls, run: RunDir) -> Plan:
-        """The plan in a run's folder, of the run as it lies there: it may have been moved, or be a copy.
+        """Return the plan in a run folder, with its current path: the folder may have been moved or copied.
 
-        Raises `NemolaunchError` as `load` does.
+        Raises:
+            NemolaunchError: the plan cannot be read, or is not a plan of this format.
         """
         plan = cls.load(run.plan)
         here = Path(plan.folder).exists() and Path(plan.folder).samefile(run.root)
@@ -191,10 +194,10 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path) -> Plan:
-        """Read a saved plan. Findings and the estimate are not restored: they were a verdict of that moment.
+        """Read a saved plan. Findings and the estimate are not restored: they only applied when it was made.
 
         Raises:
-            NemolaunchError: it cannot be read, or is not a plan of this format.
+            NemolaunchError: the plan cannot be read, or is not a plan of this format.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -217,7 +220,7 @@ class Plan:
                 content["submission"] = Submission(**content["submission"])
             return cls(**content)
         except (KeyError, TypeError, UsageError) as error:
-            raise NemolaunchError(f"{path} is not a whole plan: {error}") from None
+            raise NemolaunchError(f"{path} is not a complete plan: {error}") from None
 
 
 def _resolved(value: int | None) -> int:
@@ -237,17 +240,17 @@ def make_plan(
     force: Collection[str] = (),
     starts: bool = False,
 ) -> Plan:
-    """Look, resolve, check and estimate.
+    """Gather facts, resolve, check and estimate. Return the plan.
 
     Args:
-        given: where given values came from: field name → `flag` or a file.
-        model: the model, where it is not to be looked up by the job's `model_name`.
-        speed: what to assume of the time a step takes.
-        force: codes of errors to let pass.
-        starts: the job is about to start from here, so it has to fit this machine.
+        given: origins of given values: field name → `flag` or a file.
+        model: the model, if it is not to be looked up by the job's `model_name`.
+        speed: assumptions about the time a step takes.
+        force: codes of errors to ignore.
+        starts: whether the job is about to start from this machine, and therefore must fit it.
 
     Raises:
-        UsageError: only where there is nothing to plan: no such model, no such GPU.
+        UsageError: only if there is nothing to plan: the model or the GPU does not exist.
     """
     if dev_run:
         job = dev_runs.renamed(job)
@@ -266,28 +269,32 @@ def make_plan(
 
 
 def judged(resolved: Resolved, estimated: Estimate | None, *, starts: bool = False) -> list[Finding]:
-    """All findings: of the rules, and of whether what is estimated fits; the best fix of each first."""
+    """Return all findings, from the rules and from the estimates, each with its best fix first."""
     found = check(resolved)
     found += capacity.findings(resolved, estimated, found, starts=starts)
     return fix_ranking.ordered(found, resolved)
 
 
 def _model(job: Job, facts: Facts) -> catalogue.ModelSpec:
-    """The model the job names; `hf` stands for the architecture of `--hf-model-id`."""
+    """Return the model that the job names; `hf` is the architecture of `--hf-model-id`."""
     if job.model.model_name != "hf":
         return catalogue.model(job.model.model_name)
     tokenizer = facts.tokenizer
     if tokenizer is None or tokenizer.model_config is None:
+        where = (
+            f"{tokenizer.folder or tokenizer.source} has none on this machine"
+            if tokenizer
+            else "that flag is not set"
+        )
         raise UsageError(
-            "--model-name hf takes the architecture from the config.json of --hf-model-id, and "
-            f"{tokenizer.folder or tokenizer.source if tokenizer else 'that is not given'} has none here; "
-            "give the model's local folder, or download it first"
+            f"--model-name hf takes the architecture from the config.json of --hf-model-id, but {where}; "
+            "use the model's local folder, or download it first"
         )
     return catalogue.model_from_hf_config(tokenizer.model_config, tokenizer.source)
 
 
 def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estimate | None = None) -> Plan:
-    """The plan of a resolved job."""
+    """Return the plan of a resolved job."""
     job, model = resolved.job, resolved.model
     tokenizer = resolved.facts.tokenizer
     return Plan(
@@ -320,17 +327,17 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
 
 
 def given_variables(job: Job) -> dict[str, str]:
-    """Variables that flags give. Raises UsageError for one that looks like a secret."""
+    """Return the variables set by flags. Raise UsageError for one that looks like a secret."""
     interface = job.launch.network_interface
     named = dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), interface) if interface else {}
     return {**named, **given_values(job.launch.env)}
 
 
 def environment(resolved: Resolved) -> dict[str, str]:
-    """Variables the training processes need, and those of presets. Values the user has exported win.
+    """Return the variables that the training processes need, and those of presets. Exported values override them.
 
-    GPU settings as in NVIDIA's scripts (NeMo, `PerfEnvPlugin`): up to Hopper, communication overlaps
-    correctly with tensor or context parallelism only with one hardware queue; Blackwell wants 32.
+    The GPU settings are those of NVIDIA's scripts (NeMo, `PerfEnvPlugin`): up to Hopper, communication only
+    overlaps correctly with tensor or context parallelism if there is one hardware queue; Blackwell needs 32.
     """
     variables = {"TOKENIZERS_PARALLELISM": "false", "TORCH_NCCL_AVOID_RECORD_STREAMS": "1"}
     sources = resolved.stream.sources if resolved.stream else ()

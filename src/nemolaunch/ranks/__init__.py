@@ -1,1 +1,1 @@
-"""What every training process does, whichever framework trains: guards, hang watch, metrics file, signals."""
+"""What every training process does, whichever framework it uses: guards, hang detection, metrics file, signals."""

@@ -1,4 +1,4 @@
-"""Notices, while a run goes on, that something is not as it should be."""
+"""Guards: detect problems while a run is in progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAD_TO_SIGMA = 1.4826  # of a normal distribution
 
 @dataclass(frozen=True)
 class Notice:
-    """What a guard saw: its kind, one sentence, and whether it was not there the step before."""
+    """A warning of a guard: its kind, one sentence, and whether the problem began with this step."""
 
     kind: str
     text: str
@@ -33,11 +33,11 @@ class Notice:
 
 
 class LossGuard:
-    """Looks at the loss and the gradient norm of every step, before the weights are changed.
+    """A guard that checks the loss and the gradient norm of every step, before the weights are updated.
 
     - `not finite`: one of them is NaN or infinite.
-    - `loss spike`: the loss exceeds the median of the last 128 steps by ten of their standard deviations
-      (estimated by the median absolute deviation, which earlier spikes do not move) and by half a nat.
+    - `loss spike`: the loss exceeds the median of the last 128 steps by ten standard deviations (estimated from
+      the median absolute deviation, which earlier spikes do not affect) and by half a nat.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class LossGuard:
         self._before = ""
 
     def look(self, loss: float | None, grad_norm: float | None) -> Notice | None:
-        """What is wrong with this step, if anything."""
+        """Return the problem with this step, or None."""
         seen = self._not_finite(loss, grad_norm) or self._spike(loss)
         if loss is not None and math.isfinite(loss):
             self._losses.append(loss)
@@ -72,10 +72,10 @@ class LossGuard:
 
 
 class PaceGuard:
-    """Looks at the rows of a metrics file in order, and says once what begins to be slow.
+    """A guard that checks the rows of a metrics file in order, and reports a slowdown once when it begins.
 
-    - `data starvation`: five rows in a row waited for data for more than a quarter of the step.
-    - `slow steps`: five rows in a row took twice the median step time.
+    - `data starvation`: in five consecutive rows, more than a quarter of the step was spent waiting for data.
+    - `slow steps`: five consecutive rows took more than twice the median step time.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class PaceGuard:
         self._starved = self._slow = 0
 
     def look(self, row: dict[str, Any]) -> Iterator[Notice]:
-        """What this row shows."""
+        """Yield the problems that this row shows."""
         yield from self._starvation(row)
         yield from self._slowness(row.get("step_time_s"))
 
@@ -94,7 +94,7 @@ class PaceGuard:
             return
         self._starved += 1
         if self._starved == STARVED_ROWS:
-            share = f"{min(1.0, waited / step):.0%} of each step goes into waiting for data"
+            share = f"{min(1.0, waited / step):.0%} of each step is spent waiting for data"
             yield Notice(
                 "data starvation", f"{share}; raise --num-workers, or move the data to a faster disk"
             )
@@ -107,14 +107,14 @@ class PaceGuard:
         if self._slow == SLOW_ROWS:
             factor = step_time_s / middle
             yield Notice(
-                "slow steps", f"steps take {step_time_s:.3g} s, {factor:.1f} times the median before"
+                "slow steps", f"steps take {step_time_s:.3g} s, {factor:.1f} times the earlier median"
             )
         self._times.append(step_time_s)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How one rank did since the last comparison: seconds of a probe, of waiting for data, of a step."""
+    """The speed of one rank since the last comparison: seconds per probe, waiting for data, and per step."""
 
     host: str
     probe_s: float
@@ -123,20 +123,20 @@ class Pace:
 
 
 class RankGuard:
-    """Compares the ranks with each other, and says once which of them are slower than the rest.
+    """A guard that compares the ranks, and reports once which of them are slower than the others.
 
-    All ranks of a job take the same time for a step, because they wait for the slowest; so what is compared
-    is the time of the same small matrix product on each, and the wait for data on each.
+    All ranks of a job take the same time for a step, because they wait for the slowest. Compared are therefore
+    the time of a small matrix multiplication and the wait for data on each rank.
 
-    - `slow rank`: a rank took 1.3 times the median of all for the product three times in a row, or waited
-      for data a quarter of the step longer than the median.
+    - `slow rank`: three times in a row, a rank took 1.3 times the median for the multiplication, or waited for
+      data longer than the median by a quarter of a step.
     """
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, int], int] = {}
 
     def look(self, paces: Sequence[Pace]) -> Iterator[Notice]:
-        """What this comparison shows; `paces` by rank."""
+        """Yield the problems that this comparison shows; `paces` are ordered by rank."""
         if len(paces) < 2:
             return
         probe = statistics.median_low(pace.probe_s for pace in paces)
@@ -153,16 +153,16 @@ class RankGuard:
         if slow:
             factor = max(computing[rank] for rank in slow)
             yield Notice(
-                "slow rank", f"{_named(slow, paces)} computes {factor:.1f} times slower than the rest"
+                "slow rank", f"{_named(slow, paces)} computes {factor:.1f} times slower than the others"
             )
         late = self._lasting("data", loading)
         if late:
             share = max(loading[rank] for rank in late)
-            text = f"waits for data {share:.0%} of a step longer than the rest"
+            text = f"waits for data {share:.0%} of a step longer than the others"
             yield Notice("slow rank", f"{_named(late, paces)} {text}")
 
     def _lasting(self, what: str, found: dict[int, float]) -> list[int]:
-        """The ranks among `found` that have now been so three times in a row."""
+        """Return the ranks that were among `found` three times in a row, this time included."""
         for key in [key for key in self._counts if key[0] == what and key[1] not in found]:
             del self._counts[key]
         for rank in found:

@@ -1,4 +1,4 @@
-"""Ends a process in which nothing moves any more, after it has written all its stacks."""
+"""End a process that hangs, after it has dumped its stacks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import faulthandler
 import signal
 
 STACKS_BEFORE_END_S = 20
-LEAST_FOR_START_S = 3600  # NeMo's import, a large checkpoint, Megatron's index of all samples
+MIN_START_S = 3600  # for NeMo's import, loading a large checkpoint, Megatron's index of all samples
 
 
 def watch(timeout_s: int) -> None:
-    """Begin to wait: after `timeout_s` seconds the stacks are written, soon after the process ends.
+    """Start the timer: after `timeout_s` seconds the stacks are dumped, and soon afterwards the process ends.
 
-    The stacks come from a C thread and the end from an alarm of the kernel, so that both work while Python
-    itself is stuck inside a collective. Ranks end a little after they wrote, so that each gets to write.
-    Calling it again begins anew.
+    A C thread dumps the stacks and a kernel alarm ends the process, so both work while Python is stuck in a
+    collective. The delay between the two lets every rank dump its stacks. Calling this again resets the timer.
     """
     faulthandler.dump_traceback_later(timeout_s)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -22,19 +21,19 @@ def watch(timeout_s: int) -> None:
 
 
 def watch_start(timeout_s: int) -> None:
-    """Begin to wait for the first step, which is given at least an hour."""
+    """Start the timer for the first step, which may take at least an hour."""
     if timeout_s:
-        watch(max(timeout_s, LEAST_FOR_START_S))
+        watch(max(timeout_s, MIN_START_S))
 
 
 def stop() -> None:
-    """Wait no longer."""
+    """Stop the timer."""
     faulthandler.cancel_dump_traceback_later()
     signal.alarm(0)
 
 
 def end_within(seconds: int) -> None:
-    """Have the kernel end this process if it does not end by itself."""
+    """Have the kernel end this process if it has not exited after that time."""
     faulthandler.cancel_dump_traceback_later()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)

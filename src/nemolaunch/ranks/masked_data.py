@@ -1,4 +1,4 @@
-"""Samples of a masked language model: what Megatron's datasets give, masked."""
+"""Samples for a masked language model: those of Megatron's datasets, masked."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from nemolaunch.planning import Plan
 
 Sample = dict[str, Any]
-# Those that begin, end, separate or fill up texts. Unknown text is text.
+# Special tokens that begin, end, separate or pad texts. The unknown token counts as text.
 PROTECTED = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id")
 
 
 def masking_of(plan: Plan, tokenizer: Any) -> Masking:
-    """The plan's masking, with the ids of its tokenizer (NeMo's `AutoTokenizer`).
+    """Return the plan's masking, with the ids of its tokenizer (NeMo's `AutoTokenizer`).
 
     Raises:
-        NemolaunchError: the tokenizer has no such mask token.
+        NemolaunchError: the tokenizer does not have the mask token.
     """
     objective, words = plan.job.objective, tokenizer.tokenizer
     token = objective.mask_token or words.mask_token
@@ -30,7 +30,7 @@ def masking_of(plan: Plan, tokenizer: Any) -> Masking:
     if token not in vocabulary:
         what = f"no token {token!r}" if token else "no mask token"
         raise NemolaunchError(
-            f"the tokenizer {plan.job.model.hf_model_id} has {what}; name one with --mask-token"
+            f"the tokenizer {plan.job.model.hf_model_id} has {what}; choose one of its tokens with --mask-token"
         )
     ends = {getattr(words, name, None) for name in PROTECTED} | set(plan.end_tokens)
     return Masking(
@@ -47,16 +47,16 @@ def masking_of(plan: Plan, tokenizer: Any) -> Masking:
 def masked(
     sample: Sample, masking: Masking, *, number: int, epoch: int = 0, validation: bool = False
 ) -> Sample:
-    """A sample for the next token, made one for masked tokens.
+    """Turn a sample for next-token prediction into one for masked tokens.
 
     Args:
-        sample: as `GPTDataset` gives it: `tokens` [n] and a `loss_mask` [n] that is 0 where the token after
+        sample: as returned by `GPTDataset`: `tokens` [n] and a `loss_mask` [n] that is 0 where the next token
             is padding. Its `labels`, the tokens shifted by one, are not used.
-        number: the sample's, unique in the run, or unique in an epoch where `epoch` is given.
+        number: number of the sample, unique in the run, or unique in the epoch if `epoch` is given.
 
     Returns:
-        The sample with `tokens` partly replaced, the original ones as `labels`, not shifted, and a
-        `loss_mask` of 1 where they have to be predicted.
+        The sample with some `tokens` replaced, the original tokens as `labels` (not shifted), and a `loss_mask`
+        of 1 for the tokens to predict.
     """
     tokens = sample["tokens"]
     is_text = torch.cat([torch.ones(1), sample["loss_mask"][:-1]]) > 0
@@ -70,7 +70,7 @@ def masked(
 
 
 def as_bert(sample: Sample) -> Sample:
-    """A masked sample under the names that NeMo's BERT expects: one segment, no padding, no sentence pairs."""
+    """Return a masked sample with the keys that NeMo's BERT expects: one segment, no padding, no sentence pairs."""
     tokens = sample["tokens"]
     return {
         "text": tokens,
@@ -85,8 +85,8 @@ def as_bert(sample: Sample) -> Sample:
 class MaskedDataset(Dataset):
     """An indexed dataset whose samples are masked by their index.
 
-    Megatron's index counts on over the epochs of a run, so that a text is masked anew each time it is seen.
-    Everything else is the dataset's own.
+    Megatron's index keeps counting across epochs, so a text is masked differently each time it is seen.
+    Everything else is delegated to the dataset.
     """
 
     def __init__(self, dataset: Any, masking: Masking, *, validation: bool, bert: bool) -> None:
@@ -99,7 +99,7 @@ class MaskedDataset(Dataset):
         sample = masked(
             self._dataset[index], self._masking, number=int(index or 0), validation=self._validation
         )
-        if index is None:  # fills up a batch
+        if index is None:  # pads a batch
             sample["loss_mask"] = torch.zeros_like(sample["loss_mask"])
         return as_bert(sample) if self._bert else sample
 

@@ -1,4 +1,4 @@
-"""The one metrics file of a run, as its one writer sees it."""
+"""Write the metrics file of a run. It has exactly one writer."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from nemolaunch.ranks.log import log
 
 
 class RowFile:
-    """A JSON Lines file that is only appended to, by one writer, a whole line at a time.
+    """An append-only JSON Lines file with a single writing process.
 
-    A line is one call of the system, so that what a crash of the process leaves is whole lines, and threads
-    may write too. A line that a dying machine tore is closed when the file is opened again.
+    Each line is written with one system call, so a crash of the process leaves complete lines only, and threads
+    may write concurrently. A line that was cut off when a machine died is terminated when the file is reopened.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        end_torn_line(path)
+        end_incomplete_line(path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._torn = self._failing = False
+        self._incomplete = self._failing = False
 
     def write(self, **row: Any) -> None:
-        """Append a row. What is not finite becomes "nan", "inf" or "-inf": JSON has no numbers for them."""
+        """Append a row. Non-finite values become "nan", "inf" or "-inf", which JSON cannot represent as numbers."""
         plain = {
             key: str(v) if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()
         }
-        line = ("\n" * self._torn + json.dumps(plain, allow_nan=False) + "\n").encode()
+        line = ("\n" * self._incomplete + json.dumps(plain, allow_nan=False) + "\n").encode()
         try:
-            self._torn = os.write(self._file, line) < len(line)
+            self._incomplete = os.write(self._file, line) < len(line)
             self._failing = False
-        except OSError as error:  # a full disk: lost figures are no reason to lose the training
+        except OSError as error:  # e.g. a full disk: lost metrics are no reason to stop training
             if not self._failing:
-                log.info(f"the metrics cannot be written: {error}")
+                log.info(f"cannot write metrics: {error}")
             self._failing = True
 
     def event(self, kind: str, step: int, **more: Any) -> None:
-        """Append something that happened now."""
+        """Append an event with the current time."""
         self.write(event=kind, step=step, time=time.time(), **more)
 
     def sync(self) -> None:
-        """Make sure that all rows are on the disk, so that a checkpoint is never ahead of them."""
+        """Flush all rows to disk, so that a checkpoint is never ahead of them."""
         os.fsync(self._file)
 
     def close(self) -> None:
-        """No more rows."""
+        """Flush and close the file."""
         self.sync()
         os.close(self._file)
 
 
-def end_torn_line(path: Path) -> None:
-    """Close a line that a killed run left half-written, so that ours starts on its own."""
+def end_incomplete_line(path: Path) -> None:
+    """Terminate an incomplete last line of a killed run, so that the next row starts on a new line."""
     try:
         with open(path, "rb+") as file:
             if file.seek(0, os.SEEK_END):
@@ -65,8 +65,8 @@ def end_torn_line(path: Path) -> None:
         pass
 
 
-def count_starts(path: Path) -> int:
-    """How many starts a metrics file records; 0 where there is none."""
+def count_attempts(path: Path) -> int:
+    """Return the number of attempts recorded in a metrics file; 0 if it does not exist."""
     try:
         with open(path, "rb") as file:
             return sum(line.startswith(b'{"event": "start"') for line in file)

@@ -1,4 +1,4 @@
-"""What a rank does because it runs under Slurm: hears signals, agrees on the checkpoint to start from."""
+"""What a rank does because it runs under Slurm: handle signals, agree on the checkpoint to start from."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from pathlib import Path
 from types import FrameType
 
 from nemolaunch.ranks.log import log
-from nemolaunch.run.folder import START, RunDir
+from nemolaunch.run.folder import ATTEMPT, RunDir
 from nemolaunch.system.atomic_files import write_json
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-START_TIMEOUT_S = 1800.0
-POLLS_S = (0.2, 5.0)  # the first and the longest: thousands of ranks ask one file system
+SETTLE_TIMEOUT_S = 1800.0
+POLLS_S = (0.2, 5.0)  # first and longest interval: thousands of ranks poll one file system
 
 
 class Signals:
-    """Notes a signal that asks the rank to leave: preemption, a time limit, scancel.
+    """Records a signal that asks the rank to exit: preemption, a time limit, scancel.
 
     The signals stay blocked and a thread waits for them. Blocking is inherited, so the checkpoint writer's
-    helper processes, which Slurm signals too, live on and finish the save. Threads that libraries have started
-    before do not block them; for those there is a handler.
+    helper processes, which Slurm signals too, survive and finish the save. Threads that libraries have started
+    earlier do not block the signals; for those there is a handler.
 
-    Python's multiprocessing unblocks SIGTERM in the thread that first starts its resource tracker, and helpers
-    that are started afterwards would die of it. So the tracker is started here, and `block` called again later.
+    Python's multiprocessing unblocks SIGTERM in the thread that first starts its resource tracker, and a SIGTERM
+    would kill helpers started after that. So the tracker is started here, and `block` is called again later.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
     def catch(self) -> None:
-        """Block the signals in this thread and in all it starts. Call it before there are others."""
+        """Block the signals in this thread and in all threads it starts. Call this before there are others."""
         self.install_handlers()
         self.block()
         resource_tracker.ensure_running()
@@ -44,11 +44,11 @@ class Signals:
         threading.Thread(target=self._wait, name="signals", daemon=True).start()
 
     def block(self) -> None:
-        """Block the signals in this thread, and in what it starts from now on."""
+        """Block the signals in this thread, and in threads and processes it starts from now on."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
     def install_handlers(self) -> None:
-        """Take the place of Lightning's handlers, which raise in the middle of a step, or requeue the job."""
+        """Replace Lightning's handlers, which raise in the middle of a step or requeue the job."""
         for number in SIGNALS:
             signal.signal(number, self._note)
 
@@ -64,7 +64,7 @@ signals = Signals()
 
 
 def adopt_slurm_variables() -> None:
-    """Name rank and world as torchrun does, for code that asks for those names."""
+    """Set torchrun's variables for rank and world size, for code that reads those."""
     if "SLURM_PROCID" not in os.environ or "RANK" in os.environ:
         return
     names = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID", "WORLD_SIZE": "SLURM_NTASKS"}
@@ -72,26 +72,26 @@ def adopt_slurm_variables() -> None:
         os.environ.setdefault(name, os.environ[source])
 
 
-def this_start() -> str:
-    """Names this start of the job: a requeued job has the same id again."""
+def this_attempt() -> str:
+    """Return the name of this attempt, `JOB.RESTART`: a requeued job keeps its id."""
     return f"{os.environ.get('SLURM_JOB_ID', '0')}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
 
 
-def settle_start(run: RunDir, rank: int) -> None:
+def settle_checkpoints(run: RunDir, rank: int) -> None:
     """Move incomplete checkpoints aside, once for all ranks: rank 0 does it, the others wait for it.
 
     Raises:
-        TimeoutError: the first rank has not said so within half an hour.
+        TimeoutError: rank 0 has not finished within half an hour.
     """
-    log.info("%s%s on %s", START, this_start(), socket.gethostname())
-    settled = run.slurm / f"settled-{this_start()}.json"
+    log.info("%s%s on %s", ATTEMPT, this_attempt(), socket.gethostname())
+    settled = run.slurm / f"settled-{this_attempt()}.json"
     if rank == 0:
         moved = set_incomplete_aside(run)
         for old in run.slurm.glob("settled-*.json"):
             old.unlink()
         write_json(settled, {"set_aside": [path.name for path in moved]})
         return
-    end, poll_s = time.monotonic() + START_TIMEOUT_S, POLLS_S[0]
+    end, poll_s = time.monotonic() + SETTLE_TIMEOUT_S, POLLS_S[0]
     while not settled.exists():
         if time.monotonic() > end:
             raise TimeoutError(
@@ -108,7 +108,7 @@ def set_incomplete_aside(run: RunDir) -> list[Path]:
 
     moved = []
     while (newest := run.newest_checkpoint()) is not None and (fault := incomplete(newest)):
-        target = run.torn / f"{newest.name}.{int(time.time())}"
+        target = run.incomplete / f"{newest.name}.{int(time.time())}"
         target.parent.mkdir(exist_ok=True)
         log.info("%s is incomplete (%s); moved to %s", newest.name, fault, target)
         shutil.move(newest, target)

@@ -1,4 +1,4 @@
-"""How fast a run is: FLOPs per token against the peak of its GPUs, and what the time of a step goes into."""
+"""The speed of a run: FLOP/s compared with the peak of its GPUs, and where the time of a step goes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from nemolaunch.arithmetic import FlopsPerToken, flops_per_token, model_vocab_ro
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 
-LATELY = 100  # steps that percentiles are of
+RECENT_STEPS = 100  # steps that percentiles are computed over
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """What turns tokens per second into TFLOP/s per GPU and model FLOPs utilisation.
+    """Converts tokens per second to TFLOP/s per GPU and model FLOPs utilisation.
 
     Attributes:
-        flops: per token, by both conventions; None for a model they are not defined for.
+        flops: per token, by both conventions; None for models without a formula.
         peak_flops: dense FLOP/s of one GPU in the precision of the matrix products; None on a CPU or an
             unknown GPU.
     """
@@ -35,7 +35,7 @@ class Compute:
     world_size: int
 
     def figures(self, tokens_per_s: float) -> dict[str, float]:
-        """`tflops_per_gpu` and `mfu` with full attention counted, and both `_causal`."""
+        """Return `tflops_per_gpu` and `mfu`, counting full attention, and both with `_causal`."""
         if self.flops is None:
             return {}
         found: dict[str, float] = {}
@@ -51,7 +51,7 @@ class Compute:
 
 
 def compute_of(plan: Plan, tokenizer_vocab_size: int | None) -> Compute:
-    """The plan's compute on the GPU of this process."""
+    """Return the plan's compute on the GPU of this process."""
     model = plan.model_row
     rows, _ = model_vocab_rows(model, tokenizer_vocab_size, plan.job.parallelism.tensor_model_parallel_size)
     try:
@@ -76,22 +76,22 @@ def _peak(plan: Plan) -> float | None:
 
 
 class StepClock:
-    """Durations of steps, without the time spent validating and saving between them."""
+    """Measures the durations of steps, without the time for validating and saving between them."""
 
     def __init__(self) -> None:
         self._end = time.perf_counter()
         self._paused_s = 0.0
         self._pause_began: float | None = None
         self._durations: list[float] = []
-        self._lately: deque[float] = deque(maxlen=LATELY)
+        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
 
     def pause(self) -> None:
-        """Something that is no step begins."""
+        """Pause the clock for something that is not part of a step."""
         if self._pause_began is None:
             self._pause_began = time.perf_counter()
 
     def resume(self) -> float:
-        """It has ended. Returns its seconds."""
+        """Resume the clock. Return the seconds it was paused."""
         if self._pause_began is None:
             return 0.0
         seconds = time.perf_counter() - self._pause_began
@@ -100,19 +100,19 @@ class StepClock:
         return seconds
 
     def step(self) -> None:
-        """A step has ended."""
+        """Record the end of a step."""
         now = time.perf_counter()
         seconds = now - self._end - self._paused_s
         self._durations.append(seconds)
-        self._lately.append(seconds)
+        self._recent.append(seconds)
         self._end, self._paused_s = now, 0.0
 
     def take(self) -> dict[str, float]:
-        """Seconds per step: `step_time_s`, the mean since the last call, and percentiles of the last 100."""
+        """Return seconds per step: `step_time_s`, the mean since the last call, and percentiles of the last 100."""
         durations, self._durations = self._durations, []
         if not durations:
             return {}
-        ordered = sorted(self._lately)
+        ordered = sorted(self._recent)
         last = len(ordered) - 1
         return {
             "step_time_s": statistics.fmean(durations),
@@ -123,7 +123,7 @@ class StepClock:
 
 
 class TimedIterator:
-    """Passes on batches and counts the seconds spent waiting for them."""
+    """An iterator that counts the seconds spent waiting for batches."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -144,7 +144,7 @@ class TimedIterator:
 
 
 def timed_data(trainer: Any) -> TimedIterator | None:
-    """The iterator that the trainer gets batches from, timed from now on; None where it has none."""
+    """Wrap the iterator from which the trainer gets batches, and return it; None if there is none."""
     fetcher = trainer.fit_loop._data_fetcher
     if fetcher is None:
         return None
@@ -154,14 +154,14 @@ def timed_data(trainer: Any) -> TimedIterator | None:
 
 
 def memory_peak_bytes() -> int:
-    """The most memory this rank has held: allocated on the GPU; without one, resident in the process."""
+    """Return this rank's peak memory: allocated on the GPU, or resident in the process without one."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def environment() -> dict[str, str]:
-    """Versions and hardware of this rank, for the record."""
+    """Return the versions and hardware of this rank, for the metrics file."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 

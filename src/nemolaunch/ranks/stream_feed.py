@@ -1,4 +1,4 @@
-"""From readers to micro batches: worker processes that make samples, and the rank that takes them, step by step."""
+"""From readers to micro batches: worker processes produce samples, and the rank takes them, step by step."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from nemolaunch.stream.state import ReaderState
 from nemolaunch.stream.text import RowEncoder
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
-# Steps of samples that workers make in advance, and the most samples of each.
+# Steps of samples that workers produce in advance, and the maximum number of samples per worker.
 STEPS_AHEAD = 2
-MOST_AHEAD = 256
+MAX_AHEAD = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What the workers of a rank do: its readers with their states, and how they encode."""
+    """The work of a rank's workers: its readers with their states, and how they encode."""
 
     setup: StreamSetup
     readers: tuple[int, ...]
@@ -40,7 +40,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Item:
-    """What comes of a reader: a sample with its fields, or that it has ended, or why it failed."""
+    """An item from a reader: a sample with its fields, or (without a sample) its end or its error."""
 
     reader: int
     sample: Sample | None = None
@@ -49,7 +49,7 @@ class Item:
 
 
 class Samples(IterableDataset[Item]):
-    """Items of the rank's readers, one of each in turn. A worker runs every so-many-th of them."""
+    """Items of the rank's readers in turn. Of W workers, each runs every W-th reader."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -68,15 +68,15 @@ class Samples(IterableDataset[Item]):
                     fields = work.fields(sample.tokens, sample.number) if sample else None
                     yield Item(number, sample, fields)
                 except NemolaunchError as error:
-                    while True:  # in its turn, again and again: the trainer ends when it comes to it
+                    while True:  # repeated until its turn comes, when the trainer ends
                         yield Item(number, error=str(error))
 
 
 class RankFeed:
-    """The samples of one rank, a step at a time: micro batches for the trainer, states for its checkpoints.
+    """The samples of one rank, one step at a time: micro batches for the trainer, states for its checkpoints.
 
-    A step's samples are waited for before it begins (`prepare`), so that all ranks can agree that there is a
-    further step. What has been taken, not what was made in advance, is what states tell.
+    `prepare` waits for a step's samples before the step begins, so that all ranks can agree whether there is
+    another step. States describe the samples that were taken, not those produced in advance.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class RankFeed:
             batch_size=None,
             num_workers=self._workers,
             collate_fn=_as_it_is,
-            prefetch_factor=min(max(2, ahead), MOST_AHEAD) if self._workers else None,
+            prefetch_factor=min(max(2, ahead), MAX_AHEAD) if self._workers else None,
         )
         self._items: Iterator[Item] | None = None
         self._ready: deque[Item] = deque()
@@ -107,7 +107,7 @@ class RankFeed:
         return self
 
     def prepare(self) -> None:
-        """Wait for the samples of the next step; `ended` or `error` tell if there are none."""
+        """Wait for the samples of the next step; if there are none, `ended` or `error` is set."""
         while len(self._ready) < self._step and not self.ended and self.error is None:
             if self._items is None:
                 self._items = iter(self._loader)
@@ -123,7 +123,7 @@ class RankFeed:
                 self._ready.append(item)
 
     def __next__(self) -> dict[str, torch.Tensor]:
-        """The next micro batch, each field [micro_batch_size, seq_length]."""
+        """Return the next micro batch, each field [micro_batch_size, seq_length]."""
         if len(self._ready) < self._micro_batch:
             self.prepare()
         if len(self._ready) < self._micro_batch:
@@ -144,20 +144,20 @@ class RankFeed:
 
     @property
     def once(self) -> bool:
-        """Whether all readers of the rank have come to the end of every source at least once."""
+        """Whether all readers of the rank have reached the end of every source at least once."""
         return all(self._once.values())
 
     def states(self) -> Array:
-        """Packed states of the rank's readers after the samples taken, int64 [readers, …]."""
+        """Return the packed states of the rank's readers after the samples taken, int64 [readers, …]."""
         return np.stack([self._states[number] for number in self._readers])
 
     def sync(self) -> None:
-        """Have what was written down of the samples taken on the disk."""
+        """Flush the ledger of the samples taken to disk."""
         if self._fed is not None:
             self._fed.sync()
 
     def close(self) -> None:
-        """End the workers, and the ledger of this rank."""
+        """Stop the workers, and close the ledger of this rank."""
         self._items = None
         if self._fed is not None:
             self._fed.close()
@@ -169,9 +169,9 @@ def _as_it_is(item: Any) -> Any:
 
 
 class ValidationFeed:
-    """The same samples in each validation: made once by worker processes, then kept.
+    """The samples of validation, the same each time: produced once by worker processes, then kept.
 
-    Iterating gives `batches` micro batches.
+    Iterating yields `batches` micro batches.
     """
 
     def __init__(self, work: Work, *, num_workers: int, batches: int, micro_batch_size: int) -> None:
@@ -195,7 +195,7 @@ class ValidationFeed:
             feed.close()
             if feed.error or len(self._kept) < self._count:
                 raise NemolaunchError(
-                    f"validation: {feed.error or 'the rows held out are too few'}; hold out more with --split, or "
-                    "leave it away with --limit-val-batches 0"
+                    f"validation: {feed.error or 'too few rows are held out'}; hold out more with --split, or "
+                    "turn validation off with --limit-val-batches 0"
                 )
         return iter(self._kept)

@@ -1,4 +1,4 @@
-"""What a model gets of a sample of a stream: for the next token, or with tokens masked."""
+"""The model inputs made from a sample of a stream: for next-token prediction, or with masked tokens."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nemolaunch.data.masking import Masking
 from nemolaunch.ranks.masked_data import as_bert, masked
 from nemolaunch.stream.order import Array
 
-# From a sample's ids, int32 [seq_length + 1], and its number in the run, to its fields, each [seq_length].
+# Maps a sample's ids, int32 [seq_length + 1], and its number in the run to its fields, each [seq_length].
 Fields = Callable[[Array, int], dict[str, Any]]
 
 
 def next_token(tokens: Array, number: int) -> dict[str, Any]:
-    """For a model that predicts the next token, as Megatron's `GPTDataset` makes it."""
+    """Return the fields for next-token prediction, as Megatron's `GPTDataset` makes them."""
     ids = torch.from_numpy(tokens.astype(np.int64))
     length = len(ids) - 1
     return {
@@ -29,12 +29,16 @@ def next_token(tokens: Array, number: int) -> dict[str, Any]:
 
 
 class MaskedTokens:
-    """For a masked language model. The number of a sample counts on over epochs and restarts, so that a text is
-    masked anew each time it is seen, and the same again after a restart."""
+    """Makes the fields for a masked language model.
+
+    The number of a sample keeps counting across epochs and restarts, so a text is masked differently each time it is
+    seen, but identically after a restart.
+    """
 
     def __init__(self, masking: Masking, *, validation: bool, bert: bool) -> None:
         self._masking, self._validation, self._bert = masking, validation, bert
 
     def __call__(self, tokens: Array, number: int) -> dict[str, Any]:
+        """Return the fields of a sample with that number, masked."""
         sample = masked(next_token(tokens, number), self._masking, number=number, validation=self._validation)
         return as_bert(sample) if self._bert else sample

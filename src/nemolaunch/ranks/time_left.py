@@ -1,4 +1,4 @@
-"""How much of a job's time is left, how long a checkpoint takes, and what follows from the two."""
+"""How much time a job has left, how long a checkpoint takes, and what follows from the two."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nemolaunch.run.folder import RunDir
 from nemolaunch.system.atomic_files import write_text
 
 FIRST_SAVE_GUESS_S = 60.0  # until one has been measured
-LEAST_BEFORE_S = 120.0
-SAVE_MARGIN = 1.2  # how much longer than the slowest so far a save is given
+MIN_BEFORE_S = 120.0
+SAVE_MARGIN = 1.2  # a save may take this many times as long as the slowest so far
 END_EVERY_S = 5.0
-ANSWER_S = 5.0  # how long to wait for the batch script to look at the queue
-STAY, SAVE_AND_LEAVE, LEAVE = 0, 1, 2
+ANSWER_S = 5.0  # how long to wait for the batch script to query the queue
+CONTINUE, SAVE_AND_EXIT, EXIT = 0, 1, 2
 
 
 def decide(
@@ -27,30 +27,30 @@ def decide(
     before_s: float | None,
     asked: bool,
 ) -> int:
-    """Whether to go on, to save and leave, or to leave without a save that could not end in time.
+    """Decide whether to continue, to save and exit, or to exit at once because a save could not finish in time.
 
     Args:
-        left_s: seconds to the job's end; None where that is not known.
-        kill_wait_s: seconds from its end to the moment Slurm kills it. Counted on only when `asked`.
-        save_s: the slowest save so far; None before the first.
-        step_s: the slowest step so far.
-        before_s: how long before the end to leave; None: twice a save, at least two minutes.
-        asked: whether a signal asks the job to leave now.
+        left_s: seconds until the job ends; None if not known.
+        kill_wait_s: seconds from its end until Slurm kills it; only relied on if `asked`.
+        save_s: duration of the slowest save so far; None before the first.
+        step_s: duration of the slowest step so far.
+        before_s: how long before the end to exit; None: twice the duration of a save, at least two minutes.
+        asked: whether a signal asks the job to exit now.
     """
     needed_s = SAVE_MARGIN * (save_s or 0.0)
     if asked:
-        return LEAVE if left_s is not None and left_s + kill_wait_s < needed_s else SAVE_AND_LEAVE
+        return EXIT if left_s is not None and left_s + kill_wait_s < needed_s else SAVE_AND_EXIT
     if left_s is None:
-        return STAY
+        return CONTINUE
     if before_s is None:
-        before_s = max(2 * (save_s or FIRST_SAVE_GUESS_S), LEAST_BEFORE_S)
+        before_s = max(2 * (save_s or FIRST_SAVE_GUESS_S), MIN_BEFORE_S)
     if left_s >= max(before_s, needed_s) + step_s:
-        return STAY
-    return SAVE_AND_LEAVE if left_s > needed_s else LEAVE
+        return CONTINUE
+    return SAVE_AND_EXIT if left_s > needed_s else EXIT
 
 
 class JobEnd:
-    """When the job ends, as the batch script writes it down: `END KILL_WAIT`, Unix time and seconds."""
+    """The end of the job as recorded by the batch script: `END KILL_WAIT`, Unix time and seconds."""
 
     def __init__(self, run: RunDir) -> None:
         self._path = run.slurm_end
@@ -60,16 +60,16 @@ class JobEnd:
         self.kill_wait_s = 0.0
 
     def left_s(self) -> float | None:
-        """Seconds to the end; None where nobody knows."""
+        """Return the seconds until the end; None if not known."""
         if time.monotonic() - self._read_at >= END_EVERY_S:
             self._read()
         return None if self._end is None else self._end - time.time()
 
     def ask(self) -> None:
-        """Have the batch script look anew: whoever sends a signal may have moved the end, as preemption does."""
+        """Have the batch script update the end: a signal may mean that it has moved, e.g. due to preemption."""
         write_text(self._ask, "")
-        give_up = time.monotonic() + ANSWER_S
-        while self._ask.exists() and time.monotonic() < give_up:
+        deadline = time.monotonic() + ANSWER_S
+        while self._ask.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         self._read()
 
@@ -86,7 +86,7 @@ class JobEnd:
 
 
 class SlowestSave:
-    """The longest a checkpoint of this run took until it was wholly written, over all starts."""
+    """The longest time that a checkpoint of this run took until it was complete, over all attempts."""
 
     def __init__(self, run: RunDir) -> None:
         self._path = run.slurm_slowest_save
@@ -95,7 +95,7 @@ class SlowestSave:
             self.seconds = float(self._path.read_text(encoding="utf-8"))
 
     def measure(self, checkpoint: Any, writes: bool) -> None:
-        """Time all saves of NeMo's checkpoint callback, those that go on in the background too."""
+        """Time all saves of NeMo's checkpoint callback, including asynchronous ones."""
         made: Callable[..., Callable[[], None]] = checkpoint._get_finalize_save_checkpoint_callback
 
         def timed(*args: Any, **kwargs: Any) -> Callable[[], None]:

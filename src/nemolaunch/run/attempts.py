@@ -1,4 +1,4 @@
-"""The starts of a run's jobs on Slurm, as the batch script writes them down, and what was said during each."""
+"""The attempts of a run on Slurm, as recorded by the batch script, and the output of each."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemolaunch.run.folder import START_LINE, RunDir
+from nemolaunch.run.folder import ATTEMPT_LINE, RunDir
 
 TAIL_BYTES = 65536
-MOST_BYTES = 64 * TAIL_BYTES  # how far back an earlier start is looked for
-_MARK = re.compile(rf"^{re.escape(START_LINE)}(\S+)(?= on )", re.MULTILINE)
+MAX_TAIL_BYTES = 64 * TAIL_BYTES  # how far back an earlier attempt is searched for
+_MARK = re.compile(rf"^{re.escape(ATTEMPT_LINE)}(\S+)(?= on )", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Start:
-    """One start of a job; one that is requeued starts again under its own id.
+class Attempt:
+    """One attempt of a job to train; a requeued job makes another attempt under the same id.
 
     Attributes:
-        time: Unix seconds.
-        checkpoint_step: 0-based step of the newest checkpoint it found; -1: none.
-        nodes: as Slurm lists them, `n[1-2]`.
+        time: when it started, in Unix seconds.
+        checkpoint_step: 0-based step of the newest checkpoint it found; -1 if there was none.
+        nodes: as Slurm lists them, e.g. `n[1-2]`.
     """
 
     job: str
@@ -36,11 +36,11 @@ class Start:
         return f"{self.job}.{self.restart}"
 
 
-def starts(run: RunDir) -> list[Start]:
-    """All since the run was last submitted by hand, the newest last; none of a run that is not on Slurm."""
-    found: list[Start] = []
+def attempts(run: RunDir) -> list[Attempt]:
+    """Return all attempts since the run was last submitted by the user, newest last; none if not on Slurm."""
+    found: list[Attempt] = []
     try:
-        lines = run.slurm_starts.read_text(encoding="utf-8").splitlines()
+        lines = run.slurm_attempts.read_text(encoding="utf-8").splitlines()
     except OSError:
         return found
     for line in lines:
@@ -48,24 +48,22 @@ def starts(run: RunDir) -> list[Start]:
         if words[:1] == ["-"]:
             found.clear()
         elif len(words) == 5 and words[2].isdigit():
-            found.append(Start(words[0], words[1], float(words[2]), int(words[3]), words[4]))
+            found.append(Attempt(words[0], words[1], float(words[2]), int(words[3]), words[4]))
     return found
 
 
-def said_during(path: Path, start: Start | None) -> str:
-    """The end of what a log says of a start: up to 64 KiB; None stands for a log without starts.
+def output_during(path: Path, attempt: Attempt | None) -> str:
+    """Return the end of what a log contains about an attempt, up to 64 KiB; None for a log without attempts.
 
-    Logs are appended to over all starts, each beginning with a line of its own.
+    All attempts append to the same logs; each begins with a marker line.
     """
-    if start is None:
+    if attempt is None:
         return tail(path)
     size = TAIL_BYTES
-    while size <= MOST_BYTES:
-        parts = _MARK.split(
-            tail(path, size)
-        )  # what stands before the first mark, then name, text, name, text …
+    while size <= MAX_TAIL_BYTES:
+        parts = _MARK.split(tail(path, size))  # text before the first marker, then name, text, name, text …
         for name, said in zip(parts[1::2], parts[2::2], strict=True):
-            if name == start.name:
+            if name == attempt.name:
                 return said[-TAIL_BYTES:]
         if size >= _size(path):
             break
@@ -80,24 +78,24 @@ def _size(path: Path) -> int:
         return 0
 
 
-def tail(path: Path, most_bytes: int = TAIL_BYTES) -> str:
-    """The end of a file; empty where it cannot be read."""
+def tail(path: Path, max_bytes: int = TAIL_BYTES) -> str:
+    """Return the end of a file; an empty string if it cannot be read."""
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
 
 
 def host_in(said: str) -> str | None:
-    """The host a rank ran on, from the rest of the line its log begins a start with."""
+    """Return the host a rank ran on, from the rest of the marker line with which its log begins an attempt."""
     found = re.match(r" on (\S+)", said)
     return found[1] if found else None
 
 
 def expand_nodes(listed: str) -> list[str]:
-    """Slurm's `n[01-03,7],login` as `n01 n02 n03 n7 login`."""
+    """Expand Slurm's `n[01-03,7],login` to `n01 n02 n03 n7 login`."""
     names = []
     for word in re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)*", listed):
         match = re.fullmatch(r"([^\[]*)\[([^\]]*)\](.*)", word)

@@ -7,39 +7,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# In a rank's log, before everything of one start of a job on Slurm: `JOB.RESTART on HOST` follows
-START = "start "
-START_LINE = f"nemolaunch: {START}"
+# Marker in logs at the beginning of an attempt on Slurm, followed by `JOB.RESTART on HOST`
+ATTEMPT = "start "
+ATTEMPT_LINE = f"nemolaunch: {ATTEMPT}"
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one run. Nothing else in the project spells these names."""
+    """The folder of one run. Only this class knows the names of the files in it."""
 
     root: Path
 
     @property
     def plan(self) -> Path:
-        """The resolved plan; the run can be repeated from it."""
+        """The resolved plan, from which the run can be repeated."""
         return self.root / "plan.json"
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, appended by the first rank."""
+        """One JSON object per line, appended by rank 0."""
         return self.root / "metrics.jsonl"
 
     @property
     def evaluations(self) -> Path:
-        """One JSON object a line for each checkpoint evaluated while the run goes on."""
+        """One JSON object per line for each checkpoint evaluated during the run."""
         return self.root / "evaluations.jsonl"
 
     @property
     def logs(self) -> Path:
+        """The folder of log files."""
         return self.root / "logs"
 
     @property
     def launcher_log(self) -> Path:
-        """What NeMo-Run and torchrun say."""
+        """The output of NeMo-Run and torchrun."""
         return self.logs / "launcher.log"
 
     @property
@@ -49,85 +50,88 @@ class RunDir:
 
     @property
     def nemo_logs(self) -> Path:
-        """NeMo's own log files; it moves what it finds there aside on every resume."""
+        """NeMo's own log files; on every resume it moves existing files aside."""
         return self.logs / "nemo"
 
     def rank_log(self, rank: int) -> Path:
-        """What NeMo, torch and Lightning say in that process."""
+        """Return the log of a rank: the output of NeMo, torch and Lightning in that process."""
         return self.logs / f"rank{rank}.log"
 
     def rank_error(self, rank: int) -> Path:
-        """Written by a rank that fails: the exception as JSON."""
+        """Return the file to which a rank that fails writes the exception as JSON."""
         return self.logs / f"rank{rank}.error.json"
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
         return self.root / "checkpoints"
 
     @property
     def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
         return self.root / "tb_logs"
 
     @property
     def traces(self) -> Path:
-        """What profilers wrote."""
+        """The profilers' output."""
         return self.root / "traces"
 
     @property
     def mlflow_run(self) -> Path:
-        """Id of the MLflow run, which every restart goes on with."""
+        """Id of the MLflow run, which every restart continues."""
         return self.root / "mlflow_run"
 
     @property
     def tokenizer(self) -> Path:
-        """A clean copy of the tokenizer's files, which goes into every checkpoint."""
+        """A clean copy of the tokenizer's files, included in every checkpoint."""
         return self.root / "tokenizer"
 
     @property
     def nemo_run(self) -> Path:
-        """NeMo-Run's own home for this run.
+        """NeMo-Run's home for this run.
 
-        Not called `nemo_run`: outside containers NeMo-Run replaces every `/nemo_run` in its batch scripts.
+        The folder is not called `nemo_run`: outside containers, NeMo-Run replaces every `/nemo_run` in its batch
+        scripts.
         """
         return self.root / "nemorun"
 
     @property
     def stream(self) -> Path:
-        """What a run on streams of rows keeps of its data."""
+        """Records about the data of a run on a stream of rows."""
         return self.root / "stream"
 
     def stream_manifest(self, digest: str) -> Path:
-        """The list of files that is named by its digest."""
+        """Return the list of files with that digest."""
         return self.stream / f"files-{digest[:16]}.json.gz"
 
     @property
     def stream_sessions(self) -> Path:
-        """One JSON object a line for each start of the run."""
+        """One JSON object per line for each attempt of the run."""
         return self.stream / "sessions.jsonl"
 
     @property
     def stream_fed(self) -> Path:
-        """Which rows each rank of each session fed."""
+        """The rows that each rank of each session fed."""
         return self.stream / "fed"
 
     @property
     def finished(self) -> Path:
-        """Written when the last step is done: `{"step": N}`, with `"end_of_data": true` if there can be no more."""
+        """Written after the last step: `{"step": N}`, with `"end_of_data": true` if the data is exhausted."""
         return self.root / "finished.json"
 
     @property
     def slurm(self) -> Path:
-        """What the jobs of a run tell each other over restarts; `guard.sh` writes here too."""
+        """State shared by the jobs of a run across restarts; `guard.sh` writes here too."""
         return self.root / "slurm"
 
     @property
     def slurm_current(self) -> Path:
-        """Job id and restart count of the newest start."""
+        """Job id and restart count of the latest attempt."""
         return self.slurm / "current"
 
     @property
     def slurm_submitted(self) -> Path:
-        """Id of the job that was last submitted by hand."""
+        """Id of the job last submitted by the user."""
         return self.slurm / "submitted"
 
     @property
@@ -136,49 +140,50 @@ class RunDir:
         return self.slurm / "next"
 
     @property
-    def slurm_starts(self) -> Path:
-        """One line a start: job id, restart count, Unix time, step of the newest checkpoint, nodes."""
+    def slurm_attempts(self) -> Path:
+        """One line per attempt: job id, restart count, Unix time, step of the newest checkpoint, nodes."""
         return self.slurm / "starts"
 
     @property
     def slurm_end(self) -> Path:
-        """When the running job ends, Unix time, and Slurm's KillWait in seconds."""
+        """End time of the running job as Unix time, and Slurm's KillWait in seconds."""
         return self.slurm / "end"
 
     @property
     def slurm_ask(self) -> Path:
-        """Made by a rank to have the job's end written down anew; gone once it is."""
+        """Created by a rank to request an update of `slurm_end`; removed once that is written."""
         return self.slurm / "ask"
 
     @property
     def slurm_slowest_save(self) -> Path:
-        """Seconds that the slowest checkpoint took."""
+        """Duration of the slowest checkpoint save in seconds."""
         return self.slurm / "slowest_save"
 
     @property
     def slurm_stopped(self) -> Path:
-        """Why no further job is started."""
+        """The reason why no further job is started."""
         return self.slurm / "stopped"
 
     @property
     def lock(self) -> Path:
-        """Who writes this folder: `slurm JOB RESTART` or `local HOST PID`; touched again and again."""
+        """The process writing to this folder, `slurm JOB RESTART` or `local HOST PID`; touched regularly."""
         return self.root / "lock"
 
     @property
-    def torn(self) -> Path:
-        """Checkpoints that a crash cut off, moved out of the way."""
+    def incomplete(self) -> Path:
+        """Incomplete checkpoints of crashed attempts, moved out of the way."""
         return self.root / "torn"
 
     @property
     def report(self) -> Path:
+        """The HTML report."""
         return self.root / "report.html"
 
     def last_checkpoint(self) -> Path | None:
-        """The newest complete checkpoint with training state, or None.
+        """Return the newest complete checkpoint with training state, or None.
 
-        NeMo names it `…-last`, a link to the folder of that name; after a crash the link may be missing. One
-        with an `-unfinished` marker beside it was cut off while saving.
+        NeMo names it `…-last`, a link to the folder of that name; after a crash the link may be missing. A
+        checkpoint with an `-unfinished` marker next to it was interrupted while it was saved.
         """
         found = [p for p in self.checkpoints.glob("*") if p.is_dir() and not unfinished(p)]
         return max(found, key=lambda p: (consumed_samples(p), p.name.endswith("-last")), default=None)
@@ -189,24 +194,24 @@ class RunDir:
         return sorted((p for p in found if not unfinished(p)), key=lambda p: (step_of(p), p.name))
 
     def newest_checkpoint(self) -> Path | None:
-        """The newest folder of a checkpoint, complete or not."""
+        """Return the newest checkpoint folder, complete or not, or None."""
         found = [p for p in self.checkpoints.glob("*") if p.is_dir() and not p.is_symlink()]
         return max(found, key=consumed_samples, default=None)
 
 
 def unfinished(checkpoint: Path) -> bool:
-    """Whether NeMo's marker of a save that did not end stands beside the checkpoint, or what it links to."""
+    """Return whether NeMo's marker of an interrupted save exists next to the checkpoint, or next to its target."""
     folders = (checkpoint, checkpoint.resolve())
     return any(folder.with_name(folder.name + "-unfinished").exists() for folder in folders)
 
 
 def consumed_samples(checkpoint: Path) -> int:
-    """Samples seen before the checkpoint, from its name; -1 where the name does not tell."""
+    """Return the number of samples consumed up to the checkpoint, from its name; -1 if not in the name."""
     return _number_after(checkpoint.name, "consumed_samples=")
 
 
 def step_of(checkpoint: Path) -> int:
-    """The 0-based index of the last step a checkpoint holds, from its name; -1 where it does not tell."""
+    """Return the 0-based index of the last step in a checkpoint, from its name; -1 if not in the name."""
     return _number_after(checkpoint.name, "-step=")
 
 
@@ -217,7 +222,7 @@ def _number_after(name: str, key: str) -> int:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is none, or none that can be read."""
+    """Return the object in a JSON file; None if the file is missing, unreadable, or not a JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -226,7 +231,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def end_step(run: RunDir, max_steps: int) -> int | None:
-    """The step a run ended at, if that is its last: of the steps asked for, or as its data had no more."""
+    """Return the step at which a run finished: its last step, or where its data was exhausted; None if neither."""
     found = read_json(run.finished) or {}
     step = found.get("step")
     return step if isinstance(step, int) and (step >= max_steps or found.get("end_of_data")) else None

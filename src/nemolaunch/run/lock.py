@@ -1,8 +1,8 @@
-"""The lock of a run folder, which may be on a file system that several machines share.
+"""The lock of a run folder, which may be on a file system shared by several machines.
 
-Whoever writes the folder touches the lock again and again; one that has not been touched for a while is that
-of a process that died. File locks of the kernel do not reach over every cluster's file system. The batch
-script of a Slurm job does the same in `guard.sh`.
+The process that writes to the folder touches the lock regularly; a lock that has not been touched for a while
+belongs to a dead process. Kernel file locks do not work across all cluster file systems. The batch script of a
+Slurm job uses the same lock in `guard.sh`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ TOUCH_EVERY_S = 15.0
 
 
 class RunLock:
-    """Holds a lock file for this process from `take` to `release`.
+    """A lock file that this process holds from `take` to `release`.
 
     Args:
-        dead: whether a Slurm job, by its id, is known to be over; a lock it left behind is then broken at once.
+        dead: returns whether the Slurm job with that id is known to be over; its lock is then broken at once.
     """
 
     def __init__(self, path: Path, dead: Callable[[str], bool] = lambda job: False) -> None:
@@ -38,7 +38,7 @@ class RunLock:
         """Take the lock, and keep it touched.
 
         Raises:
-            NemolaunchError: somebody else holds it, or the folder cannot be written.
+            NemolaunchError: another process holds it, or the folder cannot be written.
         """
         for _ in range(2):
             try:
@@ -50,13 +50,13 @@ class RunLock:
                 self._break_if_stale()
             except OSError as error:
                 folder = self._path.parent
-                raise NemolaunchError(f"--output-dir {folder} cannot be written: {error.strerror}") from None
+                raise NemolaunchError(f"cannot write to --output-dir {folder}: {error.strerror}") from None
         else:
-            raise NemolaunchError(f"another process has just taken {self._path.parent}")
+            raise NemolaunchError(f"another process has just locked {self._path.parent}")
         threading.Thread(target=self._touch, name="lock", daemon=True).start()
 
     def release(self) -> None:
-        """Give it back, if it still is ours."""
+        """Release the lock if this process still holds it."""
         self._released.set()
         if self._holder() == self._mine:
             self._path.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ class RunLock:
             return ""
 
     def local_holder(self) -> int | None:
-        """The process of this machine that holds it; None where there is none, or it is elsewhere."""
+        """Return the id of the local process that holds the lock; None if there is none, or it is elsewhere."""
         kind, host, number = (*self._holder().split(), "", "", "")[:3]
         here = kind == "local" and host == socket.gethostname() and number.isdigit()
         return int(number) if here and Path("/proc", number).exists() else None
@@ -77,20 +77,20 @@ class RunLock:
         holder = self._holder()
         if not self._dead(holder) and self._age_s() < STALE_S:
             raise NemolaunchError(
-                f"{self._path.parent} is being written by {_in_words(holder)}; end that first, or give this "
-                f"run another --experiment or --output-dir"
+                f"{_in_words(holder)} is writing to {self._path.parent}; end it first, or use another --experiment "
+                f"or --output-dir for this run"
             )
         self._path.unlink(missing_ok=True)
 
     def _dead(self, holder: str) -> bool:
-        """Whether the holder is known to be gone: a process of this machine, or a job that is over."""
+        """Return whether the holder is known to be gone: a process of this machine, or a job that is over."""
         kind, who, rest = (*holder.split(), "", "", "")[:3]
         if kind == "slurm":
             return self._is_job_dead(who)
         return who == socket.gethostname() and rest.isdigit() and not Path("/proc", rest).exists()
 
     def _age_s(self) -> float:
-        """Seconds since it was last touched, by the clock of its file system."""
+        """Return the seconds since the lock was last touched, by the clock of its file system."""
         clock = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         write_text(clock, "")
         try:

@@ -1,1 +1,1 @@
-"""Slurm jobs: what is written for them, handed over, and asked about them."""
+"""Slurm jobs: batch scripts, submission, and queries of the queue."""

@@ -1,7 +1,7 @@
-"""What a plan asks of Slurm: the options of the batch job, its variables, mounts and commands.
+"""The batch job of a plan: its options, environment variables, mounts and commands.
 
-Both sides are made from this one description: the script that a dry run shows (`nemolaunch.slurm.batch_script`) and the
-NeMo-Run executor that submits it (`nemolaunch.launching.experiment`). A test holds the two texts equal.
+Both the script that a dry run shows (`nemolaunch.slurm.batch_script`) and the NeMo-Run executor that submits it
+(`nemolaunch.launching.experiment`) are built from it. A test checks that the two texts are equal.
 """
 
 from __future__ import annotations
@@ -23,44 +23,46 @@ GUARD = Path(__file__).with_name("guard.sh")
 
 
 def title(plan: Plan) -> str:
-    """NeMo-Run's name for the experiment."""
+    """Return NeMo-Run's name for the experiment."""
     return plan.job.launch.experiment
 
 
 def experiment_id(plan: Plan) -> str:
-    """NeMo-Run's id: the title and the number of the submission."""
+    """Return NeMo-Run's experiment id: the title and the number of the submission."""
     return f"{title(plan)}_{_submission(plan).number}"
 
 
 def experiment_dir(plan: Plan) -> Path:
-    """Where NeMo-Run keeps this submission: script, task, code, Slurm's output."""
+    """Return the folder in which NeMo-Run keeps this submission: script, task, code, Slurm's output."""
     return plan.run.nemo_run / "experiments" / title(plan) / experiment_id(plan)
 
 
 def task_dir(plan: Plan) -> Path:
+    """Return the folder of the submission's only task."""
     return experiment_dir(plan) / TASK
 
 
 def script_path(plan: Plan) -> Path:
+    """Return the path of the batch script."""
     return experiment_dir(plan) / f"{TASK}_sbatch.sh"
 
 
 def job_name(plan: Plan) -> str:
-    """One name per run folder, so that jobs of one folder can be told to run one at a time."""
+    """Return the job's name, one per run folder, so that Slurm runs its jobs one at a time (`singleton`)."""
     return f"{title(plan)}-{hashlib.sha256(plan.folder.encode()).hexdigest()[:8]}"
 
 
 def image(plan: Plan) -> str | None:
-    """The container, or None to run in this environment."""
+    """Return the container image, or None to run in the current environment."""
     given = plan.job.launch.container_image
     return None if given == NO_CONTAINER else given
 
 
 def options(plan: Plan) -> dict[str, Any]:
-    """Options of sbatch, by long name without dashes. True stands for an option without a value.
+    """Return the sbatch options by long name without dashes. True stands for an option without a value.
 
-    As NVIDIA's own scripts do: whole nodes with all their memory, one task per GPU. `singleton` makes jobs of
-    one run folder take turns.
+    Like NVIDIA's own scripts: exclusive nodes with all their memory, one task per GPU. `singleton` makes the jobs
+    of a run folder run one at a time.
     """
     launch = plan.job.launch
     chosen: dict[str, Any] = {
@@ -89,16 +91,16 @@ def options(plan: Plan) -> dict[str, Any]:
 
 
 def output(plan: Plan) -> str:
-    """Slurm's own output of the batch script."""
+    """Return the path to which Slurm writes the output of the batch script."""
     job = "%A_%a" if "array" in options(plan) else "%j"
     return str(task_dir(plan) / f"sbatch_{job_name(plan)}_{job}.out")
 
 
 def variables(plan: Plan) -> dict[str, str]:
-    """Variables of the job as shell words. A value the user has exported wins, but not over a flag.
+    """Return the job's environment variables as shell words. Exported values override them, except those of flags.
 
-    Secrets are not among them: they reach the job through the environment it is submitted from. NeMo-Run writes
-    names in capitals; `setup` exports those that are not.
+    Secrets are not included: they reach the job through the environment it is submitted from. NeMo-Run converts
+    names to capitals; `setup` exports those that are not.
     """
     words = {name: f"${{{name}:-{quoted(value)}}}" for name, value in plan.environment.items()}
     words |= {name: quoted(value) for name, value in plan.variables.items() if name == name.upper()}
@@ -110,7 +112,7 @@ def variables(plan: Plan) -> dict[str, str]:
 
 
 def mounts(plan: Plan) -> list[str]:
-    """SRC:DST of every folder the job reads or writes, each under its own path, then the user's own."""
+    """Return SRC:DST of every folder the job reads or writes, under its own path, then the user's mounts."""
     job = plan.job
     folders = [os.path.dirname(prefix) for _, prefix in plan.blend]
     folders += _submission(plan).links
@@ -128,21 +130,21 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def container_env(plan: Plan) -> list[str]:
-    """Variables that are to win over the image's own, which otherwise come first in a container."""
+    """Return the variables that must override those of the container image."""
     return sorted({*variables(plan), *plan.variables})
 
 
 def quoted(word: str) -> str:
-    """A word for the shell, with quotes where it needs them."""
+    """Return a word for the shell, quoted if necessary."""
     return shlex.quote(word)
 
 
 def srun_args(plan: Plan) -> list[str]:
-    """Further words for srun.
+    """Return additional arguments of srun.
 
-    Ranks of a node stand next to each other. Without `--cpu-bind=none` each task is held to one core where
-    the cluster binds tasks. torchrun is started with the signals ignored that ask a job to leave: they reach
-    every process of the job, and it would end its ranks after half a minute, or at once, saved or not.
+    Ranks of a node are numbered consecutively. Without `--cpu-bind=none`, clusters that bind tasks confine each
+    one to a single core. torchrun ignores the signals that ask a job to exit: they reach every process of the
+    job, and torchrun would end its ranks within half a minute, whether they have saved or not.
     """
     words = ["--mpi=none", "--distribution=block", "--cpu-bind=none"]
     if image(plan):
@@ -153,24 +155,24 @@ def srun_args(plan: Plan) -> list[str]:
 
 
 def torchrun_port(plan: Plan) -> int:
-    """A rendezvous port of the run's own, so that two jobs on one node do not meet at the same one."""
+    """Return the run's rendezvous port, so that two jobs on one node do not collide."""
     return FIRST_PORT + int(hashlib.sha256(plan.folder.encode()).hexdigest()[:8], 16) % NUM_PORTS
 
 
 def _meeting_port(plan: Plan) -> str:
-    """The shell command that names the port where the ranks meet, without torchrun.
+    """Return the shell command that sets the rendezvous port of ranks started without torchrun.
 
-    Lightning's own choice has only the last four digits of the job's id in it. This one is of the run, the job
-    and the start: what is left of an earlier start may still hold its port.
+    Lightning derives the port from the last four digits of the job id only. This one depends on the run, the job
+    and the attempt, since processes left over from an earlier attempt may still hold its port.
     """
     sum_ = f"{torchrun_port(plan) - FIRST_PORT} + SLURM_JOB_ID + 31 * ${{SLURM_RESTART_COUNT:-0}}"
     return f"export MASTER_PORT=$(({FIRST_PORT} + ({sum_}) % {NUM_PORTS}))"
 
 
 def setup(plan: Plan) -> str:
-    """What the script does before it starts the ranks: queue the next job, and notice when there is no point.
+    """Return the commands that run before the ranks: queue the next job, and stop if there is no progress.
 
-    The first line ends the tracing of every command that NeMo-Run's script begins with.
+    The first line turns off the command tracing that NeMo-Run's script turns on.
     """
     array = "array" in options(plan)
     others = {name: value for name, value in plan.variables.items() if name != name.upper()}
@@ -181,7 +183,7 @@ def setup(plan: Plan) -> str:
             *(f"export {name}={quoted(value)}" for name, value in others.items()),
             f"run_folder={quoted(plan.folder)}",
             f"batch_script={quoted(str(script_path(plan)))}",
-            f"most_starts={plan.job.launch.max_failures}",
+            f"max_failures={plan.job.launch.max_failures}",
             f"chain={int(plan.job.launch.chain and not array)}",
             f"array={int(array)}",
             f"lock_stale_s={STALE_S}",

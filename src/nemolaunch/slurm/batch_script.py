@@ -1,6 +1,6 @@
-"""The batch script of a plan, byte for byte as NeMo-Run's SlurmExecutor writes it.
+"""The batch script of a plan, identical byte for byte to what NeMo-Run's SlurmExecutor writes.
 
-Needs neither NeMo-Run nor a cluster: this is what a dry run prints.
+It needs neither NeMo-Run nor a cluster, so a dry run can print it anywhere.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ fi"""
 
 
 def script(plan: Plan) -> str:
-    """The text of the batch script."""
+    """Return the text of the batch script."""
     setup = [f"export {name}={word}" for name, word in batch_job.variables(plan).items()]
     if plan.job.launch.launcher == "torchrun":
         setup.append("export LOGLEVEL=INFO")
@@ -78,7 +78,7 @@ def _options(plan: Plan) -> list[str]:
 
 
 def _command(plan: Plan) -> str:
-    """One srun. Its words are not quoted by NeMo-Run, so what needs quotes brings its own."""
+    """Return the srun command. NeMo-Run does not quote its words, so they are quoted here."""
     task = str(batch_job.task_dir(plan))
     image = batch_job.image(plan)
     log = f"{task}/log-{batch_job.job_name(plan)}_%j_${{SLURM_RESTART_COUNT:-0}}.out"
@@ -94,12 +94,12 @@ def _command(plan: Plan) -> str:
     config = f"{task if image is None else IN_CONTAINER}/configs/{batch_job.TASK}_fn_or_script"
     words += [*_profiler(plan), *_launcher(plan), "-m", RUNNER, "-n", batch_job.TASK, config]
     if plan.job.logging.profile == "nsys":
-        words.append("")  # NeMo-Run has room there for the end of a longer command
+        words.append("")  # NeMo-Run leaves a trailing space here
     return " ".join(words)
 
 
 def _profiler(plan: Plan) -> list[str]:
-    """Nsight Systems, with what NeMo-Run asks of it."""
+    """Return the Nsight Systems command with NeMo-Run's options, if profiling with it."""
     if plan.job.logging.profile != "nsys":
         return []
     return [

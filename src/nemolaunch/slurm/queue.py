@@ -1,4 +1,4 @@
-"""Asks Slurm about jobs, and cancels them. Works without accounting; only `squeue`, `scontrol`, `scancel`."""
+"""Query Slurm about jobs, and cancel them. Needs no accounting: `squeue`, `scontrol` and `scancel` are enough."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from nemolaunch.errors import NemolaunchError
 
 TIMEOUT_S = 30
-NEVER = "DependencyNeverSatisfied"  # the reason of a job that will wait for ever
+NEVER = "DependencyNeverSatisfied"  # the reason of a job that can never start
 LIVING = ("PENDING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING")
 _FIELDS = "%j|%i|%T|%r|%S|%M|%l|%N"
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedJob:
-    """A job that waits or runs.
+    """A waiting or running job.
 
     Attributes:
-        state: Slurm's word, such as PENDING, RUNNING, COMPLETING.
-        reason: why it waits.
-        start: when it started, or is expected to; `N/A` where Slurm does not know.
-        elapsed, limit: as Slurm writes times.
-        nodes: host list; empty while it waits.
+        state: Slurm's name for it, such as PENDING, RUNNING, COMPLETING.
+        reason: why it is waiting.
+        start: when it started or is expected to start; `N/A` if Slurm does not know.
+        elapsed, limit: in Slurm's time format.
+        nodes: host list; empty while it is waiting.
     """
 
     id: str
@@ -36,7 +36,7 @@ class QueuedJob:
 
     @property
     def active(self) -> bool:
-        """Whether it holds nodes, or did a moment ago."""
+        """Whether the job holds nodes, or did so a moment ago."""
         return self.state != "PENDING"
 
 
@@ -45,23 +45,23 @@ class Unreachable(NemolaunchError):
 
 
 class NotInstalled(Unreachable):
-    """Slurm's commands are not on this machine: to ask again is of no use."""
+    """Slurm's commands are not installed on this machine, so retrying is pointless."""
 
 
 def jobs(name: str) -> list[QueuedJob]:
-    """Jobs of that name in the queue, the running one first.
+    """Return the queued jobs of that name, the running one first.
 
     Raises:
-        Unreachable: if Slurm cannot be asked; nothing is known then.
+        Unreachable: Slurm cannot be reached.
     """
     return jobs_by_name([name]).get(name, [])
 
 
 def jobs_by_name(names: Collection[str]) -> dict[str, list[QueuedJob]]:
-    """Jobs of any of these names, with one question to the controller.
+    """Return the queued jobs of each of these names, with a single query to the controller.
 
     Raises:
-        Unreachable: if Slurm cannot be asked.
+        Unreachable: Slurm cannot be reached.
     """
     if not names:
         return {}
@@ -78,7 +78,7 @@ def jobs_by_name(names: Collection[str]) -> dict[str, list[QueuedJob]]:
 
 
 def final_state(job: str) -> str:
-    """State of a job that has left the queue, such as COMPLETED or CANCELLED; empty where none remembers."""
+    """Return the state of a job that has left the queue, such as COMPLETED; empty if Slurm no longer knows it."""
     if not job:
         return ""  # scontrol would show everybody's jobs
     try:
@@ -96,15 +96,15 @@ def final_state(job: str) -> str:
 
 
 def whole_job(job: str) -> str:
-    """The id of an array for its tasks, which squeue lists as `10_1` and `10_[2-9%1]`: the latter no command takes."""
+    """Return the array's id for a task, which squeue lists as `10_1` or, unusable in commands, `10_[2-9%1]`."""
     return job.partition("_")[0]
 
 
 def cancel(job_ids: list[str]) -> None:
-    """Cancel jobs; those that are gone already are passed over.
+    """Cancel jobs, ignoring those that are already gone.
 
     Raises:
-        Unreachable: if Slurm cannot be asked.
+        Unreachable: Slurm cannot be reached.
     """
     for job in dict.fromkeys(map(whole_job, job_ids)):
         try:
@@ -119,16 +119,16 @@ def _run(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except FileNotFoundError:
         raise NotInstalled(
-            f"{command[0]} is not installed: run this where the Slurm cluster is, or reach it with --ssh"
+            f"{command[0]} is not installed: run this on the Slurm cluster, or add --ssh HOST"
         ) from None
     except subprocess.TimeoutExpired:
-        raise Unreachable(f"{command[0]} has not answered for {TIMEOUT_S} s") from None
+        raise Unreachable(f"{command[0]} did not answer within {TIMEOUT_S} s") from None
     if done.returncode:
         raise Unreachable(f"{command[0]}: {_said(command[0], done.stderr)}")
     return done.stdout
 
 
 def _said(command: str, stderr: str) -> str:
-    """What a command of Slurm says, without its own name before each line."""
+    """Return a Slurm command's error message without the command's name in front of each line."""
     lines = [line.removeprefix(f"{command}: ").removeprefix("error: ") for line in stderr.splitlines()]
     return "; ".join(line.strip() for line in lines if line.strip())

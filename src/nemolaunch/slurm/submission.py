@@ -1,4 +1,4 @@
-"""Submitting to Slurm, and what a run folder keeps of it."""
+"""Submit to Slurm, and record the submission in the run folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nemolaunch.system.atomic_files import write_text
 Shell = Callable[[str], tuple[int, str, str]]
 Tell = Callable[[str], None]
 
-LEAVE_S = 60.0  # Slurm takes a moment to remove a job whose run is over: its processes have to exit first
+DEQUEUE_S = 60.0  # Slurm takes a moment to remove a job whose run is over: its processes have to exit first
 
 
 def shell_here(environment: Mapping[str, str]) -> Shell:
@@ -44,14 +44,14 @@ def sbatch(words: Sequence[str], shell: Shell) -> str:
     """Submit a batch script with `sbatch WORDS`. Return the job's id.
 
     Raises:
-        NemolaunchError: there is no sbatch, or Slurm refuses the job.
+        NemolaunchError: sbatch is not installed, or Slurm rejects the job.
     """
     code, out, err = shell(shlex.join(["sbatch", "--parsable", *words]))
     if code == 127:
-        raise NemolaunchError("--executor slurm needs the command sbatch, which this machine does not have")
+        raise NemolaunchError("--executor slurm needs sbatch, which is not installed on this machine")
     if code:
         said = " ".join(dict.fromkeys(line.strip() for line in err.splitlines() if line.strip()))
-        raise NemolaunchError(f"the job was not submitted. {said or f'sbatch exited with code {code}'}")
+        raise NemolaunchError(f"the job was not submitted: {said or f'sbatch exited with code {code}'}")
     return out.strip().splitlines()[-1].partition(";")[0]
 
 
@@ -65,7 +65,7 @@ def claimed(plan: Plan, tell: Tell) -> Iterator[None]:
     waiting = _left_in_queue(plan, tell)
     if waiting:
         raise NemolaunchError(
-            f"job {waiting[0].id} of this run is in the queue already ({waiting[0].state.lower()}); "
+            f"job {waiting[0].id} of this run is already in the queue ({waiting[0].state.lower()}); "
             f"cancel it with `nemolaunch cancel {plan.folder}`, or use another --experiment"
         )
     lock = RunLock(plan.run.lock, dead=_is_job_gone)
@@ -77,8 +77,8 @@ def claimed(plan: Plan, tell: Tell) -> Iterator[None]:
 
 
 def _left_in_queue(plan: Plan, tell: Tell) -> list[QueuedJob]:
-    """Return the run's queued jobs; where the run is over by its own files, first give them time to leave."""
-    until, told = time.monotonic() + LEAVE_S, False
+    """Return the run's queued jobs; if the run's files say that it is over, first give them time to exit."""
+    until, told = time.monotonic() + DEQUEUE_S, False
     while waiting := slurm_queue.jobs(batch_job.job_name(plan)):
         # not `finished`: this plan may ask for more steps than the run ended after
         over = plan.run.finished.exists() or plan.run.slurm_stopped.exists()
@@ -97,17 +97,17 @@ def _is_job_gone(job: str) -> bool:
 
 
 def start_over(plan: Plan) -> None:
-    """Make the folder ready for a submission: forget why the run ended before, as someone decided to continue it."""
+    """Prepare the folder for a submission by the user: clear the reason why the run ended before."""
     run = plan.run
     run.slurm.mkdir(parents=True, exist_ok=True)
     for path in (run.slurm_current, run.slurm_next, run.slurm_stopped, run.finished):
         path.unlink(missing_ok=True)
-    with open(run.slurm_starts, "a", encoding="utf-8") as file:
+    with open(run.slurm_attempts, "a", encoding="utf-8") as file:
         file.write(f"- 0 {int(time.time())} submitted\n")
 
 
 def note_submission(plan: Plan, job: str, log: str) -> None:
-    """Record the job's id, if there is one, and append what was printed on the way to the launcher's log."""
+    """Record the job's id, if there is one, and append the output of the submission to the launcher's log."""
     with open(plan.run.launcher_log, "a", encoding="utf-8") as file:
         file.write(log)
     if job:

@@ -43,13 +43,13 @@ export PATH='/opt/train env/bin':"$PATH"
 export MASTER_PORT=$((20000 + (9408 + SLURM_JOB_ID + 31 * ${SLURM_RESTART_COUNT:-0}) % 10000))
 run_folder='/läufe/訓練/run'
 batch_script='/läufe/訓練/run/nemorun/experiments/llama/llama_1/pretrain_sbatch.sh'
-most_starts=3
+max_failures=3
 chain=1
 array=0
 lock_stale_s=60
 say() { printf 'nemolaunch: %s\n' "$*"; }
 
-# State of a job, from the controller or, when it has forgotten, from the accounting.
+# Print the state of a job, from the controller or, if it no longer knows the job, from accounting.
 state_of() {
     local state
     state=$(timeout 60 scontrol -o show job "$1" 2>/dev/null | sed -n 's/.* JobState=\([A-Z_]*\).*/\1/p' | head -n 1)
@@ -57,7 +57,7 @@ state_of() {
     printf '%s\n' "${state%% *}"
 }
 
-# Whether scancel ends this job. While it ends, only the accounting and slurmstepd's last words tell.
+# Return whether this job is ending because of scancel. Only accounting and slurmstepd's last message show that.
 was_cancelled() {
     local own
     own=$(readlink "/proc/$$/fd/1")
@@ -65,7 +65,7 @@ was_cancelled() {
     [[ $(timeout 60 sacct -nXP -j "$SLURM_JOB_ID" -o State 2>/dev/null | head -n 1) == CANCELLED* ]]
 }
 
-# Step of the newest complete checkpoint; -1 where there is none.
+# Print the step of the newest complete checkpoint; -1 if there is none.
 newest_step() {
     local name step newest=-1
     for name in "$run_folder"/checkpoints/*-step=*; do
@@ -77,8 +77,8 @@ newest_step() {
     printf '%s\n' "$newest"
 }
 
-# How many starts in a row, the newest before this one, found the same newest checkpoint.
-starts_without_progress() {
+# Print how many attempts in a row, up to the previous one, started from checkpoint $1.
+attempts_without_progress() {
     local job restart time step rest count=0
     while read -r job restart time step rest; do
         if [ "$step" = "$1" ]; then count=$((count + 1)); else count=0; fi
@@ -92,14 +92,14 @@ write() {
     return 1
 }
 
-# Without a note of this start nothing would ever end a row of starts that fail.
+# An attempt that is not recorded would not count towards --max-failures.
 cannot_write() {
     trap - EXIT
     say "cannot write $run_folder: $(df -P "$run_folder" | awk 'NR == 2 {print $4 " KB left on " $6}')"
     exit 1
 }
 
-# Ends the chain, for a reason that is kept.
+# End the chain, and record the reason.
 stop_chain() {
     write "$state/stopped" "$*"
     say "$*"
@@ -111,7 +111,7 @@ cancel_next() {
     rm -f "$state/next"
 }
 
-# Queues the job that goes on after this one, should this one be killed.
+# Queue the job that takes over if this one is killed.
 queue_next() {
     local next name this=$SLURM_JOB_ID
     if [ -s "$state/next" ]; then
@@ -123,18 +123,18 @@ queue_next() {
             if [ "$name" != SLURM_CONF ]; then unset "$name"; fi
         done
         sbatch --requeue --parsable --dependency="afterany:$this,singleton" "$batch_script"
-    ) || { say "cannot queue the next job from a node of this cluster; nemolaunch resume goes on by hand"; return; }
+    ) || { say "cannot submit the next job from a compute node; continue with nemolaunch resume"; return; }
     write "$state/next" "${next%%;*}"
-    say "job ${next%%;*} goes on if this one is killed"
+    say "job ${next%%;*} takes over if this one is killed"
 }
 
-# Seconds since the lock was last touched, by the clock of its file system.
+# Print the seconds since the lock was last touched, by the clock of its file system.
 lock_age() {
     touch "$state/clock"
     printf '%s\n' "$(($(stat -c %Y "$state/clock") - $(stat -c %Y "$lock" 2>/dev/null || echo 0)))"
 }
 
-# Whether somebody else writes this folder: whoever holds the lock touches it again and again.
+# Return whether another process is writing to this folder: the holder of the lock touches it regularly.
 taken_by_another() {
     local kind who rest
     while read -r kind who rest < "$lock"; do
@@ -152,13 +152,13 @@ taken_by_another() {
     return 1
 }
 
-# Touches the lock, and writes down when the job ends: operators move that, and preemption does. Ranks that were
-# signalled ask for it.
+# Touch the lock, and record when the job ends: administrators and preemption can change that. Ranks that receive a
+# signal request an update.
 watch_over() {
     local end turn=0
     trap '' TERM USR1 USR2
     trap exit HUP
-    while [ "$((turn % 15))" != 0 ] || [ "$(cat "$state/current" 2>/dev/null)" = "$this_start" ]; do
+    while [ "$((turn % 15))" != 0 ] || [ "$(cat "$state/current" 2>/dev/null)" = "$this_attempt" ]; do
         if [ "$((turn % 15))" = 0 ]; then touch -c "$lock"; fi
         if [ "$((turn % 60))" = 0 ] || [ -e "$state/ask" ]; then
             end=$(timeout 60 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) && end=$(date -d "$end" +%s 2>/dev/null)
@@ -171,11 +171,11 @@ watch_over() {
     done
 }
 
-leave() {
+on_exit() {
     local code=$?
     set +e # the script has set -e by now
     kill -HUP $watcher 2>/dev/null
-    if [ "$(cat "$lock" 2>/dev/null)" = "slurm $this_start" ]; then rm -f "$lock"; fi
+    if [ "$(cat "$lock" 2>/dev/null)" = "slurm $this_attempt" ]; then rm -f "$lock"; fi
     if [ -e "$run_folder/finished.json" ]; then
         say "finished"
         cancel_next
@@ -186,22 +186,22 @@ leave() {
         cancel_next
         exit "$((code ? code : 1))"
     fi
-    say "left with code $code at checkpoint $(newest_step)"
+    say "exited with code $code at checkpoint $(newest_step)"
     if [ "$array" = 1 ]; then
         if [ "$SLURM_ARRAY_TASK_ID" != "$SLURM_ARRAY_TASK_MAX" ]; then exit "$code"; fi
     elif [ "$chain" = 0 ]; then
-        if [ "$code" = 0 ]; then stop_chain "job $SLURM_JOB_ID left at checkpoint $(newest_step); nemolaunch resume goes on"; fi
+        if [ "$code" = 0 ]; then stop_chain "job $SLURM_JOB_ID exited at checkpoint $(newest_step); continue with nemolaunch resume"; fi
     elif timeout 60 scontrol requeue "$SLURM_JOB_ID"; then
         sleep 600 # until Slurm ends this script
     fi
     exit "$((code ? code : unfinished))"
 }
 
-unfinished=75 # the exit code of a job that left in order, but before the last step
+unfinished=75 # the exit code of a job that exited cleanly before the last step
 state=$run_folder/slurm
 lock=$run_folder/lock
 watcher=
-this_start="$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0}"
+this_attempt="$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0}"
 said=$(stat -c %s "$(readlink "/proc/$$/fd/1")" 2>/dev/null || echo 0)
 mkdir -p "$state"
 touch "$state/starts"
@@ -219,28 +219,28 @@ if [ -n "$before" ] && [ "$before" != "$SLURM_JOB_ID" ]; then
             exit 1
             ;;
         RUNNING | SUSPENDED | STOPPED)
-            say "job $before runs in $run_folder; this one leaves it alone"
+            say "job $before is running in $run_folder; this job exits"
             exit 1
             ;;
     esac
 fi
 if taken_by_another; then
-    say "another job writes $run_folder ($(cat "$lock")); this one leaves it alone"
+    say "another job is writing to $run_folder ($(cat "$lock")); this job exits"
     exit 1
 fi
-write "$lock" "slurm $this_start" && write "$state/current" "$this_start" || cannot_write
-trap leave EXIT
+write "$lock" "slurm $this_attempt" && write "$state/current" "$this_attempt" || cannot_write
+trap on_exit EXIT
 trap : TERM USR1 USR2
 step=$(newest_step)
-if [ "$(starts_without_progress "$step")" -ge "$most_starts" ]; then
-    stop_chain "$most_starts starts in a row made no progress beyond checkpoint $step; see nemolaunch diagnose"
+if [ "$(attempts_without_progress "$step")" -ge "$max_failures" ]; then
+    stop_chain "$max_failures attempts in a row made no progress beyond checkpoint $step; see nemolaunch diagnose"
     exit 1
 fi
 say "start $SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST"
-printf '%s %s %s %s\n' "$this_start" "$(date +%s)" "$step" "$SLURM_JOB_NODELIST" >> "$state/starts" || cannot_write
-if [ "$(cat "$lock")" != "slurm $this_start" ]; then
+printf '%s %s %s %s\n' "$this_attempt" "$(date +%s)" "$step" "$SLURM_JOB_NODELIST" >> "$state/starts" || cannot_write
+if [ "$(cat "$lock")" != "slurm $this_attempt" ]; then
     trap - EXIT
-    say "another job took $run_folder ($(cat "$lock")) at the same moment; this one leaves it alone"
+    say "another job locked $run_folder ($(cat "$lock")) at the same moment; this job exits"
     exit 1
 fi
 if [ "$chain" = 1 ]; then queue_next; fi

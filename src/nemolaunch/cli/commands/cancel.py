@@ -12,8 +12,8 @@ def parser() -> argparse.ArgumentParser:
     return run_parser(
         "nemolaunch cancel",
         example="nemolaunch cancel runs/pretraining",
-        description="End a run: the job that runs and the ones that wait. It saves a checkpoint if Slurm gives it "
-        "the time; `nemolaunch resume` continues from the last one.",
+        description="End a run: its running job and all waiting ones. It saves a checkpoint if Slurm gives it enough "
+        "time; `nemolaunch resume` continues from the last checkpoint.",
     )
 
 
@@ -24,9 +24,9 @@ def _cancel(args: argparse.Namespace) -> int:
     run = Run(args.run)
     if run.plan.submission is not None:
         ids = run.stop("cancelled by the user")
-        print(f"cancelled job {', '.join(ids)}" if ids else "no job of this run is in the queue")
+        print(f"cancelled job {', '.join(ids)}" if ids else "this run has no job in the queue")
     elif not processes.members(run.folder):
-        print("no process of this run is on this machine")
+        print("this run has no process on this machine")
     else:
         run.stop("cancelled by the user")
         print("cancelled; all its processes have ended")

@@ -1,4 +1,4 @@
-"""`nemolaunch completion`: a script that completes commands, flags and their values."""
+"""`nemolaunch completion`: print a script that completes commands, flags and their values."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ FOLDERS = ("run", "runs", "run_folder", "checkpoint", "output_dir", "output_path
 
 
 def parser() -> argparse.ArgumentParser:
-    """The shell."""
+    """Return the parser of `nemolaunch completion`."""
     p = Parser(
         prog="nemolaunch completion",
         example=EXAMPLE,
-        description="Print a completion script. For zsh, the folder it is put into has to stand in fpath before "
-        "compinit is called.",
+        description="Print a completion script. For zsh, its folder must be in fpath before compinit is called.",
     )
     p.add_argument("shell", choices=SHELLS, help="bash or zsh")
     return p
@@ -31,14 +30,14 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Print it. Returns the exit code."""
+    """Print the script. Return the exit code."""
     args = parser().parse_args(argv)
     print(script(args.shell))
     return 0
 
 
 def script(shell: str) -> str:
-    """The completion script.
+    """Return the completion script.
 
     Raises:
         NemolaunchError: shtab is not installed.
@@ -52,7 +51,7 @@ def script(shell: str) -> str:
 
     top = whole()
     for name, command in sub_commands(top):
-        if name == "resume":  # takes the flags of a job after the run folder
+        if name == "resume":  # accepts the flags of a job after the run folder
             command._actions.pop()
             add_job_flags(command)
         for parser in (command, *(sub for _, sub in sub_commands(command))):
@@ -61,7 +60,7 @@ def script(shell: str) -> str:
 
 
 def _complete_paths(parser: argparse.ArgumentParser, file: object, folder: object) -> None:
-    """Files where a file is wanted, folders where a run or a checkpoint is."""
+    """Complete file names for files, and folder names for runs and checkpoints."""
     for action in parser._actions:
         metavar = str(action.metavar)
         if action.dest in FOLDERS or metavar in ("DIR", "CKPT"):

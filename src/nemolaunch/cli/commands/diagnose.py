@@ -1,4 +1,4 @@
-"""`nemolaunch diagnose RUN`: why a run failed, and what to change."""
+"""`nemolaunch diagnose RUN`: explain why a run failed, and what to change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     p = run_parser(
         "nemolaunch diagnose",
         example="nemolaunch diagnose runs/pretraining",
-        description="Name the first rank and node that failed, the cause, and the change to make. For a run that is "
+        description="Show the first rank and node that failed, the cause, and the change to make. For a run that is "
         "still going, explain its last failed attempt.",
     )
     p.add_argument("--json", action="store_true", help="print JSON")
@@ -37,14 +37,14 @@ def _diagnose(args: argparse.Namespace) -> int:
     repeated = found is not None and now.detail == found.what
     print(f"{'state':<8}{now.state}" + (f": {now.detail}" if now.detail and not repeated else ""))
     if found is None:
-        print("nothing of it has failed")
+        print("nothing has failed")
     else:
-        print("\n".join([*([] if failed else ["before that"]), *found.lines()]))
+        print("\n".join([*([] if failed else ["last failed attempt:"]), *found.lines()]))
     return 0
 
 
 def _failed(plan: Plan, now: Status) -> bool:
-    """Whether a run that is over ended because something went wrong."""
+    """Return whether a run that is over ended because of a failure."""
     if plan.submission is not None:
         return now.state == "never submitted" or slurm_run.failed(plan, now.detail, now.job)
     return now.state == "failed" or not plan.run.local_end.exists()

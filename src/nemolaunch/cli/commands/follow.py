@@ -1,4 +1,4 @@
-"""`nemolaunch follow RUN`: show a run on Slurm until it is over, as the command that submitted it does."""
+"""`nemolaunch follow RUN`: show a run on Slurm until it is over, like the command that submitted it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def parser() -> argparse.ArgumentParser:
     p = run_parser(
         "nemolaunch follow",
         example="nemolaunch follow runs/pretraining",
-        description="Show a run on Slurm until it has reached its last step or has ended for another reason, which is "
-        "then named; the exit code says the same. Ctrl-C leaves the run alone.",
+        description="Show a run on Slurm until it reaches its last step, or ends for another reason, which is then "
+        "shown. Exit code: 0 if the run finished, else 1. Ctrl-C does not end the run.",
     )
     p.add_argument("--json", action="store_true", help="print one JSON object per line: row, say, end")
     return p
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Follow. Return the exit code of the run."""
+    """Follow the run. Return its exit code."""
     args = parser().parse_args(argv)
     if args.ssh:
         from nemolaunch.cli.views.live_run import follow_over_ssh
@@ -44,19 +44,19 @@ def main(argv: list[str] | None = None) -> int:
 
     console = Console()
     run = _on_slurm(Run(args.run, tell=lambda text: say(console, text)))
-    return follow(console, run, f"`nemolaunch follow {args.run}` shows it again")
+    return follow(console, run, f"follow it again with `nemolaunch follow {args.run}`")
 
 
 def _on_slurm(run: Run) -> Run:
     if run.plan.submission is None:
         raise NemolaunchError(
-            f"{run.folder} is not a run on Slurm; `nemolaunch logs {run.folder} --follow` shows it"
+            f"{run.folder} is not a run on Slurm; use `nemolaunch logs {run.folder} --follow`"
         )
     return run
 
 
 def _as_json(args: argparse.Namespace) -> int:
-    """Print the same as lines of JSON, for a program at the other end of a connection."""
+    """Print lines of JSON, for a program at the other end of a connection."""
 
     def tell(**what: Any) -> None:
         print(json.dumps(what, ensure_ascii=False), flush=True)

@@ -1,4 +1,4 @@
-"""`nemolaunch logs RUN`: what a rank, or the batch job, has written."""
+"""`nemolaunch logs RUN`: show the output of a rank, or of the batch job."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _others(run: RunDir) -> str:
 
 
 def last_lines(path: Path, num_lines: int, end: int) -> list[str]:
-    """The last lines before a place in a file, read from there backwards: logs of a long run are gigabytes."""
+    """Return the last lines before a position in a file, reading backwards: logs of long runs can be gigabytes."""
     with open(path, "rb") as file:
         at = end
         data = b""
@@ -69,7 +69,7 @@ def last_lines(path: Path, num_lines: int, end: int) -> list[str]:
 
 
 def appended(path: Path, at: int) -> Iterator[str]:
-    """What is written to a file from a place in it on, for ever; starts over where a shorter one replaces it."""
+    """Yield text appended to a file after a position, forever; start over if the file is replaced by a shorter one."""
     while True:
         size = path.stat().st_size
         if size < at:

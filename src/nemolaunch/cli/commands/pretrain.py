@@ -21,33 +21,36 @@ if TYPE_CHECKING:
 
 
 def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
-    """All flags of a pretraining job."""
+    """Return the parser with all flags of a pretraining job."""
     job = Parser(
         prog=prog,
         usage="%(prog)s -M MODEL --dataset-dir PATH [PATH ...] [options]",
         example=f"{prog} -M llama32_1b --hf-model-id examples/tokenizer --dataset-dir data --max-steps 1000 --dry-run",
-        description="Pretrain a language model with NeMo 2: describe the job once, run it anywhere.",
+        description="Pretrain a language model with NeMo 2: locally, as a rehearsal on the CPU, or on Slurm.",
     )
     job.add_argument(
-        "--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags win"
+        "--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags override it"
     )
     job.add_argument(
-        "--plan", type=Path, metavar="FILE", help="repeat a run from the plan.json in its folder; flags win"
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="repeat a run from the plan.json in its folder; flags override it",
     )
     job.add_argument(
-        "--dry-run", action="store_true", help="check and show the plan; start and write nothing"
+        "--dry-run", action="store_true", help="check and print the plan without starting or writing anything"
     )
     job.add_argument(
         "--dev-run",
         action="store_true",
-        help="the same job, shrunk to a minute or two on this machine, in a run of its own",
+        help="run a version of the job that takes a minute or two on this machine, in a separate run folder",
     )
     add_force_flag(job)
     job.add_argument(
         "--format",
         choices=("text", "json"),
         default="text",
-        help="how --dry-run tells the plan and the findings",
+        help="output format of --dry-run and of findings",
     )
     add_json_flag(job)
     add_speed_flags(job)
@@ -57,7 +60,7 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None, prog: str = "nemolaunch pretrain") -> int:
-    """The command under either of its names. Returns the exit code."""
+    """Run the command under either of its names. Return the exit code."""
     return guarded(lambda words: _main(words, prog))(argv)
 
 
@@ -72,7 +75,7 @@ def _main(argv: list[str] | None, prog: str) -> int:
 
 
 def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
-    """Plan, check and run, here or on a cluster behind ssh. Returns the exit code of the job."""
+    """Plan, check and run, on this machine or on a cluster over SSH. Return the exit code of the job."""
     config, saved = given.pop("config"), given.pop("plan")
     dry_run, dev_run = given.pop("dry_run"), given.pop("dev_run")
     force, form = forced_codes(given), given.pop("format")
@@ -85,7 +88,7 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
 
     if saved:
         if config:
-            raise UsageError("--config and --plan both describe the job; give one of them")
+            raise UsageError("--config and --plan both describe the job; use only one of them")
         job, model, origins, before = job_of_plan(saved, given, host.read_text if host else None)
         force = (*before, *force)
     else:
@@ -95,7 +98,7 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
         from nemolaunch.launching.over_ssh import look_there
 
         if dev_run:
-            raise UsageError("--dev-run rehearses on this machine; drop --ssh")
+            raise UsageError("--dev-run runs on this machine; drop --ssh")
         job, facts = look_there(host, job)
     plan = make_plan(
         job,

@@ -51,7 +51,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _block(s: Status) -> list[str]:
-    """The lines about one run."""
+    """Return the lines about one run."""
     rows = [
         ("run", f"{s.folder} ({s.model})"),
         ("state", s.state + (f": {s.detail}" if s.detail else "") + (f" (job {s.job})" if s.job else "")),
@@ -65,12 +65,12 @@ def _block(s: Status) -> list[str]:
         rows.append(("left", duration(s.eta_s)))
     rows.append(("restarts", str(s.restarts)))
     rows.append(("checkpoint", f"after step {s.checkpoint_step:,}" if s.checkpoint_step else "none yet"))
-    rows += [("noticed" if i == 0 else "", notice) for i, notice in enumerate(s.notices)]
+    rows += [("warnings" if i == 0 else "", notice) for i, notice in enumerate(s.notices)]
     return [f"{name:<13}{value}" for name, value in rows]
 
 
 def _failure_lines(s: Status) -> list[str]:
-    """Of a run on Slurm that went on after a failure: what that was."""
+    """Return a line about the last failure of a run on Slurm that was restarted after it."""
     if not s.restarts or s.state not in ("running", "waiting", "finished"):
         return []
     found = newest_failure(RunDir(s.folder), alive=s.state != "waiting")
@@ -82,7 +82,7 @@ def _failure_lines(s: Status) -> list[str]:
 
 
 def _table(found: list[Status]) -> list[str]:
-    """One line a run."""
+    """Return a table with one line per run."""
     header = ("RUN", "STATE", "STEP", "LOSS", "TOKENS/S", "LEFT", "RESTARTS", "DETAIL")
     rows = [
         (

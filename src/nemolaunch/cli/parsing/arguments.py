@@ -27,7 +27,7 @@ def normalise_long_options(argv: list[str] | None) -> list[str]:
 
 
 def whole_number(text: str) -> int:
-    """Return the value of a flag that takes 0, 1, 2 …"""
+    """Return the value of a flag that takes a whole number of 0 or more."""
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
@@ -83,6 +83,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": HelpFormatter, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> Any:
+        """Raise UsageError with the message and a hint at `--help`."""
         from nemolaunch.errors import UsageError
 
         stop = "" if message.endswith("?") else "."

@@ -69,16 +69,17 @@ class Switch(argparse.Action):
         super().__init__([*option_strings, *sorted(self._off)], dest, nargs=0, **options)
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Store whether the flag or its opposite was given."""
         setattr(namespace, self.dest, option_string not in self._off)
 
 
 def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
     """Return the job that a preset, a configuration file and flags describe; later sources win.
 
-    A flag also wins over the file's other ways to say the same: `--max-tokens` over `max_steps`.
+    A flag also overrides the same quantity in another unit: `--max-tokens` overrides `max_steps` in the file.
 
     Raises:
-        UsageError: no model is named, a key is unknown, or one source gives two ways to say the same.
+        UsageError: no model is named, a key is unknown, or one source sets the same quantity twice.
     """
     values, _ = _described(given, config)
     require_model(values.get("model_name"))
@@ -111,12 +112,13 @@ def require_model(name: str | None) -> None:
     """Raise UsageError if no model is named."""
     if not name:
         raise UsageError(
-            "--model-name is required: a NeMo 2 recipe, a flavour, or a YAML file (`nemolaunch models`)"
+            "--model-name is required: a NeMo 2 recipe, a built-in configuration, or a YAML file (see "
+            "`nemolaunch models`)"
         )
 
 
 def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values with others laid over them, which also replace what says the same in another unit."""
+    """Return values updated with others, which also replace the same quantity in another unit."""
     replaced = {
         name for group in ALTERNATIVES if any(given.get(n) is not None for n in group) for name in group
     }
@@ -127,11 +129,11 @@ def _refuse_alternatives(values: Mapping[str, Any], where: str) -> None:
     for group in ALTERNATIVES:
         both = [spec_of(name).flag for name in group if values.get(name) is not None]
         if len(both) > 1:
-            raise UsageError(f"{where}{' and '.join(both)} say the same thing twice; use one of them")
+            raise UsageError(f"{where}{' and '.join(both)} set the same quantity; use only one of them")
 
 
 def preset_flags(word: str | None) -> dict[str, Any]:
-    """Return the checked flags of a preset; none without a name.
+    """Return the validated flags of a preset; an empty dictionary without a name.
 
     Raises:
         UsageError: there is no such preset, or its flags are not valid.
@@ -147,10 +149,10 @@ def preset_flags(word: str | None) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a YAML file (or a run's plan.json) with flag names as keys; `-` and `_` are the same.
+    """Read a YAML file (or a run's plan.json) with flag names as keys; `-` and `_` are interchangeable.
 
     Raises:
-        UsageError: it cannot be read, is not a mapping, has keys that are not flags, or says one thing twice.
+        UsageError: it cannot be read, is not a mapping, has keys that are not flags, or sets one quantity twice.
     """
     import yaml
 
@@ -165,12 +167,12 @@ def read_config(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UsageError(f"--config {path} must hold flag names and values, like `seq_length: 2048`")
+        raise UsageError(f"--config {path} must contain flag names and values, like `seq_length: 2048`")
     return _checked(content, f"--config {path}: ")
 
 
 def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """Return values by field name, for keys spelled as flags. Raises UsageError that names all that are wrong."""
+    """Return validated values by field name, for keys spelled as flags. Raise UsageError listing all problems."""
     values, problems = {}, []
     for key, value in content.items():
         name = field_name(str(key))

@@ -1,4 +1,4 @@
-"""`--ssh HOST`: a command about a run on a cluster that this machine reaches with ssh."""
+"""`--ssh HOST`: a command about a run on a cluster reached over SSH."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nemolaunch.launching.ssh_host import SshHost
 
-HELP = "reach the cluster's login node with ssh; paths are then those there, from the home folder"
+HELP = "login node of a cluster to reach over SSH; paths are then on the cluster, relative to the home folder"
 
 
 def add_ssh_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that name the login node and its Python."""
+    """Add the flags for the login node and its Python."""
     parser.add_argument("--ssh", metavar="[USER@]HOST", help=HELP)
     parser.add_argument(
         "--ssh-python",
         default="python3",
         metavar="PATH",
-        help="Python 3.10 or newer there (default: python3)",
+        help="Python 3.10 or newer on the login node (default: python3)",
     )
 
 
 @contextlib.contextmanager
 def host_of(args: argparse.Namespace) -> Iterator[SshHost]:
-    """The connection that `--ssh` asks for."""
+    """Open the connection given by `--ssh`."""
     from nemolaunch.launching.ssh_host import SshHost
 
     with SshHost(args.ssh, args.ssh_python) as host:
@@ -35,7 +35,7 @@ def host_of(args: argparse.Namespace) -> Iterator[SshHost]:
 
 
 def elsewhere(args: argparse.Namespace, command: str, argv: Sequence[str] | None) -> int:
-    """Run the same command there, with this terminal as its own. Returns its exit code."""
+    """Run the same command on the login node, attached to this terminal. Return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     kept = []
     skip = False

@@ -1,4 +1,4 @@
-"""What commands about one run share: `RUN`, and `--ssh` for a run on a cluster that this machine reaches with ssh."""
+"""What commands about one run share: `RUN`, and `--ssh` for a run on a cluster reached over SSH."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nemolaunch.cli.views.render import Command, guarded
 
 
 def run_parser(prog: str, *, description: str, example: str, required: bool = True) -> Parser:
-    """Return the parser of a command about one run; where RUN is not required, the command is about all of them."""
+    """Return the parser of a command about one run, or about all runs if RUN is not required and not given."""
     parser = Parser(prog=prog, description=description, example=example)
     if required:
         parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
@@ -25,7 +25,7 @@ def run_parser(prog: str, *, description: str, example: str, required: bool = Tr
 def run_command(
     parser: Callable[[], argparse.ArgumentParser], work: Callable[[argparse.Namespace], int]
 ) -> Command:
-    """Return a command's `main`: parses, does the work, or with `--ssh` has the same command run on the cluster."""
+    """Return a command's `main`, which parses and does the work; with `--ssh`, the command runs on the cluster."""
 
     @guarded
     def main(argv: list[str] | None = None) -> int:

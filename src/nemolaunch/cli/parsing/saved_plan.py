@@ -1,4 +1,4 @@
-"""`--plan FILE`: a saved plan as a job again."""
+"""`--plan FILE`: turn a saved plan back into a job."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from nemolaunch.cli.parsing.flags import overlaid, preset_flags
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
 
-# Of the command that started the run before, not of the job: those jobs are over, that terminal has gone.
-ONLY_THEN = {"dependency": None, "detach": False}
+# These belong to the command that started the earlier run, not to the job.
+NOT_KEPT = {"dependency": None, "detach": False}
 
 
 def job_of_plan(
     file: Path, given: Mapping[str, Any], read: Callable[[str], str] | None = None
 ) -> tuple[Job, ModelSpec | None, dict[str, str], tuple[str, ...]]:
-    """The job of a saved plan with flags over it, its model as it was then, where values come from, and the
-    codes that were let pass.
+    """Return the job of a saved plan with flags applied, its model, the origins of values, and the ignored codes.
 
-    The run goes on in the plan's own folder, unless flags name another. A model that a flag names is looked
-    up anew. `read` reads the file where it is on another machine.
+    The run continues in the plan's folder, unless flags name another. The model is the one in the plan, unless a
+    flag names one, which is then looked up.
+
+    Args:
+        read: reads the file if it is on another machine.
 
     Raises:
-        NemolaunchError: the file is no plan.
+        NemolaunchError: the file is not a plan.
     """
     plan = _plan_elsewhere(file, read) if read else Plan.load(file / "plan.json" if file.is_dir() else file)
     asked = {**preset_flags(given.get("preset")), **given}
-    values = overlaid({**plan.job.values(), **ONLY_THEN}, asked)
+    values = overlaid({**plan.job.values(), **NOT_KEPT}, asked)
     if not {"experiment", "output_dir"} & given.keys():
         values["output_dir"] = plan.folder
     origins = dict.fromkeys(plan.origins, f"plan {file}")

@@ -1,1 +1,1 @@
-"""How plans, estimates, progress and errors look on a terminal. The only code that prints."""
+"""Terminal output of plans, estimates, progress and errors. The only code that prints."""

@@ -1,4 +1,4 @@
-"""What a plan gives its processes: variables, mounts, as lines of text."""
+"""The environment variables and mounts of a plan as lines of text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nemolaunch.slurm import batch_job
 
 
 def launch_lines(plan: Plan) -> list[str]:
-    """Each variable with what it comes from, and of a container each mount."""
+    """Return a line for each variable with its origin, and with a container for each mount."""
     values = {**plan.environment, **plan.variables}
     shown = [(f"{name}={value}", _origin(plan, name)) for name, value in values.items()]
     width = max((len(text) for text, _ in shown), default=0)

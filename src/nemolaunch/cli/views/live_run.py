@@ -1,4 +1,4 @@
-"""Starts a planned job and shows it run: steps, loss, tokens/s, time left."""
+"""Start a planned job and show its progress: steps, loss, tokens/s, time left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nemolaunch.slurm import batch_job
 
 
 def launch_and_show(plan: Plan, secrets: Secrets) -> int:
-    """Run the plan to its end. Return 0, or raise NemolaunchError with the first rank's error."""
+    """Run the plan to its end. Return 0, or raise NemolaunchError with the error of the first failed rank."""
     console = Console(stderr=False)
     done = finished_step(plan)
     if done is not None:
@@ -48,7 +48,7 @@ def _on_slurm(console: Console, plan: Plan, secrets: Secrets) -> int:
     """Submit the plan and, unless detached, follow it to its end."""
     run = launch(plan, hf_token=secrets.hf_token, tell=_teller(console))
     where = short(plan.run.root)
-    hint = f"`nemolaunch status {where}` shows its status, `nemolaunch cancel {where}` ends it"
+    hint = f"see `nemolaunch status {where}`; end it with `nemolaunch cancel {where}`"
     if plan.job.launch.detach:
         say(console, hint)
         return 0
@@ -56,9 +56,9 @@ def _on_slurm(console: Console, plan: Plan, secrets: Secrets) -> int:
 
 
 def follow(console: Console, run: Run, hint: str) -> int:
-    """Show a run on Slurm until it is over; Ctrl-C leaves it running.
+    """Show a run on Slurm until it is over; Ctrl-C does not end it.
 
-    Returns its exit code; raises NemolaunchError with the reason if it ended before its last step.
+    Return its exit code; raise NemolaunchError with the reason if it ended before its last step.
     """
     try:
         code = watch(console, run.plan.max_steps, run)
@@ -70,13 +70,13 @@ def follow(console: Console, run: Run, hint: str) -> int:
 
 
 def launch_over_ssh(plan: Plan, secrets: Secrets, host: SshHost) -> int:
-    """Submit the plan on a cluster behind ssh and, unless detached, follow it to its end. Return its exit code."""
+    """Submit the plan to a cluster over SSH and, unless detached, follow it to its end. Return its exit code."""
     console = Console(stderr=False)
     done = over_ssh.submit(plan, secrets, host, _teller(console))
     if done.finished is not None:
         return _say_finished(console, done.finished)
-    say(console, f"job {done.job} is submitted: {host.name}:{batch_job.script_path(plan)}")
-    hint = f"`nemolaunch status --ssh {host.name} {plan.folder}` shows its status"
+    say(console, f"submitted job {done.job}: {host.name}:{batch_job.script_path(plan)}")
+    hint = f"see `nemolaunch status --ssh {host.name} {plan.folder}`"
     if plan.job.launch.detach:
         say(console, hint)
         return 0
@@ -84,9 +84,9 @@ def launch_over_ssh(plan: Plan, secrets: Secrets, host: SshHost) -> int:
 
 
 def follow_over_ssh(host: SshHost, folder: str) -> int:
-    """Show a run on a cluster behind ssh until it is over. Return its exit code."""
+    """Show a run on a cluster reached over SSH until it is over. Return its exit code."""
     steps = remote_run.max_steps_of(host, folder)
-    hint = f"`nemolaunch follow --ssh {host.name} {folder}` shows it again"
+    hint = f"follow it again with `nemolaunch follow --ssh {host.name} {folder}`"
     return _follow_over_ssh(Console(), host, folder, steps, hint)
 
 
@@ -107,9 +107,9 @@ def _follow_over_ssh(console: Console, host: SshHost, folder: str, steps: int, h
 
 @contextlib.contextmanager
 def _signals_as_interrupts() -> Iterator[None]:
-    """Treat SIGTERM and a closed terminal like Ctrl-C while a job runs, so that none of it is left behind.
+    """Treat SIGTERM and a closed terminal like Ctrl-C while a job runs, so that no process is left behind.
 
-    A signal that is ignored, as under `nohup`, stays ignored.
+    A signal that is already ignored, e.g. under `nohup`, stays ignored.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A plan as lines of text: what will run, what it will take, and every value that is not a plain default."""
+"""A plan as text: what will run, what it will take, and every value that differs from its default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN_FILES = 10
 
 
 def plan_text(plan: Plan) -> str:
-    """The resolved plan, and the batch script that it would submit."""
+    """Return the resolved plan and the batch script that would be submitted."""
     text = "\n".join(plan_lines(plan)) + "\n"
     script = batch_script(plan)
     if script is None:
@@ -26,7 +26,7 @@ def plan_text(plan: Plan) -> str:
 
 
 def batch_script(plan: Plan) -> str | None:
-    """The script byte for byte as it would be submitted; None for a local job, or one with errors."""
+    """Return the exact script that would be submitted; None for a local job, or one with errors."""
     if plan.submission is None or errors(plan.findings):
         return None
     from nemolaunch.slurm import batch_script as batch_scripts
@@ -35,7 +35,7 @@ def batch_script(plan: Plan) -> str | None:
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """The resolved plan."""
+    """Return the resolved plan as lines."""
     lines = [
         row("model", f"{plan.model} ({plan.model_source}), compiled from recipe {plan.recipe}"),
         row("runs on", _where(plan)),
@@ -54,12 +54,12 @@ def plan_lines(plan: Plan) -> list[str]:
     if plan.estimate:
         lines += ["", *estimate_lines(plan.estimate)]
     lines += ["", *value_lines(plan), "", *launch_lines(plan)]
-    lines += [f"left out on the CPU: {sentence}" for sentence in plan.left_out]
-    return lines + [f"let pass by --force: {code}" for code in plan.forced]
+    lines += [f"not supported on the CPU: {sentence}" for sentence in plan.left_out]
+    return lines + [f"error ignored by --force: {code}" for code in plan.forced]
 
 
 def ledger_lines(plan: Plan) -> list[str]:
-    """What is read of each source: share asked for, in tokens and documents, share achieved, epochs."""
+    """Return a table of the data sources: requested share of tokens and documents, achieved share, epochs."""
     if not plan.ledger:
         return []
     width = max(len(share.path) for share in plan.ledger)
@@ -74,7 +74,7 @@ def ledger_lines(plan: Plan) -> list[str]:
 
 
 def stream_lines(plan: Plan) -> list[str]:
-    """The sources of a stream: share asked for, and tokens and epochs read of them where they are known."""
+    """Return a table of the sources of a stream: requested share, and tokens and epochs read, if known."""
     if not plan.outlook:
         return []
     width = max(len(source.name) for source in plan.outlook)
@@ -87,10 +87,8 @@ def stream_lines(plan: Plan) -> list[str]:
             row("", f"{source.name:<{width}}  {source.share:>9.2%}  {tokens}  {epochs}  {source.where}")
         )
     if plan.stream and (unknown := unsized(StreamSpec.from_values(plan.stream), unit)):
-        without = f"{', '.join(unknown)} name{'s' if len(unknown) == 1 else ''}"
-        lines.append(
-            row("", f"?: shares are of rows, and {without} no `tokens` and `rows` to tell a row's length")
-        )
+        without = f"{', '.join(unknown)} {'does' if len(unknown) == 1 else 'do'} not give `tokens` and `rows`"
+        lines.append(row("", f"?: shares are of rows, and {without}, so the length of a row is not known"))
     each = int(plan.job.stream.stream_readers or 0) // max(1, plan.data_parallel_size)
     lines.append(row("readers", f"{plan.job.stream.stream_readers}, {each} for each data-parallel rank"))
     return lines
@@ -106,7 +104,7 @@ def _where(plan: Plan) -> str:
 
 
 def value_lines(plan: Plan) -> list[str]:
-    """Flag, value and origin of every value that is given, computed, or otherwise not the default."""
+    """Return flag, value and origin of every value that was given or computed, or differs from the default."""
     defaults = Job().values()
     shown = [
         ("--" + name.replace("_", "-"), word(value), plan.origins.get(name, ""))
@@ -119,5 +117,5 @@ def value_lines(plan: Plan) -> list[str]:
 
 
 def word(value: object) -> str:
-    """A value as it stands on a command line."""
+    """Return a value as written on a command line."""
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

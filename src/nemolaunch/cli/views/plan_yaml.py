@@ -1,4 +1,4 @@
-"""A plan as YAML that reproduces it: every value, with where it came from as a comment."""
+"""A plan as YAML that reproduces it: every value, with its origin as a comment."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ COLUMN = 52  # where comments start, as long as values are short
 
 
 def plan_yaml(plan: Plan) -> str:
-    """A complete `--config` file of the resolved job. Secrets are left out: the environment has them."""
+    """Return a complete `--config` file of the resolved job, without secrets."""
     lines = [
         f"# {plan.model} ({plan.model_source}), compiled from NeMo's recipe {plan.recipe}.",
-        "# Every value of the job, with where it came from. Use: nemolaunch pretrain --config FILE",
+        "# Every value of the job, with its origin. Usage: nemolaunch pretrain --config FILE",
     ]
     for part, cls in PARTS.items():
         lines += ["", f"# {part}: {(cls.__doc__ or '').splitlines()[0]}"]
@@ -26,7 +26,7 @@ def plan_yaml(plan: Plan) -> str:
 
 
 def scalar(value: object) -> str:
-    """A value in YAML that every reader takes for the same: texts in quotes, floats with a point."""
+    """Return a value as unambiguous YAML: strings in quotes, floats with a decimal point."""
     if isinstance(value, float):
         text = repr(value)
         return text if "." in text or "e" not in text else text.replace("e", ".0e")

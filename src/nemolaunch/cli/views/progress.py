@@ -1,4 +1,4 @@
-"""A progress bar for work measured in bytes: how much, how fast, how long still."""
+"""A progress bar for work measured in bytes: amount done, speed, time left."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nemolaunch.tokenization.request import Tick
 
-# Without a terminal a line is printed now and then instead.
+# Without a terminal, a line is printed at this interval instead.
 LINE_EVERY_S = 30.0
 
 
 class Bar:
-    """On stderr; nothing is shown of work that is over within a moment where there is no terminal.
+    """A progress bar on stderr. Without a terminal, nothing is shown for work that takes only a moment.
 
-    `total` in bytes, None while it is not known.
+    `total` is in bytes, None while not known.
     """
 
     def __init__(self, total: int | None, title: str = "") -> None:
@@ -54,11 +54,11 @@ class Bar:
 
     @property
     def seconds(self) -> float:
-        """Since the bar began."""
+        """Seconds since the bar was created."""
         return max(time.monotonic() - self.begin, 1e-9)
 
     def show(self, done: int, counts: str = "", total: int | None = None) -> None:
-        """So many bytes are done; `counts` is what else there is to say."""
+        """Show that `done` bytes are done; `counts` is additional text."""
         self.total = self.total if total is None else total
         if self.first is None:
             self.first = done
@@ -76,7 +76,7 @@ class Bar:
         return f"{title}{done / 1e6:,.0f}{of} MB{more}{left}"
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         if self.bar is not None:
             self.bar.console.print(text, highlight=False, markup=False)
         else:
@@ -84,28 +84,28 @@ class Bar:
 
 
 class TokenBar(Bar):
-    """Counts documents and tokens a second besides."""
+    """A progress bar that also shows documents and tokens per second."""
 
     def __init__(self, total: int) -> None:
         super().__init__(total)
         self.done = self.documents = self.tokens = 0
 
     def advance(self, tick: Tick) -> None:
-        """Count some finished work."""
+        """Add finished work."""
         self.done += tick.bytes
         self.documents += tick.documents
         self.tokens += tick.tokens
         self.show(self.done, f"{self.documents:,} documents, {self.tokens / self.seconds:,.0f} tokens/s")
 
     def totals(self) -> str:
-        """What was done in all, and how fast."""
+        """Return a summary of the total work and its speed."""
         speed = f"{self.done / self.seconds / 1e6:,.1f} MB/s, {self.tokens / self.seconds:,.0f} tokens/s"
         return f"{self.done / 1e6:,.1f} MB in {self.seconds:,.1f} s: {speed}"
 
 
 @contextlib.contextmanager
 def byte_bar(label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A bar for one phase; yields what is called with each number of bytes done."""
+    """Show a bar for one phase; yield a function to call with each number of bytes done."""
     done = 0
     with Bar(total_bytes, label) as bar:
 

@@ -1,4 +1,4 @@
-"""How results and errors look on the terminal."""
+"""Errors and findings on the terminal."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from nemolaunch.findings import Finding, by_severity
 
 
 class Command(Protocol):
-    """A command: takes its arguments, or those of this process, and returns an exit code."""
+    """A command: takes arguments, by default those of this process, and returns an exit code."""
 
-    def __call__(self, argv: list[str] | None = None) -> int: ...
+    def __call__(self, argv: list[str] | None = None) -> int:
+        """Run the command."""
+        ...
 
 
 def guarded(main: Callable[[list[str] | None], int]) -> Command:
-    """Turn a user's mistake into one message on stderr and an exit code, never a traceback.
+    """Turn a user error into one message on stderr and an exit code, never a traceback.
 
-    Exit codes: the error's own (1 or 2); 130 after Ctrl-C; 141 when the reader of a pipe has gone.
+    Exit codes: the error's own (1 or 2); 130 after Ctrl-C; 141 if the reader of a pipe has exited.
     """
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
-        # torch warns of this at every start where the older of the two packages is installed
+        # torch warns about this on every import if the older of the two packages is installed
         warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
         try:
             return main(argv)
@@ -44,7 +46,7 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
             if (error.name or "").startswith("nemolaunch"):
                 raise
             print(
-                f"error: {error} in {sys.executable}: activate the environment (source .venv/bin/activate), or "
+                f"error: {error} in {sys.executable}: activate the environment (source .venv/bin/activate), or run "
                 "`make install` first",
                 file=sys.stderr,
             )
@@ -58,7 +60,7 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
-    """All findings on stderr, most severe first, after what stdout has been told."""
+    """Print all findings to stderr, most severe first, after flushing stdout."""
     sys.stdout.flush()
     for finding in by_severity(findings):
         print(finding, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How a run that goes on looks on a terminal: a bar, the latest figures, the last checkpoint."""
+"""A run in progress on a terminal: a bar, the latest metrics, the last checkpoint."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from nemolaunch.cli.views.pace import Pace
+from nemolaunch.cli.views.pace import RecentSpeed
 
 ORDINARY = frozenset({"start", "end", "checkpoint", "fed"})
 WIDEST_BAR = 48
 
 
 class RunView:
-    """What is known of the run, as its rows come in; rich draws it anew several times a second.
+    """The state of a run as its metrics rows arrive; rich redraws it several times per second.
 
     Attributes:
-        steps: the step it goes to.
+        steps: the last step of the run.
         step: steps done; None before training has started.
     """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.step: int | None = None
-        self._pace = Pace()
+        self._speed = RecentSpeed()
         self._row: dict[str, Any] = {}
         self._validation: dict[str, Any] = {}
         self._checkpoint: tuple[int, float] | None = None
@@ -37,7 +37,7 @@ class RunView:
         self._spinner = Spinner("dots", style="cyan")
 
     def take(self, row: dict[str, Any]) -> None:
-        """One more row of the run's metrics."""
+        """Take in another row of the run's metrics."""
         if row.get("event") == "start":
             self.step = int(row["step"])
             self._row = {}
@@ -47,27 +47,27 @@ class RunView:
             self._validation = row
         elif "loss" in row:
             self._row, self.step = row, int(row["step"])
-            self._pace.add(row)
+            self._speed.add(row)
 
     def figures(self) -> Iterator[str]:
-        """Of the latest step, the weightiest first."""
+        """Yield the metrics of the latest step, the most important first."""
         row = self._row
         yield f"loss {row['loss']:.3f}"
         if self._validation:
             yield f"validation {self._validation['val_loss']:.3f}"
         if "val_masked_accuracy" in self._validation:
-            yield f"masked right {self._validation['val_masked_accuracy']:.1%}"
-        yield f"{self._pace.tokens_per_s():,.0f} tokens/s"
+            yield f"masked accuracy {self._validation['val_masked_accuracy']:.1%}"
+        yield f"{self._speed.tokens_per_s():,.0f} tokens/s"
         if row.get("mfu"):
             yield f"MFU {row['mfu']:.1%}"
         if row.get("grad_norm") is not None:
             yield f"gradient norm {row['grad_norm']:.2f}"
 
     def line(self) -> str:
-        """The same in a line, for logs."""
+        """Return the metrics as a line for logs."""
         return (
-            f"loss {self._row['loss']:.3f}  {self._pace.tokens_per_s():,.0f} tokens/s  "
-            f"ETA {clock(self._pace.left_s(self.steps))}"
+            f"loss {self._row['loss']:.3f}  {self._speed.tokens_per_s():,.0f} tokens/s  "
+            f"ETA {clock(self._speed.left_s(self.steps))}"
         )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -100,11 +100,11 @@ class RunView:
         if not self._row:
             return elapsed
         done = (self.step or 0) / self.steps
-        return f"{done:.0%}  {elapsed}, {clock(self._pace.left_s(self.steps))} left"
+        return f"{done:.0%}  {elapsed}, {clock(self._speed.left_s(self.steps))} left"
 
 
 def _wrapped(parts: Iterator[str], width: int) -> Text:
-    """Parts two blanks apart, as many as fit into a line."""
+    """Join as many parts as fit into a line, separated by two spaces."""
     text = "  "
     for i, part in enumerate(parts):
         if i and len(text) + 2 + len(part) > width:
@@ -114,7 +114,7 @@ def _wrapped(parts: Iterator[str], width: int) -> Text:
 
 
 def notice(row: dict[str, Any]) -> str | None:
-    """What a row says happened, if it is out of the ordinary."""
+    """Return the event in a row as text, or None if it is routine."""
     kind = row.get("event")
     if kind is None or kind in ORDINARY:
         return None
@@ -122,7 +122,7 @@ def notice(row: dict[str, Any]) -> str | None:
 
 
 def clock(seconds: float) -> str:
-    """`0:41`, `1:02:03`, `3 d 1:02:03`."""
+    """Format seconds as `0:41`, `1:02:03` or `3 d 1:02:03`."""
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     days, h = divmod(hours, 24)

@@ -1,4 +1,4 @@
-"""Shows a run that goes on: steps, loss, tokens/s, time left."""
+"""Show a run in progress: steps, loss, tokens/s, time left."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ SHORTEST_PAUSE_S, LONGEST_PAUSE_S, QUIET_PAUSE_S = 5.0, 60.0, 300.0
 
 
 class Running(Protocol):
-    """A run that goes on, here or elsewhere."""
+    """A run in progress, on this machine or elsewhere."""
 
     def poll(self) -> int | None:
-        """Its exit code; None while it goes on."""
+        """Return the run's exit code; None while it is running."""
         ...
 
     def new_rows(self) -> list[dict[str, Any]]:
-        """Rows of its metrics since the last call."""
+        """Return the rows added to its metrics since the last call."""
         ...
 
 
 def say(console: Console, text: str) -> None:
-    """One line, however long, exactly as it is."""
+    """Print one line exactly as it is, without wrapping or markup."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def say_done(console: Console, text: str) -> None:
-    """One line about something that went well."""
+    """Print one line about something that succeeded."""
     console.print("[green]✓[/] ", end="")
     say(console, text)
 
 
 def short(path: Path) -> str:
-    """A path as it is seen from here."""
+    """Return a path relative to the current folder, if it is inside it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
@@ -49,7 +49,7 @@ def short(path: Path) -> str:
 
 
 def watch(console: Console, steps: int, running: Running) -> int:
-    """Show a run of so many steps until it ends. Returns its exit code."""
+    """Show a run of `steps` steps until it ends. Return its exit code."""
     view = RunView(steps)
     if not console.is_terminal or console.is_dumb_terminal:
         return _follow(running, _Lines(console, view).show)
@@ -75,7 +75,7 @@ def _follow(running: Running, show: Callable[[dict[str, Any]], None]) -> int:
 
 
 class _Lines:
-    """For logs and pipes: a plain line now and then instead of a moving bar, and few where nobody looks (CI)."""
+    """Output for logs and pipes: an occasional plain line instead of a moving bar, and fewer in CI."""
 
     def __init__(self, console: Console, view: RunView) -> None:
         self._console, self._view = console, view
@@ -90,7 +90,7 @@ class _Lines:
         where = f"step {row['step']}/{view.steps}"
         if "val_loss" in row and not self._quiet:
             right = row.get("val_masked_accuracy")
-            more = "" if right is None else f", {right:.1%} of masked tokens right"
+            more = "" if right is None else f", {right:.1%} of masked tokens correct"
             say(self._console, f"{where}  validation loss {row['val_loss']:.3f}{more}")
         if row.get("event") == "checkpoint" and not self._quiet:
             say(self._console, f"{where}  checkpoint")
@@ -100,5 +100,5 @@ class _Lines:
             say(self._console, f"{where}  {view.line()}")
 
     def _pause(self, elapsed_s: float) -> float:
-        """Seconds to the next line: more and more, up to a minute, so that a month fits into a log."""
+        """Return the seconds until the next line, increasing to a minute, so that even long runs have short logs."""
         return QUIET_PAUSE_S if self._quiet else min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S + elapsed_s / 30)

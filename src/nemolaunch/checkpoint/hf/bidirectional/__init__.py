@@ -13,7 +13,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.families.nemo_config import symbol
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.checkpoint import TWO_SIDED_LAYERS
+from nemolaunch.facts.checkpoint import BIDIRECTIONAL_LAYERS
 
 MODULE = "modeling_bidirectional"
 SUFFIX = "_bidirectional"
@@ -32,7 +32,7 @@ FAMILIES = {
 }
 
 # NeMo's bidirectional layers, as `model.yaml` and `io.json` name them
-NEMO_FIELDS = {"transformer_layer_spec": symbol(TWO_SIDED_LAYERS)}
+NEMO_FIELDS = {"transformer_layer_spec": symbol(BIDIRECTIONAL_LAYERS)}
 
 
 def is_bidirectional(fields: Mapping[str, Any]) -> bool:
