@@ -52,7 +52,7 @@ class CombinedSource:
 def open_bare(path: Path, form: str) -> TensorSource:
     """Return the tensors of a file or folder in the format `torch`, `safetensors` or `dcp`, as stored.
 
-    Raises `NemolaunchError` if it is damaged or holds no tensors.
+    Raises `NemolaunchError` if it is damaged or has no tensors.
     """
     source: TensorSource
     if form == "torch":

@@ -153,16 +153,16 @@ def _export(
     stored: TensorSource, family: ModelFamily, config: NemoConfig, hf_config: dict[str, Any], tokens: Path
 ) -> ModelConversion:
     source = stored
-    further = [name for name in stored.tensors if name.startswith("mtp.")]
+    extra = [name for name in stored.tensors if name.startswith("mtp.")]
     sizes = sizes_of(family, config.resolved)
     changed = []
     if HEAD in stored.tensors and _can_only_copy(family, config) and same_tensor(stored, HEAD, EMBEDDING):
         sizes = ModelSizes({**sizes.config, "share_embeddings_and_output_weights": True})
         hf_config["tie_word_embeddings"] = True
-        further.append(HEAD)
+        extra.append(HEAD)
         changed.append("the output layer equals the embedding, so they are tied in the result")
-    if further:
-        source = Renamed(stored, {name: name for name in stored.tensors if name not in further})
+    if extra:
+        source = Renamed(stored, {name: name for name in stored.tensors if name not in extra})
     rows = stored.tensors[EMBEDDING].shape[0]
     vocabulary = _vocabulary(config, rows, tokens)
     if vocabulary < rows:
@@ -181,7 +181,7 @@ def _export(
         mapped=mapped,
         source=source,
         tokenizer=tokens,
-        left_out=further,
+        left_out=extra,
         changed=changed,
     )
 
@@ -204,8 +204,8 @@ def _without_extra_layers(
 ) -> tuple[TensorSource, list[str]]:
     if not family.has_extra_layers:
         return source, []
-    further = [name for name in source.tensors if (m := LAYER.search(name)) and int(m[1]) >= num_layers]
-    return Renamed(source, {name: name for name in source.tensors if name not in set(further)}), further
+    extra = [name for name in source.tensors if (m := LAYER.search(name)) and int(m[1]) >= num_layers]
+    return Renamed(source, {name: name for name in source.tensors if name not in set(extra)}), extra
 
 
 def _check_named(named: str, found: NemoConfig) -> None:

@@ -178,7 +178,7 @@ def _to_hf(path: Path, options: Options) -> Conversion:
 def _to_meta(path: Path, options: Options) -> Conversion:
     _refuse_classes(options)
     view = VIEWS[detect(path)](path, options)
-    params = meta_folder.params_of(view.config)  # refuses what Meta's form cannot hold
+    params = meta_folder.params_of(view.config)  # raises if Meta's format cannot represent the model
     source = meta_folder.meta_source(view)
     back = set(source.tensors)
 

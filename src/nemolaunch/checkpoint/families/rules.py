@@ -101,7 +101,7 @@ def _candidates(
 ) -> Iterator[Group]:
     for one in rules:
         seen = set()
-        for pattern in one.hf:  # if any name of a group exists, the others are missing
+        for pattern in one.hf:  # one existing name is enough to report the others of its group as missing
             anchor = _pattern(pattern)
             for name in hf:
                 match = anchor.match(name)

@@ -166,7 +166,7 @@ def _read_metadata(folder: Path) -> tuple[Any, Spans]:
             spans[key] = FileSpan(folder / info.relative_path, info.offset, info.length)
     except OSError as error:
         raise NemolaunchError(f"cannot read {path}: {error.strerror}") from error
-    except Exception as error:  # anything can come of a damaged pickle
+    except Exception as error:  # a damaged pickle can raise anything
         raise NemolaunchError(f"{path} is damaged: {error!r}") from error
     return metadata, spans
 

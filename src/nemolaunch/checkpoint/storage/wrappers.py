@@ -131,9 +131,8 @@ def _from_mxfp4(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     values = torch.tensor([*FP4_VALUES, *(-value for value in FP4_VALUES)], dtype=torch.bfloat16)
     experts, rows, count, width = blocks.shape
     result = torch.empty(experts, count * width * 2, rows, dtype=torch.bfloat16)
-    for into, packed, scale in zip(
-        result, blocks, scales, strict=True
-    ):  # one expert at a time, to save memory
+    # One expert at a time, to save memory
+    for into, packed, scale in zip(result, blocks, scales, strict=True):
         pairs = torch.stack([values[(packed & 15).int()], values[(packed >> 4).int()]], dim=-1)
         scaled = torch.ldexp(pairs.reshape(rows, count, 2 * width), (scale.int() - SCALE_BIAS).unsqueeze(-1))
         into.copy_(scaled.reshape(rows, -1).t())
