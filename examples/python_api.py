@@ -15,15 +15,24 @@ FOLDER = Path(sys.argv[1])
 tokens = nl.tokenize(
     [HERE / "corpus" / "en.jsonl"], tokenizer=HERE / "tokenizer", prefix=FOLDER / "data" / "en", workers=1
 )
-print(tokens)
+print(tokens.prefixes, tokens.manifests[0]["tokens"])
 
 # %% A job, described once. Any flag's name, alias or short form is a keyword
+MODEL = """\
+base: llama3
+num_layers: 2
+hidden_size: 64
+num_attention_heads: 4
+num_query_groups: 2
+ffn_hidden_size: 128
+seq_length: 128
+"""
+(FOLDER / "tiny.yaml").write_text(MODEL)
 job = nl.Job(
-    model="micro",
+    model=FOLDER / "tiny.yaml",
     tokenizer=HERE / "tokenizer",
     data=FOLDER / "data",
     output_dir=FOLDER / "run",
-    seq_length=128,
     gbs=4,
     max_steps=4,
     checkpoint_every=2,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nemolaunch.api.launch import launch
     from nemolaunch.api.planning import plan
     from nemolaunch.api.run import Run
+    from nemolaunch.api.tokenize import tokenize
     from nemolaunch.errors import NemolaunchError, UsageError
     from nemolaunch.findings import Finding
     from nemolaunch.job import Job
@@ -41,11 +42,12 @@ _HOMES = {
     "evaluate": "nemolaunch.api.evaluate",
     "launch": "nemolaunch.api.launch",
     "plan": "nemolaunch.api.planning",
+    "tokenize": "nemolaunch.api.tokenize",
 }
 
 __all__ = [
     "Finding", "Job", "NemolaunchError", "Plan", "PlanError", "Run", "Status", "UsageError", "__version__", "convert",
-    "evaluate", "launch", "plan",
+    "evaluate", "launch", "plan", "tokenize",
 ]  # fmt: skip
 
 

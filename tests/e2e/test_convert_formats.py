@@ -155,7 +155,7 @@ def test_bare_tensors_and_back(source: Path, tmp_path: Path, form: str, name: st
     if form == "dcp":
         assert_same(_read_by_torch(bare, tmp_path / "whole.pt"), weights(source))
     for target in ("hf", "nemo2", "meta"):
-        made = convert(bare, tmp_path / f"again-{target}", target, "--like", str(source))
+        made = convert(bare, tmp_path / f"again-{target}", target, "--config-from", str(source))
         back = made if target == "hf" else convert(made, tmp_path / f"back-{target}", "hf")
         assert_same(weights(back), weights(source))
 
@@ -170,7 +170,7 @@ def test_a_trainers_distributed_checkpoint_becomes_one_file(meta: Path, source: 
     assert "optimizer.state.norm.weight.exp_avg" in everything
     one = convert(tmp_path / "step-7", tmp_path / "model.pt", "torch", "--weights-only")
     assert_same(torch.load(one, weights_only=True), model)
-    hf = convert(tmp_path / "step-7", tmp_path / "hf", "hf", "--like", str(source))
+    hf = convert(tmp_path / "step-7", tmp_path / "hf", "hf", "--config-from", str(source))
     assert_same(weights(hf), weights(source))
 
 
@@ -193,14 +193,14 @@ def test_a_nemo_checkpoints_tensors_and_back(source: Path, tmp_path: Path, name:
     nemo = convert(source, tmp_path / "nemo", "nemo2")
     form = {".pt": "torch", ".safetensors": "safetensors"}.get(Path(name).suffix, "dcp")
     bare = convert(nemo, tmp_path / name, form)
-    assert_same(weights(convert(bare, tmp_path / "hf", "hf", "--like", str(source))), weights(source))
-    again = convert(bare, tmp_path / "again", "nemo2", "--like", str(source))
+    assert_same(weights(convert(bare, tmp_path / "hf", "hf", "--config-from", str(source))), weights(source))
+    again = convert(bare, tmp_path / "again", "nemo2", "--config-from", str(source))
     assert_same(weights(convert(again, tmp_path / "back", "hf")), weights(source))
 
 
 def test_the_weights_of_a_nemo_checkpoint_without_its_context(source: Path, tmp_path: Path) -> None:
     (convert(source, tmp_path / "nemo", "nemo2") / "weights").rename(tmp_path / "weights")
-    made = convert(tmp_path / "weights", tmp_path / "hf", "hf", "--like", str(source))
+    made = convert(tmp_path / "weights", tmp_path / "hf", "hf", "--config-from", str(source))
     assert_same(weights(made), weights(source))
 
 
@@ -208,14 +208,14 @@ def test_what_cannot_be_converted_is_refused(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bare = convert(source, tmp_path / "w.pt", "torch")
-    assert "--like DIR" in refusal(capsys, bare, tmp_path / "hf", "hf")
+    assert "--config-from DIR" in refusal(capsys, bare, tmp_path / "hf", "hf")
     assert "ends in .pt" in refusal(capsys, source, tmp_path / "folder", "torch")
     assert "this is a file name" in refusal(capsys, source, tmp_path / "new.pt", "meta")
     assert "already" in refusal(capsys, source, tmp_path / "copy", "hf")
     write_model(tmp_path / "qwen2", "qwen2")
     assert "model_type is 'qwen2'" in refusal(capsys, tmp_path / "qwen2", tmp_path / "meta", "meta")
     write_model(tmp_path / "larger", "llama", num_hidden_layers=3, tie_word_embeddings=False)
-    message = refusal(capsys, bare, tmp_path / "wrong", "hf", "--like", str(tmp_path / "larger"))
+    message = refusal(capsys, bare, tmp_path / "wrong", "hf", "--config-from", str(tmp_path / "larger"))
     assert "without a source: 6 parameters of the model: decoder.layers.2." in message
 
 

@@ -89,7 +89,7 @@ def test_a_wrong_key_gets_the_nearest(data: str, tmp_path: Path, capsys: pytest.
         (("--max-tokens", "-5"), "--max-tokens -5 is out of range: it must be between 1"),
         (("--tokens-per-param", "nan"), "--tokens-per-param nan is out of range: it must be above 0"),
         (("--mfu", "3"), "--mfu 3 is not a share of the peak"),
-        (("--like", "nowhere"), "--like nowhere is not a run folder"),
+        (("--speed-from", "nowhere"), "--speed-from nowhere is not a run folder"),
         (("--mfu", "0.4", "--like", "x"), "use one of them"),
         (("--gpu", "h1000"), "there is no GPU 'h1000'"),
     ],

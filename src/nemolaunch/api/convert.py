@@ -83,7 +83,7 @@ def convert(
         compare=_compare if verify == "full" else None,
         weights_only=weights_only,
         tokenizer=_path(tokenizer),
-        like=_path(config_from),
+        config_from=_path(config_from),
         model_class=model_name,
         config_class=model_config_name,
     )

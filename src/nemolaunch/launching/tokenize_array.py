@@ -53,7 +53,7 @@ def merge_script(array: Array) -> str:
             "nemolaunch.cli.main",
             "merge",
             *map(str, inputs),
-            "--output-prefix",
+            "--output",
             str(output),
         ]
         commands.append(shlex.join([*words, "--overwrite"]))

@@ -5,18 +5,49 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 
+
+class _Process(SpawnProcess):
+    """A worker that does not run the caller's script again.
+
+    multiprocessing imports the main module in each child, for functions that are defined there. Ours are not, and a
+    script without an `if __name__ == "__main__"` guard would start over in every worker.
+    """
+
+    def start(self) -> None:
+        with _without_main_module():
+            super().start()
+
+
+class _Context(SpawnContext):
+    Process = _Process  # type: ignore[assignment]
+
+
 # Threads of libraries do not survive a fork, so workers are spawned.
-CONTEXT = multiprocessing.get_context("spawn")
+CONTEXT = _Context()
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Hide where the main module came from while a child is told what to import."""
+    main = sys.modules["__main__"].__dict__
+    hidden = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+    main.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def merge(
     duplicated, or if the output exists; NemolaunchError if an input is damaged or the totals are not the sum.
     """
     if output in inputs:
-        raise UsageError(f"--output-prefix {output} is one of the inputs")
+        raise UsageError(f"--output {output} is one of the inputs")
     if manifest.idx_of(output).exists() and not overwrite:
         raise UsageError(f"{output}.idx exists; use --overwrite to replace it")
     headers = [_checked_header(prefix) for prefix in inputs]

@@ -22,7 +22,7 @@ class Options:
             it does not apply.
         weights_only: drop training state, even if the target could hold it.
         tokenizer: the folder with the tokenizer, if the source does not name one that exists here.
-        like: a folder that describes the model, if the source has only tensors.
+        config_from: a folder that describes the model, if the source has only tensors.
         model_class, config_class: the NeMo classes that the source must have.
         one_file: the output is a file and not a folder, going by its name.
     """
@@ -32,7 +32,7 @@ class Options:
     compare: Callable[[Conversion, Path, Path], Check | None] | None = None
     weights_only: bool = False
     tokenizer: Path | None = None
-    like: Path | None = None
+    config_from: Path | None = None
     model_class: str | None = None
     config_class: str | None = None
     one_file: bool = False

@@ -86,20 +86,23 @@ def meta_view(path: Path, options: Options) -> ModelView:
 
 def bare_view(path: Path, options: Options, form: str) -> ModelView:
     """Return the model whose tensors are in a file or folder, and which another folder describes."""
-    if options.like is None:
+    if options.config_from is None:
         raise UsageError(
-            f"{path} has only tensors and does not describe the model ({FORMATS[form]}): use --like DIR with a folder "
+            f"{path} has only tensors and does not describe the model ({FORMATS[form]}): use --config-from DIR with a "
+            "folder "
             f"that has the model's config.json (or Meta's params.json) and tokenizer"
         )
-    tokenizer = options.tokenizer or options.like
+    tokenizer = options.tokenizer or options.config_from
     source, left_out = _bare_model(bare.open_bare(path, form))
     if meta_folder.is_meta_named(source.tensors):
-        return meta_folder.view_of(source, _params(options.like), meta_folder.find_tokenizer(tokenizer))
-    config = hf_folder.read_config(options.like / "config.json")
+        return meta_folder.view_of(
+            source, _params(options.config_from), meta_folder.find_tokenizer(tokenizer)
+        )
+    config = hf_folder.read_config(options.config_from / "config.json")
     if EMBEDDING in source.tensors:
         view = _exported_view(prepare_export_like(source, hf_folder.HfFolder(tokenizer, config, ())))
         return dataclasses.replace(
-            view, title=f"{view.title} in {form}", generation=options.like / hf_output.GENERATION
+            view, title=f"{view.title} in {form}", generation=options.config_from / hf_output.GENERATION
         )
     family_type = str(config.get("model_type"))
     dtype = next(iter(source.tensors.values())).dtype
@@ -107,7 +110,7 @@ def bare_view(path: Path, options: Options, form: str) -> ModelView:
         config={**config, "torch_dtype": dtype},
         source=source,
         tokenizer=tokenizer,
-        generation=options.like / hf_output.GENERATION,
+        generation=options.config_from / hf_output.GENERATION,
         title=f"{family_type} in {form}",
         left_out=left_out,
     )
@@ -259,7 +262,7 @@ def _params(folder: Path) -> dict[str, object]:
         return meta_folder.read_params(folder)
     if (folder / "config.json").is_file():
         return meta_folder.params_of(hf_folder.read_config(folder / "config.json"))
-    raise UsageError(f"--like {folder} has neither {meta_folder.PARAMS} nor config.json")
+    raise UsageError(f"--config-from {folder} has neither {meta_folder.PARAMS} nor config.json")
 
 
 # By source and target format

@@ -51,7 +51,7 @@ def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.
         help="the checkpoint, or a run folder for its newest one, and the folder or file to write",
     )
     add("--source", metavar="DIR|ID", help="SRC; a Hub id like org/model is downloaded (HF_TOKEN is used)")
-    add("--output-path", metavar="DIR", type=Path, help="DST")
+    add("--output-path", "--output", "-o", metavar="DIR", type=Path, help="DST")
     if to is None:
         add("--to", choices=TARGETS, help="format to write (default: nemo2 if SRC is hf, else hf)")
     add("--verify", choices=VERIFY, default="full", help="; ".join(f"{k}: {v}" for k, v in VERIFY.items()))
@@ -66,6 +66,7 @@ def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.
     )
     if to is None:
         add(
+            "--config-from",
             "--like",
             metavar="DIR",
             type=Path,
@@ -100,7 +101,7 @@ def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
         overwrite=options.overwrite,
         weights_only=options.weights_only,
         tokenizer=options.tokenizer,
-        config_from=getattr(options, "like", None),
+        config_from=getattr(options, "config_from", None),
         model_name=getattr(options, "model_name", None),
         model_config_name=getattr(options, "model_config_name", None),
         tell=_say,

@@ -64,7 +64,14 @@ def _add_hub_flags(p: argparse.ArgumentParser, what: str) -> None:
     else:
         add("repo", metavar="REPO", help="repository")
     add("--revision", metavar="NAME", help="branch, tag or commit (default: main)")
-    add("--output-dir", type=Path, metavar="DIR", help="plain folder to write to instead of the cache")
+    add(
+        "--output-dir",
+        "--output",
+        "-o",
+        type=Path,
+        metavar="DIR",
+        help="plain folder to write to instead of the cache",
+    )
     add("--cache-dir", type=Path, metavar="DIR", help="cache (default: HF_HUB_CACHE, else the Hub's own)")
     add("--endpoint", metavar="URL", help="mirror of the Hub (default: HF_ENDPOINT, else the Hub itself)")
     add("--workers", type=int, default=8, metavar="N", help="files to download at a time")

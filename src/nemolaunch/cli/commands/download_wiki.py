@@ -37,7 +37,15 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         help="language code of the Wikipedia, as in its URL",
     )
     add("--date", default="latest", metavar="DATE", help="date of the dump, e.g. 20261101, or latest")
-    add("--output-dir", type=Path, default=Path("example_data"), metavar="DIR", help="folder to write to")
+    add(
+        "--output-dir",
+        "--output",
+        "-o",
+        type=Path,
+        default=Path("example_data"),
+        metavar="DIR",
+        help="folder to write to",
+    )
     add(
         "--limit",
         type=int,

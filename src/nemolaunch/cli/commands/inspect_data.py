@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _tokenizer(name: str, *, required: bool) -> Any:
     """Return the tokenizer, or None if the recorded one is no longer there."""
-    from nemolaunch.cli.commands.tokenize import cache_folder
+    from nemolaunch.api.tokenize import cache_folder
     from nemolaunch.tokenization.tokenizer import resolve
 
     if not required and not Path(name).is_dir():

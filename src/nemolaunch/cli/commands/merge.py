@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     p = Parser(
         prog="nemolaunch merge",
-        example="nemolaunch merge data/en_text_document data/zh_text_document --output-prefix data/both",
+        example="nemolaunch merge data/en_text_document data/zh_text_document --output data/both",
         description="Merge .bin/.idx pairs, in the given order, into one. Dtypes and tokenizers are compared"
         " before anything is written, and totals afterwards.",
     )
@@ -26,7 +26,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="PREFIX",
         help="prefixes, globs of prefixes, .idx files or folders of pairs",
     )
-    add("--output-prefix", required=True, metavar="PREFIX", help="the merged pair, or the blend's .yaml")
+    add(
+        "--output",
+        "-o",
+        "--output-prefix",
+        dest="output_prefix",
+        required=True,
+        metavar="PREFIX",
+        help="the merged pair, or the blend's .yaml",
+    )
     add(
         "--as-blend",
         action="store_true",

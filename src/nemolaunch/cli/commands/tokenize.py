@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemolaunch.api.tokenize import cache_folder
 from nemolaunch.cli.parsing.arguments import Parser, normalise_long_options
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--data-prefix", required=True, metavar="NAME", help="first part of the output's name")
     add("--input-dir", "--input", required=True, nargs="+", metavar="PATH", help="folders, files or globs")
-    add("--output-dir", required=True, metavar="DIR", help="preprocessed/ is created in it")
+    add("--output-dir", "--output", "-o", required=True, metavar="DIR", help="preprocessed/ is created in it")
     add(
         "--format",
         default="auto",
@@ -136,28 +137,13 @@ def main(argv: list[str] | None = None) -> int:
         return _on_slurm(options, words)
     if options.dry_run:
         raise UsageError("--dry-run needs --executor slurm; a local run can be interrupted and resumed")
+    from nemolaunch.api.tokenize import run_request
     from nemolaunch.cli.views.progress import TokenBar
-    from nemolaunch.tokenization import proof, sample
-    from nemolaunch.tokenization.request import EngineMismatch
-    from nemolaunch.tokenization.run import run
 
-    cache = cache_folder()
-    request = _request(options, cache)
-
-    def texts() -> list[str]:
-        _say(f"testing engine {options.engine} with this tokenizer (once)")
-        return sample.texts(request.sources, request.columns)
-
-    def distrust(error: EngineMismatch) -> None:
-        _say(f"{error}; starting over with the reference, hf")
-        proof.remember(request.engine, request.spec, cache, str(error))
-
-    from dataclasses import replace
-
-    request = replace(request, engine=proof.choose(options.engine, request.spec, cache, texts, _say))
+    request = _request(options, cache_folder())
     bar = TokenBar(sum(s.size for s in request.sources))
     with bar:
-        result = run(request, bar.advance, distrust)
+        result = run_request(request, options.engine, tell=_say, report=bar.advance)
     if options.json:
         made = {str(p): m for p, m in zip(result.prefixes, result.manifests, strict=True)}
         print(json.dumps(made, ensure_ascii=False))
@@ -166,11 +152,6 @@ def main(argv: list[str] | None = None) -> int:
     if not result.already_there:
         _say(bar.totals())
     return 0
-
-
-def cache_folder() -> Path:
-    """Return the folder where results about tokenizers are cached between runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch"
 
 
 def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:

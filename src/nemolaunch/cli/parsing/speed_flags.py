@@ -1,4 +1,4 @@
-"""`--like RUN` and `--mfu X`: the speed that a time estimate assumes."""
+"""`--speed-from RUN` and `--mfu X`: the speed that a time estimate assumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ def add_speed_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that `speed_from` reads."""
     group = parser.add_argument_group("estimate", "What time estimates assume.")
     group.add_argument(
-        "--like", metavar="RUN", type=Path, help="estimate time from the measured speed of that run's folder"
+        "--speed-from",
+        "--like",
+        metavar="RUN",
+        type=Path,
+        help="estimate time from the measured speed of an earlier run",
     )
     group.add_argument(
         "--mfu",
@@ -30,22 +34,22 @@ def add_speed_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def speed_from(given: dict[str, Any]) -> SpeedAssumption:
-    """Take `like` and `mfu` out of parsed flags and return the speed they describe.
+    """Take `speed_from` and `mfu` out of parsed flags and return the speed they describe.
 
     Raises:
         UsageError: both are given, the share is out of range, or the run has no measured steps.
     """
     from nemolaunch.estimate import SpeedAssumption  # its imports would take most of the time of `--help`
 
-    like, mfu = given.pop("like", None), given.pop("mfu", None)
-    if like is not None and mfu is not None:
-        raise UsageError("--like and --mfu both say how fast a GPU is; use one of them")
+    run, mfu = given.pop("speed_from", None), given.pop("mfu", None)
+    if run is not None and mfu is not None:
+        raise UsageError("--speed-from and --mfu both say how fast a GPU is; use one of them")
     if mfu is not None and not 0 < mfu <= 1:
         raise UsageError(
             f"--mfu {mfu:g} is not a share of the peak: use a number above 0 and up to 1, like 0.4"
         )
-    if like is not None:
-        return SpeedAssumption(flops_per_s=measured_flops(like), run=str(like))
+    if run is not None:
+        return SpeedAssumption(flops_per_s=measured_flops(run), run=str(run))
     return SpeedAssumption(mfu=mfu)
 
 
@@ -66,13 +70,15 @@ def measured_flops(folder: Path) -> float:
         per_token = float(plan["estimate"]["time"]["flops_per_token_full"])
         processes = int(plan["world_size"])
     except OSError as error:
-        raise UsageError(f"--like {folder} is not a run folder: {run.plan.name}: {error.strerror}") from None
+        raise UsageError(
+            f"--speed-from {folder} is not a run folder: {run.plan.name}: {error.strerror}"
+        ) from None
     except (ValueError, KeyError, TypeError):
         raise UsageError(
-            f"--like {folder}: {run.plan.name} does not say how many FLOPs a token needs"
+            f"--speed-from {folder}: {run.plan.name} does not say how many FLOPs a token needs"
         ) from None
     speeds = [float(row["tokens_per_s"]) for row in read(run.metrics) if row.get("tokens_per_s")]
     settled = speeds[SETTLING_STEPS:] or speeds
     if not settled:
-        raise UsageError(f"--like {folder}: the run has no measured steps in {run.metrics.name}")
+        raise UsageError(f"--speed-from {folder}: the run has no measured steps in {run.metrics.name}")
     return statistics.median(settled) / max(1, processes) * per_token

@@ -84,10 +84,11 @@ def run_pages(folders: list[Path]) -> list[RunPage]:
     if len(absolute) == 1 or sum(map(_size, absolute)) < PARALLEL_BYTES:
         return list(map(run_page, absolute, names, every_points))
     from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+
+    from nemolaunch.system.worker_pool import CONTEXT
 
     workers = min(len(absolute), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=CONTEXT) as pool:
         return list(pool.map(run_page, absolute, names, every_points))
 
 

@@ -1,0 +1,112 @@
+"""Tokenising text files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemolaunch.errors import UsageError
+
+if TYPE_CHECKING:
+    from nemolaunch.tokenization.request import EngineMismatch, Result, Tick, TokenizeRequest
+
+log = logging.getLogger("nemolaunch")
+
+Tell = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Return the folder where results about tokenizers are cached between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch"
+
+
+def tokenize(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    tokenizer: str | Path,
+    prefix: str | Path,
+    text_keys: Sequence[str] = ("text",),
+    format: str = "auto",
+    eod_token: str | None = None,
+    validation_share: float | None = None,
+    on_error: str = "stop",
+    engine: str = "auto",
+    workers: int | None = None,
+    overwrite: bool = False,
+    tell: Tell = log.info,
+) -> Result:
+    """Tokenise text files into Megatron `.bin/.idx`, byte for byte as Megatron-LM's `preprocess_data.py --append-eod`.
+
+    An interrupted call is resumed by the same call. The result's `prefixes` can be given to a job as `data`; its
+    `manifests` say how many documents and tokens they hold.
+
+    Args:
+        inputs: files, folders or globs of JSON Lines, parquet or text, also compressed.
+        tokenizer: folder or Hugging Face id of the tokenizer.
+        prefix: the output is PREFIX_text_document.bin and .idx, with the key of the text in the name.
+        text_keys: keys or columns that hold text; each gets an output of its own.
+        format: which files of a folder to read: `auto`, `jsonl`, `parquet` or `text`.
+        eod_token: ends each document; by default the tokenizer's end-of-sequence token.
+        validation_share: share of the documents, chosen by their hash, that goes to PREFIX_validation_….
+        on_error: what to do at a record that is not a document: `stop` or `skip`.
+        engine: tokenizer library: `auto`, `hf`, `fastokens` or `gigatoken`; all give the ids of `hf`.
+        workers: processes; by default one for each core this process may use.
+        overwrite: replace existing outputs.
+        tell: takes remarks; logged at level INFO by default.
+
+    Raises:
+        UsageError: there is no such input or tokenizer, or the outputs exist already with other contents.
+        NemolaunchError: a record is not a document, or the output cannot be written.
+    """
+    from nemolaunch.tokenization import sources
+    from nemolaunch.tokenization.request import TokenizeRequest
+    from nemolaunch.tokenization.tokenizer import resolve
+
+    given = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    files = sources.find([str(path) for path in given], format)
+    keys = tuple(dict.fromkeys(text_keys))
+    path = Path(prefix).expanduser()
+    share: dict[str, Any] = {}
+    if validation_share is not None:
+        if not 0 < validation_share < 1:
+            raise UsageError(f"validation_share {validation_share}: must be between 0 and 1")
+        rule = {"rule": "document hash", "validation_share": validation_share}
+        share = {"validation": validation_share, "split": rule}
+    request = TokenizeRequest(
+        sources=files,
+        spec=resolve(str(tokenizer), cache_folder(), eod_token=eod_token),
+        folder=path.parent,
+        name=path.name,
+        keys=keys,
+        columns=sources.columns(files, keys, []),
+        workers=len(os.sched_getaffinity(0)) if workers is None else workers,
+        on_error=on_error,
+        overwrite=overwrite,
+        **share,
+    )
+    return run_request(request, engine, tell=tell)
+
+
+def run_request(
+    request: TokenizeRequest, engine: str, *, tell: Tell, report: Callable[[Tick], None] = lambda tick: None
+) -> Result:
+    """Choose the engine, which is tried once for each tokenizer, and tokenise."""
+    from nemolaunch.tokenization import proof, sample
+    from nemolaunch.tokenization.run import run
+
+    cache = cache_folder()
+
+    def texts() -> list[str]:
+        tell(f"testing engine {engine} with this tokenizer (once)")
+        return sample.texts(request.sources, request.columns)
+
+    def distrust(error: EngineMismatch) -> None:
+        tell(f"{error}; starting over with the reference, hf")
+        proof.remember(chosen.engine, chosen.spec, cache, str(error))
+
+    chosen = replace(request, engine=proof.choose(engine, request.spec, cache, texts, tell))
+    return run(chosen, report, distrust)
