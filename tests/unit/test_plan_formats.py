@@ -170,6 +170,16 @@ def test_a_plan_knows_the_versions_it_was_made_with(data: str) -> None:
     assert plan["estimate"]["memory"]["parameters"] > 0
 
 
+def test_the_json_has_the_keys_of_a_saved_plan(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    written = json.loads((saved(data, "runs/a", "--lr", "1e-3") / "plan.json").read_text())
+    capsys.readouterr()
+    given = words(data, "-gbs", "8", "-G", "1", "--output-dir", "runs/a", "--lr", "1e-3", "--format", "json")
+    assert plan.main(given) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.keys() - {"script"} == written.keys() - {"format"}
+    assert printed["values"] == written["values"]
+
+
 def test_two_runs_are_told_apart(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = saved(data, "runs/a"), saved(data, "runs/b", "--lr", "1e-3", "-TP", "2", "-G", "2")
     assert diff.main([str(a), str(a)]) == 0

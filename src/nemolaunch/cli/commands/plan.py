@@ -93,7 +93,8 @@ def rendered(plan: Plan, form: str) -> str:
 
         return plan_yaml(plan)
     if form == "json":
-        content = dataclasses.asdict(plan)
+        content = {"values": plan.job.values(), **dataclasses.asdict(plan)}  # as in plan.json
+        del content["job"]
         content["findings"] = [finding.as_values() for finding in plan.findings]
         content["script"] = batch_script(plan)
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
