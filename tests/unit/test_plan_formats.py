@@ -84,7 +84,7 @@ def test_a_wrong_key_gets_the_nearest(data: str, tmp_path: Path, capsys: pytest.
     ("given", "said"),
     [
         (("-gbs", "8", "--global-batch-tokens", "4M"), "--global-batch-size and --global-batch-tokens say"),
-        (("--max-steps", "8", "--tokens-per-param", "20"), "--max-steps and --tokens-per-param say the same"),
+        (("--max-steps", "8", "--tokens-per-param", "20"), "--max-steps and --tokens-per-param set the same"),
         (("--max-tokens", "many"), "--max-tokens takes a whole number, not 'many'"),
         (("--max-tokens", "-5"), "--max-tokens -5 is out of range: it must be between 1"),
         (("--tokens-per-param", "nan"), "--tokens-per-param nan is out of range: it must be above 0"),

@@ -1,4 +1,4 @@
-"""Converting checkpoints."""
+"""Convert a checkpoint."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def convert(
     tell: Callable[[str], None] = log.info,
     progress: Progress = _no_progress,
 ) -> dict[str, Any]:
-    """Convert a checkpoint to another format, and prove the result against the source. Return the report.
+    """Convert a checkpoint to another format, and verify the result against the source. Return the report.
 
     Args:
         source: a checkpoint, a run folder (for its newest checkpoint), or a Hugging Face id to download.
-        output: the folder or file to write; it appears complete or not at all.
+        output: the folder or file to write; it is written atomically.
         to: `hf`, `nemo2`, `torch`, `meta`, `safetensors` or `dcp`; by default `nemo2` from hf, else `hf`.
-        verify: `full` compares every bit, the configuration, the tokenizer and what both models compute if they fit
-            in memory; `bits` computes nothing; `none` compares nothing.
+        verify: `full` compares every bit, the configuration, the tokenizer and, if both models fit in memory, their
+            logits; `bits` does not compare logits; `none` compares nothing.
         weights_only: drop the optimizer and other training state.
-        tokenizer: folder of the tokenizer, if the checkpoint does not bring one.
-        config_from: folder that says what the model is, for a source that has tensors only.
-        model_name: NeMo class that the source must be a model of.
-        model_config_name: NeMo configuration class whose sizes the source must have.
-        tell: takes remarks; logged at level INFO by default.
-        progress: makes a progress display for so many bytes of work.
+        tokenizer: folder of the tokenizer, if the checkpoint has none.
+        config_from: folder with the model's configuration, for a source that contains only tensors.
+        model_name: the NeMo class that the source's model must have.
+        model_config_name: the NeMo configuration class whose sizes the source must have.
+        tell: called with messages; they are logged at level INFO by default.
+        progress: creates a progress display, given a label and the number of bytes to process.
 
     Raises:
-        UsageError: the source cannot be converted so, or an option does not apply.
-        NemolaunchError: the result does not agree with the source, or cannot be written.
+        UsageError: the source cannot be converted to that format, or an option does not apply.
+        NemolaunchError: the result differs from the source, or cannot be written.
     """
     from nemolaunch.checkpoint.convert.convert import convert as run
     from nemolaunch.checkpoint.convert.options import Options
@@ -65,10 +65,10 @@ def convert(
     from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
     from nemolaunch.checkpoint.storage.publish import check_free
 
-    # Read by torch at its first allocation. The first access to huge pages takes a fifth of the time
+    # Read by torch at its first allocation. With huge pages, first access takes a fifth of the time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if verify not in VERIFY:
-        raise UsageError(f"verify takes one of {', '.join(VERIFY)}, not {verify!r}")
+        raise UsageError(f"verify must be one of {', '.join(VERIFY)}, not {verify!r}")
     if model_config_name and not model_name:
         raise UsageError("--model-config-name needs --model-name; use both or neither")
     if model_name and model_config_name:
@@ -95,7 +95,7 @@ def _path(given: str | Path | None) -> Path | None:
 
 
 def _compare(conversion: Any, source: Path, result: Path) -> Any:
-    """Compare what both models compute, where the conversion is between Hugging Face and NeMo 2."""
+    """Compare the logits of both models, if the conversion is between Hugging Face and NeMo 2."""
     from nemolaunch.checkpoint.convert.conversion import ModelConversion
     from nemolaunch.checkpoint.storage.formats import detect
     from nemolaunch.nemo2.compare import compare

@@ -1,4 +1,4 @@
-"""Evaluating models."""
+"""Evaluate a model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = logging.getLogger("nemolaunch")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Perplexity of a text under a model, and how it was computed.
+    """The perplexity of a text under a model, and how it was computed.
 
     Attributes:
-        score: the figures; `score.perplexity` and `score.bits_per_byte` among them.
-        dtype, device: of the model, as `float32` and `cpu`.
+        score: all results, including `score.perplexity` and `score.bits_per_byte`.
+        dtype, device: of the model, e.g. `float32` and `cpu`.
     """
 
     score: Perplexity
@@ -36,7 +36,7 @@ class Evaluation:
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits per UTF-8 byte, which compares models of different tokenizers."""
+        """Bits per UTF-8 byte, which is comparable between models with different tokenizers."""
         return self.score.bits_per_byte
 
 
@@ -55,21 +55,21 @@ def evaluate(
     tell: Callable[[str], None] = log.info,
     watch: Callable[[Iterable[ScoredText]], Iterable[ScoredText]] = lambda texts: texts,
 ) -> Evaluation:
-    """Compute the perplexity and the bits per byte of a text under a model. Every token counts once.
+    """Compute the perplexity and the bits per byte of a text under a model. Every token is counted once.
 
     Args:
         checkpoint: a Hugging Face folder, a NeMo 2 checkpoint, or a run folder for its newest checkpoint.
-        data: prefix of .bin/.idx, JSON Lines, parquet or text files, or a data set `NAME[:CONFIG]`.
+        data: prefix of .bin/.idx, JSON Lines, parquet or text files, or a dataset `NAME[:CONFIG]`.
         text_key: key or column of the text.
-        split: split of a data set.
-        limit: only so many documents.
-        context_length: tokens a prediction sees at most; by default the model's, up to 2048.
-        stride: tokens the window moves by; by default the context length.
+        split: split of a dataset.
+        limit: maximum number of documents.
+        context_length: maximum number of tokens a prediction sees; by default the model's, up to 2048.
+        stride: number of tokens by which the window moves; by default the context length.
         dtype: `auto` (as saved; float32 on a CPU), `float32`, `bfloat16` or `float16`.
         watch: wraps the texts as they are scored, for a progress display.
 
     Raises:
-        UsageError: there is no such checkpoint or data, or the lengths do not go together.
+        UsageError: the checkpoint or data does not exist, or the lengths are inconsistent.
     """
     from nemolaunch.evaluation.documents import documents
     from nemolaunch.evaluation.model import load
@@ -82,7 +82,7 @@ def evaluate(
         model = load(folder, dtype=dtype, tokenizer=None if tokenizer is None else Path(tokenizer))
     context = context_length or min(model.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     if model.context_length and context > model.context_length:
-        tell(f"warning: context length {context:,}: the model was made for {model.context_length:,} tokens")
+        tell(f"warning: context length {context:,} exceeds the model's own, {model.context_length:,} tokens")
     texts = documents(str(data), model.tokenizer, text_key=text_key, split=split)
     score = perplexity(
         model,

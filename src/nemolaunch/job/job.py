@@ -246,8 +246,8 @@ class Batch:
     fp8: bool = flag(False, "run matrix multiplications in fp8 (Ada, Hopper and newer)")
     fp8_recipe: str = flag(
         "delayed",
-        "fp8 scaling: one factor per tensor, delayed or current (tensorwise); per block (blockwise, Hopper; mxfp8, "
-        "Blackwell)",
+        "fp8 scaling; delayed: a factor per tensor from earlier steps; tensorwise: a current factor per tensor; "
+        "blockwise: a factor per block (Hopper); mxfp8: microscaling blocks (Blackwell)",
         choices=("delayed", "tensorwise", "blockwise", "mxfp8"),
     )
     seed: int = flag(1234, "random seed for weights and data order")
@@ -289,7 +289,7 @@ class Memory:
 
     recompute_granularity: str | None = flag(
         None,
-        "activations to recompute in the backward pass: full layers, or attention only (selective)",
+        "activations to recompute in the backward pass: those of whole layers (full) or of attention (selective)",
         choices=("full", "selective"),
     )
     recompute_method: str | None = flag(

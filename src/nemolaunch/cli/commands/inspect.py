@@ -10,7 +10,7 @@ from nemolaunch.cli.views.render import guarded
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of the command and of what it can inspect."""
+    """Return the parser with the flags of the command and of what it can inspect."""
     p = Parser(
         prog="nemolaunch inspect",
         example="nemolaunch inspect data data/preprocessed/sample_text_document",
