@@ -16,7 +16,7 @@ from nemolaunch.job import Job
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import session
 from nemolaunch.stream.reader import BEGINS, Reader
-from nemolaunch.stream.session import Begun
+from nemolaunch.stream.session import StartedSession
 from nemolaunch.stream.state import ReaderState, StreamState
 
 VALUES: dict[str, Any] = {
@@ -33,7 +33,9 @@ def texts(tmp_path: Path) -> Path:
     return tmp_path / "texts"
 
 
-def start(run: Path, words: str, state: StreamState | None = None, samples: int = 0, **values: Any) -> Begun:
+def start(
+    run: Path, words: str, state: StreamState | None = None, samples: int = 0, **values: Any
+) -> StartedSession:
     tokenizer = values.pop("tokenizer", "t")
     return session.begin(
         RunDir(run), Job(**{**VALUES, **values}), read_stream((words,)), tokenizer=tokenizer,
@@ -41,7 +43,7 @@ def start(run: Path, words: str, state: StreamState | None = None, samples: int 
     )  # fmt: skip
 
 
-def run_on(begun: Begun, count: int) -> tuple[StreamState, Any]:
+def run_on(begun: StartedSession, count: int) -> tuple[StreamState, Any]:
     """Take so many samples of each reader. Returns the state a checkpoint would keep, and all rows that began."""
     states, fed = [], []
     for number, state in enumerate(begun.state.readers):
