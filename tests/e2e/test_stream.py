@@ -156,7 +156,7 @@ def test_files_that_vanish_end_the_run_with_a_checkpoint_and_it_goes_on(
     assert rest["step"][0] > 1
     assert rest["step"][-1] == 12
     assert data_audit([str(plan.run.root)]) == 0
-    assert "none was passed over" in capsys.readouterr().out
+    assert "none was skipped" in capsys.readouterr().out
 
 
 def test_a_stream_that_ends_ends_the_run(fork_server: ForkServer, tmp_path: Path) -> None:

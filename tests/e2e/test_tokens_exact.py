@@ -17,7 +17,7 @@ VARIANTS = ("small", "large", "bos", "prefix", "nfc", "merged")
 
 
 def tokenize(tmp_path: Path, tokenizer: Path, source: Path, *more: str, name: str = "data") -> Path:
-    """Run the command; the prefix of its output."""
+    """Run the command. Return the prefix of its output."""
     words = ["--hf-tokenizer", str(tokenizer), "--data-prefix", name, "--input-dir", str(source)]
     assert main([*words, "--output-dir", str(tmp_path), *more]) == 0
     return tmp_path / "preprocessed" / f"{name}_text_document"
@@ -25,8 +25,7 @@ def tokenize(tmp_path: Path, tokenizer: Path, source: Path, *more: str, name: st
 
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_traps_give_the_bytes_that_megatrons_tool_gave(kind: str, tmp_path: Path, tokens_cache: Path) -> None:
-    """The recorded files were made by Megatron-LM's tools/preprocess_data.py, see
-    tests/golden/tokens/record.py."""
+    """Megatron-LM's tools/preprocess_data.py made the recorded files, see tests/golden/tokens/record.py."""
     tokenizer = variant(kind, tmp_path / "tokenizer")
     expected = pair(GOLDEN / f"{kind}_text_document")
     assert pair(tokenize(tmp_path, tokenizer, GOLDEN / "traps.jsonl", "--engine", "hf")) == expected
@@ -35,7 +34,7 @@ def test_traps_give_the_bytes_that_megatrons_tool_gave(kind: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", VARIANTS)
-def test_the_engine_chosen_by_itself_gives_the_same_bytes(
+def test_the_automatically_chosen_engine_gives_the_same_bytes(
     kind: str, tmp_path: Path, tokens_cache: Path
 ) -> None:
     tokenizer = variant(kind, tmp_path / "tokenizer")
@@ -44,7 +43,7 @@ def test_the_engine_chosen_by_itself_gives_the_same_bytes(
 
 
 def test_documents_of_ten_megabytes(tmp_path: Path, tokens_cache: Path) -> None:
-    """Far longer than a piece of work and than what is encoded at once."""
+    """They are far longer than a piece of work and than what is encoded at once."""
     chance = random.Random(5)
     words = ["alpha", "beta ", "\n", "\n\n", "  ", "中文", "don't", "1234", "🙂", EOD, "def f(x):", "\t", "é"]
     long = "".join(chance.choice(words) for _ in range(2_600_000))
@@ -82,7 +81,7 @@ def test_any_documents_cut_anywhere(
 
 
 def test_megatron_reads_what_was_written(tmp_path: Path, tokens_cache: Path) -> None:
-    """IndexedDataset gives back every document, GPTDataset makes samples of them."""
+    """IndexedDataset returns every document, GPTDataset makes samples of them."""
     from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
     from megatron.core.datasets.indexed_dataset import IndexedDataset
     from megatron.core.datasets.utils import Split

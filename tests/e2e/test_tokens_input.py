@@ -1,4 +1,4 @@
-"""What goes in: every kind of file, and every kind of record that is no document."""
+"""Input: every kind of file, and every kind of record that is not a document."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Place:
         self.tokenizer = variant("small", folder / "tokenizer")
 
     def run(self, *words: str, name: str = "data") -> int:
-        """Exit code of the command."""
+        """Run the command. Return its exit code."""
         fixed = [
             "--hf-tokenizer",
             str(self.tokenizer),
@@ -75,11 +75,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("line", BAD, ids=lambda line: ascii(line)[2:30])
-def test_a_bad_line_stops_or_is_left_out(
+def test_a_bad_line_stops_the_run_or_is_skipped(
     line: bytes, place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """File, line and reason in the message and the rejects file; the rest is as if the line were not
-    there."""
+    """The message and the rejects file have file, line and reason; the rest is as if the line did not exist."""
     lines = [json.dumps({"text": text}, ensure_ascii=False).encode() for text in GOOD]
     lines.insert(40, line)
     source = place.folder / "in.jsonl"
@@ -116,7 +115,7 @@ def test_line_numbers_hold_over_pieces_and_files(place: Place) -> None:
 
 
 def test_blank_lines_and_a_byte_order_mark_are_no_errors(place: Place) -> None:
-    """A byte order mark begins the file, blank lines stand between documents; they are counted."""
+    """A byte order mark starts the file, and there are blank lines between documents, which are counted."""
     text = "\ufeff" + "\n\n".join(json.dumps({"text": text}) for text in GOOD) + "\n \n"
     (place.folder / "in.jsonl").write_text(text, encoding="utf-8")
     assert place.run("--input-dir", str(place.folder / "in.jsonl")) == 0
@@ -125,7 +124,7 @@ def test_blank_lines_and_a_byte_order_mark_are_no_errors(place: Place) -> None:
 
 
 def test_every_kind_of_file_gives_the_same_bytes(place: Place) -> None:
-    """JSONL plain, gzipped in two members, zstd, parquet in row groups, text files; alone and in a folder."""
+    """Plain JSONL, gzip with two members, zstd, parquet in row groups, text files; alone and in a folder."""
     expected = place.reference(GOOD)
     plain = write_jsonl(place.folder / "in.jsonl", GOOD)
     data = plain.read_bytes()
@@ -161,7 +160,7 @@ def test_a_truncated_file_is_refused_with_its_place(
     assert any("truncated" in reason for reason in reasons), reasons
 
 
-def test_parquet_rows_that_are_no_text(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parquet_rows_that_are_not_text(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     pq.write_table(pa.table({"text": ["a", None, "b"]}), place.folder / "nulls.parquet")
     assert place.run("--input-dir", str(place.folder / "nulls.parquet")) == 1
     assert "nulls.parquet, line 2: 'text' is null" in capsys.readouterr().err
@@ -195,7 +194,7 @@ def test_several_keys_and_columns_by_file(place: Place) -> None:
     assert pair(place.made(key="title")) == place.reference([t[:5] for t in GOOD])
 
 
-def test_mistakes_are_told_with_what_to_do(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported_with_what_to_do(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     source = str(write_jsonl(place.folder / "in.jsonl", GOOD))
     cases = {
         ("--input-dir", str(place.folder / "missing")): "there is no such file or folder",

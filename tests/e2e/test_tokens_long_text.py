@@ -1,4 +1,4 @@
-"""Long texts are cut where it leaves no trace, and not where it would."""
+"""Long texts are cut only where the result does not change."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TEXTS = {
 def test_the_ids_are_those_of_the_whole_text(
     kind: str, engine: str, tmp_path: Path, tokens_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a stride so short that every text is cut wherever it can be."""
+    """The stride is so short that every text is cut wherever possible."""
     monkeypatch.setattr(long_text, "STRIDE", 2_000)
     monkeypatch.setattr(long_text, "REACH", 3_000)
     spec = resolve(str(variant(kind, tmp_path / kind)), tokens_cache / "nemolaunch")
@@ -53,7 +53,7 @@ def test_the_ids_are_those_of_the_whole_text(
 def test_texts_without_words_are_cut_too(
     tmp_path: Path, tokens_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise memory would grow with them. A run of one kind of character is one pre-token, or borders differ."""
+    """Otherwise memory would grow with their length. A run of one kind of character has no usable border."""
     monkeypatch.setattr(long_text, "STRIDE", 2_000)
     monkeypatch.setattr(long_text, "REACH", 3_000)
     spec = resolve(str(variant("small", tmp_path / "small")), tokens_cache / "nemolaunch")

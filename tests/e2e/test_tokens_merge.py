@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, tokens_cache: Path) -> Data:
 
 
 def test_shards_merged_are_one_run(data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two shards joined have the bytes of one run; a missing shard and a wrong order are refused."""
+    """Two merged shards have the bytes of one run; a missing shard and a wrong order are refused."""
     for i in (1, 2):
         assert data.run("--shard", f"{i}/2") == 0
     shards = [str(data.out / "shards" / f"data-0000{i}-of-00002_text_document") for i in (1, 2)]
@@ -72,7 +72,7 @@ def test_other_tokenizers_and_dtypes_are_not_merged(
 
 
 def test_validation_documents_are_the_same_in_any_order_of_work(data: Data) -> None:
-    """By hash: each document goes to one of the two, whatever the pieces; recorded in the manifest."""
+    """Each document goes to one of the two by its hash, whatever the pieces; the manifest records it."""
     counts = []
     for name, piece in (("hash1", "500"), ("hash2", "1000000")):
         assert data.run("--validation-share", "0.3", "--piece-bytes", piece, name=name) == 0
@@ -94,7 +94,7 @@ def test_validation_files(data: Data) -> None:
 def test_inspect_shows_and_finds_corruption(
     data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Sound data gives 0; each kind of damage gives 1 and the place."""
+    """Intact data give 0; each kind of damage gives 1 and the place."""
     sound = data.out / "data_text_document"
     picture = tmp_path / "lengths.png"
     assert inspect.main(["data", str(sound), "--picture", str(picture)]) == 0

@@ -1,4 +1,4 @@
-"""A run that is killed goes on where it was, and ends with the bytes of one that was not."""
+"""A killed run resumes where it stopped, and ends with the same bytes as one that was not killed."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ def start(tokenizer: Path, source: Path, folder: Path, cache: Path) -> subproces
 
 @pytest.mark.parametrize("moments", [8, pytest.param(50, marks=pytest.mark.long)])
 def test_killed_at_random_moments(moments: int, tmp_path: Path, source: Path, tokens_cache: Path) -> None:
-    """Each run is killed at a moment of its own, until it ends; all end with the same files and nothing
-    else."""
+    """Each run is killed at a random moment until one finishes; all end with the same files and no others."""
     tokenizer = variant("small", tmp_path / "tokenizer")
     whole = tmp_path / "whole"
     begin = time.monotonic()
@@ -80,7 +79,7 @@ def test_killed_at_random_moments(moments: int, tmp_path: Path, source: Path, to
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, tokens_cache: Path) -> None:
-    """No file may grow beyond a limit, as on a disk that is full; without it the same command goes on."""
+    """No file may grow beyond a limit, as on a full disk; without the limit the same command resumes."""
     tokenizer = variant("small", tmp_path / "tokenizer")
     source = write_jsonl(tmp_path / "in.jsonl", ["word " * 1000] * 100)
     command = [
@@ -109,7 +108,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, tokens_cache: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 kB; skips where this process may not make one."""
+    """Mount a file system of 300 kB; skip the test if this process may not."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(folder)]
@@ -119,7 +118,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_is_full_and_gets_room(
+def test_a_full_disk_that_gets_free_space(
     small_disk: Path, tmp_path: Path, tokens_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tokenizer = variant("small", tmp_path / "tokenizer")
@@ -147,7 +146,9 @@ def test_a_disk_that_is_full_and_gets_room(
     assert [p.name for p in small_disk.iterdir()] == ["preprocessed"]
 
 
-def test_a_killed_worker_is_told_and_not_waited_for(tmp_path: Path, source: Path, tokens_cache: Path) -> None:
+def test_a_killed_worker_is_reported_and_not_waited_for(
+    tmp_path: Path, source: Path, tokens_cache: Path
+) -> None:
     """The kernel kills a worker that is out of memory: the run ends with a message, and can be resumed."""
     import psutil
 

@@ -1,4 +1,4 @@
-"""Tokenises in pieces of a few hundred bytes and saves after each few: `… TOKENIZER SOURCE FOLDER CACHE`."""
+"""Tokenise in pieces of a few kilobytes and save often: `… TOKENIZER SOURCE FOLDER CACHE`."""
 
 from __future__ import annotations
 

@@ -166,10 +166,12 @@ def test_a_finished_file_moves_to_its_name(tmp_path: Path) -> None:
 
 def test_appended_lines_of_threads_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "log" / "lines"
-    threads = [
-        threading.Thread(target=lambda d=d: [append_text(path, d * 500 + "\n") for _ in range(5)])
-        for d in "abc"
-    ]
+
+    def append(letter: str) -> None:
+        for _ in range(5):
+            append_text(path, letter * 500 + "\n")
+
+    threads = [threading.Thread(target=append, args=(letter,)) for letter in "abc"]
     for thread in threads:
         thread.start()
     for thread in threads:

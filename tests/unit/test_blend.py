@@ -23,8 +23,8 @@ def of_code(code: str, *words: str, **values: Any) -> Finding:
     return found
 
 
-def test_every_spelling_says_the_same(tmp_path: Path) -> None:
-    """Percent sum to 100, shares to 1; paths in a file are relative to it; Megatron's list may have any sum."""
+def test_every_notation_means_the_same(tmp_path: Path) -> None:
+    """Percentages sum to 100, shares to 1; paths in a file are relative to it; Megatron's list may have any sum."""
     path = tmp_path / "blend.yaml"
     path.write_text("weights: rows\nsources:\n  - {path: a, weight: 70}\n  - {path: b, weight: 30}\n")
     assert read_blend(("a:0.7,b:0.3",)).sources == ((0.7, "a"), (0.3, "b"))
@@ -59,7 +59,7 @@ def test_a_file_whose_name_has_a_colon_is_data(tmp_path: Path) -> None:
         (("0.5", "a", "b"), "blend-weights-mixed", "1 of 2 paths have a weight", "a b"),
     ],
 )
-def test_what_is_no_share_of_a_whole_is_refused(
+def test_what_is_not_a_share_of_a_total_is_refused(
     words: tuple[str, ...], code: str, message: str, fixed: str | None
 ) -> None:
     found = of_code(code, *words)
@@ -82,7 +82,7 @@ def test_what_is_no_share_of_a_whole_is_refused(
         ("sources: [", "is not valid YAML"),
     ],
 )
-def test_a_file_that_is_no_blend_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_a_blend_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "blend.yaml"
     path.write_text(text)
     assert message in of_code("blend-unreadable", str(path)).message
@@ -113,7 +113,7 @@ def test_counts_sum_to_the_run() -> None:
 
 
 def two_sources(tmp_path: Path) -> tuple[str, str]:
-    """A folder of two files with long documents, and a file with short ones."""
+    """Write a folder of two files with long documents, and a file with short ones."""
     for name, tokens, documents in (("a/x", 60_000, 30), ("a/y", 20_000, 10), ("b/z", 20_000, 1000)):
         (tmp_path / name).mkdir(parents=True)
         write_data(tmp_path / name, tokens, documents)
@@ -123,7 +123,7 @@ def two_sources(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_the_plan_has_the_ledger_and_keeps_it(tmp_path: Path) -> None:
-    """A folder's weight is shared out among its files by size; the ledger is by source."""
+    """A folder's weight is divided among its files by size; the ledger is by source."""
     a, b = two_sources(tmp_path)
     asked = job(
         "nano", dataset_dir=(f"{a}:0.5,{b}:0.5",), executor="local", max_steps=100, global_batch_size=4,
@@ -159,7 +159,7 @@ def test_a_source_that_is_read_often_is_named(tmp_path: Path) -> None:
 
 
 def test_another_blend_on_resume_says_what_will_happen() -> None:
-    """70:30 becomes 30:70 after 50 steps of 8: 40 % of 400 samples are passed over, as many read again."""
+    """70:30 becomes 30:70 after 50 steps of 8: 40 % of 400 samples are skipped, and as many are read again."""
     now = job(dataset_dir=("/data/a:0.3,/data/b:0.7",), max_steps=100, global_batch_size=8)
     run = resolved(now).facts.run
     earlier: dict[str, Any] = {
@@ -175,7 +175,7 @@ def test_another_blend_on_resume_says_what_will_happen() -> None:
     assert "about 160 samples of /data/b are skipped" in found.message
 
 
-def test_the_run_folder_remembers_its_blend(tmp_path: Path) -> None:
+def test_the_run_folder_keeps_its_blend(tmp_path: Path) -> None:
     a, b = two_sources(tmp_path)
     asked = job("nano", dataset_dir=(f"{a}:0.5,{b}:0.5",), executor="local", output_dir=str(tmp_path / "run"))
     plan = make_plan(asked)

@@ -1,4 +1,4 @@
-"""What a path of --dataset-dir stands for."""
+"""What a path in --dataset-dir stands for."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def test_a_pair_is_found_by_its_prefix_its_files_and_its_folders(tmp_path: Path)
         assert prefixes_of(str(path)) == [prefix]
 
 
-def test_megatrons_folder_of_indices_does_not_hide_the_pair_of_its_name(tmp_path: Path) -> None:
-    """GPTDataset makes PREFIX/cache at the first training."""
+def test_megatrons_folder_of_indices_does_not_hide_the_pair_of_the_same_name(tmp_path: Path) -> None:
+    """GPTDataset creates PREFIX/cache in the first training."""
     prefix = write_data(tmp_path)
     (tmp_path / "text_document" / "cache").mkdir(parents=True)
     assert prefixes_of(prefix) == [prefix]

@@ -63,7 +63,7 @@ def server() -> Iterator[HubServer]:
 
 
 class Hub:
-    """Runs the command with a cache of its own and nothing of the caller's Hub settings."""
+    """Runner of the command with its own cache and without the caller's Hub settings."""
 
     def __init__(self, server: HubServer, folder: Path) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
@@ -138,8 +138,10 @@ def test_a_tokenizer_alone(server: HubServer, hub: Hub) -> None:
     assert (Path(done.stdout.splitlines()[-1]) / "tokenizer.json").exists()
 
 
-def test_a_broken_transfer_says_so_and_the_next_call_continues_it(server: HubServer, hub: Hub) -> None:
-    """A transfer keeps what it got in pieces of 10 MB."""
+def test_an_interrupted_transfer_is_reported_and_resumed_by_the_next_call(
+    server: HubServer, hub: Hub
+) -> None:
+    """A transfer keeps what it received in pieces of 10 MB."""
     server.cut_after = 15 * MB
     broken = hub("hf", "some/big")
     assert broken.returncode == 1
@@ -155,7 +157,7 @@ def test_a_broken_transfer_says_so_and_the_next_call_continues_it(server: HubSer
     assert content == server.repos["datasets/some/big"].files["train.bin"]
 
 
-def test_a_killed_download_is_continued(server: HubServer, hub: Hub) -> None:
+def test_a_killed_download_is_resumed(server: HubServer, hub: Hub) -> None:
     server.cut_after, server.hang = 15 * MB, True
     process = subprocess.Popen(
         hub.command("hf", "some/big"),
@@ -175,7 +177,7 @@ def test_a_killed_download_is_continued(server: HubServer, hub: Hub) -> None:
     assert server.ranges == [10 * MB]
 
 
-def test_no_room_is_said_before_anything_is_downloaded(server: HubServer, hub: Hub) -> None:
+def test_a_full_disk_is_reported_before_anything_is_downloaded(server: HubServer, hub: Hub) -> None:
     """The server announces more than any disk holds."""
 
     class Huge(bytes):
@@ -205,7 +207,7 @@ def test_no_room_is_said_before_anything_is_downloaded(server: HubServer, hub: H
         (("model", "meta/llama", "--endpoint", "mirror"), 2, "--endpoint mirror: must be a URL"),
     ],
 )
-def test_a_mistake_is_named_with_what_would_do(
+def test_a_mistake_is_reported_with_what_to_do(
     server: HubServer, hub: Hub, words: tuple[str, ...], code: int, complaint: str
 ) -> None:
     done = hub(*words)

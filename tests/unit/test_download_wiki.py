@@ -1,5 +1,4 @@
-"""`nemolaunch download wiki` against a real server with dumps in the real format: what it writes, and what a
-broken connection, a kill and a damaged dump leave."""
+"""`nemolaunch download wiki` against a real server with real dumps: its output, lost connections, kills and damage."""
 
 from __future__ import annotations
 
@@ -88,21 +87,21 @@ def test_the_latest_complete_dump_becomes_articles_in_order(server: DumpServer, 
     assert "me@example.org" in agent
 
 
-def test_a_cut_connection_is_continued_at_the_byte(server: DumpServer, tmp_path: Path) -> None:
+def test_an_interrupted_transfer_is_resumed_at_the_byte(server: DumpServer, tmp_path: Path) -> None:
     server.cuts = [1000, 500, 0]
     path, _ = make(server, tmp_path)
     assert server.ranges == ["", "bytes=1000-", "bytes=1500-", "bytes=1500-"]
     assert len(read(path)) == len(KEPT)
 
 
-def test_a_server_that_is_busy_or_knows_no_ranges(server: DumpServer, tmp_path: Path) -> None:
+def test_a_server_that_is_busy_or_does_not_support_ranges(server: DumpServer, tmp_path: Path) -> None:
     server.busy, server.no_ranges, server.cuts = 2, True, [1000]
     path, _ = make(server, tmp_path, keep_dump=True)
     assert (tmp_path / f"{STEM}.xml.bz2").read_bytes() == CONTENT
     assert len(read(path)) == len(KEPT)
 
 
-def test_a_killed_download_is_continued(server: DumpServer, tmp_path: Path) -> None:
+def test_a_killed_download_is_resumed(server: DumpServer, tmp_path: Path) -> None:
     server.cuts, server.hold = [2000], threading.Event()
     words = ["--mirror", server.url, "--output-dir", str(tmp_path), "--workers", "1"]
     process = subprocess.Popen([sys.executable, str(DOOR), *words], stderr=subprocess.DEVNULL)
@@ -136,13 +135,15 @@ def test_a_wrong_checksum_is_tried_again_once(server: DumpServer, tmp_path: Path
 
 
 def damaged() -> bytes:
-    """The dump with a byte of its third stream changed, which its publisher has not noticed."""
+    """Return the dump with a changed byte in its third stream, which its publisher has not noticed."""
     third = list(split([CONTENT]))[2]
     at = third.offset + len(third.data) // 2
     return CONTENT[:at] + bytes([CONTENT[at] ^ 0xFF]) + CONTENT[at + 1 :]
 
 
-def test_a_damaged_block_stops_or_is_left_out_with_its_place(server: DumpServer, tmp_path: Path) -> None:
+def test_a_damaged_block_stops_the_run_or_is_skipped_with_its_place(
+    server: DumpServer, tmp_path: Path
+) -> None:
     server.add("20261115", damaged())
     offset = list(split([CONTENT]))[2].offset
     with pytest.raises(NemolaunchError, match=f"damaged between bytes {offset:,} and .*--on-error skip"):
@@ -159,7 +160,7 @@ def test_a_damaged_block_stops_or_is_left_out_with_its_place(server: DumpServer,
     assert "damaged bzip2 data" in str(reject["reason"])
 
 
-def test_a_stopped_conversion_goes_on_to_the_same_bytes(
+def test_a_stopped_conversion_resumes_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(convert, "SAVE_EVERY_S", 0.0)
@@ -201,7 +202,7 @@ def test_a_limit_downloads_no_more_than_it_needs(server: DumpServer, tmp_path: P
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_what_is_there_is_not_made_again(server: DumpServer, tmp_path: Path) -> None:
+def test_existing_output_is_not_written_again(server: DumpServer, tmp_path: Path) -> None:
     path, _ = make(server, tmp_path)
     server.requests.clear()
     assert make(server, tmp_path) == (path, None)
@@ -221,7 +222,7 @@ def test_what_is_there_is_not_made_again(server: DumpServer, tmp_path: Path) -> 
         (("--mirror", "mirror"), "--mirror mirror: must be a URL"),
     ],
 )
-def test_a_wrong_flag_is_named_with_what_would_do(
+def test_a_wrong_flag_is_reported_with_what_to_do(
     server: DumpServer, tmp_path: Path, flags: tuple[str, str], complaint: str
 ) -> None:
     done = door("--mirror", server.url, "--output-dir", tmp_path / "out", *flags)
@@ -238,7 +239,7 @@ def test_an_unreachable_server_is_one_sentence_that_says_what_to_do(
         make(server, tmp_path)
 
 
-def test_what_is_no_dump_is_refused(server: DumpServer, tmp_path: Path) -> None:
+def test_what_is_not_a_dump_is_refused(server: DumpServer, tmp_path: Path) -> None:
     server.add("20261125", bz2.compress(b"<html>sign in</html>"))
     with pytest.raises(NemolaunchError, match="not a multistream dump of Wikimedia: it has no <siteinfo>"):
         make(server, tmp_path)
@@ -260,13 +261,13 @@ def test_the_database_of_a_language(language: str, expected: str) -> None:
     assert dumps.wiki_of(language) == expected
 
 
-def test_a_path_is_no_language() -> None:
+def test_a_path_is_not_a_language() -> None:
     with pytest.raises(UsageError):
         dumps.wiki_of("../etc")
 
 
 @given(st.lists(st.integers(1, 400), min_size=1), st.binary(max_size=30))
-def test_streams_do_not_depend_on_how_the_bytes_come(sizes: list[int], before: bytes) -> None:
+def test_streams_do_not_depend_on_how_the_bytes_arrive(sizes: list[int], before: bytes) -> None:
     contents = [f"stream {n} ".encode() * n for n in range(1, 6)]
     packed = before + b"".join(map(bz2.compress, contents))
     chunks: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Masks are what they say: their number, their place, what stands in it, and that they can be had again."""
+"""Masks: their number, their positions, what replaces the tokens, and that they are reproducible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def by(replacement: str, **changes: float) -> Masking:
 
 
 def runs(masked: Masked) -> list[int]:
-    """Lengths of consecutive predicted tokens."""
+    """Return the lengths of runs of predicted tokens."""
     return [len(list(group)) for predicted, group in itertools.groupby(masked.predicted) if predicted]
 
 
@@ -79,7 +79,7 @@ def test_spans_are_longer_than_chance_and_do_not_cross_documents() -> None:
     assert max(lengths) >= 24
 
 
-def test_a_sample_has_one_mask_for_ever_and_each_sample_epoch_and_seed_its_own() -> None:
+def test_a_sample_always_has_the_same_mask_and_each_sample_epoch_and_seed_its_own() -> None:
     def predicted(masking: Masking = MASKING, **which: int) -> bytes:
         return masking(TOKENS, **{"sample": 7, **which}).predicted.tobytes()  # type: ignore[arg-type]
 
@@ -95,7 +95,7 @@ def test_a_sample_has_one_mask_for_ever_and_each_sample_epoch_and_seed_its_own()
 
 
 def test_masks_are_the_same_in_every_version() -> None:
-    """Recorded once: a run resumed with newer libraries has to get the masks it began with."""
+    """Recorded once: a run resumed with newer libraries has to get the same masks."""
     tokens = np.arange(100, 132)
     got = {name: np.flatnonzero(by(name)(tokens, sample=3, epoch=2).predicted) for name in ("mask", "span")}
     assert got["mask"].tolist() == RECORDED["mask"]

@@ -1,4 +1,4 @@
-"""The audit finds every row that was fed twice or passed over, and nothing wrong with runs that were killed."""
+"""The audit finds every row that was fed twice or skipped, and no problem in runs that were only killed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Run:
-    """A run without a trainer: ranks take samples, states are kept as checkpoints keep them."""
+    """A run without a trainer: ranks take samples, and states are kept as in checkpoints."""
 
     def __init__(self, folder: Path, of: StreamSetup) -> None:
         self.dir = RunDir(folder)
@@ -46,9 +46,9 @@ class Run:
         return ReaderState((SourceState(),) * len(self.of.mix.shares))
 
     def session(self, start: int, steps: int, ranks: int, resume: str = "exact", lost: int = 0) -> int:
-        """Go on from the checkpoint of a step, with `ranks` ranks; a kill loses the last `lost` steps' ledger.
+        """Resume from the checkpoint of a step with `ranks` ranks; a kill loses the last `lost` steps of the ledger.
 
-        A step takes one sample of each reader. Returns the step it came to.
+        A step takes one sample of each reader. Returns the step it reached.
         """
         number = len(ledger.sessions(self.dir)) + 1
         names = tuple(listed.source.name for listed in self.of.manifest.sources)
@@ -126,7 +126,7 @@ def test_what_is_fed_after_the_checkpoint_does_not_count(words: str, tmp_path: P
 
 
 def test_rows_fed_again_are_found(words: str, tmp_path: Path) -> None:
-    """As with a loader that begins from an earlier place than the trainer."""
+    """As with a loader that starts from an earlier position than the trainer."""
     run = Run(tmp_path, setup(words, readers=READERS))
     run.session(0, 30, ranks=2)
     behind = [replace(state, samples=30) for state in run.states[20]]
@@ -138,7 +138,7 @@ def test_rows_fed_again_are_found(words: str, tmp_path: Path) -> None:
 
 
 def test_rows_of_a_lost_shuffle_buffer_are_found(tmp_path: Path) -> None:
-    """As with a loader that begins after what its buffer held."""
+    """As with a loader that starts after what its buffer contained."""
     write(tmp_path / "a.parquet", [f"{i:05}" for i in range(2500)])
     run = Run(tmp_path, setup(str(tmp_path), readers=READERS, window=20))
     run.session(0, 30, ranks=2)
@@ -163,7 +163,7 @@ def test_a_lost_sample_is_found(words: str, tmp_path: Path) -> None:
     assert any("sample 120 follows sample 104" in problem for problem in run.audit().problems)
 
 
-def test_a_torn_file_is_read_as_far_as_it_is_whole(words: str, tmp_path: Path) -> None:
+def test_an_incomplete_file_is_read_up_to_its_last_complete_batch(words: str, tmp_path: Path) -> None:
     run = Run(tmp_path, setup(words, readers=READERS))
     run.session(0, 10, ranks=1, lost=1)
     path = ledger.fed_path(run.dir, 1, 0)

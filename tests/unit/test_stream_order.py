@@ -1,4 +1,4 @@
-"""Every row is dealt to exactly one reader, and readers get about as much as each other."""
+"""Every row is dealt to exactly one reader, and all readers get about the same amount."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from nemolaunch.stream.order import FileShare, bits, cut, dealt, groups_of, in_share, permutation
 
 
-def test_the_order_is_the_same_for_ever() -> None:
-    """A run that is resumed with another version of numpy must go on in the order it began with."""
+def test_the_order_never_changes() -> None:
+    """A run that is resumed with another version of numpy must keep its order."""
     assert bits(7, np.arange(3)).tolist() == [7191089600892374487, 309689372594955804, 16616101746815609346]
     assert permutation(8, 1234, "source", 0).tolist() == [7, 2, 4, 3, 6, 1, 5, 0]
 
@@ -35,13 +35,13 @@ def test_each_row_goes_to_one_reader(sizes: list[int], readers: int, seed: int) 
     assert len(seen) == 50 * sum(num_groups)
 
 
-def test_files_that_are_many_and_alike_stay_whole() -> None:
+def test_many_files_of_equal_size_are_not_cut() -> None:
     pieces = cut([100] * 64, readers=8)
     assert pieces == [FileShare(file, 0, 1) for file in range(64)]
 
 
 @pytest.mark.parametrize("sizes", [[10**9], [5, 7 * 10**8, 10**8], list(range(10**6, 10**6 + 1000))])
-def test_readers_get_about_as_much_as_each_other(sizes: list[int]) -> None:
+def test_readers_get_about_the_same_amount(sizes: list[int]) -> None:
     pieces = cut(sizes, 8)
     hands = dealt(pieces, sizes, 8, permutation(len(pieces), 3))
     loads = [sum(sizes[p.file] / p.of for p in hand) for hand in hands]

@@ -1,4 +1,4 @@
-"""Streams in a plan: what is read, how long, by how many readers; and the mixtures that are shipped."""
+"""Streams in a plan: sources, length and readers; and the mixtures in examples/."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def planned(words: str, **values: object) -> Plan:
 
 
 @pytest.mark.parametrize("path", MIXTURES, ids=lambda p: p.stem)
-def test_the_mixtures_are_whole_and_name_licences_and_sizes(path: Path) -> None:
+def test_the_mixtures_sum_to_one_and_name_licences_and_sizes(path: Path) -> None:
     stream = read_stream((str(path),))
     assert stream.error is None
     assert sum(source.weight for source in stream.sources) == pytest.approx(1.0)
@@ -48,7 +48,7 @@ def test_the_mixtures_are_whole_and_name_licences_and_sizes(path: Path) -> None:
 
 
 def test_the_key_of_the_text_is_read_under_its_earlier_name(tmp_path: Path) -> None:
-    """`column`, in mixtures that users have and in plans that run folders keep."""
+    """`column` occurs in users' mixtures and in the plans of existing run folders."""
     mixture = tmp_path / "m.yaml"
     for name in ("text_key", "column"):
         mixture.write_text(f"sources: [{{path: a, {name}: content}}]\n")
@@ -57,7 +57,9 @@ def test_the_key_of_the_text_is_read_under_its_earlier_name(tmp_path: Path) -> N
     assert StreamSpec.from_values(saved).sources[0].text_key == "content"
 
 
-def test_a_relative_path_is_that_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_starts_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "texts" / "a.parquet", texts_of("a", 5))
     monkeypatch.chdir(tmp_path)
     plan = planned("texts", max_steps=1)
@@ -117,7 +119,7 @@ def test_sizes_tell_epochs_and_the_length(tmp_path: Path) -> None:
     assert every.job.get("max_steps") == 8_000_000 // (16 * 256)
 
 
-def test_a_wrong_column_or_weight_is_told_with_what_to_write(tmp_path: Path) -> None:
+def test_a_wrong_key_or_weight_is_reported_with_its_fix(tmp_path: Path) -> None:
     for ending in ("parquet", "jsonl", "jsonl.gz", "jsonl.zst"):
         write(tmp_path / ending / f"a.{ending}", texts_of("a", 5), column="content")
         (found,) = errors(planned(str(tmp_path / ending), max_steps=1).findings)
@@ -143,10 +145,10 @@ def test_a_wrong_column_or_weight_is_told_with_what_to_write(tmp_path: Path) -> 
         ("hf://models/owner/name", "hf://models/owner/name does not start with hf://datasets/OWNER/NAME"),
     ],
 )
-def test_what_is_no_stream_is_told_before_the_start(
+def test_what_is_not_a_stream_is_reported_before_the_start(
     words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also a folder that Megatron has made its cache in, with descriptions that end in .txt."""
+    """Also a folder with Megatron's cache, whose descriptions end in .txt."""
     monkeypatch.chdir(tmp_path)
     notes = tmp_path / "tokenised" / "a_text_document" / "cache" / "GPTDataset_indices" / "0-description.txt"
     notes.parent.mkdir(parents=True)
@@ -159,7 +161,7 @@ def test_what_is_no_stream_is_told_before_the_start(
     assert re.search(said, found.message)
 
 
-def test_a_source_of_unknown_size_is_named_where_that_leaves_all_unknown(
+def test_a_source_without_size_is_named_if_all_epochs_are_unknown_because_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -169,7 +171,7 @@ def test_a_source_of_unknown_size_is_named_where_that_leaves_all_unknown(
     assert [source.epochs for source in plan.outlook] == pytest.approx([1.116, 1.2], abs=0.01)
 
 
-def test_the_number_of_readers_is_mended(tmp_path: Path) -> None:
+def test_the_number_of_readers_is_fixed(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", texts_of("a", 5))
     (found,) = errors(planned(str(tmp_path), max_steps=1, num_gpus=2, stream_readers=5).findings)
     for fix in found.fixes:
@@ -177,7 +179,7 @@ def test_the_number_of_readers_is_mended(tmp_path: Path) -> None:
         assert errors(after.findings) == ()
 
 
-def test_planning_a_stream_needs_no_libraries_but_for_parquet(tmp_path: Path) -> None:
+def test_planning_a_stream_needs_no_libraries_except_for_parquet(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", texts_of("a", 5))
     words = [
         "plan",

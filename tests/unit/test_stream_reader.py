@@ -1,4 +1,4 @@
-"""What a stream promises: every row once an epoch, and the same samples again from any state."""
+"""What a stream guarantees: every row once per epoch, and the same samples again from any state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nemolaunch.stream.state import Mix, ReaderState
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sources of very different sizes, and of all kinds of files."""
+    """Two sources of very different sizes, with all kinds of files."""
     folder = tmp_path_factory.mktemp("corpus")
     for number, ending in enumerate(("parquet", "jsonl", "jsonl.gz", "jsonl.zst", "parquet")):
         write(folder / "big" / f"{number}.{ending}", texts_of(f"b{number}-", 60 + 31 * number))
@@ -29,7 +29,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def begun(made: list[Sample]) -> Counter[tuple[int, int, int, int, int]]:
-    """How often each row began: (source, epoch, file, group, row)."""
+    """Return how often each row began: (source, epoch, file, group, row)."""
     found: Counter[tuple[int, int, int, int, int]] = Counter()
     for sample in made:
         for row in sample.fed[sample.fed["flags"] & BEGINS > 0]:
@@ -86,7 +86,7 @@ def test_samples_are_the_rows_in_the_order_in_which_they_are_named(corpus: Path)
     readers=st.sampled_from([1, 2, 5]),
 )
 @settings(max_examples=25, deadline=None)
-def test_a_reader_goes_on_from_any_state(
+def test_a_reader_resumes_from_any_state(
     corpus: Path, stop: int, window: int, unit: str, readers: int
 ) -> None:
     of = setup(f"{corpus}/big:0.7,{corpus}/small:0.3", readers=readers, window=window, unit=unit)
@@ -102,7 +102,7 @@ def test_a_state_is_small(corpus: Path) -> None:
 
 @pytest.mark.parametrize("unit", ["rows", "tokens"])
 def test_the_mixture_is_what_was_asked_for(corpus: Path, unit: str) -> None:
-    """To the row, or to about the length of a row, in every reader."""
+    """Exact to one row, or to about the length of a row, in every reader."""
     of = setup(f"{corpus}/big:0.9,{corpus}/small:0.1", unit=unit)
     for reader in range(4):
         fed = np.concatenate([s.fed for s in samples(of, reader, 400)])
@@ -175,7 +175,7 @@ def test_held_out_rows_are_the_same_for_all_and_no_others_are_lost(corpus: Path)
         assert parts[True][0]
 
 
-def test_rows_without_text_are_left_out_and_named(tmp_path: Path) -> None:
+def test_rows_without_text_are_skipped_and_recorded(tmp_path: Path) -> None:
     texts = [f"t{i}" for i in range(30)]
     bad: list[str | None] = list(texts)
     bad[3], bad[17], bad[29] = None, "", None
@@ -194,7 +194,7 @@ def test_rows_without_text_are_left_out_and_named(tmp_path: Path) -> None:
         assert rejected == [3, 17, 29]
 
 
-def test_the_wrong_column_is_said_before_much_is_read(tmp_path: Path) -> None:
+def test_a_wrong_key_is_reported_before_much_is_read(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", ["x"] * 3000, column="content")
     with pytest.raises(NemolaunchError, match="no key 'text'; it has 'content', like all 1000 rows read"):
         samples(setup(str(tmp_path), readers=1), 0, 1)
@@ -203,7 +203,7 @@ def test_the_wrong_column_is_said_before_much_is_read(tmp_path: Path) -> None:
         samples(setup(str(tmp_path / "b"), readers=1), 0, 1)
 
 
-def test_a_source_without_any_text_is_not_passed_over_for_the_others(tmp_path: Path) -> None:
+def test_a_source_without_any_text_is_not_skipped_for_the_others(tmp_path: Path) -> None:
     write(tmp_path / "good" / "a.jsonl", texts_of("g", 100))
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "a.jsonl").write_text("no json\n" * 5)
@@ -214,7 +214,7 @@ def test_a_source_without_any_text_is_not_passed_over_for_the_others(tmp_path: P
         samples(of, 0, 5)
 
 
-def test_damage_ends_the_run_or_is_left_out(tmp_path: Path) -> None:
+def test_damage_stops_the_run_or_is_skipped(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", texts_of("a", 40), group=10)
     write(tmp_path / "b.parquet", texts_of("b", 40), group=10)
     data = bytearray(path.read_bytes())
@@ -233,7 +233,7 @@ def test_damage_ends_the_run_or_is_left_out(tmp_path: Path) -> None:
     assert {(int(r["file"]), int(r["group"])) for r in rows[rows["flags"] & DAMAGED > 0]} == {(0, 2)}
 
 
-def test_a_file_that_is_gone_or_other_is_never_left_out(tmp_path: Path) -> None:
+def test_a_missing_or_changed_file_is_never_skipped(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", texts_of("a", 40))
     of = setup(str(tmp_path), readers=1, skip_damaged=True)
     path.write_bytes(path.read_bytes() + b"x")
@@ -257,8 +257,8 @@ def test_a_source_of_fewer_rows_than_readers_is_still_read(tmp_path: Path) -> No
     assert rows[0] / rows.total() == pytest.approx(0.2, abs=0.02)
 
 
-def test_other_weights_count_from_where_they_begin_also_over_kills(corpus: Path) -> None:
-    """The block of rows that was begun is ended with the old weights, also if there is a kill within it."""
+def test_new_weights_count_from_where_they_start_even_over_kills(corpus: Path) -> None:
+    """The current block of rows is finished with the old weights, even if there is a kill in it."""
     words = f"{corpus}/big:0.9,{corpus}/small:0.1"
     of = setup(words, readers=1)
     made = samples(of, 0, 120)
@@ -275,7 +275,7 @@ def test_other_weights_count_from_where_they_begin_also_over_kills(corpus: Path)
     assert set(found.values()) == {1}
 
 
-def test_a_source_that_is_left_out_ends_with_its_block(corpus: Path) -> None:
+def test_a_dropped_source_ends_with_its_block(corpus: Path) -> None:
     of = setup(f"{corpus}/big:0.5,{corpus}/small:0.5", readers=1)
     made = samples(of, 0, 50)
     new = replace(of, mixes=(*of.mixes, Mix((1.0, 0.0), "rows")))
@@ -287,7 +287,7 @@ def test_a_source_that_is_left_out_ends_with_its_block(corpus: Path) -> None:
 
 
 def test_shares_of_tokens_hold_from_the_first_rows_on(tmp_path: Path) -> None:
-    """Also where one source's rows are a hundred times as long as another's."""
+    """Even if one source's rows are a hundred times as long as another's."""
     write(tmp_path / "long" / "a.parquet", ["l" * 2000] * 200)
     write(tmp_path / "short" / "a.parquet", ["s" * 20] * 20_000, group=5000)
     of = setup(f"{tmp_path}/long:0.5,{tmp_path}/short:0.5", readers=1, unit="tokens", seq_length=1000)

@@ -1,4 +1,4 @@
-"""Rows come out of every kind of file the same, from any row on, in any share."""
+"""Rows of every kind of file are the same, from any row on and in any share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS = texts_of("é", 90)
 
 
 def read_all(listed: Listed, of: int = 1) -> list[list[Row]]:
-    """All rows of the first file, in `of` shares."""
+    """Return all rows of the first file, in `of` shares."""
     file = open_rows(listed.source, listed.files[0])
     try:
         return [
@@ -51,20 +51,20 @@ def listed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return manifest.make(StreamSpec(sources=(source,))).sources[0]
 
 
-def test_all_rows_come_out(listed: Listed) -> None:
+def test_all_rows_are_read(listed: Listed) -> None:
     (found,) = read_all(listed)
     assert [row.texts for row in found] == [(text,) for text in TEXTS]
 
 
 @pytest.mark.parametrize("of", [2, 5, 40])
-def test_shares_have_each_row_once_and_are_as_large_as_each_other(listed: Listed, of: int) -> None:
+def test_shares_have_each_row_once_and_are_about_equal(listed: Listed, of: int) -> None:
     shares = read_all(listed, of)
     assert sorted(row.texts for share in shares for row in share) == sorted((text,) for text in TEXTS)
     if listed.files[0].kind in ("parquet", "gzip", "zstd", "dataset"):  # others are cut by bytes
         assert max(map(len, shares)) - min(map(len, shares)) <= 8
 
 
-def test_rows_can_be_read_from_any_on(listed: Listed) -> None:
+def test_rows_can_be_read_from_any_row_on(listed: Listed) -> None:
     file = open_rows(listed.source, listed.files[0])
     for group in groups_of(file.num_groups, FileShare(0, 1, 3)):
         whole = list(file.read(group, None, 0))
@@ -82,7 +82,7 @@ def test_a_list_of_files_survives_being_saved(listed: Listed, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("ending", ["jsonl.gz", "jsonl.zst"])
-def test_rows_before_the_damage_come_out(ending: str, tmp_path: Path) -> None:
+def test_rows_before_the_damage_are_read(ending: str, tmp_path: Path) -> None:
     import random
 
     rng = random.Random(1)
@@ -98,7 +98,7 @@ def test_rows_before_the_damage_come_out(ending: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A hub on the loopback with parquet and packed JSON Lines."""
+    """Start a hub on the loopback with parquet and compressed JSON Lines."""
     files = {}
     for name in ("data/a.parquet", "data/b.parquet", "data/more/c.jsonl.zst", "README.md"):
         texts = texts_of(name, 50)
@@ -115,7 +115,7 @@ def hub_stream(path: str) -> StreamSpec:
     return with_text_key(read_stream((f"hf://datasets/org/texts{path}",)), "text")
 
 
-def test_files_of_the_hub_are_read_where_they_are(server: HubServer) -> None:
+def test_files_of_the_hub_are_read_in_place(server: HubServer) -> None:
     listed = manifest.make(hub_stream("/data/*.parquet")).sources[0]
     assert [f.path for f in listed.files] == [
         f"hf://datasets/org/texts@{COMMIT}/data/{name}.parquet" for name in "ab"
@@ -137,7 +137,7 @@ def test_a_hub_that_refuses_or_has_no_such_data_is_one_sentence(server: HubServe
         manifest.make(hub_stream("/data/*.parquet"))
 
 
-def test_a_connection_that_ends_is_no_damage(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_connection_is_not_damage(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     of = setup(hub_stream("/data/*.parquet"), readers=1, skip_damaged=True)
     import huggingface_hub.hf_file_system as library
     from requests import ConnectionError as Lost

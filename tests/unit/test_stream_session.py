@@ -16,7 +16,7 @@ from nemolaunch.job import Job
 from nemolaunch.run.folder import RunDir
 from nemolaunch.stream import session
 from nemolaunch.stream.reader import BEGINS, Reader
-from nemolaunch.stream.session import Begun
+from nemolaunch.stream.session import StartedSession
 from nemolaunch.stream.state import ReaderState, StreamState
 
 VALUES: dict[str, Any] = {
@@ -33,7 +33,9 @@ def texts(tmp_path: Path) -> Path:
     return tmp_path / "texts"
 
 
-def start(run: Path, words: str, state: StreamState | None = None, samples: int = 0, **values: Any) -> Begun:
+def start(
+    run: Path, words: str, state: StreamState | None = None, samples: int = 0, **values: Any
+) -> StartedSession:
     tokenizer = values.pop("tokenizer", "t")
     return session.begin(
         RunDir(run), Job(**{**VALUES, **values}), read_stream((words,)), tokenizer=tokenizer,
@@ -41,8 +43,8 @@ def start(run: Path, words: str, state: StreamState | None = None, samples: int 
     )  # fmt: skip
 
 
-def run_on(begun: Begun, count: int) -> tuple[StreamState, Any]:
-    """Take so many samples of each reader. Returns the state a checkpoint would keep, and all rows that began."""
+def run_on(begun: StartedSession, count: int) -> tuple[StreamState, Any]:
+    """Take `count` samples of each reader. Return the state a checkpoint would keep, and all rows that began."""
     states, fed = [], []
     for number, state in enumerate(begun.state.readers):
         made = [s for s, _ in zip(Reader(begun.setup, number, encode, state), range(count), strict=False)]
@@ -94,7 +96,7 @@ def test_what_would_skip_or_repeat_rows_is_refused(texts: Path, tmp_path: Path) 
         StreamState.from_values({**state.as_values(), "format": 9})
 
 
-def test_a_fresh_start_has_another_order_and_counts_on(texts: Path, tmp_path: Path) -> None:
+def test_a_fresh_start_has_another_order_and_continues_the_count(texts: Path, tmp_path: Path) -> None:
     first = start(tmp_path / "run", str(texts), data_resume="fresh")
     state, before = run_on(first, 5)
     second = start(tmp_path / "run", str(texts), state, samples=10, data_resume="fresh", stream_readers=4)
@@ -106,7 +108,7 @@ def test_a_fresh_start_has_another_order_and_counts_on(texts: Path, tmp_path: Pa
     assert before is not None
 
 
-def test_files_that_come_later_are_not_read(texts: Path, tmp_path: Path) -> None:
+def test_files_added_later_are_not_read(texts: Path, tmp_path: Path) -> None:
     state, _ = run_on(start(tmp_path / "run", str(texts / "a")), 5)
     write(texts / "a" / "later.parquet", texts_of("later", 50))
     again = start(tmp_path / "run", str(texts / "a"), state, samples=10)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nemolaunch.check.support import each, error, fix, flag, no_effect, note, shown, warning
 from nemolaunch.data.blend import as_words, is_total
-from nemolaunch.data.stream_budget import whole_tokens, working
+from nemolaunch.data.stream_budget import busy_workers, tokens_to_end
 from nemolaunch.data.stream_spec import StreamSource, StreamSpec
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import PARTS, specs
@@ -127,7 +127,7 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
         return
     strategy = job.stream.stopping_strategy
     if not job.batch.max_steps:
-        whole = whole_tokens(stream, job.data.blend_by or "tokens", strategy)
+        whole = tokens_to_end(stream, job.data.blend_by or "tokens", strategy)
         reason = "the length of a stream is unknown"
         if strategy != "fixed-tokens":
             reason = (
@@ -163,7 +163,7 @@ def _readers(resolved: Resolved) -> Iterator[Finding]:
         )
         return
     workers = job.data.num_workers
-    busy = working(workers, readers // ranks)
+    busy = busy_workers(workers, readers // ranks)
     if busy < workers and resolved.origins.get("num_workers") in ("flag", None):
         yield note(
             "stream-workers",

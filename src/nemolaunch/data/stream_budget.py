@@ -54,14 +54,14 @@ def token_shares(stream: StreamSpec, unit: str) -> list[float] | None:
     return [weight / total for weight in weights]
 
 
-def unsized(stream: StreamSpec, unit: str) -> tuple[str, ...]:
+def sources_without_size(stream: StreamSpec, unit: str) -> tuple[str, ...]:
     """Return the sources whose missing `tokens` or `rows` leave it unknown how much is read of any source."""
     if token_shares(stream, unit) is not None:
         return ()
     return tuple(source.name for source in stream.sources if not (source.tokens and source.rows))
 
 
-def whole_tokens(stream: StreamSpec, unit: str, strategy: str) -> int | None:
+def tokens_to_end(stream: StreamSpec, unit: str, strategy: str) -> int | None:
     """Return the tokens until the first, or every, source has been read once; None if sizes are unknown."""
     in_tokens = token_shares(stream, unit)
     if in_tokens is None or not stream.sources:
@@ -92,7 +92,7 @@ def default_readers(data_parallel_size: int, global_batch_size: int, num_workers
     return ranks * next((n for n in range(wanted, each) if each % n == 0), each)
 
 
-def working(num_workers: int, readers_of_a_rank: int) -> int:
+def busy_workers(num_workers: int, readers_of_a_rank: int) -> int:
     """Return how many workers of a rank are busy: they share its readers evenly."""
     most = min(num_workers, readers_of_a_rank)
     return next((n for n in range(most, 0, -1) if readers_of_a_rank % n == 0), 0)

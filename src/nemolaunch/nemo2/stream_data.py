@@ -20,7 +20,7 @@ from nemolaunch.ranks.stream_feed import RankFeed, ValidationFeed, Work
 from nemolaunch.ranks.stream_fields import Fields, MaskedTokens, next_token
 from nemolaunch.stream import ledger, session
 from nemolaunch.stream.manifest import Manifest
-from nemolaunch.stream.session import Begun
+from nemolaunch.stream.session import StartedSession
 from nemolaunch.stream.state import HEADER, PER_SOURCE, ReaderState, StreamState
 from nemolaunch.tokenization import proof
 from nemolaunch.tokenization.tokenizer import TokenizerSpec, resolve
@@ -54,19 +54,19 @@ class StreamDataModule(pl.LightningDataModule):
             global_batch_size=self.global_batch_size,
         )
         self._loaded: StreamState | None = None
-        self._begun: Begun | None = None
+        self._begun: StartedSession | None = None
         self._init_step = 0
         self._validation: ValidationFeed | None = None
         self.feed: RankFeed | None = None
 
     @property
-    def begun(self) -> Begun:
+    def begun(self) -> StartedSession:
         """The session; on first use, all ranks begin it together."""
         if self._begun is None:
             self._begun = self._begin()
         return self._begun
 
-    def _begin(self) -> Begun:
+    def _begin(self) -> StartedSession:
         """Begin the session: the first rank reads the files and decides; all get its decision, or its error."""
         answer: list[Any] = [None]
         if torch.distributed.get_rank() == 0:
@@ -80,7 +80,7 @@ class StreamDataModule(pl.LightningDataModule):
         begun, self._spec, self._engine = answer[0]
         return begun
 
-    def _decide(self) -> tuple[Begun, TokenizerSpec, str]:
+    def _decide(self) -> tuple[StartedSession, TokenizerSpec, str]:
         run = self._plan.run
         spec = resolve(str(run.tokenizer), run.stream)
         stream = StreamSpec.from_values(self._plan.stream or {})

@@ -92,7 +92,7 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         "hub",
         r"GatedRepoError|RepositoryNotFoundError|LocalEntryNotFoundError|401 Client Error"
-        r"|offline mode is enabled|A gated dataset needs HF_TOKEN|there is no connection to the hub",
+        r"|offline mode is enabled|A gated dataset needs HF_TOKEN|no connection to the hub",
         "a download from the Hugging Face hub failed",
         "export HF_TOKEN before submitting; if {node} has no network access to the hub, pass local folders to "
         "--hf-model-id and --dataset-dir",

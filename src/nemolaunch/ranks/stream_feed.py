@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
-from nemolaunch.data.stream_budget import working
+from nemolaunch.data.stream_budget import busy_workers
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.ranks.stream_fields import Fields, next_token
 from nemolaunch.stream.ledger import FedFile
@@ -85,7 +85,7 @@ class RankFeed:
         self._readers = work.readers
         self._step, self._micro_batch = samples_a_step, micro_batch_size
         self._fed = fed
-        self._workers = working(num_workers, len(work.readers))
+        self._workers = busy_workers(num_workers, len(work.readers))
         ahead = STEPS_AHEAD * -(-samples_a_step // max(1, self._workers))
         self._loader: DataLoader[Item] = DataLoader(
             Samples(work),

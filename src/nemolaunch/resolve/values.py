@@ -13,7 +13,7 @@ from typing import Any
 from nemolaunch import arithmetic
 from nemolaunch.catalogue import Gpu, ModelSpec, gpu, gpu_seen
 from nemolaunch.data.blend import Share
-from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, validation_share, whole_tokens
+from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, tokens_to_end, validation_share
 from nemolaunch.data.stream_spec import StreamSpec, with_text_key
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
@@ -349,7 +349,7 @@ def _stream(filling: _Filling, facts: Facts, world_size: int) -> StreamSpec | No
         filling.default("stream_readers", lambda: before, "the run so far")
     batch, workers = job.batch.global_batch_size, filling.job.data.num_workers
     filling.default("stream_readers", lambda: default_readers(ranks, batch, workers), "several for each rank")
-    whole = whole_tokens(stream, _unit(filling.job), job.stream.stopping_strategy)
+    whole = tokens_to_end(stream, _unit(filling.job), job.stream.stopping_strategy)
     if whole and job.stream.stopping_strategy != "fixed-tokens":
         per_step = max(1, batch * (job.data.seq_length or 1))
         filling.default(

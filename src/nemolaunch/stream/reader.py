@@ -20,7 +20,7 @@ from nemolaunch.stream.holdout import HeldOut
 from nemolaunch.stream.manifest import Manifest
 from nemolaunch.stream.mixing import Mixer
 from nemolaunch.stream.order import Array
-from nemolaunch.stream.state import Mix, ReaderState, SourceState, from_here
+from nemolaunch.stream.state import Mix, ReaderState, SourceState, reweighted
 
 # Rows chosen and encoded at once; a resumed reader encodes at most this many again.
 BLOCK_ROWS = 64
@@ -195,7 +195,7 @@ class Reader:
         if mix < len(self._setup.mixes) - 1:
             self._mix = len(self._setup.mixes) - 1
             self._mixer = Mixer(self._setup.mix, self.number)
-            self._sources = [from_here(source) for source in self._sources]
+            self._sources = [reweighted(source) for source in self._sources]
         return [
             _Row(source, row._replace(texts=()), begin, mix, place, bad, ids)
             for place, ((source, row, bad), ids) in enumerate(zip(drawn, encoded, strict=True))

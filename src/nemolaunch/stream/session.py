@@ -19,11 +19,11 @@ from nemolaunch.stream.ledger import Session
 from nemolaunch.stream.manifest import Listed, Manifest
 from nemolaunch.stream.order import key
 from nemolaunch.stream.reader import StreamSetup
-from nemolaunch.stream.state import Mix, StreamState, beginning
+from nemolaunch.stream.state import Mix, StreamState, initial_state
 
 
 @dataclass(frozen=True)
-class Begun:
+class StartedSession:
     """A session that has begun: its readers' setup and states, and its line in the ledger."""
 
     session: Session
@@ -42,7 +42,7 @@ def begin(
     samples: int,
     state: StreamState | None,
     say: Callable[[str], None] = lambda _: None,
-) -> Begun:
+) -> StartedSession:
     """Decide how the stream starts or resumes, and record it. One process does this for all.
 
     Args:
@@ -70,7 +70,7 @@ def begin(
     else:
         listed = manifest.make(stream)
         names = [source.source.name for source in listed.sources]
-        state = beginning(
+        state = initial_state(
             seed=seed, digest=listed.digest, tokenizer=tokenizer, names=names,
             mix=_mix(stream, listed, unit), readers=readers, samples=-(-samples // readers),
         )  # fmt: skip
@@ -87,7 +87,7 @@ def begin(
     listed.save(run.stream_manifest(listed.digest))
     ledger.begin_session(run, session)
     say(f"stream: session {number}, {resume}, shuffle seed {seed}, from sample {samples}, {readers} readers")
-    return Begun(session, setup, validation, replace(state, digest=listed.digest))
+    return StartedSession(session, setup, validation, replace(state, digest=listed.digest))
 
 
 def _mix(stream: StreamSpec, listed: Manifest, unit: str) -> Mix:

@@ -155,12 +155,12 @@ class StreamState:
         ]
 
 
-def from_here(source: SourceState) -> SourceState:
+def reweighted(source: SourceState) -> SourceState:
     """Return the state from which new weights count: earlier differences are not compensated."""
     return replace(source, rows_before=source.rows, tokens_before=source.tokens)
 
 
-def beginning(
+def initial_state(
     *, seed: int, digest: str, tokenizer: str, names: Sequence[str], mix: Mix, readers: int, samples: int = 0
 ) -> StreamState:
     """Return a stream at its first row. `samples`: how many each reader counts as made before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nemolaunch.cli.views.estimate import estimate_lines, row
 from nemolaunch.cli.views.launch import launch_lines
 from nemolaunch.cli.views.units import count
-from nemolaunch.data.stream_budget import unsized
+from nemolaunch.data.stream_budget import sources_without_size
 from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
@@ -86,7 +86,7 @@ def stream_lines(plan: Plan) -> list[str]:
         lines.append(
             row("", f"{source.name:<{width}}  {source.share:>9.2%}  {tokens}  {epochs}  {source.where}")
         )
-    if plan.stream and (unknown := unsized(StreamSpec.from_values(plan.stream), unit)):
+    if plan.stream and (unknown := sources_without_size(StreamSpec.from_values(plan.stream), unit)):
         without = f"{', '.join(unknown)} {'does' if len(unknown) == 1 else 'do'} not give `tokens` and `rows`"
         lines.append(row("", f"?: shares are of rows, and {without}, so the length of a row is not known"))
     each = int(plan.job.stream.stream_readers or 0) // max(1, plan.data_parallel_size)
