@@ -1,4 +1,4 @@
-"""Megatron's `.idx` format, written and read in bounded memory.
+r"""Megatron's `.idx` format, written and read in bounded memory.
 
 Layout, little-endian: `MMIDIDX\\0\\0`, u64 version 1, u8 dtype code, u64 sequences S, u64 document entries D,
 S int32 lengths (tokens), S int64 byte offsets into the `.bin`, D int64 document starts (sequence numbers,
