@@ -1,6 +1,6 @@
 r"""Megatron's `.idx` format, written and read in bounded memory.
 
-Layout, little-endian: `MMIDIDX\\0\\0`, u64 version 1, u8 dtype code, u64 sequences S, u64 document entries D,
+Layout, little-endian: `MMIDIDX\0\0`, u64 version 1, u8 dtype code, u64 sequences S, u64 document entries D,
 S int32 lengths (tokens), S int64 byte offsets into the `.bin`, D int64 document starts (sequence numbers,
 the last one is S). Source: megatron-core's `indexed_dataset.py`, `_IndexWriter`.
 """
