@@ -10,7 +10,7 @@ from slurm.cluster import Cluster
 from slurm.light import LightRun
 
 from nemolaunch.cli.commands import status
-from nemolaunch.observe.slurm_run import Follower
+from nemolaunch.observe.slurm_run import QueueFollower
 
 
 class Told:
@@ -89,7 +89,7 @@ def test_a_controller_that_is_away_is_not_the_end_of_a_run(
     run = LightRun(client, tmp_path / "run", ["run", "finish"])
     job = run.submit()
     run.wait_until_running(job)
-    follower = Follower(run.plan)
+    follower = QueueFollower(run.plan)
     client.stop_controller()
     try:
         assert status.main([str(run.run.root)]) == 3

@@ -36,19 +36,19 @@ def test_partitions_are_read() -> None:
     assert (cpu.gpus_per_node, cpu.time_limit_s) == (None, None)
 
 
-def of(code: str, **values: object) -> Finding:
+def finding_of(code: str, **values: object) -> Finding:
     facts = {"partitions": parse_sinfo(ANSWER), "accounts": ("physics", "chemistry")}
     sound = {"partition": "gpu", "account": "physics"}
     return next(f for f in findings(changed=facts, **{**sound, **values}) if f.code == code)  # type: ignore[arg-type]
 
 
 def test_a_job_larger_than_what_is_up_waits() -> None:
-    assert of("slurm-nodes-down", num_nodes=63).fixes[0].changes == {"num_nodes": 62}
-    assert of("slurm-nodes", num_nodes=65).fixes[0].changes == {"num_nodes": 64}
+    assert finding_of("slurm-nodes-down", num_nodes=63).fixes[0].changes == {"num_nodes": 62}
+    assert finding_of("slurm-nodes", num_nodes=65).fixes[0].changes == {"num_nodes": 64}
 
 
 def test_an_account_is_one_of_the_users() -> None:
-    assert of("slurm-account", account="fysics").fixes[0].changes == {"account": "physics"}
+    assert finding_of("slurm-account", account="fysics").fixes[0].changes == {"account": "physics"}
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_an_account_is_one_of_the_users() -> None:
     ],
 )
 def test_an_informal_time_is_converted_to_slurms_format(given: str, meant: str) -> None:
-    assert of("slurm-time", time=given).fixes[0].changes == {"time": meant}
+    assert finding_of("slurm-time", time=given).fixes[0].changes == {"time": meant}

@@ -21,19 +21,21 @@ LLAMA = Tokenizer(
 )
 
 
-def the(code: str, *args: Any, **values: Any) -> Finding:
+def only_finding(code: str, *args: Any, **values: Any) -> Finding:
     (found,) = [finding for finding in findings(*args, **values) if finding.code == code]
     return found
 
 
 def test_a_reserved_token_is_suggested_where_the_tokenizer_names_none() -> None:
-    found = the("mask-token-missing", objective="mlm", changed={"tokenizer": LLAMA})
+    found = only_finding("mask-token-missing", objective="mlm", changed={"tokenizer": LLAMA})
     assert [fix.changes["mask_token"] for fix in found.fixes] == RESERVED[:2]
 
 
 def test_the_nearest_token_is_suggested_for_an_unknown_one() -> None:
     typed = "<|reserved_special_token_100|>"
-    found = the("mask-token-unknown", objective="mlm", mask_token=typed, changed={"tokenizer": LLAMA})
+    found = only_finding(
+        "mask-token-unknown", objective="mlm", mask_token=typed, changed={"tokenizer": LLAMA}
+    )
     assert found.fixes[0].changes["mask_token"] == "<|reserved_special_token_10|>"
 
 
@@ -74,7 +76,7 @@ def test_bert_is_always_masked() -> None:
     ],
 )
 def test_models_that_cannot_attend_to_both_sides_get_a_reason(model: str, why: str) -> None:
-    found = the("objective-unsupported", model, objective="mlm")
+    found = only_finding("objective-unsupported", model, objective="mlm")
     assert why in found.message
     assert found.fixes[0].changes == {"objective": "clm"}
 
@@ -82,9 +84,9 @@ def test_models_that_cannot_attend_to_both_sides_get_a_reason(model: str, why: s
 def test_weights_of_the_other_objective_can_be_a_start_but_not_be_resumed() -> None:
     causal = StartPoint(path="/x", both_sides=False)
     masked = {"objective": "mlm", "mask_token": "<|reserved_0|>"}
-    weights = the("checkpoint-other-objective", **masked, changed={"weights": causal})
+    weights = only_finding("checkpoint-other-objective", **masked, changed={"weights": causal})
     assert weights.severity is Severity.NOTE
-    resumed = the("checkpoint-other-objective", **masked, changed={"resume": causal})
+    resumed = only_finding("checkpoint-other-objective", **masked, changed={"resume": causal})
     assert resumed.severity is Severity.ERROR
     assert resumed.fixes[0].changes == {"objective": "clm"}
 
@@ -92,6 +94,8 @@ def test_weights_of_the_other_objective_can_be_a_start_but_not_be_resumed() -> N
 def test_a_resumed_run_may_mask_differently_with_a_warning() -> None:
     before = {"objective": "mlm", "mlm_probability": 0.15, "mask_token": "<|reserved_0|>"}
     run = EarlierRun(folder="/runs/x", last_checkpoint="/runs/x/last", next_step=50, values=before)
-    found = the("run-of-other-objective", objective="mlm", mask_token="<|reserved_0|>", changed={"run": run})
+    found = only_finding(
+        "run-of-other-objective", objective="mlm", mask_token="<|reserved_0|>", changed={"run": run}
+    )
     assert found.severity is Severity.WARNING
     assert found.fixes[0].changes == {"mlm_probability": 0.15}

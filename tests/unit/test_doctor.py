@@ -27,7 +27,7 @@ def levels(found: Iterable[Verdict]) -> list[str]:
     return [verdict.level for verdict in found]
 
 
-def told(found: Iterable[Verdict], level: str) -> str:
+def texts(found: Iterable[Verdict], level: str) -> str:
     """Return text and advice of the verdicts of a level."""
     return "\n".join(f"{verdict.text} → {verdict.advice}" for verdict in found if verdict.level == level)
 
@@ -65,14 +65,14 @@ def test_compatible_versions_are_good() -> None:
 def test_an_incompatible_version_is_reported_with_the_command_that_fixes_it(
     name: str, version: str | None, said: str
 ) -> None:
-    bad = told(packages.look({**GOOD_VERSIONS, name: version}), "bad")
+    bad = texts(packages.look({**GOOD_VERSIONS, name: version}), "bad")
     assert said in bad
     assert "pip install -c constraints.txt" in bad
 
 
 def test_without_nemo_it_says_what_the_machine_can_still_do() -> None:
     found = list(packages.look(dict.fromkeys(GOOD_VERSIONS)))
-    assert "can plan and submit jobs, but not train" in told(found, "note")
+    assert "can plan and submit jobs, but not train" in texts(found, "note")
     assert "bad" not in levels(found)
 
 
@@ -100,7 +100,7 @@ def test_gpus_with_a_driver_that_supports_torchs_cuda(
 ) -> None:
     programs("nvidia-smi", SMI.format(errors=0, cuda="12.8"))
     torch_says("2.9.0", "12.6", True, 2)
-    good = told(gpus.look(), "good")
+    good = texts(gpus.look(), "good")
     assert "2 x NVIDIA H100 80GB HBM3, 79.6 GiB, 989 TFLOP/s in bf16" in good
     assert "driver 570.86.15, supports CUDA up to 12.8" in good
     assert "torch 2.9.0 for CUDA 12.6 sees 2 GPU(s)" in good
@@ -123,7 +123,7 @@ def test_a_torch_that_cannot_use_the_gpus(
 ) -> None:
     programs("nvidia-smi", SMI.format(errors=0, cuda=cuda))
     torch_says(*torch)
-    assert said in told(gpus.look(), "bad")
+    assert said in texts(gpus.look(), "bad")
 
 
 def test_a_gpu_with_memory_errors(
@@ -131,7 +131,7 @@ def test_a_gpu_with_memory_errors(
 ) -> None:
     programs("nvidia-smi", SMI.format(errors=3, cuda="12.8"))
     torch_says("2.9.0", "12.6", True, 2)
-    assert "GPU 1 has 3 uncorrectable memory errors" in told(gpus.look(), "bad")
+    assert "GPU 1 has 3 uncorrectable memory errors" in texts(gpus.look(), "bad")
 
 
 def test_a_missing_gpu_is_only_a_note(programs: Callable[[str, str], None]) -> None:
@@ -142,16 +142,16 @@ SINFO = "echo 'gpu|3-00:00:00|4|gpu:h100:8|up|2/1/1/4|1-infinite'\n"
 
 
 def test_slurm_and_its_partitions(programs: Callable[[str, str], None]) -> None:
-    assert told(slurm.look(), "note").startswith("sbatch is not installed")
+    assert texts(slurm.look(), "note").startswith("sbatch is not installed")
     programs("sbatch", "exit 0\n")
-    assert "sinfo does not respond" in told(slurm.look(), "bad")
+    assert "sinfo does not respond" in texts(slurm.look(), "bad")
     programs("sinfo", SINFO)
     programs("srun", "echo '--container-image=...'\n")
     found = list(slurm.look())
-    assert "partition gpu: 3 of 4 nodes up, 8 GPUs each" in told(found, "good")
-    assert "Pyxis" in told(found, "good")
+    assert "partition gpu: 3 of 4 nodes up, 8 GPUs each" in texts(found, "good")
+    assert "Pyxis" in texts(found, "good")
     programs("srun", "exit 0\n")
-    assert "--container-image none" in told(slurm.look(), "warning")
+    assert "--container-image none" in texts(slurm.look(), "warning")
 
 
 def test_the_disk_speed_is_measured_without_leaving_files(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_interfaces_and_infiniband(tmp_path: Path) -> None:
     port.mkdir(parents=True)
     (port / "state").write_text("4: ACTIVE\n")
     (port / "rate").write_text("400 Gb/sec (4X NDR)\n")
-    good = told(host.network(tmp_path / "net", tmp_path / "ib"), "good")
+    good = texts(host.network(tmp_path / "net", tmp_path / "ib"), "good")
     assert "up: eth0 (25 Gbit/s) →" in good
     assert "InfiniBand: mlx5_0 400 Gb/sec (4X NDR)" in good
 
@@ -222,7 +222,7 @@ def test_logins_that_are_accepted_rejected_or_missing(server: str, monkeypatch: 
     monkeypatch.setenv("WANDB_API_KEY", "other")
     assert levels([*logins.hub(), *logins.wandb()]) == ["bad", "bad"]
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert "cannot be reached" in told(logins.hub(), "warning")
+    assert "cannot be reached" in texts(logins.hub(), "warning")
 
 
 def test_stored_logins_are_found(server: str, tmp_path: Path) -> None:

@@ -158,13 +158,13 @@ def test_nvidias_recipes_fit_on_the_gpus_they_are_made_for() -> None:
         assert estimate_layout(model, layout, h100).fits is not False, name
 
 
-def told(model: str = "llama3_8b", speed: SpeedAssumption | None = None, **values: Any) -> Any:
+def estimated(model: str = "llama3_8b", speed: SpeedAssumption | None = None, **values: Any) -> Any:
     asked = job(model, **{"num_nodes": 8, "max_steps": 1000, "global_batch_size": 512, **values})
     return estimate(resolved(asked), speed or SpeedAssumption())
 
 
 def test_a_given_share_of_the_peak_gives_the_time() -> None:
-    e = told(speed=SpeedAssumption(mfu=0.4), gpu="h100")
+    e = estimated(speed=SpeedAssumption(mfu=0.4), gpu="h100")
     flops = e.time.flops_per_token_full * 512 * 8192 * 1000
     assert e.time.total_s == pytest.approx(flops / (64 * 0.4 * 989.4e12), rel=1e-3)
     assert e.time.gpu_hours == pytest.approx(e.time.total_s * 64 / 3600)
@@ -176,34 +176,34 @@ def test_a_given_share_of_the_peak_gives_the_time() -> None:
 
 
 def test_an_earlier_runs_speed_carries_over_by_flops() -> None:
-    e = told(speed=SpeedAssumption(flops_per_s=400e12, run="runs/a"))
+    e = estimated(speed=SpeedAssumption(flops_per_s=400e12, run="runs/a"))
     assert e.time.tokens_per_s == pytest.approx(64 * 400e12 / e.time.flops_per_token_full)
     assert "runs/a" in e.time.source
 
 
 def test_published_speeds_are_the_default() -> None:
-    e = told(gpu="h100")
+    e = estimated(gpu="h100")
     assert 0.3 < e.time.mfu_full < 0.5
     assert e.time.error >= 0.2
     assert "published" in e.time.source
 
 
 def test_a_gpu_is_only_assumed_if_none_is_visible_or_given() -> None:
-    assert told().gpu.name == "h100"
-    assert "assumed" in told().gpu_origin
-    assert told(gpu="b200").gpu.name == "b200"
+    assert estimated().gpu.name == "h100"
+    assert "assumed" in estimated().gpu_origin
+    assert estimated(gpu="b200").gpu.name == "b200"
 
 
 def test_disk_holds_the_checkpoints_kept_and_one_more() -> None:
-    e = told(keep_latest=2, checkpoint_every=100)
+    e = estimated(keep_latest=2, checkpoint_every=100)
     assert e.disk.checkpoint == pytest.approx(14 * e.parameters, rel=0.01)
     assert e.disk.checkpoints == 3
-    assert told(keep_latest=-1, checkpoint_every=100).disk.checkpoints == 10
+    assert estimated(keep_latest=-1, checkpoint_every=100).disk.checkpoints == 10
 
 
 def test_impossible_sizes_are_not_estimated() -> None:
-    assert told(pipeline_model_parallel_size=10**9, num_nodes=10**9) is None
-    assert told(seq_length=10**300) is None
+    assert estimated(pipeline_model_parallel_size=10**9, num_nodes=10**9) is None
+    assert estimated(seq_length=10**300) is None
 
 
 def test_22_tokens_a_weight_are_the_7075_steps_of_the_60m_run() -> None:
@@ -246,4 +246,4 @@ def test_common_gpus_are_listed_with_a_source(name: str) -> None:
     assert row.memory_bytes >= 24 * GIB
     assert row.memory_bandwidth > 0
     assert row.peak_bf16
-    assert told(gpu=name).time.total_s > 0
+    assert estimated(gpu=name).time.total_s > 0

@@ -83,7 +83,7 @@ def test_a_wrong_key_gets_the_nearest(data: str, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("-gbs", "8", "--global-batch-tokens", "4M"), "--global-batch-size and --global-batch-tokens say"),
+        (("-gbs", "8", "--global-batch-tokens", "4M"), "--global-batch-size and --global-batch-tokens set"),
         (("--max-steps", "8", "--tokens-per-param", "20"), "--max-steps and --tokens-per-param set the same"),
         (("--max-tokens", "many"), "--max-tokens takes a whole number, not 'many'"),
         (("--max-tokens", "-5"), "--max-tokens -5 is out of range: it must be between 1"),
