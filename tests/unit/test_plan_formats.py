@@ -248,3 +248,16 @@ def test_a_configuration_is_read_back_as_it_was_written(data: str, tmp_path: Pat
     values = read_config(file)
     assert values.keys() == Job().values().keys()
     assert values["lr"] == 5e-6
+
+
+def test_times_and_node_names_in_yaml_are_read_as_they_are_written(tmp_path: Path) -> None:
+    """YAML 1.1 reads the first as base 60 and the second as octal."""
+    file = tmp_path / "job.yaml"
+    file.write_text("time: 1:00:00\nexclude: 010\nmax_steps: 1_000\nlr: 3e-4\nfp8: true\n")
+    assert read_config(file) == {
+        "time": "1:00:00",
+        "exclude": "010",
+        "max_steps": 1000,
+        "lr": 3e-4,
+        "fp8": True,
+    }

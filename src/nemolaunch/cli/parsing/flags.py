@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nemolaunch.errors import UsageError
 from nemolaunch.job import ALTERNATIVES, PARTS, Job, field_name, spec_of, specs
@@ -157,7 +157,7 @@ def read_config(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -169,6 +169,27 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"--config {path} must contain flag names and values, like `seq_length: 2048`")
     return _checked(content, f"--config {path}: ")
+
+
+def _loader() -> Any:
+    """Return a safe YAML loader that reads only decimal whole numbers as numbers.
+
+    YAML 1.1 also has base 60 and octal: `time: 1:00:00` would be 3600, which Slurm takes for minutes, and
+    `exclude: 010` would be 8.
+    """
+    import re
+
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers: ClassVar[Any] = {
+            first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    whole = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:int", whole, list("-+0123456789"))
+    return Loader
 
 
 def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
