@@ -1,0 +1,100 @@
+"""Where and how a job runs.
+
+Each field carries its command-line form; see `nemolaunch.job.fields.flag`. `None` means "not given".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemolaunch.job.fields import flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Where and how the job runs."""
+
+    executor: str = flag("local", "where to run", choices=("local", "slurm"))
+    experiment: str = flag(
+        "pretraining", "name of the run folder; letters, digits, '.', '_' and '-'", short="-E"
+    )
+    output_dir: str | None = flag(None, "run folder (default: runs/EXPERIMENT)", metavar="DIR")
+    num_nodes: int = flag(1, "number of nodes", short="-N")
+    num_gpus: int | None = flag(
+        None,
+        "processes per node (default: one per visible GPU; on the CPU, as many as the parallelism needs)",
+        short="-G",
+        aliases=("--gpus-per-node",),
+    )
+    account: str = flag("root", "Slurm account", short="-A")
+    partition: str = flag("defq", "Slurm partition", short="-P")
+    container_image: str = flag(
+        "nvcr.io/nvidia/nemo:26.02",
+        "container image on Slurm; none runs in the current environment",
+        short="-I",
+        metavar="IMAGE",
+    )
+    container_mounts: tuple[str, ...] = flag(
+        (), "additional container mounts; the job's own paths are always mounted", metavar="SRC:DST"
+    )
+    time: str | None = flag(
+        None, "time limit of each Slurm job, e.g. 3-00:00:00 (default: the partition's, else 1-00:00:00)"
+    )
+    device: str = flag(
+        "auto",
+        "device to train on; auto: the GPU on Slurm or if one is visible, otherwise the CPU",
+        choices=("auto", "gpu", "cpu"),
+    )
+    launcher: str = flag(
+        "srun",
+        "what starts the ranks on Slurm: srun (one task per rank) or torchrun (once per node)",
+        choices=("srun", "torchrun"),
+    )
+    detach: bool = flag(False, "return once the Slurm job is submitted, instead of following the run")
+    chain: bool = flag(True, "have each Slurm job queue its successor until training has finished")
+    max_failures: int = flag(
+        3,
+        "end the run after this many consecutive attempts without a new checkpoint",
+        aliases=("--give-up-after",),
+    )
+    exit_margin: int | None = flag(
+        None,
+        "save and exit this long before the time limit (default: twice the longest save, at least 2 minutes)",
+        aliases=("--leave-before",),
+        metavar="SECONDS",
+    )
+    qos: str | None = flag(None, "Slurm quality of service")
+    gres: str | None = flag(
+        None, "Slurm generic resources per node, instead of --gpus-per-node; none requests nothing"
+    )
+    constraint: str | None = flag(None, "Slurm features that the nodes must have")
+    exclude: str | None = flag(None, "nodes that must not be used", metavar="NODES")
+    reservation: str | None = flag(None, "Slurm reservation")
+    comment: str | None = flag(None, "comment of the Slurm job")
+    dependency: str | None = flag(
+        None, "start only after other Slurm jobs have ended, e.g. afterok:1234", metavar="WHEN:JOB"
+    )
+    array: str | None = flag(None, "run as a chain of array tasks, e.g. 1-10%1", metavar="RANGE")
+    sbatch: tuple[str, ...] = flag((), "any other sbatch option, without its dashes", metavar="KEY=VALUE")
+    network_interface: str | None = flag(
+        None, "network interface between nodes, e.g. hsn0 (sets NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME)"
+    )
+    env_preset: tuple[str, ...] = flag(
+        (),
+        "named sets of environment variables: slingshot, efa, gb200, save-memory, fused-attention, "
+        "deterministic, debug",
+        metavar="NAME",
+    )
+    env: tuple[str, ...] = flag(
+        (), "additional environment variables of the training processes", metavar="NAME=VALUE"
+    )
+    preset: str | None = flag(
+        None,
+        "flags tuned for a model on a GPU: a built-in preset or a YAML file; flags and --config override it",
+        metavar="NAME",
+    )
+    gpu: str | None = flag(
+        None,
+        "GPU to estimate memory and time for, e.g. h200 (default: the one in this machine, else h100)",
+        metavar="NAME",
+    )

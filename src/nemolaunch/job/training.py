@@ -1,0 +1,147 @@
+"""How training proceeds: batches, layout, memory, kernels, optimizer.
+
+Each field carries its command-line form; see `nemolaunch.job.fields.flag`. `None` means "not given".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemolaunch.job.fields import flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """How much data, in which batch sizes and which precision."""
+
+    max_steps: int | None = flag(None, "optimizer steps (default: one epoch, computed from the .idx files)")
+    global_batch_size: int = flag(2048, "sequences per step over all GPUs", short="-gbs")
+    max_tokens: int | None = flag(
+        None,
+        "number of tokens to train on, e.g. 20B, instead of --max-steps",
+        metavar="TOKENS",
+        scaled=True,
+    )
+    tokens_per_param: float | None = flag(
+        None,
+        "number of tokens to train on per active parameter, input embedding excluded, instead of --max-steps",
+    )
+    global_batch_tokens: int | None = flag(
+        None, "tokens per step, e.g. 4M, instead of --global-batch-size", metavar="TOKENS", scaled=True
+    )
+    micro_batch_size: int = flag(1, "sequences per forward pass on one GPU", short="-mbs")
+    precision: str = flag("bf16", "training precision", choices=("bf16", "fp32"))
+    fp8: bool = flag(False, "run matrix multiplications in fp8 (Ada, Hopper and newer)")
+    fp8_recipe: str = flag(
+        "delayed",
+        "fp8 scaling; delayed: a factor per tensor from earlier steps; tensorwise: a current factor per tensor; "
+        "blockwise: a factor per block (Hopper); mxfp8: microscaling blocks (Blackwell)",
+        choices=("delayed", "tensorwise", "blockwise", "mxfp8"),
+    )
+    seed: int = flag(1234, "random seed for weights and data order")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallelism:
+    """How the model is split across GPUs."""
+
+    tensor_model_parallel_size: int = flag(
+        1, "tensor parallel size", short="-TP", aliases=("--tensor-parallel-size",)
+    )
+    pipeline_model_parallel_size: int = flag(
+        1, "pipeline parallel size", short="-PP", aliases=("--pipeline-parallel-size",)
+    )
+    virtual_pipeline_model_parallel_size: int | None = flag(
+        None,
+        "virtual pipeline stages per pipeline stage",
+        short="-VPP",
+        aliases=("--virtual-pipeline-parallel-size",),
+    )
+    context_parallel_size: int = flag(
+        1, "context parallel size", short="-CP", aliases=("--context-model-parallel-size",)
+    )
+    sequence_parallel: bool = flag(
+        False, "split activations along the sequence within tensor parallel groups", short="-SP"
+    )
+    expert_model_parallel_size: int = flag(
+        1, "expert parallel size", short="-EP", aliases=("--expert-parallel-size",)
+    )
+    expert_tensor_parallel_size: int | None = flag(
+        None, "tensor parallel size of the experts (default: the tensor parallel size)", short="-ETP"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What is recomputed, and what is kept off the GPU."""
+
+    recompute_granularity: str | None = flag(
+        None,
+        "activations to recompute in the backward pass: those of whole layers (full) or of attention (selective)",
+        choices=("full", "selective"),
+    )
+    recompute_method: str | None = flag(
+        None, "how full recomputation chooses layers", choices=("block", "uniform")
+    )
+    recompute_num_layers: int | None = flag(
+        None, "layers per recomputed chunk (uniform), or number of recomputed layers (block)"
+    )
+    cpu_offloading: bool = flag(False, "keep the activations of some layers in host memory")
+    cpu_offloading_layers: int | None = flag(
+        None, "number of layers to offload", aliases=("--cpu-offloading-num-layers",)
+    )
+    cpu_offloading_activations: bool = flag(False, "offload activations")
+    cpu_offloading_weights: bool = flag(False, "offload weights")
+    optim_cpu_offloading: bool = flag(
+        False, "keep and update the optimizer state on the CPU", aliases=("--optimizer-cpu-offload",)
+    )
+    optim_cpu_offloading_frac: float = flag(
+        1.0,
+        "fraction of the optimizer state to offload, above 0 and up to 1",
+        aliases=("--optimizer-offload-fraction",),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Kernels, and which communication overlaps with computation. Flags that are not set are as in the recipe."""
+
+    attention_backend: str | None = flag(
+        None,
+        "attention kernels; flash: FlashAttention; fused: cuDNN; unfused: Transformer Engine; local: Megatron-Core; "
+        "auto: the fastest available. unfused and local store all attention scores (default: the recipe's, usually "
+        "auto)",
+        choices=("auto", "flash", "fused", "unfused", "local"),
+    )
+    cuda_graphs: bool = flag(
+        False, "capture each layer as CUDA graphs instead of launching kernels one by one"
+    )
+    tp_comm_overlap: bool | None = flag(
+        None,
+        "overlap tensor parallel communication with matrix multiplications (Transformer Engine userbuffers)",
+    )
+    overlap_grad_reduce: bool | None = flag(
+        None, "reduce gradients over data parallel ranks during the backward pass"
+    )
+    overlap_param_gather: bool | None = flag(
+        None, "gather updated weights from data parallel ranks during the next forward pass"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How weights are updated."""
+
+    optimizer: str = flag("adam", "optimizer", choices=("adam", "sgd"))
+    lr: float = flag(5e-6, "peak learning rate")
+    min_lr: float = flag(1e-6, "learning rate at the end of the cosine decay")
+    adam_beta1: float = flag(0.9, "decay rate of Adam's first moment")
+    adam_beta2: float = flag(0.999, "decay rate of Adam's second moment")
+    weight_decay: float = flag(0.0, "decoupled weight decay")
+    clip_grad: float = flag(1.0, "maximum global gradient norm; 0 turns clipping off")
+    warmup_steps: int = flag(50, "steps of linear learning rate warmup")
+    constant_steps: int = flag(0, "steps at the minimum learning rate after the cosine decay")
+    disable_dist_optim: bool = flag(False, "do not shard the optimizer over data-parallel ranks")
+    num_distributed_optimizer_instances: int = flag(
+        1, "copies of the sharded optimizer, each over DP·CP / N ranks (hybrid sharding, HSDP)"
+    )
