@@ -30,7 +30,7 @@ def test_the_example_script(tmp_path: Path) -> None:
 
     run = nl.Run(tmp_path / "run")
     assert run.status().state == "finished"
-    losses = [row["loss"] for row in run.metrics() if "loss" in row]  # type: ignore[union-attr]
+    losses = [row["loss"] for row in run.metrics() if "loss" in row]
     assert len(losses) == 4
     assert str([round(loss, 3) for loss in losses]) in done.stdout
     assert len(run.checkpoints) == 2

@@ -31,7 +31,7 @@ class _Process(SpawnProcess):
 
 
 class _Context(SpawnContext):
-    Process = _Process  # type: ignore[assignment]
+    Process = _Process
 
 
 # Threads of libraries do not survive a fork, so workers are spawned.
@@ -42,7 +42,7 @@ CONTEXT = _Context()
 def _without_main_module() -> Iterator[None]:
     """Hide where the main module came from while a child is told what to import."""
     main = sys.modules["__main__"].__dict__
-    hidden = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+    hidden: dict[str, Any] = {name: main[name] for name in ("__spec__", "__file__") if name in main}
     main.update(dict.fromkeys(hidden))
     try:
         yield
