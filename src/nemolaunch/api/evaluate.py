@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -21,13 +22,16 @@ class Evaluation:
     """The perplexity of a text under a model, and how it was computed.
 
     Attributes:
-        score: all results, including `score.perplexity` and `score.bits_per_byte`.
-        dtype, device: of the model, e.g. `float32` and `cpu`.
+        score: the figures; `score.perplexity` and `score.bits_per_byte` among them.
+        dtype: of the model, such as `float32`.
+        device: of the model, such as `cpu`.
+        seconds: time that scoring took, without loading the model.
     """
 
     score: Perplexity
     dtype: str
     device: str
+    seconds: float
 
     @property
     def perplexity(self) -> float:
@@ -73,7 +77,7 @@ def evaluate(
     """
     from nemolaunch.evaluation.documents import documents
     from nemolaunch.evaluation.model import load
-    from nemolaunch.evaluation.perplexity import DEFAULT_CONTEXT, check_lengths, perplexity
+    from nemolaunch.evaluation.perplexity import DEFAULT_CONTEXT, check_lengths, length_warning, perplexity
     from nemolaunch.evaluation.source import hf_folder
 
     if context_length is not None:
@@ -81,9 +85,10 @@ def evaluate(
     with hf_folder(Path(checkpoint), say=tell) as folder:
         model = load(folder, dtype=dtype, tokenizer=None if tokenizer is None else Path(tokenizer))
     context = context_length or min(model.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    if model.context_length and context > model.context_length:
-        tell(f"warning: context length {context:,} exceeds the model's own, {model.context_length:,} tokens")
+    if warning := length_warning(context, model.context_length):
+        tell(warning)
     texts = documents(str(data), model.tokenizer, text_key=text_key, split=split)
+    began = time.monotonic()
     score = perplexity(
         model,
         watch(islice(texts, limit) if limit else texts),
@@ -92,4 +97,4 @@ def evaluate(
         stride=stride or context,
         batch_size=batch_size,
     )
-    return Evaluation(score, str(model.model.dtype).removeprefix("torch."), str(model.device))
+    return Evaluation(score, model.dtype_name, str(model.device), time.monotonic() - began)

@@ -30,6 +30,11 @@ class LanguageModel:
         return device
 
     @property
+    def dtype_name(self) -> str:
+        """The number format of the weights, such as `float32`."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
     def context_length(self) -> int | None:
         """The model's maximum sequence length, None if its configuration does not say."""
         length = getattr(self.model.config, "max_position_embeddings", None)

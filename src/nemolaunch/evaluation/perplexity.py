@@ -96,6 +96,15 @@ def windows(ids: list[int], context_length: int, stride: int) -> Iterator[Scorin
             return
 
 
+def length_warning(context_length: int, max_context: int | None) -> str | None:
+    """Return a warning if the context is longer than the model supports, else None."""
+    if not max_context or context_length <= max_context:
+        return None
+    return (
+        f"warning: --context-length {context_length:,} exceeds the model's context of {max_context:,} tokens"
+    )
+
+
 def check_lengths(context_length: int, stride: int) -> None:
     """Raise UsageError unless 1 <= stride <= context length."""
     if context_length < 1:

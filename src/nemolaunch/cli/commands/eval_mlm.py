@@ -14,7 +14,6 @@ from nemolaunch.cli.commands.eval_ppl import (
     make_result,
     note,
     print_result,
-    warn_about_length,
     with_progress,
 )
 from nemolaunch.cli.commands.generate import add_model_flags
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from nemolaunch.evaluation.documents import documents
     from nemolaunch.evaluation.masked import masking_for, score
     from nemolaunch.evaluation.model import load_masked
-    from nemolaunch.evaluation.perplexity import DEFAULT_CONTEXT, check_lengths
+    from nemolaunch.evaluation.perplexity import DEFAULT_CONTEXT, check_lengths, length_warning
     from nemolaunch.evaluation.source import hf_folder
 
     rows = batch_size(args.batch_size)
@@ -68,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         model, probability=args.mlm_probability, replacement=args.mlm_replacement, seed=args.seed
     )
     context = args.context_length or min(model.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    warn_about_length(context, model.context_length)
+    if warning := length_warning(context, model.context_length):
+        note(warning)
     texts = documents(args.data, model.tokenizer, text_key=args.text_key, split=args.split)
     began = time.monotonic()
     found = score(
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=rows,
     )
     seconds = time.monotonic() - began
-    result = make_result(args, model, found.figures(), seconds)
+    result = make_result(args, model.dtype_name, str(model.device), found.figures(), seconds)
     lines = (
         f"masked accuracy  {found.accuracy:.2%}\nmasked loss      {found.nats_per_token:.4f} nats per token\n"
         f"{found.num_masked:,} masked of {found.num_tokens:,} tokens in {found.num_documents:,} documents; "

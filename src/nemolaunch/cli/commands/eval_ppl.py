@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,44 +66,32 @@ def add_result_flags(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the text and print the result. Return the exit code."""
-    from nemolaunch.evaluation.documents import documents
-    from nemolaunch.evaluation.model import load
-    from nemolaunch.evaluation.perplexity import DEFAULT_CONTEXT, check_lengths, perplexity
-    from nemolaunch.evaluation.source import hf_folder
+    from nemolaunch.api.evaluate import evaluate
 
-    rows = batch_size(args.batch_size)
-    if args.context_length is not None:
-        check_lengths(args.context_length, args.stride or args.context_length)
-    with hf_folder(args.checkpoint, say=note) as folder:
-        lm = load(folder, dtype=args.dtype, tokenizer=args.tokenizer)
-    context = args.context_length or min(lm.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    warn_about_length(context, lm.context_length)
-    texts = documents(args.data, lm.tokenizer, text_key=args.text_key, split=args.split)
-    began = time.monotonic()
-    found = perplexity(
-        lm,
-        with_progress(islice(texts, args.limit) if args.limit else texts),
-        prefix_token=lm.prefix_token,
-        context_length=context,
-        stride=args.stride or context,
-        batch_size=rows,
+    done = evaluate(
+        args.checkpoint,
+        data=args.data,
+        text_key=args.text_key,
+        split=args.split,
+        limit=args.limit,
+        context_length=args.context_length,
+        stride=args.stride,
+        batch_size=batch_size(args.batch_size),
+        dtype=args.dtype,
+        tokenizer=args.tokenizer,
+        tell=note,
+        watch=with_progress,
     )
-    seconds = time.monotonic() - began
-    result = make_result(args, lm, found.figures(), seconds)
+    found = done.score
+    result = make_result(args, done.dtype, done.device, found.figures(), done.seconds)
     lines = (
         f"perplexity     {found.perplexity:.4f}\nbits per byte  {found.bits_per_byte:.4f}\n"
         f"{found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {found.num_documents:,} document(s); "
-        f"context length {found.context_length}, stride {found.stride}, {result['dtype']} on "
-        f"{result['device']}, {found.num_tokens / max(seconds, 1e-9):,.0f} tokens/s"
+        f"context length {found.context_length}, stride {found.stride}, {done.dtype} on "
+        f"{done.device}, {found.num_tokens / max(done.seconds, 1e-9):,.0f} tokens/s"
     )
     print_result(args, result, lines)
     return 0
-
-
-def warn_about_length(context: int, max_context: int | None) -> None:
-    """Print a warning if the context is longer than the model supports."""
-    if max_context and context > max_context:
-        note(f"warning: --context-length {context:,} exceeds the model's context of {max_context:,} tokens")
 
 
 def with_progress(texts: Iterable[ScoredText]) -> Iterator[ScoredText]:
@@ -130,15 +116,15 @@ def batch_size(text: str) -> int:
 
 
 def make_result(
-    args: argparse.Namespace, model: Any, figures: dict[str, Any], seconds: float
+    args: argparse.Namespace, dtype: str, device: str, figures: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
     """Return the result to print and save: the figures and the conditions of the evaluation."""
     return {
         "checkpoint": str(args.checkpoint),
         "data": args.data,
         **figures,
-        "dtype": str(model.model.dtype).removeprefix("torch."),
-        "device": str(model.device),
+        "dtype": dtype,
+        "device": device,
         "seconds": round(seconds, 2),
     }
 
