@@ -165,7 +165,7 @@ def test_a_job_under_another_name_leaves_a_folder_that_is_in_use_alone(
         *("sbatch", "--parsable", "--job-name=other", "--dependency=", "--nodes=1", str(run.script))
     )
     cluster.wait_until("end of the other", lambda: cluster.state(other) == "FAILED")
-    assert f"job {job} runs in {run.run.root}" in run.output()
+    assert f"job {job} is running in {run.run.root}" in run.output()
     assert run.attempts() == [job]
     assert cluster.state(job) == "RUNNING"
     cluster.run("scancel", job)
