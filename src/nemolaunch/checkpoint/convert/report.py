@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.system.atomic_files import write_text
 
 ENDING = ".conversion.json"
 
@@ -36,13 +35,4 @@ def content(about: dict[str, Any], checks: Sequence[Check], seconds: dict[str, f
 
 def write(path: Path, report: dict[str, Any]) -> None:
     """Write a report atomically."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with open(handle, "w", encoding="utf-8") as file:
-        json.dump(report, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.fchmod(file.fileno(), 0o666 & ~mask)
-    os.replace(name, path)
+    write_text(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")

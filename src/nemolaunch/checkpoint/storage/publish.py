@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nemolaunch.checkpoint.storage.formats import detect
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.atomic_files import move, sync_folder
 
 
 @contextmanager
@@ -38,8 +39,7 @@ def publishing(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
         check_free(final, overwrite=overwrite)  # another conversion may have finished first
         if final.exists():
             final.rename(work / "old")
-        (work / "new").rename(final)
-        _flush_folder(final.parent)
+        move(work / "new", final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -94,18 +94,10 @@ def _flush(written: Path) -> None:
     for path, _, names in os.walk(written):
         for name in names:
             _flush_file(Path(path, name), mask)
-        _flush_folder(Path(path))
+        sync_folder(Path(path))
 
 
 def _flush_file(path: Path, mask: int) -> None:
     with open(path, "rb") as file:
         os.fchmod(file.fileno(), 0o666 & ~mask)
         os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from nemolaunch.errors import UsageError
 from nemolaunch.job import ALTERNATIVES, PARTS, Job, field_name, spec_of, specs
@@ -182,11 +182,12 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: ClassVar[Any] = {
-            first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
-            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
+        """Reads as little into a text as `SafeLoader` does, less into numbers."""
 
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     whole = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:int", whole, list("-+0123456789"))
     return Loader
