@@ -77,7 +77,7 @@ def test_refuses_to_stand_in_for_an_installed_transformer_engine(tmp_path: Path)
     (package / "__init__.py").touch()
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from nemolaunch.nemo2 import cpu\n"
+        "from nemolaunch import cpu\n"
         "try: cpu.install()\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
@@ -88,7 +88,7 @@ def test_refuses_to_stand_in_for_an_installed_transformer_engine(tmp_path: Path)
 def test_refuses_when_nemo_is_imported_already() -> None:
     code = (
         "import sys, types; sys.modules['nemo.collections.llm'] = types.ModuleType('llm')\n"
-        "from nemolaunch.nemo2 import cpu\n"
+        "from nemolaunch import cpu\n"
         "try: cpu.install()\n"
         "except RuntimeError as error: print(error)"
     )
