@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -52,7 +53,6 @@ class Run:
         self._tell = tell
         self._job = job
         self._rows: MetricsFollower | None = None
-        self._on_slurm: FollowedRun | None = None
 
     def __repr__(self) -> str:
         now = self.status()
@@ -118,12 +118,11 @@ class Run:
             self._rows = MetricsFollower(self._paths.metrics)
         return self._rows.new_rows()
 
-    @property
+    @functools.cached_property
     def _followed(self) -> FollowedRun | None:
-        """The run on Slurm; None for a run on this machine."""
-        if self._on_slurm is None and self.plan.submission is not None:
-            self._on_slurm = FollowedRun(self.plan, self._tell)
-        return self._on_slurm
+        """The run on Slurm; None for a run on this machine. Read once: a terminal asks ten times a second."""
+        plan = self.plan
+        return FollowedRun(plan, self._tell) if plan.submission is not None else None
 
     def wait(self, timeout_s: float | None = None) -> Status:
         """Wait until the run is over, across restarts. Return its status.
