@@ -7,9 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from nemolaunch.errors import UsageError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nemolaunch.tokenization.request import EngineMismatch, Result, Tick, TokenizeRequest
@@ -70,12 +68,6 @@ def tokenize(
     files = sources.find([str(path) for path in given], format)
     keys = tuple(dict.fromkeys(text_keys))
     path = Path(prefix).expanduser()
-    share: dict[str, Any] = {}
-    if validation_share is not None:
-        if not 0 < validation_share < 1:
-            raise UsageError(f"validation_share {validation_share}: must be between 0 and 1")
-        rule = {"rule": "document hash", "validation_share": validation_share}
-        share = {"validation": validation_share, "split": rule}
     request = TokenizeRequest(
         sources=files,
         spec=resolve(str(tokenizer), cache_folder(), eod_token=eod_token),
@@ -86,7 +78,7 @@ def tokenize(
         workers=len(os.sched_getaffinity(0)) if workers is None else workers,
         on_error=on_error,
         overwrite=overwrite,
-        **share,
+        **({} if validation_share is None else sources.split_by_hash(validation_share)),
     )
     return run_request(request, engine, tell=tell)
 

@@ -97,14 +97,8 @@ class Plan:
 
     def _repr_html_(self) -> str:
         """Return the plan as a table, for notebooks."""
-        parallel = self.job.parallelism
-        sizes = {
-            "tensor": parallel.tensor_model_parallel_size,
-            "pipeline": parallel.pipeline_model_parallel_size,
-            "context": parallel.context_parallel_size,
-            "expert": parallel.expert_model_parallel_size,
-            "data": self.data_parallel_size,
-        }
+        data = {"data": self.data_parallel_size} if self.data_parallel_size > 1 else {}
+        sizes = {**self.model_parallel_sizes, **data}
         found = len(errors(self.findings))
         rows = [
             ("Verdict", f"{found} error(s)" if found else "ready to launch"),
@@ -115,7 +109,7 @@ class Plan:
             ),
             (
                 "Parallel sizes",
-                ", ".join(f"{name} {size}" for name, size in sizes.items() if size > 1) or "none",
+                ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none",
             ),
             ("Run folder", self.folder),
         ]
@@ -155,6 +149,18 @@ class Plan:
     def tokens_per_step(self) -> int:
         """Tokens in a global batch."""
         return self.job.batch.global_batch_size * self.seq_length
+
+    @property
+    def model_parallel_sizes(self) -> dict[str, int]:
+        """Sizes above 1 of the parallel groups that split the model: tensor, pipeline, context, expert."""
+        parallel = self.job.parallelism
+        sizes = {
+            "tensor": parallel.tensor_model_parallel_size,
+            "pipeline": parallel.pipeline_model_parallel_size,
+            "context": parallel.context_parallel_size,
+            "expert": parallel.expert_model_parallel_size,
+        }
+        return {name: size for name, size in sizes.items() if size > 1}
 
     @property
     def max_steps(self) -> int:

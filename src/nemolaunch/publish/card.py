@@ -162,15 +162,8 @@ def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple
 
 
 def _hardware(plan: Plan, history: History) -> str:
-    parallel = plan.job.parallelism
     what = history.environment.get("gpu") or ("GPU" if plan.device == "gpu" else "CPU process")
-    sizes = {
-        "tensor parallel": parallel.tensor_model_parallel_size,
-        "pipeline parallel": parallel.pipeline_model_parallel_size,
-        "context parallel": parallel.context_parallel_size,
-        "expert parallel": parallel.expert_model_parallel_size,
-    }
-    layout = [f"{name} {size}" for name, size in sizes.items() if size > 1]
+    layout = [f"{name} parallel {size}" for name, size in plan.model_parallel_sizes.items()]
     return ", ".join([f"{plan.world_size} × {what}", f"data parallel {plan.data_parallel_size}", *layout])
 
 

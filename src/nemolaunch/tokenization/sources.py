@@ -6,6 +6,7 @@ import fnmatch
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nemolaunch.data.text_files import KINDS, NAMED_KINDS, in_folder, kind_of, matching
 from nemolaunch.errors import UsageError
@@ -19,6 +20,13 @@ class InputFile:
     kind: str
     size: int
     modified: int
+
+
+def split_by_hash(share: float) -> dict[str, Any]:
+    """Return the fields of a request that send this share of documents, by their hash, to validation."""
+    if not 0 < share < 1:
+        raise UsageError(f"--validation-share {share}: must be between 0 and 1")
+    return {"validation": share, "split": {"rule": "document hash", "validation_share": share}}
 
 
 def find(inputs: list[str], kind: str = "auto") -> list[InputFile]:

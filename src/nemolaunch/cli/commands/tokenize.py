@@ -259,9 +259,7 @@ def _split(options: argparse.Namespace, files: list[InputFile]) -> dict[str, Any
     if share is not None and patterns:
         raise UsageError("use --validation-share or --validation-files, not both")
     if share is not None:
-        if not 0 < share < 1:
-            raise UsageError(f"--validation-share {share}: must be between 0 and 1")
-        return {"validation": share, "split": {"rule": "document hash", "validation_share": share}}
+        return sources.split_by_hash(share)
     if patterns:
         chosen = {i for i, f in enumerate(files) if any(sources.matches(f.path, p) for p in patterns)}
         if not chosen and options.shard is None:

@@ -195,14 +195,8 @@ def _plan(plan: Plan) -> dict[str, Any]:
 def _about(plan: Plan) -> dict[str, str]:
     """Summarise the plan: model, device, parallelism, batch, initial weights and folder."""
     job = plan.job
-    sizes = {
-        "tensor": job.parallelism.tensor_model_parallel_size,
-        "pipeline": job.parallelism.pipeline_model_parallel_size,
-        "context": job.parallelism.context_parallel_size,
-        "expert": job.parallelism.expert_model_parallel_size,
-    }
     layout = [f"data {plan.data_parallel_size}"]
-    layout += [f"{label} {size}" for label, size in sizes.items() if size > 1]
+    layout += [f"{label} {size}" for label, size in plan.model_parallel_sizes.items()]
     count = plan.world_size
     device = f"{count} GPU{'s' if count != 1 else ''}"
     if plan.device == "cpu":
