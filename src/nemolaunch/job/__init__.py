@@ -17,6 +17,7 @@ from nemolaunch.job.job import (
     Parallelism,
     Speed,
     Stream,
+    checked_values,
     current_names,
     field_name,
     spec_of,
@@ -25,5 +26,6 @@ from nemolaunch.job.job import (
 
 __all__ = [
     "ALTERNATIVES", "PARTS", "SECRETS", "Batch", "Checkpoint", "Data", "Job", "Launch", "Logging", "Memory", "Model",
-    "Objective", "Optimizer", "Parallelism", "Speed", "Stream", "current_names", "field_name", "spec_of", "specs",
+    "Objective", "Optimizer", "Parallelism", "Speed", "Stream", "checked_values", "current_names", "field_name",
+    "spec_of", "specs",
 ]  # fmt: skip

@@ -116,18 +116,28 @@ class Job:
         return getattr(getattr(self, spec_of(name).part), name)
 
 
-def _by_part(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return validated values by part and field name; raise UsageError listing all that are wrong."""
-    by_part: dict[str, dict[str, Any]] = {}
-    problems = []
+def checked_values(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return values by field name, in the types of their fields, for any spelling of the names.
+
+    Raises UsageError listing all problems.
+    """
+    found, problems = {}, []
     for word, value in values.items():
         try:
-            spec = spec_of(field_name(word))
-            by_part.setdefault(spec.part, {})[spec.name] = spec.checked(value)
+            spec = spec_of(field_name(str(word)))
+            found[spec.name] = spec.checked(value)
         except UsageError as error:
             problems.append(str(error))
     if problems:
         raise UsageError("; ".join(problems))
+    return found
+
+
+def _by_part(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return checked values by part and field name. Raise UsageError listing all problems."""
+    by_part: dict[str, dict[str, Any]] = {}
+    for name, value in checked_values(values).items():
+        by_part.setdefault(spec_of(name).part, {})[name] = value
     return by_part
 
 

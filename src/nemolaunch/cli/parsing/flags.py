@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import UsageError
-from nemolaunch.job import ALTERNATIVES, PARTS, Job, field_name, spec_of, specs
+from nemolaunch.job import ALTERNATIVES, PARTS, Job, checked_values, spec_of, specs
 from nemolaunch.job.fields import FieldSpec
 
 
@@ -195,14 +195,9 @@ def _loader() -> Any:
 
 def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Return validated values by field name, for keys spelled as flags. Raise UsageError listing all problems."""
-    values, problems = {}, []
-    for key, value in content.items():
-        name = field_name(str(key))
-        try:
-            values[name] = spec_of(name).checked(value)
-        except UsageError as error:
-            problems.append(str(error))
-    if problems:
-        raise UsageError(where + "; ".join(problems))
+    try:
+        values = checked_values(content)
+    except UsageError as error:
+        raise UsageError(f"{where}{error}") from None
     _refuse_alternatives(values, where)
     return values
