@@ -31,6 +31,7 @@ from nemolaunch.check import (
     ranges,
     recompute,
     sbatch,
+    schedule,
     secrets,
     slurm,
     stream,
@@ -63,6 +64,9 @@ ALWAYS: tuple[Rule, ...] = (
     environment.rules,
     secrets.rules,
     optimizer.rules,
+    schedule.rates,
+    schedule.phases,
+    schedule.resumed,
     preset.rules,
     profile.rules,
 )

@@ -95,6 +95,13 @@ RULES: dict[str, str] = {
     "instances-not-sharded": "Several optimizer instances need a sharded optimizer.",
     "instances-by-data-parallel": "The optimizer instances must divide the data parallel ranks, also those of experts.",
     "min-lr-above-lr": "The minimum learning rate must not exceed the peak learning rate.",
+    "lr-implausible": "The peak learning rate should be near that of published runs of models of this size.",
+    "warmup-too-long": "The warmup must end before the decay does, and should end before the run does.",
+    "wsd-decay-too-long": "Warmup and decay of the wsd schedule must not overlap.",
+    "schedule-flags": "Flags of the schedule must suit its kind.",
+    "lr-jump": "Where a run resumes, the learning rate should not jump.",
+    "run-of-other-optimizer": "A resumed run should keep the optimizer's settings.",
+    "schedule-unknown": "The checkpoint's schedule can only be kept if the plan of its run is there.",
     # data
     "data-missing": "A job needs tokenised data.",
     "data-unreadable": "A prefix stands for a .bin and an .idx file that belong together.",

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.run.folder import step_of, unfinished
+from nemolaunch.facts.saved_values import saved_values
+from nemolaunch.run.folder import RunDir, read_json, step_of, unfinished
 from nemolaunch.system.path_hints import missing_part, nearest
 
 # Fields that must match between a checkpoint and the job that starts from it
@@ -39,6 +40,8 @@ class StartPoint:
         model_class: name of NeMo's model class, without its module; None if not recorded.
         both_sides: whether the model is bidirectional; None if not recorded.
         shape: those of `SHAPE_FIELDS` that are recorded and not null.
+        step: optimizer steps done when it was saved, by its name.
+        values: the resolved job of the run it lies in, as returned by `Job.values()`; None without a plan there.
     """
 
     path: str
@@ -47,6 +50,8 @@ class StartPoint:
     model_class: str | None = None
     both_sides: bool | None = None
     shape: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+    values: dict[str, Any] | None = None
 
 
 def look_at_checkpoint(path: str) -> StartPoint:
@@ -72,7 +77,14 @@ def look_at_checkpoint(path: str) -> StartPoint:
         model_class=target.rpartition(".")[2] or None,
         both_sides=_both_sides(config),
         shape=shape,
+        step=max(0, step_of(folder) + 1),
+        values=_values(folder),
     )
+
+
+def _values(folder: Path) -> dict[str, Any] | None:
+    """Return the values in the plan of the run whose `checkpoints/` the checkpoint lies in."""
+    return saved_values(read_json(RunDir(folder.resolve().parent.parent).plan) or {})
 
 
 def _both_sides(config: dict[str, Any]) -> bool | None:

@@ -21,9 +21,10 @@ from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
 from nemolaunch.facts.cluster import Cluster, Partition, look_at_cluster
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.dataset_words import read_blend, read_stream
+from nemolaunch.facts.saved_values import saved_values
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, next_submission
-from nemolaunch.job import Job, Launch, current_names
+from nemolaunch.job import Job, Launch
 from nemolaunch.run.folder import RunDir, read_json, step_of
 from nemolaunch.system.commands import answers
 from nemolaunch.system.path_hints import nearest
@@ -326,7 +327,7 @@ def _look_at_run(job: Job) -> EarlierRun:
         last, fault = None, f"{run.checkpoints}: {error.strerror}"
     plan = read_json(run.plan) or {}
     step = (read_json(run.finished) or {}).get("step")
-    values, architecture, pairs = plan.get("values"), plan.get("architecture"), plan.get("blend")
+    architecture, pairs = plan.get("architecture"), plan.get("blend")
     return EarlierRun(
         folder=str(run.root),
         error=fault,
@@ -334,7 +335,7 @@ def _look_at_run(job: Job) -> EarlierRun:
         last_checkpoint=str(last) if last else None,
         next_step=step_of(last) + 1 if last else 0,
         finished_step=step if isinstance(step, int) else None,
-        values=current_names(values) if isinstance(values, dict) else None,
+        values=saved_values(plan),
         architecture=architecture if isinstance(architecture, dict) else None,
         blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
     )

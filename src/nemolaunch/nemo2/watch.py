@@ -10,6 +10,7 @@ from nemolaunch.nemo2 import profile
 from nemolaunch.nemo2.callbacks import CheckpointSchedule, EvenValidation
 from nemolaunch.nemo2.graceful_exit import GracefulExit
 from nemolaunch.nemo2.hang_watch import HangWatch
+from nemolaunch.nemo2.learning_rate import PlannedOptimizer
 from nemolaunch.nemo2.metrics import MetricsFile
 from nemolaunch.nemo2.mlm import MaskedTraining
 from nemolaunch.nemo2.rank_watch import RankWatch
@@ -27,7 +28,7 @@ def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
     metrics = MetricsFile(plan)
     updates = UpdateGuard(plan, metrics.notice)
     metrics.skipped = lambda: updates.skipped
-    before: list[Callback] = [CheckpointSchedule()]
+    before: list[Callback] = [CheckpointSchedule(), PlannedOptimizer(plan)]
     if plan.submission is not None:
         before.append(GracefulExit(plan, metrics))
     after: list[Callback] = [EvenValidation()]

@@ -20,7 +20,8 @@ from nemolaunch.facts import Facts
 from nemolaunch.facts.cluster import gpu_names, slurm_time
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
-from nemolaunch.resolve import mixture
+from nemolaunch.resolve import learning, mixture
+from nemolaunch.resolve.resuming import Resumption, earlier, resumption
 from nemolaunch.tokenizer.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
@@ -52,6 +53,7 @@ class Resolved:
         epoch_samples: sequences in one epoch of the training split.
         origins: flag name → where the value came from if it was not given.
         left_out: what this device cannot rehearse.
+        resumes: the earlier training that the job continues, if any.
         computed: names of the fields that were filled in or changed.
     """
 
@@ -72,6 +74,7 @@ class Resolved:
     stream: StreamSpec | None = None
     outlook: tuple[Outlook, ...] = ()
     left_out: tuple[str, ...] = ()
+    resumes: Resumption | None = None
     computed: frozenset[str] = frozenset()
 
 
@@ -135,7 +138,9 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
     epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
     _steps_of_tokens(filling, model, facts)
     stream = _stream(filling, facts, world_size) if facts.stream else None
-    _steps(filling, facts, epoch)
+    _steps(filling, epoch)
+    before = earlier(filling.job, facts)
+    learning.fill(filling, model, facts, before)
     _validation(filling, facts, epoch)
     if facts.asked.unit:
         filling.default("blend_by", lambda: facts.asked.unit, "the blend's file")
@@ -157,6 +162,7 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
         outlook=_outlook(filling.job, stream) if stream else (),
         epoch_samples=epoch,
         origins=filling.origins,
+        resumes=resumption(filling.job, before),
         computed=frozenset(filling.computed),
         left_out=left_out,
     )
@@ -368,18 +374,10 @@ def _outlook(job: Job, stream: StreamSpec) -> tuple[Outlook, ...]:
     return outlook(stream, _unit(job), max(0, tokens))
 
 
-def _steps(filling: _Filling, facts: Facts, epoch: int) -> None:
-    """Set the number of steps, and shorten phases of the schedule that do not fit."""
+def _steps(filling: _Filling, epoch: int) -> None:
+    """Set the number of steps: one epoch, unless it is given."""
     batch = max(1, filling.job.batch.global_batch_size)
     filling.default("max_steps", lambda: epoch // batch, f"one epoch: {epoch:,} samples / {batch:,} per step")
-    steps = filling.job.batch.max_steps or 0
-    warmup, constant = filling.job.optimizer.warmup_steps, filling.job.optimizer.constant_steps
-    if 0 < steps <= warmup + constant:
-        shorter = max(0, min(warmup, steps // 10))
-        filling.set("warmup_steps", shorter, f"{warmup} would not fit into {steps} steps")
-        if constant:
-            left = max(0, min(constant, steps - shorter - 1))
-            filling.set("constant_steps", left, f"fitted into {steps} steps")
 
 
 def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:

@@ -48,7 +48,7 @@ def disk_text(e: Estimate) -> str:
 
 def _per_weight(e: Estimate) -> str:
     active = max(1, e.active_parameters)
-    return f"{e.time.tokens / active:.3g} for each of {count(active)} active weights"
+    return f"{e.time.tokens / active:.3g} per parameter ({count(active)} active)"
 
 
 def memory_lines(e: Estimate) -> list[str]:

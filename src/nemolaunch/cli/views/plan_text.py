@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nemolaunch.cli.views.estimate import estimate_lines, row
 from nemolaunch.cli.views.launch import launch_lines
+from nemolaunch.cli.views.schedule import resume_lines, schedule_lines
 from nemolaunch.cli.views.units import count
 from nemolaunch.data.stream_budget import sources_without_size
 from nemolaunch.data.stream_spec import StreamSpec
@@ -37,7 +38,7 @@ def batch_script(plan: Plan) -> str | None:
 def plan_lines(plan: Plan) -> list[str]:
     """Return the resolved plan as lines."""
     lines = [
-        row("model", f"{plan.model} ({plan.model_source}), compiled from recipe {plan.recipe}"),
+        row("model", f"{plan.model} ({plan.model_source}), {_compiled(plan)}"),
         row("runs on", _where(plan)),
         row("run folder", plan.folder),
         row("tokenizer", str(plan.tokenizer or plan.job.model.hf_model_id or "not known")),
@@ -51,6 +52,8 @@ def plan_lines(plan: Plan) -> list[str]:
     if plan.stream is None:
         lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.seq_length:,} tokens"))
     lines += stream_lines(plan)
+    lines += schedule_lines(plan)
+    lines += resume_lines(plan)
     if plan.estimate:
         lines += ["", *estimate_lines(plan.estimate)]
     lines += ["", *value_lines(plan), "", *launch_lines(plan)]
@@ -92,6 +95,10 @@ def stream_lines(plan: Plan) -> list[str]:
     each = int(plan.job.stream.stream_readers or 0) // max(1, plan.data_parallel_size)
     lines.append(row("readers", f"{plan.job.stream.stream_readers}, {each} for each data-parallel rank"))
     return lines
+
+
+def _compiled(plan: Plan) -> str:
+    return "compiled by NeMo" if plan.recipe == plan.model else f"compiled from NeMo's recipe {plan.recipe}"
 
 
 def _where(plan: Plan) -> str:
