@@ -180,4 +180,4 @@ def test_the_run_folder_keeps_its_blend(tmp_path: Path) -> None:
     asked = job("nano", dataset_dir=(f"{a}:0.5,{b}:0.5",), executor="local", output_dir=str(tmp_path / "run"))
     plan = make_plan(asked)
     plan.save()
-    assert look(asked).run.blend == plan.blend
+    assert look(asked).run.saved.blend == plan.blend

@@ -14,6 +14,7 @@ from nemolaunch.facts import EarlierRun, Host
 from nemolaunch.facts.checkpoint import StartPoint
 from nemolaunch.facts.cluster import Partition
 from nemolaunch.facts.data_files import DataFile
+from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.tokenizer.inspection import Tokenizer
 
@@ -48,9 +49,10 @@ def words(*tokens: str, **roles: str) -> Tokenizer:
 
 
 def earlier(**values: Any) -> dict[str, Any]:
-    return {
-        "run": EarlierRun(folder="/runs/pretraining", last_checkpoint="/runs/x-last", next_step=50, **values)
-    }
+    run = EarlierRun(
+        folder="/runs/pretraining", last_checkpoint="/runs/x-last", next_step=50, saved=SavedRun(**values)
+    )
+    return {"run": run}
 
 
 STREAM: dict[str, Any] = {"data_mode": "stream", "dataset_dir": ("/data/texts",), "max_steps": 10}
@@ -304,6 +306,16 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "run-folder": ("llama3_8b", {}, {"run": EarlierRun(folder="/runs", error="/runs is not a folder")}),
     "run-of-other-model": ("llama3_8b", {}, earlier(architecture={"hidden_size": 2048})),
+    "run-of-other-tokenizer": (
+        "llama3_8b",
+        {},
+        {
+            **earlier(tokenizer_digest="b"),
+            "tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9, digest="a"),
+        },
+    ),
+    "run-of-other-split": ("llama3_8b", {"split": "98,1,1"}, earlier(values={"split": "90,9,1"})),
+    "resume-changes": ("llama3_8b", {}, earlier(values={"seed": 7})),
     "run-of-other-optimizer-layout": ("llama3_8b", {}, earlier(values={"disable_dist_optim": True})),
     "run-of-other-data": (
         "llama3_8b",

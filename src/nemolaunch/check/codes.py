@@ -155,6 +155,9 @@ RULES: dict[str, str] = {
     "run-of-other-data-mode": "A run keeps the data mode it started with.",
     "run-of-other-objective": "A run keeps its objective.",
     "run-of-other-data": "A resumed run continues at the same position in the order of samples.",
+    "run-of-other-tokenizer": "A resumed run must keep its tokenizer.",
+    "run-of-other-split": "Documents held out for validation must not be trained on after a resume.",
+    "resume-changes": "A resumed run should keep what its training so far depends on.",
     "run-of-other-optimizer-layout": "Saved optimizer state can only be loaded in the layout it was saved in.",
     "run-beyond-steps": "A run ends at its last step.",
     # Slurm

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.facts.saved_values import saved_values
-from nemolaunch.run.folder import RunDir, read_json, step_of, unfinished
+from nemolaunch.facts.saved_values import SavedRun, saved_run
+from nemolaunch.run.folder import RunDir, step_of, unfinished
 from nemolaunch.system.path_hints import missing_part, nearest
 
 # Fields that must match between a checkpoint and the job that starts from it
@@ -41,7 +41,7 @@ class StartPoint:
         both_sides: whether the model is bidirectional; None if not recorded.
         shape: those of `SHAPE_FIELDS` that are recorded and not null.
         step: optimizer steps done when it was saved, by its name.
-        values: the resolved job of the run it lies in, as returned by `Job.values()`; None without a plan there.
+        saved: what the plan of the run it lies in says it was trained with.
     """
 
     path: str
@@ -51,7 +51,7 @@ class StartPoint:
     both_sides: bool | None = None
     shape: dict[str, Any] = field(default_factory=dict)
     step: int = 0
-    values: dict[str, Any] | None = None
+    saved: SavedRun = field(default_factory=SavedRun)
 
 
 def look_at_checkpoint(path: str) -> StartPoint:
@@ -78,13 +78,8 @@ def look_at_checkpoint(path: str) -> StartPoint:
         both_sides=_both_sides(config),
         shape=shape,
         step=max(0, step_of(folder) + 1),
-        values=_values(folder),
+        saved=saved_run(RunDir(folder.resolve().parent.parent)),
     )
-
-
-def _values(folder: Path) -> dict[str, Any] | None:
-    """Return the values in the plan of the run whose `checkpoints/` the checkpoint lies in."""
-    return saved_values(read_json(RunDir(folder.resolve().parent.parent).plan) or {})
 
 
 def _both_sides(config: dict[str, Any]) -> bool | None:

@@ -13,7 +13,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.stream_spec import StreamSpec
@@ -21,7 +20,7 @@ from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
 from nemolaunch.facts.cluster import Cluster, Partition, look_at_cluster
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.dataset_words import read_blend, read_stream
-from nemolaunch.facts.saved_values import saved_values
+from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, next_submission
 from nemolaunch.job import Job, Launch
@@ -58,8 +57,7 @@ class EarlierRun:
         last_checkpoint: newest complete checkpoint with training state, or None.
         next_step: optimizer steps done when it was saved.
         finished_step: steps of a run that has finished, or None.
-        values: the resolved job of the earlier run, as returned by `Job.values()`, or None.
-        blend: (weight or None, prefix) of its data, as passed to Megatron.
+        saved: what its plan says it was trained with.
     """
 
     folder: str
@@ -68,9 +66,7 @@ class EarlierRun:
     last_checkpoint: str | None = None
     next_step: int = 0
     finished_step: int | None = None
-    values: dict[str, Any] | None = None
-    architecture: dict[str, Any] | None = None
-    blend: tuple[tuple[float | None, str], ...] | None = None
+    saved: SavedRun = field(default_factory=SavedRun)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,9 +321,7 @@ def _look_at_run(job: Job) -> EarlierRun:
         last = run.last_checkpoint() if run.checkpoints.is_dir() else None
     except OSError as error:
         last, fault = None, f"{run.checkpoints}: {error.strerror}"
-    plan = read_json(run.plan) or {}
     step = (read_json(run.finished) or {}).get("step")
-    architecture, pairs = plan.get("architecture"), plan.get("blend")
     return EarlierRun(
         folder=str(run.root),
         error=fault,
@@ -335,7 +329,5 @@ def _look_at_run(job: Job) -> EarlierRun:
         last_checkpoint=str(last) if last else None,
         next_step=step_of(last) + 1 if last else 0,
         finished_step=step if isinstance(step, int) else None,
-        values=saved_values(plan),
-        architecture=architecture if isinstance(architecture, dict) else None,
-        blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
+        saved=saved_run(run),
     )

@@ -1,13 +1,50 @@
-"""The values of a saved plan, under the names and with the fields that jobs have today."""
+"""What a run folder records of its training: the plan's values under today's names, model, data, tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from nemolaunch import catalogue
 from nemolaunch.errors import UsageError
 from nemolaunch.job import current_names
+from nemolaunch.run.folder import RunDir, read_json
+from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer.fingerprint import tokenizer_digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedRun:
+    """What the plan of a run says it was trained with; None where there is no plan, or an older one without it.
+
+    Attributes:
+        values: the resolved job, as returned by `Job.values()`.
+        architecture: the model's `Architecture` by field name.
+        blend: (weight or None, prefix) of the data, as passed to Megatron.
+        tokenizer_digest: identity of the run's copy of its tokenizer.
+    """
+
+    values: dict[str, Any] | None = None
+    architecture: dict[str, Any] | None = None
+    blend: tuple[tuple[float | None, str], ...] | None = None
+    tokenizer_digest: str | None = None
+
+
+def saved_run(run: RunDir) -> SavedRun:
+    """Return what a run folder records. Never raises: what cannot be read is None."""
+    plan = read_json(run.plan) or {}
+    architecture, pairs = plan.get("architecture"), plan.get("blend")
+    try:
+        digest = tokenizer_digest(run.tokenizer) if files.defines_tokens(run.tokenizer) else None
+    except (OSError, ValueError):
+        digest = None
+    return SavedRun(
+        values=saved_values(plan),
+        architecture=architecture if isinstance(architecture, dict) else None,
+        blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
+        tokenizer_digest=digest,
+    )
 
 
 def saved_values(plan: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nemolaunch.arithmetic.schedule import Schedule, schedule_of
 from nemolaunch.facts import Facts
+from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.job import Job
 
 
@@ -17,13 +18,20 @@ class Earlier:
     Attributes:
         checkpoint: the checkpoint it resumes from.
         step: optimizer steps done there.
-        values: the resolved job of that training, as returned by `Job.values()`, with the end of its decay; empty
-            if no plan was found.
+        where: where it is, for messages: `the run in FOLDER` or `the checkpoint PATH`.
+        values: the resolved job of that training, as returned by `Job.values()`; empty if no plan was found.
+        architecture: its model's `Architecture`, by field name, as far as the plan has it.
+        blend: (weight or None, prefix) of its data, as passed to Megatron.
+        tokenizer_digest: identity of its tokenizer; None if not known.
     """
 
     checkpoint: str
     step: int
+    where: str
     values: dict[str, Any]
+    architecture: dict[str, Any]
+    blend: tuple[tuple[float | None, str], ...]
+    tokenizer_digest: str | None
 
     @property
     def schedule(self) -> Schedule | None:
@@ -37,10 +45,22 @@ def earlier(job: Job, facts: Facts) -> Earlier | None:
     if job.checkpoint.resume == "never":
         return None
     if run.last_checkpoint is not None:
-        return Earlier(checkpoint=run.last_checkpoint, step=run.next_step, values=run.values or {})
+        return _earlier(run.last_checkpoint, run.next_step, f"the run in {run.folder}", run.saved)
     if named is not None and named.error is None:
-        return Earlier(checkpoint=named.path, step=named.step, values=named.values or {})
+        return _earlier(named.path, named.step, f"the checkpoint {named.path}", named.saved)
     return None
+
+
+def _earlier(checkpoint: str, step: int, where: str, saved: SavedRun) -> Earlier:
+    return Earlier(
+        checkpoint=checkpoint,
+        step=step,
+        where=where,
+        values=saved.values or {},
+        architecture=saved.architecture or {},
+        blend=saved.blend or (),
+        tokenizer_digest=saved.tokenizer_digest,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from nemolaunch.facts.cluster import gpu_names, slurm_time
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import learning, mixture
-from nemolaunch.resolve.resuming import Resumption, earlier, resumption
+from nemolaunch.resolve.resuming import Earlier, Resumption, earlier, resumption
 from nemolaunch.tokenizer.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
@@ -53,7 +53,8 @@ class Resolved:
         epoch_samples: sequences in one epoch of the training split.
         origins: flag name → where the value came from if it was not given.
         left_out: what this device cannot rehearse.
-        resumes: the earlier training that the job continues, if any.
+        earlier: the training that the job continues, if any.
+        resumes: where and how it does.
         computed: names of the fields that were filled in or changed.
     """
 
@@ -74,6 +75,7 @@ class Resolved:
     stream: StreamSpec | None = None
     outlook: tuple[Outlook, ...] = ()
     left_out: tuple[str, ...] = ()
+    earlier: Earlier | None = None
     resumes: Resumption | None = None
     computed: frozenset[str] = frozenset()
 
@@ -162,6 +164,7 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
         outlook=_outlook(filling.job, stream) if stream else (),
         epoch_samples=epoch,
         origins=filling.origins,
+        earlier=before,
         resumes=resumption(filling.job, before),
         computed=frozenset(filling.computed),
         left_out=left_out,
@@ -345,7 +348,7 @@ def _stream(filling: _Filling, facts: Facts, world_size: int) -> StreamSpec | No
         workers = STREAM_WORKERS if job.launch.executor == "slurm" else max(1, min(STREAM_WORKERS, cpus))
         filling.set("num_workers", workers, "rows are tokenised in worker processes")
     ranks = _data_parallel(world_size, job)
-    before = (run.values or {}).get("stream_readers")
+    before = (run.saved.values or {}).get("stream_readers")
     if (
         before
         and run.last_checkpoint
