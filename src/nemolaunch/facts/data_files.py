@@ -12,6 +12,7 @@ from typing import Any
 
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.index import IndexFile
+from nemolaunch.data.validation_sets import corpus_of
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.system.path_hints import missing_part, nearest
 
@@ -63,8 +64,7 @@ def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], st
     """
     found: list[DataFile] = []
     for place, (weight, path) in enumerate(asked.sources):
-        prefixes = prefixes_of(path)
-        files = [look_at_prefix(prefix, split) for prefix in prefixes] or [_nothing_there(path)]
+        files = _training_files(path, split)
         found += [dataclasses.replace(file, source=place, weight=weight) for file in files]
     found = _with_samples(found)
     while True:
@@ -79,6 +79,35 @@ def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], st
             f if f.error else dataclasses.replace(f, split_tokens=_split_tokens(f.prefix, split))
             for f in found
         ]
+
+
+def look_at_path(path: str, split: str) -> list[DataFile]:
+    """Inspect all pairs of a path; if there are none, the only file says why in its `error`."""
+    files = [look_at_prefix(prefix, split) for prefix in prefixes_of(path)] or [_nothing_there(path)]
+    return _with_samples(files)
+
+
+def _training_files(path: str, split: str) -> list[DataFile]:
+    """Inspect the pairs of a path, without the held-out documents in a folder."""
+    prefixes = prefixes_of(path)
+    wanted = [p for p in prefixes if not is_held_out(p)] if os.path.isdir(path) else prefixes
+    if prefixes and not wanted:
+        only = f"{path} contains only documents held out for validation, such as {prefixes[0]}"
+        return [DataFile(prefix=os.path.abspath(path), error=only)]
+    return [look_at_prefix(prefix, split) for prefix in wanted] or [_nothing_there(path)]
+
+
+def is_held_out(prefix: str) -> bool:
+    """Return whether a pair has the documents that `nemolaunch tokenize` held out, going by name and manifest."""
+    if corpus_of(os.path.basename(prefix)) is None:
+        return False
+    return _part((_record_beside(prefix) or {}).get("split")) == "validation"
+
+
+def _part(split: object) -> str | None:
+    """Return which part of a corpus a file has: `train`, `validation` or `all`."""
+    part = split.get("part") if isinstance(split, dict) else None
+    return part if isinstance(part, str) else None
 
 
 def as_number(word: str) -> float | None:
