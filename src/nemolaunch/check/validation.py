@@ -103,7 +103,7 @@ def _tokens(resolved: Resolved, seen: ValidationFiles) -> Iterator[Finding]:
     """Check that a set was made with the tokenizer of the run."""
     facts = resolved.facts
     tokenizer = facts.tokenizer
-    training = {str(f.tokenizer["digest"]): f.prefix for f in facts.data if _digest(f)}
+    training = {digest: file.prefix for file in facts.data if (digest := _digest(file))}
     if not training and tokenizer and tokenizer.digest:
         training = {tokenizer.digest: tokenizer.source}
     other = next((f for f in seen.files if _digest(f) and training and _digest(f) not in training), None)

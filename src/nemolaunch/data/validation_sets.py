@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # Shares of documents for training, validation and test, if --split is not given
 HOLD_OUT = "998,1,1"
@@ -69,11 +70,13 @@ def accuracy_key(name: str) -> str:
     return f"val_masked_accuracy/{name}"
 
 
-def losses(row: dict[str, object]) -> dict[str, float]:
-    """Return the losses by set in a row of the metrics file."""
+def set_names(keys: Iterable[str]) -> list[str]:
+    """Return the names of the sets whose losses are among the names of metrics, in order."""
     prefix = loss_key("")
-    return {
-        key[len(prefix) :]: value
-        for key, value in row.items()
-        if key.startswith(prefix) and isinstance(value, float | int)
-    }
+    return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
+
+
+def losses(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the losses by set in a row of the metrics file."""
+    found = {name: row[loss_key(name)] for name in set_names(row)}
+    return {name: value for name, value in found.items() if isinstance(value, float | int)}

@@ -36,10 +36,11 @@ class MetricsFile(Callback):
 
     A row about validation has `val_loss`, `validation_s` and, for a masked language model, `val_masked_accuracy`,
     the share of masked tokens whose most likely prediction was right. With validation sets, it also has
-    `val_loss/NAME` and `val_masked_accuracy/NAME` for each; `val_loss` is that of the first set. Every other row has an `event`: `start` (with
-    the number of `restarts` before it), `end`, `checkpoint` (`seconds` that training was paused), or the kind of a
-    guard's warning, with a `text`. For a blend, `end` and `checkpoint` have `samples_by_prefix`: the number of
-    samples from each prefix, in the plan's order.
+    `val_loss/NAME` and `val_masked_accuracy/NAME` for each; `val_loss` is that of the first set.
+
+    Every other row has an `event`: `start` (with the number of `restarts` before it), `end`, `checkpoint` (`seconds`
+    that training was paused), or the kind of a guard's warning, with a `text`. For a blend, `end` and `checkpoint`
+    have `samples_by_prefix`: the number of samples from each prefix, in the plan's order.
 
     Non-finite values are written as the strings "nan", "inf" and "-inf", which JSON cannot represent as numbers.
     """
