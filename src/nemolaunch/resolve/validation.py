@@ -39,6 +39,13 @@ def validation_sets(job: Job, facts: Facts, model: ModelSpec) -> tuple[Validatio
     return tuple(each for each in sets if each.num_batches > 0)
 
 
+def batches_per_validation(job: Job, sets: tuple[ValidationSet, ...], *, stream: bool) -> int:
+    """Return the global batches of one validation: those of all sets, or of what `--split` holds out."""
+    rows = stream and validation_share(job.data.split) > 0
+    held_out = job.logging.limit_val_batches if rows or not sets else 0
+    return max(0, held_out) + sum(each.num_batches for each in sets)
+
+
 def validation_set(
     job: Job,
     name: str,

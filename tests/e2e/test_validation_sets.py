@@ -1,0 +1,92 @@
+"""Validation sets in real runs: their losses are right, repeatable, and leave the training as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.jobs import TOKENIZER, planned, prepared, train
+from forkserver import ForkServer, JobFailed
+
+from nemolaunch.cli.commands.tokenize import main as tokenize
+from nemolaunch.observe import metrics
+from nemolaunch.observe.status import status
+from nemolaunch.planning import Plan
+
+CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
+BATCHES = 2
+SAMPLES = BATCHES * 16
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with two corpora, a fifth of each held out by `nemolaunch tokenize`."""
+    folder = tmp_path_factory.mktemp("corpora")
+    for name in ("en", "zh_hant"):
+        words = ["--hf-tokenizer", TOKENIZER, "--data-prefix", name, "--output-dir", str(folder)]
+        words += ["--input-dir", str(CORPUS / f"{name}.jsonl"), "--validation-share", "0.2"]
+        assert tokenize(words) == 0
+    return str(folder / "preprocessed")
+
+
+def validations(plan: Plan) -> list[dict[str, Any]]:
+    return [row for row in metrics.current(metrics.read(plan.run.metrics)) if "val_loss" in row]
+
+
+def test_losses_are_right_after_a_restart_too_and_training_is_unchanged(
+    fork_server: ForkServer, corpora: str, tmp_path: Path
+) -> None:
+    """Two ranks, several micro batches, dropout, and sets of one and of two files."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    held_out = [f"{corpora}/{name}_validation_text_document" for name in ("en", "zh_hant")]
+    both = tmp_path / "both"
+    both.mkdir()
+    for prefix in held_out:
+        for ending in (".bin", ".idx"):
+            (both / (Path(prefix).name + ending)).symlink_to(prefix + ending)
+    values: dict[str, Any] = {
+        "max_steps": 6, "num_gpus": 2, "micro_batch_size": 2, "lr": 1e-2, "checkpoint_every": 2, "split": None,
+        "limit_val_batches": BATCHES, "val_check_interval": 3,
+    }  # fmt: skip
+    plain_folder, folder = tmp_path / "plain", tmp_path / "sets"
+    plain_folder.mkdir()
+    folder.mkdir()
+    data = [f"{corpora}/{name}_text_document" for name in ("en", "zh_hant")]
+    plain = planned(
+        plain_folder, "", **{**values, "dataset_dir": data, "split": "1,0,0", "limit_val_batches": 0}
+    )
+    sets = [f"en={held_out[0]}", f"both={both}"]
+    plan = planned(folder, "", **values, dataset_dir=data, validation_data=sets)
+    assert [s.num_batches for s in plan.validation_sets] == [BATCHES, BATCHES]
+
+    expected = train(fork_server, plain)[0]["loss"]
+    with pytest.raises(JobFailed, match="-9"):
+        train(fork_server, plan, kill_after=5)
+    (early,) = validations(plan)
+    resumed = train(fork_server, prepared(plan))[0]
+    assert resumed["step"] == [5, 6]
+    assert resumed["loss"] == expected[4:]  # bitwise
+    losses = {row["step"]: row["loss"] for row in metrics.read(plan.run.metrics) if "loss" in row}
+    assert list(losses.values()) == expected
+
+    early, late = validations(plan)
+    assert (early["step"], late["step"]) == (3, 6)
+    named = {"en": [held_out[0]], "both": [str(both / Path(prefix).name) for prefix in held_out]}
+    checkpoint = plan.run.last_checkpoint()
+    assert checkpoint is not None
+    (computed,) = fork_server.run(
+        "e2e.validation_losses:by_hand",
+        {"checkpoint": str(checkpoint.resolve()), "sets": named, "num_samples": SAMPLES, "seq_length": 64},
+    )
+    for name, loss in computed.items():
+        assert late[f"val_loss/{name}"] == pytest.approx(loss, rel=1e-5)
+    assert late["val_loss"] == late["val_loss/en"] != late["val_loss/both"]
+    assert early["val_loss/en"] > late["val_loss/en"]
+
+    events = EventAccumulator(str(plan.run.tensorboard))
+    events.Reload()
+    seen = {event.step: event.value for event in events.Scalars("val_loss/both")}
+    assert seen == pytest.approx({3: early["val_loss/both"], 6: late["val_loss/both"]})
+    assert status(plan.run.root).val_losses == {name: late[f"val_loss/{name}"] for name in ("en", "both")}
