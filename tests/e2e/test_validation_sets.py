@@ -37,7 +37,7 @@ def validations(plan: Plan) -> list[dict[str, Any]]:
 def test_losses_are_right_after_a_restart_too_and_training_is_unchanged(
     fork_server: ForkServer, corpora: str, tmp_path: Path
 ) -> None:
-    """Two ranks, several micro batches, dropout, and sets of one and of two files."""
+    """With several micro batches, and sets of one and of two files."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     held_out = [f"{corpora}/{name}_validation_text_document" for name in ("en", "zh_hant")]
@@ -47,7 +47,7 @@ def test_losses_are_right_after_a_restart_too_and_training_is_unchanged(
         for ending in (".bin", ".idx"):
             (both / (Path(prefix).name + ending)).symlink_to(prefix + ending)
     values: dict[str, Any] = {
-        "max_steps": 6, "num_gpus": 2, "micro_batch_size": 2, "lr": 1e-2, "checkpoint_every": 2, "split": None,
+        "max_steps": 6, "micro_batch_size": 4, "lr": 1e-2, "checkpoint_every": 2, "split": None,
         "limit_val_batches": BATCHES, "val_check_interval": 3,
     }  # fmt: skip
     plain_folder, folder = tmp_path / "plain", tmp_path / "sets"
@@ -73,7 +73,8 @@ def test_losses_are_right_after_a_restart_too_and_training_is_unchanged(
 
     early, late = validations(plan)
     assert (early["step"], late["step"]) == (3, 6)
-    named = {"en": [held_out[0]], "both": [str(both / Path(prefix).name) for prefix in held_out]}
+    together = [str(both / Path(prefix).name) for prefix in held_out]
+    named = {"en": {"prefixes": held_out[:1]}, "both": {"prefixes": together}}
     checkpoint = plan.run.last_checkpoint()
     assert checkpoint is not None
     (computed,) = fork_server.run(
@@ -90,3 +91,56 @@ def test_losses_are_right_after_a_restart_too_and_training_is_unchanged(
     seen = {event.step: event.value for event in events.Scalars("val_loss/both")}
     assert seen == pytest.approx({3: early["val_loss/both"], 6: late["val_loss/both"]})
     assert status(plan.run.root).val_losses == {name: late[f"val_loss/{name}"] for name in ("en", "both")}
+
+
+def test_held_out_documents_and_a_set_on_a_pipeline(
+    fork_server: ForkServer, corpora: str, tmp_path: Path
+) -> None:
+    """With --split, the documents it holds out are the first set; only the last stage knows the losses."""
+    training, held_out = f"{corpora}/zh_hant_text_document", f"{corpora}/en_validation_text_document"
+    plan = planned(
+        tmp_path, training, max_steps=2, split="80,20,0", validation_data=[f"en={held_out}"], limit_val_batches=BATCHES,
+        pipeline_model_parallel_size=2, virtual_pipeline_model_parallel_size=2, micro_batch_size=4, lr=1e-2,
+    )  # fmt: skip
+    train(fork_server, plan)
+    (row,) = validations(plan)
+    given = {"num_samples": SAMPLES, "seq_length": 64, "checkpoint": str(plan.run.last_checkpoint())}
+    named = {"held-out": {"prefixes": [training], "split": 0.8}, "en": {"prefixes": [held_out]}}
+    (computed,) = fork_server.run("e2e.validation_losses:by_hand", {**given, "sets": named})
+    for name, loss in computed.items():
+        assert row[f"val_loss/{name}"] == pytest.approx(loss, rel=1e-5)
+    assert row["val_loss"] == row["val_loss/held-out"]
+
+
+def test_a_stream_validates_on_files(fork_server: ForkServer, corpora: str, tmp_path: Path) -> None:
+    """Two ranks share the batches. Without --split no rows are held out, so the first set is `val_loss`."""
+    held_out = {name: f"{corpora}/{name}_validation_text_document" for name in ("en", "zh_hant")}
+    plan = planned(
+        tmp_path, str(CORPUS / "en.jsonl"), max_steps=2, data_mode="stream", split=None, limit_val_batches=BATCHES,
+        validation_data=[f"{name}={prefix}" for name, prefix in held_out.items()], micro_batch_size=4, num_gpus=2,
+    )  # fmt: skip
+    train(fork_server, plan)
+    (row,) = validations(plan)
+    given = {"num_samples": SAMPLES, "seq_length": 64, "checkpoint": str(plan.run.last_checkpoint())}
+    named = {name: {"prefixes": [prefix]} for name, prefix in held_out.items()}
+    (computed,) = fork_server.run("e2e.validation_losses:by_hand", {**given, "sets": named})
+    for name, loss in computed.items():
+        assert row[f"val_loss/{name}"] == pytest.approx(loss, rel=1e-5)
+    assert row["val_loss"] == row["val_loss/en"]
+
+
+def test_masked_tokens_have_an_accuracy_for_each_set(
+    fork_server: ForkServer, corpora: str, tmp_path: Path
+) -> None:
+    """The first set, in Lightning's loop, and the second, after it, are the same file, and so are their figures."""
+    held_out = f"{corpora}/en_validation_text_document"
+    plan = planned(
+        tmp_path, f"{corpora}/en_text_document", max_steps=2, split=None, objective="mlm", limit_val_batches=BATCHES,
+        mask_token="<|reserved_special_token_0|>", validation_data=[f"a={held_out}", f"b={held_out}"], lr=1e-2,
+    )  # fmt: skip
+    train(fork_server, plan)
+    (row,) = validations(plan)
+    for key in ("val_loss", "val_masked_accuracy"):
+        assert row[f"{key}/a"] == row[key]
+        assert row[f"{key}/b"] == pytest.approx(row[key], rel=1e-6)
+    assert 0 < row["val_masked_accuracy"] < 1

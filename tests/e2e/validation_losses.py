@@ -7,11 +7,11 @@ from typing import Any
 
 
 def by_hand(
-    checkpoint: str, sets: dict[str, list[str]], num_samples: int, seq_length: int, split: float = 0.0
+    checkpoint: str, sets: dict[str, dict[str, Any]], num_samples: int, seq_length: int
 ) -> dict[str, float]:
     """Return the mean loss of the first samples of each set, by the model in `checkpoint`, in float32.
 
-    `split`: use only the documents from this share of each file on.
+    Each of `sets` has `prefixes` and, if only the documents from this share of each file on belong to it, `split`.
     """
     import torch
 
@@ -19,8 +19,8 @@ def by_hand(
 
     model = load(Path(checkpoint)).module.float().eval()
     losses = {}
-    for name, prefixes in sets.items():
-        rows = torch.tensor(first_samples(prefixes, num_samples, seq_length, split))
+    for name, files in sets.items():
+        rows = torch.tensor(first_samples(**files, count=num_samples, length=seq_length))
         tokens, labels = rows[:, :-1], rows[:, 1:]
         positions = torch.arange(seq_length).expand_as(tokens)
         with torch.no_grad():
@@ -29,7 +29,7 @@ def by_hand(
     return losses
 
 
-def first_samples(prefixes: list[str], count: int, length: int, split: float) -> list[list[int]]:
+def first_samples(prefixes: list[str], *, count: int, length: int, split: float = 0.0) -> list[list[int]]:
     """Return the first samples of files, read round by round in proportion to their numbers of samples.
 
     Within a file: documents in the order of a generator with seed 1234, joined, cut into samples that overlap by one
