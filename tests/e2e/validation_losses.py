@@ -48,7 +48,8 @@ def first_samples(prefixes: list[str], *, count: int, length: int, split: float 
         places = np.arange((len(tokens) - 1) // length, dtype=np.uint32)
         generator.shuffle(places)
         files.append([tokens[p * length : p * length + length + 1].tolist() for p in places.tolist()])
-    taken, rows = [0] * len(files), []
+    taken = [0] * len(files)
+    rows: list[list[int]] = []
     total = sum(map(len, files))
     while len(rows) < count:
         behind = [len(f) / total * (len(rows) + 1) - t for f, t in zip(files, taken, strict=True)]

@@ -65,6 +65,7 @@ def test_held_out_documents_in_a_folder_are_validation_sets(corpora: Path, tmp_p
 
 def test_held_out_documents_named_as_training_data_are_a_warning(corpora: Path, tmp_path: Path) -> None:
     held_out, other = corpora / "en_validation_text_document", corpora / "zh_hant_text_document"
+    held_out.mkdir()  # where Megatron keeps the indices of that file
     plan = planned(tmp_path, held_out, other)
     (finding,) = found(plan, "held-out-trained-on")
     (fix,) = finding.fixes

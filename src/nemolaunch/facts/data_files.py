@@ -89,10 +89,10 @@ def look_at_path(path: str, split: str) -> list[DataFile]:
 
 def _training_files(path: str, split: str) -> list[DataFile]:
     """Inspect the pairs of a path, without the held-out documents in a folder."""
-    prefixes = prefixes_of(path)
-    wanted = [p for p in prefixes if not is_held_out(p)] if os.path.isdir(path) else prefixes
-    if prefixes and not wanted:
-        only = f"{path} contains only documents held out for validation, such as {prefixes[0]}"
+    inside = pairs_in(path)
+    wanted = [prefix for prefix in inside if not is_held_out(prefix)] if inside else prefixes_of(path)
+    if inside and not wanted:
+        only = f"{path} contains only documents held out for validation, such as {inside[0]}"
         return [DataFile(prefix=os.path.abspath(path), error=only)]
     return [look_at_prefix(prefix, split) for prefix in wanted] or [_nothing_there(path)]
 
@@ -121,19 +121,26 @@ def as_number(word: str) -> float | None:
 def prefixes_of(path: str) -> list[str]:
     """Return the absolute prefixes of all `.bin/.idx` pairs of a path: a folder, a prefix, or one of the files.
 
-    For a folder without pairs, its `preprocessed/` subfolder is used, where `preprocess_data.sh` writes. Next to a
-    prefix there may be a folder of the same name, in which Megatron keeps its indices.
+    Next to a prefix there may be a folder of the same name, in which Megatron keeps its indices.
     """
+    inside = pairs_in(path)
+    if inside:
+        return inside
     absolute = os.path.abspath(path)
-    for folder in (absolute, os.path.join(absolute, "preprocessed")):
-        found = _pairs(folder)
-        if found:
-            return found
     stem = absolute[:-4] if absolute.endswith((".bin", ".idx")) else absolute
     for candidate in (stem, stem + "_text_document"):
         if os.path.exists(candidate + ".idx"):
             return [candidate]
     return []
+
+
+def pairs_in(path: str) -> list[str]:
+    """Return the absolute prefixes of all pairs in a folder; none if the path is not a folder with pairs.
+
+    For a folder without pairs, its `preprocessed/` subfolder is used, where `preprocess_data.sh` writes.
+    """
+    absolute = os.path.abspath(path)
+    return _pairs(absolute) or _pairs(os.path.join(absolute, "preprocessed"))
 
 
 def _pairs(folder: str) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.validation_sets import corpus_of, free_name, named_path
-from nemolaunch.facts.data_files import DataFile, is_held_out, look_at_path, prefixes_of
+from nemolaunch.facts.data_files import DataFile, is_held_out, look_at_path, pairs_in
 
 ALL_DOCUMENTS = "0,1,0"
 
@@ -58,9 +58,9 @@ def _found(asked: BlendSpec, named: list[ValidationFiles]) -> Iterable[Validatio
     """Return the held-out documents in folders of training data, one set for each corpus of each folder."""
     known = {_identity(file.prefix) for each in named for file in each.files}
     names = [each.name for each in named]
-    for folder in dict.fromkeys(path for _, path in asked.sources if os.path.isdir(path)):
+    for folder in dict.fromkeys(path for _, path in asked.sources):
         corpora: dict[str, list[str]] = {}
-        for prefix in filter(is_held_out, prefixes_of(folder)):
+        for prefix in filter(is_held_out, pairs_in(folder)):
             if _identity(prefix) not in known:
                 corpora.setdefault(corpus_of(os.path.basename(prefix)) or "", []).append(prefix)
         for corpus, prefixes in corpora.items():

@@ -84,6 +84,11 @@ class ValidationSets(Callback):
             data.val_dataloader = lambda: first
             _keep(data.data_sampler)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate on all batches of the first set; the limit in the recipe is that of the largest set."""
+        if self._first is not None:
+            trainer.limit_val_batches = len(self._loaders[self._first])
+
     def _masked(self, data: Any, dataset: Any) -> Any:
         if self._accuracy is None:
             return dataset
