@@ -164,7 +164,7 @@ def test_another_blend_on_resume_says_what_will_happen() -> None:
     run = resolved(now).facts.run
     earlier: dict[str, Any] = {
         "folder": run.folder, "last_checkpoint": "/runs/x-last", "next_step": 50,
-        "values": {"global_batch_size": 8}, "blend": ((0.7, "/data/a"), (0.3, "/data/b")),
+        "saved": SavedRun(values={"global_batch_size": 8}, blend=((0.7, "/data/a"), (0.3, "/data/b"))),
     }  # fmt: skip
     found = of_code(
         "run-of-other-data", "/data/a:0.3,/data/b:0.7", max_steps=100, global_batch_size=8,

@@ -16,6 +16,7 @@ from nemolaunch.facts.cluster import Partition
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.facts.stream_sources import SourceFacts
+from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
 
 A100 = Host(gpus=("NVIDIA A100-SXM4-80GB",) * 8)
@@ -55,6 +56,14 @@ def earlier(**values: Any) -> dict[str, Any]:
     return {"run": run}
 
 
+def validation(**values: Any) -> dict[str, Any]:
+    """Facts with a validation set `news` of one file."""
+    whole = {"num_tokens": 10**9, "split_tokens": (0, 10**9, 0)}
+    file = data_file(**{"prefix": "/data/news_text_document", **whole, **values.pop("file", {})})
+    return {"validation": (ValidationFiles(name="news", path="/data/news", files=(file,), **values),)}
+
+
+NEWS = {"validation_data": ("news=/data/news",)}
 STREAM: dict[str, Any] = {"data_mode": "stream", "dataset_dir": ("/data/texts",), "max_steps": 10}
 
 # code -> (model, values of the job, facts)
@@ -240,6 +249,19 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "stream-workers": ("llama3_8b", {**STREAM, "stream_readers": 16, "num_workers": 3, "num_nodes": 2}, {}),
     "stream-changed": ("llama3_8b", STREAM, earlier(values={"data_mode": "stream", "seed": 7})),
     "run-of-other-data-mode": ("llama3_8b", STREAM, earlier(values={"data_mode": "indexed"})),
+    "validation-data-name": ("llama3_8b", {"validation_data": ("/data/news",)}, {}),
+    "validation-data-unreadable": ("llama3_8b", NEWS, validation(file={"error": "there is no /data/news"})),
+    "validation-data-trained-on": ("llama3_8b", NEWS, validation(trained_on=("/data/text_document",))),
+    "validation-data-tokenizer": (
+        "llama3_8b",
+        NEWS,
+        {"data": (made_by("a"),), **validation(file={"tokenizer": {"name": "/other", "digest": "b"}})},
+    ),
+    "validation-data-too-short": ("llama3_8b", NEWS, validation(file={"split_tokens": (0, 5000, 0)})),
+    "validation-data-unsupported": ("t5_220m", NEWS, validation()),
+    "validation-data-unused": ("llama3_8b", {**NEWS, "limit_val_batches": 0}, validation()),
+    "validation-data-found": ("llama3_8b", {}, validation(found=True)),
+    "held-out-trained-on": ("llama3_8b", {"dataset_dir": ("/data/news_validation_text_document",)}, {}),
     "data-too-short": ("llama3_8b", {}, {"data": (data_file(),)}),
     "data-too-small": ("llama3_8b", {"seq_length": 1024}, {"data": (data_file(),)}),
     "validation-left-out": (

@@ -36,6 +36,7 @@ from nemolaunch.check import (
     secrets,
     slurm,
     stream,
+    validation,
 )
 from nemolaunch.check.codes import RULES
 from nemolaunch.findings import Finding
@@ -52,6 +53,9 @@ ALWAYS: tuple[Rule, ...] = (
     data.files,
     data.split,
     data.weights,
+    validation.names,
+    validation.files,
+    validation.use,
     stream.sources,
     stream.resumed,
     data.tokenizer,
@@ -94,6 +98,7 @@ WITH_SIZES: tuple[Rule, ...] = (
     engine.rules,
     data.amount,
     data.validation,
+    validation.amount,
     stream.amount,
 )
 

@@ -69,6 +69,7 @@ TABLE: dict[str, Row] = {
     "blend_by": Row(Effect.REPORTED, "changes the shares of the sources", "run-of-other-data"),
     "seq_length": Row(Effect.REPORTED, "cuts the data into other samples, whose order is new"),
     "split": Row(Effect.REFUSED, "moves documents from validation into training", "run-of-other-split"),
+    "validation_data": Row(Effect.APPLIED, "is evaluated from the next validation on"),
     "num_workers": Row(Effect.FREE, "changes how fast data are read, not their order"),
     "index_mapping_dir": Row(Effect.FREE, "is where the order of samples is stored"),
     **_rows(

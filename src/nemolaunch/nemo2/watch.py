@@ -16,6 +16,7 @@ from nemolaunch.nemo2.mlm import MaskedTraining
 from nemolaunch.nemo2.rank_watch import RankWatch
 from nemolaunch.nemo2.stream_watch import StreamWatch
 from nemolaunch.nemo2.update_guard import UpdateGuard
+from nemolaunch.nemo2.validation_sets import ValidationSets
 from nemolaunch.planning import Plan
 
 
@@ -32,11 +33,17 @@ def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
     if plan.submission is not None:
         before.append(GracefulExit(plan, metrics))
     after: list[Callback] = [EvenValidation()]
-    if plan.job.objective.objective == "mlm":
-        after.append(MaskedTraining(plan))
+    masked = MaskedTraining(plan) if plan.job.objective.objective == "mlm" else None
+    after += [masked] if masked else []
+    hangs = HangWatch(plan.job.guards.hang_timeout, metrics.event)
+    if plan.validation_sets:
+        sets = ValidationSets(plan, masked.accuracy if masked else None)
+        sets.progress = hangs.progress
+        metrics.validated = lambda: sets.results
+        after.append(sets)
     after += [metrics, updates, RankWatch(metrics.notice)]
     if plan.stream is not None:
         after.append(StreamWatch(plan, metrics.event))
     after += profile.callbacks(plan, int(os.environ.get("RANK") or 0))
-    after.append(HangWatch(plan.job.guards.hang_timeout, metrics.event))
+    after.append(hangs)
     return before, after

@@ -14,6 +14,7 @@ from nemolaunch.arithmetic.schedule import Schedule, schedule_of
 from nemolaunch.check import check
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook
+from nemolaunch.data.validation_sets import ValidationSet
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate import Estimate, SpeedAssumption, estimate
 from nemolaunch.facts import Facts, installed_versions, look, run_folder
@@ -50,6 +51,8 @@ class Plan:
         recipe: name of the NeMo 2 recipe it is compiled from.
         overrides: fields of the NeMo model configuration that differ from the recipe's.
         blend: (weight or None, absolute prefix) pairs.
+        blend_tokens: tokens of each of these data files.
+        validation_sets: named data that each validation evaluates.
         ledger: what the run reads from each source of its data, if there are several.
         stream: sources of a stream of rows, as serialised by `nemolaunch.data.stream_spec`; None for indexed data.
         outlook: what the run reads from each of them, if known.
@@ -84,6 +87,8 @@ class Plan:
     origins: dict[str, str]
     left_out: tuple[str, ...]
     ledger: tuple[Share, ...] = ()
+    blend_tokens: tuple[int, ...] = ()
+    validation_sets: tuple[ValidationSet, ...] = ()
     end_tokens: tuple[int, ...] = ()
     stream: dict[str, Any] | None = None
     outlook: tuple[Outlook, ...] = ()
@@ -234,6 +239,11 @@ class Plan:
             content["blend"] = tuple(tuple(pair) for pair in content["blend"])
             content["ledger"] = tuple(Share(**row) for row in content.get("ledger", ()))
             content["outlook"] = tuple(Outlook(**row) for row in content.get("outlook", ()))
+            content["blend_tokens"] = tuple(content.get("blend_tokens", ()))
+            content["validation_sets"] = tuple(
+                ValidationSet(**{**row, "prefixes": tuple(row["prefixes"])})
+                for row in content.get("validation_sets", ())
+            )
             content["left_out"] = tuple(content["left_out"])
             content["end_tokens"] = tuple(content.get("end_tokens", ()))
             content["forced"] = tuple(content.get("forced", ()))
@@ -334,6 +344,8 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         overrides=dict(model.overrides),
         blend=resolved.blend,
         ledger=resolved.ledger,
+        blend_tokens=tuple(file.num_tokens for file in resolved.facts.data),
+        validation_sets=resolved.validation_sets,
         end_tokens=tuple(sorted({f.end_token for f in resolved.facts.data if f.end_token is not None})),
         stream=resolved.stream.as_values() if resolved.stream else None,
         outlook=resolved.outlook,

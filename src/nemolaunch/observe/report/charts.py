@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nemolaunch.data.validation_sets import accuracy_key, loss_key
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.observe.series import Series, smoothed, smoothing_window, thinned
 
@@ -87,18 +88,35 @@ CHARTS: tuple[dict[str, Any], ...] = (
         "lines": [{"key": "eval_bits_per_byte", "label": "bits per byte", "look": "points"}],
     },
 )  # fmt: skip
+BY_SET = (loss_key(""), accuracy_key(""))
 GIB = 2**30
 
 
 def drawn_charts(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the charts that have data, including one for each benchmark."""
-    keys = {key for run in runs for key in run["series"]}
+    keys = list(dict.fromkeys(key for run in runs for key in run["series"]))
     found = []
     for chart in CHARTS:
-        lines = [line for line in chart["lines"] if line["key"] in keys]
+        wanted = [each for line in chart["lines"] for each in _with_sets(line, keys, runs)]
+        lines = [line for line in wanted if line["key"] in keys]
         if lines:
             found.append({**chart, "lines": lines})
     return found + _benchmarks(runs)
+
+
+def _with_sets(
+    line: dict[str, str], keys: Sequence[str], runs: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, str]]:
+    """Yield a line of validation, unless it only repeats that of the first validation set, and those of the sets."""
+    base = line["key"]
+    names = [key for key in keys if key.startswith(base + "/")]
+    repeated = names and all(
+        any(run["series"].get(name) == run["series"].get(base) for name in names) for run in runs
+    )
+    if not repeated:
+        yield line
+    for name in names:
+        yield {**line, "key": name, "label": f"{line['label']}, {name.removeprefix(base + '/')}"}
 
 
 def _benchmarks(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -117,6 +135,7 @@ def _benchmarks(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def run_data(history: History, points: int) -> dict[str, Any]:
     """Return the data of a run for the page's script, with at most about `points` points per line."""
     keys = {line["key"] for chart in CHARTS for line in chart["lines"]}
+    keys |= {key for key in history.series if key.startswith(BY_SET)}
     keys |= {key for row in history.evaluations for key in evaluation_figures(row) if " " in key}
     series = {key: _points(thinned(s, points)) for key, s in history.series.items() if key in keys}
     if "memory_peak_bytes" in history.series:
