@@ -158,6 +158,14 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
         return
     batch, steps = job.batch.global_batch_size, job.batch.max_steps or 0
     unit = batch_unit(resolved)
+    if batch > epoch >= 1 and "max_steps" not in resolved.computed:
+        yield warning(
+            "batch-beyond-data",
+            f"{shown('global_batch_size', batch)} exceeds the {epoch:,} samples of the training split: every step "
+            "reads some of them more than once",
+            *each("global_batch_size", _batch_that_fits(epoch, unit)),
+            about="global_batch_size",
+        )
     if epoch < 1:
         longest = max(f.split_tokens[0] for f in resolved.facts.data) - 1
         yield error(
@@ -173,14 +181,6 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             f"the training split has {epoch:,} samples of {job.data.seq_length} tokens, fewer than one step of "
             f"{shown('global_batch_size', batch)} needs",
             *each("global_batch_size", _batch_that_fits(epoch, unit)),
-        )
-    elif batch > epoch:
-        yield warning(
-            "batch-beyond-data",
-            f"{shown('global_batch_size', batch)} exceeds the {epoch:,} samples of the training split: every step reads "
-            "some of them more than once",
-            *each("global_batch_size", _batch_that_fits(epoch, unit)),
-            about="global_batch_size",
         )
     elif worst := max((s for s in resolved.ledger if s.epochs > MANY_EPOCHS), key=_epochs, default=None):
         yield warning(
