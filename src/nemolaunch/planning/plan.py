@@ -47,6 +47,8 @@ class Plan:
         recipe: name of the NeMo 2 recipe it is compiled from.
         overrides: fields of the NeMo model configuration that differ from the recipe's.
         blend: (weight or None, absolute prefix) pairs.
+        index_folder: folder of Megatron's index, different for other data; None for a stream, or a plan of version 0.2.
+        digests: prefix of each data file → digest of its content.
         ledger: what the run reads from each source of its data, if there are several.
         stream: sources of a stream of rows, as serialised by `nemolaunch.data.stream_spec`; None for indexed data.
         outlook: what the run reads from each of them, if known.
@@ -78,6 +80,8 @@ class Plan:
     environment: dict[str, str]
     origins: dict[str, str]
     left_out: tuple[str, ...]
+    index_folder: str | None = None
+    digests: dict[str, str] = field(default_factory=dict)
     ledger: tuple[Share, ...] = ()
     end_tokens: tuple[int, ...] = ()
     stream: dict[str, Any] | None = None
@@ -315,6 +319,8 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         architecture=dataclasses.asdict(model.architecture),
         overrides=dict(model.overrides),
         blend=resolved.blend,
+        index_folder=resolved.index_folder,
+        digests={f.prefix: f.digest for f in resolved.facts.data if f.digest},
         ledger=resolved.ledger,
         end_tokens=tuple(sorted({f.end_token for f in resolved.facts.data if f.end_token is not None})),
         stream=resolved.stream.as_values() if resolved.stream else None,

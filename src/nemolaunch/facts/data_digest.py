@@ -1,0 +1,94 @@
+"""A digest of the content of a `.bin/.idx` pair, from a few kilobytes of it and its manifest.
+
+A manifest has hashes of all the text a pair was made from. Without one, samples must tell contents apart: every
+document's length shifts all later positions in the `.idx`, so other documents differ in nearly all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from nemolaunch.data.index import IndexFile
+from nemolaunch.errors import NemolaunchError
+
+# Small, because there may be thousands of files
+WHOLE_BYTES = 16 << 10  # an .idx up to this size is read whole
+PIECES, PIECE_BYTES = 8, 512  # of a larger one, and of a .bin whose sources are not recorded
+# What a manifest says of the content. It also holds paths and versions, which may differ for the same content.
+OF_CONTENT = ("dtype", "documents", "sequences", "tokens", "key", "split", "shard")
+OF_SOURCE = ("bytes", "xxh3_128", "columns")
+
+
+def changed_files(digests: Mapping[str, str]) -> list[str]:
+    """Return the prefixes whose content no longer has this digest, or cannot be read."""
+    return [prefix for prefix, digest in digests.items() if _digest_now(prefix) != digest]
+
+
+def _digest_now(prefix: str) -> str | None:
+    try:
+        with IndexFile(prefix) as index:
+            return content_digest(index, prefix, manifest_beside(prefix))
+    except NemolaunchError:
+        return None
+
+
+def manifest_beside(prefix: str) -> dict[str, Any] | None:
+    """Return the manifest that `nemolaunch tokenize` writes next to the data, or None."""
+    try:
+        with open(prefix + ".manifest.json", encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def content_digest(index: IndexFile, prefix: str, manifest: dict[str, Any] | None) -> str:
+    """Return the digest of a pair. A copy elsewhere has the same.
+
+    Raises:
+        NemolaunchError: a file cannot be read.
+    """
+    sizes = f"{index.size_bytes} {index.bin_bytes}".encode()
+    whole = index.size_bytes <= WHOLE_BYTES
+    places = [(0, WHOLE_BYTES)] if whole else _places(index.size_bytes)
+    read = [index.read(start, size) for start, size in places]
+    read.append(_of_manifest(manifest or {}))
+    if not (manifest and manifest.get("sources")):
+        read += _of_bin(prefix, index.bin_bytes)
+    return hashlib.blake2b(b"\0".join([sizes, *read]), digest_size=16).hexdigest()
+
+
+def _places(total: int) -> list[tuple[int, int]]:
+    """Return (start, size) of pieces spread evenly over a file, its first and last bytes included."""
+    if total <= PIECES * PIECE_BYTES:
+        return [(0, total)]
+    return [(i * (total - PIECE_BYTES) // (PIECES - 1), PIECE_BYTES) for i in range(PIECES)]
+
+
+def _of_bin(prefix: str, bin_bytes: int) -> list[bytes]:
+    try:
+        file = os.open(prefix + ".bin", os.O_RDONLY)
+        try:
+            return [os.pread(file, size, start) for start, size in _places(bin_bytes)]
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise NemolaunchError(f"cannot read {prefix}.bin: {error.strerror}") from None
+
+
+def _of_manifest(manifest: dict[str, Any]) -> bytes:
+    made_by, sources = manifest.get("tokenizer"), manifest.get("sources")
+    content = {
+        "tokenizer": made_by.get("digest") if isinstance(made_by, dict) else None,
+        "sources": [
+            [source.get(name) for name in OF_SOURCE]
+            for source in (sources if isinstance(sources, list) else ())
+            if isinstance(source, dict)
+        ],
+        **{name: manifest.get(name) for name in OF_CONTENT},
+    }
+    return json.dumps(content, sort_keys=True).encode()
