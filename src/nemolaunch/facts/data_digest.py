@@ -25,10 +25,11 @@ OF_SOURCE = ("bytes", "xxh3_128", "columns")
 
 def changed_files(digests: Mapping[str, str]) -> list[str]:
     """Return the prefixes whose content no longer has this digest, or cannot be read."""
-    return [prefix for prefix, digest in digests.items() if _digest_now(prefix) != digest]
+    return [prefix for prefix, digest in digests.items() if digest_now(prefix) != digest]
 
 
-def _digest_now(prefix: str) -> str | None:
+def digest_now(prefix: str) -> str | None:
+    """Return the digest of a pair on the disk; None if it cannot be read."""
     try:
         with IndexFile(prefix) as index:
             return content_digest(index, prefix, manifest_beside(prefix))

@@ -6,14 +6,17 @@ Megatron's own places, which do not tell contents apart: `PREFIX/cache/`, or fil
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemolaunch.data import index_cache
+from nemolaunch.facts.data_digest import digest_now
 
 MEGATRONS = "cache"  # `GPTDataset`: PREFIX/cache/GPTDataset_indices
 DESCRIPTION = re.compile(r"[0-9a-f]{32}-\w+(?:-\w+)?-description\.txt")
@@ -53,10 +56,9 @@ def _of_other_contents(folder: str, digests: Mapping[str, str]) -> Iterator[tupl
 
 def _of_megatron(prefixes: Iterable[str]) -> Iterator[tuple[str, int]]:
     for prefix in prefixes:
-        path = os.path.join(prefix, MEGATRONS)
-        inside = [name for name in _names(path) if name.endswith("_indices")]
-        if inside:
-            yield path, sum(_size(os.path.join(path, n), _names(os.path.join(path, n))) for n in inside)
+        folder = os.path.join(prefix, MEGATRONS)
+        for path in (os.path.join(folder, name) for name in _names(folder) if name.endswith("_indices")):
+            yield path, _size(path, _names(path))
 
 
 def _unkeyed(folder: str, prefixes: Iterable[str]) -> Iterator[tuple[str, int]]:
@@ -77,6 +79,18 @@ def _described(path: str) -> set[str]:
     except OSError:
         return set()
     return {json.loads(word) for word in DESCRIBED_PATH.findall(text)}
+
+
+def remove_old_caches(prefix: str) -> None:
+    """Remove the caches next to a data file that has been rewritten, except those for its content now."""
+    prefix = os.path.abspath(prefix)
+    beside = os.path.join(os.path.dirname(prefix), index_cache.BESIDE)
+    for cache in old_caches(beside, {prefix: digest_now(prefix) or ""}):
+        if not cache.pattern.endswith("*"):  # those are in a folder that somebody named
+            shutil.rmtree(cache.pattern, ignore_errors=True)
+    for folder in (os.path.join(prefix, MEGATRONS), prefix, beside):
+        with contextlib.suppress(OSError):  # it does not exist, or holds something else
+            os.rmdir(folder)
 
 
 def _names(folder: str) -> list[str]:
