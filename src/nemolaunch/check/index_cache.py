@@ -22,9 +22,9 @@ def old(resolved: Resolved) -> Iterator[Finding]:
     size = sum(cache.num_bytes for cache in caches)
     yield note(
         "index-cache-old",
-        f"{len(caches)} index cache{'s' if several else ''} ({size / 1e6:,.1f} MB) of these data "
-        f"{'are' if several else 'is'} not read any more: built for other content, or where contents are not told "
-        f"apart. Remove with: {_removal(caches)}",
+        f"{len(caches)} index cache{'s' if several else ''} of these data ({size / 1e6:,.1f} MB) "
+        f"{'are' if several else 'is'} not read any more, since {'they are' if several else 'it is'} for other "
+        f"content, or named without regard to it; remove with: {_removal(caches)}",
     )
 
 

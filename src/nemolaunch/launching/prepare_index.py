@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemolaunch.data import index_cache
+from nemolaunch.data.index_files import remove_incomplete
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.launching.prepare import fetch_tokenizer, make_index_folder
 from nemolaunch.launching.secrets import Secrets
@@ -44,6 +45,7 @@ def prepare_index(plan: Plan, secrets: Secrets | None = None) -> BuiltIndex:
     folder = Path(plan.index_folder)
     try:
         make_index_folder(plan)
+        remove_incomplete(folder)
         with _copy_of(folder) as temporary:
             _build(replace(plan, index_folder=str(temporary)), secrets or Secrets())
             added = _move_new(temporary, folder)

@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemolaunch.data.index_files import remove_incomplete
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.data_digest import changed_files
 from nemolaunch.planning import Plan
@@ -60,6 +61,8 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         os.environ.setdefault(name, value)
     if int(os.environ.get("RANK") or 0) == 0:  # the rank that builds the index, which the others read
         _require_planned_data(plan)
+        if plan.index_folder:
+            remove_incomplete(Path(plan.index_folder))
     skip_inference_allocator()
     plain = importlib.util.find_spec("transformer_engine") is None
     if plain or plan.device == "cpu":
