@@ -96,7 +96,11 @@ SLURM = {"executor": "slurm", "account": "a", "partition": "p", "container_image
 def test_it_is_built_without_gpus_for_jobs_that_need_them(
     model: str, values: dict[str, Any], fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    job: dict[str, Any] = {"model_name": model, "hf_model_id": sentinels(tmp_path / "tokenizer"), "num_gpus": 1}
+    job: dict[str, Any] = {
+        "model_name": model,
+        "hf_model_id": sentinels(tmp_path / "tokenizer"),
+        "num_gpus": 1,
+    }
     job |= {"dataset_dir": [tokenised(tmp_path, "a", 400)], "split": "90,9,1", "seq_length": 64}
     plan = make_plan(Job().with_values(**job, max_steps=2, global_batch_size=2, **values))
     (names,) = fork_server.run("e2e.index_job:build", {"plan_file": str(plan.save(tmp_path / "plan.json"))})

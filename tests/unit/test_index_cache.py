@@ -65,7 +65,7 @@ def test_it_depends_on_content_split_seed_and_length(tmp_path: Path) -> None:
     assert folder.parent == tmp_path / "cache"
     assert folder == folder_of(prefix)
     assert folder == folder_of(prefix, max_steps=9, lr=1e-4)
-    others = [{"split": "9,1,0"}, {"seed": 7}, {"seq_length": 128}]
+    others: list[dict[str, Any]] = [{"split": "9,1,0"}, {"seed": 7}, {"seq_length": 128}]
     assert len({folder, *(folder_of(prefix, **values) for values in others)}) == 4
 
 
@@ -155,7 +155,10 @@ def test_rewriting_data_removes_their_caches(tmp_path: Path, tokens_cache: Path)
     megatrons.mkdir(parents=True)
 
     written("a", "--overwrite", "--restart")
-    assert [Path(str(plan.index_folder)).exists() for plan in plans] == [True, True]  # the content is the same
+    assert [Path(str(plan.index_folder)).exists() for plan in plans] == [
+        True,
+        True,
+    ]  # the content is the same
     write_jsonl(tmp_path / "a.jsonl", [f"other document {i}" for i in range(400)])
     rewritten = written("a", "--overwrite")
     assert [Path(str(plan.index_folder)).exists() for plan in plans] == [False, True]
@@ -185,7 +188,11 @@ def test_another_tokenizer_is_other_content(tmp_path: Path, tokens_cache: Path) 
 
 
 def test_incomplete_arrays_are_removed(tmp_path: Path) -> None:
-    for name, array in (("whole", np.arange(1000)), ("cut", np.zeros((10, 2), np.int32)), ("new", np.ones(9))):
+    for name, array in (
+        ("whole", np.arange(1000)),
+        ("cut", np.zeros((10, 2), np.int32)),
+        ("new", np.ones(9)),
+    ):
         np.save(tmp_path / f"{name}.npy", array, allow_pickle=True)
     for name in ("cut", "new"):
         os.truncate(tmp_path / f"{name}.npy", 130)

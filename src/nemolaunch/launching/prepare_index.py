@@ -86,7 +86,9 @@ def _build(plan: Plan, secrets: Secrets) -> None:
         )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-LAST_LINES:]
-        raise NemolaunchError("\n  ".join([f"the index cannot be built (exit code {done.returncode}):", *last]))
+        raise NemolaunchError(
+            "\n  ".join([f"the index cannot be built (exit code {done.returncode}):", *last])
+        )
 
 
 def _move_new(source: Path, target: Path) -> list[Path]:
