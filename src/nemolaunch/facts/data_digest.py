@@ -15,9 +15,13 @@ from typing import Any
 from nemolaunch.data.index import IndexFile
 from nemolaunch.errors import NemolaunchError
 
-# Small, because there may be thousands of files
+# Few, because there may be thousands of files
 WHOLE_BYTES = 16 << 10  # an .idx up to this size is read whole
-PIECES, PIECE_BYTES = 8, 512  # of a larger one, and of a .bin whose sources are not recorded
+PIECE_BYTES = 1 << 10
+# Where pieces of a larger one begin, as shares of the file: of 20 bytes per document, 4 are lengths, which come first,
+# 8 positions, then 8 numbers of sequences
+IDX_PIECES = (0.0, 0.3, 0.4, 0.5, 0.8)
+BIN_PIECES = (0.0, 0.5, 1.0)
 # What a manifest says of the content. It also holds paths and versions, which may differ for the same content.
 OF_CONTENT = ("dtype", "documents", "sequences", "tokens", "key", "split", "shard")
 OF_SOURCE = ("bytes", "xxh3_128", "columns")
@@ -55,26 +59,26 @@ def content_digest(index: IndexFile, prefix: str, manifest: dict[str, Any] | Non
     """
     sizes = f"{index.size_bytes} {index.bin_bytes}".encode()
     whole = index.size_bytes <= WHOLE_BYTES
-    places = [(0, WHOLE_BYTES)] if whole else _places(index.size_bytes)
-    read = [index.read(start, size) for start, size in places]
+    if whole:
+        read = [index.read(0, WHOLE_BYTES)]
+    else:
+        read = [index.read(start, PIECE_BYTES) for start in _starts(IDX_PIECES, index.size_bytes)]
     read.append(_of_manifest(manifest or {}))
     if not (manifest and manifest.get("sources")):
         read += _of_bin(prefix, index.bin_bytes)
-    return hashlib.blake2b(b"\0".join([sizes, *read]), digest_size=16).hexdigest()
+    return hashlib.sha256(b"\0".join([sizes, *read])).hexdigest()[:32]
 
 
-def _places(total: int) -> list[tuple[int, int]]:
-    """Return (start, size) of pieces spread evenly over a file, its first and last bytes included."""
-    if total <= PIECES * PIECE_BYTES:
-        return [(0, total)]
-    return [(i * (total - PIECE_BYTES) // (PIECES - 1), PIECE_BYTES) for i in range(PIECES)]
+def _starts(shares: tuple[float, ...], total: int) -> list[int]:
+    """Return where the pieces of a file begin; the last one ends at its end."""
+    return [int(share * max(0, total - PIECE_BYTES)) for share in shares]
 
 
 def _of_bin(prefix: str, bin_bytes: int) -> list[bytes]:
     try:
         file = os.open(prefix + ".bin", os.O_RDONLY)
         try:
-            return [os.pread(file, size, start) for start, size in _places(bin_bytes)]
+            return [os.pread(file, PIECE_BYTES, start) for start in _starts(BIN_PIECES, bin_bytes)]
         finally:
             os.close(file)
     except OSError as error:
