@@ -96,7 +96,7 @@ def remove_old_caches(prefix: str) -> None:
 def _names(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder))
-    except OSError:
+    except (OSError, ValueError):  # it does not exist, or no folder can have this name
         return []
 
 
