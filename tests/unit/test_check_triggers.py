@@ -14,6 +14,7 @@ from nemolaunch.facts import EarlierRun, Host
 from nemolaunch.facts.checkpoint import StartPoint
 from nemolaunch.facts.cluster import Partition
 from nemolaunch.facts.data_files import DataFile
+from nemolaunch.facts.index_caches import OldCache
 from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.facts.validation_files import ValidationFiles
@@ -227,6 +228,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "data-unreadable": ("llama3_8b", {}, {"data": (data_file(error="cannot read /x.idx: no such file"),)}),
     "data-empty": ("llama3_8b", {}, {"data": (data_file(num_tokens=0, split_tokens=(0, 0, 0)),)}),
     "index-cache": ("llama3_8b", {}, {"index_cache_error": "/data cannot be written"}),
+    "index-cache-old": (
+        "llama3_8b",
+        {},
+        {"old_caches": (OldCache(pattern="/data/cache/0123456789abcdef", num_bytes=10**6),)},
+    ),
     "split": ("llama3_8b", {"split": "90%,10%"}, {}),
     "blend-weight-unpaired": ("llama3_8b", {"dataset_dir": ("/data/a", "0.5")}, {}),
     "blend-weights-mixed": ("llama3_8b", {"dataset_dir": ("0.5", "/data/a", "/data/b")}, {}),

@@ -92,6 +92,17 @@ def test_a_model_of_the_same_shape_that_computes_something_else_is_refused(field
     assert field in finding.message
 
 
+def test_data_of_the_same_name_and_other_content_are_reported() -> None:
+    saved = SavedRun(values={}, digests={"/data/text_document": "a"})
+    run = EarlierRun(folder="/runs/x", last_checkpoint="/runs/x/last", next_step=50, saved=saved)
+    (file,) = resolved(job()).facts.data
+    same = {"run": run, "data": (dataclasses.replace(file, digest="a"),)}
+    other = {"run": run, "data": (dataclasses.replace(file, digest="b"),)}
+    assert not found("run-of-other-data", before=same)
+    (finding,) = found("run-of-other-data", before=other)
+    assert "/data/text_document" in finding.message
+
+
 def test_generic_rows_need_no_rule_of_their_own() -> None:
     assert generic()
     assert all(row.effect is Effect.REPORTED for row in generic().values())

@@ -107,6 +107,7 @@ RULES: dict[str, str] = {
     "data-unreadable": "A prefix stands for a .bin and an .idx file that belong together.",
     "data-empty": "A data file must contain tokens.",
     "index-cache": "Megatron writes an index of samples beside the data or into --index-mapping-dir.",
+    "index-cache-old": "An index is only read for exactly the data it was built for.",
     "split": "The split consists of three shares of documents: training, validation, test.",
     "blend-unreadable": "A blend is a:0.7,b:0.3, a YAML file, or Megatron's list 0.7 a 0.3 b.",
     "blend-weight-unpaired": "Each blend weight must be followed by a path.",

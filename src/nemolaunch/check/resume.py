@@ -18,6 +18,7 @@ from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.resuming import Earlier
 from nemolaunch.run.folder import consumed_samples
 
+SHOWN_FILES = 3
 # Fields of an architecture that do not change what is computed; those of SHAPE_FIELDS have a rule of their own
 NOT_COMPUTED = frozenset(
     {
@@ -54,6 +55,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     yield from _optimizer_state(resolved, before)
     yield from _other_objective(resolved, before)
     yield from _other_data(resolved, before)
+    yield from _other_content(resolved, before)
     yield from _other_split(resolved, before)
     yield from _changes(resolved, before)
 
@@ -170,6 +172,23 @@ def _other_data(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
             "run-of-other-data",
             f"{before.where} was trained on different data; it resumes at step {before.step} with sample {seen:,} of "
             f"the new order: {'; '.join(sentences)}",
+            _elsewhere(resolved),
+        )
+
+
+def _other_content(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
+    """Report data files that have the names of those trained on so far, but other content."""
+    other = [
+        f.prefix
+        for f in resolved.facts.data
+        if f.digest and before.digests.get(f.prefix, f.digest) != f.digest
+    ]
+    if other:
+        more = f" and {len(other) - SHOWN_FILES} more" if len(other) > SHOWN_FILES else ""
+        yield warning(
+            "run-of-other-data",
+            f"{', '.join(other[:SHOWN_FILES])}{more}: the content is not that which {before.where} was trained on; from "
+            f"step {before.step:,} on, samples come in the order of the new data",
             _elsewhere(resolved),
         )
 

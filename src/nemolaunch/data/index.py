@@ -28,6 +28,7 @@ class IndexFile:
         num_tokens: tokens in the `.bin`.
         token_bytes: bytes per token id.
         id_code: type of a token id, for the standard library's `array`; None if the data are floats.
+        size_bytes, bin_bytes: sizes of the two files.
 
     Raises:
         NemolaunchError: if a file is missing, unreadable or truncated, or the two do not match.
@@ -49,7 +50,7 @@ class IndexFile:
             raise
 
     def _read_header(self, prefix: str, bin_bytes: int) -> None:
-        raw = self._read(0, HEADER.size)
+        raw = self.read(0, HEADER.size)
         if len(raw) < HEADER.size or not raw.startswith(MAGIC):
             raise NemolaunchError(f"{self.path} is not a Megatron index: it does not start with {MAGIC!r}")
         _, version, code, self.num_sequences, num_indices = HEADER.unpack(raw)
@@ -65,6 +66,7 @@ class IndexFile:
             raise NemolaunchError(
                 f"{self.path} has {found} bytes, but its header says {size}: it is truncated"
             )
+        self.size_bytes, self.bin_bytes = size, bin_bytes
         self.num_tokens = bin_bytes // self.token_bytes
         if self._bytes_before(self.num_sequences) != bin_bytes:
             raise NemolaunchError(
@@ -77,12 +79,13 @@ class IndexFile:
         if self.num_sequences == 0:
             return 0
         last = min(sequence, self.num_sequences - 1)
-        pointer = int.from_bytes(self._read(HEADER.size + 4 * self.num_sequences + 8 * last, 8), "little")
+        pointer = int.from_bytes(self.read(HEADER.size + 4 * self.num_sequences + 8 * last, 8), "little")
         if sequence < self.num_sequences:
             return pointer
-        return pointer + int.from_bytes(self._read(HEADER.size + 4 * last, 4), "little") * self.token_bytes
+        return pointer + int.from_bytes(self.read(HEADER.size + 4 * last, 4), "little") * self.token_bytes
 
-    def _read(self, start: int, size: int) -> bytes:
+    def read(self, start: int, size: int) -> bytes:
+        """Return bytes of the `.idx`."""
         try:
             return os.pread(self._file, size, start)
         except OSError as error:

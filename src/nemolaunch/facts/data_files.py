@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from array import array
@@ -14,6 +13,7 @@ from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.index import IndexFile
 from nemolaunch.data.validation_sets import corpus_of
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.data_digest import content_digest, manifest_beside
 from nemolaunch.system.path_hints import missing_part, nearest
 
 TEXT_ENDINGS = (".jsonl", ".json", ".parquet", ".txt", ".gz", ".zst", ".bz2", ".xz")
@@ -37,6 +37,7 @@ class DataFile:
         max_token_id: the largest id of its tokenizer if recorded, else the largest id in a sample.
         sampled: whether `max_token_id` is from a sample.
         end_token: the id that ends documents, if recorded.
+        digest: of the content (`nemolaunch.facts.data_digest`); None if the pair cannot be used.
     """
 
     prefix: str
@@ -54,6 +55,7 @@ class DataFile:
     max_token_id: int | None = None
     sampled: bool = False
     end_token: int | None = None
+    digest: str | None = None
 
 
 def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], str]:
@@ -101,7 +103,7 @@ def is_held_out(prefix: str) -> bool:
     """Return whether a pair has the documents that `nemolaunch tokenize` held out, going by name and manifest."""
     if corpus_of(os.path.basename(prefix)) is None:
         return False
-    return _part((_record_beside(prefix) or {}).get("split")) == "validation"
+    return _part((manifest_beside(prefix) or {}).get("split")) == "validation"
 
 
 def _part(split: object) -> str | None:
@@ -188,7 +190,7 @@ def look_at_prefix(prefix: str, split: str) -> DataFile:
     """Inspect one pair. Never raises: problems are reported in `error`."""
     try:
         with IndexFile(prefix) as index:
-            record = _record_beside(prefix)
+            record = manifest_beside(prefix)
             return DataFile(
                 prefix=prefix,
                 error=None if index.id_code else f"{prefix}.idx says that the data is floats, not token ids",
@@ -201,6 +203,7 @@ def look_at_prefix(prefix: str, split: str) -> DataFile:
                 tokenizer=record.get("tokenizer") if record else None,
                 max_token_id=_recorded_id(record, "max_id"),
                 end_token=_recorded_id(record, "eod_id"),
+                digest=content_digest(index, prefix, record),
             )
     except NemolaunchError as error:
         return DataFile(prefix=prefix, error=str(error))
@@ -252,16 +255,6 @@ def _sampled(file: DataFile) -> DataFile:
             file, error=f"{file.prefix}.bin contains negative token ids, such as {min(ids)}"
         )
     return dataclasses.replace(file, max_token_id=max(ids, default=None), sampled=True)
-
-
-def _record_beside(prefix: str) -> dict[str, Any] | None:
-    """Return the manifest that `nemolaunch tokenize` writes next to the data, or None."""
-    try:
-        with open(prefix + ".manifest.json", encoding="utf-8") as file:
-            record = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def split_bounds(split: str, num_sequences: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nemolaunch.data import index_cache
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.data.validation_sets import HOLD_OUT, TRAIN_ON_ALL
@@ -21,6 +22,7 @@ from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
 from nemolaunch.facts.cluster import Cluster, Partition, look_at_cluster
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.dataset_words import read_blend, read_stream
+from nemolaunch.facts.index_caches import OldCache, old_caches
 from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, next_submission
@@ -91,7 +93,9 @@ class Facts:
         asked: the value of `--dataset-dir`, parsed.
         stream, sources: the same for a stream, and facts about each of its sources.
         index_dir: `--index-mapping-dir`, absolute.
+        index_cache_dir: folder of the dataset's index caches: `index_dir`, or `cache/` next to the first file.
         index_cache_error: why the dataset's index cache cannot be written, or None.
+        old_caches: index caches of these data that are not read any more.
         weights, resume: the checkpoints given by `--nemo-model` and `--resume`.
         partitions, accounts: of the Slurm cluster, if the job is for Slurm and the cluster can be queried.
         image: the container image if it is a file; None if it comes from a registry.
@@ -112,7 +116,9 @@ class Facts:
     stream: StreamSpec | None = None
     sources: tuple[SourceFacts, ...] = ()
     index_dir: str | None = None
+    index_cache_dir: str | None = None
     index_cache_error: str | None = None
+    old_caches: tuple[OldCache, ...] = ()
     weights: StartPoint | None = None
     resume: StartPoint | None = None
     partitions: tuple[Partition, ...] = ()
@@ -122,6 +128,11 @@ class Facts:
     wandb_offline: bool = False
     exported: Mapping[str, str] = field(default_factory=dict)
     submission: Submission | None = None
+
+    @property
+    def data_files(self) -> tuple[DataFile, ...]:
+        """All indexed files that the job reads: for training, then for validation sets."""
+        return self.data + tuple(file for each in self.validation for file in each.files)
 
 
 LONGEST_FILE_NAME = 255  # bytes, on every common file system
@@ -141,6 +152,7 @@ def look(job: Job) -> Facts:
     data, split = look_at_data(asked, job.data.split or (TRAIN_ON_ALL if sets else HOLD_OUT))
     validation = compared(sets, data)
     held_out = tuple(file for each in validation for file in each.files)
+    cache_dir = _index_cache_dir(job, data + held_out)
     resume = job.checkpoint.resume
     on_slurm = job.launch.executor == "slurm"
     cluster = look_at_cluster() if on_slurm else Cluster()
@@ -156,7 +168,9 @@ def look(job: Job) -> Facts:
         stream=stream,
         sources=sources,
         index_dir=_index_dir(job),
-        index_cache_error=_index_cache_error(job, data + held_out),
+        index_cache_dir=cache_dir,
+        index_cache_error=_cannot_write(cache_dir) if cache_dir else None,
+        old_caches=_old_caches(cache_dir, data + held_out) if cache_dir else (),
         weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
         resume=None if resume in ("auto", "never") else look_at_checkpoint(resume),
         partitions=cluster.partitions,
@@ -217,12 +231,16 @@ def secrets_here() -> frozenset[str]:
     return frozenset(found)
 
 
-def _index_cache_error(job: Job, data: tuple[DataFile, ...]) -> str | None:
-    """Return why Megatron cannot write its sample index: to `--index-mapping-dir`, or `cache/` next to each prefix."""
-    away = _index_dir(job)
-    beside = dict.fromkeys(os.path.join(os.path.dirname(f.prefix), "cache") for f in data if not f.error)
-    folders = [away] if away else list(beside)
-    return next((fault for folder in folders if (fault := _cannot_write(folder))), None)
+def _index_cache_dir(job: Job, data: tuple[DataFile, ...]) -> str | None:
+    """Return the folder of the index caches; None if there are no data files."""
+    usable = next((f.prefix for f in data if not f.error), None)
+    if usable is None:
+        return None
+    return _index_dir(job) or os.path.join(os.path.dirname(usable), index_cache.BESIDE)
+
+
+def _old_caches(cache_dir: str, data: tuple[DataFile, ...]) -> tuple[OldCache, ...]:
+    return old_caches(cache_dir, {f.prefix: f.digest for f in data if f.digest})
 
 
 def _index_dir(job: Job) -> str | None:

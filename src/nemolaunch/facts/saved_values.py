@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nemolaunch import catalogue
@@ -22,19 +22,21 @@ class SavedRun:
         values: the resolved job, as returned by `Job.values()`.
         architecture: the model's `Architecture` by field name.
         blend: (weight or None, prefix) of the data, as passed to Megatron.
+        digests: prefix of each data file → digest of its content.
         tokenizer_digest: identity of the run's copy of its tokenizer.
     """
 
     values: dict[str, Any] | None = None
     architecture: dict[str, Any] | None = None
     blend: tuple[tuple[float | None, str], ...] | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
     tokenizer_digest: str | None = None
 
 
 def saved_run(run: RunDir) -> SavedRun:
     """Return what a run folder records. Never raises: what cannot be read is None."""
     plan = read_json(run.plan) or {}
-    architecture, pairs = plan.get("architecture"), plan.get("blend")
+    architecture, pairs, digests = plan.get("architecture"), plan.get("blend"), plan.get("digests")
     try:
         digest = tokenizer_digest(run.tokenizer) if files.defines_tokens(run.tokenizer) else None
     except (OSError, ValueError):
@@ -43,6 +45,7 @@ def saved_run(run: RunDir) -> SavedRun:
         values=saved_values(plan),
         architecture=architecture if isinstance(architecture, dict) else None,
         blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
+        digests=digests if isinstance(digests, dict) else {},
         tokenizer_digest=digest,
     )
 

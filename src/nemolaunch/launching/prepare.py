@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from nemolaunch.data import index_cache
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, end_step
 from nemolaunch.system import processes
-from nemolaunch.system.atomic_files import atomic_folder
+from nemolaunch.system.atomic_files import atomic_folder, write_json
 from nemolaunch.tokenizer import files, vocabulary
 
 
@@ -36,8 +37,7 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
     run = plan.run
     try:
         run.logs.mkdir(parents=True, exist_ok=True)
-        if plan.job.data.index_mapping_dir:  # a container mounts only what exists
-            Path(plan.job.data.index_mapping_dir).mkdir(parents=True, exist_ok=True)
+        make_index_folder(plan)
         _require_idle(run)
         for stale in (*run.logs.glob("*.error.json"), run.local_end):
             stale.unlink(missing_ok=True)
@@ -51,6 +51,16 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
     if plan.job.objective.objective == "mlm":
         _name_mask_token(plan)
     plan.save()
+
+
+def make_index_folder(plan: Plan) -> None:
+    """Create the folder of Megatron's index, and record which data it is for. A container mounts only what exists."""
+    if plan.index_folder is None:
+        return
+    folder = Path(plan.index_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if index_cache.recorded(folder) != plan.digests:
+        write_json(folder / index_cache.RECORD, index_cache.record(plan.digests))
 
 
 def _name_mask_token(plan: Plan) -> None:

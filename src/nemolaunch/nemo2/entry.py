@@ -15,7 +15,9 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemolaunch.data.index_files import remove_incomplete
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.data_digest import changed_files
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.log import log
@@ -57,6 +59,10 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
     for name, value in plan.environment.items():
         os.environ.setdefault(name, value)
+    if int(os.environ.get("RANK") or 0) == 0:  # the rank that builds the index, which the others read
+        _require_planned_data(plan)
+        if plan.index_folder:
+            remove_incomplete(Path(plan.index_folder))
     skip_inference_allocator()
     plain = importlib.util.find_spec("transformer_engine") is None
     if plain or plan.device == "cpu":
@@ -86,6 +92,20 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     else:
         task()
         _note_end(plan, trainer)
+
+
+def _require_planned_data(plan: Plan) -> None:
+    """Refuse data that were replaced after planning, while the job was queued: everything planned is for the others.
+
+    Raises:
+        NemolaunchError: a data file has other content than when it was planned.
+    """
+    changed = changed_files(plan.digests)
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise NemolaunchError(
+            f"{changed[0]}{more} changed after this run was planned; start it again, which plans it for the new data"
+        )
 
 
 def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:

@@ -199,7 +199,7 @@ def _set_data(recipe: run.Partial, plan: Plan, job: Job) -> None:
         tokenizer=_tokenizer(plan),
         split=job.data.split,
         num_workers=job.data.num_workers,
-        index_mapping_dir=job.data.index_mapping_dir,
+        index_mapping_dir=plan.index_folder or job.data.index_mapping_dir,
         seed=job.batch.seed,
     )
     if family == "t5":

@@ -76,7 +76,7 @@ class ValidationSets(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         batch = self._plan.job.batch
         for each in self._plan.validation_sets:
-            dataset = self._masked(data, _dataset(self._plan, data, each))
+            dataset = self._masked(data, set_dataset(self._plan, data, each))
             samples = each.num_batches * batch.global_batch_size
             self._loaders[each.name] = Batches(dataset, samples, batch.micro_batch_size)
         if self._first is not None:
@@ -141,7 +141,7 @@ def _keep(sampler: Any) -> None:
     sampler.transform_dataloader = transformed
 
 
-def _dataset(plan: Plan, data: Any, each: ValidationSet) -> Any:
+def set_dataset(plan: Plan, data: Any, each: ValidationSet) -> Any:
     """Build the dataset of a set: one epoch, so that it does not depend on the length of the run.
 
     Samples of several files are interleaved in proportion to their sizes.
@@ -173,7 +173,7 @@ def _config(plan: Plan, data: Any, each: ValidationSet) -> GPTDatasetConfig:
             tokenizer=data.tokenizer,
             micro_batch_size=job.batch.micro_batch_size,
             global_batch_size=job.batch.global_batch_size,
-            index_mapping_dir=job.data.index_mapping_dir,
+            index_mapping_dir=plan.index_folder or job.data.index_mapping_dir,
         )
     seed, kwargs = module.seed, module.build_kwargs
     more = {name: value for name, value in kwargs.items() if not name.startswith(("blend", "split"))}

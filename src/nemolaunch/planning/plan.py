@@ -53,6 +53,8 @@ class Plan:
         blend: (weight or None, absolute prefix) pairs.
         blend_tokens: tokens of each of these data files.
         validation_sets: named data that each validation evaluates.
+        index_folder: folder of Megatron's index, different for other data; None for a stream, or a plan of version 0.2.
+        digests: prefix of each data file → digest of its content.
         ledger: what the run reads from each source of its data, if there are several.
         stream: sources of a stream of rows, as serialised by `nemolaunch.data.stream_spec`; None for indexed data.
         outlook: what the run reads from each of them, if known.
@@ -86,6 +88,8 @@ class Plan:
     environment: dict[str, str]
     origins: dict[str, str]
     left_out: tuple[str, ...]
+    index_folder: str | None = None
+    digests: dict[str, str] = field(default_factory=dict)
     ledger: tuple[Share, ...] = ()
     blend_tokens: tuple[int, ...] = ()
     validation_sets: tuple[ValidationSet, ...] = ()
@@ -343,6 +347,8 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         architecture=dataclasses.asdict(model.architecture),
         overrides=dict(model.overrides),
         blend=resolved.blend,
+        index_folder=resolved.index_folder,
+        digests={f.prefix: f.digest for f in resolved.facts.data_files if f.digest},
         ledger=resolved.ledger,
         blend_tokens=tuple(file.num_tokens for file in resolved.facts.data),
         validation_sets=resolved.validation_sets,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ class Earlier:
         values: the resolved job of that training, as returned by `Job.values()`; empty if no plan was found.
         architecture: its model's `Architecture`, by field name, as far as the plan has it.
         blend: (weight or None, prefix) of its data, as passed to Megatron.
+        digests: prefix of each of its data files → digest of its content, as far as recorded.
         tokenizer_digest: identity of its tokenizer; None if not known.
     """
 
@@ -31,6 +33,7 @@ class Earlier:
     values: dict[str, Any]
     architecture: dict[str, Any]
     blend: tuple[tuple[float | None, str], ...]
+    digests: Mapping[str, str]
     tokenizer_digest: str | None
 
     @property
@@ -59,6 +62,7 @@ def _earlier(checkpoint: str, step: int, where: str, saved: SavedRun) -> Earlier
         values=saved.values or {},
         architecture=saved.architecture or {},
         blend=saved.blend or (),
+        digests=saved.digests,
         tokenizer_digest=saved.tokenizer_digest,
     )
 

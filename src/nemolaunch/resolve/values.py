@@ -6,12 +6,14 @@ Never raises for values that contradict each other: the checks report those, all
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nemolaunch import arithmetic
 from nemolaunch.catalogue import Gpu, ModelSpec, gpu, gpu_seen
+from nemolaunch.data import index_cache
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, tokens_to_end, validation_share
 from nemolaunch.data.stream_spec import StreamSpec, with_text_key
@@ -53,6 +55,7 @@ class Resolved:
         stream, outlook: the sources of a stream of rows, and what is read of each, if known.
         validation_sets: named data that each validation evaluates.
         epoch_samples: sequences in one epoch of the training split.
+        index_folder: folder of Megatron's index for exactly these data, or None for a stream.
         origins: flag name → where the value came from if it was not given.
         left_out: what this device cannot rehearse.
         earlier: the training that the job continues, if any.
@@ -73,6 +76,7 @@ class Resolved:
     blend: tuple[tuple[float | None, str], ...]
     epoch_samples: int
     origins: dict[str, str]
+    index_folder: str | None = None
     ledger: tuple[Share, ...] = ()
     stream: StreamSpec | None = None
     outlook: tuple[Outlook, ...] = ()
@@ -169,6 +173,7 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
         outlook=_outlook(filling.job, stream) if stream else (),
         validation_sets=validation.validation_sets(filling.job, facts, model),
         epoch_samples=epoch,
+        index_folder=_index_folder(filling.job, facts),
         origins=filling.origins,
         earlier=before,
         resumes=resumption(filling.job, before),
@@ -214,6 +219,22 @@ def _paths(filling: _Filling, facts: Facts) -> None:
         "resume": facts.resume.path if facts.resume else None,
     }
     filling.job = filling.job.with_values(**{name: path for name, path in found.items() if path})
+
+
+def _index_folder(job: Job, facts: Facts) -> str | None:
+    """Return the folder of Megatron's index, which has the identity of the data and how they are divided in its name.
+
+    It is not a value of the job: a job repeated from its plan, with other data, must get another folder.
+    """
+    if facts.index_cache_dir is None:
+        return None
+    name = index_cache.identity(
+        (file.digest or "" for file in facts.data_files),
+        split=job.data.split,
+        seed=job.batch.seed,
+        seq_length=job.data.seq_length or 0,
+    )
+    return os.path.join(facts.index_cache_dir, name)
 
 
 def _objective(filling: _Filling, model: ModelSpec, facts: Facts) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from nemolaunch.data.blend import as_yaml
 from nemolaunch.data.index import IndexFile
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.facts.index_caches import remove_old_caches
 from nemolaunch.system.atomic_files import sync_folder, write_json, write_text
 from nemolaunch.tokenization import manifest
 from nemolaunch.tokenization.files import append_range
@@ -172,6 +173,7 @@ def _place(
         os.replace(folder / "manifest.json", manifest.path_of(output))
     os.replace(folder / "idx", manifest.idx_of(output))
     sync_folder(output.parent)
+    remove_old_caches(str(output))
 
 
 def write_blend(inputs: list[Path], output: Path, *, overwrite: bool = False) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.facts.index_caches import remove_old_caches
 from nemolaunch.system.atomic_files import sync_folder, write_json
 from nemolaunch.tokenization import manifest
 from nemolaunch.tokenization.assemble import Assembler, OutputProgress
@@ -178,6 +179,8 @@ def _finish(
     elif rejects.exists():
         os.replace(rejects, request.rejects)
     sync_folder(request.folder)
+    for prefix in request.prefixes:
+        remove_old_caches(str(prefix))
     os.replace(folder, request.trash)
     shutil.rmtree(request.trash, ignore_errors=True)
     return manifests

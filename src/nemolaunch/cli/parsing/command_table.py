@@ -28,6 +28,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "data": {
         "download": "download training text, models and tokenizers",
         "tokenize": "turn text files into Megatron .bin/.idx",
+        "prepare-index": "build the index of a job's data on a CPU, before the job",
         "merge": "concatenate tokenised datasets, or blend them",
         "inspect": "show and check tokenised data or checkpoints, or compare two",
         "data-audit": "show how often each row of a stream was used",

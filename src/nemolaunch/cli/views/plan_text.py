@@ -47,6 +47,9 @@ def plan_lines(plan: Plan) -> list[str]:
     lines += ledger_lines(plan)
     if plan.stream is None:
         lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.seq_length:,} tokens"))
+    if plan.index_folder:
+        where = "in --index-mapping-dir" if plan.job.data.index_mapping_dir else "next to the data"
+        lines.append(row("index", f"{plan.index_folder} ({where}, named by the content of the data)"))
     lines += stream_lines(plan)
     lines += validation_lines(plan)
     lines += schedule_lines(plan)
