@@ -32,6 +32,7 @@ from nemolaunch.check import (
     recompute,
     sbatch,
     secrets,
+    settings,
     slurm,
     stream,
 )
@@ -65,6 +66,7 @@ ALWAYS: tuple[Rule, ...] = (
     optimizer.rules,
     preset.rules,
     profile.rules,
+    settings.rules,
 )
 # These calculate with sizes, so they run only if `ranges` has found all sizes valid.
 WITH_SIZES: tuple[Rule, ...] = (

@@ -55,24 +55,14 @@ def pretrain(plan_file: str) -> None:
 
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
-    for name, value in plan.environment.items():
-        os.environ.setdefault(name, value)
-    skip_inference_allocator()
-    plain = importlib.util.find_spec("transformer_engine") is None
-    if plain or plan.device == "cpu":
-        from nemolaunch import cpu
-
-        (cpu.install if plan.device == "cpu" else cpu.install_layers)()
+    recipe, left_out = adapted_recipe(plan)
+    for sentence in left_out:
+        log.info(sentence)
     import fiddle as fdl
 
     from nemolaunch.nemo2.mlflow_logger import loggers
-    from nemolaunch.nemo2.recipe import compile_recipe
     from nemolaunch.nemo2.watch import callbacks_of
 
-    recipe = compile_recipe(plan)
-    if plain or plan.device == "cpu":
-        for sentence in (cpu.adapt if plan.device == "cpu" else cpu.adapt_for_plain_layers)(recipe):
-            log.info(sentence)
     task: Any = fdl.build(recipe)
     trainer = task.keywords["trainer"]
     mlflow = loggers(plan)
@@ -84,6 +74,24 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     else:
         task()
         _note_end(plan, trainer)
+
+
+def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:
+    """Return the recipe that this machine trains, and what it does not support of the compiled one."""
+    for name, value in plan.environment.items():
+        os.environ.setdefault(name, value)
+    skip_inference_allocator()
+    plain = importlib.util.find_spec("transformer_engine") is None
+    if plain or plan.device == "cpu":
+        from nemolaunch import cpu
+
+        (cpu.install if plan.device == "cpu" else cpu.install_layers)()
+    from nemolaunch.nemo2.recipe import compile_recipe
+
+    recipe = compile_recipe(plan)
+    if not plain and plan.device != "cpu":
+        return recipe, []
+    return recipe, (cpu.adapt if plan.device == "cpu" else cpu.adapt_for_plain_layers)(recipe)
 
 
 def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:

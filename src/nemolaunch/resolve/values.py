@@ -21,6 +21,7 @@ from nemolaunch.facts.cluster import gpu_names, slurm_time
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import mixture
+from nemolaunch.resolve.settings import as_set
 from nemolaunch.tokenizer.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
@@ -117,6 +118,7 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
     Raises:
         UsageError: `--gpu` names a GPU that is not in the catalogue.
     """
+    model = as_set(model, job)
     filling = _Filling(job, given or {})
     device = _device(job, facts)
     left_out = _leave_out(filling) if device == "cpu" else ()
