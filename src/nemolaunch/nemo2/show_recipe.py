@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from nemolaunch.catalogue.recipe_fields import replaced_by
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 
@@ -63,7 +65,10 @@ def _lines(path: str, value: Any) -> Iterator[str]:
     if hasattr(value, "__fn_or_cls__"):
         yield f"{path}: {value.__fn_or_cls__.__name__}"
         for name, (field, is_default) in _fields(value).items():
-            if is_default:
+            source = replaced_by(f"{path}.{name}")
+            if source is not None:
+                yield f"{path}.{name}: replaced by {source.rpartition('.')[0]} when training starts"
+            elif is_default:
                 yield f"{path}.{name} = {_word(field)}  (default)"
             else:
                 yield from _lines(f"{path}.{name}", field)
@@ -84,7 +89,7 @@ def _fields(config: Any) -> dict[str, tuple[Any, bool]]:
     defaults = {
         name: (parameter.default, True)
         for name, parameter in parameters.items()
-        if parameter.default is not parameter.empty and not name.startswith("_")
+        if parameter.default is not parameter.empty and not repr(parameter.default).startswith("<factory")
     }
     return dict(sorted({**defaults, **given}.items()))
 
@@ -95,9 +100,11 @@ def _word(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_word, value))}]"
+    if isinstance(value, Enum):
+        return value.name
     if hasattr(value, "__name__"):
         return str(value.__name__)
-    return str(value).removeprefix("torch.")
+    return str(value).removeprefix("torch.") or '""'
 
 
 def main(plan_file: str, output: str) -> None:
