@@ -87,6 +87,15 @@ SOUND = {
     "split": st.just("90,9,1"),
     "experiment": st.just("run"),
     "executor": st.sampled_from(("local", "slurm")),
+    "set": st.sampled_from(
+        (
+            "optim.config.adam_eps=1e-5",
+            "model.config.hidden_dropout=",
+            "log.x=[1, a]",
+            "trainer.max_steps=3",
+            "lr=3",
+        )
+    ),
 }
 
 

@@ -2,8 +2,7 @@
 
 `recipe_fields.json` is written by `python -m nemolaunch.nemo2.fields_dump` from NeMo itself. A type is a list of
 alternatives separated by `|`: `bool`, `int`, `float`, `str`, `null`, `dtype`, `list[…]` or `tuple[…]` of one of
-these, a constant in JSON such as `"link"`, an enumeration with its members such as `module.Name(a,b)`, or `object`
-for what cannot be written as text.
+these, a constant in JSON such as `"link"`, or `object` for what cannot be written as text.
 """
 
 from __future__ import annotations
@@ -95,15 +94,13 @@ def kind_words(kind: str) -> str:
 
 
 def _kind_word(kind: str) -> str:
-    if kind.endswith(")"):
-        return ", ".join(kind[kind.index("(") + 1 : -1].split(","))
     if kind.startswith('"'):
         return str(json.loads(kind))
     return _NAMES.get(kind.partition("[")[0], kind)
 
 
 def converted(value: Any, kind: str) -> Any:
-    """Return a value in the form that one of the alternatives of a type has; data types and members by name.
+    """Return a value in the form that one of the alternatives of a type has; data types by name.
 
     Raises:
         ValueError: it has none of the types.
@@ -128,8 +125,6 @@ def _as_one(value: Any, kind: str) -> Any:
         return float(value)
     if kind == "dtype" and isinstance(value, str) and value.removeprefix("torch.") in DTYPES:
         return DTYPES[value.removeprefix("torch.")]
-    if kind.endswith(")") and isinstance(value, str) and value in kind[kind.index("(") + 1 : -1].split(","):
-        return value
     if kind[:1] in '"0123456789' and json.loads(kind) == value and not isinstance(value, bool):
         return value
     outer, _, inner = kind.partition("[")

@@ -178,11 +178,15 @@ FIXED: dict[str, str] = {
     "trainer.callbacks": "metrics, guards and checkpoints depend on these callbacks",
     "trainer.plugins": "--precision and --fp8 choose the plugin",
     "trainer.enable_checkpointing": "resuming a run needs its checkpoints",
+    "model.config.transformer_layer_spec": "it belongs to the code of NeMo's model",
     "trainer.strategy.ckpt_optim_fully_reshardable": "checkpoints can be resumed in any parallel layout",
     "trainer.strategy.replace_progress_bar": "NeMo's progress lines can block the ranks",
     "data.init_consumed_samples": "a resumed run reads it from the checkpoint",
     "data.init_global_step": "a resumed run reads it from the checkpoint",
     "data.rampup_batch_size": "steps and estimates are those of one batch size",
+    "optim.config.decoupled_lr": "the schedule sets one learning rate for all weights",
+    "optim.config.decoupled_min_lr": "the schedule sets one learning rate for all weights",
+    "optim.lr_mult": "the schedule sets one learning rate for all weights",
     "log.use_datetime_version": "the run folder has a fixed layout",
     "log.update_logger_directory": "the run folder has a fixed layout",
     "log.version": "the run folder has a fixed layout",
@@ -204,20 +208,12 @@ FREE = frozenset(
     }
 )
 
-_SHAPE = frozenset(
-    {
-        "attention_dropout",
-        "hidden_dropout",
-        "apply_rope_fusion",
-        "bias_activation_fusion",
-        "moe_grouped_gemm",
-        "moe_token_dispatcher_type",
-    }
-)
 # Fields of the architecture that a YAML file can change, and those that belong to the recipe's code
 _SHAPE = frozenset(field.name for field in dataclasses.fields(Architecture)) - {*SETTABLE, *_CODE}
 FIXED |= {
-    f"model.config.{name}": "it belongs to the code of NeMo's model" for name in _CODE if name not in SETTABLE
+    f"model.config.{name}": "it belongs to the code of NeMo's model"
+    for name in _CODE
+    if name not in {*SETTABLE, "kind", "post_layer_norms"}  # the last two are no fields
 }
 
 

@@ -7,7 +7,6 @@ then checked without NeMo.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import inspect
 import json
 import os
@@ -196,8 +195,6 @@ def _alternatives(hint: Any) -> Iterator[str]:
         yield PLAIN[hint]
     elif isinstance(hint, type) and issubclass(hint, os.PathLike):
         yield "str"
-    elif isinstance(hint, type) and issubclass(hint, enum.Enum):
-        yield f"{hint.__module__}.{hint.__qualname__}({','.join(member.name for member in hint)})"
     elif f"{getattr(hint, '__module__', '')}.{getattr(hint, '__name__', '')}" == "torch.dtype":
         yield "dtype"
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
@@ -50,18 +49,11 @@ def _part(recipe: run.Partial, path: str) -> Any:
 
 
 def _value(setting: Setting, kind: str) -> Any:
-    """Return the value as NeMo wants it: data types and members of enumerations as such."""
+    """Return the value as NeMo wants it: data types as such."""
     if setting.problem:
         raise NemolaunchError(f"--set {setting.word} {setting.problem}")
     try:
         value = converted(setting.value, kind)
     except ValueError:
         return setting.value  # of a type that --force has accepted
-    alternatives = kind.split("|")
-    if "dtype" in alternatives and value in DTYPES:
-        return getattr(torch, value)
-    for one in alternatives:
-        if one.endswith(")") and isinstance(value, str):
-            module, _, cls = one.partition("(")[0].rpartition(".")
-            return getattr(importlib.import_module(module), cls)[value]
-    return value
+    return getattr(torch, value) if "dtype" in kind.split("|") and value in DTYPES else value
