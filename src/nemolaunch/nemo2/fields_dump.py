@@ -79,7 +79,8 @@ def _config_class(llm: Any, name: str) -> type:
 
 
 def _below(cls: type) -> Iterator[type]:
-    for sub in cls.__subclasses__():
+    subclasses: list[type] = cls.__subclasses__()
+    for sub in subclasses:
         yield sub
         yield from _below(sub)
 
