@@ -90,6 +90,15 @@ SOUND = {
     ),
     "experiment": st.just("run"),
     "executor": st.sampled_from(("local", "slurm")),
+    "set": st.sampled_from(
+        (
+            "optim.config.adam_eps=1e-5",
+            "model.config.hidden_dropout=",
+            "log.x=[1, a]",
+            "trainer.max_steps=3",
+            "lr=3",
+        )
+    ),
 }
 
 

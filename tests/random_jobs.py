@@ -6,6 +6,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+# Of the recipe: two that every model has, one that callbacks may replace, and one that does not exist
+SETTINGS = (
+    "model.config.hidden_dropout=0.1",
+    "optim.config.decoupled_weight_decay=false",
+    "trainer.strategy.ddp.bucket_size=40000000",
+    "trainer.strategy.ddp.bucket=40000000",
+)
 SIZES = (1, 1, 1, 2, 2, 4, 8, 3, 5, 6, 7, 12, 16)
 
 
@@ -24,6 +31,8 @@ def random_values(rng: random.Random, models: Sequence[str]) -> dict[str, Any]:
         values.update(_objective(rng))
     if rng.random() < 0.3:
         values.update(_speed(rng))
+    if rng.random() < 0.2:
+        values["set"] = tuple(rng.sample(SETTINGS, k=rng.choice((1, 1, 2))))
     return values
 
 

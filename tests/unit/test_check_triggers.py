@@ -67,6 +67,11 @@ def validation(**values: Any) -> dict[str, Any]:
 NEWS = {"validation_data": ("news=/data/news",)}
 STREAM: dict[str, Any] = {"data_mode": "stream", "dataset_dir": ("/data/texts",), "max_steps": 10}
 
+
+def setting(*words: str, **values: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    return "llama3_8b", {"set": words, **values}, {}
+
+
 # code -> (model, values of the job, facts)
 TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "out-of-range": ("llama3_8b", {"micro_batch_size": 0}, {}),
@@ -438,6 +443,16 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "mlflow-uri": ("llama3_8b", {"mlflow": True}, {}),
     "wandb-key": ("llama3_8b", {"wandb": True}, {}),
     "token-on-command-line": ("llama3_8b", {"hf_token": "hf_x"}, {}),
+    "set-form": setting("hidden_dropout"),
+    "set-twice": setting("model.config.hidden_dropout=0.1", "model.config.hidden_dropout=0.2"),
+    "set-unknown": setting("model.config.hiden_dropout=0.1"),
+    "set-type": setting("model.config.hidden_dropout=yes"),
+    "set-owned": setting("trainer.max_steps=10"),
+    "set-fixed": setting("log.ckpt.filename=mine"),
+    "set-replaced": setting("trainer.strategy.ddp.grad_reduce_in_fp32=false"),
+    "set-no-effect": setting("data.pin_memory=false", **STREAM),
+    "set-not-on-cpu": setting("model.config.moe_router_fusion=true", executor="local"),
+    "set-not-estimated": setting("trainer.strategy.ddp.bucket_size=1000000"),
 }
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 BIASED = """

@@ -100,6 +100,7 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--keep-latest", "5", "keep_latest", 5, 3),
     ("--no-async-save", None, "no_async_save", True, False),
     ("--resume", "never", "resume", "never", "auto"),
+    ("--set", "log.verbose=true", "set", ("log.verbose=true",), ()),
 ]
 
 

@@ -22,7 +22,7 @@ _CHOICES = {
 }
 _ABOUT = ("base", "name", "description")
 # Determined by the base's code: how things are computed or laid out rather than what is computed.
-_FIXED = (
+FIXED = (
     "activation_func", "bias_activation_fusion", "rotary_interleaved", "kind", "post_layer_norms",
     "interleaved_attn_pattern",
     "multi_latent_attention", "apply_rope_fusion", "moe_grouped_gemm", "moe_token_dispatcher_type",
@@ -172,7 +172,7 @@ def read_fields(
             continue
         if key not in _TYPES:
             faults.append(f"there is no field {key!r}.{did_you_mean(str(key), [*_TYPES, *_ABOUT])}")
-        elif key in _FIXED:
+        elif key in FIXED:
             faults.append(
                 f"{key} cannot be set: it is not part of the architecture, or determined by the base"
             )

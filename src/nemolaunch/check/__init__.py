@@ -35,6 +35,7 @@ from nemolaunch.check import (
     sbatch,
     schedule,
     secrets,
+    settings,
     slurm,
     stream,
     validation,
@@ -77,6 +78,7 @@ ALWAYS: tuple[Rule, ...] = (
     schedule.resumed,
     preset.rules,
     profile.rules,
+    settings.rules,
 )
 # These calculate with sizes, so they run only if `ranges` has found all sizes valid.
 WITH_SIZES: tuple[Rule, ...] = (

@@ -201,6 +201,17 @@ RULES: dict[str, str] = {
     # transformer engine
     "no-transformer-engine": "On a GPU, Transformer Engine's layers are the fast ones.",
     "needs-transformer-engine": "Features that plain PyTorch layers lack need Transformer Engine.",
+    # settings of the recipe
+    "set-form": "A setting is given as PATH=VALUE, with the value in YAML.",
+    "set-twice": "Each field of the recipe is set once.",
+    "set-unknown": "A setting names a field of the compiled recipe.",
+    "set-type": "A setting has the type of its field.",
+    "set-owned": "What a flag decides is set with that flag, so that plan and run agree.",
+    "set-fixed": "Runs depend on some fields of the recipe, which are always set in the same way.",
+    "set-replaced": "NeMo replaces some fields by those of another part of the recipe when training starts.",
+    "set-no-effect": "A setting must take effect.",
+    "set-not-on-cpu": "A rehearsal on the CPU has no GPU kernels.",
+    "set-not-estimated": "Estimates are computed from the model and the flags.",
     # presets
     "preset-gpu": "A preset applies to the GPU it was measured on.",
     "preset-model": "A preset applies to the model it was measured with.",

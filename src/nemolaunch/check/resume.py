@@ -187,8 +187,8 @@ def _other_content(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
         more = f" and {len(other) - SHOWN_FILES} more" if len(other) > SHOWN_FILES else ""
         yield warning(
             "run-of-other-data",
-            f"{', '.join(other[:SHOWN_FILES])}{more}: the content is not that which {before.where} was trained on; from "
-            f"step {before.step:,} on, samples come in the order of the new data",
+            f"{', '.join(other[:SHOWN_FILES])}{more}: the content is not that which {before.where} was trained on; "
+            f"from step {before.step:,} on, samples come in the order of the new data",
             _elsewhere(resolved),
         )
 

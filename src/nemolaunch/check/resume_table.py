@@ -63,6 +63,7 @@ TABLE: dict[str, Row] = {
     "hf_model_id": Row(Effect.REFUSED, "must be the same tokenizer", "run-of-other-tokenizer"),
     "nemo_model": Row(Effect.REPORTED, "is not used: the checkpoint has weights", "weights-not-used"),
     "hf_token": Row(Effect.FREE, "concerns downloads"),
+    "set": Row(Effect.REPORTED, "changes fields of the recipe from the step reached"),
     # the data
     "dataset_dir": Row(Effect.REPORTED, "changes what is read, and what is read again", "run-of-other-data"),
     "data_mode": Row(Effect.REFUSED, "has another order of samples", "run-of-other-data-mode"),

@@ -15,6 +15,7 @@ from nemolaunch.job.job import (
     Objective,
     Optimizer,
     Parallelism,
+    Recipe,
     Speed,
     Stream,
     checked_values,
@@ -26,6 +27,6 @@ from nemolaunch.job.job import (
 
 __all__ = [
     "ALTERNATIVES", "PARTS", "SECRETS", "Batch", "Checkpoint", "Data", "Job", "Launch", "Logging", "Memory", "Model",
-    "Objective", "Optimizer", "Parallelism", "Speed", "Stream", "checked_values", "current_names", "field_name",
-    "spec_of", "specs",
+    "Objective", "Optimizer", "Parallelism", "Recipe", "Speed", "Stream", "checked_values", "current_names",
+    "field_name", "spec_of", "specs",
 ]  # fmt: skip

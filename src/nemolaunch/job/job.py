@@ -15,6 +15,7 @@ from typing import Any
 from nemolaunch.errors import UsageError
 from nemolaunch.job.fields import FieldSpec
 from nemolaunch.job.place import Launch
+from nemolaunch.job.recipe import Recipe
 from nemolaunch.job.subject import Data, Model, Objective, Stream
 from nemolaunch.job.training import Batch, Memory, Optimizer, Parallelism, Speed
 from nemolaunch.job.watching import Checkpoint, Guards, Logging
@@ -38,6 +39,7 @@ PARTS: dict[str, type] = {
     "memory": Memory,
     "speed": Speed,
     "optimizer": Optimizer,
+    "recipe": Recipe,
     "logging": Logging,
     "guards": Guards,
     "checkpoint": Checkpoint,
@@ -67,6 +69,7 @@ class Job:
     memory: Memory
     speed: Speed
     optimizer: Optimizer
+    recipe: Recipe
     logging: Logging
     guards: Guards
     checkpoint: Checkpoint

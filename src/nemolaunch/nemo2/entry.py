@@ -57,29 +57,19 @@ def pretrain(plan_file: str) -> None:
 
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
-    for name, value in plan.environment.items():
-        os.environ.setdefault(name, value)
     if int(os.environ.get("RANK") or 0) == 0:  # the rank that builds the index, which the others read
         _require_planned_data(plan)
         if plan.index_folder:
             remove_incomplete(Path(plan.index_folder))
-    skip_inference_allocator()
-    plain = importlib.util.find_spec("transformer_engine") is None
-    if plain or plan.device == "cpu":
-        from nemolaunch import cpu
-
-        (cpu.install if plan.device == "cpu" else cpu.install_layers)()
+    recipe, left_out = adapted_recipe(plan)
+    for sentence in left_out:
+        log.info(sentence)
     import fiddle as fdl
 
     from nemolaunch.nemo2.learning_rate import PlannedSchedule
     from nemolaunch.nemo2.mlflow_logger import loggers
-    from nemolaunch.nemo2.recipe import compile_recipe
     from nemolaunch.nemo2.watch import callbacks_of
 
-    recipe = compile_recipe(plan)
-    if plain or plan.device == "cpu":
-        for sentence in (cpu.adapt if plan.device == "cpu" else cpu.adapt_for_plain_layers)(recipe):
-            log.info(sentence)
     task: Any = fdl.build(recipe)
     task.keywords["optim"].lr_scheduler = PlannedSchedule(plan.schedule)
     trainer = task.keywords["trainer"]
@@ -106,6 +96,24 @@ def _require_planned_data(plan: Plan) -> None:
         raise NemolaunchError(
             f"{changed[0]}{more} changed after this run was planned; start it again, which plans it for the new data"
         )
+
+
+def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:
+    """Return the recipe that this machine trains, and what it does not support of the compiled one."""
+    for name, value in plan.environment.items():
+        os.environ.setdefault(name, value)
+    skip_inference_allocator()
+    plain = importlib.util.find_spec("transformer_engine") is None
+    if plain or plan.device == "cpu":
+        from nemolaunch import cpu
+
+        (cpu.install if plan.device == "cpu" else cpu.install_layers)()
+    from nemolaunch.nemo2.recipe import compile_recipe
+
+    recipe = compile_recipe(plan)
+    if not plain and plan.device != "cpu":
+        return recipe, []
+    return recipe, (cpu.adapt if plan.device == "cpu" else cpu.adapt_for_plain_layers)(recipe)
 
 
 def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:

@@ -19,6 +19,7 @@ from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
 from nemolaunch.nemo2 import kernels, mlm
+from nemolaunch.nemo2.settings import set_fields
 from nemolaunch.planning import Plan
 
 
@@ -53,6 +54,7 @@ def compile_recipe(plan: Plan) -> run.Partial:
     _set_checkpoints(recipe, plan, job)
     _set_loggers(recipe, plan, job)
     _set_start(recipe, plan, job)
+    set_fields(recipe, plan.model_row.recipe, job.recipe.set)
     return recipe
 
 

@@ -58,7 +58,7 @@ def _keep(filling: Filling, before: Earlier) -> None:
 
 def _defaults(job: Job, model: ModelSpec, facts: Facts) -> OptimizerDefaults:
     """Return the recipe's settings for its own architecture; by the number of parameters for any other."""
-    if not model.overrides:
+    if model.source == "NeMo recipe":
         return model.recipe.optimizer
     rows, _ = arithmetic.model_vocab_rows(
         model,

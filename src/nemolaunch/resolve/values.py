@@ -25,6 +25,7 @@ from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import learning, mixture, validation
 from nemolaunch.resolve.resuming import Earlier, Resumption, earlier, resumption
+from nemolaunch.resolve.settings import as_set
 from nemolaunch.tokenizer.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
@@ -129,6 +130,7 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
     Raises:
         UsageError: `--gpu` names a GPU that is not in the catalogue.
     """
+    model = as_set(model, job)
     filling = _Filling(job, given or {})
     device = _device(job, facts)
     left_out = _leave_out(filling) if device == "cpu" else ()

@@ -11,6 +11,7 @@ from typing import Any
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
+from nemolaunch.job.settings import spread
 from nemolaunch.run.folder import RunDir
 
 # Parts of a plan that describe the job, in display order. The rest follows from them.
@@ -66,6 +67,8 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, An
     found = []
     for part in PARTS:
         one, other = a.get(part), b.get(part)
+        if part == "values":
+            one, other = spread(a["values"]), spread(b["values"])
         if isinstance(one, dict) and isinstance(other, dict):
             names = [*one, *(name for name in other if name not in one)]
             pairs = [

@@ -11,8 +11,10 @@ from pathlib import Path
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.parsing.finding_flags import add_force_flag, add_json_flag, forced_codes
 from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
+from nemolaunch.cli.parsing.show_recipe_flag import add_show_recipe_flag, recipe_of
 from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
 from nemolaunch.cli.views import render
+from nemolaunch.errors import UsageError
 from nemolaunch.findings import errors
 from nemolaunch.planning import Plan, make_plan
 
@@ -42,6 +44,8 @@ def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argpa
         help="text; yaml: a file for --config; json: everything",
     )
     add_json_flag(plan)
+    if default_format == "text":
+        add_show_recipe_flag(plan)
     plan.add_argument(
         "--output", "-o", type=Path, metavar="FILE", help="write to FILE instead of standard output"
     )
@@ -68,10 +72,13 @@ def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
     given = vars(flags.parse_args(argv))
     config, dev_run = given.pop("config"), given.pop("dev_run")
     form, output = given.pop("format"), given.pop("output")
+    show_recipe = given.pop("show_recipe", False)
+    if show_recipe and form != "text":
+        raise UsageError(f"--show-recipe prints text; drop --format {form}")
     speed, force = speed_from(given), forced_codes(given)
     job, origins = job_from(given, config), origins_from(given, config)
     plan = make_plan(job, dev_run=dev_run, given=origins, speed=speed, force=force)
-    text = rendered(plan, form)
+    text = rendered(plan, form) + (recipe_of(plan) if show_recipe else "")
     if output:
         from nemolaunch.system.atomic_files import write_text
 

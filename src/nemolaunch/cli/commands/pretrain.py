@@ -11,6 +11,7 @@ from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.parsing.finding_flags import add_force_flag, add_json_flag, findings_json, forced_codes
 from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
 from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, host_of
+from nemolaunch.cli.parsing.show_recipe_flag import add_show_recipe_flag, recipe_of
 from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError, UsageError
@@ -40,6 +41,7 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
     job.add_argument(
         "--dry-run", action="store_true", help="check and print the plan without starting or writing anything"
     )
+    add_show_recipe_flag(job)
     job.add_argument(
         "--dev-run",
         action="store_true",
@@ -77,7 +79,7 @@ def _main(argv: list[str] | None, prog: str) -> int:
 def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
     """Plan, check and run, on this machine or on a cluster over SSH. Return the exit code of the job."""
     config, saved = given.pop("config"), given.pop("plan")
-    dry_run, dev_run = given.pop("dry_run"), given.pop("dev_run")
+    dry_run, dev_run, show_recipe = given.pop("dry_run"), given.pop("dev_run"), given.pop("show_recipe")
     force, form = forced_codes(given), given.pop("format")
     speed = speed_from(given)
 
@@ -86,6 +88,8 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
     from nemolaunch.cli.views.plan_text import plan_text
     from nemolaunch.planning import make_plan
 
+    if show_recipe and (not dry_run or form == "json" or host):
+        raise UsageError("--show-recipe is for --dry-run on this machine, as text")
     if saved:
         if config:
             raise UsageError("--config and --plan both describe the job; use only one of them")
@@ -116,7 +120,7 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
         sys.stdout.write(rendered(plan, "json"))
         return 1 if errors(plan.findings) else 0
     if dry_run:
-        sys.stdout.write(plan_text(plan))
+        sys.stdout.write(plan_text(plan) + (recipe_of(plan) if show_recipe else ""))
     if form == "json":
         sys.stderr.write(findings_json(plan.findings))
     else:

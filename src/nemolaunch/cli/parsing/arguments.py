@@ -9,6 +9,7 @@ from typing import Any
 
 MANY_OPTIONS = 12  # with more, the usage line says `[options]`
 WIDEST = 110
+TAKES_WORDS = ("dataset_dir", "profile_ranks", "env_preset")  # would take in what follows their own values
 
 
 def normalise_long_options(argv: list[str] | None) -> list[str]:
@@ -93,11 +94,22 @@ class Parser(argparse.ArgumentParser):
         """Parse as argparse does, but accept `--long_name` for `--long-name` and suggest flags."""
         parsed, unknown = self.parse_known_args(normalise_long_options(args), namespace)
         if unknown:
+            self._refuse_settings(unknown)
             flags = [word for word in unknown if word.startswith("-")] or unknown
             near = self._near(flags[0].split("=")[0])
             hint = f" (near: {', '.join(near)})" if near else ""
             self.error(f"unknown: {' '.join(flags)}{hint}")
+        self._refuse_settings([word for name in TAKES_WORDS for word in getattr(parsed, name, None) or ()])
         return parsed
+
+    def _refuse_settings(self, words: list[str]) -> None:
+        """Raise UsageError for `max_steps=10` and the like in the place of a flag of a job."""
+        if any(action.dest == "set" for action in self._actions):
+            from nemolaunch.cli.parsing.bare_words import advice
+
+            instead = advice(words)
+            if instead:
+                self.error(instead)
 
     def _near(self, flag: str) -> list[str]:
         """Return similar flags, or else those whose help contains the words of this one."""

@@ -10,6 +10,7 @@ from typing import Any
 from nemolaunch.errors import UsageError
 from nemolaunch.job import ALTERNATIVES, PARTS, Job, checked_values, spec_of, specs
 from nemolaunch.job.fields import FieldSpec
+from nemolaunch.job.settings import merged
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
@@ -119,11 +120,15 @@ def require_model(name: str | None) -> None:
 
 
 def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values updated with others, which also replace the same quantity in another unit."""
+    """Return values updated with others, which also replace the same quantity in another unit.
+
+    Settings of the recipe are merged by path.
+    """
     replaced = {
         name for group in ALTERNATIVES if any(given.get(n) is not None for n in group) for name in group
     }
-    return {**{name: value for name, value in values.items() if name not in replaced}, **given}
+    settings = {"set": merged(values.get("set", ()), given["set"])} if given.get("set") else {}
+    return {**{name: value for name, value in values.items() if name not in replaced}, **given, **settings}
 
 
 def _refuse_alternatives(values: Mapping[str, Any], where: str) -> None:

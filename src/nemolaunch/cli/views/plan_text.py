@@ -143,9 +143,10 @@ def value_lines(plan: Plan) -> list[str]:
     """Return flag, value and origin of every value that was given or computed, or differs from the default."""
     defaults = Job().values()
     shown = [
-        ("--" + name.replace("_", "-"), word(value), plan.origins.get(name, ""))
+        ("--" + name.replace("_", "-"), word(one), plan.origins.get(name, ""))
         for name, value in plan.job.values().items()
         if value != defaults[name] or name in plan.origins
+        for one in (value if name == "set" else [value])
     ]
     names = max((len(name) for name, _, _ in shown), default=0)
     values = min(44, max((len(value) for _, value, _ in shown), default=0))

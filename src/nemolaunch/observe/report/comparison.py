@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nemolaunch.job.settings import spread
 from nemolaunch.observe.report.run_page import RunPage
 from nemolaunch.observe.report.sections import flag_name, flag_value
 from nemolaunch.planning import Plan
@@ -19,9 +20,9 @@ def headline_table(pages: Sequence[RunPage]) -> tuple[list[str], list[list[str]]
 def flag_differences(given: Sequence[Plan | None]) -> list[tuple[str, list[str]]]:
     """Return (flag, value in each run) for every flag that differs, apart from the names of the runs.
 
-    A flag that an older plan does not know has its default value.
+    A flag that an older plan does not know has its default value; each setting of the recipe has a row of its own.
     """
-    plans = [plan.job.values() if plan else {} for plan in given]
+    plans = [spread(plan.job.values()) if plan else {} for plan in given]
     names = dict.fromkeys(name for values in plans for name in values)
     table = []
     for name in names:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.job import Job
+from nemolaunch.job.settings import spread
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, step_of
@@ -216,15 +217,16 @@ def _flags(plan: Plan) -> list[tuple[str, str, str]]:
     """Return (flag, value, origin) of every value that was given or computed."""
     defaults = Job().values()
     return [
-        (flag_name(name), flag_value(value), plan.origins.get(name, "given"))
-        for name, value in plan.job.values().items()
+        (flag_name(name), flag_value(value), plan.origins.get(name.partition(" ")[0], "given"))
+        for name, value in spread(plan.job.values()).items()
         if value != defaults.get(name) or name in plan.origins
     ]
 
 
 def flag_name(name: str) -> str:
-    """Return the flag of a field: `max_steps` → `--max-steps`."""
-    return "--" + name.replace("_", "-")
+    """Return the flag of a field: `max_steps` → `--max-steps`, `set log.name` → `--set log.name`."""
+    name, space, path = name.partition(" ")
+    return "--" + name.replace("_", "-") + space + path
 
 
 def flag_value(value: Any) -> str:
