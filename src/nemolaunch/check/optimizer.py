@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nemolaunch.check.support import around, divisors, each, error, fix, flag, shown, sizes
+from nemolaunch.check.support import around, divisors, each, error, fix, flag, shown, sizes, warning
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 
@@ -32,6 +32,18 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             f"{shown('min_lr', f'{o.min_lr:g}')} {problem} {shown('lr', f'{o.lr:g}')}{reason}",
             *each("min_lr", [float(f"{o.lr / 10:.6g}")]),
             about="min_lr",
+        )
+
+
+def epsilon(resolved: Resolved) -> Iterator[Finding]:
+    """Check that the optimizer uses `--adam-eps`."""
+    o = resolved.job.optimizer
+    if o.adam_eps is not None and o.optimizer != "adam":
+        yield warning(
+            "adam-eps-not-used",
+            f"{shown('adam_eps', f'{o.adam_eps:g}')} has no effect with {shown('optimizer', o.optimizer)}",
+            fix(adam_eps=None),
+            fix(optimizer="adam"),
         )
 
 

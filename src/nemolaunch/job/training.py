@@ -77,7 +77,7 @@ class Memory:
 
     recompute_granularity: str | None = flag(
         None,
-        "activations to recompute in the backward pass: those of whole layers (full) or of attention (selective)",
+        "activations to recompute in the backward pass: those of whole layers (full) or of modules (selective)",
         choices=("full", "selective"),
     )
     recompute_method: str | None = flag(
@@ -85,6 +85,12 @@ class Memory:
     )
     recompute_num_layers: int | None = flag(
         None, "layers per recomputed chunk (uniform), or number of recomputed layers (block)"
+    )
+    recompute_modules: tuple[str, ...] = flag(
+        (),
+        "modules that selective recomputation applies to: core_attn, layernorm, mlp, mla_up_proj, moe, moe_act, "
+        "shared_experts (default: the recipe's, else core_attn)",
+        metavar="MODULE",
     )
     cpu_offloading: bool = flag(False, "keep the activations of some layers in host memory")
     cpu_offloading_layers: int | None = flag(
@@ -137,6 +143,9 @@ class Optimizer:
     min_lr: float = flag(1e-6, "learning rate at the end of the cosine decay")
     adam_beta1: float = flag(0.9, "decay rate of Adam's first moment")
     adam_beta2: float = flag(0.999, "decay rate of Adam's second moment")
+    adam_eps: float | None = flag(
+        None, "term added to Adam's denominator (default: the recipe's, usually 1e-8 or 1e-5)"
+    )
     weight_decay: float = flag(0.0, "decoupled weight decay")
     clip_grad: float = flag(1.0, "maximum global gradient norm; 0 turns clipping off")
     warmup_steps: int = flag(50, "steps of linear learning rate warmup")

@@ -18,7 +18,7 @@ from nemo.collections.llm.recipes.precision import mixed_precision
 from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
-from nemolaunch.nemo2 import kernels, mlm
+from nemolaunch.nemo2 import kernels, loss
 from nemolaunch.planning import Plan
 
 
@@ -45,8 +45,7 @@ def compile_recipe(plan: Plan) -> run.Partial:
     _set_precision(recipe, job)
     _set_memory(recipe, job)
     _set_data(recipe, plan, job)
-    if job.objective.objective == "mlm":
-        mlm.bidirectional(recipe, bert=plan.model_row.architecture.kind == "bert")
+    loss.set_loss(recipe, plan)
     _set_optimizer(recipe, job)
     _set_trainer(recipe, plan, job)
     kernels.set_speed(recipe, job)
@@ -161,6 +160,8 @@ def _set_memory(recipe: run.Partial, job: Job) -> None:
         config.recompute_granularity = m.recompute_granularity
         config.recompute_method = m.recompute_method
         config.recompute_num_layers = m.recompute_num_layers
+    if m.recompute_modules:
+        config.recompute_modules = list(m.recompute_modules)
     if m.cpu_offloading:
         config.cpu_offloading = True
         config.cpu_offloading_num_layers = m.cpu_offloading_layers
@@ -204,6 +205,9 @@ def _set_data(recipe: run.Partial, plan: Plan, job: Job) -> None:
     )
     if family == "t5":
         data.seq_length_dec = recipe.data.seq_length_dec
+    for name in ("reset_position_ids", "reset_attention_mask", "eod_mask_loss"):
+        if job.get(name):
+            setattr(data, name, True)
     recipe.data = data
 
 
@@ -224,6 +228,8 @@ def _set_optimizer(recipe: run.Partial, job: Job) -> None:
     config.clip_grad = o.clip_grad
     config.adam_beta1 = o.adam_beta1
     config.adam_beta2 = o.adam_beta2
+    if o.adam_eps is not None:
+        config.adam_eps = o.adam_eps
     config.use_distributed_optimizer = not o.disable_dist_optim
     config.bf16 = job.batch.precision == "bf16"
     config.fp16 = False

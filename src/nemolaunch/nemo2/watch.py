@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 
 from nemolaunch.nemo2 import profile
 from nemolaunch.nemo2.callbacks import CheckpointSchedule, EvenValidation
+from nemolaunch.nemo2.document_ends import DocumentEnds
 from nemolaunch.nemo2.graceful_exit import GracefulExit
 from nemolaunch.nemo2.hang_watch import HangWatch
 from nemolaunch.nemo2.metrics import MetricsFile
@@ -16,6 +17,7 @@ from nemolaunch.nemo2.rank_watch import RankWatch
 from nemolaunch.nemo2.stream_watch import StreamWatch
 from nemolaunch.nemo2.update_guard import UpdateGuard
 from nemolaunch.planning import Plan
+from nemolaunch.ranks import documents
 
 
 def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
@@ -33,6 +35,8 @@ def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
     after: list[Callback] = [EvenValidation()]
     if plan.job.objective.objective == "mlm":
         after.append(MaskedTraining(plan))
+    if plan.stream is None and documents.are_marked(plan.job):
+        after.append(DocumentEnds(plan))
     after += [metrics, updates, RankWatch(metrics.notice)]
     if plan.stream is not None:
         after.append(StreamWatch(plan, metrics.event))

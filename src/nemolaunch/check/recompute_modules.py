@@ -1,0 +1,96 @@
+"""Modules that selective recompute applies to: their names, and whether the model has them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from nemolaunch.check.support import error, fix, flag, shown, warning
+from nemolaunch.findings import Finding, Fix
+from nemolaunch.resolve import Resolved
+from nemolaunch.resolve.attention import has_attention
+from nemolaunch.resolve.recompute import MODULES, granularity_of
+
+NAME = "recompute_modules"
+
+
+def rules(resolved: Resolved) -> Iterator[Finding]:
+    """Check the modules that a job names."""
+    given = resolved.job.memory.recompute_modules
+    if not given:
+        return
+    granularity = granularity_of(resolved.job, resolved.model.recipe)
+    if granularity != "selective":
+        selective = fix(recompute_granularity="selective", recompute_method=None, recompute_num_layers=None)
+        yield error(
+            "recompute-modules-not-selective",
+            f"{shown(NAME, ' '.join(given))} has no effect "
+            + (
+                f"with {granularity} recompute" if granularity else f"without {flag('recompute_granularity')}"
+            ),
+            *(() if resolved.job.memory.cpu_offloading else (selective,)),
+            fix(recompute_modules=()),
+        )
+    for module in dict.fromkeys(given):
+        if module not in MODULES:
+            yield error(
+                "recompute-modules",
+                f"{flag(NAME)}: there is no module {module!r}, only {', '.join(MODULES)}",
+                _without(given, module, difflib.get_close_matches(module, MODULES, n=1)),
+            )
+        elif reason := _impossible(resolved, module):
+            yield error(
+                "recompute-modules",
+                f"{shown(NAME, module)} is not possible: {reason}",
+                _without(given, module),
+            )
+        elif reason := _missing(resolved, module):
+            yield warning(
+                "recompute-modules-not-used",
+                f"{shown(NAME, module)} has no effect: {resolved.model.name} {reason}",
+                _without(given, module),
+            )
+
+
+def _without(given: tuple[str, ...], module: str, instead: list[str] | None = None) -> Fix:
+    """Return the fix that drops a module, or replaces it."""
+    new = [name for word in given for name in ((instead or []) if word == module else [word])]
+    return fix(recompute_modules=tuple(dict.fromkeys(new)))
+
+
+def _impossible(resolved: Resolved, module: str) -> str | None:
+    """Return why Megatron refuses a module (`TransformerConfig.__post_init__`); None if it does not."""
+    a, model = resolved.model.architecture, resolved.model
+    if module == "moe_act" and not a.moe_grouped_gemm:
+        return (
+            f"the experts of {model.name} are not computed as one grouped matrix product (moe_grouped_gemm)"
+        )
+    if module == "mla_up_proj" and not a.multi_latent_attention:
+        return f"{model.name} has no multi-latent attention"
+    overlapped = model.recipe.model_class == "DeepSeekModel" or model.recipe.name.startswith("llama4")
+    if module == "shared_experts" and a.moe_shared_expert_intermediate_size and overlapped:
+        return f"the shared experts of {model.name} overlap with communication (moe_shared_expert_overlap)"
+    return None
+
+
+def _missing(resolved: Resolved, module: str) -> str | None:
+    """Return what a model lacks that a module is part of, as a clause; None if it lacks nothing.
+
+    Layers without experts have no norms of their own: Transformer Engine computes them with the projection.
+    """
+    a = resolved.model.architecture
+    if module == "core_attn":
+        return None if has_attention(a) else "has no attention layers"
+    if module in ("moe", "moe_act"):
+        return None if a.num_moe_experts else "has no experts"
+    if module == "shared_experts":
+        return None if a.moe_shared_expert_intermediate_size else "has no shared experts"
+    if module == "mlp":
+        if a.kind == "hyena":
+            return "does not recompute modules of its layers"
+        all_experts = a.num_moe_experts and a.num_moe_layers == a.num_layers
+        no_mlp = a.hybrid_override_pattern is not None and "-" not in a.hybrid_override_pattern
+        return "has no dense MLP" if all_experts or no_mlp else None
+    if module == "layernorm" and not (a.num_moe_experts or a.multi_latent_attention):
+        return "has no separate norms: they are part of the projections after them"
+    return None
