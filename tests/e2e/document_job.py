@@ -28,7 +28,10 @@ def train(plan_file: str, record: str) -> dict[str, list[float]]:
             for module in trainer.strategy.megatron_parallel.modules():
                 if isinstance(module, LanguageModule):
                     module.register_forward_pre_hook(self.fed, with_kwargs=True)
-                    self.loss, module.compute_language_model_loss = module.compute_language_model_loss, self.lost
+                    self.loss, module.compute_language_model_loss = (
+                        module.compute_language_model_loss,
+                        self.lost,
+                    )
             self.reduce = MaskedTokenLossReduction.forward
             MaskedTokenLossReduction.forward = self.masked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nemolaunch.check.support import error, fix, flag, no_effect, shown, sizes, without
-from nemolaunch.findings import Finding, Fix
+from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 from nemolaunch.tokenizer.vocabulary import end_token
 
@@ -22,16 +22,13 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     """Check model and layout."""
     names = given(resolved)
     refused = {name: reason for name in names if (reason := _unsupported(resolved, name))}
-    for name, reason in refused.items():
-        yield error("documents-unsupported", f"{flag(name)} is not possible: {reason}", _drop(name))
+    if refused:
+        reasons = "; ".join(f"{flag(name)} is not possible: {reason}" for name, reason in refused.items())
+        yield error("documents-unsupported", reasons, without(resolved, *refused))
     if POSITIONS in names and POSITIONS not in refused:
         yield from _positions(resolved)
     if ATTENTION in names and ATTENTION not in refused:
         yield from _as_sequences(resolved)
-
-
-def _drop(name: str) -> Fix:
-    return fix(**{name: False})
 
 
 def _unsupported(resolved: Resolved, name: str) -> str | None:
@@ -83,35 +80,27 @@ def _positions(resolved: Resolved) -> Iterator[Finding]:
         f"{no_effect([POSITIONS])}: {model.name} has {what}"
         + (f"; with {flag(ATTENTION)} they restart with each document" if fixes else ""),
         *fixes,
-        _drop(POSITIONS),
+        fix(reset_position_ids=False),
     )
 
 
 def _as_sequences(resolved: Resolved) -> Iterator[Finding]:
     """Check what NeMo's packed sequences require of batch and layout; attention kernels are checked elsewhere."""
+    found: dict[str, tuple[object, str]] = {}
     micro, cp = resolved.job.batch.micro_batch_size, sizes(resolved).cp
     if micro > 1:
-        yield error(
-            "documents-as-sequences",
-            f"{flag(ATTENTION)} needs {shown('micro_batch_size', 1)}, not {micro}: NeMo passes one sample at a time as "
-            "packed sequences (get_packed_seq_params)",
-            fix(micro_batch_size=1),
-        )
+        found["micro_batch_size"] = 1, f"{shown('micro_batch_size', micro)}: NeMo packs one sample at a time"
     if cp > 1:
-        yield error(
-            "documents-as-sequences",
-            f"{flag(ATTENTION)} cannot be combined with {shown('context_parallel_size', cp)}: each document would have "
-            "to be split over the ranks, in equal parts",
-            fix(context_parallel_size=1),
-            _drop(ATTENTION),
-        )
+        reason = f"{shown('context_parallel_size', cp)}: every document would have to be split over the ranks"
+        found["context_parallel_size"] = 1, reason
     if resolved.job.speed.cuda_graphs:
+        found["cuda_graphs"] = False, f"{flag('cuda_graphs')}: samples differ in their number of documents"
+    if found:
         yield error(
             "documents-as-sequences",
-            f"{flag(ATTENTION)} cannot be combined with {flag('cuda_graphs')}: the number of documents differs from "
-            "sample to sample",
-            fix(cuda_graphs=False),
-            _drop(ATTENTION),
+            f"{flag(ATTENTION)} cannot be combined with {'; '.join(reason for _, reason in found.values())}",
+            fix(**{name: value for name, (value, _) in found.items()}),
+            without(resolved, ATTENTION, POSITIONS),
         )
 
 

@@ -31,45 +31,47 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             *(() if resolved.job.memory.cpu_offloading else (selective,)),
             fix(recompute_modules=()),
         )
-    for module in dict.fromkeys(given):
-        if module not in MODULES:
-            yield error(
-                "recompute-modules",
-                f"{flag(NAME)}: there is no module {module!r}, only {', '.join(MODULES)}",
-                _without(given, module, difflib.get_close_matches(module, MODULES, n=1)),
-            )
-        elif reason := _impossible(resolved, module):
-            yield error(
-                "recompute-modules",
-                f"{shown(NAME, module)} is not possible: {reason}",
-                _without(given, module),
-            )
-        elif reason := _missing(resolved, module):
-            yield warning(
-                "recompute-modules-not-used",
-                f"{shown(NAME, module)} has no effect: {resolved.model.name} {reason}",
-                _without(given, module),
-            )
+    refused = {module: reason for module in given if (reason := _impossible(resolved, module))}
+    if refused:
+        yield error(
+            "recompute-modules",
+            f"{flag(NAME)}: {'; '.join(refused.values())}",
+            _without(given, list(refused)),
+        )
+    unused = {m: reason for m in given if m not in refused and (reason := _missing(resolved, m))}
+    if unused:
+        reasons = " and ".join(dict.fromkeys(unused.values()))
+        yield warning(
+            "recompute-modules-not-used",
+            f"{shown(NAME, ' '.join(unused))} has no effect: {resolved.model.name} {reasons}",
+            _without(given, list(unused)),
+        )
 
 
-def _without(given: tuple[str, ...], module: str, instead: list[str] | None = None) -> Fix:
-    """Return the fix that drops a module, or replaces it."""
-    new = [name for word in given for name in ((instead or []) if word == module else [word])]
+def _without(given: tuple[str, ...], dropped: list[str]) -> Fix:
+    """Return the fix that drops modules, or replaces those that are misspelt."""
+    new = [m for word in given for m in (_meant(word) if word in dropped else [word]) if m not in dropped]
     return fix(recompute_modules=tuple(dict.fromkeys(new)))
+
+
+def _meant(word: str) -> list[str]:
+    return [] if word in MODULES else difflib.get_close_matches(word, MODULES, n=1)
 
 
 def _impossible(resolved: Resolved, module: str) -> str | None:
     """Return why Megatron refuses a module (`TransformerConfig.__post_init__`); None if it does not."""
     a, model = resolved.model.architecture, resolved.model
+    if module not in MODULES:
+        return f"there is no module {module!r}, only {', '.join(MODULES)}"
     if module == "moe_act" and not a.moe_grouped_gemm:
         return (
             f"the experts of {model.name} are not computed as one grouped matrix product (moe_grouped_gemm)"
         )
     if module == "mla_up_proj" and not a.multi_latent_attention:
-        return f"{model.name} has no multi-latent attention"
+        return f"{module} needs multi-latent attention, which {model.name} does not have"
     overlapped = model.recipe.model_class == "DeepSeekModel" or model.recipe.name.startswith("llama4")
     if module == "shared_experts" and a.moe_shared_expert_intermediate_size and overlapped:
-        return f"the shared experts of {model.name} overlap with communication (moe_shared_expert_overlap)"
+        return f"{module} of {model.name} overlap with communication (moe_shared_expert_overlap)"
     return None
 
 
