@@ -29,7 +29,7 @@ def random_values(rng: random.Random, models: Sequence[str]) -> dict[str, Any]:
     if rng.random() < 0.2:
         values.update(_documents(rng))
     if rng.random() < 0.1:
-        values["moe_z_loss_coeff"] = rng.choice((1e-3, 1.0, 0.0))
+        values["moe_z_loss_coeff"] = rng.choice((1e-3, 1.0))
     return values
 
 
@@ -131,7 +131,7 @@ def _numbers(rng: random.Random) -> dict[str, Any]:
         "fp8": rng.random() < 0.3,
         "fp8_recipe": rng.choice(("delayed", "delayed", "tensorwise", "blockwise", "mxfp8")),
         "optimizer": rng.choice(("adam", "adam", "adam", "sgd")),
-        "adam_eps": rng.choice((None, None, 1e-8, 1e-5, 0.0)),
+        "adam_eps": rng.choice((None, None, 1e-8, 1e-5)),
         "disable_dist_optim": rng.random() < 0.3,
         "num_distributed_optimizer_instances": rng.choice((1, 1, 1, 1, 2, 4, 3)),
         "lr": rng.choice((5e-6, 1e-3, 1e-7)),
