@@ -16,10 +16,11 @@ NAME = "recompute_modules"
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
     """Check the modules that a job names."""
-    given = resolved.job.memory.recompute_modules
+    asked = resolved.asked  # a rehearsal leaves some modules out
+    given = asked.memory.recompute_modules
     if not given:
         return
-    granularity = granularity_of(resolved.job, resolved.model.recipe)
+    granularity = granularity_of(asked, resolved.model.recipe)
     if granularity != "selective":
         selective = fix(recompute_granularity="selective", recompute_method=None, recompute_num_layers=None)
         yield error(
@@ -28,7 +29,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             + (
                 f"with {granularity} recompute" if granularity else f"without {flag('recompute_granularity')}"
             ),
-            *(() if resolved.job.memory.cpu_offloading else (selective,)),
+            *(() if asked.memory.cpu_offloading else (selective,)),
             fix(recompute_modules=()),
         )
     refused = {module: reason for module in given if (reason := _impossible(resolved, module))}

@@ -8,6 +8,8 @@ from nemolaunch.job import Job
 # Megatron's choices, and its default for selective recompute (`TransformerConfig.recompute_modules`)
 MODULES = ("core_attn", "layernorm", "mla_up_proj", "mlp", "moe", "moe_act", "shared_experts")
 DEFAULT_MODULES = ("core_attn",)
+# They release their output, which Megatron only implements with Transformer Engine (`CheckpointWithoutOutputFunction`)
+NEED_TRANSFORMER_ENGINE = frozenset({"layernorm", "mla_up_proj", "moe_act"})
 
 
 def granularity_of(job: Job, recipe: Recipe) -> str | None:

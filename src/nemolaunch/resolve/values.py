@@ -21,6 +21,7 @@ from nemolaunch.facts.cluster import gpu_names, slurm_time
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import mixture
+from nemolaunch.resolve.recompute import NEED_TRANSFORMER_ENGINE
 from nemolaunch.tokenizer.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
@@ -235,6 +236,12 @@ def _leave_out(filling: _Filling) -> tuple[str, ...]:
     if job.memory.optim_cpu_offloading:
         filling.set("optim_cpu_offloading", False, "not supported on the CPU")
         left.append("optimizer offloading and the precision-aware optimizer: they do not change the result")
+    if discarding := NEED_TRANSFORMER_ENGINE & set(job.memory.recompute_modules):
+        kept = tuple(m for m in job.memory.recompute_modules if m not in discarding)
+        filling.set("recompute_modules", kept, "not supported on the CPU")
+        if not kept and job.memory.recompute_granularity == "selective":
+            filling.set("recompute_granularity", None, "not supported on the CPU")
+        left.append(f"recomputation of {', '.join(sorted(discarding))}: it does not change the result")
     if job.speed.attention_backend in ("flash", "fused", "unfused"):
         left.append(f"attention backend {job.speed.attention_backend}: replaced by PyTorch's attention")
     if job.speed.cuda_graphs:
