@@ -139,7 +139,11 @@ def test_parallel_ranks_have_the_loss_of_transformers(
     from torch.nn.functional import cross_entropy
 
     plan, _, seen = separate
-    values = {"tensor_model_parallel_size": 2, "sequence_parallel": True, "pipeline_model_parallel_size": 2}
+    values: dict[str, Any] = {
+        "tensor_model_parallel_size": 2,
+        "sequence_parallel": True,
+        "pipeline_model_parallel_size": 2,
+    }
     values |= {**SHORT, "limit_val_batches": 0, "nemo_model": str(plan.run.last_checkpoint()), **FLAGS}
     start = planned(tmp_path, documents, **values)
     ranks = train(fork_server, start)

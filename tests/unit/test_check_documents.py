@@ -59,7 +59,7 @@ def test_combinations(model: str, values: dict[str, Any], expected: list[str]) -
 
 
 def test_all_that_is_in_the_way_is_named_at_once() -> None:
-    values = {**ATTENTION, "micro_batch_size": 4, "context_parallel_size": 2, "num_gpus": 8}
+    values: dict[str, Any] = {**ATTENTION, "micro_batch_size": 4, "context_parallel_size": 2, "num_gpus": 8}
     (found,) = findings(LLAMA, **values)
     assert "-mbs 4" in found.message
     assert "-CP 2" in found.message
