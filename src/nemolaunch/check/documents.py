@@ -110,7 +110,7 @@ def ends(resolved: Resolved) -> Iterator[Finding]:
     tokenizer = resolved.facts.tokenizer
     if not names or tokenizer is None or tokenizer.words is None:
         return  # reported elsewhere, or checked by the training processes
-    flags, drop = " and ".join(map(flag, names)), without(resolved, *names)
+    flags, drop = ", ".join(map(flag, names)), without(resolved, *names)
     if tokenizer.end_id is None:
         token = end_token(tokenizer.roles)
         named = f"its eos_token {token!r} is not in its vocabulary" if token else "it names no eos_token"

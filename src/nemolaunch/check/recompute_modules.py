@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from nemolaunch.check.support import error, fix, flag, shown, warning
+from nemolaunch.check.support import error, fix, flag, shown, warning, without
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.attention import has_attention
@@ -22,7 +22,8 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         return
     granularity = granularity_of(asked, resolved.model.recipe)
     if granularity != "selective":
-        selective = fix(recompute_granularity="selective", recompute_method=None, recompute_num_layers=None)
+        others = without(resolved, "recompute_method", "recompute_num_layers").changes
+        selective = fix(recompute_granularity="selective", **others)
         yield error(
             "recompute-modules-not-selective",
             f"{shown(NAME, ' '.join(given))} has no effect "
