@@ -175,6 +175,13 @@ def test_the_loss_is_the_mean_over_all_but_the_ends(separate: tuple[Any, dict[st
         assert losses[kind] == [pytest.approx(total / sum(int(mask.sum()) for mask in counted), rel=1e-5)]
 
 
+def test_a_checkpoint_names_only_nemo(separate: tuple[Any, dict[str, Any], Any]) -> None:
+    context = separate[0].run.last_checkpoint() / "context"
+    text = (context / "io.json").read_text() + (context / "model.yaml").read_text()
+    assert "nemolaunch." not in text
+    assert "calculate_per_token_loss: true" in text
+
+
 STARCODER = """\
 base: starcoder_15b
 num_layers: 2
