@@ -85,6 +85,9 @@ SOUND = {
     "dataset_dir": st.just("text_document"),
     "hf_model_id": st.just(TOKENIZER),
     "split": st.just("90,9,1"),
+    "validation_data": st.sampled_from(
+        ("a=text_document", "b=.", "a b=text_document", "text_document", "=x", "x=")
+    ),
     "experiment": st.just("run"),
     "executor": st.sampled_from(("local", "slurm")),
 }

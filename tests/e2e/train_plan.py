@@ -9,8 +9,8 @@ from typing import Any
 
 
 def train(plan_file: str, kill_after: int | None = None, hide: str | None = None) -> dict[str, Any]:
-    """Train the plan in this rank. Returns per-step losses and gradient norms, and the ids and prefixes of the
-    samples fed.
+    """Train the plan in this rank. Returns per-step losses, gradient norms, rates and the optimizer's settings, and the
+    ids and prefixes of the samples fed.
 
     `kill_after`: end this process with SIGKILL once that many steps are done. `hide`: rename this folder after the
     first step.
@@ -32,7 +32,7 @@ def train(plan_file: str, kill_after: int | None = None, hide: str | None = None
         return fetch(self, index)
 
     GPTDataset.__getitem__ = recording
-    steps: dict[str, list[Any]] = {"step": [], "loss": [], "grad_norm": [], "lr": []}
+    steps: dict[str, list[Any]] = {"step": [], "loss": [], "grad_norm": [], "lr": [], "optimizer": []}
 
     class Record(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
@@ -40,6 +40,7 @@ def train(plan_file: str, kill_after: int | None = None, hide: str | None = None
             steps["loss"].append(float(trainer.callback_metrics["reduced_train_loss"]))
             steps["grad_norm"].append(float(trainer.callback_metrics["grad_norm"]))
             steps["lr"].append(float(trainer.callback_metrics["lr"]))
+            steps["optimizer"].append(_settings(trainer.optimizers[0].param_groups))
             if hide and trainer.global_step == 1:
                 os.rename(hide, hide + "-hidden")
             if trainer.global_step == kill_after:
@@ -49,3 +50,10 @@ def train(plan_file: str, kill_after: int | None = None, hide: str | None = None
     os.environ.update(plan.variables)  # as the launcher does
     run_plan(plan, callbacks=(Record(),))
     return {**steps, "samples": samples, "prefixes": prefixes}
+
+
+def _settings(groups: Any) -> dict[str, Any]:
+    """Weight decay of decayed and other parameters, betas and epsilon, as the optimizer's groups have them."""
+    (betas,) = {tuple(group["betas"]) for group in groups}
+    (eps,) = {group["eps"] for group in groups}
+    return {"weight_decay": sorted({group["weight_decay"] for group in groups}), "betas": betas, "eps": eps}

@@ -11,6 +11,7 @@ from check_jobs import findings, job, resolved, write_data
 from nemolaunch.data import blend
 from nemolaunch.facts import look
 from nemolaunch.facts.dataset_words import read_blend
+from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.findings import Finding
 from nemolaunch.planning import Plan, make_plan
 
@@ -164,7 +165,7 @@ def test_another_blend_on_resume_says_what_will_happen() -> None:
     run = resolved(now).facts.run
     earlier: dict[str, Any] = {
         "folder": run.folder, "last_checkpoint": "/runs/x-last", "next_step": 50,
-        "values": {"global_batch_size": 8}, "blend": ((0.7, "/data/a"), (0.3, "/data/b")),
+        "saved": SavedRun(values={"global_batch_size": 8}, blend=((0.7, "/data/a"), (0.3, "/data/b"))),
     }  # fmt: skip
     found = of_code(
         "run-of-other-data", "/data/a:0.3,/data/b:0.7", max_steps=100, global_batch_size=8,
@@ -180,4 +181,4 @@ def test_the_run_folder_keeps_its_blend(tmp_path: Path) -> None:
     asked = job("nano", dataset_dir=(f"{a}:0.5,{b}:0.5",), executor="local", output_dir=str(tmp_path / "run"))
     plan = make_plan(asked)
     plan.save()
-    assert look(asked).run.blend == plan.blend
+    assert look(asked).run.saved.blend == plan.blend

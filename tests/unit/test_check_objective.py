@@ -11,6 +11,7 @@ from check_jobs import findings, job, resolved
 
 from nemolaunch.facts import EarlierRun
 from nemolaunch.facts.checkpoint import StartPoint
+from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.findings import Finding, Severity
 from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
 from nemolaunch.tokenizer.vocabulary import MASK, name_mask_token, spare
@@ -93,7 +94,9 @@ def test_weights_of_the_other_objective_can_be_a_start_but_not_be_resumed() -> N
 
 def test_a_resumed_run_may_mask_differently_with_a_warning() -> None:
     before = {"objective": "mlm", "mlm_probability": 0.15, "mask_token": "<|reserved_0|>"}
-    run = EarlierRun(folder="/runs/x", last_checkpoint="/runs/x/last", next_step=50, values=before)
+    run = EarlierRun(
+        folder="/runs/x", last_checkpoint="/runs/x/last", next_step=50, saved=SavedRun(values=before)
+    )
     found = only_finding(
         "run-of-other-objective", objective="mlm", mask_token="<|reserved_0|>", changed={"run": run}
     )

@@ -14,7 +14,9 @@ from nemolaunch.facts import EarlierRun, Host
 from nemolaunch.facts.checkpoint import StartPoint
 from nemolaunch.facts.cluster import Partition
 from nemolaunch.facts.data_files import DataFile
+from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.facts.stream_sources import SourceFacts
+from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
 
 A100 = Host(gpus=("NVIDIA A100-SXM4-80GB",) * 8)
@@ -48,11 +50,20 @@ def words(*tokens: str, **roles: str) -> Tokenizer:
 
 
 def earlier(**values: Any) -> dict[str, Any]:
-    return {
-        "run": EarlierRun(folder="/runs/pretraining", last_checkpoint="/runs/x-last", next_step=50, **values)
-    }
+    run = EarlierRun(
+        folder="/runs/pretraining", last_checkpoint="/runs/x-last", next_step=50, saved=SavedRun(**values)
+    )
+    return {"run": run}
 
 
+def validation(**values: Any) -> dict[str, Any]:
+    """Facts with a validation set `news` of one file."""
+    whole = {"num_tokens": 10**9, "split_tokens": (0, 10**9, 0)}
+    file = data_file(**{"prefix": "/data/news_text_document", **whole, **values.pop("file", {})})
+    return {"validation": (ValidationFiles(name="news", path="/data/news", files=(file,), **values),)}
+
+
+NEWS = {"validation_data": ("news=/data/news",)}
 STREAM: dict[str, Any] = {"data_mode": "stream", "dataset_dir": ("/data/texts",), "max_steps": 10}
 
 # code -> (model, values of the job, facts)
@@ -197,6 +208,21 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "instances-by-data-parallel": ("llama3_8b", {"num_distributed_optimizer_instances": 3}, {}),
     "min-lr-above-lr": ("llama3_8b", {"lr": 1e-4, "min_lr": 1e-3}, {}),
+    "lr-implausible": ("llama3_8b", {"lr": 1.0}, {}),
+    "warmup-too-long": ("llama3_8b", {"max_steps": 100, "warmup_steps": 100}, {}),
+    "wsd-decay-too-long": (
+        "llama3_8b",
+        {"max_steps": 100, "warmup_steps": 50, "lr_schedule": "wsd", "wsd_decay_steps": 60},
+        {},
+    ),
+    "schedule-flags": ("llama3_8b", {"wsd_decay_steps": 10}, {}),
+    "lr-jump": (
+        "llama3_8b",
+        {"max_steps": 1000},
+        earlier(values={"max_steps": 60, "lr": 3e-4, "min_lr": 3e-5, "warmup_steps": 1}),
+    ),
+    "run-of-other-optimizer": ("llama3_8b", {}, earlier(values={"weight_decay": 0.3})),
+    "schedule-unknown": ("llama3_8b", {"resume_schedule": "checkpoint"}, {"resume": StartPoint(path="/x")}),
     "data-missing": ("llama3_8b", {"dataset_dir": ()}, {}),
     "data-unreadable": ("llama3_8b", {}, {"data": (data_file(error="cannot read /x.idx: no such file"),)}),
     "data-empty": ("llama3_8b", {}, {"data": (data_file(num_tokens=0, split_tokens=(0, 0, 0)),)}),
@@ -223,6 +249,19 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "stream-workers": ("llama3_8b", {**STREAM, "stream_readers": 16, "num_workers": 3, "num_nodes": 2}, {}),
     "stream-changed": ("llama3_8b", STREAM, earlier(values={"data_mode": "stream", "seed": 7})),
     "run-of-other-data-mode": ("llama3_8b", STREAM, earlier(values={"data_mode": "indexed"})),
+    "validation-data-name": ("llama3_8b", {"validation_data": ("/data/news",)}, {}),
+    "validation-data-unreadable": ("llama3_8b", NEWS, validation(file={"error": "there is no /data/news"})),
+    "validation-data-trained-on": ("llama3_8b", NEWS, validation(trained_on=("/data/text_document",))),
+    "validation-data-tokenizer": (
+        "llama3_8b",
+        NEWS,
+        {"data": (made_by("a"),), **validation(file={"tokenizer": {"name": "/other", "digest": "b"}})},
+    ),
+    "validation-data-too-short": ("llama3_8b", NEWS, validation(file={"split_tokens": (0, 5000, 0)})),
+    "validation-data-unsupported": ("t5_220m", NEWS, validation()),
+    "validation-data-unused": ("llama3_8b", {**NEWS, "limit_val_batches": 0}, validation()),
+    "validation-data-found": ("llama3_8b", {}, validation(found=True)),
+    "held-out-trained-on": ("llama3_8b", {"dataset_dir": ("/data/news_validation_text_document",)}, {}),
     "data-too-short": ("llama3_8b", {}, {"data": (data_file(),)}),
     "data-too-small": ("llama3_8b", {"seq_length": 1024}, {"data": (data_file(),)}),
     "validation-left-out": (
@@ -310,6 +349,16 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "run-folder": ("llama3_8b", {}, {"run": EarlierRun(folder="/runs", error="/runs is not a folder")}),
     "run-of-other-model": ("llama3_8b", {}, earlier(architecture={"hidden_size": 2048})),
+    "run-of-other-tokenizer": (
+        "llama3_8b",
+        {},
+        {
+            **earlier(tokenizer_digest="b"),
+            "tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9, digest="a"),
+        },
+    ),
+    "run-of-other-split": ("llama3_8b", {"split": "98,1,1"}, earlier(values={"split": "90,9,1"})),
+    "resume-changes": ("llama3_8b", {}, earlier(values={"seed": 7})),
     "run-of-other-optimizer-layout": ("llama3_8b", {}, earlier(values={"disable_dist_optim": True})),
     "run-of-other-data": (
         "llama3_8b",

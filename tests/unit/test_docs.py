@@ -13,6 +13,7 @@ import pytest
 from nemolaunch.cli import main as dispatcher
 from nemolaunch.cli.manual import manual
 from nemolaunch.cli.parsing.arguments import normalise_long_options
+from nemolaunch.cli.resume_table import with_table
 
 ROOT = Path(__file__).parents[2]
 DOORS = {
@@ -106,3 +107,8 @@ def test_lists_and_tables_follow_an_empty_line() -> None:
 def test_the_manual_is_what_the_parsers_say() -> None:
     written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert written == manual(), "`make docs` writes docs/commands.md anew"
+
+
+def test_the_table_of_resumes_is_the_codes() -> None:
+    written = (ROOT / "docs" / "resume.md").read_text(encoding="utf-8")
+    assert written == with_table(written), "`make docs` writes the table of docs/resume.md anew"

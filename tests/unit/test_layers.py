@@ -45,7 +45,7 @@ ROOMS = [
     "cli",
 ]
 CHECKPOINT_ROOMS = ["storage", "families", "hf", "meta", "nemo2", "convert"]
-CLI_ROOMS = ["views", "parsing", "commands", "main", "manual"]
+CLI_ROOMS = ["views", "parsing", "commands", "main", "manual", "resume_table"]
 # What acts and what reads know nothing of each other; neither do neighbours that serve different steps
 STRANGERS = {
     ("observe", "launching"),

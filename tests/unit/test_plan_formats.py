@@ -67,7 +67,8 @@ def test_every_value_is_there_with_its_origin(data: str, tmp_path: Path) -> None
     assert lines["lr"] == "file mine.yaml"
     assert lines["seq_length"] == "the model aixsim-60m"
     assert lines["max_steps"].startswith("one epoch: ")
-    assert lines["adam_beta1"] == "default"
+    assert lines["adam_beta1"].startswith("as Pythia 70M")
+    assert lines["seed"] == "default"
 
 
 def test_a_wrong_key_gets_the_nearest(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,13 +155,14 @@ def test_a_saved_plan_is_repeated_also_when_its_model_file_changes(data: str, tm
     model.write_text("base: llama3\nnum_layers: 4\n")
     from nemolaunch.cli.parsing.saved_plan import job_of_plan
 
-    job, row, origins, _ = job_of_plan(run, {"lr": 1e-3})
+    job, row, origins, _ = job_of_plan(run, {"lr": 2e-3})
     again = make_plan(job, model=row, given=origins)
     before = Plan.load(run / "plan.json")
     assert again.architecture == before.architecture
     assert again.architecture["num_layers"] == 3
     assert again.folder == before.folder
-    assert again.job == before.job.with_values(lr=1e-3, output_dir=before.folder)
+    lowest = before.job.optimizer.min_lr / before.job.optimizer.lr * 2e-3  # not given, so it follows the peak
+    assert again.job == before.job.with_values(lr=2e-3, min_lr=lowest, output_dir=before.folder)
     assert again.origins["lr"] == "flag"
 
 
@@ -181,12 +183,12 @@ def test_the_json_has_the_keys_of_a_saved_plan(data: str, capsys: pytest.Capture
 
 
 def test_two_runs_are_told_apart(data: str, capsys: pytest.CaptureFixture[str]) -> None:
-    a, b = saved(data, "runs/a"), saved(data, "runs/b", "--lr", "1e-3", "-TP", "2", "-G", "2")
+    a, b = saved(data, "runs/a", "--lr", "5e-4"), saved(data, "runs/b", "--lr", "1e-3", "-TP", "2", "-G", "2")
     assert diff.main([str(a), str(a)]) == 0
     capsys.readouterr()
     assert diff.main([str(a), str(b), "--json"]) == 1
     found = {row["name"]: (row["a"], row["b"]) for row in json.loads(capsys.readouterr().out)}
-    assert found["lr"] == (5e-6, 1e-3)
+    assert found["lr"] == (5e-4, 1e-3)
     assert found["tensor_model_parallel_size"] == (1, 2)
     assert found["world_size"] == (1, 2)
     assert "adam_beta1" not in found
@@ -247,7 +249,7 @@ def test_a_configuration_is_read_back_as_it_was_written(data: str, tmp_path: Pat
     assert generate_config.main([*words(data, "-gbs", "8", "-G", "1"), "-o", str(file)]) == 0
     values = read_config(file)
     assert values.keys() == Job().values().keys()
-    assert values["lr"] == 5e-6
+    assert values["lr"] == 1e-3  # Pythia 70M's
 
 
 def test_times_and_node_names_in_yaml_are_read_as_they_are_written(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_several_runs_with_the_flags_that_differ(tmp_path: Path) -> None:
     page = drawn(one, two)
     assert [run["name"] for run in page.data["runs"]] == ["one", "two"]
     table = page.source.split("Flags that differ")[1].split("</table>")[0]
-    assert re.findall(r"<code>(--[\w-]+)</code>", table) == ["--lr"]
+    assert re.findall(r"<code>(--[\w-]+)</code>", table) == ["--lr", "--min-lr"]
     assert "0.001" in table
     assert "0.002" in table
 

@@ -9,12 +9,12 @@ from nemolaunch.catalogue.gpu_table import Gpu, gpu, gpu_seen, gpus
 from nemolaunch.catalogue.hf_config import model_from_hf_config
 from nemolaunch.catalogue.lookup import ModelSpec, flavours, model, recipe, recipes
 from nemolaunch.catalogue.names import did_you_mean, nearest
-from nemolaunch.catalogue.presets import MeasuredPreset, preset, presets
+from nemolaunch.catalogue.presets import Preset, preset, presets
 from nemolaunch.catalogue.recipe_table import Recipe
 from nemolaunch.catalogue.rehearsal import Rehearsal, cpu_rehearsal
 
 __all__ = [
-    "Architecture", "Gpu", "MeasuredPreset", "ModelSpec", "Recipe", "Rehearsal", "conversion_classes",
+    "Architecture", "Gpu", "ModelSpec", "Preset", "Recipe", "Rehearsal", "conversion_classes",
     "cpu_rehearsal", "did_you_mean", "flavours", "gpu", "gpu_seen", "gpus", "hf_configs", "model",
     "model_from_hf_config", "nearest", "preset", "presets", "recipe", "recipes",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Presets: flags measured to be the fastest for a model on a GPU, each with its figures and source."""
+"""Presets: flags that belong together, most of them measured to be the fastest for a model on a GPU."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from nemolaunch.catalogue.names import did_you_mean
 from nemolaunch.errors import UsageError
 
-_SHIPPED = Path(__file__).with_name("measured_presets")
+_SHIPPED = Path(__file__).with_name("preset_files")
 _KEYS = {"gpu", "model", "source", "figures", "flags"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredPreset:
-    """Flags measured for a model on a GPU.
+class Preset:
+    """A set of flags, and what they were measured on if they were.
 
     Attributes:
         name: as given to `--preset`, or the name of its file.
@@ -39,7 +39,7 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_SHIPPED.glob("*.yaml"))}
 
 
-def preset(word: str) -> MeasuredPreset:
+def preset(word: str) -> Preset:
     """Return a shipped preset by name, or the preset in a YAML file.
 
     Raises:
@@ -50,7 +50,7 @@ def preset(word: str) -> MeasuredPreset:
     shipped = presets()
     path = shipped.get(word) or Path(word)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        known = f"Known: {', '.join(shipped)}." if shipped else "No presets are shipped yet."
+        known = f"Known: {', '.join(shipped)}."
         raise UsageError(f"--preset: there is no preset {word!r}.{did_you_mean(word, shipped)} {known} "
                          "The name of a custom preset file must end in .yaml")  # fmt: skip
     try:
@@ -64,4 +64,4 @@ def preset(word: str) -> MeasuredPreset:
             f"--preset {path}: unknown key {', '.join(unknown)}; known keys are {', '.join(sorted(_KEYS))}"
         )
     name = word if word in shipped else path.stem
-    return MeasuredPreset(name=name, **{key: value for key, value in content.items() if value is not None})
+    return Preset(name=name, **{key: value for key, value in content.items() if value is not None})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.catalogue.architecture import Architecture
+from nemolaunch.catalogue.optimizer_table import OptimizerDefaults
 
 _FOLDER = Path(__file__).parent
 
@@ -26,6 +27,7 @@ class Recipe:
         max_steps, val_check_interval: optimizer steps.
         pipeline_dtype_set: whether the recipe sets the number format passed between pipeline stages.
         precision: precision plugin in Lightning's spelling, e.g. `bf16-mixed`.
+        optimizer: its optimizer settings and warmup.
         moment_bytes: bytes of Adam's two moments if the recipe's optimizer is precision-aware, else None (fp32).
         attention_backend: name in Megatron's `AttnBackend`.
         overlap_grad_reduce, overlap_param_gather: overlap set in its DDP config; a callback may override it.
@@ -58,6 +60,7 @@ class Recipe:
     recompute_method: str | None
     recompute_num_layers: int | None
     recompute_modules: tuple[str, ...] | None
+    optimizer: OptimizerDefaults
     moment_bytes: int | None
     attention_backend: str
     overlap_grad_reduce: bool
@@ -100,7 +103,8 @@ def table() -> RecipeTable:
     recipes = {}
     for row in data["recipes"]:
         architecture = Architecture(**_with_tuples(row.pop("architecture")))
-        recipes[row["name"]] = Recipe(**_with_tuples(row), architecture=architecture)
+        optimizer = OptimizerDefaults(**row.pop("optimizer"), source=f"the recipe {row['name']}")
+        recipes[row["name"]] = Recipe(**_with_tuples(row), architecture=architecture, optimizer=optimizer)
     return RecipeTable(
         versions=data["versions"],
         recipes=recipes,

@@ -32,10 +32,13 @@ from nemolaunch.check import (
     ranges,
     recompute,
     recompute_modules,
+    resume,
     sbatch,
+    schedule,
     secrets,
     slurm,
     stream,
+    validation,
 )
 from nemolaunch.check.codes import RULES
 from nemolaunch.findings import Finding
@@ -52,6 +55,9 @@ ALWAYS: tuple[Rule, ...] = (
     data.files,
     data.split,
     data.weights,
+    validation.names,
+    validation.files,
+    validation.use,
     stream.sources,
     stream.resumed,
     data.tokenizer,
@@ -60,6 +66,7 @@ ALWAYS: tuple[Rule, ...] = (
     documents.ends,
     checkpoint.start,
     checkpoint.run_folder,
+    resume.rules,
     slurm.rules,
     container.rules,
     sbatch.rules,
@@ -67,6 +74,9 @@ ALWAYS: tuple[Rule, ...] = (
     secrets.rules,
     optimizer.rules,
     optimizer.epsilon,
+    schedule.rates,
+    schedule.phases,
+    schedule.resumed,
     preset.rules,
     profile.rules,
 )
@@ -94,6 +104,7 @@ WITH_SIZES: tuple[Rule, ...] = (
     engine.rules,
     data.amount,
     data.validation,
+    validation.amount,
     stream.amount,
 )
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from nemolaunch.check.batch import batch_unit
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
 from nemolaunch.data.blend import Share, as_words, is_total
+from nemolaunch.data.validation_sets import HOLD_OUT
 from nemolaunch.findings import Finding, Fix
-from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 
 # Data repeated for more than a few epochs yield little (Muennighoff et al. 2023, arXiv 2305.16264)
@@ -67,7 +67,7 @@ def _instead(resolved: Resolved, place: int, path: str) -> Fix:
 
 def split(resolved: Resolved) -> Iterator[Finding]:
     """Check `--split`."""
-    given = resolved.job.data.split
+    given = resolved.job.data.split or HOLD_OUT
     parts = given.split(",")
     shares = [_number(part) for part in parts]
     bad = any(share is None or not math.isfinite(share) or share < 0 for share in shares)
@@ -75,7 +75,7 @@ def split(resolved: Resolved) -> Iterator[Finding]:
         yield error(
             "split",
             f"{shown('split', repr(given))} is not three comma-separated shares, the first of them above 0",
-            *each("split", [_completed(shares) or spec_of("split").default]),
+            *each("split", [_completed(shares) or HOLD_OUT]),
             about="split",
         )
 
@@ -192,6 +192,8 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
 def validation(resolved: Resolved) -> Iterator[Finding]:
     """Check that the validation split has at least one batch if validation is requested."""
     job, files = resolved.job, resolved.facts.data
+    if resolved.facts.validation:
+        return
     asked = resolved.asked.logging.limit_val_batches
     if job.logging.limit_val_batches or asked < 1 or not files or any(f.error for f in files):
         return

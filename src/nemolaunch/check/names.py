@@ -92,6 +92,9 @@ def _paths_of(resolved: Resolved) -> Iterator[tuple[str, str]]:
     for seen in resolved.facts.sources:
         for folder in seen.folders:
             yield "dataset_dir", folder
+    for each_set in resolved.facts.validation:
+        for file in each_set.files:
+            yield "dataset_dir" if each_set.found else "validation_data", file.prefix
     if job.data.index_mapping_dir:
         yield "index_mapping_dir", job.data.index_mapping_dir
     if job.model.nemo_model:

@@ -13,7 +13,7 @@ INSTANCES = "num_distributed_optimizer_instances"
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Check what the schedule and the distributed optimizer require."""
+    """Check what the distributed optimizer requires."""
     o = resolved.job.optimizer
     if o.optimizer == "sgd" and not o.disable_dist_optim:
         yield error(
@@ -24,20 +24,11 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             fix(disable_dist_optim=True, optim_cpu_offloading=False, optim_cpu_offloading_frac=1.0),
         )
     yield from _instances(resolved)
-    if o.min_lr > o.lr or (o.constant_steps and o.min_lr == o.lr):
-        problem = "must be below" if o.min_lr == o.lr else "is above"
-        reason = " if --constant-steps is given" if o.min_lr == o.lr else ""
-        yield error(
-            "min-lr-above-lr",
-            f"{shown('min_lr', f'{o.min_lr:g}')} {problem} {shown('lr', f'{o.lr:g}')}{reason}",
-            *each("min_lr", [float(f"{o.lr / 10:.6g}")]),
-            about="min_lr",
-        )
 
 
 def epsilon(resolved: Resolved) -> Iterator[Finding]:
     """Check that the optimizer uses `--adam-eps`."""
-    o = resolved.job.optimizer
+    o = resolved.asked.optimizer  # the recipe's value is filled in otherwise
     if o.adam_eps is not None and o.optimizer != "adam":
         yield warning(
             "adam-eps-not-used",

@@ -74,9 +74,9 @@ def tokens_to_end(stream: StreamSpec, unit: str, strategy: str) -> int | None:
     return int(max(ends) if strategy == "all-exhausted" else min(ends))
 
 
-def validation_share(split: str) -> float:
-    """Return the share of a stream's rows that `--split` holds out for validation; there is no test share."""
-    parts = [number(word.strip()) or 0.0 for word in split.split(",")]
+def validation_share(split: str | None) -> float:
+    """Return the share that `--split` holds out for validation; of a stream's rows there is no test share."""
+    parts = [number(word.strip()) or 0.0 for word in (split or "").split(",")]
     return parts[1] / sum(parts) if len(parts) > 1 and sum(parts) > 0 else 0.0
 
 

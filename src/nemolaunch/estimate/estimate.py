@@ -12,6 +12,7 @@ from nemolaunch.estimate.memory import MemoryEstimate, memory
 from nemolaunch.estimate.published import Utilization, default_utilization
 from nemolaunch.estimate.time import TimeEstimate, estimate_time
 from nemolaunch.resolve import Resolved
+from nemolaunch.resolve.validation import batches_per_validation
 
 USABLE_SHARE = 0.96  # of a GPU's memory: the driver and allocator fragments take the rest
 
@@ -93,6 +94,10 @@ def estimate(resolved: Resolved, speed: SpeedAssumption = SpeedAssumption()) -> 
         layout,
         resolved.gpu,
         steps=min(MOST, max(0, job.batch.max_steps or 0)),
+        validations=max(0, job.batch.max_steps or 0) // max(1, job.logging.val_check_interval or 1),
+        validation_batches=batches_per_validation(
+            job, resolved.validation_sets, stream=resolved.stream is not None
+        ),
         vocab_size=tokenizer.vocab_size if tokenizer else None,
         speed=speed,
         keep=job.checkpoint.keep_latest,
@@ -109,6 +114,8 @@ def estimate_layout(
     gpu: Gpu,
     *,
     steps: int = 1,
+    validations: int = 0,
+    validation_batches: int = 0,
     vocab_size: int | None = None,
     speed: SpeedAssumption = SpeedAssumption(),
     keep: int = 3,
@@ -142,6 +149,8 @@ def estimate_layout(
             vocabulary,
             gpu,
             steps,
+            validations=validations,
+            validation_batches=validation_batches,
             utilization=utilization,
             measured_flops_per_s=speed.flops_per_s,
             measured_in=speed.run,

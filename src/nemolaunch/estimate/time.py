@@ -22,6 +22,7 @@ class TimeEstimate:
         bubble: share of a step in which pipeline stages wait; included in the MFU.
         recompute_overhead: additional FLOPs of recomputation, as a share of the model's own.
         tokens_per_step, steps: tokens of one optimizer step; number of steps.
+        validations, tokens_per_validation: how often is validated, on how many tokens in all sets together.
         tokens_per_s: on all GPUs together.
         num_gpus: number of GPUs.
         error: relative error of all times, in either direction.
@@ -40,6 +41,8 @@ class TimeEstimate:
     num_gpus: int
     error: float
     source: str
+    validations: int = 0
+    tokens_per_validation: int = 0
 
     @property
     def step_s(self) -> float:
@@ -50,6 +53,11 @@ class TimeEstimate:
     def total_s(self) -> float:
         """Seconds of all steps, without startup, validation and checkpoints."""
         return self.step_s * self.steps
+
+    @property
+    def validation_s(self) -> float:
+        """Seconds of all validations: a forward pass, a third of the FLOPs of a training step."""
+        return self.validations * self.tokens_per_validation / (3 * self.tokens_per_s)
 
     @property
     def gpu_hours(self) -> float:
@@ -86,6 +94,8 @@ def estimate_time(
     gpu: Gpu,
     steps: int,
     *,
+    validations: int = 0,
+    validation_batches: int = 0,
     utilization: Utilization,
     measured_flops_per_s: float | None = None,
     measured_in: str = "",
@@ -117,6 +127,8 @@ def estimate_time(
         recompute_overhead=again,
         tokens_per_step=layout.global_batch_size * layout.seq_length,
         steps=steps,
+        validations=validations,
+        tokens_per_validation=validation_batches * layout.global_batch_size * layout.seq_length,
         tokens_per_s=per_gpu * layout.world_size,
         num_gpus=layout.world_size,
         error=error,

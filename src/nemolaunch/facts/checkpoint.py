@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.run.folder import step_of, unfinished
+from nemolaunch.facts.saved_values import SavedRun, saved_run
+from nemolaunch.run.folder import RunDir, step_of, unfinished
 from nemolaunch.system.path_hints import missing_part, nearest
 
 # Fields that must match between a checkpoint and the job that starts from it
@@ -39,6 +40,8 @@ class StartPoint:
         model_class: name of NeMo's model class, without its module; None if not recorded.
         both_sides: whether the model is bidirectional; None if not recorded.
         shape: those of `SHAPE_FIELDS` that are recorded and not null.
+        step: optimizer steps done when it was saved, by its name.
+        saved: what the plan of the run it lies in says it was trained with.
     """
 
     path: str
@@ -47,6 +50,8 @@ class StartPoint:
     model_class: str | None = None
     both_sides: bool | None = None
     shape: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+    saved: SavedRun = field(default_factory=SavedRun)
 
 
 def look_at_checkpoint(path: str) -> StartPoint:
@@ -72,6 +77,8 @@ def look_at_checkpoint(path: str) -> StartPoint:
         model_class=target.rpartition(".")[2] or None,
         both_sides=_both_sides(config),
         shape=shape,
+        step=max(0, step_of(folder) + 1),
+        saved=saved_run(RunDir(folder.resolve().parent.parent)),
     )
 
 

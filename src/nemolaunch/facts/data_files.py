@@ -12,6 +12,7 @@ from typing import Any
 
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.index import IndexFile
+from nemolaunch.data.validation_sets import corpus_of
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.system.path_hints import missing_part, nearest
 
@@ -66,8 +67,7 @@ def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], st
     """
     found: list[DataFile] = []
     for place, (weight, path) in enumerate(asked.sources):
-        prefixes = prefixes_of(path)
-        files = [look_at_prefix(prefix, split) for prefix in prefixes] or [_nothing_there(path)]
+        files = _training_files(path, split)
         found += [dataclasses.replace(file, source=place, weight=weight) for file in files]
     found = _with_samples(found)
     while True:
@@ -84,6 +84,35 @@ def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], st
         ]
 
 
+def look_at_path(path: str, split: str) -> list[DataFile]:
+    """Inspect all pairs of a path; if there are none, the only file says why in its `error`."""
+    files = [look_at_prefix(prefix, split) for prefix in prefixes_of(path)] or [_nothing_there(path)]
+    return _with_samples(files)
+
+
+def _training_files(path: str, split: str) -> list[DataFile]:
+    """Inspect the pairs of a path, without the held-out documents in a folder."""
+    inside = pairs_in(path)
+    wanted = [prefix for prefix in inside if not is_held_out(prefix)] if inside else prefixes_of(path)
+    if inside and not wanted:
+        only = f"{path} contains only documents held out for validation, such as {inside[0]}"
+        return [DataFile(prefix=os.path.abspath(path), error=only)]
+    return [look_at_prefix(prefix, split) for prefix in wanted] or [_nothing_there(path)]
+
+
+def is_held_out(prefix: str) -> bool:
+    """Return whether a pair has the documents that `nemolaunch tokenize` held out, going by name and manifest."""
+    if corpus_of(os.path.basename(prefix)) is None:
+        return False
+    return _part((_record_beside(prefix) or {}).get("split")) == "validation"
+
+
+def _part(split: object) -> str | None:
+    """Return which part of a corpus a file has: `train`, `validation` or `all`."""
+    part = split.get("part") if isinstance(split, dict) else None
+    return part if isinstance(part, str) else None
+
+
 def as_number(word: str) -> float | None:
     """Return a word as a number; None if it is not one."""
     try:
@@ -95,19 +124,26 @@ def as_number(word: str) -> float | None:
 def prefixes_of(path: str) -> list[str]:
     """Return the absolute prefixes of all `.bin/.idx` pairs of a path: a folder, a prefix, or one of the files.
 
-    For a folder without pairs, its `preprocessed/` subfolder is used, where `preprocess_data.sh` writes. Next to a
-    prefix there may be a folder of the same name, in which Megatron keeps its indices.
+    Next to a prefix there may be a folder of the same name, in which Megatron keeps its indices.
     """
+    inside = pairs_in(path)
+    if inside:
+        return inside
     absolute = os.path.abspath(path)
-    for folder in (absolute, os.path.join(absolute, "preprocessed")):
-        found = _pairs(folder)
-        if found:
-            return found
     stem = absolute[:-4] if absolute.endswith((".bin", ".idx")) else absolute
     for candidate in (stem, stem + "_text_document"):
         if os.path.exists(candidate + ".idx"):
             return [candidate]
     return []
+
+
+def pairs_in(path: str) -> list[str]:
+    """Return the absolute prefixes of all pairs in a folder; none if the path is not a folder with pairs.
+
+    For a folder without pairs, its `preprocessed/` subfolder is used, where `preprocess_data.sh` writes.
+    """
+    absolute = os.path.abspath(path)
+    return _pairs(absolute) or _pairs(os.path.join(absolute, "preprocessed"))
 
 
 def _pairs(folder: str) -> list[str]:

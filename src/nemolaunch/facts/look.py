@@ -13,17 +13,19 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.stream_spec import StreamSpec
+from nemolaunch.data.validation_sets import HOLD_OUT, TRAIN_ON_ALL
 from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
 from nemolaunch.facts.cluster import Cluster, Partition, look_at_cluster
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.dataset_words import read_blend, read_stream
+from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, next_submission
-from nemolaunch.job import Job, Launch, current_names
+from nemolaunch.facts.validation_files import ValidationFiles, compared, look_at_validation
+from nemolaunch.job import Job, Launch
 from nemolaunch.run.folder import RunDir, read_json, step_of
 from nemolaunch.system.commands import answers
 from nemolaunch.system.path_hints import nearest
@@ -57,8 +59,7 @@ class EarlierRun:
         last_checkpoint: newest complete checkpoint with training state, or None.
         next_step: optimizer steps done when it was saved.
         finished_step: steps of a run that has finished, or None.
-        values: the resolved job of the earlier run, as returned by `Job.values()`, or None.
-        blend: (weight or None, prefix) of its data, as passed to Megatron.
+        saved: what its plan says it was trained with.
     """
 
     folder: str
@@ -67,9 +68,7 @@ class EarlierRun:
     last_checkpoint: str | None = None
     next_step: int = 0
     finished_step: int | None = None
-    values: dict[str, Any] | None = None
-    architecture: dict[str, Any] | None = None
-    blend: tuple[tuple[float | None, str], ...] | None = None
+    saved: SavedRun = field(default_factory=SavedRun)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,8 @@ class Facts:
     """All facts about the outside world.
 
     Attributes:
-        split: the job's split, with shares set to 0 that contain no document of some file.
+        validation: the validation sets, named or found beside the training data.
+        split: the job's split or the default, with shares set to 0 that contain no document of some file.
         secrets: names of the secrets that are available.
         asked: the value of `--dataset-dir`, parsed.
         stream, sources: the same for a stream, and facts about each of its sources.
@@ -105,6 +105,7 @@ class Facts:
     data: tuple[DataFile, ...]
     tokenizer: Tokenizer | None
     run: EarlierRun
+    validation: tuple[ValidationFiles, ...] = ()
     split: str | None = None
     secrets: frozenset[str] = field(default=frozenset())
     asked: BlendSpec = field(default_factory=BlendSpec)
@@ -136,13 +137,17 @@ def look(job: Job) -> Facts:
     stream = read_stream(job.data.dataset_dir) if streams else None
     sources = look_at_stream(stream) if stream else ()
     asked = BlendSpec() if streams else read_blend(job.data.dataset_dir)
-    data, split = look_at_data(asked, job.data.split)
+    sets = look_at_validation(job.data.validation_data, asked)
+    data, split = look_at_data(asked, job.data.split or (TRAIN_ON_ALL if sets else HOLD_OUT))
+    validation = compared(sets, data)
+    held_out = tuple(file for each in validation for file in each.files)
     resume = job.checkpoint.resume
     on_slurm = job.launch.executor == "slurm"
     cluster = look_at_cluster() if on_slurm else Cluster()
     return Facts(
         host=look_at_host(),
         data=data,
+        validation=validation,
         split=split,
         tokenizer=_look_at_tokenizer(job, data),
         run=_look_at_run(job),
@@ -151,7 +156,7 @@ def look(job: Job) -> Facts:
         stream=stream,
         sources=sources,
         index_dir=_index_dir(job),
-        index_cache_error=_index_cache_error(job, data),
+        index_cache_error=_index_cache_error(job, data + held_out),
         weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
         resume=None if resume in ("auto", "never") else look_at_checkpoint(resume),
         partitions=cluster.partitions,
@@ -160,7 +165,7 @@ def look(job: Job) -> Facts:
         mounts_missing=_mounts_missing(job.launch) if on_slurm else (),
         wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
         exported={name: os.environ[name] for name in EXPORTED if name in os.environ},
-        submission=_look_at_submission(job, data, sources),
+        submission=_look_at_submission(job, data + held_out, sources),
     )
 
 
@@ -324,9 +329,7 @@ def _look_at_run(job: Job) -> EarlierRun:
         last = run.last_checkpoint() if run.checkpoints.is_dir() else None
     except OSError as error:
         last, fault = None, f"{run.checkpoints}: {error.strerror}"
-    plan = read_json(run.plan) or {}
     step = (read_json(run.finished) or {}).get("step")
-    values, architecture, pairs = plan.get("values"), plan.get("architecture"), plan.get("blend")
     return EarlierRun(
         folder=str(run.root),
         error=fault,
@@ -334,7 +337,5 @@ def _look_at_run(job: Job) -> EarlierRun:
         last_checkpoint=str(last) if last else None,
         next_step=step_of(last) + 1 if last else 0,
         finished_step=step if isinstance(step, int) else None,
-        values=current_names(values) if isinstance(values, dict) else None,
-        architecture=architecture if isinstance(architecture, dict) else None,
-        blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
+        saved=saved_run(run),
     )

@@ -23,6 +23,8 @@ from nemolaunch.job.watching import Checkpoint, Guards, Logging
 ALTERNATIVES: tuple[tuple[str, ...], ...] = (
     ("global_batch_size", "global_batch_tokens"),
     ("max_steps", "max_tokens", "tokens_per_param"),
+    ("warmup_steps", "warmup_ratio"),
+    ("decay_steps", "constant_steps"),
 )
 
 PARTS: dict[str, type] = {

@@ -59,7 +59,17 @@ class Data:
         choices=("tokens", "rows"),
     )
     seq_length: int | None = flag(None, "sequence length in tokens (default: the model's)")
-    split: str = flag("998,1,1", "shares of documents for training, validation and test")
+    split: str | None = flag(
+        None,
+        "shares of documents for training, validation and test (default: 998,1,1; 1,0,0 if there are validation "
+        "sets)",
+    )
+    validation_data: tuple[str, ...] = flag(
+        (),
+        "validation sets, each evaluated and logged by its name: a prefix of .bin/.idx files, or a folder, whose "
+        "files are one set; may be repeated",
+        metavar="NAME=PATH",
+    )
     num_workers: int = flag(0, "data loading processes per rank (default for streams: 2)")
     index_mapping_dir: str | None = flag(
         None,

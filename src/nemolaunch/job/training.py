@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from nemolaunch.job.fields import flag
 
+# Learning rate schedules and ways to decay, defined in nemolaunch.arithmetic.schedule
+STYLES = ("cosine", "wsd", "linear", "constant", "inverse-sqrt")
+WSD_DECAY_STYLES = ("linear", "cosine", "exponential", "minus-sqrt")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -139,17 +143,39 @@ class Optimizer:
     """How weights are updated."""
 
     optimizer: str = flag("adam", "optimizer", choices=("adam", "sgd"))
-    lr: float = flag(5e-6, "peak learning rate")
-    min_lr: float = flag(1e-6, "learning rate at the end of the cosine decay")
-    adam_beta1: float = flag(0.9, "decay rate of Adam's first moment")
-    adam_beta2: float = flag(0.999, "decay rate of Adam's second moment")
+    lr: float | None = flag(None, "peak learning rate (default: the recipe's, or by the size of the model)")
+    min_lr: float | None = flag(
+        None, "learning rate at the end of the decay (default: the recipe's, usually a tenth of --lr)"
+    )
+    lr_schedule: str = flag(
+        "cosine",
+        "learning rate after the warmup; cosine, linear: decay to --min-lr; wsd: constant, then a short decay; "
+        "inverse-sqrt: decay with the square root of the step; constant: no decay",
+        choices=STYLES,
+    )
+    warmup_steps: int | None = flag(
+        None, "steps of linear learning rate warmup (default: the recipe's, at most a tenth of the run)"
+    )
+    warmup_ratio: float | None = flag(None, "warmup as a fraction of --max-steps, instead of --warmup-steps")
+    decay_steps: int | None = flag(
+        None, "step at which the decay ends, counted from the start of training (default: --max-steps)"
+    )
+    constant_steps: int | None = flag(
+        None, "steps at the minimum learning rate at the end of the run, instead of --decay-steps"
+    )
+    wsd_decay_steps: int | None = flag(
+        None, "steps of the decay of --lr-schedule wsd (default: a tenth of --decay-steps)"
+    )
+    wsd_decay_style: str = flag("minus-sqrt", "decay of --lr-schedule wsd", choices=WSD_DECAY_STYLES)
+    adam_beta1: float | None = flag(None, "decay rate of Adam's first moment (default: the recipe's)")
+    adam_beta2: float | None = flag(None, "decay rate of Adam's second moment (default: the recipe's)")
     adam_eps: float | None = flag(
         None, "term added to Adam's denominator (default: the recipe's, usually 1e-8 or 1e-5)"
     )
-    weight_decay: float = flag(0.0, "decoupled weight decay")
-    clip_grad: float = flag(1.0, "maximum global gradient norm; 0 turns clipping off")
-    warmup_steps: int = flag(50, "steps of linear learning rate warmup")
-    constant_steps: int = flag(0, "steps at the minimum learning rate after the cosine decay")
+    weight_decay: float | None = flag(None, "decoupled weight decay (default: the recipe's)")
+    clip_grad: float | None = flag(
+        None, "maximum global gradient norm; 0 turns clipping off (default: the recipe's)"
+    )
     disable_dist_optim: bool = flag(False, "do not shard the optimizer over data-parallel ranks")
     num_distributed_optimizer_instances: int = flag(
         1, "copies of the sharded optimizer, each over DP·CP / N ranks (hybrid sharding, HSDP)"

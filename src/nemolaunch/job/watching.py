@@ -73,3 +73,9 @@ class Checkpoint:
         "auto",
         "where to start; auto: this run's last checkpoint if there is one; never: from scratch; or a checkpoint's PATH",
     )
+    resume_schedule: str = flag(
+        "flags",
+        "which learning rate schedule and optimizer settings a resumed run uses; flags: those of this command, at the "
+        "step reached; checkpoint: those it was trained with",
+        choices=("flags", "checkpoint"),
+    )

@@ -65,6 +65,17 @@ def moment_bytes(optimizer: Any) -> int | None:
     return sum(field_value(optimizer, name).itemsize for name in ("exp_avg_dtype", "exp_avg_sq_dtype"))
 
 
+def optimizer_of(recipe: Any) -> dict[str, Any]:
+    """Return the optimizer's settings and the warmup. NeMo computes `min_lr` as a product, hence the rounding."""
+    names = ("lr", "weight_decay", "adam_beta1", "adam_beta2", "adam_eps", "clip_grad")
+    schedule = recipe.optim.lr_scheduler
+    return {
+        **{name: field_value(recipe.optim.config, name) for name in names},
+        "min_lr": float(f"{schedule.min_lr:.12g}"),
+        "warmup_steps": schedule.warmup_steps,
+    }
+
+
 def overlaps(recipe: Any) -> dict[str, bool]:
     """Return which communication the recipe's gradient buffers overlap."""
     ddp = getattr(recipe.trainer.strategy, "ddp", None)
@@ -143,6 +154,7 @@ def recipe_row(name: str, module: Any) -> dict[str, Any]:
             f"recompute_{field}": field_value(config, f"recompute_{field}")
             for field in ("granularity", "method", "num_layers", "modules")
         },
+        "optimizer": optimizer_of(recipe),
         "moment_bytes": moment_bytes(recipe.optim.config),
         "attention_backend": field_value(config, "attention_backend").name,
         **overlaps(recipe),

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nemolaunch.planning import Plan
-from nemolaunch.ranks.documents import DocumentDataset, end_of, require_ends
+from nemolaunch.ranks.documents import DocumentDataset, marked
 
 
 class DocumentEnds(Callback):
@@ -24,11 +24,7 @@ class DocumentEnds(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Mark the documents of the training and validation datasets."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        end = end_of(data.tokenizer)
         for name in ("_train_ds", "_validation_ds"):
             dataset = getattr(data, name, None)
-            if dataset is None or isinstance(dataset, DocumentDataset):
-                continue
-            require_ends(dataset, end)
-            if self._plan.job.data.reset_attention_mask:
-                setattr(data, name, DocumentDataset(dataset, end))
+            if dataset is not None and not isinstance(dataset, DocumentDataset):
+                setattr(data, name, marked(self._plan.job, data.tokenizer, dataset))

@@ -65,6 +65,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         (cpu.install if plan.device == "cpu" else cpu.install_layers)()
     import fiddle as fdl
 
+    from nemolaunch.nemo2.learning_rate import PlannedSchedule
     from nemolaunch.nemo2.mlflow_logger import loggers
     from nemolaunch.nemo2.recipe import compile_recipe
     from nemolaunch.nemo2.watch import callbacks_of
@@ -74,6 +75,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         for sentence in (cpu.adapt if plan.device == "cpu" else cpu.adapt_for_plain_layers)(recipe):
             log.info(sentence)
     task: Any = fdl.build(recipe)
+    task.keywords["optim"].lr_scheduler = PlannedSchedule(plan.schedule)
     trainer = task.keywords["trainer"]
     mlflow = loggers(plan)
     task.keywords["log"].extra_loggers.extend(mlflow)

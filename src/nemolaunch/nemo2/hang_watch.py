@@ -37,15 +37,16 @@ class HangWatch(Callback):
         self._saving = False
         self._over = threading.Event()
 
-    def _progress(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+    def progress(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Reset the timer: something has finished."""
         now = time.monotonic()
         self._longest_s = max(self._longest_s, now - self._last)
         self._last, self._step = now, trainer.global_step
         self._rearm()
 
-    on_train_batch_end = _progress
-    on_validation_batch_end = _progress
-    on_train_end = _progress
+    on_train_batch_end = progress
+    on_validation_batch_end = progress
+    on_train_end = progress
 
     def _rearm(self) -> None:
         if self._timeout_s:

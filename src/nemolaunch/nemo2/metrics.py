@@ -35,10 +35,12 @@ class MetricsFile(Callback):
     a guard has skipped any.
 
     A row about validation has `val_loss`, `validation_s` and, for a masked language model, `val_masked_accuracy`,
-    the share of masked tokens whose most likely prediction was right. Every other row has an `event`: `start` (with
-    the number of `restarts` before it), `end`, `checkpoint` (`seconds` that training was paused), or the kind of a
-    guard's warning, with a `text`. For a blend, `end` and `checkpoint` have `samples_by_prefix`: the number of
-    samples from each prefix, in the plan's order.
+    the share of masked tokens whose most likely prediction was right. With validation sets, it also has
+    `val_loss/NAME` and `val_masked_accuracy/NAME` for each; `val_loss` is that of the first set.
+
+    Every other row has an `event`: `start` (with the number of `restarts` before it), `end`, `checkpoint` (`seconds`
+    that training was paused), or the kind of a guard's warning, with a `text`. For a blend, `end` and `checkpoint`
+    have `samples_by_prefix`: the number of samples from each prefix, in the plan's order.
 
     Non-finite values are written as the strings "nan", "inf" and "-inf", which JSON cannot represent as numbers.
     """
@@ -52,6 +54,7 @@ class MetricsFile(Callback):
         self._waited_s = 0.0
         self._step = 0
         self.skipped: Callable[[], int] = lambda: 0
+        self.validated: Callable[[], dict[str, float]] = dict
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the file, and write the `start` event."""
@@ -184,8 +187,9 @@ class MetricsFile(Callback):
             accuracy = number(trainer.callback_metrics.get(ACCURACY))
             if accuracy is not None:
                 row[ACCURACY] = accuracy
-            self._file.write(**row)
-            self._tell_loggers(trainer, {"validation_s": seconds})
+            sets = self.validated()
+            self._file.write(**row, **sets)
+            self._tell_loggers(trainer, {"validation_s": seconds, **sets})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the `end` event, and close the file."""

@@ -39,12 +39,16 @@ def bidirectional(recipe: run.Partial, *, bert: bool) -> None:
 
 
 class MaskedTraining(Callback):
-    """Masks the samples, removes the causal mask, and measures the accuracy on masked tokens in validation."""
+    """Masks the samples, removes the causal mask, and measures the accuracy on masked tokens in validation.
+
+    Attributes:
+        accuracy: counts masked tokens of the current validation.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._bert = plan.model_row.architecture.kind == "bert"
-        self._accuracy = MaskedAccuracy()
+        self.accuracy = MaskedAccuracy()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Mask the samples of the training and validation datasets."""
@@ -62,17 +66,17 @@ class MaskedTraining(Callback):
             if isinstance(module, Attention) and not self._bert:
                 _remove_mask(module)
             if isinstance(module, LanguageModule):
-                self._accuracy.listen_to(module)
+                self.accuracy.listen_to(module)
         for chunk in chunks:
-            chunk._validation_loss_reduction = _Counted(chunk.validation_loss_reduction, self._accuracy)
+            chunk._validation_loss_reduction = _Counted(chunk.validation_loss_reduction, self.accuracy)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count masked tokens."""
-        self._accuracy.start()
+        self.accuracy.start()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the accuracy on masked tokens."""
-        pl_module.log(ACCURACY, self._accuracy.stop(pl_module.device), batch_size=1)
+        pl_module.log(ACCURACY, self.accuracy.stop(pl_module.device), batch_size=1)
 
 
 def _remove_mask(attention: Attention) -> None:

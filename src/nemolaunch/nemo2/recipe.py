@@ -228,8 +228,7 @@ def _set_optimizer(recipe: run.Partial, job: Job) -> None:
     config.clip_grad = o.clip_grad
     config.adam_beta1 = o.adam_beta1
     config.adam_beta2 = o.adam_beta2
-    if o.adam_eps is not None:
-        config.adam_eps = o.adam_eps
+    config.adam_eps = o.adam_eps
     config.use_distributed_optimizer = not o.disable_dist_optim
     config.bf16 = job.batch.precision == "bf16"
     config.fp16 = False
@@ -244,11 +243,12 @@ def _set_optimizer(recipe: run.Partial, job: Job) -> None:
         for name in ("main_grads_dtype", "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype"):
             if name in config.__arguments__:
                 delattr(config, name)
+    # replaced by the plan's schedule in the built task, since NeMo's checkpoints record what is in the recipe
     recipe.optim.lr_scheduler = run.Config(
         nl.lr_scheduler.CosineAnnealingScheduler,
-        max_steps=job.batch.max_steps,
+        max_steps=o.decay_steps or job.batch.max_steps,
         warmup_steps=o.warmup_steps,
-        constant_steps=o.constant_steps,
+        constant_steps=0,
         min_lr=o.min_lr,
     )
     if o.num_distributed_optimizer_instances > 1:

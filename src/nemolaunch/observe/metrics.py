@@ -55,6 +55,12 @@ def recent_events(path: Path, max_bytes: int = 4 << 20) -> list[dict[str, Any]]:
     return list(_rows(line for line in _tail(path, max_bytes) if line.startswith(b'{"event"')))
 
 
+def last_validation(path: Path, max_bytes: int = 4 << 20) -> dict[str, Any]:
+    """Read the row of the latest validation among the last thousands; empty if there is none."""
+    lines = [line for line in _tail(path, max_bytes) if b'"val_loss"' in line]
+    return next((row for row in _rows(reversed(lines)) if "val_loss" in row), {})
+
+
 def _tail(path: Path, max_bytes: int) -> list[bytes]:
     try:
         with open(path, "rb") as file:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.data.validation_sets import losses
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe import slurm_run
 from nemolaunch.observe.failure import failure
-from nemolaunch.observe.metrics import recent_events, tail_rows
+from nemolaunch.observe.metrics import last_validation, recent_events, tail_rows
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, read_json, step_of
@@ -35,6 +36,8 @@ class Status:
         detail: where it runs, what it waits for, or why it stopped.
         step: optimizer steps done, out of `max_steps`.
         loss, tokens_per_s: of the latest step; None before the first.
+        val_loss: of the latest validation; None before the first.
+        val_losses: of the latest validation, by validation set.
         eta_s: seconds to the last step at the current speed.
         quiet_s: seconds since the run last wrote a step.
         restarts: since it was last submitted by the user.
@@ -50,6 +53,8 @@ class Status:
     step: int
     max_steps: int
     loss: float | None
+    val_loss: float | None
+    val_losses: dict[str, float]
     tokens_per_s: float | None
     eta_s: float | None
     quiet_s: float | None
@@ -89,6 +94,7 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
     run = plan.run
     rows = [row for row in tail_rows(run.metrics) if "loss" in row]
     last: dict[str, Any] = rows[-1] if rows else {}
+    validation = last_validation(run.metrics)
     state, detail, job = _condition(plan, queue)
     step, steps = int(last.get("step", 0)), plan.max_steps
     if state == "finished":
@@ -104,6 +110,8 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
         step=step,
         max_steps=steps,
         loss=last.get("loss"),
+        val_loss=validation.get("val_loss"),
+        val_losses=losses(validation),
         tokens_per_s=last.get("tokens_per_s"),
         eta_s=(steps - step) * step_time_s if step_time_s and state == "running" else None,
         quiet_s=time.time() - last["time"] if last else None,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+SHOWN_SETS = 4
+
 
 def count(value: float) -> str:
     """Format a count: `1,234`, `56.7 k`, `8.03 B`; from ten thousand on with three digits and a unit."""
@@ -47,3 +51,10 @@ def size(num_bytes: float) -> str:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.3g} {unit}"
         num_bytes /= 1024
     return f"{num_bytes:.3g} TiB"
+
+
+def losses_of_sets(losses: Mapping[str, float]) -> str:
+    """Format the losses of validation sets: `news 3.105, code 2.440`; the first few of many."""
+    shown = [f"{name} {loss:.3f}" for name, loss in list(losses.items())[:SHOWN_SETS]]
+    more = [f"and {len(losses) - SHOWN_SETS} more"] if len(losses) > SHOWN_SETS else []
+    return ", ".join([*shown, *more])

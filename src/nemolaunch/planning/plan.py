@@ -10,19 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch import catalogue
+from nemolaunch.arithmetic.schedule import Schedule, schedule_of
 from nemolaunch.check import check
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook
+from nemolaunch.data.validation_sets import ValidationSet
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate import Estimate, SpeedAssumption, estimate
 from nemolaunch.facts import Facts, installed_versions, look, run_folder
+from nemolaunch.facts.saved_values import saved_values
 from nemolaunch.facts.submission import Submission
 from nemolaunch.findings import Finding, apply_force, by_severity, errors
-from nemolaunch.job import SECRETS, Job, current_names
+from nemolaunch.job import SECRETS, Job
 from nemolaunch.job.env_presets import given_values, preset_values
 from nemolaunch.planning import capacity, fix_ranking, html
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.resolve import dev_run as dev_runs
+from nemolaunch.resolve.resuming import Resumption
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system.atomic_files import write_json
 
@@ -47,6 +51,8 @@ class Plan:
         recipe: name of the NeMo 2 recipe it is compiled from.
         overrides: fields of the NeMo model configuration that differ from the recipe's.
         blend: (weight or None, absolute prefix) pairs.
+        blend_tokens: tokens of each of these data files.
+        validation_sets: named data that each validation evaluates.
         ledger: what the run reads from each source of its data, if there are several.
         stream: sources of a stream of rows, as serialised by `nemolaunch.data.stream_spec`; None for indexed data.
         outlook: what the run reads from each of them, if known.
@@ -56,6 +62,8 @@ class Plan:
         variables: variables set by flags, which override exported ones.
         origins: where values come from; a value without an origin is the default of its flag.
         left_out: features that the device cannot rehearse.
+        resumes: the earlier training that the job continues, if any.
+        computed: fields of the job that were not given.
         submission: what the batch script needs to know about this machine, if the job is for Slurm.
         versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
         estimate: memory, time and disk.
@@ -79,9 +87,13 @@ class Plan:
     origins: dict[str, str]
     left_out: tuple[str, ...]
     ledger: tuple[Share, ...] = ()
+    blend_tokens: tuple[int, ...] = ()
+    validation_sets: tuple[ValidationSet, ...] = ()
     end_tokens: tuple[int, ...] = ()
     stream: dict[str, Any] | None = None
     outlook: tuple[Outlook, ...] = ()
+    resumes: Resumption | None = None
+    computed: tuple[str, ...] = ()
     submission: Submission | None = None
     versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
@@ -173,6 +185,13 @@ class Plan:
         return _resolved(self.job.data.seq_length)
 
     @property
+    def schedule(self) -> Schedule:
+        """The learning rate of each step."""
+        found = schedule_of(self.job.values())
+        assert found is not None  # `resolve` fills in what it needs
+        return found
+
+    @property
     def num_gpus(self) -> int:
         """Processes per node."""
         return _resolved(self.job.launch.num_gpus)
@@ -215,13 +234,22 @@ class Plan:
             raise NemolaunchError(f"{path} is not a plan of format {FORMAT}")
         content.update(findings=(), estimate=None)
         try:
-            content["job"] = Job().with_values(**current_names(content.pop("values")))
+            content["job"] = Job().with_values(**(saved_values(content) or {}))
+            del content["values"]
             content["blend"] = tuple(tuple(pair) for pair in content["blend"])
             content["ledger"] = tuple(Share(**row) for row in content.get("ledger", ()))
             content["outlook"] = tuple(Outlook(**row) for row in content.get("outlook", ()))
+            content["blend_tokens"] = tuple(content.get("blend_tokens", ()))
+            content["validation_sets"] = tuple(
+                ValidationSet(**{**row, "prefixes": tuple(row["prefixes"])})
+                for row in content.get("validation_sets", ())
+            )
             content["left_out"] = tuple(content["left_out"])
             content["end_tokens"] = tuple(content.get("end_tokens", ()))
             content["forced"] = tuple(content.get("forced", ()))
+            content["computed"] = tuple(content.get("computed", ()))
+            if content.get("resumes"):
+                content["resumes"] = Resumption(**content["resumes"])
             if content.get("submission"):
                 content["submission"] = Submission(**content["submission"])
             return cls(**content)
@@ -316,6 +344,8 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         overrides=dict(model.overrides),
         blend=resolved.blend,
         ledger=resolved.ledger,
+        blend_tokens=tuple(file.num_tokens for file in resolved.facts.data),
+        validation_sets=resolved.validation_sets,
         end_tokens=tuple(sorted({f.end_token for f in resolved.facts.data if f.end_token is not None})),
         stream=resolved.stream.as_values() if resolved.stream else None,
         outlook=resolved.outlook,
@@ -325,6 +355,8 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         variables=given_variables(job),
         origins=resolved.origins,
         left_out=resolved.left_out,
+        resumes=resolved.resumes,
+        computed=tuple(sorted(resolved.computed)),
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
         findings=findings,
         estimate=estimated,

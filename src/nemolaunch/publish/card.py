@@ -16,6 +16,7 @@ import yaml
 
 from nemolaunch.checkpoint.convert import report
 from nemolaunch.checkpoint.hf import bidirectional
+from nemolaunch.data.validation_sets import loss_key, set_names
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.evaluation import harness
 from nemolaunch.observe.history import History, evaluation_figures
@@ -149,7 +150,8 @@ def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple
             "objective",
             f"masked language modelling, {objective.mlm_probability:.0%} of tokens, {objective.mlm_replacement}",
         )
-    for key, name in (("loss", "training loss"), ("val_loss", "validation loss")):
+    sets = [(loss_key(name), f"validation loss, {name}") for name in set_names(history.series)]
+    for key, name in (("loss", "training loss"), ("val_loss", "validation loss"), *sets):
         value = _at(history, key, done)
         if history.ends_not_finite(key, done):
             yield name, "not finite"

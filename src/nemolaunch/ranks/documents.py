@@ -101,3 +101,16 @@ def require_ends(dataset: Any, end: int) -> None:
                 f"documents of {part.dataset_path} do not end with the tokenizer's eos_token {end}, but for example "
                 f"with {min(last)}"
             )
+
+
+def marked(job: Job, tokenizer: Any, dataset: Any) -> Any:
+    """Return an indexed dataset as the job needs it: whose samples say where documents begin, or as it is.
+
+    Raises:
+        NemolaunchError: documents do not end with the token by which NeMo finds their ends.
+    """
+    if not are_marked(job):
+        return dataset
+    end = end_of(tokenizer)
+    require_ends(dataset, end)
+    return DocumentDataset(dataset, end) if job.data.reset_attention_mask else dataset

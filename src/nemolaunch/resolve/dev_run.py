@@ -129,8 +129,12 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
         global_batch_tokens=None,
         micro_batch_size=micro_batch,
         global_batch_size=max(1, processes // layout.replica) * micro_batch * 2 * layout.pp,
-        warmup_steps=max(0, min(job.optimizer.warmup_steps, 2)),
-        constant_steps=max(0, min(job.optimizer.constant_steps, 2)),
+        warmup_steps=None
+        if job.optimizer.warmup_steps is None
+        else max(0, min(job.optimizer.warmup_steps, 2)),
+        decay_steps=None,
+        constant_steps=None,
+        wsd_decay_steps=None,
         log_every=1,
         limit_val_batches=min(job.logging.limit_val_batches, 2),
         checkpoint_every=None,

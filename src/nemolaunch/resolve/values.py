@@ -15,13 +15,15 @@ from nemolaunch.catalogue import Gpu, ModelSpec, gpu, gpu_seen
 from nemolaunch.data.blend import Share
 from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, tokens_to_end, validation_share
 from nemolaunch.data.stream_spec import StreamSpec, with_text_key
+from nemolaunch.data.validation_sets import ValidationSet
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
 from nemolaunch.facts.cluster import gpu_names, slurm_time
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
-from nemolaunch.resolve import mixture
+from nemolaunch.resolve import learning, mixture, validation
 from nemolaunch.resolve.recompute import NEED_TRANSFORMER_ENGINE
+from nemolaunch.resolve.resuming import Earlier, Resumption, earlier, resumption
 from nemolaunch.tokenizer.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
@@ -50,9 +52,12 @@ class Resolved:
         blend: (weight or None, prefix) of each data file, as passed to Megatron.
         ledger: what is read of each source, if there are several.
         stream, outlook: the sources of a stream of rows, and what is read of each, if known.
+        validation_sets: named data that each validation evaluates.
         epoch_samples: sequences in one epoch of the training split.
         origins: flag name → where the value came from if it was not given.
         left_out: what this device cannot rehearse.
+        earlier: the training that the job continues, if any.
+        resumes: where and how it does.
         computed: names of the fields that were filled in or changed.
     """
 
@@ -72,7 +77,10 @@ class Resolved:
     ledger: tuple[Share, ...] = ()
     stream: StreamSpec | None = None
     outlook: tuple[Outlook, ...] = ()
+    validation_sets: tuple[ValidationSet, ...] = ()
     left_out: tuple[str, ...] = ()
+    earlier: Earlier | None = None
+    resumes: Resumption | None = None
     computed: frozenset[str] = frozenset()
 
 
@@ -131,13 +139,17 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
     _objective(filling, model, facts)
     world_size = filling.job.launch.num_nodes * (filling.job.launch.num_gpus or 0)
     _batch_of_tokens(filling, world_size)
-    if facts.split is not None and facts.split != job.data.split:
-        filling.set("split", facts.split, f"with {job.data.split} a share has no document")
+    split, reason = validation.split_of(job, facts)
+    if split != job.data.split:
+        filling.set("split", split, reason)
     epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
     _steps_of_tokens(filling, model, facts)
     stream = _stream(filling, facts, world_size) if facts.stream else None
-    _steps(filling, facts, epoch)
+    _steps(filling, epoch)
+    before = earlier(filling.job, facts)
+    learning.fill(filling, model, facts, before)
     _validation(filling, facts, epoch)
+    _validation_batches(filling, facts, model)
     if facts.asked.unit:
         filling.default("blend_by", lambda: facts.asked.unit, "the blend's file")
     row, gpu_origin, gpu_is_known = _gpu(job, facts)
@@ -156,8 +168,11 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
         ledger=mixture.ledger(filling.job, facts),
         stream=stream,
         outlook=_outlook(filling.job, stream) if stream else (),
+        validation_sets=validation.validation_sets(filling.job, facts, model),
         epoch_samples=epoch,
         origins=filling.origins,
+        earlier=before,
+        resumes=resumption(filling.job, before),
         computed=frozenset(filling.computed),
         left_out=left_out,
     )
@@ -346,7 +361,7 @@ def _stream(filling: _Filling, facts: Facts, world_size: int) -> StreamSpec | No
         workers = STREAM_WORKERS if job.launch.executor == "slurm" else max(1, min(STREAM_WORKERS, cpus))
         filling.set("num_workers", workers, "rows are tokenised in worker processes")
     ranks = _data_parallel(world_size, job)
-    before = (run.values or {}).get("stream_readers")
+    before = (run.saved.values or {}).get("stream_readers")
     if (
         before
         and run.last_checkpoint
@@ -375,22 +390,14 @@ def _outlook(job: Job, stream: StreamSpec) -> tuple[Outlook, ...]:
     return outlook(stream, _unit(job), max(0, tokens))
 
 
-def _steps(filling: _Filling, facts: Facts, epoch: int) -> None:
-    """Set the number of steps, and shorten phases of the schedule that do not fit."""
+def _steps(filling: _Filling, epoch: int) -> None:
+    """Set the number of steps: one epoch, unless it is given."""
     batch = max(1, filling.job.batch.global_batch_size)
     filling.default("max_steps", lambda: epoch // batch, f"one epoch: {epoch:,} samples / {batch:,} per step")
-    steps = filling.job.batch.max_steps or 0
-    warmup, constant = filling.job.optimizer.warmup_steps, filling.job.optimizer.constant_steps
-    if 0 < steps <= warmup + constant:
-        shorter = max(0, min(warmup, steps // 10))
-        filling.set("warmup_steps", shorter, f"{warmup} would not fit into {steps} steps")
-        if constant:
-            left = max(0, min(constant, steps - shorter - 1))
-            filling.set("constant_steps", left, f"fitted into {steps} steps")
 
 
 def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
-    """Set how often to validate, at most once per run, and on how many batches, at most what the data hold."""
+    """Set how often to validate, at most once per run."""
     job = filling.job
     steps, batch = max(1, job.batch.max_steps or 0), max(1, job.batch.global_batch_size)
     given = job.logging.val_check_interval
@@ -403,11 +410,21 @@ def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
         filling.set("val_check_interval", interval, origin if long else "once, at the end")
     elif given > steps:
         filling.set("val_check_interval", steps, f"{given} exceeds the number of steps")
-    if facts.stream:
-        if job.logging.limit_val_batches and not validation_share(job.data.split):
-            filling.set("limit_val_batches", 0, f"--split {job.data.split} holds nothing out")
-        return
-    held_out = sum(_samples(f, 1, job.data.seq_length or 1) for f in facts.data)
-    most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
-    if job.logging.limit_val_batches > most:
-        filling.set("limit_val_batches", most, f"the validation split has {held_out:,} samples")
+
+
+def _validation_batches(filling: _Filling, facts: Facts, model: ModelSpec) -> None:
+    """Limit the batches of a validation to what the largest set, or else the validation split, has."""
+    job = filling.job
+    limit, batch = job.logging.limit_val_batches, max(1, job.batch.global_batch_size)
+    rows = bool(facts.stream and validation_share(job.data.split))
+    if facts.validation and not rows:
+        most = max((each.num_batches for each in validation.validation_sets(job, facts, model)), default=0)
+        reason = f"the largest validation set has {most:,} batches"
+    elif facts.stream:
+        most, reason = (limit if rows else 0), f"--split {job.data.split} holds nothing out"
+    else:
+        held_out = sum(_samples(f, 1, job.data.seq_length or 1) for f in facts.data)
+        most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
+        reason = f"the validation split has {held_out:,} samples"
+    if limit > most:
+        filling.set("limit_val_batches", most, reason)

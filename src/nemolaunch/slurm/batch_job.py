@@ -115,6 +115,7 @@ def mounts(plan: Plan) -> list[str]:
     """Return SRC:DST of every folder the job reads or writes, under its own path, then the user's mounts."""
     job = plan.job
     folders = [os.path.dirname(prefix) for _, prefix in plan.blend]
+    folders += [os.path.dirname(prefix) for each in plan.validation_sets for prefix in each.prefixes]
     folders += _submission(plan).links
     folders += _submission(plan).stream_folders
     folders.append(plan.folder)

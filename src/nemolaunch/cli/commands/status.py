@@ -11,7 +11,7 @@ from pathlib import Path
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.observe.diagnosis import newest_failure
 from nemolaunch.observe.status import Status, runs_below, status, statuses
-from nemolaunch.observe.units import count, duration
+from nemolaunch.observe.units import count, duration, losses_of_sets
 from nemolaunch.run.folder import RunDir
 
 # Exit code by state, so that a script can wait for a run
@@ -59,6 +59,8 @@ def _block(s: Status) -> list[str]:
     ]
     if s.loss is not None:
         rows.append(("loss", f"{s.loss:.3f}"))
+    if s.val_loss is not None:
+        rows.append(("validation", losses_of_sets(s.val_losses) or f"{s.val_loss:.3f}"))
     if s.tokens_per_s:
         rows.append(("speed", f"{count(s.tokens_per_s)} tokens/s"))
     if s.eta_s is not None:

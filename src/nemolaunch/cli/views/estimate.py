@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nemolaunch.cli.views.units import count, duration, gib, gigabytes, step_duration
 from nemolaunch.estimate import Estimate, MemoryEstimate
+from nemolaunch.estimate.time import TimeEstimate
 
 VERDICT = {True: "fits", False: "does NOT fit", None: "too close to tell whether it fits"}
 
@@ -34,7 +35,17 @@ def time_lines(e: Estimate) -> list[str]:
     return [
         row("time", f"{duration(t.total_s)} ± {t.error:.0%}: {steps}"),
         row("", f"{share}{_bubble(e)}; {work}"),
+        *_validation_lines(t),
         row("", f"speed: {t.source}"),
+    ]
+
+
+def _validation_lines(t: TimeEstimate) -> list[str]:
+    if not t.validations or not t.tokens_per_validation:
+        return []
+    times = f"{t.validations:,} validation{'s' if t.validations != 1 else ''}"
+    return [
+        row("", f"plus {duration(t.validation_s)} for {times} of {count(t.tokens_per_validation)} tokens")
     ]
 
 
@@ -48,7 +59,7 @@ def disk_text(e: Estimate) -> str:
 
 def _per_weight(e: Estimate) -> str:
     active = max(1, e.active_parameters)
-    return f"{e.time.tokens / active:.3g} for each of {count(active)} active weights"
+    return f"{e.time.tokens / active:.3g} per parameter ({count(active)} active)"
 
 
 def memory_lines(e: Estimate) -> list[str]:

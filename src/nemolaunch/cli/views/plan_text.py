@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nemolaunch.cli.views.estimate import estimate_lines, row
 from nemolaunch.cli.views.launch import launch_lines
+from nemolaunch.cli.views.schedule import resume_lines, schedule_lines
 from nemolaunch.cli.views.units import count
 from nemolaunch.data.stream_budget import sources_without_size
 from nemolaunch.data.stream_spec import StreamSpec
@@ -11,7 +12,7 @@ from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
 
-SHOWN_FILES = 10
+SHOWN_FILES = 8
 
 
 def plan_text(plan: Plan) -> str:
@@ -37,25 +38,53 @@ def batch_script(plan: Plan) -> str | None:
 def plan_lines(plan: Plan) -> list[str]:
     """Return the resolved plan as lines."""
     lines = [
-        row("model", f"{plan.model} ({plan.model_source}), compiled from recipe {plan.recipe}"),
+        row("model", f"{plan.model} ({plan.model_source}), {_compiled(plan)}"),
         row("runs on", _where(plan)),
         row("run folder", plan.folder),
         row("tokenizer", str(plan.tokenizer or plan.job.model.hf_model_id or "not known")),
     ]
-    for number, (weight, prefix) in enumerate(plan.blend[:SHOWN_FILES]):
-        share = f" (weight {weight:g})" if weight is not None else ""
-        lines.append(row("" if number else "data", prefix + share))
-    if len(plan.blend) > SHOWN_FILES:
-        lines.append(row("", f"and {len(plan.blend) - SHOWN_FILES:,} more"))
+    lines += data_lines(plan)
     lines += ledger_lines(plan)
     if plan.stream is None:
         lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.seq_length:,} tokens"))
     lines += stream_lines(plan)
+    lines += validation_lines(plan)
+    lines += schedule_lines(plan)
+    lines += resume_lines(plan)
     if plan.estimate:
         lines += ["", *estimate_lines(plan.estimate)]
     lines += ["", *value_lines(plan), "", *launch_lines(plan)]
     lines += [f"not supported on the CPU: {sentence}" for sentence in plan.left_out]
     return lines + [f"error ignored by --force: {code}" for code in plan.forced]
+
+
+def data_lines(plan: Plan) -> list[str]:
+    """Return the data files with their tokens and weights: the first few, and how many there are."""
+    lines = []
+    for number, (weight, prefix) in enumerate(plan.blend[:SHOWN_FILES]):
+        tokens = f", {count(plan.blend_tokens[number])} tokens" if plan.blend_tokens else ""
+        share = f" (weight {weight:g})" if weight is not None else ""
+        lines.append(row("" if number else "data", prefix + tokens + share))
+    if len(plan.blend) > 1:
+        shown = f"and {len(plan.blend) - SHOWN_FILES:,} more: " if len(plan.blend) > SHOWN_FILES else ""
+        total = f", {count(sum(plan.blend_tokens))} tokens" if plan.blend_tokens else ""
+        lines.append(row("", f"{shown}{len(plan.blend):,} files{total}"))
+    return lines
+
+
+def validation_lines(plan: Plan) -> list[str]:
+    """Return the validation sets: tokens in the set, samples of it that each validation evaluates, files."""
+    lines = []
+    width = max((len(each.name) for each in plan.validation_sets[:SHOWN_FILES]), default=0)
+    for number, each in enumerate(plan.validation_sets[:SHOWN_FILES]):
+        samples = each.num_batches * plan.job.batch.global_batch_size
+        files = each.prefixes[0] + (f" and {len(each.prefixes) - 1:,} more" if len(each.prefixes) > 1 else "")
+        where = f"--split {each.split} of the data" if each.split else files
+        figures = f"{count(each.tokens)} tokens, {samples:,} of {each.num_samples:,} samples"
+        lines.append(row("" if number else "validation", f"{each.name:<{width}}  {figures}: {where}"))
+    if len(plan.validation_sets) > SHOWN_FILES:
+        lines.append(row("", f"and {len(plan.validation_sets) - SHOWN_FILES:,} more"))
+    return lines
 
 
 def ledger_lines(plan: Plan) -> list[str]:
@@ -92,6 +121,10 @@ def stream_lines(plan: Plan) -> list[str]:
     each = int(plan.job.stream.stream_readers or 0) // max(1, plan.data_parallel_size)
     lines.append(row("readers", f"{plan.job.stream.stream_readers}, {each} for each data-parallel rank"))
     return lines
+
+
+def _compiled(plan: Plan) -> str:
+    return "compiled by NeMo" if plan.recipe == plan.model else f"compiled from NeMo's recipe {plan.recipe}"
 
 
 def _where(plan: Plan) -> str:

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nemolaunch.cli.views.pace import RecentSpeed
+from nemolaunch.data.validation_sets import losses
+from nemolaunch.observe.units import losses_of_sets
 
 ORDINARY = frozenset({"start", "end", "checkpoint", "fed"})
 WIDEST_BAR = 48
@@ -54,7 +56,8 @@ class RunView:
         row = self._row
         yield f"loss {row['loss']:.3f}"
         if self._validation:
-            yield f"validation {self._validation['val_loss']:.3f}"
+            by_set = losses_of_sets(losses(self._validation))
+            yield f"validation {by_set or format(self._validation['val_loss'], '.3f')}"
         if "val_masked_accuracy" in self._validation:
             yield f"masked accuracy {self._validation['val_masked_accuracy']:.1%}"
         yield f"{self._speed.tokens_per_s():,.0f} tokens/s"

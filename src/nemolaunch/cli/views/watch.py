@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.markup import escape
 
 from nemolaunch.cli.views.run_progress import RunView, notice
+from nemolaunch.data.validation_sets import losses
+from nemolaunch.observe.units import losses_of_sets
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S, QUIET_PAUSE_S = 5.0, 60.0, 300.0
 
@@ -91,7 +93,9 @@ class _Lines:
         if "val_loss" in row and not self._quiet:
             right = row.get("val_masked_accuracy")
             more = "" if right is None else f", {right:.1%} of masked tokens correct"
-            say(self._console, f"{where}  validation loss {row['val_loss']:.3f}{more}")
+            by_set = losses_of_sets(losses(row))
+            sets = f" ({by_set})" if by_set else ""
+            say(self._console, f"{where}  validation loss {row['val_loss']:.3f}{more}{sets}")
         if row.get("event") == "checkpoint" and not self._quiet:
             say(self._console, f"{where}  checkpoint")
         now = time.monotonic()

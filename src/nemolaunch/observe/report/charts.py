@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nemolaunch.data.validation_sets import accuracy_key, loss_key
 from nemolaunch.observe.history import History, evaluation_figures
+from nemolaunch.observe.planned_rate import planned_rates
 from nemolaunch.observe.series import Series, smoothed, smoothing_window, thinned
 
+PLANNED_LR = "lr_planned"  # a series computed from the plan
 SMOOTHED = "_smoothed"  # suffix of series computed here
 
 
@@ -37,7 +40,10 @@ CHARTS: tuple[dict[str, Any], ...] = (
     },
     {
         "id": "lr", "title": "Learning rate", "unit": "", "zero": True,
-        "lines": [{"key": "lr", "label": "learning rate", "look": "line"}],
+        "lines": [
+            {"key": PLANNED_LR, "label": "planned", "look": "faint"},
+            {"key": "lr", "label": "learning rate", "look": "line"},
+        ],
     },
     {
         "id": "norm", "title": "Gradient norm", "unit": "before clipping", "zero": True,
@@ -87,18 +93,35 @@ CHARTS: tuple[dict[str, Any], ...] = (
         "lines": [{"key": "eval_bits_per_byte", "label": "bits per byte", "look": "points"}],
     },
 )  # fmt: skip
+BY_SET = (loss_key(""), accuracy_key(""))
 GIB = 2**30
 
 
 def drawn_charts(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the charts that have data, including one for each benchmark."""
-    keys = {key for run in runs for key in run["series"]}
+    keys = list(dict.fromkeys(key for run in runs for key in run["series"]))
     found = []
     for chart in CHARTS:
-        lines = [line for line in chart["lines"] if line["key"] in keys]
+        wanted = [each for line in chart["lines"] for each in _with_sets(line, keys, runs)]
+        lines = [line for line in wanted if line["key"] in keys]
         if lines:
             found.append({**chart, "lines": lines})
     return found + _benchmarks(runs)
+
+
+def _with_sets(
+    line: dict[str, str], keys: Sequence[str], runs: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, str]]:
+    """Yield a line of validation, unless it only repeats that of the first validation set, and those of the sets."""
+    base = line["key"]
+    names = [key for key in keys if key.startswith(base + "/")]
+    repeated = names and all(
+        any(run["series"].get(name) == run["series"].get(base) for name in names) for run in runs
+    )
+    if not repeated:
+        yield line
+    for name in names:
+        yield {**line, "key": name, "label": f"{line['label']}, {name.removeprefix(base + '/')}"}
 
 
 def _benchmarks(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -117,11 +140,14 @@ def _benchmarks(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def run_data(history: History, points: int) -> dict[str, Any]:
     """Return the data of a run for the page's script, with at most about `points` points per line."""
     keys = {line["key"] for chart in CHARTS for line in chart["lines"]}
+    keys |= {key for key in history.series if key.startswith(BY_SET)}
     keys |= {key for row in history.evaluations for key in evaluation_figures(row) if " " in key}
     series = {key: _points(thinned(s, points)) for key, s in history.series.items() if key in keys}
     if "memory_peak_bytes" in history.series:
         steps, values = _points(thinned(history.series["memory_peak_bytes"], points))
         series["memory_peak_gib"] = [steps, [_rounded(value / GIB) for value in values]]
+    if "lr" in history.series and (planned := planned_rates(history.plan)):
+        series[PLANNED_LR] = _points(planned)
     loss = history.series.get("loss")
     for key in keys:
         noisy = history.series.get(key.removesuffix(SMOOTHED))

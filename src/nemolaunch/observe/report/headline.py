@@ -6,10 +6,11 @@ import math
 import time
 from dataclasses import dataclass
 
+from nemolaunch.data.validation_sets import loss_key, set_names
 from nemolaunch.observe.failure import error_records
 from nemolaunch.observe.history import History
 from nemolaunch.observe.report.sections import SavedCheckpoint
-from nemolaunch.observe.units import count, duration, size, three_digits
+from nemolaunch.observe.units import count, duration, losses_of_sets, size, three_digits
 from nemolaunch.run.folder import end_step
 
 QUIET_S = 120.0
@@ -80,7 +81,9 @@ def _val_loss(history: History) -> Figure | None:
     if accuracy is not None:
         note = f"masked tokens; accuracy {accuracy:.1%}"
         return Figure(label="Validation loss", value=f"{last:.3f}", note=note)
-    return Figure(label="Validation loss", value=f"{last:.3f}", note=f"perplexity {_perplexity(last)}")
+    by_set = {name: value for name in set_names(history.series) if (value := history.last(loss_key(name)))}
+    note = losses_of_sets(by_set) or f"perplexity {_perplexity(last)}"
+    return Figure(label="Validation loss", value=f"{last:.3f}", note=note)
 
 
 def _perplexity(nats: float) -> str:

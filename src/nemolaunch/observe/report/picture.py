@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nemolaunch.data.validation_sets import loss_key, set_names
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.observe.report.run_page import RunPage
 from nemolaunch.system.atomic_files import atomic_file
@@ -54,9 +55,11 @@ def _draw(axes: Axes, page: RunPage, colour: str, several: bool) -> None:
         axes.plot(*series["loss"], color=colour, alpha=0.3, linewidth=0.9)
         (line,) = axes.plot(*series["loss_smoothed"], color=colour, linewidth=1.8)
         line.set_label(f"{prefix}training, smoothed")
-    if "val_loss" in series:
-        (line,) = axes.plot(*series["val_loss"], "o--", markersize=4.5, linewidth=1.0)
-        line.set(color=colour if several else "C1", label=f"{prefix}validation")
+    sets = {f"validation, {name}": loss_key(name) for name in set_names(series)}
+    for number, (label, key) in enumerate((sets or {"validation": "val_loss"}).items(), start=1):
+        if key in series:
+            (line,) = axes.plot(*series[key], "o--", markersize=4.5, linewidth=1.0)
+            line.set(color=colour if several else f"C{number % 10}", label=f"{prefix}{label}")
     for mark in page.data["marks"]:
         if mark["kind"] == "restart":
             axes.axvline(mark["step"], color="0.5", linewidth=0.8, linestyle=":")

@@ -1,0 +1,160 @@
+"""The learning rate: its size, the phases of its schedule, and what a resumed run changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nemolaunch import arithmetic
+from nemolaunch.catalogue.optimizer_table import by_size
+from nemolaunch.check.support import each, error, fix, flag, no_effect, shown, warning
+from nemolaunch.findings import Finding
+from nemolaunch.job import spec_of
+from nemolaunch.resolve import Resolved
+from nemolaunch.resolve.learning import HYPERPARAMETERS, SCHEDULE
+
+# A rate further from that of published runs of this size is probably a slip; rates found with other batch sizes or
+# parametrisations stay within
+TOO_HIGH, TOO_LOW = 10.0, 0.01
+JUMP = 2.0
+
+
+def rates(resolved: Resolved) -> Iterator[Finding]:
+    """Check the rates against each other, and the peak against published runs of models of this size."""
+    o = resolved.job.optimizer
+    lr, min_lr = o.lr or 0.0, o.min_lr or 0.0
+    if min_lr > lr and o.lr_schedule != "constant":
+        yield error(
+            "min-lr-above-lr",
+            f"{shown('min_lr', f'{min_lr:g}')} is above {shown('lr', f'{lr:g}')}",
+            *each("min_lr", [float(f"{lr / 10:.6g}")]),
+            about="min_lr",
+        )
+    if o.optimizer == "adam" and lr > 0:
+        yield from _implausible(resolved, lr)
+
+
+def _implausible(resolved: Resolved, lr: float) -> Iterator[Finding]:
+    parameters = num_parameters(resolved)
+    usual = by_size(parameters)
+    continued = resolved.job.model.nemo_model or resolved.resumes
+    if usual.lr * TOO_LOW <= lr <= usual.lr * TOO_HIGH or (lr < usual.lr and continued):
+        return
+    often = "diverges" if lr > usual.lr else "hardly learns"
+    yield warning(
+        "lr-implausible",
+        f"{shown('lr', f'{lr:g}')} is {'far above' if lr > usual.lr else 'far below'} the {usual.lr:g} of published "
+        f"runs of this size ({usual.source.removeprefix('as ')}); with it, a model of {parameters:,} parameters "
+        f"usually {often}",
+        *each("lr", [usual.lr]),
+        about="lr",
+    )
+
+
+def num_parameters(resolved: Resolved) -> int:
+    """Return the number of parameters of the job's model."""
+    tokenizer = resolved.facts.tokenizer
+    rows, _ = arithmetic.model_vocab_rows(
+        resolved.model,
+        tokenizer.vocab_size if tokenizer else None,
+        max(1, resolved.job.parallelism.tensor_model_parallel_size),
+    )
+    return arithmetic.parameters(resolved.model.architecture, rows).total
+
+
+def phases(resolved: Resolved) -> Iterator[Finding]:
+    """Check that warmup and decay fit, and that flags of the schedule are those of its kind."""
+    o, steps = resolved.job.optimizer, resolved.job.batch.max_steps or 0
+    warmup, end = o.warmup_steps or 0, o.decay_steps or 0
+    yield from _unused(resolved)
+    if steps < 1:
+        return
+    if o.lr_schedule != "constant" and warmup >= end:
+        reason = f"--decay-steps {end:,}" if "decay_steps" not in resolved.computed else f"{steps:,} steps"
+        yield error(
+            "warmup-too-long",
+            f"{shown('warmup_steps', warmup)} does not leave a step for the decay, which ends with {reason}",
+            *each("warmup_steps", [end // 10] if end > 0 else []),
+            about="warmup_steps",
+        )
+    elif warmup >= steps:
+        yield warning(
+            "warmup-too-long",
+            f"{shown('warmup_steps', warmup)} is not over at the end of the run at step {steps:,}: the rate never "
+            f"reaches {shown('lr', f'{o.lr:g}')}",
+            *each("warmup_steps", [steps // 10]),
+            about="warmup_steps",
+        )
+    decay = o.wsd_decay_steps or 0
+    if o.lr_schedule == "wsd" and warmup < end < warmup + decay:
+        yield error(
+            "wsd-decay-too-long",
+            f"{shown('wsd_decay_steps', decay)} and {warmup:,} steps of warmup exceed {shown('decay_steps', end)}",
+            *each("wsd_decay_steps", [end - warmup]),
+            about="wsd_decay_steps",
+        )
+
+
+def _unused(resolved: Resolved) -> Iterator[Finding]:
+    """Report flags of another schedule."""
+    style = resolved.job.optimizer.lr_schedule
+    names = () if style == "wsd" else ("wsd_decay_steps", "wsd_decay_style")
+    if style == "constant":
+        names = (*names, "min_lr", "decay_steps", "constant_steps")
+    asked = resolved.asked
+    given = [name for name in names if asked.get(name) != spec_of(name).default]
+    if given:
+        yield warning(
+            "schedule-flags",
+            f"{no_effect(given)} with {shown('lr_schedule', style)}",
+            fix(**{name: spec_of(name).default for name in given}),
+        )
+
+
+def resumed(resolved: Resolved) -> Iterator[Finding]:
+    """Report what changes where a run resumes."""
+    found = resolved.resumes
+    if found is None:
+        return
+    if resolved.job.checkpoint.resume_schedule == "checkpoint":
+        yield from _kept(resolved)
+        return
+    before, now = found.rate_before, found.rate
+    if before is not None and now is not None and max(before, now) > JUMP * min(before, now):
+        yield warning(
+            "lr-jump",
+            f"the run resumes at step {found.step:,}, where the learning rate was to be {before:.3g} by its schedule "
+            f"so far and is {now:.3g} with the flags of this command",
+            fix(resume_schedule="checkpoint"),
+            about="lr",
+        )
+    changes = [f"{flag(name)} from {old:g} to {new:g}" for name, old, new in found.changes]
+    if changes:
+        yield warning(
+            "run-of-other-optimizer",
+            f"from step {found.step:,} on, this command changes {', '.join(changes)}",
+            fix(**{name: old for name, old, _ in found.changes}),
+            fix(resume_schedule="checkpoint"),
+        )
+
+
+def _kept(resolved: Resolved) -> Iterator[Finding]:
+    """Report flags that the checkpoint's schedule overrides, and a schedule that is not known."""
+    found = resolved.resumes
+    if found is not None and found.rate_before is None:
+        yield error(
+            "schedule-unknown",
+            f"{shown('resume_schedule', 'checkpoint')} needs the schedule of {found.checkpoint}, but there is no "
+            "plan.json of the run it belongs to",
+            fix(resume_schedule="flags"),
+        )
+        return
+    names = ("constant_steps", "warmup_ratio", *SCHEDULE, *HYPERPARAMETERS)
+    asked = resolved.asked
+    given = [n for n in names if asked.get(n) not in (spec_of(n).default, resolved.job.get(n))]
+    if given:
+        yield warning(
+            "schedule-flags",
+            f"{no_effect(given)} with {shown('resume_schedule', 'checkpoint')}",
+            fix(**{name: spec_of(name).default for name in given}),
+            fix(resume_schedule="flags"),
+        )

@@ -1,0 +1,62 @@
+"""The learning rate schedule and where a run resumes, as lines of text."""
+
+from __future__ import annotations
+
+from nemolaunch.arithmetic.schedule import Schedule
+from nemolaunch.cli.views.estimate import row
+from nemolaunch.cli.views.units import count, duration
+from nemolaunch.planning import Plan
+
+BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 48
+
+
+def schedule_lines(plan: Plan) -> list[str]:
+    """Return the batch, the rates at the start, the peak and the end, and the schedule as a curve."""
+    if not plan.job.batch.max_steps:
+        return []
+    s, steps, o = plan.schedule, plan.max_steps, plan.job.optimizer
+    batch = f"{plan.job.batch.global_batch_size:,} sequences, {count(plan.tokens_per_step)} tokens per step"
+    peak = s.rate(min(s.warmup_steps, steps - 1))
+    lines = [
+        row("batch", f"{batch} ({plan.origins.get('global_batch_size', 'the default')})"),
+        row("learning rate", f"{peak:.3g} ({plan.origins.get('lr', 'the default')}), {_phases(s)}"),
+        row("", f"step 1: {s.rate(0):.3g}; step {steps:,}, the last: {s.rate(steps - 1):.3g}"),
+        row("", curve(s, steps)),
+    ]
+    if o.optimizer == "adam":
+        betas = f"betas {o.adam_beta1:g} and {o.adam_beta2:g}"
+        lines.append(
+            row("optimizer", f"Adam, {betas}, weight decay {o.weight_decay:g}, clipped to {o.clip_grad:g}")
+        )
+    return lines
+
+
+def _phases(s: Schedule) -> str:
+    warmup = f"reached after {s.warmup_steps:,} steps of warmup, " if s.warmup_steps else ""
+    return warmup + (s.sentence if warmup else s.sentence.removeprefix("then "))
+
+
+def curve(s: Schedule, steps: int) -> str:
+    """Return the rates of all steps as a line of bars, from 0 to the peak."""
+    width = min(WIDTH, steps)
+    rates = [s.rate(i * (steps - 1) // max(1, width - 1)) for i in range(width)]
+    most = max(rates) or 1.0
+    return "".join(BARS[min(len(BARS) - 1, int(rate / most * len(BARS)))] for rate in rates)
+
+
+def resume_lines(plan: Plan) -> list[str]:
+    """Return where the run resumes, what changes there, and how long the rest takes; nothing for a new run."""
+    found = plan.resumes
+    if found is None or not plan.job.batch.max_steps:
+        return []
+    left = max(0, plan.max_steps - found.step)
+    time = f", {duration(left * plan.estimate.time.step_s)} left" if plan.estimate else ""
+    lines = [row("resumes", f"at step {found.step:,} of {plan.max_steps:,}{time}, from {found.checkpoint}")]
+    if found.rate is not None:
+        before = f"{found.rate_before:.3g}" if found.rate_before is not None else "not known"
+        lines.append(row("", f"learning rate there: {before} by the schedule so far, {found.rate:.3g} now"))
+    lines += [
+        row("", f"{name.replace('_', ' ')}: {old:g} so far, {new:g} now") for name, old, new in found.changes
+    ]
+    return lines

@@ -1,0 +1,72 @@
+"""What a run folder records of its training: the plan's values under today's names, model, data, tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.errors import UsageError
+from nemolaunch.job import current_names
+from nemolaunch.run.folder import RunDir, read_json
+from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer.fingerprint import tokenizer_digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedRun:
+    """What the plan of a run says it was trained with; None where there is no plan, or an older one without it.
+
+    Attributes:
+        values: the resolved job, as returned by `Job.values()`.
+        architecture: the model's `Architecture` by field name.
+        blend: (weight or None, prefix) of the data, as passed to Megatron.
+        tokenizer_digest: identity of the run's copy of its tokenizer.
+    """
+
+    values: dict[str, Any] | None = None
+    architecture: dict[str, Any] | None = None
+    blend: tuple[tuple[float | None, str], ...] | None = None
+    tokenizer_digest: str | None = None
+
+
+def saved_run(run: RunDir) -> SavedRun:
+    """Return what a run folder records. Never raises: what cannot be read is None."""
+    plan = read_json(run.plan) or {}
+    architecture, pairs = plan.get("architecture"), plan.get("blend")
+    try:
+        digest = tokenizer_digest(run.tokenizer) if files.defines_tokens(run.tokenizer) else None
+    except (OSError, ValueError):
+        digest = None
+    return SavedRun(
+        values=saved_values(plan),
+        architecture=architecture if isinstance(architecture, dict) else None,
+        blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
+        tokenizer_digest=digest,
+    )
+
+
+def saved_values(plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the resolved values of a plan's JSON by field name; None if it has none.
+
+    Plans written before some fields existed get what they stood for: the recipe's epsilon, and a decay that ended
+    `constant_steps` before the last step.
+    """
+    values = plan.get("values")
+    if not isinstance(values, dict):
+        return None
+    values = current_names(values)
+    if values.get("decay_steps") is None and isinstance(values.get("max_steps"), int):
+        values["decay_steps"] = values["max_steps"] - (values.get("constant_steps") or 0)
+        values["constant_steps"] = None
+    if "adam_eps" not in values:
+        values["adam_eps"] = _recipe_eps(plan.get("recipe"))
+    return values
+
+
+def _recipe_eps(recipe: Any) -> float | None:
+    try:
+        return catalogue.recipe(str(recipe)).optimizer.adam_eps
+    except UsageError:
+        return None
