@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shutil
 import struct
 from collections import defaultdict
 from pathlib import Path
@@ -22,6 +23,7 @@ FLAGS: dict[str, Any] = {"reset_attention_mask": True, "reset_position_ids": Tru
 # samples of each size in turn have different numbers of documents
 SHORT: dict[str, Any] = {
     "max_steps": 1,
+    "warmup_steps": 0,
     "global_batch_size": 4,
     "limit_val_batches": 1,
     "val_check_interval": 1,
@@ -204,6 +206,16 @@ def test_learned_positions_restart(fork_server: ForkServer, documents: str, tmp_
     found = differences(seen["train"]) + differences(seen["validation"])
     assert len(found) >= 8
     assert max(found) <= EXACT
+
+
+def test_documents_of_a_validation_set(fork_server: ForkServer, documents: str, tmp_path: Path) -> None:
+    shutil.copytree(documents, tmp_path / "held", ignore=shutil.ignore_patterns("cache"))
+    values = {"validation_data": [f"held={tmp_path / 'held'}"], "split": "1,0,0"}
+    _, _, seen = trained(fork_server, tmp_path, documents, **values, **FLAGS)
+    found = differences(seen["validation"])
+    assert len(found) >= 3
+    assert max(found) <= EXACT
+    assert all(((row["ids"] != END) == row["loss_mask"]).all() for row in seen["validation"])
 
 
 def test_documents_of_a_stream(fork_server: ForkServer, tmp_path: Path) -> None:
