@@ -27,10 +27,11 @@ TOKENS = 10**12
 VOCABULARY = 32000
 
 
-def write_data(folder: Path, num_tokens: int = 100_000, num_documents: int = 100) -> str:
-    """Write a `.bin/.idx` pair of zeros in Megatron's format. Return its prefix."""
+def write_data(folder: Path, num_tokens: int = 100_000, num_documents: int = 100, end: int = 0) -> str:
+    """Write a `.bin/.idx` pair in Megatron's format, of zeros up to the end of each document. Return its prefix."""
     length = num_tokens // num_documents
-    (folder / "text_document.bin").write_bytes(bytes(2 * length * num_documents))
+    document = bytes(2 * (length - 1)) + struct.pack("<H", end)
+    (folder / "text_document.bin").write_bytes(document * num_documents)
     with open(folder / "text_document.idx", "wb") as file:
         file.write(struct.pack("<9sQBQQ", b"MMIDIDX\x00\x00", 1, 8, num_documents, num_documents + 1))
         file.write(struct.pack(f"<{num_documents}i", *[length] * num_documents))
@@ -64,8 +65,9 @@ def facts(job: Job, **changes: Any) -> Facts:
             source="/tokenizer",
             folder="/tokenizer",
             vocab_size=VOCABULARY,
-            words=frozenset({"<s>", "<|reserved_0|>", "<|reserved_1|>"}),
-            roles={"bos_token": "<s>"},
+            words=frozenset({"<s>", "</s>", "<|reserved_0|>", "<|reserved_1|>"}),
+            roles={"bos_token": "<s>", "eos_token": "</s>"},
+            end_id=1,
         ),
         run=EarlierRun(folder=f"/runs/{job.launch.experiment}"),
         asked=asked,

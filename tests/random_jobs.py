@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from nemolaunch.resolve.recompute import MODULES
+
 # Of the recipe: two that every model has, one that callbacks may replace, and one that does not exist
 SETTINGS = (
     "model.config.hidden_dropout=0.1",
@@ -33,7 +35,16 @@ def random_values(rng: random.Random, models: Sequence[str]) -> dict[str, Any]:
         values.update(_speed(rng))
     if rng.random() < 0.2:
         values["set"] = tuple(rng.sample(SETTINGS, k=rng.choice((1, 1, 2))))
+    if rng.random() < 0.2:
+        values.update(_documents(rng))
+    if rng.random() < 0.1:
+        values["moe_z_loss_coeff"] = rng.choice((1e-3, 1.0))
     return values
+
+
+def _documents(rng: random.Random) -> dict[str, Any]:
+    names = ("reset_attention_mask", "reset_position_ids", "eod_mask_loss")
+    return {name: rng.random() < 0.5 for name in names}
 
 
 def _speed(rng: random.Random) -> dict[str, Any]:
@@ -104,6 +115,8 @@ def _recompute(rng: random.Random) -> dict[str, Any]:
         values["recompute_method"] = rng.choice(("block", "uniform"))
     if rng.random() < 0.6:
         values["recompute_num_layers"] = rng.choice((1, 2, 4, 16, 200))
+    if rng.random() < 0.3:
+        values["recompute_modules"] = tuple(rng.sample((*MODULES, "attention"), k=rng.choice((1, 1, 2))))
     return values
 
 
@@ -127,6 +140,7 @@ def _numbers(rng: random.Random) -> dict[str, Any]:
         "fp8": rng.random() < 0.3,
         "fp8_recipe": rng.choice(("delayed", "delayed", "tensorwise", "blockwise", "mxfp8")),
         "optimizer": rng.choice(("adam", "adam", "adam", "sgd")),
+        "adam_eps": rng.choice((None, None, 1e-8, 1e-5)),
         "disable_dist_optim": rng.random() < 0.3,
         "num_distributed_optimizer_instances": rng.choice((1, 1, 1, 1, 2, 4, 3)),
         "lr": rng.choice((5e-6, 1e-3, 1e-7)),

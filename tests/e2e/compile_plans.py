@@ -49,6 +49,7 @@ def _fields(plan: Any) -> dict[str, Any]:
         "val_check_interval": recipe.trainer.val_check_interval,
         "lr": recipe.optim.config.lr,
         "adam_beta2": recipe.optim.config.adam_beta2,
+        "adam_eps": recipe.optim.config.adam_eps,
         "distributed optimizer": recipe.optim.config.use_distributed_optimizer,
         "data module": data.__fn_or_cls__.__name__,
         "paths": list(data.paths),

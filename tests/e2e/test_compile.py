@@ -31,6 +31,7 @@ ASKED: dict[str, Any] = {
     "warmup_steps": 5,
     "val_check_interval": 500,
     "lr": 1e-3,
+    "adam_eps": 1e-7,
     "recompute_granularity": "full",
     "recompute_method": "block",
     "recompute_num_layers": 3,

@@ -33,6 +33,7 @@ EXPERTS = "num_moe_experts: 4\nmoe_ffn_hidden_size: 96\n"
 TENSOR = {"tensor_model_parallel_size": 2, "sequence_parallel": True}
 PIPELINE = {"pipeline_model_parallel_size": 2}
 FULL = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 2}
+MODULES = {"recompute_granularity": "selective"}
 BLOCK = {"recompute_granularity": "full", "recompute_method": "block", "recompute_num_layers": 1}
 
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,6 +50,8 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "context": ("llama3", {"context_parallel_size": 2}),
     "recomputed": ("llama3", FULL),
     "partly recomputed": ("llama3", {**BLOCK, **PIPELINE}),
+    "MLPs recomputed": ("llama3", {**MODULES, "recompute_modules": ("mlp",)}),
+    "experts recomputed": ("mixtral", {**MODULES, "recompute_modules": ("moe",), "precision": "bf16"}),
     "tied embeddings": ("llama32", {**PIPELINE, "precision": "bf16"}),
     "biases": ("qwen2", {**TENSOR, "precision": "bf16"}),
     "LayerNorm, squared ReLU": ("nemotron", {"precision": "bf16"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Any
 
@@ -81,15 +82,37 @@ def attention(window: int | None = None, groups: int = HEADS) -> float:
     return (ours - expected).abs().max().item()
 
 
+def packed_attention(window: int | None, groups: int) -> float:
+    """Against the same formula, written out for each of three documents."""
+    import torch
+    from megatron.core.packed_seq_params import PackedSeqParams
+    from megatron.core.transformer.enums import AttnMaskType
+
+    from nemolaunch.cpu.attention import CoreAttention
+
+    config = _config(num_query_groups=groups, window_size=window and (window, 0))
+    query, key, value = (torch.randn(SEQUENCE, heads, HEAD_SIZE) for heads in (HEADS, groups, groups))
+    bounds = [0, 5, 6, SEQUENCE]
+    cu_seqlens = torch.tensor(bounds, dtype=torch.int32)
+    packed = PackedSeqParams(qkv_format="thd", cu_seqlens_q=cu_seqlens, cu_seqlens_kv=cu_seqlens)
+    ours = CoreAttention(config, 1, AttnMaskType.causal)(query, key, value, packed_seq_params=packed)
+    expected = []
+    for start, end in itertools.pairwise(bounds):
+        q, k, v = (t[start:end, None] for t in (query, key, value))
+        expected.append(_attention_written_out(q, k, v, window)[:, 0])
+    return (ours.flatten(1) - torch.cat(expected)).abs().max().item()
+
+
 def _attention_written_out(query: Any, key: Any, value: Any, window: int | None) -> Any:
     import torch
 
+    length, batch = query.shape[:2]
     key, value = (t.repeat_interleave(HEADS // t.size(2), dim=2) for t in (key, value))
     scores = torch.einsum("qbhd,kbhd->bhqk", query, key) / HEAD_SIZE**0.5
-    gap = torch.arange(SEQUENCE)[:, None] - torch.arange(SEQUENCE)
-    seen = (gap >= 0) & (gap <= (SEQUENCE if window is None else window))
+    gap = torch.arange(length)[:, None] - torch.arange(length)
+    seen = (gap >= 0) & (gap <= (length if window is None else window))
     weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-    return torch.einsum("bhqk,kbhd->qbhd", weights, value).reshape(SEQUENCE, BATCH, -1)
+    return torch.einsum("bhqk,kbhd->qbhd", weights, value).reshape(length, batch, -1)
 
 
 def grouped_linear(bias: bool) -> float:

@@ -32,6 +32,15 @@ def test_attention_is_the_formulas(
         assert difference <= FLOAT32
 
 
+@pytest.mark.parametrize(("window", "groups"), [(None, 4), (3, 2)])
+def test_packed_sequences_attend_to_themselves(
+    fork_server: ForkServer, window: int | None, groups: int
+) -> None:
+    kwargs = {"window": window, "groups": groups}
+    (difference,) = fork_server.run("nemo2.layer_jobs:packed_attention", kwargs)
+    assert difference <= FLOAT32
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_grouped_linear_is_one_linear_per_expert(fork_server: ForkServer, bias: bool) -> None:
     assert fork_server.run("nemo2.layer_jobs:grouped_linear", {"bias": bias}) == [0.0]

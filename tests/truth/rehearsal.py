@@ -13,9 +13,11 @@ from nemolaunch.findings import errors
 from nemolaunch.job import Job
 from nemolaunch.launching.prepare import prepare
 from nemolaunch.planning import Plan, make_plan
+from nemolaunch.resolve.recompute import MODULES
 from truth.silent import SILENT
 
 MOST_PROCESSES = 4
+END_OF_TEXT = 1  # of the sample tokenizer
 MODELS = {path.stem: path for path in sorted((Path(__file__).parent / "models").glob("*.yaml"))}
 
 
@@ -38,6 +40,14 @@ def draw(rng: random.Random) -> dict[str, Any]:
         values["recompute_granularity"] = rng.choice(("full", "selective"))
         values["recompute_method"] = rng.choice(("uniform", "block", None))
         values["recompute_num_layers"] = rng.choice((1, 2, None))
+        if values["recompute_granularity"] == "selective":
+            values["recompute_modules"] = tuple(rng.sample(MODULES, k=rng.choice((1, 1, 2))))
+    if rng.random() < 0.3:
+        values["reset_attention_mask"] = rng.random() < 0.8
+        values["reset_position_ids"] = rng.random() < 0.3
+        values["eod_mask_loss"] = rng.random() < 0.5
+    if rng.random() < 0.1:
+        values["moe_z_loss_coeff"] = 1e-3
     if rng.random() < 0.2:
         values["optimizer"] = "sgd"
         values["disable_dist_optim"] = rng.random() < 0.7
@@ -51,7 +61,7 @@ def draw(rng: random.Random) -> dict[str, Any]:
 def plan_of(folder: Path, values: dict[str, Any], model: str) -> Plan:
     """Return the plan of a drawn job, checked but not refused."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = check_jobs.write_data(folder, num_tokens=50_000)
+    data = check_jobs.write_data(folder, num_tokens=50_000, num_documents=1000, end=END_OF_TEXT)
     fixed = {
         "model_name": str(MODELS[model]),
         "hf_model_id": check_jobs.TOKENIZER,

@@ -38,6 +38,12 @@ SILENT: dict[str, str] = {
     "grad-reduce-unsupported": "raised when the gradients of the first step are reduced, also in a rehearsal",
     "param-gather-not-sharded": "ignored: there is nothing to gather",
     "param-gather-with-mxfp8": "updated weights stay in the optimizer: Megatron-LM's loop copies them, NeMo's does not",
+    "recompute-modules": "only looked at if recompute is selective",
+    "recompute-modules-not-selective": "ignored: these modules are not recomputed",
+    "documents-unsupported": "raised at the first step, or documents still depend on each other",
+    "documents-as-sequences": "raised, or documents of other samples mixed up, when the first sample is packed",
+    "position-ids-not-used": "ignored: positions do not restart",
+    "router-loss-without-experts": "ignored: there is no router",
     "vocabulary-by-tp": "T5 and BERT: raised as for other models once embeddings are built on a GPU",
 }
 

@@ -35,6 +35,14 @@ HOPPER, AMPERE, BLACKWELL = (9, 0), (8, 0), (10, 0)
         ("local", "gemma2_9b", {}, HOPPER, False),
         ("local", "gemma3_1b", {}, HOPPER, False),
         ("local", "bert_110m", {}, HOPPER, False),
+        # documents that do not attend to each other, as packed sequences
+        ("auto", "llama3_8b", {"reset_attention_mask": True}, AMPERE, True),
+        ("auto", "llama3_8b", {"reset_attention_mask": True, "precision": "fp32"}, HOPPER, False),
+        ("flash", "llama3_8b", {"reset_attention_mask": True}, AMPERE, True),
+        ("fused", "llama3_8b", {"reset_attention_mask": True}, AMPERE, False),
+        ("fused", "llama3_8b", {"reset_attention_mask": True}, HOPPER, True),
+        ("unfused", "llama3_8b", {"reset_attention_mask": True}, HOPPER, False),
+        ("local", "llama3_8b", {"reset_attention_mask": True}, HOPPER, False),
         # heads of 256 channels
         ("flash", "gemma_7b", {}, AMPERE, True),
         ("fused", "gemma_7b", {}, HOPPER, True),

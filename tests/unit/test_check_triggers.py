@@ -323,6 +323,27 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"objective": "mlm", "mask_token": "<s>"},
         {"tokenizer": words("<s>", "<unused0>", bos_token="<s>")},
     ),
+    "documents-unsupported": ("mamba2_130m", {"reset_attention_mask": True}, {}),
+    "documents-as-sequences": ("llama3_8b", {"reset_attention_mask": True, "micro_batch_size": 2}, {}),
+    "document-ends": ("llama3_8b", {"eod_mask_loss": True}, {"data": (data_file(last_tokens=(7,)),)}),
+    "position-ids-not-used": ("llama3_8b", {"reset_position_ids": True}, {}),
+    "recompute-modules": (
+        "llama3_8b",
+        {"recompute_granularity": "selective", "recompute_modules": ("mla_up_proj",)},
+        {},
+    ),
+    "recompute-modules-not-selective": ("llama3_8b", {"recompute_modules": ("mlp",)}, {}),
+    "recompute-modules-not-used": (
+        "llama3_8b",
+        {"recompute_granularity": "selective", "recompute_modules": ("mlp", "moe")},
+        {},
+    ),
+    "router-loss-without-experts": ("llama3_8b", {"moe_z_loss_coeff": 1e-3}, {}),
+    "adam-eps-not-used": (
+        "llama3_8b",
+        {"adam_eps": 1e-8, "optimizer": "sgd", "disable_dist_optim": True},
+        {},
+    ),
     "checkpoint-unusable": (
         "llama3_8b",
         {},

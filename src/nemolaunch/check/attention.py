@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 
 from nemolaunch.check.environment import variables, without_variables
 from nemolaunch.check.precision import capabilities
 from nemolaunch.check.support import each, error, fix, shown, sizes, warning, without
-from nemolaunch.findings import Finding
+from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved, attention
 
 BACKEND = "attention_backend"
+DOCUMENTS = ("reset_attention_mask", "reset_position_ids")
 
 
 def kernels(resolved: Resolved) -> Iterator[Finding]:
@@ -48,9 +50,18 @@ def _possible(resolved: Resolved) -> Iterator[Finding]:
         fixes = (*fixes, fix(precision="bf16"))
     if cp > 1 and not fixes:
         fixes = (fix(context_parallel_size=1),)
+    if resolved.job.data.reset_attention_mask:
+        more = (fix(attention_backend="auto", precision="bf16"), without(resolved, *DOCUMENTS))
+        fixes = tuple(f for f in (*fixes, *more) if f.changes and _is_possible(resolved, f))
     given = resolved.job.speed.attention_backend
     origin = "" if given else " (set by the recipe)"
     yield error("attention-backend", f"{shown(BACKEND, backend)}{origin} is not possible: {reason}", *fixes)
+
+
+def _is_possible(resolved: Resolved, change: Fix) -> bool:
+    """Return whether the job's backend is possible after a change."""
+    job = resolved.job.with_values(**change.changes)
+    return not _refusal(dataclasses.replace(resolved, job=job), attention.backend_of(job, resolved.model))
 
 
 def _refusal(resolved: Resolved, backend: str) -> str | None:

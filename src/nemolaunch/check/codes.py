@@ -41,6 +41,7 @@ RULES: dict[str, str] = {
     "expert-bias-by-etp": "Experts with biases cannot be split over tensor parallel ranks.",
     "ep-without-experts": "Expert parallelism needs a model with experts.",
     "etp-without-experts": "Expert tensor parallelism only affects models with experts.",
+    "router-loss-without-experts": "Only models with experts have a router.",
     "experts-need-sequence-parallel": "Models with experts need sequence parallelism if TP is above 1.",
     # batch
     "batch-by-data-parallel": "The global batch size must be a multiple of micro batch size times data parallel size.",
@@ -53,6 +54,9 @@ RULES: dict[str, str] = {
     "recompute-prediction-layers": "Multi-token-prediction layers must be recomputed one at a time.",
     "recompute-layers-with-selective": "Selective recompute applies to every layer, not to a number of layers.",
     "recompute-method-with-selective": "The recompute method only applies to full recompute.",
+    "recompute-modules": "Only certain modules can be recomputed one by one, and only in models that have them.",
+    "recompute-modules-not-selective": "The recomputed modules only apply to selective recompute.",
+    "recompute-modules-not-used": "A module can only be recomputed in layers that have it.",
     "recompute-core-attention": "Fused attention stores no scores, so there is nothing to recompute.",
     "recompute-with-fp8": "Norms and expert activations cannot be recomputed with delayed fp8 scaling.",
     "gpu-memory": "The job must fit in the memory of each GPU.",
@@ -92,6 +96,7 @@ RULES: dict[str, str] = {
     "param-gather-in-one": "Overlapped weight gathering needs the buckets of overlapped gradient reduction.",
     # optimizer
     "sgd-is-not-sharded": "The distributed optimizer supports Adam only.",
+    "adam-eps-not-used": "Only Adam's update has this term.",
     "instances-not-sharded": "Several optimizer instances need a sharded optimizer.",
     "instances-by-data-parallel": "The optimizer instances must divide the data parallel ranks, also those of experts.",
     "min-lr-above-lr": "The minimum learning rate must not exceed the peak learning rate.",
@@ -154,6 +159,11 @@ RULES: dict[str, str] = {
     "mask-token-missing": "Masked tokens are replaced by a dedicated mask token.",
     "mask-token-unknown": "The mask token must be in the tokenizer's vocabulary.",
     "mask-token-in-use": "The mask token must not have another meaning.",
+    # documents
+    "documents-unsupported": "Documents can only be told apart in models that predict the next token.",
+    "documents-as-sequences": "Documents that do not attend to each other are passed as packed sequences.",
+    "document-ends": "NeMo finds the end of a document by the tokenizer's eos_token.",
+    "position-ids-not-used": "Only learned position embeddings use position ids.",
     # checkpoint
     "checkpoint-unusable": "A checkpoint is a complete folder with weights/ and context/.",
     "checkpoint-other-model": "A checkpoint's weights must match the shape of the model.",

@@ -29,6 +29,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     s, a = sizes(resolved), resolved.model.architecture
     if not a.num_moe_experts:
         yield from _dense(resolved, s)
+        yield from _without_router(resolved)
         return
     if a.num_moe_experts % s.ep:
         yield error(
@@ -74,6 +75,16 @@ def _dense(resolved: Resolved, s: ParallelSizes) -> Iterator[Finding]:
             "etp-without-experts",
             f"{shown(ETP, s.etp)} has no effect: {resolved.model.name} has no experts",
             fix(expert_tensor_parallel_size=None),
+        )
+
+
+def _without_router(resolved: Resolved) -> Iterator[Finding]:
+    coefficient = resolved.job.objective.moe_z_loss_coeff
+    if coefficient is not None:
+        yield error(
+            "router-loss-without-experts",
+            f"{shown('moe_z_loss_coeff', f'{coefficient:g}')} has no effect: {resolved.model.name} has no experts",
+            fix(moe_z_loss_coeff=None),
         )
 
 

@@ -51,7 +51,7 @@ def _recompute(resolved: Resolved) -> Iterator[Finding]:
     given = memory.recompute_granularity
     if given is None and (preset is None or memory.cpu_offloading):
         return
-    names = ("recompute_granularity", "recompute_method", "recompute_num_layers")
+    names = ("recompute_granularity", "recompute_method", "recompute_num_layers", "recompute_modules")
     what = "recompute" if given else f"the recompute that the recipe {resolved.model.recipe.name} sets"
     yield error(
         "cuda-graphs-with-recompute",

@@ -35,7 +35,13 @@ def activations(resolved: Resolved) -> Iterator[Finding]:
             "offload-with-recompute",
             f"{flag('cpu_offloading')} cannot be combined with "
             f"{shown('recompute_granularity', m.recompute_granularity)}",
-            without(resolved, "recompute_granularity", "recompute_method", "recompute_num_layers"),
+            without(
+                resolved,
+                "recompute_granularity",
+                "recompute_method",
+                "recompute_num_layers",
+                "recompute_modules",
+            ),
             without(resolved, "cpu_offloading", *DETAILS),
         )
     if not m.cpu_offloading_activations:

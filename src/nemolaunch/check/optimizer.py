@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nemolaunch.check.support import around, divisors, each, error, fix, flag, shown, sizes
+from nemolaunch.check.support import around, divisors, each, error, fix, flag, shown, sizes, warning
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 
@@ -24,6 +24,18 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             fix(disable_dist_optim=True, optim_cpu_offloading=False, optim_cpu_offloading_frac=1.0),
         )
     yield from _instances(resolved)
+
+
+def epsilon(resolved: Resolved) -> Iterator[Finding]:
+    """Check that the optimizer uses `--adam-eps`."""
+    o = resolved.asked.optimizer  # the recipe's value is filled in otherwise
+    if o.adam_eps is not None and o.optimizer != "adam":
+        yield warning(
+            "adam-eps-not-used",
+            f"{shown('adam_eps', f'{o.adam_eps:g}')} has no effect with {shown('optimizer', o.optimizer)}",
+            fix(adam_eps=None),
+            fix(optimizer="adam"),
+        )
 
 
 def _instances(resolved: Resolved) -> Iterator[Finding]:

@@ -60,6 +60,8 @@ REALS: dict[str, tuple[float, float, bool]] = {
     "tokens_per_param": (0.0, MOST_PER_WEIGHT, True),
     "mlm_probability": (0.0, 1.0, True),
     "mlm_span_length": (1.0, 1e3, False),
+    "moe_z_loss_coeff": (0.0, 1e3, True),
+    "adam_eps": (0.0, 1.0, True),
     "lr": (0.0, 1e3, True),
     "min_lr": (0.0, 1e3, False),
     "warmup_ratio": (0.0, 1.0, False),

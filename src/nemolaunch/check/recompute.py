@@ -8,9 +8,8 @@ from nemolaunch.check.families import split_of
 from nemolaunch.check.support import each, error, fix, flag, no_effect, note, shown, sizes, warning
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
+from nemolaunch.resolve.recompute import DEFAULT_MODULES, selected_modules
 
-# Megatron's default for selective recompute, megatron.core.transformer.transformer_config
-DEFAULT_MODULES = ("core_attn",)
 NEED_OTHER_FP8 = {"layernorm", "moe_act"}
 
 
@@ -99,7 +98,7 @@ def _selective(resolved: Resolved) -> Iterator[Finding]:
             f"{shown('recompute_granularity', 'selective')}",
             fix(recompute_method=None),
         )
-    if resolved.device == "gpu" and selected_modules(resolved) == DEFAULT_MODULES:
+    if resolved.device == "gpu" and selected_modules(resolved.job, resolved.model.recipe) == DEFAULT_MODULES:
         yield note(
             "recompute-core-attention",
             f"{shown('recompute_granularity', 'selective')} recomputes core attention only, "
@@ -107,24 +106,20 @@ def _selective(resolved: Resolved) -> Iterator[Finding]:
         )
 
 
-def selected_modules(resolved: Resolved) -> tuple[str, ...]:
-    """Return the modules recomputed by `selective`; empty if it is not in effect."""
-    m, recipe = resolved.job.memory, resolved.model.recipe
-    granularity = m.recompute_granularity
-    if granularity is None and not m.cpu_offloading:
-        granularity = recipe.recompute_granularity
-    return (recipe.recompute_modules or DEFAULT_MODULES) if granularity == "selective" else ()
-
-
 def _with_fp8(resolved: Resolved) -> Iterator[Finding]:
-    clash = NEED_OTHER_FP8 & set(selected_modules(resolved))
-    batch = resolved.job.batch
+    clash = NEED_OTHER_FP8 & set(selected_modules(resolved.job, resolved.model.recipe))
+    batch, given = resolved.job.batch, resolved.job.memory.recompute_modules
     if batch.fp8 and batch.fp8_recipe == "delayed" and batch.precision != "fp32" and clash:
         yield error(
             "recompute-with-fp8",
-            f"{flag('fp8')} with delayed scaling cannot recompute {', '.join(sorted(clash))}, which the recipe of "
-            f"{resolved.model.name} does",
+            f"{flag('fp8')} with delayed scaling cannot recompute {', '.join(sorted(clash))}, which "
+            f"{flag('recompute_modules') if given else f'the recipe of {resolved.model.name}'} does",
             fix(fp8_recipe="tensorwise"),
-            fix(recompute_granularity="full", recompute_method="uniform", recompute_num_layers=1),
+            fix(
+                recompute_granularity="full",
+                recompute_method="uniform",
+                recompute_num_layers=1,
+                **({"recompute_modules": ()} if given else {}),
+            ),
             fix(fp8=False),
         )

@@ -206,7 +206,7 @@ def _by_prefix(
 def _other_split(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     """Check that no document changes from validation to training, or the other way round."""
     had, now = before.values.get("split"), resolved.job.data.split
-    if not had or had == now or resolved.facts.stream is not None:
+    if not had or not now or had == now or resolved.facts.stream is not None:
         return
     if grown_share(had, now):
         yield error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 
@@ -43,16 +44,20 @@ def _rows(effect: Effect, text: str, *names: str, code: str = "resume-changes") 
     return {name: Row(effect, text, code) for name in names}
 
 
+def _names(part: str) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(PARTS[part]))
+
+
 _SAME = "changes how fast steps are, and their results only by rounding"
 
 TABLE: dict[str, Row] = {
     # where and how it runs
-    **_rows(Effect.FREE, "concerns the start of the job", *PARTS["launch"].__dataclass_fields__),
-    **_rows(Effect.FREE, "concerns what is logged", *PARTS["logging"].__dataclass_fields__),
-    **_rows(Effect.FREE, "concerns what is watched", *PARTS["guards"].__dataclass_fields__),
-    **_rows(Effect.FREE, "concerns what is saved", *PARTS["checkpoint"].__dataclass_fields__),
-    **_rows(Effect.FREE, _SAME, *PARTS["memory"].__dataclass_fields__, *PARTS["speed"].__dataclass_fields__),
-    **_rows(Effect.FREE, f"{_SAME}; checkpoints are resharded", *PARTS["parallelism"].__dataclass_fields__),
+    **_rows(Effect.FREE, "concerns the start of the job", *_names("launch")),
+    **_rows(Effect.FREE, "concerns what is logged", *_names("logging")),
+    **_rows(Effect.FREE, "concerns what is watched", *_names("guards")),
+    **_rows(Effect.FREE, "concerns what is saved", *_names("checkpoint")),
+    **_rows(Effect.FREE, _SAME, *_names("memory"), *_names("speed")),
+    **_rows(Effect.FREE, f"{_SAME}; checkpoints are resharded", *_names("parallelism")),
     "expert_model_parallel_size": Row(
         Effect.REFUSED, "shards the optimizer state differently", "run-of-other-optimizer-layout"
     ),
@@ -74,9 +79,13 @@ TABLE: dict[str, Row] = {
     "num_workers": Row(Effect.FREE, "changes how fast data are read, not their order"),
     "index_mapping_dir": Row(Effect.FREE, "is where the order of samples is stored"),
     **_rows(
-        Effect.REPORTED, "changes how samples are masked", *PARTS["objective"].__dataclass_fields__,
+        Effect.REPORTED, "changes how samples are masked", *_names("objective"),
         code="run-of-other-objective",
     ),
+    "moe_z_loss_coeff": Row(Effect.REPORTED, "changes the loss of the routers"),
+    "reset_attention_mask": Row(Effect.REPORTED, "changes which tokens a token attends to"),
+    "reset_position_ids": Row(Effect.REPORTED, "changes the positions of tokens"),
+    "eod_mask_loss": Row(Effect.REPORTED, "changes which predictions the loss counts"),
     "objective": Row(Effect.REFUSED, "trains another objective", "run-of-other-objective"),
     **_rows(
         Effect.REFUSED, "changes the order of rows", "text_key", "shard_shuffle", "stream_readers",

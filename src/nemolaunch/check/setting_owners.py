@@ -38,6 +38,8 @@ _MODEL = {
     "recompute_granularity": "recompute_granularity",
     "recompute_method": "recompute_method",
     "recompute_num_layers": "recompute_num_layers",
+    "recompute_modules": "recompute_modules",
+    "moe_z_loss_coeff": "moe_z_loss_coeff",
     "cpu_offloading": "cpu_offloading",
     "cpu_offloading_num_layers": "cpu_offloading_layers",
     "cpu_offloading_activations": "cpu_offloading_activations",
@@ -68,6 +70,10 @@ _DATA = {
     "micro_batch_size": "micro_batch_size",
     "tokenizer": "hf_model_id",
     "split": "split",
+    "reset_position_ids": "reset_position_ids",
+    "reset_attention_mask": "reset_attention_mask",
+    "eod_mask_loss": "eod_mask_loss",
+    "create_attention_mask": "reset_attention_mask",
     "num_workers": "num_workers",
     "index_mapping_dir": "index_mapping_dir",
     "seed": "seed",
@@ -156,9 +162,9 @@ OWNED_PARTS: dict[str, str] = {"optim.lr_scheduler": "warmup_steps", "resume": "
 
 # path -> the fields that decide it if they are not at their defaults; without them, it may be set
 OWNED_WHILE: dict[str, tuple[str, ...]] = {
-    "model.config.calculate_per_token_loss": ("objective",),
+    "model.config.calculate_per_token_loss": ("objective", "eod_mask_loss"),
     "model.config.use_transformer_engine_full_layer_spec": ("objective",),
-    "trainer.strategy.ddp.average_in_collective": ("objective",),
+    "trainer.strategy.ddp.average_in_collective": ("objective", "eod_mask_loss"),
     "model.config.overlap_p2p_comm": ("virtual_pipeline_model_parallel_size",),
     "model.config.batch_p2p_comm": ("virtual_pipeline_model_parallel_size",),
     "model.config.masked_softmax_fusion": ("attention_backend",),

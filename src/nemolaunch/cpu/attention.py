@@ -17,8 +17,8 @@ from torch import Tensor
 class CoreAttention(MegatronModule):
     """`scaled_dot_product_attention` as a replacement for Megatron's `TEDotProductAttention`.
 
-    Causal without a mask tensor; grouped queries, sliding window, dropout. With context parallelism each rank
-    gathers all keys and values: the result is that of the ring used on GPUs, the memory use is not.
+    Causal without a mask tensor; grouped queries, sliding window, dropout, packed sequences. With context parallelism
+    each rank gathers all keys and values: the result is that of the ring used on GPUs, the memory use is not.
     """
 
     def __init__(
@@ -51,9 +51,14 @@ class CoreAttention(MegatronModule):
         attention_bias: Tensor | None = None,
         packed_seq_params: Any = None,
     ) -> Tensor:
-        """Attend; from [sequence, batch, heads, head size] to [sequence, batch, heads x head size]."""
-        if packed_seq_params is not None or attention_bias is not None:
-            raise ValueError("packed sequences and attention bias need Transformer Engine, hence a GPU")
+        """Attend; from [sequence, batch, heads, head size] to [sequence, batch, heads x head size].
+
+        With packed sequences, from [sequence, heads, head size] to the same; each attends to itself only.
+        """
+        if attention_bias is not None:
+            raise ValueError("attention bias needs Transformer Engine, hence a GPU")
+        if packed_seq_params is not None:
+            return self._attend_to_each(query, key, value, packed_seq_params, attn_mask_type)
         mask_type = attn_mask_type or self.attn_mask_type
         length = query.size(0)
         key, value = self._gather(key), self._gather(value)
@@ -80,6 +85,17 @@ class CoreAttention(MegatronModule):
         else:
             out = attend()
         return out.permute(2, 0, 1, 3).reshape(length, query.size(0), -1)
+
+    def _attend_to_each(
+        self, query: Tensor, key: Tensor, value: Tensor, packed: Any, mask_type: AttnMaskType | None
+    ) -> Tensor:
+        """Attend within each of the packed sequences, one after the other."""
+        if self.cp_size > 1:
+            raise ValueError("packed sequences cannot be split over context parallel ranks on the CPU")
+        lengths = packed.cu_seqlens_q.diff().tolist()
+        parts = zip(*(t.unsqueeze(1).split(lengths) for t in (query, key, value)), strict=True)
+        out = torch.cat([self(*part, attn_mask_type=mask_type) for part in parts])
+        return out.view(query.shape)
 
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None

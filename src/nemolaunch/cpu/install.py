@@ -77,6 +77,7 @@ def install_layers() -> None:
 
 def _install_layers() -> None:
     import megatron.core.extensions.transformer_engine as extension
+    from megatron.core import parallel_state
     from megatron.core.models.common.embeddings import rope_utils
     from megatron.core.models.gpt import gpt_layer_specs
     from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
@@ -98,7 +99,12 @@ def _install_layers() -> None:
     def rotary(t: Any, freqs: Any, interleaved: bool = False, **_: Any) -> Any:
         return rope_utils._apply_rotary_pos_emb_bshd(t, freqs, rotary_interleaved=interleaved)
 
+    def rotary_of_packed(t: Any, cu_seqlens: Any, freqs: Any, **_: Any) -> Any:
+        group = parallel_state.get_context_parallel_group()
+        return rope_utils._apply_rotary_pos_emb_thd(t, cu_seqlens, freqs, cp_group=group)
+
     rope_utils.fused_apply_rotary_pos_emb = rotary
+    rope_utils.fused_apply_rotary_pos_emb_thd = rotary_of_packed
 
 
 def _fix_megatron() -> None:

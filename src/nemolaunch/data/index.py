@@ -95,6 +95,11 @@ class IndexFile:
         """Return the number of tokens before a sequence; in all of them for `num_sequences`."""
         return self._bytes_before(sequence) // self.token_bytes
 
+    def document_end(self, document: int) -> int:
+        """Return the number of tokens up to the end of a document, counted from 0."""
+        start = HEADER.size + 12 * self.num_sequences + 8 * (document + 1)
+        return self.tokens_before(int.from_bytes(self.read(start, 8), "little"))
+
     def __enter__(self) -> IndexFile:
         return self
 

@@ -181,9 +181,9 @@ def _expert_block(a: Architecture, k: Tokens) -> float:
     """Return the bytes of router, dispatched tokens (evenly balanced), experts and shared expert."""
     assert a.num_moe_experts
     assert a.moe_ffn_hidden_size
-    if "moe" in k.recompute:
-        return k.residual * a.hidden_size * k.width
     kept = _norm(a, k)
+    if "moe" in k.recompute:
+        return kept + k.residual * a.hidden_size * k.width
     if "layernorm" not in k.recompute:
         kept += k.residual * a.hidden_size * k.width
     # fp32 scores of all experts and of the selected ones, their weights, a mask, and int64 indices

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.catalogue import Architecture, ModelSpec, Recipe
-from nemolaunch.job import Job, Memory
+from nemolaunch.job import Job
 from nemolaunch.resolve import Resolved, attention
+from nemolaunch.resolve.recompute import selected_modules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,6 @@ def layout_of_job(job: Job, model: ModelSpec, world_size: int) -> Layout:
     p, m, b, recipe = job.parallelism, job.memory, job.batch, model.recipe
     tensor = max(1, p.tensor_model_parallel_size)
     pipeline = max(1, min(p.pipeline_model_parallel_size, model.architecture.num_layers))
-    preset = m.recompute_granularity is None and not m.cpu_offloading
     return Layout(
         world_size=max(1, world_size),
         tensor=tensor,
@@ -134,7 +134,7 @@ def layout_of_job(job: Job, model: ModelSpec, world_size: int) -> Layout:
         micro_batch_size=max(1, b.micro_batch_size),
         global_batch_size=max(1, b.global_batch_size),
         seq_length=max(1, job.data.seq_length or model.architecture.seq_length),
-        **(recompute_of(recipe) if preset else given_recompute(m)),  # type: ignore[arg-type]
+        **recompute_of_job(job, recipe),  # type: ignore[arg-type]
         offloaded_layers=max(0, m.cpu_offloading_layers or 0) if m.cpu_offloading else 0,
         precision=b.precision,
         fp8=b.fp8,
@@ -195,14 +195,16 @@ def recompute_of(recipe: Recipe) -> dict[str, object]:
     }
 
 
-def given_recompute(memory: Memory) -> dict[str, object]:
-    """Return what a job requests to recompute."""
-    return {
-        "recompute_granularity": memory.recompute_granularity,
-        "recompute_method": memory.recompute_method,
-        "recompute_num_layers": memory.recompute_num_layers,
-        "recompute_modules": ("core_attn",) if memory.recompute_granularity == "selective" else (),
-    }
+def recompute_of_job(job: Job, recipe: Recipe) -> dict[str, object]:
+    """Return what a job recomputes: what it requests, else what the recipe sets."""
+    m, found = job.memory, recompute_of(recipe)
+    if m.recompute_granularity or m.cpu_offloading:
+        found = {
+            "recompute_granularity": m.recompute_granularity,
+            "recompute_method": m.recompute_method,
+            "recompute_num_layers": m.recompute_num_layers,
+        }
+    return {**found, "recompute_modules": selected_modules(job, recipe)}
 
 
 def layout_of_recipe(recipe: Recipe, **changes: object) -> Layout:

@@ -19,6 +19,7 @@ from nemolaunch.system.path_hints import missing_part, nearest
 TEXT_ENDINGS = (".jsonl", ".json", ".parquet", ".txt", ".gz", ".zst", ".bz2", ".xz")
 SAMPLE_BYTES = 1 << 14  # at the beginning, in the middle and at the end of a file
 SAMPLED_FILES = 16
+SAMPLED_DOCUMENTS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class DataFile:
         sampled: whether `max_token_id` is from a sample.
         end_token: the id that ends documents, if recorded.
         digest: of the content (`nemolaunch.facts.data_digest`); None if the pair cannot be used.
+        last_tokens: the ids at the end of some documents, in a sample.
     """
 
     prefix: str
@@ -56,6 +58,7 @@ class DataFile:
     sampled: bool = False
     end_token: int | None = None
     digest: str | None = None
+    last_tokens: tuple[int, ...] = ()
 
 
 def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], str]:
@@ -240,21 +243,37 @@ def _with_samples(files: list[DataFile]) -> list[DataFile]:
 
 
 def _sampled(file: DataFile) -> DataFile:
-    """Return the file with the largest token id found in three places."""
+    """Return the file with the largest token id found in three places, and the last tokens of some documents."""
     ids: set[int] = set()
+    last: set[int] = set()
     try:
         with open(file.prefix + ".bin", "rb") as data:
             for start in (0, file.num_tokens // 2, file.num_tokens):
                 data.seek(max(0, start * file.token_bytes - SAMPLE_BYTES) if start else 0)
                 raw = data.read(SAMPLE_BYTES)
                 ids.update(array(file.id_code or "B", raw[: len(raw) - len(raw) % file.token_bytes]))
+            for end in _document_ends(file):
+                data.seek((end - 1) * file.token_bytes)
+                last.update(array(file.id_code or "B", data.read(file.token_bytes)))
+    except NemolaunchError as error:
+        return dataclasses.replace(file, error=str(error))
     except OSError as error:
         return dataclasses.replace(file, error=f"cannot read {file.prefix}.bin: {error.strerror}")
     if ids and min(ids) < 0:
         return dataclasses.replace(
             file, error=f"{file.prefix}.bin contains negative token ids, such as {min(ids)}"
         )
-    return dataclasses.replace(file, max_token_id=max(ids, default=None), sampled=True)
+    return dataclasses.replace(
+        file, max_token_id=max(ids, default=None), sampled=True, last_tokens=tuple(sorted(last))
+    )
+
+
+def _document_ends(file: DataFile) -> list[int]:
+    """Return the number of tokens up to the ends of some documents, spread over the file."""
+    with IndexFile(file.prefix) as index:
+        every = max(1, index.num_documents // SAMPLED_DOCUMENTS)
+        ends = {index.document_end(number) for number in range(0, index.num_documents, every)}
+    return sorted(end for end in ends if 0 < end <= file.num_tokens)
 
 
 def split_bounds(split: str, num_sequences: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:

@@ -76,6 +76,13 @@ class Data:
         "folder for the dataset's index cache, shared by all nodes (default: next to the data)",
         metavar="DIR",
     )
+    reset_attention_mask: bool = flag(
+        False, "let tokens attend to their own document only (documents end with the tokenizer's eos_token)"
+    )
+    reset_position_ids: bool = flag(False, "restart learned positions with each document")
+    eod_mask_loss: bool = flag(
+        False, "leave predictions at a document's end, of the next document's first token, out of the loss"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +104,10 @@ class Objective:
     mlm_span_length: float = flag(3.0, "mean span length in tokens with --mlm-replacement span")
     mask_token: str | None = flag(
         None, "mask token, e.g. a reserved token (default: the tokenizer's)", metavar="TOKEN"
+    )
+    moe_z_loss_coeff: float | None = flag(
+        None,
+        "weight of the loss that keeps the logits of expert routers small, e.g. 1e-3 (default: the recipe's)",
     )
 
 

@@ -81,7 +81,7 @@ class Memory:
 
     recompute_granularity: str | None = flag(
         None,
-        "activations to recompute in the backward pass: those of whole layers (full) or of attention (selective)",
+        "activations to recompute in the backward pass: those of whole layers (full) or of modules (selective)",
         choices=("full", "selective"),
     )
     recompute_method: str | None = flag(
@@ -89,6 +89,12 @@ class Memory:
     )
     recompute_num_layers: int | None = flag(
         None, "layers per recomputed chunk (uniform), or number of recomputed layers (block)"
+    )
+    recompute_modules: tuple[str, ...] = flag(
+        (),
+        "modules that selective recomputation applies to: core_attn, layernorm, mlp, mla_up_proj, moe, moe_act, "
+        "shared_experts (default: the recipe's, else core_attn)",
+        metavar="MODULE",
     )
     cpu_offloading: bool = flag(False, "keep the activations of some layers in host memory")
     cpu_offloading_layers: int | None = flag(

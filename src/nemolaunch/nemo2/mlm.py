@@ -30,20 +30,12 @@ ACCURACY = "val_masked_accuracy"
 
 
 def bidirectional(recipe: run.Partial, *, bert: bool) -> None:
-    """Give the recipe bidirectional layers, and a loss that is the mean over all masked tokens.
-
-    Megatron's default averages each micro batch separately, and with context parallelism each rank's part of a
-    sequence. Since their numbers of masked tokens differ, the loss would depend on the layout.
-    """
+    """Give the recipe bidirectional layers."""
     config = recipe.model.config
     if not bert:
         config.transformer_layer_spec = get_nv_embedding_layer_spec
         if getattr(config, "use_transformer_engine_full_layer_spec", False):
             config.use_transformer_engine_full_layer_spec = False
-    config.calculate_per_token_loss = True
-    ddp = getattr(recipe.trainer.strategy, "ddp", None)
-    if ddp is not None and getattr(ddp, "average_in_collective", False):
-        ddp.average_in_collective = False  # Megatron asserts that it is off with a mean over tokens
 
 
 class MaskedTraining(Callback):

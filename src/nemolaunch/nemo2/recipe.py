@@ -18,7 +18,7 @@ from nemo.collections.llm.recipes.precision import mixed_precision
 from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
-from nemolaunch.nemo2 import kernels, mlm
+from nemolaunch.nemo2 import kernels, loss
 from nemolaunch.nemo2.settings import set_fields
 from nemolaunch.planning import Plan
 
@@ -46,8 +46,7 @@ def compile_recipe(plan: Plan) -> run.Partial:
     _set_precision(recipe, job)
     _set_memory(recipe, job)
     _set_data(recipe, plan, job)
-    if job.objective.objective == "mlm":
-        mlm.bidirectional(recipe, bert=plan.model_row.architecture.kind == "bert")
+    loss.set_loss(recipe, plan)
     _set_optimizer(recipe, job)
     _set_trainer(recipe, plan, job)
     kernels.set_speed(recipe, job)
@@ -163,6 +162,8 @@ def _set_memory(recipe: run.Partial, job: Job) -> None:
         config.recompute_granularity = m.recompute_granularity
         config.recompute_method = m.recompute_method
         config.recompute_num_layers = m.recompute_num_layers
+    if m.recompute_modules:
+        config.recompute_modules = list(m.recompute_modules)
     if m.cpu_offloading:
         config.cpu_offloading = True
         config.cpu_offloading_num_layers = m.cpu_offloading_layers
@@ -206,6 +207,9 @@ def _set_data(recipe: run.Partial, plan: Plan, job: Job) -> None:
     )
     if family == "t5":
         data.seq_length_dec = recipe.data.seq_length_dec
+    for name in ("reset_position_ids", "reset_attention_mask", "eod_mask_loss"):
+        if job.get(name):
+            setattr(data, name, True)
     recipe.data = data
 
 

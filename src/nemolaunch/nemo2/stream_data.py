@@ -14,10 +14,11 @@ from nemo.lightning.pytorch.plugins import MegatronDataSampler
 from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.documents import are_marked
 from nemolaunch.ranks.log import log
 from nemolaunch.ranks.masked_data import masking_of
 from nemolaunch.ranks.stream_feed import RankFeed, ValidationFeed, Work
-from nemolaunch.ranks.stream_fields import Fields, MaskedTokens, next_token
+from nemolaunch.ranks.stream_fields import DocumentFields, Fields, MaskedTokens, next_token
 from nemolaunch.stream import ledger, session
 from nemolaunch.stream.manifest import Manifest
 from nemolaunch.stream.session import StartedSession
@@ -142,7 +143,15 @@ class StreamDataModule(pl.LightningDataModule):
 
     def _fields(self, validation: bool) -> Fields:
         if self._job.objective.objective != "mlm":
-            return next_token
+            if not are_marked(self._job):
+                return next_token
+            data = self._job.data
+            return DocumentFields(
+                self._spec.eod_id,
+                separate=data.reset_attention_mask,
+                restart=data.reset_position_ids,
+                mask_loss=data.eod_mask_loss,
+            )
         bert = self._plan.model_row.architecture.kind == "bert"
         return MaskedTokens(masking_of(self._plan, self.tokenizer), validation=validation, bert=bert)
 

@@ -22,6 +22,7 @@ from nemolaunch.data.validation_sets import ValidationSet, accuracy_key, loss_ke
 from nemolaunch.facts.data_files import split_bounds
 from nemolaunch.nemo2.mlm import ACCURACY, MaskedAccuracy
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.documents import marked
 from nemolaunch.ranks.masked_data import MaskedDataset, masking_of
 
 # Orders the samples of a set, independently of the seed of the run, so that runs can be compared
@@ -76,7 +77,7 @@ class ValidationSets(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         batch = self._plan.job.batch
         for each in self._plan.validation_sets:
-            dataset = self._masked(data, set_dataset(self._plan, data, each))
+            dataset = self._prepared(data, set_dataset(self._plan, data, each))
             samples = each.num_batches * batch.global_batch_size
             self._loaders[each.name] = Batches(dataset, samples, batch.micro_batch_size)
         if self._first is not None:
@@ -89,9 +90,10 @@ class ValidationSets(Callback):
         if self._first is not None:
             trainer.limit_val_batches = len(self._loaders[self._first])
 
-    def _masked(self, data: Any, dataset: Any) -> Any:
+    def _prepared(self, data: Any, dataset: Any) -> Any:
+        """Mask the samples, or mark their documents, as in training."""
         if self._accuracy is None:
-            return dataset
+            return marked(self._plan.job, data.tokenizer, dataset)
         bert = self._plan.model_row.architecture.kind == "bert"
         return MaskedDataset(dataset, masking_of(self._plan, data.tokenizer), validation=True, bert=bert)
 
@@ -174,6 +176,9 @@ def _config(plan: Plan, data: Any, each: ValidationSet) -> GPTDatasetConfig:
             micro_batch_size=job.batch.micro_batch_size,
             global_batch_size=job.batch.global_batch_size,
             index_mapping_dir=plan.index_folder or job.data.index_mapping_dir,
+            reset_position_ids=job.data.reset_position_ids,
+            reset_attention_mask=job.data.reset_attention_mask,
+            eod_mask_loss=job.data.eod_mask_loss,
         )
     seed, kwargs = module.seed, module.build_kwargs
     more = {name: value for name, value in kwargs.items() if not name.startswith(("blend", "split"))}

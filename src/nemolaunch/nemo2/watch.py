@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 
 from nemolaunch.nemo2 import profile
 from nemolaunch.nemo2.callbacks import CheckpointSchedule, EvenValidation
+from nemolaunch.nemo2.document_ends import DocumentEnds
 from nemolaunch.nemo2.graceful_exit import GracefulExit
 from nemolaunch.nemo2.hang_watch import HangWatch
 from nemolaunch.nemo2.learning_rate import PlannedOptimizer
@@ -18,6 +19,7 @@ from nemolaunch.nemo2.stream_watch import StreamWatch
 from nemolaunch.nemo2.update_guard import UpdateGuard
 from nemolaunch.nemo2.validation_sets import ValidationSets
 from nemolaunch.planning import Plan
+from nemolaunch.ranks import documents
 
 
 def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
@@ -35,6 +37,8 @@ def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
     after: list[Callback] = [EvenValidation()]
     masked = MaskedTraining(plan) if plan.job.objective.objective == "mlm" else None
     after += [masked] if masked else []
+    if plan.stream is None and documents.are_marked(plan.job):
+        after.append(DocumentEnds(plan))
     hangs = HangWatch(plan.job.guards.hang_timeout, metrics.event)
     if plan.validation_sets:
         sets = ValidationSets(plan, masked.accuracy if masked else None)

@@ -45,6 +45,7 @@ UNSETTLING = frozenset({
     "out-of-range", "world-by-layout", "world-by-experts", "layers-by-pp", "layers-by-vpp", "experts-by-ep",
     "batch-by-data-parallel", "heads-by-tp", "query-groups-by-tp", "ffn-by-tp", "more-processes-than-gpus",
     "sgd-is-not-sharded", "instances-not-sharded", "instances-by-data-parallel", "local-nodes", "cpu-despite-gpus",
+    "documents-as-sequences",
 })  # fmt: skip
 
 
@@ -99,6 +100,7 @@ def _changes(resolved: Resolved, layout: Layout) -> dict[str, Any]:
         wanted["recompute_granularity"] = layout.recompute_granularity
         wanted["recompute_method"] = layout.recompute_method
         wanted["recompute_num_layers"] = layout.recompute_num_layers
+        wanted["recompute_modules"] = ()
         wanted.update(dict.fromkeys(_OFFLOADING, False), cpu_offloading_layers=None)
     return {name: value for name, value in wanted.items() if value != job.get(name)}
 

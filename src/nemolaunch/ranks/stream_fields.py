@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from nemolaunch.data.masking import Masking
+from nemolaunch.ranks import documents
 from nemolaunch.ranks.masked_data import as_bert, masked
 from nemolaunch.stream.order import Array
 
@@ -26,6 +28,33 @@ def next_token(tokens: Array, number: int) -> dict[str, Any]:
         "loss_mask": torch.ones(length),
         "position_ids": torch.arange(length),
     }
+
+
+@dataclass(frozen=True)
+class DocumentFields:
+    """Makes the fields for next-token prediction on documents that do not depend on each other.
+
+    Attributes:
+        end: id that ends documents.
+        separate: whether tokens attend to their own document only.
+        restart: whether positions restart with each document.
+        mask_loss: whether the predictions from the ends of documents are left out of the loss.
+    """
+
+    end: int
+    separate: bool = False
+    restart: bool = False
+    mask_loss: bool = False
+
+    def __call__(self, tokens: Array, number: int) -> dict[str, Any]:
+        """Return the fields of a sample, as Megatron's `GPTDataset` and `DocumentDataset` make them."""
+        sample = next_token(tokens, number)
+        ids = sample["tokens"]
+        if self.mask_loss:
+            sample["loss_mask"] = (ids != self.end).float()
+        if self.restart:
+            sample["position_ids"] = documents.positions(ids, self.end)
+        return {**sample, **documents.packed(ids, self.end)} if self.separate else sample
 
 
 class MaskedTokens:

@@ -63,6 +63,8 @@ def refusal(
         return None if None in reasons else "; ".join(dict.fromkeys(reason for reason in reasons if reason))
     parts = job.parallelism.context_parallel_size
     if backend in ("unfused", "local"):
+        if job.data.reset_attention_mask:
+            return "--reset-attention-mask needs FlashAttention or cuDNN's fused attention"
         if parts > 1:
             return "context parallelism needs FlashAttention or cuDNN's fused attention"
         return _not_local(model) if backend == "local" else None
@@ -70,6 +72,9 @@ def refusal(
         return "FlashAttention is not installed here"
     if job.batch.precision == "fp32":
         return f"{NAMES[backend]} supports 16-bit formats only"
+    packed = job.data.reset_attention_mask
+    if backend == "fused" and packed and capability is not None and capability < HOPPER:
+        return f"{NAMES[backend]} does not support the packed sequences of --reset-attention-mask on this GPU"
     return _width(backend, model.architecture, capability)
 
 

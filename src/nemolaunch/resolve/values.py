@@ -24,6 +24,7 @@ from nemolaunch.facts.cluster import gpu_names, slurm_time
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import learning, mixture, validation
+from nemolaunch.resolve.recompute import NEED_TRANSFORMER_ENGINE
 from nemolaunch.resolve.resuming import Earlier, Resumption, earlier, resumption
 from nemolaunch.resolve.settings import as_set
 from nemolaunch.tokenizer.vocabulary import MASK
@@ -232,7 +233,7 @@ def _index_folder(job: Job, facts: Facts) -> str | None:
         return None
     name = index_cache.identity(
         (file.digest or "" for file in facts.data_files),
-        split=job.data.split,
+        split=job.data.split or "",
         seed=job.batch.seed,
         seq_length=job.data.seq_length or 0,
     )
@@ -273,6 +274,12 @@ def _leave_out(filling: _Filling) -> tuple[str, ...]:
     if job.memory.optim_cpu_offloading:
         filling.set("optim_cpu_offloading", False, "not supported on the CPU")
         left.append("optimizer offloading and the precision-aware optimizer: they do not change the result")
+    if discarding := NEED_TRANSFORMER_ENGINE & set(job.memory.recompute_modules):
+        kept = tuple(m for m in job.memory.recompute_modules if m not in discarding)
+        filling.set("recompute_modules", kept, "not supported on the CPU")
+        if not kept and job.memory.recompute_granularity == "selective":
+            filling.set("recompute_granularity", None, "not supported on the CPU")
+        left.append(f"recomputation of {', '.join(sorted(discarding))}: it does not change the result")
     if job.speed.attention_backend in ("flash", "fused", "unfused"):
         left.append(f"attention backend {job.speed.attention_backend}: replaced by PyTorch's attention")
     if job.speed.cuda_graphs:

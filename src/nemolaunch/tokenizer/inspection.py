@@ -22,6 +22,7 @@ class Tokenizer:
         vocab_size: number of entries including added tokens, as `len(tokenizer)`. Like the `words`
             themselves, None if only a library could find out.
         roles: `bos_token`, `mask_token`, … → the token, for the roles that its files name.
+        end_id: id of the token that ends texts; None if it has none, or if only a library could find out.
         instead: if there is no such folder, the one that was probably meant.
         model_config: the `config.json` beside it, if it is a model's folder.
     """
@@ -31,6 +32,7 @@ class Tokenizer:
     vocab_size: int | None = None
     words: frozenset[str] | None = field(default=None, repr=False)
     roles: dict[str, str] = field(default_factory=dict)
+    end_id: int | None = None
     digest: str | None = None
     model_config: dict[str, Any] | None = None
     error: str | None = None
@@ -48,12 +50,14 @@ def look_at_tokenizer(source: str) -> Tokenizer:
             return Tokenizer(source=source)
         folder = cached
     try:
+        ids, roles = vocabulary.ids(Path(folder)), vocabulary.roles(Path(folder))
         return Tokenizer(
             source=source,
             folder=folder,
-            words=(words := vocabulary.words(Path(folder))),
-            roles=vocabulary.roles(Path(folder)),
-            vocab_size=None if words is None else len(words),
+            words=None if ids is None else frozenset(ids),
+            roles=roles,
+            vocab_size=None if ids is None else len(ids),
+            end_id=(ids or {}).get(vocabulary.end_token(roles) or ""),
             digest=tokenizer_digest(Path(folder)),
             model_config=read_json(Path(folder, "config.json")),
         )

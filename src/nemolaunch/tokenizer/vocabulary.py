@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ def words(folder: Path) -> frozenset[str] | None:
 
     Raises OSError, ValueError, KeyError or TypeError if there is no usable tokenizer.
     """
+    known = ids(folder)
+    return None if known is None else frozenset(known)
+
+
+def ids(folder: Path) -> dict[str, int] | None:
+    """Return entry → id, added tokens included; None if only a library could find them.
+
+    Raises OSError, ValueError, KeyError or TypeError if there is no usable tokenizer.
+    """
     path = folder / "tokenizer.json"
     if not path.exists():
         if not files.defines_tokens(folder):
@@ -30,11 +39,16 @@ def words(folder: Path) -> frozenset[str] | None:
         return None
     text = path.read_text(encoding="utf-8")
     vocab = _value(text, "vocab")
-    names = set(vocab) if isinstance(vocab, dict) else {entry[0] for entry in vocab}
-    names.update(token["content"] for token in _value(text, "added_tokens") or ())
+    known = dict(vocab) if isinstance(vocab, dict) else {entry[0]: i for i, entry in enumerate(vocab)}
+    known.update((token["content"], token["id"]) for token in _value(text, "added_tokens") or ())
     added = _read(folder / CONFIG).get("added_tokens_decoder", {})
-    names.update(token["content"] for token in added.values())
-    return frozenset(names)
+    known.update((token["content"], int(number)) for number, token in added.items())
+    return known
+
+
+def end_token(named: Mapping[str, str]) -> str | None:
+    """Return the token that ends texts, given role → token: like NeMo's tokenizer, the separator if none does."""
+    return named.get("eos_token") or named.get("sep_token")
 
 
 def roles(folder: Path) -> dict[str, str]:

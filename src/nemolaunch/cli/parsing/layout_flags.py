@@ -16,7 +16,7 @@ LAYOUT_FIELDS = (
     "seq_length", "global_batch_size", "micro_batch_size", "precision", "fp8", "fp8_recipe",
     "tensor_model_parallel_size", "pipeline_model_parallel_size", "virtual_pipeline_model_parallel_size",
     "context_parallel_size", "sequence_parallel", "expert_model_parallel_size", "expert_tensor_parallel_size",
-    "recompute_granularity", "recompute_method", "recompute_num_layers",
+    "recompute_granularity", "recompute_method", "recompute_num_layers", "recompute_modules",
     "cpu_offloading", "cpu_offloading_layers", "cpu_offloading_activations", "cpu_offloading_weights",
     "optim_cpu_offloading", "optim_cpu_offloading_frac", "optimizer", "disable_dist_optim",
     "num_distributed_optimizer_instances", "attention_backend", "cuda_graphs",
