@@ -54,6 +54,6 @@ def train(plan_file: str, kill_after: int | None = None, hide: str | None = None
 
 def _settings(groups: Any) -> dict[str, Any]:
     """Weight decay of decayed and other parameters, betas and epsilon, as the optimizer's groups have them."""
-    (betas,) = {tuple(group["betas"]) for group in groups}
-    (eps,) = {group["eps"] for group in groups}
+    (betas,) = {tuple(group.get("betas", ())) for group in groups}
+    (eps,) = {group.get("eps") for group in groups}
     return {"weight_decay": sorted({group["weight_decay"] for group in groups}), "betas": betas, "eps": eps}

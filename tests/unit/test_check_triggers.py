@@ -214,6 +214,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "instances-by-data-parallel": ("llama3_8b", {"num_distributed_optimizer_instances": 3}, {}),
     "min-lr-above-lr": ("llama3_8b", {"lr": 1e-4, "min_lr": 1e-3}, {}),
+    "sgd-cannot-resume": ("llama3_8b", {"optimizer": "sgd", "disable_dist_optim": True}, {}),
     "lr-implausible": ("llama3_8b", {"lr": 1.0}, {}),
     "warmup-too-long": ("llama3_8b", {"max_steps": 100, "warmup_steps": 100}, {}),
     "wsd-decay-too-long": (

@@ -100,6 +100,7 @@ RULES: dict[str, str] = {
     "instances-not-sharded": "Several optimizer instances need a sharded optimizer.",
     "instances-by-data-parallel": "The optimizer instances must divide the data parallel ranks, also those of experts.",
     "min-lr-above-lr": "The minimum learning rate must not exceed the peak learning rate.",
+    "sgd-cannot-resume": "Megatron cannot load the state of SGD from a checkpoint.",
     "lr-implausible": "The peak learning rate should be near that of published runs of models of this size.",
     "warmup-too-long": "The warmup must end before the decay does, and should end before the run does.",
     "wsd-decay-too-long": "Warmup and decay of the wsd schedule must not overlap.",

@@ -187,7 +187,7 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             "data-repeated",
             f"{shown('max_steps', steps)} repeats {worst.path} for {worst.epochs:.1f} epochs; beyond {MANY_EPOCHS}, "
             "repetition adds little",
-            *each("max_steps", [max(1, int(steps * MANY_EPOCHS / worst.epochs))]),
+            *each("max_steps", _if_any(int(steps * MANY_EPOCHS / worst.epochs))),
             about="max_steps",
         )
     elif not resolved.ledger and steps * batch > MANY_EPOCHS * epoch:
@@ -195,9 +195,13 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             "data-repeated",
             f"{shown('max_steps', steps)} repeats the data for {steps * batch / epoch:.1f} epochs; beyond "
             f"{MANY_EPOCHS}, repetition adds little",
-            *each("max_steps", [max(1, MANY_EPOCHS * epoch // batch)]),
+            *each("max_steps", _if_any(MANY_EPOCHS * epoch // batch)),
             about="max_steps",
         )
+
+
+def _if_any(steps: int) -> list[int]:
+    return [steps] if steps > 0 else []
 
 
 def _batch_that_fits(epoch: int, unit: int) -> list[int]:

@@ -23,6 +23,8 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             fix(optimizer="adam"),
             fix(disable_dist_optim=True, optim_cpu_offloading=False, optim_cpu_offloading_frac=1.0),
         )
+    if o.optimizer == "sgd":
+        yield from _sgd_resume(resolved)
     yield from _instances(resolved)
 
 
@@ -34,6 +36,23 @@ def epsilon(resolved: Resolved) -> Iterator[Finding]:
             "adam-eps-not-used",
             f"{shown('adam_eps', f'{o.adam_eps:g}')} has no effect with {shown('optimizer', o.optimizer)}",
             fix(adam_eps=None),
+            fix(optimizer="adam"),
+        )
+
+
+def _sgd_resume(resolved: Resolved) -> Iterator[Finding]:
+    """Report that SGD's state cannot be loaded: Megatron gives its optimizer no function that allocates it."""
+    reason = "Megatron cannot load the state of this optimizer (`init_state_fn` is None: TypeError)"
+    if resolved.earlier is not None:
+        yield error(
+            "sgd-cannot-resume",
+            f"{shown('optimizer', 'sgd')} cannot resume {resolved.earlier.where}: {reason}",
+            fix(resume="never"),
+        )
+    else:
+        yield warning(
+            "sgd-cannot-resume",
+            f"a run with {shown('optimizer', 'sgd')} cannot be resumed after it is stopped: {reason}",
             fix(optimizer="adam"),
         )
 
