@@ -65,7 +65,7 @@ def tokenize(
     from nemolaunch.tokenization.tokenizer import resolve
 
     given = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    files = sources.find([str(path) for path in given], format)
+    files = sources.find([str(path) for path in given], format, tell)
     keys = tuple(dict.fromkeys(text_keys))
     path = Path(prefix).expanduser()
     request = TokenizeRequest(

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from nemolaunch.errors import UsageError
+
+# How a file is compressed, by the last part of its name
+PACKINGS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+LINES = (".jsonl", ".ndjson")
 KINDS = {
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "gzip",
-    ".json.gz": "gzip",
-    ".jsonl.zst": "zstd",
-    ".json.zst": "zstd",
+    **dict.fromkeys(LINES, "jsonl"),
+    **{lines + end: kind for lines in (*LINES, ".json") for end, kind in PACKINGS.items()},
     ".parquet": "parquet",
     ".txt": "text",
 }
 # In a folder a .json is more often a description than data: it is only read if it is named.
 NAMED_KINDS = {**KINDS, ".json": "jsonl"}
+# For messages
+ENDINGS = ".jsonl, .ndjson (or .json, each also with .gz, .bz2, .xz or .zst), .parquet, .txt"
+JSONL_KINDS = ("jsonl", *PACKINGS.values())
+# `wiki_00` of WikiExtractor, `part-00000` of Spark, `data.00` of split: the end is a number, or there is none
+NUMBERED = re.compile(r"\.\d+")
+HEAD_BYTES = 4096
 
 
 def kind_of(path: Path, kinds: dict[str, str]) -> str | None:
@@ -26,18 +37,76 @@ def kind_of(path: Path, kinds: dict[str, str]) -> str | None:
     return kinds[max(endings, key=len)] if endings else None
 
 
+def jsonl_kind_of(path: Path) -> str:
+    """Return how to read a file of any name that is said to be JSON Lines, perhaps compressed."""
+    known = kind_of(path, NAMED_KINDS)
+    return known if known in JSONL_KINDS else PACKINGS.get(path.suffix.lower(), "jsonl")
+
+
+def has_no_ending(path: Path) -> bool:
+    """Return whether the name, apart from compression, says nothing about what is in the file."""
+    inner = path.with_suffix("") if path.suffix.lower() in PACKINGS else path
+    return not inner.suffix or NUMBERED.fullmatch(inner.suffix) is not None
+
+
+@dataclass
+class Folder:
+    """The files below a folder: those that are read, and why others are not."""
+
+    files: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+
+def look_into(folder: Path, *, jsonl: bool = False) -> Folder:
+    """Return all files below a folder, sorted, without hidden files and Megatron's own descriptions.
+
+    Links to folders are followed. With `jsonl`, files without an ending whose first character is `{` are read
+    too. Raises UsageError for a folder or a link that cannot be followed: documents would be lost silently.
+    """
+    found = Folder()
+    for path in sorted(_walk(folder)):
+        known = kind_of(Path(path), KINDS) is not None
+        if not os.path.isfile(path):
+            if known and os.path.islink(path):
+                raise UsageError(f"{path} is a link to {os.readlink(path)}, which does not exist")
+            found.others.append(path)
+        elif known or (jsonl and has_no_ending(Path(path)) and _holds_objects(path)):
+            found.files.append(path)
+        else:
+            found.others.append(path)
+    return found
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    def fail(error: OSError) -> None:
+        raise UsageError(f"cannot read the folder {error.filename}: {error.strerror}")
+
+    seen = set()
+    for root, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:  # a link to a folder above, or two to the same
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_ignored(name))
+        yield from (os.path.join(root, name) for name in names if not _is_ignored(name))
+
+
+def _is_ignored(name: str) -> bool:
+    """Return whether a name is hidden, of macOS's archives, or Megatron's cache, which has .txt files."""
+    return name.startswith(".") or name == "__MACOSX" or name.endswith("Dataset_indices")
+
+
+def _holds_objects(path: str) -> bool:
+    if Path(path).suffix.lower() in PACKINGS:
+        return True
+    with open(path, "rb") as file:
+        return file.read(HEAD_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+
+
 def in_folder(folder: Path) -> list[str]:
-    """Return all data files below a folder, sorted, without hidden files and Megatron's own descriptions."""
-    return sorted(
-        str(p)
-        for p in folder.rglob("*")
-        if p.is_file() and not _is_ignored(p.relative_to(folder)) and kind_of(p, KINDS)
-    )
-
-
-def _is_ignored(path: Path) -> bool:
-    """Return whether a path is hidden or in Megatron's cache beside `.bin/.idx` files, which has .txt files."""
-    return any(part.startswith(".") or part.endswith("Dataset_indices") for part in path.parts)
+    """Return the data files below a folder, sorted."""
+    return look_into(folder).files
 
 
 def matching(pattern: str) -> list[str]:
@@ -51,3 +120,9 @@ def expand(path: str) -> list[str]:
     if where.is_dir():
         return in_folder(where)
     return [str(where)] if where.is_file() else matching(str(where))
+
+
+def named(paths: list[str], most: int = 3) -> str:
+    """Return a count of files and the names of the first."""
+    names = ", ".join(map(os.path.basename, paths[:most]))
+    return f"{len(paths):,} file{'s' * (len(paths) != 1)} ({names}{', …' * (len(paths) > most)})"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shlex
 from array import array
 from dataclasses import dataclass
 from typing import Any
 
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.index import IndexFile
+from nemolaunch.data.text_files import NAMED_KINDS, PACKINGS
 from nemolaunch.data.validation_sets import corpus_of
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.data_digest import content_digest, manifest_beside
 from nemolaunch.system.path_hints import missing_part, nearest
 
-TEXT_ENDINGS = (".jsonl", ".json", ".parquet", ".txt", ".gz", ".zst", ".bz2", ".xz")
+TEXT_ENDINGS = (*NAMED_KINDS, *PACKINGS)
 SAMPLE_BYTES = 1 << 14  # at the beginning, in the middle and at the end of a file
 SAMPLED_FILES = 16
 SAMPLED_DOCUMENTS = 32
@@ -166,10 +168,21 @@ def _nothing_there(path: str) -> DataFile:
     where = f" ({above} does not exist)" if above else ""
     if os.path.exists(absolute + ".bin"):
         return DataFile(prefix=absolute, error=f"{path}.bin exists, but {path}.idx does not", instead=instead)
+    if os.path.isfile(absolute) and path.lower().endswith(TEXT_ENDINGS):
+        return DataFile(prefix=absolute, error=f"{path} is text, not a .bin/.idx pair: {_offer(path)}")
     there = (
         "a folder nor a .bin or .idx file" if os.path.exists(absolute) else "a folder nor a .bin/.idx pair"
     )
     return DataFile(prefix=absolute, error=f"{path} is neither {there}{where}", instead=instead)
+
+
+def _offer(path: str) -> str:
+    """Return how to train on text."""
+    words = shlex.quote(path)
+    return (
+        f"tokenise it with `nemolaunch tokenize --hf-tokenizer TOKENIZER --input-dir {words} --output-dir DATA "
+        "--data-prefix NAME`, or tokenise while training with --data-mode stream"
+    )
 
 
 def _without_pairs(path: str) -> str:
@@ -180,9 +193,7 @@ def _without_pairs(path: str) -> str:
         return f"cannot read {path}: {error.strerror}"
     texts = [name for name in names if name.endswith(TEXT_ENDINGS)]
     if texts:
-        return (
-            f"{path} contains text ({texts[0]}) but no .bin/.idx pair: tokenise it with `nemolaunch tokenize`"
-        )
+        return f"{path} contains text ({texts[0]}) but no .bin/.idx pair: {_offer(path)}"
     inner = [name for name in sorted(names) if _pairs(os.path.join(path, name))]
     if inner:
         return f"{path} contains no .bin/.idx pair, but {os.path.join(path, inner[0])} does"

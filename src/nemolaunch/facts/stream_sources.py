@@ -1,21 +1,21 @@
 """Inspect the sources of a stream before a launch: the first file of each, and how many there are.
 
 No hub is contacted. The standard library is enough, except for the columns of parquet and zstd files, which are
-only known if pyarrow is installed.
+only known if pyarrow or zstandard is installed.
 """
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from nemolaunch.data.packed import PackedReader
 from nemolaunch.data.stream_spec import REMOTE, StreamSource, StreamSpec
-from nemolaunch.data.text_files import KINDS, NAMED_KINDS, expand, kind_of
+from nemolaunch.data.text_files import ENDINGS, NAMED_KINDS, PACKINGS, expand, kind_of
 from nemolaunch.system.path_hints import nearest
 
 HUB_DATASETS = REMOTE + "datasets/"
@@ -66,7 +66,7 @@ def _look(source: StreamSource) -> SourceFacts:
         return SourceFacts()
     unknown = next((name for name in names if kind_of(Path(name), NAMED_KINDS) is None), None)
     if unknown is not None:
-        return SourceFacts(error=f"{unknown} has an unsupported format; supported are {', '.join(KINDS)}")
+        return SourceFacts(error=f"{unknown} has an unsupported format; supported are {ENDINGS}")
     kinds = [kind_of(Path(name), NAMED_KINDS) for name in names]
     try:
         columns = _columns(names[0], str(kinds[0]))
@@ -78,7 +78,7 @@ def _look(source: StreamSource) -> SourceFacts:
     return SourceFacts(
         num_files=len(names),
         num_bytes=num_bytes,
-        num_packed=sum(kind in ("gzip", "zstd") for kind in kinds),
+        num_packed=sum(kind in PACKINGS.values() for kind in kinds),
         columns=columns,
         folders=tuple(dict.fromkeys(f for path in source.paths for f in _roots(path))),
     )
@@ -108,7 +108,7 @@ def _nothing_there(path: str) -> SourceFacts:
     if os.path.isdir(expanded):
         prefixes = any(Path(expanded).rglob("*.idx"))
         more = "; it has .bin/.idx files, which need --data-mode indexed" if prefixes else ""
-        return SourceFacts(error=f"{path} contains no file of a supported format: {', '.join(KINDS)}{more}")
+        return SourceFacts(error=f"{path} contains no file of a supported format: {ENDINGS}{more}")
     return SourceFacts(error=f"{path} does not exist", instead=nearest(path))
 
 
@@ -116,14 +116,15 @@ def _columns(path: str, kind: str) -> tuple[str, ...] | None:
     """Return the columns of a file, or the keys of its first line. Raise OSError or ValueError if it is damaged."""
     if kind == "text":
         return None
-    if kind in ("parquet", "zstd") and importlib.util.find_spec("pyarrow") is None:
+    library = {"parquet": "pyarrow", "zstd": "zstandard"}.get(kind)
+    if library and importlib.util.find_spec(library) is None:
         return None
     if kind == "parquet":
         import pyarrow.parquet as pq
 
         return tuple(pq.read_schema(path).names)
     with open(path, "rb") as file:
-        line = _opened(file, kind).readline(MAX_LINE_BYTES)
+        line = _first_line(file, kind, os.path.getsize(path))
     try:
         record = json.loads(line)
     except ValueError:  # a single bad line does not make the file unusable
@@ -131,13 +132,11 @@ def _columns(path: str, kind: str) -> tuple[str, ...] | None:
     return tuple(record) if isinstance(record, dict) else None
 
 
-def _opened(file: IO[bytes], kind: str) -> Any:
-    if kind == "gzip":
-        return gzip.GzipFile(fileobj=file)
-    if kind == "zstd":
-        import io
-
-        import pyarrow
-
-        return io.BytesIO(pyarrow.CompressedInputStream(file, "zstd").read(MAX_LINE_BYTES))
-    return file
+def _first_line(file: IO[bytes], kind: str, size: int) -> bytes:
+    if kind == "jsonl":
+        return file.readline(MAX_LINE_BYTES)
+    reader = PackedReader(file, kind, size)
+    block = reader.read()
+    if reader.damage:
+        raise ValueError(reader.damage.reason)
+    return block[:MAX_LINE_BYTES].partition(b"\n")[0]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from nemolaunch.data.stream_spec import REMOTE
-from nemolaunch.data.text_files import KINDS
+from nemolaunch.data.text_files import ENDINGS, KINDS
 from nemolaunch.errors import NemolaunchError
 
 BLOCK_BYTES = 8 << 20
@@ -59,7 +59,7 @@ def find(path: str) -> list[tuple[str, int]]:
         if info["type"] == "file" and name.lower().endswith(tuple(KINDS))
     ]
     if not files:
-        raise NemolaunchError(f"{path}: no file there ends in {', '.join(KINDS)}")
+        raise NemolaunchError(f"{path}: no file there ends in {ENDINGS}")
     return files
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.data.stream_spec import REMOTE, StreamSource, StreamSpec
-from nemolaunch.data.text_files import KINDS, NAMED_KINDS, expand, kind_of
+from nemolaunch.data.text_files import ENDINGS, KINDS, NAMED_KINDS, expand, kind_of
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.stream import hub
 from nemolaunch.system.atomic_files import write_bytes
@@ -124,7 +124,7 @@ def _local(source: StreamSource, path: str) -> list[File]:
         kind = kind_of(Path(name), NAMED_KINDS)
         if kind is None:
             raise NemolaunchError(
-                f"source {source.name}: {name} is of an unknown kind; known are {', '.join(KINDS)}"
+                f"source {source.name}: {name} is of an unknown kind; known are {ENDINGS}"
             )
         found.append(File(os.path.abspath(name), kind, os.path.getsize(name)))
     return found

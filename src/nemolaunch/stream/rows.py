@@ -19,7 +19,16 @@ from nemolaunch.stream import hub
 from nemolaunch.stream.manifest import File
 from nemolaunch.stream.order import FileShare, in_share
 from nemolaunch.tokenization.pieces import InputPiece, Unpacker
-from nemolaunch.tokenization.records import Block, LineReader, Value, checked_value, column_values, read_lines
+from nemolaunch.tokenization.records import (
+    Block,
+    LineReader,
+    Value,
+    checked_value,
+    column_of,
+    column_values,
+    has_column,
+    read_lines,
+)
 from nemolaunch.tokenization.sources import InputFile
 
 Array = np.ndarray[Any, Any]
@@ -127,7 +136,7 @@ class _Parquet:
         except (OSError, ValueError) as error:
             raise _bad(self._what, error) from None
         names = self._file.schema_arrow.names
-        if source.text_key not in names:
+        if not has_column(self._file.schema_arrow, source.text_key):
             raise Missing(f"{self._what} has no column {source.text_key!r}; it has {', '.join(names)}")
         self.num_groups = self._file.num_row_groups
 
@@ -148,7 +157,7 @@ class _Parquet:
                 skip -= len(skipped)
                 if len(mine) < batch.num_rows:
                     batch = batch.take(mine)
-                values = column_values(batch.column(self._column))
+                values = column_values(column_of(batch, self._column))
                 for place, value in zip(places[mine].tolist(), values, strict=True):
                     yield _row(place, value, self._column)
         except (OSError, ValueError) as error:
@@ -250,11 +259,9 @@ class _Whole:
             yield Row(0, (), f"invalid UTF-8 at byte {error.start + 1}")
 
     def _lines(self) -> Iterator[Row]:
-        kind, before = self._file.kind, 0
+        before, damage = 0, ""
         with _open(self._file) as opened:
-            unpacker = Unpacker(opened, InputFile(self._file.path, kind, self._file.size, 0))
-            if kind == "jsonl":
-                unpacker.stream = opened
+            unpacker = Unpacker(opened, InputFile(self._file.path, self._file.kind, self._file.size, 0))
             while not unpacker.ended:
                 out = io.BytesIO()
                 unpacker.copy_lines(out, BLOCK_BYTES)
@@ -263,8 +270,10 @@ class _Whole:
                 lines = LineReader(part, (self._source.text_key,), Block(data, 0, len(data)))
                 yield from _of_lines(lines, before)
                 before += lines.count
-        if unpacker.broken:
-            raise Damaged(f"source {self._source.name}: {self._file.path}: {unpacker.broken}")
+                if unpacker.damage:
+                    damage = damage or unpacker.damage.reason
+        if damage:  # the rows behind it are read first
+            raise Damaged(f"source {self._source.name}: {self._file.path}: {damage}")
 
     def counts(self) -> list[int] | None:
         return None

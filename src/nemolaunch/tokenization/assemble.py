@@ -47,6 +47,7 @@ class OutputProgress:
     blank: int = 0
     rejects: int = 0
     rejects_bytes: int = 0
+    lost_bytes: int = 0
     complete: bool = False
 
     @staticmethod
@@ -106,8 +107,12 @@ class Assembler:
             self.ends[i] += counts.bin_bytes
         return found
 
-    def append(self, part: EncodedPiece, source: int, paths: tuple[str, ...]) -> None:
-        """Count the next piece, whose tokens are in the `.bin`. Raises OSError if an earlier save failed."""
+    def append(self, part: EncodedPiece, source: int, paths: tuple[str, ...], lost_bytes: int) -> None:
+        """Count the next piece, whose tokens are in the `.bin`. Raises OSError if an earlier save failed.
+
+        Args:
+            lost_bytes: how much of the file after the piece cannot be read.
+        """
         assert part.number == self.progress.pieces
         for i, counts in enumerate(part.outputs):
             totals = self.progress.outputs[i]
@@ -125,6 +130,7 @@ class Assembler:
             self._reject(path, line if len(paths) > 1 else before + line, reason)
         self.progress.lines[source] = before + part.lines
         self.progress.blank += part.blank
+        self.progress.lost_bytes += lost_bytes
         self.progress.pieces += 1
         if self._is_time() and (self.saving is None or self.saving.done()):
             self._begin_save()

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.errors import NemolaunchError
 from nemolaunch.system.atomic_files import write_text
 from nemolaunch.tokenization.assemble import Assembler
+from nemolaunch.tokenization.causes import cause_of
 from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.output import EncodedPiece
 from nemolaunch.tokenization.pieces import InputPiece, cut
-from nemolaunch.tokenization.request import EngineMismatch, Tick, TokenizeRequest
+from nemolaunch.tokenization.request import EngineMismatch, RecordRefused, Tick, TokenizeRequest
 from nemolaunch.tokenization.setup import WorkerSetup
 from nemolaunch.tokenization.worker_pool import AHEAD, worker_pool
 
@@ -97,7 +97,7 @@ class Sinks:
 
     def take(self, part: EncodedPiece, piece: InputPiece) -> None:
         """Count the next piece, whose tokens are in the output."""
-        self.assembler.append(part, piece.source, piece.paths)
+        self.assembler.append(part, piece.source, piece.paths, piece.lost_bytes)
         self.hasher.reached(piece.source, piece.end)
         if piece.spooled:
             Path(piece.paths[0]).unlink(missing_ok=True)
@@ -136,7 +136,17 @@ def _stop(request: TokenizeRequest) -> None:
         text = rejects.readline()
     first = json.loads(text)
     write_text(request.rejects, text)
-    raise NemolaunchError(
-        f"{first['file']}, line {first['line']}: {first['reason']}. Nothing was written; fix it and use"
-        f" --restart, or use --on-error skip to skip such records (they are listed in {request.rejects})"
+    raise RecordRefused(
+        f"{first['file']}, line {first['line']}: {first['reason']}. {cause(request, first['file'])}"
+        "Nothing was written; fix it, or use --on-error skip to skip such records (they are listed in"
+        f" {request.rejects})"
     )
+
+
+def cause(request: TokenizeRequest, path: str) -> str:
+    """Return a sentence on what is wrong with a whole file, with a space after it; empty if nothing is."""
+    for source, columns in zip(request.sources, request.columns, strict=True):
+        if source.path == path:
+            found = cause_of(source, columns)
+            return found + ". " if found else ""
+    return ""

@@ -75,6 +75,7 @@ def make(
         "split": {**request.split, "part": PARTS[place % splits] if splits > 1 else "all"},
         "shard": request.shard,
         "rejects": progress.rejects,
+        "lost_bytes": progress.lost_bytes,
         "blank_lines": progress.blank,
         "sources": [
             {
@@ -113,6 +114,7 @@ def joined(records: list[dict[str, Any]], inputs: list[Path], merged: Merged) ->
         "max_token_id": max(highest, default=None),
         "shard": None,
         "rejects": sum(r["rejects"] for r in records),
+        "lost_bytes": sum(r.get("lost_bytes", 0) for r in records),
         "blank_lines": sum(r["blank_lines"] for r in records),
         "sources": [source for r in records for source in r["sources"]],
         "engine": ", ".join(sorted({r["engine"] for r in records})),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from nemolaunch.data.packed import READ_BYTES, Damage, PackedReader
+from nemolaunch.data.text_files import PACKINGS
 from nemolaunch.tokenization.sources import InputFile
-
-READ_BYTES = 1 << 20
-
 
 @dataclass(frozen=True)
 class InputPiece:
@@ -28,6 +25,7 @@ class InputPiece:
         size: bytes of input, for progress and totals.
         end: where those bytes end in the (first) source.
         broken: why its file could not be read beyond it.
+        lost_bytes: how much of its file could not be read there.
         spooled: its path is a temporary copy, to be deleted when it is done.
     """
 
@@ -40,6 +38,7 @@ class InputPiece:
     size: int
     end: int = 0
     broken: str | None = None
+    lost_bytes: int = 0
     spooled: bool = False
 
 
@@ -80,7 +79,8 @@ def _cut_parquet(place: int, source: InputFile, number: int) -> Iterator[InputPi
             groups = file.num_row_groups
     except (OSError, ValueError) as error:
         yield InputPiece(
-            number, place, "rows", (source.path,), 0, 0, source.size, broken=f"not a parquet file: {error}"
+            number, place, "rows", (source.path,), 0, 0, source.size, broken=f"not a parquet file: {error}",
+            lost_bytes=source.size,
         )
         return
     for i in range(groups):
@@ -118,10 +118,10 @@ def _cut_compressed(
             with open(os.devnull if number < done else path, "wb") as out:
                 written = unpacker.copy_lines(out, piece_bytes)
             size, before = unpacker.position - before, unpacker.position
-            broken = unpacker.broken
+            broken, lost = (d.reason, d.lost_bytes) if (d := unpacker.damage) else (None, 0)
             if written or broken:
                 yield InputPiece(
-                    number, place, "lines", (str(path),), 0, written, size, before, broken, spooled=True
+                    number, place, "lines", (str(path),), 0, written, size, before, broken, lost, spooled=True
                 )
                 number += 1
             else:
@@ -129,46 +129,45 @@ def _cut_compressed(
 
 
 class Unpacker:
-    """Reader of a compressed JSONL file.
+    """Reader of a JSONL file that is read from its start: a compressed one, or one on a hub.
 
     Attributes:
-        position: in the compressed file.
-        broken: why it ends early.
+        position: in the file as it is stored.
+        damage: what is wrong with the file just after the lines copied last.
+        ended: whether there are no more lines.
     """
 
     def __init__(self, packed: IO[bytes], source: InputFile) -> None:
         self.packed = packed
         self.source = source
-        self.position = 0
-        self.broken: str | None = None
+        self.damage: Damage | None = None
         self.ended = False
         self.rest = b""
-        self.stream: Any
-        if source.kind == "gzip":
-            self.stream = gzip.GzipFile(fileobj=packed)
-        else:
-            import pyarrow
+        compressed = source.kind in PACKINGS.values()
+        self.reader = PackedReader(packed, source.kind, source.size) if compressed else None
 
-            self.stream = pyarrow.CompressedInputStream(packed, "zstd")
+    @property
+    def position(self) -> int:
+        """Return how much of the file has been read."""
+        return self.reader.position if self.reader else self.packed.tell()
 
     def read(self) -> bytes:
-        """Return the next block; empty at the end, and if the file is damaged."""
-        try:
-            block = bytes(self.stream.read(READ_BYTES))
-            self.position = min(self.packed.tell(), self.source.size) if block else self.source.size
+        """Return the next block; empty at the end, and at damage, after which there may be more."""
+        if self.reader is None:
+            block = self.packed.read(READ_BYTES)
+            self.ended = not block
             return block
-        except (EOFError, OSError, zlib.error, ValueError) as error:
-            self.broken = self._why(error)
-            return b""
+        block = self.reader.read()
+        self.damage, self.ended = self.reader.damage, self.reader.ended and not block
+        return block
 
     def copy_lines(self, out: IO[bytes], wanted: int) -> int:
-        """Copy complete lines with at least `wanted` bytes in total. Return the number of bytes."""
-        written = 0
+        """Copy complete lines with at least `wanted` bytes in total, fewer before damage. Return the number."""
+        written, self.damage = 0, None
         while True:
             block = self.rest or self.read()
             self.rest = b""
             if not block:
-                self.ended = True
                 return written
             end = block.find(b"\n", max(wanted - written - 1, 0)) + 1
             if end:
@@ -177,8 +176,3 @@ class Unpacker:
             written += len(block)
             if end:
                 return written
-
-    def _why(self, error: Exception) -> str:
-        if isinstance(error, EOFError) or "truncated" in str(error).lower():
-            return f"truncated {self.source.kind} file"
-        return f"damaged {self.source.kind} file: {error}"

@@ -78,8 +78,9 @@ class LineReader(RecordReader):
                 for value in values:
                     if type(value) is not str:
                         raise TypeError
-            except (ValueError, KeyError, TypeError):
-                found = self._again(bytes(view[at:stop]))
+            except (ValueError, KeyError, TypeError) as error:
+                inner = self._inside(record) if type(error) is KeyError else None
+                found = inner or self._again(bytes(view[at:stop]))
                 at = stop + 1
                 if isinstance(found, list):
                     yield found
@@ -91,6 +92,15 @@ class LineReader(RecordReader):
         if self.piece.broken:
             self._reject(line + 1, self.piece.broken)
 
+    def _inside(self, record: Any) -> list[Value] | None:
+        """Return the values under keys such as `data.text`, if the record has them."""
+        if not any("." in column for column in self.columns):
+            return None
+        try:
+            return [value_of(record, column) for column in self.columns]
+        except ValueError:
+            return None
+
     def _again(self, line: bytes) -> list[Value] | str:
         """Parse a line with Python's own parser, which accepts some that orjson rejects (NaN, deep nesting).
 
@@ -100,7 +110,7 @@ class LineReader(RecordReader):
             self.blank += 1
             return ""
         try:
-            record = json.loads(line.decode())
+            record = json.loads(line.decode("utf-8-sig"))
             values = [value_of(record, column) for column in self.columns]
             for value in values:
                 "".join(value).encode()
@@ -121,9 +131,14 @@ def value_of(record: Any, column: str) -> Value:
     """Return a record's value in a column. Raises ValueError with the reason if it is not text."""
     if not isinstance(record, dict):
         raise ValueError(f"not an object with keys but {kind(record)}")
-    if column not in record:
-        raise ValueError(f"no key {column!r}; it has {', '.join(map(repr, list(record)[:8])) or 'none'}")
-    return checked_value(record[column], column)
+    if column in record:
+        return checked_value(record[column], column)
+    found: Any = record
+    for name in column.split("."):
+        if not isinstance(found, dict) or name not in found:
+            raise ValueError(f"no key {column!r}; it has {', '.join(map(repr, list(record)[:8])) or 'none'}")
+        found = found[name]
+    return checked_value(found, column)
 
 
 def checked_value(value: Any, column: str) -> Value:
@@ -211,7 +226,7 @@ class ParquetReader(RecordReader):
         try:
             with pq.ParquetFile(self.piece.paths[0]) as file:
                 have = file.schema_arrow.names
-                missing = [c for c in self.columns if c not in have]
+                missing = [c for c in self.columns if not has_column(file.schema_arrow, c)]
                 if missing:
                     self._reject(1, f"no column {missing[0]!r}; it has {', '.join(map(repr, have[:8]))}")
                     return
@@ -223,7 +238,7 @@ class ParquetReader(RecordReader):
             self._reject(self.count + 1, f"damaged parquet file: {error}")
 
     def _batch(self, batch: Any) -> Iterator[list[Value]]:
-        columns = [column_values(batch.column(column)) for column in self.columns]
+        columns = [column_values(column_of(batch, column)) for column in self.columns]
         for values in zip(*columns, strict=True):
             self.count += 1
             if all(type(value) is str for value in values):
@@ -234,6 +249,28 @@ class ParquetReader(RecordReader):
                 yield [checked_value(value, column) for value, column in pairs]
             except ValueError as error:
                 self._reject(self.count, str(error))
+
+
+def has_column(schema: Any, column: str) -> bool:
+    """Return whether a parquet file has a column, or with `data.text` a field of one."""
+    if column in schema.names:
+        return True
+    name, *inner = column.split(".")
+    found = schema.field(name).type if name in schema.names else None
+    for name in inner:
+        index = found.get_field_index(name) if hasattr(found, "get_field_index") else -1
+        found = found.field(index).type if index >= 0 and found is not None else None
+    return bool(inner) and found is not None
+
+
+def column_of(batch: Any, column: str) -> Any:
+    """Return a column, or with `data.text` a field of one."""
+    if column in batch.schema.names:
+        return batch.column(column)
+    import pyarrow.compute as pc
+
+    name, *inner = column.split(".")
+    return pc.struct_field(batch.column(name), inner)
 
 
 def column_values(column: Any) -> list[Any]:

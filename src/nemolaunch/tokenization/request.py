@@ -17,6 +17,10 @@ class EngineMismatch(NemolaunchError):
     """Difference between a fast engine's ids and the reference's on a document of the input."""
 
 
+class RecordRefused(NemolaunchError):
+    """A record that is not a document, in a run that stops at such."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenizeRequest:
     """What to tokenise, and where the output goes.

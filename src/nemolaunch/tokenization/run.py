@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -9,7 +10,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.index_caches import remove_old_caches
@@ -17,16 +19,18 @@ from nemolaunch.system.atomic_files import sync_folder, write_json
 from nemolaunch.tokenization import manifest
 from nemolaunch.tokenization.assemble import Assembler, OutputProgress
 from nemolaunch.tokenization.files import grown_path
-from nemolaunch.tokenization.flow import Sinks, tokenise
+from nemolaunch.tokenization.flow import Sinks, cause, tokenise
 from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.index import write_index
-from nemolaunch.tokenization.request import EngineMismatch, Result, Tick, TokenizeRequest
+from nemolaunch.tokenization.request import EngineMismatch, RecordRefused, Result, Tick, TokenizeRequest
 
 # Large enough that the start of a piece costs nothing, small enough that two workers stay far below 1 GiB.
 PIECE_BYTES = 16 << 20
 MIN_PIECE_BYTES = 1 << 20
 # This many for each worker, so that all finish at about the same time.
 PIECES_EACH = 32
+# In the work folder of a run that was stopped by a record: another input may replace it
+REFUSED = "refused.json"
 
 
 def run(
@@ -49,6 +53,9 @@ def run(
         except EngineMismatch as error:
             distrust(error)
             return _run(replace(request, engine="hf", restart=True), report)
+        except RecordRefused:
+            _free_for_the_next(request)
+            raise
         except OSError as error:
             where = error.filename or request.work_folder
             raise NemolaunchError(
@@ -69,9 +76,37 @@ def _run(request: TokenizeRequest, report: Callable[[Tick], None]) -> Result:
     if not progress.complete:
         with Assembler(request.work_folder, progress, request.sources, request.save_bytes) as assembler:
             resumed = tokenise(request, piece_bytes, Sinks(request, assembler, hasher, report))
+            _check_documents(request, progress)
             assembler.save(complete=True)
     manifests = _finish(request, progress, hasher.result())
     return Result(request.prefixes, manifests, resumed_pieces=resumed)
+
+
+def _free_for_the_next(request: TokenizeRequest) -> None:
+    """After a refusal, keep finished pieces for the same input, but let nothing block another."""
+    progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
+    if progress.pieces:
+        write_json(request.work_folder / REFUSED, {})
+    else:
+        shutil.rmtree(request.work_folder, ignore_errors=True)
+
+
+def _check_documents(request: TokenizeRequest, progress: OutputProgress) -> None:
+    """Refuse an input without documents. The share of one task of several may have none."""
+    if request.shard is not None or any(totals.documents for totals in progress.outputs):
+        return
+    shutil.copyfile(request.work_folder / "rejects.jsonl", request.rejects)
+    with open(request.rejects, encoding="utf-8") as rejects:
+        first = json.loads(rejects.readline() or "null")
+    if first is None:
+        request.rejects.unlink()
+        why = f"all of its {progress.blank:,} lines are blank" if progress.blank else "its files are empty"
+        raise RecordRefused(f"there are no documents in the input: {why}. Nothing was written")
+    raise RecordRefused(
+        f"there are no documents in the input: all {progress.rejects:,} records were skipped, the first being"
+        f" {first['file']}, line {first['line']}: {first['reason']}. {cause(request, first['file'])}"
+        f"Nothing was written; {request.rejects} lists them"
+    )
 
 
 def _check_names(request: TokenizeRequest) -> None:
@@ -86,7 +121,7 @@ def _alone(request: TokenizeRequest) -> Iterator[None]:
     """Hold the lock of this output; it is released when its process exits, however it does."""
     path = request.folder / f".{request.name}.lock"
     while True:
-        file = open(path, "w")  # noqa: SIM115
+        file = _opened(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -104,6 +139,16 @@ def _alone(request: TokenizeRequest) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         file.close()
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open the lock without following a link: in a folder that others may write, it could be any file."""
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+b")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NemolaunchError(f"{path} is a link, not the lock of a run: remove it") from None
+        raise NemolaunchError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _already_there(request: TokenizeRequest) -> Result | None:
@@ -136,11 +181,15 @@ def _begin(request: TokenizeRequest) -> int:
     if plan.exists():
         saved = json.loads(plan.read_text(encoding="utf-8"))
         changed = [k for k in identity if saved["identity"].get(k) != identity[k]]
+        if changed and (request.work_folder / REFUSED).exists():
+            shutil.rmtree(request.work_folder)
+            return _begin(request)
         if changed:
             raise UsageError(
                 f"{request.work_folder} has an unfinished run with other {', '.join(changed)};"
                 " use --restart to discard it, or another --data-prefix to keep it"
             )
+        (request.work_folder / REFUSED).unlink(missing_ok=True)
         return int(saved["piece_bytes"])
     shutil.rmtree(request.work_folder, ignore_errors=True)
     request.work_folder.mkdir()

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.data.text_files import KINDS, NAMED_KINDS, in_folder, kind_of, matching
+from nemolaunch.data.text_files import (
+    ENDINGS,
+    JSONL_KINDS,
+    KINDS,
+    NAMED_KINDS,
+    has_no_ending,
+    jsonl_kind_of,
+    kind_of,
+    look_into,
+    matching,
+    named,
+)
 from nemolaunch.errors import UsageError
 
 
@@ -29,48 +41,80 @@ def split_by_hash(share: float) -> dict[str, Any]:
     return {"validation": share, "split": {"rule": "document hash", "validation_share": share}}
 
 
-def find(inputs: list[str], kind: str = "auto") -> list[InputFile]:
+def find(
+    inputs: list[str], kind: str = "auto", tell: Callable[[str], None] = lambda _: None
+) -> list[InputFile]:
     """Return the files that files, folders and globs name; folders are read recursively, sorted by path.
 
     `kind` "text" selects .txt files, "jsonl" and "parquet" those; "auto" selects text only if there is
     nothing else. Raises UsageError if an input is missing, has no data, or is of an unknown kind.
+
+    Args:
+        tell: takes a remark about files that are not read.
     """
     found: dict[str, InputFile] = {}
     for given in inputs:
-        for source in _find_one(given, kind):
+        for source in _find_one(given, kind, tell):
             found.setdefault(os.path.realpath(source.path), source)
     return list(found.values())
 
 
-def _find_one(given: str, kind: str) -> list[InputFile]:
+def _find_one(given: str, kind: str, tell: Callable[[str], None]) -> list[InputFile]:
     path = Path(given).expanduser()
     if path.is_dir():
-        sources = _wanted([_source(p, KINDS) for p in in_folder(path)], kind)
-        if not sources:
-            raise UsageError(f"--input-dir {given} has no data: none of its files ends in {', '.join(KINDS)}")
-        return sources
-    if path.is_file():
-        return [_source(str(path), NAMED_KINDS)]
-    paths = matching(str(path))
-    if not paths:
-        raise UsageError(
-            f"--input-dir {given}: there is no such file or folder, and as a glob it matches nothing"
-        )
-    return _wanted([_source(p, NAMED_KINDS) for p in paths], kind)
+        folder = look_into(path, jsonl=kind == "jsonl")
+        paths, others, kinds = folder.files, folder.others, KINDS
+    elif path.is_file():
+        paths, others, kinds = [str(path)], [], NAMED_KINDS
+    else:
+        paths, others, kinds = matching(str(path)), [], NAMED_KINDS
+        if not paths:
+            raise UsageError(
+                f"--input-dir {given}: there is no such file or folder, and as a glob it matches nothing"
+            )
+    sources = [_source(p, kinds, kind) for p in paths]
+    wanted = sources if path.is_file() else _wanted(sources, kind)
+    read = {s.path for s in wanted}
+    others = sorted([*others, *(p for p in paths if p not in read)])
+    if not wanted:
+        raise UsageError(_no_data(given, kind, others))
+    if others:
+        tell(f"{given}: {named(others)} not read{_hint(others, kind)}")
+    return wanted
 
 
 def _wanted(sources: list[InputFile], kind: str) -> list[InputFile]:
     if kind == "auto":
         other = [s for s in sources if s.kind != "text"]
         return other or sources
-    kinds = {"jsonl": ("jsonl", "gzip", "zstd")}.get(kind, (kind,))
+    kinds = JSONL_KINDS if kind == "jsonl" else (kind,)
     return [s for s in sources if s.kind in kinds]
 
 
-def _source(path: str, kinds: dict[str, str]) -> InputFile:
+def _no_data(given: str, kind: str, others: list[str]) -> str:
+    what = {"auto": ENDINGS, "jsonl": "JSON Lines", "text": ".txt", "parquet": ".parquet"}[kind]
+    if not others:
+        return f"--input-dir {given} has no data: it contains no files"
+    return f"--input-dir {given} has no data: {named(others)} not read, wanted are {what}{_hint(others, kind)}"
+
+
+def _hint(others: list[str], kind: str) -> str:
+    """Return how to have some of these files read."""
+    if any(kind_of(Path(p), NAMED_KINDS) == "jsonl" and p.lower().endswith(".json") for p in others):
+        return "; a .json is read if it is named, as in --input-dir 'FOLDER/*.json'"
+    if kind == "auto" and any(has_no_ending(Path(p)) for p in others):
+        return "; --format jsonl reads JSON Lines whose names have no ending"
+    return ""
+
+
+def _source(path: str, kinds: dict[str, str], wanted: str) -> InputFile:
     kind = kind_of(Path(path), kinds)
+    if kind is None and wanted == "jsonl":
+        kind = jsonl_kind_of(Path(path))
     if kind is None:
-        raise UsageError(f"{path}: unknown kind of file; names have to end in {', '.join(kinds)}")
+        raise UsageError(
+            f"{path}: unknown kind of file; names end in {ENDINGS}, or --format jsonl reads it as JSON Lines"
+        )
     stat = os.stat(path)
     return InputFile(path, kind, stat.st_size, stat.st_mtime_ns)
 

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--format",
         default="auto",
         choices=("auto", "jsonl", "parquet", "text"),
-        help="which files of a folder to read",
+        help="which files to read; jsonl: also those whose names have no ending",
     )
     add(
         "--text-key",
@@ -159,7 +159,7 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
     from nemolaunch.tokenization.request import TokenizeRequest
     from nemolaunch.tokenization.tokenizer import resolve
 
-    files = sources.find(options.input_dir, options.format)
+    files = sources.find(options.input_dir, options.format, _say)
     shard = parse_shard(options.shard) or _slurm_shard()
     name = options.data_prefix
     folder = Path(options.output_dir).expanduser() / "preprocessed"
