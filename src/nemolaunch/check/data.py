@@ -48,6 +48,8 @@ def _unusable(resolved: Resolved) -> Iterator[Finding]:
     for file in unusable[:SHOWN_FILES]:
         if file.error:
             fixes = [_instead(resolved, file.source, file.instead)] if file.instead else []
+            if file.is_text:
+                fixes.append(fix(data_mode="stream"))
             yield error("data-unreadable", f"{flag('dataset_dir')}: {file.error}", *fixes)
         else:
             yield error("data-empty", f"{flag('dataset_dir')}: {file.prefix} contains no tokens")

@@ -34,6 +34,7 @@ class DataFile:
         weight: blend weight of that path as given, or None.
         error: why it cannot be used, or None.
         instead: the path that was probably meant, if it does not exist.
+        is_text: whether it is text, which can be streamed.
         split_tokens: tokens in the training, validation and test split.
         token_bytes: size of a token id on disk; `id_code`: its type code for the standard library's `array`.
         tokenizer: what was recorded when the data was tokenised: `name`, `vocab_size`, …
@@ -49,6 +50,7 @@ class DataFile:
     weight: float | None = None
     error: str | None = None
     instead: str | None = None
+    is_text: bool = False
     num_sequences: int = 0
     num_documents: int = 0
     num_tokens: int = 0
@@ -162,14 +164,17 @@ def _pairs(folder: str) -> list[str]:
 def _nothing_there(path: str) -> DataFile:
     absolute = os.path.abspath(path)
     if os.path.isdir(absolute):
-        return DataFile(prefix=absolute, error=_without_pairs(path))
+        why, is_text = _without_pairs(path)
+        return DataFile(prefix=absolute, error=why, is_text=is_text)
     instead = nearest(path, lambda candidate: bool(prefixes_of(os.path.expanduser(candidate))))
     above = missing_part(path)
     where = f" ({above} does not exist)" if above else ""
     if os.path.exists(absolute + ".bin"):
         return DataFile(prefix=absolute, error=f"{path}.bin exists, but {path}.idx does not", instead=instead)
     if os.path.isfile(absolute) and path.lower().endswith(TEXT_ENDINGS):
-        return DataFile(prefix=absolute, error=f"{path} is text, not a .bin/.idx pair: {_offer(path)}")
+        return DataFile(
+            prefix=absolute, error=f"{path} is text, not a .bin/.idx pair: {_offer(path)}", is_text=True
+        )
     there = (
         "a folder nor a .bin or .idx file" if os.path.exists(absolute) else "a folder nor a .bin/.idx pair"
     )
@@ -185,19 +190,19 @@ def _offer(path: str) -> str:
     )
 
 
-def _without_pairs(path: str) -> str:
-    """Return why a folder cannot be used."""
+def _without_pairs(path: str) -> tuple[str, bool]:
+    """Return why a folder cannot be used, and whether it has text."""
     try:
         names = os.listdir(path)
     except OSError as error:
-        return f"cannot read {path}: {error.strerror}"
+        return f"cannot read {path}: {error.strerror}", False
     texts = [name for name in names if name.endswith(TEXT_ENDINGS)]
     if texts:
-        return f"{path} contains text ({texts[0]}) but no .bin/.idx pair: {_offer(path)}"
+        return f"{path} contains text ({texts[0]}) but no .bin/.idx pair: {_offer(path)}", True
     inner = [name for name in sorted(names) if _pairs(os.path.join(path, name))]
     if inner:
-        return f"{path} contains no .bin/.idx pair, but {os.path.join(path, inner[0])} does"
-    return f"{path} contains no .bin/.idx pair"
+        return f"{path} contains no .bin/.idx pair, but {os.path.join(path, inner[0])} does", False
+    return f"{path} contains no .bin/.idx pair", False
 
 
 def look_at_prefix(prefix: str, split: str) -> DataFile:

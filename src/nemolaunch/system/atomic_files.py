@@ -62,7 +62,12 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=durable)
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a file name that is not UTF-8
+        text = json.dumps(value, indent=1) + "\n"
+    write_text(path, text, durable=durable)
 
 
 def append_text(path: Path, text: str) -> None:
@@ -89,11 +94,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if not path.exists():
             move(temporary, path)
             return
-        os.replace(path, earlier)
         try:
+            os.replace(path, earlier)
             move(temporary, path)
-        except OSError:
-            os.replace(earlier, path)
+        except BaseException:  # Ctrl-C between the two must not lose both
+            if earlier.exists() and not path.exists():
+                os.replace(earlier, path)
             raise
         shutil.rmtree(earlier, ignore_errors=True)
     finally:

@@ -139,8 +139,11 @@ class Assembler:
         return self.unsaved_bytes >= self.save_bytes or time.monotonic() - self.last_save > SAVE_EVERY_S
 
     def _reject(self, path: str, line: int, reason: str) -> None:
-        text = json.dumps({"file": path, "line": line, "reason": reason}, ensure_ascii=False) + "\n"
-        data = text.encode(errors="backslashreplace")
+        record = {"file": path, "line": line, "reason": reason}
+        try:
+            data = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        except UnicodeEncodeError:  # a file name that is not UTF-8
+            data = json.dumps(record).encode() + b"\n"
         write_all(self.rejects, [data])
         self.progress.rejects += 1
         self.progress.rejects_bytes += len(data)

@@ -137,6 +137,7 @@ def versions() -> dict[str, str]:
         "orjson",
         "pyarrow",
         "xxhash",
+        "zstandard",
     ):
         try:
             found[name] = version(name)

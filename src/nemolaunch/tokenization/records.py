@@ -223,6 +223,8 @@ class ParquetReader(RecordReader):
         if self.piece.broken:
             self._reject(1, self.piece.broken)
             return
+        rows = 0
+        groups = list(range(self.piece.start, self.piece.stop))
         try:
             with pq.ParquetFile(self.piece.paths[0]) as file:
                 have = file.schema_arrow.names
@@ -230,12 +232,13 @@ class ParquetReader(RecordReader):
                 if missing:
                     self._reject(1, f"no column {missing[0]!r}; it has {', '.join(map(repr, have[:8]))}")
                     return
-                groups = list(range(self.piece.start, self.piece.stop))
                 columns = list(dict.fromkeys(self.columns))
+                rows = sum(file.metadata.row_group(group).num_rows for group in groups)
                 for batch in file.iter_batches(1024, row_groups=groups, columns=columns):
                     yield from self._batch(batch)
         except (OSError, ValueError) as error:
-            self._reject(self.count + 1, f"damaged parquet file: {error}")
+            lost = f"; {rows - self.count:,} rows of row group {groups[0]} are lost" if rows else ""
+            self._reject(self.count + 1, f"damaged parquet file: {error}{lost}")
 
     def _batch(self, batch: Any) -> Iterator[list[Value]]:
         columns = [column_values(column_of(batch, column)) for column in self.columns]

@@ -90,8 +90,10 @@ def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
     from nemolaunch.cli.views.progress import byte_bar
 
     options = parser(to, prog).parse_args(argv)
-    # So that a plain `kill` removes incomplete output, as Ctrl-C does
-    signal.signal(signal.SIGTERM, _stop)
+    # So that a plain `kill`, or a terminal that closes, removes incomplete output, as Ctrl-C does
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _stop)
     source, output = _paths(options)
     report = convert(
         source,
@@ -125,8 +127,8 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _stop(*_: object) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)
+def _stop(number: int, *_: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

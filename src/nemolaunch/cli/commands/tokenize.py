@@ -14,6 +14,8 @@ from nemolaunch.cli.parsing.arguments import Parser, normalise_long_options
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 
+# How the reasons begin that are about a part of a file, not a record
+DAMAGED = ("damaged ", "truncated ", "not a ")
 # Sub-folder for shards, so that the folder above can be used as --dataset-dir.
 SHARDS = "shards"
 
@@ -300,6 +302,19 @@ def _summary(request: TokenizeRequest, result: Result) -> None:
     rejects = max((made["rejects"] for made in result.manifests), default=0)
     if rejects:
         _say(f"{rejects:,} records were skipped; {request.rejects} lists them with the reason")
+        for text in _damages(request.rejects):
+            _say(text)
+
+
+def _damages(rejects: Path) -> list[str]:
+    """Return what is wrong with each file of which a part could not be read."""
+    with open(rejects, encoding="utf-8") as file:
+        found = [json.loads(line) for line in file]
+    return [
+        f"{r['file']}, after record {r['line'] - 1:,}: {r['reason']}"
+        for r in found
+        if r["reason"].startswith(DAMAGED)
+    ]
 
 
 def _say(text: str) -> None:

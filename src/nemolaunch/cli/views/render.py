@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 import warnings
@@ -21,6 +22,13 @@ class Command(Protocol):
         ...
 
 
+def _print_anything() -> None:
+    """Escape what the terminal's encoding lacks, such as a file name that is not UTF-8, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def guarded(main: Callable[[list[str] | None], int]) -> Command:
     """Turn a user error into one message on stderr and an exit code, never a traceback.
 
@@ -31,6 +39,7 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
     def run(argv: list[str] | None = None) -> int:
         # torch warns about this on every import if the older of the two packages is installed
         warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
+        _print_anything()
         try:
             return main(argv)
         except NemolaunchError as error:
