@@ -63,7 +63,9 @@ def readable(command: list[str]) -> int:
 
 def test_zstd_with_a_long_window(corner: Corner) -> None:
     """indygreg/python-zstandard#157: `zstd --long=31 -d` reads all; its manual names 2 GiB as the largest window."""
-    parameters = zstandard.ZstdCompressionParameters(window_log=31, enable_ldm=True)
+    parameters = zstandard.ZstdCompressionParameters(
+        window_log=31, hash_log=10, strategy=zstandard.STRATEGY_FAST
+    )
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     corner.write("a.jsonl.zst", packer.compress(DATA) + packer.flush())
     assert corner.run("a.jsonl.zst")[0] == 0
@@ -85,7 +87,7 @@ def test_bytes_behind_a_download(corner: Corner) -> None:
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
 def test_a_download_that_ended_early(ending: str, corner: Corner) -> None:
     """huggingface/datatrove#78: what `zcat`, `bzcat`, `xzcat` and `zstdcat` still give is kept."""
-    text = "".join(json.dumps({"text": os.urandom(400).hex()}) + "\n" for _ in range(3000)).encode()
+    text = "".join(json.dumps({"text": os.urandom(400).hex()}) + "\n" for _ in range(1000)).encode()
     pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress}[ending]
     data = pack(text)
     path = corner.write(f"a.jsonl.{ending}", data[: len(data) * 3 // 4])

@@ -61,7 +61,14 @@ class _Member:
         """Decode some of the data; `pending` says whether to call it again with `rest` first."""
         try:
             out = self._step(data)
-        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, *_zstd_errors(self._kind)) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            zlib.error,
+            lzma.LZMAError,
+            *_zstd_errors(self._kind),
+        ) as error:
             raise _Broken(" ".join(str(error).split())) from None
         if self.ended:
             self.rest, self.pending = self._decoder.unused_data, False
@@ -212,12 +219,16 @@ class PackedReader:
         end = self._size if following is None else following
         lost = max(end - at, 0)
         if not why:
-            reason = f"truncated {self._kind} file: its {self._size:,} bytes end before its compressed data do"
+            reason = (
+                f"truncated {self._kind} file: its {self._size:,} bytes end before its compressed data do"
+            )
         elif at <= start + len(MAGIC[self._kind]) and not self._is_member(start):
             lost = end - start
             reason = self._not_packed(start, lost)
         else:
-            reason = f"damaged {self._kind} file: {why} at byte {at:,}, {lost:,} of {self._size:,} bytes are lost"
+            reason = (
+                f"damaged {self._kind} file: {why} at byte {at:,}, {lost:,} of {self._size:,} bytes are lost"
+            )
         if following is not None:
             reason += f"; reading continues at byte {following:,}"
         return end, Damage(reason, lost)
@@ -229,7 +240,9 @@ class PackedReader:
             what = f"{lost:,} bytes after the end of its data are something else, {head!r}"
             return f"damaged {self._kind} file: {what}"
         if head.lstrip()[:1] in (b"{", b"["):
-            return f"not a {self._kind} file but plain JSON: rename it without the ending of a compressed file"
+            return (
+                f"not a {self._kind} file but plain JSON: rename it without the ending of a compressed file"
+            )
         other = next((kind for kind, magic in MAGIC.items() if head.startswith(magic)), None)
         what = f"a {other} file: give it that ending" if other else f"something that starts with {head!r}"
         return f"not a {self._kind} file but {what}"

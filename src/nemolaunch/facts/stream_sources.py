@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from nemolaunch.data.packed import PackedReader
 from nemolaunch.data.stream_spec import REMOTE, StreamSource, StreamSpec
 from nemolaunch.data.text_files import ENDINGS, NAMED_KINDS, PACKINGS, expand, kind_of
+from nemolaunch.errors import UsageError
 from nemolaunch.system.path_hints import nearest
 
 HUB_DATASETS = REMOTE + "datasets/"
@@ -58,7 +60,10 @@ def _look(source: StreamSource) -> SourceFacts:
             if not path.startswith(HUB_DATASETS):
                 return SourceFacts(error=f"{path} does not start with {HUB_DATASETS}OWNER/NAME")
             continue
-        found = expand(path)
+        try:
+            found = expand(path)
+        except UsageError as error:
+            return SourceFacts(error=str(error))
         if not found:
             return _nothing_there(path)
         names += found
@@ -122,14 +127,30 @@ def _columns(path: str, kind: str) -> tuple[str, ...] | None:
     if kind == "parquet":
         import pyarrow.parquet as pq
 
-        return tuple(pq.read_schema(path).names)
+        schema = pq.read_schema(path)
+        return tuple(name for field in schema for name in _fields(field.name, field.type))
     with open(path, "rb") as file:
         line = _first_line(file, kind, os.path.getsize(path))
     try:
         record = json.loads(line)
     except ValueError:  # a single bad line does not make the file unusable
         return None
-    return tuple(record) if isinstance(record, dict) else None
+    return tuple(_keys(record)) if isinstance(record, dict) else None
+
+
+def _keys(record: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the keys of a record, those inside other objects as `data.text`."""
+    for key, value in record.items():
+        yield above + key
+        if isinstance(value, dict):
+            yield from _keys(value, f"{above}{key}.")
+
+
+def _fields(name: str, kind: Any) -> Iterator[str]:
+    """Yield the name of a column, and of the fields in it as `data.text`."""
+    yield name
+    for i in range(kind.num_fields if hasattr(kind, "get_field_index") else 0):
+        yield from _fields(f"{name}.{kind.field(i).name}", kind.field(i).type)
 
 
 def _first_line(file: IO[bytes], kind: str, size: int) -> bytes:

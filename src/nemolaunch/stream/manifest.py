@@ -123,9 +123,7 @@ def _local(source: StreamSource, path: str) -> list[File]:
     for name in names:
         kind = kind_of(Path(name), NAMED_KINDS)
         if kind is None:
-            raise NemolaunchError(
-                f"source {source.name}: {name} is of an unknown kind; known are {ENDINGS}"
-            )
+            raise NemolaunchError(f"source {source.name}: {name} is of an unknown kind; known are {ENDINGS}")
         found.append(File(os.path.abspath(name), kind, os.path.getsize(name)))
     return found
 

@@ -12,6 +12,7 @@ from nemolaunch.data.packed import READ_BYTES, Damage, PackedReader
 from nemolaunch.data.text_files import PACKINGS
 from nemolaunch.tokenization.sources import InputFile
 
+
 @dataclass(frozen=True)
 class InputPiece:
     """Consecutive lines of a file, row groups of a parquet file, or some text files.
@@ -79,7 +80,14 @@ def _cut_parquet(place: int, source: InputFile, number: int) -> Iterator[InputPi
             groups = file.num_row_groups
     except (OSError, ValueError) as error:
         yield InputPiece(
-            number, place, "rows", (source.path,), 0, 0, source.size, broken=f"not a parquet file: {error}",
+            number,
+            place,
+            "rows",
+            (source.path,),
+            0,
+            0,
+            source.size,
+            broken=f"not a parquet file: {error}",
             lost_bytes=source.size,
         )
         return

@@ -95,7 +95,9 @@ def _no_data(given: str, kind: str, others: list[str]) -> str:
     what = {"auto": ENDINGS, "jsonl": "JSON Lines", "text": ".txt", "parquet": ".parquet"}[kind]
     if not others:
         return f"--input-dir {given} has no data: it contains no files"
-    return f"--input-dir {given} has no data: {named(others)} not read, wanted are {what}{_hint(others, kind)}"
+    return (
+        f"--input-dir {given} has no data: {named(others)} not read, wanted are {what}{_hint(others, kind)}"
+    )
 
 
 def _hint(others: list[str], kind: str) -> str:
