@@ -120,7 +120,9 @@ def test_every_ending_in_one_folder(corner: Corner) -> None:
     for ending, pack in packed.items():
         corner.write(f"in/a.jsonl.{ending}", pack(DATA))
     corner.write("in/b.ndjson", DATA)
-    corner.write("in/c.json.gz", gzip.compress(DATA))
+    corner.write(
+        "in/c.json.gz", gzip.compress(b"\xef\xbb\xbf" + DATA)
+    )  # a byte order mark is no part of the JSON
     corner.write("in/d.ndjson.xz", lzma.compress(DATA))
     corner.write("in/e.csv", b"text\nx\n")
     corner.write("in/.ipynb_checkpoints/a-checkpoint.jsonl", DATA)  # alexa/massive#8

@@ -88,6 +88,7 @@ def _with(resolved: Resolved, place: int, path: str) -> Fix:
 
 def _column(resolved: Resolved, source: StreamSource, columns: tuple[str, ...]) -> Iterator[Finding]:
     likely = [name for name in TEXT_NAMES if name in columns]
+    likely = likely or [name for name in columns if name.rpartition(".")[2] in TEXT_NAMES]
     by_flag = source.text_key == resolved.job.stream.text_key
     yield error(
         "stream-column",

@@ -49,6 +49,7 @@ class _Member:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._decoder = _decoder(kind)
+        self._errors = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, *_errors_of(kind))
         self.rest = b""
         self.pending = False
 
@@ -61,14 +62,7 @@ class _Member:
         """Decode some of the data; `pending` says whether to call it again with `rest` first."""
         try:
             out = self._step(data)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            zlib.error,
-            lzma.LZMAError,
-            *_zstd_errors(self._kind),
-        ) as error:
+        except self._errors as error:
             raise _Broken(" ".join(str(error).split())) from None
         if self.ended:
             self.rest, self.pending = self._decoder.unused_data, False
@@ -99,12 +93,12 @@ def _decoder(kind: str) -> Any:
     return zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
 
 
-def _zstd_errors(kind: str) -> tuple[type[Exception], ...]:
+def _errors_of(kind: str) -> list[type[Exception]]:
     if kind != "zstd":
-        return ()
+        return []
     import zstandard
 
-    return (zstandard.ZstdError,)
+    return [zstandard.ZstdError]
 
 
 class PackedReader:
@@ -126,7 +120,8 @@ class PackedReader:
     def read(self) -> bytes:
         """Return the next block of at least `READ_BYTES`; less before damage and at the end."""
         self.damage = None
-        parts, count = [], 0
+        parts: list[bytes] = []
+        count = 0
         while count < READ_BYTES:
             block = next(self._blocks, None)
             if block is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,6 +152,7 @@ class Unpacker:
         self.damage: Damage | None = None
         self.ended = False
         self.rest = b""
+        self._started = False
         compressed = source.kind in PACKINGS.values()
         self.reader = PackedReader(packed, source.kind, source.size) if compressed else None
 
@@ -167,6 +169,9 @@ class Unpacker:
             return block
         block = self.reader.read()
         self.damage, self.ended = self.reader.damage, self.reader.ended and not block
+        if block and not self._started:
+            self._started = True
+            return block.removeprefix(codecs.BOM_UTF8) or self.read()
         return block
 
     def copy_lines(self, out: IO[bytes], wanted: int) -> int:

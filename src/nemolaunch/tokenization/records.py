@@ -110,7 +110,7 @@ class LineReader(RecordReader):
             self.blank += 1
             return ""
         try:
-            record = json.loads(line.decode("utf-8-sig"))
+            record = json.loads(line.decode())
             values = [value_of(record, column) for column in self.columns]
             for value in values:
                 "".join(value).encode()
@@ -259,11 +259,15 @@ def has_column(schema: Any, column: str) -> bool:
     if column in schema.names:
         return True
     name, *inner = column.split(".")
-    found = schema.field(name).type if name in schema.names else None
+    if not inner or name not in schema.names:
+        return False
+    found = schema.field(name).type
     for name in inner:
         index = found.get_field_index(name) if hasattr(found, "get_field_index") else -1
-        found = found.field(index).type if index >= 0 and found is not None else None
-    return bool(inner) and found is not None
+        if index < 0:
+            return False
+        found = found.field(index).type
+    return True
 
 
 def column_of(batch: Any, column: str) -> Any:
