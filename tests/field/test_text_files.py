@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ from nemolaunch.cli.commands.tokenize import main
 TEXTS = [f"article {i} about birds and rivers {i * 7919 % 1000}" for i in range(300)]
 LINES = [json.dumps({"text": text}) + "\n" for text in TEXTS]
 DATA = "".join(LINES).encode()
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstandard.compress,
+}
 
 
 class Corner:
@@ -88,8 +95,7 @@ def test_bytes_behind_a_download(corner: Corner) -> None:
 def test_a_download_that_ended_early(ending: str, corner: Corner) -> None:
     """huggingface/datatrove#78: what `zcat`, `bzcat`, `xzcat` and `zstdcat` still give is kept."""
     text = "".join(json.dumps({"text": os.urandom(400).hex()}) + "\n" for _ in range(1000)).encode()
-    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress}[ending]
-    data = pack(text)
+    data = PACK[ending](text)
     path = corner.write(f"a.jsonl.{ending}", data[: len(data) * 3 // 4])
     code, printed = corner.run(path.name, "--on-error", "skip")
     program = {"gz": "zcat", "bz2": "bzcat", "xz": "xzcat", "zst": "zstdcat"}[ending]
@@ -116,8 +122,7 @@ def test_damage_in_the_middle_and_members_after_it(corner: Corner) -> None:
 
 def test_every_ending_in_one_folder(corner: Corner) -> None:
     """NVIDIA/Megatron-LM#395, huggingface/datasets#5850: 7 files of 300 documents, one that is named, not read."""
-    packed = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress}
-    for ending, pack in packed.items():
+    for ending, pack in PACK.items():
         corner.write(f"in/a.jsonl.{ending}", pack(DATA))
     corner.write("in/b.ndjson", DATA)
     corner.write(

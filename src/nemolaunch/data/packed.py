@@ -49,7 +49,14 @@ class _Member:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._decoder = _decoder(kind)
-        self._errors = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, *_errors_of(kind))
+        self._errors: tuple[type[Exception], ...] = (
+            OSError,
+            EOFError,
+            ValueError,
+            zlib.error,
+            lzma.LZMAError,
+            *_errors_of(kind),
+        )
         self.rest = b""
         self.pending = False
 
