@@ -94,7 +94,9 @@ def test_bytes_behind_a_download(corner: Corner) -> None:
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
 def test_a_download_that_ended_early(ending: str, corner: Corner) -> None:
     """huggingface/datatrove#78: what `zcat`, `bzcat`, `xzcat` and `zstdcat` still give is kept."""
-    text = "".join(json.dumps({"text": os.urandom(400).hex()}) + "\n" for _ in range(1000)).encode()
+    text = "".join(
+        json.dumps({"text": os.urandom(400).hex()}) + "\n" for _ in range(2500)
+    ).encode()  # blocks of bzip2
     data = PACK[ending](text)
     path = corner.write(f"a.jsonl.{ending}", data[: len(data) * 3 // 4])
     code, printed = corner.run(path.name, "--on-error", "skip")

@@ -100,12 +100,14 @@ def _decoder(kind: str) -> Any:
     return zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
 
 
-def _errors_of(kind: str) -> list[type[Exception]]:
+def _errors_of(kind: str) -> tuple[type[Exception], ...]:
+    """Return what a decoder raises for damaged data."""
+    known = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
     if kind != "zstd":
-        return []
+        return known
     import zstandard
 
-    return [zstandard.ZstdError]
+    return (*known, zstandard.ZstdError)
 
 
 class PackedReader:
