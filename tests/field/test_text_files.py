@@ -15,6 +15,7 @@ import pytest
 import zstandard
 from tokens_support import pair, variant, write_jsonl
 
+from nemolaunch.cli.commands.pretrain import main as pretrain
 from nemolaunch.cli.commands.tokenize import main
 
 TEXTS = [f"article {i} about birds and rivers {i * 7919 % 1000}" for i in range(300)]
@@ -233,3 +234,13 @@ def test_a_name_that_is_not_utf8(corner: Corner) -> None:
     corner.write(os.fsdecode(b"in/caf\xe9.jsonl"), DATA)
     assert corner.run("in")[0] == 0
     assert corner.documents() == 300
+
+
+def test_training_on_text_offers_both_ways(corner: Corner, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--dataset-dir my.jsonl`: the message has the command that makes tokens, and the flag that streams."""
+    path = corner.write("my.jsonl", DATA)
+    words = ["-M", "nano", "--hf-model-id", str(corner.folder / "tokenizer"), "--dataset-dir", str(path)]
+    assert pretrain([*words, "--dry-run"]) == 1
+    printed = capsys.readouterr()
+    assert f"--input-dir {path}" in printed.out + printed.err
+    assert "use --data-mode stream" in printed.out + printed.err
