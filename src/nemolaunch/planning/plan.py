@@ -131,6 +131,7 @@ class Plan:
         ]
         if self.job.batch.max_steps and self.job.data.seq_length:
             rows.append(("Steps", f"{self.max_steps:,} of {self.tokens_per_step:,} tokens"))
+            rows.append(("Learning rate", f"{self.schedule.lr:g}, {self.schedule.sentence}"))
         if self.estimate is not None:
             rows += html.estimate_rows(self.estimate)
         return html.table(rows, self.findings)
