@@ -102,7 +102,7 @@ RULES: dict[str, str] = {
     "min-lr-above-lr": "The minimum learning rate must not exceed the peak learning rate.",
     "sgd-cannot-resume": "Megatron cannot load the state of SGD from a checkpoint.",
     "lr-implausible": "The peak learning rate should be near that of published runs of models of this size.",
-    "warmup-too-long": "The warmup must end before the decay does, and should end before the run does.",
+    "warmup-too-long": "The warmup should end before the decay and the run do.",
     "wsd-decay-too-long": "Warmup and decay of the wsd schedule must not overlap.",
     "schedule-flags": "Flags of the schedule must suit its kind.",
     "lr-jump": "Where a run resumes, the learning rate should not jump.",

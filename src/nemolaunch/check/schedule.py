@@ -68,20 +68,14 @@ def phases(resolved: Resolved) -> Iterator[Finding]:
     yield from _unused(resolved)
     if steps < 1:
         return
-    if o.lr_schedule != "constant" and warmup >= end:
-        reason = f"--decay-steps {end:,}" if "decay_steps" not in resolved.computed else f"{steps:,} steps"
-        yield error(
-            "warmup-too-long",
-            f"{shown('warmup_steps', warmup)} does not leave a step for the decay, which ends with {reason}",
-            *each("warmup_steps", [end // 10] if end > 0 else []),
-            about="warmup_steps",
-        )
-    elif warmup >= steps:
+    last = steps if o.lr_schedule == "constant" else min(end, steps)
+    if warmup >= last:
+        what = "the decay" if last == end != steps else "the run"
         yield warning(
             "warmup-too-long",
-            f"{shown('warmup_steps', warmup)} is not over at the end of the run at step {steps:,}: the rate never "
-            f"reaches {shown('lr', f'{o.lr:g}')}",
-            *each("warmup_steps", [steps // 10]),
+            f"{shown('warmup_steps', warmup)} is not over at step {last:,}, the end of {what}: the rate never reaches "
+            f"{shown('lr', f'{o.lr:g}')}",
+            *each("warmup_steps", [last // 10]),
             about="warmup_steps",
         )
     decay = o.wsd_decay_steps or 0
