@@ -155,7 +155,7 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
     if not resolved.facts.data or any(f.error for f in resolved.facts.data) or any(split(resolved)):
         return
     batch, steps = job.batch.global_batch_size, job.batch.max_steps or 0
-    unit = batch_unit(resolved)
+    unit, sizes = batch_unit(resolved), resolved.batch_sizes
     if epoch < 1:
         longest = max(f.split_tokens[0] for f in resolved.facts.data) - 1
         yield error(
@@ -180,11 +180,11 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             *each("max_steps", [max(1, int(steps * MANY_EPOCHS / worst.epochs))]),
             about="max_steps",
         )
-    elif not resolved.ledger and steps * batch > MANY_EPOCHS * epoch:
+    elif not resolved.ledger and sizes.samples(steps) > MANY_EPOCHS * epoch:
         yield warning(
             "data-repeated",
-            f"{shown('max_steps', steps)} repeats the data for {steps * batch / epoch:.1f} epochs",
-            *each("max_steps", [max(1, MANY_EPOCHS * epoch // batch)]),
+            f"{shown('max_steps', steps)} repeats the data for {sizes.samples(steps) / epoch:.1f} epochs",
+            *each("max_steps", [max(1, sizes.steps_within(MANY_EPOCHS * epoch))]),
             about="max_steps",
         )
 
