@@ -212,7 +212,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "warmup-too-long": ("llama3_8b", {"max_steps": 100, "warmup_steps": 100}, {}),
     "ramp-form": ("llama3_8b", {"rampup_batch_size": "16:16"}, {}),
     "ramp-increments": ("llama3_8b", {"rampup_batch_size": "64:100:10000"}, {}),
-    "ramp-by-data-parallel": ("llama3_8b", {"rampup_batch_size": "1:1:10000"}, {}),
+    "ramp-by-data-parallel": ("llama3_8b", {"rampup_batch_size": "4:4:10000"}, {}),
     "ramp-beyond-run": ("llama3_8b", {"rampup_batch_size": "64:64:100000", "max_steps": 20}, {}),
     "ramp-unsupported": ("llama3_8b", {"rampup_batch_size": "64:64:10000", "cuda_graphs": True}, {}),
     "wsd-decay-too-long": (
