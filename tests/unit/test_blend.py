@@ -11,6 +11,7 @@ from check_jobs import findings, job, resolved, write_data
 from nemolaunch.data import blend
 from nemolaunch.facts import look
 from nemolaunch.facts.dataset_words import read_blend
+from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.findings import Finding
 from nemolaunch.planning import Plan, make_plan
 

@@ -268,6 +268,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "validation-data-found": ("llama3_8b", {}, validation(found=True)),
     "held-out-trained-on": ("llama3_8b", {"dataset_dir": ("/data/news_validation_text_document",)}, {}),
     "data-too-short": ("llama3_8b", {}, {"data": (data_file(),)}),
+    "batch-beyond-data": ("llama3_8b", {"seq_length": 1024, "max_steps": 1}, {"data": (data_file(),)}),
     "data-too-small": ("llama3_8b", {"seq_length": 1024}, {"data": (data_file(),)}),
     "validation-left-out": (
         "llama3_8b",

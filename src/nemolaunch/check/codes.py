@@ -131,6 +131,7 @@ RULES: dict[str, str] = {
     "stream-changed": "A run that resumes with the very next row must keep the order of rows.",
     "data-too-short": "A sample is one token longer than the sequence length.",
     "data-too-small": "One epoch must provide at least one step.",
+    "batch-beyond-data": "A batch should not exceed an epoch.",
     "validation-left-out": "Validation needs at least one batch of samples.",
     "validation-data-name": "A validation set is NAME=PATH, with a distinct name of letters, digits, '.', '_' and '-'.",
     "validation-data-unreadable": "A validation set is a prefix of a .bin and an .idx file, or a folder of such files.",

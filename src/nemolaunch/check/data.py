@@ -16,6 +16,8 @@ from nemolaunch.resolve import Resolved
 
 # Data repeated for more than a few epochs yield little (Muennighoff et al. 2023, arXiv 2305.16264)
 MANY_EPOCHS = 4
+# Enough for a warmup and a decay
+STEPS_PER_EPOCH = 100
 SHOWN_FILES = 5
 # The largest vocabulary for which Megatron's tools write 16-bit token ids (`DType.optimal_dtype`)
 MOST_IN_16_BITS = 65_536
@@ -156,6 +158,14 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
         return
     batch, steps = job.batch.global_batch_size, job.batch.max_steps or 0
     unit, sizes = batch_unit(resolved), resolved.batch_sizes
+    if batch > epoch >= 1 and "max_steps" not in resolved.computed:
+        yield warning(
+            "batch-beyond-data",
+            f"{shown('global_batch_size', batch)} exceeds the {epoch:,} samples of the training split: every step "
+            "reads some of them more than once",
+            *each("global_batch_size", _batch_that_fits(epoch, unit)),
+            about="global_batch_size",
+        )
     if epoch < 1:
         longest = max(f.split_tokens[0] for f in resolved.facts.data) - 1
         yield error(
@@ -170,23 +180,29 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             "data-too-small",
             f"the training split has {epoch:,} samples of {job.data.seq_length} tokens, fewer than one step of "
             f"{shown('global_batch_size', batch)} needs",
-            *each("global_batch_size", [epoch // unit * unit] if epoch >= unit else []),
-            fix(max_steps=1),
+            *each("global_batch_size", _batch_that_fits(epoch, unit)),
         )
     elif worst := max((s for s in resolved.ledger if s.epochs > MANY_EPOCHS), key=_epochs, default=None):
         yield warning(
             "data-repeated",
-            f"{shown('max_steps', steps)} repeats {worst.path} for {worst.epochs:.1f} epochs",
+            f"{shown('max_steps', steps)} repeats {worst.path} for {worst.epochs:.1f} epochs; beyond {MANY_EPOCHS}, "
+            "repetition adds little",
             *each("max_steps", [max(1, int(steps * MANY_EPOCHS / worst.epochs))]),
             about="max_steps",
         )
     elif not resolved.ledger and sizes.samples(steps) > MANY_EPOCHS * epoch:
         yield warning(
             "data-repeated",
-            f"{shown('max_steps', steps)} repeats the data for {sizes.samples(steps) / epoch:.1f} epochs",
+            f"{shown('max_steps', steps)} repeats the data for {sizes.samples(steps) / epoch:.1f} epochs; beyond "
+            f"{MANY_EPOCHS}, repetition adds little",
             *each("max_steps", [max(1, sizes.steps_within(MANY_EPOCHS * epoch))]),
             about="max_steps",
         )
+
+
+def _batch_that_fits(epoch: int, unit: int) -> list[int]:
+    """Return a batch size with which an epoch has about a hundred steps, at least one; none if no batch fits."""
+    return [max(1, epoch // STEPS_PER_EPOCH // unit) * unit] if epoch >= unit else []
 
 
 def validation(resolved: Resolved) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import json
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.observe import slurm_run
 from nemolaunch.observe.diagnosis import diagnose, newest_failure
+from nemolaunch.observe.planned_rate import other_rate
 from nemolaunch.observe.status import Status, run_of, status
 from nemolaunch.planning import Plan
 
@@ -30,9 +31,11 @@ def _diagnose(args: argparse.Namespace) -> int:
     over = now.state not in ("running", "waiting", "finished")
     failed = over and _failed(Plan.of_run(run), now)
     found = diagnose(run) if failed else newest_failure(run, alive=now.state in ("running", "finished"))
+    rate = other_rate(run, Plan.of_run(run))
     if args.json:
         what = found.as_values() if found else None
-        print(json.dumps({"state": now.state, "detail": now.detail, "over": over, "failure": what}, indent=1))
+        values = {"state": now.state, "detail": now.detail, "over": over, "failure": what}
+        print(json.dumps({**values, "learning_rate": str(rate) if rate else None}, indent=1))
         return 0
     repeated = found is not None and now.detail == found.what
     print(f"{'state':<8}{now.state}" + (f": {now.detail}" if now.detail and not repeated else ""))
@@ -40,6 +43,8 @@ def _diagnose(args: argparse.Namespace) -> int:
         print("nothing has failed")
     else:
         print("\n".join([*([] if failed else ["last failed attempt:"]), *found.lines()]))
+    if rate is not None:
+        print(f"warning[learning-rate]: {rate}")
     return 0
 
 

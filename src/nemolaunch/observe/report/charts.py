@@ -7,8 +7,10 @@ from typing import Any
 
 from nemolaunch.data.validation_sets import accuracy_key, loss_key
 from nemolaunch.observe.history import History, evaluation_figures
+from nemolaunch.observe.planned_rate import planned_rates
 from nemolaunch.observe.series import Series, smoothed, smoothing_window, thinned
 
+PLANNED_LR = "lr_planned"  # a series computed from the plan
 SMOOTHED = "_smoothed"  # suffix of series computed here
 
 
@@ -38,7 +40,10 @@ CHARTS: tuple[dict[str, Any], ...] = (
     },
     {
         "id": "lr", "title": "Learning rate", "unit": "", "zero": True,
-        "lines": [{"key": "lr", "label": "learning rate", "look": "line"}],
+        "lines": [
+            {"key": PLANNED_LR, "label": "planned", "look": "faint"},
+            {"key": "lr", "label": "learning rate", "look": "line"},
+        ],
     },
     {
         "id": "norm", "title": "Gradient norm", "unit": "before clipping", "zero": True,
@@ -141,6 +146,8 @@ def run_data(history: History, points: int) -> dict[str, Any]:
     if "memory_peak_bytes" in history.series:
         steps, values = _points(thinned(history.series["memory_peak_bytes"], points))
         series["memory_peak_gib"] = [steps, [_rounded(value / GIB) for value in values]]
+    if "lr" in history.series and (planned := planned_rates(history.plan)):
+        series[PLANNED_LR] = _points(planned)
     loss = history.series.get("loss")
     for key in keys:
         noisy = history.series.get(key.removesuffix(SMOOTHED))
