@@ -60,9 +60,10 @@ class RampedSampler(MegatronDataSampler):
         return super().on_megatron_step_start(step)
 
     def on_megatron_step_end(self, step: Any) -> None:
-        """Log the samples consumed and the batch size, and return to the full batch size."""
-        super().on_megatron_step_end(step)
-        self._set(self.sizes.full)
+        """Log the samples consumed and the batch size of a training step, and return to the full batch size."""
+        if not step.forward_only:
+            super().on_megatron_step_end(step)
+            self._set(self.sizes.full)
 
     def _set(self, size: int) -> None:
         if size != self.current_global_batch_size:
