@@ -138,4 +138,6 @@ def test_a_stream_feeds_each_step_what_it_asks_for(
     assert data_audit([str(plan.run.root), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["samples"] == 46
-    assert all(e["repeated"] == e["passed_over"] == 0 for source in found["sources"] for e in source["epochs"])
+    assert all(
+        e["repeated"] == e["passed_over"] == 0 for source in found["sources"] for e in source["epochs"]
+    )

@@ -38,6 +38,7 @@ SILENT: dict[str, str] = {
     "grad-reduce-unsupported": "raised when the gradients of the first step are reduced, also in a rehearsal",
     "param-gather-not-sharded": "ignored: there is nothing to gather",
     "param-gather-with-mxfp8": "updated weights stay in the optimizer: Megatron-LM's loop copies them, NeMo's does not",
+    "ramp-unsupported": "T5 counts steps of the full batch; graphs are captured and replayed on a GPU",
     "vocabulary-by-tp": "T5 and BERT: raised as for other models once embeddings are built on a GPU",
 }
 

@@ -16,7 +16,14 @@ from nemolaunch.planning import Plan, make_plan
 
 @pytest.mark.parametrize(
     ("full", "ramp"),
-    [(8, "2:2:12"), (12, "3:3:1"), (1024, "16:16:20000"), (31, "1:3:997"), (24, "8:16:24"), (21, "20:1:3000")],
+    [
+        (8, "2:2:12"),
+        (12, "3:3:1"),
+        (1024, "16:16:20000"),
+        (31, "1:3:997"),
+        (24, "8:16:24"),
+        (21, "20:1:3000"),
+    ],
 )
 def test_sizes_and_samples_are_those_of_megatrons_calculator(full: int, ramp: str) -> None:
     from megatron.core.num_microbatches_calculator import RampupBatchsizeNumMicroBatchesCalculator
@@ -91,7 +98,12 @@ def test_a_ramp_that_cannot_be_trained_is_refused_with_one_that_can(
 def test_a_stream_reads_each_batch_evenly(tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text('{"text": "a b c"}\n')
-    stream: dict[str, Any] = {"data_mode": "stream", "dataset_dir": [str(texts)], "max_steps": 50, "num_gpus": 2}
+    stream: dict[str, Any] = {
+        "data_mode": "stream",
+        "dataset_dir": [str(texts)],
+        "max_steps": 50,
+        "num_gpus": 2,
+    }
     plan = planned(tmp_path, **stream)
     assert plan.job.stream.stream_readers == 2
     wrong = planned(tmp_path, **stream, stream_readers=4)
