@@ -47,6 +47,11 @@ RULES: dict[str, str] = {
     "batch-by-data-parallel": "The global batch size must be a multiple of micro batch size times data parallel size.",
     "microbatches-by-pp": "An interleaved schedule needs a multiple of PP microbatches per step.",
     "pipeline-mostly-idle": "A pipeline with fewer microbatches than stages is never full.",
+    "ramp-form": "A ramp of the batch size is START:INCREMENT:SAMPLES.",
+    "ramp-increments": "A ramp must reach the global batch size in whole increments.",
+    "ramp-by-data-parallel": "Each batch of a ramp must be a multiple of micro batch size times data parallel size.",
+    "ramp-beyond-run": "A ramp should end before the run does.",
+    "ramp-unsupported": "Some models and kernels need a constant batch size.",
     # memory
     "recompute-without-granularity": "NeMo ignores the other recompute settings if no granularity is set.",
     "recompute-incomplete": "Full recompute needs a method and a number of layers.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from nemolaunch.arithmetic.resume import grown_share
@@ -16,7 +15,6 @@ from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.resuming import Earlier
-from nemolaunch.run.folder import consumed_samples
 
 SHOWN_FILES = 3
 # Fields of an architecture that do not change what is computed; those of SHAPE_FIELDS have a rule of their own
@@ -155,10 +153,9 @@ def _other_data(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     old, now = _by_prefix(before.blend, sizes), _by_prefix(resolved.blend, sizes)
     if not old or not now or old == now:
         return
-    seen = consumed_samples(Path(before.checkpoint))
-    if seen < 0:
-        batch = before.values.get("global_batch_size") or resolved.job.batch.global_batch_size
-        seen = before.step * int(batch)
+    seen = before.samples
+    if seen is None:
+        seen = resolved.batch_sizes.samples(before.step)
     sentences = []
     for prefix in dict.fromkeys([*old, *now]):
         had, has = old.get(prefix), now.get(prefix)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch import catalogue
+from nemolaunch.arithmetic.ramp import BatchSizes, batch_sizes_of
 from nemolaunch.arithmetic.schedule import Schedule, schedule_of
 from nemolaunch.check import check
 from nemolaunch.data.blend import Share
@@ -164,8 +165,16 @@ class Plan:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens in a global batch."""
+        """Tokens in a global batch; the first steps of a ramp have fewer."""
         return self.job.batch.global_batch_size * self.seq_length
+
+    @property
+    def batch_sizes(self) -> BatchSizes:
+        """The global batch size of each step."""
+        sizes, done = batch_sizes_of(self.job.values()), self.resumes
+        if done is None or done.samples is None:
+            return sizes
+        return dataclasses.replace(sizes, done_steps=done.step, done_samples=done.samples)
 
     @property
     def model_parallel_sizes(self) -> dict[str, int]:

@@ -127,6 +127,7 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
         max_tokens=None,
         tokens_per_param=None,
         global_batch_tokens=None,
+        rampup_batch_size=None,
         micro_batch_size=micro_batch,
         global_batch_size=max(1, processes // layout.replica) * micro_batch * 2 * layout.pp,
         warmup_steps=None

@@ -16,7 +16,15 @@ from nemolaunch.planning import Plan
 NOT_KEPT = {"dependency": None, "detach": False}
 # Values that are computed from others unless they are given
 LENGTH = frozenset(
-    {"max_steps", "max_tokens", "tokens_per_param", "global_batch_size", "global_batch_tokens", "seq_length"}
+    {
+        "max_steps",
+        "max_tokens",
+        "tokens_per_param",
+        "global_batch_size",
+        "global_batch_tokens",
+        "rampup_batch_size",
+        "seq_length",
+    }
 )
 DEPENDENT = (
     (LENGTH, ("decay_steps", "wsd_decay_steps", "warmup_steps", "val_check_interval", "limit_val_batches")),

@@ -16,10 +16,9 @@ def schedule_lines(plan: Plan) -> list[str]:
     if not plan.job.batch.max_steps:
         return []
     s, steps, o = plan.schedule, plan.max_steps, plan.job.optimizer
-    batch = f"{plan.job.batch.global_batch_size:,} sequences, {count(plan.tokens_per_step)} tokens per step"
     peak = s.rate(min(s.warmup_steps, steps - 1))
     lines = [
-        row("batch", f"{batch} ({plan.origins.get('global_batch_size', 'the default')})"),
+        row("batch", _batch(plan)),
         row("learning rate", f"{peak:.3g} ({plan.origins.get('lr', 'the default')}), {_phases(s)}"),
         row("", f"step 1: {s.rate(0):.3g}; step {steps:,}, the last: {s.rate(steps - 1):.3g}"),
         row("", curve(s, steps)),
@@ -30,6 +29,16 @@ def schedule_lines(plan: Plan) -> list[str]:
             row("optimizer", f"Adam, {betas}, weight decay {o.weight_decay:g}, clipped to {o.clip_grad:g}")
         )
     return lines
+
+
+def _batch(plan: Plan) -> str:
+    sizes = plan.batch_sizes
+    first, over = "", ""
+    if sizes.ramp is not None:
+        first = f"from {sizes.ramp.start:,} to "
+        over = f" after {sizes.ramp_steps:,} steps and {sizes.samples(sizes.ramp_steps):,} sequences"
+    text = f"{first}{sizes.full:,} sequences, {count(plan.tokens_per_step)} tokens per step{over}"
+    return f"{text} ({plan.origins.get('global_batch_size', 'the default')})"
 
 
 def _phases(s: Schedule) -> str:
@@ -50,12 +59,16 @@ def resume_lines(plan: Plan) -> list[str]:
     found = plan.resumes
     if found is None or not plan.job.batch.max_steps:
         return []
-    left = max(0, plan.max_steps - found.step)
-    time = f", {duration(left * plan.estimate.time.step_s)} left" if plan.estimate else ""
+    sizes = plan.batch_sizes
+    tokens = max(0, sizes.samples(plan.max_steps) - sizes.samples(found.step)) * plan.seq_length
+    time = f", {duration(tokens / plan.estimate.time.tokens_per_s)} left" if plan.estimate else ""
     lines = [row("resumes", f"at step {found.step:,} of {plan.max_steps:,}{time}, from {found.checkpoint}")]
     if found.rate is not None:
         before = f"{found.rate_before:.3g}" if found.rate_before is not None else "not known"
         lines.append(row("", f"learning rate there: {before} by the schedule so far, {found.rate:.3g} now"))
+    if found.samples is not None:
+        size = sizes.size(found.step)
+        lines.append(row("", f"reads on from sample {found.samples:,}, {size:,} in the next step"))
     lines += [
         row("", f"{name.replace('_', ' ')}: {old:g} so far, {new:g} now") for name, old, new in found.changes
     ]
