@@ -12,7 +12,7 @@ import pytest
 from check_jobs import TOKENIZER, findings, job, resolved, write_data
 from test_resume_rules import earlier, found
 
-from nemolaunch.cli.commands import generate_config
+from nemolaunch.cli.commands import generate_config, resume
 from nemolaunch.cli.commands import plan as plan_command
 from nemolaunch.cli.parsing.flags import job_from
 from nemolaunch.cli.parsing.saved_plan import job_of_plan
@@ -155,3 +155,11 @@ def test_a_rate_that_is_no_number_is_an_error(
     assert plan_command.main(words(data, flag, "nan")) == 1
     printed = capsys.readouterr()
     assert f"{flag} nan is out of range" in printed.out + printed.err
+
+
+@pytest.mark.parametrize("words_given", [["--resume", "never"], ["--resume=never"]])
+def test_resume_takes_its_flag_in_both_spellings(
+    words_given: list[str], data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert resume.main([str(saved(data)), *words_given, "--dry-run"]) == 0
+    assert "--resume              never" in capsys.readouterr().out
