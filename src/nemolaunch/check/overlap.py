@@ -56,15 +56,16 @@ def _userbuffers(resolved: Resolved, tp: int) -> Iterator[Finding]:
             off,
         )
         return
+    blockwise = batch.fp8 and batch.fp8_recipe == "blockwise"
     if batch.precision == "fp32":
         yield error(
             "tp-overlap-impossible",
             f"{flag(TP_OVERLAP)} cannot be combined with {shown('precision', 'fp32')}: NeMo creates userbuffers for "
             "bf16",
-            fix(precision="bf16"),
+            *([] if blockwise else [fix(precision="bf16")]),
             off,
         )
-    elif batch.fp8 and batch.fp8_recipe == "blockwise":
+    elif blockwise:
         yield error(
             "tp-overlap-impossible",
             f"{flag(TP_OVERLAP)} cannot be combined with {shown('fp8_recipe', 'blockwise')}: userbuffers do not "

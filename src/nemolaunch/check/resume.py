@@ -33,6 +33,8 @@ NOT_COMPUTED = frozenset(
         "account_for_loss_in_pipeline_split",
     }
 )
+# They change how a model is trained, not what it computes
+DROPOUT = frozenset({"hidden_dropout", "attention_dropout"})
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -68,16 +70,24 @@ def _elsewhere(resolved: Resolved) -> Fix:
 def _other_function(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     """Check that a model of the same shape also computes the same: positions, windows, norms, activations."""
     now = resolved.model.architecture
-    other = [
-        f"its {name} is {_plain(had)}, the job's is {_plain(getattr(now, name))}"
+    other = {
+        name: f"its {name} is {_plain(had)}, the job's is {_plain(getattr(now, name))}"
         for name, had in before.architecture.items()
         if name not in NOT_COMPUTED and name not in SHAPE_FIELDS and hasattr(now, name)
         and _plain(had) != _plain(getattr(now, name))
-    ]  # fmt: skip
+    }  # fmt: skip
+    dropped = [sentence for name, sentence in other.items() if name in DROPOUT]
+    if dropped:
+        yield warning(
+            "run-of-other-model",
+            f"{before.where} was trained with other dropout: {'; '.join(dropped)} from step {before.step:,} on",
+            _elsewhere(resolved),
+        )
+    other = {name: sentence for name, sentence in other.items() if name not in DROPOUT}
     if other:
         yield error(
             "run-of-other-model",
-            f"{before.where} is of a model of the same shape that computes something else: {'; '.join(other)}",
+            f"{before.where} is of a model of the same shape that computes something else: {'; '.join(other.values())}",
             _elsewhere(resolved),
         )
 
@@ -233,7 +243,7 @@ def _changes(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
         yield warning(
             "resume-changes",
             f"{_value(name, now)} {row.text}; {before.where} had {_value(name, had)}",
-            fix(**{name: had}),
+            fix(**{name: tuple(had) if isinstance(had, list) else had}),
             _elsewhere(resolved),
         )
 
@@ -246,10 +256,10 @@ def _applies(resolved: Resolved, name: str) -> bool:
 
 def _value(name: str, value: Any) -> str:
     """Return a flag with its value; `no FLAG` where it is off."""
-    if value in (None, False, ()):
+    if value in (None, False, (), []):
         return f"no {flag(name)}"
     return (
         flag(name)
         if value is True
-        else shown(name, " ".join(map(str, value)) if isinstance(value, tuple) else value)
+        else shown(name, " ".join(map(str, value)) if isinstance(value, (tuple, list)) else value)
     )

@@ -67,6 +67,7 @@ class Plan:
         left_out: features that the device cannot rehearse.
         resumes: the earlier training that the job continues, if any.
         computed: fields of the job that were not given.
+        converted: given fields that others express in another unit: field name → value as given.
         submission: what the batch script needs to know about this machine, if the job is for Slurm.
         versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
         estimate: memory, time and disk.
@@ -99,6 +100,7 @@ class Plan:
     outlook: tuple[Outlook, ...] = ()
     resumes: Resumption | None = None
     computed: tuple[str, ...] = ()
+    converted: dict[str, Any] = field(default_factory=dict)
     submission: Submission | None = None
     versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
@@ -373,6 +375,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         left_out=resolved.left_out,
         resumes=resolved.resumes,
         computed=tuple(sorted(resolved.computed)),
+        converted=dict(resolved.converted),
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
         findings=findings,
         estimate=estimated,

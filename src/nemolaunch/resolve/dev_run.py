@@ -143,7 +143,9 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
         recompute_num_layers=None if job.memory.recompute_num_layers is None else 1,
         cpu_offloading_layers=None if job.memory.cpu_offloading_layers is None else 1,
         stream_readers=None,
-        shuffle_buffer=max(1, min(job.stream.shuffle_buffer, SHUFFLE_BUFFER)),
+        shuffle_buffer=max(1, min(job.stream.shuffle_buffer, SHUFFLE_BUFFER))
+        if job.data.data_mode == "stream"
+        else job.stream.shuffle_buffer,
     )
     return Small(
         job=small,

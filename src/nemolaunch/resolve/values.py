@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nemolaunch import arithmetic
@@ -65,6 +65,7 @@ class Resolved:
         earlier: the training that the job continues, if any.
         resumes: where and how it does.
         computed: names of the fields that were filled in or changed.
+        converted: given fields that others express in another unit: field name → value as given.
     """
 
     asked: Job
@@ -90,6 +91,7 @@ class Resolved:
     earlier: Earlier | None = None
     resumes: Resumption | None = None
     computed: frozenset[str] = frozenset()
+    converted: Mapping[str, Any] = field(default_factory=dict)
 
 
 def changed(resolved: Resolved, changes: Mapping[str, Any]) -> Resolved:
@@ -104,6 +106,7 @@ class _Filling:
         self.job = job
         self.origins: dict[str, str] = dict(given)
         self.computed: set[str] = set()
+        self.converted: dict[str, Any] = {}
 
     def set(self, name: str, value: Any, origin: str) -> None:
         self.job = self.job.with_values(**{name: value})
@@ -112,6 +115,7 @@ class _Filling:
 
     def replace(self, name: str, by: str, value: Any, origin: str) -> None:
         """Replace the field `name` by the field `by`, which expresses it in another unit."""
+        self.converted[name] = self.job.get(name)
         self.job = self.job.with_values(**{name: None})
         self.origins.pop(name, None)
         self.set(by, value, origin)
@@ -186,6 +190,7 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
         earlier=before,
         resumes=resumption(filling.job, before),
         computed=frozenset(filling.computed),
+        converted=filling.converted,
         left_out=left_out,
     )
 

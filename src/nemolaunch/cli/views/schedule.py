@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nemolaunch.arithmetic.schedule import Schedule
 from nemolaunch.cli.views.estimate import row
 from nemolaunch.cli.views.units import count, duration
@@ -42,7 +44,8 @@ def _batch(plan: Plan) -> str:
 
 
 def _phases(s: Schedule) -> str:
-    warmup = f"reached after {s.warmup_steps:,} steps of warmup, " if s.warmup_steps else ""
+    number = f"{s.warmup_steps:,} step{'' if s.warmup_steps == 1 else 's'}"
+    warmup = f"reached after {number} of warmup, " if s.warmup_steps else ""
     return warmup + (s.sentence if warmup else s.sentence.removeprefix("then "))
 
 
@@ -50,6 +53,8 @@ def curve(s: Schedule, steps: int) -> str:
     """Return the rates of all steps as a line of bars, from 0 to the peak."""
     width = min(WIDTH, steps)
     rates = [s.rate(i * (steps - 1) // max(1, width - 1)) for i in range(width)]
+    if not all(math.isfinite(rate) for rate in rates):  # an error reports the flag
+        return ""
     most = max(rates) or 1.0
     return "".join(BARS[min(len(BARS) - 1, int(rate / most * len(BARS)))] for rate in rates)
 
@@ -59,9 +64,15 @@ def resume_lines(plan: Plan) -> list[str]:
     found = plan.resumes
     if found is None or not plan.job.batch.max_steps:
         return []
+    if found.step >= plan.max_steps:
+        done = (
+            f"{found.step:,} steps of {found.checkpoint} are done already; --max-steps is {plan.max_steps:,}"
+        )
+        return [row("resumes", f"nothing is left to train: {done}")]
     sizes = plan.batch_sizes
     tokens = max(0, sizes.samples(plan.max_steps) - sizes.samples(found.step)) * plan.seq_length
-    time = f", {duration(tokens / plan.estimate.time.tokens_per_s)} left" if plan.estimate else ""
+    known = plan.estimate is not None and plan.device == "gpu"  # a rehearsal is estimated for a GPU
+    time = f", {duration(tokens / plan.estimate.time.tokens_per_s)} left" if plan.estimate and known else ""
     lines = [row("resumes", f"at step {found.step:,} of {plan.max_steps:,}{time}, from {found.checkpoint}")]
     if found.rate is not None:
         before = f"{found.rate_before:.3g}" if found.rate_before is not None else "not known"
