@@ -22,8 +22,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py demo
 
+# Unit tests run side by side; real trainings do not, since each has several processes
 test: $(INSTALLED) tools
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest -n 2 tests/unit tests/golden
+	@$(BIN)/python -m pytest --ignore tests/unit --ignore tests/golden
+endif
 
 test-long: $(INSTALLED) tools
 	@$(BIN)/python -m pytest -m long $(ARGS)

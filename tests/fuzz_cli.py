@@ -88,6 +88,9 @@ SOUND = {
     "validation_data": st.sampled_from(
         ("a=text_document", "b=.", "a b=text_document", "text_document", "=x", "x=")
     ),
+    "rampup_batch_size": st.sampled_from(
+        ("4:4:64", "1:1:1", "64:64:100000", "8:0:8", "4:4", "1:1:" + "9" * 18, "-1:2:3")
+    ),
     "experiment": st.just("run"),
     "executor": st.sampled_from(("local", "slurm")),
     "set": st.sampled_from(

@@ -90,6 +90,9 @@ def _batch(rng: random.Random) -> dict[str, Any]:
         "micro_batch_size": rng.choice((1, 1, 1, 2, 4, 3)),
         "max_steps": rng.choice((10, 100, 1000)),
     }
+    if rng.random() < 0.15:
+        start, increment = rng.choice((64, 128, 32, 7, 512)), rng.choice((64, 128, 32, 16, 100))
+        values["rampup_batch_size"] = f"{start}:{increment}:{rng.choice((1, 2000, 50_000))}"
     if rng.random() < 0.6:
         values["seq_length"] = rng.choice((2048, 4096, 8192, 512, 1000, 2047, 4100, 96))
     return values

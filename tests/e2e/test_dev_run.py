@@ -100,7 +100,7 @@ def test_large_layouts_are_halved_until_they_fit(data: str, tmp_path: Path) -> N
     assert plan.job.launch.executor == "local"
     assert 1 < plan.world_size <= 8
     assert plan.architecture["num_layers"] % plan.job.parallelism.pipeline_model_parallel_size == 0
-    assert plan.job.optimizer.lr == Job().optimizer.lr
+    assert plan.job.optimizer.lr == 3e-4  # that of the recipe, not of the small model's size
     assert plan.origins["global_batch_size"] == "the dev run"
 
 

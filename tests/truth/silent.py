@@ -44,6 +44,7 @@ SILENT: dict[str, str] = {
     "documents-as-sequences": "raised, or documents of other samples mixed up, when the first sample is packed",
     "position-ids-not-used": "ignored: positions do not restart",
     "router-loss-without-experts": "ignored: there is no router",
+    "ramp-unsupported": "T5 counts steps of the full batch; graphs are captured and replayed on a GPU",
     "vocabulary-by-tp": "T5 and BERT: raised as for other models once embeddings are built on a GPU",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,18 +26,27 @@ def place(strategy: Any, world_size: int, rank: int = 0) -> None:
     )
 
 
-def count_microbatches(values: dict[str, Any]) -> None:
-    """Run Megatron's calculator, which asserts what a batch must be divisible by."""
-    from megatron.core import parallel_state
-    from megatron.core.num_microbatches_calculator import ConstantNumMicroBatchesCalculator
+def count_microbatches(values: dict[str, Any]) -> list[int]:
+    """Run Megatron's calculators, which assert what a batch must be divisible by. Returns the numbers of micro batches.
 
-    ConstantNumMicroBatchesCalculator(
-        values["global_batch_size"],
-        values["micro_batch_size"],
-        parallel_state.get_data_parallel_world_size(),
-        False,
-        0,
+    Those of a ramp are asked for as Megatron-LM does: its check of divisibility is optional.
+    """
+    from megatron.core import parallel_state
+    from megatron.core.num_microbatches_calculator import (
+        ConstantNumMicroBatchesCalculator,
+        RampupBatchsizeNumMicroBatchesCalculator,
     )
+
+    replicas = parallel_state.get_data_parallel_world_size()
+    sizes = values["global_batch_size"], values["micro_batch_size"], replicas, False, 1
+    counts = [ConstantNumMicroBatchesCalculator(*sizes).get()]
+    if values.get("rampup_batch_size") is not None:
+        start, increment, samples = map(int, values["rampup_batch_size"].split(":"))
+        calculator = RampupBatchsizeNumMicroBatchesCalculator(*sizes, start, increment, samples)
+        for consumed in range(0, samples + 1, max(1, samples // 1000)):
+            calculator.update(consumed, consistency_check=True)
+            counts.append(calculator.get())
+    return list(dict.fromkeys(counts))
 
 
 def wrap_optimizer(config: Any) -> None:
@@ -91,17 +101,11 @@ class _Reached(Exception):
 def enter_schedule(config: Any, values: dict[str, Any]) -> None:
     """Enter the interleaved schedule, which checks the number of microbatches before it queries the model type."""
     import torch
-    from megatron.core import parallel_state
-    from megatron.core.num_microbatches_calculator import ConstantNumMicroBatchesCalculator
     from megatron.core.pipeline_parallel import schedules
 
     class Chunk(torch.nn.Module):
         pass
 
-    replicas = parallel_state.get_data_parallel_world_size()
-    calculator = ConstantNumMicroBatchesCalculator(
-        values["global_batch_size"], values["micro_batch_size"], replicas, False, 0
-    )
     num_chunks = config.virtual_pipeline_model_parallel_size
     chunks = [Chunk() for _ in range(num_chunks)]
     for chunk in chunks:
@@ -113,15 +117,15 @@ def enter_schedule(config: Any, values: dict[str, Any]) -> None:
 
     schedules.get_model_type = reached
     try:
-        schedules.forward_backward_pipelining_with_interleaving(
-            forward_step_func=None,
-            data_iterator=[None] * num_chunks,
-            model=chunks,
-            num_microbatches=calculator.get(),
-            seq_length=values["seq_length"],
-            micro_batch_size=values["micro_batch_size"],
-        )
-    except _Reached:
-        pass
+        for num_microbatches in count_microbatches(values):
+            with contextlib.suppress(_Reached):
+                schedules.forward_backward_pipelining_with_interleaving(
+                    forward_step_func=None,
+                    data_iterator=[None] * num_chunks,
+                    model=chunks,
+                    num_microbatches=num_microbatches,
+                    seq_length=values["seq_length"],
+                    micro_batch_size=values["micro_batch_size"],
+                )
     finally:
         schedules.get_model_type = ask

@@ -217,6 +217,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "sgd-cannot-resume": ("llama3_8b", {"optimizer": "sgd", "disable_dist_optim": True}, {}),
     "lr-implausible": ("llama3_8b", {"lr": 1.0}, {}),
     "warmup-too-long": ("llama3_8b", {"max_steps": 100, "warmup_steps": 100}, {}),
+    "ramp-form": ("llama3_8b", {"rampup_batch_size": "16:16"}, {}),
+    "ramp-increments": ("llama3_8b", {"rampup_batch_size": "64:100:10000"}, {}),
+    "ramp-by-data-parallel": ("llama3_8b", {"rampup_batch_size": "4:4:10000"}, {}),
+    "ramp-beyond-run": ("llama3_8b", {"rampup_batch_size": "64:64:100000", "max_steps": 20}, {}),
+    "ramp-unsupported": ("llama3_8b", {"rampup_batch_size": "64:64:10000", "cuda_graphs": True}, {}),
     "wsd-decay-too-long": (
         "llama3_8b",
         {"max_steps": 100, "warmup_steps": 50, "lr_schedule": "wsd", "wsd_decay_steps": 60},

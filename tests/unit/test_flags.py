@@ -95,6 +95,7 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--decay-steps", "5", "decay_steps", 5, None),
     ("--constant-steps", "5", "constant_steps", 5, None),
     ("--wsd-decay-steps", "5", "wsd_decay_steps", 5, None),
+    ("--rampup-batch-size", "4:4:64", "rampup_batch_size", "4:4:64", None),
     ("--wsd-decay-style", "cosine", "wsd_decay_style", "cosine", "minus-sqrt"),
     ("--resume-schedule", "checkpoint", "resume_schedule", "checkpoint", "flags"),
     ("--disable-dist-optim", None, "disable_dist_optim", True, False),

@@ -22,7 +22,7 @@ class Schedule:
 
     Attributes:
         style: one of `STYLES`. `wsd` (warmup, stable, decay) stays at `lr` until `wsd_decay_steps` before the end
-            of the decay; `inverse-sqrt` decays with the square root of the step, to no end, but not below `min_lr`;
+            of the decay; `inverse-sqrt` decays with the square root of the step, but not below `min_lr`;
             `constant` ignores `min_lr` and `decay_steps`.
         lr: rate after the warmup.
         min_lr: rate at the end of the decay, and after it.
@@ -82,7 +82,10 @@ class Schedule:
         if self.style == "constant":
             return "then constant"
         if self.style == "inverse-sqrt":
-            return f"then inverse square root decay, not below {self.min_lr:g}"
+            return (
+                f"then inverse square root decay, not below {self.min_lr:g}, which it is from step "
+                f"{self.decay_steps:,} on"
+            )
         if self.style == "wsd":
             start = self.decay_steps - self.wsd_decay_steps
             way = f"{self.wsd_decay_style} decay"

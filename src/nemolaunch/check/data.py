@@ -159,7 +159,7 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
     if not resolved.facts.data or any(f.error for f in resolved.facts.data) or any(split(resolved)):
         return
     batch, steps = job.batch.global_batch_size, job.batch.max_steps or 0
-    unit = batch_unit(resolved)
+    unit, sizes = batch_unit(resolved), resolved.batch_sizes
     if batch > epoch >= 1 and "max_steps" not in resolved.computed:
         yield warning(
             "batch-beyond-data",
@@ -192,12 +192,12 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             *each("max_steps", _if_any(int(steps * MANY_EPOCHS / worst.epochs))),
             about="max_steps",
         )
-    elif not resolved.ledger and steps * batch > MANY_EPOCHS * epoch:
+    elif not resolved.ledger and sizes.samples(steps) > MANY_EPOCHS * epoch:
         yield warning(
             "data-repeated",
-            f"{shown('max_steps', steps)} repeats the data for {steps * batch / epoch:.1f} epochs; beyond "
+            f"{shown('max_steps', steps)} repeats the data for {sizes.samples(steps) / epoch:.1f} epochs; beyond "
             f"{MANY_EPOCHS}, repetition adds little",
-            *each("max_steps", _if_any(MANY_EPOCHS * epoch // batch)),
+            *each("max_steps", _if_any(sizes.steps_within(MANY_EPOCHS * epoch))),
             about="max_steps",
         )
 

@@ -47,28 +47,30 @@ def tensor(resolved: Resolved) -> Iterator[Finding]:
 def _userbuffers(resolved: Resolved, tp: int) -> Iterator[Finding]:
     batch, per_node = resolved.job.batch, resolved.job.launch.num_gpus or 1
     off = without(resolved, TP_OVERLAP)
-    if batch.precision == "fp32":
-        yield error(
-            "tp-overlap-impossible",
-            f"{flag(TP_OVERLAP)} cannot be combined with {shown('precision', 'fp32')}: NeMo creates userbuffers for "
-            "bf16",
-            fix(precision="bf16"),
-            off,
-        )
-    elif batch.fp8 and batch.fp8_recipe == "blockwise":
-        yield error(
-            "tp-overlap-impossible",
-            f"{flag(TP_OVERLAP)} cannot be combined with {shown('fp8_recipe', 'blockwise')}: userbuffers do not "
-            "support blockwise scaling",
-            *each("fp8_recipe", ["tensorwise"]),
-            off,
-        )
     # A Grace-Blackwell rack is one NVLink domain
     if tp > per_node and not resolved.gpu.name.startswith("gb"):
         yield error(
             "tp-overlap-impossible",
             f"{flag(TP_OVERLAP)} cannot be combined with {shown('tensor_model_parallel_size', tp)} on nodes of "
             f"{per_node} GPU(s): userbuffers need NVLink between all tensor parallel ranks",
+            off,
+        )
+        return
+    blockwise = batch.fp8 and batch.fp8_recipe == "blockwise"
+    if batch.precision == "fp32":
+        yield error(
+            "tp-overlap-impossible",
+            f"{flag(TP_OVERLAP)} cannot be combined with {shown('precision', 'fp32')}: NeMo creates userbuffers for "
+            "bf16",
+            *([] if blockwise else [fix(precision="bf16")]),
+            off,
+        )
+    elif blockwise:
+        yield error(
+            "tp-overlap-impossible",
+            f"{flag(TP_OVERLAP)} cannot be combined with {shown('fp8_recipe', 'blockwise')}: userbuffers do not "
+            "support blockwise scaling",
+            *each("fp8_recipe", ["tensorwise"]),
             off,
         )
 

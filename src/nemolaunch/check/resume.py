@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from nemolaunch.arithmetic.resume import grown_share
@@ -16,7 +15,6 @@ from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.resuming import Earlier
-from nemolaunch.run.folder import consumed_samples
 
 SHOWN_FILES = 3
 # Fields of an architecture that do not change what is computed; those of SHAPE_FIELDS have a rule of their own
@@ -35,6 +33,8 @@ NOT_COMPUTED = frozenset(
         "account_for_loss_in_pipeline_split",
     }
 )
+# They change how a model is trained, not what it computes
+DROPOUT = frozenset({"hidden_dropout", "attention_dropout"})
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -70,16 +70,24 @@ def _elsewhere(resolved: Resolved) -> Fix:
 def _other_function(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     """Check that a model of the same shape also computes the same: positions, windows, norms, activations."""
     now = resolved.model.architecture
-    other = [
-        f"its {name} is {_plain(had)}, the job's is {_plain(getattr(now, name))}"
+    other = {
+        name: f"its {name} is {_plain(had)}, the job's is {_plain(getattr(now, name))}"
         for name, had in before.architecture.items()
         if name not in NOT_COMPUTED and name not in SHAPE_FIELDS and hasattr(now, name)
         and _plain(had) != _plain(getattr(now, name))
-    ]  # fmt: skip
+    }  # fmt: skip
+    dropped = [sentence for name, sentence in other.items() if name in DROPOUT]
+    if dropped:
+        yield warning(
+            "run-of-other-model",
+            f"{before.where} was trained with other dropout: {'; '.join(dropped)} from step {before.step:,} on",
+            _elsewhere(resolved),
+        )
+    other = {name: sentence for name, sentence in other.items() if name not in DROPOUT}
     if other:
         yield error(
             "run-of-other-model",
-            f"{before.where} is of a model of the same shape that computes something else: {'; '.join(other)}",
+            f"{before.where} is of a model of the same shape that computes something else: {'; '.join(other.values())}",
             _elsewhere(resolved),
         )
 
@@ -155,10 +163,9 @@ def _other_data(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     old, now = _by_prefix(before.blend, sizes), _by_prefix(resolved.blend, sizes)
     if not old or not now or old == now:
         return
-    seen = consumed_samples(Path(before.checkpoint))
-    if seen < 0:
-        batch = before.values.get("global_batch_size") or resolved.job.batch.global_batch_size
-        seen = before.step * int(batch)
+    seen = before.samples
+    if seen is None:
+        seen = resolved.batch_sizes.samples(before.step)
     sentences = []
     for prefix in dict.fromkeys([*old, *now]):
         had, has = old.get(prefix), now.get(prefix)
@@ -236,7 +243,7 @@ def _changes(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
         yield warning(
             "resume-changes",
             f"{_value(name, now)} {row.text}; {before.where} had {_value(name, had)}",
-            fix(**{name: had}),
+            fix(**{name: tuple(had) if isinstance(had, list) else had}),
             _elsewhere(resolved),
         )
 
@@ -249,10 +256,10 @@ def _applies(resolved: Resolved, name: str) -> bool:
 
 def _value(name: str, value: Any) -> str:
     """Return a flag with its value; `no FLAG` where it is off."""
-    if value in (None, False, ()):
+    if value in (None, False, (), []):
         return f"no {flag(name)}"
     return (
         flag(name)
         if value is True
-        else shown(name, " ".join(map(str, value)) if isinstance(value, tuple) else value)
+        else shown(name, " ".join(map(str, value)) if isinstance(value, (tuple, list)) else value)
     )

@@ -98,7 +98,7 @@ TABLE: dict[str, Row] = {
     **_rows(Effect.APPLIED, "is the end of the run", "max_steps", "max_tokens", "tokens_per_param"),
     **_rows(
         Effect.REPORTED, "changes how many samples a step has; reading goes on at the sample reached",
-        "global_batch_size", "global_batch_tokens",
+        "global_batch_size", "global_batch_tokens", "rampup_batch_size",
     ),
     "micro_batch_size": Row(Effect.FREE, _SAME),
     **_rows(Effect.REPORTED, "changes the precision of every step", "precision", "fp8", "fp8_recipe"),

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from nemolaunch import arithmetic
 from nemolaunch.catalogue.optimizer_table import by_size
 from nemolaunch.check.support import each, error, fix, flag, no_effect, shown, warning
-from nemolaunch.findings import Finding
+from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.learning import HYPERPARAMETERS, SCHEDULE
+from nemolaunch.resolve.resuming import Resumption
 
 # A rate further from that of published runs of this size is probably a slip; rates found with other batch sizes or
 # parametrisations stay within
@@ -22,7 +23,7 @@ def rates(resolved: Resolved) -> Iterator[Finding]:
     """Check the rates against each other, and the peak against published runs of models of this size."""
     o = resolved.job.optimizer
     lr, min_lr = o.lr or 0.0, o.min_lr or 0.0
-    if min_lr > lr and o.lr_schedule != "constant":
+    if min_lr > lr > 0 and o.lr_schedule != "constant":
         yield error(
             "min-lr-above-lr",
             f"{shown('min_lr', f'{min_lr:g}')} is above {shown('lr', f'{lr:g}')}",
@@ -39,12 +40,12 @@ def _implausible(resolved: Resolved, lr: float) -> Iterator[Finding]:
     continued = resolved.job.model.nemo_model or resolved.resumes
     if usual.lr * TOO_LOW <= lr <= usual.lr * TOO_HIGH or (lr < usual.lr and continued):
         return
-    often = "diverges" if lr > usual.lr else "hardly learns"
+    often = "usually diverges" if lr > usual.lr else "learns very slowly"
     yield warning(
         "lr-implausible",
         f"{shown('lr', f'{lr:g}')} is {'far above' if lr > usual.lr else 'far below'} the {usual.lr:g} of published "
         f"runs of this size ({usual.source.removeprefix('as ')}); with it, a model of {parameters:,} parameters "
-        f"usually {often}",
+        f"{often}",
         *each("lr", [usual.lr]),
         about="lr",
     )
@@ -68,20 +69,15 @@ def phases(resolved: Resolved) -> Iterator[Finding]:
     yield from _unused(resolved)
     if steps < 1:
         return
-    if o.lr_schedule != "constant" and warmup >= end:
-        reason = f"--decay-steps {end:,}" if "decay_steps" not in resolved.computed else f"{steps:,} steps"
-        yield error(
-            "warmup-too-long",
-            f"{shown('warmup_steps', warmup)} does not leave a step for the decay, which ends with {reason}",
-            *each("warmup_steps", [end // 10] if end > 0 else []),
-            about="warmup_steps",
-        )
-    elif warmup >= steps:
+    if o.lr_schedule != "constant" and end < 1:
+        yield from _no_decay(resolved, steps)
+    elif warmup >= (last := steps if o.lr_schedule == "constant" else min(end, steps)):
+        what = "the decay" if last == end != steps else "the run"
         yield warning(
             "warmup-too-long",
-            f"{shown('warmup_steps', warmup)} is not over at the end of the run at step {steps:,}: the rate never "
-            f"reaches {shown('lr', f'{o.lr:g}')}",
-            *each("warmup_steps", [steps // 10]),
+            f"{_warmup(resolved)} is not over at step {last:,}, the end of {what}: the rate never reaches "
+            f"{shown('lr', f'{o.lr:g}')}",
+            _shorter(resolved, last),
             about="warmup_steps",
         )
     decay = o.wsd_decay_steps or 0
@@ -92,6 +88,34 @@ def phases(resolved: Resolved) -> Iterator[Finding]:
             *each("wsd_decay_steps", [end - warmup]),
             about="wsd_decay_steps",
         )
+
+
+def _no_decay(resolved: Resolved, steps: int) -> Iterator[Finding]:
+    """Report that the minimum rate takes the whole run; a decay that ends before step 1 is out of range."""
+    constant = resolved.converted.get("constant_steps")
+    if constant is not None:
+        yield error(
+            "warmup-too-long",
+            f"{shown('constant_steps', constant)} at the minimum rate does not leave a step of the {steps:,} for "
+            "warmup and decay",
+            *each("constant_steps", [steps // 10]),
+            about="constant_steps",
+        )
+
+
+def _warmup(resolved: Resolved) -> str:
+    """Return the flag that sets the warmup, as it was given."""
+    ratio = resolved.converted.get("warmup_ratio")
+    steps = shown("warmup_steps", resolved.job.optimizer.warmup_steps or 0)
+    return steps if ratio is None else f"{shown('warmup_ratio', f'{ratio:g}')} ({steps})"
+
+
+def _shorter(resolved: Resolved, end: int) -> Fix:
+    """Return the fix that makes the warmup a tenth of these steps, in the unit that was given."""
+    steps = end // 10
+    if "warmup_ratio" not in resolved.converted:
+        return fix(warmup_steps=steps)
+    return fix(warmup_ratio=float(f"{steps / (resolved.job.batch.max_steps or 1):.3g}"))
 
 
 def _unused(resolved: Resolved) -> Iterator[Finding]:
@@ -107,6 +131,7 @@ def _unused(resolved: Resolved) -> Iterator[Finding]:
             "schedule-flags",
             f"{no_effect(given)} with {shown('lr_schedule', style)}",
             fix(**{name: spec_of(name).default for name in given}),
+            *(each("lr_schedule", ["wsd"]) if set(given) <= {"wsd_decay_steps", "wsd_decay_style"} else ()),
         )
 
 
@@ -117,6 +142,7 @@ def resumed(resolved: Resolved) -> Iterator[Finding]:
         return
     if resolved.job.checkpoint.resume_schedule == "checkpoint":
         yield from _kept(resolved)
+        yield from _other_settings(found)
         return
     before, now = found.rate_before, found.rate
     if before is not None and now is not None and max(before, now) > JUMP * min(before, now):
@@ -127,13 +153,19 @@ def resumed(resolved: Resolved) -> Iterator[Finding]:
             fix(resume_schedule="checkpoint"),
             about="lr",
         )
+    yield from _other_settings(found)
+
+
+def _other_settings(found: Resumption) -> Iterator[Finding]:
+    """Report other settings of the optimizer; of these, a checkpoint does not record --clip-grad."""
     changes = [f"{flag(name)} from {old:g} to {new:g}" for name, old, new in found.changes]
+    kept = any(name in HYPERPARAMETERS for name, _, _ in found.changes)
     if changes:
         yield warning(
             "run-of-other-optimizer",
             f"from step {found.step:,} on, this command changes {', '.join(changes)}",
             fix(**{name: old for name, old, _ in found.changes}),
-            fix(resume_schedule="checkpoint"),
+            *([fix(resume_schedule="checkpoint")] if kept else []),
         )
 
 

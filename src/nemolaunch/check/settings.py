@@ -98,11 +98,12 @@ def _owned(resolved: Resolved, setting: Setting, field: str) -> Finding:
     path, word = setting.path, setting.word
     if field == "model_name":
         model = resolved.model
-        base = model.source if model.source.endswith((".yaml", ".yml")) else f"`base: {model.recipe.name}`"
+        own = model.source.endswith((".yaml", ".yml"))
+        where = f"a YAML file with `base: {model.recipe.name}` and use it as {flag('model_name')}"
         return error(
             "set-owned",
             f"{flag('set')} {word}: {path} is part of the architecture, which {flag('model_name')} describes; set "
-            f"`{path.removeprefix(PREFIX)}` in a YAML file with {base} and use it as {flag('model_name')}",
+            f"`{path.removeprefix(PREFIX)}` in {model.source if own else where}",
             _without(resolved, word),
         )
     spec = spec_of(field)

@@ -85,15 +85,17 @@ def estimate(resolved: Resolved, speed: SpeedAssumption = SpeedAssumption()) -> 
     Returns None for impossible sizes, which the checks report.
     """
     job = resolved.job
-    layout = layout_of(resolved)
+    layout, sizes = layout_of(resolved), resolved.batch_sizes
     if not estimable(layout):
         return None
     tokenizer = resolved.facts.tokenizer
+    steps = min(MOST, max(0, job.batch.max_steps or 0))
     result = estimate_layout(
         resolved.model,
         layout,
         resolved.gpu,
-        steps=min(MOST, max(0, job.batch.max_steps or 0)),
+        steps=steps,
+        fewer_samples=steps * sizes.full - sizes.samples(steps),
         validations=max(0, job.batch.max_steps or 0) // max(1, job.logging.val_check_interval or 1),
         validation_batches=batches_per_validation(
             job, resolved.validation_sets, stream=resolved.stream is not None
@@ -114,6 +116,7 @@ def estimate_layout(
     gpu: Gpu,
     *,
     steps: int = 1,
+    fewer_samples: int = 0,
     validations: int = 0,
     validation_batches: int = 0,
     vocab_size: int | None = None,
@@ -149,6 +152,7 @@ def estimate_layout(
             vocabulary,
             gpu,
             steps,
+            fewer_samples=fewer_samples,
             validations=validations,
             validation_batches=validation_batches,
             utilization=utilization,

@@ -22,6 +22,7 @@ class TimeEstimate:
         bubble: share of a step in which pipeline stages wait; included in the MFU.
         recompute_overhead: additional FLOPs of recomputation, as a share of the model's own.
         tokens_per_step, steps: tokens of one optimizer step; number of steps.
+        fewer_tokens: tokens that the steps of a batch size ramp lack to `tokens_per_step`, in all.
         validations, tokens_per_validation: how often is validated, on how many tokens in all sets together.
         tokens_per_s: on all GPUs together.
         num_gpus: number of GPUs.
@@ -41,18 +42,19 @@ class TimeEstimate:
     num_gpus: int
     error: float
     source: str
+    fewer_tokens: int = 0
     validations: int = 0
     tokens_per_validation: int = 0
 
     @property
     def step_s(self) -> float:
-        """Seconds per optimizer step."""
+        """Seconds per optimizer step with the full batch."""
         return self.tokens_per_step / self.tokens_per_s
 
     @property
     def total_s(self) -> float:
         """Seconds of all steps, without startup, validation and checkpoints."""
-        return self.step_s * self.steps
+        return self.tokens / self.tokens_per_s
 
     @property
     def validation_s(self) -> float:
@@ -67,7 +69,7 @@ class TimeEstimate:
     @property
     def tokens(self) -> int:
         """Tokens of the whole run."""
-        return self.tokens_per_step * self.steps
+        return self.tokens_per_step * self.steps - self.fewer_tokens
 
 
 def bubble_share(layout: Layout) -> float:
@@ -94,6 +96,7 @@ def estimate_time(
     gpu: Gpu,
     steps: int,
     *,
+    fewer_samples: int = 0,
     validations: int = 0,
     validation_batches: int = 0,
     utilization: Utilization,
@@ -127,6 +130,7 @@ def estimate_time(
         recompute_overhead=again,
         tokens_per_step=layout.global_batch_size * layout.seq_length,
         steps=steps,
+        fewer_tokens=fewer_samples * layout.seq_length,
         validations=validations,
         tokens_per_validation=validation_batches * layout.global_batch_size * layout.seq_length,
         tokens_per_s=per_gpu * layout.world_size,

@@ -33,6 +33,12 @@ class Batch:
     global_batch_tokens: int | None = flag(
         None, "tokens per step, e.g. 4M, instead of --global-batch-size", metavar="TOKENS", scaled=True
     )
+    rampup_batch_size: str | None = flag(
+        None,
+        "begin with a global batch of START and raise it by INCREMENT, at equal distances over the first SAMPLES "
+        "samples, up to --global-batch-size",
+        metavar="START:INCREMENT:SAMPLES",
+    )
     micro_batch_size: int = flag(1, "sequences per forward pass on one GPU", short="-mbs")
     precision: str = flag("bf16", "training precision", choices=("bf16", "fp32"))
     fp8: bool = flag(False, "run matrix multiplications in fp8 (Ada, Hopper and newer)")

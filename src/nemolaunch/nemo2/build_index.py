@@ -31,12 +31,15 @@ def build_index(plan: Plan) -> None:
     import fiddle as fdl
     import torch.distributed as dist
 
+    from nemolaunch.nemo2.ramp import use_batch_sizes
     from nemolaunch.nemo2.recipe import compile_recipe
     from nemolaunch.nemo2.validation_sets import set_dataset
 
     recipe = compile_recipe(plan)
     data: Any = fdl.build(recipe.data)
     data.trainer = SimpleNamespace(**{name: getattr(recipe.trainer, name) for name in TRAINER_VALUES})
+    if plan.stream is None and not plan.batch_sizes.constant:
+        use_batch_sizes(data, plan.batch_sizes)
     # Megatron has rank 0 build, and asks which rank this is
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:

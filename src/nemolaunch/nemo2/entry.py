@@ -68,10 +68,13 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
 
     from nemolaunch.nemo2.learning_rate import PlannedSchedule
     from nemolaunch.nemo2.mlflow_logger import loggers
+    from nemolaunch.nemo2.ramp import use_batch_sizes
     from nemolaunch.nemo2.watch import callbacks_of
 
     task: Any = fdl.build(recipe)
     task.keywords["optim"].lr_scheduler = PlannedSchedule(plan.schedule)
+    if plan.stream is None and not plan.batch_sizes.constant:
+        use_batch_sizes(task.keywords["data"], plan.batch_sizes)
     trainer = task.keywords["trainer"]
     mlflow = loggers(plan)
     task.keywords["log"].extra_loggers.extend(mlflow)

@@ -38,6 +38,8 @@ class MetricsFile(Callback):
     the share of masked tokens whose most likely prediction was right. With validation sets, it also has
     `val_loss/NAME` and `val_masked_accuracy/NAME` for each; `val_loss` is that of the first set.
 
+    Where the batch size changes, a row about steps also has `global_batch_size`, that of its last step.
+
     Every other row has an `event`: `start` (with the number of `restarts` before it), `end`, `checkpoint` (`seconds`
     that training was paused), or the kind of a guard's warning, with a `text`. For a blend, `end` and `checkpoint`
     have `samples_by_prefix`: the number of samples from each prefix, in the plan's order.
@@ -47,6 +49,7 @@ class MetricsFile(Callback):
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._sizes = plan.batch_sizes
         self._every = plan.job.logging.log_every
         self._file: RowFile | None = None
         self._clock = speed.StepClock()
@@ -138,7 +141,7 @@ class MetricsFile(Callback):
         self._step = step
         self._file.write(**row)
         self._tell_loggers(trainer, row)
-        for notice in self._pace.look(row):
+        for notice in self._pace.look(row, row.get("global_batch_size", 1)):
             self.notice(notice, step)
 
     def _row(self, trainer: Trainer, steps: int) -> dict[str, Any]:
@@ -157,9 +160,13 @@ class MetricsFile(Callback):
             row["data_wait_s"] = max(0.0, self._data.waited_s - self._waited_s) / max(1, steps)
             self._waited_s = self._data.waited_s
         if row.get("step_time_s"):
-            row["tokens_per_s"] = self._plan.tokens_per_step / row["step_time_s"]
+            done = trainer.global_step
+            read = self._sizes.samples(done) - self._sizes.samples(done - steps)
+            row["tokens_per_s"] = read / max(1, steps) * self._plan.seq_length / row["step_time_s"]
             row["tokens_per_s_per_gpu"] = row["tokens_per_s"] / self._plan.world_size
             row |= self._compute.figures(row["tokens_per_s"])
+        if not self._sizes.constant:
+            row["global_batch_size"] = self._sizes.size(trainer.global_step - 1)
         if self.skipped():
             row["skipped_updates"] = self.skipped()
         return {key: _short(key, value) for key, value in row.items()}

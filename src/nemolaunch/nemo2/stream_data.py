@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from megatron.core import parallel_state
 from megatron.core.num_microbatches_calculator import get_num_microbatches, update_num_microbatches
-from nemo.lightning.pytorch.plugins import MegatronDataSampler
 
 from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.nemo2.ramp import RampedSampler
 from nemolaunch.planning import Plan
 from nemolaunch.ranks.documents import are_marked
 from nemolaunch.ranks.log import log
@@ -27,8 +27,8 @@ from nemolaunch.tokenization import proof
 from nemolaunch.tokenization.tokenizer import TokenizerSpec, resolve
 
 
-class Sampler(MegatronDataSampler):
-    """Counts samples like NeMo's sampler, and leaves batching to the feed."""
+class Sampler(RampedSampler):
+    """Counts samples and sizes batches, and leaves reading to the feed."""
 
     def transform_dataloader(self, dataloader: Any, consumed_samples: int = 0) -> Any:
         """Return the data loader unchanged."""
@@ -50,6 +50,7 @@ class StreamDataModule(pl.LightningDataModule):
         self.micro_batch_size = job.batch.micro_batch_size
         self.global_batch_size = job.batch.global_batch_size
         self.data_sampler = Sampler(
+            plan.batch_sizes,
             seq_len=self.seq_length,
             micro_batch_size=self.micro_batch_size,
             global_batch_size=self.global_batch_size,
@@ -114,10 +115,11 @@ class StreamDataModule(pl.LightningDataModule):
         begun, readers = self.begun, self._readers()
         self._init_step = self._done
         self.data_sampler.init_global_step = self._init_step
+        self.data_sampler.begin()
         self.feed = RankFeed(
             self._work(begun.setup, [begun.state.readers[number] for number in readers]),
             num_workers=self._job.data.num_workers,
-            samples_a_step=self.global_batch_size // parallel_state.get_data_parallel_world_size(),
+            most_samples_a_step=self.global_batch_size // parallel_state.get_data_parallel_world_size(),
             micro_batch_size=self.micro_batch_size,
             fed=self._fed_file() if self._job.stream.data_ledger else None,
         )
@@ -189,6 +191,12 @@ class StreamDataModule(pl.LightningDataModule):
         if "stream" in state_dict:
             self._loaded = StreamState.from_values(state_dict["stream"])
 
+    def prepare(self) -> None:
+        """Wait for this rank's samples of the next step."""
+        assert self.feed is not None
+        size = self.data_sampler.sizes.size(self._done)
+        self.feed.prepare(size // parallel_state.get_data_parallel_world_size())
+
     def stream_state(self) -> dict[str, Any]:
         """Return the state of all readers of all ranks. A collective over the data-parallel group."""
         feed, begun = self.feed, self.begun
@@ -205,8 +213,9 @@ class StreamDataModule(pl.LightningDataModule):
     def check_taken(self) -> None:
         """Check that the trainer has taken no samples beyond the last complete step, which the states describe."""
         assert self.feed is not None
-        steps = self._done - self._init_step
-        expected = steps * self.global_batch_size // parallel_state.get_data_parallel_world_size()
+        steps, counted = self._done - self._init_step, self.data_sampler.sizes.samples
+        read = counted(self._done) - counted(self._init_step)
+        expected = read // parallel_state.get_data_parallel_world_size()
         if self.feed.taken != expected:
             raise NemolaunchError(
                 f"{self.feed.taken} samples were taken in {steps} steps instead of {expected}"

@@ -53,7 +53,7 @@ class StreamWatch(Callback):
         if trainer.global_step >= trainer.max_steps or trainer.should_stop:
             return
         feed, begin = _feed(trainer), time.perf_counter()
-        feed.prepare()
+        _data(trainer).prepare()
         timed = speed.timed_data(trainer)
         if timed is not None:
             timed.waited_s += time.perf_counter() - begin

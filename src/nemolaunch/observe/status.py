@@ -90,6 +90,12 @@ def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
     return [_status(plan, queue) for plan in plans], problems
 
 
+def _left_s(plan: Plan, step: int, step_time_s: float) -> float:
+    """Return the seconds of the steps left, at the time per sample of the last step."""
+    read = plan.batch_sizes.samples
+    return step_time_s * (read(plan.max_steps) - read(step)) / max(1, read(step) - read(step - 1))
+
+
 def _status(plan: Plan, queue: Queue | None) -> Status:
     run = plan.run
     rows = [row for row in tail_rows(run.metrics) if "loss" in row]
@@ -113,7 +119,7 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
         val_loss=validation.get("val_loss"),
         val_losses=losses(validation),
         tokens_per_s=last.get("tokens_per_s"),
-        eta_s=(steps - step) * step_time_s if step_time_s and state == "running" else None,
+        eta_s=_left_s(plan, step, step_time_s) if step_time_s and state == "running" else None,
         quiet_s=time.time() - last["time"] if last else None,
         restarts=slurm_run.restarts(plan),
         checkpoint_step=step_of(newest) + 1 if newest else 0,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch import catalogue
+from nemolaunch.arithmetic.ramp import BatchSizes, batch_sizes_of
 from nemolaunch.arithmetic.schedule import Schedule, schedule_of
 from nemolaunch.check import check
 from nemolaunch.data.blend import Share
@@ -66,6 +67,7 @@ class Plan:
         left_out: features that the device cannot rehearse.
         resumes: the earlier training that the job continues, if any.
         computed: fields of the job that were not given.
+        converted: given fields that others express in another unit: field name → value as given.
         submission: what the batch script needs to know about this machine, if the job is for Slurm.
         versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
         estimate: memory, time and disk.
@@ -98,6 +100,7 @@ class Plan:
     outlook: tuple[Outlook, ...] = ()
     resumes: Resumption | None = None
     computed: tuple[str, ...] = ()
+    converted: dict[str, Any] = field(default_factory=dict)
     submission: Submission | None = None
     versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
@@ -131,6 +134,7 @@ class Plan:
         ]
         if self.job.batch.max_steps and self.job.data.seq_length:
             rows.append(("Steps", f"{self.max_steps:,} of {self.tokens_per_step:,} tokens"))
+            rows.append(("Learning rate", f"{self.schedule.lr:g}, {self.schedule.sentence}"))
         if self.estimate is not None:
             rows += html.estimate_rows(self.estimate)
         return html.table(rows, self.findings)
@@ -163,8 +167,16 @@ class Plan:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens in a global batch."""
+        """Tokens in a global batch; the first steps of a ramp have fewer."""
         return self.job.batch.global_batch_size * self.seq_length
+
+    @property
+    def batch_sizes(self) -> BatchSizes:
+        """The global batch size of each step."""
+        sizes, done = batch_sizes_of(self.job.values()), self.resumes
+        if done is None or done.samples is None:
+            return sizes
+        return dataclasses.replace(sizes, done_steps=done.step, done_samples=done.samples)
 
     @property
     def model_parallel_sizes(self) -> dict[str, int]:
@@ -363,6 +375,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         left_out=resolved.left_out,
         resumes=resolved.resumes,
         computed=tuple(sorted(resolved.computed)),
+        converted=dict(resolved.converted),
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
         findings=findings,
         estimate=estimated,

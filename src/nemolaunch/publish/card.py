@@ -133,8 +133,10 @@ def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple
     optimizer, objective = job.optimizer, job.objective
     done = steps if steps is not None else history.last_step
     yield "steps", f"{done:,}"
-    yield "tokens", f"{done * plan.tokens_per_step:,}"
-    yield "batch", f"{job.batch.global_batch_size:,} sequences of {plan.seq_length:,} tokens"
+    yield "tokens", f"{plan.batch_sizes.samples(done) * plan.seq_length:,}"
+    ramp = plan.batch_sizes.ramp
+    raised = f", raised from {ramp.start:,} over the first {ramp.samples:,} sequences" if ramp else ""
+    yield "batch", f"{job.batch.global_batch_size:,} sequences of {plan.seq_length:,} tokens{raised}"
     yield (
         "optimizer",
         f"{optimizer.optimizer}, weight decay {optimizer.weight_decay:g}, "
@@ -178,7 +180,7 @@ def _at(history: History, key: str, step: int) -> float | None:
 
 def _data(plan: Plan, history: History, steps: int | None) -> list[tuple[str, str, str]]:
     """Return (source, weight, samples seen) for each prefix."""
-    done = (steps if steps is not None else history.last_step) * plan.job.batch.global_batch_size
+    done = plan.batch_sizes.samples(steps if steps is not None else history.last_step)
     seen = [done] if len(plan.blend) == 1 else history.samples_by_prefix
     return [
         (

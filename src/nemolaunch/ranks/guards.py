@@ -82,10 +82,10 @@ class PaceGuard:
         self._times: deque[float] = deque(maxlen=WINDOW)
         self._starved = self._slow = 0
 
-    def look(self, row: dict[str, Any]) -> Iterator[Notice]:
-        """Yield the problems that this row shows."""
+    def look(self, row: dict[str, Any], batch_size: int = 1) -> Iterator[Notice]:
+        """Yield the problems that this row shows. Times of steps are compared in proportion to their batch sizes."""
         yield from self._starvation(row)
-        yield from self._slowness(row.get("step_time_s"))
+        yield from self._slowness(row.get("step_time_s"), batch_size)
 
     def _starvation(self, row: dict[str, Any]) -> Iterator[Notice]:
         waited, step = row.get("data_wait_s"), row.get("step_time_s")
@@ -99,17 +99,17 @@ class PaceGuard:
                 "data starvation", f"{share}; raise --num-workers, or move the data to a faster disk"
             )
 
-    def _slowness(self, step_time_s: float | None) -> Iterator[Notice]:
+    def _slowness(self, step_time_s: float | None, batch_size: int) -> Iterator[Notice]:
         if not step_time_s:
             return
-        middle = statistics.median(self._times) if len(self._times) >= ENOUGH else math.inf
+        middle = batch_size * statistics.median(self._times) if len(self._times) >= ENOUGH else math.inf
         self._slow = self._slow + 1 if step_time_s > SLOW_FACTOR * middle else 0
         if self._slow == SLOW_ROWS:
             factor = step_time_s / middle
             yield Notice(
                 "slow steps", f"steps take {step_time_s:.3g} s, {factor:.1f} times the earlier median"
             )
-        self._times.append(step_time_s)
+        self._times.append(step_time_s / batch_size)
 
 
 @dataclass(frozen=True)

@@ -80,13 +80,19 @@ class RankFeed:
     """
 
     def __init__(
-        self, work: Work, *, num_workers: int, samples_a_step: int, micro_batch_size: int, fed: FedFile | None
+        self,
+        work: Work,
+        *,
+        num_workers: int,
+        most_samples_a_step: int,
+        micro_batch_size: int,
+        fed: FedFile | None,
     ) -> None:
         self._readers = work.readers
-        self._step, self._micro_batch = samples_a_step, micro_batch_size
+        self._micro_batch = micro_batch_size
         self._fed = fed
         self._workers = busy_workers(num_workers, len(work.readers))
-        ahead = STEPS_AHEAD * -(-samples_a_step // max(1, self._workers))
+        ahead = STEPS_AHEAD * -(-most_samples_a_step // max(1, self._workers))
         self._loader: DataLoader[Item] = DataLoader(
             Samples(work),
             batch_size=None,
@@ -106,9 +112,9 @@ class RankFeed:
     def __iter__(self) -> RankFeed:
         return self
 
-    def prepare(self) -> None:
-        """Wait for the samples of the next step; if there are none, `ended` or `error` is set."""
-        while len(self._ready) < self._step and not self.ended and self.error is None:
+    def prepare(self, samples: int) -> None:
+        """Wait for the samples of the next step; if there are too few, `ended` or `error` is set."""
+        while len(self._ready) < samples and not self.ended and self.error is None:
             if self._items is None:
                 self._items = iter(self._loader)
             item = next(self._items)
@@ -125,7 +131,7 @@ class RankFeed:
     def __next__(self) -> dict[str, torch.Tensor]:
         """Return the next micro batch, each field [micro_batch_size, seq_length]."""
         if len(self._ready) < self._micro_batch:
-            self.prepare()
+            self.prepare(self._micro_batch)
         if len(self._ready) < self._micro_batch:
             raise StopIteration
         items = [self._ready.popleft() for _ in range(self._micro_batch)]
@@ -187,7 +193,7 @@ class ValidationFeed:
             feed = RankFeed(
                 self._work,
                 num_workers=self._workers,
-                samples_a_step=self._micro_batch,
+                most_samples_a_step=self._micro_batch,
                 micro_batch_size=self._micro_batch,
                 fed=None,
             )

@@ -127,6 +127,7 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
         max_tokens=None,
         tokens_per_param=None,
         global_batch_tokens=None,
+        rampup_batch_size=None,
         micro_batch_size=micro_batch,
         global_batch_size=max(1, processes // layout.replica) * micro_batch * 2 * layout.pp,
         warmup_steps=None
@@ -142,7 +143,9 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
         recompute_num_layers=None if job.memory.recompute_num_layers is None else 1,
         cpu_offloading_layers=None if job.memory.cpu_offloading_layers is None else 1,
         stream_readers=None,
-        shuffle_buffer=max(1, min(job.stream.shuffle_buffer, SHUFFLE_BUFFER)),
+        shuffle_buffer=max(1, min(job.stream.shuffle_buffer, SHUFFLE_BUFFER))
+        if job.data.data_mode == "stream"
+        else job.stream.shuffle_buffer,
     )
     return Small(
         job=small,

@@ -89,7 +89,7 @@ def _phases(filling: Filling, defaults: OptimizerDefaults) -> None:
     _default(filling, "decay_steps", steps, "--max-steps")
     end = filling.job.optimizer.decay_steps or 0
     if o.warmup_ratio is not None and 0 <= o.warmup_ratio <= 1:
-        origin = f"{o.warmup_ratio:g} of {steps:,} steps"
+        origin = f"--warmup-ratio {o.warmup_ratio:g} of {steps:,} steps"
         filling.replace("warmup_ratio", "warmup_steps", round(o.warmup_ratio * steps), origin)
     if filling.job.optimizer.warmup_steps is None:
         usual = defaults.warmup_steps or steps // 100

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from nemolaunch.arithmetic.ramp import BatchSizes
 from nemolaunch.data import blend
 from nemolaunch.facts import Facts
 from nemolaunch.job import Job
 
 
-def weighted(job: Job, facts: Facts, epoch: int) -> tuple[tuple[float | None, str], ...]:
+def weighted(job: Job, facts: Facts, epoch: int, batches: BatchSizes) -> tuple[tuple[float | None, str], ...]:
     """Return (weight or None, prefix) of each file: as given, else None within one epoch, else by size.
 
     Megatron reads unweighted files for exactly one epoch and fails after it.
@@ -20,7 +21,7 @@ def weighted(job: Job, facts: Facts, epoch: int) -> tuple[tuple[float | None, st
         return tuple((None, f.prefix) for f in files)
     if any(f.weight is not None for f in files):
         return tuple(zip(_weights(job, facts), (f.prefix for f in files), strict=True))
-    wanted = (job.batch.max_steps or 0) * job.batch.global_batch_size
+    wanted = batches.samples(job.batch.max_steps or 0)
     if wanted <= epoch:
         return tuple((None, f.prefix) for f in files)
     return tuple((float(f.split_tokens[0]), f.prefix) for f in files)
@@ -53,7 +54,7 @@ def _sources(facts: Facts) -> list[blend.BlendSource]:
     ]
 
 
-def ledger(job: Job, facts: Facts) -> tuple[blend.Share, ...]:
+def ledger(job: Job, facts: Facts, batches: BatchSizes) -> tuple[blend.Share, ...]:
     """Return what the run reads of each source; empty for a single source or invalid weights.
 
     Without weights, each source is read in proportion to its size.
@@ -68,5 +69,5 @@ def ledger(job: Job, facts: Facts) -> tuple[blend.Share, ...]:
         sources,
         job.data.blend_by if given and job.data.blend_by else "tokens",
     )
-    samples = (job.batch.max_steps or 0) * job.batch.global_batch_size
+    samples = batches.samples(job.batch.max_steps or 0)
     return tuple(blend.ledger(shares, sources, max(0, samples), max(1, job.data.seq_length or 1)))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from nemolaunch.arithmetic.ramp import BatchSizes, batch_sizes_of
 from nemolaunch.arithmetic.schedule import Schedule, schedule_of
 from nemolaunch.facts import Facts
 from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.job import Job
+from nemolaunch.run.folder import consumed_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,16 @@ class Earlier:
     def schedule(self) -> Schedule | None:
         """The schedule it was trained with; None if not known."""
         return schedule_of(self.values)
+
+    @property
+    def samples(self) -> int | None:
+        """Samples consumed there, as recorded in the checkpoint's name, else by its batch sizes; None if not known."""
+        recorded = consumed_samples(Path(self.checkpoint))
+        if recorded >= 0:
+            return recorded
+        return (
+            batch_sizes_of(self.values).samples(self.step) if self.values.get("global_batch_size") else None
+        )
 
 
 def earlier(job: Job, facts: Facts) -> Earlier | None:
@@ -74,6 +88,7 @@ class Resumption:
     Attributes:
         checkpoint: the checkpoint it resumes from.
         step: optimizer steps done there.
+        samples: samples consumed there, if the job's own batch sizes would have consumed another number.
         rate_before: learning rate of the next step by the schedule so far; None if not known.
         rate: learning rate of the next step by this plan.
         changes: optimizer settings that differ: (field, before, now).
@@ -83,10 +98,19 @@ class Resumption:
     step: int
     rate_before: float | None
     rate: float | None
+    samples: int | None = None
     changes: tuple[tuple[str, Any, Any], ...] = ()
 
 
 CHANGEABLE = ("weight_decay", "adam_beta1", "adam_beta2", "adam_eps", "clip_grad")
+
+
+def batch_sizes(job: Job, before: Earlier | None) -> BatchSizes:
+    """Return the batch sizes of a job, which continues to read at the sample that the training before has reached."""
+    sizes = batch_sizes_of(job.values())
+    if before is None or before.samples is None or sizes.samples(before.step) == before.samples:
+        return sizes
+    return dataclasses.replace(sizes, done_steps=before.step, done_samples=before.samples)
 
 
 def resumption(job: Job, before: Earlier | None) -> Resumption | None:
@@ -102,6 +126,7 @@ def resumption(job: Job, before: Earlier | None) -> Resumption | None:
     return Resumption(
         checkpoint=before.checkpoint,
         step=before.step,
+        samples=batch_sizes(job, before).done_samples or None,
         rate_before=old.rate(before.step) if old else None,
         rate=new.rate(before.step) if new else None,
         changes=tuple(changes),

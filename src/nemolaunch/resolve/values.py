@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nemolaunch import arithmetic
+from nemolaunch.arithmetic.ramp import BatchSizes
 from nemolaunch.catalogue import Gpu, ModelSpec, gpu, gpu_seen
 from nemolaunch.data import index_cache
 from nemolaunch.data.blend import Share
@@ -25,7 +26,7 @@ from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import learning, mixture, validation
 from nemolaunch.resolve.recompute import NEED_TRANSFORMER_ENGINE
-from nemolaunch.resolve.resuming import Earlier, Resumption, earlier, resumption
+from nemolaunch.resolve.resuming import Earlier, Resumption, batch_sizes, earlier, resumption
 from nemolaunch.resolve.settings import as_set
 from nemolaunch.tokenizer.vocabulary import MASK
 
@@ -56,6 +57,7 @@ class Resolved:
         ledger: what is read of each source, if there are several.
         stream, outlook: the sources of a stream of rows, and what is read of each, if known.
         validation_sets: named data that each validation evaluates.
+        batch_sizes: the batch size of each step.
         epoch_samples: sequences in one epoch of the training split.
         index_folder: folder of Megatron's index for exactly these data, or None for a stream.
         origins: flag name → where the value came from if it was not given.
@@ -63,6 +65,7 @@ class Resolved:
         earlier: the training that the job continues, if any.
         resumes: where and how it does.
         computed: names of the fields that were filled in or changed.
+        converted: given fields that others express in another unit: field name → value as given.
     """
 
     asked: Job
@@ -76,6 +79,7 @@ class Resolved:
     world_size: int
     data_parallel_size: int
     blend: tuple[tuple[float | None, str], ...]
+    batch_sizes: BatchSizes
     epoch_samples: int
     origins: dict[str, str]
     index_folder: str | None = None
@@ -87,6 +91,7 @@ class Resolved:
     earlier: Earlier | None = None
     resumes: Resumption | None = None
     computed: frozenset[str] = frozenset()
+    converted: Mapping[str, Any] = field(default_factory=dict)
 
 
 def changed(resolved: Resolved, changes: Mapping[str, Any]) -> Resolved:
@@ -101,6 +106,7 @@ class _Filling:
         self.job = job
         self.origins: dict[str, str] = dict(given)
         self.computed: set[str] = set()
+        self.converted: dict[str, Any] = {}
 
     def set(self, name: str, value: Any, origin: str) -> None:
         self.job = self.job.with_values(**{name: value})
@@ -109,6 +115,7 @@ class _Filling:
 
     def replace(self, name: str, by: str, value: Any, origin: str) -> None:
         """Replace the field `name` by the field `by`, which expresses it in another unit."""
+        self.converted[name] = self.job.get(name)
         self.job = self.job.with_values(**{name: None})
         self.origins.pop(name, None)
         self.set(by, value, origin)
@@ -145,14 +152,15 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
     _objective(filling, model, facts)
     world_size = filling.job.launch.num_nodes * (filling.job.launch.num_gpus or 0)
     _batch_of_tokens(filling, world_size)
+    before = earlier(filling.job, facts)
+    batches = batch_sizes(filling.job, before)
     split, reason = validation.split_of(job, facts)
     if split != job.data.split:
         filling.set("split", split, reason)
     epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
-    _steps_of_tokens(filling, model, facts)
-    stream = _stream(filling, facts, world_size) if facts.stream else None
-    _steps(filling, epoch)
-    before = earlier(filling.job, facts)
+    _steps_of_tokens(filling, model, facts, batches)
+    stream = _stream(filling, facts, world_size, batches) if facts.stream else None
+    _steps(filling, epoch, batches)
     learning.fill(filling, model, facts, before)
     _validation(filling, facts, epoch)
     _validation_batches(filling, facts, model)
@@ -170,17 +178,19 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
         gpu_is_known=gpu_is_known,
         world_size=world_size,
         data_parallel_size=_data_parallel(world_size, filling.job),
-        blend=mixture.weighted(filling.job, facts, epoch),
-        ledger=mixture.ledger(filling.job, facts),
+        blend=mixture.weighted(filling.job, facts, epoch, batches),
+        ledger=mixture.ledger(filling.job, facts, batches),
         stream=stream,
-        outlook=_outlook(filling.job, stream) if stream else (),
+        outlook=_outlook(filling.job, stream, batches) if stream else (),
         validation_sets=validation.validation_sets(filling.job, facts, model),
+        batch_sizes=batches,
         epoch_samples=epoch,
         index_folder=_index_folder(filling.job, facts),
         origins=filling.origins,
         earlier=before,
         resumes=resumption(filling.job, before),
         computed=frozenset(filling.computed),
+        converted=filling.converted,
         left_out=left_out,
     )
 
@@ -348,15 +358,16 @@ def within_reach(batch: Batch) -> bool:
     return per_weight is None or 0 < per_weight <= MOST_PER_WEIGHT
 
 
-def _steps_of_tokens(filling: _Filling, model: ModelSpec, facts: Facts) -> None:
+def _steps_of_tokens(filling: _Filling, model: ModelSpec, facts: Facts, batches: BatchSizes) -> None:
     """Convert a training length in tokens, or in tokens per weight, to the number of steps that reaches it."""
     batch = filling.job.batch
     if not within_reach(batch):
         return
-    per_step = max(1, batch.global_batch_size * (filling.job.data.seq_length or 1))
+    length = filling.job.data.seq_length or 1
+    per_step = _per_step(batches, length)
     if batch.max_tokens is not None:
-        steps = -(-batch.max_tokens // per_step)
-        origin = f"{batch.max_tokens:,} tokens / {per_step:,} per step"
+        steps = batches.steps_for(-(-batch.max_tokens // length))
+        origin = f"{batch.max_tokens:,} tokens / {per_step}"
         filling.replace("max_tokens", "max_steps", steps, origin)
     elif batch.tokens_per_param is not None:
         rows, _ = arithmetic.model_vocab_rows(
@@ -365,12 +376,18 @@ def _steps_of_tokens(filling: _Filling, model: ModelSpec, facts: Facts) -> None:
             max(1, filling.job.parallelism.tensor_model_parallel_size),
         )
         weights = arithmetic.parameters(model.architecture, rows).active_non_embedding
-        steps = math.ceil(batch.tokens_per_param * weights / per_step)
-        origin = f"{batch.tokens_per_param:g} tokens for each of {weights:,} weights / {per_step:,} per step"
+        steps = batches.steps_for(math.ceil(batch.tokens_per_param * weights / length))
+        origin = f"{batch.tokens_per_param:g} tokens for each of {weights:,} weights / {per_step}"
         filling.replace("tokens_per_param", "max_steps", steps, origin)
 
 
-def _stream(filling: _Filling, facts: Facts, world_size: int) -> StreamSpec | None:
+def _per_step(batches: BatchSizes, length: int) -> str:
+    """Return the tokens or samples of a step, in words."""
+    less = "" if batches.constant else ", with other batch sizes before"
+    return f"{max(1, batches.full * length):,} per step{less}"
+
+
+def _stream(filling: _Filling, facts: Facts, world_size: int, batches: BatchSizes) -> StreamSpec | None:
     """Return the sources of a stream, and fill in its open settings."""
     given, run = facts.stream, facts.run
     if given is None or given.error:
@@ -392,13 +409,17 @@ def _stream(filling: _Filling, facts: Facts, world_size: int) -> StreamSpec | No
         and job.stream.data_resume == "exact"
     ):
         filling.default("stream_readers", lambda: before, "the run so far")
-    batch, workers = job.batch.global_batch_size, filling.job.data.num_workers
+    ramp, workers = batches.ramp, filling.job.data.num_workers
+    # the readers must share every batch
+    batch = math.gcd(batches.full, ramp.start, ramp.increment) if ramp else batches.full
     filling.default("stream_readers", lambda: default_readers(ranks, batch, workers), "several for each rank")
     whole = tokens_to_end(stream, _unit(filling.job), job.stream.stopping_strategy)
     if whole and job.stream.stopping_strategy != "fixed-tokens":
-        per_step = max(1, batch * (job.data.seq_length or 1))
+        samples = whole // max(1, job.data.seq_length or 1)
         filling.default(
-            "max_steps", lambda: max(1, whole // per_step), f"{whole:,} tokens from the sizes of the sources"
+            "max_steps",
+            lambda: max(1, batches.steps_within(samples)),
+            f"{whole:,} tokens from the sizes of the sources",
         )
     filling.default("max_steps", lambda: 0, "unknown")
     return stream
@@ -408,15 +429,15 @@ def _unit(job: Job) -> str:
     return job.data.blend_by or "tokens"
 
 
-def _outlook(job: Job, stream: StreamSpec) -> tuple[Outlook, ...]:
-    tokens = (job.batch.max_steps or 0) * job.batch.global_batch_size * (job.data.seq_length or 1)
+def _outlook(job: Job, stream: StreamSpec, batches: BatchSizes) -> tuple[Outlook, ...]:
+    tokens = batches.samples(job.batch.max_steps or 0) * (job.data.seq_length or 1)
     return outlook(stream, _unit(job), max(0, tokens))
 
 
-def _steps(filling: _Filling, epoch: int) -> None:
+def _steps(filling: _Filling, epoch: int, batches: BatchSizes) -> None:
     """Set the number of steps: one epoch, unless it is given."""
-    batch = max(1, filling.job.batch.global_batch_size)
-    filling.default("max_steps", lambda: epoch // batch, f"one epoch: {epoch:,} samples / {batch:,} per step")
+    origin = f"one epoch: {epoch:,} samples / {_per_step(batches, 1)}"
+    filling.default("max_steps", lambda: batches.steps_within(epoch), origin)
 
 
 def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:

@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     if words and words[0].startswith("-") and words[0] not in ("-h", "--help"):
         raise UsageError(f"the run folder comes first: {PROG} RUN [flags]")
     args = parser().parse_args(words)
-    flags = args.flags if "--resume" in args.flags else [*args.flags, "--resume", "auto"]
-    if not any(word.partition("=")[0] == "--ssh" for word in args.flags):
+    names = {word.partition("=")[0] for word in args.flags}
+    flags = args.flags if "--resume" in names else [*args.flags, "--resume", "auto"]
+    if "--ssh" not in names:
         run_of(Path(args.run))
     return pretrain.main(["--plan", args.run, *flags], prog=PROG)

@@ -169,12 +169,21 @@ def read_config(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
     if isinstance(content, dict) and content.get("format") == 1 and isinstance(content.get("values"), dict):
-        content = content["values"]
+        content = _reopened(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise UsageError(f"--config {path} must contain flag names and values, like `seq_length: 2048`")
     return _checked(content, f"--config {path}: ")
+
+
+def _reopened(path: Path) -> dict[str, Any]:
+    """Return the values of a saved plan; those that follow from others are computed again."""
+    from nemolaunch.planning import Plan
+    from nemolaunch.planning.open_values import open_values
+
+    plan = Plan.load(path)
+    return {**plan.job.values(), **open_values(plan)}
 
 
 def _loader() -> Any:

@@ -1,4 +1,8 @@
-"""A plan as YAML that reproduces it: every value, with its origin as a comment."""
+"""A plan as YAML that reproduces it: every value, with its origin as a comment.
+
+Values that follow from others stay open (`null`), so that the file can be changed: with a decay that ends at step
+20 because the run did, `--max-steps 400` would train 380 steps at the minimum rate.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 
 from nemolaunch.job import PARTS, SECRETS, specs
 from nemolaunch.planning import Plan
+from nemolaunch.planning.open_values import open_values
 
 COLUMN = 52  # where comments start, as long as values are short
 
@@ -16,12 +21,18 @@ def plan_yaml(plan: Plan) -> str:
         f"# {plan.model} ({plan.model_source}), compiled from NeMo's recipe {plan.recipe}.",
         "# Every value of the job, with its origin. Usage: nemolaunch pretrain --config FILE",
     ]
+    left_open = open_values(plan)
     for part, cls in PARTS.items():
         lines += ["", f"# {part}: {(cls.__doc__ or '').splitlines()[0]}"]
         for spec in specs():
             if spec.part == part and spec.name not in SECRETS:
-                entry = f"{spec.name}: {scalar(plan.job.get(spec.name))}"
-                lines.append(f"{entry:<{COLUMN}}  # {plan.origins.get(spec.name, 'default')}")
+                value = plan.job.get(spec.name)
+                origin = plan.origins.get(spec.name, "default")
+                if left_open.get(spec.name, value) != value:
+                    origin = "flag" if value is None else f"computed: {scalar(value)}, {origin}"
+                    value = left_open[spec.name]
+                entry = f"{spec.name}: {scalar(value)}"
+                lines.append(f"{entry:<{COLUMN}}  # {origin}")
     return "\n".join(lines) + "\n"
 
 

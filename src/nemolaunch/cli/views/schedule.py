@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nemolaunch.arithmetic.schedule import Schedule
 from nemolaunch.cli.views.estimate import row
 from nemolaunch.cli.views.units import count, duration
@@ -16,10 +18,9 @@ def schedule_lines(plan: Plan) -> list[str]:
     if not plan.job.batch.max_steps:
         return []
     s, steps, o = plan.schedule, plan.max_steps, plan.job.optimizer
-    batch = f"{plan.job.batch.global_batch_size:,} sequences, {count(plan.tokens_per_step)} tokens per step"
     peak = s.rate(min(s.warmup_steps, steps - 1))
     lines = [
-        row("batch", f"{batch} ({plan.origins.get('global_batch_size', 'the default')})"),
+        row("batch", _batch(plan)),
         row("learning rate", f"{peak:.3g} ({plan.origins.get('lr', 'the default')}), {_phases(s)}"),
         row("", f"step 1: {s.rate(0):.3g}; step {steps:,}, the last: {s.rate(steps - 1):.3g}"),
         row("", curve(s, steps)),
@@ -32,8 +33,19 @@ def schedule_lines(plan: Plan) -> list[str]:
     return lines
 
 
+def _batch(plan: Plan) -> str:
+    sizes = plan.batch_sizes
+    first, over = "", ""
+    if sizes.ramp is not None:
+        first = f"from {sizes.ramp.start:,} to "
+        over = f" after {sizes.ramp_steps:,} steps and {sizes.samples(sizes.ramp_steps):,} sequences"
+    text = f"{first}{sizes.full:,} sequences, {count(plan.tokens_per_step)} tokens per step{over}"
+    return f"{text} ({plan.origins.get('global_batch_size', 'the default')})"
+
+
 def _phases(s: Schedule) -> str:
-    warmup = f"reached after {s.warmup_steps:,} steps of warmup, " if s.warmup_steps else ""
+    number = f"{s.warmup_steps:,} step{'' if s.warmup_steps == 1 else 's'}"
+    warmup = f"reached after {number} of warmup, " if s.warmup_steps else ""
     return warmup + (s.sentence if warmup else s.sentence.removeprefix("then "))
 
 
@@ -41,6 +53,8 @@ def curve(s: Schedule, steps: int) -> str:
     """Return the rates of all steps as a line of bars, from 0 to the peak."""
     width = min(WIDTH, steps)
     rates = [s.rate(i * (steps - 1) // max(1, width - 1)) for i in range(width)]
+    if not all(math.isfinite(rate) for rate in rates):  # an error reports the flag
+        return ""
     most = max(rates) or 1.0
     return "".join(BARS[min(len(BARS) - 1, int(rate / most * len(BARS)))] for rate in rates)
 
@@ -50,12 +64,22 @@ def resume_lines(plan: Plan) -> list[str]:
     found = plan.resumes
     if found is None or not plan.job.batch.max_steps:
         return []
-    left = max(0, plan.max_steps - found.step)
-    time = f", {duration(left * plan.estimate.time.step_s)} left" if plan.estimate else ""
+    if found.step >= plan.max_steps:
+        done = (
+            f"{found.step:,} steps of {found.checkpoint} are done already; --max-steps is {plan.max_steps:,}"
+        )
+        return [row("resumes", f"nothing is left to train: {done}")]
+    sizes = plan.batch_sizes
+    tokens = max(0, sizes.samples(plan.max_steps) - sizes.samples(found.step)) * plan.seq_length
+    known = plan.estimate is not None and plan.device == "gpu"  # a rehearsal is estimated for a GPU
+    time = f", {duration(tokens / plan.estimate.time.tokens_per_s)} left" if plan.estimate and known else ""
     lines = [row("resumes", f"at step {found.step:,} of {plan.max_steps:,}{time}, from {found.checkpoint}")]
     if found.rate is not None:
         before = f"{found.rate_before:.3g}" if found.rate_before is not None else "not known"
         lines.append(row("", f"learning rate there: {before} by the schedule so far, {found.rate:.3g} now"))
+    if found.samples is not None:
+        size = sizes.size(found.step)
+        lines.append(row("", f"reads on from sample {found.samples:,}, {size:,} in the next step"))
     lines += [
         row("", f"{name.replace('_', ' ')}: {old:g} so far, {new:g} now") for name, old, new in found.changes
     ]

@@ -155,7 +155,7 @@ def run_data(history: History, points: int) -> dict[str, Any]:
             series[key] = _points(thinned(smoothed(noisy), points // 2))
     return {
         "name": history.name,
-        "tokens_per_step": history.plan.tokens_per_step if history.plan else None,
+        "tokens": _points(thinned(history.series["tokens"], 500)) if "tokens" in history.series else None,
         "smoothing": smoothing_window(loss) if loss else 0,
         "series": series,
         "elapsed": _points(thinned(history.elapsed, 500)),

@@ -203,11 +203,13 @@ def _about(plan: Plan) -> dict[str, str]:
     if plan.device == "cpu":
         device = f"{count} CPU process{'es' if count != 1 else ''} (rehearsal)"
     batch = f"{job.batch.global_batch_size} sequences of {plan.seq_length:,} tokens"
+    ramp = plan.batch_sizes.ramp
+    raised = f", raised from {ramp.start:,} over the first {ramp.samples:,} sequences" if ramp else ""
     return {
         "Model": f"{plan.model} ({plan.model_source}), NeMo recipe {plan.recipe}",
         "Trained on": device,
         "Parallelism": ", ".join(layout),
-        "Batch": f"{batch} = {plan.tokens_per_step:,} tokens",
+        "Batch": f"{batch} = {plan.tokens_per_step:,} tokens{raised}",
         "Initial weights": job.model.nemo_model or "random",
         "Run folder": plan.folder,
     }

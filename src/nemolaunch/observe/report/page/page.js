@@ -29,15 +29,18 @@ const element = (name, text, parent) => {
 
 /* Convert the steps of a series to the unit of the x axis: steps, tokens or hours of training. */
 function along(run, steps) {
-  if (axis === "tokens" && run.tokens_per_step) return steps.map(s => s * run.tokens_per_step);
+  if (axis === "tokens" && run.tokens) return between(run.tokens, steps);
   if (axis !== "hours") return steps;
-  const [at, seconds] = run.elapsed;
+  return between(run.elapsed, steps).map(seconds => seconds / 3600);
+}
+/* The values of a series at other steps, in ascending order. */
+function between([at, values], steps) {
   let i = 0;
   return steps.map(s => {
     while (i < at.length - 1 && at[i + 1] <= s) i++;
-    if (i === at.length - 1 || s <= at[i]) return seconds[i] / 3600;
+    if (i === at.length - 1 || s <= at[i]) return values[i];
     const part = (s - at[i]) / (at[i + 1] - at[i]);
-    return (seconds[i] + part * (seconds[i + 1] - seconds[i])) / 3600;
+    return values[i] + part * (values[i + 1] - values[i]);
   });
 }
 const place = at => axis === "step" ? "step " + number(Math.round(at))
