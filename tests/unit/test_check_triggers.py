@@ -222,6 +222,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ramp-by-data-parallel": ("llama3_8b", {"rampup_batch_size": "4:4:10000"}, {}),
     "ramp-beyond-run": ("llama3_8b", {"rampup_batch_size": "64:64:100000", "max_steps": 20}, {}),
     "ramp-unsupported": ("llama3_8b", {"rampup_batch_size": "64:64:10000", "cuda_graphs": True}, {}),
+    "decay-ends-early": ("llama3_8b", {"max_steps": 1000, "decay_steps": 500}, {}),
     "wsd-decay-too-long": (
         "llama3_8b",
         {"max_steps": 100, "warmup_steps": 50, "lr_schedule": "wsd", "wsd_decay_steps": 60},

@@ -108,6 +108,7 @@ RULES: dict[str, str] = {
     "sgd-cannot-resume": "Megatron cannot load the state of SGD from a checkpoint.",
     "lr-implausible": "The peak learning rate should be near that of published runs of models of this size.",
     "warmup-too-long": "The warmup should end before the decay and the run do.",
+    "decay-ends-early": "A decay that ends before the run should be meant.",
     "wsd-decay-too-long": "Warmup and decay of the wsd schedule must not overlap.",
     "schedule-flags": "Flags of the schedule must suit its kind.",
     "lr-jump": "Where a run resumes, the learning rate should not jump.",

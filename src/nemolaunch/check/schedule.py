@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nemolaunch import arithmetic
 from nemolaunch.catalogue.optimizer_table import by_size
-from nemolaunch.check.support import each, error, fix, flag, no_effect, shown, warning
+from nemolaunch.check.support import each, error, fix, flag, no_effect, note, shown, warning
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
@@ -80,6 +80,13 @@ def phases(resolved: Resolved) -> Iterator[Finding]:
             _shorter(resolved, last),
             about="warmup_steps",
         )
+    if 0 < end < steps and o.lr_schedule != "constant" and not _is_given(resolved, "decay_steps"):
+        yield note(
+            "decay-ends-early",
+            f"the decay ends at step {end:,}; the last {steps - end:,} of {steps:,} steps train at the minimum rate "
+            f"{o.min_lr:g}",
+            fix(decay_steps=None),
+        )
     decay = o.wsd_decay_steps or 0
     if o.lr_schedule == "wsd" and warmup < end < warmup + decay:
         yield error(
@@ -88,6 +95,12 @@ def phases(resolved: Resolved) -> Iterator[Finding]:
             *each("wsd_decay_steps", [end - warmup]),
             about="wsd_decay_steps",
         )
+
+
+def _is_given(resolved: Resolved, name: str) -> bool:
+    """Return whether this command, or a file it names, gives the value, also in another unit."""
+    by = resolved.origins.get(name, "")
+    return by == "flag" or by.startswith("file ") or bool(resolved.converted)
 
 
 def _no_decay(resolved: Resolved, steps: int) -> Iterator[Finding]:
@@ -151,9 +164,18 @@ def resumed(resolved: Resolved) -> Iterator[Finding]:
             f"the run resumes at step {found.step:,}, where the learning rate was to be {before:.3g} by its schedule "
             f"so far and is {now:.3g} with the flags of this command",
             fix(resume_schedule="checkpoint"),
+            *_without_jump(resolved, before, now),
             about="lr",
         )
     yield from _other_settings(found)
+
+
+def _without_jump(resolved: Resolved, before: float, now: float) -> tuple[Fix, ...]:
+    """Return the peak with which the new schedule continues at the rate so far, if the minimum follows the peak."""
+    lr = resolved.job.optimizer.lr
+    if not lr or not before or "min_lr" not in resolved.computed:
+        return ()
+    return each("lr", [float(f"{lr * before / now:.3g}")])
 
 
 def _other_settings(found: Resumption) -> Iterator[Finding]:
