@@ -14,6 +14,7 @@ from nemolaunch.facts import EarlierRun
 from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.findings import Finding, Severity
 from nemolaunch.job import Job, specs
+from nemolaunch.resolve.resuming import Resumption
 
 OTHER: dict[str, Any] = {
     "seq_length": 2048,
@@ -124,3 +125,20 @@ def test_the_copy_of_a_tokenizer_in_the_run_has_its_digest(tmp_path: Path) -> No
     facts = look(Job().with_values(**values))
     assert facts.tokenizer is not None
     assert facts.run.saved.tokenizer_digest == facts.tokenizer.digest is not None
+
+
+def test_the_time_left_is_that_of_the_run_so_far(tmp_path: Path) -> None:
+    """50 of 100 steps of 16 sequences of 256 tokens, at 8,192 tokens/s: 25 seconds."""
+    from report_runs import start, step, write_run
+
+    from nemolaunch.cli.views.schedule import resume_lines
+    from nemolaunch.facts.saved_values import saved_run
+    from nemolaunch.planning import Plan
+    from nemolaunch.run.folder import RunDir
+
+    run = RunDir(write_run(tmp_path / "run", [start(), *(step(n, 9.0) for n in range(1, 51))]))
+    assert saved_run(run).tokens_per_s == 8192.0
+    plan = Plan.load(run.plan)
+    there = Resumption(checkpoint="/c", step=50, rate_before=None, rate=None, tokens_per_s=8192.0)
+    (line,) = resume_lines(dataclasses.replace(plan, resumes=there))
+    assert "at step 50 of 100, 25.0 s left" in line

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nemolaunch import catalogue
@@ -12,6 +16,8 @@ from nemolaunch.job import current_names
 from nemolaunch.run.folder import RunDir, read_json
 from nemolaunch.tokenizer import files
 from nemolaunch.tokenizer.fingerprint import tokenizer_digest
+
+LAST_BYTES = 1 << 14  # of a metrics file, some 25 rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +30,7 @@ class SavedRun:
         blend: (weight or None, prefix) of the data, as passed to Megatron.
         digests: prefix of each data file → digest of its content.
         tokenizer_digest: identity of the run's copy of its tokenizer.
+        tokens_per_s: throughput of its last steps.
     """
 
     values: dict[str, Any] | None = None
@@ -31,6 +38,7 @@ class SavedRun:
     blend: tuple[tuple[float | None, str], ...] | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     tokenizer_digest: str | None = None
+    tokens_per_s: float | None = None
 
 
 def saved_run(run: RunDir) -> SavedRun:
@@ -47,7 +55,28 @@ def saved_run(run: RunDir) -> SavedRun:
         blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
         digests=digests if isinstance(digests, dict) else {},
         tokenizer_digest=digest,
+        tokens_per_s=_speed(run.metrics),
     )
+
+
+def _speed(metrics: Path) -> float | None:
+    """Return the median throughput of the rows at the end of a metrics file; None if there are none."""
+    try:
+        with open(metrics, "rb") as file:
+            file.seek(max(0, os.path.getsize(metrics) - LAST_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    speeds = [row["tokens_per_s"] for line in lines if (row := _row(line)).get("tokens_per_s")]
+    return statistics.median(speeds) if speeds else None
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:  # the first line may be cut off, the last one half written
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def saved_values(plan: Mapping[str, Any]) -> dict[str, Any] | None:

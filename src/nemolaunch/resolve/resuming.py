@@ -29,6 +29,7 @@ class Earlier:
         blend: (weight or None, prefix) of its data, as passed to Megatron.
         digests: prefix of each of its data files → digest of its content, as far as recorded.
         tokenizer_digest: identity of its tokenizer; None if not known.
+        tokens_per_s: throughput of its last steps.
     """
 
     checkpoint: str
@@ -39,6 +40,7 @@ class Earlier:
     blend: tuple[tuple[float | None, str], ...]
     digests: Mapping[str, str]
     tokenizer_digest: str | None
+    tokens_per_s: float | None
 
     @property
     def schedule(self) -> Schedule | None:
@@ -78,6 +80,7 @@ def _earlier(checkpoint: str, step: int, where: str, saved: SavedRun) -> Earlier
         blend=saved.blend or (),
         digests=saved.digests,
         tokenizer_digest=saved.tokenizer_digest,
+        tokens_per_s=saved.tokens_per_s,
     )
 
 
@@ -92,6 +95,7 @@ class Resumption:
         rate_before: learning rate of the next step by the schedule so far; None if not known.
         rate: learning rate of the next step by this plan.
         changes: optimizer settings that differ: (field, before, now).
+        tokens_per_s: throughput of the last steps so far; None if not known, or if the number of processes differs.
     """
 
     checkpoint: str
@@ -100,6 +104,7 @@ class Resumption:
     rate: float | None
     samples: int | None = None
     changes: tuple[tuple[str, Any, Any], ...] = ()
+    tokens_per_s: float | None = None
 
 
 CHANGEABLE = ("weight_decay", "adam_beta1", "adam_beta2", "adam_eps", "clip_grad")
@@ -130,4 +135,9 @@ def resumption(job: Job, before: Earlier | None) -> Resumption | None:
         rate_before=old.rate(before.step) if old else None,
         rate=new.rate(before.step) if new else None,
         changes=tuple(changes),
+        tokens_per_s=before.tokens_per_s if _same_processes(job, before) else None,
     )
+
+
+def _same_processes(job: Job, before: Earlier) -> bool:
+    return all(before.values.get(name) == job.get(name) for name in ("num_nodes", "num_gpus", "device"))

@@ -59,6 +59,13 @@ def curve(s: Schedule, steps: int) -> str:
     return "".join(BARS[min(len(BARS) - 1, int(rate / most * len(BARS)))] for rate in rates)
 
 
+def _tokens_per_s(plan: Plan) -> float | None:
+    """Return the throughput of the run so far, or else the estimate; a rehearsal is only estimated for a GPU."""
+    if plan.resumes is not None and plan.resumes.tokens_per_s:
+        return plan.resumes.tokens_per_s
+    return plan.estimate.time.tokens_per_s if plan.estimate and plan.device == "gpu" else None
+
+
 def resume_lines(plan: Plan) -> list[str]:
     """Return where the run resumes, what changes there, and how long the rest takes; nothing for a new run."""
     found = plan.resumes
@@ -71,8 +78,7 @@ def resume_lines(plan: Plan) -> list[str]:
         return [row("resumes", f"nothing is left to train: {done}")]
     sizes = plan.batch_sizes
     tokens = max(0, sizes.samples(plan.max_steps) - sizes.samples(found.step)) * plan.seq_length
-    known = plan.estimate is not None and plan.device == "gpu"  # a rehearsal is estimated for a GPU
-    time = f", {duration(tokens / plan.estimate.time.tokens_per_s)} left" if plan.estimate and known else ""
+    time = f", {duration(tokens / speed)} left" if (speed := _tokens_per_s(plan)) else ""
     lines = [row("resumes", f"at step {found.step:,} of {plan.max_steps:,}{time}, from {found.checkpoint}")]
     if found.rate is not None:
         before = f"{found.rate_before:.3g}" if found.rate_before is not None else "not known"
