@@ -22,13 +22,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py demo
 
-# Unit tests run side by side; real trainings do not, since each has several processes
+# Two files of tests run side by side, as most wait for processes to start; those that share a Slurm cluster do not
 test: $(INSTALLED) tools
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -n 2 tests/unit tests/golden
-	@$(BIN)/python -m pytest --ignore tests/unit --ignore tests/golden
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm
+	@$(BIN)/python -m pytest tests/slurm
 endif
 
 test-long: $(INSTALLED) tools
