@@ -73,6 +73,7 @@ def test_any_documents_cut_anywhere(
 ) -> None:
     """Random documents, in pieces of a few bytes: the borders between pieces leave no trace."""
     tmp_path = tmp_path_factory.mktemp("any")
+    documents = [*documents, "word"]  # an input without any document is refused
     tokenizer = variant("bos", tmp_path / "tokenizer")
     source = write_jsonl(tmp_path / "in.jsonl", documents)
     write_reference(tmp_path / "reference", tokenizer, documents)
