@@ -12,10 +12,10 @@ from e2e.jobs import planned
 from forkserver import ForkServer, JobFailed
 
 from nemolaunch.cli.commands import status as status_command
-from nemolaunch.observe import metrics
 from nemolaunch.observe.reader import read_history
 from nemolaunch.observe.status import status
 from nemolaunch.planning import Plan
+from nemolaunch.run import metrics
 
 
 def run(server: ForkServer, plan: Plan, fault: str, *, rank: int = 0, steps: tuple[int, ...] = ()) -> Any:

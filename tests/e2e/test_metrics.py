@@ -11,9 +11,9 @@ from e2e.jobs import planned, prepared, train
 from forkserver import ForkServer, JobFailed
 
 from nemolaunch.arithmetic import flops_per_token
-from nemolaunch.observe import metrics
 from nemolaunch.observe.reader import read_history
 from nemolaunch.planning import Plan
+from nemolaunch.run import metrics
 
 
 def strict_rows(plan: Plan) -> list[dict[str, Any]]:

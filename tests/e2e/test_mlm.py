@@ -12,8 +12,8 @@ import pytest
 from e2e.jobs import planned, prepared, train
 from forkserver import ForkServer, JobFailed
 
-from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
+from nemolaunch.run import metrics
 
 # fp32; sums are taken in another order
 TOLERANCE = 2e-5

@@ -14,8 +14,8 @@ from forkserver import ForkServer, JobFailed
 
 from nemolaunch.cli.commands.data_audit import main as data_audit
 from nemolaunch.cli.commands.tokenize import main as tokenize
-from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
+from nemolaunch.run import metrics
 
 CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
 # From 2 to 8 over 12 sequences: a larger batch every 4. Worked out by hand.

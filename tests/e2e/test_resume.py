@@ -11,8 +11,8 @@ from e2e.jobs import planned, prepared, train
 from forkserver import ForkServer, JobFailed
 
 from nemolaunch.launching.prepare import finished_step
-from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
+from nemolaunch.run import metrics
 
 
 def test_killed_and_resumed_is_identical_to_never_stopped(

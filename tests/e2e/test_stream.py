@@ -13,8 +13,8 @@ from forkserver import ForkServer, JobFailed
 
 from nemolaunch.cli.commands.data_audit import main as data_audit
 from nemolaunch.launching.prepare import finished_step
-from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
+from nemolaunch.run import metrics
 from nemolaunch.stream import ledger
 
 CORPUS = Path(__file__).parents[2] / "examples" / "corpus"

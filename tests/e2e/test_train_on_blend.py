@@ -11,8 +11,8 @@ from forkserver import ForkServer
 from nemolaunch.cli.commands.tokenize import main as tokenize
 from nemolaunch.findings import errors
 from nemolaunch.job import Job
-from nemolaunch.observe import metrics
 from nemolaunch.planning import make_plan
+from nemolaunch.run import metrics
 
 CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_llama import write_llama
 from tutorials import FOLDER, ROOT, typed
 
-from nemolaunch.observe import metrics
+from nemolaunch.run import metrics
 
 pytestmark = pytest.mark.long
 

@@ -10,9 +10,9 @@ from e2e.jobs import LLAMA, TOKENIZER, planned, prepared, train
 from forkserver import ForkServer, JobFailed
 
 from nemolaunch.cli.commands.tokenize import main as tokenize
-from nemolaunch.observe import metrics
 from nemolaunch.observe.status import status
 from nemolaunch.planning import Plan
+from nemolaunch.run import metrics
 
 CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
 BATCHES = 2

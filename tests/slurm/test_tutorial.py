@@ -8,7 +8,7 @@ import pytest
 from slurm.cluster import Cluster
 from tutorials import typed
 
-from nemolaunch.observe import metrics
+from nemolaunch.run import metrics
 
 pytestmark = pytest.mark.long
 

@@ -12,8 +12,8 @@ from typing import Any
 from slurm.cluster import Cluster
 from slurm.memory import MemoryLimit
 
-from nemolaunch.observe import metrics
 from nemolaunch.planning import Plan
+from nemolaunch.run import metrics
 from nemolaunch.run.attempts import attempts, expand_nodes
 from nemolaunch.run.folder import RunDir
 from nemolaunch.slurm import batch_job

@@ -13,12 +13,12 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching.local import LocalJob, note_end
 from nemolaunch.observe import status as run_status
 from nemolaunch.observe.diagnosis import Diagnosis, diagnose, newest_failure
-from nemolaunch.observe.metrics import MetricsFollower, current, read
 from nemolaunch.observe.slurm_run import FollowedRun
 from nemolaunch.observe.status import Status, run_of
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import end_step
 from nemolaunch.run.lock import RunLock
+from nemolaunch.run.metrics import MetricsFollower, current, read
 from nemolaunch.slurm import submission
 from nemolaunch.system import processes
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from nemolaunch import catalogue
 from nemolaunch.errors import UsageError
 from nemolaunch.job import current_names
 from nemolaunch.run.folder import RunDir, read_json
+from nemolaunch.run.metrics import tail_rows
 from nemolaunch.tokenizer import files
 from nemolaunch.tokenizer.fingerprint import tokenizer_digest
 
@@ -61,22 +60,8 @@ def saved_run(run: RunDir) -> SavedRun:
 
 def _speed(metrics: Path) -> float | None:
     """Return the median throughput of the rows at the end of a metrics file; None if there are none."""
-    try:
-        with open(metrics, "rb") as file:
-            file.seek(max(0, os.path.getsize(metrics) - LAST_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return None
-    speeds = [row["tokens_per_s"] for line in lines if (row := _row(line)).get("tokens_per_s")]
+    speeds = [row["tokens_per_s"] for row in tail_rows(metrics, LAST_BYTES) if row.get("tokens_per_s")]
     return statistics.median(speeds) if speeds else None
-
-
-def _row(line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:  # the first line may be cut off, the last one half written
-        return {}
-    return row if isinstance(row, dict) else {}
 
 
 def saved_values(plan: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """The learning rate and the optimizer's settings are those of the plan, whatever a checkpoint has recorded.
 
 NeMo's scheduler restores its whole configuration from a checkpoint, and the optimizer its rates, betas and weight
-decay, so that a resumed run would ignore new values without a word.
+decay, so that a resumed run would silently ignore new values.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from typing import Any
 
 from nemolaunch.observe.failure import error_records, failure, is_echo
 from nemolaunch.observe.failure_patterns import Cause, cause_of
-from nemolaunch.observe.metrics import tail_rows
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import Attempt, attempts, expand_nodes, host_in, output_during, tail
 from nemolaunch.run.folder import RunDir
+from nemolaunch.run.metrics import tail_rows
 
 FULL_BYTES = 16 << 20
 # as guard.sh writes it; `left` until version 0.1

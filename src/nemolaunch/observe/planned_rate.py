@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nemolaunch.observe.metrics import tail_rows
 from nemolaunch.observe.series import Series
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
+from nemolaunch.run.metrics import tail_rows
 
 POINTS = 500
 TOLERANCE = 1e-5  # rates are logged in fp32
@@ -31,9 +31,9 @@ def planned_rates(plan: Plan | None) -> Series:
     series = Series()
     if plan is None or not _is_known(plan):
         return series
-    first, last = _first_step(plan), plan.max_steps
+    first, last, schedule = _first_step(plan), plan.max_steps, plan.schedule
     for step in sorted({first + (last - first) * i // POINTS for i in range(POINTS + 1)}):
-        series.append(step, plan.schedule.rate(step - 1))
+        series.append(step, schedule.rate(step - 1))
     return series
 
 
@@ -41,11 +41,12 @@ def other_rate(run: RunDir, plan: Plan) -> OtherRate | None:
     """Return the last of the newest steps that was not trained at the plan's rate; None if all were."""
     if not _is_known(plan):
         return None
+    schedule = plan.schedule
     for row in reversed(tail_rows(run.metrics)):
         step, rate = row.get("step"), row.get("lr")
         if not isinstance(step, int) or not isinstance(rate, (int, float)) or step < _first_step(plan):
             continue
-        planned = plan.schedule.rate(step - 1)
+        planned = schedule.rate(step - 1)
         if not math.isclose(rate, planned, rel_tol=TOLERANCE, abs_tol=1e-12):
             return OtherRate(step, float(rate), planned)
     return None

@@ -16,10 +16,10 @@ from typing import Any
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.failure import error_records, failure
 from nemolaunch.observe.history import History, Mark, evaluation_figures
-from nemolaunch.observe.metrics import batches, rows
 from nemolaunch.observe.series import Series
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
+from nemolaunch.run.metrics import batches, rows
 
 NOT_FINITE = ("nan", "inf", "-inf")  # spelling in the metrics file
 NOT_SERIES = frozenset({"step", "time", "event", "max_steps", "samples", "tokens_per_s_per_gpu"})

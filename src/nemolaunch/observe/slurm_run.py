@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemolaunch.observe.diagnosis import diagnose, newest_failure
-from nemolaunch.observe.metrics import MetricsFollower
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import end_step
+from nemolaunch.run.metrics import MetricsFollower
 from nemolaunch.slurm import batch_job
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob

@@ -13,10 +13,10 @@ from nemolaunch.data.validation_sets import losses
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe import slurm_run
 from nemolaunch.observe.failure import failure
-from nemolaunch.observe.metrics import last_validation, recent_events, tail_rows
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, read_json, step_of
+from nemolaunch.run.metrics import last_validation, recent_events, tail_rows
 from nemolaunch.slurm import batch_job
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob

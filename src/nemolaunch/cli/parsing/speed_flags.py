@@ -61,8 +61,8 @@ def measured_flops(folder: Path) -> float:
     """
     import statistics
 
-    from nemolaunch.observe.metrics import read
     from nemolaunch.run.folder import RunDir
+    from nemolaunch.run.metrics import read
 
     run = RunDir(folder)
     try:
