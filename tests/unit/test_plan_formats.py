@@ -161,7 +161,10 @@ def test_a_saved_plan_is_repeated_also_when_its_model_file_changes(data: str, tm
     assert again.architecture == before.architecture
     assert again.architecture["num_layers"] == 3
     assert again.folder == before.folder
-    lowest = before.job.optimizer.min_lr / before.job.optimizer.lr * 2e-3  # not given, so it follows the peak
+    optimizer = before.job.optimizer
+    assert optimizer.lr is not None
+    assert optimizer.min_lr is not None
+    lowest = optimizer.min_lr / optimizer.lr * 2e-3  # not given, so it follows the peak
     assert again.job == before.job.with_values(lr=2e-3, min_lr=lowest, output_dir=before.folder)
     assert again.origins["lr"] == "flag"
 

@@ -27,7 +27,7 @@ OTHER: dict[str, Any] = {
 
 def earlier(architecture: dict[str, Any] | None = None, **values: Any) -> dict[str, Any]:
     """Facts with a run that was trained with these values to step 50."""
-    saved = SavedRun(values=values, architecture=architecture)
+    saved = SavedRun(values=values, architecture=architecture or {})
     return {"run": EarlierRun(folder="/runs/x", last_checkpoint="/runs/x/last", next_step=50, saved=saved)}
 
 

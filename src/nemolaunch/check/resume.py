@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nemolaunch.arithmetic.resume import grown_share
 from nemolaunch.check.checkpoint import differences, shape_of
 from nemolaunch.check.objective import MASKING
 from nemolaunch.check.resume_table import generic
 from nemolaunch.check.support import each, error, fix, flag, shown, warning
+from nemolaunch.data.split import grown_share
 from nemolaunch.facts.checkpoint import SHAPE_FIELDS
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
@@ -42,7 +42,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     before = resolved.earlier
     if before is None:
         return
-    other = differences(before.architecture, shape_of(resolved))
+    other = differences(before.saved.architecture, shape_of(resolved))
     if other:
         yield error(
             "run-of-other-model",
@@ -72,7 +72,7 @@ def _other_function(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     now = resolved.model.architecture
     other = {
         name: f"its {name} is {_plain(had)}, the job's is {_plain(getattr(now, name))}"
-        for name, had in before.architecture.items()
+        for name, had in before.saved.architecture.items()
         if name not in NOT_COMPUTED and name not in SHAPE_FIELDS and hasattr(now, name)
         and _plain(had) != _plain(getattr(now, name))
     }  # fmt: skip
@@ -98,16 +98,16 @@ def _plain(value: Any) -> Any:
 
 def _other_tokenizer(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     tokenizer = resolved.facts.tokenizer
-    if before.tokenizer_digest is None or tokenizer is None or tokenizer.digest is None:
+    if before.saved.tokenizer_digest is None or tokenizer is None or tokenizer.digest is None:
         return
-    if tokenizer.digest != before.tokenizer_digest:
+    if tokenizer.digest != before.saved.tokenizer_digest:
         yield error(
             "run-of-other-tokenizer",
             f"{shown('hf_model_id', tokenizer.source)} is not the tokenizer of {before.where}: the same ids mean other "
             "tokens",
             *each(
                 "hf_model_id",
-                [name] if (name := before.values.get("hf_model_id")) != tokenizer.source else [],
+                [name] if (name := before.saved.values.get("hf_model_id")) != tokenizer.source else [],
             ),
             _elsewhere(resolved),
         )
@@ -119,7 +119,7 @@ OPTIMIZER_LAYOUT = ("disable_dist_optim", "expert_model_parallel_size", "optimiz
 
 def _optimizer_state(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     for name in OPTIMIZER_LAYOUT:
-        had = before.values.get(name)
+        had = before.saved.values.get(name)
         if had is not None and had != resolved.job.get(name):
             yield error(
                 "run-of-other-optimizer-layout",
@@ -132,7 +132,7 @@ def _optimizer_state(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
 
 def _other_objective(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     """Check that the objective stays the same; masking settings may change when a run resumes."""
-    job, values = resolved.job.objective, before.values
+    job, values = resolved.job.objective, before.saved.values
     trained = values.get("objective", job.objective)
     if trained != job.objective:
         yield error(
@@ -160,7 +160,7 @@ def _other_data(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     everything before had been read in the new order.
     """
     sizes = {f.prefix: float(f.split_tokens[0]) for f in resolved.facts.data}
-    old, now = _by_prefix(before.blend, sizes), _by_prefix(resolved.blend, sizes)
+    old, now = _by_prefix(before.saved.blend, sizes), _by_prefix(resolved.blend, sizes)
     if not old or not now or old == now:
         return
     seen = before.samples
@@ -188,7 +188,7 @@ def _other_content(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     other = [
         f.prefix
         for f in resolved.facts.data
-        if f.digest and before.digests.get(f.prefix, f.digest) != f.digest
+        if f.digest and before.saved.digests.get(f.prefix, f.digest) != f.digest
     ]
     if other:
         more = f" and {len(other) - SHOWN_FILES} more" if len(other) > SHOWN_FILES else ""
@@ -212,7 +212,7 @@ def _by_prefix(
 
 def _other_split(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     """Check that no document changes from validation to training, or the other way round."""
-    had, now = before.values.get("split"), resolved.job.data.split
+    had, now = before.saved.values.get("split"), resolved.job.data.split
     if not had or not now or had == now or resolved.facts.stream is not None:
         return
     if grown_share(had, now):
@@ -237,8 +237,8 @@ def _other_split(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
 def _changes(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     """Report values whose effect needs no more than the sentence of the table."""
     for name, row in generic().items():
-        now, had = resolved.job.get(name), before.values.get(name)
-        if name not in before.values or _plain(now) == _plain(had) or not _applies(resolved, name):
+        now, had = resolved.job.get(name), before.saved.values.get(name)
+        if name not in before.saved.values or _plain(now) == _plain(had) or not _applies(resolved, name):
             continue
         yield warning(
             "resume-changes",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from nemolaunch.job import PARTS
+from nemolaunch.resolve.resuming import CHANGEABLE, SCHEDULE
 
 
 class Effect(str, Enum):
@@ -109,13 +110,11 @@ TABLE: dict[str, Row] = {
     ),
     "num_distributed_optimizer_instances": Row(Effect.FREE, _SAME),
     **_rows(
-        Effect.APPLIED, "is part of the schedule; a jump of the rate is reported", "lr", "min_lr", "lr_schedule",
-        "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps", "wsd_decay_style",
-        code="lr-jump",
+        Effect.APPLIED, "is part of the schedule; a jump of the rate is reported", *SCHEDULE, "warmup_ratio",
+        "constant_steps", code="lr-jump",
     ),
     **_rows(
-        Effect.REPORTED, "holds from the step reached", "adam_beta1", "adam_beta2", "adam_eps", "weight_decay",
-        "clip_grad", code="run-of-other-optimizer",
+        Effect.REPORTED, "holds from the step reached", *CHANGEABLE, code="run-of-other-optimizer",
     ),
 }  # fmt: skip
 

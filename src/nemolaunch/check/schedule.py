@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nemolaunch import arithmetic
 from nemolaunch.catalogue.optimizer_table import by_size
 from nemolaunch.check.support import each, error, fix, flag, no_effect, note, shown, warning
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
-from nemolaunch.resolve.learning import HYPERPARAMETERS, SCHEDULE
-from nemolaunch.resolve.resuming import Resumption
+from nemolaunch.resolve.filling import parameters_of
+from nemolaunch.resolve.resuming import HYPERPARAMETERS, SCHEDULE, Resumption
 
 # A rate further from that of published runs of this size is probably a slip; rates found with other batch sizes or
 # parametrisations stay within
@@ -35,7 +34,7 @@ def rates(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _implausible(resolved: Resolved, lr: float) -> Iterator[Finding]:
-    parameters = num_parameters(resolved)
+    parameters = parameters_of(resolved.job, resolved.model, resolved.facts).total
     usual = by_size(parameters)
     continued = resolved.job.model.nemo_model or resolved.resumes
     if usual.lr * TOO_LOW <= lr <= usual.lr * TOO_HIGH or (lr < usual.lr and continued):
@@ -49,17 +48,6 @@ def _implausible(resolved: Resolved, lr: float) -> Iterator[Finding]:
         *each("lr", [usual.lr]),
         about="lr",
     )
-
-
-def num_parameters(resolved: Resolved) -> int:
-    """Return the number of parameters of the job's model."""
-    tokenizer = resolved.facts.tokenizer
-    rows, _ = arithmetic.model_vocab_rows(
-        resolved.model,
-        tokenizer.vocab_size if tokenizer else None,
-        max(1, resolved.job.parallelism.tensor_model_parallel_size),
-    )
-    return arithmetic.parameters(resolved.model.architecture, rows).total
 
 
 def phases(resolved: Resolved) -> Iterator[Finding]:

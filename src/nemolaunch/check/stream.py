@@ -178,7 +178,7 @@ def _readers(resolved: Resolved) -> Iterator[Finding]:
 def resumed(resolved: Resolved) -> Iterator[Finding]:
     """Check that the job can resume an earlier run in the folder."""
     run, job = resolved.facts.run, resolved.job
-    before: dict[str, Any] = run.saved.values or {}
+    before: dict[str, Any] = run.saved.values
     if run.last_checkpoint is None or job.checkpoint.resume != "auto" or not before:
         return
     mode = before.get("data_mode", "indexed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import shlex
 from array import array
@@ -12,6 +11,7 @@ from typing import Any
 
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.index import IndexFile
+from nemolaunch.data.split import shares
 from nemolaunch.data.text_files import NAMED_KINDS, PACKINGS
 from nemolaunch.data.validation_sets import corpus_of
 from nemolaunch.errors import NemolaunchError
@@ -298,17 +298,9 @@ def split_bounds(split: str, num_sequences: int) -> tuple[tuple[int, int], tuple
     Rounds like Megatron's blended dataset builder: normalised cumulative shares times the number of sequences,
     rounded half to even. A malformed split counts as all training.
     """
-    try:
-        shares = [float(part) for part in split.split(",")]
-    except ValueError:
-        shares = [1.0]
-    shares = [*shares, 0.0, 0.0][:3]
-    if not math.isfinite(sum(shares)) or min(shares) < 0:
-        shares = [1.0, 0.0, 0.0]
-    total = sum(shares) or 1.0
     bounds, start, acc = [], 0, 0.0
-    for share in shares:
-        acc += share / total
+    for share in shares(split):
+        acc += share
         end = round(acc * float(num_sequences))
         bounds.append((start, end))
         start = end

@@ -21,7 +21,7 @@ LAST_BYTES = 1 << 14  # of a metrics file, some 25 rows
 
 @dataclass(frozen=True, kw_only=True)
 class SavedRun:
-    """What the plan of a run says it was trained with; None where there is no plan, or an older one without it.
+    """What the plan of a run says it was trained with; empty where there is no plan, or an older one without it.
 
     Attributes:
         values: the resolved job, as returned by `Job.values()`.
@@ -32,16 +32,16 @@ class SavedRun:
         tokens_per_s: throughput of its last steps.
     """
 
-    values: dict[str, Any] | None = None
-    architecture: dict[str, Any] | None = None
-    blend: tuple[tuple[float | None, str], ...] | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
+    blend: tuple[tuple[float | None, str], ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     tokenizer_digest: str | None = None
     tokens_per_s: float | None = None
 
 
 def saved_run(run: RunDir) -> SavedRun:
-    """Return what a run folder records. Never raises: what cannot be read is None."""
+    """Return what a run folder records. Never raises: what cannot be read is empty."""
     plan = read_json(run.plan) or {}
     architecture, pairs, digests = plan.get("architecture"), plan.get("blend"), plan.get("digests")
     try:
@@ -49,9 +49,9 @@ def saved_run(run: RunDir) -> SavedRun:
     except (OSError, ValueError):
         digest = None
     return SavedRun(
-        values=saved_values(plan),
-        architecture=architecture if isinstance(architecture, dict) else None,
-        blend=tuple((weight, prefix) for weight, prefix in pairs) if pairs else None,
+        values=saved_values(plan) or {},
+        architecture=architecture if isinstance(architecture, dict) else {},
+        blend=tuple((weight, prefix) for weight, prefix in pairs or ()),
         digests=digests if isinstance(digests, dict) else {},
         tokenizer_digest=digest,
         tokens_per_s=_speed(run.metrics),

@@ -38,8 +38,7 @@ def build_index(plan: Plan) -> None:
     recipe = compile_recipe(plan)
     data: Any = fdl.build(recipe.data)
     data.trainer = SimpleNamespace(**{name: getattr(recipe.trainer, name) for name in TRAINER_VALUES})
-    if plan.stream is None and not plan.batch_sizes.constant:
-        use_batch_sizes(data, plan.batch_sizes)
+    use_batch_sizes(data, plan)
     # Megatron has rank 0 build, and asks which rank this is
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:

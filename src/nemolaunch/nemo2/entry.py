@@ -73,8 +73,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
 
     task: Any = fdl.build(recipe)
     task.keywords["optim"].lr_scheduler = PlannedSchedule(plan.schedule)
-    if plan.stream is None and not plan.batch_sizes.constant:
-        use_batch_sizes(task.keywords["data"], plan.batch_sizes)
+    use_batch_sizes(task.keywords["data"], plan)
     trainer = task.keywords["trainer"]
     mlflow = loggers(plan)
     task.keywords["log"].extra_loggers.extend(mlflow)

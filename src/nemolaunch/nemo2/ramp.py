@@ -15,6 +15,7 @@ from megatron.core.num_microbatches_calculator import reconfigure_num_microbatch
 from nemo.lightning.pytorch.plugins import MegatronDataSampler
 
 from nemolaunch.arithmetic.ramp import BatchSizes
+from nemolaunch.planning import Plan
 from nemolaunch.ranks.log import log
 
 
@@ -72,8 +73,14 @@ class RampedSampler(MegatronDataSampler):
             reconfigure_num_microbatches_calculator(-1, None, size, self.micro_batch_size, ranks)
 
 
-def use_batch_sizes(data: Any, sizes: BatchSizes) -> None:
-    """Have a built data module of NeMo follow the plan's batch sizes; checkpoints still record NeMo's own classes."""
+def use_batch_sizes(data: Any, plan: Plan) -> None:
+    """Have a built data module of NeMo follow the plan's batch sizes; checkpoints still record NeMo's own classes.
+
+    Where all batches have one size, NeMo's own sampler stays. A stream has a module of its own, which knows the plan.
+    """
+    sizes = plan.batch_sizes
+    if plan.stream is not None or sizes.constant:
+        return
     sampler = data.data_sampler
     data.data_sampler = RampedSampler(
         sizes,

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import functools
 
-from nemolaunch import arithmetic
 from nemolaunch.catalogue import ModelSpec
 from nemolaunch.catalogue.optimizer_table import OptimizerDefaults, by_size
 from nemolaunch.facts import Facts
 from nemolaunch.job import Job
-from nemolaunch.resolve.resuming import Earlier
-
-# The settings of the schedule, and those of the optimizer that a checkpoint records beside it
-SCHEDULE = (
-    "lr", "min_lr", "lr_schedule", "warmup_steps", "decay_steps", "wsd_decay_steps", "wsd_decay_style"
-)  # fmt: skip
-HYPERPARAMETERS = ("weight_decay", "adam_beta1", "adam_beta2", "adam_eps")
-
-
-class Filling(Protocol):
-    """The job whose values are being filled in, and where they come from."""
-
-    job: Job
-    origins: dict[str, str]
-
-    def set(self, name: str, value: Any, origin: str) -> None:
-        """Set a field."""
-
-    def replace(self, name: str, by: str, value: Any, origin: str) -> None:
-        """Replace the field `name` by the field `by`, which expresses it in another unit."""
+from nemolaunch.resolve.filling import Filling, parameters_of
+from nemolaunch.resolve.resuming import CHANGEABLE, HYPERPARAMETERS, SCHEDULE, Earlier
 
 
 def fill(filling: Filling, model: ModelSpec, facts: Facts, before: Earlier | None) -> None:
@@ -37,21 +18,16 @@ def fill(filling: Filling, model: ModelSpec, facts: Facts, before: Earlier | Non
         _keep(filling, before)
     defaults = _defaults(filling.job, model, facts)
     _rates(filling, defaults)
-    for name in (*HYPERPARAMETERS, "clip_grad"):
-        _default(filling, name, getattr(defaults, name), defaults.source)
+    for name in CHANGEABLE:
+        filling.default(name, functools.partial(getattr, defaults, name), defaults.source)
     _phases(filling, defaults)
-
-
-def _default(filling: Filling, name: str, value: Any, origin: str) -> None:
-    if filling.job.get(name) is None:
-        filling.set(name, value, origin)
 
 
 def _keep(filling: Filling, before: Earlier) -> None:
     """Take over the schedule and the optimizer's settings of the run so far."""
     filling.job = filling.job.with_values(constant_steps=None, warmup_ratio=None)
     for name in (*SCHEDULE, *HYPERPARAMETERS):
-        value = before.values.get(name)
+        value = before.saved.values.get(name)
         if value is not None:
             filling.set(name, value, "the run so far, by --resume-schedule checkpoint")
 
@@ -60,16 +36,11 @@ def _defaults(job: Job, model: ModelSpec, facts: Facts) -> OptimizerDefaults:
     """Return the recipe's settings for its own architecture; by the number of parameters for any other."""
     if model.source == "NeMo recipe":
         return model.recipe.optimizer
-    rows, _ = arithmetic.model_vocab_rows(
-        model,
-        facts.tokenizer.vocab_size if facts.tokenizer else None,
-        max(1, job.parallelism.tensor_model_parallel_size),
-    )
-    return by_size(arithmetic.parameters(model.architecture, rows).total)
+    return by_size(parameters_of(job, model, facts).total)
 
 
 def _rates(filling: Filling, defaults: OptimizerDefaults) -> None:
-    _default(filling, "lr", defaults.lr, defaults.source)
+    filling.default("lr", lambda: defaults.lr, defaults.source)
     if filling.job.optimizer.min_lr is None:
         share = defaults.min_lr / defaults.lr
         lr = filling.job.optimizer.lr or 0.0
@@ -86,7 +57,7 @@ def _phases(filling: Filling, defaults: OptimizerDefaults) -> None:
     if o.constant_steps is not None:
         origin = f"{steps:,} steps - {o.constant_steps:,} at the minimum"
         filling.replace("constant_steps", "decay_steps", steps - o.constant_steps, origin)
-    _default(filling, "decay_steps", steps, "--max-steps")
+    filling.default("decay_steps", lambda: steps, "--max-steps")
     end = filling.job.optimizer.decay_steps or 0
     if o.warmup_ratio is not None and 0 <= o.warmup_ratio <= 1:
         origin = f"--warmup-ratio {o.warmup_ratio:g} of {steps:,} steps"
@@ -97,4 +68,4 @@ def _phases(filling: Filling, defaults: OptimizerDefaults) -> None:
         origin = defaults.source if usual <= tenth else "a tenth of the run"
         filling.set("warmup_steps", min(usual, tenth), origin)
     if o.lr_schedule == "wsd":
-        _default(filling, "wsd_decay_steps", max(1, end // 10), "a tenth of --decay-steps")
+        filling.default("wsd_decay_steps", lambda: max(1, end // 10), "a tenth of --decay-steps")

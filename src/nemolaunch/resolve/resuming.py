@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,13 @@ from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.job import Job
 from nemolaunch.run.folder import consumed_samples
 
+# The settings of the schedule, those of the optimizer that a checkpoint records beside it, and those that may change
+SCHEDULE = (
+    "lr", "min_lr", "lr_schedule", "warmup_steps", "decay_steps", "wsd_decay_steps", "wsd_decay_style"
+)  # fmt: skip
+HYPERPARAMETERS = ("weight_decay", "adam_beta1", "adam_beta2", "adam_eps")
+CHANGEABLE = (*HYPERPARAMETERS, "clip_grad")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
@@ -24,28 +30,18 @@ class Earlier:
         checkpoint: the checkpoint it resumes from.
         step: optimizer steps done there.
         where: where it is, for messages: `the run in FOLDER` or `the checkpoint PATH`.
-        values: the resolved job of that training, as returned by `Job.values()`; empty if no plan was found.
-        architecture: its model's `Architecture`, by field name, as far as the plan has it.
-        blend: (weight or None, prefix) of its data, as passed to Megatron.
-        digests: prefix of each of its data files → digest of its content, as far as recorded.
-        tokenizer_digest: identity of its tokenizer; None if not known.
-        tokens_per_s: throughput of its last steps.
+        saved: what its plan says it was trained with.
     """
 
     checkpoint: str
     step: int
     where: str
-    values: dict[str, Any]
-    architecture: dict[str, Any]
-    blend: tuple[tuple[float | None, str], ...]
-    digests: Mapping[str, str]
-    tokenizer_digest: str | None
-    tokens_per_s: float | None
+    saved: SavedRun
 
     @property
     def schedule(self) -> Schedule | None:
         """The schedule it was trained with; None if not known."""
-        return schedule_of(self.values)
+        return schedule_of(self.saved.values)
 
     @property
     def samples(self) -> int | None:
@@ -54,7 +50,9 @@ class Earlier:
         if recorded >= 0:
             return recorded
         return (
-            batch_sizes_of(self.values).samples(self.step) if self.values.get("global_batch_size") else None
+            batch_sizes_of(self.saved.values).samples(self.step)
+            if self.saved.values.get("global_batch_size")
+            else None
         )
 
 
@@ -64,24 +62,20 @@ def earlier(job: Job, facts: Facts) -> Earlier | None:
     if job.checkpoint.resume == "never":
         return None
     if run.last_checkpoint is not None:
-        return _earlier(run.last_checkpoint, run.next_step, f"the run in {run.folder}", run.saved)
+        return Earlier(
+            checkpoint=run.last_checkpoint,
+            step=run.next_step,
+            where=f"the run in {run.folder}",
+            saved=run.saved,
+        )
     if named is not None and named.error is None:
-        return _earlier(named.path, named.step, f"the checkpoint {named.path}", named.saved)
+        return Earlier(
+            checkpoint=named.path,
+            step=named.step,
+            where=f"the checkpoint {named.path}",
+            saved=named.saved,
+        )
     return None
-
-
-def _earlier(checkpoint: str, step: int, where: str, saved: SavedRun) -> Earlier:
-    return Earlier(
-        checkpoint=checkpoint,
-        step=step,
-        where=where,
-        values=saved.values or {},
-        architecture=saved.architecture or {},
-        blend=saved.blend or (),
-        digests=saved.digests,
-        tokenizer_digest=saved.tokenizer_digest,
-        tokens_per_s=saved.tokens_per_s,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +101,6 @@ class Resumption:
     tokens_per_s: float | None = None
 
 
-CHANGEABLE = ("weight_decay", "adam_beta1", "adam_beta2", "adam_eps", "clip_grad")
-
-
 def batch_sizes(job: Job, before: Earlier | None) -> BatchSizes:
     """Return the batch sizes of a job, which continues to read at the sample that the training before has reached."""
     sizes = batch_sizes_of(job.values())
@@ -124,9 +115,9 @@ def resumption(job: Job, before: Earlier | None) -> Resumption | None:
         return None
     old, new = before.schedule, schedule_of(job.values())
     changes = [
-        (name, before.values[name], job.get(name))
+        (name, before.saved.values[name], job.get(name))
         for name in CHANGEABLE
-        if before.values.get(name) is not None and before.values[name] != job.get(name)
+        if before.saved.values.get(name) is not None and before.saved.values[name] != job.get(name)
     ]
     return Resumption(
         checkpoint=before.checkpoint,
@@ -135,9 +126,9 @@ def resumption(job: Job, before: Earlier | None) -> Resumption | None:
         rate_before=old.rate(before.step) if old else None,
         rate=new.rate(before.step) if new else None,
         changes=tuple(changes),
-        tokens_per_s=before.tokens_per_s if _same_processes(job, before) else None,
+        tokens_per_s=before.saved.tokens_per_s if _same_processes(job, before) else None,
     )
 
 
 def _same_processes(job: Job, before: Earlier) -> bool:
-    return all(before.values.get(name) == job.get(name) for name in ("num_nodes", "num_gpus", "device"))
+    return all(before.saved.values.get(name) == job.get(name) for name in ("num_nodes", "num_gpus", "device"))

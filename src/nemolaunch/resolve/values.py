@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from nemolaunch.facts.cluster import gpu_names, slurm_time
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import learning, mixture, validation
+from nemolaunch.resolve.filling import Filling, parameters_of
 from nemolaunch.resolve.recompute import NEED_TRANSFORMER_ENGINE
 from nemolaunch.resolve.resuming import Earlier, Resumption, batch_sizes, earlier, resumption
 from nemolaunch.resolve.settings import as_set
@@ -99,33 +100,6 @@ def changed(resolved: Resolved, changes: Mapping[str, Any]) -> Resolved:
     return resolve(resolved.asked.with_values(**changes), resolved.model, resolved.facts)
 
 
-class _Filling:
-    """A job whose values are being filled in."""
-
-    def __init__(self, job: Job, given: Mapping[str, str]) -> None:
-        self.job = job
-        self.origins: dict[str, str] = dict(given)
-        self.computed: set[str] = set()
-        self.converted: dict[str, Any] = {}
-
-    def set(self, name: str, value: Any, origin: str) -> None:
-        self.job = self.job.with_values(**{name: value})
-        self.origins[name] = origin
-        self.computed.add(name)
-
-    def replace(self, name: str, by: str, value: Any, origin: str) -> None:
-        """Replace the field `name` by the field `by`, which expresses it in another unit."""
-        self.converted[name] = self.job.get(name)
-        self.job = self.job.with_values(**{name: None})
-        self.origins.pop(name, None)
-        self.set(by, value, origin)
-
-    def default(self, name: str, value: Callable[[], Any], origin: str) -> None:
-        """Set a field if it is not given."""
-        if self.job.get(name) is None:
-            self.set(name, value(), origin)
-
-
 def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] | None = None) -> Resolved:
     """Fill in every open value of a job from the model, the data and the machine.
 
@@ -139,7 +113,7 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
         UsageError: `--gpu` names a GPU that is not in the catalogue.
     """
     model = as_set(model, job)
-    filling = _Filling(job, given or {})
+    filling = Filling(job, given or {})
     device = _device(job, facts)
     left_out = _leave_out(filling) if device == "cpu" else ()
     _processes(filling, facts)
@@ -224,7 +198,7 @@ def _cluster_gpus(job: Job, facts: Facts) -> tuple[str, ...]:
     return asked or found
 
 
-def _paths(filling: _Filling, facts: Facts) -> None:
+def _paths(filling: Filling, facts: Facts) -> None:
     """Make paths absolute, because a Slurm job starts in a different folder; their origins do not change."""
     found = {
         "index_mapping_dir": facts.index_dir,
@@ -250,7 +224,7 @@ def _index_folder(job: Job, facts: Facts) -> str | None:
     return os.path.join(facts.index_cache_dir, name)
 
 
-def _objective(filling: _Filling, model: ModelSpec, facts: Facts) -> None:
+def _objective(filling: Filling, model: ModelSpec, facts: Facts) -> None:
     """Set the objective to mlm for BERT, and the mask token to the tokenizer's unless one is given."""
     if model.architecture.kind == "bert" and "objective" not in filling.origins:
         filling.set("objective", "mlm", f"the model {model.name}")
@@ -259,7 +233,7 @@ def _objective(filling: _Filling, model: ModelSpec, facts: Facts) -> None:
         filling.default("mask_token", lambda: own, "the tokenizer")
 
 
-def _time_limit(filling: _Filling, facts: Facts) -> None:
+def _time_limit(filling: Filling, facts: Facts) -> None:
     """Set the partition's time limit, or one day if it has none: the run continues in the next job."""
     name = filling.job.launch.partition
     limit = next((p.time_limit_s for p in facts.partitions if p.name == name), None)
@@ -268,7 +242,7 @@ def _time_limit(filling: _Filling, facts: Facts) -> None:
     filling.default("time", lambda: slurm_time(DEFAULT_TIME_S), "the default")
 
 
-def _leave_out(filling: _Filling) -> tuple[str, ...]:
+def _leave_out(filling: Filling) -> tuple[str, ...]:
     """Turn off what a CPU does not support, and return descriptions of it."""
     job = filling.job
     left = ["GPU kernels (Transformer Engine, NCCL): replaced by plain PyTorch and gloo"]
@@ -301,7 +275,7 @@ def _leave_out(filling: _Filling) -> tuple[str, ...]:
     return tuple(left)
 
 
-def _processes(filling: _Filling, facts: Facts) -> None:
+def _processes(filling: Filling, facts: Facts) -> None:
     if filling.job.launch.num_gpus is not None:
         return
     p = filling.job.parallelism
@@ -337,7 +311,7 @@ def _samples(file: DataFile, share: int, seq_length: int) -> int:
     return arithmetic.samples_per_epoch(file.split_tokens[share], max(1, seq_length))
 
 
-def _batch_of_tokens(filling: _Filling, world_size: int) -> None:
+def _batch_of_tokens(filling: Filling, world_size: int) -> None:
     """Convert a batch given in tokens to the nearest number of samples that the ranks can share."""
     job = filling.job
     tokens, length = job.batch.global_batch_tokens, max(1, job.data.seq_length or 1)
@@ -358,7 +332,7 @@ def within_reach(batch: Batch) -> bool:
     return per_weight is None or 0 < per_weight <= MOST_PER_WEIGHT
 
 
-def _steps_of_tokens(filling: _Filling, model: ModelSpec, facts: Facts, batches: BatchSizes) -> None:
+def _steps_of_tokens(filling: Filling, model: ModelSpec, facts: Facts, batches: BatchSizes) -> None:
     """Convert a training length in tokens, or in tokens per weight, to the number of steps that reaches it."""
     batch = filling.job.batch
     if not within_reach(batch):
@@ -370,12 +344,7 @@ def _steps_of_tokens(filling: _Filling, model: ModelSpec, facts: Facts, batches:
         origin = f"{batch.max_tokens:,} tokens / {per_step}"
         filling.replace("max_tokens", "max_steps", steps, origin)
     elif batch.tokens_per_param is not None:
-        rows, _ = arithmetic.model_vocab_rows(
-            model,
-            facts.tokenizer.vocab_size if facts.tokenizer else None,
-            max(1, filling.job.parallelism.tensor_model_parallel_size),
-        )
-        weights = arithmetic.parameters(model.architecture, rows).active_non_embedding
+        weights = parameters_of(filling.job, model, facts).active_non_embedding
         steps = batches.steps_for(math.ceil(batch.tokens_per_param * weights / length))
         origin = f"{batch.tokens_per_param:g} tokens for each of {weights:,} weights / {per_step}"
         filling.replace("tokens_per_param", "max_steps", steps, origin)
@@ -387,7 +356,7 @@ def _per_step(batches: BatchSizes, length: int) -> str:
     return f"{max(1, batches.full * length):,} per step{less}"
 
 
-def _stream(filling: _Filling, facts: Facts, world_size: int, batches: BatchSizes) -> StreamSpec | None:
+def _stream(filling: Filling, facts: Facts, world_size: int, batches: BatchSizes) -> StreamSpec | None:
     """Return the sources of a stream, and fill in its open settings."""
     given, run = facts.stream, facts.run
     if given is None or given.error:
@@ -401,7 +370,7 @@ def _stream(filling: _Filling, facts: Facts, world_size: int, batches: BatchSize
         workers = STREAM_WORKERS if job.launch.executor == "slurm" else max(1, min(STREAM_WORKERS, cpus))
         filling.set("num_workers", workers, "rows are tokenised in worker processes")
     ranks = _data_parallel(world_size, job)
-    before = (run.saved.values or {}).get("stream_readers")
+    before = run.saved.values.get("stream_readers")
     if (
         before
         and run.last_checkpoint
@@ -434,13 +403,13 @@ def _outlook(job: Job, stream: StreamSpec, batches: BatchSizes) -> tuple[Outlook
     return outlook(stream, _unit(job), max(0, tokens))
 
 
-def _steps(filling: _Filling, epoch: int, batches: BatchSizes) -> None:
+def _steps(filling: Filling, epoch: int, batches: BatchSizes) -> None:
     """Set the number of steps: one epoch, unless it is given."""
     origin = f"one epoch: {epoch:,} samples / {_per_step(batches, 1)}"
     filling.default("max_steps", lambda: batches.steps_within(epoch), origin)
 
 
-def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
+def _validation(filling: Filling, facts: Facts, epoch: int) -> None:
     """Set how often to validate, at most once per run."""
     job = filling.job
     steps, batch = max(1, job.batch.max_steps or 0), max(1, job.batch.global_batch_size)
@@ -456,7 +425,7 @@ def _validation(filling: _Filling, facts: Facts, epoch: int) -> None:
         filling.set("val_check_interval", steps, f"{given} exceeds the number of steps")
 
 
-def _validation_batches(filling: _Filling, facts: Facts, model: ModelSpec) -> None:
+def _validation_batches(filling: Filling, facts: Facts, model: ModelSpec) -> None:
     """Limit the batches of a validation to what the largest set, or else the validation split, has."""
     job = filling.job
     limit, batch = job.logging.limit_val_batches, max(1, job.batch.global_batch_size)
