@@ -372,8 +372,8 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "llama3_8b",
         {},
         {
-            **earlier(tokenizer_digest="b"),
-            "tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9, digest="a"),
+            **earlier(tokens_digest="b"),
+            "tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9, tokens_digest="a"),
         },
     ),
     "run-of-other-split": ("llama3_8b", {"split": "98,1,1"}, earlier(values={"split": "90,9,1"})),

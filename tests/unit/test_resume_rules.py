@@ -109,7 +109,8 @@ def test_generic_rows_need_no_rule_of_their_own() -> None:
     assert all(row.effect is Effect.REPORTED for row in generic().values())
 
 
-def test_the_copy_of_a_tokenizer_in_the_run_has_its_digest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", [{}, {"objective": "mlm", "mask_token": "<|reserved_special_token_3|>"}])
+def test_the_copy_of_a_tokenizer_in_the_run_has_its_digest(tmp_path: Path, objective: dict[str, str]) -> None:
     """Otherwise every resumed run would be refused as one of another tokenizer."""
     from check_jobs import TOKENIZER, write_data
 
@@ -120,11 +121,12 @@ def test_the_copy_of_a_tokenizer_in_the_run_has_its_digest(tmp_path: Path) -> No
     values = {
         "model_name": "aixsim-60m", "hf_model_id": TOKENIZER, "dataset_dir": [write_data(tmp_path)],
         "output_dir": str(tmp_path / "run"), "global_batch_size": 4, "num_gpus": 1,
+        **objective,
     }  # fmt: skip
     prepare(make_plan(Job().with_values(**values)))
     facts = look(Job().with_values(**values))
     assert facts.tokenizer is not None
-    assert facts.run.saved.tokenizer_digest == facts.tokenizer.digest is not None
+    assert facts.run.saved.tokens_digest == facts.tokenizer.tokens_digest is not None
 
 
 def test_the_time_left_is_that_of_the_run_so_far(tmp_path: Path) -> None:

@@ -98,9 +98,9 @@ def _plain(value: Any) -> Any:
 
 def _other_tokenizer(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     tokenizer = resolved.facts.tokenizer
-    if before.saved.tokenizer_digest is None or tokenizer is None or tokenizer.digest is None:
+    if before.saved.tokens_digest is None or tokenizer is None or tokenizer.tokens_digest is None:
         return
-    if tokenizer.digest != before.saved.tokenizer_digest:
+    if tokenizer.tokens_digest != before.saved.tokens_digest:
         yield error(
             "run-of-other-tokenizer",
             f"{shown('hf_model_id', tokenizer.source)} is not the tokenizer of {before.where}: the same ids mean other "

@@ -14,7 +14,7 @@ from nemolaunch.job import current_names
 from nemolaunch.run.folder import RunDir, read_json
 from nemolaunch.run.metrics import tail_rows
 from nemolaunch.tokenizer import files
-from nemolaunch.tokenizer.fingerprint import tokenizer_digest
+from nemolaunch.tokenizer.fingerprint import tokens_digest
 
 LAST_BYTES = 1 << 14  # of a metrics file, some 25 rows
 
@@ -28,7 +28,7 @@ class SavedRun:
         architecture: the model's `Architecture` by field name.
         blend: (weight or None, prefix) of the data, as passed to Megatron.
         digests: prefix of each data file → digest of its content.
-        tokenizer_digest: identity of the run's copy of its tokenizer.
+        tokens_digest: identity of the run's copy of its tokenizer, whichever token is the mask.
         tokens_per_s: throughput of its last steps.
     """
 
@@ -36,7 +36,7 @@ class SavedRun:
     architecture: dict[str, Any] = field(default_factory=dict)
     blend: tuple[tuple[float | None, str], ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
-    tokenizer_digest: str | None = None
+    tokens_digest: str | None = None
     tokens_per_s: float | None = None
 
 
@@ -45,7 +45,7 @@ def saved_run(run: RunDir) -> SavedRun:
     plan = read_json(run.plan) or {}
     architecture, pairs, digests = plan.get("architecture"), plan.get("blend"), plan.get("digests")
     try:
-        digest = tokenizer_digest(run.tokenizer) if files.defines_tokens(run.tokenizer) else None
+        digest = tokens_digest(run.tokenizer) if files.defines_tokens(run.tokenizer) else None
     except (OSError, ValueError):
         digest = None
     return SavedRun(
@@ -53,7 +53,7 @@ def saved_run(run: RunDir) -> SavedRun:
         architecture=architecture if isinstance(architecture, dict) else {},
         blend=tuple((weight, prefix) for weight, prefix in pairs or ()),
         digests=digests if isinstance(digests, dict) else {},
-        tokenizer_digest=digest,
+        tokens_digest=digest,
         tokens_per_s=_speed(run.metrics),
     )
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer import files, vocabulary
 
 # If one of these defines the tokens, only these count: digests over them are recorded beside existing data.
 RECORDED = (
@@ -39,6 +39,23 @@ def tokenizer_digest(folder: Path) -> str:
     """Return one SHA-256 over the names and contents of a tokenizer's files, as hexadecimal digits."""
     lines = [f"{name} {digest}\n" for name, digest in sorted(file_digests(folder).items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def tokens_digest(folder: Path) -> str:
+    """Return a SHA-256 that is also that of a run's copy, in which masked training names the mask token.
+
+    Raises OSError if the folder cannot be read.
+    """
+    digests = file_digests(folder)
+    named = {name: _without_mask(folder / name) for name in vocabulary.ROLE_FILES}
+    return hashlib.sha256(json.dumps({**digests, **named}, sort_keys=True).encode()).hexdigest()
+
+
+def _without_mask(path: Path) -> str:
+    content = json.loads(_content(path)) if path.exists() else {}
+    if isinstance(content, dict):
+        content.pop(vocabulary.MASK, None)
+    return json.dumps(content, sort_keys=True)
 
 
 def _content(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 from nemolaunch.run.folder import read_json
 from nemolaunch.system.path_hints import missing_part, nearest
 from nemolaunch.tokenizer import files, vocabulary
-from nemolaunch.tokenizer.fingerprint import tokenizer_digest
+from nemolaunch.tokenizer.fingerprint import tokenizer_digest, tokens_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class Tokenizer:
 
     Attributes:
         digest: identity of its files, see `nemolaunch.tokenizer.fingerprint`; None if there are none.
+        tokens_digest: the same, whichever token the files name as the mask.
         vocab_size: number of entries including added tokens, as `len(tokenizer)`. Like the `words`
             themselves, None if only a library could find out.
         roles: `bos_token`, `mask_token`, … → the token, for the roles that its files name.
@@ -34,6 +35,7 @@ class Tokenizer:
     roles: dict[str, str] = field(default_factory=dict)
     end_id: int | None = None
     digest: str | None = None
+    tokens_digest: str | None = None
     model_config: dict[str, Any] | None = None
     error: str | None = None
     instead: str | None = None
@@ -59,6 +61,7 @@ def look_at_tokenizer(source: str) -> Tokenizer:
             vocab_size=None if ids is None else len(ids),
             end_id=(ids or {}).get(vocabulary.end_token(roles) or ""),
             digest=tokenizer_digest(Path(folder)),
+            tokens_digest=tokens_digest(Path(folder)),
             model_config=read_json(Path(folder, "config.json")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

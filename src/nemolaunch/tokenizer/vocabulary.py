@@ -13,7 +13,7 @@ from nemolaunch.tokenizer import files
 
 MASK = "mask_token"
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", MASK)
-CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
+CONFIG, MAP = ROLE_FILES = "tokenizer_config.json", "special_tokens_map.json"
 # `<|reserved_special_token_7|>` of Llama 3, `<unused7>` of Gemma, `[unused7]` and `[MASK]` of BERT
 _SPARE = re.compile(r"[<\[].*(reserved|unused|extra_id|mask).*[>\]]", re.IGNORECASE)
 
@@ -66,7 +66,7 @@ def spare(names: Iterable[str], taken: Iterable[str]) -> list[str]:
 
 def name_mask_token(folder: Path, token: str) -> None:
     """Record `token` as the mask token in a folder's files, where transformers looks for it."""
-    for name in (CONFIG, MAP):
+    for name in ROLE_FILES:
         path = folder / name
         if path.exists() or name == CONFIG:
             content = {**_read(path), MASK: token}
