@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.jobs import LLAMA, TOKENIZER, planned, prepared, train
+from e2e.jobs import LLAMA, planned, prepared, train
 from forkserver import ForkServer, JobFailed
+from held_out import CORPUS, held_out_corpora
 
-from nemolaunch.cli.commands.tokenize import main as tokenize
 from nemolaunch.observe.status import status
 from nemolaunch.planning import Plan
 from nemolaunch.run import metrics
 
-CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
 BATCHES = 2
 SAMPLES = BATCHES * 16
 
@@ -22,12 +21,7 @@ SAMPLES = BATCHES * 16
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with two corpora, a fifth of each held out by `nemolaunch tokenize`."""
-    folder = tmp_path_factory.mktemp("corpora")
-    for name in ("en", "zh_hant"):
-        words = ["--hf-tokenizer", TOKENIZER, "--data-prefix", name, "--output-dir", str(folder)]
-        words += ["--input-dir", str(CORPUS / f"{name}.jsonl"), "--validation-share", "0.2"]
-        assert tokenize(words) == 0
-    return str(folder / "preprocessed")
+    return str(held_out_corpora(tmp_path_factory.mktemp("corpora")))
 
 
 def validations(plan: Plan) -> list[dict[str, Any]]:

@@ -8,27 +8,20 @@ from typing import Any
 
 import pytest
 from check_jobs import TOKENIZER, write_data
+from held_out import CORPUS, held_out_corpora
 
 from nemolaunch.cli.commands.plan import main as plan_command
-from nemolaunch.cli.commands.tokenize import main as tokenize
 from nemolaunch.cli.views.plan_text import plan_text
 from nemolaunch.data.validation_sets import free_name, losses
 from nemolaunch.findings import Finding
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan, make_plan
 
-CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
-
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two corpora, of which `nemolaunch tokenize` held out a share."""
-    folder = tmp_path_factory.mktemp("corpora")
-    for name in ("en", "zh_hant"):
-        words = ["--hf-tokenizer", TOKENIZER, "--data-prefix", name, "--output-dir", str(folder)]
-        words += ["--input-dir", str(CORPUS / f"{name}.jsonl"), "--validation-share", "0.2"]
-        assert tokenize(words) == 0
-    return folder / "preprocessed"
+    return held_out_corpora(tmp_path_factory.mktemp("corpora"))
 
 
 def planned(folder: Path, *data: Path | str, **values: Any) -> Plan:

@@ -220,7 +220,7 @@ def validation(resolved: Resolved) -> Iterator[Finding]:
     if job.logging.limit_val_batches or asked < 1 or not files or any(f.error for f in files):
         return
     length, batch = job.data.seq_length or 1, job.batch.global_batch_size
-    held_out = sum(max(0, f.split_tokens[1] - 1) // length for f in files)
+    held_out = sum(f.samples(1, length) for f in files)
     yield warning(
         "validation-left-out",
         f"{shown('split', job.data.split)} holds out {held_out:,} samples, fewer than one batch of "

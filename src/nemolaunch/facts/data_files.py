@@ -9,6 +9,7 @@ from array import array
 from dataclasses import dataclass
 from typing import Any
 
+from nemolaunch.arithmetic import samples_per_epoch
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.index import IndexFile
 from nemolaunch.data.split import shares
@@ -63,6 +64,10 @@ class DataFile:
     end_token: int | None = None
     digest: str | None = None
     last_tokens: tuple[int, ...] = ()
+
+    def samples(self, share: int, seq_length: int) -> int:
+        """Return the samples per epoch of a share: 0 for training, 1 for validation, 2 for test."""
+        return samples_per_epoch(self.split_tokens[share], max(1, seq_length))
 
 
 def look_at_data(asked: BlendSpec, split: str) -> tuple[tuple[DataFile, ...], str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from nemolaunch import arithmetic
 from nemolaunch.catalogue import ModelSpec
 from nemolaunch.data.stream_budget import validation_share
 from nemolaunch.data.validation_sets import HELD_OUT, HOLD_OUT, TRAIN_ON_ALL, ValidationSet
 from nemolaunch.facts import Facts
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Job
+from nemolaunch.resolve.filling import Filling
 
+VALIDATE_STREAM_EVERY = 1000
 VALIDATION = 1  # place in `DataFile.split_tokens`
 
 
@@ -55,8 +56,8 @@ def validation_set(
     found: bool = False,
 ) -> ValidationSet:
     """Return the set of these files, counting their validation share; files without a sample are dropped."""
-    length = max(1, job.data.seq_length or 1)
-    counted = [(f, arithmetic.samples_per_epoch(f.split_tokens[VALIDATION], length)) for f in files]
+    length = job.data.seq_length or 1
+    counted = [(f, f.samples(VALIDATION, length)) for f in files]
     used = [(file, count) for file, count in counted if count > 0 and not file.error]
     available = sum(count for _, count in used)
     batches = available // max(1, job.batch.global_batch_size)
@@ -69,3 +70,43 @@ def validation_set(
         split=split,
         found=found,
     )
+
+
+def fill(filling: Filling, facts: Facts, model: ModelSpec, epoch: int) -> None:
+    """Set how often to validate, and on how many batches. The number of steps must be known."""
+    _interval(filling, epoch)
+    _batches(filling, facts, model)
+
+
+def _interval(filling: Filling, epoch: int) -> None:
+    """Set how often to validate, at most once per run."""
+    job = filling.job
+    steps, batch = max(1, job.batch.max_steps or 0), max(1, job.batch.global_batch_size)
+    given = job.logging.val_check_interval
+    if given is None:
+        long = steps > 1000
+        interval = (
+            max(1, min(steps, epoch // batch // 5 if epoch else VALIDATE_STREAM_EVERY)) if long else steps
+        )
+        origin = "a fifth of an epoch" if epoch else "the length of an epoch is unknown"
+        filling.set("val_check_interval", interval, origin if long else "once, at the end")
+    elif given > steps:
+        filling.set("val_check_interval", steps, f"{given} exceeds the number of steps")
+
+
+def _batches(filling: Filling, facts: Facts, model: ModelSpec) -> None:
+    """Limit the batches of a validation to what the largest set, or else the validation split, has."""
+    job = filling.job
+    limit, batch = job.logging.limit_val_batches, max(1, job.batch.global_batch_size)
+    rows = bool(facts.stream and validation_share(job.data.split))
+    if facts.validation and not rows:
+        most = max((each.num_batches for each in validation_sets(job, facts, model)), default=0)
+        reason = f"the largest validation set has {most:,} batches"
+    elif facts.stream:
+        most, reason = (limit if rows else 0), f"--split {job.data.split} holds nothing out"
+    else:
+        held_out = sum(f.samples(VALIDATION, job.data.seq_length or 1) for f in facts.data)
+        most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
+        reason = f"the validation split has {held_out:,} samples"
+    if limit > most:
+        filling.set("limit_val_batches", most, reason)

@@ -16,13 +16,12 @@ from nemolaunch.arithmetic.ramp import BatchSizes
 from nemolaunch.catalogue import Gpu, ModelSpec, gpu, gpu_seen
 from nemolaunch.data import index_cache
 from nemolaunch.data.blend import Share
-from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, tokens_to_end, validation_share
+from nemolaunch.data.stream_budget import Outlook, default_readers, outlook, tokens_to_end
 from nemolaunch.data.stream_spec import StreamSpec, with_text_key
 from nemolaunch.data.validation_sets import ValidationSet
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
 from nemolaunch.facts.cluster import gpu_names, slurm_time
-from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import learning, mixture, validation
 from nemolaunch.resolve.filling import Filling, parameters_of
@@ -33,7 +32,6 @@ from nemolaunch.tokenizer.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
 STREAM_WORKERS = 2
-VALIDATE_STREAM_EVERY = 1000
 DEFAULT_GPU = "h100"
 MOST_TOKENS = 10**18
 MOST_PER_WEIGHT = 1e9
@@ -131,13 +129,12 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
     split, reason = validation.split_of(job, facts)
     if split != job.data.split:
         filling.set("split", split, reason)
-    epoch = sum(_samples(f, 0, filling.job.data.seq_length or 1) for f in facts.data)
+    epoch = sum(f.samples(0, filling.job.data.seq_length or 1) for f in facts.data)
     _steps_of_tokens(filling, model, facts, batches)
     stream = _stream(filling, facts, world_size, batches) if facts.stream else None
     _steps(filling, epoch, batches)
     learning.fill(filling, model, facts, before)
-    _validation(filling, facts, epoch)
-    _validation_batches(filling, facts, model)
+    validation.fill(filling, facts, model, epoch)
     if facts.asked.unit:
         filling.default("blend_by", lambda: facts.asked.unit, "the blend's file")
     row, gpu_origin, gpu_is_known = _gpu(job, facts)
@@ -307,10 +304,6 @@ def _data_parallel(world_size: int, job: Job) -> int:
         return 0
 
 
-def _samples(file: DataFile, share: int, seq_length: int) -> int:
-    return arithmetic.samples_per_epoch(file.split_tokens[share], max(1, seq_length))
-
-
 def _batch_of_tokens(filling: Filling, world_size: int) -> None:
     """Convert a batch given in tokens to the nearest number of samples that the ranks can share."""
     job = filling.job
@@ -407,37 +400,3 @@ def _steps(filling: Filling, epoch: int, batches: BatchSizes) -> None:
     """Set the number of steps: one epoch, unless it is given."""
     origin = f"one epoch: {epoch:,} samples / {_per_step(batches, 1)}"
     filling.default("max_steps", lambda: batches.steps_within(epoch), origin)
-
-
-def _validation(filling: Filling, facts: Facts, epoch: int) -> None:
-    """Set how often to validate, at most once per run."""
-    job = filling.job
-    steps, batch = max(1, job.batch.max_steps or 0), max(1, job.batch.global_batch_size)
-    given = job.logging.val_check_interval
-    if given is None:
-        long = steps > 1000
-        interval = (
-            max(1, min(steps, epoch // batch // 5 if epoch else VALIDATE_STREAM_EVERY)) if long else steps
-        )
-        origin = "a fifth of an epoch" if epoch else "the length of an epoch is unknown"
-        filling.set("val_check_interval", interval, origin if long else "once, at the end")
-    elif given > steps:
-        filling.set("val_check_interval", steps, f"{given} exceeds the number of steps")
-
-
-def _validation_batches(filling: Filling, facts: Facts, model: ModelSpec) -> None:
-    """Limit the batches of a validation to what the largest set, or else the validation split, has."""
-    job = filling.job
-    limit, batch = job.logging.limit_val_batches, max(1, job.batch.global_batch_size)
-    rows = bool(facts.stream and validation_share(job.data.split))
-    if facts.validation and not rows:
-        most = max((each.num_batches for each in validation.validation_sets(job, facts, model)), default=0)
-        reason = f"the largest validation set has {most:,} batches"
-    elif facts.stream:
-        most, reason = (limit if rows else 0), f"--split {job.data.split} holds nothing out"
-    else:
-        held_out = sum(_samples(f, 1, job.data.seq_length or 1) for f in facts.data)
-        most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
-        reason = f"the validation split has {held_out:,} samples"
-    if limit > most:
-        filling.set("limit_val_batches", most, reason)
