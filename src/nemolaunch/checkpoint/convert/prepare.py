@@ -7,12 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint import families
+from nemolaunch import families
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, HEAD, ModelConversion
 from nemolaunch.checkpoint.convert.mapping import export_map, import_map, sizes_of
-from nemolaunch.checkpoint.families.family import ModelFamily, precision_fields
-from nemolaunch.checkpoint.families.nemo_config import NemoConfig, defaults
-from nemolaunch.checkpoint.families.param_shapes import ModelSizes
 from nemolaunch.checkpoint.hf import bidirectional, output
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_weights
@@ -21,6 +18,9 @@ from nemolaunch.checkpoint.nemo2.folder import Nemo2Folder
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.checkpoint.storage.wrappers import FirstRows, Renamed, same_tensor
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families.family import ModelFamily, precision_fields
+from nemolaunch.families.nemo_config import NemoConfig, defaults
+from nemolaunch.families.param_shapes import ModelSizes
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 

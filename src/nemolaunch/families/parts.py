@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nemolaunch.checkpoint.families.nemo_config import symbol_name
+from nemolaunch.families.nemo_config import symbol_name
 
 Fields = Mapping[str, Any]
 Out = dict[str, Any]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemolaunch.checkpoint.families.nemo_config import NemoConfig, symbol
-from nemolaunch.checkpoint.families.parts import ConfigPart, Fields, Out, UnsupportedValueError
-from nemolaunch.checkpoint.families.rules import Rule
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.nemo_config import NemoConfig, symbol
+from nemolaunch.families.parts import ConfigPart, Fields, Out, UnsupportedValueError
+from nemolaunch.families.rules import Rule
 
 ConfigClass = str | Callable[[Fields], str]
 

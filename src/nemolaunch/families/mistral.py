@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.parts import (
     DENSE,
     FULL_ROTARY,
     GATED,
@@ -21,7 +21,7 @@ from nemolaunch.checkpoint.families.parts import (
     SlidingWindow,
     sizes,
 )
-from nemolaunch.checkpoint.families.tables import (
+from nemolaunch.families.tables import (
     EXPERTS_NORM,
     HF,
     INPUT_NORM,

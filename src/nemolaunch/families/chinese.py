@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.ops import PackedQkv
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.ops import PackedQkv
+from nemolaunch.families.parts import (
     DENSE,
     FULL_ROTARY,
     GATED,
@@ -21,8 +21,8 @@ from nemolaunch.checkpoint.families.parts import (
     UnsupportedValueError,
     sizes,
 )
-from nemolaunch.checkpoint.families.rules import rule
-from nemolaunch.checkpoint.families.tables import (
+from nemolaunch.families.rules import rule
+from nemolaunch.families.tables import (
     HF,
     INPUT_NORM,
     MLP_NORM,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.ops import StackedExperts
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.ops import StackedExperts
+from nemolaunch.families.parts import (
     FULL_ROTARY,
     NO_BIAS,
     NO_WINDOW,
@@ -19,8 +19,8 @@ from nemolaunch.checkpoint.families.parts import (
     sizes,
     tied,
 )
-from nemolaunch.checkpoint.families.rules import rule
-from nemolaunch.checkpoint.families.tables import (
+from nemolaunch.families.rules import rule
+from nemolaunch.families.tables import (
     EXPERTS_NORM,
     HF,
     INPUT_NORM,

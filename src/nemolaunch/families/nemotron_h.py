@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.nemo_config import classes, defaults
-from nemolaunch.checkpoint.families.ops import MambaParts, Qkv
-from nemolaunch.checkpoint.families.param_shapes import CONVOLUTION, IN_PROJECTION
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.nemo_config import classes, defaults
+from nemolaunch.families.ops import MambaParts, Qkv
+from nemolaunch.families.param_shapes import CONVOLUTION, IN_PROJECTION
+from nemolaunch.families.parts import (
     DENSE,
     NO_BIAS,
     NO_QK_NORM,
@@ -20,8 +20,8 @@ from nemolaunch.checkpoint.families.parts import (
     UnsupportedValueError,
     tied,
 )
-from nemolaunch.checkpoint.families.rules import rule
-from nemolaunch.checkpoint.families.tables import NEMO
+from nemolaunch.families.rules import rule
+from nemolaunch.families.tables import NEMO
 
 LAYER = "backbone.layers.*."
 MIXER = LAYER + "mixer."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.parts import (
     LONGEST_TWICE,
     NO_BIAS,
     NO_WINDOW,
@@ -18,8 +18,8 @@ from nemolaunch.checkpoint.families.parts import (
     rope_scaling_of,
     tied,
 )
-from nemolaunch.checkpoint.families.rules import rule
-from nemolaunch.checkpoint.families.tables import (
+from nemolaunch.families.rules import rule
+from nemolaunch.families.tables import (
     EXPERTS_NORM,
     HF,
     MLP_NORM,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.parts import (
     DENSE,
     FULL_ROTARY,
     GATED,
@@ -23,7 +23,7 @@ from nemolaunch.checkpoint.families.parts import (
     sizes,
     tied,
 )
-from nemolaunch.checkpoint.families.tables import (
+from nemolaunch.families.tables import (
     EXPERTS_NORM,
     HF,
     INPUT_NORM,

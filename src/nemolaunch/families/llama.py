@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.parts import (
     DENSE,
     FULL_ROTARY,
     GATED,
@@ -18,8 +19,7 @@ from nemolaunch.checkpoint.families.parts import (
     sizes,
     tied,
 )
-from nemolaunch.checkpoint.families.tables import LLAMA
-from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.tables import LLAMA
 
 # Fields of config.json's rope_scaling -> fields of NeMo's Llama31Config
 LLAMA3_SCALING = {

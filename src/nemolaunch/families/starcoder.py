@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.parts import (
     DENSE,
     LINEAR_SCALING,
     NO_QK_NORM,
@@ -19,8 +19,8 @@ from nemolaunch.checkpoint.families.parts import (
     UnsupportedValueError,
     sizes,
 )
-from nemolaunch.checkpoint.families.rules import rule
-from nemolaunch.checkpoint.families.tables import (
+from nemolaunch.families.rules import rule
+from nemolaunch.families.tables import (
     HF,
     INPUT_NORM,
     MLP_NORM,
