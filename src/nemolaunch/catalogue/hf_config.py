@@ -62,8 +62,7 @@ def _nearest(model: NemoConfig, config: Mapping[str, Any], source: str) -> Recip
     found = [
         one
         for one in recipes()
-        if one.model_class == model.model_class
-        and _behaves_like(defaults(one.config_class), wanted)
+        if one.model_class == model.model_class and _behaves_like(defaults(one.config_class), wanted)
     ]
     if not found or "heterogeneous_layers_config_encoded_json" in model.fields:
         raise UsageError(
@@ -134,7 +133,8 @@ def _notes(family: ModelFamily, config: Mapping[str, Any], architecture: Archite
     tied = described(config).get("tie_word_embeddings", family.tied_by_default)
     if not tied or architecture.share_embeddings_and_output_weights:
         return []
+    rows = int(architecture.vocab_size or 0)
     return [
-        f"config.json ties the output layer to the embedding, which NeMo's {family.model_class} cannot: it is trained "
-        f"with an output layer of its own, as `nemolaunch convert` makes it"
+        f"it ties the output layer to the embedding, but NeMo's {family.model_class} has an output layer of its own, "
+        f"as `nemolaunch convert` makes it: {rows * architecture.hidden_size:,} parameters more"
     ]
