@@ -50,7 +50,7 @@ BASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_bigcode": ("gpt_bigcode", {}),
     "starcoder2": ("starcoder2", {}),
     "nemotron": ("nemotron", {}),
-    "deepseek_v2": ("deepseek_v2", {**LATENT, "topk_method": "group_limited_greedy"}),
+    "deepseek_v2": ("deepseek_v2", {**LATENT, "topk_method": "greedy"}),
     "deepseek_v3": ("deepseek_v3", LATENT),
     "gpt_oss": ("gpt_oss", {**EXPERTS, "num_local_experts": 4, "sliding_window": 5}),
 }
@@ -59,7 +59,7 @@ WORDS: dict[str, list[Any]] = {
     "hidden_act": ["relu", "gelu"],
     "hidden_activation": ["relu", "gelu"],
     "activation_function": ["relu", "gelu"],
-    "topk_method": ["greedy", "noaux_tc"],
+    "topk_method": ["greedy", "group_limited_greedy", "noaux_tc"],
     "sliding_window": [None, 3, 8],
     "head_dim": [None, 16],
     "num_key_value_heads": [None, 4, 1],
@@ -87,7 +87,7 @@ WORDS: dict[str, list[Any]] = {
         },
     ],
 }  # fmt: skip
-SIZES = ("vocab_size", "n_positions", "max_position_embeddings")
+PROMPT = torch.randint(3, 48, (1, 24), generator=torch.Generator().manual_seed(1))
 
 
 def variations(name: str, value: Any) -> list[Any]:
@@ -147,9 +147,23 @@ def made(kind: str, fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
 
 def logits(model: Any) -> torch.Tensor:
     """Return the logits of a fixed prompt."""
-    prompt = torch.randint(3, 48, (1, 24), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        return model(prompt, use_cache=False).logits
+        return model(PROMPT, use_cache=False).logits
+
+
+def set_weights(model: Any) -> None:
+    """Set random weights, which depend on the order of parameters only; no zeros or ones, which hide what norms do."""
+    with torch.no_grad():
+        for number, tensor in enumerate(model.parameters()):
+            tensor.copy_(
+                torch.randn(tensor.shape, generator=torch.Generator().manual_seed(number)) * 0.3 + 0.1
+            )
+
+
+def log_probability(values: torch.Tensor) -> float:
+    """Return the mean log-probability of the prompt's tokens, given logits `[1, tokens, vocabulary]`."""
+    following = PROMPT[:, 1:, None]
+    return float(values[:, :-1].double().log_softmax(-1).gather(-1, following).mean())
 
 
 def computes_other(model: Any, base: Any, expected: torch.Tensor) -> bool:
@@ -186,11 +200,12 @@ def family(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
         gone = [key for key in content if key not in other]
         if delta or gone:
             found[name] = {"set": delta, "removed": gone, "computes_other": differs}
-    return {"config": content, "varied": found}
+    return {"config": content, "log_probability": log_probability(expected), "varied": found}
 
 
 def main(path: str) -> None:
     """Write the file."""
+    torch.set_num_threads(1)
     table = {}
     for name, (kind, special) in BASES.items():
         print(name, file=sys.stderr)
