@@ -20,7 +20,7 @@ SCALING = {
     "original_max_position_embeddings": 1024,
 }  # fmt: skip
 # google/gemma-3-4b's language model states only what differs from the class's defaults
-GEMMA3 = {
+GEMMA3: dict[str, Any] = {
     "model_type": "gemma3",
     "text_config": {
         "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34,

@@ -108,7 +108,7 @@ def _fields(model: NemoConfig, base: Recipe, architecture: Architecture) -> dict
 
 
 def _architecture(model: NemoConfig, base: Recipe) -> Architecture:
-    fields = {
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in model.resolved.items()
         if name in FIELDS and symbol_name(value) is None
