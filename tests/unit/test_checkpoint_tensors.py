@@ -18,7 +18,7 @@ from nemolaunch.checkpoint.storage.file_parts import OpenFiles
 from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink, SafetensorsSource
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, info_of
 from nemolaunch.checkpoint.storage.torch_file import TorchFile, lazy_tensors
-from nemolaunch.checkpoint.storage.wrappers import Dequantised
+from nemolaunch.checkpoint.storage.quantised import Dequantised
 from nemolaunch.errors import NemolaunchError
 
 
