@@ -20,7 +20,7 @@ from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.cpu.adapt import REFUSED_MODELS
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.families.nemo_config import NemoConfig
-from nemolaunch.nemo2.logits import UNABLE
+from nemolaunch.nemo2.logits import REASON, UNABLE
 
 # With a launcher's variables, Lightning would wait for the ranks of another job
 LAUNCHER_PREFIXES = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_")
@@ -35,6 +35,7 @@ SETTINGS = {
 BASE_BYTES = 2 * 2**30  # NeMo's imports, and the logits
 FLOAT32_BYTES = 4
 MESSAGE_LENGTH = 200
+RESULT = 3  # the place of the result's path among the arguments
 SLACK = 1.6  # a float16 checkpoint is loaded and then widened
 
 # The differences come from rounding; a wrong weight causes far larger ones
@@ -117,7 +118,8 @@ def _run(arguments: list[str], folder: Path) -> str | None:
         )
     if not done.returncode:
         return None
-    lines = log.read_text(errors="replace").strip().splitlines()
+    reason = Path(arguments[RESULT] + REASON)
+    lines = (reason if reason.is_file() else log).read_text(errors="replace").strip().splitlines()
     message = lines[-1][:MESSAGE_LENGTH] if lines else "no message"
     whose = {"hf": "transformers'", "nemo": "NeMo's"}[arguments[0]]
     if done.returncode == UNABLE:

@@ -3,8 +3,8 @@
 SIDE is `hf` or `nemo`. IDS is a JSON file of token ids, which the Hugging Face side writes for the text below, by the
 tokenizer in the folder TOKENIZER. RESULT is the .npy file to write: float32 logits `[tokens, vocabulary]`.
 
-The exit code is `UNABLE` if the model cannot be built or run here, with the reason on the last line. It is another one
-if the checkpoint cannot be loaded into the model, which is a fault of the checkpoint.
+The exit code is `UNABLE` if the model cannot be built or run here. It is another one if the checkpoint cannot be loaded
+into the model, which is a fault of the checkpoint. The reason of either is written to RESULT + `REASON`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from nemolaunch.checkpoint.hf.transformers_model import load_model
 from nemolaunch.errors import NemolaunchError
 
 UNABLE = 3
+REASON = ".reason"
 LOADING = "load_checkpoint"  # the function of NeMo's strategy that reads the weights into the model
 MAX_TOKENS = 256
 TEXT = """The harbour lay still in the early morning. Two boats had come back during the night, and the men who
@@ -44,12 +45,11 @@ def main(side: str, model: str, ids: str, result: str, tokenizer: str) -> int:
             Path(ids).write_text(json.dumps(text_ids(Path(tokenizer))))
         logits = compute(Path(model), json.loads(Path(ids).read_text()))
     except NemolaunchError as error:
-        print(error)
+        Path(result + REASON).write_text(str(error))
         return 1
     except Exception as error:
-        traceback.print_exc()
+        Path(result + REASON).write_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
         frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}")
         return 1 if LOADING in frames else UNABLE
     np.save(result, logits.numpy())
     return 0

@@ -29,7 +29,7 @@ def bare_name(name: str) -> str:
         name = shorter
 
 
-def bare_names(source: TensorSource, folder: Path) -> dict[str, str]:
+def bare_names(source: TensorSource, folder: Path | str) -> dict[str, str]:
     """Map the names of a model's tensors, without wrappers, to those in the source.
 
     Raises `NemolaunchError` for an adapter, for FSDP's flat shards, and for two different tensors of one name.
