@@ -25,6 +25,7 @@ from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf import output as hf_output
 from nemolaunch.checkpoint.hf.config_diff import differences
+from nemolaunch.checkpoint.hf.quantisation import check_quantised
 from nemolaunch.checkpoint.hf.view import ModelView
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_tensors, open_weights
 from nemolaunch.checkpoint.meta import folder as meta_folder
@@ -224,6 +225,7 @@ def stored(path: Path, options: Options) -> tuple[TensorSource, list[str], list[
     form = detect(path)
     if form == "hf":
         weights = open_tensors(hf_folder.read_folder(path))
+        check_quantised(path, weights.source.tensors)
         return weights.source, weights.left_out, weights.changed
     if form == "meta":
         return meta_folder.stored(path), [], []
