@@ -93,7 +93,7 @@ def test_llama_31_weights_under_a_llama_3_recipe(tmp_path: Path, monkeypatch: py
         "original_max_position_embeddings": 64,
     }
     source, nemo = tmp_path / "source", tmp_path / "nemo"
-    llama(source, rope_theta=500000.0, rope_scaling=scaling)
+    llama(source, rope_theta=500000.0, rope_scaling=scaling, rms_norm_eps=1e-5)
     convert(source, nemo, to="nemo2", verify="bits")
     model = tmp_path / "model.yaml"
     model.write_text(
@@ -104,12 +104,13 @@ def test_llama_31_weights_under_a_llama_3_recipe(tmp_path: Path, monkeypatch: py
     told = findings(str(model), nemo_model=str(nemo), changed=start)
     (finding,) = [finding for finding in told if finding.code.startswith("checkpoint-")]
     assert "its scale_factor is 8.0, the job's is not set" in finding.message
+    assert "with base: llama31_8b" in finding.message
     model.write_text(
         model.read_text().replace("llama3\n", "llama31\n")
         + "scale_factor: 8.0\nlow_freq_factor: 1.0\nhigh_freq_factor: 4.0\nold_context_len: 64\n"
     )
     told = findings(str(model), nemo_model=str(nemo), changed=start)
-    assert not [finding for finding in told if finding.code.startswith("checkpoint-")]
+    assert not [finding.message for finding in told if finding.code.startswith("checkpoint-")]
 
 
 def test_a_model_without_cpu_layers_converts_without_logits(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from nemolaunch.catalogue import ModelSpec, recipes
+from nemolaunch.catalogue import ModelSpec, Recipe, recipes
 from nemolaunch.facts.checkpoint import SHAPE_FIELDS, StartPoint
 from nemolaunch.families.computed_fields import DROPOUT, other_fields, plain_fields
 from nemolaunch.families.nemo_config import defaults, extends
@@ -38,9 +38,7 @@ def recipes_of(found: StartPoint) -> list[str]:
     """Return the recipes whose model is the checkpoint's, by its class, its sizes and what it computes."""
     names = []
     for recipe in recipes():
-        spec = ModelSpec(
-            name=recipe.name, recipe=recipe, architecture=recipe.architecture, overrides={}, source=""
-        )
+        spec = _spec(recipe)
         same_class = recipe.model_class == found.model_class and bool(defaults(recipe.config_class))
         if same_class and not _compared(found, _fields(spec, ()), spec):
             names.append(recipe.name)
@@ -48,21 +46,32 @@ def recipes_of(found: StartPoint) -> list[str]:
 
 
 def base_of(found: StartPoint) -> str | None:
-    """Return the smallest recipe whose configuration class has the checkpoint's fields, as base of a description."""
+    """Return the recipe that a description of the checkpoint's model is best based on, if there is one.
+
+    Its configuration class has the checkpoint's fields. Of several, it is the one that differs least, then the smallest.
+    """
     name = found.config_class
-    near = [
-        recipe
-        for recipe in recipes()
-        if name and (extends(recipe.config_class, name) or extends(name, recipe.config_class))
-    ]
-    sizes = {r.name: r.architecture.num_layers * r.architecture.hidden_size for r in near}
-    return min(sizes, key=lambda recipe: sizes[recipe], default=None)
+
+    def distance(recipe: Recipe) -> tuple[int, int]:
+        spec = _spec(recipe)
+        other = _compared(found, _fields(spec, ()), spec)
+        size = recipe.architecture.num_layers * recipe.architecture.hidden_size
+        return len([field for field in other if field not in SHAPE_FIELDS]), size
+
+    near = [r for r in recipes() if name and (extends(r.config_class, name) or extends(name, r.config_class))]
+    return min(near, key=distance).name if near else None
 
 
 def sentences(pairs: Pairs) -> str:
     """Describe differing fields: `its rotary_base is 10000.0, the job's is 500000.0; …`."""
     return "; ".join(
         f"its {name} is {_said(had)}, the job's is {_said(has)}" for name, (had, has) in pairs.items()
+    )
+
+
+def _spec(recipe: Recipe) -> ModelSpec:
+    return ModelSpec(
+        name=recipe.name, recipe=recipe, architecture=recipe.architecture, overrides={}, source=""
     )
 
 
