@@ -48,7 +48,8 @@ def recipes_of(found: StartPoint) -> list[str]:
 def base_of(found: StartPoint) -> str | None:
     """Return the recipe that a description of the checkpoint's model is best based on, if there is one.
 
-    Its configuration class has the checkpoint's fields. Of several, it is the one that differs least, then the smallest.
+    Its configuration class has the checkpoint's fields. Of several, it is the one that differs least, or else
+    the smallest.
     """
     name = found.config_class
 
