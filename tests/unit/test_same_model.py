@@ -9,11 +9,12 @@ import pytest
 import yaml
 from check_jobs import findings
 
+from nemolaunch import families
 from nemolaunch.catalogue import recipe, recipes
 from nemolaunch.check.same_model import recipes_of
 from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
 from nemolaunch.families.computed_fields import HARMLESS, is_computed, other_fields, plain_fields
-from nemolaunch.families.nemo_config import classes, defaults
+from nemolaunch.families.nemo_config import NemoConfig, classes, defaults
 from nemolaunch.findings import Finding, Severity
 
 CODES = ("checkpoint-other-model", "checkpoint-other-function")
@@ -127,6 +128,24 @@ def test_a_checkpoint_of_a_recipe_is_recognised(tmp_path: Path, name: str) -> No
     assert name in recipes_of(start)
     sizes = {recipe(other).architecture.hidden_size for other in recipes_of(start)}
     assert sizes == {row.architecture.hidden_size}
+
+
+@pytest.mark.parametrize("name", [row.name for row in recipes() if defaults(row.config_class)])
+def test_a_recipe_that_went_to_hugging_face_and_back_is_still_the_same(name: str) -> None:
+    """Classes, and fields that only repeat a default, may change on the way."""
+    row = recipe(name)
+    vocabulary = defaults(row.config_class)["vocab_size"] or 32000
+    config = NemoConfig(row.model_class, row.config_class, {"vocab_size": vocabulary})
+    family = families.of_nemo(config)
+    back = family.to_nemo({**family.to_hf(config), "vocab_size": vocabulary}, row.model_class)
+    start = StartPoint(
+        path="/x",
+        model_class=back.model_class,
+        config_class=back.config_class,
+        fields=plain_fields(back.resolved),
+        shape={},
+    )
+    assert not found(start, name)
 
 
 # Values that switch every part of a model on, so that each field of a part has an effect

@@ -56,11 +56,10 @@ PARAMETERS = frozenset(
 )  # fmt: skip
 # Values that compute the same as a field that is not set
 NEUTRAL = {
-    "rope_scaling_factor": 1.0,
-    "scale_factor": 1.0,
-    "seq_len_interpolation_factor": 1.0,
-    "rotary_percent": 1.0,
-}
+    "moe_router_group_topk": 1, "moe_router_num_groups": 1, "rope_scaling_factor": 1.0, "rotary_percent": 1.0,
+    "scale_factor": 1.0, "seq_len_interpolation_factor": 1.0,
+}  # fmt: skip
+MAMBA_EXPANSION = 2  # of the hidden size, in the inner width of Mamba layers
 # Fields without effect unless another one is set
 DEPENDENT = {
     "num_moe_experts": ("moe_",),
@@ -94,6 +93,8 @@ def plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         "kv_channels": hidden // heads if heads and hidden else None,
         "ffn_hidden_size": 4 * hidden if hidden else None,
     }
+    if found.get("mamba_head_dim") and hidden:
+        derived["mamba_num_heads"] = MAMBA_EXPANSION * hidden // found["mamba_head_dim"]
     for name, value in derived.items():
         if found.get(name) is None:
             found[name] = value

@@ -28,7 +28,7 @@ def load_model(folder: Path) -> Any:
     found = hf_folder.read_folder(folder)
     family = bidirectional.family_of(found.config)
     is_ours = family is not None and bidirectional.is_ours(folder, family)
-    auto = AutoModelForMaskedLM if is_ours else AutoModelForCausalLM
+    auto: Any = AutoModelForMaskedLM if is_ours else AutoModelForCausalLM
     options: dict[str, Any] = {
         "dtype": torch.float32,
         "attn_implementation": "eager",
