@@ -369,6 +369,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"weights": StartPoint(path="/x", error="there is no folder /x")},
     ),
     "checkpoint-other-model": ("llama3_8b", {}, {"weights": StartPoint(path="/x", shape={"num_layers": 16})}),
+    "checkpoint-other-function": (
+        "llama3_8b",
+        {},
+        {"weights": StartPoint(path="/x", fields={"rotary_base": 10000})},
+    ),
     "checkpoint-other-objective": ("llama3_8b", {}, {"resume": StartPoint(path="/x", both_sides=True)}),
     "run-of-other-objective": ("llama3_8b", {}, earlier(values={"objective": "mlm"})),
     "weights-not-used": ("llama3_8b", {"nemo_model": "/x"}, earlier()),

@@ -15,10 +15,10 @@ from nemolaunch.checkpoint.storage import pickles
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.dcp_write import DcpSink
 from nemolaunch.checkpoint.storage.file_parts import OpenFiles
+from nemolaunch.checkpoint.storage.quantised import Dequantised
 from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink, SafetensorsSource
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, info_of
 from nemolaunch.checkpoint.storage.torch_file import TorchFile, lazy_tensors
-from nemolaunch.checkpoint.storage.wrappers import Dequantised
 from nemolaunch.errors import NemolaunchError
 
 

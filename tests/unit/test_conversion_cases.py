@@ -157,14 +157,15 @@ def test_a_model_larger_than_the_disk(source: Path) -> None:
         for name, t in tensors(source).items()
         if name not in ("lm_head.weight", "model.embed_tokens.weight")
     }
-    save_file(kept, source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    save_file(kept, source / "model-1.safetensors")
     header = json.dumps(
         {"model.embed_tokens.weight": {"dtype": "BF16", "shape": [rows, 64], "data_offsets": [0, rows * 128]}}
     ).encode()
     large = source / "model-2.safetensors"
     large.write_bytes(len(header).to_bytes(8, "little") + header)
     os.truncate(large, 8 + len(header) + rows * 128)
-    weights = dict.fromkeys(kept, "model.safetensors") | {"model.embed_tokens.weight": large.name}
+    weights = dict.fromkeys(kept, "model-1.safetensors") | {"model.embed_tokens.weight": large.name}
     (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
     message = refused(source, options=Options(verify=False))
     large.unlink()

@@ -67,7 +67,8 @@ def test_a_file_that_is_not_safetensors(source: Path, capsys: pytest.CaptureFixt
 
 
 def test_missing_shards(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
+    (source / "model.safetensors").rename(source / "model-00001.safetensors")
+    index = {"weight_map": {"a": "model-00001.safetensors", "b": "model-00002.safetensors"}}
     (source / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "1 are missing: model-00002.safetensors" in refused(capsys, source)
 
@@ -84,7 +85,9 @@ def test_no_weights(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_adapter(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "config.json").rename(source / "adapter_config.json")
-    assert "LoRA adapter" in refused(capsys, source)
+    message = refused(capsys, source)
+    assert "LoRA adapter that is not merged into its model" in message
+    assert "merge_and_unload" in message
 
 
 def test_a_folder_above(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

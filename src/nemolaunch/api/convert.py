@@ -104,4 +104,4 @@ def _compare(conversion: Any, source: Path, result: Path) -> Any:
         return None
     hf, nemo = (source, result) if conversion.to == "nemo2" else (result, source)
     numel = sum(info.numel for info in conversion.mapped.nemo.values())
-    return compare(hf, nemo, conversion.config, numel)
+    return compare(hf, nemo, conversion.config, numel, conversion.tokenizer)

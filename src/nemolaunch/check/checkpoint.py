@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from nemolaunch.catalogue import Architecture
+from nemolaunch.check.same_model import Pairs, base_of, other_than_checkpoint, recipes_of, sentences
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
 from nemolaunch.facts.checkpoint import SHAPE_FIELDS, StartPoint
+from nemolaunch.families.computed_fields import PARAMETERS
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
+
+MOST_RECIPES = 2
 
 
 def start(resolved: Resolved) -> Iterator[Finding]:
@@ -35,8 +41,17 @@ def _named(resolved: Resolved, found: StartPoint, name: str, otherwise: Fix) -> 
         other.insert(
             0, f"its model class is {found.model_class}, the job's is {resolved.model.recipe.model_class}"
         )
-    if other:
-        yield error("checkpoint-other-model", f"{shown(name, found.path)}: {'; '.join(other)}", otherwise)
+    pairs = {} if other else other_than_checkpoint(found, resolved)
+    missing = {field: pair for field, pair in pairs.items() if field in PARAMETERS or field in SHAPE_FIELDS}
+    if missing:
+        other.append(sentences(missing))
+    if other or pairs:
+        fits = each("model_name", recipes_of(found)[:MOST_RECIPES])
+        if other:
+            text = f"{shown(name, found.path)}: {'; '.join(other)}"
+            yield error("checkpoint-other-model", text, *fits, otherwise)
+        else:
+            yield _other_function(found, name, pairs, *fits, otherwise)
         return
     masked = resolved.job.objective.objective == "mlm"
     if found.both_sides is None or found.both_sides == masked or resolved.model.architecture.kind == "bert":
@@ -47,6 +62,36 @@ def _named(resolved: Resolved, found: StartPoint, name: str, otherwise: Fix) -> 
         yield error("checkpoint-other-objective", text, *each("objective", [trained]), otherwise)
     else:
         yield note("checkpoint-other-objective", f"{text}, which changes the attention mask")
+
+
+def _other_function(found: StartPoint, name: str, pairs: Pairs, *fixes: Fix) -> Finding:
+    return error(
+        "checkpoint-other-function",
+        f"{shown(name, found.path)} was trained as a model of the same shape that computes something else: "
+        f"{sentences(pairs)}. To keep what it has learnt, {_description(found, pairs)}; to change it on purpose, as "
+        "for a longer context, use --force checkpoint-other-function",
+        *fixes,
+        about="model_name",
+    )
+
+
+def _description(found: StartPoint, pairs: Pairs) -> str:
+    """Say how a job describes the checkpoint's model: in a YAML file, and other fields with `--set`."""
+    own = {field.name for field in dataclasses.fields(Architecture)}
+    lines = [f"{field}: {_yaml(had)}" for field, (had, _) in pairs.items() if field in own]
+    words = [f"model.config.{field}={_yaml(had)}" for field, (had, _) in pairs.items() if field not in own]
+    base = base_of(found)
+    parts = []
+    if lines:
+        where = f"a YAML file for {flag('model_name')}" + (f" with base: {base}" if base else "")
+        parts.append(f"say {', '.join(lines)} in {where}")
+    if words:
+        parts.append("use " + " ".join(shown("set", word) for word in words))
+    return " and ".join(parts)
+
+
+def _yaml(value: Any) -> Any:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 
 def shape_of(resolved: Resolved) -> dict[str, Any]:

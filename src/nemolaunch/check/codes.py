@@ -176,6 +176,7 @@ RULES: dict[str, str] = {
     # checkpoint
     "checkpoint-unusable": "A checkpoint is a complete folder with weights/ and context/.",
     "checkpoint-other-model": "A checkpoint's weights must match the shape of the model.",
+    "checkpoint-other-function": "Weights belong to a model that computes what they were trained for.",
     "checkpoint-other-objective": "A resumed checkpoint keeps the objective it was trained with.",
     "weights-not-used": "A run's own last checkpoint takes precedence over other weights.",
     "disk": "The disk must have room for a checkpoint.",

@@ -8,33 +8,16 @@ from typing import Any
 from nemolaunch.check.checkpoint import differences, shape_of
 from nemolaunch.check.objective import MASKING
 from nemolaunch.check.resume_table import generic
+from nemolaunch.check.same_model import other_than_run, sentences
 from nemolaunch.check.support import each, error, fix, flag, shown, warning
 from nemolaunch.data.split import grown_share
-from nemolaunch.facts.checkpoint import SHAPE_FIELDS
+from nemolaunch.families.computed_fields import DROPOUT
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import spec_of
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.resuming import Earlier
 
 SHOWN_FILES = 3
-# Fields of an architecture that do not change what is computed; those of SHAPE_FIELDS have a rule of their own
-NOT_COMPUTED = frozenset(
-    {
-        "seq_length",
-        "make_vocab_size_divisible_by",
-        "bias_activation_fusion",
-        "apply_rope_fusion",
-        "moe_grouped_gemm",
-        "moe_token_dispatcher_type",
-        "init_method_std",
-        "num_layers_in_first_pipeline_stage",
-        "num_layers_in_last_pipeline_stage",
-        "account_for_embedding_in_pipeline_split",
-        "account_for_loss_in_pipeline_split",
-    }
-)
-# They change how a model is trained, not what it computes
-DROPOUT = frozenset({"hidden_dropout", "attention_dropout"})
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -69,25 +52,22 @@ def _elsewhere(resolved: Resolved) -> Fix:
 
 def _other_function(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     """Check that a model of the same shape also computes the same: positions, windows, norms, activations."""
-    now = resolved.model.architecture
-    other = {
-        name: f"its {name} is {_plain(had)}, the job's is {_plain(getattr(now, name))}"
-        for name, had in before.saved.architecture.items()
-        if name not in NOT_COMPUTED and name not in SHAPE_FIELDS and hasattr(now, name)
-        and _plain(had) != _plain(getattr(now, name))
-    }  # fmt: skip
-    dropped = [sentence for name, sentence in other.items() if name in DROPOUT]
+    other = other_than_run(before.saved.architecture, resolved)
+    dropped = {name: pair for name, pair in other.items() if name in DROPOUT}
     if dropped:
         yield warning(
             "run-of-other-model",
-            f"{before.where} was trained with other dropout: {'; '.join(dropped)} from step {before.step:,} on",
+            f"{before.where} was trained with other dropout: {sentences(dropped)} from step {before.step:,} on",
             _elsewhere(resolved),
         )
-    other = {name: sentence for name, sentence in other.items() if name not in DROPOUT}
-    if other:
+    other = {name: pair for name, pair in other.items() if name not in DROPOUT}
+    named = resolved.facts.resume
+    # by `checkpoint.start`, which knows the whole configuration
+    reported = named is not None and named.path == before.checkpoint and bool(named.fields)
+    if other and not reported:
         yield error(
             "run-of-other-model",
-            f"{before.where} is of a model of the same shape that computes something else: {'; '.join(other.values())}",
+            f"{before.where} is of a model of the same shape that computes something else: {sentences(other)}",
             _elsewhere(resolved),
         )
 

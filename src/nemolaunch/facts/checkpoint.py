@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.facts.saved_values import SavedRun, saved_run
+from nemolaunch.families.computed_fields import plain_fields
+from nemolaunch.families.nemo_config import defaults
 from nemolaunch.run.folder import RunDir, step_of, unfinished
 from nemolaunch.system.path_hints import missing_part, nearest
 
@@ -39,7 +41,9 @@ class StartPoint:
         instead: the checkpoint that was probably meant.
         model_class: name of NeMo's model class, without its module; None if not recorded.
         both_sides: whether the model is bidirectional; None if not recorded.
+        config_class: name of NeMo's configuration class; None if not recorded.
         shape: those of `SHAPE_FIELDS` that are recorded and not null.
+        fields: what its configuration says about what the model computes; see `plain_fields`.
         step: optimizer steps done when it was saved, by its name.
         saved: what the plan of the run it lies in says it was trained with.
     """
@@ -48,8 +52,10 @@ class StartPoint:
     error: str | None = None
     instead: str | None = None
     model_class: str | None = None
+    config_class: str | None = None
     both_sides: bool | None = None
     shape: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
     step: int = 0
     saved: SavedRun = field(default_factory=SavedRun)
 
@@ -71,15 +77,21 @@ def look_at_checkpoint(path: str) -> StartPoint:
     heads = shape.get("num_attention_heads")
     if heads is not None:  # Megatron's own defaults, filled in when the model is built
         shape.setdefault("num_query_groups", heads)
-    target = str(content.get("_target_") or "")
+    config_class = _class_name(config)
     return StartPoint(
         path=str(folder),
-        model_class=target.rpartition(".")[2] or None,
+        model_class=_class_name(content),
+        config_class=config_class,
         both_sides=_both_sides(config),
         shape=shape,
+        fields=plain_fields({**defaults(config_class or ""), **config}) if config else {},
         step=max(0, step_of(folder) + 1),
         saved=saved_run(RunDir(folder.resolve().parent.parent)),
     )
+
+
+def _class_name(content: dict[str, Any]) -> str | None:
+    return str(content.get("_target_") or "").rpartition(".")[2] or None
 
 
 def _both_sides(config: dict[str, Any]) -> bool | None:

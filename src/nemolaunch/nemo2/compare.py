@@ -17,8 +17,10 @@ from typing import Any
 
 from nemolaunch import families
 from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.cpu.adapt import REFUSED_MODELS
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.families.nemo_config import NemoConfig
+from nemolaunch.nemo2.logits import REASON, UNABLE
 
 # With a launcher's variables, Lightning would wait for the ranks of another job
 LAUNCHER_PREFIXES = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_")
@@ -32,6 +34,8 @@ SETTINGS = {
 }
 BASE_BYTES = 2 * 2**30  # NeMo's imports, and the logits
 FLOAT32_BYTES = 4
+MESSAGE_LENGTH = 200
+RESULT = 3  # the place of the result's path among the arguments
 SLACK = 1.6  # a float16 checkpoint is loaded and then widened
 
 # The differences come from rounding; a wrong weight causes far larger ones
@@ -40,10 +44,13 @@ MAX_KL = 1e-5
 MAX_RELATIVE_PERPLEXITY = 1e-4
 
 
-def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int) -> Check:
+def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int, tokenizer: Path) -> Check:
     """Compare both models' logits for the same text: largest difference, KL divergence, perplexities.
 
-    The check is skipped, with the reason, if one of the models cannot run here.
+    The Hugging Face model is transformers' own, made of the folder `hf` as it is. `tokenizer` is the folder whose
+    tokenizer makes the text's ids. The check is skipped, with the reason, if one of the models cannot run here.
+
+    Raises `NemolaunchError` if a model cannot be loaded from its checkpoint.
     """
     reason = _unable(config, num_parameters)
     if reason:
@@ -51,8 +58,10 @@ def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int) -> Ch
     with tempfile.TemporaryDirectory(prefix="nemolaunch-compare-") as folder:
         results = {side: Path(folder) / f"{side}.npy" for side in ("hf", "nemo")}
         ids = Path(folder) / "ids.json"
-        _run(["hf", str(hf), str(ids), str(results["hf"])], Path(folder))
-        _run(["nemo", str(nemo), str(ids), str(results["nemo"])], Path(folder))
+        for side, model in (("hf", hf), ("nemo", nemo)):
+            reason = _run([side, str(model), str(ids), str(results[side]), str(tokenizer)], Path(folder))
+            if reason:
+                return Check("logits", 0, skipped=reason)
         return _check(results["hf"], results["nemo"], json.loads(ids.read_text()))
 
 
@@ -62,6 +71,8 @@ def _unable(config: NemoConfig, num_parameters: int) -> str | None:
     fields = config.resolved
     if importlib.util.find_spec("nemo") is None:
         return "NeMo is not installed here"
+    if config.model_class in REFUSED_MODELS:
+        return f"NeMo's {config.model_class} has no layers for the CPU"
     if family.remote_code:
         return f"transformers has no class for {family.model_type}"
     difference = family.computes_differently(fields)
@@ -93,7 +104,8 @@ def available_memory() -> int:
     return min(left, default=0)
 
 
-def _run(arguments: list[str], folder: Path) -> None:
+def _run(arguments: list[str], folder: Path) -> str | None:
+    """Compute the logits of one side. Return why its model cannot run here, or None."""
     log = folder / f"{arguments[0]}.log"
     with open(log, "wb") as sink:
         done = subprocess.run(
@@ -104,12 +116,19 @@ def _run(arguments: list[str], folder: Path) -> None:
             env=_environment(),
             check=False,
         )
-    if done.returncode:
-        lines = log.read_text(errors="replace").strip().splitlines()
-        raise NemolaunchError(
-            f"the models could not be run to compare their logits ({lines[-1] if lines else 'no message'}); "
-            "use --verify bits to skip this check"
-        )
+    if not done.returncode:
+        return None
+    reason = Path(arguments[RESULT] + REASON)
+    lines = (reason if reason.is_file() else log).read_text(errors="replace").strip().splitlines()
+    message = lines[-1][:MESSAGE_LENGTH] if lines else "no message"
+    whose = {"hf": "transformers'", "nemo": "NeMo's"}[arguments[0]]
+    if done.returncode == UNABLE:
+        return f"{whose} model does not run here: {message}"
+    if done.returncode < 0:
+        return f"{whose} model was ended by signal {-done.returncode}, perhaps for lack of memory"
+    raise NemolaunchError(
+        f"{whose} model could not be loaded to compare logits ({message}); use --verify bits to skip this check"
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -1,22 +1,28 @@
-"""Compute one model's logits in its own process: `python -m nemolaunch.nemo2.logits SIDE MODEL IDS RESULT`.
+"""Compute one model's logits in its own process: `python -m nemolaunch.nemo2.logits SIDE MODEL IDS RESULT TOKENIZER`.
 
-SIDE is `hf` or `nemo`. IDS is a JSON file of token ids, which the Hugging Face side writes for the text below.
-RESULT is the .npy file to write: float32 logits `[tokens, vocabulary]`.
+SIDE is `hf` or `nemo`. IDS is a JSON file of token ids, which the Hugging Face side writes for the text below, by the
+tokenizer in the folder TOKENIZER. RESULT is the .npy file to write: float32 logits `[tokens, vocabulary]`.
+
+The exit code is `UNABLE` if the model cannot be built or run here. It is another one if the checkpoint cannot be loaded
+into the model, which is a fault of the checkpoint. The reason of either is written to RESULT + `REASON`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint.hf import bidirectional
-from nemolaunch.checkpoint.hf import folder as hf_folder
-from nemolaunch.checkpoint.hf.loading import loadable
+from nemolaunch.checkpoint.hf.transformers_model import load_model
+from nemolaunch.errors import NemolaunchError
 
+UNABLE = 3
+REASON = ".reason"
+LOADING = "load_checkpoint"  # the function of NeMo's strategy that reads the weights into the model
 MAX_TOKENS = 256
 TEXT = """The harbour lay still in the early morning. Two boats had come back during the night, and the men who
 had taken them out were now mending nets on the quay, talking little. A boy counted the boxes: seventeen of herring,
@@ -29,37 +35,40 @@ def area(width, height):
 """
 
 
-def main(side: str, model: str, ids: str, result: str) -> None:
-    """Compute logits and save them."""
+def main(side: str, model: str, ids: str, result: str, tokenizer: str) -> int:
+    """Compute logits and save them. Return the exit code."""
     import numpy as np
 
     compute = {"hf": hf_logits, "nemo": nemo_logits}[side]
-    if side == "hf":
-        Path(ids).write_text(json.dumps(text_ids(Path(model))))
-    np.save(result, compute(Path(model), json.loads(Path(ids).read_text())).numpy())
+    try:
+        if side == "hf":
+            Path(ids).write_text(json.dumps(text_ids(Path(tokenizer))))
+        logits = compute(Path(model), json.loads(Path(ids).read_text()))
+    except NemolaunchError as error:
+        Path(result + REASON).write_text(str(error))
+        return 1
+    except Exception as error:
+        Path(result + REASON).write_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+        return 1 if LOADING in frames else UNABLE
+    np.save(result, logits.numpy())
+    return 0
 
 
 def text_ids(folder: Path) -> list[int]:
-    """Return the token ids of the text, by a model's tokenizer."""
+    """Return the token ids of the text, by the tokenizer in a folder."""
     from transformers import AutoTokenizer
 
     return list(AutoTokenizer.from_pretrained(folder)(TEXT)["input_ids"][:MAX_TOKENS])
 
 
 def hf_logits(folder: Path, ids: list[int]) -> Any:
-    """Return the logits of transformers' model, `[tokens, vocabulary]`."""
+    """Return the logits of transformers' own model of a folder, `[tokens, vocabulary]`."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
-    family = bidirectional.family_of(hf_folder.read_config(folder / "config.json"))
-    with loadable(folder) as readable:
-        if family is not None and bidirectional.is_ours(folder, family):
-            model = AutoModelForMaskedLM.from_pretrained(readable, trust_remote_code=True, **options)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(readable, **options)
+    model = load_model(folder)
     with torch.inference_mode():
-        return model.eval()(torch.tensor([ids])).logits[0].float()
+        return model(torch.tensor([ids])).logits[0].float()
 
 
 def nemo_logits(checkpoint: Path, ids: list[int]) -> Any:
@@ -109,4 +118,4 @@ def _contexts_fit_the_cpu() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

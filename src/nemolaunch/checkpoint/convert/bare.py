@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemolaunch.checkpoint.hf.weights import COMPUTED, TorchFilesSource
+from nemolaunch.checkpoint.hf.wrapped_names import bare_names
 from nemolaunch.checkpoint.meta.tensors import EMBEDDING
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.dcp_write import DcpSink
@@ -80,11 +81,13 @@ def write_bare(path: Path, tensors: Mapping[str, TensorInfo], form: str, *, one_
 def model_only(source: TensorSource) -> tuple[TensorSource, list[str]]:
     """Return the model's tensors without training state, and the names of the omitted tensors.
 
-    A wrapper's prefix that all names share (`model.` in a trainer's dictionary) is removed.
+    What wrappers such as torch.compile added to names is removed, and a prefix that all names share (`model.` in a
+    trainer's dictionary). Raises `NemolaunchError` for an adapter's tensors.
     """
     kept = [name for name in source.tensors if not TRAINING.match(name) and not name.endswith(COMPUTED)]
-    wrapper = next((w for w in WRAPPERS if _is_wrapped(kept, w)), "")
-    names = {name.removeprefix(wrapper): name for name in kept}
+    names = bare_names(Renamed(source, {name: name for name in kept}), "the source")
+    wrapper = next((w for w in WRAPPERS if _is_wrapped(list(names), w)), "")
+    names = {name.removeprefix(wrapper): old for name, old in names.items()}
     return Renamed(source, names), [name for name in source.tensors if name not in set(kept)]
 
 

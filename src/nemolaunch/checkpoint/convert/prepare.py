@@ -68,7 +68,7 @@ def prepare_import(
     sizes = sizes_of(family, config.resolved)
     source, left_out = _without_extra_layers(family, weights.source, sizes.layers)
     ignored: list[str] = []
-    changed = ["8- or 4-bit weights become bfloat16"] if weights.quantised else []
+    changed = list(weights.changed)
     embedding, head = family.hf_name(EMBEDDING), family.hf_name(HEAD)
     tied = hf_config.get("tie_word_embeddings", family.tied_by_default)
     if sizes["share_embeddings_and_output_weights"]:

@@ -25,8 +25,9 @@ from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf import output as hf_output
 from nemolaunch.checkpoint.hf.config_diff import differences
+from nemolaunch.checkpoint.hf.quantisation import check_quantised
 from nemolaunch.checkpoint.hf.view import ModelView
-from nemolaunch.checkpoint.hf.weights import HfWeights, open_weights
+from nemolaunch.checkpoint.hf.weights import HfWeights, open_tensors, open_weights
 from nemolaunch.checkpoint.meta import folder as meta_folder
 from nemolaunch.checkpoint.nemo2 import folder as nemo2_folder
 from nemolaunch.checkpoint.nemo2.megatron_names import MegatronSource, is_stacked
@@ -53,7 +54,7 @@ def hf_view(path: Path, options: Options) -> ModelView:
         generation=path / hf_output.GENERATION,
         title=folder.model_type,
         left_out=weights.left_out,
-        changed=["8- or 4-bit weights become bfloat16"] if weights.quantised else [],
+        changed=weights.changed,
     )
 
 
@@ -100,7 +101,7 @@ def bare_view(path: Path, options: Options, form: str) -> ModelView:
         )
     config = hf_folder.read_config(options.config_from / "config.json")
     if EMBEDDING in source.tensors:
-        view = _exported_view(prepare_export_like(source, hf_folder.HfFolder(tokenizer, config, ())))
+        view = _exported_view(prepare_export_like(source, hf_folder.HfFolder(tokenizer, config)))
         return dataclasses.replace(
             view, title=f"{view.title} in {form}", generation=options.config_from / hf_output.GENERATION
         )
@@ -142,7 +143,7 @@ def _to_nemo2(path: Path, options: Options) -> Conversion:
             config_class=named[1],
         )
     view = VIEWS[form](path, options)
-    folder = hf_folder.HfFolder(view.tokenizer, view.config, ())
+    folder = hf_folder.HfFolder(view.tokenizer, view.config)
     weights = HfWeights(view.source, left_out=view.left_out)
     conversion = prepare_import(folder, weights=weights, model_class=named[0], config_class=named[1])
     conversion.changed.extend(view.changed)
@@ -207,32 +208,35 @@ def _to_meta(path: Path, options: Options) -> Conversion:
 
 def _to_bare(path: Path, options: Options, form: str) -> Conversion:
     _refuse_classes(options)
-    source, left_out = stored(path, options)
+    source, left_out, remarks = stored(path, options)
+    bare_copy = ["the configuration and the tokenizer are not included"] if detect(path) in MODELS else []
     return CopyConversion(
         title=f"{detect(path)} → {form}",
         source=source,
         sink=lambda output: bare.write_bare(output, source.tensors, form, one_file=options.one_file),
         reader=lambda output: bare.open_bare(output, form),
         left_out=left_out,
-        changed=["the configuration and the tokenizer are not included"] if detect(path) in MODELS else [],
+        changed=[*remarks, *bare_copy],
     )
 
 
-def stored(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
-    """Return the tensors of any format with the names of its model, and the names of what is omitted."""
+def stored(path: Path, options: Options) -> tuple[TensorSource, list[str], list[str]]:
+    """Return the tensors of any format with the names of its model, the names of what is omitted, and remarks."""
     form = detect(path)
     if form == "hf":
-        return open_weights(hf_folder.read_folder(path)).source, []
+        weights = open_tensors(hf_folder.read_folder(path))
+        check_quantised(path, weights.source.tensors)
+        return weights.source, weights.left_out, weights.changed
     if form == "meta":
-        return meta_folder.stored(path), []
+        return meta_folder.stored(path), [], []
     if form == "nemo2":
-        return _nemo2_parameters(path, options)
+        return *_nemo2_parameters(path, options), []
     source = bare.open_bare(path, form)
     objects = list(bare.objects_of(source))
     if not options.weights_only:
-        return source, objects
+        return source, objects, []
     model, left_out = bare.model_only(source)
-    return model, [*left_out, *objects]
+    return model, [*left_out, *objects], []
 
 
 def _nemo2_parameters(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
@@ -253,7 +257,7 @@ def _refuse_classes(options: Options) -> None:
 def _check_complete(view: ModelView) -> None:
     """Refuse tensors that do not match the configuration, if it is of a family that NeMo knows."""
     if view.config.get("model_type") in families.FAMILIES:
-        folder = hf_folder.HfFolder(view.tokenizer, view.config, ())
+        folder = hf_folder.HfFolder(view.tokenizer, view.config)
         prepare_import(folder, weights=HfWeights(view.source))
 
 

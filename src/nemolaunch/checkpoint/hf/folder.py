@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.checkpoint.hf.weight_files import WeightFiles, find_weights
+from nemolaunch.checkpoint.storage.adapters import adapter_in
 from nemolaunch.checkpoint.storage.safetensors import read_header
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.families.config_json import canonical
 from nemolaunch.tokenizer import files
 
-WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 DTYPES = ("float32", "float16", "bfloat16")  # what a model as a whole can have
 
 
@@ -23,7 +23,12 @@ class HfFolder:
 
     path: Path
     config: dict[str, Any]
-    weights: tuple[Path, ...]
+    files: WeightFiles = field(default_factory=WeightFiles)
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """The weight files, in order."""
+        return self.files.paths
 
     @property
     def model_type(self) -> str:
@@ -38,7 +43,7 @@ class HfFolder:
             stated = config.get("dtype") or config.get("torch_dtype")
             if stated:
                 return str(stated).removeprefix("torch.")
-        if self.weights[0].suffix != ".safetensors":
+        if not self.weights or self.weights[0].suffix != ".safetensors":
             return None
         types = {info.dtype for info in read_header(self.weights[0]).values()}
         return types.pop() if len(types) == 1 else None
@@ -58,7 +63,11 @@ def read_folder(path: Path) -> HfFolder:
     config = read_config(path / "config.json")
     if not config.get("model_type"):
         raise NemolaunchError(f"{path / 'config.json'} has no model_type, so the model's family is unknown")
-    return HfFolder(path, config, _weights(path))
+    weights = find_weights(path, config)
+    for file in weights.paths:
+        if file.suffix == ".safetensors":
+            read_header(file)  # raises for a truncated file
+    return HfFolder(path, config, weights)
 
 
 def read_json(path: Path) -> Any:
@@ -98,34 +107,10 @@ def copy_tokenizer(source: Path, target: Path, *, config: bool = True) -> None:
     files.copy_files(source, target, config=config)
 
 
-def _weights(path: Path) -> tuple[Path, ...]:
-    """Return all weight files, after checking that no shard is missing and no safetensors file is truncated."""
-    found: list[Path] = []
-    for name in WEIGHT_INDEXES:
-        if (path / name).is_file():
-            index = read_json(path / name)
-            shards = sorted(set(index["weight_map"].values()))
-            missing = [shard for shard in shards if not (path / shard).is_file()]
-            if missing:
-                raise NemolaunchError(
-                    f"{path} is incomplete: {name} lists {len(shards)} weight files, of which {len(missing)} are "
-                    f"missing: {', '.join(missing[:5])}"
-                )
-            found = [path / shard for shard in shards]
-            break
-    else:
-        found = [path / name for name in WEIGHTS if (path / name).is_file()][:1]
-    if not found:
-        raise UsageError(f"{path} has no weights: none of {', '.join((*WEIGHT_INDEXES, *WEIGHTS))}")
-    for file in found:
-        if file.suffix == ".safetensors":
-            read_header(file)
-    return tuple(found)
-
-
 def _no_config(path: Path) -> str:
-    if (path / "adapter_config.json").is_file():
-        return f"{path} is a LoRA adapter, not a model; merge it into its base model first"
+    adapter = adapter_in(path)
+    if adapter:
+        return adapter
     if (path / "weights").is_dir() and (path / "context").is_dir():
         return f"{path} is a NeMo 2 checkpoint, not a Hugging Face model"
     inner = sorted(path.glob("*/config.json"))

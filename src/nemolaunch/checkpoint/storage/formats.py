@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nemolaunch.checkpoint.storage.adapters import adapter_in
 from nemolaunch.errors import UsageError
 from nemolaunch.run.folder import RunDir, consumed_samples
 
@@ -25,8 +26,9 @@ def detect(path: Path) -> str:
         return _detect_file(path)
     if not path.is_dir():
         raise UsageError(f"{path} does not exist")
-    if (path / "adapter_config.json").is_file():
-        raise UsageError(f"{path} is a LoRA adapter, not a model; merge it into its base model first")
+    adapter = adapter_in(path)
+    if adapter:
+        raise UsageError(adapter)
     if (path / "config.json").is_file():
         return "hf"
     if (path / "weights").is_dir() or (path.name == "weights" and (path.parent / "context").is_dir()):

@@ -28,10 +28,14 @@ DTYPES = {
     "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
     "I64": "int64",
     "I32": "int32",
     "I16": "int16",
     "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
     "U8": "uint8",
     "BOOL": "bool",
 }
@@ -45,13 +49,24 @@ INDEX = "model.safetensors.index.json"
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """Return the tensors of a file by name, in the order of their data.
 
-    Raises `NemolaunchError` for a damaged or truncated file.
+    Raises `NemolaunchError` for a damaged or truncated file, and for a type of numbers that torch does not have.
     """
     file = _open(path, "numpy")  # so that torch is not imported for a header
     parts = {name: file.get_slice(name) for name in file.offset_keys()}
+    for name, part in parts.items():
+        if part.get_dtype() not in DTYPES:
+            raise NemolaunchError(f"{path}: {name} is quantised to {part.get_dtype()}, which cannot be read")
     return {
-        name: TensorInfo(DTYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape()))
-        for name, part in parts.items()
+        name: TensorInfo(DTYPES[part.get_dtype()], tuple(part.get_shape())) for name, part in parts.items()
+    }
+
+
+def shared_names(path: Path) -> dict[str, str]:
+    """Return tensors that a file has under another name: safetensors' `save_model` stores shared memory once."""
+    file = _open(path, "numpy")
+    stored = set(file.keys())
+    return {
+        name: same for name, same in (file.metadata() or {}).items() if same in stored and name not in stored
     }
 
 
@@ -60,14 +75,19 @@ class SafetensorsSource:
 
     The library maps files into memory, where each page that was read counts as memory of this process until the
     file is unmapped. So only one file is open at a time, and it is reopened after `MAX_MAPPED_BYTES`.
+
+    Attributes:
+        repeated: tensors that are in more than one file, with two of the files; the last one is read.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         """Read the headers. Raises `NemolaunchError` for a damaged file."""
         self.tensors: dict[str, TensorInfo] = {}
+        self.repeated: list[tuple[str, Path, Path]] = []
         self._paths: dict[str, Path] = {}
         for path in paths:
             header = read_header(path)
+            self.repeated += [(name, self._paths[name], path) for name in header if name in self._paths]
             self.tensors.update(header)
             self._paths.update(dict.fromkeys(header, path))
         self._open: tuple[Path, Any] | None = None
