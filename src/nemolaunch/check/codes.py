@@ -158,6 +158,10 @@ RULES: dict[str, str] = {
     "vocabulary-too-small": "A preset vocabulary needs a row for every token.",
     "tokenizer-missing": "A job needs the tokenizer of its data.",
     "tokenizer-unusable": "A tokenizer is a folder with its files, or a Hugging Face repository id.",
+    "tokenizer-code": "Code in a tokenizer's folder only runs if it is trusted.",
+    "tokenizer-code-runs": "Trusted code runs while planning, in every rank, and where the checkpoints are loaded.",
+    "tokenizer-without-code": "Trust only matters for a tokenizer with code of its own.",
+    "tokenizer-completed": "The run's copy of a tokenizer is one that transformers can load.",
     "tokenizer-on-hub": "Files that are not available locally must be downloaded.",
     "hf-token": "Gated repositories require a token.",
     # objective

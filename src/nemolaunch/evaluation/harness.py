@@ -11,6 +11,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.evaluation.model import check_causal
+from nemolaunch.tokenizer import library
 
 RESULTS = ".lm-eval.json"  # suffix of the file beside a checkpoint
 
@@ -44,15 +45,21 @@ class Benchmarks:
 
 
 def run(
-    folder: Path, wanted: Benchmarks, *, dtype: str = "auto", tokenizer: Path | None = None
+    folder: Path,
+    wanted: Benchmarks,
+    *,
+    dtype: str = "auto",
+    tokenizer: Path | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Run benchmarks like `lm_eval --model hf`. Return lm-eval's results without the samples.
 
     Raises:
-        UsageError: a task does not exist, or the model is a masked language model.
+        UsageError: a task does not exist, the model is a masked language model, or needs code that is not trusted.
         NemolaunchError: lm-eval is not installed, or data or model cannot be loaded.
     """
     check_causal(folder)
+    library.check_code(tokenizer or folder, trust_remote_code)
     # lm-eval forks after using tokenizers, which print a warning for each fork
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -75,6 +82,7 @@ def run(
             pretrained=str(folder),
             dtype=dtype,
             batch_size=wanted.batch_size,
+            trust_remote_code=trust_remote_code,
             device="cuda" if torch.cuda.is_available() else "cpu",
             **options,
         )

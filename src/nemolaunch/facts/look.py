@@ -331,7 +331,7 @@ def _look_at_tokenizer(job: Job, data: tuple[DataFile, ...]) -> Tokenizer | None
         if len(recorded) != 1:
             return None
         source = recorded.pop()
-    return look_at_tokenizer(source)
+    return look_at_tokenizer(source, trust_remote_code=job.model.trust_remote_code)
 
 
 def run_folder(job: Job) -> RunDir:

@@ -19,6 +19,7 @@ from nemolaunch.checkpoint import families
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.families.nemo_config import NemoConfig
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.tokenizer import library
 
 # With a launcher's variables, Lightning would wait for the ranks of another job
 LAUNCHER_PREFIXES = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_")
@@ -40,7 +41,9 @@ MAX_KL = 1e-5
 MAX_RELATIVE_PERPLEXITY = 1e-4
 
 
-def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int) -> Check:
+def compare(
+    hf: Path, nemo: Path, config: NemoConfig, num_parameters: int, *, trust_remote_code: bool = False
+) -> Check:
     """Compare both models' logits for the same text: largest difference, KL divergence, perplexities.
 
     The check is skipped, with the reason, if one of the models cannot run here.
@@ -51,7 +54,8 @@ def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int) -> Ch
     with tempfile.TemporaryDirectory(prefix="nemolaunch-compare-") as folder:
         results = {side: Path(folder) / f"{side}.npy" for side in ("hf", "nemo")}
         ids = Path(folder) / "ids.json"
-        _run(["hf", str(hf), str(ids), str(results["hf"])], Path(folder))
+        trusted = [library.FLAG] if trust_remote_code else []
+        _run(["hf", str(hf), str(ids), str(results["hf"]), *trusted], Path(folder))
         _run(["nemo", str(nemo), str(ids), str(results["nemo"])], Path(folder))
         return _check(results["hf"], results["nemo"], json.loads(ids.read_text()))
 

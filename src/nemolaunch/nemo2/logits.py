@@ -15,6 +15,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.tokenizer import library
 
 MAX_TOKENS = 256
 TEXT = """The harbour lay still in the early morning. Two boats had come back during the night, and the men who
@@ -28,21 +29,19 @@ def area(width, height):
 """
 
 
-def main(side: str, model: str, ids: str, result: str) -> None:
+def main(side: str, model: str, ids: str, result: str, *flags: str) -> None:
     """Compute logits and save them."""
     import numpy as np
 
     compute = {"hf": hf_logits, "nemo": nemo_logits}[side]
     if side == "hf":
-        Path(ids).write_text(json.dumps(text_ids(Path(model))))
+        Path(ids).write_text(json.dumps(text_ids(Path(model), library.FLAG in flags)))
     np.save(result, compute(Path(model), json.loads(Path(ids).read_text())).numpy())
 
 
-def text_ids(folder: Path) -> list[int]:
+def text_ids(folder: Path, trust_remote_code: bool) -> list[int]:
     """Return the token ids of the text, by a model's tokenizer."""
-    from transformers import AutoTokenizer
-
-    return list(AutoTokenizer.from_pretrained(folder)(TEXT)["input_ids"][:MAX_TOKENS])
+    return list(library.load(folder, trust_remote_code=trust_remote_code)(TEXT)["input_ids"][:MAX_TOKENS])
 
 
 def hf_logits(folder: Path, ids: list[int]) -> Any:
@@ -55,7 +54,7 @@ def hf_logits(folder: Path, ids: list[int]) -> Any:
     if family is not None and bidirectional.is_ours(folder, family):
         model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True, **options)
     else:
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
     with torch.inference_mode():
         return model.eval()(torch.tensor([ids])).logits[0].float()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.storage.safetensors import read_header
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer import completion, files
 
 WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -97,11 +97,13 @@ def check_tokenizer(folder: Path) -> None:
 def copy_tokenizer(source: Path, target: Path, *, config: bool = True) -> None:
     """Copy the tokenizer of a model folder byte for byte into the folder `target`, which is created if needed.
 
+    What transformers needs to load it is added.
+
     With `config`, `config.json` is copied too: transformers needs it to determine the class of some tokenizers.
     Raises `UsageError` if there is no tokenizer.
     """
     check_tokenizer(source)
-    files.copy_files(source, target, config=config)
+    completion.copy(source, target, config=config)
 
 
 def _weights(path: Path) -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from nemolaunch.checkpoint.hf import bidirectional, config_diff, hub
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer import files, library
 
 GENERATION = "generation_config.json"
 TOKEN_IDS = ("bos", "eos", "pad")
@@ -87,18 +87,21 @@ def _token_ids(folder: Path) -> dict[str, int]:
     return found
 
 
-def tokenizer_size(folder: Path) -> int:
+def tokenizer_size(folder: Path, *, trust_remote_code: bool = False) -> int:
     """Return the number of tokens of a tokenizer, including added ones, as NeMo counts them.
 
-    Raises `NemolaunchError` if it cannot be loaded.
+    Raises `NemolaunchError` if it cannot be loaded, or needs code that is not trusted.
     """
-    from transformers import AutoTokenizer
-
+    library.check_code(folder, trust_remote_code)
     try:
-        return len(AutoTokenizer.from_pretrained(folder))
-    except Exception as error:
-        message = " ".join(str(error).split())[:300]
-        raise NemolaunchError(f"the tokenizer in {folder} cannot be loaded: {message}") from error
+        found = library.vocabulary_of(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NemolaunchError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+    if found is None:
+        raise NemolaunchError(
+            f"counting the tokens of {folder} needs transformers: pip install 'nemolaunch[tokens]'"
+        )
+    return found.size
 
 
 def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> Path:
