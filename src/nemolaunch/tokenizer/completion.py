@@ -66,7 +66,10 @@ def complete(folder: Path, source: Path | None = None) -> None:
     config = files.read_json(folder / files.CONFIG)
     roles: dict[str, str] = {}
     if not (folder / JSON).exists():
-        tokenizer, roles = _converted(folder)
+        try:
+            tokenizer, roles = _converted(folder)
+        except NemolaunchError as error:
+            raise NemolaunchError(f"the tokenizer in {source or folder} cannot be used: {error}") from None
         tokenizer.save(str(folder / JSON))
     write_text(
         folder / files.CONFIG, json.dumps(_generic(config, roles), indent=2, ensure_ascii=False) + "\n"
@@ -82,9 +85,7 @@ def _converted(folder: Path) -> tuple[Any, dict[str, str]]:
             return from_tiktoken.convert(model)
         return from_sentencepiece.convert(_model(folder) or model)
     except ImportError as error:
-        raise NemolaunchError(
-            f"converting the tokenizer in {folder} needs {error.name}: pip install 'nemolaunch[tokens]'"
-        ) from None
+        raise NemolaunchError(f"it needs {error.name}: pip install 'nemolaunch[tokens]'") from None
 
 
 def _generic(config: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:

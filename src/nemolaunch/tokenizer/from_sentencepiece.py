@@ -17,6 +17,7 @@ UNIGRAM, BPE = 1, 2
 CONTROL, USER_DEFINED = 3, 4
 SPACE = "▁"
 TOO_NEW = "pip install 'sentencepiece<0.2.3'"
+MAX_SYMBOLS = 40
 # Compared with SentencePiece before the conversion is used
 PROBES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -40,7 +41,8 @@ def convert(path: Path) -> tuple[Tokenizer, dict[str, str]]:
     """
     model = _model(path)
     tokenizer = _tokenizer(model)
-    _prove(path, tokenizer)
+    symbols = [piece.piece for piece in model.pieces if piece.type == USER_DEFINED]
+    _prove(path, tokenizer, [*PROBES, *(f"a{symbol}b {symbol}" for symbol in symbols[:MAX_SYMBOLS])])
     return tokenizer, _roles(model)
 
 
@@ -59,9 +61,9 @@ def _model(path: Path) -> Any:
     try:
         model.ParseFromString(path.read_bytes())
     except Exception as error:  # protobuf's DecodeError
-        raise NemolaunchError(f"{path} is not a SentencePiece model: {error}") from None
+        raise NemolaunchError(f"{path.name} is not a SentencePiece model: {error}") from None
     if model.trainer_spec.model_type not in (UNIGRAM, BPE) or not model.pieces:
-        raise NemolaunchError(f"{path} is a SentencePiece model that is neither BPE nor unigram")
+        raise NemolaunchError(f"{path.name} is a SentencePiece model that is neither BPE nor unigram")
     return model
 
 
@@ -83,10 +85,12 @@ def _tokenizer(model: Any) -> Tokenizer:
                 byte_fallback=spec.byte_fallback,
             )
         )
+    after_rules = not model.normalizer_spec.add_dummy_prefix  # else the symbols get the space too
     for piece in model.pieces:
-        if piece.type in (CONTROL, USER_DEFINED):
-            special = piece.type == CONTROL
-            made.add_tokens([AddedToken(piece.piece, normalized=not special, special=special)])
+        if piece.type == CONTROL:
+            made.add_tokens([AddedToken(piece.piece, normalized=False, special=True)])
+        elif piece.type == USER_DEFINED and len(piece.piece) > 1:
+            made.add_tokens([AddedToken(piece.piece, normalized=after_rules)])
     _set_text_rules(made, model)
     made.decoder = decoders.Sequence(
         [
@@ -111,24 +115,17 @@ def _merges(vocab: dict[str, int], scores: list[tuple[str, float]]) -> list[tupl
 
 
 def _set_text_rules(made: Tokenizer, model: Any) -> None:
-    """Set what happens to a text before it is cut.
-
-    With user-defined symbols, the space before a text is put there by a pre-tokenizer, since a normalizer would put
-    it before each part between two symbols; only a text that starts with a space is then read differently.
-    """
-    from tokenizers import Regex, normalizers, pre_tokenizers
+    """Set what happens to a text before it is cut."""
+    from tokenizers import Regex, normalizers
 
     rules, steps = model.normalizer_spec, []
     if rules.precompiled_charsmap:
         steps.append(normalizers.Precompiled(rules.precompiled_charsmap))
     if rules.remove_extra_whitespaces:
         steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-    symbols = any(piece.type == USER_DEFINED for piece in model.pieces)
-    if rules.add_dummy_prefix and not symbols:
+    if rules.add_dummy_prefix:
         steps.append(normalizers.Prepend(SPACE))
     made.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", SPACE)])
-    if rules.add_dummy_prefix and symbols:
-        made.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="first", split=False)
 
 
 def _roles(model: Any) -> dict[str, str]:
@@ -142,14 +139,14 @@ def _roles(model: Any) -> dict[str, str]:
     return {role: model.pieces[n].piece for role, n in numbers.items() if 0 <= n < len(model.pieces)}
 
 
-def _prove(path: Path, tokenizer: Tokenizer) -> None:
+def _prove(path: Path, tokenizer: Tokenizer, texts: list[str]) -> None:
     import sentencepiece
 
     reference = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    for text in PROBES:
+    for text in texts:
         expected, found = reference.encode(text), tokenizer.encode(text, add_special_tokens=False).ids
         if expected != found:
             raise NemolaunchError(
-                f"{path} cannot be converted exactly: for {text!r} SentencePiece gives {expected[:8]}…, the conversion "
-                f'{found[:8]}…. Add a tokenizer_config.json with its "tokenizer_class", or a tokenizer.json'
+                f"{path.name} cannot be converted exactly: {text!r} gets other ids than from SentencePiece. Add a "
+                'tokenizer_config.json with its "tokenizer_class", or a tokenizer.json'
             )

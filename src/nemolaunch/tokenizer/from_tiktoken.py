@@ -66,15 +66,17 @@ def ranks(path: Path) -> dict[bytes, int]:
             continue
         token = _token(line)
         if token is None:
-            raise NemolaunchError(f"{path} is damaged: line {number} is not a token in base64 and its rank")
+            raise NemolaunchError(
+                f"{path.name} is damaged: line {number} is not a token in base64 and its rank"
+            )
         found[token[0]] = token[1]
     if sorted(found.values()) != list(range(len(found))) or any(bytes([b]) not in found for b in range(256)):
         raise NemolaunchError(
-            f"{path} is damaged: its {len(found):,} ranks are not 0, 1, 2, … with all 256 bytes among the tokens"
+            f"{path.name} is damaged: its {len(found):,} ranks are not 0, 1, 2, … with all 256 bytes among the tokens"
         )
     if len(found) >= LLAMA_4_TOKENS:
         raise NemolaunchError(
-            f"{path} has {len(found):,} tokens, as Llama 4's, whose pattern and special tokens are not in the file: "
+            f"{path.name} has {len(found):,} tokens, as Llama 4's, whose pattern and special tokens are not in the file: "
             "use the tokenizer.json of the model's repository on the Hugging Face Hub"
         )
     return found
