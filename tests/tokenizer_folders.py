@@ -7,6 +7,7 @@ import functools
 import io
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def tiktoken_ranks() -> dict[bytes, int]:
     ]
     parts = [[bytes([byte]) for byte in word] for word in words]
     while len(found) < 300:
-        pairs = [pair for word in parts for pair in zip(word, word[1:], strict=False)]
+        pairs = [pair for word in parts for pair in pairwise(word)]
         if not pairs:
             break
         best = max(sorted(set(pairs)), key=pairs.count)

@@ -56,9 +56,7 @@ FAST: dict[str, Make] = {
     "added_tokens.json": fast({**GENERIC, "pad_token": "[PAD]"}, added_tokens={"[PAD]": N}),
     "added_tokens.json alone": fast(GENERIC, added_tokens={"<b>": N + 1, "<a>": N}),
     "added_tokens.json with a gap": fast(GENERIC, added_tokens={"<b>": N + 70, "<a>": N + 4}),
-    "added_tokens.json beside a list": fast(
-        {**GENERIC, "added_tokens_decoder": {}}, added_tokens={"<a>": N}
-    ),
+    "added_tokens.json beside a list": fast({**GENERIC, "added_tokens_decoder": {}}, added_tokens={"<a>": N}),
     "decoder": fast(
         {**GENERIC, "added_tokens_decoder": {"90": ADDED, "14": {**ADDED, "content": "<first>"}}}
     ),
@@ -71,13 +69,21 @@ FAST: dict[str, Make] = {
         GENERIC,
         top={
             "padding": {
-                "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
-                "pad_type_id": 0, "pad_token": "<padding>",
+                "strategy": "BatchLongest",
+                "direction": "Right",
+                "pad_to_multiple_of": None,
+                "pad_id": 0,
+                "pad_type_id": 0,
+                "pad_token": "<padding>",
             }
         },
-    ),  # fmt: skip
+    ),
     "every role": fast(
-        {**GENERIC, **{role: f"<{role}>" for role in vocabulary.ROLES}, "mask_token": {**ADDED, "lstrip": True}}
+        {
+            **GENERIC,
+            **{role: f"<{role}>" for role in vocabulary.ROLES},
+            "mask_token": {**ADDED, "lstrip": True},
+        }
     ),
     "Llama": fast(LLAMA),
     "GPT-2": fast({"tokenizer_class": "GPT2TokenizerFast"}),
@@ -87,12 +93,14 @@ FAST: dict[str, Make] = {
     "Bert": fast({"tokenizer_class": "BertTokenizer"}, kind="WordPiece", top={"normalizer": BERT_NORMALIZER}),
     "Roberta": fast({"tokenizer_class": "RobertaTokenizer"}),
     "class by the model's type": fast({}, config={"model_type": "qwen2"}),
-    "class in the model's config": fast({}, config={"model_type": "llama", "tokenizer_class": "GPT2Tokenizer"}),
+    "class in the model's config": fast(
+        {}, config={"model_type": "llama", "tokenizer_class": "GPT2Tokenizer"}
+    ),
     "no class": fast({"eos_token": "</s>", "pad_token": "<pad>"}),
     "of transformers 5": fast(
         {"tokenizer_class": "TokenizersBackend", "eos_token": "</s>", "extra_special_tokens": ["<x>", "<y>"]}
     ),
-}  # fmt: skip
+}
 # Read with transformers
 SLOW: dict[str, Make] = {
     "vocab.json": gpt2,

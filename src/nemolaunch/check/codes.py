@@ -131,6 +131,7 @@ RULES: dict[str, str] = {
     "stream-unsupported": "Streams support models that predict the next token, or masked tokens.",
     "stream-flags": "Stream settings only take effect with --data-mode stream.",
     "stream-source": "A source is text files, a folder or pattern of them, files on a hub, or a data set.",
+    "stream-files-not-read": "Files in a folder are read by the endings of their names.",
     "stream-column": "Each source needs a column or key that holds the text.",
     "stream-few-files": "A compressed file can only be read from its beginning.",
     "stream-length": "The length of a run must be known, and the length of a stream is not.",

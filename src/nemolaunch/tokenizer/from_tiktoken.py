@@ -76,7 +76,7 @@ def ranks(path: Path) -> dict[bytes, int]:
         )
     if len(found) >= LLAMA_4_TOKENS:
         raise NemolaunchError(
-            f"{path.name} has {len(found):,} tokens, as Llama 4's, whose pattern and special tokens are not in the file: "
+            f"{path.name} has {len(found):,} tokens, as Llama 4's, whose pattern and special tokens are not in it: "
             "use the tokenizer.json of the model's repository on the Hugging Face Hub"
         )
     return found
