@@ -97,6 +97,9 @@ FAST: dict[str, Make] = {
         {}, config={"model_type": "llama", "tokenizer_class": "GPT2Tokenizer"}
     ),
     "no class": fast({"eos_token": "</s>", "pad_token": "<pad>"}),
+    "a class of transformers 5": fast(
+        {"tokenizer_class": "Qwen2Tokenizer", "backend": "tokenizers", "eos_token": "</s>"}
+    ),
     "of transformers 5": fast(
         {"tokenizer_class": "TokenizersBackend", "eos_token": "</s>", "extra_special_tokens": ["<x>", "<y>"]}
     ),

@@ -66,6 +66,19 @@ def class_of(folder: Path) -> str | None:
     return str(name).removesuffix("Fast") if name else None
 
 
+def is_of_v5(config: dict[str, Any]) -> bool:
+    """Return whether transformers 5 wrote a `tokenizer_config.json`.
+
+    Its `tokenizer.json` is complete, so the generic class loads it; a class of transformers 4 would add to it what
+    it adds by default.
+    """
+    return (
+        config.get("tokenizer_class") == GENERIC_OF_V5
+        or config.get("backend") == "tokenizers"
+        or isinstance(config.get("extra_special_tokens"), list)
+    )
+
+
 def is_told(folder: Path) -> bool:
     """Return whether a folder's files tell transformers a class, its own or one of the folder's code."""
     own, model = files.read_json(folder / files.CONFIG), files.read_json(folder / files.MODEL_CONFIG)

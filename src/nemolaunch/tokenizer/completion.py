@@ -34,9 +34,7 @@ def reason(folder: Path) -> str | None:
     """
     config = files.read_json(folder / files.CONFIG)
     if (folder / JSON).exists():
-        if config.get("tokenizer_class") == classes.GENERIC_OF_V5 or isinstance(
-            config.get(vocabulary.NAMED), list
-        ):
+        if classes.is_of_v5(config) and not config.get("auto_map"):
             return "it is in transformers 5's form"
         return None if classes.is_told(folder) or config.get("auto_map") else "no file names its class"
     if from_tiktoken.is_tiktoken(folder / "tokenizer.model"):
@@ -91,6 +89,7 @@ def _converted(folder: Path) -> tuple[Any, dict[str, str]]:
 def _generic(config: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
     """Return the `tokenizer_config.json` of transformers' generic class, which adds no tokens of its own."""
     made = {**roles, **config, "tokenizer_class": "PreTrainedTokenizerFast"}
+    made.pop("backend", None)
     extra = made.get(vocabulary.NAMED)
     if isinstance(extra, list):
         del made[vocabulary.NAMED]

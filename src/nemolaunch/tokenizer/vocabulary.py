@@ -66,8 +66,8 @@ def read(folder: Path) -> Vocabulary | None:
             raise ValueError(files.none_of_them())
         return None
     name = classes.class_of(folder) or (None if classes.is_told(folder) else classes.GENERIC)
-    name = classes.GENERIC if name == classes.GENERIC_OF_V5 else name
     values, decoder = settings(folder)
+    name = classes.GENERIC if classes.is_of_v5(values) else name
     slow = values.get(_FROM_SLOW.get(name or "", "")) is not None
     if name not in classes.ROLES or slow or classes.own_code(folder):
         return None

@@ -70,21 +70,13 @@ def _same(name: str, config: Mapping[str, Any], like: Mapping[str, Any]) -> bool
 
 
 def _token_ids(folder: Path) -> dict[str, int]:
-    """Return the ids of the special tokens that the tokenizer's configuration names."""
-    named = _json(folder / "tokenizer_config.json")
-    content = _json(folder / "tokenizer.json")
-    vocabulary = (
-        dict(content.get("model", {}).get("vocab") or {}) if isinstance(content.get("model"), dict) else {}
-    )
-    known = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-    found = {}
-    for kind in TOKEN_IDS:
-        token = named.get(f"{kind}_token")
-        text = token.get("content") if isinstance(token, dict) else token
-        number = known.get(text, vocabulary.get(text) if isinstance(text, str) else None)
-        if number is not None:
-            found[kind] = int(number)
-    return found
+    """Return the ids of the special tokens of a tokenizer; none if they cannot be known here."""
+    try:
+        known = library.vocabulary_of(folder)
+    except (OSError, ValueError, KeyError, TypeError, NemolaunchError):
+        return {}
+    found = {kind: known.id_of(f"{kind}_token") for kind in TOKEN_IDS} if known else {}
+    return {kind: number for kind, number in found.items() if number is not None}
 
 
 def tokenizer_size(folder: Path, *, trust_remote_code: bool = False) -> int:
@@ -123,8 +115,3 @@ def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> P
         return hub.tokenizer(recorded)
     named = f"names {recorded!r}, which is not a folder here" if recorded else "does not name one"
     raise UsageError(f"the checkpoint's tokenizer was not found: its context {named}; use --tokenizer DIR")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content = hf_folder.read_json(path) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
