@@ -1,4 +1,4 @@
-"""Tokenizers as people have them: one test a public report, with its number, the right value and where that comes from."""
+"""Tokenizers as people have them: one test a public report, with its number, the right value and its source."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_sentencepiece_model_with_a_class(tmp_path: Path, spec_of: Any) -> Non
 
 
 def test_the_tokenizer_model_of_llama_3(tmp_path: Path, spec_of: Any) -> None:
-    """google/sentencepiece#1054, meta-llama/llama3#60: tiktoken's ids with Meta's pattern, special tokens after them."""
+    """google/sentencepiece#1054, meta-llama/llama3#60: tiktoken's ids with Meta's pattern, then special ones."""
     import tiktoken
 
     ranks = tiktoken_ranks()
@@ -97,7 +97,7 @@ def test_the_tokenizer_model_of_llama_3(tmp_path: Path, spec_of: Any) -> None:
         assert spec.load().encode(text).ids == [n, *reference.encode(text, allowed_special="all")]
     assert look_at_tokenizer(str(tmp_path / "t")).vocab_size == n + 256
     (tmp_path / "t" / "tokenizer.model").write_bytes(tiktoken_file({**ranks, b"zz": n + 5}))
-    with pytest.raises(NemolaunchError, match="is damaged: its .* ranks are not 0, 1, 2"):
+    with pytest.raises(NemolaunchError, match=r"is damaged: its .* ranks are not 0, 1, 2"):
         library.load(tmp_path / "t")
 
 
@@ -184,9 +184,9 @@ def test_nothing_is_asked_on_the_terminal(
     ]
     run += ["--hf-model-id", str(tmp_path / "t"), "--dry-run"]
     assert pretrain(run) == 1
-    assert "--trust-remote-code" in capsys.readouterr().out
+    assert "use --trust-remote-code" in capsys.readouterr().err
     assert not ran.exists()
     assert main([*words, "--trust-remote-code"]) == 0
     assert ran.exists()
     assert pretrain([*run, "--trust-remote-code"]) == 0
-    assert "own.Own" in capsys.readouterr().out
+    assert "code of its folder runs (own.Own)" in "".join(capsys.readouterr())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nemolaunch.check.support import error, fix, flag, no_effect, note, shown, warning
+from nemolaunch.check.support import error, fix, no_effect, note, shown, warning
 from nemolaunch.facts import Tokenizer
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
@@ -17,7 +17,7 @@ def rules(resolved: Resolved, tokenizer: Tokenizer) -> Iterator[Finding]:
         yield error(
             "tokenizer-code",
             f"{where} has code of its own ({tokenizer.code}), which transformers would have to run, and which may do "
-            f"anything on this machine: read it, then set {flag('trust_remote_code')}",
+            "anything on this machine; read it first",
             fix(trust_remote_code=True),
             about="trust_remote_code",
         )

@@ -59,9 +59,16 @@ def files_of(folder: Path, *, config: bool = False) -> list[Path]:
     """
     names = {path.name for path in folder.iterdir() if path.is_file()}
     found = {*names_among(names), *([MODEL_CONFIG] if config and MODEL_CONFIG in names else [])}
-    if any(read_json(folder / name).get("auto_map") for name in (CONFIG, MODEL_CONFIG)):
+    if any(_names_code(folder / name) for name in (CONFIG, MODEL_CONFIG)):
         found |= set(names_among(names, ["*.py"]))  # the tokenizer's code, and what that imports
     return [folder / name for name in sorted(found)]
+
+
+def _names_code(path: Path) -> bool:
+    try:
+        return bool(read_json(path).get("auto_map"))
+    except ValueError:
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any]:
