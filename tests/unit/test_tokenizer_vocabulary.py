@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tokenizer_folders import WORDS, Make, bert, fast, gpt2, put, sentencepiece_folder
 
-from nemolaunch.errors import UsageError
+from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.tokenizer import classes, classes_dump, completion, library, vocabulary
 from nemolaunch.tokenizer.inspection import look_at_tokenizer
 from nemolaunch.tokenizer.vocabulary import Vocabulary
@@ -164,6 +164,13 @@ def test_the_table_of_classes_is_that_of_transformers() -> None:
         parameters = __import__("inspect").signature(tokenizer_class.__init__).parameters
         defaults = {role: parameters[role].default for role in vocabulary.ROLES if role in parameters}
         assert roles == {role: token for role, token in defaults.items() if token}, name
+
+
+def test_a_vocabulary_without_a_class_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    gpt2(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    with pytest.raises(NemolaunchError, match=r'no file names its class: .*"GPT2Tokenizer"'):
+        library.load(tmp_path)
 
 
 CODE = "class OwnTokenizer: ...\nraise SystemExit('the code ran')\n"

@@ -38,8 +38,9 @@ def reason(folder: Path) -> str | None:
             return "it is in transformers 5's form"
         return None if classes.is_told(folder) or config.get("auto_map") else "no file names its class"
     if from_tiktoken.is_tiktoken(folder / "tokenizer.model"):
-        named = config.get("added_tokens_decoder") or config.get("eos_token")
-        return None if named else "its tokenizer.model is Meta's, in tiktoken's form without special tokens"
+        end = vocabulary.content_of(config.get("eos_token"))
+        others = config.get("added_tokens_decoder") or (end and end not in from_tiktoken.SPECIAL)
+        return None if others else "its tokenizer.model is Meta's, in tiktoken's form without special tokens"
     if _model(folder) and not classes.is_told(folder) and not config.get("auto_map"):
         return "it is a SentencePiece model, and no file names its class"
     return None

@@ -59,6 +59,8 @@ def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """
     check_code(folder, trust_remote_code)
     with completion.loadable(folder) as usable:
+        if not classes.is_told(usable) and not classes.own_code(usable):
+            raise NemolaunchError(f"the tokenizer in {folder} cannot be used: {_name_a_class(folder)}")
         from transformers import AutoTokenizer
 
         try:
@@ -67,6 +69,15 @@ def load(folder: Path, *, trust_remote_code: bool = False) -> Any:
             )
         except Exception as error:  # its classes raise whatever their readers raise
             raise NemolaunchError(f"the tokenizer in {folder} cannot be used: {_reason(error)}") from error
+
+
+def _name_a_class(folder: Path) -> str:
+    likely = {"vocab.json": "GPT2Tokenizer", "vocab.txt": "BertTokenizer"}
+    found = next((name for file, name in likely.items() if (folder / file).exists()), "LlamaTokenizer")
+    return (
+        'no file names its class: add a tokenizer_config.json with its "tokenizer_class", such as '
+        f'{{"tokenizer_class": "{found}"}}'
+    )
 
 
 def _reason(error: Exception) -> str:

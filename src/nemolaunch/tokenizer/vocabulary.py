@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.system.atomic_files import write_text
 from nemolaunch.tokenizer import classes, files
 
 MASK = "mask_token"
@@ -71,7 +70,7 @@ def read(folder: Path) -> Vocabulary | None:
     slow = values.get(_FROM_SLOW.get(name or "", "")) is not None
     if name not in classes.ROLES or slow or classes.own_code(folder):
         return None
-    return _vocabulary(path.read_text(encoding="utf-8"), {**classes.ROLES[name], **values}, decoder)
+    return _vocabulary(path.readcontent_of(encoding="utf-8"), {**classes.ROLES[name], **values}, decoder)
 
 
 def of_backend(text: str, named: Mapping[str, str]) -> Vocabulary:
@@ -87,7 +86,7 @@ def _vocabulary(text: str, values: Mapping[str, Any], decoder: Iterable[str]) ->
     padding = _value(text, "padding") if '"padding"' in text else None
     if isinstance(padding, dict):
         values = {"pad_token": padding.get("pad_token"), **values}
-    named = {role: _text(values.get(role)) for role in ROLES}
+    named = {role: content_of(values.get(role)) for role in ROLES}
     for content in [*decoder, *(token for token in named.values() if token), *_others(values)]:
         ids.add(content)
     return Vocabulary(ids.known, {role: token for role, token in named.items() if token})
@@ -102,9 +101,9 @@ def settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
     values = files.read_json(folder / files.CONFIG)
     listed = values.get("added_tokens_decoder")
     if listed is not None:
-        return values, [str(_text(listed[number])) for number in sorted(listed, key=int)]
+        return values, [str(content_of(listed[number])) for number in sorted(listed, key=int)]
     older = files.read_json(folder / files.MAP)
-    more = [_text(t) for t in (*(values.get(MORE) or ()), *(older.get(MORE) or ()))]
+    more = [content_of(t) for t in (*(values.get(MORE) or ()), *(older.get(MORE) or ()))]
     values = {**values, **older, MORE: [token for token in dict.fromkeys(more) if token]}
     added = files.read_json(folder / files.ADDED)
     return values, sorted(added, key=lambda token: int(added[token]))
@@ -115,7 +114,7 @@ def _others(values: Mapping[str, Any]) -> Iterator[str]:
     named = values.get(NAMED) or {}
     extra = named.values() if isinstance(named, dict) else named  # a list in the files of transformers 5
     for token in (*(values.get(MORE) or ()), *extra):
-        if content := _text(token):
+        if content := content_of(token):
             yield content
 
 
@@ -164,7 +163,7 @@ def _value(text: str, key: str) -> Any:
     return json.JSONDecoder().raw_decode(text, found.end())[0]
 
 
-def _text(token: Any) -> str | None:
+def content_of(token: Any) -> str | None:
     """Return a token as text; files give it as text or as an object with its `content`."""
     if isinstance(token, dict):
         token = token.get("content")
