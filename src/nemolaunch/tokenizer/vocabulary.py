@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.system.atomic_files import write_text
 from nemolaunch.tokenizer import classes, files
 
 MASK = "mask_token"
