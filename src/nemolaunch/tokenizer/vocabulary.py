@@ -71,7 +71,7 @@ def read(folder: Path) -> Vocabulary | None:
     slow = values.get(_FROM_SLOW.get(name or "", "")) is not None
     if name not in classes.ROLES or slow or classes.own_code(folder):
         return None
-    return _vocabulary(path.readcontent_of(encoding="utf-8"), {**classes.ROLES[name], **values}, decoder)
+    return _vocabulary(path.read_text(encoding="utf-8"), {**classes.ROLES[name], **values}, decoder)
 
 
 def of_backend(text: str, named: Mapping[str, str]) -> Vocabulary:
