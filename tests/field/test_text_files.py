@@ -187,6 +187,26 @@ def test_the_cause_is_named_and_nothing_is_left(name: str, on_error: str, corner
     assert corner.run("a.jsonl")[0] == 0
 
 
+@pytest.mark.parametrize("name", CAUSES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_cause_is_named_before_a_stream_starts(
+    name: str, packed: bool, corner: Corner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """facebookresearch/lingua#42, alexa/massive#8: what `tokenize` says after reading, a plan says before."""
+    data, cause = CAUSES[name]
+    corner.write("in/a.jsonl.gz", gzip.compress(data)) if packed else corner.write("in/a.jsonl", data)
+    corner.write("in/b.csv", b"text\n")
+    words = ["-M", "nano", "--hf-model-id", str(corner.folder / "tokenizer"), "--data-mode", "stream"]
+    words += ["--dataset-dir", str(corner.folder / "in"), "--max-steps", "1", "--dry-run"]
+    assert pretrain(words) == 1
+    printed = capsys.readouterr()
+    assert cause in (said := printed.out + printed.err)
+    if name in ("nested", "content"):
+        assert "1 file (b.csv) not read" in said
+        corner.write("in/a.jsonl.gz", gzip.compress(DATA)) if packed else corner.write("in/a.jsonl", DATA)
+        assert pretrain([*words, "--output-dir", str(corner.folder / "run")]) == 0
+
+
 def test_a_key_inside_another(corner: Corner) -> None:
     """alexa/massive#8: `--text-key data.text` gives the tokens of the same texts one level up."""
     corner.write("deep.jsonl", b"".join(b'{"data": ' + line.strip().encode() + b"}\n" for line in LINES))

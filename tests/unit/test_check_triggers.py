@@ -261,6 +261,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"sources": (SourceFacts(error="there is no /data/texts", instead="/data/text"),)},
     ),
     "stream-column": ("llama3_8b", STREAM, {"sources": (SourceFacts(columns=("id", "content")),)}),
+    "stream-files-not-read": (
+        "llama3_8b",
+        STREAM,
+        {"sources": (SourceFacts(not_read="1 file (a.csv)"),)},
+    ),
     "stream-few-files": ("llama3_8b", STREAM, {"sources": (SourceFacts(num_files=3, num_packed=3),)}),
     "stream-length": ("llama3_8b", {**STREAM, "max_steps": None}, {}),
     "stream-readers": ("llama3_8b", {**STREAM, "stream_readers": 7}, {}),
@@ -314,6 +319,26 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "llama3_8b",
         {},
         {"tokenizer": Tokenizer(source="/x", error="there is no folder /x")},
+    ),
+    "tokenizer-code": (
+        "llama3_8b",
+        {},
+        {"tokenizer": Tokenizer(source="x", folder="/x", code="own.Own", has_code="own.Own")},
+    ),
+    "tokenizer-code-runs": (
+        "llama3_8b",
+        {"trust_remote_code": True},
+        {"tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9, code="own.Own", has_code="own.Own")},
+    ),
+    "tokenizer-without-code": (
+        "llama3_8b",
+        {"trust_remote_code": True},
+        {"tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9)},
+    ),
+    "tokenizer-completed": (
+        "llama3_8b",
+        {},
+        {"tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9, completed="no file names its class")},
     ),
     "tokenizer-on-hub": ("llama3_8b", {}, {"tokenizer": Tokenizer(source="a/b")}),
     "hf-token": ("llama3_8b", {}, {"tokenizer": Tokenizer(source="a/b")}),

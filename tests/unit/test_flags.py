@@ -62,6 +62,7 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--recompute-method", "block", "recompute_method", "block", None),
     ("--recompute-num-layers", "1", "recompute_num_layers", 1, None),
     ("--recompute-modules", "moe_act", "recompute_modules", ("moe_act",), ()),
+    ("--trust-remote-code", None, "trust_remote_code", True, False),
     ("--reset-attention-mask", None, "reset_attention_mask", True, False),
     ("--reset-position-ids", None, "reset_position_ids", True, False),
     ("--eod-mask-loss", None, "eod_mask_loss", True, False),

@@ -138,7 +138,7 @@ def test_frameworks_are_imported_in_their_rooms_only(module: str) -> None:
 # Programs that answer the process which started them, on their standard output
 ANSWER_A_PARENT = {
     "tokenization.proof",
-    "tokenization.tokenizer",
+    "tokenizer.library",
     "launching.login_node",
     "launching.experiment",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +149,28 @@ def test_a_lost_connection_is_not_damage(server: HubServer, monkeypatch: pytest.
     monkeypatch.setattr(library, "http_backoff", lost)
     with pytest.raises(NemolaunchError, match=r"cannot be read: connection reset"):
         samples(of, 0, 1)
+
+
+def test_a_key_inside_another_through_the_datasets_library(tmp_path: Path) -> None:
+    """The same samples as from the texts one level up."""
+    for name, wrap in (
+        ("flat", lambda text: {"text": text}),
+        ("deep", lambda text: {"data": {"text": text}}),
+    ):
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"id": i, **wrap(text)}) + "\n" for i, text in enumerate(texts_of("a", 20))]
+        (tmp_path / name / "train.jsonl").write_text("".join(lines))
+    found = []
+    for name, key in (("flat", "text"), ("deep", "data.text")):
+        source = StreamSource(name="d", dataset=str(tmp_path / name), text_key=key)
+        found.append([s.tokens.tolist() for s in samples(setup(StreamSpec(sources=(source,))), 0, 10)])
+    assert found[0] == found[1]
+    with pytest.raises(NemolaunchError, match=r"no column 'other\.text'; it has id, data"):
+        setup(
+            StreamSpec(
+                sources=(StreamSource(name="d", dataset=str(tmp_path / "deep"), text_key="other.text"),)
+            )
+        )
 
 
 def test_the_datasets_library_reads_shard_by_shard(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_kinds_that_need_other_libraries_are_copied_too(name: str, tmp_path: Pat
     source.mkdir()
     (source / name).write_bytes(b"tokens")
     (source / "tokenization_own.py").write_text("class Own: ...")
-    assert vocabulary.words(source) is None
+    assert vocabulary.read(source) is None
     files.copy_files(source, copy)
     assert sorted(p.name for p in copy.iterdir()) == sorted([name, "tokenization_own.py"])
     before = tokenizer_digest(source)

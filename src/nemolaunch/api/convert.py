@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def convert(
     config_from: str | Path | None = None,
     model_name: str | None = None,
     model_config_name: str | None = None,
+    trust_remote_code: bool = False,
     tell: Callable[[str], None] = log.info,
     progress: Progress = _no_progress,
 ) -> dict[str, Any]:
@@ -52,6 +54,7 @@ def convert(
         config_from: folder with the model's configuration, for a source that contains only tensors.
         model_name: the NeMo class that the source's model must have.
         model_config_name: the NeMo configuration class whose sizes the source must have.
+        trust_remote_code: run code in the tokenizer's folder, if it has any.
         tell: called with messages; they are logged at level INFO by default.
         progress: creates a progress display, given a label and the number of bytes to process.
 
@@ -80,7 +83,8 @@ def convert(
     options = Options(
         overwrite=overwrite,
         verify=verify != "none",
-        compare=_compare if verify == "full" else None,
+        compare=partial(_compare, trust_remote_code) if verify == "full" else None,
+        trust_remote_code=trust_remote_code,
         weights_only=weights_only,
         tokenizer=_path(tokenizer),
         config_from=_path(config_from),
@@ -94,7 +98,7 @@ def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
 
 
-def _compare(conversion: Any, source: Path, result: Path) -> Any:
+def _compare(trust_remote_code: bool, conversion: Any, source: Path, result: Path) -> Any:
     """Compare the logits of both models, if the conversion is between Hugging Face and NeMo 2."""
     from nemolaunch.checkpoint.convert.conversion import ModelConversion
     from nemolaunch.checkpoint.storage.formats import detect
@@ -104,4 +108,6 @@ def _compare(conversion: Any, source: Path, result: Path) -> Any:
         return None
     hf, nemo = (source, result) if conversion.to == "nemo2" else (result, source)
     numel = sum(info.numel for info in conversion.mapped.nemo.values())
-    return compare(hf, nemo, conversion.config, numel, conversion.tokenizer)
+    return compare(
+        hf, nemo, conversion.config, numel, conversion.tokenizer, trust_remote_code=trust_remote_code
+    )

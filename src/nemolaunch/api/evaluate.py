@@ -56,6 +56,7 @@ def evaluate(
     batch_size: int = 1,
     dtype: str = "auto",
     tokenizer: str | Path | None = None,
+    trust_remote_code: bool = False,
     tell: Callable[[str], None] = log.info,
     watch: Callable[[Iterable[ScoredText]], Iterable[ScoredText]] = lambda texts: texts,
 ) -> Evaluation:
@@ -70,6 +71,7 @@ def evaluate(
         context_length: maximum number of tokens a prediction sees; by default the model's, up to 2048.
         stride: number of tokens by which the window moves; by default the context length.
         dtype: `auto` (as saved; float32 on a CPU), `float32`, `bfloat16` or `float16`.
+        trust_remote_code: run code in the folders of the model and the tokenizer.
         watch: wraps the texts as they are scored, for a progress display.
 
     Raises:
@@ -82,8 +84,9 @@ def evaluate(
 
     if context_length is not None:
         check_lengths(context_length, stride or context_length)
-    with hf_folder(Path(checkpoint), say=tell) as folder:
-        model = load(folder, dtype=dtype, tokenizer=None if tokenizer is None else Path(tokenizer))
+    with hf_folder(Path(checkpoint), say=tell, trust_remote_code=trust_remote_code) as folder:
+        words = None if tokenizer is None else Path(tokenizer)
+        model = load(folder, dtype=dtype, tokenizer=words, trust_remote_code=trust_remote_code)
     context = context_length or min(model.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     if warning := length_warning(context, model.context_length):
         tell(warning)

@@ -9,17 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nemolaunch.tokenizer.library import cache_folder
+
 if TYPE_CHECKING:
     from nemolaunch.tokenization.request import EngineMismatch, Result, Tick, TokenizeRequest
 
 log = logging.getLogger("nemolaunch")
 
 Tell = Callable[[str], None]
-
-
-def cache_folder() -> Path:
-    """Return the folder where results about tokenizers are cached between runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch"
 
 
 def tokenize(
@@ -30,6 +27,7 @@ def tokenize(
     text_keys: Sequence[str] = ("text",),
     format: str = "auto",
     eod_token: str | None = None,
+    trust_remote_code: bool = False,
     validation_share: float | None = None,
     on_error: str = "stop",
     engine: str = "auto",
@@ -49,6 +47,7 @@ def tokenize(
         text_keys: keys or columns that hold text; each gets an output of its own.
         format: which files of a folder to read: `auto`, `jsonl`, `parquet` or `text`.
         eod_token: ends each document; by default the tokenizer's end-of-sequence token.
+        trust_remote_code: run code in the tokenizer's folder, if it has any.
         validation_share: share of the documents, chosen by their hash, that goes to PREFIX_validation_….
         on_error: what to do at a record that is not a document: `stop` or `skip`.
         engine: tokenizer library: `auto`, `hf`, `fastokens` or `gigatoken`; all give the ids of `hf`.
@@ -68,9 +67,12 @@ def tokenize(
     files = sources.find([str(path) for path in given], format, tell)
     keys = tuple(dict.fromkeys(text_keys))
     path = Path(prefix).expanduser()
+    spec = resolve(
+        str(tokenizer), cache_folder(), eod_token=eod_token, trust_remote_code=trust_remote_code, tell=tell
+    )
     request = TokenizeRequest(
         sources=files,
-        spec=resolve(str(tokenizer), cache_folder(), eod_token=eod_token),
+        spec=spec,
         folder=path.parent,
         name=path.name,
         keys=keys,

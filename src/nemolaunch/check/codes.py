@@ -131,6 +131,7 @@ RULES: dict[str, str] = {
     "stream-unsupported": "Streams support models that predict the next token, or masked tokens.",
     "stream-flags": "Stream settings only take effect with --data-mode stream.",
     "stream-source": "A source is text files, a folder or pattern of them, files on a hub, or a data set.",
+    "stream-files-not-read": "Files in a folder are read by the endings of their names.",
     "stream-column": "Each source needs a column or key that holds the text.",
     "stream-few-files": "A compressed file can only be read from its beginning.",
     "stream-length": "The length of a run must be known, and the length of a stream is not.",
@@ -158,6 +159,10 @@ RULES: dict[str, str] = {
     "vocabulary-too-small": "A preset vocabulary needs a row for every token.",
     "tokenizer-missing": "A job needs the tokenizer of its data.",
     "tokenizer-unusable": "A tokenizer is a folder with its files, or a Hugging Face repository id.",
+    "tokenizer-code": "Code in a tokenizer's folder only runs if it is trusted.",
+    "tokenizer-code-runs": "Trusted code runs while planning, in every rank, and where the checkpoints are loaded.",
+    "tokenizer-without-code": "Trust only matters for a tokenizer with code of its own.",
+    "tokenizer-completed": "The run's copy of a tokenizer is one that transformers can load.",
     "tokenizer-on-hub": "Files that are not available locally must be downloaded.",
     "hf-token": "Gated repositories require a token.",
     # objective

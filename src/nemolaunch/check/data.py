@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 
+from nemolaunch.check import tokenizer_code
 from nemolaunch.check.batch import batch_unit
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
 from nemolaunch.data.blend import Share, as_words, is_total
@@ -301,6 +302,8 @@ def tokenizer(resolved: Resolved) -> Iterator[Finding]:
     elif found.error:
         fixes = each("hf_model_id", [found.instead] if found.instead else [])
         yield error("tokenizer-unusable", f"{flag('hf_model_id')}: {found.error}", *fixes)
+    elif found.folder:
+        yield from tokenizer_code.rules(resolved, found)
     elif found.folder is None:
         yield note(
             "tokenizer-on-hub",

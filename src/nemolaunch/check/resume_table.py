@@ -68,6 +68,7 @@ TABLE: dict[str, Row] = {
     ),
     "hf_model_id": Row(Effect.REFUSED, "must be the same tokenizer", "run-of-other-tokenizer"),
     "nemo_model": Row(Effect.REPORTED, "is not used: the checkpoint has weights", "weights-not-used"),
+    "trust_remote_code": Row(Effect.FREE, "concerns how the tokenizer is loaded"),
     "hf_token": Row(Effect.FREE, "concerns downloads"),
     "set": Row(Effect.REPORTED, "changes fields of the recipe from the step reached"),
     # the data

@@ -10,6 +10,7 @@ from nemolaunch.check.support import each, error, fix, flag, no_effect, note, sh
 from nemolaunch.data.blend import as_words, is_total
 from nemolaunch.data.stream_budget import busy_workers, tokens_to_end
 from nemolaunch.data.stream_spec import StreamSource, StreamSpec
+from nemolaunch.data.text_files import ENDINGS
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import PARTS, specs
 from nemolaunch.resolve import Resolved
@@ -45,7 +46,13 @@ def sources(resolved: Resolved) -> Iterator[Finding]:
                 "stream-source", f"{flag('dataset_dir')}: source {source.name}: {seen.error}", *instead
             )
         elif seen.columns is not None and source.text_key not in seen.columns:
-            yield from _column(resolved, source, seen.columns)
+            yield from _column(resolved, source, seen.columns, seen.likely_key)
+        if seen.not_read:
+            yield note(
+                "stream-files-not-read",
+                f"source {source.name}: {seen.not_read} not read; files of a folder are read if their names end in "
+                f"{ENDINGS}, a .json only if it is named",
+            )
         readers = resolved.job.stream.stream_readers or 1
         if seen.num_packed and seen.num_files < readers:
             yield note(
@@ -86,14 +93,18 @@ def _with(resolved: Resolved, place: int, path: str) -> Fix:
     )
 
 
-def _column(resolved: Resolved, source: StreamSource, columns: tuple[str, ...]) -> Iterator[Finding]:
+def _column(
+    resolved: Resolved, source: StreamSource, columns: tuple[str, ...], likely_key: str | None
+) -> Iterator[Finding]:
     likely = [name for name in TEXT_NAMES if name in columns]
+    likely = likely or ([likely_key] if likely_key else [])
     likely = likely or [name for name in columns if name.rpartition(".")[2] in TEXT_NAMES]
     by_flag = source.text_key == resolved.job.stream.text_key
     yield error(
         "stream-column",
         f"source {source.name} has no column {source.text_key!r}; the columns of its first file are "
-        f"{', '.join(columns[:12])}",
+        f"{', '.join(columns[:12])}"
+        + (f"; the key {likely_key!r} holds text in all lines" if likely_key else ""),
         *(each("text_key", likely[:2]) if by_flag else ()),
     )
 

@@ -122,6 +122,12 @@ def expand(path: str) -> list[str]:
     return [str(where)] if where.is_file() else matching(str(where))
 
 
+def passed_over_in(path: str) -> list[str]:
+    """Return the files in a folder that are not read, sorted; none for a file or a glob."""
+    where = Path(path).expanduser()
+    return look_into(where).others if where.is_dir() else []
+
+
 def named(paths: list[str], most: int = 3) -> str:
     """Return a count of files and the names of the first."""
     names = ", ".join(map(os.path.basename, paths[:most]))

@@ -13,9 +13,10 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.data_files import TEXT_ENDINGS
+from nemolaunch.stream.datasets import outer_column
 from nemolaunch.tokenization.index import read_index
 from nemolaunch.tokenization.pieces import cut
-from nemolaunch.tokenization.records import records
+from nemolaunch.tokenization.records import records, value_of
 from nemolaunch.tokenization.sources import find
 
 PIECE_BYTES = 16 << 20
@@ -146,10 +147,13 @@ def _dataset(data: str, text_key: str, split: str | None) -> Iterator[str]:
         ) from None
     if isinstance(loaded, dict):
         raise UsageError(f"--data {data} has the splits {', '.join(loaded)}; choose one with --split")
-    if text_key not in loaded.column_names:
+    if outer_column(text_key, loaded.column_names) is None:
         raise UsageError(
             f"--data {data} has no column {text_key!r}, only {', '.join(loaded.column_names)}; "
             "set --text-key to the column of the text"
         )
-    for row in loaded:
-        yield str(row[text_key])
+    for number, row in enumerate(loaded, 1):
+        try:
+            yield "".join(value_of(row, text_key))
+        except ValueError as error:
+            raise UsageError(f"--data {data}, row {number}: {error}; set --text-key to the text") from None

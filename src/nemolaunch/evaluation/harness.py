@@ -12,6 +12,7 @@ from typing import Any
 from nemolaunch.checkpoint.hf.loading import loadable
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.evaluation.model import check_causal
+from nemolaunch.tokenizer import library
 
 RESULTS = ".lm-eval.json"  # suffix of the file beside a checkpoint
 
@@ -45,15 +46,21 @@ class Benchmarks:
 
 
 def run(
-    folder: Path, wanted: Benchmarks, *, dtype: str = "auto", tokenizer: Path | None = None
+    folder: Path,
+    wanted: Benchmarks,
+    *,
+    dtype: str = "auto",
+    tokenizer: Path | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Run benchmarks like `lm_eval --model hf`. Return lm-eval's results without the samples.
 
     Raises:
-        UsageError: a task does not exist, or the model is a masked language model.
+        UsageError: a task does not exist, the model is a masked language model, or needs code that is not trusted.
         NemolaunchError: lm-eval is not installed, or data or model cannot be loaded.
     """
     check_causal(folder)
+    library.check_code(tokenizer or folder, trust_remote_code)
     # lm-eval forks after using tokenizers, which print a warning for each fork
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -77,6 +84,7 @@ def run(
                 pretrained=str(readable),
                 dtype=dtype,
                 batch_size=wanted.batch_size,
+                trust_remote_code=trust_remote_code,
                 device="cuda" if torch.cuda.is_available() else "cpu",
                 **options,
             )

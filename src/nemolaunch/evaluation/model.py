@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf.loading import loadable
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.tokenizer import library
 
 if TYPE_CHECKING:
     import torch
@@ -70,25 +71,31 @@ class MaskedModel(LanguageModel):
         return scores
 
 
-def load(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> LanguageModel:
+def load(
+    folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None, trust_remote_code: bool = False
+) -> LanguageModel:
     """Load a causal model, on all GPUs (`device_map="auto"`) or, without a GPU, on the CPU.
 
     Args:
         dtype: one of DTYPES; `auto` means as saved, and float32 on the CPU.
         tokenizer: folder of the tokenizer, by default the model folder.
+        trust_remote_code: run code in the folders of the model and the tokenizer.
 
     Raises:
-        UsageError: the model is a masked language model.
+        UsageError: the model is a masked language model, or needs code that is not trusted.
         NemolaunchError: transformers is not installed, or the folder cannot be loaded.
     """
     check_causal(folder)
-    return LanguageModel(*_loaded(folder, "AutoModelForCausalLM", dtype, tokenizer))
+    return LanguageModel(*_loaded(folder, "AutoModelForCausalLM", dtype, tokenizer, trust_remote_code))
 
 
-def load_masked(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None) -> MaskedModel:
+def load_masked(
+    folder: Path, *, dtype: str = "auto", tokenizer: Path | None = None, trust_remote_code: bool = False
+) -> MaskedModel:
     """Load a masked language model: one pretrained with nemolaunch, or a BERT-like model.
 
-    The arguments are those of `load`. Code in the folder is run only if it is identical to what nemolaunch writes.
+    The arguments are those of `load`. Code in the folder is run if it is identical to what nemolaunch writes, or
+    trusted.
 
     Raises:
         UsageError: the model is causal, its code is not ours, or the tokenizer has no mask token.
@@ -100,13 +107,13 @@ def load_masked(folder: Path, *, dtype: str = "auto", tokenizer: Path | None = N
         raise UsageError(
             "this model predicts the next token, not masked tokens: use `nemolaunch eval ppl` or `nemolaunch generate`"
         )
-    if family is not None and not bidirectional.is_ours(folder, family):
+    if family is not None and not trust_remote_code and not bidirectional.is_ours(folder, family):
         raise UsageError(
             f"{folder}/{bidirectional.MODULE}.py differs from what this version of nemolaunch writes and is not run "
-            "for safety; export the checkpoint again"
+            "for safety; export the checkpoint again, or read it and set --trust-remote-code"
         )
     model, words = _loaded(
-        folder, "AutoModelForMaskedLM", dtype, tokenizer, trust_remote_code=family is not None
+        folder, "AutoModelForMaskedLM", dtype, tokenizer, trust_remote_code, ours=family is not None
     )
     if words.mask_token_id is None:
         raise UsageError(
@@ -135,8 +142,16 @@ def _is_masked(config: dict[str, Any]) -> bool:
     return any(str(name).endswith("ForMaskedLM") for name in config.get("architectures") or ())
 
 
-def _loaded(folder: Path, kind: str, dtype: str, tokenizer: Path | None, **more: Any) -> tuple[Any, Any]:
-    """Return the model, in evaluation mode, and its tokenizer."""
+def _loaded(
+    folder: Path,
+    kind: str,
+    dtype: str,
+    tokenizer: Path | None,
+    trust_remote_code: bool,
+    *,
+    ours: bool = False,
+) -> tuple[Any, Any]:
+    """Return the model, in evaluation mode, and its tokenizer. `ours`: the model's code is what nemolaunch writes."""
     try:
         import torch
         import transformers
@@ -146,18 +161,25 @@ def _loaded(folder: Path, kind: str, dtype: str, tokenizer: Path | None, **more:
         ) from None
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    words = load_tokenizer(tokenizer or folder)
+    words = load_tokenizer(tokenizer or folder, trust_remote_code=trust_remote_code)
     on_gpu = torch.cuda.is_available()
     chosen = getattr(torch, "float32" if dtype == "auto" else dtype)
-    options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" and on_gpu else chosen, **more}
+    options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" and on_gpu else chosen}
     if on_gpu:
         options["device_map"] = "auto"
     try:
+        # without a value, transformers would ask on the terminal
+        options["trust_remote_code"] = trust_remote_code or ours
         with loadable(folder) as readable:
             model: Any = getattr(transformers, kind).from_pretrained(
                 readable, local_files_only=True, **options
             )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise UsageError(
+                f"the model in {folder} has code of its own, which transformers would have to run, and which may do "
+                "anything on this machine: read it, then set --trust-remote-code"
+            ) from None
         raise NemolaunchError(f"cannot load {folder} as a language model: {_short(error)}") from None
     rows = model.get_input_embeddings().weight.shape[0]
     if len(words) > rows:
@@ -168,22 +190,21 @@ def _loaded(folder: Path, kind: str, dtype: str, tokenizer: Path | None, **more:
     return model.eval(), words
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """Load the tokenizer in a folder.
 
     Raises:
-        UsageError: the folder does not exist.
+        UsageError: the folder does not exist, or its tokenizer needs code that is not trusted.
         NemolaunchError: it contains no readable tokenizer.
     """
-    import transformers
-
     if not folder.is_dir():
         raise UsageError(f"--tokenizer {folder}: no such folder")
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"cannot read a tokenizer from {folder}: {_short(error)}. Set --tokenizer"
-        raise NemolaunchError(message) from None
+        return library.load(folder, trust_remote_code=trust_remote_code)
+    except UsageError:
+        raise
+    except NemolaunchError as error:
+        raise NemolaunchError(f"{error}. Set --tokenizer") from None
 
 
 def _short(error: Exception) -> str:

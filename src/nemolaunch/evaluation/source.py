@@ -54,7 +54,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def hf_folder(path: Path, say: Say | None = None) -> Iterator[Path]:
+def hf_folder(path: Path, say: Say | None = None, *, trust_remote_code: bool = False) -> Iterator[Path]:
     """Provide a checkpoint as a Hugging Face folder within a `with` block.
 
     A NeMo 2 checkpoint is exported to a temporary folder, which is removed at the end of the block.
@@ -71,5 +71,5 @@ def hf_folder(path: Path, say: Say | None = None) -> Iterator[Path]:
 
         exported = Path(folder) / "hf"
         (say or _silent)(f"exporting {checkpoint.resolve().name} to a temporary Hugging Face folder")
-        convert(checkpoint, exported, "hf", Options(verify=False))
+        convert(checkpoint, exported, "hf", Options(verify=False, trust_remote_code=trust_remote_code))
         yield exported

@@ -24,13 +24,14 @@ class EvaluationRequest:
     """The evaluations of each checkpoint.
 
     Each value holds the arguments of a command, `nemolaunch eval ppl`, `eval mlm`, `eval lm` or `generate`, without
-    the checkpoint; None skips the command.
+    the checkpoint; None skips the command. `trust_remote_code`: run code in the tokenizer's folder, if it has any.
     """
 
     ppl: list[str] | None = None
     mlm: list[str] | None = None
     lm: list[str] | None = None
     generate: list[str] | None = None
+    trust_remote_code: bool = False
 
 
 def evaluated(run: RunDir) -> set[str]:
@@ -95,7 +96,8 @@ def evaluate(checkpoint: Path, request: EvaluationRequest, say: Say) -> dict[str
         "time": time.time(),
         "checkpoint": checkpoint.name,
     }
-    with hf_folder(checkpoint, say=say) as folder:
+    trusted = request.trust_remote_code
+    with hf_folder(checkpoint, say=say, trust_remote_code=trusted) as folder:
         if request.ppl is not None:
             found = _call(["eval", "ppl", str(folder), *request.ppl, "--json"])
             row |= {f"eval_{key}": found[key] for key in ("perplexity", "bits_per_byte", "nats_per_token")}

@@ -146,7 +146,7 @@ def look(job: Job) -> Facts:
     """Gather the facts for a job. Never raises if something is missing: the checks report that."""
     streams = job.data.data_mode == "stream"
     stream = read_stream(job.data.dataset_dir) if streams else None
-    sources = look_at_stream(stream) if stream else ()
+    sources = look_at_stream(stream, job.stream.text_key) if stream else ()
     asked = BlendSpec() if streams else read_blend(job.data.dataset_dir)
     sets = look_at_validation(job.data.validation_data, asked)
     data, split = look_at_data(asked, job.data.split or (TRAIN_ON_ALL if sets else HOLD_OUT))
@@ -331,7 +331,7 @@ def _look_at_tokenizer(job: Job, data: tuple[DataFile, ...]) -> Tokenizer | None
         if len(recorded) != 1:
             return None
         source = recorded.pop()
-    return look_at_tokenizer(source)
+    return look_at_tokenizer(source, trust_remote_code=job.model.trust_remote_code)
 
 
 def run_folder(job: Job) -> RunDir:

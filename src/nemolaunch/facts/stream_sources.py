@@ -14,15 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from nemolaunch.data.causes import form_of, head_of, likely_key
 from nemolaunch.data.packed import PackedReader
 from nemolaunch.data.stream_spec import REMOTE, StreamSource, StreamSpec
-from nemolaunch.data.text_files import ENDINGS, NAMED_KINDS, PACKINGS, expand, kind_of
+from nemolaunch.data.text_files import (
+    ENDINGS,
+    NAMED_KINDS,
+    PACKINGS,
+    expand,
+    kind_of,
+    named,
+    passed_over_in,
+)
 from nemolaunch.errors import UsageError
 from nemolaunch.system.path_hints import nearest
 
 HUB_DATASETS = REMOTE + "datasets/"
 # A longer first line is not inspected.
 MAX_LINE_BYTES = 1 << 22
+# Files of a source whose beginning is read
+LOOKED_INTO = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +44,8 @@ class SourceFacts:
         num_files, num_bytes: of its local files; 0 if it is remote.
         num_packed: number of compressed files, which can only be read from the beginning.
         columns: of its first file, if known.
+        likely_key: the key that probably holds the text, if the asked one does not.
+        not_read: a count and the first names of files in its folders that are passed over; empty if there are none.
         error: why it cannot be read, or None. `instead`: the path that was probably meant.
         folders: that contain its files, including the targets of links.
     """
@@ -41,32 +54,40 @@ class SourceFacts:
     num_bytes: int = 0
     num_packed: int = 0
     columns: tuple[str, ...] | None = None
+    likely_key: str | None = None
+    not_read: str = ""
     error: str | None = None
     instead: str | None = None
     folders: tuple[str, ...] = ()
 
 
-def look_at_stream(stream: StreamSpec) -> tuple[SourceFacts, ...]:
-    """Inspect every source. Never raises: problems are reported in `error`."""
-    return tuple(map(_look, stream.sources))
+def look_at_stream(stream: StreamSpec, text_key: str = "text") -> tuple[SourceFacts, ...]:
+    """Inspect every source. Never raises: problems are reported in `error`.
+
+    Args:
+        text_key: the key of the text, for sources that name none.
+    """
+    return tuple(_look(source, source.text_key or text_key) for source in stream.sources)
 
 
-def _look(source: StreamSource) -> SourceFacts:
+def _look(source: StreamSource, key: str) -> SourceFacts:
     if source.dataset is not None:
         return _dataset(source.dataset)
     names: list[str] = []
+    others: list[str] = []
     for path in source.paths:
         if path.startswith(REMOTE):
             if not path.startswith(HUB_DATASETS):
                 return SourceFacts(error=f"{path} does not start with {HUB_DATASETS}OWNER/NAME")
             continue
         try:
-            found = expand(path)
+            found, passed_over = expand(path), passed_over_in(path)
         except UsageError as error:
             return SourceFacts(error=str(error))
         if not found:
-            return _nothing_there(path)
+            return _nothing_there(path, passed_over)
         names += found
+        others += passed_over
     if not names:
         return SourceFacts()
     unknown = next((name for name in names if kind_of(Path(name), NAMED_KINDS) is None), None)
@@ -77,6 +98,12 @@ def _look(source: StreamSource) -> SourceFacts:
         columns = _columns(names[0], str(kinds[0]))
     except (OSError, EOFError, ValueError) as error:
         return SourceFacts(error=f"{names[0]} cannot be read: {' '.join(str(error).split())[:200]}")
+    heads = {
+        name: head_of(name, str(kind)) for name, kind in list(zip(names, kinds, strict=True))[:LOOKED_INTO]
+    }
+    for name, head in heads.items():
+        if cause := form_of(head):
+            return SourceFacts(error=f"{name} is not JSON Lines. {cause}")
     num_bytes = sum(os.path.getsize(name) for name in names)
     if not num_bytes:
         return SourceFacts(error=f"{source.where} is empty: its {len(names)} file(s) have 0 bytes")
@@ -85,6 +112,8 @@ def _look(source: StreamSource) -> SourceFacts:
         num_bytes=num_bytes,
         num_packed=sum(kind in PACKINGS.values() for kind in kinds),
         columns=columns,
+        likely_key=likely_key(heads[names[0]], (key,)),
+        not_read=named(others) if others else "",
         folders=tuple(dict.fromkeys(f for path in source.paths for f in _roots(path))),
     )
 
@@ -108,11 +137,12 @@ def _dataset(name: str) -> SourceFacts:
     return SourceFacts()
 
 
-def _nothing_there(path: str) -> SourceFacts:
+def _nothing_there(path: str, others: list[str]) -> SourceFacts:
     expanded = os.path.expanduser(path)
     if os.path.isdir(expanded):
         prefixes = any(Path(expanded).rglob("*.idx"))
         more = "; it has .bin/.idx files, which need --data-mode indexed" if prefixes else ""
+        more = (f"; {named(others)} not read" if others else "") + more
         return SourceFacts(error=f"{path} contains no file of a supported format: {ENDINGS}{more}")
     return SourceFacts(error=f"{path} does not exist", instead=nearest(path))
 

@@ -31,6 +31,10 @@ class Model:
         aliases=("--pretrained-checkpoint",),
         metavar="DIR",
     )
+    trust_remote_code: bool = flag(
+        False,
+        "run the tokenizer's own code, if its folder has any; such code may do anything on this machine",
+    )
     hf_token: str | None = flag(
         None,
         "Hugging Face token, kept in memory only; exporting HF_TOKEN also keeps it out of the process list",

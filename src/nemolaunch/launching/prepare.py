@@ -12,7 +12,7 @@ from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, end_step
 from nemolaunch.system import processes
 from nemolaunch.system.atomic_files import atomic_folder, write_json
-from nemolaunch.tokenizer import files, vocabulary
+from nemolaunch.tokenizer import completion, files, library, vocabulary
 
 
 def finished_step(plan: Plan) -> int | None:
@@ -47,6 +47,7 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
         raise NemolaunchError(f"cannot write to {error.filename or run.root}: {error.strerror}") from None
     token = secrets.hf_token if secrets else None
     folder = plan.tokenizer or tokenizer or fetch_tokenizer(str(plan.job.model.hf_model_id), token)
+    library.check_code(Path(folder), plan.job.model.trust_remote_code)  # a plan may only know its id
     _copy_tokenizer(Path(folder), run.tokenizer)
     if plan.job.objective.objective == "mlm":
         _name_mask_token(plan)
@@ -70,10 +71,11 @@ def _name_mask_token(plan: Plan) -> None:
         NemolaunchError: the tokenizer has no such token; for a downloaded tokenizer, this is the first check.
     """
     folder, source = plan.run.tokenizer, plan.job.model.hf_model_id
-    known, named = vocabulary.words(folder), vocabulary.roles(folder)
+    known = library.vocabulary_of(folder, trust_remote_code=plan.job.model.trust_remote_code)
+    words, named = (known.ids, known.roles) if known else ({}, {})
     token = plan.job.objective.mask_token or named.get(vocabulary.MASK)
-    if token is None or (known is not None and token not in known):
-        free = vocabulary.spare(known or (), named.values())[:2]
+    if token is None or (known is not None and token not in words):
+        free = vocabulary.spare(words, named.values())[:2]
         hint = f"; set --mask-token to one of its tokens, such as {' or '.join(free)}" if free else ""
         raise NemolaunchError(
             f"the tokenizer {source} has {f'no {token}' if token else 'no mask token'}{hint}"
@@ -105,7 +107,7 @@ def fetch_tokenizer(hub_id: str, token: str | None) -> str:
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
-    """Replace a folder with one that has only the tokenizer's files."""
+    """Replace a folder with one that has only the tokenizer's files, and what transformers needs to load it."""
     if source.resolve() != target.resolve():
         with atomic_folder(target) as folder:
-            files.copy_files(source, folder)
+            completion.copy(source, folder)

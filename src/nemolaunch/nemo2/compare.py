@@ -21,6 +21,7 @@ from nemolaunch.cpu.adapt import REFUSED_MODELS
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.nemo2.logits import REASON, UNABLE
+from nemolaunch.tokenizer import library
 
 # With a launcher's variables, Lightning would wait for the ranks of another job
 LAUNCHER_PREFIXES = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_")
@@ -44,7 +45,15 @@ MAX_KL = 1e-5
 MAX_RELATIVE_PERPLEXITY = 1e-4
 
 
-def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int, tokenizer: Path) -> Check:
+def compare(
+    hf: Path,
+    nemo: Path,
+    config: NemoConfig,
+    num_parameters: int,
+    tokenizer: Path,
+    *,
+    trust_remote_code: bool = False,
+) -> Check:
     """Compare both models' logits for the same text: largest difference, KL divergence, perplexities.
 
     The Hugging Face model is transformers' own, made of the folder `hf` as it is. `tokenizer` is the folder whose
@@ -58,8 +67,10 @@ def compare(hf: Path, nemo: Path, config: NemoConfig, num_parameters: int, token
     with tempfile.TemporaryDirectory(prefix="nemolaunch-compare-") as folder:
         results = {side: Path(folder) / f"{side}.npy" for side in ("hf", "nemo")}
         ids = Path(folder) / "ids.json"
+        trusted = [library.FLAG] if trust_remote_code else []
         for side, model in (("hf", hf), ("nemo", nemo)):
-            reason = _run([side, str(model), str(ids), str(results[side]), str(tokenizer)], Path(folder))
+            words = [side, str(model), str(ids), str(results[side]), str(tokenizer), *trusted]
+            reason = _run(words, Path(folder))
             if reason:
                 return Check("logits", 0, skipped=reason)
         return _check(results["hf"], results["nemo"], json.loads(ids.read_text()))

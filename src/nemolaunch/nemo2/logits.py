@@ -19,6 +19,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.hf.transformers_model import load_model
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.tokenizer import library
 
 UNABLE = 3
 REASON = ".reason"
@@ -35,14 +36,14 @@ def area(width, height):
 """
 
 
-def main(side: str, model: str, ids: str, result: str, tokenizer: str) -> int:
+def main(side: str, model: str, ids: str, result: str, tokenizer: str, *flags: str) -> int:
     """Compute logits and save them. Return the exit code."""
     import numpy as np
 
     compute = {"hf": hf_logits, "nemo": nemo_logits}[side]
     try:
         if side == "hf":
-            Path(ids).write_text(json.dumps(text_ids(Path(tokenizer))))
+            Path(ids).write_text(json.dumps(text_ids(Path(tokenizer), library.FLAG in flags)))
         logits = compute(Path(model), json.loads(Path(ids).read_text()))
     except NemolaunchError as error:
         Path(result + REASON).write_text(str(error))
@@ -55,11 +56,9 @@ def main(side: str, model: str, ids: str, result: str, tokenizer: str) -> int:
     return 0
 
 
-def text_ids(folder: Path) -> list[int]:
+def text_ids(folder: Path, trust_remote_code: bool) -> list[int]:
     """Return the token ids of the text, by the tokenizer in a folder."""
-    from transformers import AutoTokenizer
-
-    return list(AutoTokenizer.from_pretrained(folder)(TEXT)["input_ids"][:MAX_TOKENS])
+    return list(library.load(folder, trust_remote_code=trust_remote_code)(TEXT)["input_ids"][:MAX_TOKENS])
 
 
 def hf_logits(folder: Path, ids: list[int]) -> Any:

@@ -174,7 +174,8 @@ def _set_memory(recipe: run.Partial, job: Job) -> None:
 def _tokenizer(plan: Plan) -> run.Config:
     folder = plan.run.tokenizer if plan.run.tokenizer.is_dir() else plan.tokenizer
     source = str(folder or plan.job.model.hf_model_id)
-    return run.Config(AutoTokenizer, pretrained_model_name=source, use_fast=True)
+    trusted = {"trust_remote_code": True} if plan.job.model.trust_remote_code else {}
+    return run.Config(AutoTokenizer, pretrained_model_name=source, use_fast=True, **trusted)
 
 
 def _set_data(recipe: run.Partial, plan: Plan, job: Job) -> None:

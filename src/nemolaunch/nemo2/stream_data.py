@@ -84,7 +84,8 @@ class StreamDataModule(pl.LightningDataModule):
 
     def _decide(self) -> tuple[StartedSession, TokenizerSpec, str]:
         run = self._plan.run
-        spec = resolve(str(run.tokenizer), run.stream)
+        trusted = self._job.model.trust_remote_code
+        spec = resolve(str(run.tokenizer), run.stream, trust_remote_code=trusted)
         stream = StreamSpec.from_values(self._plan.stream or {})
         begun = session.begin(
             run,

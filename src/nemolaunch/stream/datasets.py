@@ -6,6 +6,7 @@ Only its readers are used, one shard at a time: its own shuffle buffer and inter
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from nemolaunch.data.stream_spec import StreamSource
@@ -14,7 +15,11 @@ from nemolaunch.errors import NemolaunchError
 
 @functools.cache
 def load(source: StreamSource) -> Any:
-    """Return the `IterableDataset` with only the source's column. Raises NemolaunchError."""
+    """Return the `IterableDataset` with only the source's column, or that which holds `data.text`.
+
+    Raises:
+        NemolaunchError: it cannot be opened, or has no such column.
+    """
     import datasets
 
     datasets.disable_progress_bars()
@@ -32,12 +37,25 @@ def load(source: StreamSource) -> Any:
         raise NemolaunchError(
             f"source {source.name}: cannot open {source.where}: {type(error).__name__}: {reason}"
         ) from None
-    if names is not None and source.text_key not in names:
+    column = outer_column(source.text_key, names)
+    if column is None:
         raise NemolaunchError(
             f"source {source.name}: {source.where} has no column {source.text_key!r}; "
-            f"it has {', '.join(names)}"
+            f"it has {', '.join(names or ())}"
         )
-    return found.select_columns([source.text_key])
+    return found.select_columns([column])
+
+
+def outer_column(key: str, names: Sequence[str] | None) -> str | None:
+    """Return the column that a key is in: itself, or `data` for `data.text`; None if there is none.
+
+    Args:
+        names: the columns; None if the library cannot tell, where a key with a dot then means one inside another.
+    """
+    outer = key.partition(".")[0]
+    if names is None:
+        return outer
+    return next((name for name in (key, outer) if name in names), None)
 
 
 def shard(source: StreamSource, number: int) -> Any:

@@ -28,6 +28,7 @@ from nemolaunch.tokenization.records import (
     column_values,
     has_column,
     read_lines,
+    value_of,
 )
 from nemolaunch.tokenization.sources import InputFile
 
@@ -177,6 +178,19 @@ def _row(place: int, value: Any, column: str) -> Row:
         return Row(place, (), str(error))
 
 
+def _records(batch: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a batch of columns."""
+    for values in zip(*batch.values(), strict=True):
+        yield dict(zip(batch, values, strict=True))
+
+
+def _row_of(record: dict[str, Any], column: str) -> Row:
+    try:
+        return _of_value(0, value_of(record, column))
+    except ValueError as error:
+        return Row(0, (), str(error))
+
+
 def _of_value(place: int, value: Value) -> Row:
     texts = (value,) if isinstance(value, str) else tuple(value)
     return Row(place, texts) if any(texts) else Row(place, (), "the text is empty")
@@ -296,7 +310,7 @@ class _Shard:
         column = self._source.text_key
         try:
             batches = shard(self._source, self._number).iter(BATCH_ROWS)
-            rows = (_row(0, value, column) for batch in batches for value in batch[column])
+            rows = (_row_of(record, column) for batch in batches for record in _records(batch))
             numbered = (Row(place, row.texts, row.reason) for place, row in enumerate(rows))
             yield from _chosen(numbered, share, wanted, skip)
         except NemolaunchError:

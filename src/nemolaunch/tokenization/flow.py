@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.data.causes import cause_of
 from nemolaunch.system.atomic_files import write_text
 from nemolaunch.tokenization.assemble import Assembler
-from nemolaunch.tokenization.causes import cause_of
 from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.output import EncodedPiece
 from nemolaunch.tokenization.pieces import InputPiece, cut
@@ -147,6 +147,6 @@ def cause(request: TokenizeRequest, path: str) -> str:
     """Return a sentence on what is wrong with a whole file, with a space after it; empty if nothing is."""
     for source, columns in zip(request.sources, request.columns, strict=True):
         if source.path == path:
-            found = cause_of(source, columns)
+            found = cause_of(source.path, source.kind, columns)
             return found + ". " if found else ""
     return ""

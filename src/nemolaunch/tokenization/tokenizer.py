@@ -1,32 +1,21 @@
-"""The tokenizer as Megatron-LM's tool sees it: as loaded by `transformers`, frozen into one JSON text.
-
-`transformers` is imported in a separate process, without torch, and only for a tokenizer not seen before: the
-result is cached by the hash of the tokenizer's files.
-"""
+"""The tokenizer as Megatron-LM's tool sees it: as loaded by `transformers`, frozen into one JSON text."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.system.atomic_files import write_json
 from nemolaunch.tokenization.index import dtype_for
-from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer import completion, files, library
 from nemolaunch.tokenizer.fingerprint import file_digests, tokenizer_digest
+from nemolaunch.tokenizer.vocabulary import end_token
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-# Incremented when the meaning of cached content changes.
-CACHE_FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +57,24 @@ class TokenizerSpec:
         return tokenizer
 
 
-def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> TokenizerSpec:
+def resolve(
+    name: str,
+    cache: Path,
+    *,
+    eod_token: str | None = None,
+    trust_remote_code: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> TokenizerSpec:
     """Load the tokenizer in a folder or on the Hugging Face Hub.
 
-    Raises UsageError if there is none, if it has no fast version, or if it names no end-of-document token.
+    Args:
+        cache: folder in which what is known of the tokenizer is kept.
+        eod_token: ends each document; by default the token that ends texts.
+        trust_remote_code: run code in the tokenizer's folder, if it has any.
+        tell: takes a remark about a tokenizer that transformers cannot load as it is.
+
+    Raises UsageError if there is none, if it has no fast version, if it needs code that is not trusted, or if it
+    names no end-of-document token.
     """
     folder = local_folder(name)
     if not files.defines_tokens(folder):
@@ -79,28 +82,27 @@ def resolve(name: str, cache: Path, *, eod_token: str | None = None) -> Tokenize
             f"{folder} has no tokenizer: {files.none_of_them()}; set --hf-tokenizer to a folder with one of"
             " them or to a Hugging Face id"
         )
-    digest = tokenizer_digest(folder)
-    versions = f"{version('transformers')}-{version('tokenizers')}"
-    cached = cache / "tokenizers" / f"{digest[:32]}-{versions}-{CACHE_FORMAT}.json"
-    found = _read_cached(cached)
-    if found is None:
-        found = _resolve_apart(folder)
-        write_json(cached, found)
-    eod = eod_token or found["eos_token"]
-    if eod is None or eod not in found["specials"]:
-        known = ", ".join(list(found["specials"])[:8]) or "none"
+    found = library.frozen(folder, trust_remote_code=trust_remote_code, cache=cache)
+    if found.refused:
+        raise UsageError(f"the tokenizer in {folder} cannot be used: {found.refused}")
+    if completed := completion.reason(folder):
+        tell(f"{name}: transformers cannot load this tokenizer as it is ({completed}); it is converted first")
+    known = found.vocabulary
+    eod = eod_token or end_token(known.roles)
+    if eod is None or eod not in found.specials:
+        some = ", ".join(found.specials[:8]) or "none"
         what = "names no end-of-text token" if eod is None else f"has no special token {eod!r}"
-        raise UsageError(f"the tokenizer {name} {what}; set one with --eod-token (it has {known})")
+        raise UsageError(f"the tokenizer {name} {what}; set one with --eod-token (it has {some})")
     spec = TokenizerSpec(
         name=str(folder.resolve()) if Path(name).expanduser().is_dir() else name,
         files=file_digests(folder),
-        digest=digest,
-        backend=found["backend"],
-        split_special=found["split_special"],
-        vocab_size=found["vocab_size"],
-        max_id=found["max_id"],
+        digest=tokenizer_digest(folder),
+        backend=found.backend,
+        split_special=found.split_special,
+        vocab_size=known.size,
+        max_id=known.max_id,
         eod_token=eod,
-        eod_id=found["specials"][eod],
+        eod_id=known.ids[eod],
     )
     if spec.dtype == "uint16" and spec.max_id > 65_535:
         raise UsageError(
@@ -127,84 +129,8 @@ def local_folder(name: str) -> Path:
         ) from None
 
 
-def _read_cached(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _resolve_apart(folder: Path) -> dict[str, Any]:
-    """Run `resolve_here` in a process without torch, whose import takes longer than small inputs."""
-    environment = os.environ | {
-        "USE_TORCH": "0",
-        "USE_TF": "0",
-        "USE_FLAX": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, str(folder)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise NemolaunchError(f"the tokenizer in {folder} cannot be used: {reason}")
-    found = json.loads(lines[-1])
-    if "refused" in found:
-        raise UsageError(f"the tokenizer in {folder} cannot be used: {found['refused']}")
-    return dict(found)
-
-
-def resolve_here(folder: str) -> dict[str, Any]:
-    """Load a tokenizer with `transformers`, complete special tokens as Megatron-LM does, and freeze it."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
-    if not tokenizer.is_fast:
-        return {"refused": f"{type(tokenizer).__name__} has no fast version (it has no tokenizer.json form)"}
-    tokenizer.add_special_tokens(stand_ins(tokenizer))
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    ids = tokenizer.get_vocab().values()
-    return {
-        "backend": backend.to_str(),
-        "split_special": bool(tokenizer.split_special_tokens),
-        "vocab_size": len(tokenizer),
-        "max_id": max(ids),
-        "eos_token": tokenizer.eos_token,
-        "specials": {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens},
-    }
-
-
-def stand_ins(tokenizer: Any) -> dict[str, Any]:
-    """Return special tokens that replace missing ones.
-
-    End of text and separator replace each other, and so do begin of text and classification. It is the rule
-    of megatron-core's `HuggingFaceTokenizer`, and can change how those tokens match inside text.
-    """
-    named: dict[str, Any] = {}
-    for one, other in (("eos_token", "sep_token"), ("bos_token", "cls_token")):
-        first, second = getattr(tokenizer, one), getattr(tokenizer, other)
-        if first and second is None:
-            named[other] = first
-        elif second and first is None:
-            named[one] = second
-    named["additional_special_tokens"] = []
-    return named
-
-
 def describe(spec: TokenizerSpec) -> dict[str, Any]:
     """Return what a manifest records about the tokenizer."""
     values = dataclasses.asdict(spec)
     del values["backend"]
     return {**values, "dtype": spec.dtype}
-
-
-if __name__ == "__main__":
-    print(json.dumps(resolve_here(sys.argv[1])))

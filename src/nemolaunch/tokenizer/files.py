@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.system import hub
@@ -29,12 +30,13 @@ DEFINING = (
     "vocab.json",  # byte-level BPE as GPT-2 has it, with merges.txt
     "vocab.txt",  # WordPiece as BERT has it
 )
+CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 # These accompany a tokenizer and define no tokens.
 ACCOMPANYING = (
     "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
+    CONFIG,
+    MAP,
+    ADDED,
     "chat_template.jinja",
     "tokenization_*.py",
 )
@@ -56,8 +58,29 @@ def files_of(folder: Path, *, config: bool = False) -> list[Path]:
     Raises OSError if the folder cannot be read.
     """
     names = {path.name for path in folder.iterdir() if path.is_file()}
-    found = names_among(names) + ([MODEL_CONFIG] if config and MODEL_CONFIG in names else [])
+    found = {*names_among(names), *([MODEL_CONFIG] if config and MODEL_CONFIG in names else [])}
+    if any(_names_code(folder / name) for name in (CONFIG, MODEL_CONFIG)):
+        found |= set(names_among(names, ["*.py"]))  # the tokenizer's code, and what that imports
     return [folder / name for name in sorted(found)]
+
+
+def _names_code(path: Path) -> bool:
+    try:
+        return bool(read_json(path).get("auto_map"))
+    except ValueError:
+        return False
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if there is no such file, or if it holds something else.
+
+    Raises ValueError if the file is not JSON.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def defines_tokens(folder: Path) -> bool:
@@ -94,10 +117,10 @@ def copy_files(source: Path, target: Path, *, config: bool | None = None) -> Non
 
 def _names_its_class(folder: Path) -> bool:
     try:
-        content = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        content = read_json(folder / CONFIG)
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and bool(content.get("tokenizer_class") or content.get("auto_map"))
+    return bool(content.get("tokenizer_class") or content.get("auto_map"))
 
 
 def fetch(hub_id: str, token: str | None = None) -> Path:
@@ -109,7 +132,7 @@ def fetch(hub_id: str, token: str | None = None) -> Path:
         NemolaunchError: the hub cannot be reached or refuses, or the repository has no tokenizer.
     """
     try:
-        folder = hub.snapshot(hub_id, [*DEFINING, *ACCOMPANYING, MODEL_CONFIG], token)
+        folder = hub.snapshot(hub_id, [*DEFINING, *ACCOMPANYING, MODEL_CONFIG, "*.py"], token)
     except ImportError as error:
         raise NemolaunchError(
             f"fetching a tokenizer needs {error.name}: pip install 'nemolaunch[tokens]'"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from nemolaunch.tokenizer import files, vocabulary
 
+# In a completed copy: the identity of the tokenizer it was made from, see `nemolaunch.tokenizer.completion`
+SOURCE = "tokenizer_source.json"
 # If one of these defines the tokens, only these count: digests over them are recorded beside existing data.
 RECORDED = (
     "tokenizer.json",
@@ -28,6 +30,9 @@ def file_digests(folder: Path) -> dict[str, str]:
 
     Raises OSError if the folder cannot be read.
     """
+    recorded = files.read_json(folder / SOURCE).get("files")
+    if recorded:
+        return dict(recorded)
     names = [path.name for path in files.files_of(folder)]
     counted = [name for name in names if name in RECORDED]
     if not files.names_among(counted, files.DEFINING):
@@ -46,6 +51,9 @@ def tokens_digest(folder: Path) -> str:
 
     Raises OSError if the folder cannot be read.
     """
+    recorded = files.read_json(folder / SOURCE).get("tokens")
+    if recorded:
+        return str(recorded)
     digests = file_digests(folder)
     named = {name: _without_mask(folder / name) for name in vocabulary.ROLE_FILES}
     return hashlib.sha256(json.dumps({**digests, **named}, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A tokenizer as seen from its folder, without the libraries that load it."""
+"""A tokenizer as seen from its folder, without the libraries that load it where its files alone are enough."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.errors import NemolaunchError
 from nemolaunch.run.folder import read_json
 from nemolaunch.system.path_hints import missing_part, nearest
-from nemolaunch.tokenizer import files, vocabulary
+from nemolaunch.tokenizer import classes, completion, files, library
 from nemolaunch.tokenizer.fingerprint import tokenizer_digest, tokens_digest
 
 
@@ -21,9 +22,12 @@ class Tokenizer:
         digest: identity of its files, see `nemolaunch.tokenizer.fingerprint`; None if there are none.
         tokens_digest: the same, whichever token the files name as the mask.
         vocab_size: number of entries including added tokens, as `len(tokenizer)`. Like the `words`
-            themselves, None if only a library could find out.
-        roles: `bos_token`, `mask_token`, … → the token, for the roles that its files name.
-        end_id: id of the token that ends texts; None if it has none, or if only a library could find out.
+            themselves, None if only transformers could find out, and is not installed.
+        roles: `bos_token`, `mask_token`, … → the token, for the roles that it has.
+        end_id: id of the token that ends texts; None if it has none, or if only transformers could find out.
+        code: the code in its folder that has to run to load it, if any.
+        has_code: code in its folder that runs if it is trusted, which may not be needed.
+        completed: why transformers cannot load it as it is, so that a completed copy is used instead.
         instead: if there is no such folder, the one that was probably meant.
         model_config: the `config.json` beside it, if it is a model's folder.
     """
@@ -39,10 +43,17 @@ class Tokenizer:
     model_config: dict[str, Any] | None = None
     error: str | None = None
     instead: str | None = None
+    code: str | None = None
+    has_code: str | None = None
+    completed: str | None = None
 
 
-def look_at_tokenizer(source: str) -> Tokenizer:
-    """Inspect a tokenizer by folder or hub id; a hub id is looked up in the local cache only."""
+def look_at_tokenizer(source: str, *, trust_remote_code: bool = False) -> Tokenizer:
+    """Inspect a tokenizer by folder or hub id; a hub id is looked up in the local cache only.
+
+    Args:
+        trust_remote_code: whether code in its folder may run, where its vocabulary is known in no other way.
+    """
     folder = os.path.abspath(os.path.expanduser(source))
     if not os.path.isdir(folder):
         cached = _cached_snapshot(source)
@@ -52,20 +63,27 @@ def look_at_tokenizer(source: str) -> Tokenizer:
             return Tokenizer(source=source)
         folder = cached
     try:
-        ids, roles = vocabulary.ids(Path(folder)), vocabulary.roles(Path(folder))
-        return Tokenizer(
-            source=source,
-            folder=folder,
-            words=None if ids is None else frozenset(ids),
-            roles=roles,
-            vocab_size=None if ids is None else len(ids),
-            end_id=(ids or {}).get(vocabulary.end_token(roles) or ""),
-            digest=tokenizer_digest(Path(folder)),
-            tokens_digest=tokens_digest(Path(folder)),
-            model_config=read_json(Path(folder, "config.json")),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _inside(source, Path(folder), trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError, NemolaunchError) as error:
         return Tokenizer(source=source, folder=folder, error=f"{folder} has no usable tokenizer: {error}")
+
+
+def _inside(source: str, folder: Path, trust_remote_code: bool) -> Tokenizer:
+    found = library.vocabulary_of(folder, trust_remote_code=trust_remote_code)
+    return Tokenizer(
+        source=source,
+        folder=str(folder),
+        words=frozenset(found.ids) if found else None,
+        roles=dict(found.roles) if found else {},
+        vocab_size=found.size if found else None,
+        end_id=found.end_id if found else None,
+        digest=tokenizer_digest(folder),
+        tokens_digest=tokens_digest(folder),
+        model_config=read_json(folder / "config.json"),
+        code=classes.code_of(folder),
+        has_code=classes.own_code(folder),
+        completed=completion.reason(folder),
+    )
 
 
 def _nothing_there(source: str) -> Tokenizer:

@@ -24,6 +24,7 @@ class Options:
         tokenizer: the folder with the tokenizer, if the source does not name one that exists here.
         config_from: a folder that describes the model, if the source has only tensors.
         model_class, config_class: the NeMo classes that the source must have.
+        trust_remote_code: run code in the tokenizer's folder, if it has any.
         one_file: the output is a file and not a folder, going by its name.
     """
 
@@ -36,6 +37,7 @@ class Options:
     model_class: str | None = None
     config_class: str | None = None
     one_file: bool = False
+    trust_remote_code: bool = False
 
 
 class Conversion(Protocol):

@@ -101,7 +101,9 @@ def prepare_import(
     )
 
 
-def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> ModelConversion:
+def prepare_export(
+    folder: Nemo2Folder, tokenizer: Path | None = None, *, trust_remote_code: bool = False
+) -> ModelConversion:
     """Prepare a conversion from a NeMo 2 checkpoint, saved with any parallel layout, to Hugging Face.
 
     Args:
@@ -122,7 +124,7 @@ def prepare_export(folder: Nemo2Folder, tokenizer: Path | None = None) -> ModelC
     stored = folder.source()
     if EMBEDDING not in stored.tensors:
         raise NemolaunchError(f"{folder.weights} has no {EMBEDDING}, so it is not a complete model")
-    exported = _export(stored, family, config, hf_config, tokens)
+    exported = _export(stored, family, config, hf_config, tokens, trust_remote_code)
     return dataclasses.replace(
         exported,
         is_bidirectional=is_bidirectional,
@@ -151,7 +153,12 @@ def prepare_export_like(stored: TensorSource, like: hf_folder.HfFolder) -> Model
 
 
 def _export(
-    stored: TensorSource, family: ModelFamily, config: NemoConfig, hf_config: dict[str, Any], tokens: Path
+    stored: TensorSource,
+    family: ModelFamily,
+    config: NemoConfig,
+    hf_config: dict[str, Any],
+    tokens: Path,
+    trust_remote_code: bool = False,
 ) -> ModelConversion:
     source = stored
     extra = [name for name in stored.tensors if name.startswith("mtp.")]
@@ -165,7 +172,7 @@ def _export(
     if extra:
         source = Renamed(stored, {name: name for name in stored.tensors if name not in extra})
     rows = stored.tensors[EMBEDDING].shape[0]
-    vocabulary = _vocabulary(config, rows, tokens)
+    vocabulary = _vocabulary(config, rows, tokens, trust_remote_code)
     if vocabulary < rows:
         source = FirstRows(source, {EMBEDDING, HEAD} & source.tensors.keys(), vocabulary)
         changed.append(
@@ -227,12 +234,12 @@ def _check_named(named: str, found: NemoConfig) -> None:
         )
 
 
-def _vocabulary(config: NemoConfig, rows: int, tokenizer: Path) -> int:
+def _vocabulary(config: NemoConfig, rows: int, tokenizer: Path, trust_remote_code: bool) -> int:
     """Return the vocabulary size without Megatron's padding: the configuration's, or the tokenizer's size."""
     stated = config.resolved.get("vocab_size")
     if stated and stated <= rows:
         return int(stated)
-    tokens = output.tokenizer_size(tokenizer)
+    tokens = output.tokenizer_size(tokenizer, trust_remote_code=trust_remote_code)
     if tokens > rows:
         raise NemolaunchError(
             f"the tokenizer in {tokenizer} has {tokens:,} tokens, but the embedding has {rows:,} rows, so it "

@@ -60,7 +60,9 @@ def hf_view(path: Path, options: Options) -> ModelView:
 
 def nemo2_view(path: Path, options: Options) -> ModelView:
     """Return the model in a NeMo 2 checkpoint."""
-    return _exported_view(prepare_export(nemo2_folder.read_folder(path), options.tokenizer))
+    trusted = options.trust_remote_code
+    folder = nemo2_folder.read_folder(path)
+    return _exported_view(prepare_export(folder, options.tokenizer, trust_remote_code=trusted))
 
 
 def _exported_view(conversion: ModelConversion) -> ModelView:
@@ -154,7 +156,8 @@ def _to_hf(path: Path, options: Options) -> Conversion:
     _refuse_classes(options)
     form = detect(path)
     if form == "nemo2":
-        return prepare_export(nemo2_folder.read_folder(path), options.tokenizer)
+        folder, trusted = nemo2_folder.read_folder(path), options.trust_remote_code
+        return prepare_export(folder, options.tokenizer, trust_remote_code=trusted)
     view = VIEWS[form](path, options)
     _check_complete(view)
 

@@ -12,7 +12,7 @@ from nemolaunch.checkpoint.storage.adapters import adapter_in
 from nemolaunch.checkpoint.storage.safetensors import read_header
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.families.config_json import canonical
-from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer import completion, files
 
 DTYPES = ("float32", "float16", "bfloat16")  # what a model as a whole can have
 
@@ -100,11 +100,13 @@ def check_tokenizer(folder: Path) -> None:
 def copy_tokenizer(source: Path, target: Path, *, config: bool = True) -> None:
     """Copy the tokenizer of a model folder byte for byte into the folder `target`, which is created if needed.
 
+    What transformers needs to load it is added.
+
     With `config`, `config.json` is copied too: transformers needs it to determine the class of some tokenizers.
     Raises `UsageError` if there is no tokenizer.
     """
     check_tokenizer(source)
-    files.copy_files(source, target, config=config)
+    completion.copy(source, target, config=config)
 
 
 def _no_config(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from nemolaunch.checkpoint.hf import bidirectional, config_diff, hub
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.tokenizer import files
+from nemolaunch.tokenizer import files, library
 
 GENERATION = "generation_config.json"
 TOKEN_IDS = ("bos", "eos", "pad")
@@ -70,35 +70,30 @@ def _same(name: str, config: Mapping[str, Any], like: Mapping[str, Any]) -> bool
 
 
 def _token_ids(folder: Path) -> dict[str, int]:
-    """Return the ids of the special tokens that the tokenizer's configuration names."""
-    named = _json(folder / "tokenizer_config.json")
-    content = _json(folder / "tokenizer.json")
-    vocabulary = (
-        dict(content.get("model", {}).get("vocab") or {}) if isinstance(content.get("model"), dict) else {}
-    )
-    known = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-    found = {}
-    for kind in TOKEN_IDS:
-        token = named.get(f"{kind}_token")
-        text = token.get("content") if isinstance(token, dict) else token
-        number = known.get(text, vocabulary.get(text) if isinstance(text, str) else None)
-        if number is not None:
-            found[kind] = int(number)
-    return found
+    """Return the ids of the special tokens of a tokenizer; none if they cannot be known here."""
+    try:
+        known = library.vocabulary_of(folder)
+    except (OSError, ValueError, KeyError, TypeError, NemolaunchError):
+        return {}
+    found = {kind: known.id_of(f"{kind}_token") for kind in TOKEN_IDS} if known else {}
+    return {kind: number for kind, number in found.items() if number is not None}
 
 
-def tokenizer_size(folder: Path) -> int:
+def tokenizer_size(folder: Path, *, trust_remote_code: bool = False) -> int:
     """Return the number of tokens of a tokenizer, including added ones, as NeMo counts them.
 
-    Raises `NemolaunchError` if it cannot be loaded.
+    Raises `NemolaunchError` if it cannot be loaded, or needs code that is not trusted.
     """
-    from transformers import AutoTokenizer
-
+    library.check_code(folder, trust_remote_code)
     try:
-        return len(AutoTokenizer.from_pretrained(folder))
-    except Exception as error:
-        message = " ".join(str(error).split())[:300]
-        raise NemolaunchError(f"the tokenizer in {folder} cannot be loaded: {message}") from error
+        found = library.vocabulary_of(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NemolaunchError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+    if found is None:
+        raise NemolaunchError(
+            f"counting the tokens of {folder} needs transformers: pip install 'nemolaunch[tokens]'"
+        )
+    return found.size
 
 
 def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> Path:
@@ -120,8 +115,3 @@ def find_tokenizer(context: Path, recorded: str | None, given: Path | None) -> P
         return hub.tokenizer(recorded)
     named = f"names {recorded!r}, which is not a folder here" if recorded else "does not name one"
     raise UsageError(f"the checkpoint's tokenizer was not found: its context {named}; use --tokenizer DIR")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content = hf_folder.read_json(path) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}

@@ -57,7 +57,7 @@ def _with_tensors(auto: Any, folder: Path, weights: HfWeights, options: dict[str
     import torch
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     for part in (config, config.get_text_config()):
         for name in QUANTISED_FIELDS:
             if hasattr(part, name):

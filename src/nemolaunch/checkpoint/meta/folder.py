@@ -43,7 +43,6 @@ NAMES = {
     "layers.{}.ffn_norm.weight": "model.layers.{}.post_attention_layernorm.weight",
 }
 LAYER = re.compile(r"\.(\d+)\.")
-TIKTOKEN = re.compile(rb"[A-Za-z0-9+/=]+ \d+\n")
 
 
 def is_meta_named(names: Sequence[str] | Mapping[str, object]) -> bool:
@@ -150,16 +149,8 @@ def tokenizer_note(folder: Path) -> list[str]:
 
 
 def find_tokenizer(folder: Path) -> Path:
-    """Return the folder. Raises `UsageError` if Hugging Face's libraries cannot read its tokenizer."""
+    """Return the folder. Raises `UsageError` if it has no tokenizer."""
     hf_folder.check_tokenizer(folder)
-    model = folder / "tokenizer.model"
-    if not (folder / "tokenizer.json").is_file() and model.is_file():
-        with open(model, "rb") as file:
-            if TIKTOKEN.match(file.readline()):
-                raise UsageError(
-                    f"{model} is in tiktoken's format, which lacks the special tokens: use --tokenizer DIR with the "
-                    "model's tokenizer in Hugging Face's format (tokenizer.json)"
-                )
     return folder
 
 

@@ -36,8 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     from nemolaunch.evaluation.source import hf_folder
 
     sampling = sampling_from(args)
-    with hf_folder(args.checkpoint, say=_note) as folder:
-        lm = load(folder, dtype=args.dtype, tokenizer=args.tokenizer)
+    trusted = args.trust_remote_code
+    with hf_folder(args.checkpoint, say=_note, trust_remote_code=trusted) as folder:
+        lm = load(
+            folder,
+            dtype=args.dtype,
+            tokenizer=args.tokenizer,
+            trust_remote_code=trusted,
+        )
     talk = Conversation(lm, sampling, args.system)
     _note(f"{args.checkpoint} on {lm.device}; {HELP}")
     if not talk.templated:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 
@@ -64,6 +65,7 @@ def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.
         type=Path,
         help="folder with the tokenizer, if the checkpoint does not have it",
     )
+    add_trust_flag(p)
     if to is None:
         add(
             "--config-from",
@@ -106,6 +108,7 @@ def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
         config_from=getattr(options, "config_from", None),
         model_name=getattr(options, "model_name", None),
         model_config_name=getattr(options, "model_config_name", None),
+        trust_remote_code=options.trust_remote_code,
         tell=_say,
         progress=byte_bar,
     )

@@ -52,8 +52,15 @@ def run(args: argparse.Namespace) -> int:
         chat_template=args.apply_chat_template,
     )
     checkpoint = find_checkpoint(args.checkpoint)
-    with hf_folder(checkpoint, say=note) as folder:
-        results = harness.run(folder, wanted, dtype=args.dtype, tokenizer=args.tokenizer)
+    trusted = args.trust_remote_code
+    with hf_folder(checkpoint, say=note, trust_remote_code=trusted) as folder:
+        results = harness.run(
+            folder,
+            wanted,
+            dtype=args.dtype,
+            tokenizer=args.tokenizer,
+            trust_remote_code=trusted,
+        )
     table = harness.figures(results)
     result = {
         "checkpoint": str(checkpoint),

@@ -61,8 +61,14 @@ def run(args: argparse.Namespace) -> int:
     rows = batch_size(args.batch_size)
     if args.context_length is not None:
         check_lengths(args.context_length, args.context_length)
-    with hf_folder(args.checkpoint, say=note) as folder:
-        model = load_masked(folder, dtype=args.dtype, tokenizer=args.tokenizer)
+    trusted = args.trust_remote_code
+    with hf_folder(args.checkpoint, say=note, trust_remote_code=trusted) as folder:
+        model = load_masked(
+            folder,
+            dtype=args.dtype,
+            tokenizer=args.tokenizer,
+            trust_remote_code=trusted,
+        )
     masking = masking_for(
         model, probability=args.mlm_probability, replacement=args.mlm_replacement, seed=args.seed
     )

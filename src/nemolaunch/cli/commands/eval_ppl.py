@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=batch_size(args.batch_size),
         dtype=args.dtype,
         tokenizer=args.tokenizer,
+        trust_remote_code=args.trust_remote_code,
         tell=note,
         watch=with_progress,
     )

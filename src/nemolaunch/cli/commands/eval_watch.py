@@ -9,6 +9,7 @@ from typing import Any
 
 from nemolaunch.cli.commands.eval_lm import add_task_flags
 from nemolaunch.cli.commands.eval_ppl import add_text_flags, note
+from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.errors import UsageError
 
 EXAMPLE = "nemolaunch eval watch runs/pretraining --data valid.jsonl --prompt 'It was'"
@@ -35,6 +36,7 @@ def add(kinds: Any) -> None:
     p.add_argument(
         "--max-new-tokens", type=int, default=50, metavar="N", help="maximum number of tokens to generate"
     )
+    add_trust_flag(p)
     p.add_argument("--json", action="store_true", help="print one JSON object per checkpoint")
     p.add_argument("--once", action="store_true", help="evaluate the existing checkpoints, then exit")
     p.add_argument(
@@ -75,10 +77,15 @@ def _request(args: argparse.Namespace) -> Any:
         *(f"--prompt={prompt}" for prompt in args.prompt or ()),
     ]
     return EvaluationRequest(
-        ppl=ppl if args.data else None,
-        lm=lm if args.tasks else None,
-        generate=generate if args.prompt else None,
+        ppl=[*ppl, *_trust(args)] if args.data else None,
+        lm=[*lm, *_trust(args)] if args.tasks else None,
+        generate=[*generate, *_trust(args)] if args.prompt else None,
+        trust_remote_code=args.trust_remote_code,
     )
+
+
+def _trust(args: argparse.Namespace) -> list[str]:
+    return ["--trust-remote-code"] if args.trust_remote_code else []
 
 
 def _masked_request(args: argparse.Namespace) -> Any:
@@ -90,7 +97,7 @@ def _masked_request(args: argparse.Namespace) -> Any:
         reason = f"{' and '.join(other)} require a causal model; " if other else ""
         raise UsageError(f"this run trains a masked language model: {reason}use --data alone")
     words = _words(args, "data", "text_key", "split", "limit", "context_length", "batch_size")
-    return EvaluationRequest(mlm=words)
+    return EvaluationRequest(mlm=[*words, *_trust(args)], trust_remote_code=args.trust_remote_code)
 
 
 def _words(args: argparse.Namespace, *names: str) -> list[str]:

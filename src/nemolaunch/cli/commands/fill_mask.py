@@ -50,8 +50,16 @@ def main(argv: list[str] | None = None) -> int:
     if args.top_k < 1:
         raise UsageError(f"--top-k {args.top_k}: must be at least 1")
     texts = [sys.stdin.read() if text == "-" else text for text in args.text]
-    with hf_folder(args.checkpoint, say=lambda text: print(text, file=sys.stderr)) as folder:
-        model = load_masked(folder, dtype=args.dtype, tokenizer=args.tokenizer)
+    trusted = args.trust_remote_code
+    with hf_folder(
+        args.checkpoint, say=lambda text: print(text, file=sys.stderr), trust_remote_code=trusted
+    ) as folder:
+        model = load_masked(
+            folder,
+            dtype=args.dtype,
+            tokenizer=args.tokenizer,
+            trust_remote_code=trusted,
+        )
     for i, text in enumerate(texts):
         found = fill(model, text, top_k=args.top_k)
         if args.json:

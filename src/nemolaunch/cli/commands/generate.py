@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.evaluation.generate import Sampling
 from nemolaunch.evaluation.model import DTYPES
@@ -44,6 +45,7 @@ def add_model_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--tokenizer", type=Path, metavar="DIR", help="tokenizer folder (default: the checkpoint's)"
     )
+    add_trust_flag(p)
     p.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: as saved; float32 on the CPU")
 
 
@@ -95,8 +97,16 @@ def main(argv: list[str] | None = None) -> int:
 
     sampling = sampling_from(args)
     prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompt]
-    with hf_folder(args.checkpoint, say=lambda text: print(text, file=sys.stderr)) as folder:
-        lm = load(folder, dtype=args.dtype, tokenizer=args.tokenizer)
+    trusted = args.trust_remote_code
+    with hf_folder(
+        args.checkpoint, say=lambda text: print(text, file=sys.stderr), trust_remote_code=trusted
+    ) as folder:
+        lm = load(
+            folder,
+            dtype=args.dtype,
+            tokenizer=args.tokenizer,
+            trust_remote_code=trusted,
+        )
     for i, prompt in enumerate(prompts):
         made = continue_text(lm, prompt, sampling)
         if args.json:

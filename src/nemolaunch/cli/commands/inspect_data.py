@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.errors import UsageError
 from nemolaunch.system.atomic_files import atomic_file
 
@@ -29,6 +30,7 @@ def add(kinds: Any) -> None:
     flag = p.add_argument
     flag("prefix", metavar="PREFIX", help="path without .bin/.idx")
     flag("--hf-tokenizer", metavar="DIR", help="tokenizer (default: the one recorded beside the data)")
+    add_trust_flag(p)
     flag("--documents", type=int, default=3, metavar="N", help="number of documents to decode")
     flag("--picture", metavar="FILE", help="draw the histogram of document lengths as .png or .svg")
     flag("--quick", action="store_true", help="check only the .idx, do not read the .bin")
@@ -51,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
     tokenizer = options.hf_tokenizer or known.get("name")
     decode = None
     if tokenizer and (options.hf_tokenizer or options.documents):
-        spec = _tokenizer(tokenizer, required=bool(options.hf_tokenizer))
+        spec = _tokenizer(
+            tokenizer, required=bool(options.hf_tokenizer), trust_remote_code=options.trust_remote_code
+        )
         if spec is not None:
             vocab_size, eod_id = max(spec.vocab_size, spec.max_id + 1), spec.eod_id
             decode = spec.load().decode
@@ -72,15 +76,15 @@ def run(options: argparse.Namespace) -> int:
     return 1 if found.problems else 0
 
 
-def _tokenizer(name: str, *, required: bool) -> Any:
+def _tokenizer(name: str, *, required: bool, trust_remote_code: bool) -> Any:
     """Return the tokenizer, or None if the recorded one is no longer there."""
-    from nemolaunch.api.tokenize import cache_folder
     from nemolaunch.tokenization.tokenizer import resolve
+    from nemolaunch.tokenizer.library import cache_folder
 
     if not required and not Path(name).is_dir():
         return None
     try:
-        return resolve(name, cache_folder())
+        return resolve(name, cache_folder(), trust_remote_code=trust_remote_code)
     except UsageError:
         if required:
             raise

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemolaunch.api.tokenize import cache_folder
 from nemolaunch.cli.parsing.arguments import Parser, normalise_long_options
+from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
+from nemolaunch.tokenizer.library import cache_folder
 
 # How the reasons begin that are about a part of a file, not a record
 DAMAGED = ("damaged ", "truncated ", "not a ")
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         help="in files that match, the text is under this key instead",
     )
     add("--eod-token", metavar="TOKEN", help="end of each document (default: the tokenizer's eos_token)")
+    add_trust_flag(p)
     add("--workers", type=int, metavar="N", help="processes (default: all available cores)")
     add(
         "--engine", default="auto", choices=("auto", "hf", "fastokens", "gigatoken"), help="tokenizer library"
@@ -176,7 +178,13 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
     keys = tuple(dict.fromkeys(options.text_keys))
     return TokenizeRequest(
         sources=files,
-        spec=resolve(options.hf_tokenizer, cache, eod_token=options.eod_token),
+        spec=resolve(
+            options.hf_tokenizer,
+            cache,
+            eod_token=options.eod_token,
+            trust_remote_code=options.trust_remote_code,
+            tell=_say,
+        ),
         folder=folder / SHARDS if shard else folder,
         name=name,
         keys=keys,

@@ -10,9 +10,10 @@ from nemolaunch.cli.parsing.flags import add_some_job_flags, require_model
 from nemolaunch.errors import UsageError
 from nemolaunch.job import Job
 from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
+from nemolaunch.tokenizer.library import needs_code
 
 LAYOUT_FIELDS = (
-    "model_name", "hf_model_id", "num_nodes", "num_gpus", "gpu",
+    "model_name", "hf_model_id", "trust_remote_code", "num_nodes", "num_gpus", "gpu",
     "seq_length", "global_batch_size", "micro_batch_size", "precision", "fp8", "fp8_recipe",
     "tensor_model_parallel_size", "pipeline_model_parallel_size", "virtual_pipeline_model_parallel_size",
     "context_parallel_size", "sequence_parallel", "expert_model_parallel_size", "expert_tensor_parallel_size",
@@ -46,7 +47,8 @@ def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.ModelSpe
     require_model(job.model.model_name)
     model = catalogue.model(job.model.model_name)
     if vocab_size is None and job.model.hf_model_id:
-        vocab_size = _usable(look_at_tokenizer(job.model.hf_model_id)).vocab_size
+        seen = look_at_tokenizer(job.model.hf_model_id, trust_remote_code=job.model.trust_remote_code)
+        vocab_size = _usable(seen).vocab_size
     return job, model, vocab_size
 
 
@@ -64,6 +66,10 @@ def _refuse_absurd(given: dict[str, Any]) -> None:
 def _usable(tokenizer: Tokenizer) -> Tokenizer:
     if tokenizer.error:
         raise UsageError(f"--hf-model-id: {tokenizer.error}")
+    if tokenizer.code and tokenizer.vocab_size is None:
+        raise UsageError(
+            f"--hf-model-id {tokenizer.source} {needs_code(tokenizer.code)}, or use --vocab-size"
+        )
     if tokenizer.vocab_size is None:
         raise UsageError(
             f"--hf-model-id {tokenizer.source}: its vocabulary cannot be read here; use --vocab-size instead"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
-from nemolaunch.tokenization.pieces import Unpacker
-from nemolaunch.tokenization.sources import InputFile
+from nemolaunch.data.packed import PackedReader
 
 HEAD_BYTES = 1 << 20
 LINES = 100
@@ -22,20 +22,28 @@ MARKS = {
 TEXT_CHARS = 20
 
 
-def cause_of(source: InputFile, columns: tuple[str, ...]) -> str:
+def cause_of(path: str, kind: str, columns: tuple[str, ...]) -> str:
     """Return a sentence on what the whole file is instead of JSON Lines, and what to do; empty if it is."""
-    if source.kind in ("parquet", "text"):
-        return ""
+    head = head_of(path, kind)
+    return form_of(head) or _keys(head, columns)
+
+
+def head_of(path: str, kind: str) -> bytes:
+    """Return the beginning of a file's JSON Lines, decompressed; empty if it has none or they cannot be read."""
+    if kind in ("parquet", "text"):
+        return b""
     try:
-        head = _head(source)
-    except OSError:
-        return ""
-    return _encoding(head) or _layout(head) or _keys(head, columns)
+        with open(path, "rb") as file:
+            if kind == "jsonl":
+                return file.read(HEAD_BYTES)
+            return PackedReader(file, kind, os.path.getsize(path)).read()[:HEAD_BYTES]
+    except (OSError, ImportError):
+        return b""
 
 
-def _head(source: InputFile) -> bytes:
-    with open(source.path, "rb") as file:
-        return Unpacker(file, source).read()[:HEAD_BYTES]
+def form_of(head: bytes) -> str:
+    """Return a sentence on a form of the file that is not JSON Lines, and what to do; empty if there is none."""
+    return _encoding(head) or _layout(head)
 
 
 def _encoding(head: bytes) -> str:
@@ -89,15 +97,30 @@ def _keys(head: bytes, columns: tuple[str, ...]) -> str:
     lacking = [column for column in columns if not any(column in record for record in records)]
     if not lacking:
         return ""
-    texts = [_texts(record) for record in records]
-    common = [key for key in texts[0] if all(key in found for found in texts)]
-    sizes = {key: sum(len(found[key]) for found in texts) / len(texts) for key in common}
+    likely = likely_key(head, columns)
+    return (
+        f"The key `{likely}` holds text in all lines: use --text-key {likely}"
+        if likely
+        else _choice(_sizes(records))
+    )
+
+
+def likely_key(head: bytes, columns: tuple[str, ...]) -> str | None:
+    """Return the key, such as `data.text`, that probably holds the text instead of these; None if none stands out."""
+    sizes = _sizes(list(_records(head)))
     inner = [key for key in sizes if key.rpartition(".")[2] in columns]
     likely = inner or sorted(sizes, key=lambda key: -sizes[key])[:1]
     likely = [key for key in likely if key not in columns]
     if not likely or (not inner and len(sizes) > 1 and sizes[likely[0]] < TEXT_CHARS):
-        return _choice(sizes)
-    return f"The key `{likely[0]}` holds text in all lines: use --text-key {likely[0]}"
+        return None
+    return likely[0]
+
+
+def _sizes(records: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the mean length of the texts under each key that holds one in all records."""
+    texts = [_texts(record) for record in records]
+    common = [key for key in texts[0] if all(key in found for found in texts)] if texts else []
+    return {key: sum(len(found[key]) for found in texts) / len(texts) for key in common}
 
 
 def _choice(sizes: dict[str, float]) -> str:
