@@ -122,7 +122,9 @@ def _tail(path: Path) -> str:
 def serve(connection: socket.socket) -> None:
     """Run the server: import NeMo, then fork the ranks of each job until the connection is closed."""
     from nemolaunch import cpu
+    from nemolaunch.nemo2 import patches
 
+    patches.apply()
     cpu.install()
     from nemo.collections import llm  # noqa: F401
 

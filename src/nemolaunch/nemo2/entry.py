@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.data.index_files import remove_incomplete
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.data_digest import changed_files
+from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.log import log
-from nemolaunch.ranks.megatron_import import skip_inference_allocator
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes
 from nemolaunch.system.atomic_files import write_json
@@ -104,7 +104,8 @@ def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:
     """Return the recipe that this machine trains, and what it does not support of the compiled one."""
     for name, value in plan.environment.items():
         os.environ.setdefault(name, value)
-    skip_inference_allocator()
+    for name in patches.apply():
+        log.info(f"patch {name}")
     plain = importlib.util.find_spec("transformer_engine") is None
     if plain or plan.device == "cpu":
         from nemolaunch import cpu

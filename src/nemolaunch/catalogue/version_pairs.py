@@ -1,0 +1,139 @@
+"""Which releases of NeMo and Megatron-Core work together, and which patches they need. NeMo requires any Megatron."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_FILE = Path(__file__).parent / "version_pairs.json"
+
+Release = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A release of NeMo with one of Megatron-Core.
+
+    Attributes:
+        proven: whether it trained, resumed and exported, with the losses of the other proven pairs.
+        fails: why NeMo cannot be imported with this Megatron-Core; None if it can.
+        source: how this is known.
+    """
+
+    nemo: str
+    megatron: str
+    proven: bool = False
+    fails: str | None = None
+    source: str
+
+    def __str__(self) -> str:
+        return f"NeMo {self.nemo} with Megatron-Core {self.megatron}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """A change to NeMo or Megatron in the training process; `nemolaunch.nemo2.patches` has the function.
+
+    Attributes:
+        megatron: the first release of Megatron-Core that needs it.
+        models: NeMo's model classes that need it; None for all.
+        thread: the public report of the fault.
+        what: the fault.
+    """
+
+    name: str
+    megatron: str
+    thread: str
+    what: str
+    models: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.what} ({self.thread})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What is known of two releases.
+
+    Attributes:
+        status: "works" (proven, or of the same minor releases as a proven pair), "imports" (can be imported, but has
+            not been trained), "fails" or "unknown".
+        nearest: the pair in the table that this was judged by; the nearest proven one if the status is "unknown".
+    """
+
+    status: str
+    nearest: Pair
+
+
+def release(text: str) -> Release:
+    """Return the numbers that a version starts with: `2.7.0rc1` → (2, 7, 0)."""
+    numbers = []
+    for part in text.split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return tuple(numbers)
+
+
+@functools.cache
+def _table() -> dict[str, Any]:
+    return dict(json.loads(_FILE.read_text(encoding="utf-8")))
+
+
+@functools.cache
+def pairs() -> tuple[Pair, ...]:
+    """Return all pairs that were tried."""
+    sources = _table()["sources"]
+    return tuple(Pair(**{**row, "source": sources[row["source"]]}) for row in _table()["pairs"])
+
+
+@functools.cache
+def patches() -> tuple[Patch, ...]:
+    """Return all patches, in the order in which they are applied."""
+    rows = _table()["patches"]
+    return tuple(Patch(**{**row, "models": tuple(row["models"]) if "models" in row else None}) for row in rows)
+
+
+def patches_for(megatron: str, model_class: str | None = None) -> tuple[Patch, ...]:
+    """Return the patches that a release of Megatron-Core needs to train a NeMo 2 model."""
+    return tuple(
+        patch
+        for patch in patches()
+        if release(megatron) >= release(patch.megatron)
+        and (patch.models is None or model_class is None or model_class in patch.models)
+    )
+
+
+def judge(nemo: str, megatron: str) -> Verdict:
+    """Return what is known of a pair of releases, by their first two numbers."""
+    wanted = release(nemo)[:2], release(megatron)[:2]
+    same = [pair for pair in pairs() if (release(pair.nemo)[:2], release(pair.megatron)[:2]) == wanted]
+    for status, found in (
+        ("works", [pair for pair in same if pair.proven]),
+        ("fails", [pair for pair in same if pair.fails]),
+        ("imports", same),
+    ):
+        if found:
+            exact = [pair for pair in found if (pair.nemo, pair.megatron) == (nemo, megatron)]
+            return Verdict(status=status, nearest=(exact or found)[0])
+    return Verdict(status="unknown", nearest=_nearest(release(nemo), release(megatron)))
+
+
+def _nearest(nemo: Release, megatron: Release) -> Pair:
+    """Return the proven pair whose NeMo, then Megatron-Core, is nearest by minor release."""
+
+    def distance(pair: Pair) -> tuple[int, int]:
+        return _steps(release(pair.nemo), nemo), _steps(release(pair.megatron), megatron)
+
+    return min((pair for pair in pairs() if pair.proven), key=distance)
+
+
+def _steps(one: Release, other: Release) -> int:
+    first, second = ((*numbers, 0, 0)[:2] for numbers in (one, other))
+    return abs((first[0] - second[0]) * 100 + first[1] - second[1])
