@@ -22,13 +22,14 @@ GEMMA3 = "nemo.collections.llm.gpt.model.gemma3"
 TENSORSTORE = "megatron.core.dist_checkpointing.strategies.tensorstore"
 
 
-def apply() -> list[str]:
+@functools.cache
+def apply() -> tuple[str, ...]:
     """Apply the patches that this environment needs. Return their names; a second call changes nothing.
 
     Imports Megatron, a few seconds, but not NeMo.
     """
     skip_inference_allocator()
-    return [name for name, patch in PATCHES.items() if patch()]
+    return tuple(name for name, patch in PATCHES.items() if patch())
 
 
 def translate_optimizer_arguments() -> bool:
