@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from nemolaunch.checkpoint.convert.mapping import export_map, sizes_of
-from nemolaunch.checkpoint.families import FAMILIES
-from nemolaunch.checkpoint.families.param_shapes import parameters
 from nemolaunch.checkpoint.hf.folder import copy_tokenizer
 from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
+from nemolaunch.families import FAMILIES
+from nemolaunch.families.param_shapes import parameters
 
 TOKENIZER = Path(__file__).parents[2] / "examples" / "tokenizer"
 SIZES = {

@@ -71,7 +71,7 @@ def convert_state(hf: str, nemo: str, model_class: str) -> dict[str, Any]:
     import torch
     from nemo.collections import llm
 
-    from nemolaunch.checkpoint import families
+    from nemolaunch import families
     from nemolaunch.checkpoint.hf.folder import read_folder
     from nemolaunch.checkpoint.hf.weights import open_weights
     from nemolaunch.checkpoint.nemo2.folder import read_folder as read_nemo2
@@ -153,7 +153,7 @@ def _stand_in(tensors: dict[str, Any], config: Any) -> Any:
 
 
 def _megatron(fields: dict[str, Any]) -> dict[str, Any]:
-    from nemolaunch.checkpoint.families.param_shapes import ModelSizes
+    from nemolaunch.families.param_shapes import ModelSizes
 
     sizes = ModelSizes(fields)
     return {**fields, "num_query_groups": sizes.groups, "kv_channels": sizes.head_dim}

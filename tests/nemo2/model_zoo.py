@@ -142,9 +142,9 @@ def _write_synthetic(folder: Path, model: Small) -> None:
     from safetensors.torch import save_file
 
     from nemolaunch.checkpoint.convert.mapping import export_map, sizes_of, transform
-    from nemolaunch.checkpoint.families import FAMILIES
-    from nemolaunch.checkpoint.families.param_shapes import parameters
     from nemolaunch.checkpoint.storage.tensors import TensorInfo
+    from nemolaunch.families import FAMILIES
+    from nemolaunch.families.param_shapes import parameters
 
     rows = write_tokenizer(folder)
     family = FAMILIES[model.kind]

@@ -7,7 +7,7 @@ import json
 from forkserver import ForkServer
 
 from nemolaunch import catalogue
-from nemolaunch.checkpoint.families import FAMILIES, nemo_config
+from nemolaunch.families import FAMILIES, nemo_config
 
 
 def test_the_configuration_classes_are_nemos(fork_server: ForkServer) -> None:

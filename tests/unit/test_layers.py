@@ -17,6 +17,7 @@ ROOMS = [
     "errors",
     "findings",
     "system",
+    "families",
     "catalogue",
     "job",
     "run",
@@ -44,7 +45,7 @@ ROOMS = [
     "api",
     "cli",
 ]
-CHECKPOINT_ROOMS = ["storage", "families", "hf", "meta", "nemo2", "convert"]
+CHECKPOINT_ROOMS = ["storage", "hf", "meta", "nemo2", "convert"]
 CLI_ROOMS = ["views", "parsing", "commands", "main", "manual", "resume_table"]
 # What acts and what reads know nothing of each other; neither do neighbours that serve different steps
 STRANGERS = {

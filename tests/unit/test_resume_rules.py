@@ -109,7 +109,9 @@ def test_generic_rows_need_no_rule_of_their_own() -> None:
     assert all(row.effect is Effect.REPORTED for row in generic().values())
 
 
-@pytest.mark.parametrize("objective", [{}, {"objective": "mlm", "mask_token": "<|reserved_special_token_3|>"}])
+@pytest.mark.parametrize(
+    "objective", [{}, {"objective": "mlm", "mask_token": "<|reserved_special_token_3|>"}]
+)
 def test_the_copy_of_a_tokenizer_in_the_run_has_its_digest(tmp_path: Path, objective: dict[str, str]) -> None:
     """Otherwise every resumed run would be refused as one of another tokenizer."""
     from check_jobs import TOKENIZER, write_data

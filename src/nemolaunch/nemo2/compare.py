@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint import families
+from nemolaunch import families
 from nemolaunch.checkpoint.convert.check import Check
-from nemolaunch.checkpoint.families.nemo_config import NemoConfig
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.nemo_config import NemoConfig
 
 # With a launcher's variables, Lightning would wait for the ranks of another job
 LAUNCHER_PREFIXES = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_")

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from nemolaunch import catalogue
-from nemolaunch.checkpoint.families import nemo_config
+from nemolaunch.families import nemo_config
 from nemolaunch.system.atomic_files import write_text
 
 # A hundred kilobytes of JSON in each class, which every checkpoint's model.yaml contains

@@ -10,14 +10,14 @@ from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap
 from nemolaunch.checkpoint.convert.stream import Advance, export_tensors, import_tensors
 from nemolaunch.checkpoint.convert.verify import verify
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.nemo_config import NemoConfig
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import output as hf_output
 from nemolaunch.checkpoint.nemo2 import context
 from nemolaunch.checkpoint.nemo2.folder import Nemo2Sink
 from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink
 from nemolaunch.checkpoint.storage.tensors import TensorSource
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.nemo_config import NemoConfig
 
 EMBEDDING, HEAD = "embedding.word_embeddings.weight", "output_layer.weight"
 

@@ -15,10 +15,10 @@ from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.routes import ROUTES
 from nemolaunch.checkpoint.convert.stream import Advance
-from nemolaunch.checkpoint.families.rules import counted, some
 from nemolaunch.checkpoint.storage.formats import ENDINGS, FORMATS, detect
 from nemolaunch.checkpoint.storage.publish import check_apart, check_free, explain_os_error, publishing
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families.rules import counted, some
 
 Say = Callable[[str], None]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nemolaunch.checkpoint.convert.mapping import TensorMap, transform
-from nemolaunch.checkpoint.families.ops import Same
 from nemolaunch.checkpoint.storage.tensors import TensorSource
+from nemolaunch.families.ops import Same
 
 if TYPE_CHECKING:
     import torch

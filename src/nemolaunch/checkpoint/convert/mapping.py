@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.param_shapes import ModelSizes, parameters
-from nemolaunch.checkpoint.families.rules import Group, counted, export_groups, import_groups, some
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, info_of
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.param_shapes import ModelSizes, parameters
+from nemolaunch.families.rules import Group, counted, export_groups, import_groups, some
 
 if TYPE_CHECKING:
     import torch

@@ -7,12 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint import families
+from nemolaunch import families
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, HEAD, ModelConversion
 from nemolaunch.checkpoint.convert.mapping import export_map, import_map, sizes_of
-from nemolaunch.checkpoint.families.family import ModelFamily, precision_fields
-from nemolaunch.checkpoint.families.nemo_config import NemoConfig, defaults
-from nemolaunch.checkpoint.families.param_shapes import ModelSizes
 from nemolaunch.checkpoint.hf import bidirectional, output
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_weights
@@ -21,6 +18,10 @@ from nemolaunch.checkpoint.nemo2.folder import Nemo2Folder
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.checkpoint.storage.wrappers import FirstRows, Renamed, same_tensor
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families.config_json import described
+from nemolaunch.families.family import ModelFamily, precision_fields
+from nemolaunch.families.nemo_config import NemoConfig, defaults
+from nemolaunch.families.param_shapes import ModelSizes
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
@@ -49,7 +50,7 @@ def prepare_import(
     family = families.of_hf(folder.config, model_class)
     tokenizer = tokenizer or folder.path
     hf_folder.check_tokenizer(tokenizer)
-    hf_config = dict(folder.config.get("text_config") or folder.config) if family.prefixes else folder.config
+    hf_config = described(folder.config)
     weights = weights or open_weights(folder, family.prefixes)
     translated = family.to_nemo(hf_config, model_class)
     dtype = _dtype(folder, family, weights.source)
@@ -90,7 +91,7 @@ def prepare_import(
         to="nemo2",
         family=family,
         config=config,
-        hf_config=dict(hf_config),
+        hf_config=hf_config,
         mapped=mapped,
         source=source,
         tokenizer=tokenizer,

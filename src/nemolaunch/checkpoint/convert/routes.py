@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from nemolaunch.checkpoint import families
+from nemolaunch import families
 from nemolaunch.checkpoint.convert import bare
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, ModelConversion

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nemolaunch.checkpoint import families
+from nemolaunch import families
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap, transform
 from nemolaunch.checkpoint.convert.stream import Advance, read_ahead
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.nemo_config import NemoConfig
-from nemolaunch.checkpoint.families.rules import Group
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.hf.weights import open_weights
 from nemolaunch.checkpoint.nemo2.folder import read_folder
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, TensorSource, info_of
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.nemo_config import NemoConfig
+from nemolaunch.families.rules import Group
 from nemolaunch.tokenizer.files import files_of
 
 if TYPE_CHECKING:

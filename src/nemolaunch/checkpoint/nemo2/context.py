@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint.families.nemo_config import NemoConfig, classes, defaults, model_module, symbol
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.nemo2.fiddle_json import Call, Symbol, dumps
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.nemo_config import NemoConfig, classes, defaults, model_module, symbol
 
 GENERATION = "generation_config.json"
 TOKENIZER, ARTIFACTS = "tokenizer", "artifacts"

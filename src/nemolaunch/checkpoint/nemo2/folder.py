@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint.families.nemo_config import NemoConfig
-from nemolaunch.checkpoint.families.param_shapes import extra_states
 from nemolaunch.checkpoint.nemo2 import context
 from nemolaunch.checkpoint.nemo2.megatron_names import (
     WRAPPER,
@@ -24,6 +22,8 @@ from nemolaunch.checkpoint.storage.dcp_write import DcpSink
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.errors import UsageError
 from nemolaunch.facts.checkpoint import look_at_checkpoint
+from nemolaunch.families.nemo_config import NemoConfig
+from nemolaunch.families.param_shapes import extra_states
 
 # megatron.core.dist_checkpointing's description of its own format
 BACKEND = {

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint.families.nemo_config import symbol
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.checkpoint import BIDIRECTIONAL_LAYERS
+from nemolaunch.families.nemo_config import symbol
 
 MODULE = "modeling_bidirectional"
 SUFFIX = "_bidirectional"

@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from nemolaunch.checkpoint.families import (
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families import (
     chinese,
     deepseek,
     gemma,
@@ -20,9 +21,8 @@ from nemolaunch.checkpoint.families import (
     qwen,
     starcoder,
 )
-from nemolaunch.checkpoint.families.family import ModelFamily, by_model_type
-from nemolaunch.checkpoint.families.nemo_config import NemoConfig, extends
-from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families.family import ModelFamily, by_model_type
+from nemolaunch.families.nemo_config import NemoConfig, extends
 
 MODULES = (
     llama, llama4, mistral, qwen, gemma, phi, starcoder, nemotron, nemotron_h, deepseek, gpt_oss, chinese,

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nemolaunch.checkpoint.families.ops import Op, Same
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.ops import Op, Same
 
 SHOWN = 4
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from nemolaunch.checkpoint.families.param_shapes import ModelSizes
+from nemolaunch.families.param_shapes import ModelSizes
 
 if TYPE_CHECKING:
     import torch

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.parts import (
     DENSE,
     FULL_ROTARY,
     GATED,
@@ -18,12 +18,12 @@ from nemolaunch.checkpoint.families.parts import (
     NemoIs,
     NeverTied,
     Out,
-    PartialSlidingWindow,
+    SlidingWindow,
     UnsupportedValueError,
     sizes,
     tied,
 )
-from nemolaunch.checkpoint.families.tables import (
+from nemolaunch.families.tables import (
     EXPERTS_NORM,
     HF,
     INPUT_NORM,
@@ -35,7 +35,12 @@ from nemolaunch.checkpoint.families.tables import (
     renamed,
 )
 
-COMMON = (LINEAR_SCALING, PartialSlidingWindow(), *GATED, FULL_ROTARY)
+COMMON = (
+    LINEAR_SCALING,
+    SlidingWindow(switch="use_sliding_window", first="max_window_layers"),
+    *GATED,
+    FULL_ROTARY,
+)
 
 QWEN2 = ModelFamily(
     model_type="qwen2",

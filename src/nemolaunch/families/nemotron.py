@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.llama import PARTS as LLAMA_PARTS
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.llama import PARTS as LLAMA_PARTS
+from nemolaunch.families.parts import (
     DENSE,
     LINEAR_SCALING,
     NO_BIAS,
@@ -24,8 +24,8 @@ from nemolaunch.checkpoint.families.parts import (
     rope_scaling_of,
     sizes,
 )
-from nemolaunch.checkpoint.families.rules import rule
-from nemolaunch.checkpoint.families.tables import (
+from nemolaunch.families.rules import rule
+from nemolaunch.families.tables import (
     HF,
     INPUT_NORM,
     LLAMA,

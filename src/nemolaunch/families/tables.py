@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.ops import Concatenated, Qkv
-from nemolaunch.checkpoint.families.rules import Rule, rule
+from nemolaunch.families.ops import Concatenated, Qkv
+from nemolaunch.families.rules import Rule, rule
 
 HF, NEMO = "model.layers.*.", "decoder.layers.*."
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.ops import PackedQkv
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.ops import PackedQkv
+from nemolaunch.families.parts import (
     DENSE,
     GATED,
     LINEAR_SCALING,
@@ -14,10 +14,11 @@ from nemolaunch.checkpoint.families.parts import (
     Field,
     NeverTied,
     SlidingWindow,
+    same_dropout,
     sizes,
 )
-from nemolaunch.checkpoint.families.rules import rule
-from nemolaunch.checkpoint.families.tables import HF, INPUT_NORM, MLP_NORM, NEMO, outer, renamed
+from nemolaunch.families.rules import rule
+from nemolaunch.families.tables import HF, INPUT_NORM, MLP_NORM, NEMO, outer, renamed
 
 PHI3 = ModelFamily(
     model_type="phi3",
@@ -29,6 +30,8 @@ PHI3 = ModelFamily(
         *sizes(norm_default=1e-5),
         NeverTied(),
         Field("partial_rotary_factor", "rotary_percent", 1.0),
+        Field("resid_pdrop", "hidden_dropout", 0.0),
+        same_dropout("embd_pdrop", "resid_pdrop"),
         SlidingWindow(),
         LINEAR_SCALING,
         *GATED,
@@ -45,6 +48,7 @@ PHI3 = ModelFamily(
         *renamed(HF + "mlp.gate_up_proj", NEMO + "mlp.linear_fc1"),
         *renamed(HF + "mlp.down_proj", NEMO + "mlp.linear_fc2"),
     ),
+    ignored=("original_max_position_embeddings",),  # of longrope
     refused=f"{OTHER_ROPE} (the 128k models have longrope)",
 )
 FAMILIES = (PHI3,)

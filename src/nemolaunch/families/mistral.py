@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.parts import (
     DENSE,
     FULL_ROTARY,
     GATED,
@@ -15,13 +15,14 @@ from nemolaunch.checkpoint.families.parts import (
     Field,
     FieldFunctions,
     Fields,
+    HfIs,
     NemoIs,
     NeverTied,
     Out,
     SlidingWindow,
     sizes,
 )
-from nemolaunch.checkpoint.families.tables import (
+from nemolaunch.families.tables import (
     EXPERTS_NORM,
     HF,
     INPUT_NORM,
@@ -77,6 +78,7 @@ MIXTRAL = ModelFamily(
         LONGEST_TWICE,
         Field("num_local_experts", "num_moe_experts", 8),
         Field("num_experts_per_tok", "moe_router_topk", 2),
+        HfIs("router_jitter_noise", 0.0, written=False),
         Field("router_aux_loss_coef", "moe_aux_loss_coeff", 0.001),
         *GATED,
         NemoIs(moe_layer_freq=1, moe_router_pre_softmax=False, moe_shared_expert_intermediate_size=None),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from nemolaunch.checkpoint.families.family import ModelFamily
-from nemolaunch.checkpoint.families.parts import (
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.parts import (
     DENSE,
     FULL_ROTARY,
     GATED,
@@ -12,14 +13,14 @@ from nemolaunch.checkpoint.families.parts import (
     NO_WINDOW,
     FieldFunctions,
     Fields,
+    HfIs,
     Out,
     UnsupportedValueError,
     rope_scaling_of,
     sizes,
     tied,
 )
-from nemolaunch.checkpoint.families.tables import LLAMA
-from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.tables import LLAMA
 
 # Fields of config.json's rope_scaling -> fields of NeMo's Llama31Config
 LLAMA3_SCALING = {
@@ -88,6 +89,7 @@ PARTS = (
     NO_QK_NORM,
     FULL_ROTARY,
     NO_WINDOW,
+    HfIs("rope_interleaved", False, written=False),
 )
 
 LLAMA_FAMILY = ModelFamily(
