@@ -62,8 +62,7 @@ def _nearest(model: NemoConfig, config: Mapping[str, Any], source: str) -> Recip
     found = [
         one
         for one in recipes()
-        if one.model_class == model.model_class
-        and _behaves_like(defaults(one.config_class), wanted)
+        if one.model_class == model.model_class and _behaves_like(defaults(one.config_class), wanted)
     ]
     if not found or "heterogeneous_layers_config_encoded_json" in model.fields:
         raise UsageError(

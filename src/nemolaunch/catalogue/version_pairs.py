@@ -61,11 +61,11 @@ class Verdict:
     Attributes:
         status: "works" (proven, or of the same minor releases as a proven pair), "imports" (can be imported, but has
             not been trained), "fails" or "unknown".
-        nearest: the pair in the table that this was judged by; the nearest proven one if the status is "unknown".
+        pair: the pair in the table that this was judged by, if any.
     """
 
     status: str
-    nearest: Pair
+    pair: Pair | None = None
 
 
 def release(text: str) -> Release:
@@ -97,7 +97,9 @@ def pairs() -> tuple[Pair, ...]:
 def patches() -> tuple[Patch, ...]:
     """Return all patches, in the order in which they are applied."""
     rows = _table()["patches"]
-    return tuple(Patch(**{**row, "models": tuple(row["models"]) if "models" in row else None}) for row in rows)
+    return tuple(
+        Patch(**{**row, "models": tuple(row["models"]) if "models" in row else None}) for row in rows
+    )
 
 
 def patches_for(megatron: str, model_class: str | None = None) -> tuple[Patch, ...]:
@@ -108,6 +110,24 @@ def patches_for(megatron: str, model_class: str | None = None) -> tuple[Patch, .
         if release(megatron) >= release(patch.megatron)
         and (patch.models is None or model_class is None or model_class in patch.models)
     )
+
+
+def recipe_since(recipe: str) -> str | None:
+    """Return the first NeMo that has a recipe; None if all that are known do."""
+    found = _table()["recipes_since"].get(recipe)
+    return None if found is None else str(found)
+
+
+def field_since(path: str, nemo: str, megatron: str) -> str | None:
+    """Return the release that brought a field of the recipe, if these releases are older; None if they have it."""
+    for name, key, have in (
+        ("Megatron-Core", "fields_since", megatron),
+        ("NeMo", "nemo_fields_since", nemo),
+    ):
+        first = _table()[key].get(path)
+        if first is not None and release(have) < release(first):
+            return f"{name} {first}"
+    return None
 
 
 def judge(nemo: str, megatron: str) -> Verdict:
@@ -121,15 +141,15 @@ def judge(nemo: str, megatron: str) -> Verdict:
     ):
         if found:
             exact = [pair for pair in found if (pair.nemo, pair.megatron) == (nemo, megatron)]
-            return Verdict(status=status, nearest=(exact or found)[0])
-    return Verdict(status="unknown", nearest=_nearest(release(nemo), release(megatron)))
+            return Verdict(status=status, pair=(exact or found)[0])
+    return Verdict(status="unknown")
 
 
-def _nearest(nemo: Release, megatron: Release) -> Pair:
+def nearest_proven(nemo: str, megatron: str) -> Pair:
     """Return the proven pair whose NeMo, then Megatron-Core, is nearest by minor release."""
 
     def distance(pair: Pair) -> tuple[int, int]:
-        return _steps(release(pair.nemo), nemo), _steps(release(pair.megatron), megatron)
+        return _steps(release(pair.nemo), release(nemo)), _steps(release(pair.megatron), release(megatron))
 
     return min((pair for pair in pairs() if pair.proven), key=distance)
 

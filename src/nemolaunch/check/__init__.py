@@ -40,6 +40,7 @@ from nemolaunch.check import (
     secrets,
     settings,
     slurm,
+    software,
     stream,
     validation,
 )
@@ -73,6 +74,7 @@ ALWAYS: tuple[Rule, ...] = (
     resume.rules,
     slurm.rules,
     container.rules,
+    software.rules,
     sbatch.rules,
     environment.rules,
     secrets.rules,

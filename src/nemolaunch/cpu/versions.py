@@ -23,9 +23,9 @@ def check(nemo: str | None, megatron: str | None) -> None:
         )
         raise NemolaunchError(f"{missing} not installed. {INSTALL}")
     verdict = judge(nemo, megatron)
-    if verdict.status == "fails":
+    if verdict.pair and verdict.pair.fails:
         raise NemolaunchError(
-            f"nemo_toolkit {nemo} does not work with megatron-core {megatron}: {verdict.nearest.fails}. {INSTALL}"
+            f"nemo_toolkit {nemo} does not work with megatron-core {megatron}: {verdict.pair.fails}. {INSTALL}"
         )
 
 
