@@ -146,14 +146,17 @@ def judge(nemo: str, megatron: str) -> Verdict:
 
 
 def nearest_proven(nemo: str, megatron: str) -> Pair:
-    """Return the proven pair whose NeMo, then Megatron-Core, is nearest by minor release."""
+    """Return the proven pair whose minor release of NeMo, then of Megatron-Core, is nearest; then their patches."""
+    wanted = _numbers(nemo), _numbers(megatron)
 
-    def distance(pair: Pair) -> tuple[int, int]:
-        return _steps(release(pair.nemo), release(nemo)), _steps(release(pair.megatron), release(megatron))
+    def distance(pair: Pair) -> list[int]:
+        have = _numbers(pair.nemo), _numbers(pair.megatron)
+        minors = [abs(100 * (h[0] - w[0]) + h[1] - w[1]) for h, w in zip(have, wanted, strict=True)]
+        return minors + [abs(h[2] - w[2]) for h, w in zip(have, wanted, strict=True)]
 
     return min((pair for pair in pairs() if pair.proven), key=distance)
 
 
-def _steps(one: Release, other: Release) -> int:
-    first, second = ((*numbers, 0, 0)[:2] for numbers in (one, other))
-    return abs((first[0] - second[0]) * 100 + first[1] - second[1])
+def _numbers(text: str) -> tuple[int, int, int]:
+    first, second, third = (*release(text), 0, 0, 0)[:3]
+    return first, second, third

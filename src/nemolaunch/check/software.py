@@ -35,8 +35,9 @@ def _without_nemo2(resolved: Resolved, container: Container) -> Finding:
     newest = newest_with_nemo2()
     return error(
         "image-without-nemo2",
-        f"{shown('container_image', resolved.job.launch.container_image)} cannot train NeMo 2 recipes: it has no "
-        f"nemo.collections.llm that works ({container.source}); the last container that has it is {newest.image}",
+        f"{shown('container_image', resolved.job.launch.container_image)} has no NeMo 2 for LLMs that works "
+        f"(nemo.collections.llm), which trains the recipe; the last container that has it is {newest.image} "
+        f"[{container.source}]",
         *each("container_image", [newest.image]),
     )
 
