@@ -30,6 +30,13 @@ def train(plan_file: str, kill_after: int | None = None) -> dict[str, Any]:
     return {**found, "multipliers": multipliers, "releases": releases}
 
 
+def applied() -> list[str]:
+    """Names of the patches that this environment needed."""
+    from nemolaunch.nemo2 import patches
+
+    return list(patches.apply())
+
+
 def overridden_groups(
     keep: list[str], scaled: list[str], lr_mult: float
 ) -> list[tuple[float, float, list[str]]]:

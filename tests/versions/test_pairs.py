@@ -16,7 +16,7 @@ from forkserver import ForkServer, JobFailed
 from versions.overlays import CannotDownloadError, overlay, proven
 
 from nemolaunch.catalogue.containers import container, nemo_tag
-from nemolaunch.catalogue.version_pairs import Pair
+from nemolaunch.catalogue.version_pairs import Pair, patches_for
 from nemolaunch.checkpoint.convert.convert import convert
 from nemolaunch.job import spec_of
 from nemolaunch.planning import Plan
@@ -131,6 +131,11 @@ def test_its_checkpoint_is_exported(trained: Trained, tmp_path: Path) -> None:
     arguments = {"hf": str(tmp_path / "hf"), "nemo": str(last)}
     (logits,) = trained.server.run("nemo2.convert_job:logits", arguments)
     assert logits["difference"] <= ROUNDING * max(logits["size"], 1)
+
+
+def test_the_plan_lists_the_patches_that_are_applied(pair: Pair, trained: Trained) -> None:
+    (applied,) = trained.server.run("versions.pair_job:applied")
+    assert applied == [patch.name for patch in patches_for(pair.megatron)]
 
 
 def test_conditions_of_weight_decay_and_learning_rate_keep_their_meaning(
