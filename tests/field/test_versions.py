@@ -5,6 +5,8 @@ That the pairs of the containers train is tested in `tests/versions`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from check_jobs import findings
 
@@ -14,7 +16,7 @@ from nemolaunch.observe.failure_patterns import cause_of
 REGISTRY = "nvcr.io/nvidia/nemo"
 
 
-def about(code: str, model: str = "llama3_8b", **values: object) -> Finding:
+def about(code: str, model: str = "llama3_8b", **values: Any) -> Finding:
     (found,) = [finding for finding in findings(model, **values) if finding.code == code]
     return found
 
