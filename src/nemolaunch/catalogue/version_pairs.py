@@ -53,6 +53,10 @@ class Patch:
     def __str__(self) -> str:
         return f"{self.name}: {self.what} ({self.thread})"
 
+    def concerns(self, model_class: str | None) -> bool:
+        """Return whether a model of this class needs it; None stands for any model."""
+        return self.models is None or model_class is None or model_class in self.models
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -104,12 +108,8 @@ def patches() -> tuple[Patch, ...]:
 
 def patches_for(megatron: str, model_class: str | None = None) -> tuple[Patch, ...]:
     """Return the patches that a release of Megatron-Core needs to train a NeMo 2 model."""
-    return tuple(
-        patch
-        for patch in patches()
-        if release(megatron) >= release(patch.megatron)
-        and (patch.models is None or model_class is None or model_class in patch.models)
-    )
+    have = release(megatron)
+    return tuple(p for p in patches() if have >= release(p.megatron) and p.concerns(model_class))
 
 
 def recipe_since(recipe: str) -> str | None:

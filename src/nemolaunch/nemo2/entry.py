@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemolaunch.catalogue import version_pairs
 from nemolaunch.data.index_files import remove_incomplete
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.data_digest import changed_files
@@ -104,8 +105,7 @@ def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:
     """Return the recipe that this machine trains, and what it does not support of the compiled one."""
     for name, value in plan.environment.items():
         os.environ.setdefault(name, value)
-    for name in patches.apply():
-        log.info(f"patch {name}")
+    _apply_patches(plan)
     plain = importlib.util.find_spec("transformer_engine") is None
     if plain or plan.device == "cpu":
         from nemolaunch import cpu
@@ -117,6 +117,14 @@ def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:
     if not plain and plan.device != "cpu":
         return recipe, []
     return recipe, (cpu.adapt if plan.device == "cpu" else cpu.adapt_for_plain_layers)(recipe)
+
+
+def _apply_patches(plan: Plan) -> None:
+    """Apply what these releases of NeMo and Megatron need, and log what concerns the model."""
+    applied = patches.apply()
+    for patch in version_pairs.patches():
+        if patch.name in applied and patch.concerns(plan.model_row.recipe.model_class):
+            log.info(f"patch {patch}")
 
 
 def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:
