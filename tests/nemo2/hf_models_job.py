@@ -9,7 +9,8 @@ from typing import Any
 # Decided by the job: its lengths, layout and precision; and how the layers are built from the same parameters
 THE_JOBS = {
     "generation_config",
-    "seq_length", "params_dtype", "bf16", "fp16", "fp8", "autocast_dtype", "pipeline_dtype", "gradient_accumulation_fusion",
+    "seq_length", "params_dtype", "bf16", "fp16", "fp8", "autocast_dtype", "pipeline_dtype",
+    "gradient_accumulation_fusion",
     "tensor_model_parallel_size", "pipeline_model_parallel_size", "sequence_parallel", "expert_model_parallel_size",
     "context_parallel_size", "virtual_pipeline_model_parallel_size", "expert_tensor_parallel_size",
     "num_layers_in_first_pipeline_stage", "num_layers_in_last_pipeline_stage", "deallocate_pipeline_outputs",

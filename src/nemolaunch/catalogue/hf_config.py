@@ -108,7 +108,7 @@ def _fields(model: NemoConfig, base: Recipe, architecture: Architecture) -> dict
 
 
 def _architecture(model: NemoConfig, base: Recipe) -> Architecture:
-    fields = {
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in model.resolved.items()
         if name in FIELDS and symbol_name(value) is None
@@ -133,7 +133,8 @@ def _notes(family: ModelFamily, config: Mapping[str, Any], architecture: Archite
     tied = described(config).get("tie_word_embeddings", family.tied_by_default)
     if not tied or architecture.share_embeddings_and_output_weights:
         return []
+    rows = int(architecture.vocab_size or 0)
     return [
-        f"config.json ties the output layer to the embedding, which NeMo's {family.model_class} cannot: it is trained "
-        f"with an output layer of its own, as `nemolaunch convert` makes it"
+        f"it ties the output layer to the embedding, but NeMo's {family.model_class} has an output layer of its own, "
+        f"as `nemolaunch convert` makes it: {rows * architecture.hidden_size:,} parameters more"
     ]

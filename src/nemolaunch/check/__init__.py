@@ -20,6 +20,7 @@ from nemolaunch.check import (
     experts,
     graphs,
     index_cache,
+    model,
     names,
     objective,
     offload,
@@ -55,6 +56,7 @@ Rule = Callable[[Resolved], Iterator[Finding]]
 ALWAYS: tuple[Rule, ...] = (
     ranges.rules,
     names.rules,
+    model.rules,
     device.rules,
     data.files,
     index_cache.old,

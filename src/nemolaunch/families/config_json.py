@@ -122,6 +122,8 @@ def _with_old_names(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(scaling, Mapping) and "rope_theta" in scaling:
         _set(fields, "rope_theta", scaling["rope_theta"], "rope_scaling.rope_theta")
         fields["rope_scaling"] = {name: value for name, value in scaling.items() if name != "rope_theta"}
+    if isinstance(fields.get("rope_scaling"), Mapping) and _scaling(fields["rope_scaling"]) is None:
+        fields["rope_scaling"] = None
     return fields
 
 

@@ -50,8 +50,23 @@ COMMON = (
     NO_BIAS,
     FULL_ROTARY,
 )
-# Gemma's first configurations say "gelu" but mean the approximation
-GEMMA_GELU = (HfIs("hidden_activation", TANH_GELU, None), HfIs("hidden_act", TANH_GELU, "gelu"))
+
+
+def _gelu_to_nemo(hf: Fields, nemo: Out) -> None:
+    """Check for the approximation. Gemma's first files say "gelu", and later ones state what it means beside it."""
+    named, meant = hf.get("hidden_act", TANH_GELU), hf.get("hidden_activation")
+    if (meant or named) != TANH_GELU:
+        raise UnsupportedValueError(
+            f"hidden_act is {named!r} and hidden_activation {meant!r}; NeMo's model has {TANH_GELU!r}, which Gemma's "
+            'own files mean even where they say "gelu": set "hidden_activation" to it if the model was trained with it'
+        )
+
+
+def _gelu_to_hf(nemo: Fields, hf: Out) -> None:
+    hf["hidden_activation"] = hf["hidden_act"] = TANH_GELU
+
+
+GEMMA_GELU = FieldFunctions(_gelu_to_nemo, _gelu_to_hf)
 CAUSAL = HfIs("use_bidirectional_attention", False, None, written=False)
 
 
@@ -63,7 +78,7 @@ GEMMA = ModelFamily(
     parts=(
         *sizes(head_dim=256),
         tied(True),
-        *GEMMA_GELU,
+        GEMMA_GELU,
         CAUSAL,
         NemoIs(activation_func="openai_gelu"),
         *COMMON,

@@ -7,7 +7,6 @@ from nemolaunch.families.ops import StackedExperts
 from nemolaunch.families.parts import (
     FULL_ROTARY,
     NO_BIAS,
-    NO_WINDOW,
     Derived,
     Field,
     FieldFunctions,
@@ -160,7 +159,7 @@ PARTS = (
     NemoIs(moe_router_score_function="sigmoid", moe_apply_probs_on_input=True, rotary_interleaved=True),
     NO_BIAS,
     FULL_ROTARY,
-    NO_WINDOW,
+    NemoIs(window_size=None),
 )
 
 

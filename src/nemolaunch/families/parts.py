@@ -230,6 +230,16 @@ def _full_rotary_to_hf(nemo: Fields, hf: Out) -> None:
     NemoIs(rotary_percent=1.0).to_hf(nemo, hf)
 
 
+def _no_window_to_nemo(hf: Fields, nemo: Out) -> None:
+    layers = hf.get("num_hidden_layers") or 0
+    Derived("layer_types", lambda hf: ["full_attention"] * layers).to_nemo(hf, nemo)
+
+
+def _no_window_to_hf(nemo: Fields, hf: Out) -> None:
+    NemoIs(window_size=None).to_hf(nemo, hf)
+
+
+NO_WINDOW = FieldFunctions(_no_window_to_nemo, _no_window_to_hf)
 FULL_ROTARY = FieldFunctions(_full_rotary_to_nemo, _full_rotary_to_hf)
 
 # A decoder with RMSNorm, SiLU-gated MLPs and rotary positions
@@ -248,7 +258,6 @@ GATED = (
 DENSE = NemoIs(num_moe_experts=None)
 NO_BIAS = NemoIs(add_bias_linear=False, add_qkv_bias=False)
 NO_QK_NORM = NemoIs(qk_layernorm=False)
-NO_WINDOW = NemoIs(window_size=None)
 
 
 FULL, SLIDING = "full_attention", "sliding_attention"

@@ -15,6 +15,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.hf.loading import loadable
 
 MAX_TOKENS = 256
 TEXT = """The harbour lay still in the early morning. Two boats had come back during the night, and the men who
@@ -52,10 +53,11 @@ def hf_logits(folder: Path, ids: list[int]) -> Any:
 
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
     family = bidirectional.family_of(hf_folder.read_config(folder / "config.json"))
-    if family is not None and bidirectional.is_ours(folder, family):
-        model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True, **options)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    with loadable(folder) as readable:
+        if family is not None and bidirectional.is_ours(folder, family):
+            model = AutoModelForMaskedLM.from_pretrained(readable, trust_remote_code=True, **options)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(readable, **options)
     with torch.inference_mode():
         return model.eval()(torch.tensor([ids])).logits[0].float()
 
