@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Without root or apt-get, these tests are skipped
 TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium zsh
 
-.PHONY: install demo test test-long coverage lint docs site clean tools
+.PHONY: install demo test test-long test-versions coverage lint docs site clean tools
 
 install: $(INSTALLED)
 
@@ -33,6 +33,10 @@ endif
 
 test-long: $(INSTALLED) tools
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+# With all tested releases of NeMo and Megatron-Core, each laid over .venv
+test-versions: $(INSTALLED)
+	@$(BIN)/python -m pytest -m "long or not long" tests/versions $(ARGS)
 
 # Of the tests that take minutes, not hours; ARGS="tests/nemo2 tests/e2e" measures others
 coverage: $(INSTALLED)

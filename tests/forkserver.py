@@ -41,10 +41,15 @@ class JobFailed(AssertionError):
 
 
 class ForkServer:
-    """Starts the server process and sends it jobs, one at a time."""
+    """Starts the server process and sends it jobs, one at a time.
 
-    def __init__(self, folder: Path) -> None:
+    Packages in the folder `overlay` come before those of the environment.
+    """
+
+    def __init__(self, folder: Path, overlay: Path | None = None) -> None:
         self.folder = folder
+        paths = filter(None, (str(overlay or ""), os.environ.get("PYTHONPATH")))
+        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
         folder.mkdir(parents=True, exist_ok=True)
         self._ours, theirs = socket.socketpair()
         with open(folder / "server.log", "wb") as log:
@@ -54,7 +59,7 @@ class ForkServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=Path(__file__).parent,
-                env={**os.environ, **ENVIRONMENT},
+                env=environment,
                 start_new_session=True,
             )
         theirs.close()
@@ -122,7 +127,9 @@ def _tail(path: Path) -> str:
 def serve(connection: socket.socket) -> None:
     """Run the server: import NeMo, then fork the ranks of each job until the connection is closed."""
     from nemolaunch import cpu
+    from nemolaunch.nemo2 import patches
 
+    patches.apply()
     cpu.install()
     from nemo.collections import llm  # noqa: F401
 

@@ -243,9 +243,9 @@ ZOO: dict[str, Small] = {
             "sliding_window": 5,
             "query_pre_attn_scalar": 24,
             "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+            "rms_norm_eps": 1e-5,
         },
         imported=False,
-        computes=False,
     ),
     "phi 3": Small("phi3", "Phi3Model", {"num_key_value_heads": 4}),
     "phi 3, fewer groups and a window": Small(

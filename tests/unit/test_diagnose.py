@@ -29,6 +29,7 @@ WORDS = {
     "not-finite": "AssertionError: Rank 3: found NaN in local grad norm for bucket #0 in backward pass",
     "data-missing": "FileNotFoundError: [Errno 2] No such file or directory: '/data/en_text_document.idx'",
     "container": "pyxis: container start failed with error code: 1",
+    "versions": "TypeError: get_megatron_optimizer() got an unexpected keyword argument 'no_weight_decay_cond'",
     "import": "ModuleNotFoundError: No module named 'transformer_engine'",
     "checkpoint": "megatron.core.dist_checkpointing.core.CheckpointingException: size mismatch for decoder",
     "hub": "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo",

@@ -55,7 +55,7 @@ def test_compatible_versions_are_good() -> None:
     ("name", "version", "said"),
     [
         ("nemo_toolkit", "3.0.0", "NeMo 3 has no nemo.collections.llm"),
-        ("megatron-core", "0.16.1", "0.15 for NeMo 2.6 and 2.7"),
+        ("megatron-core", "0.14.0", "NeMo 2.7.3 with Megatron-Core 0.14.0 fails on import"),
         ("lightning", "2.5.0", "NeMo does not allow newer releases"),
         ("numpy", "2.1.0", "below 2"),
         ("leptonai", "0.47.0", "0.27"),
@@ -68,6 +68,22 @@ def test_an_incompatible_version_is_reported_with_the_command_that_fixes_it(
     bad = texts(packages.look({**GOOD_VERSIONS, name: version}), "bad")
     assert said in bad
     assert "pip install -c constraints.txt" in bad
+
+
+@pytest.mark.parametrize(
+    ("nemo", "megatron"), [("2.5.3", "0.14.0"), ("2.6.0", "0.15.0"), ("2.7.0", "0.16.0"), ("2.7.3", "0.16.1")]
+)
+def test_pairs_that_train_are_good(nemo: str, megatron: str) -> None:
+    pair = {"nemo_toolkit": nemo, "megatron-core": megatron}
+    found = list(packages.look({**GOOD_VERSIONS, **pair}))
+    assert set(levels(found)) == {"good"}
+    assert f"NeMo {nemo} with Megatron-Core {megatron} trains" in texts(found, "good")
+
+
+def test_a_pair_never_tried_is_a_warning_with_the_nearest_tested_one() -> None:
+    found = list(packages.look({**GOOD_VERSIONS, "megatron-core": "0.18.0"}))
+    assert "bad" not in levels(found)
+    assert "NeMo 2.7.3 with Megatron-Core 0.16.1" in texts(found, "warning")
 
 
 def test_without_nemo_it_says_what_the_machine_can_still_do() -> None:

@@ -41,6 +41,7 @@ from nemolaunch.check import (
     secrets,
     settings,
     slurm,
+    software,
     stream,
     validation,
 )
@@ -75,6 +76,7 @@ ALWAYS: tuple[Rule, ...] = (
     resume.rules,
     slurm.rules,
     container.rules,
+    software.rules,
     sbatch.rules,
     environment.rules,
     secrets.rules,

@@ -220,6 +220,13 @@ RULES: dict[str, str] = {
     "profile-steps": "The steps to trace are START:STOP and must lie within the job's steps.",
     "profile-ranks": "The ranks to trace must be ranks of the job.",
     "profile-nsys-on-cpu": "Nsight Systems traces GPU activity.",
+    # releases of NeMo and Megatron-Core
+    "image-without-nemo2": "Training a NeMo 2 recipe needs a container with NeMo 2's part for LLMs.",
+    "image-unknown": "What a container's releases can do is only checked if they are known.",
+    "versions-incompatible": "NeMo must be able to import its Megatron-Core.",
+    "versions-untested": "Tested releases of NeMo and Megatron-Core train, resume and export alike.",
+    "recipe-not-in-release": "A job's recipe must exist in the NeMo that trains it.",
+    "field-not-in-release": "A setting names a field that exists in the releases that train the job.",
     # environment
     "env-preset": "An environment preset must be one that nemolaunch ships.",
     "env-variable": "A variable is given as NAME=VALUE.",

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from nemolaunch import catalogue
-from nemolaunch.doctor.packages import installed, release
+from nemolaunch.catalogue.version_pairs import release
+from nemolaunch.doctor.packages import installed
 from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.units import size

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from nemolaunch.doctor.verdict import Verdict, bad, good, note
+from nemolaunch.catalogue.version_pairs import Release, judge, nearest_proven, patches_for, release
+from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
 
 INSTALL = "pip install -c constraints.txt -e '.[train]'"
 IMPORT_TIMEOUT_S = 180
-Release = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,51 +23,47 @@ class Needed:
     Attributes:
         name: distribution name.
         module: name to import.
-        fits: whether a release is compatible with the installed NeMo release.
+        fits: whether a release is compatible with the installed releases of NeMo and Megatron-Core.
         wanted: description of compatible releases.
         why: what happens with others.
     """
 
     name: str
     module: str
-    fits: Callable[[Release, Release], bool]
+    fits: Callable[[Release, Release, Release], bool]
     wanted: str
     why: str
 
 
-def _any(release: Release, nemo: Release) -> bool:
+def _any(release: Release, nemo: Release, megatron: Release) -> bool:
     return True
 
 
 # Each row was observed: the combination was tried, with this result.
 NEEDED = (
     Needed(
-        name="nemo_toolkit", module="nemo.collections.llm", fits=lambda r, _: (2, 4) <= r < (3,),
+        name="nemo_toolkit", module="nemo.collections.llm", fits=lambda r, nemo, megatron: (2, 4) <= r < (3,),
         wanted="2.4 to 2.7", why="NeMo 3 has no nemo.collections.llm",
     ),
-    Needed(
-        name="megatron-core", module="megatron.core",
-        fits=lambda r, nemo: r[:2] == ((0, 15) if nemo >= (2, 6) else (0, 14) if nemo >= (2, 5) else r[:2]),
-        wanted="0.14 for NeMo 2.5, 0.15 for NeMo 2.6 and 2.7",
-        why="other releases can be imported, but fail when the optimizer is built",
-    ),
+    # whether it fits NeMo is judged by the table of pairs
+    Needed(name="megatron-core", module="megatron.core", fits=_any, wanted="any", why=""),
     Needed(name="torch", module="torch", fits=_any, wanted="any", why=""),
     Needed(name="nemo_run", module="nemo_run", fits=_any, wanted="any", why=""),
     Needed(
-        name="leptonai", module="leptonai", fits=lambda r, _: r < (0, 28), wanted="0.27",
+        name="leptonai", module="leptonai", fits=lambda r, nemo, megatron: r < (0, 28), wanted="0.27",
         why="NeMo-Run imports a module that newer releases no longer have",
     ),
     Needed(
-        name="lightning", module="lightning.pytorch", fits=lambda r, _: r[:2] <= (2, 4), wanted="up to 2.4",
-        why="NeMo does not allow newer releases",
+        name="lightning", module="lightning.pytorch", wanted="up to 2.4",
+        fits=lambda r, nemo, megatron: r[:2] <= (2, 4), why="NeMo does not allow newer releases",
     ),
     Needed(
         name="transformers", module="transformers", wanted="4.57 for NeMo 2.7",
-        fits=lambda r, nemo: r[:2] == (4, 57) or nemo[:2] != (2, 7), why="NeMo 2.7 requires it",
+        fits=lambda r, nemo, megatron: r[:2] == (4, 57) or nemo[:2] != (2, 7), why="NeMo 2.7 requires it",
     ),
     Needed(
-        name="numpy", module="numpy", fits=lambda r, _: r < (2,), wanted="below 2",
-        why="Megatron's data loading breaks",
+        name="numpy", module="numpy", wanted="below 2 for Megatron-Core before 0.16",
+        fits=lambda r, nemo, megatron: r < (2,) or megatron >= (0, 16), why="Megatron's data loading breaks",
     ),
 )  # fmt: skip
 
@@ -92,29 +88,33 @@ def look(versions: Mapping[str, str | None] | None = None) -> Iterator[Verdict]:
             f"{INSTALL}, or use the container nvcr.io/nvidia/nemo",
         )
         return
-    nemo = release(found["nemo_toolkit"] or "")
+    nemo, core = release(found["nemo_toolkit"] or ""), release(found.get("megatron-core") or "")
     for needed in NEEDED:
         have = found.get(needed.name)
         if have is None:
             yield bad("packages", f"{needed.name} is not installed", INSTALL)
-        elif needed.fits(release(have), nemo):
+        elif needed.fits(release(have), nemo, core):
             yield good("packages", f"{needed.name} {have}")
         else:
             text = f"{needed.name} {have} is not compatible (needed: {needed.wanted}): {needed.why}"
             yield bad("packages", text, INSTALL)
+    megatron = found.get("megatron-core")
+    if megatron is not None:
+        yield from pair(found["nemo_toolkit"] or "", megatron)
 
 
-def release(text: str) -> Release:
-    """Return the numbers that a version starts with: `2.7.0rc1` → (2, 7, 0)."""
-    numbers = []
-    for part in text.split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-        if digits != part:
-            break
-    return tuple(numbers)
+def pair(nemo: str, megatron: str) -> Iterator[Verdict]:
+    """Judge NeMo together with Megatron-Core, by the table that the checks of a job use."""
+    verdict, text = judge(nemo, megatron), f"NeMo {nemo} with Megatron-Core {megatron}"
+    if verdict.pair and verdict.pair.fails:
+        yield bad("packages", f"{text} fails on import: {verdict.pair.fails}", INSTALL)
+    elif verdict.status == "works":
+        needed = [patch.name for patch in patches_for(megatron)]
+        yield good("packages", f"{text} trains" + (f", with patches: {', '.join(needed)}" if needed else ""))
+    else:
+        yield warning(
+            "packages", f"{text} was never trained; nearest tested: {nearest_proven(nemo, megatron)}", INSTALL
+        )
 
 
 def imports() -> Iterator[Verdict]:

@@ -39,7 +39,7 @@ class Host:
     """The machine this runs on. `gpus` holds one name per visible GPU.
 
     `transformer_engine`, `flash_attention`: whether they are installed, which matters if the job runs in this
-    environment.
+    environment, as do the installed releases `nemo` and `megatron`.
     """
 
     name: str = "localhost"
@@ -49,6 +49,8 @@ class Host:
     memory_bytes: int = 0
     transformer_engine: bool = True
     flash_attention: bool = True
+    nemo: str | None = None
+    megatron: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +279,7 @@ def _free_bytes(folder: str) -> int | None:
 def look_at_host() -> Host:
     """Return the GPUs this process may use (considering CUDA_VISIBLE_DEVICES), cores and memory."""
     names, memory_bytes = _gpus()
+    installed = installed_versions()
     return Host(
         name=socket.gethostname(),
         gpus=names,
@@ -285,6 +288,8 @@ def look_at_host() -> Host:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         transformer_engine=importlib.util.find_spec("transformer_engine") is not None,
         flash_attention=any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_3")),
+        nemo=installed.get("nemo_toolkit"),
+        megatron=installed.get("megatron-core"),
     )
 
 

@@ -112,7 +112,7 @@ def _alternating_to_hf(nemo: Fields, hf: Out) -> None:
     hf["sliding_window"] = nemo["window_size"][0] + 1
 
 
-def _gemma2_computes_differently(nemo: Fields) -> str | None:
+def _norms_differ(nemo: Fields) -> str | None:
     """Check the epsilon: NeMo 2.7 builds the norms after attention and MLP with TENorm's default."""
     epsilon = nemo["layernorm_epsilon"]
     if epsilon == NEMO_EPSILON:
@@ -152,7 +152,7 @@ GEMMA2 = ModelFamily(
     ignored=("hidden_act",),  # transformers uses hidden_activation
     tied_by_default=True,
     caveat="NeMo's model has epsilon 1e-5 in the norms after attention and MLP, and windows in the even layers",
-    computes_differently=_gemma2_computes_differently,
+    computes_differently=_norms_differ,
 )
 
 
@@ -244,6 +244,8 @@ GEMMA3 = tuple(
         traits={"post_layer_norms": True, "qk_layernorm": True},
         ignored=("hidden_act",),
         tied_by_default=True,
+        caveat="NeMo's model has epsilon 1e-5 in the norms after attention and MLP",
+        computes_differently=_norms_differ,
         prefixes=("model.language_model.", "language_model."),
     )
     for model_type in ("gemma3_text", "gemma3")

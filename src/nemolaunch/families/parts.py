@@ -219,7 +219,8 @@ class Derived:
 
 def same_dropout(embedding: str, residual: str) -> ConfigPart:
     """Return the check that the embeddings have the dropout of the residual stream, as in Megatron."""
-    return Derived(embedding, lambda hf: hf.get(residual, 0.0))
+    check = Derived(embedding, lambda hf: hf.get(residual, 0.0))
+    return FieldFunctions(check.to_nemo, lambda nemo, hf: hf.update({embedding: hf[residual]}))
 
 
 def _full_rotary_to_nemo(hf: Fields, nemo: Out) -> None:

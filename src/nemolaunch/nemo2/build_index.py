@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
 
 TRAINER_VALUES = ("max_steps", "val_check_interval", "limit_val_batches", "limit_test_batches")
@@ -24,6 +25,7 @@ def build_index(plan: Plan) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     for name, value in plan.environment.items():
         os.environ.setdefault(name, value)
+    patches.apply()
     if importlib.util.find_spec("transformer_engine") is None:
         from nemolaunch import cpu
 

@@ -15,13 +15,14 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemolaunch.catalogue import version_pairs
 from nemolaunch.data.index_files import remove_incomplete
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.data_digest import changed_files
+from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.log import log
-from nemolaunch.ranks.megatron_import import skip_inference_allocator
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes
 from nemolaunch.system.atomic_files import write_json
@@ -104,7 +105,7 @@ def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:
     """Return the recipe that this machine trains, and what it does not support of the compiled one."""
     for name, value in plan.environment.items():
         os.environ.setdefault(name, value)
-    skip_inference_allocator()
+    _apply_patches(plan)
     plain = importlib.util.find_spec("transformer_engine") is None
     if plain or plan.device == "cpu":
         from nemolaunch import cpu
@@ -116,6 +117,14 @@ def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:
     if not plain and plan.device != "cpu":
         return recipe, []
     return recipe, (cpu.adapt if plan.device == "cpu" else cpu.adapt_for_plain_layers)(recipe)
+
+
+def _apply_patches(plan: Plan) -> None:
+    """Apply what these releases of NeMo and Megatron need, and log what concerns the model."""
+    applied = patches.apply()
+    for patch in version_pairs.patches():
+        if patch.name in applied and patch.concerns(plan.model_row.recipe.model_class):
+            log.info(f"patch {patch}")
 
 
 def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:

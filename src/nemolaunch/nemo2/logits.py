@@ -84,9 +84,9 @@ def nemo_logits(checkpoint: Path, ids: list[int]) -> Any:
 def load(checkpoint: Path) -> Any:
     """Return the Lightning model of a checkpoint on the CPU, loaded by NeMo."""
     from nemolaunch import cpu
-    from nemolaunch.ranks.megatron_import import skip_inference_allocator
+    from nemolaunch.nemo2 import patches
 
-    skip_inference_allocator()
+    patches.apply()
     cpu.install()
     from nemo.lightning.io.connector import ModelConnector
 

@@ -76,6 +76,16 @@ CAUSES: tuple[Cause, ...] = (
         "cluster without containers, use --container-image none",
     ),
     _cause(
+        "versions",
+        # the first two are how Megatron-Core 0.16 fails in NeMo 2.7 (NVIDIA-NeMo/Speech#15458)
+        r"\w+\(\) got an unexpected keyword argument|megatron-core was not found"
+        r"|No module named 'nemo\.collections\.llm|(cannot import name|No module named).{0,80}megatron\.core",
+        "the releases of NeMo and Megatron-Core in the environment of the ranks do not fit together",
+        "use a container whose releases are known to work, such as the default of --container-image; with "
+        "--container-image none, `pip install -c constraints.txt 'nemolaunch[train]'`; `nemolaunch doctor` judges the "
+        "installed releases",
+    ),
+    _cause(
         "import",
         r"ModuleNotFoundError|ImportError|cannot import name|undefined symbol",
         "a Python package is missing from the environment of the ranks, or is incompatible with another package",

@@ -28,6 +28,7 @@ from nemolaunch.planning.variables import environment, given_variables
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.resolve import dev_run as dev_runs
 from nemolaunch.resolve.resuming import Resumption
+from nemolaunch.resolve.software import patches_of, software
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system.atomic_files import write_json
 
@@ -69,6 +70,7 @@ class Plan:
         computed: fields of the job that were not given.
         converted: given fields that others express in another unit: field name → value as given.
         submission: what the batch script needs to know about this machine, if the job is for Slurm.
+        patches: changes to NeMo and Megatron in the training processes that their releases need.
         versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
         estimate: memory, time and disk.
         forced: codes of the errors that were ignored with `--force`.
@@ -107,6 +109,7 @@ class Plan:
     estimate: Estimate | None = field(default=None, compare=False)
     forced: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
+    patches: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         found = [f"{len(errors(self.findings))} error(s)"] if errors(self.findings) else []
@@ -264,6 +267,7 @@ class Plan:
             content["end_tokens"] = tuple(content.get("end_tokens", ()))
             content["forced"] = tuple(content.get("forced", ()))
             content["computed"] = tuple(content.get("computed", ()))
+            content["patches"] = tuple(content.get("patches", ()))
             if content.get("resumes"):
                 content["resumes"] = Resumption(**content["resumes"])
             if content.get("submission"):
@@ -376,6 +380,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         resumes=resolved.resumes,
         computed=tuple(sorted(resolved.computed)),
         converted=dict(resolved.converted),
+        patches=tuple(map(str, patches_of(software(job, resolved.facts), model.recipe.model_class))),
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
         findings=findings,
         estimate=estimated,

@@ -58,6 +58,7 @@ def plan_lines(plan: Plan) -> list[str]:
         lines += ["", *estimate_lines(plan.estimate)]
     lines += ["", *value_lines(plan), "", *launch_lines(plan)]
     lines += [f"not supported on the CPU: {sentence}" for sentence in plan.left_out]
+    lines += [f"patch in the training processes: {sentence}" for sentence in plan.patches]
     return lines + [f"error ignored by --force: {code}" for code in plan.forced]
 
 
