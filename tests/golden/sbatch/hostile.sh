@@ -127,8 +127,8 @@ queue_next() {
         if [ "$next" != "$this" ] && [ "$(state_of "$next")" = PENDING ]; then return; fi
     fi
     next=$(
-        for name in $(compgen -e SLURM_); do
-            if [ "$name" != SLURM_CONF ]; then unset "$name"; fi
+        for name in $(compgen -e SLURM_) $(compgen -e SBATCH_); do
+            case $name in SLURM_CONF | SLURM_CONF_SERVER | SLURM_JWT) ;; *) unset "$name" ;; esac
         done
         sbatch --requeue --parsable --dependency="afterany:$this,singleton" "$batch_script"
     ) || { say "cannot submit the next job from a compute node; continue with nemolaunch resume"; return; }
