@@ -18,6 +18,7 @@ from nemolaunch.facts.gres import Gres
 from nemolaunch.facts.index_caches import OldCache
 from nemolaunch.facts.partitions import NodeKind, Partition
 from nemolaunch.facts.saved_values import SavedRun
+from nemolaunch.facts.setup_file import SetupFile
 from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
@@ -473,6 +474,8 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "slurm-gres-form": ("llama3_8b", {"gres": "h100:8"}, {}),
     "slurm-gres": ("llama3_8b", {"gres": "gpu:4", "num_gpus": 8}, {}),
     "slurm-slices": ("llama3_8b", {"gres": "gpu:1g.10gb:7"}, {}),
+    "slurm-setup": ("llama3_8b", {"setup": "/s.sh"}, {"setup": SetupFile(path="/s.sh", error="no such file")}),
+    "setup-local": ("llama3_8b", {"modules": ("cuda/12.8",), **LOCAL}, {}),
     "slurm-qos": ("llama3_8b", {"qos": "hgih"}, {"accounting": LIMITED}),
     "slurm-limit": ("llama3_8b", {"num_nodes": 4}, {"accounting": LIMITED, "partitions": BIG_CLUSTER}),
     "slurm-not-given": ("llama3_8b", {"account": "root"}, {}),

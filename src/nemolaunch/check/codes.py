@@ -193,6 +193,8 @@ RULES: dict[str, str] = {
     "slurm-image": "A Slurm job runs in a container image from a registry or a file.",
     "slurm-mount": "A mount names a source and a target.",
     "slurm-mount-missing": "Folders that are mounted into a container must exist.",
+    "slurm-setup": "What a job runs before its ranks must exist and be valid shell.",
+    "setup-local": "Only a Slurm job runs modules, a set-up script and commands before its ranks.",
     "slurm-unprintable": "An option of the batch script is one line without backslashes.",
     "slurm-option": "An sbatch option is given as KEY=VALUE, without its dashes.",
     "slurm-option-reserved": "Each option is set in one place; restarts depend on those the job sets.",

@@ -26,6 +26,7 @@ from nemolaunch.facts.dataset_words import read_blend, read_stream
 from nemolaunch.facts.index_caches import OldCache, old_caches
 from nemolaunch.facts.partitions import Partition
 from nemolaunch.facts.saved_values import SavedRun, saved_run
+from nemolaunch.facts.setup_file import SetupFile, look_at_setup
 from nemolaunch.facts.slurm_variables import submits_differently
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, next_submission
@@ -103,6 +104,7 @@ class Facts:
         partitions, accounting: of the Slurm cluster, if the job is for Slurm and the cluster can be queried.
         slurm_variables: environment variables that sbatch must not see, if the job is for Slurm.
         image: the container image if it is a file; None if it comes from a registry.
+        setup: path of `--setup`, and why it cannot be used on this machine, or None.
         mounts_missing: sources of `--container-mounts` that do not exist on this machine.
         wandb_offline: whether W&B is set not to use the network.
         exported: environment variables that affect how GPUs are used and that a job inherits.
@@ -129,6 +131,7 @@ class Facts:
     accounting: Accounting = field(default_factory=Accounting)
     slurm_variables: Mapping[str, str] = field(default_factory=dict)
     image: Image | None = None
+    setup: SetupFile | None = None
     mounts_missing: tuple[str, ...] = ()
     wandb_offline: bool = False
     exported: Mapping[str, str] = field(default_factory=dict)
@@ -182,6 +185,7 @@ def look(job: Job) -> Facts:
         accounting=cluster.accounting,
         slurm_variables=submits_differently(os.environ) if on_slurm else {},
         image=_image(job.launch.container_image) if on_slurm else None,
+        setup=look_at_setup(job.launch.setup) if on_slurm and job.launch.setup else None,
         mounts_missing=_mounts_missing(job.launch) if on_slurm else (),
         wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
         exported={name: os.environ[name] for name in EXPORTED if name in os.environ},

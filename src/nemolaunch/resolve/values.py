@@ -205,6 +205,7 @@ def _paths(filling: Filling, facts: Facts) -> None:
         "index_mapping_dir": facts.index_dir,
         "nemo_model": facts.weights.path if facts.weights else None,
         "resume": facts.resume.path if facts.resume else None,
+        "setup": facts.setup.path if facts.setup else None,
     }
     filling.job = filling.job.with_values(**{name: path for name, path in found.items() if path})
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import UsageError
 from nemolaunch.job import ALTERNATIVES, PARTS, Job, checked_values, spec_of, specs
 from nemolaunch.job.fields import FieldSpec
 from nemolaunch.job.settings import merged
+
+if TYPE_CHECKING:
+    from nemolaunch.cli.parsing.cluster_profile import ClusterProfile
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
@@ -75,25 +78,29 @@ class Switch(argparse.Action):
         setattr(namespace, self.dest, option_string not in self._off)
 
 
-def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
-    """Return the job that a preset, a configuration file and flags describe; later sources win.
+def job_from(given: Mapping[str, Any], config: Path | None, profile: ClusterProfile | None = None) -> Job:
+    """Return the job that a cluster's profile, a preset, a configuration file and flags describe; later sources win.
 
     A flag also overrides the same quantity in another unit: `--max-tokens` overrides `max_steps` in the file.
 
     Raises:
         UsageError: no model is named, a key is unknown, or one source sets the same quantity twice.
     """
-    values, _ = _described(given, config)
+    values, _ = _described(given, config, profile)
     require_model(values.get("model_name"))
     return Job().with_values(**values)
 
 
-def origins_from(given: Mapping[str, Any], config: Path | None) -> dict[str, str]:
-    """Return where each given value comes from: `flag`, `file NAME` or `preset NAME`."""
-    return _described(given, config)[1]
+def origins_from(
+    given: Mapping[str, Any], config: Path | None, profile: ClusterProfile | None = None
+) -> dict[str, str]:
+    """Return where each given value comes from: `flag`, `file NAME`, `preset NAME` or `cluster NAME`."""
+    return _described(given, config, profile)[1]
 
 
-def _described(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+def _described(
+    given: Mapping[str, Any], config: Path | None, profile: ClusterProfile | None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values of all sources by field name, and the origin of each."""
     file = read_config(config) if config else {}
     _refuse_alternatives(given, "")
@@ -101,6 +108,7 @@ def _described(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str,
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, more in (
+        (f"cluster {profile.name}" if profile else "", profile.values if profile else {}),
         (f"preset {preset}", preset_flags(preset)),
         (f"file {config.name if config else ''}", file),
         ("flag", given),
@@ -151,7 +159,7 @@ def preset_flags(word: str | None) -> dict[str, Any]:
     flags = catalogue.preset(word).flags
     if "preset" in flags:
         raise UsageError(f"--preset {word} names another preset")
-    return _checked(flags, f"--preset {word}: ")
+    return checked_flags(flags, f"--preset {word}: ")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -160,21 +168,29 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read, is not a mapping, has keys that are not flags, or sets one quantity twice.
     """
+    content = read_yaml(path, "--config")
+    if content.get("format") == 1 and isinstance(content.get("values"), dict):
+        content = _reopened(path)
+    return checked_flags(content, f"--config {path}: ")
+
+
+def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
+    """Return the mapping in a YAML file that a flag names; empty for an empty file.
+
+    Raises:
+        UsageError: it cannot be read, or is not a mapping.
+    """
     import yaml
 
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
+        raise UsageError(f"{flag} {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
-    if isinstance(content, dict) and content.get("format") == 1 and isinstance(content.get("values"), dict):
-        content = _reopened(path)
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"--config {path} must contain flag names and values, like `seq_length: 2048`")
-    return _checked(content, f"--config {path}: ")
+        raise UsageError(f"{flag} {path} is not YAML: {' '.join(str(error).split())}") from None
+    if content is not None and not isinstance(content, dict):
+        raise UsageError(f"{flag} {path} must contain flag names and values, like `seq_length: 2048`")
+    return content or {}
 
 
 def _reopened(path: Path) -> dict[str, Any]:
@@ -208,7 +224,7 @@ def _loader() -> Any:
     return Loader
 
 
-def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
+def checked_flags(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Return validated values by field name, for keys spelled as flags. Raise UsageError listing all problems."""
     try:
         values = checked_values(content)
