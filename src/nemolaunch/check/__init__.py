@@ -51,7 +51,7 @@ from nemolaunch.check.codes import RULES
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 
-__all__ = ["RULES", "check"]
+__all__ = ["RULES", "check", "check_cluster"]
 
 Rule = Callable[[Resolved], Iterator[Finding]]
 
@@ -127,3 +127,19 @@ def check(resolved: Resolved) -> list[Finding]:
     """Return all findings of a resolved job, in the order in which they are best fixed."""
     rules = ALWAYS + (WITH_SIZES if ranges.sizes_are_valid(resolved) else ())
     return [finding for rule in rules for finding in rule(resolved)]
+
+
+CLUSTER: tuple[Rule, ...] = (
+    slurm.rules,
+    slurm_nodes.gres,
+    slurm_limits.qos,
+    container.rules,
+    site_setup.rules,
+    sbatch.rules,
+    environment.rules,
+)
+
+
+def check_cluster(resolved: Resolved) -> list[Finding]:
+    """Return the findings about the cluster alone, whatever the job trains."""
+    return [finding for rule in CLUSTER for finding in rule(resolved)]

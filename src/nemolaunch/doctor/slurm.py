@@ -22,16 +22,7 @@ def look() -> Iterator[Verdict]:
     if not cluster.partitions:
         yield bad("slurm", "sinfo does not respond: the controller cannot be reached", "scontrol ping")
         return
-    for partition in cluster.partitions:
-        nodes = partition.num_nodes if partition.usable_nodes is None else partition.usable_nodes
-        gpus = _gpus_of(partition)
-        text = f"partition {partition.name}: {nodes} of {partition.num_nodes} nodes up{gpus}"
-        if partition.up and nodes:
-            yield good("slurm", text)
-        else:
-            yield warning(
-                "slurm", text, f"scontrol show partition {partition.name}, or use another partition with -P"
-            )
+    yield from map(partition_verdict, cluster.partitions)
     if cluster.accounting.accounts:
         yield good("slurm", "accounts available to you with -A: " + ", ".join(cluster.accounting.accounts))
     help_text, queue = answers(["srun", "--help"], ["squeue", "--noheader", "--me"], timeout_s=TIMEOUT_S)
@@ -45,6 +36,17 @@ def look() -> Iterator[Verdict]:
         )
     if queue and queue.strip():
         yield note("slurm", f"you have {len(queue.splitlines())} job(s) in the queue")
+
+
+def partition_verdict(partition: Partition) -> Verdict:
+    """Return what a partition has, and whether it runs jobs."""
+    nodes = partition.num_nodes if partition.usable_nodes is None else partition.usable_nodes
+    text = f"partition {partition.name}: {nodes} of {partition.num_nodes} nodes up{_gpus_of(partition)}"
+    if partition.up and nodes:
+        return good("slurm", text)
+    return warning(
+        "slurm", text, f"scontrol show partition {partition.name}, or use another partition with -P"
+    )
 
 
 def _gpus_of(partition: Partition) -> str:

@@ -39,11 +39,11 @@ def site_setup(launch: Launch, exports: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _modules(launch: Launch) -> list[tuple[str, str]]:
+def _modules(launch: Launch, find: str = "find_modules; ") -> list[tuple[str, str]]:
     if not launch.modules:
         return []
     load = shlex.join(["module", "load", *launch.modules])
-    return [(load, f"find_modules; {load}")]
+    return [(load, f"{find}{load}")]
 
 
 def _script(launch: Launch) -> list[tuple[str, str]]:
@@ -51,3 +51,17 @@ def _script(launch: Launch) -> list[tuple[str, str]]:
         return []
     source = f". {shlex.quote(launch.setup)}"
     return [(source, source)]
+
+
+def trial(launch: Launch) -> str | None:
+    """Return a script that loads the modules and sources the set-up script, to try them; None if there are none."""
+    steps = [*_modules(launch), *_script(launch)]
+    if not steps:
+        return None
+    functions = _FUNCTIONS.read_text(encoding="utf-8")
+    return "\n".join([functions, *(line for _, command in steps for line in (command, "site_check $?"))])
+
+
+def plain_setup(launch: Launch) -> list[str]:
+    """Return the commands alone, for a batch script that ends at the first one that fails (`set -e`)."""
+    return [command for _, command in (*_modules(launch, ""), *_script(launch))] + list(launch.pre_commands)

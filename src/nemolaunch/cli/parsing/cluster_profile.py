@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.cli.parsing.flags import checked_flags, read_yaml
+from nemolaunch.cli.parsing.yaml_file import checked_flags, read_yaml
 from nemolaunch.errors import UsageError
+from nemolaunch.job import field_name
 
 # Keys of a profile that are not named like a flag of the job, and the field each sets
 SHORT_KEYS = {"image": "container_image", "mounts": "container_mounts", "network_preset": "env_preset"}
@@ -65,25 +66,29 @@ def read_profile(name: str) -> ClusterProfile:
     """
     path = _path_of(name)
     where = f"--cluster {path}: "
-    content = read_yaml(path, "--cluster")
     values: dict[str, Any] = {"executor": "slurm"}
     ssh: dict[str, str] = {}
     problems = []
+    content = read_yaml(path, "--cluster")
     for key, value in content.items():
         word = str(key).replace("-", "_")
+        target = SHORT_KEYS.get(word) or field_name(word)
         if word in SSH_KEYS and isinstance(value, str) and value.strip():
             ssh[SSH_KEYS[word]] = value
         elif word == RUNTIME and value in RUNTIMES:
             values |= {"container_image": "none"} if value == "none" else {}
-        elif SHORT_KEYS.get(word, word) in FIELDS:
-            values[SHORT_KEYS.get(word, word)] = value
+        elif target in FIELDS:
+            values[target] = value
         else:
             problems.append(_problem(key, word, value))
+    if (
+        content.get("container-runtime", content.get(RUNTIME)) == "none"
+        and values["container_image"] != "none"
+    ):
+        problems.append("container-runtime none runs no image; drop one of them")
     if problems:
         raise UsageError(where + "; ".join(problems))
-    if content.get("container-runtime", content.get(RUNTIME)) == "none" and "image" in content:
-        raise UsageError(f"{where}container-runtime none runs no image; drop one of them")
-    return ClusterProfile(name=name, path=path, values=checked_flags(values, where), **ssh)
+    return ClusterProfile(name=path.stem, path=path, values=checked_flags(values, where), **ssh)
 
 
 def _path_of(name: str) -> Path:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nemolaunch.cli.parsing.cluster_profile import ClusterProfile
+from nemolaunch.cli.parsing.yaml_file import checked_flags, read_yaml, refuse_alternatives
 from nemolaunch.errors import UsageError
-from nemolaunch.job import ALTERNATIVES, PARTS, Job, checked_values, spec_of, specs
+from nemolaunch.job import ALTERNATIVES, PARTS, Job, spec_of, specs
 from nemolaunch.job.fields import FieldSpec
 from nemolaunch.job.settings import merged
-
-if TYPE_CHECKING:
-    from nemolaunch.cli.parsing.cluster_profile import ClusterProfile
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +102,7 @@ def _described(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values of all sources by field name, and the origin of each."""
     file = read_config(config) if config else {}
-    _refuse_alternatives(given, "")
+    refuse_alternatives(given, "")
     preset = given.get("preset", file.get("preset"))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -139,13 +138,6 @@ def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {**{name: value for name, value in values.items() if name not in replaced}, **given, **settings}
 
 
-def _refuse_alternatives(values: Mapping[str, Any], where: str) -> None:
-    for group in ALTERNATIVES:
-        both = [spec_of(name).flag for name in group if values.get(name) is not None]
-        if len(both) > 1:
-            raise UsageError(f"{where}{' and '.join(both)} set the same quantity; use only one of them")
-
-
 def preset_flags(word: str | None) -> dict[str, Any]:
     """Return the validated flags of a preset; an empty dictionary without a name.
 
@@ -174,25 +166,6 @@ def read_config(path: Path) -> dict[str, Any]:
     return checked_flags(content, f"--config {path}: ")
 
 
-def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
-    """Return the mapping in a YAML file that a flag names; empty for an empty file.
-
-    Raises:
-        UsageError: it cannot be read, or is not a mapping.
-    """
-    import yaml
-
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
-    except OSError as error:
-        raise UsageError(f"{flag} {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{flag} {path} is not YAML: {' '.join(str(error).split())}") from None
-    if content is not None and not isinstance(content, dict):
-        raise UsageError(f"{flag} {path} must contain flag names and values, like `seq_length: 2048`")
-    return content or {}
-
-
 def _reopened(path: Path) -> dict[str, Any]:
     """Return the values of a saved plan; those that follow from others are computed again."""
     from nemolaunch.planning import Plan
@@ -200,35 +173,3 @@ def _reopened(path: Path) -> dict[str, Any]:
 
     plan = Plan.load(path)
     return {**plan.job.values(), **open_values(plan)}
-
-
-def _loader() -> Any:
-    """Return a safe YAML loader that reads only decimal whole numbers as numbers.
-
-    YAML 1.1 also has base 60 and octal: `time: 1:00:00` would be 3600, which Slurm takes for minutes, and
-    `exclude: 010` would be 8.
-    """
-    import re
-
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Reads as little into a text as `SafeLoader` does, less into numbers."""
-
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    whole = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:int", whole, list("-+0123456789"))
-    return Loader
-
-
-def checked_flags(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """Return validated values by field name, for keys spelled as flags. Raise UsageError listing all problems."""
-    try:
-        values = checked_values(content)
-    except UsageError as error:
-        raise UsageError(f"{where}{error}") from None
-    _refuse_alternatives(values, where)
-    return values

@@ -5,16 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nemolaunch.catalogue import ModelSpec
+from nemolaunch.cli.parsing.cluster_profile import ClusterProfile
 from nemolaunch.cli.parsing.flags import overlaid, preset_flags
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
 from nemolaunch.planning.open_values import open_values
-
-if TYPE_CHECKING:
-    from nemolaunch.cli.parsing.cluster_profile import ClusterProfile
 
 # These belong to the command that started the earlier run, not to the job.
 NOT_KEPT = {"dependency": None, "detach": False}
