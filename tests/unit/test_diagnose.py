@@ -44,6 +44,7 @@ WORDS = {
     "time-limit": "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T02:28:25 DUE TO TIME LIMIT ***",
     "no-time-to-save": "exited cleanly: time limit in 580 s, and a checkpoint takes 9999 s",
     "collective-timeout": "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)",
+    "terminated": "rank 0: received SIGTERM",
     "network": "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer",
 }
 

@@ -179,6 +179,13 @@ CAUSES: tuple[Cause, ...] = (
         "the ranks could not communicate, or one of them disappeared",
         "if the ranks never connected, set --network-interface; otherwise another rank failed first",
     ),
+    _cause(
+        "terminated",
+        r"SIGTERMException|received SIGTERM|(ended|killed) by SIG(TERM|HUP|INT|USR[12])\b|User defined signal"
+        r"|: (Terminated|Hangup)$",
+        "something outside the run ended its processes: a person, a batch system, or a shutdown of {node}",
+        _RESUME,
+    ),
 )
 
 
