@@ -9,7 +9,7 @@ from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, read_json
 
 STOPPED, FAILED = "stopped", "failed"
-COMMAND_GONE = "the command that ran it is gone, and its processes were told to exit"
+COMMAND_GONE = "it has no process on this machine"  # the command that ran it was killed, and they with it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,10 @@ def ending(run: RunDir) -> Ending | None:
     if why := _cancelled(run):
         return Ending(state=STOPPED, detail=why)
     records = error_records(run)
-    if not records:
-        return None
-    if not attempts(run) and all(map(is_told_to_exit, records)) and not was_killed(run):
+    killed = not attempts(run) and was_killed(run)
+    if records and not attempts(run) and all(map(is_told_to_exit, records)) and not killed:
         return Ending(state=STOPPED, detail=COMMAND_GONE)
-    return Ending(state=FAILED, detail=failure(run, 1).message)
+    return Ending(state=FAILED, detail=failure(run, 1).message) if records or killed else None
 
 
 def _cancelled(run: RunDir) -> str | None:

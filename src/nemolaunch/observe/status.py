@@ -13,7 +13,7 @@ from nemolaunch.data.validation_sets import losses
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe import slurm_run
 from nemolaunch.observe.diagnosis import Diagnosis, diagnose, newest_failure
-from nemolaunch.observe.ending import ending
+from nemolaunch.observe.ending import COMMAND_GONE, ending
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, step_of
@@ -188,7 +188,7 @@ def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
         return "running", "on this machine", ""
     if end := ending(plan.run):
         return end.state, end.detail, ""
-    return "stopped", "it has no process on this machine", ""
+    return "stopped", COMMAND_GONE, ""
 
 
 def _is_starting(plan: Plan) -> bool:
@@ -211,4 +211,4 @@ def has_failed(run: RunDir, now: Status) -> bool:
     plan = Plan.of_run(run)
     if plan.submission is not None:
         return now.state == "never submitted" or slurm_run.failed(plan, now.detail, now.job)
-    return now.state == "failed" or ending(run) is None
+    return now.state == "failed"
