@@ -51,7 +51,7 @@ CASES: dict[str, dict[str, Any]] = {
     "site-setup": {
         "modules": ("cuda/12.8", "nccl@2.27+cuda"),
         "setup": "/site/it's a $HOME `id` ; 名前.sh",
-        "pre_commands": ("export A=\"it's\"; ulimit -l unlimited # $(hostname)", "echo 'unbalanced"),
+        "pre_commands": ('export A="it\'s"; ulimit -l unlimited # $(hostname)', "echo 'unbalanced"),
         "env": ("NCCL_DEBUG=WARN", "lower_case=$x y"),
         "container_image": "none",
     },

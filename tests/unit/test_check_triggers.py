@@ -474,7 +474,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "slurm-gres-form": ("llama3_8b", {"gres": "h100:8"}, {}),
     "slurm-gres": ("llama3_8b", {"gres": "gpu:4", "num_gpus": 8}, {}),
     "slurm-slices": ("llama3_8b", {"gres": "gpu:1g.10gb:7"}, {}),
-    "slurm-setup": ("llama3_8b", {"setup": "/s.sh"}, {"setup": SetupFile(path="/s.sh", error="no such file")}),
+    "slurm-setup": (
+        "llama3_8b",
+        {"setup": "/s.sh"},
+        {"setup": SetupFile(path="/s.sh", error="no such file")},
+    ),
     "setup-local": ("llama3_8b", {"modules": ("cuda/12.8",), **LOCAL}, {}),
     "slurm-qos": ("llama3_8b", {"qos": "hgih"}, {"accounting": LIMITED}),
     "slurm-limit": ("llama3_8b", {"num_nodes": 4}, {"accounting": LIMITED, "partitions": BIG_CLUSTER}),

@@ -29,7 +29,10 @@ _CLEAN_EXIT = re.compile(r"nemolaunch: (?:exited|left) with code 0 ")
 _TASK = re.compile(r"^srun: error: (\S+?): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
 _KILLED_AFTERWARDS = re.compile(r"Terminated|exit code 143|exit code 137$")
 _STACKS = re.compile(r"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)
-_SLURM_SAYS = re.compile(r"^(?:slurmstepd|srun)\S*:.*(?:DUE TO|CANCELLED|[Oo]om).*$", re.MULTILINE)
+_SLURM_SAYS = re.compile(
+    r"^(?:(?:slurmstepd|srun)\S*:.*(?:DUE TO|CANCELLED|[Oo]om)|nemolaunch: the set-up of the job failed).*$",
+    re.MULTILINE,
+)
 
 _CANCELLED = re.compile(r"\*\*\* JOB \d+ ON \S+ CANCELLED AT \S+ \*\*\*")  # unlike `… DUE TO TIME LIMIT ***`
 

@@ -37,6 +37,13 @@ _RESUME = (
 
 CAUSES: tuple[Cause, ...] = (
     _cause(
+        "setup",
+        r"the set-up of the job failed",
+        "a module, the set-up script or a command that runs before the ranks failed",
+        "correct --modules, --setup or --pre-commands; its own message is in the output of the batch script "
+        "(`nemolaunch logs RUN --job`)",
+    ),
+    _cause(
         "gpu-memory",
         r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
         "a GPU ran out of memory",
