@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nemolaunch.check.support import each, error, shown
 from nemolaunch.facts.accounting import Limits
@@ -85,5 +85,5 @@ def _within(resolved: Resolved, whose: str, limits: Limits) -> Iterator[Finding]
         yield _beyond(whose, text, "num_nodes", [-(-limits.least_gpus // per_node)])
 
 
-def _beyond(whose: str, text: str, name: str, values: list[object]) -> Finding:
+def _beyond(whose: str, text: str, name: str, values: Sequence[object]) -> Finding:
     return error("slurm-limit", f"{text}, the limit of {whose}", *each(name, values), about=name)
