@@ -80,6 +80,7 @@ def facts(job: Job, **changes: Any) -> Facts:
 def job(model_name: str = "llama3_8b", **values: Any) -> Job:
     """Return a job on Slurm whose data exists."""
     defaults = {"executor": "slurm", "dataset_dir": ("/data/text_document",), "hf_model_id": "/tokenizer"}
+    defaults |= {"account": "physics", "partition": "gpu"}
     return Job().with_values(**{**defaults, "model_name": model_name, **values})
 
 

@@ -48,6 +48,13 @@ CASES: dict[str, dict[str, Any]] = {
         "env": ("A=a 'b' \"c\" $HOME `id` } ; # 名前", "lower_case=$x y", "EMPTY="),
         "sbatch": ("wckey=a b", "mail-user=a&b"),
     },
+    "site-setup": {
+        "modules": ("cuda/12.8", "nccl@2.27+cuda"),
+        "setup": "/site/it's a $HOME `id` ; 名前.sh",
+        "pre_commands": ('export A="it\'s"; ulimit -l unlimited # $(hostname)', "echo 'unbalanced"),
+        "env": ("NCCL_DEBUG=WARN", "lower_case=$x y"),
+        "container_image": "none",
+    },
     "non-ascii-folder": {"output_dir": "/läufe/訓練/run", "container_image": "none"},
 }
 

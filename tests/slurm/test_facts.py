@@ -8,7 +8,9 @@ from check_jobs import findings
 from slurm.cluster import Cluster
 from slurm.cluster_config import NUM_GPUS
 
-from nemolaunch.facts.cluster import look_at_cluster, parse_sinfo, seconds
+from nemolaunch.facts.cluster import look_at_cluster
+from nemolaunch.facts.partitions import parse_sinfo
+from nemolaunch.facts.slurm_time import seconds
 
 
 def test_partitions_and_accounts_are_seen(client: Cluster) -> None:
@@ -17,7 +19,8 @@ def test_partitions_and_accounts_are_seen(client: Cluster) -> None:
     assert (main.name, main.num_nodes, main.gpus_per_node, main.up) == ("main", 2, NUM_GPUS, True)
     assert (main.time_limit_s, short.time_limit_s, urgent.time_limit_s) == (7 * 86400, 1800, None)
     assert main.most_nodes is None
-    assert found.accounts is None  # nothing is enforced here: any account may be billed
+    assert (main.default, short.default) == (True, False)
+    assert not found.accounting.enforced  # any account may be billed here
 
 
 def test_what_is_more_than_there_is_is_refused(client: Cluster) -> None:
@@ -49,4 +52,5 @@ def test_a_node_that_is_down_is_not_counted_as_usable(client: Cluster) -> None:
 
 def test_names_of_gpus_are_read_as_slurm_writes_them(client: Cluster) -> None:
     written = client.run("sinfo", "--noheader", "--format=%R|%l|%D|%G|%a|%F|%s")
-    assert parse_sinfo(written) == look_at_cluster().partitions
+    seen = [(p.name, p.kinds) for p in look_at_cluster().partitions]
+    assert [(p.name, p.kinds) for p in parse_sinfo(written)] == seen

@@ -45,14 +45,14 @@ def test_a_job_is_submitted_as_the_dry_run_shows_it(
     login: Login, cluster: Cluster, training_data: Path
 ) -> None:
     words = words_of(login, cluster, training_data, sbatch="hold", detach=True)
-    shown = login.run(*words, "--dry-run")
+    shown = login.run(*words, "--dry-run", "--show-script")
     assert not (login.home / "runs").exists()
     said = login.run(*words, environment=SECRETS)
     plan = Plan.load(login.home / "runs" / "far" / "plan.json")
     script = batch_job.script_path(plan)
     job = plan.run.slurm_submitted.read_text().strip()
     assert f"submitted job {job}: cluster:{script}" in said
-    assert shown.endswith(f"batch script {script}:\n\n{script.read_text()}\n")
+    assert shown.startswith(f"batch script {script}:\n\n{script.read_text()}\n")
     assert cluster.run("scontrol", "write", "batch_script", job, "-").strip() == script.read_text().strip()
     assert cluster.state(job) == "PENDING"
     _no_secrets(login.files, Path("/dev/shm"))

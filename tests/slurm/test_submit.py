@@ -31,6 +31,24 @@ def test_of_two_submissions_at_once_one_is_taken(
     client.run("scancel", *queued)
 
 
+def test_variables_of_the_shell_do_not_change_the_job(client: Cluster, tmp_path: Path) -> None:
+    """With them in place, Slurm itself would take partition, time and name from SBATCH_*."""
+    outer = {"SBATCH_PARTITION": "short", "SBATCH_TIMELIMIT": "3", "SLURM_CPUS_PER_TASK": "3"}
+    run = LightRun(client, tmp_path / "run", ["finish"], sbatch=["hold"])
+    shell = submission.shell_here({**client.environment, **outer})
+    job = submission.sbatch(["--requeue", str(run.script)], shell)
+    shown = client.run("scontrol", "-o", "show", "job", job)
+    client.run("scancel", job)
+    assert " Partition=main " in shown
+    assert " TimeLimit=00:10:00 " in shown
+    changed = client.run(
+        "env", *(f"{name}={value}" for name, value in outer.items()), "sbatch", "--parsable", str(run.script)
+    )
+    shown = client.run("scontrol", "-o", "show", "job", changed)
+    client.run("scancel", changed)
+    assert " Partition=short " in shown
+
+
 def test_a_submission_beside_a_running_one_leaves_its_checkpoints_and_plan(
     client: Cluster, training_data: Path, tmp_path: Path
 ) -> None:

@@ -84,7 +84,7 @@ def test_the_time_limit_is_the_partitions_own(
     client: Cluster, training_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Training(client, tmp_path / "run", training_data, partition="short")
-    assert pretrain.main([*run.words(), "--dry-run"]) == 0
+    assert pretrain.main([*run.words(), "--dry-run", "--show-script"]) == 0
     assert "#SBATCH --time=00:30:00\n" in capsys.readouterr().out
 
 

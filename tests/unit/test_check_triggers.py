@@ -11,11 +11,14 @@ from check_jobs import facts, findings, job
 
 from nemolaunch.check import RULES
 from nemolaunch.facts import EarlierRun, Host
+from nemolaunch.facts.accounting import Accounting, Association, Limits, Qos
 from nemolaunch.facts.checkpoint import StartPoint
-from nemolaunch.facts.cluster import Partition
 from nemolaunch.facts.data_files import DataFile
+from nemolaunch.facts.gres import Gres
 from nemolaunch.facts.index_caches import OldCache
+from nemolaunch.facts.partitions import NodeKind, Partition
 from nemolaunch.facts.saved_values import SavedRun
+from nemolaunch.facts.setup_file import SetupFile
 from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
@@ -25,7 +28,13 @@ V100 = Host(gpus=("Tesla V100-SXM2-32GB",) * 8)
 BARE = Host(gpus=("NVIDIA H100 80GB HBM3",) * 8, transformer_engine=False)
 H100 = Host(gpus=("NVIDIA H100 80GB HBM3",) * 8)
 PRESET = str(Path(__file__).with_name("preset_for_h200.yaml"))
-BIG_CLUSTER = (Partition(name="gpu", num_nodes=64, time_limit_s=4 * 3600, gpus_per_node=4),)
+FOUR_GPUS = NodeKind(num_nodes=64, gres=(Gres(name="gpu", count=4),))
+BIG_CLUSTER = (Partition(name="gpu", kinds=(FOUR_GPUS,), time_limit_s=4 * 3600),)
+LIMITED = Accounting(
+    enforced=frozenset({"associations", "limits", "qos"}),
+    associations=(Association(account="physics", qos=("normal",), default_qos="normal"),),
+    qualities=(Qos(name="normal", limits=Limits(most_nodes=2)),),
+)
 LOCAL = {"executor": "local", "num_gpus": 8}
 
 
@@ -514,14 +523,27 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "slurm-partition-down": (
         "llama3_8b",
         {"partition": "gpu"},
-        {"partitions": (Partition(name="gpu", num_nodes=4, up=False),)},
+        {"partitions": (Partition(name="gpu", kinds=(NodeKind(num_nodes=4),), state="down"),)},
     ),
     "slurm-nodes-down": (
         "llama3_8b",
         {"partition": "gpu", "num_nodes": 4},
-        {"partitions": (Partition(name="gpu", num_nodes=4, usable_nodes=3),)},
+        {"partitions": (Partition(name="gpu", kinds=(NodeKind(num_nodes=4, usable_nodes=3),)),)},
     ),
-    "slurm-gpus": ("llama3_8b", {"partition": "gpu"}, {"partitions": BIG_CLUSTER}),
+    "slurm-gpus": ("llama3_8b", {"partition": "gpu", "num_gpus": 8}, {"partitions": BIG_CLUSTER}),
+    "slurm-gres-form": ("llama3_8b", {"gres": "h100:8"}, {}),
+    "slurm-gres": ("llama3_8b", {"gres": "gpu:4", "num_gpus": 8}, {}),
+    "slurm-slices": ("llama3_8b", {"gres": "gpu:1g.10gb:7"}, {}),
+    "slurm-setup": (
+        "llama3_8b",
+        {"setup": "/s.sh"},
+        {"setup": SetupFile(path="/s.sh", error="no such file")},
+    ),
+    "setup-local": ("llama3_8b", {"modules": ("cuda/12.8",), **LOCAL}, {}),
+    "slurm-qos": ("llama3_8b", {"qos": "hgih"}, {"accounting": LIMITED}),
+    "slurm-limit": ("llama3_8b", {"num_nodes": 4}, {"accounting": LIMITED, "partitions": BIG_CLUSTER}),
+    "slurm-not-given": ("llama3_8b", {"account": "root"}, {}),
+    "slurm-shell-variables": ("llama3_8b", {}, {"slurm_variables": {"SBATCH_EXPORT": "NONE"}}),
     "slurm-time": ("llama3_8b", {"time": "soon"}, {}),
     "slurm-time-limit": ("llama3_8b", {"partition": "gpu", "time": "5:00:00"}, {"partitions": BIG_CLUSTER}),
     "slurm-time-short": ("llama3_8b", {"time": "5"}, {}),

@@ -24,6 +24,7 @@ srun: error: n1: tasks 1-7: Exited with exit code 143
 
 # What a rank, srun or Slurm really writes, and the cause it must be taken for.
 WORDS = {
+    "setup": "nemolaunch: the set-up of the job failed with code 1: module load cuda/99",
     "gpu-memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
     "disk-full": "OSError: [Errno 28] No space left on device: '/runs/x/checkpoints/a/__0_1.distcp'",
     "not-finite": "AssertionError: Rank 3: found NaN in local grad norm for bucket #0 in backward pass",
@@ -45,6 +46,7 @@ WORDS = {
     "time-limit": "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T02:28:25 DUE TO TIME LIMIT ***",
     "no-time-to-save": "exited cleanly: time limit in 580 s, and a checkpoint takes 9999 s",
     "collective-timeout": "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)",
+    "terminated": "rank 0: received SIGTERM",
     "network": "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer",
 }
 
@@ -98,6 +100,23 @@ def test_a_killed_rank_is_named_though_another_one_raised(plan: Plan) -> None:
     assert found.cause is not None
     assert found.cause.code == "host-memory"
     assert "n2" in "\n".join(found.lines())
+
+
+def test_a_set_up_that_failed_is_the_cause(plan: Plan) -> None:
+    line = "nemolaunch: the set-up of the job failed with code 1: module load cuda/99"
+    say(plan, f"{line}\nnemolaunch: exited with code 1 at checkpoint -1\n")
+    found = diagnose(plan.run)
+    assert found.what == line
+    assert found.cause is not None
+    assert found.cause.code == "setup"
+
+
+def test_ranks_that_a_signal_ends_before_they_could_catch_it(plan: Plan) -> None:
+    say(plan, "srun: error: n1: tasks 0-7: Terminated\nsrun: error: n2: tasks 8-15: Terminated\n")
+    found = diagnose(plan.run)
+    assert (found.what, found.node) == ("rank 0: Terminated", "n1")
+    assert found.cause is not None
+    assert found.cause.code == "terminated"
 
 
 def test_the_first_exception_is_the_cause(plan: Plan) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching.local import LocalJob, note_end
 from nemolaunch.observe import status as run_status
-from nemolaunch.observe.diagnosis import Diagnosis, diagnose, newest_failure
+from nemolaunch.observe.diagnosis import Diagnosis, diagnose
+from nemolaunch.observe.ending import FAILED, ending
 from nemolaunch.observe.slurm_run import FollowedRun
 from nemolaunch.observe.status import Status, run_of
 from nemolaunch.planning import Plan
@@ -96,8 +97,7 @@ class Run:
 
     def diagnose(self) -> Diagnosis | None:
         """Return the first failed rank, the cause and the fix; None if nothing failed."""
-        now = self.status()
-        return newest_failure(self._paths, alive=now.state in ("running", "finished"))
+        return run_status.explanation(self._paths, self.status())
 
     def poll(self) -> int | None:
         """Return the run's exit code once it is over, else None."""
@@ -163,6 +163,9 @@ class Run:
             NemolaunchError: its processes did not end in time, or Slurm cannot be reached.
         """
         if self._job is not None:
+            end = ending(self._paths)  # of a rank, before anybody stopped the job
+            if end is not None and end.state == FAILED:
+                note_end(self._paths, end.state, end.detail)
             self._job.stop(reason)
             return []
         plan = self.plan

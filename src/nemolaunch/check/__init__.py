@@ -40,7 +40,11 @@ from nemolaunch.check import (
     schedule,
     secrets,
     settings,
+    site_setup,
     slurm,
+    slurm_limits,
+    slurm_nodes,
+    slurm_shell,
     software,
     stream,
     validation,
@@ -49,7 +53,7 @@ from nemolaunch.check.codes import RULES
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 
-__all__ = ["RULES", "check"]
+__all__ = ["RULES", "check", "check_cluster"]
 
 Rule = Callable[[Resolved], Iterator[Finding]]
 
@@ -75,8 +79,12 @@ ALWAYS: tuple[Rule, ...] = (
     checkpoint.run_folder,
     resume.rules,
     slurm.rules,
+    slurm_nodes.gres,
+    slurm_limits.qos,
+    slurm_shell.rules,
     container.rules,
     software.rules,
+    site_setup.rules,
     sbatch.rules,
     environment.rules,
     secrets.rules,
@@ -123,3 +131,19 @@ def check(resolved: Resolved) -> list[Finding]:
     """Return all findings of a resolved job, in the order in which they are best fixed."""
     rules = ALWAYS + (WITH_SIZES if ranges.sizes_are_valid(resolved) else ())
     return [finding for rule in rules for finding in rule(resolved)]
+
+
+CLUSTER: tuple[Rule, ...] = (
+    slurm.rules,
+    slurm_nodes.gres,
+    slurm_limits.qos,
+    container.rules,
+    site_setup.rules,
+    sbatch.rules,
+    environment.rules,
+)
+
+
+def check_cluster(resolved: Resolved) -> list[Finding]:
+    """Return the findings about the cluster alone, whatever the job trains."""
+    return [finding for rule in CLUSTER for finding in rule(resolved)]

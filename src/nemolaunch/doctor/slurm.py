@@ -7,6 +7,7 @@ from shutil import which
 
 from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
 from nemolaunch.facts.cluster import look_at_cluster
+from nemolaunch.facts.partitions import Partition
 from nemolaunch.system.commands import answers
 
 TIMEOUT_S = 10
@@ -21,18 +22,9 @@ def look() -> Iterator[Verdict]:
     if not cluster.partitions:
         yield bad("slurm", "sinfo does not respond: the controller cannot be reached", "scontrol ping")
         return
-    for partition in cluster.partitions:
-        nodes = partition.num_nodes if partition.usable_nodes is None else partition.usable_nodes
-        gpus = f", {partition.gpus_per_node} GPUs each" if partition.gpus_per_node else ""
-        text = f"partition {partition.name}: {nodes} of {partition.num_nodes} nodes up{gpus}"
-        if partition.up and nodes:
-            yield good("slurm", text)
-        else:
-            yield warning(
-                "slurm", text, f"scontrol show partition {partition.name}, or use another partition with -P"
-            )
-    if cluster.accounts:
-        yield good("slurm", "accounts available to you with -A: " + ", ".join(cluster.accounts))
+    yield from map(partition_verdict, cluster.partitions)
+    if cluster.accounting.accounts:
+        yield good("slurm", "accounts available to you with -A: " + ", ".join(cluster.accounting.accounts))
     help_text, queue = answers(["srun", "--help"], ["squeue", "--noheader", "--me"], timeout_s=TIMEOUT_S)
     if "--container-image" in (help_text or ""):
         yield good("slurm", "srun can run containers (Pyxis)")
@@ -44,3 +36,28 @@ def look() -> Iterator[Verdict]:
         )
     if queue and queue.strip():
         yield note("slurm", f"you have {len(queue.splitlines())} job(s) in the queue")
+
+
+def partition_verdict(partition: Partition) -> Verdict:
+    """Return what a partition has, and whether it runs jobs."""
+    nodes = partition.num_nodes if partition.usable_nodes is None else partition.usable_nodes
+    text = f"partition {partition.name}: {nodes} of {partition.num_nodes} nodes up{_gpus_of(partition)}"
+    if partition.up and nodes:
+        return good("slurm", text)
+    return warning(
+        "slurm", text, f"scontrol show partition {partition.name}, or use another partition with -P"
+    )
+
+
+def _gpus_of(partition: Partition) -> str:
+    """Return the number of GPUs of its nodes, for each kind of node if they differ."""
+    counts: dict[int, int] = {}
+    for kind in partition.kinds:
+        counts[kind.gpus()] = counts.get(kind.gpus(), 0) + kind.num_nodes
+    if set(counts) == {0}:
+        return ", MIG slices only" if any(kind.slices() for kind in partition.kinds) else ""
+    if len(counts) == 1:
+        return f", {next(iter(counts))} GPUs each"
+    return ", GPUs each: " + ", ".join(
+        f"{gpus} on {nodes}" for gpus, nodes in sorted(counts.items(), reverse=True)
+    )

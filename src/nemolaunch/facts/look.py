@@ -18,12 +18,16 @@ from nemolaunch.data import index_cache
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.data.validation_sets import HOLD_OUT, TRAIN_ON_ALL
+from nemolaunch.facts.accounting import Accounting
 from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
-from nemolaunch.facts.cluster import Cluster, Partition, look_at_cluster
+from nemolaunch.facts.cluster import Cluster, look_at_cluster
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.dataset_words import read_blend, read_stream
 from nemolaunch.facts.index_caches import OldCache, old_caches
+from nemolaunch.facts.partitions import Partition
 from nemolaunch.facts.saved_values import SavedRun, saved_run
+from nemolaunch.facts.setup_file import SetupFile, look_at_setup
+from nemolaunch.facts.slurm_variables import submits_differently
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, next_submission
 from nemolaunch.facts.validation_files import ValidationFiles, compared, look_at_validation
@@ -99,8 +103,10 @@ class Facts:
         index_cache_error: why the dataset's index cache cannot be written, or None.
         old_caches: index caches of these data that are not read any more.
         weights, resume: the checkpoints given by `--nemo-model` and `--resume`.
-        partitions, accounts: of the Slurm cluster, if the job is for Slurm and the cluster can be queried.
+        partitions, accounting: of the Slurm cluster, if the job is for Slurm and the cluster can be queried.
+        slurm_variables: environment variables that sbatch must not see, if the job is for Slurm.
         image: the container image if it is a file; None if it comes from a registry.
+        setup: path of `--setup`, and why it cannot be used on this machine, or None.
         mounts_missing: sources of `--container-mounts` that do not exist on this machine.
         wandb_offline: whether W&B is set not to use the network.
         exported: environment variables that affect how GPUs are used and that a job inherits.
@@ -124,8 +130,10 @@ class Facts:
     weights: StartPoint | None = None
     resume: StartPoint | None = None
     partitions: tuple[Partition, ...] = ()
-    accounts: tuple[str, ...] | None = None
+    accounting: Accounting = field(default_factory=Accounting)
+    slurm_variables: Mapping[str, str] = field(default_factory=dict)
     image: Image | None = None
+    setup: SetupFile | None = None
     mounts_missing: tuple[str, ...] = ()
     wandb_offline: bool = False
     exported: Mapping[str, str] = field(default_factory=dict)
@@ -176,8 +184,10 @@ def look(job: Job) -> Facts:
         weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
         resume=None if resume in ("auto", "never") else look_at_checkpoint(resume),
         partitions=cluster.partitions,
-        accounts=cluster.accounts,
+        accounting=cluster.accounting,
+        slurm_variables=submits_differently(os.environ) if on_slurm else {},
         image=_image(job.launch.container_image) if on_slurm else None,
+        setup=look_at_setup(job.launch.setup) if on_slurm and job.launch.setup else None,
         mounts_missing=_mounts_missing(job.launch) if on_slurm else (),
         wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
         exported={name: os.environ[name] for name in EXPORTED if name in os.environ},

@@ -76,6 +76,15 @@ class Launch:
     )
     array: str | None = flag(None, "run as a chain of array tasks, e.g. 1-10%1", metavar="RANGE")
     sbatch: tuple[str, ...] = flag((), "any other sbatch option, without its dashes", metavar="KEY=VALUE")
+    modules: tuple[str, ...] = flag(
+        (), "environment modules that a Slurm job loads before its ranks start", metavar="NAME"
+    )
+    setup: str | None = flag(
+        None, "shell script of the site that a Slurm job sources before its ranks start", metavar="FILE"
+    )
+    pre_commands: tuple[str, ...] = flag(
+        (), "shell commands that a Slurm job runs before its ranks start, after --setup", metavar="COMMAND"
+    )
     network_interface: str | None = flag(
         None, "network interface between nodes, e.g. hsn0 (sets NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME)"
     )

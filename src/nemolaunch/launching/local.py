@@ -43,7 +43,10 @@ class LocalJob:
         try:
             prepare(plan, secrets)
             self.process = self._start(secrets or Secrets())
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
+                note_end(self.run, "stopped", "interrupted")
+            processes.kill(self.run.root)  # one may have been started already
             self._lock.release()
             raise
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts import SECRET_NAMES, Facts, secrets_here
+from nemolaunch.facts.slurm_variables import in_plain_shell
 from nemolaunch.job import Job
 from nemolaunch.launching.on_slurm import REQUEUE, write_experiment
 from nemolaunch.launching.prepare import fetch_tokenizer
@@ -26,7 +27,7 @@ from nemolaunch.system.plain_values import from_plain
 from nemolaunch.tokenizer.files import files_of
 
 LOGIN_NODE = "nemolaunch.launching.login_node"
-PATHS = ("output_dir", "index_mapping_dir", "nemo_model", "resume")
+PATHS = ("output_dir", "index_mapping_dir", "nemo_model", "resume", "setup")
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,10 @@ def submit(plan: Plan, secrets: Secrets, host: SshHost, tell: Callable[[str], No
 
 
 def _shell(host: SshHost, secret: str | None) -> submission.Shell:
-    """Return a shell on the cluster that exports the secrets in a file."""
+    """Return a shell on the cluster that exports the secrets in a file, and no variables that change a submission."""
 
     def run(command: str) -> tuple[int, str, str]:
+        command = in_plain_shell(command)
         answer = host.run(f". {shlex.quote(secret)} && {command}" if secret else command)
         return answer.code, answer.out, answer.err
 

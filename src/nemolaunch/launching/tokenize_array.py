@@ -22,6 +22,7 @@ class Array:
         merges: for each output, the prefixes of its shards in order and the prefix of the merged output.
         folder: for the scripts and logs of the jobs; visible to all nodes.
         cwd: the folder that relative paths in `words` start from.
+        setup: shell commands that run first.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Array:
     account: str
     partition: str
     time: str | None = None
+    setup: tuple[str, ...] = ()
 
 
 def array_script(array: Array) -> str:
@@ -76,7 +78,7 @@ def _script(array: Array, what: str, more: list[str], commands: list[str]) -> st
         *more,
     ]
     lines = [f"#SBATCH {_quoted(option)}" for option in options]
-    return "\n".join(["#!/bin/bash", *lines, "set -e", *commands]) + "\n"
+    return "\n".join(["#!/bin/bash", *lines, "set -e", *array.setup, *commands]) + "\n"
 
 
 def _quoted(option: str) -> str:

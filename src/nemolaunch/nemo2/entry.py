@@ -22,6 +22,7 @@ from nemolaunch.facts.data_digest import changed_files
 from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
+from nemolaunch.ranks.error_chain import chain, described
 from nemolaunch.ranks.log import log
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes
@@ -168,7 +169,9 @@ def _log_to_file(run: RunDir, rank: int) -> None:
 def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
     traceback.print_exc()
     sys.stderr.flush()
-    record = {"rank": rank, "time": time.time(), "type": type(error).__name__, "message": str(error)}
+    first, *then = chain(error)
+    record = {"rank": rank, "time": time.time(), "type": type(first).__name__, "message": str(first)}
+    record["then"] = [described(each) for each in then]
     if "SLURM_JOB_ID" in os.environ:
         record["start"] = slurm_rank.this_attempt()
     write_json(run.rank_error(rank), record)

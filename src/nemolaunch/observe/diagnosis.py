@@ -29,7 +29,10 @@ _CLEAN_EXIT = re.compile(r"nemolaunch: (?:exited|left) with code 0 ")
 _TASK = re.compile(r"^srun: error: (\S+?): tasks? ([\d,-]+): (.+)$", re.MULTILINE)
 _KILLED_AFTERWARDS = re.compile(r"Terminated|exit code 143|exit code 137$")
 _STACKS = re.compile(r"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)
-_SLURM_SAYS = re.compile(r"^(?:slurmstepd|srun)\S*:.*(?:DUE TO|CANCELLED|[Oo]om).*$", re.MULTILINE)
+_SLURM_SAYS = re.compile(
+    r"^(?:(?:slurmstepd|srun)\S*:.*(?:DUE TO|CANCELLED|[Oo]om)|nemolaunch: the set-up of the job failed).*$",
+    re.MULTILINE,
+)
 
 _CANCELLED = re.compile(r"\*\*\* JOB \d+ ON \S+ CANCELLED AT \S+ \*\*\*")  # unlike `… DUE TO TIME LIMIT ***`
 
@@ -45,6 +48,7 @@ class Diagnosis:
         cause: the known cause it matches, or None.
         log: the log with the details.
         stacks: ranks that dumped their stacks because of a hang.
+        then: errors that followed from the first one in that rank, first to last.
     """
 
     what: str
@@ -54,6 +58,7 @@ class Diagnosis:
     log: Path
     stacks: tuple[int, ...] = ()
     place: str = "that node"
+    then: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the diagnosis as lines for a terminal."""
@@ -71,6 +76,7 @@ class Diagnosis:
             "meaning": cause.meaning.format(node=node) if cause else None,
             "change": cause.change.format(node=node) if cause else None,
             "stacks": list(self.stacks),
+            "then": list(self.then),
             "log": str(self.log),
         }
 
@@ -83,6 +89,7 @@ class Diagnosis:
             node = self.node or self.place
             rows.append(("cause", f"{self.cause.meaning.format(node=node)} [{self.cause.code}]"))
             rows.append(("change", self.cause.change.format(node=node)))
+        rows += [("then", error) for error in self.then]
         if self.stacks:
             rows.append(("stacks", f"in the logs of {len(self.stacks)} ranks"))
         rows.append(("log", str(self.log)))
@@ -107,11 +114,13 @@ def diagnose(run: RunDir, exit_code: int = 1, attempt: Attempt | None = None) ->
     if attempt and _CLEAN_EXIT.search(said):
         return _clean_exit(run, output or run.launcher_log)
     by_rank = plan.job.launch.launcher == "srun"
-    deaths = [death for death in _deaths(said) if not _KILLED_AFTERWARDS.search(death.how)] if by_rank else []
+    dead = list(_deaths(said)) if by_rank else []
+    deaths = [death for death in dead if not _KILLED_AFTERWARDS.search(death.how)]
     first = failure(run, exit_code, attempt)
     rank = _rank_in(first.message)
     records = error_records(run, attempt)
     echoes = {int(record["rank"]) for record in records if is_echo(record)}
+    then: tuple[str, ...] = ()
     if deaths and (rank is None or len(echoes) == len(records)):
         # A rank that raised because another one had gone may have ended before srun saw that one end
         death = next((death for death in deaths if death.rank not in echoes), deaths[0])
@@ -119,16 +128,19 @@ def diagnose(run: RunDir, exit_code: int = 1, attempt: Attempt | None = None) ->
         what, log = f"rank {rank}: {death.how}", run.rank_log(rank)
     elif rank is None and (slurm := _SLURM_SAYS.findall(said)):
         what, log = slurm[0], output or first.log
+    elif rank is None and dead and not records:  # all were ended by a signal before they could catch it
+        rank = dead[0].rank
+        what, log = f"rank {rank}: {dead[0].how}", output or first.log
     else:
-        what, log = first.message, first.log
+        what, log, then = first.message, first.log, first.then
         if rank is None and output and "exit code" in what:
             log = output
     own = output_during(run.rank_log(rank), attempt) if rank is not None else ""
-    node = next((d.node for d in deaths if d.rank == rank), None)
+    node = next((d.node for d in dead if d.rank == rank), None)
     if node is None and rank is not None and attempt:
         node = host_in(own) or _node_by_place(plan, attempt, rank)
     # Until a rank opens its own log, e.g. while its container starts, its output goes to the step's common log
-    texts = (what, "\n".join(own.splitlines()[-60:]), said, tail(ranks_output) if ranks_output else "")
+    texts = (what, *then, "\n".join(own.splitlines()[-60:]), said, tail(ranks_output) if ranks_output else "")
     cause = next((cause for text in texts if (cause := cause_of(text))), None)
     if cause is None and (full := _full_disk(run)):
         what, cause = f"{what}; {full}", cause_of(os.strerror(errno.ENOSPC))
@@ -140,6 +152,7 @@ def diagnose(run: RunDir, exit_code: int = 1, attempt: Attempt | None = None) ->
         log=log,
         stacks=_ranks_with_stacks(run, attempt) if cause and cause.code == "hang" else (),
         place="that node" if plan.submission else "this machine",
+        then=then,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.observe.tracebacks import first_error
 from nemolaunch.run.attempts import Attempt, attempts
 from nemolaunch.run.folder import RunDir
 
@@ -22,15 +23,19 @@ _CONSEQUENCES = re.compile(
     re.IGNORECASE,
 )
 _ROOT_CAUSE = re.compile(r"Root Cause.*?\brank\s*:\s*(\d+).*?\bexitcode\s*:\s*(-?\d+)", re.DOTALL)
-_EXCEPTION = re.compile(r"^(?:\[default\d+\]:)?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a job ended: the first rank that failed, its error, and the log with the details."""
+    """Why a job ended: the first rank that failed, its error, and the log with the details.
+
+    Attributes:
+        then: errors that followed from it in that rank, first to last.
+    """
 
     message: str
     log: Path
+    then: tuple[str, ...] = ()
 
 
 def failure(run: RunDir, exit_code: int, attempt: Attempt | None = None) -> Failure:
@@ -52,15 +57,26 @@ def failure(run: RunDir, exit_code: int, attempt: Attempt | None = None) -> Fail
     who = "the launcher" if rank is None else f"rank {rank}"
     message = f"{who} failed with exit code {exit_code if rank is None else code}"
     for log in logs:
-        found = _EXCEPTION.findall(_text(log))
+        found = first_error(_text(log))
         if found:
-            return Failure(message=f"{message}: {_one_line(found[-1])}", log=log)
+            return Failure(message=f"{message}: {_one_line(found)}", log=log)
     return Failure(message=message, log=run.launcher_log)
 
 
 def is_echo(record: dict[str, Any]) -> bool:
     """Return whether an error is only a consequence of another rank's failure."""
     return bool(_CONSEQUENCES.search(f"{record['type']} {record['message']}"))
+
+
+def is_told_to_exit(record: dict[str, Any]) -> bool:
+    """Return whether a rank ended because it received SIGTERM."""
+    return str(record["type"]) == "SIGTERMException"
+
+
+def was_killed(run: RunDir) -> bool:
+    """Return whether torchrun reports a rank that a signal other than SIGTERM ended."""
+    rank, code = _root_cause(list(_logs_of_attempt(run, None)))
+    return rank is not None and code < 0 and -code != signal.SIGTERM
 
 
 def error_records(run: RunDir, attempt: Attempt | None = None) -> list[dict[str, Any]]:
@@ -79,8 +95,11 @@ def error_records(run: RunDir, attempt: Attempt | None = None) -> list[dict[str,
 
 
 def _of_record(run: RunDir, record: dict[str, Any]) -> Failure:
-    message = f"rank {record['rank']}: {record['type']}: {_one_line(record['message'])}"
-    return Failure(message=message, log=run.rank_log(int(record["rank"])))
+    what = (
+        "received SIGTERM" if is_told_to_exit(record) else f"{record['type']}: {_one_line(record['message'])}"
+    )
+    then = tuple(_one_line(text) for text in record.get("then", ()))
+    return Failure(message=f"rank {record['rank']}: {what}", log=run.rank_log(int(record["rank"])), then=then)
 
 
 def _one_line(text: object) -> str:

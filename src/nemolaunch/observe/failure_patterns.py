@@ -37,6 +37,13 @@ _RESUME = (
 
 CAUSES: tuple[Cause, ...] = (
     _cause(
+        "setup",
+        r"the set-up of the job failed",
+        "a module, the set-up script or a command that runs before the ranks failed",
+        "correct --modules, --setup or --pre-commands; its own message is in the output of the batch script "
+        "(`nemolaunch logs RUN --job`)",
+    ),
+    _cause(
         "gpu-memory",
         r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
         "a GPU ran out of memory",
@@ -188,6 +195,13 @@ CAUSES: tuple[Cause, ...] = (
         r"|Connection (reset|refused|closed)|DistNetworkError|No route to host|Name or service not known",
         "the ranks could not communicate, or one of them disappeared",
         "if the ranks never connected, set --network-interface; otherwise another rank failed first",
+    ),
+    _cause(
+        "terminated",
+        r"SIGTERMException|received SIGTERM|(ended|killed) by SIG(TERM|HUP|INT|USR[12])\b|User defined signal"
+        r"|: (Terminated|Hangup)$",
+        "something outside the run ended its processes: a person, a batch system, or a shutdown of {node}",
+        _RESUME,
     ),
 )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.observe.failure import error_records, failure
+from nemolaunch.observe.ending import ending
 from nemolaunch.observe.history import History, Mark, evaluation_figures
 from nemolaunch.observe.series import Series
 from nemolaunch.planning import Plan
@@ -157,14 +157,18 @@ class _Reader:
         """Complete the history after the last row."""
         history = self._history
         history.series = {key: series for key, series in history.series.items() if series}
-        if error_records(history.run):
-            text = failure(history.run, 1).message
-            history.marks.append(Mark(step=history.last_step, kind="failed", text=text))
-        try:
-            finished = int(json.loads(history.run.finished.read_text(encoding="utf-8"))["step"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        history.ended = history.ended or finished >= history.last_step
+        finished = _finished_step(history.run)
+        if finished is not None and finished >= history.last_step:
+            history.ended = True
+        elif end := ending(history.run):
+            history.marks.append(Mark(step=history.last_step, kind=end.state, text=end.detail))
+
+
+def _finished_step(run: RunDir) -> int | None:
+    try:
+        return int(json.loads(run.finished.read_text(encoding="utf-8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _all_numbers(values: tuple[Any, ...]) -> bool:

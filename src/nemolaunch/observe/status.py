@@ -12,10 +12,11 @@ from typing import Any
 from nemolaunch.data.validation_sets import losses
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe import slurm_run
-from nemolaunch.observe.failure import failure
+from nemolaunch.observe.diagnosis import Diagnosis, diagnose, newest_failure
+from nemolaunch.observe.ending import COMMAND_GONE, ending
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
-from nemolaunch.run.folder import RunDir, read_json, step_of
+from nemolaunch.run.folder import RunDir, step_of
 from nemolaunch.run.metrics import last_validation, recent_events, tail_rows
 from nemolaunch.slurm import batch_job
 from nemolaunch.slurm import queue as slurm_queue
@@ -185,14 +186,29 @@ def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
         return "finished", "", ""
     if processes.members(plan.run.root):
         return "running", "on this machine", ""
-    if ended := read_json(plan.run.local_end):
-        return str(ended.get("state")), str(ended.get("detail")), ""
-    if any(plan.run.logs.glob("rank*.error.json")):
-        return "failed", failure(plan.run, 1).message, ""
-    return "stopped", "it has no process on this machine", ""
+    if end := ending(plan.run):
+        return end.state, end.detail, ""
+    return "stopped", COMMAND_GONE, ""
 
 
 def _is_starting(plan: Plan) -> bool:
     """Return whether the latest attempt has not done a step yet."""
     begun = max((attempt.time for attempt in attempts(plan.run)), default=0.0)
     return not any(row.get("time", 0.0) > begun for row in tail_rows(plan.run.metrics) if "loss" in row)
+
+
+def explanation(run: RunDir, now: Status) -> Diagnosis | None:
+    """Return why a run failed or, if its end was no failure, why its last failed attempt did; None if none did."""
+    if has_failed(run, now):
+        return diagnose(run)
+    return newest_failure(run, alive=now.state in ("running", "finished"))
+
+
+def has_failed(run: RunDir, now: Status) -> bool:
+    """Return whether a run is over because of a failure."""
+    if now.state in ("running", "waiting", "finished"):
+        return False
+    plan = Plan.of_run(run)
+    if plan.submission is not None:
+        return now.state == "never submitted" or slurm_run.failed(plan, now.detail, now.job)
+    return now.state == "failed"

@@ -29,7 +29,7 @@ DEPENDENT = (
 )
 # A field that was given → the one it was converted to
 CONVERTED = {"warmup_ratio": "warmup_steps", "constant_steps": "decay_steps"}
-GIVEN = ("flag", "file ", "plan ", "preset ")
+GIVEN = ("flag", "file ", "plan ", "preset ", "cluster ")
 
 
 def open_values(plan: Plan, changed: Collection[str] | None = None) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from nemolaunch.data.stream_spec import StreamSpec, with_text_key
 from nemolaunch.data.validation_sets import ValidationSet
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import Facts
-from nemolaunch.facts.cluster import gpu_names, slurm_time
+from nemolaunch.facts.gres import gpu_types, parse_gres
+from nemolaunch.facts.slurm_time import slurm_time
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import learning, mixture, validation
+from nemolaunch.resolve.cluster import full_node, partitions_of, time_limit
 from nemolaunch.resolve.filling import Filling, parameters_of
 from nemolaunch.resolve.recompute import NEED_TRANSFORMER_ENGINE
 from nemolaunch.resolve.resuming import Earlier, Resumption, batch_sizes, earlier, resumption
@@ -31,6 +33,7 @@ from nemolaunch.resolve.settings import as_set
 from nemolaunch.tokenizer.vocabulary import MASK
 
 DEFAULT_TIME_S = 86400
+FULL_NODE_GPUS = 8
 STREAM_WORKERS = 2
 DEFAULT_GPU = "h100"
 MOST_TOKENS = 10**18
@@ -190,9 +193,10 @@ def _gpu(job: Job, facts: Facts) -> tuple[Gpu, str, bool]:
 
 def _cluster_gpus(job: Job, facts: Facts) -> tuple[str, ...]:
     """Return the cluster's names of the GPUs that the job requests."""
-    asked = gpu_names(job.launch.gres or "")
-    found = next((p.gpus for p in facts.partitions if p.name == job.launch.partition), ())
-    return asked or found
+    asked = gpu_types(parse_gres(job.launch.gres or "") or ())
+    kinds = [kind for partition in partitions_of(job.launch, facts) for kind in partition.kinds]
+    fitting = [kind for kind in kinds if kind.gpus() >= (job.launch.num_gpus or 1)]
+    return asked or gpu_types(tuple(gres for kind in fitting for gres in kind.gres))
 
 
 def _paths(filling: Filling, facts: Facts) -> None:
@@ -201,6 +205,7 @@ def _paths(filling: Filling, facts: Facts) -> None:
         "index_mapping_dir": facts.index_dir,
         "nemo_model": facts.weights.path if facts.weights else None,
         "resume": facts.resume.path if facts.resume else None,
+        "setup": facts.setup.path if facts.setup else None,
     }
     filling.job = filling.job.with_values(**{name: path for name, path in found.items() if path})
 
@@ -231,11 +236,9 @@ def _objective(filling: Filling, model: ModelSpec, facts: Facts) -> None:
 
 
 def _time_limit(filling: Filling, facts: Facts) -> None:
-    """Set the partition's time limit, or one day if it has none: the run continues in the next job."""
-    name = filling.job.launch.partition
-    limit = next((p.time_limit_s for p in facts.partitions if p.name == name), None)
-    if limit:
-        filling.default("time", lambda: slurm_time(limit), f"the limit of partition {name}")
+    """Set the shortest limit that applies, or one day if there is none: the run continues in the next job."""
+    if filling.job.launch.time is None and (limit := time_limit(filling.job.launch, facts)):
+        filling.set("time", slurm_time(limit[0]), f"the limit of {limit[1]}")
     filling.default("time", lambda: slurm_time(DEFAULT_TIME_S), "the default")
 
 
@@ -282,7 +285,7 @@ def _processes(filling: Filling, facts: Facts) -> None:
     if p.expert_model_parallel_size > 1:
         needed = math.lcm(needed, for_experts)
     if filling.job.launch.executor == "slurm":
-        filling.set("num_gpus", 8, "a full node")
+        filling.set("num_gpus", *(full_node(filling.job.launch, facts) or (FULL_NODE_GPUS, "a full node")))
     elif facts.host.gpus:
         filling.set("num_gpus", len(facts.host.gpus), "visible GPUs")
     else:

@@ -15,6 +15,7 @@ from typing import Any
 from nemolaunch.facts.submission import Submission, split_option
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import STALE_S
+from nemolaunch.slurm.site_setup import site_setup
 
 TASK = "pretrain"
 NO_CONTAINER = "none"
@@ -176,12 +177,12 @@ def setup(plan: Plan) -> str:
     The first line turns off the command tracing that NeMo-Run's script turns on.
     """
     array = "array" in options(plan)
-    others = {name: value for name, value in plan.variables.items() if name != name.upper()}
+    others = _lower_case_exports(plan)
     return "\n".join(
         (
             "{ set +vx; } 2>/dev/null",
             *([] if plan.job.launch.launcher == "torchrun" else [_meeting_port(plan)]),
-            *(f"export {name}={quoted(value)}" for name, value in others.items()),
+            *others,
             f"run_folder={quoted(plan.folder)}",
             f"batch_script={quoted(str(script_path(plan)))}",
             f"max_failures={plan.job.launch.max_failures}",
@@ -189,8 +190,21 @@ def setup(plan: Plan) -> str:
             f"array={int(array)}",
             f"lock_stale_s={STALE_S}",
             GUARD.read_text(encoding="utf-8").rstrip("\n"),
+            *site_setup(plan.job.launch, _decided(plan)),
         )
     )
+
+
+def _lower_case_exports(plan: Plan) -> tuple[str, ...]:
+    """Return the exports of variables whose names NeMo-Run would change."""
+    others = {name: value for name, value in plan.variables.items() if name != name.upper()}
+    return tuple(f"export {name}={quoted(value)}" for name, value in others.items())
+
+
+def _decided(plan: Plan) -> tuple[str, ...]:
+    """Return the exports that hold whatever the site's commands export: those of flags, and the interpreter."""
+    names = [name for name in variables(plan) if name not in plan.environment]
+    return (*(f"export {name}={variables(plan)[name]}" for name in names), *_lower_case_exports(plan))
 
 
 def _submission(plan: Plan) -> Submission:

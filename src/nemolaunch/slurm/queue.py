@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.slurm_variables import plain_environment
 
 TIMEOUT_S = 30
 NEVER = "DependencyNeverSatisfied"  # the reason of a job that can never start
@@ -116,7 +118,14 @@ def cancel(job_ids: list[str]) -> None:
 
 def _run(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            env=plain_environment(os.environ),
+        )
     except FileNotFoundError:
         raise NotInstalled(
             f"{command[0]} is not installed: run this on the Slurm cluster, or add --ssh HOST"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.slurm_variables import plain_environment
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import RunLock
 from nemolaunch.slurm import batch_job
@@ -24,7 +25,8 @@ DEQUEUE_S = 60.0  # Slurm takes a moment to remove a job whose run is over: its 
 
 
 def shell_here(environment: Mapping[str, str]) -> Shell:
-    """Return a shell on this machine with that environment."""
+    """Return a shell on this machine with that environment, without what would override a job's own options."""
+    kept = plain_environment(environment)
 
     def run(command: str) -> tuple[int, str, str]:
         done = subprocess.run(
@@ -32,7 +34,7 @@ def shell_here(environment: Mapping[str, str]) -> Shell:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env=dict(environment),
+            env=kept,
             check=False,
         )
         return done.returncode, done.stdout, done.stderr

@@ -130,8 +130,8 @@ queue_next() {
         if [ "$next" != "$this" ] && [ "$(state_of "$next")" = PENDING ]; then return; fi
     fi
     next=$(
-        for name in $(compgen -e SLURM_); do
-            if [ "$name" != SLURM_CONF ]; then unset "$name"; fi
+        for name in $(compgen -e SLURM_) $(compgen -e SBATCH_); do
+            case $name in SLURM_CONF | SLURM_CONF_SERVER | SLURM_JWT) ;; *) unset "$name" ;; esac
         done
         sbatch --requeue --parsable --dependency="afterany:$this,singleton" "$batch_script"
     ) || { say "cannot submit the next job from a compute node; continue with nemolaunch resume"; return; }
@@ -185,6 +185,7 @@ watch_over() {
 on_exit() {
     local code=$?
     set +e # the script has set -e by now
+    if [ -n "$site_step" ]; then say "the set-up of the job failed with code $code: $site_step"; fi
     kill -HUP $watcher 2>/dev/null
     if [ "$(cat "$lock" 2>/dev/null)" = "slurm $this_attempt" ]; then rm -f "$lock"; fi
     if [ -e "$run_folder/finished.json" ]; then
@@ -212,6 +213,7 @@ unfinished=75 # the exit code of a job that exited cleanly before the last step
 state=$run_folder/slurm
 lock=$run_folder/lock
 watcher=
+site_step= # the site's command that is running
 this_attempt="$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0}"
 said=$(stat -c %s "$(readlink "/proc/$$/fd/1")" 2>/dev/null || echo 0)
 mkdir -p "$state"

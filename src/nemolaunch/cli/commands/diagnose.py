@@ -6,10 +6,8 @@ import argparse
 import json
 
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
-from nemolaunch.observe import slurm_run
-from nemolaunch.observe.diagnosis import diagnose, newest_failure
 from nemolaunch.observe.planned_rate import other_rate
-from nemolaunch.observe.status import Status, run_of, status
+from nemolaunch.observe.status import explanation, has_failed, run_of, status
 from nemolaunch.planning import Plan
 
 
@@ -29,8 +27,7 @@ def _diagnose(args: argparse.Namespace) -> int:
     run = run_of(args.run)
     now = status(run.root)
     over = now.state not in ("running", "waiting", "finished")
-    failed = over and _failed(Plan.of_run(run), now)
-    found = diagnose(run) if failed else newest_failure(run, alive=now.state in ("running", "finished"))
+    found = explanation(run, now)
     rate = other_rate(run, Plan.of_run(run))
     if args.json:
         what = found.as_values() if found else None
@@ -42,17 +39,10 @@ def _diagnose(args: argparse.Namespace) -> int:
     if found is None:
         print("nothing has failed")
     else:
-        print("\n".join([*([] if failed else ["last failed attempt:"]), *found.lines()]))
+        print("\n".join([*([] if has_failed(run, now) else ["last failed attempt:"]), *found.lines()]))
     if rate is not None:
         print(f"warning[learning-rate]: {rate}")
     return 0
-
-
-def _failed(plan: Plan, now: Status) -> bool:
-    """Return whether a run that is over ended because of a failure."""
-    if plan.submission is not None:
-        return now.state == "never submitted" or slurm_run.failed(plan, now.detail, now.job)
-    return now.state == "failed" or not plan.run.local_end.exists()
 
 
 main = run_command(parser, _diagnose)

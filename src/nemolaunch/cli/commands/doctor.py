@@ -13,7 +13,7 @@ from nemolaunch.cli.views.render import guarded
 from nemolaunch.doctor.verdict import BAD, GOOD, NOTE, WARNING, Verdict
 
 MARKS = {GOOD: ("✓", "green"), NOTE: ("·", "cyan"), WARNING: ("!", "yellow"), BAD: ("✗", "red")}
-EXAMPLE = "nemolaunch doctor --output-dir /scratch/me/runs"
+EXAMPLE = "nemolaunch doctor --output-dir /scratch/me/runs\nnemolaunch doctor --cluster mine"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
         default=Path("runs"),
         metavar="DIR",
         help="folder that runs are written to; the speed of its disk is measured",
+    )
+    add(
+        "--cluster",
+        metavar="NAME",
+        help="only check this cluster's profile, on the cluster: from here or over SSH",
     )
     add("--imports", action="store_true", help="also import the packages, which takes a minute")
     add("--no-logins", action="store_true", help="do not contact servers to check logins")
@@ -56,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _checks(args: argparse.Namespace) -> Iterator[Callable[[], Iterable[Verdict]]]:
+    if args.cluster:
+        yield _cluster(args.cluster)
+        return
     from nemolaunch.doctor import disk, gpus, host, logins, packages, slurm
 
     yield packages.look
@@ -66,6 +74,14 @@ def _checks(args: argparse.Namespace) -> Iterator[Callable[[], Iterable[Verdict]
     if not args.no_logins:
         yield from (logins.hub, logins.wandb)
     yield slurm.look
+
+
+def _cluster(name: str) -> Callable[[], Iterable[Verdict]]:
+    from nemolaunch.cli.parsing.cluster_profile import read_profile
+    from nemolaunch.doctor import cluster
+
+    profile = read_profile(name)
+    return lambda: cluster.look(profile.path, profile.values, profile.ssh, profile.ssh_python or "python3")
 
 
 def _print(verdicts: Iterable[Verdict]) -> None:

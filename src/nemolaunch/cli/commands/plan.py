@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.cluster_profile import add_cluster_flag, profile_of
 from nemolaunch.cli.parsing.finding_flags import add_force_flag, add_json_flag, forced_codes
 from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
 from nemolaunch.cli.parsing.show_recipe_flag import add_show_recipe_flag, recipe_of
+from nemolaunch.cli.parsing.show_script_flag import add_show_script_flag
 from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
 from nemolaunch.cli.views import render
 from nemolaunch.errors import UsageError
@@ -36,6 +38,7 @@ def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argpa
         metavar="FILE",
         help="YAML file with any of the flags below; flags on the command line take precedence",
     )
+    add_cluster_flag(plan)
     plan.add_argument("--dev-run", action="store_true", help="plan the shrunk job that --dev-run would start")
     plan.add_argument(
         "--format",
@@ -46,6 +49,7 @@ def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argpa
     add_json_flag(plan)
     if default_format == "text":
         add_show_recipe_flag(plan)
+        add_show_script_flag(plan)
     plan.add_argument(
         "--output", "-o", type=Path, metavar="FILE", help="write to FILE instead of standard output"
     )
@@ -73,12 +77,14 @@ def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
     config, dev_run = given.pop("config"), given.pop("dev_run")
     form, output = given.pop("format"), given.pop("output")
     show_recipe = given.pop("show_recipe", False)
+    show_script = given.pop("show_script", False)
     if show_recipe and form != "text":
         raise UsageError(f"--show-recipe prints text; drop --format {form}")
     speed, force = speed_from(given), forced_codes(given)
-    job, origins = job_from(given, config), origins_from(given, config)
+    profile = profile_of(given)
+    job, origins = job_from(given, config, profile), origins_from(given, config, profile)
     plan = make_plan(job, dev_run=dev_run, given=origins, speed=speed, force=force)
-    text = rendered(plan, form) + (recipe_of(plan) if show_recipe else "")
+    text = rendered(plan, form, with_script=show_script) + (recipe_of(plan) if show_recipe else "")
     if output:
         from nemolaunch.system.atomic_files import write_text
 
@@ -91,8 +97,8 @@ def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
     return plan
 
 
-def rendered(plan: Plan, form: str) -> str:
-    """Return the plan in the given format."""
+def rendered(plan: Plan, form: str, *, with_script: bool = False) -> str:
+    """Return the plan in the given format; as text, with the batch script if that is asked for."""
     from nemolaunch.cli.views.plan_text import batch_script, plan_text
 
     if form == "yaml":
@@ -105,7 +111,7 @@ def rendered(plan: Plan, form: str) -> str:
         content["findings"] = [finding.as_values() for finding in plan.findings]
         content["script"] = batch_script(plan)
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    return plan_text(plan)
+    return plan_text(plan, with_script=with_script)
 
 
 if __name__ == "__main__":

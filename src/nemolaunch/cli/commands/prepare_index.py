@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.cluster_profile import add_cluster_flag, profile_of
 from nemolaunch.cli.parsing.finding_flags import add_force_flag, forced_codes
 from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
 from nemolaunch.cli.views import render
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     job.add_argument(
         "--plan", type=Path, metavar="FILE", help="the plan.json of a run, or its folder; flags override it"
     )
+    add_cluster_flag(job)
     job.add_argument("--json", action="store_true", help="print the folder and what was built as JSON")
     add_force_flag(job)
     add_job_flags(job)
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command. Return the exit code."""
     given = vars(parser().parse_args(argv))
     config, saved, as_json = given.pop("config"), given.pop("plan"), given.pop("json")
-    force = forced_codes(given)
+    force, profile = forced_codes(given), profile_of(given)
 
     from nemolaunch.launching.prepare_index import prepare_index
     from nemolaunch.launching.secrets import Secrets
@@ -55,11 +57,11 @@ def main(argv: list[str] | None = None) -> int:
     if saved:
         from nemolaunch.cli.parsing.saved_plan import job_of_plan
 
-        job, model, origins, before = job_of_plan(saved, given)
+        job, model, origins, before = job_of_plan(saved, given, profile=profile)
         plan = make_plan(job, given=origins, model=model, force=(*before, *force))
     else:
-        job = job_from(given, config)
-        plan = make_plan(job, given=origins_from(given, config), force=force)
+        job = job_from(given, config, profile)
+        plan = make_plan(job, given=origins_from(given, config, profile), force=force)
     _require_valid(plan)
     begin = time.monotonic()
     built = prepare_index(plan, Secrets.of(job))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.parsing.arguments import Parser
+from nemolaunch.cli.parsing.cluster_profile import ClusterProfile, add_cluster_flag, profile_of
 from nemolaunch.cli.parsing.finding_flags import add_force_flag, add_json_flag, findings_json, forced_codes
 from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
 from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, host_of
 from nemolaunch.cli.parsing.show_recipe_flag import add_show_recipe_flag, recipe_of
+from nemolaunch.cli.parsing.show_script_flag import add_show_script_flag
 from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError, UsageError
@@ -32,6 +35,7 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
     job.add_argument(
         "--config", type=Path, metavar="FILE", help="YAML file with any of the flags below; flags override it"
     )
+    add_cluster_flag(job)
     job.add_argument(
         "--plan",
         type=Path,
@@ -42,6 +46,7 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="check and print the plan without starting or writing anything"
     )
     add_show_recipe_flag(job)
+    add_show_script_flag(job)
     job.add_argument(
         "--dev-run",
         action="store_true",
@@ -70,16 +75,21 @@ def _main(argv: list[str] | None, prog: str) -> int:
     args = parser(prog).parse_args(argv)
     given = vars(args)
     ssh = argparse.Namespace(ssh=given.pop("ssh"), ssh_python=given.pop("ssh_python"))
+    profile = profile_of(given)
+    stays = given["dev_run"] or given.get("executor", "slurm") != "slurm"
+    if profile and profile.ssh and not ssh.ssh and not stays and shutil.which("sbatch") is None:
+        ssh = argparse.Namespace(ssh=profile.ssh, ssh_python=profile.ssh_python or ssh.ssh_python)
     if not ssh.ssh:
-        return _plan_and_run(given, None)
+        return _plan_and_run(given, profile, None)
     with host_of(ssh) as host:
-        return _plan_and_run(given, host)
+        return _plan_and_run(given, profile, host)
 
 
-def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
+def _plan_and_run(given: dict[str, Any], profile: ClusterProfile | None, host: SshHost | None) -> int:
     """Plan, check and run, on this machine or on a cluster over SSH. Return the exit code of the job."""
     config, saved = given.pop("config"), given.pop("plan")
     dry_run, dev_run, show_recipe = given.pop("dry_run"), given.pop("dev_run"), given.pop("show_recipe")
+    show_script = given.pop("show_script")
     force, form = forced_codes(given), given.pop("format")
     speed = speed_from(given)
 
@@ -90,13 +100,16 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
 
     if show_recipe and (not dry_run or form == "json" or host):
         raise UsageError("--show-recipe is for --dry-run on this machine, as text")
+    if show_script and not dry_run:
+        raise UsageError("--show-script is for --dry-run")
     if saved:
         if config:
             raise UsageError("--config and --plan both describe the job; use only one of them")
-        job, model, origins, before = job_of_plan(saved, given, host.read_text if host else None)
+        job, model, origins, before = job_of_plan(saved, given, host.read_text if host else None, profile)
         force = (*before, *force)
     else:
-        job, model, origins = job_from(given, config), None, origins_from(given, config)
+        job, model = job_from(given, config, profile), None
+        origins = origins_from(given, config, profile)
     facts = None
     if host:
         from nemolaunch.launching.over_ssh import look_there
@@ -120,7 +133,7 @@ def _plan_and_run(given: dict[str, Any], host: SshHost | None) -> int:
         sys.stdout.write(rendered(plan, "json"))
         return 1 if errors(plan.findings) else 0
     if dry_run:
-        sys.stdout.write(plan_text(plan) + (recipe_of(plan) if show_recipe else ""))
+        sys.stdout.write(plan_text(plan, with_script=show_script) + (recipe_of(plan) if show_recipe else ""))
     if form == "json":
         sys.stderr.write(findings_json(plan.findings))
     else:

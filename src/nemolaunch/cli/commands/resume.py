@@ -42,6 +42,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(words)
     names = {word.partition("=")[0] for word in args.flags}
     flags = args.flags if "--resume" in names else [*args.flags, "--resume", "auto"]
-    if "--ssh" not in names:
+    if not names & {"--ssh", "--cluster"}:  # either may mean a run on another machine
         run_of(Path(args.run))
     return pretrain.main(["--plan", args.run, *flags], prog=PROG)

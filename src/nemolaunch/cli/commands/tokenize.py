@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.parsing.arguments import Parser, normalise_long_options
+from nemolaunch.cli.parsing.cluster_profile import add_cluster_flag, read_profile
 from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
+from nemolaunch.job import Job, Launch
 from nemolaunch.tokenizer.library import cache_folder
 
+DEFAULTS = Launch()
 # How the reasons begin that are about a part of a file, not a record
 DAMAGED = ("damaged ", "truncated ", "not a ")
 # Sub-folder for shards, so that the folder above can be used as --dataset-dir.
@@ -108,7 +111,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="input per unit of work (default: depends on the input's size)",
     )
-    add("--executor", default="local", choices=("local", "slurm"), help="where to run; slurm: as a job array")
+    add(
+        "--executor",
+        choices=("local", "slurm"),
+        help="where to run; slurm: as a job array (default: local, or slurm with --cluster)",
+    )
     add(
         "--num-nodes",
         "-N",
@@ -117,8 +124,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="tasks of the job array",
     )
-    add("--account", "-A", default="root", metavar="NAME", help="Slurm account")
-    add("--partition", "-P", default="defq", metavar="NAME", help="Slurm partition")
+    add("--account", "-A", metavar="NAME", help=f"Slurm account (default: {DEFAULTS.account})")
+    add("--partition", "-P", metavar="NAME", help=f"Slurm partition (default: {DEFAULTS.partition})")
+    add_cluster_flag(p)
     add("--time", metavar="LIMIT", help="Slurm time limit (default: the partition's)")
     add(
         "--dry-run",
@@ -137,8 +145,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command. Return the exit code."""
     words = normalise_long_options(argv)
     options = parser().parse_args(words)
-    if options.executor == "slurm":
-        return _on_slurm(options, words)
+    launch = _launch(options)
+    if launch.executor == "slurm":
+        return _on_slurm(options, words, launch)
     if options.dry_run:
         raise UsageError("--dry-run needs --executor slurm; a local run can be interrupted and resumed")
     from nemolaunch.api.tokenize import run_request
@@ -199,12 +208,31 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
     )
 
 
-SLURM_FLAGS = ("--executor", "--num-nodes", "-N", "--account", "-A", "--partition", "-P", "--time")
+SLURM_FLAGS = (
+    "--executor",
+    "--cluster",
+    "--num-nodes",
+    "-N",
+    "--account",
+    "-A",
+    "--partition",
+    "-P",
+    "--time",
+)
 
 
-def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
+def _launch(options: argparse.Namespace) -> Launch:
+    """Return where to run: the profile's values, which flags override."""
+    profile = read_profile(options.cluster) if options.cluster else None
+    names = ("executor", "account", "partition", "time")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return Job().with_values(**{**(profile.values if profile else {}), **given}).launch
+
+
+def _on_slurm(options: argparse.Namespace, words: list[str], launch: Launch) -> int:
     """Submit a job array that does the same, a share of the files per task, and a job that merges the shares."""
     from nemolaunch.launching import tokenize_array
+    from nemolaunch.slurm.site_setup import plain_setup
 
     if options.num_nodes < 1 or options.shard:
         raise UsageError(
@@ -227,9 +255,10 @@ def _on_slurm(options: argparse.Namespace, words: list[str]) -> int:
         folder=folder.absolute(),
         cwd=Path.cwd(),
         num_nodes=options.num_nodes,
-        account=options.account,
-        partition=options.partition,
-        time=options.time,
+        account=launch.account,
+        partition=launch.partition,
+        time=launch.time,
+        setup=tuple(plain_setup(launch)),
     )
     if options.dry_run:
         print(tokenize_array.array_script(array) + "\n" + tokenize_array.merge_script(array), end="")

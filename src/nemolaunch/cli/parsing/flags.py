@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.cli.parsing.cluster_profile import ClusterProfile
+from nemolaunch.cli.parsing.yaml_file import checked_flags, read_yaml, refuse_alternatives
 from nemolaunch.errors import UsageError
-from nemolaunch.job import ALTERNATIVES, PARTS, Job, checked_values, spec_of, specs
+from nemolaunch.job import ALTERNATIVES, PARTS, Job, spec_of, specs
 from nemolaunch.job.fields import FieldSpec
 from nemolaunch.job.settings import merged
 
@@ -75,32 +77,37 @@ class Switch(argparse.Action):
         setattr(namespace, self.dest, option_string not in self._off)
 
 
-def job_from(given: Mapping[str, Any], config: Path | None) -> Job:
-    """Return the job that a preset, a configuration file and flags describe; later sources win.
+def job_from(given: Mapping[str, Any], config: Path | None, profile: ClusterProfile | None = None) -> Job:
+    """Return the job that a cluster's profile, a preset, a configuration file and flags describe; later sources win.
 
     A flag also overrides the same quantity in another unit: `--max-tokens` overrides `max_steps` in the file.
 
     Raises:
         UsageError: no model is named, a key is unknown, or one source sets the same quantity twice.
     """
-    values, _ = _described(given, config)
+    values, _ = _described(given, config, profile)
     require_model(values.get("model_name"))
     return Job().with_values(**values)
 
 
-def origins_from(given: Mapping[str, Any], config: Path | None) -> dict[str, str]:
-    """Return where each given value comes from: `flag`, `file NAME` or `preset NAME`."""
-    return _described(given, config)[1]
+def origins_from(
+    given: Mapping[str, Any], config: Path | None, profile: ClusterProfile | None = None
+) -> dict[str, str]:
+    """Return where each given value comes from: `flag`, `file NAME`, `preset NAME` or `cluster NAME`."""
+    return _described(given, config, profile)[1]
 
 
-def _described(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+def _described(
+    given: Mapping[str, Any], config: Path | None, profile: ClusterProfile | None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values of all sources by field name, and the origin of each."""
     file = read_config(config) if config else {}
-    _refuse_alternatives(given, "")
+    refuse_alternatives(given, "")
     preset = given.get("preset", file.get("preset"))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, more in (
+        (f"cluster {profile.name}" if profile else "", profile.values if profile else {}),
         (f"preset {preset}", preset_flags(preset)),
         (f"file {config.name if config else ''}", file),
         ("flag", given),
@@ -131,13 +138,6 @@ def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {**{name: value for name, value in values.items() if name not in replaced}, **given, **settings}
 
 
-def _refuse_alternatives(values: Mapping[str, Any], where: str) -> None:
-    for group in ALTERNATIVES:
-        both = [spec_of(name).flag for name in group if values.get(name) is not None]
-        if len(both) > 1:
-            raise UsageError(f"{where}{' and '.join(both)} set the same quantity; use only one of them")
-
-
 def preset_flags(word: str | None) -> dict[str, Any]:
     """Return the validated flags of a preset; an empty dictionary without a name.
 
@@ -151,7 +151,7 @@ def preset_flags(word: str | None) -> dict[str, Any]:
     flags = catalogue.preset(word).flags
     if "preset" in flags:
         raise UsageError(f"--preset {word} names another preset")
-    return _checked(flags, f"--preset {word}: ")
+    return checked_flags(flags, f"--preset {word}: ")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -160,21 +160,10 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read, is not a mapping, has keys that are not flags, or sets one quantity twice.
     """
-    import yaml
-
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
-    if isinstance(content, dict) and content.get("format") == 1 and isinstance(content.get("values"), dict):
+    content = read_yaml(path, "--config")
+    if content.get("format") == 1 and isinstance(content.get("values"), dict):
         content = _reopened(path)
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"--config {path} must contain flag names and values, like `seq_length: 2048`")
-    return _checked(content, f"--config {path}: ")
+    return checked_flags(content, f"--config {path}: ")
 
 
 def _reopened(path: Path) -> dict[str, Any]:
@@ -184,35 +173,3 @@ def _reopened(path: Path) -> dict[str, Any]:
 
     plan = Plan.load(path)
     return {**plan.job.values(), **open_values(plan)}
-
-
-def _loader() -> Any:
-    """Return a safe YAML loader that reads only decimal whole numbers as numbers.
-
-    YAML 1.1 also has base 60 and octal: `time: 1:00:00` would be 3600, which Slurm takes for minutes, and
-    `exclude: 010` would be 8.
-    """
-    import re
-
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Reads as little into a text as `SafeLoader` does, less into numbers."""
-
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    whole = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:int", whole, list("-+0123456789"))
-    return Loader
-
-
-def _checked(content: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """Return validated values by field name, for keys spelled as flags. Raise UsageError listing all problems."""
-    try:
-        values = checked_values(content)
-    except UsageError as error:
-        raise UsageError(f"{where}{error}") from None
-    _refuse_alternatives(values, where)
-    return values

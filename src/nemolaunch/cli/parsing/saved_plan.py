@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.catalogue import ModelSpec
+from nemolaunch.cli.parsing.cluster_profile import ClusterProfile
 from nemolaunch.cli.parsing.flags import overlaid, preset_flags
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
@@ -18,7 +19,10 @@ NOT_KEPT = {"dependency": None, "detach": False}
 
 
 def job_of_plan(
-    file: Path, given: Mapping[str, Any], read: Callable[[str], str] | None = None
+    file: Path,
+    given: Mapping[str, Any],
+    read: Callable[[str], str] | None = None,
+    profile: ClusterProfile | None = None,
 ) -> tuple[Job, ModelSpec | None, dict[str, str], tuple[str, ...]]:
     """Return the job of a saved plan with flags applied, its model, the origins of values, and the ignored codes.
 
@@ -27,17 +31,22 @@ def job_of_plan(
 
     Args:
         read: reads the file if it is on another machine.
+        profile: of the cluster to move the run to.
 
     Raises:
         NemolaunchError: the file is not a plan.
     """
     plan = _plan_elsewhere(file, read) if read else Plan.load(file / "plan.json" if file.is_dir() else file)
-    asked = {**preset_flags(given.get("preset")), **given}
+    from_preset = preset_flags(given.get("preset"))
+    asked = {**(profile.values if profile else {}), **from_preset, **given}
     values = overlaid({**plan.job.values(), **NOT_KEPT, **open_values(plan, asked)}, asked)
     if not {"experiment", "output_dir"} & given.keys():
         values["output_dir"] = plan.folder if read else _folder(plan, file)
     origins = dict.fromkeys(plan.origins, f"plan {file}")
-    origins.update({name: "flag" if name in given else f"preset {given['preset']}" for name in asked})
+    if profile:
+        origins.update(dict.fromkeys(profile.values, f"cluster {profile.name}"))
+    origins.update(dict.fromkeys(from_preset, f"preset {given.get('preset')}"))
+    origins.update(dict.fromkeys(given, "flag"))
     model = None if "model_name" in given else plan.model_row
     return Job().with_values(**values), model, origins, plan.forced
 

@@ -37,6 +37,8 @@ def launch_and_show(plan: Plan, secrets: Secrets) -> int:
         except KeyboardInterrupt:
             say(console, "stopping all processes of the job …")
             run.stop("interrupted")
+            if (end := run.status()).state == "failed":
+                raise NemolaunchError(f"the job failed before it was stopped. {end.detail}") from None
             _say_stopped(console, plan)
             return 130
         last_step = run.conclude(code)

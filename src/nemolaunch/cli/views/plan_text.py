@@ -15,15 +15,18 @@ from nemolaunch.planning import Plan
 SHOWN_FILES = 8
 
 
-def plan_text(plan: Plan) -> str:
-    """Return the resolved plan and the batch script that would be submitted."""
+def plan_text(plan: Plan, *, with_script: bool = False) -> str:
+    """Return the resolved plan, preceded by the batch script that would be submitted if that is asked for."""
     text = "\n".join(plan_lines(plan)) + "\n"
     script = batch_script(plan)
     if script is None:
         return text
     from nemolaunch.slurm import batch_job
 
-    return f"{text}\nbatch script {batch_job.script_path(plan)}:\n\n{script}\n"
+    path = batch_job.script_path(plan)
+    if with_script:
+        return f"batch script {path}:\n\n{script}\n\n{text}"
+    return f"{text}\nbatch script {path}: --show-script prints it\n"
 
 
 def batch_script(plan: Plan) -> str | None:

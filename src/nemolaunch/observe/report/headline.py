@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from nemolaunch.data.validation_sets import loss_key, set_names
-from nemolaunch.observe.failure import error_records
+from nemolaunch.observe.ending import ending
 from nemolaunch.observe.history import History
 from nemolaunch.observe.report.sections import SavedCheckpoint
 from nemolaunch.observe.units import count, duration, losses_of_sets, size, three_digits
@@ -39,8 +39,8 @@ def state(history: History, now: float | None = None) -> str:
     """
     if history.ended and (history.last_step >= history.max_steps or _out_of_data(history)):
         return "finished"
-    if error_records(history.run):
-        return "failed"
+    if end := ending(history.run):
+        return end.state
     if history.last_time is None:
         return "not started"
     step_s = history.last("step_time_s") or 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.observe.failure import error_records, failure
+from nemolaunch.observe.ending import FAILED, ending
 from nemolaunch.observe.reader import read_history
 from nemolaunch.observe.report.charts import run_data
 from nemolaunch.observe.report.headline import Figure, headline, state
@@ -53,7 +53,7 @@ def run_page(folder: Path, name: str, points: int) -> RunPage:
     """
     history = read_history(folder, name)
     current = state(history)
-    over = current == "finished"
+    over, end = current == "finished", ending(history.run)
     saved = saved_checkpoints(history.run)
     return RunPage(
         name=name,
@@ -61,7 +61,7 @@ def run_page(folder: Path, name: str, points: int) -> RunPage:
         plan=history.plan,
         last_time=history.last_time,
         progress=min(1.0, history.last_step / history.max_steps) if history.max_steps and not over else None,
-        failure=failure(history.run, 1).message if not over and error_records(history.run) else None,
+        failure=end.detail if end and end.state == FAILED and not over else None,
         figures=tuple(headline(history, saved)),
         sections=sections(history, saved),
         data=run_data(history, points),
