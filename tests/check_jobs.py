@@ -85,7 +85,12 @@ def job(model_name: str = "llama3_8b", **values: Any) -> Job:
 
 def resolved(asked: Job, **changed_facts: Any) -> Resolved:
     """Return the resolved job."""
-    return resolve(asked, catalogue.model(asked.model.model_name), facts(asked, **changed_facts))
+    found = facts(asked, **changed_facts)
+    if asked.model.model_name == "hf" and found.tokenizer and found.tokenizer.model_config:
+        model = catalogue.model_from_hf_config(found.tokenizer.model_config, found.tokenizer.source)
+    else:
+        model = catalogue.model(asked.model.model_name)
+    return resolve(asked, model, found)
 
 
 def findings(

@@ -332,6 +332,18 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "documents-unsupported": ("mamba2_130m", {"reset_attention_mask": True}, {}),
     "documents-as-sequences": ("llama3_8b", {"reset_attention_mask": True, "micro_batch_size": 2}, {}),
+    "model-differs": (
+        "hf",
+        {"seq_length": 512},
+        {
+            "tokenizer": Tokenizer(
+                source="/qwen",
+                folder="/qwen",
+                vocab_size=9,
+                model_config={"model_type": "qwen2", "tie_word_embeddings": True},
+            )
+        },
+    ),
     "document-ends": ("llama3_8b", {"eod_mask_loss": True}, {"data": (data_file(last_tokens=(7,)),)}),
     "position-ids-not-used": ("llama3_8b", {"reset_position_ids": True}, {}),
     "recompute-modules": (

@@ -1,74 +1,46 @@
-"""Models described by a Hugging Face `config.json`, based on a NeMo recipe of the same family."""
+"""Models described by a Hugging Face `config.json`: the configuration of a conversion, on the nearest NeMo recipe."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from nemolaunch.catalogue.lookup import ModelSpec, recipe
-from nemolaunch.catalogue.yamlform import apply_form
-from nemolaunch.errors import UsageError
+from nemolaunch import families
+from nemolaunch.catalogue.architecture import Architecture
+from nemolaunch.catalogue.lookup import ModelSpec, recipes
+from nemolaunch.catalogue.recipe_table import Recipe
+from nemolaunch.catalogue.yamlform import contradictions
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families.config_json import described
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.nemo_config import NemoConfig, defaults, extends, symbol_name
 
-# model_type -> recipe of the same family; the file overrides what differs
-BASES = {
-    "llama": "llama3_8b",
-    "mistral": "mistral_7b",
-    "mixtral": "mixtral_8x7b",
-    "qwen2": "qwen2_7b",
-    "qwen3": "qwen3_8b",
-    "gemma": "gemma_2b",
-}
-LLAMA_WITH_SCALING = "llama31_8b"
-FIELDS = {
-    "num_hidden_layers": "num_layers",
-    "hidden_size": "hidden_size",
-    "num_attention_heads": "num_attention_heads",
-    "num_key_value_heads": "num_query_groups",
-    "head_dim": "kv_channels",
-    "intermediate_size": "ffn_hidden_size",
-    "vocab_size": "vocab_size",
-    "rope_theta": "rotary_base",
-    "rms_norm_eps": "layernorm_epsilon",
-    "tie_word_embeddings": "share_embeddings_and_output_weights",
-    "num_local_experts": "num_moe_experts",
-    "num_experts_per_tok": "moe_router_topk",
-}
-TIED_BY_DEFAULT = ("gemma",)  # transformers' default of tie_word_embeddings is false for the others
-SCALING = {
-    "factor": "scale_factor",
-    "low_freq_factor": "low_freq_factor",
-    "high_freq_factor": "high_freq_factor",
-    "original_max_position_embeddings": "old_context_len",
-}
+LONG_CONTEXT = re.compile(r"_\d+k(_|$)")  # recipes of the same models with layouts for long sequences
+FIELDS = frozenset(field.name for field in dataclasses.fields(Architecture))
 
 
 def model_from_hf_config(config: Mapping[str, Any], source: str) -> ModelSpec:
     """Return the model that a `config.json` describes; `source` names it.
 
-    Its sequence length is the smaller of the base recipe's and the file's `max_position_embeddings`.
+    Its sequence length is the smaller of the recipe's and the file's `max_position_embeddings`; with learned
+    positions, it is the file's.
 
     Raises:
-        UsageError: the family is not one of `BASES`, or the values do not describe a valid model.
+        UsageError: NeMo has no such model, or no pretraining recipe for it; or the file has values that NeMo's model
+            cannot represent, or keys that are not known. The message lists all.
     """
-    kind = config.get("model_type")
-    if kind not in BASES:
-        raise UsageError(
-            f"--model-name hf: {source} has model_type {kind!r}; supported are {', '.join(BASES)}. "
-            "Use the name of a recipe instead (`nemolaunch models`)"
-        )
-    scaling = config.get("rope_scaling") or {}
-    base = recipe(LLAMA_WITH_SCALING if kind == "llama" and scaling else BASES[kind])
-    form: dict[str, Any] = {
-        ours: config[theirs] for theirs, ours in FIELDS.items() if config.get(theirs) is not None
-    }
-    form.setdefault("share_embeddings_and_output_weights", kind in TIED_BY_DEFAULT)
-    form.setdefault("num_query_groups", form.get("num_attention_heads"))
-    if kind == "mixtral":
-        form["moe_ffn_hidden_size"] = form.get("ffn_hidden_size")
-    if scaling:
-        form |= _scaling(scaling, kind, source)
-    form["seq_length"] = min(int(config.get("max_position_embeddings") or base.seq_length), base.seq_length)
-    architecture, overrides, faults = apply_form({"base": base.name, **form}, base.architecture, base.name)
+    try:
+        family = families.of_hf(config)
+        translated = family.to_nemo(config)
+    except NemolaunchError as error:
+        raise UsageError(f"--model-name hf: config.json of {source}: {error}") from None
+    base = _nearest(translated, config, source)
+    architecture = _architecture(translated, base)
+    fields = _fields(translated, base, architecture)
+    faults = contradictions(architecture)
     if faults:
         raise UsageError(
             f"--model-name hf: config.json of {source} does not describe a valid model:\n  "
@@ -78,14 +50,91 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> ModelSpec:
         name=source.rstrip("/").rpartition("/")[2],
         recipe=base,
         architecture=architecture,
-        overrides=overrides,
+        overrides={name: value for name, value in fields.items() if name != "seq_length"},
         source=f"config.json of {source}",
+        notes=tuple(_notes(family, config, architecture)),
     )
 
 
-def _scaling(scaling: Mapping[str, Any], kind: object, source: str) -> dict[str, Any]:
-    if kind != "llama" or scaling.get("rope_type", scaling.get("type")) != "llama3":
+def _nearest(model: NemoConfig, config: Mapping[str, Any], source: str) -> Recipe:
+    """Return the recipe of the nearest size whose configuration class behaves like the model's."""
+    wanted = model.resolved
+    found = [
+        one
+        for one in recipes()
+        if one.model_class == model.model_class and _behaves_like(defaults(one.config_class), wanted)
+    ]
+    if not found or "heterogeneous_layers_config_encoded_json" in model.fields:
         raise UsageError(
-            f"--model-name hf: {source} has rope_scaling {dict(scaling)}, which no NeMo recipe supports"
+            f"--model-name hf: {source} has model_type {config.get('model_type')!r}, for which NeMo has no "
+            "pretraining recipe of variable size. Use the name of a recipe instead (`nemolaunch models`)"
         )
-    return {ours: scaling[theirs] for theirs, ours in SCALING.items() if theirs in scaling}
+    size = _size(wanted["num_layers"], wanted["hidden_size"])
+
+    def distance(one: Recipe) -> tuple[bool, bool, float]:
+        own = _size(one.architecture.num_layers, one.architecture.hidden_size)
+        other_class = not extends(one.config_class, model.config_class)
+        return other_class, bool(LONG_CONTEXT.search(one.name)), abs(math.log(size / own))
+
+    return min(found, key=distance)
+
+
+def _size(layers: int, width: int) -> float:
+    return float(layers * width**2)
+
+
+def _behaves_like(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether a class has the same fields, and the same functions where fields are functions."""
+    return own.keys() == wanted.keys() and all(
+        symbol_name(own[name]) == symbol_name(value) for name, value in wanted.items()
+    )
+
+
+def _fields(model: NemoConfig, base: Recipe, architecture: Architecture) -> dict[str, Any]:
+    """Return the fields to set on the recipe's configuration: those translated, and where its own would differ."""
+    own = defaults(base.config_class)
+    other = {
+        name: value
+        for name, value in defaults(model.config_class).items()
+        if value != own[name] and symbol_name(value) is None
+    }
+    recipes_own = dataclasses.asdict(base.architecture)
+    changed = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(architecture).items()
+        if value != recipes_own[name]
+    }
+    return {**changed, **other, **model.fields}
+
+
+def _architecture(model: NemoConfig, base: Recipe) -> Architecture:
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in model.resolved.items()
+        if name in FIELDS and symbol_name(value) is None
+    }
+    heads = fields["num_attention_heads"]
+    derived = {
+        "kv_channels": fields["hidden_size"] // heads,
+        "num_query_groups": heads,
+        "ffn_hidden_size": 4 * fields["hidden_size"],
+    }
+    fields |= {name: value for name, value in derived.items() if fields.get(name) is None}
+    if fields.get("num_moe_experts") and fields.get("moe_ffn_hidden_size") is None:
+        fields["moe_ffn_hidden_size"] = fields["ffn_hidden_size"]
+    if base.architecture.post_layer_norms or base.architecture.rope_scaling is not None:
+        del fields["qk_layernorm"]  # determined by the layers of Gemma 2, Gemma 3 and Llama 4
+    if fields["position_embedding_type"] != "learned_absolute":
+        fields["seq_length"] = min(fields["seq_length"], base.architecture.seq_length)
+    return dataclasses.replace(base.architecture, **fields)
+
+
+def _notes(family: ModelFamily, config: Mapping[str, Any], architecture: Architecture) -> list[str]:
+    tied = described(config).get("tie_word_embeddings", family.tied_by_default)
+    if not tied or architecture.share_embeddings_and_output_weights:
+        return []
+    rows = int(architecture.vocab_size or 0)
+    return [
+        f"it ties the output layer to the embedding, but NeMo's {family.model_class} has an output layer of its own, "
+        f"as `nemolaunch convert` makes it: {rows * architecture.hidden_size:,} parameters more"
+    ]

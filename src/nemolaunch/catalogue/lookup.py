@@ -38,6 +38,7 @@ class ModelSpec:
         recipe: the NeMo recipe it is compiled from.
         architecture: the recipe's, with overrides applied.
         overrides: fields to set on the recipe's model config, as NeMo wants them.
+        notes: how the model differs from what the source describes, in sentences.
         source: "NeMo recipe", "flavour shipped with nemolaunch", or the path of the YAML file.
     """
 
@@ -46,6 +47,7 @@ class ModelSpec:
     architecture: Architecture
     overrides: dict[str, Any]
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def recipes() -> tuple[Recipe, ...]:

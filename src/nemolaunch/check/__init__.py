@@ -20,6 +20,7 @@ from nemolaunch.check import (
     experts,
     graphs,
     index_cache,
+    model,
     names,
     objective,
     offload,
@@ -54,6 +55,7 @@ Rule = Callable[[Resolved], Iterator[Finding]]
 ALWAYS: tuple[Rule, ...] = (
     ranges.rules,
     names.rules,
+    model.rules,
     device.rules,
     data.files,
     index_cache.old,

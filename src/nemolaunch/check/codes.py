@@ -171,6 +171,8 @@ RULES: dict[str, str] = {
     "documents-as-sequences": "Documents that do not attend to each other are passed as packed sequences.",
     "document-ends": "NeMo finds the end of a document by the tokenizer's eos_token.",
     "position-ids-not-used": "Only learned position embeddings use position ids.",
+    # model
+    "model-differs": "A model is trained as its file describes it, or the difference is said.",
     # checkpoint
     "checkpoint-unusable": "A checkpoint is a complete folder with weights/ and context/.",
     "checkpoint-other-model": "A checkpoint's weights must match the shape of the model.",

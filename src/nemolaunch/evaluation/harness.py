@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.checkpoint.hf.loading import loadable
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.evaluation.model import check_causal
 
@@ -71,13 +72,14 @@ def run(
     if torch.cuda.device_count() > 1:
         options["parallelize"] = True
     try:
-        model = HFLM(
-            pretrained=str(folder),
-            dtype=dtype,
-            batch_size=wanted.batch_size,
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            **options,
-        )
+        with loadable(folder) as readable:
+            model = HFLM(
+                pretrained=str(readable),
+                dtype=dtype,
+                batch_size=wanted.batch_size,
+                device="cuda" if torch.cuda.is_available() else "cpu",
+                **options,
+            )
         results: Any = evaluator.simple_evaluate(
             model,
             tasks=list(wanted.tasks),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.checkpoint.hf import bidirectional
+from nemolaunch.checkpoint.hf.loading import loadable
 from nemolaunch.errors import NemolaunchError, UsageError
 
 if TYPE_CHECKING:
@@ -152,7 +153,10 @@ def _loaded(folder: Path, kind: str, dtype: str, tokenizer: Path | None, **more:
     if on_gpu:
         options["device_map"] = "auto"
     try:
-        model: Any = getattr(transformers, kind).from_pretrained(folder, local_files_only=True, **options)
+        with loadable(folder) as readable:
+            model: Any = getattr(transformers, kind).from_pretrained(
+                readable, local_files_only=True, **options
+            )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise NemolaunchError(f"cannot load {folder} as a language model: {_short(error)}") from None
     rows = model.get_input_embeddings().weight.shape[0]

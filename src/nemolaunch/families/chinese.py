@@ -85,6 +85,7 @@ BAICHUAN = ModelFamily(
     ),
     remote_code=True,
     refused="models with 40 layers (13B): Megatron does not support ALiBi",
+    ignored=("z_loss_weight",),
     caveat="Baichuan 2's own code normalises the rows of the output layer, NeMo's model does not: logits differ",
 )
 
@@ -123,6 +124,8 @@ CHATGLM = ModelFamily(
         Field("attention_dropout", "attention_dropout", 0.0),
         NeverTied(),
         HfIs("rmsnorm", True),
+        HfIs("original_rope", True, written=False),
+        HfIs("hidden_dropout", 0.0, written=False),
         HfIs("add_bias_linear", False),
         HfIs("add_qkv_bias", True),
         HfIs("post_layer_norm", True),
@@ -158,5 +161,15 @@ CHATGLM = ModelFamily(
         *renamed(GLM_LAYER + "mlp.dense_4h_to_h", NEMO + "mlp.linear_fc2"),
     ),
     remote_code=True,
+    ignored=(
+        "vocab_size",
+        "bias_dropout_fusion",
+        "apply_query_key_layer_scaling",
+        "fp32_residual_connection",
+        "quantization_bit",
+        "pre_seq_len",
+        "prefix_projection",
+        "interleaved_qkv",
+    ),
 )
 FAMILIES = (BAICHUAN, CHATGLM)

@@ -7,6 +7,7 @@ from nemolaunch.families.parts import (
     LONGEST_TWICE,
     NO_BIAS,
     NO_WINDOW,
+    Derived,
     Field,
     FieldFunctions,
     Fields,
@@ -78,6 +79,10 @@ def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
     if kind not in (None, "yarn"):
         raise UnsupportedValueError(f"rope_scaling is of type {kind!r}; NeMo's model supports 'yarn' or none")
     nemo["rope_type"] = "yarn" if kind else "rope"
+    if not scaling.get("truncate", True):
+        raise UnsupportedValueError(
+            "rope_scaling.truncate is False; NeMo's model always rounds the corrected range"
+        )
     if kind:
         nemo.update({ours: scaling.get(theirs, default) for theirs, (ours, default) in YARN.items()})
 
@@ -94,9 +99,14 @@ def _v2_router_to_nemo(hf: Fields, nemo: Out) -> None:
         raise UnsupportedValueError(
             f"scoring_func is {hf['scoring_func']!r}; it must be 'softmax' for this model_type"
         )
-    grouped = hf.get("topk_method", "greedy") == "group_limited_greedy"
-    nemo["moe_router_num_groups"] = hf.get("n_group") if grouped else None
-    nemo["moe_router_group_topk"] = hf.get("topk_group") if grouped else None
+    method, groups, chosen = hf.get("topk_method", "greedy"), hf.get("n_group"), hf.get("topk_group")
+    if method not in ("greedy", "group_limited_greedy"):
+        raise UnsupportedValueError(
+            f"topk_method is {method!r}; it must be 'greedy' or 'group_limited_greedy' for this model_type"
+        )
+    grouped = method == "group_limited_greedy"
+    nemo["moe_router_num_groups"] = groups if grouped else None
+    nemo["moe_router_group_topk"] = chosen if grouped else None
     nemo["moe_router_pre_softmax"] = not hf.get("norm_topk_prob", False)
 
 
@@ -156,6 +166,9 @@ PARTS = (
     tied(),
     HfIs("hidden_act", "silu"),
     HfIs("attention_bias", False),
+    HfIs("mlp_bias", False, written=False),
+    Derived("head_dim", lambda hf: hf.get("qk_rope_head_dim", 64)),
+    Derived("qk_head_dim", lambda hf: hf.get("qk_nope_head_dim", 128) + hf.get("qk_rope_head_dim", 64)),
     NemoIs(
         activation_func="silu",
         gated_linear_unit=True,
@@ -177,6 +190,7 @@ V2 = ModelFamily(
         NemoIs(moe_router_enable_expert_bias=False),
     ),
     rules=RULES,
+    ignored=("seq_aux", "num_nextn_predict_layers"),
 )
 
 
@@ -202,12 +216,14 @@ V3 = ModelFamily(
     parts=(
         *PARTS,
         HfIs("scoring_func", "sigmoid"),
+        HfIs("rope_interleave", True, written=False),
         HfIs("topk_method", "noaux_tc"),
         Field("n_group", "moe_router_num_groups", 8),
         Field("topk_group", "moe_router_group_topk", 4),
         FieldFunctions(_v3_router_to_nemo, _v3_router_to_hf),
     ),
     rules=RULES,
+    ignored=("seq_aux", "num_nextn_predict_layers"),
     has_extra_layers=True,
     caveat="the multi-token prediction (MTP) layers are omitted, as in transformers",
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.config_json import HARMLESS, ReadFields, described
 from nemolaunch.families.nemo_config import NemoConfig, symbol
 from nemolaunch.families.parts import ConfigPart, Fields, Out, UnsupportedValueError
 from nemolaunch.families.rules import Rule
@@ -29,6 +31,7 @@ class ModelFamily:
         prefixes: possible prefixes of the language model's tensors when it is part of a larger model.
         tied_by_default: the meaning of a `config.json` without `tie_word_embeddings`.
         copies_tied: whether NeMo's converters cannot tie embeddings, and copy the embedding to the output layer.
+        ignored: keys of `config.json` that do not change what the layers compute, besides those of any model.
         has_extra_layers: whether layers for multi-token prediction may follow the last one; they are omitted.
         remote_code: whether transformers has no class for it.
         refused: which models of the family NeMo's class cannot represent, in words.
@@ -48,6 +51,7 @@ class ModelFamily:
     prefixes: tuple[str, ...] = ()
     tied_by_default: bool = False
     copies_tied: bool = False
+    ignored: tuple[str, ...] = ()
     has_extra_layers: bool = False
     remote_code: bool = False
     refused: str | None = None
@@ -55,15 +59,24 @@ class ModelFamily:
     computes_differently: Callable[[Fields], str | None] = lambda nemo: None
 
     def to_nemo(self, hf: Fields, model_class: str | None = None) -> NemoConfig:
-        """Return NeMo's configuration for a `config.json`.
+        """Return NeMo's configuration for a `config.json`, whichever version of transformers wrote it.
 
-        Raises `NemolaunchError` with every field that it cannot represent.
+        Raises `NemolaunchError` with every field that it cannot represent, or does not know.
         """
         fields: Out = {}
-        self._translate(lambda part: part.to_nemo(hf, fields), "NeMo")
+        known = ReadFields(described(hf))
+        faults = self._faults(lambda part: part.to_nemo(known, fields))
+        unknown = [name for name in known if name not in known.read | HARMLESS and name not in self.ignored]
+        listed = [f"{name} = {reprlib.repr(known[name])}" for name in unknown if known[name] is not None]
+        if listed:
+            faults.append(
+                f"  its config.json has {', '.join(listed)}, not known for this model_type; remove from it what does "
+                "not change what the model computes"
+            )
+        self._refuse(faults, "NeMo")
         model_class = model_class or self.model_class
         chosen = self.also.get(model_class, self.config_class)
-        return NemoConfig(model_class, chosen if isinstance(chosen, str) else chosen(hf), fields)
+        return NemoConfig(model_class, chosen if isinstance(chosen, str) else chosen(known), fields)
 
     def to_hf(self, nemo: NemoConfig) -> dict[str, Any]:
         """Return the `config.json` for a NeMo configuration, without the dtype of the weights.
@@ -72,14 +85,14 @@ class ModelFamily:
         """
         hf: Out = {"architectures": [self.architecture], "model_type": self.model_type}
         resolved = nemo.resolved
-        self._translate(lambda part: part.to_hf(resolved, hf), "Hugging Face")
+        self._refuse(self._faults(lambda part: part.to_hf(resolved, hf)), "Hugging Face")
         return hf
 
     def hf_name(self, parameter: str) -> str:
         """Return the Hugging Face name of a parameter that is not in a layer."""
         return next(rule.hf[0] for rule in self.rules if rule.nemo == (parameter,))
 
-    def _translate(self, one: Callable[[ConfigPart], None], side: str) -> None:
+    def _faults(self, one: Callable[[ConfigPart], None]) -> list[str]:
         faults = []
         for part in self.parts:
             try:
@@ -88,6 +101,11 @@ class ModelFamily:
                 faults.append(f"  {error}")
             except KeyError as error:
                 faults.append(f"  {error.args[0]} is missing")
+            except (TypeError, ValueError, AttributeError) as error:
+                faults.append(f"  a value has the wrong type: {error}")
+        return faults
+
+    def _refuse(self, faults: list[str], side: str) -> None:
         if faults:
             raise NemolaunchError(
                 f"{side}'s {self.model_type} ({self.model_class}) cannot represent this model:\n"

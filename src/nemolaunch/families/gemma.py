@@ -5,10 +5,13 @@ from __future__ import annotations
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.parts import (
     DENSE,
+    FULL,
     FULL_ROTARY,
     NO_BIAS,
     NO_QK_NORM,
     NO_WINDOW,
+    SLIDING,
+    Derived,
     Field,
     FieldFunctions,
     Fields,
@@ -47,8 +50,24 @@ COMMON = (
     NO_BIAS,
     FULL_ROTARY,
 )
-# Gemma's first configurations say "gelu" but mean the approximation
-GEMMA_GELU = (HfIs("hidden_activation", TANH_GELU, None), HfIs("hidden_act", TANH_GELU, "gelu"))
+
+
+def _gelu_to_nemo(hf: Fields, nemo: Out) -> None:
+    """Check for the approximation. Gemma's first files say "gelu", and later ones state what it means beside it."""
+    named, meant = hf.get("hidden_act", TANH_GELU), hf.get("hidden_activation")
+    if (meant or named) != TANH_GELU:
+        raise UnsupportedValueError(
+            f"hidden_act is {named!r} and hidden_activation {meant!r}; NeMo's model has {TANH_GELU!r}, which Gemma's "
+            'own files mean even where they say "gelu": set "hidden_activation" to it if the model was trained with it'
+        )
+
+
+def _gelu_to_hf(nemo: Fields, hf: Out) -> None:
+    hf["hidden_activation"] = hf["hidden_act"] = TANH_GELU
+
+
+GEMMA_GELU = FieldFunctions(_gelu_to_nemo, _gelu_to_hf)
+CAUSAL = HfIs("use_bidirectional_attention", False, None, written=False)
 
 
 GEMMA = ModelFamily(
@@ -59,7 +78,8 @@ GEMMA = ModelFamily(
     parts=(
         *sizes(head_dim=256),
         tied(True),
-        *GEMMA_GELU,
+        GEMMA_GELU,
+        CAUSAL,
         NemoIs(activation_func="openai_gelu"),
         *COMMON,
         NO_QK_NORM,
@@ -71,8 +91,17 @@ GEMMA = ModelFamily(
 
 
 def _alternating_to_nemo(hf: Fields, nemo: Out) -> None:
-    window = hf.get("sliding_window", 4096)
+    window = hf.get("sliding_window")
+    if not window:
+        raise UnsupportedValueError(
+            f"sliding_window is {window}; NeMo's model has a window in every other layer"
+        )
+    Derived("layer_types", lambda hf: _even_layers(hf["num_hidden_layers"])).to_nemo(hf, nemo)
     nemo["window_size"] = [window - 1, 0]
+
+
+def _even_layers(layers: int) -> list[str]:
+    return [FULL if layer % 2 else SLIDING for layer in range(layers)]
 
 
 def _alternating_to_hf(nemo: Fields, hf: Out) -> None:
@@ -109,6 +138,7 @@ GEMMA2 = ModelFamily(
         *sizes(head_dim=256),
         tied(True),
         HfIs("hidden_activation", TANH_GELU),
+        CAUSAL,
         Field("query_pre_attn_scalar", "query_pre_attn_scalar", 256),
         Field("attn_logit_softcapping", "attn_logit_softcapping", 50.0),
         Field("final_logit_softcapping", "final_logit_softcapping", 30.0),
@@ -119,6 +149,7 @@ GEMMA2 = ModelFamily(
     ),
     rules=POST_NORMS,
     traits={"post_layer_norms": True},
+    ignored=("hidden_act",),  # transformers uses hidden_activation
     tied_by_default=True,
     caveat="NeMo's model has epsilon 1e-5 in the norms after attention and MLP, and windows in the even layers",
     computes_differently=_gemma2_computes_differently,
@@ -143,7 +174,8 @@ def _positions_to_hf(nemo: Fields, hf: Out) -> None:
 
 def _local_to_nemo(hf: Fields, nemo: Out) -> None:
     layers, kinds = hf["num_hidden_layers"], hf.get("layer_types")
-    pattern = hf.get("sliding_window_pattern") or hf.get("_sliding_window_pattern") or 6
+    own, inherited = hf.get("sliding_window_pattern"), hf.get("_sliding_window_pattern")
+    pattern = own or inherited or 6
     if kinds:
         pattern = kinds.index("full_attention") + 1 if "full_attention" in kinds else layers + 1
         if kinds != _layer_types(layers, pattern):
@@ -193,7 +225,7 @@ GEMMA3_PARTS = (
     HfIs("hidden_activation", TANH_GELU),
     HfIs("final_logit_softcapping", None),
     HfIs("attn_logit_softcapping", None),
-    HfIs("use_bidirectional_attention", False),
+    CAUSAL,
     FieldFunctions(_positions_to_nemo, _positions_to_hf),
     FieldFunctions(_local_to_nemo, _local_to_hf),
     FieldFunctions(_scale_to_nemo, _scale_to_hf),
@@ -210,6 +242,7 @@ GEMMA3 = tuple(
         parts=GEMMA3_PARTS,
         rules=POST_NORMS,
         traits={"post_layer_norms": True, "qk_layernorm": True},
+        ignored=("hidden_act",),
         tied_by_default=True,
         prefixes=("model.language_model.", "language_model."),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.ops import StackedExperts
 from nemolaunch.families.parts import (
+    Derived,
     Field,
     FieldFunctions,
     Fields,
@@ -54,12 +55,16 @@ def _positions_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 def _windows_to_nemo(hf: Fields, nemo: Out) -> None:
-    layers, kinds = hf["num_hidden_layers"], hf.get("layer_types")
+    layers, kinds, window = hf["num_hidden_layers"], hf.get("layer_types"), hf.get("sliding_window", 128)
+    if not window:
+        raise UnsupportedValueError(
+            f"sliding_window is {window}; NeMo's model has a window in every other layer"
+        )
     if kinds and kinds != _layer_types(layers):
         raise UnsupportedValueError(
             f"layer_types is {kinds}; NeMo's model has full attention in every other layer"
         )
-    nemo["window_size"], nemo["window_attn_skip_freq"] = [hf.get("sliding_window", 128) - 1, 0], 2
+    nemo["window_size"], nemo["window_attn_skip_freq"] = [window - 1, 0], 2
 
 
 def _windows_to_hf(nemo: Fields, hf: Out) -> None:
@@ -101,6 +106,7 @@ GPT_OSS = ModelFamily(
         tied(),
         HfIs("hidden_act", "silu"),
         HfIs("attention_bias", True),
+        Derived("experts_per_token", lambda hf: hf.get("num_experts_per_tok", 4)),
         NemoIs(
             activation_func="quick_gelu",
             glu_linear_offset=1.0,
@@ -126,5 +132,6 @@ GPT_OSS = ModelFamily(
         rule(EXPERTS + "down_proj", NEMO_EXPERTS + "linear_fc2.weight#", StackedExperts()),
         rule(EXPERTS + "down_proj_bias", NEMO_EXPERTS + "linear_fc2.bias#", StackedExperts()),
     ),
+    ignored=("initial_context_length", "router_aux_loss_coef"),
 )
 FAMILIES = (GPT_OSS,)

@@ -13,6 +13,7 @@ from nemolaunch.families.parts import (
     NO_WINDOW,
     FieldFunctions,
     Fields,
+    HfIs,
     Out,
     UnsupportedValueError,
     rope_scaling_of,
@@ -88,6 +89,7 @@ PARTS = (
     NO_QK_NORM,
     FULL_ROTARY,
     NO_WINDOW,
+    HfIs("rope_interleaved", False, written=False),
 )
 
 LLAMA_FAMILY = ModelFamily(

@@ -7,7 +7,7 @@ from nemolaunch.families.ops import StackedExperts
 from nemolaunch.families.parts import (
     FULL_ROTARY,
     NO_BIAS,
-    NO_WINDOW,
+    Derived,
     Field,
     FieldFunctions,
     Fields,
@@ -34,6 +34,18 @@ from nemolaunch.families.tables import (
 
 # Constants of NeMo's rotary embedding; only the factor can be set (megatron.core RotaryEmbedding)
 SCALING = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+def _layer_types(hf: Fields) -> list[str]:
+    rotated = hf.get("no_rope_layers") or _rotated(
+        hf["num_hidden_layers"], hf.get("no_rope_layer_interval", 4)
+    )
+    return ["chunked_attention" if one else "full_attention" for one in rotated]
+
+
+def _moe_layers(hf: Fields) -> list[int]:
+    step = hf.get("interleave_moe_layer_step", 1)
+    return list(range(step - 1, hf["num_hidden_layers"], step))
 
 
 def _mlp_to_nemo(hf: Fields, nemo: Out) -> None:
@@ -136,11 +148,18 @@ PARTS = (
     Field("attention_chunk_size", "attention_chunk_size", 8192),
     HfIs("attention_bias", False),
     HfIs("hidden_act", "silu"),
+    HfIs("router_jitter_noise", 0.0, written=False),
+    # Queries are scaled only beyond position 8192, see the caveat
+    HfIs("attn_temperature_tuning", True, 4, False, written=False),
+    HfIs("floor_scale", 8192, written=False),
+    HfIs("attn_scale", 0.1, written=False),
+    Derived("layer_types", lambda hf: _layer_types(hf)),
+    Derived("moe_layers", lambda hf: _moe_layers(hf)),
     NemoIs(activation_func="silu", gated_linear_unit=True, normalization="RMSNorm", qk_layernorm=False),
     NemoIs(moe_router_score_function="sigmoid", moe_apply_probs_on_input=True, rotary_interleaved=True),
     NO_BIAS,
     FULL_ROTARY,
-    NO_WINDOW,
+    NemoIs(window_size=None),
 )
 
 
@@ -153,6 +172,7 @@ FAMILIES = tuple(
         parts=PARTS,
         rules=RULES,
         prefixes=("language_model.",),
+        ignored=("router_aux_loss_coef", "for_llm_compressor"),
         refused="no_rope_layers other than every n-th layer",
         caveat="NeMo's model ignores rope_scaling and does not scale queries beyond position 8192",
         computes_differently=_computes_differently,

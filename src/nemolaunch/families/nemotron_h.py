@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.nemo_config import classes, defaults
 from nemolaunch.families.ops import MambaParts, Qkv
@@ -23,6 +25,18 @@ from nemolaunch.families.parts import (
 from nemolaunch.families.rules import rule
 from nemolaunch.families.tables import NEMO
 
+# How the step sizes are limited: not at all. Transformers 5 writes infinity in its own way
+NO_LIMIT = ([0.0, math.inf], [0.0, {"__float__": "Infinity"}], None)
+HOW_IT_RUNS = (
+    "chunk_size", "expand", "mamba_ssm_cache_dtype", "use_mamba_kernels", "rescale_prenorm_residual",
+    "time_step_floor", "time_step_max", "time_step_min", "attention_head_dim",
+)  # fmt: skip
+# Of layers that the pattern cannot have here
+OF_EXPERTS = (
+    "moe_intermediate_size", "moe_latent_size", "moe_shared_expert_intermediate_size", "moe_shared_expert_overlap",
+    "mtp_layers_block_type", "mtp_hybrid_override_pattern", "n_group", "n_routed_experts", "n_shared_experts",
+    "norm_topk_prob", "num_experts_per_tok", "num_nextn_predict_layers", "routed_scaling_factor", "topk_group",
+)  # fmt: skip
 LAYER = "backbone.layers.*."
 MIXER = LAYER + "mixer."
 
@@ -87,6 +101,10 @@ NEMOTRON_H = ModelFamily(
         HfIs("mlp_hidden_act", "relu2"),
         HfIs("mamba_hidden_act", "silu"),
         HfIs("conv_kernel", 4),
+        HfIs("hidden_dropout", 0.0, written=False),
+        HfIs("mamba_proj_bias", False, written=False),
+        HfIs("sliding_window", None, written=False),
+        HfIs("time_step_limit", *NO_LIMIT, written=False),
         HfIs("use_conv_bias", True),
         HfIs("use_bias", False),
         HfIs("mlp_bias", False),
@@ -130,5 +148,6 @@ NEMOTRON_H = ModelFamily(
         rule(MIXER + "down_proj.weight", NEMO + "mlp.linear_fc2.weight"),
     ),
     remote_code=True,
+    ignored=(*HOW_IT_RUNS, *OF_EXPERTS),
 )
 FAMILIES = (NEMOTRON_H,)

@@ -43,7 +43,10 @@ class Field:
         """Set fields of `nemo` from `hf`."""
         if self.hf not in hf and self.default is None:
             raise UnsupportedValueError(f"{self.hf} is missing")
-        nemo[self.nemo] = hf.get(self.hf, self.default)
+        value = hf.get(self.hf, self.default)
+        if value is None:
+            raise UnsupportedValueError(f"{self.hf} is null; it needs a value")
+        nemo[self.nemo] = value
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
         """Set fields of `hf` from `nemo`."""
@@ -52,7 +55,7 @@ class Field:
 
 @dataclass(frozen=True)
 class OptionalField(Field):
-    """A field that may be missing, which means None on both sides."""
+    """A field that may be missing or null, which means None on both sides."""
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
         """Set fields of `nemo` from `hf`."""
@@ -190,12 +193,54 @@ class NeverTied:
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
         """Set fields of `nemo` from `hf`."""
+        hf.get("tie_word_embeddings")
         nemo["share_embeddings_and_output_weights"] = False
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
         """Set fields of `hf` from `nemo`."""
         hf["tie_word_embeddings"] = bool(nemo.get("share_embeddings_and_output_weights"))
 
+
+class Derived:
+    """A field that follows from others, and that only some versions of transformers write. It must agree."""
+
+    def __init__(self, name: str, value: Callable[[Fields], Any]) -> None:
+        self.name, self.value = name, value
+
+    def to_nemo(self, hf: Fields, nemo: Out) -> None:
+        """Check the field, if there is one."""
+        stated, wanted = hf.get(self.name), self.value(hf)
+        if stated is not None and stated != wanted:
+            raise UnsupportedValueError(f"{self.name} is {stated!r}; NeMo's model has {wanted!r}")
+
+    def to_hf(self, nemo: Fields, hf: Out) -> None:
+        """Set nothing: the model's class derives it again."""
+
+
+def same_dropout(embedding: str, residual: str) -> ConfigPart:
+    """Return the check that the embeddings have the dropout of the residual stream, as in Megatron."""
+    return Derived(embedding, lambda hf: hf.get(residual, 0.0))
+
+
+def _full_rotary_to_nemo(hf: Fields, nemo: Out) -> None:
+    HfIs("partial_rotary_factor", 1.0, None).to_nemo(hf, nemo)
+
+
+def _full_rotary_to_hf(nemo: Fields, hf: Out) -> None:
+    NemoIs(rotary_percent=1.0).to_hf(nemo, hf)
+
+
+def _no_window_to_nemo(hf: Fields, nemo: Out) -> None:
+    layers = hf.get("num_hidden_layers") or 0
+    Derived("layer_types", lambda hf: ["full_attention"] * layers).to_nemo(hf, nemo)
+
+
+def _no_window_to_hf(nemo: Fields, hf: Out) -> None:
+    NemoIs(window_size=None).to_hf(nemo, hf)
+
+
+NO_WINDOW = FieldFunctions(_no_window_to_nemo, _no_window_to_hf)
+FULL_ROTARY = FieldFunctions(_full_rotary_to_nemo, _full_rotary_to_hf)
 
 # A decoder with RMSNorm, SiLU-gated MLPs and rotary positions
 GATED = (
@@ -213,27 +258,48 @@ GATED = (
 DENSE = NemoIs(num_moe_experts=None)
 NO_BIAS = NemoIs(add_bias_linear=False, add_qkv_bias=False)
 NO_QK_NORM = NemoIs(qk_layernorm=False)
-FULL_ROTARY = NemoIs(rotary_percent=1.0)
-NO_WINDOW = NemoIs(window_size=None)
 
 
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+@dataclass(frozen=True)
 class SlidingWindow:
-    """One sliding window for all layers.
+    """One sliding window for all layers, or none.
 
     Hugging Face counts the query's own position, Transformer Engine does not. A window as long as the longest
     sequence has no effect.
+
+    Attributes:
+        default: the window if `config.json` has no `sliding_window`; null means none.
+        switch: the field without which there is no window.
+        first: the field with the first layer that has one.
     """
 
-    def __init__(self, *, default: int | None = None, switch: str | None = None) -> None:
-        self.default, self.switch = default, switch
+    default: int | None = None
+    switch: str | None = None
+    first: str | None = None
 
     def to_nemo(self, hf: Fields, nemo: Out) -> None:
         """Set fields of `nemo` from `hf`."""
+        layers, longest = hf["num_hidden_layers"], hf.get("max_position_embeddings")
         window = hf.get("sliding_window", self.default)
         used = hf.get(self.switch, False) if self.switch else True
-        longest = hf.get("max_position_embeddings")
+        first = (hf.get(self.first) or 0) if self.first else 0
+        listed = hf.get("layer_types")
+        kinds = listed or [SLIDING if layer >= first else FULL for layer in range(layers)]
+        windowed = [layer for layer, kind in enumerate(kinds) if kind == SLIDING]
+        if {*kinds} - {FULL, SLIDING} or (listed and windowed and not (window and used)):
+            raise UnsupportedValueError(
+                f"layer_types is {listed} with sliding_window {window}; NeMo's model has a window in all layers or "
+                "in none"
+            )
         nemo["window_size"] = None
-        if window and used and not (longest and window >= longest):
+        if window and used and windowed and not (longest and window >= longest):
+            if len(windowed) < layers:
+                raise UnsupportedValueError(
+                    f"only the layers {windowed} have a sliding window; NeMo's model has it in all layers or in none"
+                )
             nemo["window_size"] = [window - 1, 0]
 
     def to_hf(self, nemo: Fields, hf: Out) -> None:
@@ -246,38 +312,38 @@ class SlidingWindow:
         hf["sliding_window"] = window[0] + 1 if window else None
         if self.switch:
             hf[self.switch] = bool(window)
-
-
-class PartialSlidingWindow(SlidingWindow):
-    """A `SlidingWindow` that `config.json` can restrict to the layers from `max_window_layers`."""
-
-    def __init__(self) -> None:
-        super().__init__(switch="use_sliding_window")
-
-    def to_nemo(self, hf: Fields, nemo: Out) -> None:
-        """Set fields of `nemo` from `hf`."""
-        layers, first = hf["num_hidden_layers"], hf.get("max_window_layers", 0)
-        if first >= layers:
-            nemo["window_size"] = None
-            return
-        super().to_nemo(hf, nemo)
-        if nemo["window_size"] and first:
-            raise UnsupportedValueError(
-                f"only the layers from {first} have a sliding window; NeMo's model has it in all layers or in none"
-            )
-
-    def to_hf(self, nemo: Fields, hf: Out) -> None:
-        """Set fields of `hf` from `nemo`."""
-        super().to_hf(nemo, hf)
-        if hf["sliding_window"]:
-            hf["max_window_layers"] = 0
+        if self.first and window:
+            hf[self.first] = 0
 
 
 def rope_scaling_of(hf: Fields) -> tuple[str | None, Fields]:
-    """Return the type and the values of `rope_scaling`; the type is None if there is no scaling."""
+    """Return the type and the values of `rope_scaling`; the type is None if there is no scaling.
+
+    Raises UnsupportedValueError for a value that is not known to have no effect, or is not a number.
+    """
     scaling = hf.get("rope_scaling") or {}
     kind = scaling.get("rope_type") or scaling.get("type")
-    return (None if kind == "default" else kind), scaling
+    if kind in (None, "default"):
+        return None, {}
+    values = {name: value for name, value in scaling.items() if name not in ("rope_type", "type")}
+    known = ROPE_FIELDS.get(kind)
+    unknown = sorted({name for name, value in values.items() if value is not None} - known) if known else []
+    if unknown:
+        raise UnsupportedValueError(
+            f"rope_scaling of type {kind!r} has {', '.join(f'{name} = {values[name]!r}' for name in unknown)}, "
+            "which NeMo's model cannot represent"
+        )
+    return kind, values
+
+
+# The values of each type of rope_scaling that are translated. Linear scaling ignores the original length
+ROPE_FIELDS = {
+    "linear": {"factor", "original_max_position_embeddings"},
+    "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
+    "yarn": {
+        "factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate",
+    },
+}  # fmt: skip
 
 
 def _linear_to_nemo(hf: Fields, nemo: Out) -> None:

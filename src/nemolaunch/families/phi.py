@@ -14,6 +14,7 @@ from nemolaunch.families.parts import (
     Field,
     NeverTied,
     SlidingWindow,
+    same_dropout,
     sizes,
 )
 from nemolaunch.families.rules import rule
@@ -29,6 +30,8 @@ PHI3 = ModelFamily(
         *sizes(norm_default=1e-5),
         NeverTied(),
         Field("partial_rotary_factor", "rotary_percent", 1.0),
+        Field("resid_pdrop", "hidden_dropout", 0.0),
+        same_dropout("embd_pdrop", "resid_pdrop"),
         SlidingWindow(),
         LINEAR_SCALING,
         *GATED,
@@ -45,6 +48,7 @@ PHI3 = ModelFamily(
         *renamed(HF + "mlp.gate_up_proj", NEMO + "mlp.linear_fc1"),
         *renamed(HF + "mlp.down_proj", NEMO + "mlp.linear_fc2"),
     ),
+    ignored=("original_max_position_embeddings",),  # of longrope
     refused=f"{OTHER_ROPE} (the 128k models have longrope)",
 )
 FAMILIES = (PHI3,)

@@ -18,7 +18,7 @@ from nemolaunch.families.parts import (
     NemoIs,
     NeverTied,
     Out,
-    PartialSlidingWindow,
+    SlidingWindow,
     UnsupportedValueError,
     sizes,
     tied,
@@ -35,7 +35,12 @@ from nemolaunch.families.tables import (
     renamed,
 )
 
-COMMON = (LINEAR_SCALING, PartialSlidingWindow(), *GATED, FULL_ROTARY)
+COMMON = (
+    LINEAR_SCALING,
+    SlidingWindow(switch="use_sliding_window", first="max_window_layers"),
+    *GATED,
+    FULL_ROTARY,
+)
 
 QWEN2 = ModelFamily(
     model_type="qwen2",

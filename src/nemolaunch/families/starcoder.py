@@ -12,11 +12,13 @@ from nemolaunch.families.parts import (
     Field,
     FieldFunctions,
     Fields,
+    HfIs,
     NemoIs,
     NeverTied,
     Out,
     SlidingWindow,
     UnsupportedValueError,
+    same_dropout,
     sizes,
 )
 from nemolaunch.families.rules import rule
@@ -105,6 +107,9 @@ STARCODER = ModelFamily(
         Field("layer_norm_epsilon", "layernorm_epsilon", 1e-5),
         Field("resid_pdrop", "hidden_dropout", 0.1),
         Field("attn_pdrop", "attention_dropout", 0.1),
+        same_dropout("embd_pdrop", "resid_pdrop"),
+        HfIs("scale_attn_weights", True, written=False),
+        HfIs("add_cross_attention", False, written=False),
         NeverTied(),
         Gelu("activation_function"),
         NemoIs(add_bias_linear=True, position_embedding_type="learned_absolute"),
@@ -121,6 +126,19 @@ STARCODER = ModelFamily(
         *renamed(BIGCODE + "mlp.c_fc", NEMO + "mlp.linear_fc1"),
         *renamed(BIGCODE + "mlp.c_proj", NEMO + "mlp.linear_fc2"),
     ),
+    ignored=(
+        "scale_attention_softmax_in_fp32",
+        "attention_softmax_in_fp32",
+        "inference_runner",
+        "validate_runner_input",
+        "pre_allocate_kv_cache",
+        "max_sequence_length",
+        "max_batch_size",
+        "n_ctx",
+        "num_key_value_heads",
+        "intermediate_size",
+        "reorder_and_upcast_attn",
+    ),
     tied_by_default=True,
 )
 
@@ -133,6 +151,9 @@ STARCODER2 = ModelFamily(
     parts=(
         *sizes(norm="norm_epsilon", norm_default=1e-5),
         Field("residual_dropout", "hidden_dropout", 0.0),
+        same_dropout("embedding_dropout", "residual_dropout"),
+        HfIs("norm_type", "layer_norm", written=False),
+        HfIs("mlp_type", "default", written=False),
         Field("use_bias", "add_bias_linear", True),
         NeverTied(),
         Gelu("hidden_act"),

@@ -18,6 +18,7 @@ from nemolaunch.checkpoint.nemo2.folder import Nemo2Folder
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.checkpoint.storage.wrappers import FirstRows, Renamed, same_tensor
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families.config_json import described
 from nemolaunch.families.family import ModelFamily, precision_fields
 from nemolaunch.families.nemo_config import NemoConfig, defaults
 from nemolaunch.families.param_shapes import ModelSizes
@@ -49,7 +50,7 @@ def prepare_import(
     family = families.of_hf(folder.config, model_class)
     tokenizer = tokenizer or folder.path
     hf_folder.check_tokenizer(tokenizer)
-    hf_config = dict(folder.config.get("text_config") or folder.config) if family.prefixes else folder.config
+    hf_config = described(folder.config)
     weights = weights or open_weights(folder, family.prefixes)
     translated = family.to_nemo(hf_config, model_class)
     dtype = _dtype(folder, family, weights.source)
@@ -90,7 +91,7 @@ def prepare_import(
         to="nemo2",
         family=family,
         config=config,
-        hf_config=dict(hf_config),
+        hf_config=hf_config,
         mapped=mapped,
         source=source,
         tokenizer=tokenizer,

@@ -11,6 +11,7 @@ from nemolaunch.checkpoint.hf.weight_files import WeightFiles, find_weights
 from nemolaunch.checkpoint.storage.adapters import adapter_in
 from nemolaunch.checkpoint.storage.safetensors import read_header
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families.config_json import canonical
 from nemolaunch.tokenizer import files
 
 DTYPES = ("float32", "float16", "bfloat16")  # what a model as a whole can have
@@ -80,18 +81,11 @@ def read_json(path: Path) -> Any:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return a `config.json`, with the names that transformers had for rotary fields before version 5."""
+    """Return a `config.json`, with the names that transformers had before version 5."""
     config = read_json(path)
     if not isinstance(config, dict):
         raise NemolaunchError(f"{path} is not a configuration: it has to be a JSON object")
-    for part in [config, config["text_config"]] if isinstance(config.get("text_config"), dict) else [config]:
-        rope = part.get("rope_parameters")
-        if isinstance(rope, dict) and "rope_theta" in rope:
-            part.setdefault("rope_theta", rope["rope_theta"])
-            part.setdefault(
-                "rope_scaling", {name: value for name, value in rope.items() if name != "rope_theta"}
-            )
-    return config
+    return canonical(config)
 
 
 def check_tokenizer(folder: Path) -> None:

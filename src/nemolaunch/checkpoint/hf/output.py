@@ -15,7 +15,7 @@ from nemolaunch.tokenizer import files
 
 GENERATION = "generation_config.json"
 TOKEN_IDS = ("bos", "eos", "pad")
-DROPPED = ("quantization_config", "_name_or_path", "rope_parameters")
+DROPPED = ("quantization_config", "_name_or_path")
 FROM_A_RELATIVE = ("bos_token_id", "eos_token_id", "pad_token_id", "auto_map", "dtype", "torch_dtype")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.hf.loading import loadable
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_tensors
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.families.rules import counted, some
@@ -36,10 +37,11 @@ def load_model(folder: Path) -> Any:
     }
     weights = open_tensors(found)
     try:
-        if weights.as_stored:
-            model, info = auto.from_pretrained(folder, trust_remote_code=is_ours, **options)
-        else:
-            model, info = _with_tensors(auto, folder, weights, options)
+        with loadable(folder) as readable:
+            if weights.as_stored:
+                model, info = auto.from_pretrained(readable, trust_remote_code=is_ours, **options)
+            else:
+                model, info = _with_tensors(auto, readable, weights, options)
     finally:
         weights.source.close()
     missing = sorted(info["missing_keys"])
