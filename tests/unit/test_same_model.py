@@ -130,7 +130,7 @@ def test_a_checkpoint_of_a_recipe_is_recognised(tmp_path: Path, name: str) -> No
     assert sizes == {row.architecture.hidden_size}
 
 
-# The dropout of StarCoder's embeddings is not the default of Hugging Face, so its description is refused on the way back
+# StarCoder is missing: its dropout of embeddings is not Hugging Face's default, so its description is refused on return
 ROUND_TRIPS = [r.name for r in recipes() if defaults(r.config_class) and r.name != "starcoder_15b"]
 
 
