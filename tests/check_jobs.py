@@ -7,7 +7,6 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import catalogue
 from nemolaunch.check import check as check
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.estimate import estimate
@@ -19,6 +18,7 @@ from nemolaunch.findings import Finding
 from nemolaunch.job import Job
 from nemolaunch.planning import judged
 from nemolaunch.resolve import Resolved, resolve
+from nemolaunch.resolve.model import model_of
 from nemolaunch.tokenizer.inspection import Tokenizer
 
 TOKENIZER = str(Path(__file__).parents[1] / "examples" / "tokenizer")
@@ -87,11 +87,7 @@ def job(model_name: str = "llama3_8b", **values: Any) -> Job:
 def resolved(asked: Job, **changed_facts: Any) -> Resolved:
     """Return the resolved job."""
     found = facts(asked, **changed_facts)
-    if asked.model.model_name == "hf" and found.tokenizer and found.tokenizer.model_config:
-        model = catalogue.model_from_hf_config(found.tokenizer.model_config, found.tokenizer.source)
-    else:
-        model = catalogue.model(asked.model.model_name)
-    return resolve(asked, model, found)
+    return resolve(asked, model_of(asked, found.tokenizer), found)
 
 
 def findings(

@@ -10,6 +10,7 @@ import pytest
 
 from nemolaunch.arithmetic import parameters
 from nemolaunch.catalogue import model_from_hf_config
+from nemolaunch.cli.main import main
 from nemolaunch.errors import UsageError
 
 SMALL = {
@@ -70,3 +71,31 @@ def test_scaling_that_nemo_cannot_express_is_refused() -> None:
     config = {"model_type": "llama", **SMALL, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}
     with pytest.raises(UsageError, match="yarn"):
         model_from_hf_config(config, "org/name")
+
+
+@pytest.mark.parametrize("command", ["count-params", "estimate-mem", "suggest"])
+def test_estimates_read_the_same_file(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Llama 3.2 1B has 1,235,814,400 parameters, as its model card on the hub counts them."""
+    for file in (Path(__file__).parents[2] / "examples" / "tokenizer").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    rope = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    config = {
+        "model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": True,
+        "rope_parameters": {**rope, "original_max_position_embeddings": 8192, "rope_theta": 500000.0},
+        "max_position_embeddings": 131072,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = [command, "-M", "hf"]
+    gpus = [] if command == "count-params" else ["-G", "8"]
+    assert main([*words, "--hf-model-id", str(tmp_path), *gpus]) == 0
+    said = capsys.readouterr().out
+    expected = {
+        "count-params": "1,235,814,400",
+        "estimate-mem": "1.24 B parameters",
+        "suggest": tmp_path.name,
+    }
+    assert expected[command] in said
+    assert main(words) != 0

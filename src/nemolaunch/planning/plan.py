@@ -27,6 +27,7 @@ from nemolaunch.planning import capacity, fix_ranking, html
 from nemolaunch.planning.variables import environment, given_variables
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.resolve import dev_run as dev_runs
+from nemolaunch.resolve.model import model_of
 from nemolaunch.resolve.resuming import Resumption
 from nemolaunch.resolve.software import patches_of, software
 from nemolaunch.run.folder import RunDir
@@ -309,7 +310,7 @@ def make_plan(
     if dev_run:
         job = dev_runs.renamed(job)
     facts = facts or look(job)
-    model = model or _model(job, facts)
+    model = model or model_of(job, facts.tokenizer)
     resolved = resolve(job, model, facts, given)
     estimated = estimate(resolved, speed or SpeedAssumption())
     found = judged(resolved, estimated, starts=starts)
@@ -327,24 +328,6 @@ def judged(resolved: Resolved, estimated: Estimate | None, *, starts: bool = Fal
     found = check(resolved)
     found += capacity.findings(resolved, estimated, found, starts=starts)
     return fix_ranking.ordered(found, resolved)
-
-
-def _model(job: Job, facts: Facts) -> catalogue.ModelSpec:
-    """Return the model that the job names; `hf` is the architecture of `--hf-model-id`."""
-    if job.model.model_name != "hf":
-        return catalogue.model(job.model.model_name)
-    tokenizer = facts.tokenizer
-    if tokenizer is None or tokenizer.model_config is None:
-        where = (
-            f"{tokenizer.folder or tokenizer.source} has none on this machine"
-            if tokenizer
-            else "that flag is not set"
-        )
-        raise UsageError(
-            f"--model-name hf takes the architecture from the config.json of --hf-model-id, but {where}; "
-            "use the model's local folder, or download it first"
-        )
-    return catalogue.model_from_hf_config(tokenizer.model_config, tokenizer.source)
 
 
 def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estimate | None = None) -> Plan:

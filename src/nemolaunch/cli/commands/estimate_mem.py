@@ -54,8 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     as_json, stages = given.pop("json"), given.pop("stages")
     shard = given.pop("data_parallel_shard_degree")
     replicate = given.pop("data_parallel_replicate_degree")
-    estimated, layout = estimated_memory(given, shard, replicate)
-    per_stage = _stages(estimated, layout, given) if stages else []
+    estimated, layout, model = estimated_memory(given, shard, replicate)
+    per_stage = _stages(estimated, layout, model) if stages else []
     if as_json:
         content = {
             "gpu": estimated.gpu.name,
@@ -74,8 +74,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def estimated_memory(
     given: dict[str, Any], shard: int | None, replicate: int | None
-) -> tuple[Estimate, Layout]:
-    """Return the estimate for parsed flags.
+) -> tuple[Estimate, Layout, catalogue.ModelSpec]:
+    """Return the estimate for parsed flags, its layout and model.
 
     Raises:
         UsageError: the ranks do not divide, or there is no such model or GPU.
@@ -86,7 +86,7 @@ def estimated_memory(
         layout = fully_sharded(layout, shard, replicate)
     gpu = catalogue.gpu(job.launch.gpu or "h100")
     origin = "given" if job.launch.gpu else "assumed; --gpu NAME selects another"
-    return estimate_layout(model, layout, gpu, vocab_size=vocab_size, gpu_origin=origin), layout
+    return estimate_layout(model, layout, gpu, vocab_size=vocab_size, gpu_origin=origin), layout, model
 
 
 def world_size(job: Any, shard: int | None, replicate: int | None) -> int:
@@ -125,10 +125,9 @@ def fully_sharded(layout: Layout, shard: int | None, replicate: int | None) -> L
     return layout.with_values(fsdp_shard=shard, fsdp_replicate=replicate)
 
 
-def _stages(estimated: Estimate, layout: Layout, given: dict[str, Any]) -> list[Any]:
+def _stages(estimated: Estimate, layout: Layout, model: catalogue.ModelSpec) -> list[Any]:
     from nemolaunch.estimate.memory import stage_memory
 
-    model = catalogue.model(given["model_name"])
     return [
         stage_memory(model.architecture, layout, stage, estimated.vocab_rows)
         for stage in range(layout.pipeline)

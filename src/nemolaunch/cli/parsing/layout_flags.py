@@ -9,6 +9,7 @@ from nemolaunch import catalogue
 from nemolaunch.cli.parsing.flags import add_some_job_flags, require_model
 from nemolaunch.errors import UsageError
 from nemolaunch.job import Job
+from nemolaunch.resolve.model import model_of
 from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
 from nemolaunch.tokenizer.library import needs_code
 
@@ -45,11 +46,11 @@ def model_and_vocabulary(given: dict[str, Any]) -> tuple[Job, catalogue.ModelSpe
     vocab_size = given.pop("vocab_size", None)
     job = Job().with_values(**given)
     require_model(job.model.model_name)
-    model = catalogue.model(job.model.model_name)
-    if vocab_size is None and job.model.hf_model_id:
-        seen = look_at_tokenizer(job.model.hf_model_id, trust_remote_code=job.model.trust_remote_code)
+    source, trusted = job.model.hf_model_id, job.model.trust_remote_code
+    seen = look_at_tokenizer(source, trust_remote_code=trusted) if source else None
+    if vocab_size is None and seen:
         vocab_size = _usable(seen).vocab_size
-    return job, model, vocab_size
+    return job, model_of(job, seen), vocab_size
 
 
 def _refuse_absurd(given: dict[str, Any]) -> None:
