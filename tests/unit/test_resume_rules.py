@@ -93,6 +93,17 @@ def test_a_model_of_the_same_shape_that_computes_something_else_is_refused(field
     assert field in finding.message
 
 
+@pytest.mark.parametrize(("interval", "count"), [(4, 0), (3, 1)])
+def test_fields_beyond_the_architecture_are_compared(interval: int, count: int) -> None:
+    """NeMo's default is 4: `Llama4Config.nope_layer_interval`."""
+    architecture = dataclasses.asdict(resolved(job("llama4_e16")).model.architecture)
+    overrides = {"nope_layer_interval": interval}
+    saved = SavedRun(values={}, architecture=architecture, recipe="llama4_e16", overrides=overrides)
+    run = EarlierRun(folder="/runs/x", last_checkpoint="/runs/x/last", next_step=50, saved=saved)
+    other = found("run-of-other-model", before={"run": run}, model_name="llama4_e16")
+    assert ["nope_layer_interval" in finding.message for finding in other] == [True] * count
+
+
 def test_data_of_the_same_name_and_other_content_are_reported() -> None:
     saved = SavedRun(values={}, digests={"/data/text_document": "a"})
     run = EarlierRun(folder="/runs/x", last_checkpoint="/runs/x/last", next_step=50, saved=saved)

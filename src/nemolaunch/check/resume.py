@@ -52,7 +52,7 @@ def _elsewhere(resolved: Resolved) -> Fix:
 
 def _other_function(resolved: Resolved, before: Earlier) -> Iterator[Finding]:
     """Check that a model of the same shape also computes the same: positions, windows, norms, activations."""
-    other = other_than_run(before.saved.architecture, resolved)
+    other = other_than_run(before.saved, resolved)
     dropped = {name: pair for name, pair in other.items() if name in DROPOUT}
     if dropped:
         yield warning(

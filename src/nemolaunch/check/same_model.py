@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from nemolaunch.catalogue import ModelSpec, Recipe, recipes
 from nemolaunch.facts.checkpoint import SHAPE_FIELDS, StartPoint
+from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.families.computed_fields import DROPOUT, other_fields, plain_fields
 from nemolaunch.families.nemo_config import defaults, extends
 from nemolaunch.job.settings import parsed
@@ -23,15 +23,21 @@ def other_than_checkpoint(found: StartPoint, resolved: Resolved) -> Pairs:
     return _compared(found, ours, resolved.model)
 
 
-def other_than_run(saved: Mapping[str, Any], resolved: Resolved) -> Pairs:
+def other_than_run(saved: SavedRun, resolved: Resolved) -> Pairs:
     """Return the fields in which the model of an earlier run's plan computes something else, with both values.
 
-    `saved` is its `Architecture`, of which an older plan does not have all fields.
+    Its `Architecture` is compared, of which an older plan does not have all fields, and what else was set.
     """
     ours = plain_fields(dataclasses.asdict(resolved.model.architecture))
-    theirs = plain_fields(saved)
-    names = [name for name in saved if name in ours and name not in SHAPE_FIELDS]
-    return other_fields(theirs, ours, names)
+    theirs = plain_fields(saved.architecture)
+    names = [name for name in saved.architecture if name in ours and name not in SHAPE_FIELDS]
+    known = {row.name: row for row in recipes()}.get(saved.recipe or "")
+    if known is None:
+        return other_fields(theirs, ours, names)
+    had = plain_fields({**defaults(known.config_class), **saved.overrides})
+    has = _fields(resolved.model, ())
+    beyond = [name for name in had if name in has and name not in ours and name not in SHAPE_FIELDS]
+    return {**other_fields(theirs, ours, names), **other_fields(had, has, beyond)}
 
 
 def recipes_of(found: StartPoint) -> list[str]:

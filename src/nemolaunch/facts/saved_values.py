@@ -26,6 +26,7 @@ class SavedRun:
     Attributes:
         values: the resolved job, as returned by `Job.values()`.
         architecture: the model's `Architecture` by field name.
+        recipe, overrides: what the model was compiled from, and the fields that were set on it.
         blend: (weight or None, prefix) of the data, as passed to Megatron.
         digests: prefix of each data file → digest of its content.
         tokens_digest: identity of the run's copy of its tokenizer, whichever token is the mask.
@@ -34,6 +35,8 @@ class SavedRun:
 
     values: dict[str, Any] = field(default_factory=dict)
     architecture: dict[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
     blend: tuple[tuple[float | None, str], ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     tokens_digest: str | None = None
@@ -44,6 +47,7 @@ def saved_run(run: RunDir) -> SavedRun:
     """Return what a run folder records. Never raises: what cannot be read is empty."""
     plan = read_json(run.plan) or {}
     architecture, pairs, digests = plan.get("architecture"), plan.get("blend"), plan.get("digests")
+    recipe, overrides = plan.get("recipe"), plan.get("overrides")
     try:
         digest = tokens_digest(run.tokenizer) if files.defines_tokens(run.tokenizer) else None
     except (OSError, ValueError):
@@ -51,6 +55,8 @@ def saved_run(run: RunDir) -> SavedRun:
     return SavedRun(
         values=saved_values(plan) or {},
         architecture=architecture if isinstance(architecture, dict) else {},
+        recipe=recipe if isinstance(recipe, str) else None,
+        overrides=overrides if isinstance(overrides, dict) else {},
         blend=tuple((weight, prefix) for weight, prefix in pairs or ()),
         digests=digests if isinstance(digests, dict) else {},
         tokens_digest=digest,
