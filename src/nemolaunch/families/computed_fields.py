@@ -39,6 +39,9 @@ HARMLESS = frozenset(
         "moe_z_loss_coeff", "num_microbatches_with_partial_activation_checkpoints", "parallel_output", "params_dtype",
         "perform_initialization", "persist_layer_norm", "post_process", "pre_process", "quant_recipe",
         "scatter_embedding_sequence_parallel", "seq_length", "sequence_parallel", "symmetric_ar_type", "test_mode",
+        # Megatron-Core 0.16's, for kernels, memory and the optimizer
+        "kitchen_attention_backend", "min_offloaded_tensor_size", "moe_flex_dispatcher_backend",
+        "moe_hybridep_num_sms", "offload_modules", "qk_clip", "qk_clip_alpha", "qk_clip_threshold",
         "timers", "transformer_impl", "variable_seq_lengths", "vocab_file", "wgrad_deferral_limit",
     }
 )  # fmt: skip
@@ -58,6 +61,9 @@ PARAMETERS = frozenset(
 NEUTRAL = {
     "moe_router_group_topk": 1, "moe_router_num_groups": 1, "rope_scaling_factor": 1.0, "rotary_percent": 1.0,
     "scale_factor": 1.0, "seq_len_interpolation_factor": 1.0,
+    # Defaults of Megatron-Core 0.16, whose linear attention needs `experimental_attention_variant`
+    "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+    "linear_num_key_heads": 16, "linear_num_value_heads": 32,
 }  # fmt: skip
 MAMBA_EXPANSION = 2  # of the hidden size, in the inner width of Mamba layers
 # Fields without effect unless another one is set
