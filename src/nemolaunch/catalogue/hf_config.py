@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nemolaunch import families
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.lookup import ModelSpec, recipes
 from nemolaunch.catalogue.recipe_table import Recipe
 from nemolaunch.catalogue.yamlform import contradictions, has_own_qk_layernorm
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families import registry
 from nemolaunch.families.config_json import described
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.nemo_config import NemoConfig, defaults, extends, symbol_name
@@ -34,7 +34,7 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> ModelSpec:
             cannot represent, or keys that are not known. The message lists all.
     """
     try:
-        family = families.of_hf(config)
+        family = registry.of_hf(config)
         translated = family.to_nemo(config)
     except NemolaunchError as error:
         raise UsageError(f"--model-name hf: config.json of {source}: {error}") from None
