@@ -8,27 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
-import sys
-import time
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.catalogue import version_pairs
-from nemolaunch.data.index_files import remove_incomplete
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.data_digest import changed_files
 from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
-from nemolaunch.ranks import hang, slurm_rank
-from nemolaunch.ranks.error_chain import chain, described
+from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.log import log
-from nemolaunch.run.folder import RunDir
-from nemolaunch.system import processes
-from nemolaunch.system.atomic_files import write_json
-
-END_AFTER_ERROR_S = 60
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -39,30 +26,12 @@ def pretrain(plan_file: str) -> None:
 
     A failure is recorded in the rank's error file and ends the process with exit code 1.
     """
-    plan = Plan.load(Path(plan_file))
-    if plan.submission is not None:
-        slurm_rank.signals.catch()
-        slurm_rank.adopt_slurm_variables()
-    rank = int(os.environ.get("RANK") or 0)
-    _die_with_parent()
-    _log_to_file(plan.run, rank)
-    hang.watch_start(plan.job.guards.hang_timeout)
-    try:
-        if plan.submission is not None:
-            slurm_rank.settle_checkpoints(plan.run, rank)
-        run_plan(plan)
-    except BaseException as error:
-        _record_error(plan.run, rank, error)
-        hang.end_within(END_AFTER_ERROR_S)  # collectives and writers can block the interpreter's exit forever
-        sys.exit(1)  # the traceback is already in the log
+    rank_process.run_rank(plan_file, run_plan)
 
 
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
-    if int(os.environ.get("RANK") or 0) == 0:  # the rank that builds the index, which the others read
-        _require_planned_data(plan)
-        if plan.index_folder:
-            remove_incomplete(Path(plan.index_folder))
+    rank_process.prepare_data(plan)
     recipe, left_out = adapted_recipe(plan)
     for sentence in left_out:
         log.info(sentence)
@@ -86,20 +55,6 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     else:
         task()
         _note_end(plan, trainer)
-
-
-def _require_planned_data(plan: Plan) -> None:
-    """Refuse data that were replaced after planning, while the job was queued: everything planned is for the others.
-
-    Raises:
-        NemolaunchError: a data file has other content than when it was planned.
-    """
-    changed = changed_files(plan.digests)
-    if changed:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise NemolaunchError(
-            f"{changed[0]}{more} changed after this run was planned; start it again, which plans it for the new data"
-        )
 
 
 def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:
@@ -144,34 +99,5 @@ def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:
 
 def _note_end(plan: Plan, trainer: Any, end_of_data: bool = False) -> None:
     """Record that the run has finished, if it has."""
-    if trainer.is_global_zero and (end_of_data or trainer.global_step >= trainer.max_steps):
-        found = {"step": trainer.global_step, "time": time.time(), "end_of_data": end_of_data}
-        write_json(plan.run.finished, found)
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the launcher's agent dies, so that no rank keeps training alone."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        processes.signal_on_parents_death(signal.SIGKILL)
-
-
-def _log_to_file(run: RunDir, rank: int) -> None:
-    """Redirect stdout and stderr, including those of C code and child processes, to the rank's log."""
-    run.logs.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    log = os.open(run.rank_log(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-
-
-def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
-    traceback.print_exc()
-    sys.stderr.flush()
-    first, *then = chain(error)
-    record = {"rank": rank, "time": time.time(), "type": type(first).__name__, "message": str(first)}
-    record["then"] = [described(each) for each in then]
-    if "SLURM_JOB_ID" in os.environ:
-        record["start"] = slurm_rank.this_attempt()
-    write_json(run.rank_error(rank), record)
+    if trainer.is_global_zero:
+        rank_process.note_end(plan, trainer.global_step, end_of_data=end_of_data)

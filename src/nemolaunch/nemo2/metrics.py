@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,83 +9,49 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nemolaunch.nemo2.callbacks import consumed_samples
-from nemolaunch.nemo2.mlm import ACCURACY
-from nemolaunch.nemo2.update_guard import POLICY_OF, stop
 from nemolaunch.planning import Plan
-from nemolaunch.ranks import speed
-from nemolaunch.ranks.guards import Notice, PaceGuard
-from nemolaunch.ranks.row_file import RowFile, count_attempts
+from nemolaunch.ranks import speed, step_metrics
+from nemolaunch.ranks.guards import Notice
+from nemolaunch.ranks.step_metrics import ACCURACY, StepMetrics
 
-# not rounded
-EXACT = frozenset({"loss", "lr", "grad_norm"})
 # NeMo already logs these to TensorBoard and W&B
 LOGGED_BY_NEMO = frozenset({"loss", "lr", "grad_norm", "step", "time", "samples"})
 
 
 class MetricsFile(Callback):
-    """Appends one JSON object per line to the run's metrics file, on the first rank only.
-
-    A row about steps has `step` (optimizer steps done), `time` (Unix seconds), `loss` (nats per token, mean over
-    the global batch), `lr`, `grad_norm`, `samples` and `tokens` consumed since the start of training. For the steps
-    since the previous row it has `step_time_s` (mean, without validation and saving), `data_wait_s` (mean seconds
-    per step spent waiting for data), `tokens_per_s`, `tokens_per_s_per_gpu`, `tflops_per_gpu` and `mfu` counting full
-    attention, and both with `_causal`. For the last 100 steps it has `step_time_p50_s`, `step_time_p95_s` and
-    `step_time_max_s`; for this rank since its start `memory_peak_bytes`; and `skipped_updates` since the start, if
-    a guard has skipped any.
-
-    A row about validation has `val_loss`, `validation_s` and, for a masked language model, `val_masked_accuracy`,
-    the share of masked tokens whose most likely prediction was right. With validation sets, it also has
-    `val_loss/NAME` and `val_masked_accuracy/NAME` for each; `val_loss` is that of the first set.
-
-    Where the batch size changes, a row about steps also has `global_batch_size`, that of its last step.
-
-    Every other row has an `event`: `start` (with the number of `restarts` before it), `end`, `checkpoint` (`seconds`
-    that training was paused), or the kind of a guard's warning, with a `text`. For a blend, `end` and `checkpoint`
-    have `samples_by_prefix`: the number of samples from each prefix, in the plan's order.
-
-    Non-finite values are written as the strings "nan", "inf" and "-inf", which JSON cannot represent as numbers.
-    """
+    """Writes the metrics file on the first rank; `StepMetrics` says what is in it."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._sizes = plan.batch_sizes
-        self._every = plan.job.logging.log_every
-        self._file: RowFile | None = None
-        self._clock = speed.StepClock()
+        self._metrics = StepMetrics(plan)
         self._data: speed.TimedIterator | None = None
-        self._waited_s = 0.0
-        self._step = 0
-        self.skipped: Callable[[], int] = lambda: 0
         self.validated: Callable[[], dict[str, float]] = dict
+
+    @property
+    def skipped(self) -> Callable[[], int]:
+        """Returns the number of updates that a guard has skipped."""
+        return self._metrics.skipped
+
+    @skipped.setter
+    def skipped(self, count: Callable[[], int]) -> None:
+        self._metrics.skipped = count
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the file, and write the `start` event."""
         if not trainer.is_global_zero:
             return
-        self._compute = speed.compute_of(self._plan, getattr(pl_module.tokenizer, "vocab_size", None))
-        self._pace = PaceGuard()
-        self._step = trainer.global_step
+
+        def tell_loggers(row: dict[str, Any], step: int) -> None:
+            figures = {k: v for k, v in row.items() if k not in LOGGED_BY_NEMO and v is not None}
+            for logger in trainer.loggers:
+                logger.log_metrics(figures, step=step)
+
+        self._metrics.tell_loggers = tell_loggers
         self._time_saving(trainer)
-        restarts = count_attempts(self._plan.run.metrics)
-        self._file = RowFile(self._plan.run.metrics)
-        flops = self._compute.flops
-        self._file.event(
-            "start",
-            trainer.global_step,
-            max_steps=trainer.max_steps,
-            restarts=restarts,
-            flops_per_token=flops.full if flops else None,
-            flops_per_token_causal=flops.causal if flops else None,
-            peak_flops=self._compute.peak_flops,
-            environment=speed.environment(),
-        )
-        self._tell_loggers(trainer, {"restarts": restarts})
-        self._clock = speed.StepClock()
+        self._metrics.start(trainer.global_step, getattr(pl_module.tokenizer, "vocab_size", None))
 
     def event(self, kind: str, step: int, **more: Any) -> None:
         """Append an event, from any callback; does nothing on ranks other than the first."""
-        if self._file is not None:
-            self._file.event(kind, step, **more)
+        self._metrics.event(kind, step, **more)
 
     def notice(self, notice: Notice, step: int) -> None:
         """Append a guard's warning, and end the run if the policy for it says so.
@@ -94,9 +59,7 @@ class MetricsFile(Callback):
         Raises:
             GuardStop: the policy for its kind is `stop`.
         """
-        self.event(notice.kind, step, text=notice.text)
-        if self._plan.job.get(POLICY_OF[notice.kind]) == "stop":
-            raise stop(self._plan, notice.kind, step, notice.text)
+        self._metrics.notice(notice, step)
 
     def _time_saving(self, trainer: Trainer) -> None:
         checkpoint: Any = trainer.checkpoint_callback
@@ -105,16 +68,13 @@ class MetricsFile(Callback):
             return
 
         def timed(*args: Any, **kwargs: Any) -> None:
-            self._clock.pause()
+            self._metrics.pause()
             try:
                 save(*args, **kwargs)
-            finally:
-                seconds = self._clock.resume()
-            seen = samples_by_prefix(trainer)
-            self.event("checkpoint", trainer.global_step, seconds=seconds, samples_by_prefix=seen)
-            self._tell_loggers(trainer, {"checkpoint_s": seconds})
-            if self._file is not None:
-                self._file.sync()
+            except BaseException:
+                self._metrics.resume()
+                raise
+            self._metrics.saved(trainer.global_step, samples_by_prefix(trainer))
 
         checkpoint._save_checkpoint = timed
 
@@ -122,7 +82,7 @@ class MetricsFile(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Time the data loading."""
-        if self._file is not None:
+        if self._metrics.open:
             self._data = speed.timed_data(trainer)
 
     def on_train_batch_end(
@@ -130,97 +90,38 @@ class MetricsFile(Callback):
     ) -> None:
         """Write a row for the step, and report a slowdown."""
         step = trainer.global_step
-        if self._file is None:
+        if not self._metrics.is_due(step):
             return
-        if step % self._every and step != trainer.max_steps:
-            self._clock.step()
-            return
-        loss = number(trainer.callback_metrics.get("reduced_train_loss"))  # waits for the GPU
-        self._clock.step()
-        row = {"step": step, "time": time.time(), "loss": loss, **self._row(trainer, step - self._step)}
-        self._step = step
-        self._file.write(**row)
-        self._tell_loggers(trainer, row)
-        for notice in self._pace.look(row, row.get("global_batch_size", 1)):
-            self.notice(notice, step)
-
-    def _row(self, trainer: Trainer, steps: int) -> dict[str, Any]:
-        """Return all values but the loss, for the `steps` steps since the previous row."""
         seen = trainer.callback_metrics
-        samples = consumed_samples(trainer)
-        row: dict[str, Any] = {
-            "lr": number(seen.get("lr")),
-            "grad_norm": number(seen.get("grad_norm")),
-            "samples": samples,
-            "tokens": samples * self._plan.seq_length,
-            **self._clock.take(),
-            "memory_peak_bytes": speed.memory_peak_bytes(),
-        }
-        if self._data is not None:
-            row["data_wait_s"] = max(0.0, self._data.waited_s - self._waited_s) / max(1, steps)
-            self._waited_s = self._data.waited_s
-        if row.get("step_time_s"):
-            done = trainer.global_step
-            read = self._sizes.samples(done) - self._sizes.samples(done - steps)
-            row["tokens_per_s"] = read / max(1, steps) * self._plan.seq_length / row["step_time_s"]
-            row["tokens_per_s_per_gpu"] = row["tokens_per_s"] / self._plan.world_size
-            row |= self._compute.figures(row["tokens_per_s"])
-        if not self._sizes.constant:
-            row["global_batch_size"] = self._sizes.size(trainer.global_step - 1)
-        if self.skipped():
-            row["skipped_updates"] = self.skipped()
-        return {key: _short(key, value) for key, value in row.items()}
-
-    def _tell_loggers(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        figures = {k: v for k, v in row.items() if k not in LOGGED_BY_NEMO and v is not None}
-        for logger in trainer.loggers:
-            logger.log_metrics(figures, step=trainer.global_step)
+        self._metrics.step(
+            step,
+            loss=number(seen.get("reduced_train_loss")),  # waits for the GPU
+            lr=number(seen.get("lr")),
+            grad_norm=number(seen.get("grad_norm")),
+            samples=consumed_samples(trainer),
+            waited_s=self._data.waited_s if self._data is not None else None,
+        )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Pause the clock of steps."""
-        self._clock.pause()
+        self._metrics.pause()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write a row for the validation."""
-        value = number(trainer.callback_metrics.get("val_loss"))
-        seconds = self._clock.resume()
-        if value is not None and self._file is not None:
-            row: dict[str, Any] = {
-                "step": trainer.global_step,
-                "time": time.time(),
-                "val_loss": value,
-                "validation_s": seconds,
-            }
-            accuracy = number(trainer.callback_metrics.get(ACCURACY))
-            if accuracy is not None:
-                row[ACCURACY] = accuracy
-            sets = self.validated()
-            self._file.write(**row, **sets)
-            self._tell_loggers(trainer, {"validation_s": seconds, **sets})
+        seen = trainer.callback_metrics
+        loss, accuracy = number(seen.get("val_loss")), number(seen.get(ACCURACY))
+        self._metrics.validated(trainer.global_step, loss, accuracy, self.validated())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the `end` event, and close the file."""
-        if self._file is not None:
-            self.event("end", trainer.global_step, samples_by_prefix=samples_by_prefix(trainer))
-            self._file.close()
-            self._file = None
-
-
-def _short(key: str, value: Any) -> Any:
-    """Round times and speeds to eight digits: more would be noise, and a third of the file."""
-    return float(f"{value:.8g}") if isinstance(value, float) and key not in EXACT else value
+        if self._metrics.open:
+            self._metrics.end(trainer.global_step, samples_by_prefix(trainer))
 
 
 def samples_by_prefix(trainer: Trainer) -> list[int] | None:
     """Return the samples consumed from each prefix of a blend; None without a blend, or if this rank has no data."""
     blend: Any = getattr(trainer.datamodule, "_train_ds", None)  # type: ignore[attr-defined]
-    order = getattr(blend, "dataset_index", None)
-    if order is None:
-        return None
-    import numpy as np
-
-    seen = np.bincount(order[: consumed_samples(trainer)], minlength=len(blend.datasets))
-    return [int(count) for count in seen]
+    return step_metrics.samples_by_prefix(blend, consumed_samples(trainer))
 
 
 def number(value: Any) -> float | None:

@@ -20,13 +20,12 @@ from nemo.lightning.megatron_parallel import MegatronLossReduction
 from torch import Tensor
 
 from nemolaunch.ranks.masked_data import MaskedDataset, masking_of
+from nemolaunch.ranks.step_metrics import ACCURACY
 
 if TYPE_CHECKING:
     import nemo_run as run
 
     from nemolaunch.planning import Plan
-
-ACCURACY = "val_masked_accuracy"
 
 
 def bidirectional(recipe: run.Partial, *, bert: bool) -> None:
