@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BRIDGE := .venv-bridge
 
 # Debian packages for tests: Slurm and sshd for a small cluster, Chromium for the report page, zsh for completion.
 # Without root or apt-get, these tests are skipped
 TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium zsh
 
-.PHONY: install demo test test-long test-versions coverage lint docs site clean tools
+.PHONY: install install-bridge demo test test-long test-versions coverage lint docs site clean tools
 
 install: $(INSTALLED)
 
@@ -17,6 +18,17 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,dev]' > $(VENV)-install.log 2>&1 \
 		|| { tail -n 20 $(VENV)-install.log; exit 1; }
+	@touch $@
+
+# Megatron-Bridge needs other releases of Megatron-Core and transformers than NeMo 2, hence an environment of its own
+install-bridge: $(BRIDGE)/.installed
+
+$(BRIDGE)/.installed: constraints-bridge.txt
+	@echo "installing into $(BRIDGE) (a few minutes; log: $(BRIDGE)-install.log)"
+	@$(PYTHON) -m venv $(BRIDGE)
+	@{ $(BRIDGE)/bin/python -m pip install --disable-pip-version-check --no-deps --ignore-requires-python \
+		-r constraints-bridge.txt && $(BRIDGE)/bin/python -m pip install --disable-pip-version-check --no-deps -e .; } \
+		> $(BRIDGE)-install.log 2>&1 || { tail -n 20 $(BRIDGE)-install.log; exit 1; }
 	@touch $@
 
 demo: $(INSTALLED)
@@ -62,4 +74,4 @@ site: $(INSTALLED)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict && echo "open site/index.html"
 
 clean:
-	rm -rf $(VENV) $(VENV)-install.log $(VENV)-tools.log demo build site htmlcov .coverage* src/*.egg-info
+	rm -rf $(VENV) $(BRIDGE) $(VENV)-install.log $(BRIDGE)-install.log $(VENV)-tools.log demo build site htmlcov .coverage* src/*.egg-info

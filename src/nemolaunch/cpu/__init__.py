@@ -8,6 +8,6 @@ accelerator, and removes what a CPU cannot do.
 from __future__ import annotations
 
 from nemolaunch.cpu.adapt import adapt, adapt_for_plain_layers
-from nemolaunch.cpu.install import install, install_layers
+from nemolaunch.cpu.install import install, install_layers, install_megatron
 
-__all__ = ["adapt", "adapt_for_plain_layers", "install", "install_layers"]
+__all__ = ["adapt", "adapt_for_plain_layers", "install", "install_layers", "install_megatron"]

@@ -41,6 +41,14 @@ def install() -> None:
             "Transformer Engine is installed, but needs a GPU and would conflict with the CPU rehearsal. "
             "Rehearse in an environment without the package transformer_engine."
         )
+    install_megatron()
+    bert.install()
+    sys.meta_path.insert(0, _AfterImport())
+    _installed = True
+
+
+def install_megatron() -> None:
+    """Substitute the classes and functions of Megatron, whichever framework trains with it."""
     skip_inference_allocator()
     from nemolaunch.cpu import activation, device, moe, optim
 
@@ -49,10 +57,7 @@ def install() -> None:
     moe.install()
     activation.install()
     _install_layers()
-    bert.install()
     _fix_megatron()
-    sys.meta_path.insert(0, _AfterImport())
-    _installed = True
 
 
 def install_layers() -> None:

@@ -14,13 +14,14 @@ def install() -> None:
     permute, unpermute, sort = moe_utils.permute, moe_utils.unpermute, moe_utils.sort_chunks_by_idxs
 
     def fused_permute(tokens: Tensor, routing_map: Tensor, num_out_tokens: int | None = None) -> Any:
-        out, _, indices = permute(tokens, routing_map, num_out_tokens=num_out_tokens)
+        out, _, indices = permute(tokens, routing_map, num_out_tokens=num_out_tokens)[:3]
         return out, indices
 
     def fused_permute_with_probs(
         tokens: Tensor, probs: Tensor, routing_map: Tensor, num_out_tokens: int | None = None
     ) -> Any:
-        return permute(tokens, routing_map, probs=probs, num_out_tokens=num_out_tokens)
+        # Megatron 0.19 returns two more
+        return permute(tokens, routing_map, probs=probs, num_out_tokens=num_out_tokens)[:3]
 
     def fused_unpermute(
         tokens: Tensor, indices: Tensor, merging_probs: Tensor | None = None, restore_shape: Any = None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from megatron.core.models.backends import LocalSpecProvider
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.mlp import MLPSubmodules
+from megatron.core.transformer.moe import experts
 from megatron.core.transformer.moe.experts import SequentialMLP, TEGroupedMLP
 
 from nemolaunch.cpu.attention import CoreAttention
@@ -31,7 +35,7 @@ class CpuSpecProvider(LocalSpecProvider):
         """Return the linear layer with a norm."""
         return LayerNormColumnParallelLinear
 
-    def layer_norm(self, rms_norm: bool = False, for_qk: bool = False) -> type:
+    def layer_norm(self, rms_norm: bool = False, for_qk: bool = False, has_residual: bool = False) -> type:
         """Return the norm."""
         return Norm
 
@@ -41,10 +45,19 @@ class CpuSpecProvider(LocalSpecProvider):
 
     def grouped_mlp_modules(
         self, moe_use_grouped_gemm: bool, moe_use_legacy_grouped_gemm: bool = False
-    ) -> tuple[type, MLPSubmodules]:
-        """Return the experts' class and its linear layers."""
+    ) -> Any:
+        """Return the experts' class and its linear layers: since Megatron 0.18 as one callable that builds them."""
+        submodules = getattr(experts, "GroupedMLPSubmodules", MLPSubmodules)
         if moe_use_grouped_gemm:
-            return TEGroupedMLP, MLPSubmodules(
-                linear_fc1=ColumnParallelGroupedLinear, linear_fc2=RowParallelGroupedLinear
+            found = (
+                TEGroupedMLP,
+                submodules(linear_fc1=ColumnParallelGroupedLinear, linear_fc2=RowParallelGroupedLinear),
             )
-        return SequentialMLP, MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
+        elif submodules is not MLPSubmodules:
+            return super().grouped_mlp_modules(False)
+        else:
+            found = (
+                SequentialMLP,
+                MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear),
+            )
+        return found if submodules is MLPSubmodules else partial(found[0], submodules=found[1])
