@@ -1,4 +1,4 @@
-"""Run NeMo jobs with several ranks in seconds: NeMo is imported once, and the ranks of each job are forked.
+"""Run training jobs with several ranks in seconds: NeMo is imported once, and the ranks of each job are forked.
 
 The server is a separate process (`python tests/forkserver.py DESCRIPTOR`), so the tests themselves never
 import NeMo. A job is a function in a module under `tests/`; it runs in every rank, and its result comes back
@@ -43,10 +43,11 @@ class JobFailed(AssertionError):
 class ForkServer:
     """Starts the server process and sends it jobs, one at a time.
 
-    Packages in the folder `overlay` come before those of the environment.
+    Packages in the folder `overlay` come before those of the environment. With `bridge`, the interpreter of an
+    environment that has it, the server imports Megatron-Bridge instead of NeMo.
     """
 
-    def __init__(self, folder: Path, overlay: Path | None = None) -> None:
+    def __init__(self, folder: Path, overlay: Path | None = None, bridge: Path | None = None) -> None:
         self.folder = folder
         paths = filter(None, (str(overlay or ""), os.environ.get("PYTHONPATH")))
         environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
@@ -54,7 +55,12 @@ class ForkServer:
         self._ours, theirs = socket.socketpair()
         with open(folder / "server.log", "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [
+                    str(bridge or sys.executable),
+                    __file__,
+                    str(theirs.fileno()),
+                    "bridge" if bridge else "nemo2",
+                ],
                 pass_fds=[theirs.fileno()],
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -124,8 +130,16 @@ def _tail(path: Path) -> str:
     return "\n".join(lines[-SHOWN_LINES:])
 
 
-def serve(connection: socket.socket) -> None:
-    """Run the server: import NeMo, then fork the ranks of each job until the connection is closed."""
+def serve(connection: socket.socket, backend: str) -> None:
+    """Run the server: import the framework, then fork the ranks of each job until the connection is closed."""
+    (_import_bridge if backend == "bridge" else _import_nemo)()
+    connection.sendall(b"{}\n")
+    for line in connection.makefile("r"):
+        ended = _run_job(**json.loads(line))
+        connection.sendall(json.dumps({"ended": ended}).encode() + b"\n")
+
+
+def _import_nemo() -> None:
     from nemolaunch import cpu
     from nemolaunch.nemo2 import patches
 
@@ -133,10 +147,12 @@ def serve(connection: socket.socket) -> None:
     cpu.install()
     from nemo.collections import llm  # noqa: F401
 
-    connection.sendall(b"{}\n")
-    for line in connection.makefile("r"):
-        ended = _run_job(**json.loads(line))
-        connection.sendall(json.dumps({"ended": ended}).encode() + b"\n")
+
+def _import_bridge() -> None:
+    from nemolaunch.bridge import entry
+
+    entry.prepare("cpu")
+    from nemolaunch.bridge import callbacks, config  # noqa: F401
 
 
 def _run_job(target: str, kwargs: dict[str, Any], nproc: int, timeout: float, folder: str) -> list[int | str]:
@@ -216,4 +232,4 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

@@ -37,6 +37,7 @@ ROOMS = [
     "ranks",
     "cpu",
     "nemo2",
+    "bridge",
     "launching",
     "observe",
     "evaluation",
@@ -54,13 +55,15 @@ STRANGERS = {
     ("download", "tokenization"),
     ("slurm", "checkpoint"),
     ("ranks", "slurm"),
+    ("bridge", "nemo2"),
 }
 # Frameworks and the rooms that may import them
 FRAMEWORKS = {
     "nemo": {"nemo2"},
     "lightning": {"nemo2"},
     "nemo_run": {"nemo2", "launching"},
-    "megatron": {"cpu", "nemo2"},
+    "megatron": {"cpu", "nemo2", "bridge"},
+    "megatron.bridge": {"bridge"},
 }
 LOOSE = {"__init__", "__main__", "errors", "findings"}
 HEAVY = [
@@ -130,9 +133,12 @@ def test_imports_point_down_inside(house: str, rooms: list[str]) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_frameworks_are_imported_in_their_rooms_only(module: str) -> None:
+    room = module.partition(".")[0]
     for name in imports(MODULES[module]):
-        allowed = FRAMEWORKS.get(name.partition(".")[0])
-        assert allowed is None or module.partition(".")[0] in allowed, f"{name} in nemolaunch.{module}"
+        for framework, rooms in FRAMEWORKS.items():
+            assert room in rooms or not f"{name}.".startswith(f"{framework}."), (
+                f"{name} in nemolaunch.{module}"
+            )
 
 
 # Programs that answer the process which started them, on their standard output

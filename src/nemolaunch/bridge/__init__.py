@@ -1,0 +1,1 @@
+"""Megatron-Bridge: configuration, entry point and callbacks. The only room that imports `megatron.bridge`."""

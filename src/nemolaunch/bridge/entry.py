@@ -1,0 +1,75 @@
+"""The entry point of each training process with Megatron-Bridge: `python -m nemolaunch.bridge.entry PLAN.json`.
+
+Bridge is only imported inside functions. What processes that the checkpoint writer spawns need is done at import: they
+import this module again, as `__main__`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nemolaunch.bridge import patches
+from nemolaunch.planning import Plan
+from nemolaunch.ranks import rank_process
+from nemolaunch.ranks.log import log
+
+if TYPE_CHECKING:
+    from megatron.bridge.training.callbacks import Callback
+    from megatron.bridge.training.config import ConfigContainer
+
+
+def pretrain(plan_file: str) -> None:
+    """Train according to the plan, with all output in the rank's log file.
+
+    A failure is recorded in the rank's error file and ends the process with exit code 1.
+    """
+    rank_process.run_rank(plan_file, run_plan)
+
+
+def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
+    """Compile the plan and train in this process, one rank of an initialised launch environment."""
+    rank_process.prepare_data(plan)
+    config, left_out = adapted_config(plan)
+    for sentence in left_out:
+        log.info(sentence)
+    from megatron.bridge.training import pretrain as training
+
+    from nemolaunch.bridge.callbacks import callbacks_of
+    from nemolaunch.bridge.loss import StepLoss
+
+    loss = StepLoss()
+    training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss), *callbacks])
+
+
+def adapted_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
+    """Return the configuration that this machine trains, and what it does not support of the plan."""
+    for name, value in plan.environment.items():
+        os.environ.setdefault(name, value)
+    prepare(plan.device)
+    from nemolaunch.bridge.config import compile_config
+
+    return compile_config(plan)
+
+
+def prepare(device: str) -> None:
+    """Make Bridge importable in this process, and on a CPU able to train."""
+    for name in patches.apply():
+        log.info(f"patch {name}")
+    if device == "cpu":
+        from nemolaunch.bridge import on_cpu
+
+        on_cpu.install()
+
+
+def leave(code: int) -> Any:
+    """End the process, and the helper process of Megatron's checkpoint writer, which would survive it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    pretrain(sys.argv[1])

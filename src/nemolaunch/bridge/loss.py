@@ -1,0 +1,67 @@
+"""The loss of each step, on every rank, before its update.
+
+Bridge reduces the loss after the update, and returns it on the last pipeline stage only. The guards need it before,
+and the metrics on the first rank.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from megatron.bridge.training.gpt_step import forward_step
+from megatron.core import parallel_state
+from torch import Tensor
+
+LOSS = "lm loss"
+
+
+class StepLoss:
+    """Collects what the micro batches of a step report, and reduces it as Bridge does."""
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+        self._value: float | None = None
+
+    def begin(self) -> None:
+        """Forget the previous step, and what a validation has reported since."""
+        self._parts.clear()
+        self._value = None
+
+    def forward_step(self) -> Any:
+        """Return Bridge's forward step for the training loop, whose losses are collected here."""
+
+        @functools.wraps(forward_step)  # Bridge looks at the names of its arguments
+        def collected(*args: Any, **kwargs: Any) -> Any:
+            output, loss_of = forward_step(*args, **kwargs)
+
+            def noted(output_tensor: Any) -> Any:
+                found = loss_of(output_tensor)
+                self._parts.append(found[2][LOSS].detach())
+                return found
+
+            return output, noted
+
+        return collected
+
+    def value(self) -> float:
+        """Return the mean over the tokens of the global batch. A collective: every rank must call it."""
+        if self._value is None:
+            self._value = float(self._reduced())
+        return self._value
+
+    def _reduced(self) -> Tensor:
+        """Add up over micro batches and data parallel ranks, and tell the other pipeline stages."""
+        found = torch.zeros(2, dtype=torch.float32, device=torch.cuda.current_device())
+        if parallel_state.is_pipeline_last_stage(ignore_virtual=True):
+            found = torch.vstack([part.view(-1) for part in self._parts]).sum(dim=0)
+            group = parallel_state.get_data_parallel_group(with_context_parallel=True)
+            torch.distributed.all_reduce(found, group=group)
+        if parallel_state.get_pipeline_model_parallel_world_size() > 1:
+            torch.distributed.broadcast(
+                found,
+                parallel_state.get_pipeline_model_parallel_last_rank(),
+                group=parallel_state.get_pipeline_model_parallel_group(),
+            )
+        return found[0] / found[1]

@@ -1,0 +1,129 @@
+"""Plan → the model's configuration in Bridge, which also builds the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+import torch
+from megatron.bridge.models.gpt_provider import GPTModelProvider
+from megatron.core.transformer.enums import AttnBackend
+
+from nemolaunch.arithmetic.pipeline import pipeline_split
+from nemolaunch.catalogue.bridge_models import model_fields
+from nemolaunch.cpu.adapt import adapt_model
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.job import Job
+from nemolaunch.planning import Plan
+
+
+def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
+    """Return the model's configuration, and what this machine does not support of it.
+
+    Raises:
+        NemolaunchError: the installed Bridge lacks a field that the model needs.
+    """
+    names = {field.name for field in dataclasses.fields(GPTModelProvider)}
+    values = {name: _built(name, value) for name, value in model_fields(plan.model_row).items()}
+    _require_fields(plan, {name: value for name, value in values.items() if name not in names})
+    given = {name: value for name, value in values.items() if name in names}
+    model = GPTModelProvider(**given)
+    _set_sizes(model, plan)
+    _set_layout(model, plan, plan.job)
+    _set_memory(model, plan.job)
+    _set_kernels(model, plan)
+    dropped: list[str] = []
+    if plan.device == "cpu":
+        model.gradient_accumulation_fusion = False
+        adapt_model(model, dropped.append)
+    return model, dropped
+
+
+def _built(name: str, value: Any) -> Any:
+    """Return the object that a value of NeMo's `model.yaml` stands for."""
+    if isinstance(value, dict) and "_target_" in value:
+        module, _, symbol = value["_target_"].rpartition(".")
+        return getattr(importlib.import_module(module), symbol)
+    if isinstance(value, (list, tuple)) and name != "moe_layer_freq":
+        return tuple(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _require_fields(plan: Plan, missing: dict[str, Any]) -> None:
+    """Refuse fields that this Bridge does not have, unless they switch off something that it does not have either."""
+    wrong = [f"{name}={value!r}" for name, value in sorted(missing.items()) if value not in (None, False)]
+    if wrong:
+        raise NemolaunchError(
+            f"the installed Megatron-Bridge has no field for {', '.join(wrong)} of the model {plan.model}"
+        )
+
+
+def _set_sizes(model: GPTModelProvider, plan: Plan) -> None:
+    model.seq_length = plan.seq_length
+    model.vocab_size = plan.model_row.architecture.vocab_size  # None: the tokenizer's, padded for the layout
+    model.gradient_accumulation_fusion = plan.device == "gpu"
+
+
+def _set_layout(model: GPTModelProvider, plan: Plan, job: Job) -> None:
+    p = job.parallelism
+    pipelined = p.pipeline_model_parallel_size > 1
+    interleaved = pipelined and (p.virtual_pipeline_model_parallel_size or 1) > 1
+    virtual = p.virtual_pipeline_model_parallel_size if interleaved else None
+    model.tensor_model_parallel_size = p.tensor_model_parallel_size
+    model.pipeline_model_parallel_size = p.pipeline_model_parallel_size
+    model.virtual_pipeline_model_parallel_size = virtual
+    model.context_parallel_size = p.context_parallel_size
+    model.sequence_parallel = p.sequence_parallel and p.tensor_model_parallel_size > 1
+    model.expert_model_parallel_size = p.expert_model_parallel_size
+    model.expert_tensor_parallel_size = p.expert_tensor_parallel_size
+    if interleaved:
+        # Megatron's batched exchange pairs sends with the wrong receives if both neighbours of a stage are the same
+        # rank (PP=2), and silently trains on garbage
+        model.overlap_p2p_comm, model.batch_p2p_comm = True, False
+    model.pipeline_dtype = dtype(job) if pipelined else None
+    recipe = plan.model_row.recipe
+    split = pipeline_split(
+        plan.model_row.architecture,
+        p.pipeline_model_parallel_size,
+        virtual,
+        recipe.pipeline_model_parallel_size,
+    )
+    model.num_layers_in_first_pipeline_stage = split.first if split else None
+    model.num_layers_in_last_pipeline_stage = split.last if split else None
+    model.account_for_embedding_in_pipeline_split = bool(split and split.embedding)
+    model.account_for_loss_in_pipeline_split = bool(split and split.loss)
+
+
+def dtype(job: Job) -> torch.dtype:
+    """Return the type of parameters, and of what pipeline stages exchange."""
+    return torch.float32 if job.batch.precision == "fp32" else torch.bfloat16
+
+
+def _set_memory(model: GPTModelProvider, job: Job) -> None:
+    m = job.memory
+    if m.recompute_granularity or m.cpu_offloading:
+        model.recompute_granularity = m.recompute_granularity
+        model.recompute_method = m.recompute_method
+        model.recompute_num_layers = m.recompute_num_layers
+    if m.recompute_modules:
+        model.recompute_modules = list(m.recompute_modules)
+    if m.cpu_offloading:
+        model.cpu_offloading = True
+        model.cpu_offloading_num_layers = m.cpu_offloading_layers
+        model.cpu_offloading_activations = m.cpu_offloading_activations
+        model.cpu_offloading_weights = m.cpu_offloading_weights
+
+
+def _set_kernels(model: GPTModelProvider, plan: Plan) -> None:
+    speed, recipe = plan.job.speed, plan.model_row.recipe
+    model.attention_backend = AttnBackend[speed.attention_backend or recipe.attention_backend]
+    if speed.attention_backend == "local":
+        model.masked_softmax_fusion = False  # Megatron assumes that Apex is installed
+    if plan.job.objective.moe_z_loss_coeff is not None:
+        model.moe_z_loss_coeff = plan.job.objective.moe_z_loss_coeff
+    if speed.cuda_graphs:
+        model.cuda_graph_impl = "local"
+        model.use_te_rng_tracker = True
+    if speed.tp_comm_overlap is not None:
+        model.tp_comm_overlap = speed.tp_comm_overlap

@@ -1,0 +1,55 @@
+"""The same plan trains alike with NeMo 2 and with Megatron-Bridge: loss and gradient norm of every step are identical.
+
+The right values are NeMo 2's own, from the same plan on the same machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.jobs import planned
+from e2e.jobs import train as train_nemo
+from forkserver import ForkServer
+
+from nemolaunch.planning import Plan
+
+STEPS = 8
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "tied, bf16, DP2": {"precision": "bf16", "num_gpus": 2, "tied": True},
+    "TP2 SP": {"num_gpus": 2, "tensor_model_parallel_size": 2, "sequence_parallel": True},
+    "PP2": {"num_gpus": 2, "pipeline_model_parallel_size": 2},
+    "Mixtral": {"base": "mixtral_8x7b"},
+}
+
+
+def train_bridge(server: ForkServer, plan: Plan, **kwargs: Any) -> list[dict[str, Any]]:
+    """Run the plan in as many ranks as it says. Returns what each recorded."""
+    return server.run(
+        "bridge.train_bridge_plan:train", {"plan_file": str(plan.run.plan), **kwargs}, nproc=plan.world_size
+    )
+
+
+def job(folder: Path, data: str, *, tied: bool = False, base: str = "llama3_8b", **values: Any) -> Plan:
+    """A plan of a small model of that family."""
+    from e2e.jobs import LLAMA
+
+    text = LLAMA.replace("llama3_8b", base)
+    text += "share_embeddings_and_output_weights: true\n" if tied else ""
+    folder.mkdir()
+    (folder / "model.yaml").write_text(text)
+    return planned(folder, data, **{"model_name": str(folder / "model.yaml"), "max_steps": STEPS, **values})
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_same_losses(
+    name: str, fork_server: ForkServer, bridge_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    nemo = train_nemo(fork_server, job(tmp_path / "nemo2", data, **LAYOUTS[name]))
+    bridge = train_bridge(bridge_server, job(tmp_path / "bridge", data, **LAYOUTS[name]))
+    assert bridge[-1]["step"] == nemo[0]["step"] == list(range(1, STEPS + 1))
+    assert bridge[-1]["loss"] == nemo[0]["loss"]
+    assert bridge[0]["grad_norm"] == nemo[0]["grad_norm"]
+    assert bridge[0]["lr"] == pytest.approx(nemo[0]["lr"], rel=1e-7)  # NeMo logs it in fp32
