@@ -39,9 +39,10 @@ def train(plan_file: str) -> dict[str, Any]:
     from nemolaunch import cpu
 
     cpu.install()
-    from nemolaunch.nemo2 import rank_watch, watch
+    from nemolaunch.nemo2 import watch
     from nemolaunch.nemo2.entry import run_plan
     from nemolaunch.planning import Plan
+    from nemolaunch.ranks import comparison
 
     spent: dict[str, list[float]] = defaultdict(list)
     steps: list[float] = []
@@ -60,7 +61,7 @@ def train(plan_file: str) -> dict[str, Any]:
             for seconds in spent.values():
                 seconds.append(0.0)
 
-    rank_watch.EVERY_STEPS = COMPARED_EVERY
+    comparison.EVERY_STEPS = COMPARED_EVERY
 
     def timed_all(plan: Plan) -> tuple[list[Callback], list[Callback]]:
         before, after = own(plan)

@@ -16,15 +16,14 @@ def train(plan_file: str, fault: str, rank: int, steps: list[int]) -> dict[str, 
     import torch
     from lightning.pytorch import Callback
 
-    from nemolaunch.nemo2 import hang_watch, rank_watch
     from nemolaunch.nemo2.entry import run_plan
     from nemolaunch.planning import Plan
-    from nemolaunch.ranks import guards
+    from nemolaunch.ranks import comparison, guards, progress
 
-    rank_watch.EVERY_STEPS = 2
+    comparison.EVERY_STEPS = 2
     guards.ENOUGH = 6
     if fault == "pause":
-        hang_watch.QUIET_MIN_S, hang_watch.QUIET_FACTOR, hang_watch.POLL_S = 1.0, 1.5, 0.1
+        progress.QUIET_MIN_S, progress.QUIET_FACTOR, progress.POLL_S = 1.0, 1.5, 0.1
     losses: list[float] = []
     norms: list[float] = []
 
@@ -37,8 +36,8 @@ def train(plan_file: str, fault: str, rank: int, steps: list[int]) -> dict[str, 
                 if name.endswith("output_layer"):
                     module.register_forward_hook(self.disturb)
             if self.mine and fault == "slow":
-                measure = rank_watch._measure
-                rank_watch._measure = lambda *a: 10 * measure(*a)
+                measure = comparison._measure
+                comparison._measure = lambda *a: 10 * measure(*a)
 
         def disturb(self, module: Any, given: Any, made: Any) -> Any:
             factor = {"nan": float("nan"), "spike": 40.0}.get(fault)

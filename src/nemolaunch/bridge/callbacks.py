@@ -8,16 +8,38 @@ import torch
 from megatron.bridge.training.callbacks import Callback, CallbackContext
 
 from nemolaunch.bridge.loss import LOSS, StepLoss
+from nemolaunch.bridge.saving import TimedSaves, around_saves
+from nemolaunch.bridge.train_data import train_data
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import rank_process
-from nemolaunch.ranks.step_metrics import StepMetrics
+from nemolaunch.ranks.comparison import RankComparison
+from nemolaunch.ranks.progress import ProgressWatch
+from nemolaunch.ranks.step_metrics import StepMetrics, samples_by_prefix
 from nemolaunch.ranks.update_check import UpdateCheck
+
+# Bridge already writes these to TensorBoard
+LOGGED_BY_BRIDGE = frozenset({"loss", "lr", "grad_norm", "step", "time", "samples"})
 
 
 def callbacks_of(plan: Plan, loss: StepLoss) -> list[Callback]:
-    """Return the callbacks of a run, in the order in which they must be called."""
+    """Return the callbacks of a run, in the order in which they must be called.
+
+    The metrics come before those that may end the run, so that the row of the last step is written.
+    """
     metrics = Metrics(plan, loss)
-    return [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), End(plan)]
+    found = [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), Ranks(plan, loss, metrics)]
+    found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
+    return [*found, Progress(plan, metrics), End(plan)]
+
+
+def is_first() -> bool:
+    """Return whether this is the first rank."""
+    return torch.distributed.get_rank() == 0
+
+
+def device_of(plan: Plan) -> torch.device:
+    """Return the device that this rank computes on."""
+    return torch.device("cpu") if plan.device == "cpu" else torch.device("cuda", torch.cuda.current_device())
 
 
 class PlannedOptimizer(Callback):
@@ -50,20 +72,28 @@ class Metrics(Callback):
     def __init__(self, plan: Plan, loss: StepLoss) -> None:
         self._plan, self._loss = plan, loss
         self.rows = StepMetrics(plan)
-        self.rows.tell_loggers = self._tell_tensorboard
-        self._tensorboard: Any = None
         self._rate: float | None = None
+        self._samples = 0
 
     def on_train_start(self, context: CallbackContext) -> None:
         """Open the file, and write the `start` event."""
-        self._time_saving(context.state)
-        if torch.distributed.get_rank() == 0:
-            tokenizer = getattr(context.state.cfg.dataset, "tokenizer", None)
-            self.rows.start(context.state.train_state.step, getattr(tokenizer, "vocab_size", None))
+        if not is_first():
+            return
+        from torch.utils.tensorboard import SummaryWriter
 
-    def _time_saving(self, state: Any) -> None:
-        """Take the time of a save out of that of steps. `on_checkpoint_save` follows it."""
-        pass
+        # Bridge's own is on the last rank
+        writer = SummaryWriter(log_dir=str(self._plan.run.tensorboard))
+
+        def tell_loggers(row: dict[str, Any], step: int) -> None:
+            for name, value in row.items():
+                if name not in LOGGED_BY_BRIDGE and value is not None:
+                    writer.add_scalar(name, value, step)
+
+        self.rows.tell_loggers = tell_loggers
+        tokenizer = getattr(context.state.cfg.dataset, "tokenizer", None)
+        self._samples = context.state.train_state.consumed_train_samples
+        self.rows.start(context.state.train_state.step, getattr(tokenizer, "vocab_size", None))
+        around_saves(self.rows.pause, lambda step: self.rows.saved(step, self._by_prefix()))
 
     def on_train_step_start(self, context: CallbackContext) -> None:
         """Note the rate, which Bridge changes before the step ends."""
@@ -73,9 +103,10 @@ class Metrics(Callback):
 
     def on_train_step_end(self, context: CallbackContext) -> None:
         """Write a row for the step, and report a slowdown."""
-        state = context.state
-        step = state.train_state.step + 1
+        state = context.state.train_state
         loss = self._loss.value()  # on every rank
+        step = state.step + 1
+        self._samples = state.consumed_train_samples + self._plan.job.batch.global_batch_size
         if not self.rows.is_due(step):
             return
         self.rows.step(
@@ -83,13 +114,9 @@ class Metrics(Callback):
             loss=loss,
             lr=self._rate,
             grad_norm=None if context.grad_norm is None else float(context.grad_norm),
-            samples=state.train_state.consumed_train_samples + self._plan.job.batch.global_batch_size,
-            waited_s=None,
+            samples=self._samples,
+            waited_s=self._loss.waited_s,
         )
-
-    def on_checkpoint_save(self, context: CallbackContext) -> None:
-        """Write the `checkpoint` event."""
-        self.rows.saved(context.state.train_state.step, None)
 
     def on_eval_start(self, context: CallbackContext) -> None:
         """Pause the clock of steps."""
@@ -103,29 +130,71 @@ class Metrics(Callback):
     def on_train_end(self, context: CallbackContext) -> None:
         """Write the `end` event, and close the file."""
         if self.rows.open:
-            self.rows.end(context.state.train_state.step, None)
+            self.rows.end(context.state.train_state.step, self._by_prefix())
 
-    def _tell_tensorboard(self, figures: dict[str, Any], step: int) -> None:
-        pass
+    def _by_prefix(self) -> list[int] | None:
+        return samples_by_prefix(train_data(), self._samples)
 
 
 class Updates(Callback):
     """Checks loss and gradient norm of every step, before the update is applied."""
 
     def __init__(self, plan: Plan, loss: StepLoss, metrics: Metrics) -> None:
-        self._step = 0
+        self._plan, self._step = plan, 0
         self._check = UpdateCheck(plan, metrics.rows.notice, lambda: self._step, loss.value)
         metrics.rows.skipped = lambda: self._check.skipped
 
     def on_train_start(self, context: CallbackContext) -> None:
         """Insert the check into the optimizer."""
-        first = torch.distributed.get_rank() == 0
-        device = torch.device("cuda", torch.cuda.current_device())
-        self._check.watch(context.optimizer, first=first, device=device)
+        self._check.watch(context.optimizer, first=is_first(), device=device_of(self._plan))
 
     def on_train_step_start(self, context: CallbackContext) -> None:
         """Note the step."""
         self._step = context.state.train_state.step
+
+
+class Ranks(Callback):
+    """Compares the ranks of a job with each other, every 50 steps."""
+
+    def __init__(self, plan: Plan, loss: StepLoss, metrics: Metrics) -> None:
+        self._plan, self._loss = plan, loss
+        self._comparison = RankComparison(metrics.rows.notice)
+
+    def on_train_start(self, context: CallbackContext) -> None:
+        """Gather the hosts of all ranks."""
+        self._comparison.start()
+
+    def on_train_step_end(self, context: CallbackContext) -> None:
+        """Compare the ranks, every 50 steps."""
+        step = context.state.train_state.step + 1
+        self._comparison.step(step, self._loss.waited_s, device_of(self._plan))
+
+
+class Progress(Callback):
+    """Reports when nothing has finished for a long time, and ends the process at the limit."""
+
+    def __init__(self, plan: Plan, metrics: Metrics) -> None:
+        self._watch = ProgressWatch(plan.job.guards.hang_timeout, metrics.rows.event)
+
+    def on_train_start(self, context: CallbackContext) -> None:
+        """Start the timer."""
+        around_saves(lambda: self._saving(True), lambda step: self._saving(False))
+        self._watch.start(first=is_first())
+
+    def _saving(self, is_saving: bool) -> None:
+        self._watch.saving = is_saving
+
+    def on_train_step_end(self, context: CallbackContext) -> None:
+        """Reset the timer."""
+        self._watch.progress(context.state.train_state.step + 1)
+
+    def on_eval_step_end(self, context: CallbackContext) -> None:
+        """Reset the timer."""
+        self._watch.progress(context.state.train_state.step)
+
+    def on_train_end(self, context: CallbackContext) -> None:
+        """Stop the timer."""
+        self._watch.stop()
 
 
 class End(Callback):
@@ -138,5 +207,5 @@ class End(Callback):
         """Turn both off, and record the end."""
         state = context.state.train_state
         state.do_valid = state.do_test = False
-        if torch.distributed.get_rank() == 0:
+        if is_first():
             rank_process.note_end(self._plan, state.step)

@@ -6,10 +6,9 @@ import this module again, as `__main__`.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nemolaunch.bridge import patches
 from nemolaunch.planning import Plan
@@ -37,9 +36,11 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         log.info(sentence)
     from megatron.bridge.training import pretrain as training
 
+    from nemolaunch.bridge import train_data
     from nemolaunch.bridge.callbacks import callbacks_of
     from nemolaunch.bridge.loss import StepLoss
 
+    train_data.remember()
     loss = StepLoss()
     training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss), *callbacks])
 
@@ -64,12 +65,22 @@ def prepare(device: str) -> None:
         on_cpu.install()
 
 
-def leave(code: int) -> Any:
-    """End the process, and the helper process of Megatron's checkpoint writer, which would survive it."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.exit(code)
+def prepare_helper() -> None:
+    """Make Megatron importable in a process that the checkpoint writer has spawned.
+
+    On a CPU it must find a device: Megatron divides by their number, and the rank would wait for ever for a helper
+    that ends with an error (megatron/core/dist_checkpointing/strategies/async_utils.py).
+    """
+    patches.apply()
+    import torch
+
+    if not torch.cuda.is_available():
+        from nemolaunch.cpu import device
+
+        device.install()
 
 
+if __name__ == "__mp_main__":
+    prepare_helper()
 if __name__ == "__main__":
     pretrain(sys.argv[1])

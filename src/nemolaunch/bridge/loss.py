@@ -1,4 +1,4 @@
-"""The loss of each step, on every rank, before its update.
+"""The loss of each step on every rank, before its update, and the time spent waiting for data.
 
 Bridge reduces the loss after the update, and returns it on the last pipeline stage only. The guards need it before,
 and the metrics on the first rank.
@@ -14,6 +14,8 @@ from megatron.bridge.training.gpt_step import forward_step
 from megatron.core import parallel_state
 from torch import Tensor
 
+from nemolaunch.ranks.speed import TimedIterator
+
 LOSS = "lm loss"
 
 
@@ -23,6 +25,12 @@ class StepLoss:
     def __init__(self) -> None:
         self._parts: list[Tensor] = []
         self._value: float | None = None
+        self._data: dict[int, TimedIterator] = {}
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that this rank has waited for data since its start."""
+        return sum(data.waited_s for data in self._data.values())
 
     def begin(self) -> None:
         """Forget the previous step, and what a validation has reported since."""
@@ -33,8 +41,8 @@ class StepLoss:
         """Return Bridge's forward step for the training loop, whose losses are collected here."""
 
         @functools.wraps(forward_step)  # Bridge looks at the names of its arguments
-        def collected(*args: Any, **kwargs: Any) -> Any:
-            output, loss_of = forward_step(*args, **kwargs)
+        def collected(state: Any, data_iterator: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+            output, loss_of = forward_step(state, self._timed(data_iterator), model, *args, **kwargs)
 
             def noted(output_tensor: Any) -> Any:
                 found = loss_of(output_tensor)
@@ -44,6 +52,11 @@ class StepLoss:
             return output, noted
 
         return collected
+
+    def _timed(self, data: Any) -> TimedIterator | None:
+        if data is None:
+            return None
+        return self._data.setdefault(id(data), TimedIterator(data))
 
     def value(self) -> float:
         """Return the mean over the tokens of the global batch. A collective: every rank must call it."""
