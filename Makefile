@@ -67,6 +67,7 @@ lint: $(INSTALLED)
 docs: $(INSTALLED)
 	@$(BIN)/python -m nemolaunch.cli.manual > docs/commands.md
 	@$(BIN)/python -m nemolaunch.cli.resume_table docs/resume.md
+	@$(BIN)/python -m nemolaunch.cli.backend_table docs/backends.md
 	@$(BIN)/python tests/field/page.py docs/field.md
 
 # NO_MKDOCS_2_WARNING: no advertisement of another tool

@@ -16,6 +16,7 @@ from nemolaunch.facts.checkpoint import StartPoint
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.facts.gres import Gres
 from nemolaunch.facts.index_caches import OldCache
+from nemolaunch.facts.interpreter import Interpreter
 from nemolaunch.facts.partitions import NodeKind, Partition
 from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.facts.setup_file import SetupFile
@@ -36,6 +37,12 @@ LIMITED = Accounting(
     qualities=(Qos(name="normal", limits=Limits(most_nodes=2)),),
 )
 LOCAL = {"executor": "local", "num_gpus": 8}
+
+BRIDGE = {**LOCAL, "backend": "bridge"}
+
+
+def interpreter(bridge: str = "0.6.2", megatron: str = "0.19.2") -> Interpreter:
+    return Interpreter(path="/env/bin/python", bridge=bridge, megatron=megatron)
 
 
 def data_file(**values: Any) -> DataFile:
@@ -92,6 +99,20 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "path-in-mount": ("llama3_8b", {"dataset_dir": ("/data/a,b",)}, {}),
     "cpu-unsupported": ("mamba2_130m", {"executor": "local"}, {}),
     "cpu-despite-gpus": ("llama3_8b", {**LOCAL, "device": "cpu"}, {"host": H100}),
+    "bridge-missing": ("llama3_8b", BRIDGE, {"interpreter": Interpreter(path="/env/bin/python")}),
+    "bridge-untested": ("llama3_8b", BRIDGE, {"interpreter": interpreter("0.4.2", "0.17.0")}),
+    "bridge-model": ("gemma2_2b", BRIDGE, {"interpreter": interpreter()}),
+    "bridge-unsupported": ("llama3_8b", {**BRIDGE, "eod_mask_loss": True}, {"interpreter": interpreter()}),
+    "checkpoint-of-other-backend": (
+        "llama3_8b",
+        {},
+        {
+            "run": EarlierRun(
+                folder="/runs/a", last_checkpoint="/runs/a/checkpoints/iter_0000010", next_step=10
+            )
+        },
+    ),
+    "python-without-bridge": ("llama3_8b", {"python": "/env/bin/python"}, {}),
     "heads-by-tp": ("qwen25_500m", {"tensor_model_parallel_size": 4}, {}),
     "query-groups-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 16}, {}),
     "ffn-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 3}, {}),

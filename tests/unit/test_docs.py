@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nemolaunch.cli import backend_table
 from nemolaunch.cli import main as dispatcher
 from nemolaunch.cli.manual import manual
 from nemolaunch.cli.parsing.arguments import normalise_long_options
@@ -112,3 +113,10 @@ def test_the_manual_is_what_the_parsers_say() -> None:
 def test_the_table_of_resumes_is_the_codes() -> None:
     written = (ROOT / "docs" / "resume.md").read_text(encoding="utf-8")
     assert written == with_table(written), "`make docs` writes the table of docs/resume.md anew"
+
+
+def test_the_table_of_backends_is_the_codes() -> None:
+    written = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    assert written == backend_table.with_table(written), (
+        "`make docs` writes the table of docs/backends.md anew"
+    )

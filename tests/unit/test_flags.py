@@ -25,6 +25,8 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--partition", "gpu", "partition", "gpu", "defq"),
     ("-I", "none", "container_image", "none", "nvcr.io/nvidia/nemo:26.02"),
     ("--container-image", "none", "container_image", "none", "nvcr.io/nvidia/nemo:26.02"),
+    ("--backend", "bridge", "backend", "bridge", "auto"),
+    ("--python", "/env/bin/python", "python", "/env/bin/python", None),
     ("--modules", "cuda/12.8", "modules", ("cuda/12.8",), ()),
     ("--setup", "site.sh", "setup", "site.sh", None),
     ("--pre-commands", "ulimit -l unlimited", "pre_commands", ("ulimit -l unlimited",), ()),

@@ -47,7 +47,7 @@ ROOMS = [
     "cli",
 ]
 CHECKPOINT_ROOMS = ["storage", "hf", "meta", "nemo2", "convert"]
-CLI_ROOMS = ["views", "parsing", "commands", "main", "manual", "resume_table"]
+CLI_ROOMS = ["views", "parsing", "commands", "main", "manual", "resume_table", "backend_table"]
 # What acts and what reads know nothing of each other; neither do neighbours that serve different steps
 STRANGERS = {
     ("observe", "launching"),

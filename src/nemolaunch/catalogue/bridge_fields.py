@@ -71,8 +71,8 @@ SET: dict[str, str] = {
 # Nemolaunch acts on these itself, whichever framework trains, or turns them into one of the above while planning
 OURS: frozenset[str] = frozenset(
     {
-        "experiment", "output_dir", "num_nodes", "num_gpus", "device", "env_preset", "env", "preset", "gpu",
-        "network_interface", "hf_token", "data_mode", "objective",
+        "backend", "python", "experiment", "output_dir", "num_nodes", "num_gpus", "device", "env_preset", "env",
+        "preset", "gpu", "network_interface", "hf_token", "data_mode", "objective",
         "max_tokens", "tokens_per_param", "global_batch_tokens",
         # the rate of every step is the plan's
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
@@ -102,6 +102,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 # Values of fields in the other tables that are refused as well
 REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "data_mode": (("indexed",), "streams are not read yet"),
+    "resume": (("auto", "never"), "other checkpoints than the run's own are not read yet"),
     "objective": (("clm",), "Bridge's loss and masks are those of next-token prediction"),
 }
 # Have no effect unless a refused field is set

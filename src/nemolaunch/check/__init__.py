@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from nemolaunch.check import (
     attention,
+    backend,
     batch,
     checkpoint,
     container,
@@ -62,6 +63,7 @@ ALWAYS: tuple[Rule, ...] = (
     names.rules,
     model.rules,
     device.rules,
+    backend.rules,
     data.files,
     index_cache.old,
     data.split,

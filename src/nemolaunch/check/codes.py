@@ -14,6 +14,13 @@ RULES: dict[str, str] = {
     # device
     "cpu-unsupported": "Some models have layers that only run on a GPU.",
     "cpu-despite-gpus": "A CPU rehearsal requires that no GPU is visible.",
+    # backend
+    "bridge-missing": "Megatron-Bridge trains in an environment that has it.",
+    "bridge-untested": "Each Megatron-Bridge needs the Megatron-Core it was released with; one pair is tested.",
+    "bridge-model": "Megatron-Bridge trains the models that are Megatron's GPT without other code.",
+    "bridge-unsupported": "Some flags do not work with Megatron-Bridge yet.",
+    "checkpoint-of-other-backend": "A run is continued by what trained it: the two write different checkpoints.",
+    "python-without-bridge": "--python is the interpreter that trains with Megatron-Bridge.",
     # layout
     "heads-by-tp": "The number of attention heads must be a multiple of the tensor parallel size.",
     "query-groups-by-tp": "The number of key/value heads must be a multiple of the tensor parallel size.",

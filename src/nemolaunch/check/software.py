@@ -10,12 +10,15 @@ from nemolaunch.check.support import each, error, fix, flag, shown, warning
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job.settings import path_of
 from nemolaunch.resolve import Resolved
+from nemolaunch.resolve.backend import trains_with_bridge
 from nemolaunch.resolve.settings import PREFIX
 from nemolaunch.resolve.software import Software, software
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Check the container's releases, or the installed ones."""
+    """Check the container's releases, or the installed ones. `backend` checks those of Megatron-Bridge."""
+    if trains_with_bridge(resolved.job):
+        return
     found = software(resolved.job, resolved.facts)
     if found is None:
         return

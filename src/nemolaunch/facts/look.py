@@ -24,6 +24,7 @@ from nemolaunch.facts.cluster import Cluster, look_at_cluster
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.dataset_words import read_blend, read_stream
 from nemolaunch.facts.index_caches import OldCache, old_caches
+from nemolaunch.facts.interpreter import Interpreter, look_at_interpreter
 from nemolaunch.facts.partitions import Partition
 from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.facts.setup_file import SetupFile, look_at_setup
@@ -111,6 +112,7 @@ class Facts:
         wandb_offline: whether W&B is set not to use the network.
         exported: environment variables that affect how GPUs are used and that a job inherits.
         submission: what a batch script needs to know about this machine, if the job is for Slurm.
+        interpreter: what would train with Megatron-Bridge, if the job is for this machine.
     """
 
     host: Host
@@ -138,6 +140,7 @@ class Facts:
     wandb_offline: bool = False
     exported: Mapping[str, str] = field(default_factory=dict)
     submission: Submission | None = None
+    interpreter: Interpreter | None = None
 
     @property
     def data_files(self) -> tuple[DataFile, ...]:
@@ -192,6 +195,7 @@ def look(job: Job) -> Facts:
         wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
         exported={name: os.environ[name] for name in EXPORTED if name in os.environ},
         submission=_look_at_submission(job, data + held_out, sources),
+        interpreter=None if on_slurm else look_at_interpreter(job),
     )
 
 

@@ -45,6 +45,18 @@ class Launch:
         "device to train on; auto: the GPU on Slurm or if one is visible, otherwise the CPU",
         choices=("auto", "gpu", "cpu"),
     )
+    backend: str = flag(
+        "auto",
+        "what trains the model: nemo2 (NeMo 2) or bridge (Megatron-Bridge); auto: what this environment has, NeMo 2 if "
+        "it has both",
+        choices=("auto", "nemo2", "bridge"),
+    )
+    python: str | None = flag(
+        None,
+        "interpreter of the environment that has Megatron-Bridge (default: .venv-bridge/bin/python if there is one, "
+        "else the one that runs this command)",
+        metavar="PATH",
+    )
     launcher: str = flag(
         "srun",
         "what starts the ranks on Slurm: srun (one task per rank) or torchrun (once per node)",

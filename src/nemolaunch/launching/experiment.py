@@ -30,13 +30,20 @@ def local_executor(plan: Plan) -> Any:
     # NeMo-Run quotes torchrun's arguments for a shell, but starts it without one: in a folder with a space in its
     # name, ranks would look for a file with quotes in its name
     torchrun.shlex = SimpleNamespace(quote=str)
+    return run.LocalExecutor(
+        ntasks_per_node=plan.num_gpus, launcher="torchrun", env_vars=local_variables(plan)
+    )
+
+
+def local_variables(plan: Plan) -> dict[str, str]:
+    """Return the variables of torchrun and the ranks on this machine."""
     variables = {name: os.environ.get(name, value) for name, value in plan.environment.items()}
     variables |= plan.variables
     if plan.job.launch.num_nodes == 1:
         # torchrun's --local-addr: otherwise ranks connect to the machine's host name, and hang if it does not
         # resolve, as on many machines without a network
         variables["PET_LOCAL_ADDR"] = os.environ.get("PET_LOCAL_ADDR", "127.0.0.1")
-    return run.LocalExecutor(ntasks_per_node=plan.num_gpus, launcher="torchrun", env_vars=variables)
+    return variables
 
 
 def slurm_executor(plan: Plan) -> Any:
@@ -127,7 +134,7 @@ def write(plan: Plan, home: str | None = None) -> None:
         running.dryrun(log=False, delete_exp_dir=False)
 
 
-def _end_with_parent(plan: Plan) -> None:
+def end_with_parent(plan: Plan) -> None:
     """End the job before this process ends, on SIGTERM and when the parent command is killed.
 
     torchrun forwards the signal to its ranks. NeMo-Run's own cleanup would wait for the job instead.
@@ -152,7 +159,7 @@ def main() -> int:
     if plan.submission is not None:
         write(plan, *sys.argv[2:])
         return 0
-    _end_with_parent(plan)
+    end_with_parent(plan)
     return 0 if run_experiment(plan) else 1
 
 

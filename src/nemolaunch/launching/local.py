@@ -42,7 +42,7 @@ class LocalJob:
         self._lock.take()
         try:
             prepare(plan, secrets)
-            self.process = self._start(secrets or Secrets())
+            self.process = self._start(plan, secrets or Secrets())
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")
@@ -50,10 +50,11 @@ class LocalJob:
             self._lock.release()
             raise
 
-    def _start(self, secrets: Secrets) -> subprocess.Popen[bytes]:
+    def _start(self, plan: Plan, secrets: Secrets) -> subprocess.Popen[bytes]:
+        program = "torchrun" if plan.with_bridge else "experiment"
         with open(self.run.launcher_log, "wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "nemolaunch.launching.experiment", str(self.run.plan)],
+                [sys.executable, "-m", f"nemolaunch.launching.{program}", str(self.run.plan)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -27,6 +27,7 @@ from nemolaunch.planning import capacity, fix_ranking, html
 from nemolaunch.planning.variables import environment, given_variables
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.resolve import dev_run as dev_runs
+from nemolaunch.resolve.backend import interpreter_of, trains_with_bridge
 from nemolaunch.resolve.model import model_of
 from nemolaunch.resolve.resuming import Resumption
 from nemolaunch.resolve.software import patches_of, software
@@ -71,6 +72,7 @@ class Plan:
         computed: fields of the job that were not given.
         converted: given fields that others express in another unit: field name → value as given.
         submission: what the batch script needs to know about this machine, if the job is for Slurm.
+        python: interpreter that trains on this machine, if it is not the one that plans.
         patches: changes to NeMo and Megatron in the training processes that their releases need.
         versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
         estimate: memory, time and disk.
@@ -110,6 +112,7 @@ class Plan:
     estimate: Estimate | None = field(default=None, compare=False)
     forced: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
+    python: str | None = None
     patches: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
@@ -125,7 +128,11 @@ class Plan:
         found = len(errors(self.findings))
         rows = [
             ("Verdict", f"{found} error(s)" if found else "ready to launch"),
-            ("Model", f"{self.model} ({self.model_source}), NeMo recipe {self.recipe}"),
+            (
+                "Model",
+                f"{self.model} ({self.model_source}), "
+                + ("for Megatron-Bridge" if self.with_bridge else f"NeMo recipe {self.recipe}"),
+            ),
             (
                 "Runs on",
                 f"{self.world_size} {'CPU process(es), a rehearsal' if self.device == 'cpu' else 'GPU(s)'}",
@@ -163,6 +170,11 @@ class Plan:
             overrides=dict(self.overrides),
             source=self.model_source,
         )
+
+    @property
+    def with_bridge(self) -> bool:
+        """Whether Megatron-Bridge trains it, instead of NeMo 2."""
+        return trains_with_bridge(self.job)
 
     @property
     def run(self) -> RunDir:
@@ -363,9 +375,15 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         resumes=resolved.resumes,
         computed=tuple(sorted(resolved.computed)),
         converted=dict(resolved.converted),
-        patches=tuple(map(str, patches_of(software(job, resolved.facts), model.recipe.model_class))),
+        patches=() if trains_with_bridge(job) else _patches(resolved),
+        python=interpreter_of(job, resolved.facts),
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
         findings=findings,
         estimate=estimated,
         forced=tuple(sorted({finding.code for finding in findings if finding.forced})),
     )
+
+
+def _patches(resolved: Resolved) -> tuple[str, ...]:
+    what = software(resolved.job, resolved.facts)
+    return tuple(map(str, patches_of(what, resolved.model.recipe.model_class)))

@@ -25,6 +25,7 @@ from nemolaunch.facts.gres import gpu_types, parse_gres
 from nemolaunch.facts.slurm_time import slurm_time
 from nemolaunch.job import Batch, Job
 from nemolaunch.resolve import learning, mixture, validation
+from nemolaunch.resolve.backend import BRIDGE, backend_of
 from nemolaunch.resolve.cluster import full_node, partitions_of, time_limit
 from nemolaunch.resolve.filling import Filling, parameters_of
 from nemolaunch.resolve.recompute import NEED_TRANSFORMER_ENGINE
@@ -115,6 +116,9 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
     """
     model = as_set(model, job)
     filling = Filling(job, given or {})
+    backend, why = backend_of(job, facts)
+    if backend == BRIDGE and job.launch.backend != BRIDGE:
+        filling.set("backend", backend, why)
     device = _device(job, facts)
     left_out = _leave_out(filling) if device == "cpu" else ()
     _processes(filling, facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 # Marker in logs at the beginning of an attempt on Slurm, followed by `JOB.RESTART on HOST`
 ATTEMPT = "start "
 ATTEMPT_LINE = f"nemolaunch: {ATTEMPT}"
+
+# Megatron-Bridge's names of a checkpoint, and of the record of the newest complete one
+_BRIDGE = re.compile(r"iter_(?P<steps>\d{7,})")
+BRIDGE_TRACKER = "latest_checkpointed_iteration.txt"
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,11 @@ class RunDir:
         scripts.
         """
         return self.root / "nemorun"
+
+    @property
+    def own_code(self) -> Path:
+        """A folder with nothing but a link to this package, for an interpreter that does not have it."""
+        return self.root / "code"
 
     @property
     def stream(self) -> Path:
@@ -182,25 +192,45 @@ class RunDir:
     def last_checkpoint(self) -> Path | None:
         """Return the newest complete checkpoint with training state, or None.
 
-        NeMo names it `…-last`, a link to the folder of that name; after a crash the link may be missing. A
-        checkpoint with an `-unfinished` marker next to it was interrupted while it was saved.
+        Megatron-Bridge names it `iter_STEP`. NeMo names it `…-last`, a link to the folder of that name; after a crash
+        the link may be missing. A checkpoint with an `-unfinished` marker next to it was interrupted while it was
+        saved.
         """
         found = [p for p in self.checkpoints.glob("*") if p.is_dir() and not unfinished(p)]
-        return max(found, key=lambda p: (consumed_samples(p), p.name.endswith("-last")), default=None)
+        return max(
+            found, key=lambda p: (consumed_samples(p), step_of(p), p.name.endswith("-last")), default=None
+        )
 
     def complete_checkpoints(self) -> list[Path]:
         """Return the complete checkpoints by step, without the `-last` links to them."""
-        found = [p for p in self.checkpoints.glob("*") if (p / "weights").is_dir() and not p.is_symlink()]
+        whole = [p for p in self.checkpoints.glob("*") if (p / "weights").is_dir() or is_bridge(p)]
+        found = [p for p in whole if not p.is_symlink()]
         return sorted((p for p in found if not unfinished(p)), key=lambda p: (step_of(p), p.name))
 
     def newest_checkpoint(self) -> Path | None:
         """Return the newest checkpoint folder, complete or not, or None."""
         found = [p for p in self.checkpoints.glob("*") if p.is_dir() and not p.is_symlink()]
-        return max(found, key=consumed_samples, default=None)
+        return max(found, key=lambda p: (consumed_samples(p), step_of(p)), default=None)
+
+
+def is_bridge(checkpoint: Path) -> bool:
+    """Return whether Megatron-Bridge wrote a checkpoint, by its name."""
+    return _BRIDGE.fullmatch(checkpoint.name) is not None
+
+
+def _saved_by_bridge(folder: Path) -> int:
+    """Return the step of the newest checkpoint that Megatron-Bridge has completed in a folder; -1 if there is none."""
+    try:
+        text = (folder / BRIDGE_TRACKER).read_text(encoding="utf-8").strip()
+    except OSError:
+        return -1
+    return int(text) if text.isdigit() else -1
 
 
 def unfinished(checkpoint: Path) -> bool:
-    """Return whether NeMo's marker of an interrupted save exists next to the checkpoint, or next to its target."""
+    """Return whether a save was interrupted: Bridge's record is older, or NeMo's marker exists next to it."""
+    if is_bridge(checkpoint):
+        return step_of(checkpoint) >= _saved_by_bridge(checkpoint.parent)
     folders = (checkpoint, checkpoint.resolve())
     return any(folder.with_name(folder.name + "-unfinished").exists() for folder in folders)
 
@@ -212,6 +242,9 @@ def consumed_samples(checkpoint: Path) -> int:
 
 def step_of(checkpoint: Path) -> int:
     """Return the 0-based index of the last step in a checkpoint, from its name; -1 if not in the name."""
+    found = _BRIDGE.fullmatch(checkpoint.name)
+    if found:
+        return int(found["steps"]) - 1
     return _number_after(checkpoint.name, "-step=")
 
 

@@ -131,6 +131,8 @@ def stream_lines(plan: Plan) -> list[str]:
 
 
 def _compiled(plan: Plan) -> str:
+    if plan.with_bridge:
+        return f"compiled for Megatron-Bridge, trained by {plan.python or 'this interpreter'}"
     return "compiled by NeMo" if plan.recipe == plan.model else f"compiled from NeMo's recipe {plan.recipe}"
 
 

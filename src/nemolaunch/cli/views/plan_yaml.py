@@ -18,7 +18,8 @@ COLUMN = 52  # where comments start, as long as values are short
 def plan_yaml(plan: Plan) -> str:
     """Return a complete `--config` file of the resolved job, without secrets."""
     lines = [
-        f"# {plan.model} ({plan.model_source}), compiled from NeMo's recipe {plan.recipe}.",
+        f"# {plan.model} ({plan.model_source}), "
+        + ("for Megatron-Bridge." if plan.with_bridge else f"compiled from NeMo's recipe {plan.recipe}."),
         "# Every value of the job, with its origin. Usage: nemolaunch pretrain --config FILE",
     ]
     left_open = open_values(plan)

@@ -1,0 +1,99 @@
+"""Whether Megatron-Bridge can train the job, where it is chosen: its environment, the model, and every field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemolaunch.catalogue import bridge_fields, bridge_models
+from nemolaunch.catalogue.version_pairs import release
+from nemolaunch.check.support import error, fix, flag, shown, warning, without
+from nemolaunch.findings import Finding
+from nemolaunch.resolve import Resolved
+from nemolaunch.resolve.backend import BRIDGE, NEMO2, trains_with_bridge
+from nemolaunch.run.folder import is_bridge
+
+# Those of constraints-bridge.txt, by their first two numbers
+TESTED = {"Megatron-Bridge": (0, 6), "Megatron-Core": (0, 19)}
+
+
+def rules(resolved: Resolved) -> Iterator[Finding]:
+    """Check a job that Megatron-Bridge trains."""
+    yield from _checkpoint(resolved)
+    if not trains_with_bridge(resolved.job):
+        yield from _without_effect(resolved)
+        return
+    yield from _environment(resolved)
+    yield from _model(resolved)
+    yield from _fields(resolved)
+
+
+def _without_effect(resolved: Resolved) -> Iterator[Finding]:
+    given = resolved.job.launch.python
+    if given is not None:
+        yield error(
+            "python-without-bridge",
+            f"{shown('python', given)} is the interpreter that has Megatron-Bridge, and this job is trained with NeMo "
+            f"2, by the interpreter of this command",
+            without(resolved, "python"),
+            *([fix(backend="bridge")] if resolved.job.launch.executor == "local" else []),
+        )
+
+
+def _environment(resolved: Resolved) -> Iterator[Finding]:
+    found = resolved.facts.interpreter
+    if found is None:
+        return
+    why = found.error or (None if found.bridge else "its environment has no Megatron-Bridge")
+    if why:
+        yield error(
+            "bridge-missing",
+            f"{shown('backend', 'bridge')} would train with {found.path}, but {why}; `make install-bridge` builds an "
+            f"environment that has it",
+            fix(backend=NEMO2, python=None) if resolved.job.launch.python else fix(backend=NEMO2),
+        )
+        return
+    have = {"Megatron-Bridge": found.bridge, "Megatron-Core": found.megatron}
+    other = [f"{name} {has}" for name, has in have.items() if has and release(has)[:2] != TESTED[name]]
+    if other:
+        tested = " with ".join(f"{name} {first}.{second}" for name, (first, second) in TESTED.items())
+        yield warning("bridge-untested", f"{found.path} has {' and '.join(other)}; tested is {tested}")
+
+
+def _model(resolved: Resolved) -> Iterator[Finding]:
+    why = bridge_models.refusal(resolved.model)
+    if why:
+        yield error(
+            "bridge-model",
+            f"{shown('model_name', resolved.job.model.model_name)}: {why} ({flag('backend')} bridge)",
+            fix(backend=NEMO2),
+        )
+
+
+def _fields(resolved: Resolved) -> Iterator[Finding]:
+    for name, reason in bridge_fields.refused(resolved.job.values()).items():
+        value = resolved.job.get(name)
+        what = flag(name) if value is True else shown(name, value)
+        yield error(
+            "bridge-unsupported",
+            f"{what} does not work with {flag('backend')} bridge: {reason}",
+            fix(backend=NEMO2),
+            without(resolved, name),
+            about=name,
+        )
+
+
+def _checkpoint(resolved: Resolved) -> Iterator[Finding]:
+    """Yield an error if the run would continue from a checkpoint that its backend cannot read."""
+    last = resolved.facts.run.last_checkpoint
+    if last is None or resolved.job.checkpoint.resume != "auto":
+        return
+    wrote, other = (BRIDGE, "NeMo 2") if is_bridge(Path(last)) else (NEMO2, "Megatron-Bridge")
+    if (wrote == BRIDGE) != trains_with_bridge(resolved.job):
+        yield error(
+            "checkpoint-of-other-backend",
+            f"the run in {resolved.facts.run.folder} has the checkpoint {Path(last).name}, which {other} cannot read: "
+            f"it was trained with {flag('backend')} {wrote}",
+            fix(backend=wrote),
+            fix(resume="never"),
+        )
