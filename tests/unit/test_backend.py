@@ -1,0 +1,95 @@
+"""Which backend trains a job, by which interpreter, and which checkpoints of it are complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+from check_jobs import codes, job, resolved
+
+from nemolaunch.facts import Host
+from nemolaunch.facts.interpreter import Interpreter, look_at_interpreter
+from nemolaunch.job import Job
+from nemolaunch.launching import torchrun
+from nemolaunch.planning.plan import compose
+from nemolaunch.run.folder import RunDir, is_bridge, step_of
+
+LOCAL = {"executor": "local", "num_gpus": 1}
+BRIDGE = Interpreter(path="/env/bin/python", bridge="0.6.2", megatron="0.19.2")
+
+
+def environment(folder: Path, *packages: str) -> Path:
+    """A virtual environment as far as its metadata goes: no process is started to look at it."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    for package in packages:
+        (folder / "lib" / "python3.12" / "site-packages" / f"{package}.dist-info").mkdir(parents=True)
+    return python
+
+
+def test_releases_are_read_without_starting_the_interpreter(tmp_path: Path) -> None:
+    python = environment(tmp_path / "my env", "megatron_bridge-0.6.2", "megatron_core-0.19.2")
+    found = look_at_interpreter(Job(python=str(python)))
+    assert found == Interpreter(path=str(python), bridge="0.6.2", megatron="0.19.2")
+
+
+def test_a_missing_interpreter_is_an_error(tmp_path: Path) -> None:
+    assert look_at_interpreter(Job(python=str(tmp_path / "none"))).error == "it does not exist"
+    assert look_at_interpreter(Job(python=str(tmp_path))).error == "it is not an executable file"
+
+
+def test_the_interpreter_is_that_of_install_bridge_or_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert look_at_interpreter(Job()).here
+    python = environment(tmp_path / ".venv-bridge", "megatron_bridge-0.6.2")
+    assert look_at_interpreter(Job()).path == str(python)
+
+
+@pytest.mark.parametrize(
+    ("nemo", "interpreter", "backend"),
+    [
+        ("2.7.3", BRIDGE, "nemo2"),
+        ("2.7.3", None, "nemo2"),
+        (None, BRIDGE, "bridge"),
+        (None, dataclasses.replace(BRIDGE, bridge=None), "nemo2"),
+    ],
+)
+def test_auto_is_nemo2_where_both_are(
+    nemo: str | None, interpreter: Interpreter | None, backend: str
+) -> None:
+    host = Host(num_cpus=8, memory_bytes=2**36, nemo=nemo, megatron=nemo and "0.15.3")
+    plan = compose(resolved(job(**LOCAL), host=host, interpreter=interpreter), ())
+    assert plan.with_bridge == (backend == "bridge")
+    assert plan.python == ("/env/bin/python" if backend == "bridge" else None)
+
+
+def test_a_job_for_bridge_is_accepted_and_started_by_its_interpreter() -> None:
+    asked = job("demo-llama", **LOCAL, backend="bridge")
+    found = codes("demo-llama", **LOCAL, backend="bridge", changed={"interpreter": BRIDGE})
+    assert {code for code in found if "bridge" in code or "backend" in code} == set()
+    plan = compose(resolved(asked, interpreter=BRIDGE), ())
+    assert torchrun.command(plan)[:3] == ["/env/bin/python", "-m", "torch.distributed.run"]
+    here = dataclasses.replace(BRIDGE, path=sys.executable, here=True)
+    assert torchrun.command(compose(resolved(asked, interpreter=here), ()))[0] == sys.executable
+
+
+def test_complete_checkpoints_are_those_that_bridge_has_recorded(tmp_path: Path) -> None:
+    """Bridge writes `latest_checkpointed_iteration.txt` once a checkpoint is complete (training/checkpointing.py)."""
+    run = RunDir(tmp_path)
+    for steps in (10, 20, 30):
+        (run.checkpoints / f"iter_{steps:07d}").mkdir(parents=True)
+    assert run.last_checkpoint() is None
+    (run.checkpoints / "latest_checkpointed_iteration.txt").write_text("20")
+    last = run.last_checkpoint()
+    assert last is not None
+    assert (last.name, is_bridge(last), step_of(last) + 1) == ("iter_0000020", True, 20)
+    assert [step_of(path) + 1 for path in run.complete_checkpoints()] == [10, 20]
+    newest = run.newest_checkpoint()
+    assert newest is not None
+    assert newest.name == "iter_0000030"
