@@ -324,8 +324,8 @@ def _gpus() -> tuple[tuple[str, ...], int]:
 
 
 VERSIONED = (
-    "nemolaunch", "torch", "nemo_toolkit", "megatron-core", "nemo_run", "lightning", "transformers", "tokenizers",
-    "transformer-engine", "numpy",
+    "nemolaunch", "torch", "nemo_toolkit", "megatron-bridge", "megatron-core", "nemo_run", "lightning", "transformers",
+    "tokenizers", "transformer-engine", "numpy",
 )  # fmt: skip
 
 

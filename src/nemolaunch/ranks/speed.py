@@ -169,6 +169,7 @@ def environment() -> dict[str, str]:
     packages = (
         "nemolaunch",
         "nemo_toolkit",
+        "megatron-bridge",
         "megatron-core",
         "nemo_run",
         "torch",
