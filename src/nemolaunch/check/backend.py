@@ -36,7 +36,6 @@ def _without_effect(resolved: Resolved) -> Iterator[Finding]:
             f"{shown('python', given)} is the interpreter that has Megatron-Bridge, and this job is trained with NeMo "
             f"2, by the interpreter of this command",
             without(resolved, "python"),
-            *([fix(backend="bridge")] if resolved.job.launch.executor == "local" else []),
         )
 
 
@@ -80,6 +79,16 @@ def _fields(resolved: Resolved) -> Iterator[Finding]:
             fix(backend=NEMO2),
             without(resolved, name),
             about=name,
+        )
+    names = [each.name for each in resolved.validation_sets if each.found]
+    if names:  # those that are named are refused above
+        yield error(
+            "bridge-unsupported",
+            f"the validation sets beside the training data ({', '.join(names)}) do not work with {flag('backend')} "
+            f"bridge: only what --split holds out is evaluated",
+            fix(backend=NEMO2),
+            fix(limit_val_batches=0),
+            about="validation_data",
         )
 
 
