@@ -159,12 +159,13 @@ def _data(plan: Plan) -> GPTDatasetConfig:
 
 def _tokenizer(plan: Plan) -> TokenizerConfig:
     folder = plan.run.tokenizer if plan.run.tokenizer.is_dir() else plan.tokenizer
-    config = TokenizerConfig(
-        tokenizer_type="HuggingFaceTokenizer", tokenizer_model=str(folder or plan.job.model.hf_model_id)
+    # Bridge derives its other fields from these, again when it validates the whole configuration
+    trusted = {"trust_remote_code": True} if plan.job.model.trust_remote_code else {}
+    return TokenizerConfig(
+        tokenizer_type="HuggingFaceTokenizer",
+        tokenizer_model=str(folder or plan.job.model.hf_model_id),
+        hf_tokenizer_kwargs=trusted,
     )
-    if plan.job.model.trust_remote_code:
-        config.hf_tokenizer_kwargs = {"trust_remote_code": True}
-    return config
 
 
 def _checkpoints(plan: Plan) -> CheckpointConfig:
