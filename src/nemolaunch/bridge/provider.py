@@ -35,7 +35,7 @@ def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
     _set_kernels(model, plan)
     dropped: list[str] = []
     if plan.device == "cpu":
-        model.gradient_accumulation_fusion = False
+        model.gradient_accumulation_fusion = False  # elsewhere Bridge has looked whether there is a kernel
         adapt_model(model, dropped.append)
     return model, dropped
 
@@ -62,7 +62,6 @@ def _require_fields(plan: Plan, missing: dict[str, Any]) -> None:
 def _set_sizes(model: GPTModelProvider, plan: Plan) -> None:
     model.seq_length = plan.seq_length
     model.vocab_size = plan.model_row.architecture.vocab_size  # None: the tokenizer's, padded for the layout
-    model.gradient_accumulation_fusion = plan.device == "gpu"
 
 
 def _set_layout(model: GPTModelProvider, plan: Plan, job: Job) -> None:
