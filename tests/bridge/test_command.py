@@ -17,8 +17,26 @@ from nemolaunch.run.folder import RunDir
 @pytest.mark.skipif(not PYTHON.exists(), reason="there is no .venv-bridge; `make install-bridge` builds it")
 def test_the_command_trains_and_resumes(data: str, tmp_path: Path) -> None:
     run = RunDir(tmp_path / "my run")
-    words = ["--backend", "bridge", "--python", str(PYTHON), "-M", llama(tmp_path), "--hf-model-id", TOKENIZER]
-    words += ["--dataset-dir", data, "--output-dir", str(run.root), "--split", "90,9,1", "--limit-val-batches", "1"]
+    words = [
+        "--backend",
+        "bridge",
+        "--python",
+        str(PYTHON),
+        "-M",
+        llama(tmp_path),
+        "--hf-model-id",
+        TOKENIZER,
+    ]
+    words += [
+        "--dataset-dir",
+        data,
+        "--output-dir",
+        str(run.root),
+        "--split",
+        "90,9,1",
+        "--limit-val-batches",
+        "1",
+    ]
     words += ["-gbs", "8", "--checkpoint-every", "2"]
     for steps in (3, 5):
         command = [sys.executable, "-m", "nemolaunch", "pretrain", *words, "--max-steps", str(steps)]

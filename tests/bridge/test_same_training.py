@@ -5,13 +5,14 @@ The right values are NeMo 2's own, from the same plan on the same machine.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.jobs import planned
+from e2e.jobs import LLAMA, planned
 from e2e.jobs import train as train_nemo
-from forkserver import ForkServer
+from forkserver import ForkServer, JobFailed
 
 from nemolaunch.planning import Plan
 
@@ -34,13 +35,35 @@ def train_bridge(server: ForkServer, plan: Plan, **kwargs: Any) -> list[dict[str
 
 def job(folder: Path, data: str, *, tied: bool = False, base: str = "llama3_8b", **values: Any) -> Plan:
     """A plan of a small model of that family."""
-    from e2e.jobs import LLAMA
-
     text = LLAMA.replace("llama3_8b", base)
     text += "share_embeddings_and_output_weights: true\n" if tied else ""
     folder.mkdir()
     (folder / "model.yaml").write_text(text)
     return planned(folder, data, **{"model_name": str(folder / "model.yaml"), "max_steps": STEPS, **values})
+
+
+def test_killed_and_resumed(
+    fork_server: ForkServer, bridge_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    """A run that is killed after its fifth step continues from its fourth as if nothing had happened."""
+    (nemo,) = train_nemo(fork_server, job(tmp_path / "nemo2", data, checkpoint_every=4))
+    plan = job(tmp_path / "bridge", data, checkpoint_every=4)
+    with pytest.raises(JobFailed, match="-9"):
+        train_bridge(bridge_server, plan, kill_after=5)
+    last = plan.run.last_checkpoint()
+    assert last is not None
+    assert last.name == "iter_0000004"
+    (bridge,) = train_bridge(bridge_server, plan)
+    assert bridge["step"] == [5, 6, 7, 8]
+    for name in ("loss", "grad_norm"):
+        assert bridge[name] == nemo[name][4:]
+    assert last_rows(plan) == nemo["loss"]
+
+
+def last_rows(plan: Plan) -> list[float]:
+    """The loss of each step in the metrics file; of a step that was trained twice, the last."""
+    rows = [json.loads(line) for line in plan.run.metrics.read_text().splitlines()]
+    return list({row["step"]: row["loss"] for row in rows if "loss" in row}.values())
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
