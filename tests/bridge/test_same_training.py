@@ -43,7 +43,7 @@ def job(folder: Path, data: str, *, tied: bool = False, base: str = "llama3_8b",
 
 
 def test_killed_and_resumed(
-    fork_server: ForkServer, bridge_server: ForkServer, data: str, tmp_path: Path
+    bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
     """A run that is killed after its fifth step continues from its fourth as if nothing had happened."""
     (nemo,) = train_nemo(fork_server, job(tmp_path / "nemo2", data, checkpoint_every=4))
@@ -68,7 +68,7 @@ def last_rows(plan: Plan) -> list[float]:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_same_losses(
-    name: str, fork_server: ForkServer, bridge_server: ForkServer, data: str, tmp_path: Path
+    name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
     nemo = train_nemo(fork_server, job(tmp_path / "nemo2", data, **LAYOUTS[name]))
     bridge = train_bridge(bridge_server, job(tmp_path / "bridge", data, **LAYOUTS[name]))
