@@ -77,6 +77,8 @@ def test_a_job_for_bridge_is_accepted_and_started_by_its_interpreter() -> None:
     assert {code for code in found if "bridge" in code or "backend" in code} == set()
     plan = compose(resolved(asked, interpreter=BRIDGE), ())
     assert torchrun.command(plan)[:3] == ["/env/bin/python", "-m", "torch.distributed.run"]
+    assert (plan.versions["megatron-bridge"], plan.versions["megatron-core"]) == ("0.6.2", "0.19.2")
+    assert "nemo_toolkit" not in plan.versions
     here = dataclasses.replace(BRIDGE, path=sys.executable, here=True)
     assert torchrun.command(compose(resolved(asked, interpreter=here), ()))[0] == sys.executable
 

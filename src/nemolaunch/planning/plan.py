@@ -74,7 +74,7 @@ class Plan:
         submission: what the batch script needs to know about this machine, if the job is for Slurm.
         python: interpreter that trains on this machine, if it is not the one that plans.
         patches: changes to NeMo and Megatron in the training processes that their releases need.
-        versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
+        versions: of nemolaunch, Python and the libraries that train, once the plan is saved.
         estimate: memory, time and disk.
         forced: codes of the errors that were ignored with `--force`.
     """
@@ -377,6 +377,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         converted=dict(resolved.converted),
         patches=() if trains_with_bridge(job) else _patches(resolved),
         python=interpreter_of(job, resolved.facts),
+        versions=_versions(resolved),
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
         findings=findings,
         estimate=estimated,
@@ -387,3 +388,13 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
 def _patches(resolved: Resolved) -> tuple[str, ...]:
     what = software(resolved.job, resolved.facts)
     return tuple(map(str, patches_of(what, resolved.model.recipe.model_class)))
+
+
+def _versions(resolved: Resolved) -> dict[str, str]:
+    """Return the releases in the environment that trains, as far as planning knows them; {} if it is this one."""
+    found = resolved.facts.interpreter
+    if found is None or interpreter_of(resolved.job, resolved.facts) is None:
+        return {}
+    here = {"nemolaunch": installed_versions().get("nemolaunch")}
+    seen = {**here, "megatron-bridge": found.bridge, "megatron-core": found.megatron}
+    return {name: release for name, release in seen.items() if release is not None}
