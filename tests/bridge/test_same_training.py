@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bridge.conftest import PYTHON
 from e2e.jobs import LLAMA, planned
 from e2e.jobs import train as train_nemo
 from forkserver import ForkServer, JobFailed
@@ -17,6 +18,7 @@ from forkserver import ForkServer, JobFailed
 from nemolaunch.planning import Plan
 
 STEPS = 8
+BRIDGE = {"backend": "bridge", "python": str(PYTHON)}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "tied, bf16, DP2": {"precision": "bf16", "num_gpus": 2, "tied": True},
@@ -47,7 +49,7 @@ def test_killed_and_resumed(
 ) -> None:
     """A run that is killed after its fifth step continues from its fourth as if nothing had happened."""
     (nemo,) = train_nemo(fork_server, job(tmp_path / "nemo2", data, checkpoint_every=4))
-    plan = job(tmp_path / "bridge", data, checkpoint_every=4)
+    plan = job(tmp_path / "bridge", data, **BRIDGE, checkpoint_every=4)
     with pytest.raises(JobFailed, match="-9"):
         train_bridge(bridge_server, plan, kill_after=5)
     last = plan.run.last_checkpoint()
@@ -71,7 +73,7 @@ def test_same_losses(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
     nemo = train_nemo(fork_server, job(tmp_path / "nemo2", data, **LAYOUTS[name]))
-    bridge = train_bridge(bridge_server, job(tmp_path / "bridge", data, **LAYOUTS[name]))
+    bridge = train_bridge(bridge_server, job(tmp_path / "bridge", data, **BRIDGE, **LAYOUTS[name]))
     assert bridge[-1]["step"] == nemo[0]["step"] == list(range(1, STEPS + 1))
     assert bridge[-1]["loss"] == nemo[0]["loss"]
     assert bridge[0]["grad_norm"] == nemo[0]["grad_norm"]
