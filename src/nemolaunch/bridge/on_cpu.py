@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from nemolaunch import cpu
@@ -12,7 +13,6 @@ from nemolaunch import cpu
 def install() -> None:
     """Turn this process into a CPU rehearsal. Must be called before `megatron.bridge` is imported."""
     cpu.install_megatron()
-    import torch
     from megatron.bridge.training import initialize, setup
 
     # `setup` does not pass on that it is allowed
@@ -20,12 +20,21 @@ def install() -> None:
     # runs `make` in the installed package; wheels have the compiled module, but no Makefile
     initialize.compile_helpers = lambda: None
 
-    # A loader draws its seed from the CPU's random generator, which here is dropout's too: without this, a resumed
-    # run would drop out otherwise than the uninterrupted one, whose loader was built before its first step
-    setup_data_iterators = setup.setup_data_iterators
+    # These draw from the CPU's generator: a loader its seed, and the warm-up of fused functions its inputs, which on a
+    # GPU come from that of the GPU, like dropout. The weights of expert routers come from the CPU's on either device.
+    # Without this they would be others than NeMo 2's, and a resumed run would drop out otherwise than the uninterrupted
+    # one, whose loader was built before its first step
+    for name in ("setup_data_iterators", "set_jit_fusion_options"):
+        setattr(setup, name, _without_drawing(getattr(setup, name)))
 
-    def without_drawing(*args: Any, **kwargs: Any) -> Any:
+
+def _without_drawing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with the state of the CPU's random generator restored after it."""
+    import torch
+
+    @functools.wraps(function)
+    def restoring(*args: Any, **kwargs: Any) -> Any:
         with torch.random.fork_rng(devices=[]):
-            return setup_data_iterators(*args, **kwargs)
+            return function(*args, **kwargs)
 
-    setup.setup_data_iterators = without_drawing
+    return restoring
