@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nemolaunch.observe.failure import error_records, failure, is_told_to_exit, was_killed
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, read_json
+from nemolaunch.system import processes
 
 STOPPED, FAILED = "stopped", "failed"
 COMMAND_GONE = "it has no process on this machine"  # the command that ran it was killed, and they with it
@@ -35,6 +36,12 @@ def ending(run: RunDir) -> Ending | None:
     if records and not attempts(run) and all(map(is_told_to_exit, records)) and not killed:
         return Ending(state=STOPPED, detail=COMMAND_GONE)
     return Ending(state=FAILED, detail=failure(run, 1).message) if records or killed else None
+
+
+def was_killed_early(run: RunDir) -> bool:
+    """Return whether a run on this machine was started, has written nothing about a step, and has no process."""
+    started = run.launcher_log.exists() and not run.slurm.exists()
+    return started and not processes.members(run.root)
 
 
 def _cancelled(run: RunDir) -> str | None:
