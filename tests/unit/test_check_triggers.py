@@ -92,6 +92,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "path-in-mount": ("llama3_8b", {"dataset_dir": ("/data/a,b",)}, {}),
     "cpu-unsupported": ("mamba2_130m", {"executor": "local"}, {}),
     "cpu-despite-gpus": ("llama3_8b", {**LOCAL, "device": "cpu"}, {"host": H100}),
+    "slow-bf16": ("llama3_8b", {**LOCAL, "device": "cpu"}, {"host": Host(slow_bf16=True)}),
     "heads-by-tp": ("qwen25_500m", {"tensor_model_parallel_size": 4}, {}),
     "query-groups-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 16}, {}),
     "ffn-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 3}, {}),

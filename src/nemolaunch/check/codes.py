@@ -14,6 +14,7 @@ RULES: dict[str, str] = {
     # device
     "cpu-unsupported": "Some models have layers that only run on a GPU.",
     "cpu-despite-gpus": "A CPU rehearsal requires that no GPU is visible.",
+    "slow-bf16": "CPUs without AVX-512 have no instructions for bf16 matrices.",
     # layout
     "heads-by-tp": "The number of attention heads must be a multiple of the tensor parallel size.",
     "query-groups-by-tp": "The number of key/value heads must be a multiple of the tensor parallel size.",

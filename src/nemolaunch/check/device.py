@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from nemolaunch import catalogue
-from nemolaunch.check.support import error, fix, shown
+from nemolaunch.check.support import error, fix, note, shown
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Check that the model can be rehearsed on the CPU, and that no GPU is visible."""
+    """Check that the model can be rehearsed on the CPU, that no GPU is visible, and that bf16 is not emulated."""
     if resolved.device != "cpu":
         return
     launch, model = resolved.job.launch, resolved.model
@@ -32,4 +32,14 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             "cpu-unsupported",
             f"{model.name} cannot be rehearsed on a CPU: {rehearsal.reason}",
             fix(**changes),
+        )
+    if (
+        launch.executor == "local"
+        and resolved.facts.host.slow_bf16
+        and resolved.job.batch.precision != "fp32"
+    ):
+        yield note(
+            "slow-bf16",
+            f"{shown('precision', resolved.job.batch.precision)} takes 10 to 100 times as long as fp32 on this CPU",
+            fix(precision="fp32"),
         )

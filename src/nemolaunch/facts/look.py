@@ -43,7 +43,8 @@ class Host:
     """The machine this runs on. `gpus` holds one name per visible GPU.
 
     `transformer_engine`, `flash_attention`: whether they are installed, which matters if the job runs in this
-    environment, as do the installed releases `nemo` and `megatron`.
+    environment, as do the installed releases `nemo` and `megatron`. `slow_bf16`: its processor multiplies bf16
+    matrices without instructions of its own.
     """
 
     name: str = "localhost"
@@ -55,6 +56,7 @@ class Host:
     flash_attention: bool = True
     nemo: str | None = None
     megatron: str | None = None
+    slow_bf16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,7 +302,21 @@ def look_at_host() -> Host:
         flash_attention=any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_3")),
         nemo=installed.get("nemo_toolkit"),
         megatron=installed.get("megatron-core"),
+        slow_bf16=_multiplies_bf16_slowly(),
     )
+
+
+def _multiplies_bf16_slowly() -> bool:
+    """Return whether oneDNN, with which PyTorch multiplies on x86, lacks bf16 kernels for this processor.
+
+    They need AVX-512 with BW, VL and DQ (oneDNN's documentation, "Data Types"). False for other architectures.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), None)
+    return flags is not None and not {"avx512bw", "avx512vl", "avx512dq"} <= set(flags)
 
 
 def _gpus() -> tuple[tuple[str, ...], int]:
