@@ -29,6 +29,7 @@ from nemolaunch.check import (
     parallel,
     pipeline,
     precision,
+    preflight,
     preset,
     profile,
     ramp,
@@ -95,6 +96,7 @@ ALWAYS: tuple[Rule, ...] = (
     schedule.resumed,
     preset.rules,
     profile.rules,
+    preflight.rules,
     settings.rules,
 )
 # These calculate with sizes, so they run only if `ranges` has found all sizes valid.
