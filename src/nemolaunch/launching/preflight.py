@@ -60,7 +60,9 @@ def _here(plan: Plan) -> tuple[str, Path]:
             with open(log, "wb") as file:
                 words = [sys.executable, *command(plan), "--attempt", attempt]
                 processes.append(
-                    subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment)
+                    subprocess.Popen(
+                        words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment
+                    )
                 )
         for process in processes:
             process.wait()
@@ -75,9 +77,10 @@ def _here(plan: Plan) -> tuple[str, Path]:
 def _on_slurm(plan: Plan, tell: Tell) -> tuple[str, Path]:
     """Submit a job and wait for its end; Ctrl-C cancels it. Return the attempt and its output."""
     folder = plan.run.preflight
-    with atomic_folder(folder / "code") as code, tarfile.open(
-        fileobj=io.BytesIO(source_archive.archive()), mode="r:gz"
-    ) as archive:
+    with (
+        atomic_folder(folder / "code") as code,
+        tarfile.open(fileobj=io.BytesIO(source_archive.archive()), mode="r:gz") as archive,
+    ):
         archive.extractall(code, filter="data")
     script = folder / "job.sh"
     write_text(script, preflight_script.script(plan, command(plan)))
@@ -95,7 +98,9 @@ def _wait(job: str, name: str, tell: Tell) -> None:
     told = ""
     while mine := [each for each in queue.jobs(name) if each.id == job]:
         now = mine[0]
-        text = f"job {job} is {now.state.lower()}" + (f": {now.nodes or now.reason}" if now.state != "COMPLETING" else "")
+        text = f"job {job} is {now.state.lower()}" + (
+            f": {now.nodes or now.reason}" if now.state != "COMPLETING" else ""
+        )
         if text != told and now.state in ("PENDING", "RUNNING"):
             tell(text)
         told = text

@@ -93,7 +93,11 @@ def _gpus(row: NodeRow) -> Iterator[Trouble]:
 
 def _of_gpu(gpu: Gpu) -> Iterator[tuple[str, str, str]]:
     if gpu.uncorrected_errors:
-        yield SICK, "memory-errors", f"has {gpu.uncorrected_errors} uncorrectable memory errors; none is allowed"
+        yield (
+            SICK,
+            "memory-errors",
+            f"has {gpu.uncorrected_errors} uncorrectable memory errors; none is allowed",
+        )
     if gpu.remap_failed:
         yield SICK, "memory-rows", "could not remap a faulty row of its memory: it has to be replaced"
     if gpu.remap_pending:
@@ -105,13 +109,19 @@ def _of_gpu(gpu: Gpu) -> Iterator[tuple[str, str, str]]:
         yield WARNING, "clock-setting", f"runs matrix products {clock}, which is a setting of its clocks"
     if (gpu.memory_used_bytes or 0) > IDLE_MEMORY_BYTES:
         used = (gpu.memory_used_bytes or 0) / 2**30
-        yield SICK, "in-use", f"has {used:.1f} GiB of memory in use by other processes; at most 1 GiB is idle use"
+        yield (
+            SICK,
+            "in-use",
+            f"has {used:.1f} GiB of memory in use by other processes; at most 1 GiB is idle use",
+        )
 
 
 def _versions(nodes: Iterable[NodeRow]) -> Iterator[Trouble]:
     rows = list(nodes)
     for level, kind in ((SICK, "versions"), (WARNING, "system")):
-        tables: list[tuple[str, Mapping[str, str]]] = [(row.node, getattr(row, kind)) for row in rows if not row.errors]
+        tables: list[tuple[str, Mapping[str, str]]] = [
+            (row.node, getattr(row, kind)) for row in rows if not row.errors
+        ]
         for name in dict.fromkeys(name for _, table in tables for name in table):
             usual, count = Counter(table.get(name, "none") for _, table in tables).most_common(1)[0]
             for node, table in tables:
@@ -157,7 +167,9 @@ def _links(nodes: Iterable[NodeRow], tolerance: float) -> Iterator[Trouble]:
     """
     rows = list(nodes)
     within = {row.node: row.within_bytes_per_s for row in rows if row.within_bytes_per_s is not None}
-    between = {row.node: max(row.between_bytes_per_s.values()) for row in rows if len(row.between_bytes_per_s) > 1}
+    between = {
+        row.node: max(row.between_bytes_per_s.values()) for row in rows if len(row.between_bytes_per_s) > 1
+    }
     for code, what, speeds in (
         ("slow-links", "reduces over its own ranks", within),
         ("slow-network", "reduces with other nodes", between),

@@ -80,7 +80,9 @@ class Measurement:
         if before:
             look.start()
         device = self._device
-        flops = self._tried(self._errors, "matrix product", lambda: speed.products(device)) if device else None
+        flops = (
+            self._tried(self._errors, "matrix product", lambda: speed.products(device)) if device else None
+        )
         if before:
             look.join()
         return flops, found[0] if found else before
@@ -121,8 +123,12 @@ class Measurement:
             for pair in pairs:
                 both = [self._nodes[i] for i in pair]
                 if node in both:
-                    group = speed.group_of(device, sorted(rank for each in both for rank in self._ranks_of[each]))
-                    between[next(each for each in both if each != node)] = speed.all_reduce(device, group) or 0.0
+                    group = speed.group_of(
+                        device, sorted(rank for each in both for rank in self._ranks_of[each])
+                    )
+                    between[next(each for each in both if each != node)] = (
+                        speed.all_reduce(device, group) or 0.0
+                    )
         dist.barrier()
         everyone = speed.all_reduce(device, speed.group_of(device, list(range(self._place.world_size))))
         if row is None:

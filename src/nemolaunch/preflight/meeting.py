@@ -104,7 +104,9 @@ def _join(file: Path, place: Place, timeout_s: float) -> Any:
         store.set(f"here/{place.rank}", place.node)
         store.wait(["all"], timedelta(seconds=2 * timeout_s))
     except RuntimeError as error:
-        raise NemolaunchError(f"{host}, where rank 0 is, cannot be reached: {str(error).splitlines()[0]}") from None
+        raise NemolaunchError(
+            f"{host}, where rank 0 is, cannot be reached: {str(error).splitlines()[0]}"
+        ) from None
     return store
 
 

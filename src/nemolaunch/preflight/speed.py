@@ -59,7 +59,10 @@ def device_of(kind: str, local_rank: int, num_local: int) -> Device:
 
 
 def products(device: Device) -> float:
-    """Return the FLOP/s of matrix products: the median over some seconds, since a throttled GPU begins fast."""
+    """Return the FLOP/s of matrix products over some seconds: a throttled GPU begins fast.
+
+    The mean, which includes the pauses of a rank whose CPU or GPU also does something else.
+    """
     size = device.size
     left = torch.randn(size, size, device=device.torch_device, dtype=device.dtype)
     right = torch.randn(size, size, device=device.torch_device, dtype=device.dtype)
@@ -74,7 +77,7 @@ def products(device: Device) -> float:
     end, times = time.perf_counter() + device.seconds, []
     while len(times) < REPEATS or time.perf_counter() < end:
         times.append(_timed(device, multiply))
-    return float(2 * size**3 * device.batch / statistics.median(times))
+    return float(2 * size**3 * device.batch / statistics.fmean(times))
 
 
 def _timed(device: Device, work: Callable[[], object]) -> float:

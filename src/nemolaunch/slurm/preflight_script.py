@@ -27,7 +27,7 @@ def script(plan: Plan, command: Sequence[str]) -> str:
     launch, folder = plan.job.launch, plan.run.preflight
     options = {**batch_job.options(plan), "job-name": job_name(plan), "ntasks-per-node": plan.num_gpus}
     options = {name: value for name, value in options.items() if name not in NOT_TAKEN}
-    options["time"] = launch.time or TIME
+    options["time"] = TIME if "time" in plan.computed or launch.time is None else launch.time
     options["output"] = str(folder / "job-%j.out")
     lines = [
         f"#SBATCH --{name}" + ("" if value is True else f"={batch_job.quoted(str(value))}")
@@ -35,9 +35,18 @@ def script(plan: Plan, command: Sequence[str]) -> str:
         if value is not None
     ]
     exports = [f"export {name}={word}" for name, word in batch_job.variables(plan).items()]
-    words = ["srun", *_place(plan), "--kill-on-bad-exit=0", "--mpi=none", "--distribution=block", "--cpu-bind=none"]
+    words = [
+        "srun",
+        *_place(plan),
+        "--kill-on-bad-exit=0",
+        "--mpi=none",
+        "--distribution=block",
+        "--cpu-bind=none",
+    ]
     words += ["python", *map(shlex.quote, command), "--attempt", '"$SLURM_JOB_ID.0"']
-    return "\n".join(["#!/bin/bash", *lines, "set -e", *plain_setup(launch), *exports, " ".join(words)]) + "\n"
+    return (
+        "\n".join(["#!/bin/bash", *lines, "set -e", *plain_setup(launch), *exports, " ".join(words)]) + "\n"
+    )
 
 
 def _place(plan: Plan) -> list[str]:

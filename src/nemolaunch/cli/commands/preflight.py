@@ -33,7 +33,10 @@ def parser() -> argparse.ArgumentParser:
         "if all nodes are fit, 1 if not.",
     )
     p.add_argument(
-        "--config", type=Path, metavar="FILE", help="YAML file of a job, of which only these flags count, and its data"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of a job, of which only these flags count, and its data",
     )
     add_cluster_flag(p)
     p.add_argument("--json", action="store_true", help="print all measurements as JSON")

@@ -20,7 +20,9 @@ NARROWEST = 100  # where the output is no terminal
 
 def as_text(result: Result) -> str:
     """Return all measurements as JSON."""
-    return json.dumps({**dataclasses.asdict(result), "unfit": list(result.unfit)}, indent=1, ensure_ascii=False)
+    return json.dumps(
+        {**dataclasses.asdict(result), "unfit": list(result.unfit)}, indent=1, ensure_ascii=False
+    )
 
 
 def show(result: Result, run: RunDir, *, on_slurm: bool) -> None:
@@ -30,14 +32,17 @@ def show(result: Result, run: RunDir, *, on_slurm: bool) -> None:
         console = Console(highlight=False, width=max(NARROWEST, console.width))
     console.print(_table(result))
     if result.measured.all_bytes_per_s:
-        console.print(f"all-reduce over all ranks: {_rate(result.measured.all_bytes_per_s)} GB/s (bus bandwidth)")
+        console.print(
+            f"all-reduce over all ranks: {_rate(result.measured.all_bytes_per_s)} GB/s (bus bandwidth)"
+        )
     for trouble in result.troubles:
         colour = COLOURS.get(trouble.level, "yellow")
         console.print(f"[{colour}]{trouble.level}[/] \\[{trouble.code}] {trouble}", soft_wrap=True)
     if result.unfit and on_slurm:
         nodes = ",".join(result.unfit)
         console.print(
-            f"leave them out with --exclude {nodes}, or with --exclude-slow in this run folder", soft_wrap=True
+            f"leave them out with --exclude {nodes}, or with --exclude-slow in this run folder",
+            soft_wrap=True,
         )
     elif not result.unfit:
         console.print("all nodes are fit")
@@ -47,7 +52,16 @@ def show(result: Result, run: RunDir, *, on_slurm: bool) -> None:
 def _table(result: Result) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("node")
-    for name in ("ranks", "GFLOP/s", "GPU MHz", "within GB/s", "between GB/s", "write GB/s", "read GB/s", "clock s"):
+    for name in (
+        "ranks",
+        "GFLOP/s",
+        "GPU MHz",
+        "within GB/s",
+        "between GB/s",
+        "write GB/s",
+        "read GB/s",
+        "clock s",
+    ):
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for row in result.measured.nodes:

@@ -1,0 +1,30 @@
+"""What the measuring processes agree on: pairs of nodes, clocks, and who is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from nemolaunch.preflight.clocks import ahead_s
+from nemolaunch.preflight.meeting import nodes_of
+from nemolaunch.preflight.speed import rounds
+
+
+def test_the_exchange_with_the_shortest_round_trip_counts() -> None:
+    # sent at 10.0, answered at 15.1 by the other clock, received at 10.2: 15.1 - 10.1 = 5 s ahead
+    assert ahead_s([(0.0, 9.0, 4.0), (10.0, 15.1, 10.2)]) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("num_nodes", [1, 2, 3, 4, 5, 8, 9])
+def test_every_node_is_measured_with_both_neighbours(num_nodes: int) -> None:
+    found = rounds(num_nodes)
+    for pairs in found:
+        places = [node for pair in pairs for node in pair]
+        assert len(places) == len(set(places))  # no node is in two pairs at a time
+    edges = {frozenset(pair) for pairs in found for pair in pairs}
+    wanted = {frozenset((i, (i + 1) % num_nodes)) for i in range(num_nodes)} if num_nodes > 1 else set()
+    assert edges == wanted
+
+
+def test_nodes_of_missing_ranks() -> None:
+    assert nodes_of([4, 5, 7, 9], 12, {"SLURM_JOB_NODELIST": "n[1-3]"}) == ["n2", "n3"]
+    assert nodes_of([1], 2, {}) == []
