@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,16 @@ def test_of_two_nodes_the_slower_is_compared_with_the_faster() -> None:
 def test_only_equal_devices_are_compared() -> None:
     mixed = (*ranks(600, 600, 600), *ranks(250, device="NVIDIA A100-SXM4-80GB"))
     assert found(Measured(ranks=mixed)) == []
+
+
+def test_ranks_on_the_cpus_of_a_node_are_judged_together() -> None:
+    cpu: dict[str, Any] = {"per_node": 2, "device": "cpu"}
+    assert found(Measured(ranks=ranks(1.0, 0.5, **cpu))) == []
+    # means of 1.5, 0.9 and 1.5: 0.9 is 40 % below
+    (trouble,) = judge(Measured(ranks=ranks(1.8, 1.2, 0.9, 0.9, 1.2, 1.8, **cpu)), 0.15)
+    assert str(trouble).startswith(
+        "n2 multiplies matrices at 900.0 GFLOP/s, 40 % below the median of 1500.0 GFLOP/s"
+    )
 
 
 def test_one_rank_has_nothing_to_be_compared_with() -> None:

@@ -49,6 +49,6 @@ def _excluded(resolved: Resolved) -> Iterator[Finding]:
         name = "--array" if launch.array is not None else "--no-chain"
         yield warning(
             "preflight-unused",
-            f"with {name}, --exclude-slow only leaves out nodes once the run is submitted again: no successor is queued",
+            f"with {name}, no successor is queued: --exclude-slow only leaves out nodes at the next submission",
             fix(array=None) if launch.array is not None else fix(chain=True),
         )

@@ -3,7 +3,8 @@
 Where the limits come from:
 
 - A rank or node may be `tolerance` slower than the median of its equals. Healthy GPUs of one model differ by 8 % on
-  average ("Not All GPUs Are Created Equal", SC22, arXiv 2208.11035), so that the default of `--preflight-tolerance`, 15 %, is about twice that.
+  average ("Not All GPUs Are Created Equal", SC22, arXiv 2208.11035): the default of `--preflight-tolerance`, 15 %, is
+  about twice that.
 - File systems are shared with other jobs, and their speed varies with what those do: below half of the median is slow.
 - Nothing is compared with a peak: those of data sheets are not reached, and by how much depends on the software.
 """
@@ -13,10 +14,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from statistics import median_high, median_low
+from statistics import fmean, median_high, median_low
 from typing import TypeVar
 
-from nemolaunch.preflight.rows import Files, Gpu, Measured, NodeRow, RankRow
+from nemolaunch.preflight.rows import CPU, Files, Gpu, Measured, NodeRow, RankRow
 
 Key = TypeVar("Key")
 
@@ -132,15 +133,17 @@ def _versions(nodes: Iterable[NodeRow]) -> Iterator[Trouble]:
 
 
 def _products(ranks: Iterable[RankRow], tolerance: float) -> Iterator[Trouble]:
-    """Compare ranks on equal devices."""
-    groups: dict[str, list[RankRow]] = defaultdict(list)
+    """Compare ranks on equal GPUs, and nodes of CPUs: ranks there share cores, so that they differ anyway."""
+    groups: dict[str, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in ranks:
-        groups[row.device].append(row)
+        if row.flops_per_s is not None:
+            who = "" if row.device == CPU else f"rank {row.rank} "
+            groups[row.device][row.node, who].append(row.flops_per_s)
     for rows in groups.values():
-        speeds = {row.rank: row.flops_per_s for row in rows if row.flops_per_s is not None}
-        for rank, below, usual in _slow(speeds, tolerance):
-            node = next(row.node for row in rows if row.rank == rank)
-            text = f"rank {rank} multiplies matrices at {_flops(speeds[rank])}, {_below(below, _flops(usual), tolerance)}"
+        speeds = {key: fmean(each) for key, each in rows.items()}
+        for (node, who), below, usual in _slow(speeds, tolerance):
+            how = _below(below, _flops(usual), tolerance)
+            text = f"{who}multiplies matrices at {_flops(speeds[node, who])}, {how}"
             yield Trouble(node=node, level=SLOW, code="slow-products", text=text)
 
 

@@ -112,7 +112,7 @@ class Measurement:
         return -clocks.compare(0) if self._leads else None
 
     def together(self, row: NodeRow | None) -> tuple[NodeRow | None, float | None]:
-        """Measure collectives: within each node, between neighbours, over all ranks. Return the node's row with them."""
+        """Measure collectives: within nodes, between neighbours, over all ranks. Return the node's row with its own."""
         device = self._device
         assert device is not None  # otherwise rank 0 has ended the preflight
         node = self._place.node

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+CPU = "cpu"  # the device of a rank without a GPU
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
@@ -56,7 +58,7 @@ class RankRow:
 
     rank: int
     node: str
-    device: str = "cpu"
+    device: str = CPU
     flops_per_s: float | None = None
     errors: tuple[str, ...] = ()
 

@@ -28,9 +28,9 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s [options]",
         example="nemolaunch preflight --executor slurm -N 4 -P gpu -A physics -E my-run",
         description="Measure the nodes that a job would run on: health and clocks of the GPUs, matrix products, "
-        "all-reduces within and between nodes, the file system of the run folder, versions, clocks. Nodes that are slow "
-        "or sick are named; `nemolaunch pretrain --exclude-slow` with the same run folder leaves them out. Exit code: 0 "
-        "if all nodes are fit, 1 if not.",
+        "all-reduces within and between nodes, the file system of the run folder, versions, clocks. Nodes that are "
+        "slow or sick are named; `nemolaunch pretrain --exclude-slow` with the same run folder leaves them out. Exit "
+        "code: 0 if all nodes are fit, 1 if not.",
     )
     p.add_argument(
         "--config",
