@@ -231,6 +231,7 @@ def test_results_are_kept_and_the_list_of_unfit_nodes_grows(tmp_path: Path) -> N
     assert loaded is not None
     assert loaded.measured == measured
     assert loaded.troubles == (slow,)
+    assert loaded.sentence == "n2 rank 1 …"
     assert json.loads(run.preflight_result.read_text())["unfit"] == ["n2"]
     assert run.preflight_unfit.read_text() == "7.0\nn2\n"
 

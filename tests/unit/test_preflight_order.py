@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from nemolaunch.preflight.clocks import ahead_s
-from nemolaunch.preflight.meeting import nodes_of
+from nemolaunch.preflight.meeting import Absent, meet, nodes_of
+from nemolaunch.preflight.place import Place
 from nemolaunch.preflight.speed import rounds
+from nemolaunch.run.folder import RunDir
 
 
 def test_the_exchange_with_the_shortest_round_trip_counts() -> None:
@@ -28,3 +32,14 @@ def test_every_node_is_measured_with_both_neighbours(num_nodes: int) -> None:
 def test_nodes_of_missing_ranks() -> None:
     assert nodes_of([4, 5, 7, 9], 12, {"SLURM_JOB_NODELIST": "n[1-3]"}) == ["n2", "n3"]
     assert nodes_of([1], 2, {}) == []
+
+
+def test_a_rank_that_does_not_come_is_named(tmp_path: Path) -> None:
+    place = Place(rank=0, local_rank=0, world_size=2, node="n1")
+    with (
+        pytest.raises(Absent, match=r"rank\(s\) 1 did not reach rank 0") as raised,
+        meet(RunDir(tmp_path), "7.0", place, timeout_s=1.0),
+    ):
+        pass
+    assert raised.value.ranks == [1]
+    assert not list((tmp_path / "preflight").iterdir())  # a later attempt does not find this meeting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from nemolaunch import catalogue
-from nemolaunch.check import check_cluster
+from nemolaunch.check import check_nodes
 from nemolaunch.facts import look
 from nemolaunch.findings import apply_force, by_severity
 from nemolaunch.job import Job
@@ -21,4 +21,4 @@ def make_node_plan(job: Job, given: Mapping[str, str], force: Collection[str] = 
     Its findings are those about the cluster.
     """
     resolved = resolve(job, catalogue.model(ANY_MODEL), look(job), given)
-    return compose(resolved, by_severity(apply_force(check_cluster(resolved), force)))
+    return compose(resolved, by_severity(apply_force(check_nodes(resolved), force)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from nemolaunch.ranks.log import log
 
 TIMEOUT_S = 1800  # of the whole: meetings and collectives have shorter ones
 SHOWN = 4
+LONGEST_ERROR = 400
 MARK = "preflight: "
 
 
@@ -75,9 +77,14 @@ def _measure(plan: Plan, place: Place) -> tuple[Trouble, ...]:
         )
     except subprocess.TimeoutExpired:
         raise NemolaunchError(f"{MARK}not finished after {TIMEOUT_S} s, see the logs of all ranks") from None
-    if done.returncode not in (0, UNFIT_CODE):
-        raise NemolaunchError(
-            f"{MARK}the nodes could not be measured (exit code {done.returncode}); the reason is above in this log"
-        )
     lines = done.stdout.strip().splitlines()
+    if done.returncode not in (0, UNFIT_CODE):
+        raise NemolaunchError(f"{MARK}the nodes could not be measured: {_error(lines, done.returncode)}")
     return tuple(Trouble(**row) for row in json.loads(lines[-1]))
+
+
+def _error(lines: list[str], code: int) -> str:
+    """Return the error that the measuring process has printed; its exit code if it was killed."""
+    with contextlib.suppress(ValueError, KeyError, IndexError):
+        return str(json.loads(lines[-1])["error"])[:LONGEST_ERROR]
+    return f"exit code {code}"

@@ -1,4 +1,4 @@
-"""The measuring process of one rank. It prints what is wrong as JSON, which the training rank that started it reads.
+"""The measuring process of one rank. It prints what is wrong, or its error, as JSON for the rank that started it.
 
     python -m nemolaunch.preflight.rank --run FOLDER --attempt NAME --device gpu|cpu --tolerance X [--data FILE]
 
@@ -92,7 +92,7 @@ if __name__ == "__main__":
     try:
         code = main()
     except (NemolaunchError, RuntimeError, ArithmeticError, OSError) as error:
-        sys.stderr.write(f"preflight: {error}\n")
+        print(json.dumps({"error": " ".join(str(error).split())}, ensure_ascii=False))
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nemolaunch.preflight.judge import Trouble, unfit
+from nemolaunch.preflight.judge import WARNING, Trouble, unfit
 from nemolaunch.preflight.rows import Measured
 from nemolaunch.run.folder import RunDir, read_json, unfit_nodes
 from nemolaunch.system.atomic_files import write_json, write_text
@@ -36,6 +36,13 @@ class Result:
     def unfit(self) -> tuple[str, ...]:
         """The slow and sick nodes."""
         return unfit(self.troubles)
+
+    @property
+    def sentence(self) -> str:
+        """Which nodes are unfit, and why; or how many are fit."""
+        grave = [str(trouble) for trouble in self.troubles if trouble.level != WARNING]
+        fit = [row for row in self.measured.nodes if row.node not in self.unfit]
+        return "; ".join(grave) or f"{len(fit)} node(s), all fit"
 
 
 def save(run: RunDir, result: Result) -> None:
