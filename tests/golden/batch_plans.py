@@ -55,6 +55,7 @@ CASES: dict[str, dict[str, Any]] = {
         "env": ("NCCL_DEBUG=WARN", "lower_case=$x y"),
         "container_image": "none",
     },
+    "preflight": {"preflight": True, "exclude_slow": True, "exclude": "n[01-03],n7"},
     "non-ascii-folder": {"output_dir": "/läufe/訓練/run", "container_image": "none"},
 }
 

@@ -20,6 +20,7 @@ from nemolaunch.facts.partitions import NodeKind, Partition
 from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.facts.setup_file import SetupFile
 from nemolaunch.facts.stream_sources import SourceFacts
+from nemolaunch.facts.submission import Submission
 from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
 
@@ -539,6 +540,12 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "llama3_8b",
         {"setup": "/s.sh"},
         {"setup": SetupFile(path="/s.sh", error="no such file")},
+    ),
+    "preflight-unused": ("llama3_8b", {"exclude_slow": True, **LOCAL}, {}),
+    "preflight-excludes": (
+        "llama3_8b",
+        {"exclude_slow": True},
+        {"submission": Submission(number=2, bin="/usr/bin", unfit=("n2",))},
     ),
     "setup-local": ("llama3_8b", {"modules": ("cuda/12.8",), **LOCAL}, {}),
     "slurm-qos": ("llama3_8b", {"qos": "hgih"}, {"accounting": LIMITED}),

@@ -35,6 +35,7 @@ ROOMS = [
     "checkpoint",
     "slurm",
     "ranks",
+    "preflight",
     "cpu",
     "nemo2",
     "launching",
@@ -54,6 +55,7 @@ STRANGERS = {
     ("download", "tokenization"),
     ("slurm", "checkpoint"),
     ("ranks", "slurm"),
+    ("preflight", "slurm"),
 }
 # Frameworks and the rooms that may import them
 FRAMEWORKS = {
@@ -137,6 +139,7 @@ def test_frameworks_are_imported_in_their_rooms_only(module: str) -> None:
 
 # Programs that answer the process which started them, on their standard output
 ANSWER_A_PARENT = {
+    "preflight.rank",
     "tokenization.proof",
     "tokenizer.library",
     "launching.login_node",

@@ -29,6 +29,7 @@ from nemolaunch.check import (
     parallel,
     pipeline,
     precision,
+    preflight,
     preset,
     profile,
     ramp,
@@ -53,7 +54,7 @@ from nemolaunch.check.codes import RULES
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 
-__all__ = ["RULES", "check", "check_cluster"]
+__all__ = ["RULES", "check", "check_cluster", "check_nodes"]
 
 Rule = Callable[[Resolved], Iterator[Finding]]
 
@@ -95,6 +96,7 @@ ALWAYS: tuple[Rule, ...] = (
     schedule.resumed,
     preset.rules,
     profile.rules,
+    preflight.rules,
     settings.rules,
 )
 # These calculate with sizes, so they run only if `ranges` has found all sizes valid.
@@ -147,3 +149,8 @@ CLUSTER: tuple[Rule, ...] = (
 def check_cluster(resolved: Resolved) -> list[Finding]:
     """Return the findings about the cluster alone, whatever the job trains."""
     return [finding for rule in CLUSTER for finding in rule(resolved)]
+
+
+def check_nodes(resolved: Resolved) -> list[Finding]:
+    """Return the findings about a job that only measures nodes."""
+    return [finding for rule in (ranges.rules, names.rules, *CLUSTER) for finding in rule(resolved)]

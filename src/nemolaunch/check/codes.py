@@ -227,6 +227,9 @@ RULES: dict[str, str] = {
     "slurm-time": "A time limit must be in one of Slurm's formats.",
     "slurm-time-limit": "A job's time limit must be within its partition's limit.",
     "slurm-time-short": "Starting NeMo in a container takes minutes.",
+    # preflight
+    "preflight-unused": "Settings of a preflight need one, and a job that can be given other nodes.",
+    "preflight-excludes": "A run does not start on nodes that its preflight found slow or sick.",
     # profiler
     "profile-steps": "The steps to trace are START:STOP and must lie within the job's steps.",
     "profile-ranks": "The ranks to trace must be ranks of the job.",

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from nemolaunch.run.folder import RunDir
+from nemolaunch.run.folder import RunDir, unfit_nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,14 @@ class Submission:
         bin: folder of the Python interpreter, used without a container.
         links: folders outside the job's own to which its data files are links.
         stream_folders: folders from which rows of a stream are read.
+        unfit: nodes that preflights of this run found slow or sick.
     """
 
     number: int
     bin: str
     links: tuple[str, ...] = ()
     stream_folders: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
 
 
 def next_submission(
@@ -39,6 +41,7 @@ def next_submission(
         bin=os.path.dirname(os.path.abspath(sys.executable)),
         links=tuple(_links(prefixes)),
         stream_folders=stream_folders,
+        unfit=unfit_nodes(run),
     )
 
 

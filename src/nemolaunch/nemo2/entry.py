@@ -21,6 +21,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.data_digest import changed_files
 from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
+from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.error_chain import chain, described
 from nemolaunch.ranks.log import log
@@ -50,6 +51,8 @@ def pretrain(plan_file: str) -> None:
     try:
         if plan.submission is not None:
             slurm_rank.settle_checkpoints(plan.run, rank)
+        if plan.job.guards.preflight:
+            require_fit_nodes(plan)
         run_plan(plan)
     except BaseException as error:
         _record_error(plan.run, rank, error)

@@ -18,7 +18,7 @@ from nemolaunch.run.folder import RunDir
 LONGEST_MESSAGE = 600
 # Errors a rank raises because another one has gone: never the first failure, if there is any other error
 _CONSEQUENCES = re.compile(
-    r"SIGTERMException|Dist(Backend|Network|Store)Error|ConnectionError|ConnectionResetError|BrokenPipeError"
+    r"SIGTERMException|UnfitElsewhere|Dist(Backend|Network|Store)Error|ConnectionError|ConnectionResetError|BrokenPipeError"
     r"|gloo|NCCL|TCPStore|Connection (reset|closed|refused)|Broken pipe|socket ?timeout",
     re.IGNORECASE,
 )

@@ -44,6 +44,13 @@ CAUSES: tuple[Cause, ...] = (
         "(`nemolaunch logs RUN --job`)",
     ),
     _cause(
+        "preflight",
+        r"\bUnfit(Elsewhere)?: preflight: ",
+        "the preflight found a slow or sick node before the first step",
+        "resume without it: `nemolaunch resume RUN --exclude {node}`, or `--exclude-slow`, which leaves out all nodes "
+        "that preflights of the run named; preflight/result.json has what was measured",
+    ),
+    _cause(
         "gpu-memory",
         r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
         "a GPU ran out of memory",

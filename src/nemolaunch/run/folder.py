@@ -165,6 +165,21 @@ class RunDir:
         return self.slurm / "stopped"
 
     @property
+    def preflight(self) -> Path:
+        """The folder of preflights: measurements of the nodes before the first step."""
+        return self.root / "preflight"
+
+    @property
+    def preflight_result(self) -> Path:
+        """What the latest preflight measured, and what is wrong with which node."""
+        return self.preflight / "result.json"
+
+    @property
+    def preflight_unfit(self) -> Path:
+        """The attempt that ended because of its preflight, or `-`; on the next line, the nodes to leave out."""
+        return self.preflight / "unfit"
+
+    @property
     def lock(self) -> Path:
         """The process writing to this folder, `slurm JOB RESTART` or `local HOST PID`; touched regularly."""
         return self.root / "lock"
@@ -228,6 +243,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def unfit_nodes(run: RunDir) -> tuple[str, ...]:
+    """Return the nodes that preflights of this run found slow or sick."""
+    try:
+        lines = run.preflight_unfit.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    return tuple(filter(None, lines[1].split(","))) if len(lines) > 1 else ()
 
 
 def end_step(run: RunDir, max_steps: int) -> int | None:

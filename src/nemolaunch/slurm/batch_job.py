@@ -21,6 +21,7 @@ TASK = "pretrain"
 NO_CONTAINER = "none"
 FIRST_PORT, NUM_PORTS = 20000, 10000
 GUARD = Path(__file__).with_name("guard.sh")
+PREFLIGHT = Path(__file__).with_name("preflight.sh")
 
 
 def title(plan: Plan) -> str:
@@ -84,11 +85,20 @@ def options(plan: Plan) -> dict[str, Any]:
         value = getattr(launch, name)
         if value is not None and value != "none":
             chosen[name] = value
+    if nodes := excluded(plan):
+        chosen["exclude"] = nodes
     for name, value in map(split_option, launch.sbatch):
         chosen.pop(name, None)
         if value != "none":
             chosen[name] = True if value is None else value
     return chosen
+
+
+def excluded(plan: Plan) -> str:
+    """Return the nodes that the job must not use: `--exclude`, and with `--exclude-slow` those found unfit."""
+    unfit = _submission(plan).unfit if plan.job.guards.exclude_slow else ()
+    given = plan.job.launch.exclude
+    return ",".join(dict.fromkeys([*([given] if given and given != "none" else []), *unfit]))
 
 
 def output(plan: Plan) -> str:
@@ -191,7 +201,19 @@ def setup(plan: Plan) -> str:
             f"lock_stale_s={STALE_S}",
             GUARD.read_text(encoding="utf-8").rstrip("\n"),
             *site_setup(plan.job.launch, _decided(plan)),
+            *_preflight(plan),
         )
+    )
+
+
+def _preflight(plan: Plan) -> tuple[str, ...]:
+    """Return the lines that leave out nodes which the preflight of an attempt named, or end the chain."""
+    if not plan.job.guards.preflight:
+        return ()
+    return (
+        f"exclude_slow={int(plan.job.guards.exclude_slow)}",
+        f"excluded_nodes={quoted(excluded(plan))}",
+        PREFLIGHT.read_text(encoding="utf-8").rstrip("\n"),
     )
 
 
