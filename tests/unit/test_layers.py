@@ -33,6 +33,7 @@ ROOMS = [
     "download",
     "stream",
     "checkpoint",
+    "containers",
     "slurm",
     "ranks",
     "cpu",

@@ -10,6 +10,8 @@ from typing import Any
 # Marker in logs at the beginning of an attempt on Slurm, followed by `JOB.RESTART on HOST`
 ATTEMPT = "start "
 ATTEMPT_LINE = f"nemolaunch: {ATTEMPT}"
+# Beginning of the line in the launcher's log about how the run's container ended
+CONTAINER_LINE = "nemolaunch: the container "
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,11 @@ class RunDir:
     def slurm_stopped(self) -> Path:
         """The reason why no further job is started."""
         return self.slurm / "stopped"
+
+    @property
+    def container(self) -> Path:
+        """What a run in a container of docker, podman or apptainer needs besides: its code."""
+        return self.root / "container"
 
     @property
     def lock(self) -> Path:
