@@ -142,6 +142,7 @@ ANSWER_A_PARENT = {
     "tokenizer.library",
     "launching.login_node",
     "launching.experiment",
+    "launching.container_watch",
 }
 
 

@@ -58,8 +58,8 @@ def _mounts(resolved: Resolved) -> Iterator[Finding]:
         elif resolved.job.launch.is_here and not mount.startswith("/"):
             yield error(
                 "slurm-mount",
-                f"{flag('container_mounts')} {mount} has no absolute path as its source, so {resolved.job.launch.engine} "
-                "would mount a volume of that name",
+                f"{flag('container_mounts')} {mount} has no absolute path as its source, so "
+                f"{resolved.job.launch.engine} would mount a volume of that name",
                 fix(container_mounts=tuple(m for m in mounts if m != mount)),
             )
         elif not mount.isprintable():

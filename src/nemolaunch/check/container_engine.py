@@ -11,12 +11,13 @@ from nemolaunch.job import spec_of
 from nemolaunch.job.images import file_of, is_file, pull_command
 from nemolaunch.resolve import Resolved
 
-# NGC lists NeMo's images with about 20 GB compressed; unpacked, with the layers beside it, an image takes three times that
+# NGC lists NeMo's images with about 20 GB compressed; while one is unpacked, both forms are on the disk
 IMAGE_BYTES = 60e9
 _DEFAULT_IMAGE = spec_of("container_image").default
 _TOOLKIT = "install NVIDIA's container toolkit"
 _GPU_SETUP = {
-    "docker": f"{_TOOLKIT} and run `sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker`",
+    "docker": f"{_TOOLKIT} and run `sudo nvidia-ctk runtime configure --runtime=docker && "
+    "sudo systemctl restart docker`",
     "podman": f"{_TOOLKIT} and run `sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`",
 }
 
@@ -74,8 +75,8 @@ def _flags(resolved: Resolved) -> Iterator[Finding]:
     elif launch.container_runtime == "podman" and launch.launcher == "torchrun":
         yield error(
             "container-runtime",
-            f"{runtime} passes signals to one process of a container only, so with {shown('launcher', 'torchrun')} ranks "
-            "could not save before they end",
+            f"{runtime} passes signals to one process of a container only, so with {shown('launcher', 'torchrun')} "
+            "ranks could not save before they end",
             fix(launcher="srun"),
         )
 
@@ -108,7 +109,8 @@ def _without_image(resolved: Resolved, engine: Engine) -> Iterator[Finding]:
         fixes = [fix(container_image=file_of(image))] if engine.name == "apptainer" else []
         yield error(
             "container-image",
-            f"{shown('container_image', image)} is not on this machine; fetch it with `{pull_command(engine.name, image)}`",
+            f"{shown('container_image', image)} is not on this machine; fetch it with "
+            f"`{pull_command(engine.name, image)}`",
             *fixes,
         )
     if engine.free_bytes is not None and engine.free_bytes < IMAGE_BYTES:

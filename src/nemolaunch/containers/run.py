@@ -14,7 +14,18 @@ from nemolaunch.system import processes
 
 RANKS = "nemolaunch.launching.container_ranks"  # the module that runs in the container
 # Variables of the user's shell that ranks need: keys, proxies, and settings of the libraries that train
-_PREFIXES = ("HF_", "HUGGING_FACE_", "WANDB_", "MLFLOW_", "AWS_", "NCCL_", "GLOO_", "NVTE_", "TORCH_", "PYTORCH_")
+_PREFIXES = (
+    "HF_",
+    "HUGGING_FACE_",
+    "WANDB_",
+    "MLFLOW_",
+    "AWS_",
+    "NCCL_",
+    "GLOO_",
+    "NVTE_",
+    "TORCH_",
+    "PYTORCH_",
+)
 _NAMES = {
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING",

@@ -107,7 +107,11 @@ def _image(job: Job, facts: Facts, codes: set[str], shell: Shell) -> Iterator[Ve
         return
     code, said, _ = shell("srun --help")
     if code == 0 and "--container-image" not in said:
-        yield bad(PART, "srun has no option --container-image: Pyxis is not installed", "use `container-runtime: apptainer`, `podman` or `none`")
+        yield bad(
+            PART,
+            "srun has no option --container-image: Pyxis is not installed",
+            "use `container-runtime: apptainer`, `podman` or `none`",
+        )
     elif facts.image is not None:
         yield good(PART, f"the image {facts.image.path} is there")
     else:

@@ -17,7 +17,10 @@ _CAP_SYS_RESOURCE = 24  # linux/capability.h
 _CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
 _PODMAN_INIT = ("/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit")
 # asks the engine whether it works, and where it keeps images
-_INFO = {"docker": ["docker", "info", "--format", "{{json .}}"], "podman": ["podman", "info", "--format", "json"]}
+_INFO = {
+    "docker": ["docker", "info", "--format", "{{json .}}"],
+    "podman": ["podman", "info", "--format", "json"],
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,9 @@ def _ask(command: list[str]) -> tuple[dict[str, Any], str | None]:
 
 def _has_nvidia_runtime(info: dict[str, Any]) -> bool:
     """Return whether docker can run containers with GPUs: the hook of NVIDIA's container toolkit is enough."""
-    return "nvidia" in (info.get("Runtimes") or {}) or shutil.which("nvidia-container-runtime-hook") is not None
+    return (
+        "nvidia" in (info.get("Runtimes") or {}) or shutil.which("nvidia-container-runtime-hook") is not None
+    )
 
 
 def _has_cdi() -> bool:

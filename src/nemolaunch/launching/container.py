@@ -7,13 +7,12 @@ that started it and a closed terminal.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
+from pathlib import Path
 
 from nemolaunch.containers.run import code_folder, container_name, host_of
 from nemolaunch.launching.local import note_end
@@ -21,7 +20,7 @@ from nemolaunch.launching.prepare import prepare
 from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import RunLock
-from nemolaunch.system import processes, source_archive
+from nemolaunch.system import processes
 from nemolaunch.system.atomic_files import atomic_folder
 
 ENGINE_TIMEOUT_S = 60
@@ -73,12 +72,9 @@ class ContainerJob:
 
 def _ship_code(plan: Plan) -> None:
     """Write this package into the run folder: the run keeps the code it was started with."""
-    folder = code_folder(plan)
-    folder.parent.mkdir(exist_ok=True)
-    if folder.exists():
-        shutil.rmtree(folder)
-    with atomic_folder(folder) as new, tarfile.open(fileobj=io.BytesIO(source_archive.archive())) as tar:
-        tar.extractall(new, filter="data")
+    source = Path(__file__).parents[1]
+    with atomic_folder(code_folder(plan)) as folder:
+        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def stop(plan: Plan, reason: str) -> None:

@@ -27,7 +27,9 @@ OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets it for ranks
 
 def torchrun(plan: Plan) -> list[str]:
     """Return the command that starts the ranks."""
-    profiler = nsys_words(str(plan.run.traces), nsys_file(False)) if plan.job.logging.profile == "nsys" else []
+    profiler = (
+        nsys_words(str(plan.run.traces), nsys_file(False)) if plan.job.logging.profile == "nsys" else []
+    )
     words = ["--standalone", "--nnodes", "1", "--nproc-per-node", str(plan.num_gpus)]
     return [*profiler, sys.executable, "-m", "torch.distributed.run", *words, "-m", RANK, str(plan.run.plan)]
 
@@ -38,7 +40,9 @@ def main() -> int:
     os.environ.update(json.loads(sys.stdin.read() or "{}"))
     # otherwise ranks connect to the machine's host name, and hang if it does not resolve
     os.environ.setdefault("PET_LOCAL_ADDR", "127.0.0.1")
-    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]  # an engine that may not raise limits leaves the user's
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[
+        1
+    ]  # an engine that may not raise limits leaves the user's
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
     running = subprocess.Popen(torchrun(plan), stdin=subprocess.DEVNULL)
 

@@ -8,6 +8,7 @@ ended. The exit code is 0 only if the run has finished.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -29,12 +30,16 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching.container import engine_says, signal_container
 from nemolaunch.launching.local import note_end
 from nemolaunch.planning import Plan
-from nemolaunch.run.folder import CONTAINER_LINE, end_step
+from nemolaunch.run.folder import CONTAINER_LINE, RunDir, end_step
 from nemolaunch.run.lock import RunLock
 from nemolaunch.system import processes
 
 POLL_S = 0.2
-ENGINE_FAILED = (125, 126, 127)  # docker and podman: the engine's own error; a command that cannot be run or found
+ENGINE_FAILED = (
+    125,
+    126,
+    127,
+)  # docker and podman: the engine's own error; a command that cannot be run or found
 
 
 class Watch:
@@ -50,12 +55,14 @@ class Watch:
         signal.signal(signal.SIGTERM, self._ask)
         for number in (signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        code = self._wait(self._start())
+        engine = self._start()
+        code = self._wait(engine)
         if end_step(self._plan.run, self._plan.max_steps) is not None:
             return 0
         if not self._asked:
-            self._note_failure(code)
-        return code or 1
+            with contextlib.suppress(OSError):  # the disk may be full
+                self._note_failure(code)
+        return code if code > 0 else 1
 
     def _start(self) -> subprocess.Popen[bytes]:
         plan, host = self._plan, host_of(self._plan)
@@ -80,11 +87,14 @@ class Watch:
         return engine
 
     def _wait(self, engine: subprocess.Popen[bytes]) -> int:
-        """Return the container's exit code. It may outlive the engine's command, and is waited for."""
+        """Return the container's exit code; below 0 if it is not known, as the engine's command was killed.
+
+        The container may outlive that command, and is waited for.
+        """
         code = engine.wait()
         while processes.members(self._plan.run.root):
             time.sleep(POLL_S)
-        return code if code >= 0 else 128 - code
+        return code
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
@@ -97,18 +107,28 @@ class Watch:
             signal_container(self._plan, "TERM")
 
     def _note_failure(self, code: int) -> None:
-        """Say how the container ended, if its ranks have not recorded why."""
+        """Say how the container ended: in the log, which has room for a line even if the disk is full."""
         run = self._plan.run
-        if code > 128:
-            name = signal.Signals(code - 128).name if code - 128 in set(signal.Signals) else f"signal {code - 128}"
-            how = f"was killed by {name} (exit code {code})"
+        if code < 0:
+            how = f"ended, and how is not known: `{host_of(self._plan).engine} run` was killed before"
+        elif code > 128:
+            how = f"was killed by {_signal_name(code - 128)} (exit code {code})"
         elif code in ENGINE_FAILED:
-            how = f"did not start (exit code {code}): {_last_line(run.launcher_log)}"
+            ended = "was ended by its engine" if _has_run(run) else "did not start"
+            how = f"{ended} (exit code {code}): {_last_line(run.launcher_log)}"
         else:
             how = f"ended with exit code {code}"
         print(f"{CONTAINER_LINE}{how}", flush=True)
-        if code > 128 or code in ENGINE_FAILED:
-            note_end(run, "failed", f"the container {how}")
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def _has_run(run: RunDir) -> bool:
+    """Return whether a rank has written to its log since the plan was saved."""
+    started = run.plan.stat().st_mtime
+    return any(path.stat().st_mtime > started for path in run.logs.glob("rank*.log"))
 
 
 def _last_line(log: Path) -> str:

@@ -65,10 +65,15 @@ def failure(run: RunDir, exit_code: int, attempt: Attempt | None = None) -> Fail
     return Failure(message=message, log=run.launcher_log)
 
 
+def container_failed(run: RunDir) -> bool:
+    """Return whether the run's container ended before the last step, and nobody had asked it to."""
+    return any(line.startswith(CONTAINER_LINE) for line in _text(run.launcher_log).splitlines())
+
+
 def _container_end(run: RunDir) -> str | None:
     """Return how the run's container ended, if it was killed or did not start."""
     lines = [line for line in _text(run.launcher_log).splitlines() if line.startswith(CONTAINER_LINE)]
-    worth = [line for line in lines if "ended with exit code" not in line]
+    worth = [line for line in lines if not line.startswith(f"{CONTAINER_LINE}ended")]
     return worth[-1].removeprefix("nemolaunch: ") if worth else None
 
 

@@ -19,8 +19,8 @@ from nemolaunch.data.validation_sets import ValidationSet
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate import Estimate, SpeedAssumption, estimate
 from nemolaunch.facts import Facts, installed_versions, look, run_folder
-from nemolaunch.facts.saved_values import saved_values
 from nemolaunch.facts.container_engine import ContainerHost
+from nemolaunch.facts.saved_values import saved_values
 from nemolaunch.facts.submission import Submission
 from nemolaunch.findings import Finding, apply_force, by_severity, errors
 from nemolaunch.job import SECRETS, Job

@@ -78,6 +78,8 @@ def engine_words(plan: Plan) -> list[str]:
         variables=(*_INHERITED, *container_env(plan)),
         gpus=plan.device == "gpu",
         user=_submission(plan).user,
+        init=False,
+        raises_limits=False,
         alone=False,
     )
     return command(box)

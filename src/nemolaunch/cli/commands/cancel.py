@@ -12,8 +12,8 @@ def parser() -> argparse.ArgumentParser:
     return run_parser(
         "nemolaunch cancel",
         example="nemolaunch cancel runs/pretraining",
-        description="End a run: its running job and all waiting ones, or its container. It saves a checkpoint, on Slurm "
-        "if there is enough time; `nemolaunch resume` continues from the last checkpoint.",
+        description="End a run: its running job and all waiting ones, or its container. It saves a checkpoint, "
+        "on Slurm if there is enough time; `nemolaunch resume` continues from the last checkpoint.",
     )
 
 

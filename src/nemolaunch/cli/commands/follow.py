@@ -1,4 +1,4 @@
-"""`nemolaunch follow RUN`: show a run on Slurm or in a container until it is over, like the command that submitted it."""
+"""`nemolaunch follow RUN`: show a run on Slurm or in a container until it is over, as if it had not been detached."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def parser() -> argparse.ArgumentParser:
     p = run_parser(
         "nemolaunch follow",
         example="nemolaunch follow runs/pretraining",
-        description="Show a run on Slurm or in a container until it reaches its last step, or ends for another reason, which is then "
-        "shown. Exit code: 0 if the run finished, else 1. Ctrl-C does not end the run.",
+        description="Show a run on Slurm or in a container until it reaches its last step, or ends for another reason, "
+        "which is then shown. Exit code: 0 if the run finished, else 1. Ctrl-C does not end the run.",
     )
     p.add_argument("--json", action="store_true", help="print one JSON object per line: row, say, end")
     return p

@@ -18,9 +18,7 @@ def launch_lines(plan: Plan) -> list[str]:
         for number, (text, origin) in enumerate(shown)
     ]
     if plan.job.launch.runtime is not None:
-        lines += [
-            row("" if number else "mounts", mount) for number, mount in enumerate(mounts_of(plan))
-        ]
+        lines += [row("" if number else "mounts", mount) for number, mount in enumerate(mounts_of(plan))]
     return lines
 
 

@@ -147,7 +147,9 @@ def _signals_as_interrupts(*given: signal.Signals) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = [n for n in given or (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = [
+        n for n in given or (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield

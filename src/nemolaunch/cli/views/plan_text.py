@@ -21,7 +21,11 @@ def plan_text(plan: Plan, *, with_script: bool = False) -> str:
     """Return the resolved plan, preceded by the batch script that would be submitted if that is asked for."""
     text = "\n".join(plan_lines(plan)) + "\n"
     if plan.container is not None and not errors(plan.findings):
-        return _with_command(plan, text) if with_script else f"{text}\ncommand of the container: --show-script prints it\n"
+        return (
+            _with_command(plan, text)
+            if with_script
+            else f"{text}\ncommand of the container: --show-script prints it\n"
+        )
     script = batch_script(plan)
     if script is None:
         return text
