@@ -112,7 +112,7 @@ class Run:
             return None
         self._next_look = time.monotonic() + POLL_S
         now = self.status()
-        if now.state == "running":
+        if processes.members(self.folder):  # a finished run still has to clean up
             return None
         return 0 if now.state == "finished" else 1
 
