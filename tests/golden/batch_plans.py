@@ -56,6 +56,19 @@ CASES: dict[str, dict[str, Any]] = {
         "container_image": "none",
     },
     "preflight": {"preflight": True, "exclude_slow": True, "exclude": "n[01-03],n7"},
+    "apptainer": {
+        "container_runtime": "apptainer",
+        "container_image": "/images/nemo 26.02.sif",
+        "container_mounts": ("/with space/$x:/with space;'", "/ünï/名前:/名前:ro"),
+        "env": ("NCCL_DEBUG=WARN", "lower_case=$x y"),
+        "launcher": "torchrun",
+    },
+    "podman": {
+        "container_runtime": "podman",
+        "container_mounts": ("/with space/$x:/with space;'", "/ünï/名前:/名前:ro"),
+        "env": ("NCCL_DEBUG=WARN", "lower_case=$x y"),
+    },
+    "no-runtime": {"container_runtime": "none"},
     "non-ascii-folder": {"output_dir": "/läufe/訓練/run", "container_image": "none"},
 }
 

@@ -13,6 +13,7 @@ from nemolaunch.check import RULES
 from nemolaunch.facts import EarlierRun, Host
 from nemolaunch.facts.accounting import Accounting, Association, Limits, Qos
 from nemolaunch.facts.checkpoint import StartPoint
+from nemolaunch.facts.container_engine import Engine
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.facts.gres import Gres
 from nemolaunch.facts.index_caches import OldCache
@@ -75,6 +76,7 @@ def validation(**values: Any) -> dict[str, Any]:
 
 
 NEWS = {"validation_data": ("news=/data/news",)}
+DOCKER = {"executor": "docker"}
 STREAM: dict[str, Any] = {"data_mode": "stream", "dataset_dir": ("/data/texts",), "max_steps": 10}
 
 
@@ -460,6 +462,19 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "slurm-mount": ("llama3_8b", {"container_mounts": ("/data",)}, {}),
     "slurm-mount-missing": ("llama3_8b", {}, {"mounts_missing": ("/scratch",)}),
+    "container-engine": ("llama32_1b", DOCKER, {"engine": Engine(name="docker", installed=False)}),
+    "container-image": ("llama32_1b", DOCKER, {"engine": Engine(name="docker", has_image=False)}),
+    "container-gpus": (
+        "llama32_1b",
+        DOCKER,
+        {"engine": Engine(name="docker", gives_gpus=False), "host": Host(gpus=("NVIDIA H100 80GB HBM3",))},
+    ),
+    "container-disk": (
+        "llama32_1b",
+        DOCKER,
+        {"engine": Engine(name="docker", has_image=False, storage="/var/lib/docker", free_bytes=10**9)},
+    ),
+    "container-runtime": ("llama3_8b", {"container_runtime": "podman", "launcher": "torchrun"}, {}),
     "slurm-unprintable": ("llama3_8b", {"comment": "two\nlines"}, {}),
     "slurm-option": ("llama3_8b", {"sbatch": ("nice=a\nb",)}, {}),
     "slurm-option-reserved": ("llama3_8b", {"sbatch": ("export=NONE",)}, {}),

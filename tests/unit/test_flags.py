@@ -25,6 +25,7 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--partition", "gpu", "partition", "gpu", "defq"),
     ("-I", "none", "container_image", "none", "nvcr.io/nvidia/nemo:26.02"),
     ("--container-image", "none", "container_image", "none", "nvcr.io/nvidia/nemo:26.02"),
+    ("--container-runtime", "podman", "container_runtime", "podman", "pyxis"),
     ("--modules", "cuda/12.8", "modules", ("cuda/12.8",), ()),
     ("--setup", "site.sh", "setup", "site.sh", None),
     ("--pre-commands", "ulimit -l unlimited", "pre_commands", ("ulimit -l unlimited",), ()),
@@ -200,7 +201,7 @@ def test_every_field_survives_json() -> None:
     ("words", "message"),
     [
         (["--max-steps", "x"], "--max-steps"),
-        (["--executor", "k8s"], "local, slurm"),
+        (["--executor", "k8s"], "local, docker, podman, apptainer, slurm"),
         (["--tensor-model-paralel-size", "2"], "--tensor-model-parallel-size"),
         (["-M", "llama3_8c"], "llama3_8b"),
         ([], "--model-name is required"),

@@ -33,6 +33,7 @@ ROOMS = [
     "download",
     "stream",
     "checkpoint",
+    "containers",
     "slurm",
     "ranks",
     "preflight",
@@ -144,6 +145,7 @@ ANSWER_A_PARENT = {
     "tokenizer.library",
     "launching.login_node",
     "launching.experiment",
+    "launching.container_watch",
 }
 
 

@@ -17,7 +17,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         return
     launch, model = resolved.job.launch, resolved.model
     gpus = len(resolved.facts.host.gpus)
-    if gpus and launch.executor == "local":
+    if gpus and launch.is_here:
         yield error(
             "cpu-despite-gpus",
             f"{shown('device', 'cpu')} would leave {gpus} visible GPU(s) idle",
@@ -26,7 +26,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     rehearsal = catalogue.cpu_rehearsal(model.recipe, model.architecture)
     if rehearsal.status == "unsupported":
         changes: dict[str, Any] = {} if launch.device == "auto" else {"device": "auto"}
-        if launch.executor == "local" and not gpus:
+        if launch.is_here and not gpus:
             changes["executor"] = "slurm"
         yield error(
             "cpu-unsupported",

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
 from nemolaunch.system import processes
@@ -64,7 +65,7 @@ def slurm_executor(plan: Plan) -> Any:
         job_name_prefix="-",  # unused, but without one NeMo-Run derives it from the account
         job_details=SlurmJobDetails(job_name=batch_job.job_name(plan)),
         container_image=batch_job.quoted(image) if image else None,
-        container_mounts=[batch_job.quoted(mount) for mount in batch_job.mounts(plan)] if image else [],
+        container_mounts=[batch_job.quoted(mount) for mount in mounts_of(plan)] if image else [],
         container_env=batch_job.container_env(plan) if image else None,
         env_vars=batch_job.variables(plan),
         setup_lines=batch_job.setup(plan) or None,

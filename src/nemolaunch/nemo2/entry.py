@@ -1,4 +1,4 @@
-"""The entry point of each training process. NeMo-Run starts `pretrain` once per rank.
+"""The entry point of each training process. NeMo-Run, or torchrun in a container, starts `pretrain` once per rank.
 
 NeMo is only imported inside functions: the checkpoint writer spawns helper processes that import this module
 again, each of which would otherwise cost ten seconds and half a gigabyte.
@@ -41,8 +41,9 @@ def pretrain(plan_file: str) -> None:
     A failure is recorded in the rank's error file and ends the process with exit code 1.
     """
     plan = Plan.load(Path(plan_file))
-    if plan.submission is not None:
+    if plan.exits_gracefully:
         slurm_rank.signals.catch()
+    if plan.submission is not None:
         slurm_rank.adopt_slurm_variables()
     rank = int(os.environ.get("RANK") or 0)
     _die_with_parent()
@@ -178,3 +179,7 @@ def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
     if "SLURM_JOB_ID" in os.environ:
         record["start"] = slurm_rank.this_attempt()
     write_json(run.rank_error(rank), record)
+
+
+if __name__ == "__main__":
+    pretrain(sys.argv[1])

@@ -13,7 +13,7 @@ from typing import Any
 
 from nemolaunch.observe.tracebacks import first_error
 from nemolaunch.run.attempts import Attempt, attempts
-from nemolaunch.run.folder import RunDir
+from nemolaunch.run.folder import CONTAINER_LINE, RunDir
 
 LONGEST_MESSAGE = 600
 # Errors a rank raises because another one has gone: never the first failure, if there is any other error
@@ -54,6 +54,8 @@ def failure(run: RunDir, exit_code: int, attempt: Attempt | None = None) -> Fail
         return Failure(message=f"rank {rank} was killed by {_signal_name(-code)}", log=run.rank_log(rank))
     if records:
         return _of_record(run, records[0])
+    if ended := _container_end(run):
+        return Failure(message=ended, log=run.launcher_log)
     who = "the launcher" if rank is None else f"rank {rank}"
     message = f"{who} failed with exit code {exit_code if rank is None else code}"
     for log in logs:
@@ -61,6 +63,18 @@ def failure(run: RunDir, exit_code: int, attempt: Attempt | None = None) -> Fail
         if found:
             return Failure(message=f"{message}: {_one_line(found)}", log=log)
     return Failure(message=message, log=run.launcher_log)
+
+
+def container_failed(run: RunDir) -> bool:
+    """Return whether the run's container ended before the last step, and nobody had asked it to."""
+    return any(line.startswith(CONTAINER_LINE) for line in _text(run.launcher_log).splitlines())
+
+
+def _container_end(run: RunDir) -> str | None:
+    """Return how the run's container ended, if it was killed or did not start."""
+    lines = [line for line in _text(run.launcher_log).splitlines() if line.startswith(CONTAINER_LINE)]
+    worth = [line for line in lines if not line.startswith(f"{CONTAINER_LINE}ended")]
+    return worth[-1].removeprefix("nemolaunch: ") if worth else None
 
 
 def is_echo(record: dict[str, Any]) -> bool:

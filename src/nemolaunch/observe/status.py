@@ -185,10 +185,14 @@ def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
     if slurm_run.finished(plan):
         return "finished", "", ""
     if processes.members(plan.run.root):
-        return "running", "on this machine", ""
+        return "running", _place(plan), ""
     if end := ending(plan.run):
         return end.state, end.detail, ""
     return "stopped", COMMAND_GONE, ""
+
+
+def _place(plan: Plan) -> str:
+    return "on this machine" if plan.container is None else f"in {plan.container.engine} on this machine"
 
 
 def _is_starting(plan: Plan) -> bool:

@@ -19,6 +19,7 @@ from nemolaunch.data.validation_sets import ValidationSet
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate import Estimate, SpeedAssumption, estimate
 from nemolaunch.facts import Facts, installed_versions, look, run_folder
+from nemolaunch.facts.container_engine import ContainerHost
 from nemolaunch.facts.saved_values import saved_values
 from nemolaunch.facts.submission import Submission
 from nemolaunch.findings import Finding, apply_force, by_severity, errors
@@ -71,6 +72,7 @@ class Plan:
         computed: fields of the job that were not given.
         converted: given fields that others express in another unit: field name → value as given.
         submission: what the batch script needs to know about this machine, if the job is for Slurm.
+        container: what a container's command line needs to know about it, if the job runs in one here.
         patches: changes to NeMo and Megatron in the training processes that their releases need.
         versions: of nemolaunch, Python and the libraries installed here, once the plan is saved.
         estimate: memory, time and disk.
@@ -105,6 +107,7 @@ class Plan:
     computed: tuple[str, ...] = ()
     converted: dict[str, Any] = field(default_factory=dict)
     submission: Submission | None = None
+    container: ContainerHost | None = None
     versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
     estimate: Estimate | None = field(default=None, compare=False)
@@ -168,6 +171,11 @@ class Plan:
     def run(self) -> RunDir:
         """The run folder."""
         return RunDir(Path(self.folder))
+
+    @property
+    def exits_gracefully(self) -> bool:
+        """Whether its ranks save together and exit when they are asked to end: on Slurm and in a container."""
+        return self.submission is not None or self.container is not None
 
     @property
     def tokens_per_step(self) -> int:
@@ -273,6 +281,10 @@ class Plan:
                 content["resumes"] = Resumption(**content["resumes"])
             if content.get("submission"):
                 content["submission"] = Submission(**content["submission"])
+            if content.get("container"):
+                row = content["container"]
+                folders = {name: tuple(row[name]) for name in ("links", "stream_folders")}
+                content["container"] = ContainerHost(**{**row, **folders})
             return cls(**content)
         except (KeyError, TypeError, UsageError) as error:
             raise NemolaunchError(f"{path} is not a complete plan: {error}") from None
@@ -365,6 +377,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         converted=dict(resolved.converted),
         patches=tuple(map(str, patches_of(software(job, resolved.facts), model.recipe.model_class))),
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
+        container=resolved.facts.container if job.launch.engine else None,
         findings=findings,
         estimate=estimated,
         forced=tuple(sorted({finding.code for finding in findings if finding.forced})),

@@ -10,6 +10,8 @@ from typing import Any
 # Marker in logs at the beginning of an attempt on Slurm, followed by `JOB.RESTART on HOST`
 ATTEMPT = "start "
 ATTEMPT_LINE = f"nemolaunch: {ATTEMPT}"
+# Beginning of the line in the launcher's log about how the run's container ended
+CONTAINER_LINE = "nemolaunch: the container "
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,11 @@ class RunDir:
     def preflight_unfit(self) -> Path:
         """The attempt that ended because of its preflight, or `-`; on the next line, the nodes to leave out."""
         return self.preflight / "unfit"
+
+    @property
+    def container(self) -> Path:
+        """What a run in a container of docker, podman or apptainer needs besides: its code."""
+        return self.root / "container"
 
     @property
     def lock(self) -> Path:

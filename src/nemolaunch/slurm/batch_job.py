@@ -12,13 +12,18 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.containers.command import Container, command
+from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.facts.submission import Submission, split_option
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import STALE_S
 from nemolaunch.slurm.site_setup import site_setup
 
 TASK = "pretrain"
-NO_CONTAINER = "none"
+# Variables that ranks in podman's containers get besides the plan's: Slurm's, NeMo-Run's and secrets, never by value
+_INHERITED = (
+    "SLURM_*", "MASTER_*", "PET_*", "LOGLEVEL", "PYTHONUNBUFFERED", "HF_TOKEN", "WANDB_*", "MLFLOW_*", "AWS_*"
+)  # fmt: skip
 FIRST_PORT, NUM_PORTS = 20000, 10000
 GUARD = Path(__file__).with_name("guard.sh")
 PREFLIGHT = Path(__file__).with_name("preflight.sh")
@@ -55,9 +60,30 @@ def job_name(plan: Plan) -> str:
 
 
 def image(plan: Plan) -> str | None:
-    """Return the container image, or None to run in the current environment."""
-    given = plan.job.launch.container_image
-    return None if given == NO_CONTAINER else given
+    """Return the container image that srun starts with pyxis, or None."""
+    return plan.job.launch.container_image if plan.job.launch.runtime == "pyxis" else None
+
+
+def engine_words(plan: Plan) -> list[str]:
+    """Return the words that start a rank in a container of apptainer or podman; none with pyxis or no container."""
+    launch = plan.job.launch
+    if launch.runtime not in ("apptainer", "podman"):
+        return []
+    is_path = launch.container_image.startswith(("/", "./", "../", "~"))
+    path = os.path.abspath(os.path.expanduser(launch.container_image))
+    box = Container(
+        engine=launch.runtime,
+        image=path if is_path else launch.container_image,
+        mounts=tuple(mounts_of(plan)),
+        workdir=str(task_dir(plan) / "code"),
+        variables=(*_INHERITED, *container_env(plan)),
+        gpus=plan.device == "gpu",
+        user=_submission(plan).user,
+        init=False,
+        raises_limits=False,
+        alone=False,
+    )
+    return command(box)
 
 
 def options(plan: Plan) -> dict[str, Any]:
@@ -117,28 +143,9 @@ def variables(plan: Plan) -> dict[str, str]:
     words |= {name: quoted(value) for name, value in plan.variables.items() if name == name.upper()}
     if plan.job.launch.launcher == "torchrun":
         words["PET_SIGNALS_TO_HANDLE"] = "SIGINT"
-    if image(plan) is None:
+    if plan.job.launch.runtime is None:
         words["PATH"] = quoted(_submission(plan).bin) + ':"$PATH"'
     return words
-
-
-def mounts(plan: Plan) -> list[str]:
-    """Return SRC:DST of every folder the job reads or writes, under its own path, then the user's mounts."""
-    job = plan.job
-    folders = [os.path.dirname(prefix) for _, prefix in plan.blend]
-    folders += [os.path.dirname(prefix) for each in plan.validation_sets for prefix in each.prefixes]
-    folders += _submission(plan).links
-    folders += _submission(plan).stream_folders
-    folders.append(plan.folder)
-    resume = None if job.checkpoint.resume in ("auto", "never") else job.checkpoint.resume
-    named = (job.data.index_mapping_dir, job.model.nemo_model, resume)
-    folders += [os.path.abspath(os.path.expanduser(path)) for path in named if path]
-    kept = [f for f in dict.fromkeys(folders) if not any(_inside(f, other) for other in folders)]
-    return [f"{folder}:{folder}" for folder in kept] + list(job.launch.container_mounts)
-
-
-def _inside(path: str, folder: str) -> bool:
-    return path != folder and os.path.commonpath([path, folder]) == folder
 
 
 def container_env(plan: Plan) -> list[str]:
@@ -163,7 +170,7 @@ def srun_args(plan: Plan) -> list[str]:
         words += ["--no-container-mount-home", "--container-writable"]
     if plan.job.launch.launcher == "torchrun":
         words += ["bash", "-c", quoted("trap '' TERM USR1 USR2; exec \"$@\""), "bash"]
-    return words
+    return words + [quoted(word) for word in engine_words(plan)]
 
 
 def torchrun_port(plan: Plan) -> int:
@@ -193,6 +200,7 @@ def setup(plan: Plan) -> str:
             "{ set +vx; } 2>/dev/null",
             *([] if plan.job.launch.launcher == "torchrun" else [_meeting_port(plan)]),
             *others,
+            *_into_apptainer(plan),
             f"run_folder={quoted(plan.folder)}",
             f"batch_script={quoted(str(script_path(plan)))}",
             f"max_failures={plan.job.launch.max_failures}",
@@ -223,10 +231,21 @@ def _lower_case_exports(plan: Plan) -> tuple[str, ...]:
     return tuple(f"export {name}={quoted(value)}" for name, value in others.items())
 
 
+def _into_apptainer(plan: Plan) -> tuple[str, ...]:
+    """Return the exports by which the plan's variables win over those of an apptainer image."""
+    if plan.job.launch.runtime != "apptainer":
+        return ()
+    return tuple(f'export APPTAINERENV_{name}="${name}"' for name in container_env(plan))
+
+
 def _decided(plan: Plan) -> tuple[str, ...]:
     """Return the exports that hold whatever the site's commands export: those of flags, and the interpreter."""
     names = [name for name in variables(plan) if name not in plan.environment]
-    return (*(f"export {name}={variables(plan)[name]}" for name in names), *_lower_case_exports(plan))
+    return (
+        *(f"export {name}={variables(plan)[name]}" for name in names),
+        *_lower_case_exports(plan),
+        *_into_apptainer(plan),
+    )
 
 
 def _submission(plan: Plan) -> Submission:

@@ -39,6 +39,21 @@ def members(folder: Path) -> set[int]:
     return found - {os.getpid()}
 
 
+def first_with(folder: Path, variable: str) -> set[int]:
+    """Return the members that have a variable in their environment which the processes that started them lack."""
+    having = {pid for pid in members(folder) if _has(pid, variable)}
+    return {pid for pid in having if _parent(pid) not in having}
+
+
+def _has(pid: int, variable: str) -> bool:
+    with contextlib.suppress(OSError):
+        return any(
+            entry.startswith(f"{variable}=".encode())
+            for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        )
+    return False
+
+
 def children(folder: Path) -> set[int]:
     """Return the members that are children of this process."""
     return {pid for pid in members(folder) if _parent(pid) == os.getpid()}

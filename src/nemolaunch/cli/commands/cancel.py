@@ -12,8 +12,8 @@ def parser() -> argparse.ArgumentParser:
     return run_parser(
         "nemolaunch cancel",
         example="nemolaunch cancel runs/pretraining",
-        description="End a run: its running job and all waiting ones. It saves a checkpoint if Slurm gives it enough "
-        "time; `nemolaunch resume` continues from the last checkpoint.",
+        description="End a run: its running job and all waiting ones, or its container. It saves a checkpoint, "
+        "on Slurm if there is enough time; `nemolaunch resume` continues from the last checkpoint.",
     )
 
 
@@ -28,6 +28,8 @@ def _cancel(args: argparse.Namespace) -> int:
     elif not processes.members(run.folder):
         print("this run has no process on this machine")
     else:
+        if run.plan.container is not None:
+            print("waiting for a checkpoint; Ctrl-C ends the run without one", flush=True)
         run.stop("cancelled by the user")
         print("cancelled; all its processes have ended")
     return 0
