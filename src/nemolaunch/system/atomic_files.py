@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from nemolaunch.system import renames
+
 # In bytes: a name may have 255, and the temporary one adds 22 to what it keeps.
 LONGEST_KEPT = 200
 # Errors of file systems that cannot flush a folder, or not for this user
@@ -83,7 +85,7 @@ def append_text(path: Path, text: str) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `path` when the block ends without an error.
 
-    An earlier folder is renamed first: a kill between the two renames leaves no folder of that name.
+    Where the file system cannot exchange two names, a kill between two renames leaves no folder of that name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, earlier = temporary_name(path), temporary_name(path)
@@ -91,19 +93,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         sync_tree(temporary)
-        if not path.exists():
-            move(temporary, path)
-            return
-        try:
-            os.replace(path, earlier)
-            move(temporary, path)
-        except BaseException:  # Ctrl-C between the two must not lose both
-            if earlier.exists() and not path.exists():
-                os.replace(earlier, path)
-            raise
-        shutil.rmtree(earlier, ignore_errors=True)
+        renames.put(temporary, path, earlier)
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(earlier, ignore_errors=True)
 
 
 def move(source: Path, target: Path) -> None:
