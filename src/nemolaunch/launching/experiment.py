@@ -19,7 +19,7 @@ from typing import Any
 
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
-from nemolaunch.system import processes
+from nemolaunch.system import folder_identity, processes
 
 
 def local_executor(plan: Plan) -> Any:
@@ -132,12 +132,13 @@ def _end_with_parent(plan: Plan) -> None:
 
     torchrun forwards the signal to its ranks. NeMo-Run's own cleanup would wait for the job instead.
     """
-    folder = plan.run.root
+    own = folder_identity.current(plan.run.root)
+    run_id = own.id if own else ""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        processes.terminate(processes.children(folder))
-        processes.wait_until(lambda: not processes.members(folder), processes.GRACE_S)
-        processes.kill(folder)
+        processes.terminate(processes.children(run_id))
+        processes.wait_until(lambda: not processes.members_of(run_id), processes.GRACE_S)
+        processes.kill(plan.run.root, run_id)
         os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)

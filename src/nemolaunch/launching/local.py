@@ -11,8 +11,9 @@ from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.lock import RunLock
-from nemolaunch.system import processes
+from nemolaunch.system import folder_identity, processes
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.open_folder import OpenFolder, moved
 from nemolaunch.system.processes import GRACE_S
 
 
@@ -21,7 +22,7 @@ def note_end(run: RunDir, state: str, detail: str) -> None:
 
     Ranks that are told to exit raise various errors, which would otherwise be mistaken for the cause.
     """
-    if not run.local_end.exists():
+    if not run.local_end.exists() and run.plan.exists():  # the folder may have been moved
         write_json(run.local_end, {"state": state, "detail": detail})
 
 
@@ -38,10 +39,13 @@ class LocalJob:
             NemolaunchError: the folder is in use or cannot be written, or the tokenizer is not available.
         """
         self.run = plan.run
+        self._id: str | None = None
         self._lock = RunLock(plan.run.lock)
         self._lock.take()
         try:
             prepare(plan, secrets)
+            self._folder = OpenFolder(self.run.root)
+            self._id = folder_identity.claim(self.run.root).id
             self.process = self._start(secrets or Secrets())
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
@@ -62,8 +66,17 @@ class LocalJob:
             )
 
     def poll(self) -> int | None:
-        """Return the exit code once the job has ended."""
-        return self.process.poll()
+        """Return the exit code once the job has ended. A job whose folder is not its own any more is ended."""
+        if (code := self.process.poll()) is None and self.lost is not None:
+            self.process.terminate()
+        return code
+
+    @property
+    def lost(self) -> str | None:
+        """Why the run folder does not belong to this job any more; None if it does."""
+        if (path := self._folder.path()) != str(self.run.root):
+            return moved(str(self.run.root), path)
+        return f"another process has taken {self.run.root} over" if self._lock.is_lost else None
 
     def stop(self, reason: str = "interrupted") -> None:
         """End every process of the job: terminate, wait briefly, then kill. A second Ctrl-C kills at once."""
@@ -77,7 +90,7 @@ class LocalJob:
 
     def close(self) -> None:
         """Kill remaining processes (torchrun, ranks, helpers of dead ranks) and release the run folder."""
-        processes.kill(self.run.root)
+        processes.kill(self.run.root, self._id)
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

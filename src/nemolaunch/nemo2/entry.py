@@ -23,6 +23,7 @@ from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.error_chain import chain, described
+from nemolaunch.ranks.folder_watch import FolderWatch
 from nemolaunch.ranks.log import log
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes
@@ -47,6 +48,8 @@ def pretrain(plan_file: str) -> None:
     _die_with_parent()
     _log_to_file(plan.run, rank)
     hang.watch_start(plan.job.guards.hang_timeout)
+    if rank == 0:
+        FolderWatch(plan.run).start()
     try:
         if plan.submission is not None:
             slurm_rank.settle_checkpoints(plan.run, rank)

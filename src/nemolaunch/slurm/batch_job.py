@@ -48,9 +48,13 @@ def script_path(plan: Plan) -> Path:
     return experiment_dir(plan) / f"{TASK}_sbatch.sh"
 
 
-def job_name(plan: Plan) -> str:
-    """Return the job's name, one per run folder, so that Slurm runs its jobs one at a time (`singleton`)."""
-    return f"{title(plan)}-{hashlib.sha256(plan.folder.encode()).hexdigest()[:8]}"
+def job_name(plan: Plan, folder: str | None = None) -> str:
+    """Return the job's name, one per run folder, so that Slurm runs its jobs one at a time (`singleton`).
+
+    Args:
+        folder: the run folder from which it was submitted, if that was another than the plan's.
+    """
+    return f"{title(plan)}-{hashlib.sha256(os.fsencode(folder or plan.folder)).hexdigest()[:8]}"
 
 
 def image(plan: Plan) -> str | None:

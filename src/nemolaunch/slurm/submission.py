@@ -12,7 +12,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.slurm_variables import plain_environment
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import RunLock
-from nemolaunch.slurm import batch_job
+from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
 from nemolaunch.system.atomic_files import write_text
@@ -81,7 +81,7 @@ def claimed(plan: Plan, tell: Tell) -> Iterator[None]:
 def _left_in_queue(plan: Plan, tell: Tell) -> list[QueuedJob]:
     """Return the run's queued jobs; if the run's files say that it is over, first give them time to exit."""
     until, told = time.monotonic() + DEQUEUE_S, False
-    while waiting := slurm_queue.jobs(batch_job.job_name(plan)):
+    while waiting := own_jobs.queued(plan):
         # not `finished`: this plan may ask for more steps than the run ended after
         over = plan.run.finished.exists() or plan.run.slurm_stopped.exists()
         if not over or time.monotonic() > until:
@@ -119,6 +119,6 @@ def note_submission(plan: Plan, job: str, log: str) -> None:
 def cancel(plan: Plan) -> list[str]:
     """Cancel the run's jobs so that none continues. Return their ids."""
     write_text(plan.run.slurm_stopped, "cancelled by the user\n")
-    ids = [slurm_queue.whole_job(job.id) for job in slurm_queue.jobs(batch_job.job_name(plan))]
+    ids = [slurm_queue.whole_job(job.id) for job in own_jobs.queued(plan)]
     slurm_queue.cancel(ids)
     return list(dict.fromkeys(ids))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class FolderIdentity:
         id: 16 hexadecimal digits.
         path: where the folder was when it was last used.
         folder_inode, file_inode: of the folder and of the file.
+        created: when the folder got the id, in Unix seconds; 0 for one that existed before.
         boot, device: the machine's boot, and the number by which it knew the file system.
     """
 
@@ -35,6 +37,7 @@ class FolderIdentity:
     path: str
     folder_inode: int
     file_inode: int
+    created: float
     boot: str
     device: int
 
@@ -90,6 +93,7 @@ def claim(folder: Path, first_id: str | None = None) -> FolderIdentity:
                 path=path,
                 folder_inode=here.st_ino,
                 file_inode=own.st_ino,
+                created=before.created if before else 0.0 if new_id == first_id else time.time(),
                 boot=this_boot(),
                 device=here.st_dev,
             )
