@@ -20,6 +20,7 @@ from typing import Any
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
 from nemolaunch.system import folder_identity, processes
+from nemolaunch.system.secret_values import mask_streams
 
 
 def local_executor(plan: Plan) -> Any:
@@ -150,9 +151,12 @@ def main() -> int:
     plan = Plan.load(Path(sys.argv[1]))
     # torchrun and the interpreter of this environment, whatever the user's PATH
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
+    if plan.is_private:
+        os.umask(0o077)  # NeMo-Run writes the variables of --env into several files
     if plan.submission is not None:
         write(plan, *sys.argv[2:])
         return 0
+    mask_streams()
     _end_with_parent(plan)
     return 0 if run_experiment(plan) else 1
 

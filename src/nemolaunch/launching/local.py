@@ -12,9 +12,10 @@ from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.lock import RunLock
 from nemolaunch.system import folder_identity, processes
-from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.atomic_files import private_opener, write_json
 from nemolaunch.system.open_folder import OpenFolder, moved
 from nemolaunch.system.processes import GRACE_S
+from nemolaunch.system.secret_values import masked, without_password
 
 
 def note_end(run: RunDir, state: str, detail: str) -> None:
@@ -23,7 +24,7 @@ def note_end(run: RunDir, state: str, detail: str) -> None:
     Ranks that are told to exit raise various errors, which would otherwise be mistaken for the cause.
     """
     if not run.local_end.exists() and run.plan.exists():  # the folder may have been moved
-        write_json(run.local_end, {"state": state, "detail": detail})
+        write_json(run.local_end, {"state": state, "detail": masked(detail)})
 
 
 class LocalJob:
@@ -46,7 +47,7 @@ class LocalJob:
             prepare(plan, secrets)
             self._folder = OpenFolder(self.run.root)
             self._id = folder_identity.claim(self.run.root).id
-            self.process = self._start(secrets or Secrets())
+            self.process = self._start(secrets or Secrets(), plan.is_private)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")
@@ -54,14 +55,15 @@ class LocalJob:
             self._lock.release()
             raise
 
-    def _start(self, secrets: Secrets) -> subprocess.Popen[bytes]:
-        with open(self.run.launcher_log, "wb") as log:
+    def _start(self, secrets: Secrets, private: bool) -> subprocess.Popen[bytes]:
+        marked = processes.marked(self.run.root)
+        with open(self.run.launcher_log, "wb", opener=private_opener if private else None) as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "nemolaunch.launching.experiment", str(self.run.plan)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **processes.marked(self.run.root), **secrets.environment()},
+                env=os.environ | without_password(os.environ) | marked | secrets.environment(),
                 start_new_session=True,
             )
 

@@ -28,6 +28,7 @@ from nemolaunch.ranks.log import log
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.secret_values import mask_streams, masked, without_password
 
 END_AFTER_ERROR_S = 60
 
@@ -47,6 +48,8 @@ def pretrain(plan_file: str) -> None:
     rank = int(os.environ.get("RANK") or 0)
     _die_with_parent()
     _log_to_file(plan.run, rank)
+    os.environ.update(without_password(os.environ))
+    mask_streams()
     hang.watch_start(plan.job.guards.hang_timeout)
     if rank == 0:
         FolderWatch(plan.run).start()
@@ -173,8 +176,8 @@ def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
     traceback.print_exc()
     sys.stderr.flush()
     first, *then = chain(error)
-    record = {"rank": rank, "time": time.time(), "type": type(first).__name__, "message": str(first)}
-    record["then"] = [described(each) for each in then]
+    record = {"rank": rank, "time": time.time(), "type": type(first).__name__, "message": masked(str(first))}
+    record["then"] = [masked(described(each)) for each in then]
     if "SLURM_JOB_ID" in os.environ:
         record["start"] = slurm_rank.this_attempt()
     write_json(run.rank_error(rank), record)

@@ -219,6 +219,11 @@ class Plan:
         """Processes per node."""
         return _resolved(self.job.launch.num_gpus)
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the files that hold the plan are for the user only: `--env` may hold anything."""
+        return any("=" in word for word in self.job.launch.env)
+
     def save(self, path: Path | None = None) -> Path:
         """Write the plan atomically as JSON. Return the file's path."""
         if path is None:
@@ -228,7 +233,7 @@ class Plan:
         del content["job"]
         content["findings"] = [str(f) for f in self.findings]
         content["versions"] = self.versions or installed_versions()
-        write_json(path, content)
+        write_json(path, content, private=self.is_private)
         return path
 
     def _identify(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.facts.submission import Submission, split_option
+from nemolaunch.job.env_presets import passed_names
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import STALE_S
 from nemolaunch.slurm.site_setup import site_setup
@@ -137,7 +138,7 @@ def _inside(path: str, folder: str) -> bool:
 
 def container_env(plan: Plan) -> list[str]:
     """Return the variables that must override those of the container image."""
-    return sorted({*variables(plan), *plan.variables})
+    return sorted({*variables(plan), *plan.variables, *passed_names(plan.job.launch.env)})
 
 
 def quoted(word: str) -> str:

@@ -15,7 +15,7 @@ from nemolaunch.run.lock import RunLock
 from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
-from nemolaunch.system.atomic_files import write_text
+from nemolaunch.system.atomic_files import private_opener, write_text
 
 # Runs a shell command on the machine that submits. Returns its exit code, output and errors.
 Shell = Callable[[str], tuple[int, str, str]]
@@ -110,7 +110,8 @@ def start_over(plan: Plan) -> None:
 
 def note_submission(plan: Plan, job: str, log: str) -> None:
     """Record the job's id, if there is one, and append the output of the submission to the launcher's log."""
-    with open(plan.run.launcher_log, "a", encoding="utf-8") as file:
+    opener = private_opener if plan.is_private else None
+    with open(plan.run.launcher_log, "a", encoding="utf-8", opener=opener) as file:
         file.write(log)
     if job:
         write_text(plan.run.slurm_submitted, job + "\n")

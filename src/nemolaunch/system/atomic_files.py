@@ -25,7 +25,9 @@ CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def atomic_file(path: Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO[Any]]:
+def atomic_file(
+    path: Path, mode: str = "wb", *, durable: bool = True, private: bool = False
+) -> Iterator[IO[Any]]:
     """Yield a file that gets the name `path` when the block ends without an error.
 
     Its folder is made if needed; its permissions follow the umask.
@@ -34,11 +36,14 @@ def atomic_file(path: Path, mode: str = "wb", *, durable: bool = True) -> Iterat
         mode: `wb`, or `w` for UTF-8 text.
         durable: wait until the content and its name are on the disk. Without it, a power failure may lose the
             file.
+        private: nobody else may read it, whatever the umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
-        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
+        opener = private_opener if private else None
+        encoding = None if "b" in mode else "utf-8"
+        with open(temporary, mode.replace("w", "x"), encoding=encoding, opener=opener) as file:
             yield file
             file.flush()
             if durable:
@@ -56,20 +61,25 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         file.write(data)
 
 
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+def private_opener(path: str, flags: int) -> int:
+    """Open a file that nobody else may read; for `open(…, opener=private_opener)`."""
+    return os.open(path, flags, 0o600)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True, private: bool = False) -> None:
     """Write a text file atomically."""
-    with atomic_file(path, "w", durable=durable) as file:
+    with atomic_file(path, "w", durable=durable, private=private) as file:
         file.write(text)
 
 
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True, private: bool = False) -> None:
     """Write a JSON file atomically."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     try:
         text.encode()
     except UnicodeEncodeError:  # a file name that is not UTF-8
         text = json.dumps(value, indent=1) + "\n"
-    write_text(path, text, durable=durable)
+    write_text(path, text, durable=durable, private=private)
 
 
 def append_text(path: Path, text: str) -> None:
