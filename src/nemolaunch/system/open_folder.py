@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -15,13 +16,14 @@ class OpenFolder:
 
     def path(self) -> str | None:
         """Return where the folder is now: the path it was opened by if that still leads to it; None if it is gone."""
-        try:
-            if os.path.samestat(os.stat(self._path), os.fstat(self._file)):
-                return self._path
-            now = os.readlink(f"/proc/self/fd/{self._file}")
-            return now if os.path.samestat(os.stat(now), os.fstat(self._file)) else None
-        except OSError:
-            return None
+        for path in (self._path, self._now()):
+            with suppress(OSError):
+                if os.path.samestat(os.stat(path), os.fstat(self._file)):
+                    return path
+        return None
+
+    def _now(self) -> str:
+        return os.readlink(f"/proc/self/fd/{self._file}")  # ends in ` (deleted)` if it is
 
 
 def moved(before: str, now: str | None) -> str:
