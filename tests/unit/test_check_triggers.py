@@ -575,6 +575,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "profile-nsys-on-cpu": ("llama3_8b", {"profile": "nsys", "device": "cpu", "executor": "local"}, {}),
     "mlflow-uri": ("llama3_8b", {"mlflow": True}, {}),
     "wandb-key": ("llama3_8b", {"wandb": True}, {}),
+    "secret-in-file": ("llama3_8b", {"pre_commands": ("export HF_TOKEN=hf_x",)}, {}),
     "token-on-command-line": ("llama3_8b", {"hf_token": "hf_x"}, {}),
     "set-form": setting("hidden_dropout"),
     "set-twice": setting("model.config.hidden_dropout=0.1", "model.config.hidden_dropout=0.2"),

@@ -152,7 +152,10 @@ class Run:
             NemolaunchError: the run ended before its last step; the message says why.
         """
         if self._job is not None:
+            lost = self._job.lost
             self._job.close()
+            if code and lost:
+                raise NemolaunchError(f"the job was stopped: {lost}")
         plan = self.plan
         if code and self._followed is not None:
             raise NemolaunchError(self._followed.verdict)
@@ -183,6 +186,9 @@ class Run:
             container.stop(plan, reason)
             return []
         running = processes.members(self.folder)
+        elsewhere = RunLock(self._paths.lock).other_machine()
+        if not running and elsewhere:
+            raise NemolaunchError(f"this run is going on {elsewhere}: cancel it there")
         if running:
             note_end(self._paths, "stopped", reason)
             command = RunLock(self._paths.lock).local_holder()

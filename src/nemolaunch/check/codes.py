@@ -248,7 +248,7 @@ RULES: dict[str, str] = {
     "field-not-in-release": "A setting names a field that exists in the releases that train the job.",
     # environment
     "env-preset": "An environment preset must be one that nemolaunch ships.",
-    "env-variable": "A variable is given as NAME=VALUE.",
+    "env-variable": "A variable is given as NAME=VALUE, or as the NAME of one that is exported.",
     # transformer engine
     "no-transformer-engine": "On a GPU, Transformer Engine's layers are the fast ones.",
     "needs-transformer-engine": "Features that plain PyTorch layers lack need Transformer Engine.",
@@ -269,5 +269,6 @@ RULES: dict[str, str] = {
     # secrets
     "wandb-key": "W&B needs an API key.",
     "mlflow-uri": "MLflow needs a tracking server.",
+    "secret-in-file": "Flags are written into files that others may read, so they hold no passwords or tokens.",
     "token-on-command-line": "The arguments of a process are visible to all users of a machine.",
 }

@@ -34,6 +34,7 @@ from nemolaunch.facts.submission import Submission, links_of, next_submission
 from nemolaunch.facts.validation_files import ValidationFiles, compared, look_at_validation
 from nemolaunch.job import Job, Launch
 from nemolaunch.job.images import is_file
+from nemolaunch.job.env_presets import passed_names
 from nemolaunch.run.folder import RunDir, read_json, step_of
 from nemolaunch.system.commands import answers
 from nemolaunch.system.path_hints import nearest
@@ -113,6 +114,7 @@ class Facts:
         setup: path of `--setup`, and why it cannot be used on this machine, or None.
         mounts_missing: sources of `--container-mounts` that do not exist on this machine.
         wandb_offline: whether W&B is set not to use the network.
+        passed: variables of the shell that the job passes on by name (`--env NAME`) and that are set.
         exported: environment variables that affect how GPUs are used and that a job inherits.
         submission: what a batch script needs to know about this machine, if the job is for Slurm.
         container: what a container's command line needs to know about it, if the job runs in one here.
@@ -142,6 +144,7 @@ class Facts:
     setup: SetupFile | None = None
     mounts_missing: tuple[str, ...] = ()
     wandb_offline: bool = False
+    passed: frozenset[str] = field(default=frozenset())
     exported: Mapping[str, str] = field(default_factory=dict)
     submission: Submission | None = None
     container: ContainerHost | None = None
@@ -198,6 +201,7 @@ def look(job: Job) -> Facts:
         setup=look_at_setup(job.launch.setup) if on_slurm and job.launch.setup else None,
         mounts_missing=_mounts_missing(job.launch) if on_slurm or engine else (),
         wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
+        passed=passed_here(job),
         exported={name: os.environ[name] for name in EXPORTED if name in os.environ},
         submission=_look_at_submission(job, data + held_out, sources),
         container=_look_at_container(job, data + held_out, sources),
@@ -248,6 +252,11 @@ def _wandb_mode(job: Job) -> str:
     """Return W&B's mode as set by `--env`, else as exported."""
     given = [word.partition("=")[2] for word in job.launch.env if word.startswith("WANDB_MODE=")]
     return (given[-1] if given else os.environ.get("WANDB_MODE", "")).lower()
+
+
+def passed_here(job: Job) -> frozenset[str]:
+    """Return the variables that the job passes on by name and that are set in this shell."""
+    return frozenset(name for name in passed_names(job.launch.env) if name in os.environ)
 
 
 def secrets_here(netrc: bool = True) -> frozenset[str]:

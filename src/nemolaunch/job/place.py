@@ -110,7 +110,9 @@ class Launch:
         metavar="NAME",
     )
     env: tuple[str, ...] = flag(
-        (), "additional environment variables of the training processes", metavar="NAME=VALUE"
+        (),
+        "environment variables of the training processes; NAME alone passes on the shell's value, as secrets need",
+        metavar="NAME[=VALUE]",
     )
     preset: str | None = flag(
         None,

@@ -20,7 +20,8 @@ from typing import Any
 from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
-from nemolaunch.system import processes
+from nemolaunch.system import folder_identity, processes
+from nemolaunch.system.secret_values import mask_streams
 
 
 def local_executor(plan: Plan) -> Any:
@@ -133,12 +134,13 @@ def _end_with_parent(plan: Plan) -> None:
 
     torchrun forwards the signal to its ranks. NeMo-Run's own cleanup would wait for the job instead.
     """
-    folder = plan.run.root
+    own = folder_identity.current(plan.run.root)
+    run_id = own.id if own else ""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        processes.terminate(processes.children(folder))
-        processes.wait_until(lambda: not processes.members(folder), processes.GRACE_S)
-        processes.kill(folder)
+        processes.terminate(processes.children(run_id))
+        processes.wait_until(lambda: not processes.members_of(run_id), processes.GRACE_S)
+        processes.kill(plan.run.root, run_id)
         os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
@@ -150,9 +152,12 @@ def main() -> int:
     plan = Plan.load(Path(sys.argv[1]))
     # torchrun and the interpreter of this environment, whatever the user's PATH
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
+    if plan.is_private:
+        os.umask(0o077)  # NeMo-Run writes the variables of --env into several files
     if plan.submission is not None:
         write(plan, *sys.argv[2:])
         return 0
+    mask_streams()
     _end_with_parent(plan)
     return 0 if run_experiment(plan) else 1
 

@@ -11,9 +11,11 @@ from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.lock import RunLock
-from nemolaunch.system import processes
-from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system import folder_identity, processes
+from nemolaunch.system.atomic_files import private_opener, write_json
+from nemolaunch.system.open_folder import OpenFolder, moved
 from nemolaunch.system.processes import GRACE_S
+from nemolaunch.system.secret_values import masked, without_password
 
 
 def note_end(run: RunDir, state: str, detail: str) -> None:
@@ -21,8 +23,8 @@ def note_end(run: RunDir, state: str, detail: str) -> None:
 
     Ranks that are told to exit raise various errors, which would otherwise be mistaken for the cause.
     """
-    if not run.local_end.exists():
-        write_json(run.local_end, {"state": state, "detail": detail})
+    if not run.local_end.exists() and run.plan.exists():  # the folder may have been moved
+        write_json(run.local_end, {"state": state, "detail": masked(detail)})
 
 
 class LocalJob:
@@ -38,11 +40,14 @@ class LocalJob:
             NemolaunchError: the folder is in use or cannot be written, or the tokenizer is not available.
         """
         self.run = plan.run
+        self._id: str | None = None
         self._lock = RunLock(plan.run.lock)
         self._lock.take()
         try:
             prepare(plan, secrets)
-            self.process = self._start(secrets or Secrets())
+            self._folder = OpenFolder(self.run.root)
+            self._id = folder_identity.claim(self.run.root).id
+            self.process = self._start(secrets or Secrets(), plan.is_private)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")
@@ -50,20 +55,30 @@ class LocalJob:
             self._lock.release()
             raise
 
-    def _start(self, secrets: Secrets) -> subprocess.Popen[bytes]:
-        with open(self.run.launcher_log, "wb") as log:
+    def _start(self, secrets: Secrets, private: bool) -> subprocess.Popen[bytes]:
+        marked = processes.marked(self.run.root)
+        with open(self.run.launcher_log, "wb", opener=private_opener if private else None) as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "nemolaunch.launching.experiment", str(self.run.plan)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **processes.marked(self.run.root), **secrets.environment()},
+                env=os.environ | without_password(os.environ) | marked | secrets.environment(),
                 start_new_session=True,
             )
 
     def poll(self) -> int | None:
-        """Return the exit code once the job has ended."""
-        return self.process.poll()
+        """Return the exit code once the job has ended. A job whose folder is not its own any more is ended."""
+        if (code := self.process.poll()) is None and self.lost is not None:
+            self.process.terminate()
+        return code
+
+    @property
+    def lost(self) -> str | None:
+        """Why the run folder does not belong to this job any more; None if it does."""
+        if (path := self._folder.path()) != str(self.run.root):
+            return moved(str(self.run.root), path)
+        return f"another process has taken {self.run.root} over" if self._lock.is_lost else None
 
     def stop(self, reason: str = "interrupted") -> None:
         """End every process of the job: terminate, wait briefly, then kill. A second Ctrl-C kills at once."""
@@ -77,7 +92,7 @@ class LocalJob:
 
     def close(self) -> None:
         """Kill remaining processes (torchrun, ranks, helpers of dead ranks) and release the run folder."""
-        processes.kill(self.run.root)
+        processes.kill(self.run.root, self._id)
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

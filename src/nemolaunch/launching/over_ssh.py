@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.facts import SECRET_NAMES, Facts, secrets_here
+from nemolaunch.facts import SECRET_NAMES, Facts, passed_here, secrets_here
 from nemolaunch.facts.slurm_variables import in_plain_shell
 from nemolaunch.job import Job
 from nemolaunch.launching.on_slurm import REQUEUE, write_experiment
@@ -51,7 +51,7 @@ def look_there(host: SshHost, job: Job) -> tuple[Job, Facts]:
     values["output_dir"] = values["output_dir"] or f"runs/{job.launch.experiment}"
     job = job.with_values(**{name: _there(host, value) for name, value in values.items()})
     facts = from_plain(Facts, host.call(LOGIN_NODE, "look", send=job.values()))
-    return job, replace(facts, secrets=facts.secrets | secrets_here())
+    return job, replace(facts, secrets=facts.secrets | secrets_here(), passed=passed_here(job))
 
 
 def _there(host: SshHost, path: str | None) -> str | None:
@@ -78,7 +78,8 @@ def submit(plan: Plan, secrets: Secrets, host: SshHost, tell: Callable[[str], No
             return Submitted(finished=done["finished"])
         log = write_experiment(file, home / "nemorun")
         _copy(home / "nemorun" / "experiments", host, str(plan.run.nemo_run / "experiments"))
-    exported = {name: os.environ[name] for name in SECRET_NAMES if os.environ.get(name)}
+    names = (*SECRET_NAMES, *passed_here(plan.job))
+    exported = {name: os.environ[name] for name in names if os.environ.get(name)}
     with secrets_on(host, {**exported, **secrets.environment()}) as secret:
         job, refusal = "", None
         try:

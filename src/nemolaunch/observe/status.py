@@ -18,7 +18,7 @@ from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, step_of
 from nemolaunch.run.metrics import last_validation, recent_events, tail_rows
-from nemolaunch.slurm import batch_job
+from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
 from nemolaunch.system import processes
@@ -82,7 +82,8 @@ def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
             plans.append(Plan.of_run(run_of(folder)))
         except NemolaunchError as error:
             problems.append(str(error))
-    names = [batch_job.job_name(plan) for plan in plans if plan.submission and not slurm_run.finished(plan)]
+    on_slurm = [plan for plan in plans if plan.submission and not slurm_run.finished(plan)]
+    names = [name for plan in on_slurm for name in own_jobs.names(plan)]
     queue: Queue
     try:
         queue = slurm_queue.jobs_by_name(names)
@@ -172,7 +173,7 @@ def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
     if plan.submission is not None:
         if isinstance(queue, slurm_queue.Unreachable) and not slurm_run.finished(plan):
             return "unknown", str(queue), ""
-        known = queue.get(batch_job.job_name(plan), []) if isinstance(queue, dict) else None
+        known = queue if isinstance(queue, dict) else None
         try:
             now = slurm_run.condition(plan, known)
         except slurm_queue.Unreachable as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,7 @@ from nemolaunch.resolve.model import model_of
 from nemolaunch.resolve.resuming import Resumption
 from nemolaunch.resolve.software import patches_of, software
 from nemolaunch.run.folder import RunDir
+from nemolaunch.system import folder_identity
 from nemolaunch.system.atomic_files import write_json
 
 FORMAT = 1
@@ -224,26 +227,60 @@ class Plan:
         """Processes per node."""
         return _resolved(self.job.launch.num_gpus)
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the files that hold the plan are for the user only: `--env` may hold anything."""
+        return any("=" in word for word in self.job.launch.env)
+
     def save(self, path: Path | None = None) -> Path:
         """Write the plan atomically as JSON. Return the file's path."""
-        path = path or self.run.plan
+        if path is None:
+            path = self.run.plan
+            self._identify()
         content = {"format": FORMAT, "values": self.job.values(), **dataclasses.asdict(self)}
         del content["job"]
         content["findings"] = [str(f) for f in self.findings]
         content["versions"] = self.versions or installed_versions()
-        write_json(path, content)
+        write_json(path, content, private=self.is_private)
         return path
+
+    def _identify(self) -> None:
+        """Give the run folder its identity, if it has none or is a copy."""
+        self.run.root.mkdir(parents=True, exist_ok=True)
+        # a run of a version before 0.4 continues its W&B run, whose id was this
+        earlier = hashlib.sha256(self.folder.encode()).hexdigest()[:16] if self.run.plan.exists() else None
+        folder_identity.claim(self.run.root, earlier)
 
     @classmethod
     def of_run(cls, run: RunDir) -> Plan:
-        """Return the plan in a run folder, with its current path: the folder may have been moved or copied.
+        """Return the plan in a run folder, with its current paths: the folder may have been moved or copied.
 
         Raises:
             NemolaunchError: the plan cannot be read, or is not a plan of this format.
         """
         plan = cls.load(run.plan)
         here = Path(plan.folder).exists() and Path(plan.folder).samefile(run.root)
-        return plan if here else dataclasses.replace(plan, folder=str(run.root.absolute()))
+        return plan if here else plan.moved_to(run.root)
+
+    def moved_to(self, folder: Path) -> Plan:
+        """Return the plan with another run folder, and with the paths of the job's files inside it."""
+        old, new = self.folder, str(folder.absolute())
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(moved, value))
+            inside = isinstance(value, str) and (value == old or value.startswith(old + os.sep))
+            return new + value[len(old) :] if inside else value
+
+        values = {name: moved(value) for name, value in self.job.values().items()}
+        return dataclasses.replace(
+            self,
+            folder=new,
+            job=Job().with_values(**values),
+            tokenizer=moved(self.tokenizer),
+            blend=tuple((weight, moved(prefix)) for weight, prefix in self.blend),
+            index_folder=moved(self.index_folder),
+        )
 
     @classmethod
     def load(cls, path: Path) -> Plan:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.system import folder_identity
+
 # Marker in logs at the beginning of an attempt on Slurm, followed by `JOB.RESTART on HOST`
 ATTEMPT = "start "
 ATTEMPT_LINE = f"nemolaunch: {ATTEMPT}"
@@ -24,6 +26,11 @@ class RunDir:
     def plan(self) -> Path:
         """The resolved plan, from which the run can be repeated."""
         return self.root / "plan.json"
+
+    @property
+    def identity(self) -> Path:
+        """The run's id, which moves with the folder; see `nemolaunch.system.folder_identity`."""
+        return self.root / folder_identity.NAME
 
     @property
     def metrics(self) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 from nemolaunch.containers.command import Container, command
 from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.facts.submission import Submission, split_option
+from nemolaunch.job.env_presets import passed_names
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import STALE_S
 from nemolaunch.slurm.site_setup import site_setup
@@ -54,9 +55,13 @@ def script_path(plan: Plan) -> Path:
     return experiment_dir(plan) / f"{TASK}_sbatch.sh"
 
 
-def job_name(plan: Plan) -> str:
-    """Return the job's name, one per run folder, so that Slurm runs its jobs one at a time (`singleton`)."""
-    return f"{title(plan)}-{hashlib.sha256(plan.folder.encode()).hexdigest()[:8]}"
+def job_name(plan: Plan, folder: str | None = None) -> str:
+    """Return the job's name, one per run folder, so that Slurm runs its jobs one at a time (`singleton`).
+
+    Args:
+        folder: the run folder from which it was submitted, if that was another than the plan's.
+    """
+    return f"{title(plan)}-{hashlib.sha256(os.fsencode(folder or plan.folder)).hexdigest()[:8]}"
 
 
 def image(plan: Plan) -> str | None:
@@ -150,7 +155,7 @@ def variables(plan: Plan) -> dict[str, str]:
 
 def container_env(plan: Plan) -> list[str]:
     """Return the variables that must override those of the container image."""
-    return sorted({*variables(plan), *plan.variables})
+    return sorted({*variables(plan), *plan.variables, *passed_names(plan.job.launch.env)})
 
 
 def quoted(word: str) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import Finding, by_severity
+from nemolaunch.system.secret_values import masked, masked_streams
 
 
 class Command(Protocol):
@@ -40,10 +41,14 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
         # torch warns about this on every import if the older of the two packages is installed
         warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
         _print_anything()
+        with masked_streams():
+            return outcome(argv)
+
+    def outcome(argv: list[str] | None) -> int:
         try:
             return main(argv)
         except NemolaunchError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {masked(str(error))}", file=sys.stderr)
             return error.exit_code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -62,7 +67,7 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
             return 1
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
-            print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+            print(f"error: {masked(f'{error.strerror or error}{where}')}", file=sys.stderr)
             return 1
 
     return run

@@ -219,7 +219,7 @@ def _flags(plan: Plan) -> list[tuple[str, str, str]]:
     """Return (flag, value, origin) of every value that was given or computed."""
     defaults = Job().values()
     return [
-        (flag_name(name), flag_value(value), plan.origins.get(name.partition(" ")[0], "given"))
+        (flag_name(name), shown_value(name, value), plan.origins.get(name.partition(" ")[0], "given"))
         for name, value in spread(plan.job.values()).items()
         if value != defaults.get(name) or name in plan.origins
     ]
@@ -229,6 +229,13 @@ def flag_name(name: str) -> str:
     """Return the flag of a field: `max_steps` → `--max-steps`, `set log.name` → `--set log.name`."""
     name, space, path = name.partition(" ")
     return "--" + name.replace("_", "-") + space + path
+
+
+def shown_value(name: str, value: Any) -> str:
+    """Format a flag's value for a page that others read: of `--env`, only the names."""
+    if name == "env":
+        value = tuple(f"{word.partition('=')[0]}=…" if "=" in word else word for word in value or ())
+    return flag_value(value)
 
 
 def flag_value(value: Any) -> str:
