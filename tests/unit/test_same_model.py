@@ -172,3 +172,18 @@ def test_every_field_of_nemo_is_compared_or_known_to_be_harmless() -> None:
         assert not other_fields(plain, plain)
         for field in filter(is_computed, defaults(name)):
             assert set(other_fields({**plain, field: "other"}, plain)) == {field}, name
+
+
+def test_fields_of_a_later_release_with_its_defaults_change_nothing() -> None:
+    """The values are those of Megatron-Core 0.16.0's TransformerConfig, which the model.yaml of its checkpoints has."""
+    new = {
+        "qk_clip_alpha": 0.5, "qk_clip_threshold": 100, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
+        "kitchen_attention_backend": "sdpa", "moe_flex_dispatcher_backend": "deepep", "moe_hybridep_num_sms": 16,
+        "offload_modules": [], "min_offloaded_tensor_size": 1024 * 1024, "experimental_attention_variant": None,
+    }  # fmt: skip
+    ours = plain_fields(defaults("LlamaConfig"))
+    assert other_fields(plain_fields({**defaults("LlamaConfig"), **new}), ours) == {}
+    other = {**new, "experimental_attention_variant": "gated_delta_net", "linear_num_value_heads": 16}
+    found = other_fields(plain_fields({**defaults("LlamaConfig"), **other}), ours)
+    assert found.keys() == {"experimental_attention_variant", "linear_num_value_heads"}

@@ -42,6 +42,13 @@ HARMLESS = frozenset(
         "timers", "transformer_impl", "variable_seq_lengths", "vocab_file", "wgrad_deferral_limit",
     }
 )  # fmt: skip
+# Of Megatron-Core 0.16, for kernels, memory and the optimizer: not in the table of the release that is installed
+HARMLESS_LATER = frozenset(
+    {
+        "kitchen_attention_backend", "min_offloaded_tensor_size", "moe_flex_dispatcher_backend",
+        "moe_hybridep_num_sms", "offload_modules", "qk_clip", "qk_clip_alpha", "qk_clip_threshold",
+    }
+)  # fmt: skip
 ACTIVATION = "activation_func"  # ends like the functions that only train
 # They change how a model is trained, not what it computes
 DROPOUT = frozenset({"hidden_dropout", "attention_dropout"})
@@ -58,6 +65,9 @@ PARAMETERS = frozenset(
 NEUTRAL = {
     "moe_router_group_topk": 1, "moe_router_num_groups": 1, "rope_scaling_factor": 1.0, "rotary_percent": 1.0,
     "scale_factor": 1.0, "seq_len_interpolation_factor": 1.0,
+    # Defaults of Megatron-Core 0.16, whose linear attention needs `experimental_attention_variant`
+    "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+    "linear_num_key_heads": 16, "linear_num_value_heads": 32,
 }  # fmt: skip
 MAMBA_EXPANSION = 2  # of the hidden size, in the inner width of Mamba layers
 # Fields without effect unless another one is set
@@ -81,7 +91,11 @@ def is_computed(name: str) -> bool:
     """Return whether a field can change what a model computes, or what parameters it has."""
     if name == ACTIVATION:
         return True
-    return not (name in HARMLESS or name.startswith(HARMLESS_BEGINNINGS) or name.endswith(HARMLESS_ENDINGS))
+    return not (
+        name in HARMLESS | HARMLESS_LATER
+        or name.startswith(HARMLESS_BEGINNINGS)
+        or name.endswith(HARMLESS_ENDINGS)
+    )
 
 
 def plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
