@@ -15,8 +15,8 @@ from nemolaunch.checkpoint.convert.mapping import export_map, sizes_of
 from nemolaunch.checkpoint.hf.folder import copy_tokenizer
 from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
-from nemolaunch.families import FAMILIES
 from nemolaunch.families.param_shapes import parameters
+from nemolaunch.families.registry import FAMILIES
 
 TOKENIZER = Path(__file__).parents[2] / "examples" / "tokenizer"
 SIZES = {

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from nemolaunch.catalogue import model_from_hf_config
+from nemolaunch.catalogue.hf_config import model_from_hf_config
 from nemolaunch.checkpoint.hf.loading import loadable
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.families import FAMILIES
 from nemolaunch.families.config_json import HARMLESS
 from nemolaunch.families.nemo_config import NemoConfig
+from nemolaunch.families.registry import FAMILIES
 
 FILES = sorted(Path(__file__).with_name("configs").glob("transformers-*.json"))
 TABLES: dict[str, dict[str, Any]] = {path.stem: json.loads(path.read_text()) for path in FILES}

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from nemolaunch.arithmetic import parameters
-from nemolaunch.catalogue import ModelSpec, model_from_hf_config
+from nemolaunch.catalogue import ModelSpec
+from nemolaunch.catalogue.hf_config import model_from_hf_config
 from nemolaunch.errors import UsageError
 
 LLAMA: dict[str, Any] = {

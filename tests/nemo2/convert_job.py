@@ -71,13 +71,13 @@ def convert_state(hf: str, nemo: str, model_class: str) -> dict[str, Any]:
     import torch
     from nemo.collections import llm
 
-    from nemolaunch import families
     from nemolaunch.checkpoint.hf.folder import read_folder
     from nemolaunch.checkpoint.hf.weights import open_weights
     from nemolaunch.checkpoint.nemo2.folder import read_folder as read_nemo2
+    from nemolaunch.families import registry
 
     folder, checkpoint = read_folder(Path(hf)), read_nemo2(Path(nemo))
-    family = families.of_hf(folder.config)
+    family = registry.of_hf(folder.config)
     source = open_weights(folder, family.prefixes).source
     stored = checkpoint.source()
     hf_tensors = {name: source.read(name) for name in source.tensors}

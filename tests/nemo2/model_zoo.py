@@ -143,8 +143,8 @@ def _write_synthetic(folder: Path, model: Small) -> None:
 
     from nemolaunch.checkpoint.convert.mapping import export_map, sizes_of, transform
     from nemolaunch.checkpoint.storage.tensors import TensorInfo
-    from nemolaunch.families import FAMILIES
     from nemolaunch.families.param_shapes import parameters
+    from nemolaunch.families.registry import FAMILIES
 
     rows = write_tokenizer(folder)
     family = FAMILIES[model.kind]

@@ -7,7 +7,8 @@ import json
 from forkserver import ForkServer
 
 from nemolaunch import catalogue
-from nemolaunch.families import FAMILIES, nemo_config
+from nemolaunch.families import nemo_config
+from nemolaunch.families.registry import FAMILIES
 
 
 def test_the_configuration_classes_are_nemos(fork_server: ForkServer) -> None:

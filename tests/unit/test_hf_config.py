@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nemolaunch.arithmetic import parameters
-from nemolaunch.catalogue import model_from_hf_config
+from nemolaunch.catalogue.hf_config import model_from_hf_config
 from nemolaunch.cli.main import main
 from nemolaunch.errors import UsageError
 

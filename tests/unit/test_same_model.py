@@ -9,10 +9,10 @@ import pytest
 import yaml
 from check_jobs import findings
 
-from nemolaunch import families
 from nemolaunch.catalogue import recipe, recipes
 from nemolaunch.check.same_model import recipes_of
 from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
+from nemolaunch.families import registry
 from nemolaunch.families.computed_fields import HARMLESS, is_computed, other_fields, plain_fields
 from nemolaunch.families.nemo_config import NemoConfig, classes, defaults
 from nemolaunch.findings import Finding, Severity
@@ -137,7 +137,7 @@ def test_a_recipe_that_went_to_hugging_face_and_back_is_still_the_same(name: str
     row = recipe(name)
     vocabulary = defaults(row.config_class)["vocab_size"] or 32000
     config = NemoConfig(row.model_class, row.config_class, {"vocab_size": vocabulary})
-    family = families.of_nemo(config)
+    family = registry.of_nemo(config)
     back = family.to_nemo({**family.to_hf(config), "vocab_size": vocabulary}, row.model_class)
     start = StartPoint(
         path="/x",

@@ -8,15 +8,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nemolaunch import families
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.lookup import ModelSpec, recipes
 from nemolaunch.catalogue.recipe_table import Recipe
-from nemolaunch.catalogue.yamlform import contradictions
+from nemolaunch.catalogue.yamlform import contradictions, has_own_qk_layernorm
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families import registry
 from nemolaunch.families.config_json import described
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.nemo_config import NemoConfig, defaults, extends, symbol_name
+from nemolaunch.families.param_shapes import ModelSizes
 
 LONG_CONTEXT = re.compile(r"_\d+k(_|$)")  # recipes of the same models with layouts for long sequences
 FIELDS = frozenset(field.name for field in dataclasses.fields(Architecture))
@@ -33,7 +34,7 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> ModelSpec:
             cannot represent, or keys that are not known. The message lists all.
     """
     try:
-        family = families.of_hf(config)
+        family = registry.of_hf(config)
         translated = family.to_nemo(config)
     except NemolaunchError as error:
         raise UsageError(f"--model-name hf: config.json of {source}: {error}") from None
@@ -113,17 +114,12 @@ def _architecture(model: NemoConfig, base: Recipe) -> Architecture:
         for name, value in model.resolved.items()
         if name in FIELDS and symbol_name(value) is None
     }
-    heads = fields["num_attention_heads"]
-    derived = {
-        "kv_channels": fields["hidden_size"] // heads,
-        "num_query_groups": heads,
-        "ffn_hidden_size": 4 * fields["hidden_size"],
-    }
-    fields |= {name: value for name, value in derived.items() if fields.get(name) is None}
-    if fields.get("num_moe_experts") and fields.get("moe_ffn_hidden_size") is None:
-        fields["moe_ffn_hidden_size"] = fields["ffn_hidden_size"]
-    if base.architecture.post_layer_norms or base.architecture.rope_scaling is not None:
-        del fields["qk_layernorm"]  # determined by the layers of Gemma 2, Gemma 3 and Llama 4
+    sizes = ModelSizes(fields)
+    fields |= {"kv_channels": sizes.head_dim, "num_query_groups": sizes.groups, "ffn_hidden_size": sizes.ffn}
+    if sizes.experts:
+        fields["moe_ffn_hidden_size"] = sizes.moe_ffn
+    if has_own_qk_layernorm(base.architecture):
+        del fields["qk_layernorm"]
     if fields["position_embedding_type"] != "learned_absolute":
         fields["seq_length"] = min(fields["seq_length"], base.architecture.seq_length)
     return dataclasses.replace(base.architecture, **fields)

@@ -139,6 +139,11 @@ def _out_of_range(field: str, value: Any) -> str | None:
     return None
 
 
+def has_own_qk_layernorm(base: Architecture) -> bool:
+    """Return whether the layers, those of Gemma 2, Gemma 3 and Llama 4, decide if queries and keys are normalised."""
+    return base.post_layer_norms or base.rope_scaling is not None
+
+
 def _wrong_form(field: str, value: Any, base: Architecture) -> str | None:
     """Describe how a value of the right type is invalid for this base; None if it is valid.
 
@@ -156,7 +161,7 @@ def _wrong_form(field: str, value: Any, base: Architecture) -> str | None:
         )
     if field == "window_size" and value is not None and not (single if is_gemma_3 else pair):
         return f"{field} is {value}; this base takes {'one number' if is_gemma_3 else '[left, right]'}"
-    if field == "qk_layernorm" and (base.post_layer_norms or base.rope_scaling is not None):
+    if field == "qk_layernorm" and has_own_qk_layernorm(base):
         return f"{field} cannot be set: the layers of Gemma 2, Gemma 3 and Llama 4 determine it"
     return None
 

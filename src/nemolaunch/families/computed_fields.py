@@ -92,7 +92,8 @@ def is_computed(name: str) -> bool:
     if name == ACTIVATION:
         return True
     return not (
-        name in HARMLESS | HARMLESS_LATER
+        name in HARMLESS
+        or name in HARMLESS_LATER
         or name.startswith(HARMLESS_BEGINNINGS)
         or name.endswith(HARMLESS_ENDINGS)
     )

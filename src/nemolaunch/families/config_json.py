@@ -67,6 +67,11 @@ def _defaults() -> dict[str, dict[str, Any]]:
     return dict(json.loads(DEFAULTS.read_text(encoding="utf-8"))["defaults"])
 
 
+def default_of(model_type: str, name: str) -> Any:
+    """Return what a `config.json` of a model type means by leaving a key out; None if that is not known."""
+    return _defaults().get(model_type, {}).get(name)
+
+
 def language_model(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a `config.json` that describes the language model: `text_config`, or all of it."""
     text = config.get("text_config")
@@ -99,11 +104,6 @@ def described(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**_defaults().get(str(fields.get("model_type")), {}), **fields}
 
 
-def is_of_version_5(config: Mapping[str, Any]) -> bool:
-    """Return whether a `config.json` uses names that transformers 4 silently ignores."""
-    return canonical(config) != dict(config)
-
-
 def _with_old_names(config: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(config)
     for new, old in RENAMED.get(str(config.get("model_type")), {}).items():
@@ -122,7 +122,7 @@ def _with_old_names(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(scaling, Mapping) and "rope_theta" in scaling:
         _set(fields, "rope_theta", scaling["rope_theta"], "rope_scaling.rope_theta")
         fields["rope_scaling"] = {name: value for name, value in scaling.items() if name != "rope_theta"}
-    if isinstance(fields.get("rope_scaling"), Mapping) and _scaling(fields["rope_scaling"]) is None:
+    if isinstance(fields.get("rope_scaling"), Mapping) and scaling_of(fields["rope_scaling"]) is None:
         fields["rope_scaling"] = None
     return fields
 
@@ -139,7 +139,8 @@ def _pattern(kinds: Any) -> str:
         ) from None
 
 
-def _set_rope(fields: dict[str, Any], rope: Mapping[str, Any]) -> None:
+def _of_full_attention(fields: dict[str, Any], rope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of full attention, if there is a part for each layer type; that of windows is set."""
     if any(isinstance(part, Mapping) for part in rope.values()):
         kinds = {str(kind): part for kind, part in rope.items() if isinstance(part, Mapping)}
         others = sorted({*rope} - {*kinds})
@@ -163,13 +164,16 @@ def _set_rope(fields: dict[str, Any], rope: Mapping[str, Any]) -> None:
                 f"config.json: rope_parameters differ between {FULL} and {SLIDING}, which NeMo's model cannot "
                 "represent"
             )
-        rope = kinds[FULL]
-    rest = dict(rope)
+        return kinds[FULL]
+    return rope
+
+
+def _set_rope(fields: dict[str, Any], rope: Mapping[str, Any]) -> None:
+    rest = dict(_of_full_attention(fields, rope))
     for name in ("rope_theta", "partial_rotary_factor"):
         if name in rest:
             _set(fields, name, rest.pop(name), f"rope_parameters.{name}")
-    kind = rest.get("rope_type", rest.get("type"))
-    scaling = None if kind in (None, "default") else rest
+    scaling = rest if scaling_of(rest) else None
     unused = sorted({*rest} - {"rope_type", "type"}) if scaling is None else []
     if unused:
         raise NemolaunchError(
@@ -181,20 +185,19 @@ def _set_rope(fields: dict[str, Any], rope: Mapping[str, Any]) -> None:
 def _set(fields: dict[str, Any], name: str, value: Any, origin: str) -> None:
     """Set a field, unless the file also has it under its old name with another value."""
     had = fields.get(name)
-    if had is not None and had != value and not _same_scaling(had, value):
+    same_scaling = (
+        name == "rope_scaling" and isinstance(had, Mapping) and scaling_of(had) == scaling_of(value)
+    )
+    if had is not None and had != value and not same_scaling:
         raise NemolaunchError(
             f"config.json contradicts itself: {name} is {had!r}, but {origin} says {value!r}; remove one of them"
         )
     fields[name] = value
 
 
-def _same_scaling(one: Any, other: Any) -> bool:
-    return _scaling(one) == _scaling(other) and isinstance(one, Mapping)
-
-
-def _scaling(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    kind = value.get("rope_type", value.get("type"))
+def scaling_of(value: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]] | None:
+    """Return the type and the values of a `rope_scaling`, however it is spelled; None if there is no scaling."""
+    value = value or {}
+    kind = value.get("rope_type") or value.get("type")
     rest = {name: item for name, item in value.items() if name not in ("rope_type", "type", "rope_theta")}
-    return None if kind in (None, "default") else (kind, rest)
+    return None if kind in (None, "default") else (str(kind), rest)

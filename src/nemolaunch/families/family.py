@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.families.config_json import HARMLESS, ReadFields, described
+from nemolaunch.families.config_json import HARMLESS, ReadFields, default_of, described
 from nemolaunch.families.nemo_config import NemoConfig, symbol
 from nemolaunch.families.parts import ConfigPart, Fields, Out, UnsupportedValueError
 from nemolaunch.families.rules import Rule
@@ -29,7 +29,6 @@ class ModelFamily:
         rules: how the names of the tensors correspond.
         traits: what the model's parameters depend on besides NeMo's fields.
         prefixes: possible prefixes of the language model's tensors when it is part of a larger model.
-        tied_by_default: the meaning of a `config.json` without `tie_word_embeddings`.
         copies_tied: whether NeMo's converters cannot tie embeddings, and copy the embedding to the output layer.
         ignored: keys of `config.json` that do not change what the layers compute, besides those of any model.
         has_extra_layers: whether layers for multi-token prediction may follow the last one; they are omitted.
@@ -49,7 +48,6 @@ class ModelFamily:
     also: Mapping[str, ConfigClass] = field(default_factory=dict)
     traits: Mapping[str, Any] = field(default_factory=dict)
     prefixes: tuple[str, ...] = ()
-    tied_by_default: bool = False
     copies_tied: bool = False
     ignored: tuple[str, ...] = ()
     has_extra_layers: bool = False
@@ -57,6 +55,11 @@ class ModelFamily:
     refused: str | None = None
     caveat: str | None = None
     computes_differently: Callable[[Fields], str | None] = lambda nemo: None
+
+    @property
+    def tied_by_default(self) -> bool:
+        """Whether a `config.json` without `tie_word_embeddings` ties the output layer to the embedding."""
+        return bool(default_of(self.model_type, "tie_word_embeddings"))
 
     def to_nemo(self, hf: Fields, model_class: str | None = None) -> NemoConfig:
         """Return NeMo's configuration for a `config.json`, whichever version of transformers wrote it.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from nemolaunch.families.config_json import FULL
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.parts import (
     DENSE,
-    FULL,
     FULL_ROTARY,
     NO_BIAS,
     NO_QK_NORM,
     NO_WINDOW,
-    SLIDING,
     Derived,
     Field,
     FieldFunctions,
@@ -20,6 +19,7 @@ from nemolaunch.families.parts import (
     NemoSet,
     Out,
     UnsupportedValueError,
+    alternating,
     rope_scaling_of,
     sizes,
     tied,
@@ -86,7 +86,6 @@ GEMMA = ModelFamily(
         NO_WINDOW,
     ),
     rules=LLAMA,
-    tied_by_default=True,
 )
 
 
@@ -96,12 +95,8 @@ def _alternating_to_nemo(hf: Fields, nemo: Out) -> None:
         raise UnsupportedValueError(
             f"sliding_window is {window}; NeMo's model has a window in every other layer"
         )
-    Derived("layer_types", lambda hf: _even_layers(hf["num_hidden_layers"])).to_nemo(hf, nemo)
+    Derived("layer_types", lambda hf: alternating(hf["num_hidden_layers"], 2)).to_nemo(hf, nemo)
     nemo["window_size"] = [window - 1, 0]
-
-
-def _even_layers(layers: int) -> list[str]:
-    return [FULL if layer % 2 else SLIDING for layer in range(layers)]
 
 
 def _alternating_to_hf(nemo: Fields, hf: Out) -> None:
@@ -150,7 +145,6 @@ GEMMA2 = ModelFamily(
     rules=POST_NORMS,
     traits={"post_layer_norms": True},
     ignored=("hidden_act",),  # transformers uses hidden_activation
-    tied_by_default=True,
     caveat="NeMo's model has epsilon 1e-5 in the norms after attention and MLP, and windows in the even layers",
     computes_differently=_norms_differ,
 )
@@ -177,8 +171,8 @@ def _local_to_nemo(hf: Fields, nemo: Out) -> None:
     own, inherited = hf.get("sliding_window_pattern"), hf.get("_sliding_window_pattern")
     pattern = own or inherited or 6
     if kinds:
-        pattern = kinds.index("full_attention") + 1 if "full_attention" in kinds else layers + 1
-        if kinds != _layer_types(layers, pattern):
+        pattern = kinds.index(FULL) + 1 if FULL in kinds else layers + 1
+        if kinds != alternating(layers, pattern):
             raise UnsupportedValueError(
                 f"layer_types is {kinds}; NeMo's model has full attention in every n-th layer"
             )
@@ -193,11 +187,7 @@ def _local_to_hf(nemo: Fields, hf: Out) -> None:
             f"interleaved_attn_pattern is [{local}, {full}]; the Hugging Face model has one full-attention layer in n"
         )
     hf["sliding_window"] = nemo["window_size"] + 1
-    hf["layer_types"] = _layer_types(nemo["num_layers"], local + 1)
-
-
-def _layer_types(layers: int, pattern: int) -> list[str]:
-    return ["full_attention" if (n + 1) % pattern == 0 else "sliding_attention" for n in range(layers)]
+    hf["layer_types"] = alternating(nemo["num_layers"], local + 1)
 
 
 def _scale_to_nemo(hf: Fields, nemo: Out) -> None:
@@ -243,7 +233,6 @@ GEMMA3 = tuple(
         rules=POST_NORMS,
         traits={"post_layer_norms": True, "qk_layernorm": True},
         ignored=("hidden_act",),
-        tied_by_default=True,
         caveat="NeMo's model has epsilon 1e-5 in the norms after attention and MLP",
         computes_differently=_norms_differ,
         prefixes=("model.language_model.", "language_model."),

@@ -13,6 +13,7 @@ from nemolaunch.families.parts import (
     NemoIs,
     Out,
     UnsupportedValueError,
+    alternating,
     rope_scaling_of,
     sizes,
     tied,
@@ -55,15 +56,12 @@ def _positions_to_hf(nemo: Fields, hf: Out) -> None:
 
 
 def _windows_to_nemo(hf: Fields, nemo: Out) -> None:
-    layers, kinds, window = hf["num_hidden_layers"], hf.get("layer_types"), hf.get("sliding_window", 128)
+    window = hf.get("sliding_window", 128)
     if not window:
         raise UnsupportedValueError(
             f"sliding_window is {window}; NeMo's model has a window in every other layer"
         )
-    if kinds and kinds != _layer_types(layers):
-        raise UnsupportedValueError(
-            f"layer_types is {kinds}; NeMo's model has full attention in every other layer"
-        )
+    Derived("layer_types", lambda hf: alternating(hf["num_hidden_layers"], 2)).to_nemo(hf, nemo)
     nemo["window_size"], nemo["window_attn_skip_freq"] = [window - 1, 0], 2
 
 
@@ -74,11 +72,7 @@ def _windows_to_hf(nemo: Fields, hf: Out) -> None:
             "the Hugging Face model has a window in every other layer (window_attn_skip_freq=2)"
         )
     hf["sliding_window"] = nemo["window_size"][0] + 1
-    hf["layer_types"] = _layer_types(nemo["num_layers"])
-
-
-def _layer_types(layers: int) -> list[str]:
-    return ["full_attention" if layer % 2 else "sliding_attention" for layer in range(layers)]
+    hf["layer_types"] = alternating(nemo["num_layers"], 2)
 
 
 def _experts_to_nemo(hf: Fields, nemo: Out) -> None:

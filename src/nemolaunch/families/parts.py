@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nemolaunch.families.config_json import FULL, SLIDING, scaling_of
 from nemolaunch.families.nemo_config import symbol_name
 
 Fields = Mapping[str, Any]
@@ -233,7 +234,7 @@ def _full_rotary_to_hf(nemo: Fields, hf: Out) -> None:
 
 def _no_window_to_nemo(hf: Fields, nemo: Out) -> None:
     layers = hf.get("num_hidden_layers") or 0
-    Derived("layer_types", lambda hf: ["full_attention"] * layers).to_nemo(hf, nemo)
+    Derived("layer_types", lambda hf: [FULL] * layers).to_nemo(hf, nemo)
 
 
 def _no_window_to_hf(nemo: Fields, hf: Out) -> None:
@@ -261,7 +262,9 @@ NO_BIAS = NemoIs(add_bias_linear=False, add_qkv_bias=False)
 NO_QK_NORM = NemoIs(qk_layernorm=False)
 
 
-FULL, SLIDING = "full_attention", "sliding_attention"
+def alternating(layers: int, every: int) -> list[str]:
+    """Return the `layer_types` of a model with full attention in every n-th layer, and a window in the others."""
+    return [FULL if (layer + 1) % every == 0 else SLIDING for layer in range(layers)]
 
 
 @dataclass(frozen=True)
@@ -322,11 +325,10 @@ def rope_scaling_of(hf: Fields) -> tuple[str | None, Fields]:
 
     Raises UnsupportedValueError for a value that is not known to have no effect, or is not a number.
     """
-    scaling = hf.get("rope_scaling") or {}
-    kind = scaling.get("rope_type") or scaling.get("type")
-    if kind in (None, "default"):
+    scaling = scaling_of(hf.get("rope_scaling"))
+    if scaling is None:
         return None, {}
-    values = {name: value for name, value in scaling.items() if name not in ("rope_type", "type")}
+    kind, values = scaling
     known = ROPE_FIELDS.get(kind)
     unknown = sorted({name for name, value in values.items() if value is not None} - known) if known else []
     if unknown:

@@ -139,7 +139,6 @@ STARCODER = ModelFamily(
         "intermediate_size",
         "reorder_and_upcast_attn",
     ),
-    tied_by_default=True,
 )
 
 STARCODER2 = ModelFamily(
@@ -170,7 +169,6 @@ STARCODER2 = ModelFamily(
         *renamed(HF + "mlp.c_fc", NEMO + "mlp.linear_fc1"),
         *renamed(HF + "mlp.c_proj", NEMO + "mlp.linear_fc2"),
     ),
-    tied_by_default=True,
     refused=OTHER_ROPE,
 )
 FAMILIES = (STARCODER, STARCODER2)

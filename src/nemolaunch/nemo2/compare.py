@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import families
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.cpu.adapt import REFUSED_MODELS
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.families import registry
 from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.nemo2.logits import REASON, UNABLE
 from nemolaunch.tokenizer import library
@@ -78,7 +78,7 @@ def compare(
 
 def _unable(config: NemoConfig, num_parameters: int) -> str | None:
     """Return why the models cannot be run here, or None."""
-    family = families.of_nemo(config)
+    family = registry.of_nemo(config)
     fields = config.resolved
     if importlib.util.find_spec("nemo") is None:
         return "NeMo is not installed here"

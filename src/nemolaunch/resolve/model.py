@@ -26,4 +26,6 @@ def model_of(job: Job, tokenizer: Tokenizer | None) -> catalogue.ModelSpec:
             f"--model-name hf takes the architecture from the config.json of --hf-model-id, but {where}; "
             "use the model's local folder, or download it first"
         )
-    return catalogue.model_from_hf_config(tokenizer.model_config, tokenizer.source)
+    from nemolaunch.catalogue.hf_config import model_from_hf_config  # with all families, which few plans need
+
+    return model_from_hf_config(tokenizer.model_config, tokenizer.source)

@@ -26,7 +26,7 @@ _ROBERTA = {
     "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>", "pad_token": "<pad>",
     "cls_token": "<s>", "mask_token": "<mask>",
 }  # fmt: skip
-# Roles that a class fills by itself, for classes that add no other tokens to a `tokenizer.json`
+# Roles that a class fills on its own, for classes that add no other tokens to a `tokenizer.json`
 ROLES: dict[str, dict[str, str]] = {
     GENERIC: {},
     "BertTokenizer": _BERT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from nemolaunch.tokenizer import files, vocabulary
@@ -40,21 +41,24 @@ def file_digests(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256(_content(folder / name)).hexdigest() for name in counted}
 
 
-def tokenizer_digest(folder: Path) -> str:
-    """Return one SHA-256 over the names and contents of a tokenizer's files, as hexadecimal digits."""
-    lines = [f"{name} {digest}\n" for name, digest in sorted(file_digests(folder).items())]
+def tokenizer_digest(folder: Path, digests: Mapping[str, str] | None = None) -> str:
+    """Return one SHA-256 over the names and contents of a tokenizer's files, as hexadecimal digits.
+
+    `digests` are its `file_digests`, if they are known already.
+    """
+    lines = [f"{name} {digest}\n" for name, digest in sorted((digests or file_digests(folder)).items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def tokens_digest(folder: Path) -> str:
+def tokens_digest(folder: Path, digests: Mapping[str, str] | None = None) -> str:
     """Return a SHA-256 that is also that of a run's copy, in which masked training names the mask token.
 
-    Raises OSError if the folder cannot be read.
+    `digests` are its `file_digests`, if they are known already. Raises OSError if the folder cannot be read.
     """
     recorded = files.read_json(folder / SOURCE).get("tokens")
     if recorded:
         return str(recorded)
-    digests = file_digests(folder)
+    digests = digests or file_digests(folder)
     named = {name: _without_mask(folder / name) for name in vocabulary.ROLE_FILES}
     return hashlib.sha256(json.dumps({**digests, **named}, sort_keys=True).encode()).hexdigest()
 

@@ -11,7 +11,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.run.folder import read_json
 from nemolaunch.system.path_hints import missing_part, nearest
 from nemolaunch.tokenizer import classes, completion, files, library
-from nemolaunch.tokenizer.fingerprint import tokenizer_digest, tokens_digest
+from nemolaunch.tokenizer.fingerprint import file_digests, tokenizer_digest, tokens_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,7 @@ def look_at_tokenizer(source: str, *, trust_remote_code: bool = False) -> Tokeni
 
 
 def _inside(source: str, folder: Path, trust_remote_code: bool) -> Tokenizer:
+    digests = file_digests(folder)
     found = library.vocabulary_of(folder, trust_remote_code=trust_remote_code)
     return Tokenizer(
         source=source,
@@ -77,8 +78,8 @@ def _inside(source: str, folder: Path, trust_remote_code: bool) -> Tokenizer:
         roles=dict(found.roles) if found else {},
         vocab_size=found.size if found else None,
         end_id=found.end_id if found else None,
-        digest=tokenizer_digest(folder),
-        tokens_digest=tokens_digest(folder),
+        digest=tokenizer_digest(folder, digests),
+        tokens_digest=tokens_digest(folder, digests),
         model_config=read_json(folder / "config.json"),
         code=classes.code_of(folder),
         has_code=classes.own_code(folder),

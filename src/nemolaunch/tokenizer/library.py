@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.run.folder import read_json
 from nemolaunch.system.atomic_files import write_json
 from nemolaunch.tokenizer import classes, completion, vocabulary
 from nemolaunch.tokenizer.fingerprint import tokenizer_digest
@@ -139,7 +140,7 @@ def frozen(folder: Path, *, trust_remote_code: bool = False, cache: Path | None 
     trusted = "-trusted" if trust_remote_code else ""
     name = f"{tokenizer_digest(folder)[:32]}-{versions}{trusted}-{CACHE_FORMAT}.json"
     cached = (cache or cache_folder()) / "tokenizers" / name
-    found = None if trust_remote_code and classes.own_code(folder) else _read_cached(cached)
+    found = None if trust_remote_code and classes.own_code(folder) else read_json(cached)
     if found is None:
         found = _load_apart(folder, trust_remote_code)
         with suppress(OSError):  # a home that cannot be written to: it is loaded again the next time
@@ -155,14 +156,6 @@ def frozen(folder: Path, *, trust_remote_code: bool = False, cache: Path | None 
         split_special=found["split_special"],
         refused=found["refused"],
     )
-
-
-def _read_cached(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _load_apart(folder: Path, trust_remote_code: bool) -> dict[str, Any]:

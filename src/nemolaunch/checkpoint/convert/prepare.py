@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import families
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, HEAD, ModelConversion
 from nemolaunch.checkpoint.convert.mapping import export_map, import_map, sizes_of
 from nemolaunch.checkpoint.hf import bidirectional, output
@@ -18,6 +17,7 @@ from nemolaunch.checkpoint.nemo2.folder import Nemo2Folder
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.checkpoint.storage.wrappers import FirstRows, Renamed, same_tensor
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.families import registry
 from nemolaunch.families.config_json import described
 from nemolaunch.families.family import ModelFamily, precision_fields
 from nemolaunch.families.nemo_config import NemoConfig, defaults
@@ -48,7 +48,7 @@ def prepare_import(
     """
     is_bidirectional = bidirectional.family_of(folder.config) is not None
     folder = dataclasses.replace(folder, config=bidirectional.causal_config(folder.config))
-    family = families.of_hf(folder.config, model_class)
+    family = registry.of_hf(folder.config, model_class)
     tokenizer = tokenizer or folder.path
     hf_folder.check_tokenizer(tokenizer)
     hf_config = described(folder.config)
@@ -117,7 +117,7 @@ def prepare_export(
     if not trust_remote_code:
         check_checkpoint(folder.path)
     config = folder.config
-    family = families.of_nemo(config)
+    family = registry.of_nemo(config)
     is_bidirectional = bidirectional.is_bidirectional(config.resolved)
     if is_bidirectional:
         bidirectional.check_family(family.model_type)
@@ -148,7 +148,7 @@ def prepare_export_like(stored: TensorSource, like: hf_folder.HfFolder) -> Model
 
     Raises `NemolaunchError` if NeMo cannot represent that model, or the tensors do not match it.
     """
-    family = families.of_hf(like.config)
+    family = registry.of_hf(like.config)
     text = dict(like.config.get("text_config") or like.config) if family.prefixes else like.config
     translated = family.to_nemo(text)
     config = NemoConfig(translated.model_class, translated.config_class, translated.fields)

@@ -12,7 +12,6 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from nemolaunch import families
 from nemolaunch.checkpoint.convert import bare
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, ModelConversion
@@ -36,6 +35,7 @@ from nemolaunch.checkpoint.storage.formats import FORMATS, detect
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.checkpoint.storage.wrappers import Renamed
 from nemolaunch.errors import UsageError
+from nemolaunch.families import registry
 
 MODELS = ("hf", "nemo2", "meta")
 BARE = ("torch", "safetensors", "dcp")
@@ -259,7 +259,7 @@ def _refuse_classes(options: Options) -> None:
 
 def _check_complete(view: ModelView) -> None:
     """Refuse tensors that do not match the configuration, if it is of a family that NeMo knows."""
-    if view.config.get("model_type") in families.FAMILIES:
+    if view.config.get("model_type") in registry.FAMILIES:
         folder = hf_folder.HfFolder(view.tokenizer, view.config)
         prepare_import(folder, weights=HfWeights(view.source))
 

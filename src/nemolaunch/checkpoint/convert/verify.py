@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nemolaunch import families
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap, transform
 from nemolaunch.checkpoint.convert.stream import Advance, read_ahead
@@ -16,6 +15,7 @@ from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.hf.weights import open_weights
 from nemolaunch.checkpoint.nemo2.folder import read_folder
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, TensorSource, info_of
+from nemolaunch.families import registry
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.families.rules import Group
@@ -140,7 +140,7 @@ def _config(conversion: VerifiableConversion, output: Path) -> Check:
     """Compare the fields that both forms have, translated back to reveal what one side cannot represent."""
     if conversion.to == "nemo2":
         written = read_folder(output).config
-        returned = families.of_nemo(written).to_hf(written)
+        returned = registry.of_nemo(written).to_hf(written)
         copied = {"tie_word_embeddings"} if conversion.family.copies_tied else set()
         count, lines = differences(conversion.hf_config, returned, HF_SKIPPED | copied)
     else:

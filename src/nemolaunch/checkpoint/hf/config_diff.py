@@ -6,6 +6,8 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from nemolaunch.families.config_json import scaling_of
+
 Fields = Mapping[str, Any]
 
 BLOCKS = "heterogeneous_layers_config_encoded_json"
@@ -41,9 +43,8 @@ def meaning(name: str, fields: Fields) -> Any:
     if value is None and name in NONE_MEANS:
         return NONE_MEANS[name]
     if name == "rope_scaling" and isinstance(value, dict):
-        kind = value.get("rope_type") or value.get("type")
-        rest = {key: item for key, item in value.items() if key not in ("type", "rope_type", "rope_theta")}
-        return None if kind in (None, "default") else {"rope_type": kind, **dict(sorted(rest.items()))}
+        scaling = scaling_of(value)
+        return scaling and {"rope_type": scaling[0], **dict(sorted(scaling[1].items()))}
     if name == "sliding_window":
         return _window(value, fields)
     return list(value) if isinstance(value, tuple) else value

@@ -11,8 +11,8 @@ import json
 from importlib.metadata import version
 from typing import Any
 
-from nemolaunch.families import FAMILIES
 from nemolaunch.families.config_json import DEFAULTS, HARMLESS
+from nemolaunch.families.registry import FAMILIES
 from nemolaunch.system.atomic_files import write_text
 
 

@@ -82,10 +82,15 @@ def read_json(path: Path) -> Any:
 
 def read_config(path: Path) -> dict[str, Any]:
     """Return a `config.json`, with the names that transformers had before version 5."""
+    return canonical(read_written_config(path))
+
+
+def read_written_config(path: Path) -> dict[str, Any]:
+    """Return a `config.json` as it is written. Raises `NemolaunchError` if it cannot be read."""
     config = read_json(path)
     if not isinstance(config, dict):
         raise NemolaunchError(f"{path} is not a configuration: it has to be a JSON object")
-    return canonical(config)
+    return config
 
 
 def check_tokenizer(folder: Path) -> None:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from nemolaunch.checkpoint.hf.folder import read_config, read_json
-from nemolaunch.errors import NemolaunchError
+from nemolaunch.checkpoint.hf.folder import read_written_config
+from nemolaunch.families.config_json import canonical
 
 CONFIG = "config.json"
 
@@ -21,15 +21,10 @@ def loadable(folder: Path) -> Iterator[Path]:
 
     A model loaded from it does not need it any longer. Raises NemolaunchError if `config.json` contradicts itself.
     """
-    try:
-        written, understood = read_json(folder / CONFIG), read_config(folder / CONFIG)
-    except NemolaunchError:
-        if (folder / CONFIG).is_file():
-            raise
-        yield folder  # transformers says what is missing
-        return
+    written = read_written_config(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    understood = canonical(written)
     if written == understood or int(version("transformers").split(".")[0]) > 4:
-        yield folder
+        yield folder  # without a file, transformers says that it is missing
         return
     with tempfile.TemporaryDirectory(prefix="nemolaunch-model-") as name:
         copy = Path(name)

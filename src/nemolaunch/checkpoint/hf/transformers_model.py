@@ -18,7 +18,7 @@ QUANTISED_FIELDS = ("quantization_config", "compression_config", "quantization")
 def load_model(folder: Path) -> Any:
     """Return transformers' model of a folder, in float32 on the CPU.
 
-    transformers reads `config.json` by itself, and the weights too, unless their names have wrappers' prefixes or they
+    transformers reads `config.json`, and the weights too, unless their names have wrappers' prefixes or they
     are quantised in a way that needs a GPU: then it gets the tensors as a conversion reads them.
 
     Raises `NemolaunchError` if transformers does not find all tensors of its model: it would make the rest up.

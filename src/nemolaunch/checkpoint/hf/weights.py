@@ -71,7 +71,7 @@ class HfWeights:
         source: the tensors, with the names and in the form that the model has them.
         changed: how they differ from what the files hold, and which other files were not read, in words.
         left_out: the names of tensors that are not part of the language model: vision, computed frequencies.
-        as_stored: whether transformers finds the same tensors in the folder by itself.
+        as_stored: whether transformers reads the same tensors from the folder.
     """
 
     source: TensorSource

@@ -177,7 +177,7 @@ def _shown(value: Any) -> str:
 
 def conversions() -> list[dict[str, Any]]:
     """Return for each NeMo model class its configs and the Hugging Face models that convert from and to it."""
-    from nemolaunch.families import FAMILIES
+    from nemolaunch.families.registry import FAMILIES
 
     return [
         {
