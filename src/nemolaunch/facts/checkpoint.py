@@ -12,7 +12,7 @@ from nemolaunch.families.computed_fields import plain_fields
 from nemolaunch.families.nemo_config import defaults
 from nemolaunch.run.folder import RunDir, step_of, unfinished
 from nemolaunch.system.path_hints import missing_part, nearest
-from nemolaunch.trust.checkpoint import context_fault
+from nemolaunch.trust.context import context_fault
 
 # Fields that must match between a checkpoint and the job that starts from it
 SHAPE_FIELDS = (

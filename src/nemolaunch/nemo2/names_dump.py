@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 from nemolaunch.system.atomic_files import write_text
-from nemolaunch.trust.checkpoint import TABLE
+from nemolaunch.trust.names import TABLE
 
 ROOTS = (
     "nemo.collections.llm.", "nemo.collections.common.tokenizers.", "nemo.lightning.", "nemo.utils.", "megatron.core.",
@@ -27,6 +27,7 @@ OTHERS = {
     "builtins": ["dict", "list", "set", "tuple"],
     "datetime": ["timedelta"],
     "fiddle._src.config": ["BuildableTraverserMetadata", "Config", "Partial"],
+    "nemo.lightning.io.artifact.file": ["DirArtifact", "DirOrStringArtifact", "FileArtifact", "PathArtifact"],
     "nemo.lightning.io.artifact.hf_auto": ["from_pretrained"],
     "pathlib": ["Path", "PosixPath"],
     "torch.nn.functional": ["gelu", "relu", "silu"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,7 @@ from nemolaunch.resolve.resuming import Resumption
 from nemolaunch.resolve.software import patches_of, software
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.json_files import read_json
 
 FORMAT = 1
 
@@ -245,7 +245,7 @@ class Plan:
             NemolaunchError: the plan cannot be read, or is not a plan of this format.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except OSError as error:
             raise NemolaunchError(f"cannot read the plan {path}: {error.strerror}") from None
         except ValueError as error:

@@ -5,7 +5,6 @@ Metadata: https://huggingface.co/docs/hub/model-cards. The card names files, but
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from nemolaunch.evaluation import harness
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import read_json, step_of
+from nemolaunch.system import json_files
 
 
 def checkpoint_of(folder: Path) -> Path | None:
@@ -67,7 +67,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         NemolaunchError: the folder is not a Hugging Face model.
     """
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = json_files.read_json(folder / "config.json")
     except (FileNotFoundError, NotADirectoryError):
         raise NemolaunchError(
             f"{folder} is not a Hugging Face model: it has no config.json. Convert a NeMo 2 checkpoint first: "

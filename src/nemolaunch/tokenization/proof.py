@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization import engines, fuzz
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
@@ -52,7 +53,7 @@ def verdict(engine: str, spec: TokenizerSpec, cache: Path, sample: Callable[[], 
     """Return None if the engine is proven identical, else the reason why not; from the cache if possible."""
     path = cached_at(engine, spec, cache)
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))["difference"]
+        return dict(read_json(path))["difference"]
     except (OSError, ValueError, KeyError):
         pass
     difference = _trial_apart(engine, spec, sample())

@@ -16,6 +16,7 @@ from typing import IO, Any
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.index_caches import remove_old_caches
 from nemolaunch.system.atomic_files import sync_folder, write_json
+from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization import manifest
 from nemolaunch.tokenization.assemble import Assembler, OutputProgress
 from nemolaunch.tokenization.files import grown_path
@@ -179,7 +180,7 @@ def _begin(request: TokenizeRequest) -> int:
     if request.restart:
         shutil.rmtree(request.work_folder, ignore_errors=True)
     if plan.exists():
-        saved = json.loads(plan.read_text(encoding="utf-8"))
+        saved = read_json(plan)
         changed = [k for k in identity if saved["identity"].get(k) != identity[k]]
         if changed and (request.work_folder / REFUSED).exists():
             shutil.rmtree(request.work_folder)

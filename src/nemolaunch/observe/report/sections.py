@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from nemolaunch.job.settings import spread
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, step_of
+from nemolaunch.system.json_files import read_json
 
 
 def sections(history: History, saved: list[SavedCheckpoint]) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def flag_value(value: Any) -> str:
 def _findings(history: History) -> list[str]:
     """Read the findings from the time of planning."""
     try:
-        saved = json.loads(history.run.plan.read_text(encoding="utf-8")).get("findings", [])
+        saved = read_json(history.run.plan).get("findings", [])
     except (OSError, ValueError):
         return []
     return [str(finding) for finding in saved]
