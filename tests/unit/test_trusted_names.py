@@ -123,6 +123,18 @@ def test_pickles_in_a_context(where: str, checkpoint: Path, tmp_path: Path) -> N
         check_checkpoint(checkpoint)
 
 
+@pytest.mark.parametrize("what", ["called", "trusting"])
+def test_a_pickle_in_a_context_that_calls_what_it_may_only_name(what: str, checkpoint: Path) -> None:
+    """AutoTokenizer runs code if it is called with trust_remote_code=True."""
+    name = b"nemo.collections.common.tokenizers.huggingface.auto_tokenizer\nAutoTokenizer\n"
+    called, named = b"c" + name + b"(S'x'\ntR.", b"(c" + name + b"Vtrust\\u005fremote_code\nt."
+    (checkpoint / "context" / "part").write_bytes(called if what == "called" else named)
+    kind = {"type": "pyref", "module": "nemo.lightning.pytorch.trainer", "name": "Trainer"}
+    name_in_context(checkpoint, "", "", type=kind, items=[["IdentityElement()", "part"]], metadata=None)
+    with pytest.raises(NemolaunchError, match=r"AutoTokenizer|trust_remote_code"):
+        check_checkpoint(checkpoint)
+
+
 def test_deep_nesting_is_no_traceback(checkpoint: Path) -> None:
     (checkpoint / "context" / "io.json").write_text("[" * 100_000 + "]" * 100_000)
     with pytest.raises(NemolaunchError, match=r"io\.json"):

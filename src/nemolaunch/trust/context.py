@@ -8,8 +8,8 @@ from typing import Any
 
 from nemolaunch.system.json_files import read_json
 from nemolaunch.trust.links import is_within
-from nemolaunch.trust.names import fault, may_be_in_context, may_be_pickled
-from nemolaunch.trust.pickled import names_in
+from nemolaunch.trust.names import fault, may_be_in_context, may_be_in_part
+from nemolaunch.trust.pickled import looked_at
 
 IO = "context/io.json"
 MAX_CONTEXT_BYTES = 1 << 26  # of some hundred kilobytes that a context has
@@ -83,17 +83,22 @@ def _pickles_fault(context: Path, objects: dict[str, Any]) -> str | None:
             continue
         if not is_within(context / name, context.parent):
             return f"its {IO} names the file {name!r}, which is not in the checkpoint"
-        try:
-            with open(context / name, "rb") as file:
-                names = names_in(file)
-        except Exception as error:  # a damaged pickle can raise anything
-            return f"its context/{name} cannot be read: {type(error).__name__}: {error}"
-        found = fault(
-            f"context/{name}", [n for n in names if not (may_be_in_context(*n) or may_be_pickled(*n))]
-        )
+        found = _pickle_fault(context / name)
         if found:
             return found
     return None
+
+
+def _pickle_fault(path: Path) -> str | None:
+    shown = f"context/{path.name}"
+    try:
+        with open(path, "rb") as file:
+            names, called, texts = looked_at(file.read(MAX_CONTEXT_BYTES))
+    except Exception as error:  # a damaged pickle can raise anything
+        return f"its {shown} cannot be read: {type(error).__name__}: {error}"
+    refused = [name for name in names if not (may_be_in_context(*name) or may_be_in_part(*name))]
+    refused += [name for name in called if not may_be_in_part(*name)]
+    return fault(shown, refused or ([(CODE, "True")] if CODE in texts else []))
 
 
 def _is_builtin(entry: dict[str, Any]) -> bool:

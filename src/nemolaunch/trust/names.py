@@ -45,9 +45,22 @@ TENSORS = {
 }  # fmt: skip
 
 
+# Of objects that NeMo writes into a context as pickles, besides what a context names
+PARTS = {
+    "nemo.utils.timers": {"NamedTimer"},
+    "collections": {"OrderedDict", "defaultdict", "deque"},
+    "signal": {"Signals"},
+}
+
+
 def may_be_in_context(module: str, name: str) -> bool:
     """Return whether a context of NeMo's own can name this."""
     return (module, name) in _context_names()
+
+
+def may_be_in_part(module: str, name: str) -> bool:
+    """Return whether a pickle in a context of NeMo's own can call this; an enumeration is called with a value."""
+    return name in PARTS.get(module, ()) or (module, name) in _enumerations() or may_be_pickled(module, name)
 
 
 def may_be_pickled(module: str, name: str) -> bool:
@@ -67,6 +80,11 @@ def fault(file: str, refused: Iterable[tuple[str, str]]) -> str | None:
         f"its {file} names {', '.join(names[:SHOWN])}{more}, which NeMo's checkpoints do not; loading it would run "
         "what it names. If you trust who made it, set --trust-remote-code"
     )
+
+
+@functools.cache
+def _enumerations() -> frozenset[tuple[str, str]]:
+    return frozenset((module, name.partition(".")[0]) for module, name in _context_names() if "." in name)
 
 
 @functools.cache

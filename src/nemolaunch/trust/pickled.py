@@ -6,8 +6,9 @@ import _compat_pickle
 import contextlib
 import io
 import pickle
+import pickletools
 import zipfile
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 ZIP_START = b"PK\x03\x04"
 SCRIPT = "constants.pkl"  # of a TorchScript program, which torch.load runs
@@ -28,6 +29,17 @@ def names_in(file: IO[bytes]) -> Names:
     unpickler = _Names(file)
     unpickler.load()
     return unpickler.found
+
+
+def looked_at(data: bytes) -> tuple[Names, Names, set[str]]:
+    """Return what a pickle names, what of that it calls, and the texts in it. Raises whatever `pickle` raises."""
+    unpickler = _Names(io.BytesIO(data))
+    unpickler.load()
+    return (
+        unpickler.found,
+        unpickler.called,
+        {arg for _, arg, _ in pickletools.genops(data) if isinstance(arg, str)},
+    )
 
 
 def names_tried(data: bytes) -> Names:
@@ -86,6 +98,7 @@ class _Names(pickle.Unpickler):
     def __init__(self, file: IO[bytes], *, nested: bool = False) -> None:
         super().__init__(file)
         self.found: Names = set()
+        self.called: Names = set()
         self._stand_ins: dict[tuple[str, str], Any] = {ENCODE: _encoded, STREAM: self._stream()}
         if nested:
             self._stand_ins[REBUILD] = self._rebuilt
@@ -95,13 +108,14 @@ class _Names(pickle.Unpickler):
         module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
         module = _compat_pickle.IMPORT_MAPPING.get(module, module)
         self.found.add((module, name))
-        return self._stand_ins.get((module, name), _Nothing)
+        named = {"calls": self.called, "named": (module, name)}
+        return self._stand_ins.get((module, name)) or type("Named", (_Nothing,), named)
 
     def persistent_load(self, pid: Any) -> Any:
         return None
 
     def _stream(self) -> type:
-        return type("Stream", (_Stream,), {"found": self.found})
+        return type("Stream", (_Stream,), {"found": self.found, "calls": self.called, "named": STREAM})
 
     def _rebuilt(self, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> None:
         """Refuse a tensor that is a part of its storage, which would not be the bytes that are looked at."""
@@ -114,8 +128,22 @@ def _encoded(text: Any, encoding: Any = None) -> Any:
     return text.encode("latin1") if isinstance(text, str) and encoding == "latin1" else _Nothing()
 
 
-class _Nothing:
+class _Recording(type):
+    """Notes which classes are called, rather than only instantiated as pickle does it for most objects."""
+
+    calls: Names
+    named: tuple[str, str]
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        cls.calls.add(cls.named)
+        return cls.__new__(cls, *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _Nothing(metaclass=_Recording):
     """Stands for whatever a pickle names."""
+
+    calls: ClassVar[Names] = set()
+    named = ("", "")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Nothing:
         return object.__new__(cls)
@@ -142,7 +170,7 @@ class _Stream(_Nothing):
 
     found: Names
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Nothing:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         for value in args:
             cls._look(value)
         return super().__new__(cls)
