@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -69,9 +70,11 @@ def cached_at(engine: str, spec: TokenizerSpec, cache: Path) -> Path:
 
 def remember(engine: str, spec: TokenizerSpec, cache: Path, difference: str | None) -> None:
     """Cache a verdict; None means identical."""
-    write_json(
-        cached_at(engine, spec, cache), {"engine": engine, "digest": spec.digest, "difference": difference}
-    )
+    with suppress(OSError):  # a home that cannot be written to: the engine is tried again the next time
+        write_json(
+            cached_at(engine, spec, cache),
+            {"engine": engine, "digest": spec.digest, "difference": difference},
+        )
 
 
 def _trial_apart(engine: str, spec: TokenizerSpec, sample: list[str]) -> str | None:
