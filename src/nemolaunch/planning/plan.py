@@ -32,6 +32,7 @@ from nemolaunch.resolve.software import patches_of, software
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system.atomic_files import write_json
 from nemolaunch.system.json_files import read_json
+from nemolaunch.system.plain_values import misfit
 
 FORMAT = 1
 
@@ -156,10 +157,14 @@ class Plan:
             key: tuple(value) if isinstance(value, list) else value
             for key, value in self.architecture.items()
         }
+        try:
+            known = catalogue.Architecture(**architecture)
+        except TypeError as error:
+            raise NemolaunchError(f"the plan of {self.folder} does not describe a model: {error}") from None
         return catalogue.ModelSpec(
             name=self.model,
             recipe=catalogue.recipe(self.recipe),
-            architecture=catalogue.Architecture(**architecture),
+            architecture=known,
             overrides=dict(self.overrides),
             source=self.model_source,
         )
@@ -273,9 +278,13 @@ class Plan:
                 content["resumes"] = Resumption(**content["resumes"])
             if content.get("submission"):
                 content["submission"] = Submission(**content["submission"])
-            return cls(**content)
-        except (KeyError, TypeError, UsageError) as error:
+            plan = cls(**content)
+            wrong = misfit(plan)
+        except (LookupError, TypeError, ValueError, AttributeError, UsageError) as error:
             raise NemolaunchError(f"{path} is not a complete plan: {error}") from None
+        if wrong:
+            raise NemolaunchError(f"{path} is not a complete plan: {wrong} is {getattr(plan, wrong)!r}")
+        return plan
 
 
 def _resolved(value: int | None) -> int:

@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Any
 
 MOST_STEPS = 2**53
-KINDS = {"event": str, "text": str, "environment": dict, "samples_by_prefix": dict}
+KINDS = {
+    "event": str,
+    "text": str,
+    "environment": dict,
+    "samples_by_prefix": list,
+    "samples": (int, float, list),
+    "tasks": dict,
+    "ppl_of": dict,
+    "mlm_of": dict,
+}
 ALWAYS_NUMBERS = frozenset(
-    {"time", "max_steps", "seconds", "restarts", "samples", "tokens", "step_time_s", "tokens_per_s"}
+    {"time", "max_steps", "seconds", "restarts", "tokens", "step_time_s", "tokens_per_s"}
 )
 MEASURED = frozenset({"loss", "val_loss", "lr", "grad_norm"})
 # how the file spells values that JSON cannot represent as numbers

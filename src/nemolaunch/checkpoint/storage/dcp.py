@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 METADATA = ".metadata"
+MOST_MISSING_BYTES = 1 << 30  # of a tensor, before memory is allocated for all of it
 KNOWN = {("torch", dtype): dtype for dtype in ITEM_BYTES}
 
 
@@ -99,7 +100,7 @@ class DcpSource:
         numbers = (*info.shape, *(number for chunk in chunks for number in (*chunk.offsets, *chunk.sizes)))
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError(f"{name} has the shape {info.shape}")
-        if info.nbytes > stored or any(
+        if info.nbytes > max(stored, MOST_MISSING_BYTES) or any(
             TensorInfo(info.dtype, chunk.sizes).nbytes > chunk.span.length
             or any(o + n > whole for o, n, whole in zip(chunk.offsets, chunk.sizes, info.shape, strict=True))
             for chunk in chunks

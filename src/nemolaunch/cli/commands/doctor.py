@@ -10,8 +10,8 @@ from pathlib import Path
 
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
-from nemolaunch.cli.views.terminal import escaped
 from nemolaunch.doctor.verdict import BAD, GOOD, NOTE, WARNING, Verdict
+from nemolaunch.system.control_characters import escaped
 
 MARKS = {GOOD: ("✓", "green"), NOTE: ("·", "cyan"), WARNING: ("!", "yellow"), BAD: ("✗", "red")}
 EXAMPLE = "nemolaunch doctor --output-dir /scratch/me/runs\nnemolaunch doctor --cluster mine"

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nemolaunch.cli.views.terminal import escaped
+from nemolaunch.system.control_characters import escaped
 
 
 class SafeConsole(Console):

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-# C0 and C1 controls but tab and newline; separators of lines; controls of the direction of text
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-
-def escaped(text: str) -> str:
-    r"""Return a text with its control characters as `\u001b`, which is also JSON's form of them."""
-    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+from nemolaunch.system.control_characters import escaped
 
 
 class EscapingStream:

@@ -94,17 +94,24 @@ def _evaluation(history: History) -> dict[str, Any] | None:
     return {
         "names": [name.removeprefix("eval_").replace("_", " ") for name in names],
         "rows": [(step, [found.get(name) for name in names]) for step, found in figures],
-        "perplexity_of": of.get("ppl_of"),
-        "masked_of": of.get("mlm_of"),
+        "perplexity_of": _with_all(of.get("ppl_of"), ("data", "tokens", "context_length", "stride")),
+        "masked_of": _with_all(of.get("mlm_of"), ("data", "masked_tokens", "context_length")),
     }
+
+
+def _with_all(found: dict[str, Any] | None, keys: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return what an evaluation was of, unless a damaged file lacks a part."""
+    return found if found and all(key in found for key in keys) else None
 
 
 def _samples(history: History) -> dict[str, list[tuple[int, str]]]:
     """Return (step, generated text) by prompt."""
     by_prompt: dict[str, list[tuple[int, str]]] = {}
     for row in history.evaluations:
-        for sample in row.get("samples", []):
-            by_prompt.setdefault(sample["prompt"], []).append((row["step"], sample["text"]))
+        samples = row.get("samples", [])
+        for sample in samples if isinstance(samples, list) else ():
+            if isinstance(sample, dict) and isinstance(sample.get("prompt"), str) and "text" in sample:
+                by_prompt.setdefault(sample["prompt"], []).append((row["step"], sample["text"]))
     return by_prompt
 
 
