@@ -338,6 +338,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
         {"tokenizer": Tokenizer(source="x", folder="/x", code="own.Own", has_code="own.Own")},
     ),
+    "checkpoint-trusted": (
+        "llama3_8b",
+        {"trust_remote_code": True, "nemo_model": "/x"},
+        {"weights": StartPoint(path="/x"), "tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9)},
+    ),
     "tokenizer-code-runs": (
         "llama3_8b",
         {"trust_remote_code": True},

@@ -17,6 +17,7 @@ ROOMS = [
     "errors",
     "findings",
     "system",
+    "trust",
     "families",
     "catalogue",
     "job",

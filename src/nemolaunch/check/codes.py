@@ -161,6 +161,7 @@ RULES: dict[str, str] = {
     "tokenizer-missing": "A job needs the tokenizer of its data.",
     "tokenizer-unusable": "A tokenizer is a folder with its files, or a Hugging Face repository id.",
     "tokenizer-code": "Code in a tokenizer's folder only runs if it is trusted.",
+    "checkpoint-trusted": "The names in a trusted checkpoint are not checked before it is loaded.",
     "tokenizer-code-runs": "Trusted code runs while planning, in every rank, and where the checkpoints are loaded.",
     "tokenizer-without-code": "Trust only matters for a tokenizer with code of its own.",
     "tokenizer-completed": "The run's copy of a tokenizer is one that transformers can load.",

@@ -33,8 +33,8 @@ from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, links_of, next_submission
 from nemolaunch.facts.validation_files import ValidationFiles, compared, look_at_validation
 from nemolaunch.job import Job, Launch
-from nemolaunch.job.images import is_file
 from nemolaunch.job.env_presets import passed_names
+from nemolaunch.job.images import is_file
 from nemolaunch.run.folder import RunDir, read_json, step_of
 from nemolaunch.system.commands import answers
 from nemolaunch.system.path_hints import nearest
@@ -174,7 +174,7 @@ def look(job: Job) -> Facts:
     validation = compared(sets, data)
     held_out = tuple(file for each in validation for file in each.files)
     cache_dir = _index_cache_dir(job, data + held_out)
-    resume = job.checkpoint.resume
+    resume, trusted = job.checkpoint.resume, job.model.trust_remote_code
     on_slurm, engine = job.launch.executor == "slurm", job.launch.engine
     cluster = look_at_cluster() if on_slurm else Cluster()
     return Facts(
@@ -192,8 +192,8 @@ def look(job: Job) -> Facts:
         index_cache_dir=cache_dir,
         index_cache_error=_cannot_write(cache_dir) if cache_dir else None,
         old_caches=_old_caches(cache_dir, data + held_out) if cache_dir else (),
-        weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
-        resume=None if resume in ("auto", "never") else look_at_checkpoint(resume),
+        weights=look_at_checkpoint(job.model.nemo_model, trusted=trusted) if job.model.nemo_model else None,
+        resume=None if resume in ("auto", "never") else look_at_checkpoint(resume, trusted=trusted),
         partitions=cluster.partitions,
         accounting=cluster.accounting,
         slurm_variables=submits_differently(os.environ) if on_slurm else {},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import shlex
 import tarfile
@@ -23,6 +22,7 @@ from nemolaunch.launching.secrets import Secrets
 from nemolaunch.launching.ssh_host import SshHost, secrets_on
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job, submission
+from nemolaunch.system.json_files import read_json
 from nemolaunch.system.plain_values import from_plain
 from nemolaunch.tokenizer.files import files_of
 
@@ -70,7 +70,7 @@ def submit(plan: Plan, secrets: Secrets, host: SshHost, tell: Callable[[str], No
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         file = plan.save(home / "plan.json")
-        sent = {"plan": json.loads(file.read_text()), "tokenizer": _tokenizer_files(plan, secrets)}
+        sent = {"plan": read_json(file), "tokenizer": _tokenizer_files(plan, secrets)}
         done = host.call(LOGIN_NODE, "prepare", send=sent)
         for text in done["told"]:
             tell(text)

@@ -30,6 +30,7 @@ from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes
 from nemolaunch.system.atomic_files import write_json
 from nemolaunch.system.secret_values import mask_streams, masked, without_password
+from nemolaunch.trust.checkpoint import check_checkpoint
 
 END_AFTER_ERROR_S = 60
 
@@ -73,6 +74,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         _require_planned_data(plan)
         if plan.index_folder:
             remove_incomplete(Path(plan.index_folder))
+    _require_known_names(plan)
     recipe, left_out = adapted_recipe(plan)
     for sentence in left_out:
         log.info(sentence)
@@ -110,6 +112,21 @@ def _require_planned_data(plan: Plan) -> None:
         raise NemolaunchError(
             f"{changed[0]}{more} changed after this run was planned; start it again, which plans it for the new data"
         )
+
+
+def _require_known_names(plan: Plan) -> None:
+    """Refuse to load a checkpoint that names what NeMo's own do not, also if it came here while the job was queued.
+
+    Raises:
+        NemolaunchError: the names.
+    """
+    if plan.job.model.trust_remote_code:
+        return
+    own, resume = plan.run.last_checkpoint(), plan.job.checkpoint.resume
+    named = own or (None if resume in ("auto", "never") else Path(resume))
+    for folder in (named, plan.job.model.nemo_model):
+        if folder and Path(folder).is_dir():
+            check_checkpoint(Path(folder))
 
 
 def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:

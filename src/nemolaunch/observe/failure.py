@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import signal
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 from nemolaunch.observe.tracebacks import first_error
 from nemolaunch.run.attempts import Attempt, attempts
 from nemolaunch.run.folder import CONTAINER_LINE, RunDir
+from nemolaunch.system.json_files import read_json
 
 LONGEST_MESSAGE = 600
 # Errors a rank raises because another one has gone: never the first failure, if there is any other error
@@ -102,7 +102,7 @@ def error_records(run: RunDir, attempt: Attempt | None = None) -> list[dict[str,
     records = []
     for path in run.logs.glob("rank*.error.json"):
         with contextlib.suppress(OSError, ValueError):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             if attempt is None or record.get("start", attempt.name) == attempt.name:
                 records.append(record)
     return sorted(records, key=lambda record: float(record["time"]))

@@ -32,8 +32,8 @@ class Status:
     """The status of one run.
 
     Attributes:
-        state: `finished`, `running`, `waiting`, `blocked`, `stopped`, `failed`, `ended`, `never submitted` or
-            `unknown`.
+        state: `finished`, `running`, `waiting`, `blocked`, `stopped`, `failed`, `ended`, `never submitted`,
+            `unreadable` or `unknown`.
         detail: where it runs, what it waits for, or why it stopped.
         step: optimizer steps done, out of `max_steps`.
         loss, tokens_per_s: of the latest step; None before the first.
@@ -89,7 +89,23 @@ def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
         queue = slurm_queue.jobs_by_name(names)
     except slurm_queue.Unreachable as error:
         queue = error
-    return [_status(plan, queue) for plan in plans], problems
+    found = []
+    for plan in plans:
+        try:
+            found.append(_status(plan, queue))
+        except (NemolaunchError, OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            found.append(_unreadable(plan, error))
+    return found, problems
+
+
+def _unreadable(plan: Plan, error: Exception) -> Status:
+    """Return the status of a run whose files are damaged, so that the others are listed all the same."""
+    return Status(
+        folder=plan.run.root, experiment=plan.job.launch.experiment, model=plan.model, state="unreadable",
+        detail=f"its files are damaged: {type(error).__name__}: {error}", step=0, max_steps=plan.max_steps, loss=None,
+        val_loss=None, val_losses={}, tokens_per_s=None, eta_s=None, quiet_s=None, restarts=0, checkpoint_step=0,
+        job="", notices=(),
+    )  # fmt: skip
 
 
 def _left_s(plan: Plan, step: int, step_time_s: float) -> float:
@@ -122,7 +138,7 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
         val_losses=losses(validation),
         tokens_per_s=last.get("tokens_per_s"),
         eta_s=_left_s(plan, step, step_time_s) if step_time_s and state == "running" else None,
-        quiet_s=time.time() - last["time"] if last else None,
+        quiet_s=max(0.0, time.time() - last["time"]) if "time" in last else None,
         restarts=slurm_run.restarts(plan),
         checkpoint_step=step_of(newest) + 1 if newest else 0,
         job=job,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +35,8 @@ from nemolaunch.resolve.software import patches_of, software
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import folder_identity
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.json_files import read_json
+from nemolaunch.system.plain_values import misfit
 
 FORMAT = 1
 
@@ -162,10 +163,14 @@ class Plan:
             key: tuple(value) if isinstance(value, list) else value
             for key, value in self.architecture.items()
         }
+        try:
+            known = catalogue.Architecture(**architecture)
+        except TypeError as error:
+            raise NemolaunchError(f"the plan of {self.folder} does not describe a model: {error}") from None
         return catalogue.ModelSpec(
             name=self.model,
             recipe=catalogue.recipe(self.recipe),
-            architecture=catalogue.Architecture(**architecture),
+            architecture=known,
             overrides=dict(self.overrides),
             source=self.model_source,
         )
@@ -290,7 +295,7 @@ class Plan:
             NemolaunchError: the plan cannot be read, or is not a plan of this format.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except OSError as error:
             raise NemolaunchError(f"cannot read the plan {path}: {error.strerror}") from None
         except ValueError as error:
@@ -322,9 +327,13 @@ class Plan:
                 row = content["container"]
                 folders = {name: tuple(row[name]) for name in ("links", "stream_folders")}
                 content["container"] = ContainerHost(**{**row, **folders})
-            return cls(**content)
-        except (KeyError, TypeError, UsageError) as error:
+            plan = cls(**content)
+            wrong = misfit(plan)
+        except (LookupError, TypeError, ValueError, AttributeError, UsageError) as error:
             raise NemolaunchError(f"{path} is not a complete plan: {error}") from None
+        if wrong:
+            raise NemolaunchError(f"{path} is not a complete plan: {wrong} is {getattr(plan, wrong)!r}")
+        return plan
 
 
 def _resolved(value: int | None) -> int:

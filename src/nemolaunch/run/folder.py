@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.system import folder_identity
+from nemolaunch.system import folder_identity, json_files
 
 # Marker in logs at the beginning of an attempt on Slurm, followed by `JOB.RESTART on HOST`
 ATTEMPT = "start "
@@ -253,7 +252,7 @@ def _number_after(name: str, key: str) -> int:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file; None if the file is missing, unreadable, or not a JSON object."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json_files.read_json(path)
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

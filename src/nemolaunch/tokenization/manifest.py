@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization.tokenizer import describe
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def read(prefix: Path) -> dict[str, Any] | None:
     """Return the manifest of a data set, None if it has none. Raises NemolaunchError if it is not valid."""
     path = path_of(prefix)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -7,13 +7,13 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.index_caches import remove_old_caches
 from nemolaunch.system import locks
 from nemolaunch.system.atomic_files import sync_file, write_json
+from nemolaunch.system.json_files import read_json
 from nemolaunch.system.replacement import complete_files, put_files
 from nemolaunch.tokenization import manifest
 from nemolaunch.tokenization.assemble import Assembler, OutputProgress
@@ -145,7 +145,7 @@ def _begin(request: TokenizeRequest) -> int:
     if request.restart:
         shutil.rmtree(request.work_folder, ignore_errors=True)
     if plan.exists():
-        saved = json.loads(plan.read_text(encoding="utf-8"))
+        saved = read_json(plan)
         changed = [k for k in identity if saved["identity"].get(k) != identity[k]]
         if changed and (request.work_folder / REFUSED).exists():
             shutil.rmtree(request.work_folder)

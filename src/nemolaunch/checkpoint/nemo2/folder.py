@@ -75,7 +75,7 @@ def read_folder(path: Path) -> Nemo2Folder:
     """
     if path.name == "weights" and (path.parent / "context").is_dir():
         path = path.parent
-    found = look_at_checkpoint(str(path))
+    found = look_at_checkpoint(str(path), trusted=True)
     if found.error:
         raise UsageError(f"{path}: {found.error}")
     if (path / "weights" / "adapter_metadata.json").is_file():

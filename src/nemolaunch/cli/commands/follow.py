@@ -37,12 +37,11 @@ def main(argv: list[str] | None = None) -> int:
             return follow_over_ssh(host, str(args.run))
     if args.json:
         return _as_json(args)
-    from rich.console import Console
-
+    from nemolaunch.cli.views.console import SafeConsole
     from nemolaunch.cli.views.live_run import follow
     from nemolaunch.cli.views.watch import say
 
-    console = Console()
+    console = SafeConsole()
     run = _independent(Run(args.run, tell=lambda text: say(console, text)))
     return follow(console, run, f"follow it again with `nemolaunch follow {args.run}`")
 

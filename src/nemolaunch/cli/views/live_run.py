@@ -11,6 +11,7 @@ from rich.console import Console
 
 from nemolaunch.api.launch import launch
 from nemolaunch.api.run import Run
+from nemolaunch.cli.views.console import SafeConsole
 from nemolaunch.cli.views.watch import say, say_done, short, watch
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching import over_ssh, remote_run
@@ -23,7 +24,7 @@ from nemolaunch.slurm import batch_job
 
 def launch_and_show(plan: Plan, secrets: Secrets) -> int:
     """Run the plan to its end. Return 0, or raise NemolaunchError with the error of the first failed rank."""
-    console = Console(stderr=False)
+    console = SafeConsole()
     done = finished_step(plan)
     if done is not None:
         return _say_finished(console, done)
@@ -101,7 +102,7 @@ def follow(console: Console, run: Run, hint: str) -> int:
 
 def launch_over_ssh(plan: Plan, secrets: Secrets, host: SshHost) -> int:
     """Submit the plan to a cluster over SSH and, unless detached, follow it to its end. Return its exit code."""
-    console = Console(stderr=False)
+    console = SafeConsole()
     done = over_ssh.submit(plan, secrets, host, _teller(console))
     if done.finished is not None:
         return _say_finished(console, done.finished)
@@ -117,7 +118,7 @@ def follow_over_ssh(host: SshHost, folder: str) -> int:
     """Show a run on a cluster reached over SSH until it is over. Return its exit code."""
     steps = remote_run.max_steps_of(host, folder)
     hint = f"follow it again with `nemolaunch follow --ssh {host.name} {folder}`"
-    return _follow_over_ssh(Console(), host, folder, steps, hint)
+    return _follow_over_ssh(SafeConsole(), host, folder, steps, hint)
 
 
 def _follow_over_ssh(console: Console, host: SshHost, folder: str, steps: int, hint: str) -> int:

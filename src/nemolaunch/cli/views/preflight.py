@@ -6,9 +6,9 @@ import dataclasses
 import json
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 
+from nemolaunch.cli.views.console import SafeConsole
 from nemolaunch.preflight.judge import SICK, SLOW
 from nemolaunch.preflight.result import Result
 from nemolaunch.preflight.rows import NodeRow
@@ -27,9 +27,9 @@ def as_text(result: Result) -> str:
 
 def show(result: Result, run: RunDir, *, on_slurm: bool) -> None:
     """Print a row for each node, what is wrong, and the flags that leave nodes out."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=max(NARROWEST, console.width))
+        console = SafeConsole(highlight=False, width=max(NARROWEST, console.width))
     console.print(_table(result))
     if result.measured.all_bytes_per_s:
         console.print(
