@@ -16,6 +16,7 @@ import pytest
 from report_runs import start, step, write_run
 
 from nemolaunch.cli.commands import report, status
+from nemolaunch.system import processes
 
 HOSTILE = "</script><script>alert(1)</script>"
 HOSTILE_NAME = "<img src=x onerror='alert(1)'> & \"co\""
@@ -224,7 +225,7 @@ def test_a_run_whose_command_was_killed_before_its_first_step(tmp_path: Path) ->
     run = write_run(tmp_path / "run", [])
     (run / "logs").mkdir()
     (run / "logs" / "launcher.log").write_text("importing\n")
-    job = subprocess.Popen(["sleep", "60"], env={**os.environ, "NEMOLAUNCH_RUN": str(run)})
+    job = subprocess.Popen(["sleep", "60"], env={**os.environ, **processes.marked(run)})
     try:
         assert "not started" in drawn(run).text  # it may still be importing NeMo
     finally:

@@ -16,6 +16,7 @@ from nemolaunch.system.locks import TOUCH_EVERY_S, read_record
 from nemolaunch.system.open_folder import OpenFolder, moved
 
 LOOK_EVERY_S = 1.0
+GONE_S = 60.0  # for how long a folder cannot be found before it counts as removed: file servers restart
 EXIT_CODE = 1
 
 
@@ -31,7 +32,7 @@ class FolderWatch:
         self._end = end
         self._folder = OpenFolder(run.root)
         self._holder = read_record(run.lock)
-        self._touched = time.monotonic()
+        self._touched = self._found = time.monotonic()
 
     def start(self) -> None:
         """Watch in a thread, until this process ends."""
@@ -39,14 +40,17 @@ class FolderWatch:
 
     def look(self) -> str | None:
         """Touch the lock if it is time. Return why the run must end, or None."""
-        path = self._folder.path()
+        path, now = self._folder.path(), time.monotonic()
+        if path is None and now - self._found < GONE_S:
+            return None
+        self._found = now
         if path != str(self._run.root):
             return moved(str(self._run.root), path)
         holder = read_record(self._run.lock)
         if holder and self._holder and holder != self._holder:
             return f"another process has taken {self._run.root} over: {holder}"
-        if time.monotonic() - self._touched >= TOUCH_EVERY_S:
-            self._touched = time.monotonic()
+        if now - self._touched >= TOUCH_EVERY_S:
+            self._touched = now
             with suppress(OSError):
                 os.utime(self._run.lock)
         return None
