@@ -187,7 +187,7 @@ def setup(plan: Plan) -> str:
     The first line turns off the command tracing that NeMo-Run's script turns on.
     """
     array = "array" in options(plan)
-    others = _lower_case_exports(plan)
+    others = lower_case_exports(plan)
     return "\n".join(
         (
             "{ set +vx; } 2>/dev/null",
@@ -217,7 +217,7 @@ def _preflight(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _lower_case_exports(plan: Plan) -> tuple[str, ...]:
+def lower_case_exports(plan: Plan) -> tuple[str, ...]:
     """Return the exports of variables whose names NeMo-Run would change."""
     others = {name: value for name, value in plan.variables.items() if name != name.upper()}
     return tuple(f"export {name}={quoted(value)}" for name, value in others.items())
@@ -226,7 +226,7 @@ def _lower_case_exports(plan: Plan) -> tuple[str, ...]:
 def _decided(plan: Plan) -> tuple[str, ...]:
     """Return the exports that hold whatever the site's commands export: those of flags, and the interpreter."""
     names = [name for name in variables(plan) if name not in plan.environment]
-    return (*(f"export {name}={variables(plan)[name]}" for name in names), *_lower_case_exports(plan))
+    return (*(f"export {name}={variables(plan)[name]}" for name in names), *lower_case_exports(plan))
 
 
 def _submission(plan: Plan) -> Submission:
