@@ -195,7 +195,10 @@ def test_what_could_not_be_measured_makes_a_node_sick() -> None:
     assert "rank 9: matrix product failed" in trouble.text
 
 
-IDLE = "0, GPU-6a1, NVIDIA H100 80GB HBM3, 550.54.15, 4, 1980\n1, GPU-7b2, NVIDIA H100 80GB HBM3, 550.54.15, 81000, 1980\n"
+IDLE = """\
+0, GPU-6a1, NVIDIA H100 80GB HBM3, 550.54.15, 4, 1980
+1, GPU-7b2, NVIDIA H100 80GB HBM3, 550.54.15, 81000, 1980
+"""
 
 
 def test_answers_of_nvidia_smi() -> None:
