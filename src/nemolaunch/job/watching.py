@@ -65,7 +65,8 @@ class Guards:
         0.15, "how far below the median of all a rank or node may be in a preflight, as a fraction"
     )
     exclude_slow: bool = flag(
-        False, "do not start on nodes that a preflight of this run found slow or sick, until one finds them fit"
+        False,
+        "do not start on nodes that a preflight of this run found slow or sick, until one finds them fit",
     )
 
 
