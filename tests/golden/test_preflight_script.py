@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from golden.batch_plans import CASES, DATA, plan_of
 
 from nemolaunch.preflight.command import command
-from nemolaunch.slurm import preflight_script
+from nemolaunch.slurm import batch_job, preflight_script
 
 FOLDER = Path(__file__).parent / "preflight"
 
@@ -40,3 +41,12 @@ def test_values_reach_srun_as_they_were_given() -> None:
     assert words[words.index("--container-workdir") + 1] == "/runs/llama/preflight/code"
     assert words[words.index("--data") + 1] == f"{DATA}.bin"
     assert words[words.index("--attempt") + 1] == "7.0"
+
+
+def test_unfit_nodes_are_excluded_beside_those_of_the_user() -> None:
+    plan = plan_of("preflight")
+    assert plan.submission is not None
+    again = dataclasses.replace(plan, submission=dataclasses.replace(plan.submission, unfit=("n2", "n9")))
+    assert batch_job.options(again)["exclude"] == "n[01-03],n7,n2,n9"
+    without = again.job.with_values(exclude_slow=False, exclude=None)
+    assert "exclude" not in batch_job.options(dataclasses.replace(again, job=without))
