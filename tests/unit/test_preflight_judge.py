@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nemolaunch.preflight import result
-from nemolaunch.preflight.gpus import parse_idle, parse_load
+from nemolaunch.preflight.gpus import parse_idle, parse_load, visible
 from nemolaunch.preflight.judge import Trouble, judge, unfit
 from nemolaunch.preflight.rows import Files, Gpu, Measured, NodeRow, RankRow
 from nemolaunch.run.folder import RunDir, unfit_nodes
@@ -195,7 +195,10 @@ def test_what_could_not_be_measured_makes_a_node_sick() -> None:
     assert "rank 9: matrix product failed" in trouble.text
 
 
-IDLE = "0, NVIDIA H100 80GB HBM3, 550.54.15, 4, 1980\n1, NVIDIA H100 80GB HBM3, 550.54.15, 81000, 1980\n"
+IDLE = """\
+0, GPU-6a1, NVIDIA H100 80GB HBM3, 550.54.15, 4, 1980
+1, GPU-7b2, NVIDIA H100 80GB HBM3, 550.54.15, 81000, 1980
+"""
 
 
 def test_answers_of_nvidia_smi() -> None:
@@ -205,18 +208,27 @@ def test_answers_of_nvidia_smi() -> None:
         (1, "550.54.15", 7, False, True),
     ]
     assert idle[1].memory_used_bytes == 81000 * 2**20
-    loaded = parse_load(idle, "0, 1755\n1, 1200\n", None, "0, 0x0000000000000004\n1, 0x0000000000000048\n")
+    reasons = "0, 0x0000000000000004\n1, 0x0000000000000048\n"
+    loaded = parse_load(idle, "0, 1755\n1, 1200\n", None, reasons)
     assert [(g.clock_mhz, g.max_clock_mhz, g.reasons) for g in loaded] == [
         (1755, 1980, 4),
         (1200, 1980, 0x48),
     ]
 
 
+@pytest.mark.parametrize(
+    ("named", "kept"), [(None, [0, 1]), ("1", [1]), ("1,0", [0, 1]), ("GPU-7b", [1]), ("", []), ("10", [])]
+)
+def test_gpus_of_others_are_not_looked_at(named: str | None, kept: list[int]) -> None:
+    """The forms of CUDA_VISIBLE_DEVICES in the CUDA programming guide."""
+    assert [each.index for each in visible(parse_idle(IDLE, None, None), named)] == kept
+
+
 def test_what_a_gpu_or_driver_does_not_know_is_not_judged() -> None:
     (one,) = parse_load(
-        parse_idle("0, Tesla T4, 450.1, [N/A], [N/A]\n", "0, [N/A]\n", None), None, None, None
+        parse_idle("0, GPU-1, Tesla T4, 450.1, [N/A], [N/A]\n", "0, [N/A]\n", None), None, None, None
     )
-    assert one == Gpu(index=0, name="Tesla T4", driver="450.1")
+    assert one == Gpu(index=0, uuid="GPU-1", name="Tesla T4", driver="450.1")
     assert judge(nodes(n1={"gpus": (one,)}), 0.15) == ()
     assert parse_idle(None, None, None) == ()
 

@@ -47,8 +47,8 @@ CAUSES: tuple[Cause, ...] = (
         "preflight",
         r"\bUnfit(Elsewhere)?: preflight: ",
         "the preflight found a slow or sick node before the first step",
-        "resume without it: `nemolaunch resume RUN --exclude {node}`, or `--exclude-slow`, which leaves out all nodes "
-        "that preflights of the run named; preflight/result.json has what was measured",
+        "on Slurm, resume without it: `nemolaunch resume RUN --exclude {node}`, or with `--exclude-slow`, which leaves "
+        "out all nodes that preflights of the run named; preflight/result.json has what was measured",
     ),
     _cause(
         "gpu-memory",

@@ -7,13 +7,14 @@ what limits the clocks `clocks_throttle_reasons`.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 from nemolaunch.preflight.rows import Gpu
 from nemolaunch.system.commands import answers
 
 TIMEOUT_S = 30.0
-IDLE = "index,name,driver_version,memory.used,clocks.max.sm"
+IDLE = "index,uuid,name,driver_version,memory.used,clocks.max.sm"
 ECC = "index,ecc.errors.uncorrected.volatile.total"
 ROWS = "index,remapped_rows.failure,remapped_rows.pending"
 CLOCKS = "index,clocks.sm"
@@ -21,8 +22,20 @@ REASONS = ("index,clocks_event_reasons.active", "index,clocks_throttle_reasons.a
 
 
 def idle() -> tuple[Gpu, ...]:
-    """Return the node's GPUs before the job uses them; none where there is no nvidia-smi."""
-    return parse_idle(*_query(IDLE, ECC, ROWS))
+    """Return the job's GPUs on this node before it uses them; none where there is no nvidia-smi."""
+    return visible(parse_idle(*_query(IDLE, ECC, ROWS)), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible(gpus: Sequence[Gpu], named: str | None) -> tuple[Gpu, ...]:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names by index or UUID, whole or abbreviated; all if it is not set."""
+    if named is None:
+        return tuple(gpus)
+    words = [word.strip() for word in named.split(",") if word.strip()]
+    return tuple(
+        gpu
+        for gpu in gpus
+        if any(word == str(gpu.index) or (gpu.uuid and gpu.uuid.startswith(word)) for word in words)
+    )
 
 
 def under_load(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
@@ -44,10 +57,11 @@ def parse_idle(idle: str | None, ecc: str | None, rows: str | None) -> tuple[Gpu
         found.append(
             Gpu(
                 index=index,
-                name=words[0],
-                driver=words[1],
-                memory_used_bytes=_scaled(words[2], 2**20),
-                max_clock_mhz=_scaled(words[3]),
+                uuid=words[0],
+                name=words[1],
+                driver=words[2],
+                memory_used_bytes=_scaled(words[3], 2**20),
+                max_clock_mhz=_scaled(words[4]),
                 uncorrected_errors=_scaled(errors.get(index, [""])[0]),
                 remap_failed=_switch(failed),
                 remap_pending=_switch(pending),

@@ -27,6 +27,7 @@ class Gpu:
 
     index: int
     name: str
+    uuid: str = ""
     driver: str = ""
     memory_used_bytes: int | None = None
     uncorrected_errors: int | None = None

@@ -199,7 +199,7 @@ def setup(plan: Plan) -> str:
     The first line turns off the command tracing that NeMo-Run's script turns on.
     """
     array = "array" in options(plan)
-    others = _lower_case_exports(plan)
+    others = lower_case_exports(plan)
     return "\n".join(
         (
             "{ set +vx; } 2>/dev/null",
@@ -230,7 +230,7 @@ def _preflight(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _lower_case_exports(plan: Plan) -> tuple[str, ...]:
+def lower_case_exports(plan: Plan) -> tuple[str, ...]:
     """Return the exports of variables whose names NeMo-Run would change."""
     others = {name: value for name, value in plan.variables.items() if name != name.upper()}
     return tuple(f"export {name}={quoted(value)}" for name, value in others.items())
@@ -248,7 +248,7 @@ def _decided(plan: Plan) -> tuple[str, ...]:
     names = [name for name in variables(plan) if name not in plan.environment]
     return (
         *(f"export {name}={variables(plan)[name]}" for name in names),
-        *_lower_case_exports(plan),
+        *lower_case_exports(plan),
         *_into_apptainer(plan),
     )
 

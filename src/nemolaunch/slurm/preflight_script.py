@@ -7,9 +7,16 @@ from collections.abc import Sequence
 
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
-from nemolaunch.slurm.site_setup import plain_setup
+from nemolaunch.slurm.site_setup import site_setup
 
 TIME = "20"  # minutes
+# What `site_setup` expects of the batch script of a training
+ON_EXIT = """\
+on_exit() {
+    local code=$?
+    if [ -n "$site_step" ]; then echo "nemolaunch: the set-up of the job failed with code $code: $site_step"; fi
+    exit "$code"
+}"""
 NOT_TAKEN = ("array", "dependency", "open-mode")
 
 
@@ -34,7 +41,9 @@ def script(plan: Plan, command: Sequence[str]) -> str:
         for name, value in sorted(options.items())
         if value is not None
     ]
+    site = site_setup(launch, ())
     exports = [f"export {name}={word}" for name, word in batch_job.variables(plan).items()]
+    exports += batch_job.lower_case_exports(plan)
     words = [
         "srun",
         *_place(plan),
@@ -45,7 +54,8 @@ def script(plan: Plan, command: Sequence[str]) -> str:
     ]
     words += ["python", *map(shlex.quote, command), "--attempt", '"$SLURM_JOB_ID.0"']
     return (
-        "\n".join(["#!/bin/bash", *lines, "set -e", *plain_setup(launch), *exports, " ".join(words)]) + "\n"
+        "\n".join(["#!/bin/bash", *lines, *([ON_EXIT] if site else []), *site, *exports, " ".join(words)])
+        + "\n"
     )
 
 
