@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from nemolaunch.launching.prepare import prepare
 from nemolaunch.launching.secrets import Secrets
@@ -13,7 +14,7 @@ from nemolaunch.run.folder import RunDir
 from nemolaunch.run.lock import RunLock
 from nemolaunch.system import folder_identity, processes
 from nemolaunch.system.atomic_files import private_opener, write_json
-from nemolaunch.system.open_folder import OpenFolder, moved
+from nemolaunch.system.open_folder import OpenFolder, moved, remove_empty
 from nemolaunch.system.processes import GRACE_S
 from nemolaunch.system.secret_values import masked, without_password
 
@@ -91,9 +92,15 @@ class LocalJob:
             self.close()
 
     def close(self) -> None:
-        """Kill remaining processes (torchrun, ranks, helpers of dead ranks) and release the run folder."""
+        """Kill remaining processes (torchrun, ranks, helpers of dead ranks) and release the run folder.
+
+        If the folder was moved, record that in its new place, and remove what has been made again in the old one.
+        """
         processes.kill(self.run.root, self._id)
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        if (now := self._folder.path()) not in (None, str(self.run.root)):
+            note_end(RunDir(Path(str(now))), "stopped", moved(str(self.run.root), now))
+            remove_empty(self.run.root)
         self._lock.release()

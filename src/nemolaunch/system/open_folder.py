@@ -26,6 +26,13 @@ class OpenFolder:
         return os.readlink(f"/proc/self/fd/{self._file}")  # ends in ` (deleted)` if it is
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove a folder if it has nothing but empty folders in it."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            os.rmdir(path)
+
+
 def moved(before: str, now: str | None) -> str:
     """Return a sentence about a run folder that has been moved while its run was writing to it."""
     if now is None:
