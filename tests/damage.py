@@ -17,9 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "nemo2")]
-
-from model_zoo import ZOO
+from nemo2.model_zoo import ZOO
 from report_runs import start, step, write_run
 
 from nemolaunch.checkpoint.convert.convert import Options, convert
@@ -42,29 +40,43 @@ class Kind:
     commands: tuple[str, ...]
 
 
+TO_TORCH = "convert nemo out.pt --to torch --verify none"
+TO_HF = "convert nemo out --to hf --verify none"
+REPORT = "report runs/run -o r.html"
+COUNT = "count-params -M nano --hf-model-id tokenizer"
+MADE = "made/preprocessed/a_text_document"
 KINDS = {
     "config.json": Kind("hf/config.json", ("inspect checkpoint hf", "count-params -M hf --hf-model-id hf")),
-    "safetensors": Kind("hf/model.safetensors", ("inspect checkpoint hf", "convert hf out.pt --to torch --verify none")),
+    "safetensors": Kind(
+        "hf/model.safetensors", ("inspect checkpoint hf", "convert hf out.pt --to torch --verify none")
+    ),
     "index": Kind("sharded/model.safetensors.index.json", ("inspect checkpoint sharded",)),
-    "torch": Kind("model.pt", ("inspect checkpoint model.pt", "convert model.pt out --to safetensors --verify none")),
-    "metadata": Kind("nemo/weights/.metadata", ("inspect checkpoint nemo", "convert nemo out.pt --to torch --verify none")),
-    "distcp": Kind("nemo/weights/__0_0.distcp", ("convert nemo out.pt --to torch --verify none",)),
-    "io.json": Kind("nemo/context/io.json", ("inspect checkpoint nemo", "convert nemo out --to hf --verify none")),
-    "model.yaml": Kind("nemo/context/model.yaml", ("inspect checkpoint nemo", "convert nemo out --to hf --verify none")),
-    "common.pt": Kind("nemo/weights/common.pt", ("convert nemo out --to hf --verify none",)),
+    "torch": Kind(
+        "model.pt", ("inspect checkpoint model.pt", "convert model.pt out --to safetensors --verify none")
+    ),
+    "metadata": Kind("nemo/weights/.metadata", ("inspect checkpoint nemo", TO_TORCH)),
+    "distcp": Kind("nemo/weights/__0_0.distcp", (TO_TORCH,)),
+    "io.json": Kind("nemo/context/io.json", ("inspect checkpoint nemo", TO_HF)),
+    "model.yaml": Kind("nemo/context/model.yaml", ("inspect checkpoint nemo", TO_HF)),
+    "common.pt": Kind("nemo/weights/common.pt", (TO_HF,)),
     "idx": Kind("data/tokens.idx", ("inspect data data/tokens",)),
-    "metrics": Kind("runs/run/metrics.jsonl", ("status --runs-dir runs", "report runs/run -o r.html", "diagnose runs/run")),
-    "evaluations": Kind("runs/run/evaluations.jsonl", ("report runs/run -o r.html",)),
+    "metrics": Kind("runs/run/metrics.jsonl", ("status --runs-dir runs", REPORT, "diagnose runs/run")),
+    "evaluations": Kind("runs/run/evaluations.jsonl", (REPORT,)),
     "plan": Kind(
         "runs/run/plan.json",
-        ("status --runs-dir runs", "status runs/run", "report runs/run -o r.html", "pretrain --plan runs/run/plan.json --dry-run",
-         "diff runs/run runs/other"),
+        (
+            "status --runs-dir runs", "status runs/run", REPORT, "pretrain --plan runs/run/plan.json --dry-run",
+            "diff runs/run runs/other",
+        ),
     ),
     "yaml": Kind("job.yaml", ("plan --config job.yaml",)),
-    "tokenizer.json": Kind("tokenizer/tokenizer.json", ("inspect data data/tokens --hf-tokenizer tokenizer", "count-params -M nano --hf-model-id tokenizer")),
-    "tokenizer_config.json": Kind("tokenizer/tokenizer_config.json", ("count-params -M nano --hf-model-id tokenizer",)),
-    "manifest": Kind("made/preprocessed/a_text_document.manifest.json", ("inspect data made/preprocessed/a_text_document", "merge made/preprocessed -o both")),
+    "tokenizer.json": Kind(
+        "tokenizer/tokenizer.json", ("inspect data data/tokens --hf-tokenizer tokenizer", COUNT)
+    ),
+    "tokenizer_config.json": Kind("tokenizer/tokenizer_config.json", (COUNT,)),
+    "manifest": Kind(f"{MADE}.manifest.json", (f"inspect data {MADE}", "merge made/preprocessed -o both")),
 }  # fmt: skip
+INSERTED = (b"null", b"-1", b"1e400", b"{}", b"[", b'"', b"\xff", b"9" * 30, b"\x1b]0;x\x07")
 
 
 def write_samples(folder: Path) -> None:
