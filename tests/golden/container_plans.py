@@ -25,7 +25,7 @@ USER = "1000:1000"
 
 # Flags, what is known about the engine, and GPUs of each case
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
-    "docker": ({"executor": "docker", "container_mounts": MOUNTS, "env": ("KEY=a b;c",)}, {}, 8),
+    "docker": ({"executor": "docker", "container_mounts": MOUNTS, "env": ("GREETING=a b;c",)}, {}, 8),
     "docker-rehearsal": ({"executor": "docker", "container_image": "registry.local/nemo $(id):1"}, {}, 0),
     "podman": (
         {"executor": "podman", "container_mounts": MOUNTS},
@@ -34,7 +34,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     ),
     "podman-root": ({"executor": "podman"}, {"user": "0:0", "cache": "/root/.cache/huggingface"}, 8),
     "apptainer": (
-        {"executor": "apptainer", "container_mounts": MOUNTS, "env": ("KEY=a b;c",)},
+        {"executor": "apptainer", "container_mounts": MOUNTS, "env": ("GREETING=a b;c",)},
         {"image": "/images/nemo 26.02.sif"},
         8,
     ),

@@ -61,11 +61,12 @@ def test_what_ranks_get_of_the_shell() -> None:
     assert sorted(shell_variables(shell)) == [
         "CUDA_VISIBLE_DEVICES", "HF_TOKEN", "NCCL_DEBUG", "WANDB_API_KEY", "https_proxy",
     ]  # fmt: skip
+    assert shell_variables({"MY_DATA": "1", "OTHER": "2"}, named=["MY_DATA"]) == {"MY_DATA": "1"}
 
 
 def test_exported_values_win_over_presets_and_lose_to_flags() -> None:
-    found = planned_variables(plan_of("docker"), {"TOKENIZERS_PARALLELISM": "true", "KEY": "mine"})
-    assert (found["TOKENIZERS_PARALLELISM"], found["KEY"]) == ("true", "a b;c")
+    found = planned_variables(plan_of("docker"), {"TOKENIZERS_PARALLELISM": "true", "GREETING": "mine"})
+    assert (found["TOKENIZERS_PARALLELISM"], found["GREETING"]) == ("true", "a b;c")
 
 
 def test_a_saved_plan_gives_the_same_command(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from nemolaunch.containers.command import Container, command
@@ -52,7 +52,7 @@ def run_command(plan: Plan) -> list[str]:
             image=host.image,
             mounts=tuple(mounts_of(plan)),
             workdir=str(code_folder(plan)),
-            variables=tuple(sorted({processes.VARIABLE, *planned_variables(plan)})),
+            variables=tuple(sorted({*processes.VARIABLES, *planned_variables(plan)})),
             gpus=plan.device == "gpu",
             user=host.user,
             name=container_name(plan),
@@ -77,13 +77,13 @@ def planned_variables(plan: Plan, exported: Mapping[str, str] | None = None) -> 
     return {**kept, **cache, **plan.variables}
 
 
-def shell_variables(exported: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of the user's shell that ranks need, secrets included.
+def shell_variables(exported: Mapping[str, str], named: Collection[str] = ()) -> dict[str, str]:
+    """Return the variables of the user's shell that ranks need, secrets included, and those that `--env NAME` names.
 
     They reach the container on its standard input: `inspect` would show them to everybody who may use the engine.
     """
     return {
         name: value
         for name, value in exported.items()
-        if (name in _NAMES or name.startswith(_PREFIXES)) and not name.endswith(_PATHS)
+        if name in named or ((name in _NAMES or name.startswith(_PREFIXES)) and not name.endswith(_PATHS))
     }

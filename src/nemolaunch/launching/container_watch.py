@@ -27,6 +27,7 @@ from nemolaunch.containers.run import (
     shell_variables,
 )
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.job.env_presets import passed_names
 from nemolaunch.launching.container import engine_says, signal_container
 from nemolaunch.launching.local import note_end
 from nemolaunch.planning import Plan
@@ -76,7 +77,8 @@ class Watch:
         )
         self._engine = engine
         assert engine.stdin is not None
-        shell = {name: value for name, value in shell_variables(os.environ).items() if name not in values}
+        named = passed_names(plan.job.launch.env)
+        shell = {n: value for n, value in shell_variables(os.environ, named).items() if n not in values}
         try:
             with engine.stdin as pipe:
                 pipe.write(json.dumps(shell).encode())

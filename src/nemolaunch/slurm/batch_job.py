@@ -69,8 +69,12 @@ def image(plan: Plan) -> str | None:
     return plan.job.launch.container_image if plan.job.launch.runtime == "pyxis" else None
 
 
-def engine_words(plan: Plan) -> list[str]:
-    """Return the words that start a rank in a container of apptainer or podman; none with pyxis or no container."""
+def engine_words(plan: Plan, workdir: str | None = None) -> list[str]:
+    """Return the words that start a rank in a container of apptainer or podman; none with pyxis or no container.
+
+    Args:
+        workdir: folder that the rank starts in; that of the job's code by default.
+    """
     launch = plan.job.launch
     if launch.runtime not in ("apptainer", "podman"):
         return []
@@ -80,7 +84,7 @@ def engine_words(plan: Plan) -> list[str]:
         engine=launch.runtime,
         image=path if is_path else launch.container_image,
         mounts=tuple(mounts_of(plan)),
-        workdir=str(task_dir(plan) / "code"),
+        workdir=workdir or str(task_dir(plan) / "code"),
         variables=(*_INHERITED, *container_env(plan)),
         gpus=plan.device == "gpu",
         user=_submission(plan).user,
@@ -205,7 +209,7 @@ def setup(plan: Plan) -> str:
             "{ set +vx; } 2>/dev/null",
             *([] if plan.job.launch.launcher == "torchrun" else [_meeting_port(plan)]),
             *others,
-            *_into_apptainer(plan),
+            *into_apptainer(plan),
             f"run_folder={quoted(plan.folder)}",
             f"batch_script={quoted(str(script_path(plan)))}",
             f"max_failures={plan.job.launch.max_failures}",
@@ -236,7 +240,7 @@ def lower_case_exports(plan: Plan) -> tuple[str, ...]:
     return tuple(f"export {name}={quoted(value)}" for name, value in others.items())
 
 
-def _into_apptainer(plan: Plan) -> tuple[str, ...]:
+def into_apptainer(plan: Plan) -> tuple[str, ...]:
     """Return the exports by which the plan's variables win over those of an apptainer image."""
     if plan.job.launch.runtime != "apptainer":
         return ()
@@ -249,7 +253,7 @@ def _decided(plan: Plan) -> tuple[str, ...]:
     return (
         *(f"export {name}={variables(plan)[name]}" for name in names),
         *lower_case_exports(plan),
-        *_into_apptainer(plan),
+        *into_apptainer(plan),
     )
 
 

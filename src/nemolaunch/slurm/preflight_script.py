@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
 from nemolaunch.slurm.site_setup import site_setup
@@ -43,7 +44,7 @@ def script(plan: Plan, command: Sequence[str]) -> str:
     ]
     site = site_setup(launch, ())
     exports = [f"export {name}={word}" for name, word in batch_job.variables(plan).items()]
-    exports += batch_job.lower_case_exports(plan)
+    exports += [*batch_job.lower_case_exports(plan), *batch_job.into_apptainer(plan)]
     words = [
         "srun",
         *_place(plan),
@@ -52,6 +53,7 @@ def script(plan: Plan, command: Sequence[str]) -> str:
         "--distribution=block",
         "--cpu-bind=none",
     ]
+    words += map(batch_job.quoted, batch_job.engine_words(plan, str(folder / "code")))
     words += ["python", *map(shlex.quote, command), "--attempt", '"$SLURM_JOB_ID.0"']
     return (
         "\n".join(["#!/bin/bash", *lines, *([ON_EXIT] if site else []), *site, *exports, " ".join(words)])
@@ -64,7 +66,7 @@ def _place(plan: Plan) -> list[str]:
     code, image = str(plan.run.preflight / "code"), batch_job.image(plan)
     if image is None:
         return ["--chdir", batch_job.quoted(code)]
-    mounts = ",".join(map(batch_job.quoted, batch_job.mounts(plan)))
+    mounts = ",".join(map(batch_job.quoted, mounts_of(plan)))
     return [
         *("--container-image", batch_job.quoted(image), "--container-mounts", mounts),
         *("--container-workdir", batch_job.quoted(code)),

@@ -21,7 +21,7 @@ from pathlib import Path
 from nemolaunch.system import folder_identity
 from nemolaunch.system.process_identity import start_of
 
-VARIABLE, ID_VARIABLE = "NEMOLAUNCH_RUN", "NEMOLAUNCH_RUN_ID"
+VARIABLES = VARIABLE, ID_VARIABLE = "NEMOLAUNCH_RUN", "NEMOLAUNCH_RUN_ID"
 GRACE_S = 10.0  # for a job to exit before it is killed
 KILL_TIMEOUT_S = 5.0
 PR_SET_PDEATHSIG = 1

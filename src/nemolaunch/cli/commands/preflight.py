@@ -16,7 +16,7 @@ from nemolaunch.findings import errors
 
 FIELDS = (
     "executor", "num_nodes", "num_gpus", "device", "account", "partition", "container_image", "container_mounts",
-    "time", "qos", "gres", "constraint", "exclude", "reservation", "sbatch", "modules", "setup", "pre_commands",
+    "container_runtime", "time", "qos", "gres", "constraint", "exclude", "reservation", "sbatch", "modules", "setup", "pre_commands",
     "network_interface", "env_preset", "env", "experiment", "output_dir", "preflight_tolerance",
 )  # fmt: skip
 
@@ -60,6 +60,11 @@ def main(argv: list[str] | None = None) -> int:
     render.print_findings(plan.findings)
     if found := errors(plan.findings):
         raise NemolaunchError(f"the job has {len(found)} error(s); nothing was measured")
+    if plan.container is not None:
+        raise NemolaunchError(
+            "nemolaunch preflight starts no container on this machine: use nemolaunch pretrain --preflight "
+            f"--executor {job.launch.executor}, which measures in the container before the first step"
+        )
     if show_script:
         from nemolaunch.preflight.command import command
         from nemolaunch.slurm.preflight_script import script
