@@ -61,8 +61,7 @@ def _measured(run: RunDir, place: Place, args: argparse.Namespace) -> tuple[Trou
     measurement = Measurement(place, run.preflight, args.data, args.device)
     rank, node = measurement.alone()
     measured = gathered(rank, node)
-    broken = measured is not None and any(row.errors for row in (*measured.ranks, *measured.nodes))
-    if not _shared(broken):
+    if not _shared(measured is not None and measured.has_errors):
         node, everyone = measurement.together(node)
         measured = gathered(rank, node, everyone)
     troubles: tuple[Trouble, ...] = ()

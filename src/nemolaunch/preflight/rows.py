@@ -5,7 +5,6 @@ A value of None was not measured: there is nothing to measure it with, or an err
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,16 +96,17 @@ class Measured:
     nodes: tuple[NodeRow, ...] = ()
     all_bytes_per_s: float | None = None
 
-    def as_values(self) -> dict[str, Any]:
-        """Return the measurements as values that JSON can hold."""
-        return dataclasses.asdict(self)
+    @property
+    def has_errors(self) -> bool:
+        """Whether something could not be measured."""
+        return any(row.errors for row in self.ranks) or any(row.errors for row in self.nodes)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Measured:
-        """Return measurements from the values that `as_values` returns."""
+        """Return measurements from their values in JSON."""
         return cls(
             ranks=tuple(_rank(row) for row in values["ranks"]),
-            nodes=tuple(node_row(row) for row in values["nodes"]),
+            nodes=tuple(_node(row) for row in values["nodes"]),
             all_bytes_per_s=values["all_bytes_per_s"],
         )
 
@@ -115,7 +115,7 @@ def _rank(values: Mapping[str, Any]) -> RankRow:
     return RankRow(**{**values, "errors": tuple(values["errors"])})
 
 
-def node_row(values: Mapping[str, Any]) -> NodeRow:
+def _node(values: Mapping[str, Any]) -> NodeRow:
     """Return the row of a node from its values in JSON."""
     return NodeRow(
         **{

@@ -74,7 +74,8 @@ def products(device: Device) -> float:
 
     for _ in range(WARM_UP):
         _timed(device, multiply)
-    end, times = time.perf_counter() + device.seconds, []
+    times: list[float] = []
+    end = time.perf_counter() + device.seconds
     while len(times) < REPEATS or time.perf_counter() < end:
         times.append(_timed(device, multiply))
     return float(2 * size**3 * device.batch / statistics.fmean(times))

@@ -132,8 +132,12 @@ def options(plan: Plan) -> dict[str, Any]:
 def excluded(plan: Plan) -> str:
     """Return the nodes that the job must not use: `--exclude`, and with `--exclude-slow` those found unfit."""
     unfit = _submission(plan).unfit if plan.job.guards.exclude_slow else ()
+    return ",".join(filter(None, [_given_nodes(plan), *unfit]))
+
+
+def _given_nodes(plan: Plan) -> str:
     given = plan.job.launch.exclude
-    return ",".join(dict.fromkeys([*([given] if given and given != "none" else []), *unfit]))
+    return given if given and given != "none" else ""
 
 
 def output(plan: Plan) -> str:
@@ -229,7 +233,7 @@ def _preflight(plan: Plan) -> tuple[str, ...]:
         return ()
     return (
         f"exclude_slow={int(plan.job.guards.exclude_slow)}",
-        f"excluded_nodes={quoted(excluded(plan))}",
+        f"excluded_nodes={quoted(_given_nodes(plan))}",
         PREFLIGHT.read_text(encoding="utf-8").rstrip("\n"),
     )
 
