@@ -126,7 +126,9 @@ def test_a_lock_dated_in_the_future_is_named(tmp_path: Path) -> None:
         RunLock(path).take()
 
 
-def test_the_holder_notices_that_it_has_lost_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_holder_notices_that_it_has_lost_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "TOUCH_EVERY_S", 0.05)
     path = tmp_path / "lock"
     lock = RunLock(path)
@@ -148,6 +150,8 @@ def test_the_record_names_host_process_and_start(tmp_path: Path) -> None:
     kind, host, pid, start_ticks, boot = (tmp_path / "lock").read_text().split()
     assert (kind, host, pid) == ("local", socket.gethostname(), str(os.getpid()))
     stat = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    assert start_ticks == stat[22 - 3]  # proc(5): field 22, counted from 1; the first after the name is the third
+    assert (
+        start_ticks == stat[22 - 3]
+    )  # proc(5): field 22, counted from 1; the first after the name is the third
     assert boot.startswith(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
     lock.release()

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,11 @@ from nemolaunch.system.replacement import complete_files, put_files, replacing, 
 
 
 @pytest.fixture(params=["exchange", "two renames"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to replace: with renameat2, and as on a kernel or file system without it."""
     if request.param == "two renames":
         monkeypatch.setattr(renames, "_renameat2", lambda: None)
-    yield request.param
+    return str(request.param)
 
 
 def folder_of(path: Path, text: str) -> Path:
@@ -94,7 +93,9 @@ def killed_after(renames_done: int, folder: Path, what: str) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
-def test_after_a_kill_between_two_renames_the_next_command_restores_the_earlier_folder(tmp_path: Path) -> None:
+def test_after_a_kill_between_two_renames_the_next_command_restores_the_earlier_folder(
+    tmp_path: Path,
+) -> None:
     final = folder_of(tmp_path / "ckpt", "old")
     killed_after(1, tmp_path, "folder")
     assert not final.exists()
@@ -111,7 +112,9 @@ def test_files_that_belong_together_are_completed_by_the_next_command(tmp_path: 
         (tmp_path / f"data.{name}").write_text("old")
         (tmp_path / "work" / name).write_text("new")
     killed_after(number, tmp_path, "files")
-    texts = {(tmp_path / f"data.{n}").read_text() for n in ("bin", "idx") if (tmp_path / f"data.{n}").exists()}
+    texts = {
+        (tmp_path / f"data.{n}").read_text() for n in ("bin", "idx") if (tmp_path / f"data.{n}").exists()
+    }
     assert len(texts) <= 1 or not (tmp_path / "data.idx").exists()  # never a wrong pair
     assert complete_files(tmp_path / "work")
     assert {(tmp_path / f"data.{n}").read_text() for n in ("bin", "json", "idx")} == {"new"}

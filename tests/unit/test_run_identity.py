@@ -64,7 +64,9 @@ def test_cancelling_a_copy_leaves_the_original_alone(
     shutil.copytree(plan.folder, copy)
     assert cancel.main([str(copy)]) == 0
     assert f"it is a copy of {plan.folder}, whose processes are not touched" in capsys.readouterr().out
-    os.rename(plan.folder, tmp_path / "elsewhere")  # and the copy is not the original only because that has moved
+    os.rename(
+        plan.folder, tmp_path / "elsewhere"
+    )  # and the copy is not the original only because that has moved
     assert cancel.main([str(copy)]) == 0
     assert process.poll() is None
     assert processes.members(copy) == set()
@@ -92,8 +94,12 @@ def test_a_new_run_in_the_place_of_a_moved_one_is_another(
 
 
 @pytest.mark.parametrize("named", ["moved", "moved/plan.json"])
-def test_a_moved_run_resumes_where_it_is_with_the_paths_inside_it(plan: Plan, tmp_path: Path, named: str) -> None:
-    changed = plan.job.with_values(index_mapping_dir=f"{plan.folder}/index", dataset_dir=(f"{plan.folder}/data",))
+def test_a_moved_run_resumes_where_it_is_with_the_paths_inside_it(
+    plan: Plan, tmp_path: Path, named: str
+) -> None:
+    changed = plan.job.with_values(
+        index_mapping_dir=f"{plan.folder}/index", dataset_dir=(f"{plan.folder}/data",)
+    )
     dataclasses.replace(plan, job=changed).save()
     os.rename(plan.folder, tmp_path / "moved")
     found, *_ = job_of_plan(tmp_path / named, {})
@@ -166,7 +172,9 @@ def test_the_first_rank_ends_when_its_folder_is_moved_or_taken(plan: Plan, tmp_p
     assert f"nemolaunch resume {tmp_path / 'moved'}" in why
 
 
-def test_the_first_rank_keeps_the_lock_of_a_suspended_command(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_rank_keeps_the_lock_of_a_suspended_command(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("nemolaunch.ranks.folder_watch.TOUCH_EVERY_S", 0.0)
     plan.run.lock.write_text("local elsewhere 1\n")
     watch = FolderWatch(plan.run)

@@ -107,7 +107,9 @@ def test_a_variable_given_by_name_is_passed_on_and_not_written(
     assert "--env 'GITHUB_PAT'" not in said.err
     plan = plan_of("plain", str(tmp_path))
     named = dataclasses.replace(plan, job=plan.job.with_values(env=("GITHUB_PAT",)))
-    assert "GITHUB_PAT" in batch_job.container_env(named)  # which pyxis then takes from the job, not the image
+    assert "GITHUB_PAT" in batch_job.container_env(
+        named
+    )  # which pyxis then takes from the job, not the image
 
 
 def test_the_files_of_a_plan_with_given_values_are_the_users_only(tmp_path: Path) -> None:

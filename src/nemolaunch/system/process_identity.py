@@ -45,7 +45,10 @@ class ProcessIdentity:
         if self.is_here:
             now = start_of(self.pid)
             return now is not None and (not self.start or now == self.start)
-        if self.host == socket.gethostname() and self.boot.split("/")[0] not in ("", this_boot().split("/")[0]):
+        if self.host == socket.gethostname() and self.boot.split("/")[0] not in (
+            "",
+            this_boot().split("/")[0],
+        ):
             return False  # the machine has been restarted since
         return None
 

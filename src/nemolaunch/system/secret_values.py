@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -28,7 +29,9 @@ _DIGEST_NAME = re.compile(r"COMMIT|SHA|HASH|REV|DIGEST|CHECKSUM|UUID|VERSION|(^|
 _RUN = re.compile(r"[A-Za-z0-9]{20,}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{24,}={0,2}")
 _HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
-CHANGES = 0.28  # of the kind of character, as a share: random text has about half, names of several words a fifth
+CHANGES = (
+    0.28  # of the kind of character, as a share: random text has about half, names of several words a fifth
+)
 SHORTEST = 6  # of a secret that is hidden wherever it stands
 
 
@@ -53,7 +56,9 @@ def value_is_secret(value: str, name: str = "") -> bool:
         return True
     if _DIGEST_NAME.search(name) or value.startswith(("/", "~", ".", "$")):
         return False
-    pieces = [value] if _BASE64.fullmatch(value) and value.count("/") <= 2 else re.split(r"[_\-.,:;/=+@ ]", value)
+    pieces = (
+        [value] if _BASE64.fullmatch(value) and value.count("/") <= 2 else re.split(r"[_\-.,:;/=+@ ]", value)
+    )
     # a hash is common in the name of a file
     hashes = [piece for piece in pieces if len(pieces) > 1 and _HEX.fullmatch(piece)]
     return any(_is_random(piece.rstrip("=")) for piece in pieces if piece not in hashes)
@@ -65,7 +70,7 @@ def _is_random(text: str) -> bool:
     if not _RUN.fullmatch(letters) or letters.isdigit():
         return False
     kinds = [0 if c.isdigit() else 1 if c.islower() else 2 for c in letters]
-    changes = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+    changes = sum(a != b for a, b in itertools.pairwise(kinds))
     return changes / len(letters) >= CHANGES and len(set(letters)) >= 8
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
@@ -46,9 +45,7 @@ def run(
         request.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output-dir: cannot create {request.folder}: {error.strerror}") from None
-    busy = (
-        f"another process is writing {request.folder}/{request.name}; wait for it, or use another --data-prefix"
-    )
+    busy = f"another process is writing {request.folder}/{request.name}; wait for it, or use another --data-prefix"
     with locks.held(request.folder / f".{request.name}.lock", busy, wait_s=locks.STALE_S + 5.0):
         try:
             return _run(request, report)
