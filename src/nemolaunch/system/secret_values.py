@@ -121,7 +121,7 @@ class MaskedStream:
 
 def mask_streams() -> None:
     """Hide secrets in everything that this process writes to stdout and stderr from now on."""
-    sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
 
 
 @contextmanager
