@@ -52,7 +52,8 @@ class LocalJob:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")
-            processes.kill(self.run.root)  # one may have been started already
+            if self._id is not None:  # one may have been started already; before, they would be another job's
+                processes.kill(self.run.root, self._id)
             self._lock.release()
             raise
 
