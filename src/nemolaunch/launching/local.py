@@ -78,8 +78,8 @@ class LocalJob:
     @property
     def lost(self) -> str | None:
         """Why the run folder does not belong to this job any more; None if it does."""
-        if (path := self._folder.path()) != str(self.run.root):
-            return moved(str(self.run.root), path)
+        if self._folder.is_away():
+            return moved(str(self.run.root), self._folder.path())
         return f"another process has taken {self.run.root} over" if self._lock.is_lost else None
 
     def stop(self, reason: str = "interrupted") -> None:
@@ -101,7 +101,8 @@ class LocalJob:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        if (now := self._folder.path()) not in (None, str(self.run.root)):
-            note_end(RunDir(Path(str(now))), "stopped", moved(str(self.run.root), now))
+        if self._folder.is_away():
+            if (now := self._folder.path()) is not None:
+                note_end(RunDir(Path(now)), "stopped", moved(str(self.run.root), now))
             remove_empty(self.run.root)
         self._lock.release()
