@@ -20,6 +20,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Merge:
             for part in "ab":
                 np.full(lengths.sum(), version, np.int32).tofile(folder / f"in{version}{part}.bin")
                 index = folder / f"in{version}{part}.idx"
-                write_index(index, np.dtype(np.int32), folder / "seq", folder / "doc")
+                write_index(index, "int32", folder / "seq", folder / "doc")
 
     def words(self, version: int) -> list[str]:
         """Return the arguments that make the result of a version."""
@@ -88,7 +89,13 @@ class Tokenize(Merge):
         """Return the arguments that make the result of a version."""
         return [
             *("--hf-tokenizer", str(self.folder / "tokenizer"), "--input-dir"),
-            *(str(self.folder / f"in{version}.jsonl"), "--output-dir", str(self.folder), "--data-prefix", "data"),
+            *(
+                str(self.folder / f"in{version}.jsonl"),
+                "--output-dir",
+                str(self.folder),
+                "--data-prefix",
+                "data",
+            ),
             *("--workers", "1", "--engine", "hf", "--overwrite", "--restart"),
         ]
 
@@ -177,21 +184,23 @@ def command(place: Merge, version: int, number: int, what: str, way: str, count:
     return int(code)
 
 
-def trials(kind: str, folder: Path, num_trials: int, chance: random.Random) -> tuple[list[str], dict[str, int]]:
+def trials(
+    kind: str, folder: Path, num_trials: int, chance: random.Random
+) -> tuple[list[str], dict[str, int]]:
     """Interrupt one command that many times. Return what was lost or left behind, and the states that were found."""
     folder.mkdir()
     place, count = PLACES[kind](folder), folder / "count"
     importlib.import_module(place.module)
     expected, faults, seen = {}, [], collections.Counter[str]()
     for version in (1, 2):
-        assert forked(lambda v=version: command(place, v, 0, "", "exchange", count)) == 0  # type: ignore[misc]
+        assert forked(partial(command, place, version, 0, "", "exchange", count)) == 0
         expected[version] = place.result()
     assert expected[1] != expected[2]
     num_calls, there = int(count.read_text()), 2
     for trial in range(num_trials):
         what, way = INTERRUPTIONS[trial % len(INTERRUPTIONS)], WAYS[trial // len(INTERRUPTIONS) % 2]
         number, wanted = chance.randint(1, num_calls), 3 - there
-        code = forked(lambda: command(place, wanted, number, what, way, count))
+        code = forked(partial(command, place, wanted, number, what, way, count))
         about = f"{kind}, {what} before call {number} of {num_calls}, {way}, exit code {code}"
         found = place.result()
         if found is None:
@@ -202,7 +211,10 @@ def trials(kind: str, folder: Path, num_trials: int, chance: random.Random) -> t
         seen[state or "lost"] += 1
         if state is None:
             faults.append(f"{about}: lost")
-        if forked(lambda: command(place, wanted, 0, "", "exchange", count)) or place.result() != expected[wanted]:
+        if (
+            forked(partial(command, place, wanted, 0, "", "exchange", count))
+            or place.result() != expected[wanted]
+        ):
             faults.append(f"{about}: the next command does not succeed")
         if left := place.rubbish():
             faults.append(f"{about}: left behind {left}")

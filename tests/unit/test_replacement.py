@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,11 @@ from nemolaunch.system.replacement import complete_files, put_files, replacing, 
 
 
 @pytest.fixture(params=["exchange", "two renames"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to replace: with renameat2, and as on a kernel or file system without it."""
     if request.param == "two renames":
         monkeypatch.setattr(renames, "_renameat2", lambda: None)
-    yield request.param
+    return str(request.param)
 
 
 def folder_of(path: Path, text: str) -> Path:

@@ -160,7 +160,7 @@ def test_a_run_on_slurm_finds_its_own_jobs_and_no_others(tmp_path: Path) -> None
 def test_the_first_rank_ends_when_its_folder_is_moved_or_taken(plan: Plan, tmp_path: Path) -> None:
     lock = RunLock(plan.run.lock)
     lock.take()
-    watch = FolderWatch(plan.run)
+    watch = FolderWatch(plan.run, confirm_s=0.0)
     assert watch.look() is None
     plan.run.lock.with_name("theirs").write_text("slurm 12 0\n")
     os.replace(plan.run.lock.with_name("theirs"), plan.run.lock)

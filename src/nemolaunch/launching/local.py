@@ -52,7 +52,8 @@ class LocalJob:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")
-            processes.kill(self.run.root)  # one may have been started already
+            if self._id is not None:  # one may have been started already; before, they would be another job's
+                processes.kill(self.run.root, self._id)
             self._lock.release()
             raise
 
@@ -77,8 +78,8 @@ class LocalJob:
     @property
     def lost(self) -> str | None:
         """Why the run folder does not belong to this job any more; None if it does."""
-        if (path := self._folder.path()) != str(self.run.root):
-            return moved(str(self.run.root), path)
+        if self._folder.is_away():
+            return moved(str(self.run.root), self._folder.path())
         return f"another process has taken {self.run.root} over" if self._lock.is_lost else None
 
     def stop(self, reason: str = "interrupted") -> None:
@@ -100,7 +101,8 @@ class LocalJob:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        if (now := self._folder.path()) not in (None, str(self.run.root)):
-            note_end(RunDir(Path(str(now))), "stopped", moved(str(self.run.root), now))
+        if self._folder.is_away():
+            if (now := self._folder.path()) is not None:
+                note_end(RunDir(Path(now)), "stopped", moved(str(self.run.root), now))
             remove_empty(self.run.root)
         self._lock.release()

@@ -12,7 +12,7 @@ from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, end_step
 from nemolaunch.system import folder_identity, processes
-from nemolaunch.system.atomic_files import atomic_folder, write_json
+from nemolaunch.system.atomic_files import atomic_folder, remove_temporaries, write_json
 from nemolaunch.tokenizer import completion, files, library, vocabulary
 
 
@@ -40,6 +40,8 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
         run.logs.mkdir(parents=True, exist_ok=True)
         make_index_folder(plan)
         _require_idle(run)
+        for folder in (run.root, run.logs, run.slurm):
+            remove_temporaries(folder)  # of a launch or rank that was killed
         for stale in (*run.logs.glob("*.error.json"), run.local_end):
             stale.unlink(missing_ok=True)
         if plan.job.checkpoint.resume == "never" and run.checkpoints.is_dir():

@@ -16,7 +16,6 @@ from nemolaunch.system.locks import TOUCH_EVERY_S, read_record
 from nemolaunch.system.open_folder import OpenFolder, moved
 
 LOOK_EVERY_S = 1.0
-GONE_S = 60.0  # for how long a folder cannot be found before it counts as removed: file servers restart
 EXIT_CODE = 1
 
 
@@ -27,12 +26,14 @@ class FolderWatch:
     would be made again under its old name by the next checkpoint.
     """
 
-    def __init__(self, run: RunDir, end: Callable[[], None] = lambda: os._exit(EXIT_CODE)) -> None:
+    def __init__(
+        self, run: RunDir, end: Callable[[], None] = lambda: os._exit(EXIT_CODE), confirm_s: float = 2.0
+    ) -> None:
         self._run = run
         self._end = end
-        self._folder = OpenFolder(run.root)
+        self._folder = OpenFolder(run.root, confirm_s)
         self._holder = read_record(run.lock)
-        self._touched = self._found = time.monotonic()
+        self._touched = time.monotonic()
 
     def start(self) -> None:
         """Watch in a thread, until this process ends."""
@@ -40,17 +41,13 @@ class FolderWatch:
 
     def look(self) -> str | None:
         """Touch the lock if it is time. Return why the run must end, or None."""
-        path, now = self._folder.path(), time.monotonic()
-        if path is None and now - self._found < GONE_S:
-            return None
-        self._found = now
-        if path != str(self._run.root):
-            return moved(str(self._run.root), path)
+        if self._folder.is_away():
+            return moved(str(self._run.root), self._folder.path())
         holder = read_record(self._run.lock)
         if holder and self._holder and holder != self._holder:
             return f"another process has taken {self._run.root} over: {holder}"
-        if now - self._touched >= TOUCH_EVERY_S:
-            self._touched = now
+        if time.monotonic() - self._touched >= TOUCH_EVERY_S:
+            self._touched = time.monotonic()
             with suppress(OSError):
                 os.utime(self._run.lock)
         return None
@@ -60,7 +57,7 @@ class FolderWatch:
             time.sleep(LOOK_EVERY_S)
         log.error(why)
         now = self._folder.path()
-        if now is not None and now != str(self._run.root):  # to tell why, where the user looks for it
+        if self._folder.is_away() and now is not None:  # to tell why, where the user looks for it
             record = {"rank": 0, "time": time.time(), "type": "RunFolderMoved", "message": why, "then": []}
             with suppress(OSError):
                 write_json(RunDir(Path(now)).rank_error(0), record)

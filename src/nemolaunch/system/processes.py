@@ -88,10 +88,11 @@ def _parent(pid: int) -> int | None:
 
 
 def terminate(pids: Collection[int]) -> None:
-    """Send processes SIGTERM. Those that have exited are ignored."""
+    """Send processes SIGTERM, and wake those that are suspended. Those that have exited are ignored."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)
 
 
 def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:

@@ -28,7 +28,7 @@ def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     if function is None:
         return None
     function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _rename_with(flag: int, source: Path, target: Path) -> bool:

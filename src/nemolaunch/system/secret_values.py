@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -69,7 +70,7 @@ def _is_random(text: str) -> bool:
     if not _RUN.fullmatch(letters) or letters.isdigit():
         return False
     kinds = [0 if c.isdigit() else 1 if c.islower() else 2 for c in letters]
-    changes = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+    changes = sum(a != b for a, b in itertools.pairwise(kinds))
     return changes / len(letters) >= CHANGES and len(set(letters)) >= 8
 
 
@@ -120,7 +121,7 @@ class MaskedStream:
 
 def mask_streams() -> None:
     """Hide secrets in everything that this process writes to stdout and stderr from now on."""
-    sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
 
 
 @contextmanager

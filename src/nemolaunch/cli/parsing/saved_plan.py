@@ -42,7 +42,7 @@ def job_of_plan(
     asked = {**(profile.values if profile else {}), **from_preset, **given}
     values = overlaid({**plan.job.values(), **NOT_KEPT, **open_values(plan, asked)}, asked)
     if not {"experiment", "output_dir"} & given.keys():
-        values["output_dir"] = plan.folder
+        values["output_dir"] = _folder_elsewhere(plan, file) if read else plan.folder
     origins = dict.fromkeys(plan.origins, f"plan {file}")
     if profile:
         origins.update(dict.fromkeys(profile.values, f"cluster {profile.name}"))
@@ -57,6 +57,14 @@ def _plan_here(file: Path) -> Plan:
     run = RunDir((file if file.is_dir() else file.absolute().parent).absolute())
     is_run = file.is_dir() or (file.name == run.plan.name and (run.identity.exists() or run.logs.is_dir()))
     return Plan.of_run(run) if is_run else Plan.load(file)
+
+
+def _folder_elsewhere(plan: Plan, file: Path) -> str:
+    """Return the folder that was named on another machine; the plan's own if it is the same by its end."""
+    named = file.parent if file.name == "plan.json" else file
+    if named.suffix == ".json" or Path(plan.folder).parts[-len(named.parts) :] == named.parts:
+        return plan.folder
+    return str(named)
 
 
 def _plan_elsewhere(file: Path, read: Callable[[str], str]) -> Plan:
