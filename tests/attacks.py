@@ -25,9 +25,7 @@ from nemolaunch.checkpoint.convert.convert import Options, convert
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.cli.main import main
 
-TRAINS = (
-    f"pretrain -M nano --hf-model-id {TOKENIZER} --dataset-dir data/tokens -G 1 --max-steps 3 --dry-run"
-)
+TRAINS = f"pretrain -M nano --hf-model-id {TOKENIZER} --dataset-dir data/tokens -G 1 --max-steps 3 --dry-run"
 COMMANDS = {
     "convert --to hf": "convert ckpt out --to hf",
     "convert --to torch": "convert ckpt out.pt --to torch",
