@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_STEPS = 2**53
-KINDS = {
+KINDS: dict[str, type | tuple[type, ...]] = {
     "event": str,
     "text": str,
     "environment": dict,

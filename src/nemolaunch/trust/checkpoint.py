@@ -19,6 +19,11 @@ def check_checkpoint(folder: Path) -> None:
     Raises:
         NemolaunchError: the context or a pickle names something else, or cannot be read; with the names.
     """
-    fault = context_fault(folder) or weights_fault(folder / "weights")
+    fault = checkpoint_fault(folder)
     if fault:
         raise NemolaunchError(f"{folder} is not loaded: {fault}")
+
+
+def checkpoint_fault(folder: Path) -> str | None:
+    """Return what is wrong with the names in a checkpoint, as a clause; None if nothing is."""
+    return context_fault(folder) or weights_fault(folder / "weights")
