@@ -117,7 +117,7 @@ class Command:
 
     def finish(self, words: list[str], **variables: str) -> tuple[int, str]:
         """Run a command to its end. Return exit code and output."""
-        code = self.start(words, **variables).wait(600)
+        code = self.start(words, **variables).wait(1800)
         return code, (self.folder / "said").read_text()
 
     def rows(self) -> list[dict[str, Any]]:
@@ -127,7 +127,7 @@ class Command:
         return [row for row in map(json.loads, lines) if "loss" in row]
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 300) -> None:
+def wait_for(condition: Callable[[], object], timeout_s: float = 900) -> None:
     """Wait until something holds."""
     end = time.monotonic() + timeout_s
     while not condition():

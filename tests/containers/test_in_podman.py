@@ -46,7 +46,7 @@ def test_a_run_trains_in_its_container_and_outlives_its_terminal(command: Comman
     assert SECRET not in inspected
     assert SECRET.encode() not in words_of_all_processes()
     started.send_signal(signal.SIGHUP)
-    assert started.wait(60) != 0
+    assert started.wait(300) != 0
     code, said = command.finish(["follow", str(command.run)])
     assert code == 0, said
     assert "finished step 5" in said
@@ -65,7 +65,7 @@ def test_ctrl_c_saves_and_a_killed_engine_does_not_end_a_resumed_run(command: Co
     started = command.start(command.pretrain("--max-steps", "100000"))
     wait_for(command.rows)
     started.send_signal(signal.SIGINT)
-    assert started.wait(300) == 130
+    assert started.wait(900) == 130
     saved = status(command.run)
     assert (saved.state, saved.detail) == ("stopped", "interrupted")
     assert saved.checkpoint_step == saved.step > 0  # of the step it was in, not of an interval
