@@ -16,9 +16,9 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if launch.executor == "local":
         return
     word = launch.container_image
-    if launch.runtime in ("docker", "podman"):  # `container_engine` checks names of images
-        pass
-    elif not word.strip():
+    if launch.runtime in ("docker", "podman") and (word.strip() or launch.is_here):
+        pass  # `container_engine` checks names of images
+    elif not word.strip() and not launch.is_here:
         images = [spec_of("container_image").default]
         yield error("slurm-image", f"{flag('container_image')} is empty", *each("container_image", images))
     elif image is not None and image.error:
@@ -58,8 +58,7 @@ def _mounts(resolved: Resolved) -> Iterator[Finding]:
         elif resolved.job.launch.is_here and not mount.startswith("/"):
             yield error(
                 "slurm-mount",
-                f"{flag('container_mounts')} {mount} has no absolute path as its source, so "
-                f"{resolved.job.launch.engine} would mount a volume of that name",
+                f"{flag('container_mounts')} {mount}: the source must be an absolute path",
                 fix(container_mounts=tuple(m for m in mounts if m != mount)),
             )
         elif not mount.isprintable():
