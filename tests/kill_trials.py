@@ -127,7 +127,9 @@ class Convert(Merge):
         weights = self.out / "weights"
         if not (self.out / "context" / "io.json").exists() or not (weights / ".metadata").exists():
             return None
-        return b"".join(path.read_bytes() for path in sorted(weights.glob("*.distcp")))  # .metadata has a random id
+        return b"".join(
+            path.read_bytes() for path in sorted(weights.glob("*.distcp"))
+        )  # .metadata has a random id
 
     def recover(self) -> None:
         """Do what the next command does first."""
