@@ -124,8 +124,12 @@ class Convert(Merge):
 
     def result(self) -> bytes | None:
         """Return what readers find under the name; None if nothing."""
-        files = sorted(path for path in (self.out / "weights").glob("*") if path.is_file())
-        return b"".join(path.read_bytes() for path in files) or None
+        weights = self.out / "weights"
+        if not (self.out / "context" / "io.json").exists() or not (weights / ".metadata").exists():
+            return None
+        return b"".join(
+            path.read_bytes() for path in sorted(weights.glob("*.distcp"))
+        )  # .metadata has a random id
 
     def recover(self) -> None:
         """Do what the next command does first."""

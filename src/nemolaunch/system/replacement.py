@@ -47,8 +47,8 @@ def replacing(final: Path, ready: Callable[[Path], None]) -> Iterator[Path]:
         renames.put(work / NEW, final, work / OLD)
         sync_folder(final.parent)
     finally:
-        lock.release()
         _remove(work, final)
+        lock.release()
 
 
 def _prefix(final: Path) -> str:
@@ -61,33 +61,49 @@ def tidy(final: Path) -> list[Path]:
         found = [Path(entry) for entry in os.scandir(final.parent) if entry.name.startswith(_prefix(final))]
     except OSError:
         return []
-    return [work for work in sorted(found) if _is_left(work) and _remove(work, final)]
+    return [work for work in sorted(found) if _is_folder(work) and _tidy_one(work, final)]
 
 
-def _is_left(work: Path) -> bool:
-    """Return whether an unfinished folder belongs to no process any more."""
-    if work.is_symlink() or not work.is_dir():
-        return False
+def _is_folder(work: Path) -> bool:
+    return work.is_dir() and not work.is_symlink()
+
+
+def _tidy_one(work: Path, final: Path) -> bool:
+    """Remove an unfinished folder if it belongs to no process any more. Return whether it is gone."""
     try:
-        if (work / LOCK).exists():
-            lock = Lock(work / LOCK)
-            lock.take()
-            lock.release()
+        names = {path.name for path in work.iterdir()}
+        if not names:
+            work.rmdir()  # a process that has just made it makes it again, with its lock
             return True
-        times = [os.lstat(path).st_mtime for path in (work, *work.iterdir())]
-        known = {path.name for path in work.iterdir()} <= {NEW, OLD}
+        if LOCK not in names and not (names <= {NEW, OLD} and _is_forgotten(work)):
+            return False
+        lock = Lock(work / LOCK)
+        lock.take()
     except (Held, OSError):
         return False
-    return known and time.time() - max(times) > FORGOTTEN_S
+    try:
+        return _remove(work, final)
+    finally:
+        lock.release()
+
+
+def _is_forgotten(work: Path) -> bool:
+    times = [os.lstat(path).st_mtime for path in (work, *work.iterdir())]
+    return time.time() - max(times) > FORGOTTEN_S
 
 
 def _remove(work: Path, final: Path) -> bool:
-    """Remove an unfinished folder, unless it holds the only copy of what stood under the name."""
+    """Remove an unfinished folder, its lock last, unless it holds the only copy of what stood under the name."""
     try:
         renames.restore(work / OLD, final)
+        for path in (work / NEW, work / OLD, work / LOCK):
+            if _is_folder(path):
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        work.rmdir()
     except OSError:
         return False
-    shutil.rmtree(work, ignore_errors=True)
     return True
 
 
