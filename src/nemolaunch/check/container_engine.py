@@ -11,8 +11,9 @@ from nemolaunch.job import spec_of
 from nemolaunch.job.images import file_of, is_file, pull_command
 from nemolaunch.resolve import Resolved
 
-# NGC lists NeMo's images with about 20 GB compressed; while one is unpacked, both forms are on the disk
-IMAGE_BYTES = 60e9
+# Below this, the disk is worth a look. An assumption: the size of an image is only known once it has been fetched, and
+# those with CUDA, PyTorch and NeMo are among the largest there are
+LITTLE_BYTES = 60e9
 _DEFAULT_IMAGE = spec_of("container_image").default
 _TOOLKIT = "install NVIDIA's container toolkit"
 _GPU_SETUP = {
@@ -113,9 +114,9 @@ def _without_image(resolved: Resolved, engine: Engine) -> Iterator[Finding]:
             f"`{pull_command(engine.name, image)}`",
             *fixes,
         )
-    if engine.free_bytes is not None and engine.free_bytes < IMAGE_BYTES:
+    if engine.free_bytes is not None and engine.free_bytes < LITTLE_BYTES:
         yield warning(
             "container-disk",
-            f"{engine.storage}, where {engine.name} keeps images, has {engine.free_bytes / 1e9:,.0f} GB free; an image "
-            f"of NeMo takes about {IMAGE_BYTES / 1e9:.0f} GB",
+            f"{engine.storage}, where {engine.name} keeps images, has {engine.free_bytes / 1e9:,.0f} GB free, "
+            f"which may be too little to fetch and unpack an image: less than {LITTLE_BYTES / 1e9:.0f} GB",
         )
