@@ -15,9 +15,10 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import errors
 
 FIELDS = (
-    "executor", "num_nodes", "num_gpus", "device", "account", "partition", "container_image", "container_mounts",
-    "container_runtime", "time", "qos", "gres", "constraint", "exclude", "reservation", "sbatch", "modules", "setup", "pre_commands",
-    "network_interface", "env_preset", "env", "experiment", "output_dir", "preflight_tolerance",
+    "executor", "num_nodes", "num_gpus", "device", "account", "partition", "container_image",
+    "container_mounts", "container_runtime", "time", "qos", "gres", "constraint", "exclude", "reservation",
+    "sbatch", "modules", "setup", "pre_commands", "network_interface", "env_preset", "env", "experiment",
+    "output_dir", "preflight_tolerance",
 )  # fmt: skip
 
 
