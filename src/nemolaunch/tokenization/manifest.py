@@ -52,6 +52,34 @@ def read(prefix: Path) -> dict[str, Any] | None:
     return found
 
 
+# What a merge needs of each manifest
+MERGED: dict[str, type | tuple[type, ...]] = {
+    "tokenizer": dict,
+    "bin_bytes": int,
+    "max_token_id": (int, type(None)),
+    "rejects": int,
+    "blank_lines": int,
+    "sources": list,
+    "engine": str,
+}
+
+
+def read_for_merge(prefix: Path) -> dict[str, Any] | None:
+    """Return the manifest of a data set that is merged. Raises NemolaunchError like `read`, and if it lacks a part."""
+    found = read(prefix)
+    if found is None:
+        return None
+    wrong = [name for name, kind in MERGED.items() if name not in found or not isinstance(found[name], kind)]
+    if not wrong and not (
+        "eod_id" in found["tokenizer"] and isinstance(found["tokenizer"].get("digest"), str)
+    ):
+        wrong = ["tokenizer"]
+    if wrong or not isinstance(found.get("lost_bytes", 0), int):
+        name = (wrong or ["lost_bytes"])[0]
+        raise NemolaunchError(f"{path_of(prefix)} is damaged: {name} is missing, or is {found.get(name)!r}")
+    return found
+
+
 def identity_hash(identity: dict[str, Any]) -> str:
     """Return a hash of everything that determines the bytes of an output."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

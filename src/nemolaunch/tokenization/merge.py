@@ -60,7 +60,7 @@ def merge(
         raise UsageError(f"{output}.idx exists; use --overwrite to replace it")
     headers = [_checked_header(prefix) for prefix in inputs]
     _same([(p, h.dtype) for p, h in zip(inputs, headers, strict=True)], "dtype")
-    records = [manifest.read(prefix) for prefix in inputs]
+    records = [manifest.read_for_merge(prefix) for prefix in inputs]
     _same_tokenizer(inputs, records)
     _complete(inputs)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ def write_blend(inputs: list[Path], output: Path, *, overwrite: bool = False) ->
         raise UsageError(f"{path} exists; use --overwrite to replace it")
     headers = [_checked_header(prefix) for prefix in inputs]
     _same([(p, h.dtype) for p, h in zip(inputs, headers, strict=True)], "dtype")
-    _same_tokenizer(inputs, [manifest.read(prefix) for prefix in inputs])
+    _same_tokenizer(inputs, [manifest.read_for_merge(prefix) for prefix in inputs])
     sources = []
     for prefix in inputs:
         with IndexFile(str(prefix)) as index:
