@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from check_jobs import TOKENIZER, write_data
+from inside import inside
 from nemo2.model_zoo import ZOO
 
 from nemolaunch.checkpoint.convert.convert import Options, convert
@@ -176,7 +177,7 @@ def outcome(
     attack(folder / "ckpt", marker)
     shown = io.StringIO()
     code: Any = 1
-    with contextlib.chdir(folder), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+    with inside(folder), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
         standard_input, sys.stdin = sys.stdin, io.StringIO("y\n")
         try:
             code = main(command.split())

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from inside import inside
 from nemo2.model_zoo import ZOO
 from report_runs import start, step, write_run
 
@@ -108,7 +109,7 @@ def write_samples(folder: Path) -> None:
     shutil.copytree(Path(__file__).parents[1] / "examples" / "tokenizer", folder / "tokenizer")
     (folder / "text").mkdir()
     (folder / "text" / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+    with inside(folder), contextlib.redirect_stdout(io.StringIO()):
         words = "tokenize --hf-tokenizer tokenizer --input-dir text --output-dir made --data-prefix a"
         assert nemolaunch(words.split()) == 0
     assert (folder / KINDS["manifest"].path).exists(), list((folder / "made").iterdir())
@@ -148,7 +149,7 @@ def fault_of(command: str, folder: Path) -> str | None:
         shutil.rmtree(folder / out, ignore_errors=True)
         (folder / out).unlink(missing_ok=True)
     try:
-        with contextlib.chdir(folder), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        with inside(folder), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
             main(command.split())
     except SystemExit:
         pass

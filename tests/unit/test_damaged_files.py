@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from damage import KINDS, fault_of, tried, write_samples
+from inside import inside
 
 from nemolaunch.cli.main import main
 
@@ -38,7 +39,7 @@ def test_many_changes(name: str, samples: Path) -> None:
 def said(command: str, folder: Path) -> tuple[int, str]:
     """Return a command's exit code and all that it printed."""
     shown = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+    with inside(folder), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
         code = main(command.split())
     return code, shown.getvalue()
 

@@ -75,9 +75,8 @@ def test_the_page(tmp_path: Path) -> None:
     evaluation = {
         "step": 1,
         "eval_perplexity": 3.0,
-        "ppl_of": {"data": TITLE, "tokens": "<i>", "context_length": "<img src=x>"},
+        "ppl_of": {"data": TITLE, "tokens": "<i>", "context_length": "<img src=x>", "stride": 1},
     }
-    evaluation["ppl_of"] |= {"stride": 1}
     (run / "evaluations.jsonl").write_text(json.dumps(evaluation) + "\n")
     assert report.main([str(run), "-o", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()

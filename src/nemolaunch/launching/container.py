@@ -27,7 +27,13 @@ ENGINE_TIMEOUT_S = 60
 
 
 class ContainerJob:
-    """A run in a container, started by this process and independent of it."""
+    """A run in a container, started by this process and independent of it.
+
+    Attributes:
+        lost: None: the lock of the run folder is held by the process that watches the container.
+    """
+
+    lost: str | None = None
 
     def __init__(self, plan: Plan, secrets: Secrets | None = None) -> None:
         """Prepare the run folder and start the job.

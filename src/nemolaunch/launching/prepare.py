@@ -40,8 +40,8 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
         run.logs.mkdir(parents=True, exist_ok=True)
         make_index_folder(plan)
         _require_idle(run)
-        for folder in (run.root, run.logs, run.slurm):
-            remove_temporaries(folder)  # of a launch or rank that was killed
+        for place in (run.root, run.logs, run.slurm):
+            remove_temporaries(place)  # of a launch or rank that was killed
         for stale in (*run.logs.glob("*.error.json"), run.local_end):
             stale.unlink(missing_ok=True)
         if plan.job.checkpoint.resume == "never" and run.checkpoints.is_dir():
@@ -51,9 +51,9 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
     except OSError as error:
         raise NemolaunchError(f"cannot write to {error.filename or run.root}: {error.strerror}") from None
     token = secrets.hf_token if secrets else None
-    folder = plan.tokenizer or tokenizer or fetch_tokenizer(str(plan.job.model.hf_model_id), token)
-    library.check_code(Path(folder), plan.job.model.trust_remote_code)  # a plan may only know its id
-    _copy_tokenizer(Path(folder), run.tokenizer)
+    folder = Path(plan.tokenizer or tokenizer or fetch_tokenizer(str(plan.job.model.hf_model_id), token))
+    library.check_code(folder, plan.job.model.trust_remote_code)  # a plan may only know its id
+    _copy_tokenizer(folder, run.tokenizer)
     if plan.job.objective.objective == "mlm":
         _name_mask_token(plan)
     plan.save()
