@@ -123,7 +123,7 @@ def _sound(row: dict[str, Any]) -> dict[str, Any]:
 def _may_be(key: str, value: Any) -> bool:
     kind = KINDS.get(key)
     if kind is not None:
-        return isinstance(value, kind)
+        return value is None or isinstance(value, kind)
     if isinstance(value, str):
         return key not in ALWAYS_NUMBERS and (key not in MEASURED or value in NOT_FINITE)
     return not (key in ALWAYS_NUMBERS or key in MEASURED) or type(value) in (int, float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,7 +110,9 @@ class Nemo2Sink:
         keys = [_object_key(place_of(name, self._config)) for name in extra_states(self._names)]
         self._stored.write_objects(keys, [None])  # Transformer Engine has nothing to restore then
         self._sink.finish()
-        torch.save(COMMON, self.folder / "common.pt")
+        common = io.BytesIO()  # writing to a full disk, torch.save raises a RuntimeError
+        torch.save(COMMON, common)
+        (self.folder / "common.pt").write_bytes(common.getvalue())
         (self.folder / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
 
     def close(self) -> None:
