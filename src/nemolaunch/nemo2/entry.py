@@ -83,8 +83,10 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     from nemolaunch.nemo2.learning_rate import PlannedSchedule
     from nemolaunch.nemo2.mlflow_logger import loggers
     from nemolaunch.nemo2.ramp import use_batch_sizes
+    from nemolaunch.nemo2.seeding import seed_ranks
     from nemolaunch.nemo2.watch import callbacks_of
 
+    seed_ranks(plan.job.batch.seed)
     task: Any = fdl.build(recipe)
     task.keywords["optim"].lr_scheduler = PlannedSchedule(plan.schedule)
     use_batch_sizes(task.keywords["data"], plan)
