@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BRIDGE := .venv-bridge
 
-# Debian packages for tests: Slurm and sshd for a small cluster, Chromium for the report page, zsh for completion.
+# Debian packages for tests: Slurm and sshd for a small cluster, podman, Chromium for the report page, zsh for completion.
 # Without root or apt-get, these tests are skipped
-TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium zsh
+TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium zsh podman runc catatonit
 
 .PHONY: install install-bridge demo test test-long test-versions coverage lint docs site clean tools
 
@@ -56,8 +56,8 @@ coverage: $(INSTALLED)
 	@echo "line by line: htmlcov/index.html"
 
 tools:
-	@{ command -v slurmdbd && command -v sshd && command -v rsync && command -v chromium && command -v zsh; } > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
-		echo "installing Slurm, Chromium and zsh for the tests (log: $(VENV)-tools.log)"; \
+	@{ command -v slurmdbd && command -v sshd && command -v rsync && command -v chromium && command -v zsh && command -v podman && command -v runc; } > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { \
+		echo "installing Slurm, podman, Chromium and zsh for the tests (log: $(VENV)-tools.log)"; \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(TOOLS); } \
 			> $(VENV)-tools.log 2>&1 || echo "installation failed; the tests that need them are skipped"; }
 

@@ -32,7 +32,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-ORDER = ("unit", "golden", "field", "nemo2", "e2e", "bridge", "versions", "slurm")
+ORDER = ("unit", "golden", "field", "nemo2", "e2e", "bridge", "versions", "containers", "slurm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

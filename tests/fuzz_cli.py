@@ -92,7 +92,7 @@ SOUND = {
         ("4:4:64", "1:1:1", "64:64:100000", "8:0:8", "4:4", "1:1:" + "9" * 18, "-1:2:3")
     ),
     "experiment": st.just("run"),
-    "executor": st.sampled_from(("local", "slurm")),
+    "executor": st.sampled_from(("local", "docker", "slurm")),
     "set": st.sampled_from(
         (
             "optim.config.adam_eps=1e-5",

@@ -1,6 +1,7 @@
-"""Generate docs/performance.md from results: `python benchmarks/gpu/tables.py [--results DIR] [--check]`.
+"""Generate docs/performance.md: `python benchmarks/gpu/tables.py [--results DIR] [--check]`.
 
-Uses the newest result of each step, and never results of tiny shapes or from a CPU.
+The figures of a CPU come from the table of benchmarks/README.md, those of a GPU from results. Uses the newest result
+of each step, and never results of tiny shapes or from a CPU.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "performance.md"
+BENCHMARKS = HERE.parent / "README.md"
+THIS_SCRIPT = "| `gpu/run.py`"  # its row only points to the page
 Record = dict[str, Any]
 
 INTRODUCTION = """\
-# Performance on a GPU
+# Performance
 
-This page is generated from the results of [benchmarks/gpu](../benchmarks/gpu/README.md), which describes the
-measurements and how to repeat them on a machine with one GPU. FLOPs are reported by both conventions: counting full
-attention (as NeMo does up to 25.07), and counting causal attention (as Megatron-Bridge does). MFU is relative to the
-GPU's dense bf16 peak, or to its fp8 peak for fp8.
+Each figure comes from a script in [benchmarks/](../benchmarks/README.md), next to a peer in the same run.
+"""
+ON_GPU = """\
+## On a GPU
+
+By [benchmarks/gpu](../benchmarks/gpu/README.md), which describes the measurements and how to repeat them on a machine
+with one GPU. FLOPs are reported by both conventions: counting full attention (as NeMo does up to 25.07), and counting
+causal attention (as Megatron-Bridge does). MFU is relative to the GPU's dense bf16 peak, or to its fp8 peak for fp8.
 """
 # step → (heading, what it measures)
 STEPS: dict[str, tuple[str, str]] = {
@@ -78,15 +85,23 @@ def newest(results: Path) -> dict[str, Record]:
 
 def page(records: dict[str, Record]) -> str:
     """Return the whole page."""
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION, "## On a CPU\n", *on_cpu(), ""]
     if not records:
-        parts.append("No results are available yet. The following will be measured:\n")
-        parts += [f"- **{heading}.** {what}" for heading, what in STEPS.values()]
-        return "\n".join(parts) + "\n"
+        return "\n".join([*parts, "Nothing has been measured on a GPU.", ""])
+    parts.append(ON_GPU)
     for step, (heading, what) in STEPS.items():
-        parts.append(f"## {heading}\n\n{what}\n")
-        parts.append(section(records[step]) if step in records else "Not measured yet.\n")
+        if step in records:
+            parts.append(f"### {heading}\n\n{what}\n")
+            parts.append(section(records[step]))
     return "\n".join(parts)
+
+
+def on_cpu() -> list[str]:
+    """Return the table of benchmarks/README.md, with links from docs/, and the line below it about the machine."""
+    lines = BENCHMARKS.read_text(encoding="utf-8").replace("](../docs/", "](").splitlines()
+    rows = [line for line in lines if line.startswith("|") and not line.startswith(THIS_SCRIPT)]
+    (about,) = (line for line in lines if line.startswith("Measured in "))
+    return [*rows, "", about]
 
 
 def section(record: Record) -> str:

@@ -23,7 +23,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "tied, bf16, DP2": {"precision": "bf16", "num_gpus": 2, "tied": True},
     "TP2 SP": {"num_gpus": 2, "tensor_model_parallel_size": 2, "sequence_parallel": True},
-    "PP2": {"num_gpus": 2, "pipeline_model_parallel_size": 2},
+    "PP2, another seed": {"num_gpus": 2, "pipeline_model_parallel_size": 2, "seed": 7},
     "Mixtral": {"base": "mixtral_8x7b"},
 }
 

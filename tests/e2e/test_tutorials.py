@@ -28,7 +28,10 @@ def small_llama(folder: Path) -> Path:
 
 
 def test_every_tutorial_is_tested() -> None:
-    tests = Path(__file__).read_text() + (ROOT / "tests" / "slurm" / "test_tutorial.py").read_text()
+    others = ("slurm/test_tutorial.py", "containers/test_gpu_box.py")
+    tests = "".join(
+        path.read_text() for path in (Path(__file__), *(ROOT / "tests" / name for name in others))
+    )
     assert all(f'"{path.name}"' in tests for path in FOLDER.glob("*.md"))
 
 

@@ -55,6 +55,20 @@ CASES: dict[str, dict[str, Any]] = {
         "env": ("NCCL_DEBUG=WARN", "lower_case=$x y"),
         "container_image": "none",
     },
+    "preflight": {"preflight": True, "exclude_slow": True, "exclude": "n[01-03],n7"},
+    "apptainer": {
+        "container_runtime": "apptainer",
+        "container_image": "/images/nemo 26.02.sif",
+        "container_mounts": ("/with space/$x:/with space;'", "/ünï/名前:/名前:ro"),
+        "env": ("NCCL_DEBUG=WARN", "lower_case=$x y"),
+        "launcher": "torchrun",
+    },
+    "podman": {
+        "container_runtime": "podman",
+        "container_mounts": ("/with space/$x:/with space;'", "/ünï/名前:/名前:ro"),
+        "env": ("NCCL_DEBUG=WARN", "lower_case=$x y"),
+    },
+    "no-runtime": {"container_runtime": "none"},
     "non-ascii-folder": {"output_dir": "/läufe/訓練/run", "container_image": "none"},
 }
 

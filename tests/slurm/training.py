@@ -60,7 +60,9 @@ class Training:
         self.faults.mkdir(parents=True, exist_ok=True)
         self.environment = {
             "NEMOLAUNCH_TEST_FAULTS": str(self.faults),
-            "PYTHONPATH": str(Path(__file__).with_name("inject")),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(Path(__file__).with_name("inject")), os.environ.get("PYTHONPATH")])
+            ),
         }
 
     def order(self, rank: int, what: str) -> None:

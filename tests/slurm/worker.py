@@ -33,6 +33,13 @@ def main() -> int:
         (folder / f"working-{starts}").touch()
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
+    if behaviour.startswith("unfit "):  # as a preflight that found these nodes slow
+        if first:
+            attempt = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+            (folder / "preflight").mkdir(exist_ok=True)
+            (folder / "preflight" / "unfit").write_text(f"{attempt}\n{behaviour.split()[1]}\n")
+        time.sleep(0.5)
+        return 3
     if behaviour == "crash":
         return 3
     if behaviour == "progress and crash":

@@ -76,7 +76,7 @@ def test_everything_wrong_with_a_job_is_said_at_once() -> None:
     said = str(wrong.value)
     assert "a job has no field 'max_step'; did you mean max_steps" in said
     assert "--lr takes a number, not 'fast'" in said
-    assert "--executor takes one of local, slurm, not 'k8s'" in said
+    assert "--executor takes one of local, docker, podman, apptainer, slurm, not 'k8s'" in said
 
 
 def test_a_job_shows_what_differs_from_the_defaults_and_no_secret() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from check_jobs import codes, findings, job, resolved
 
-from nemolaunch.facts import Host
+from nemolaunch.facts import Host, look
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.facts.interpreter import Interpreter, look_at_interpreter
 from nemolaunch.facts.validation_files import ValidationFiles
@@ -17,8 +18,9 @@ from nemolaunch.job import Job
 from nemolaunch.launching import torchrun
 from nemolaunch.planning.plan import compose
 from nemolaunch.run.folder import RunDir, is_bridge, step_of
+from nemolaunch.system.secret_values import masked_streams
 
-LOCAL = {"executor": "local", "num_gpus": 1}
+LOCAL: dict[str, Any] = {"executor": "local", "num_gpus": 1}
 BRIDGE = Interpreter(path="/env/bin/python", bridge="0.6.2", megatron="0.19.2")
 
 
@@ -81,6 +83,34 @@ def test_a_job_for_bridge_is_accepted_and_started_by_its_interpreter() -> None:
     assert "nemo_toolkit" not in plan.versions
     here = dataclasses.replace(BRIDGE, path=sys.executable, here=True)
     assert torchrun.command(compose(resolved(asked, interpreter=here), ()))[0] == sys.executable
+
+
+def test_the_output_of_torchrun_is_written_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "at $PLACE"\nexit 3\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PLACE", "http://me:12345678@host/")
+    asked = job("demo-llama", **LOCAL, backend="bridge")
+    plan = compose(resolved(asked, interpreter=dataclasses.replace(BRIDGE, path=str(python))), ())
+    with masked_streams():
+        assert torchrun.run(plan) == 3
+    assert capsys.readouterr().out == "at http://me:***@host/\n"
+
+
+@pytest.mark.parametrize("backend", ["auto", "bridge"])
+def test_nothing_is_looked_for_here_if_an_image_trains(backend: str) -> None:
+    """Whether an image has NeMo 2 or Megatron-Bridge is not known from this machine's environment."""
+    assert look(Job(executor="docker", backend=backend)).interpreter is None
+
+
+def test_a_damaged_record_of_the_newest_checkpoint_is_none(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    (run.checkpoints / "iter_0000010").mkdir(parents=True)
+    for content in (b"", b"\xff\xfe", "\u00b2".encode(), b"ten", b"9" * 5000):
+        (run.checkpoints / "latest_checkpointed_iteration.txt").write_bytes(content)
+        assert run.last_checkpoint() is None
 
 
 def test_complete_checkpoints_are_those_that_bridge_has_recorded(tmp_path: Path) -> None:

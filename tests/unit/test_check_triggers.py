@@ -13,6 +13,7 @@ from nemolaunch.check import RULES
 from nemolaunch.facts import EarlierRun, Host
 from nemolaunch.facts.accounting import Accounting, Association, Limits, Qos
 from nemolaunch.facts.checkpoint import StartPoint
+from nemolaunch.facts.container_engine import Engine
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.facts.gres import Gres
 from nemolaunch.facts.index_caches import OldCache
@@ -21,6 +22,7 @@ from nemolaunch.facts.partitions import NodeKind, Partition
 from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.facts.setup_file import SetupFile
 from nemolaunch.facts.stream_sources import SourceFacts
+from nemolaunch.facts.submission import Submission
 from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
 
@@ -81,6 +83,7 @@ def validation(**values: Any) -> dict[str, Any]:
 
 
 NEWS = {"validation_data": ("news=/data/news",)}
+DOCKER = {"executor": "docker"}
 STREAM: dict[str, Any] = {"data_mode": "stream", "dataset_dir": ("/data/texts",), "max_steps": 10}
 
 
@@ -113,6 +116,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
     ),
     "python-without-bridge": ("llama3_8b", {"python": "/env/bin/python"}, {}),
+    "slow-bf16": ("llama3_8b", {**LOCAL, "device": "cpu"}, {"host": Host(slow_bf16=True)}),
     "heads-by-tp": ("qwen25_500m", {"tensor_model_parallel_size": 4}, {}),
     "query-groups-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 16}, {}),
     "ffn-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 3}, {}),
@@ -355,6 +359,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
         {"tokenizer": Tokenizer(source="x", folder="/x", code="own.Own", has_code="own.Own")},
     ),
+    "checkpoint-trusted": (
+        "llama3_8b",
+        {"trust_remote_code": True, "nemo_model": "/x"},
+        {"weights": StartPoint(path="/x"), "tokenizer": Tokenizer(source="x", folder="/x", vocab_size=9)},
+    ),
     "tokenizer-code-runs": (
         "llama3_8b",
         {"trust_remote_code": True},
@@ -479,6 +488,19 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "slurm-mount": ("llama3_8b", {"container_mounts": ("/data",)}, {}),
     "slurm-mount-missing": ("llama3_8b", {}, {"mounts_missing": ("/scratch",)}),
+    "container-engine": ("llama32_1b", DOCKER, {"engine": Engine(name="docker", installed=False)}),
+    "container-image": ("llama32_1b", DOCKER, {"engine": Engine(name="docker", has_image=False)}),
+    "container-gpus": (
+        "llama32_1b",
+        DOCKER,
+        {"engine": Engine(name="docker", gives_gpus=False), "host": Host(gpus=("NVIDIA H100 80GB HBM3",))},
+    ),
+    "container-disk": (
+        "llama32_1b",
+        DOCKER,
+        {"engine": Engine(name="docker", has_image=False, storage="/var/lib/docker", free_bytes=10**9)},
+    ),
+    "container-runtime": ("llama3_8b", {"container_runtime": "podman", "launcher": "torchrun"}, {}),
     "slurm-unprintable": ("llama3_8b", {"comment": "two\nlines"}, {}),
     "slurm-option": ("llama3_8b", {"sbatch": ("nice=a\nb",)}, {}),
     "slurm-option-reserved": ("llama3_8b", {"sbatch": ("export=NONE",)}, {}),
@@ -560,6 +582,12 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"setup": "/s.sh"},
         {"setup": SetupFile(path="/s.sh", error="no such file")},
     ),
+    "preflight-unused": ("llama3_8b", {"exclude_slow": True, **LOCAL}, {}),
+    "preflight-excludes": (
+        "llama3_8b",
+        {"exclude_slow": True},
+        {"submission": Submission(number=2, bin="/usr/bin", unfit=("n2",))},
+    ),
     "setup-local": ("llama3_8b", {"modules": ("cuda/12.8",), **LOCAL}, {}),
     "slurm-qos": ("llama3_8b", {"qos": "hgih"}, {"accounting": LIMITED}),
     "slurm-limit": ("llama3_8b", {"num_nodes": 4}, {"accounting": LIMITED, "partitions": BIG_CLUSTER}),
@@ -573,6 +601,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "profile-nsys-on-cpu": ("llama3_8b", {"profile": "nsys", "device": "cpu", "executor": "local"}, {}),
     "mlflow-uri": ("llama3_8b", {"mlflow": True}, {}),
     "wandb-key": ("llama3_8b", {"wandb": True}, {}),
+    "secret-in-file": ("llama3_8b", {"pre_commands": ("export HF_TOKEN=hf_x",)}, {}),
     "token-on-command-line": ("llama3_8b", {"hf_token": "hf_x"}, {}),
     "set-form": setting("hidden_dropout"),
     "set-twice": setting("model.config.hidden_dropout=0.1", "model.config.hidden_dropout=0.2"),

@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from nemolaunch.checkpoint.storage import pickles
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.dcp_write import DcpSink
 from nemolaunch.checkpoint.storage.file_parts import OpenFiles
@@ -20,6 +19,7 @@ from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink, Safetenso
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, info_of
 from nemolaunch.checkpoint.storage.torch_file import TorchFile, lazy_tensors
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.trust import pickles
 
 
 @pytest.fixture

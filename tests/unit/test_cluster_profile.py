@@ -66,7 +66,7 @@ def test_without_xdg_config_home_profiles_are_below_the_home_folder() -> None:
         ("network_presets: [efa]\nimag: x\n", "did you mean network-preset?; a profile has no key 'imag'"),
         ("seq_length: 2048\n", "a profile has no key 'seq_length': it describes a cluster"),
         ("launcher: mpirun\n", "--launcher takes one of srun, torchrun"),
-        ("container-runtime: docker\n", "container-runtime takes one of pyxis, none, not 'docker'"),
+        ("container-runtime: docker\n", "takes one of pyxis, apptainer, podman, none, not 'docker'"),
         ("container-runtime: none\nimage: x\n", "runs no image"),
         ("ssh: 3\n", "ssh takes a host"),
         ("- account\n", "must contain flag names and values"),

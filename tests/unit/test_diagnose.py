@@ -34,6 +34,7 @@ WORDS = {
     "import": "ModuleNotFoundError: No module named 'transformer_engine'",
     "checkpoint": "megatron.core.dist_checkpointing.core.CheckpointingException: size mismatch for decoder",
     "hub": "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo",
+    "preflight": "rank 1: Unfit: preflight: n2 GPU 3 has 2 uncorrectable memory errors; none is allowed",
     "gpu-broken": "RuntimeError: CUDA error: uncorrectable ECC error encountered",
     "token-ids": "IndexError: index out of range in self",
     "gpu-fault": "RuntimeError: CUDA error: device-side assert triggered",

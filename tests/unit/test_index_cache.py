@@ -214,3 +214,12 @@ def test_no_index_is_built_for_a_stream_or_a_job_with_errors(
     assert "--data-mode stream" in capsys.readouterr().err
     assert prepare_index.main([*words, "--dataset-dir", str(tmp_path / "none")]) == 1
     assert "no index was built" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_array_is_removed_however_new_it_is(tmp_path: Path) -> None:
+    """numpy.load(allow_pickle=True), as Megatron calls it, unpickles what does not begin as an array."""
+    import pickle
+
+    (tmp_path / "a.npy").write_bytes(pickle.dumps({}))
+    (tmp_path / "being_written.npy").write_bytes(b"\x93NUM")
+    assert [path.name for path in remove_incomplete(tmp_path)] == ["a.npy"]

@@ -17,6 +17,7 @@ ROOMS = [
     "errors",
     "findings",
     "system",
+    "trust",
     "families",
     "catalogue",
     "job",
@@ -33,8 +34,10 @@ ROOMS = [
     "download",
     "stream",
     "checkpoint",
+    "containers",
     "slurm",
     "ranks",
+    "preflight",
     "cpu",
     "nemo2",
     "bridge",
@@ -56,6 +59,7 @@ STRANGERS = {
     ("slurm", "checkpoint"),
     ("ranks", "slurm"),
     ("bridge", "nemo2"),
+    ("preflight", "slurm"),
 }
 # Frameworks and the rooms that may import them
 FRAMEWORKS = {
@@ -143,10 +147,13 @@ def test_frameworks_are_imported_in_their_rooms_only(module: str) -> None:
 
 # Programs that answer the process which started them, on their standard output
 ANSWER_A_PARENT = {
+    "preflight.rank",
     "tokenization.proof",
     "tokenizer.library",
     "launching.login_node",
     "launching.experiment",
+    "launching.torchrun",
+    "launching.container_watch",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from report_runs import start, step, write_run
 
 from nemolaunch.cli.commands import report, status
+from nemolaunch.system import processes
 
 HOSTILE = "</script><script>alert(1)</script>"
 HOSTILE_NAME = "<img src=x onerror='alert(1)'> & \"co\""
@@ -217,6 +219,22 @@ def test_a_run_that_has_not_begun(tmp_path: Path) -> None:
     page = drawn(write_run(tmp_path / "run", []))
     assert "not started" in page.text
     assert "No step has been recorded yet" in page.text
+
+
+def test_a_run_whose_command_was_killed_before_its_first_step(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [])
+    (run / "logs").mkdir()
+    (run / "logs" / "launcher.log").write_text("importing\n")
+    job = subprocess.Popen(["sleep", "60"], env={**os.environ, **processes.marked(run)})
+    try:
+        assert "not started" in drawn(run).text  # it may still be importing NeMo
+    finally:
+        job.kill()
+        job.wait()
+    assert status.main([str(run)]) == 1
+    text = drawn(run).text
+    assert "stopped" in text
+    assert "not started" not in text
 
 
 def test_templates_are_read_only_when_a_page_is_drawn() -> None:

@@ -24,7 +24,7 @@ def start_point(folder: Path, config_class: str, model_class: str, **changes: An
     """A checkpoint of a NeMo configuration, as far as planning looks at it."""
     for name in ("weights/metadata.json", "weights/__0_0.distcp", "context/io.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("{}")
+        (folder / name).write_text('{"objects": {}}' if name.endswith("io.json") else "{}")
     config = {"_target_": f"nemo.collections.llm.{config_class}", **defaults(config_class), **changes}
     content = {"_target_": f"nemo.collections.llm.{model_class}", "config": config}
     (folder / "context" / "model.yaml").write_text(yaml.safe_dump(content))

@@ -32,6 +32,7 @@ def planned(folder: Path, *data: Path | str, **values: Any) -> Plan:
         "seq_length": 64,
         "global_batch_size": 16,
         "max_steps": 10,
+        "precision": "fp32",  # bf16 is slow on some processors, which is a finding
     }
     return make_plan(Job().with_values(**{**defaults, "dataset_dir": data, **values}))
 

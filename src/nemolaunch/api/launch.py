@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from nemolaunch.api.run import Run
 from nemolaunch.launching import on_slurm
+from nemolaunch.launching.container import ContainerJob
 from nemolaunch.launching.local import LocalJob
 from nemolaunch.launching.prepare import finished_step
 from nemolaunch.launching.secrets import Secrets
@@ -20,7 +21,7 @@ def launch(plan: Plan, *, hf_token: str | None = None, tell: Callable[[str], Non
     """Start a planned job, here or on Slurm, and return at once.
 
     A run that has already finished its steps is not started again. A job on this machine ends with this process;
-    a job on Slurm does not.
+    a job in a container or on Slurm does not.
 
     Args:
         hf_token: Hugging Face token for a gated tokenizer, kept in memory; `HF_TOKEN` is read by default.
@@ -38,4 +39,5 @@ def launch(plan: Plan, *, hf_token: str | None = None, tell: Callable[[str], Non
         job = on_slurm.submit(plan, secrets, tell)
         tell(f"submitted job {job}: {batch_job.script_path(plan)}")
         return Run(plan.folder, tell=tell)
-    return Run(plan.folder, tell=tell, job=LocalJob(plan, secrets))
+    job_here = LocalJob if plan.container is None else ContainerJob
+    return Run(plan.folder, tell=tell, job=job_here(plan, secrets))

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.launching import container
+from nemolaunch.launching.container import ContainerJob
 from nemolaunch.launching.local import LocalJob, note_end
 from nemolaunch.observe import status as run_status
 from nemolaunch.observe.diagnosis import Diagnosis, diagnose
-from nemolaunch.observe.ending import FAILED, ending
+from nemolaunch.observe.ending import FAILED, STOPPED, ending
 from nemolaunch.observe.slurm_run import FollowedRun
 from nemolaunch.observe.status import Status, run_of
 from nemolaunch.planning import Plan
@@ -48,12 +50,13 @@ class Run:
         folder: str | Path,
         *,
         tell: Callable[[str], None] = log.info,
-        job: LocalJob | None = None,
+        job: LocalJob | ContainerJob | None = None,
     ) -> None:
         self._paths = run_of(Path(folder))
         self._tell = tell
         self._job = job
         self._rows: MetricsFollower | None = None
+        self._next_look = 0.0
 
     def __repr__(self) -> str:
         now = self.status()
@@ -105,8 +108,11 @@ class Run:
             return self._job.poll()
         if self._followed is not None:
             return self._followed.poll()
+        if time.monotonic() < self._next_look:  # a terminal asks ten times a second
+            return None
+        self._next_look = time.monotonic() + POLL_S
         now = self.status()
-        if now.state == "running":
+        if processes.members(self.folder):  # a finished run still has to clean up
             return None
         return 0 if now.state == "finished" else 1
 
@@ -146,10 +152,15 @@ class Run:
             NemolaunchError: the run ended before its last step; the message says why.
         """
         if self._job is not None:
+            lost = self._job.lost
             self._job.close()
+            if code and lost:
+                raise NemolaunchError(f"the job was stopped: {lost}")
         plan = self.plan
         if code and self._followed is not None:
             raise NemolaunchError(self._followed.verdict)
+        if code and plan.container is not None and (end := ending(self._paths)) and end.state == STOPPED:
+            raise NemolaunchError(f"the run was stopped: {end.detail}")
         if code:
             found = diagnose(self._paths, code)
             note_end(self._paths, "failed", found.what)
@@ -171,7 +182,13 @@ class Run:
         plan = self.plan
         if plan.submission is not None:
             return submission.cancel(plan)
+        if plan.container is not None:
+            container.stop(plan, reason)
+            return []
         running = processes.members(self.folder)
+        elsewhere = RunLock(self._paths.lock).other_machine()
+        if not running and elsewhere:
+            raise NemolaunchError(f"this run is going on {elsewhere}: cancel it there")
         if running:
             note_end(self._paths, "stopped", reason)
             command = RunLock(self._paths.lock).local_holder()

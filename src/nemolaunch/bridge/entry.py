@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from nemolaunch.bridge import patches
 from nemolaunch.planning import Plan
+from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.log import log
 
@@ -25,7 +26,13 @@ def pretrain(plan_file: str) -> None:
 
     A failure is recorded in the rank's error file and ends the process with exit code 1.
     """
-    rank_process.run_rank(plan_file, run_plan)
+    rank_process.run_rank(plan_file, _train)
+
+
+def _train(plan: Plan) -> None:
+    if plan.job.guards.preflight:
+        require_fit_nodes(plan)
+    run_plan(plan)
 
 
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:

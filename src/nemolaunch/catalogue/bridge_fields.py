@@ -77,16 +77,13 @@ OURS: frozenset[str] = frozenset(
         # the rate of every step is the plan's
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
         "wsd_decay_style", "resume_schedule",
-        "on_loss_spike", "on_slowness", "hang_timeout", "resume",
+        "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance", "resume",
     }
 )  # fmt: skip
 
 # Field of a job -> (values that are accepted, why no others are)
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "executor": (
-        ("local",),
-        "jobs on Slurm start their ranks with NeMo-Run, which the environment may not have",
-    ),
+    "executor": (("local",), "on Slurm and in containers, only NeMo 2 is started yet"),
     "nemo_model": ((None,), "checkpoints of NeMo 2 are not converted yet"),
     "validation_data": (((),), "only what --split holds out is evaluated"),
     "reset_attention_mask": ((False,), "documents are not kept apart yet"),
@@ -109,9 +106,9 @@ REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
 WITH_REFUSED: dict[str, str] = {
     **dict.fromkeys(
         (
-            "account", "partition", "container_image", "container_mounts", "time", "launcher", "detach", "chain",
-            "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude", "reservation", "comment",
-            "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
+            "account", "partition", "container_image", "container_runtime", "container_mounts", "time", "launcher",
+            "detach", "chain", "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude", "exclude_slow",
+            "reservation", "comment", "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
         ),
         "executor",
     ),

@@ -13,6 +13,7 @@ from typing import Any
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.names import did_you_mean
 from nemolaunch.errors import UsageError
+from nemolaunch.families.absurd import absurd_size
 
 _TYPES = typing.get_type_hints(Architecture)
 _CHOICES = {
@@ -122,6 +123,9 @@ def _kind_words(kind: Any) -> str:
 
 def _out_of_range(field: str, value: Any) -> str | None:
     """Describe what is wrong with a value of the right type; None if nothing is."""
+    absurd = absurd_size({field: value})
+    if absurd:
+        return absurd
     if field in _CHOICES and value not in _CHOICES[field]:
         return f"{field} is {value!r}; it must be one of {', '.join(_CHOICES[field])}"
     if field.endswith("_dropout"):

@@ -13,6 +13,7 @@ from nemolaunch.check import (
     batch,
     checkpoint,
     container,
+    container_engine,
     data,
     device,
     documents,
@@ -30,6 +31,7 @@ from nemolaunch.check import (
     parallel,
     pipeline,
     precision,
+    preflight,
     preset,
     profile,
     ramp,
@@ -54,7 +56,7 @@ from nemolaunch.check.codes import RULES
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 
-__all__ = ["RULES", "check", "check_cluster"]
+__all__ = ["RULES", "check", "check_cluster", "check_nodes"]
 
 Rule = Callable[[Resolved], Iterator[Finding]]
 
@@ -85,6 +87,7 @@ ALWAYS: tuple[Rule, ...] = (
     slurm_limits.qos,
     slurm_shell.rules,
     container.rules,
+    container_engine.rules,
     software.rules,
     site_setup.rules,
     sbatch.rules,
@@ -97,6 +100,7 @@ ALWAYS: tuple[Rule, ...] = (
     schedule.resumed,
     preset.rules,
     profile.rules,
+    preflight.rules,
     settings.rules,
 )
 # These calculate with sizes, so they run only if `ranges` has found all sizes valid.
@@ -140,6 +144,7 @@ CLUSTER: tuple[Rule, ...] = (
     slurm_nodes.gres,
     slurm_limits.qos,
     container.rules,
+    container_engine.rules,
     site_setup.rules,
     sbatch.rules,
     environment.rules,
@@ -149,3 +154,8 @@ CLUSTER: tuple[Rule, ...] = (
 def check_cluster(resolved: Resolved) -> list[Finding]:
     """Return the findings about the cluster alone, whatever the job trains."""
     return [finding for rule in CLUSTER for finding in rule(resolved)]
+
+
+def check_nodes(resolved: Resolved) -> list[Finding]:
+    """Return the findings about a job that only measures nodes."""
+    return [finding for rule in (ranges.rules, names.rules, *CLUSTER) for finding in rule(resolved)]

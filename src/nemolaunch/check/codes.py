@@ -21,6 +21,7 @@ RULES: dict[str, str] = {
     "bridge-unsupported": "Some flags do not work with Megatron-Bridge yet.",
     "checkpoint-of-other-backend": "A run is continued by what trained it: the two write different checkpoints.",
     "python-without-bridge": "--python is the interpreter that trains with Megatron-Bridge.",
+    "slow-bf16": "CPUs without AVX-512 have no instructions for bf16 matrices.",
     # layout
     "heads-by-tp": "The number of attention heads must be a multiple of the tensor parallel size.",
     "query-groups-by-tp": "The number of key/value heads must be a multiple of the tensor parallel size.",
@@ -167,6 +168,7 @@ RULES: dict[str, str] = {
     "tokenizer-missing": "A job needs the tokenizer of its data.",
     "tokenizer-unusable": "A tokenizer is a folder with its files, or a Hugging Face repository id.",
     "tokenizer-code": "Code in a tokenizer's folder only runs if it is trusted.",
+    "checkpoint-trusted": "The names in a trusted checkpoint are not checked before it is loaded.",
     "tokenizer-code-runs": "Trusted code runs while planning, in every rank, and where the checkpoints are loaded.",
     "tokenizer-without-code": "Trust only matters for a tokenizer with code of its own.",
     "tokenizer-completed": "The run's copy of a tokenizer is one that transformers can load.",
@@ -208,6 +210,11 @@ RULES: dict[str, str] = {
     "slurm-image": "A Slurm job runs in a container image from a registry or a file.",
     "slurm-mount": "A mount names a source and a target.",
     "slurm-mount-missing": "Folders that are mounted into a container must exist.",
+    "container-engine": "A job in a container needs its engine, installed and answering.",
+    "container-image": "An engine runs an image that is on this machine.",
+    "container-gpus": "A container gets GPUs through NVIDIA's runtime or CDI.",
+    "container-disk": "The engine's disk must have room for the image.",
+    "container-runtime": "What runs the image on Slurm must be able to run this job.",
     "slurm-setup": "What a job runs before its ranks must exist and be valid shell.",
     "setup-local": "Only a Slurm job runs modules, a set-up script and commands before its ranks.",
     "slurm-unprintable": "An option of the batch script is one line without backslashes.",
@@ -233,6 +240,9 @@ RULES: dict[str, str] = {
     "slurm-time": "A time limit must be in one of Slurm's formats.",
     "slurm-time-limit": "A job's time limit must be within its partition's limit.",
     "slurm-time-short": "Starting NeMo in a container takes minutes.",
+    # preflight
+    "preflight-unused": "Settings of a preflight need one, and a job that can be given other nodes.",
+    "preflight-excludes": "A run does not start on nodes that its preflight found slow or sick.",
     # profiler
     "profile-steps": "The steps to trace are START:STOP and must lie within the job's steps.",
     "profile-ranks": "The ranks to trace must be ranks of the job.",
@@ -246,7 +256,7 @@ RULES: dict[str, str] = {
     "field-not-in-release": "A setting names a field that exists in the releases that train the job.",
     # environment
     "env-preset": "An environment preset must be one that nemolaunch ships.",
-    "env-variable": "A variable is given as NAME=VALUE.",
+    "env-variable": "A variable is given as NAME=VALUE, or as the NAME of one that is exported.",
     # transformer engine
     "no-transformer-engine": "On a GPU, Transformer Engine's layers are the fast ones.",
     "needs-transformer-engine": "Features that plain PyTorch layers lack need Transformer Engine.",
@@ -267,5 +277,6 @@ RULES: dict[str, str] = {
     # secrets
     "wandb-key": "W&B needs an API key.",
     "mlflow-uri": "MLflow needs a tracking server.",
+    "secret-in-file": "Flags are written into files that others may read, so they hold no passwords or tokens.",
     "token-on-command-line": "The arguments of a process are visible to all users of a machine.",
 }

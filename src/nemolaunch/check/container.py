@@ -1,4 +1,4 @@
-"""The container image of a Slurm job, and the folders mounted into it."""
+"""The image of a job in a container, and the folders mounted into it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from nemolaunch.resolve import Resolved
 def rules(resolved: Resolved) -> Iterator[Finding]:
     """Check image and mounts."""
     launch, image = resolved.job.launch, resolved.facts.image
-    if launch.executor != "slurm":
+    if launch.executor == "local":
         return
     word = launch.container_image
-    if not word.strip():
+    if launch.runtime in ("docker", "podman") and (word.strip() or launch.is_here):
+        pass  # `container_engine` checks names of images
+    elif not word.strip() and not launch.is_here:
         images = [spec_of("container_image").default]
         yield error("slurm-image", f"{flag('container_image')} is empty", *each("container_image", images))
     elif image is not None and image.error:
@@ -53,11 +55,22 @@ def _mounts(resolved: Resolved) -> Iterator[Finding]:
                 f"{flag('container_mounts')} {mount!r} is not of the form SRC:DST or SRC:DST:FLAGS, without commas",
                 fix(container_mounts=tuple(m for m in mounts if m != mount)),
             )
+        elif resolved.job.launch.is_here and not mount.startswith("/"):
+            yield error(
+                "slurm-mount",
+                f"{flag('container_mounts')} {mount}: the source must be an absolute path",
+                fix(container_mounts=tuple(m for m in mounts if m != mount)),
+            )
         elif not mount.isprintable():
             yield error(
                 "path-unprintable", f"{flag('container_mounts')} {mount!r} contains unprintable characters"
             )
     for source in resolved.facts.mounts_missing:
+        if resolved.job.launch.is_here:
+            kept = tuple(m for m in mounts if m.partition(":")[0] != source)
+            text = f"{flag('container_mounts')}: {source} does not exist"
+            yield error("slurm-mount-missing", text, fix(container_mounts=kept))
+            continue
         yield warning(
             "slurm-mount-missing",
             f"{flag('container_mounts')}: {source} does not exist on this machine; the container does not start on "

@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
-    """Check the names of presets and the form NAME=VALUE of variables."""
+    """Check the names of presets, and the form NAME=VALUE or NAME of variables."""
     launch = resolved.job.launch
     for name in launch.env_preset:
         if name not in PRESETS:
@@ -29,10 +29,14 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             )
     for word in launch.env:
         name, equals, value = word.partition("=")
-        if not equals or not _NAME.fullmatch(name) or not (value.isprintable() or not value):
+        passed = not equals and _NAME.fullmatch(name)
+        if passed and name in resolved.facts.passed:
+            continue
+        if passed or not _NAME.fullmatch(name) or not (value.isprintable() or not value):
+            why = "is not set in this shell: export it, or give NAME=VALUE"
             yield error(
                 "env-variable",
-                f"{flag('env')} {word!r} is not of the form NAME=VALUE on one line",
+                f"{flag('env')} {word!r} {why if passed else 'is not of the form NAME=VALUE, or NAME, on one line'}",
                 fix(env=tuple(w for w in launch.env if w != word)),
                 about="env",
             )

@@ -16,7 +16,6 @@ _UNSAFE = re.compile(r"[^\w./:=@%+,~-]")
 # Lightning expands environment variables in the path of the TensorBoard folder (`TensorBoardLogger.log_dir`)
 _VARIABLE = re.compile(r"\$(?:\w|\{)")
 _IN_MOUNT = re.compile(r"[,:]")
-NO_CONTAINER = "none"
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -32,11 +31,11 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             *each("experiment", [clean or "pretraining"]),
             about="experiment",
         )
-    if launch.executor == "local" and launch.num_nodes > 1:
+    if launch.is_here and launch.num_nodes > 1:
         yield error(
             "local-nodes",
-            f"{shown('num_nodes', launch.num_nodes)} is not possible with --executor local, which starts processes "
-            "on this machine only",
+            f"{shown('num_nodes', launch.num_nodes)} is not possible with {shown('executor', launch.executor)}, which "
+            "starts processes on this machine only",
             fix(num_nodes=1),
             fix(executor="slurm"),
         )
@@ -48,6 +47,8 @@ def _paths(resolved: Resolved) -> Iterator[Finding]:
         if not path.isprintable():
             yield error("path-unprintable", f"{flag(name)} {path!r} contains unprintable characters")
     folder = resolved.facts.run.folder
+    if resolved.job.launch.engine:
+        yield from _mounted(resolved)
     if resolved.job.launch.executor != "slurm":
         if _VARIABLE.search(folder):
             yield error(
@@ -63,7 +64,7 @@ def _paths(resolved: Resolved) -> Iterator[Finding]:
             f"{flag('output_dir')} {folder!r} contains {odd!r}, which NeMo-Run does not quote in the batch script",
             fix(output_dir=_UNSAFE.sub("-", folder)),
         )
-    if resolved.job.launch.container_image != NO_CONTAINER:
+    if resolved.job.launch.runtime is not None:
         yield from _mounted(resolved)
 
 
@@ -75,9 +76,10 @@ def _is_given(resolved: Resolved) -> bool:
 
 def _mounted(resolved: Resolved) -> Iterator[Finding]:
     """Check the paths mounted into the container: the list is split at commas, source and target at a colon."""
+    others = ("container_image",) if resolved.job.launch.is_here else ("output_dir", "container_image")
     for name, path in _paths_of(resolved):
         found = _IN_MOUNT.search(path)
-        if found and name not in ("output_dir", "container_image"):
+        if found and name not in others:
             yield error(
                 "path-in-mount",
                 f"{flag(name)} {path!r} contains {found[0]!r}, which is a separator in the list of container mounts",
@@ -101,5 +103,5 @@ def _paths_of(resolved: Resolved) -> Iterator[tuple[str, str]]:
         yield "nemo_model", job.model.nemo_model
     if job.checkpoint.resume not in ("auto", "never"):
         yield "resume", job.checkpoint.resume
-    if job.launch.executor == "slurm":
+    if job.launch.runtime is not None:
         yield "container_image", job.launch.container_image

@@ -146,9 +146,9 @@ def world(resolved: Resolved) -> Iterator[Finding]:
     """Check the number of processes against the layout of the model and of its experts."""
     s = sizes(resolved)
     gpus = len(resolved.facts.host.gpus)
-    local = resolved.job.launch.executor == "local"
+    here = resolved.job.launch.is_here
     per_node = resolved.job.launch.num_gpus or 1
-    if local and resolved.device == "gpu" and per_node > gpus:
+    if here and resolved.device == "gpu" and per_node > gpus:
         yield error(
             "more-processes-than-gpus",
             f"{shown('num_gpus', per_node)} exceeds the {gpus} visible GPU(s)",

@@ -84,7 +84,7 @@ def capabilities(resolved: Resolved) -> list[tuple[str, tuple[int, int]]]:
     """Return name and compute capability of every kind of GPU that the job is known to run on."""
     if resolved.device != "gpu":
         return []
-    if resolved.job.launch.executor == "local":
+    if resolved.job.launch.is_here:
         seen = {name: catalogue.gpu_seen(name) for name in sorted(set(resolved.facts.host.gpus))}
     else:
         seen = {resolved.gpu.name: resolved.gpu} if resolved.gpu_is_known else {}

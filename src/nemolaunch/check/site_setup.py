@@ -20,7 +20,8 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if given and launch.executor != "slurm":
         yield warning(
             "setup-local",
-            f"{no_effect(given)} with {shown('executor', launch.executor)}, which starts ranks in this environment",
+            f"{no_effect(given)} with {shown('executor', launch.executor)}, which starts ranks in "
+            f"{'a container' if launch.engine else 'this environment'}",
             without(resolved, *given),
         )
         return

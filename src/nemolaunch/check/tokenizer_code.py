@@ -26,11 +26,17 @@ def rules(resolved: Resolved, tokenizer: Tokenizer) -> Iterator[Finding]:
             "tokenizer-code-runs",
             f"{where}: code of its folder runs ({tokenizer.code or tokenizer.has_code})",
         )
-    elif trusted:
+    elif trusted and not _named_checkpoints(resolved):
         yield warning(
             "tokenizer-without-code",
             f"{no_effect(['trust_remote_code'])}: {where} has no code of its own",
             fix(trust_remote_code=False),
+        )
+    if trusted and _named_checkpoints(resolved):
+        yield note(
+            "checkpoint-trusted",
+            f"{' and '.join(_named_checkpoints(resolved))}: what it names is not checked, and runs when it is loaded "
+            "(--trust-remote-code)",
         )
     if tokenizer.completed:
         yield note(
@@ -38,3 +44,9 @@ def rules(resolved: Resolved, tokenizer: Tokenizer) -> Iterator[Finding]:
             f"{where}: transformers cannot load it as it is ({tokenizer.completed}); what is missing is added to the "
             "run's copy",
         )
+
+
+def _named_checkpoints(resolved: Resolved) -> list[str]:
+    """Return the checkpoints that the job loads, besides those of its own run."""
+    resume, weights = resolved.job.checkpoint.resume, resolved.job.model.nemo_model
+    return [path for path in (weights, None if resume in ("auto", "never") else resume) if path]

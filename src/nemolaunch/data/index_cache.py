@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from nemolaunch.system.json_files import read_json
+
 BESIDE = "cache"  # name of the folder next to the data, unless --index-mapping-dir is given
 RECORD = "nemolaunch.json"
 NAME = re.compile(r"[0-9a-f]{16}")
@@ -32,7 +34,7 @@ def record(digests: Mapping[str, str]) -> dict[str, dict[str, str]]:
 def recorded(folder: Path) -> dict[str, str] | None:
     """Return prefix → digest of the data files that a folder's index was built for; None without a valid record."""
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        found = read_json(folder / RECORD)["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, dict) else None

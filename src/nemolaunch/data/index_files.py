@@ -13,16 +13,22 @@ BEING_WRITTEN_S = 60  # a file changed since then may belong to a job that is bu
 
 
 def remove_incomplete(folder: Path) -> list[Path]:
-    """Remove arrays that are shorter than their header says, and return their paths.
+    """Remove arrays that are shorter than their header says, and what is no array. Return their paths.
 
-    Megatron writes the arrays in place and checks only that they exist, so that every later job would fail.
+    Megatron writes the arrays in place and checks only that they exist, so that every later job would fail. A file that
+    does not begin as an array would be unpickled, whoever put it there and whenever.
     """
     now = time.time()
     found = [path for path in sorted(folder.glob("*.npy")) if not _is_complete(path)]
-    found = [path for path in found if now - path.stat().st_mtime > BEING_WRITTEN_S]
+    found = [path for path in found if _is_foreign(path) or now - path.stat().st_mtime > BEING_WRITTEN_S]
     for path in found:
         path.unlink(missing_ok=True)
     return found
+
+
+def _is_foreign(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return not NUMPY_MAGIC.startswith(file.read(len(NUMPY_MAGIC)))
 
 
 def _is_complete(path: Path) -> bool:

@@ -103,11 +103,15 @@ def _shell_on(host: SshHost) -> Shell:
 
 
 def _image(job: Job, facts: Facts, codes: set[str], shell: Shell) -> Iterator[Verdict]:
-    if job.launch.container_image == "none" or "slurm-image" in codes:
+    if job.launch.runtime != "pyxis" or "slurm-image" in codes:
         return
     code, said, _ = shell("srun --help")
     if code == 0 and "--container-image" not in said:
-        yield bad(PART, "srun has no option --container-image: Pyxis is not installed", "use `image: none`")
+        yield bad(
+            PART,
+            "srun has no option --container-image: Pyxis is not installed",
+            "use `container-runtime: apptainer`, `podman` or `none`",
+        )
     elif facts.image is not None:
         yield good(PART, f"the image {facts.image.path} is there")
     else:

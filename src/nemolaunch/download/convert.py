@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from nemolaunch.download.multistream import Bz2Stream, unpack
 from nemolaunch.download.pages import PageCounts, Site, read_pages, read_site
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.system.atomic_files import move, write_json
+from nemolaunch.system.json_files import read_json
 from nemolaunch.system.worker_pool import pool
 
 SAVE_EVERY_S = 10.0
@@ -36,7 +36,7 @@ class DumpProgress:
     def read(path: Path) -> DumpProgress:
         """Read the saved progress, or return that of a new conversion."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
         except FileNotFoundError:
             return DumpProgress()
         values["counts"] = PageCounts(**values["counts"])

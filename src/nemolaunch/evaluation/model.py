@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf.loading import loadable
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenizer import library
 
 if TYPE_CHECKING:
@@ -109,8 +109,9 @@ def load_masked(
         )
     if family is not None and not trust_remote_code and not bidirectional.is_ours(folder, family):
         raise UsageError(
-            f"{folder}/{bidirectional.MODULE}.py differs from what this version of nemolaunch writes and is not run "
-            "for safety; export the checkpoint again, or read it and set --trust-remote-code"
+            f"{folder}: {bidirectional.MODULE}.py, or auto_map in config.json, differs from what this version of "
+            "nemolaunch writes, and its code is not run for safety; export the checkpoint again, or read it and set "
+            "--trust-remote-code"
         )
     model, words = _loaded(
         folder, "AutoModelForMaskedLM", dtype, tokenizer, trust_remote_code, ours=family is not None
@@ -132,7 +133,7 @@ def check_causal(folder: Path) -> None:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}

@@ -10,11 +10,12 @@ from nemolaunch.facts.look import (
     installed_versions,
     look,
     look_at_host,
+    passed_here,
     run_folder,
     secrets_here,
 )  # fmt: skip
 
 __all__ = [
     "SECRET_NAMES", "EarlierRun", "Facts", "Host", "Image", "Tokenizer", "installed_versions", "look", "look_at_host",
-    "run_folder", "secrets_here",
+    "passed_here", "run_folder", "secrets_here",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Inspect a NeMo 2 checkpoint folder before a launch. Reads only file names and one YAML file."""
+"""Inspect a NeMo 2 checkpoint folder before a launch. Reads its description and what its pickles name, no tensors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nemolaunch.families.computed_fields import plain_fields
 from nemolaunch.families.nemo_config import defaults
 from nemolaunch.run.folder import RunDir, step_of, unfinished
 from nemolaunch.system.path_hints import missing_part, nearest
+from nemolaunch.trust.checkpoint import checkpoint_fault
 
 # Fields that must match between a checkpoint and the job that starts from it
 SHAPE_FIELDS = (
@@ -60,11 +61,14 @@ class StartPoint:
     saved: SavedRun = field(default_factory=SavedRun)
 
 
-def look_at_checkpoint(path: str) -> StartPoint:
-    """Inspect the checkpoint in a folder. Never raises: problems are reported in `error`."""
+def look_at_checkpoint(path: str, *, trusted: bool = False) -> StartPoint:
+    """Inspect the checkpoint in a folder. Never raises: problems are reported in `error`.
+
+    Unless it is `trusted`, one that names what NeMo's own do not is such a problem.
+    """
     folder = Path(os.path.abspath(os.path.expanduser(path)))
     try:
-        fault = _fault(folder)
+        fault = _fault(folder) or (None if trusted else checkpoint_fault(folder))
         instead = _instead(path, folder) if fault else None
     except (OSError, ValueError) as error:
         return StartPoint(path=str(folder), error=f"it cannot be read: {error}")
@@ -136,6 +140,6 @@ def _model_yaml(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -21,6 +21,7 @@ from nemolaunch.data.validation_sets import HOLD_OUT, TRAIN_ON_ALL
 from nemolaunch.facts.accounting import Accounting
 from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
 from nemolaunch.facts.cluster import Cluster, look_at_cluster
+from nemolaunch.facts.container_engine import ContainerHost, Engine, container_host, look_at_engine
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.dataset_words import read_blend, read_stream
 from nemolaunch.facts.index_caches import OldCache, old_caches
@@ -30,9 +31,11 @@ from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.facts.setup_file import SetupFile, look_at_setup
 from nemolaunch.facts.slurm_variables import submits_differently
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
-from nemolaunch.facts.submission import Submission, next_submission
+from nemolaunch.facts.submission import Submission, links_of, next_submission
 from nemolaunch.facts.validation_files import ValidationFiles, compared, look_at_validation
 from nemolaunch.job import Job, Launch
+from nemolaunch.job.env_presets import passed_names
+from nemolaunch.job.images import is_file
 from nemolaunch.run.folder import RunDir, read_json, step_of
 from nemolaunch.system.commands import answers
 from nemolaunch.system.path_hints import nearest
@@ -44,7 +47,8 @@ class Host:
     """The machine this runs on. `gpus` holds one name per visible GPU.
 
     `transformer_engine`, `flash_attention`: whether they are installed, which matters if the job runs in this
-    environment, as do the installed releases `nemo` and `megatron`.
+    environment, as do the installed releases `nemo` and `megatron`. `slow_bf16`: its processor multiplies bf16
+    matrices without instructions of its own.
     """
 
     name: str = "localhost"
@@ -56,6 +60,7 @@ class Host:
     flash_attention: bool = True
     nemo: str | None = None
     megatron: str | None = None
+    slow_bf16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +115,12 @@ class Facts:
         setup: path of `--setup`, and why it cannot be used on this machine, or None.
         mounts_missing: sources of `--container-mounts` that do not exist on this machine.
         wandb_offline: whether W&B is set not to use the network.
+        passed: variables of the shell that the job passes on by name (`--env NAME`) and that are set.
         exported: environment variables that affect how GPUs are used and that a job inherits.
         submission: what a batch script needs to know about this machine, if the job is for Slurm.
-        interpreter: what would train with Megatron-Bridge, if the job is for this machine.
+        interpreter: what would train with Megatron-Bridge, if the job is for this machine, outside containers.
+        container: what a container's command line needs to know about it, if the job runs in one here.
+        engine: what runs that container.
     """
 
     host: Host
@@ -138,9 +146,12 @@ class Facts:
     setup: SetupFile | None = None
     mounts_missing: tuple[str, ...] = ()
     wandb_offline: bool = False
+    passed: frozenset[str] = field(default=frozenset())
     exported: Mapping[str, str] = field(default_factory=dict)
     submission: Submission | None = None
     interpreter: Interpreter | None = None
+    container: ContainerHost | None = None
+    engine: Engine | None = None
 
     @property
     def data_files(self) -> tuple[DataFile, ...]:
@@ -166,8 +177,8 @@ def look(job: Job) -> Facts:
     validation = compared(sets, data)
     held_out = tuple(file for each in validation for file in each.files)
     cache_dir = _index_cache_dir(job, data + held_out)
-    resume = job.checkpoint.resume
-    on_slurm = job.launch.executor == "slurm"
+    resume, trusted = job.checkpoint.resume, job.model.trust_remote_code
+    on_slurm, engine = job.launch.executor == "slurm", job.launch.engine
     cluster = look_at_cluster() if on_slurm else Cluster()
     return Facts(
         host=look_at_host(),
@@ -176,7 +187,7 @@ def look(job: Job) -> Facts:
         split=split,
         tokenizer=_look_at_tokenizer(job, data),
         run=_look_at_run(job),
-        secrets=secrets_here(),
+        secrets=secrets_here(netrc=engine is None),
         asked=asked,
         stream=stream,
         sources=sources,
@@ -184,18 +195,21 @@ def look(job: Job) -> Facts:
         index_cache_dir=cache_dir,
         index_cache_error=_cannot_write(cache_dir) if cache_dir else None,
         old_caches=_old_caches(cache_dir, data + held_out) if cache_dir else (),
-        weights=look_at_checkpoint(job.model.nemo_model) if job.model.nemo_model else None,
-        resume=None if resume in ("auto", "never") else look_at_checkpoint(resume),
+        weights=look_at_checkpoint(job.model.nemo_model, trusted=trusted) if job.model.nemo_model else None,
+        resume=None if resume in ("auto", "never") else look_at_checkpoint(resume, trusted=trusted),
         partitions=cluster.partitions,
         accounting=cluster.accounting,
         slurm_variables=submits_differently(os.environ) if on_slurm else {},
-        image=_image(job.launch.container_image) if on_slurm else None,
+        image=_image(job.launch.container_image) if on_slurm or engine else None,
         setup=look_at_setup(job.launch.setup) if on_slurm and job.launch.setup else None,
-        mounts_missing=_mounts_missing(job.launch) if on_slurm else (),
+        mounts_missing=_mounts_missing(job.launch) if on_slurm or engine else (),
         wandb_offline=_wandb_mode(job) in ("offline", "disabled", "dryrun"),
+        passed=passed_here(job),
         exported={name: os.environ[name] for name in EXPORTED if name in os.environ},
         submission=_look_at_submission(job, data + held_out, sources),
-        interpreter=None if on_slurm else look_at_interpreter(job),
+        interpreter=look_at_interpreter(job) if job.launch.executor == "local" else None,
+        container=_look_at_container(job, data + held_out, sources),
+        engine=look_at_engine(engine, job.launch.container_image) if engine else None,
     )
 
 
@@ -204,17 +218,25 @@ def _look_at_submission(
 ) -> Submission | None:
     if job.launch.executor != "slurm":
         return None
-    folders = tuple(dict.fromkeys(folder for source in sources for folder in source.folders))
-    return next_submission(run_folder(job), tuple(f.prefix for f in data), folders)
+    return next_submission(run_folder(job), tuple(f.prefix for f in data), _stream_folders(sources))
 
 
-IMAGE_ENDINGS = (".sqsh", ".squashfs", ".sif", ".img")
+def _look_at_container(
+    job: Job, data: tuple[DataFile, ...], sources: tuple[SourceFacts, ...]
+) -> ContainerHost | None:
+    engine, image = job.launch.engine, job.launch.container_image
+    if engine is None:
+        return None
+    return container_host(engine, image, links_of(tuple(f.prefix for f in data)), _stream_folders(sources))
+
+
+def _stream_folders(sources: tuple[SourceFacts, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(folder for source in sources for folder in source.folders))
 
 
 def _image(word: str) -> Image | None:
     """Return the container image if it is a file. Pyxis treats a name without a slash as a registry image."""
-    is_path = word.startswith(("/", "./", "../", "~"))
-    if not is_path and not word.endswith(IMAGE_ENDINGS):
+    if not is_file(word):
         return None
     path = os.path.abspath(os.path.expanduser(word))
     if not os.path.exists(path):
@@ -236,11 +258,20 @@ def _wandb_mode(job: Job) -> str:
     return (given[-1] if given else os.environ.get("WANDB_MODE", "")).lower()
 
 
-def secrets_here() -> frozenset[str]:
-    """Return the names of the secrets that are set. `wandb login` stores W&B's key in ~/.netrc."""
+def passed_here(job: Job) -> frozenset[str]:
+    """Return the variables that the job passes on by name and that are set in this shell."""
+    return frozenset(name for name in passed_names(job.launch.env) if name in os.environ)
+
+
+def secrets_here(netrc: bool = True) -> frozenset[str]:
+    """Return the names of the secrets that are set.
+
+    Args:
+        netrc: whether the job can read ~/.netrc, in which `wandb login` stores W&B's key.
+    """
     found = {name for name in (*SECRET_NAMES, "MLFLOW_TRACKING_URI") if os.environ.get(name)}
     try:
-        if "api.wandb.ai" in Path(os.environ.get("NETRC") or "~/.netrc").expanduser().read_text():
+        if netrc and "api.wandb.ai" in Path(os.environ.get("NETRC") or "~/.netrc").expanduser().read_text():
             found.add("WANDB_API_KEY")
     except (OSError, ValueError, RuntimeError):
         pass
@@ -304,7 +335,21 @@ def look_at_host() -> Host:
         flash_attention=any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_3")),
         nemo=installed.get("nemo_toolkit"),
         megatron=installed.get("megatron-core"),
+        slow_bf16=_multiplies_bf16_slowly(),
     )
+
+
+def _multiplies_bf16_slowly() -> bool:
+    """Return whether oneDNN, with which PyTorch multiplies on x86, lacks bf16 kernels for this processor.
+
+    They need AVX-512 with BW, VL and DQ (oneDNN's documentation, "Data Types"). False for other architectures.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), None)
+    return flags is not None and not {"avx512bw", "avx512vl", "avx512dq"} <= set(flags)
 
 
 def _gpus() -> tuple[tuple[str, ...], int]:

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from nemolaunch.run.folder import RunDir
+from nemolaunch.run.folder import RunDir, unfit_nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,16 @@ class Submission:
         bin: folder of the Python interpreter, used without a container.
         links: folders outside the job's own to which its data files are links.
         stream_folders: folders from which rows of a stream are read.
+        unfit: nodes that preflights of this run found slow or sick.
+        user: UID:GID.
     """
 
     number: int
     bin: str
     links: tuple[str, ...] = ()
     stream_folders: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
+    user: str = "0:0"
 
 
 def next_submission(
@@ -37,12 +41,15 @@ def next_submission(
     return Submission(
         number=max(numbers) + 1,
         bin=os.path.dirname(os.path.abspath(sys.executable)),
-        links=tuple(_links(prefixes)),
+        links=links_of(prefixes),
         stream_folders=stream_folders,
+        unfit=unfit_nodes(run),
+        user=f"{os.getuid()}:{os.getgid()}",
     )
 
 
-def _links(prefixes: tuple[str, ...]) -> list[str]:
+def links_of(prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the folders outside the data's own to which data files are links."""
     found: list[str] = []
     real = {folder: os.path.realpath(folder) for folder in dict.fromkeys(map(os.path.dirname, prefixes))}
     found += [target for folder, target in real.items() if target != folder]
@@ -51,7 +58,7 @@ def _links(prefixes: tuple[str, ...]) -> list[str]:
             folder = os.path.dirname(os.path.realpath(path)) if os.path.islink(path) else ""
             if folder and folder != os.path.dirname(prefix) and folder not in found:
                 found.append(folder)
-    return found
+    return tuple(found)
 
 
 def split_option(word: str) -> tuple[str, str | None]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.absurd import absurd_size
 
 DEFAULTS = Path(__file__).with_name("hf_defaults.json")
 
@@ -106,6 +107,9 @@ def described(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_old_names(config: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(config)
+    fault = absurd_size(fields)
+    if fault:
+        raise NemolaunchError(f"config.json: {fault}")
     for new, old in RENAMED.get(str(config.get("model_type")), {}).items():
         if new in fields:
             _set(fields, old, fields.pop(new), new)

@@ -104,8 +104,8 @@ class ModelFamily:
                 faults.append(f"  {error}")
             except KeyError as error:
                 faults.append(f"  {error.args[0]} is missing")
-            except (TypeError, ValueError, AttributeError) as error:
-                faults.append(f"  a value has the wrong type: {error}")
+            except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+                faults.append(f"  a value is of the wrong type or size: {error}")
         return faults
 
     def _refuse(self, faults: list[str], side: str) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nemolaunch.errors import UsageError
-
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
-# TOKENIZERS_PARALLELISM and the like are not tokens
-_NO_SECRET = re.compile(r"TOKENIZER|NUM_TOKENS|MAX_TOKENS", re.IGNORECASE)
+from nemolaunch.system.secret_values import name_is_secret, value_is_secret
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +83,26 @@ def preset_values(names: Iterable[str]) -> dict[str, str]:
 
 
 def given_values(words: Iterable[str]) -> dict[str, str]:
-    """Return `("A=1", "B=x y")` as a dictionary; a word without `=` gets an empty value, which the checks refuse.
+    """Return `("A=1", "B=x y", "C")` as a dictionary; a variable without a value is not in it.
 
     Raises:
-        UsageError: a name looks like that of a secret, which would be written into files.
+        UsageError: a name or a value looks like a secret, which would be written into files.
     """
     values = {}
     for word in words:
-        name, _, value = word.partition("=")
-        if _SECRET.search(name) and not _NO_SECRET.search(name):
+        name, equals, value = word.partition("=")
+        if not equals:
+            continue
+        if name_is_secret(name, value) or value_is_secret(value, name):
             raise UsageError(
-                f"--env {name} looks like a secret, and --env values are written into the plan and the batch "
-                f"script. Export {name} before the command instead: it then reaches the ranks through the job's "
-                f"environment and is not written to any file"
+                f"--env {name}=… looks like a secret, and --env values are written into the plan and the batch "
+                f"script. Export {name} before the command and use --env {name} instead: it then reaches the ranks "
+                f"through the job's environment and is not written to any file"
             )
         values[name] = value
     return values
+
+
+def passed_names(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the variables that are passed on from the shell: `--env NAME`."""
+    return tuple(dict.fromkeys(word for word in words if word and "=" not in word))

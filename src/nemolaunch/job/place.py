@@ -9,12 +9,19 @@ from dataclasses import dataclass
 
 from nemolaunch.job.fields import flag
 
+ENGINES = ("docker", "podman", "apptainer")
+NO_CONTAINER = "none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """Where and how the job runs."""
 
-    executor: str = flag("local", "where to run", choices=("local", "slurm"))
+    executor: str = flag(
+        "local",
+        "where to run: on this machine, in this environment or in a container, or on Slurm",
+        choices=("local", *ENGINES, "slurm"),
+    )
     experiment: str = flag(
         "pretraining", "name of the run folder; letters, digits, '.', '_' and '-'", short="-E"
     )
@@ -30,9 +37,15 @@ class Launch:
     partition: str = flag("defq", "Slurm partition", short="-P")
     container_image: str = flag(
         "nvcr.io/nvidia/nemo:26.02",
-        "container image on Slurm; none runs in the current environment",
+        "container image on Slurm and with docker, podman and apptainer; none runs a Slurm job in the current "
+        "environment",
         short="-I",
         metavar="IMAGE",
+    )
+    container_runtime: str = flag(
+        "pyxis",
+        "what runs the image on Slurm; none runs in the current environment",
+        choices=("pyxis", "apptainer", "podman", "none"),
     )
     container_mounts: tuple[str, ...] = flag(
         (), "additional container mounts; the job's own paths are always mounted", metavar="SRC:DST"
@@ -62,7 +75,9 @@ class Launch:
         "what starts the ranks on Slurm: srun (one task per rank) or torchrun (once per node)",
         choices=("srun", "torchrun"),
     )
-    detach: bool = flag(False, "return once the Slurm job is submitted, instead of following the run")
+    detach: bool = flag(
+        False, "return once the Slurm job is submitted or the container started, instead of following the run"
+    )
     chain: bool = flag(True, "have each Slurm job queue its successor until training has finished")
     max_failures: int = flag(
         3,
@@ -107,7 +122,9 @@ class Launch:
         metavar="NAME",
     )
     env: tuple[str, ...] = flag(
-        (), "additional environment variables of the training processes", metavar="NAME=VALUE"
+        (),
+        "environment variables of the training processes; NAME alone passes on the shell's value, as secrets need",
+        metavar="NAME[=VALUE]",
     )
     preset: str | None = flag(
         None,
@@ -119,3 +136,21 @@ class Launch:
         "GPU to estimate memory and time for, e.g. h200 (default: the one in this machine, else h100)",
         metavar="NAME",
     )
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the job runs on this machine, with its GPUs, memory and disk."""
+        return self.executor != "slurm"
+
+    @property
+    def engine(self) -> str | None:
+        """What runs the container of a job on this machine; None if it runs in this environment, or on Slurm."""
+        return self.executor if self.executor in ENGINES else None
+
+    @property
+    def runtime(self) -> str | None:
+        """What runs the job's container, here or on Slurm; None if it has none."""
+        if self.executor != "slurm":
+            return self.engine
+        without = NO_CONTAINER in (self.container_image, self.container_runtime)
+        return None if without else self.container_runtime

@@ -25,3 +25,13 @@ def nsys_file(by_slurm: bool) -> str:
     if not by_slurm:
         return "profile_%p"
     return "profile_%p_%q{SLURM_JOB_ID}_node%q{SLURM_NODEID}_rank%q{SLURM_PROCID}"
+
+
+def nsys_words(folder: str, file: str) -> list[str]:
+    """Return the Nsight Systems command that profiles another one, with NeMo-Run's options."""
+    return [
+        *("nsys", "profile", "-s", "none", "-t", "nvtx,cuda"),
+        *("-o", f"{folder}/{file}", "--force-overwrite=true"),
+        *("--capture-range=cudaProfilerApi", "--capture-range-end=stop"),
+        *("--cuda-graph-trace=node", "--cuda-event-trace=false"),
+    ]

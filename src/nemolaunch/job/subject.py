@@ -33,7 +33,8 @@ class Model:
     )
     trust_remote_code: bool = flag(
         False,
-        "run the tokenizer's own code, if its folder has any; such code may do anything on this machine",
+        "run the tokenizer's own code, if its folder has any, and load checkpoints that name more than NeMo's own do; "
+        "such code may do anything on this machine",
     )
     hf_token: str | None = flag(
         None,

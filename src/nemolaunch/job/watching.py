@@ -33,7 +33,7 @@ class Logging:
 
 @dataclass(frozen=True, kw_only=True)
 class Guards:
-    """What is monitored during the run. `nemolaunch status` and the report show the warnings."""
+    """What is monitored before and during the run. `nemolaunch status` and the report show the warnings."""
 
     on_not_finite: str = flag(
         "stop",
@@ -55,6 +55,18 @@ class Guards:
         1800,
         "end the job if no step finishes for this long, after dumping the stacks of all ranks; 0 disables this",
         metavar="SECONDS",
+    )
+    preflight: bool = flag(
+        False,
+        "measure GPUs, links, file systems and versions of all nodes before the first step, and end the run if a node "
+        "is slow or sick",
+    )
+    preflight_tolerance: float = flag(
+        0.15, "how far below the median of all a rank or node may be in a preflight, as a fraction"
+    )
+    exclude_slow: bool = flag(
+        False,
+        "do not start on nodes that a preflight of this run found slow or sick, until one finds them fit",
     )
 
 

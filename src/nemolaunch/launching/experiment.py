@@ -17,9 +17,11 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
-from nemolaunch.system import processes
+from nemolaunch.system import folder_identity, processes
+from nemolaunch.system.secret_values import mask_streams
 
 
 def local_executor(plan: Plan) -> Any:
@@ -71,7 +73,7 @@ def slurm_executor(plan: Plan) -> Any:
         job_name_prefix="-",  # unused, but without one NeMo-Run derives it from the account
         job_details=SlurmJobDetails(job_name=batch_job.job_name(plan)),
         container_image=batch_job.quoted(image) if image else None,
-        container_mounts=[batch_job.quoted(mount) for mount in batch_job.mounts(plan)] if image else [],
+        container_mounts=[batch_job.quoted(mount) for mount in mounts_of(plan)] if image else [],
         container_env=batch_job.container_env(plan) if image else None,
         env_vars=batch_job.variables(plan),
         setup_lines=batch_job.setup(plan) or None,
@@ -139,12 +141,13 @@ def end_with_parent(plan: Plan) -> None:
 
     torchrun forwards the signal to its ranks. NeMo-Run's own cleanup would wait for the job instead.
     """
-    folder = plan.run.root
+    own = folder_identity.current(plan.run.root)
+    run_id = own.id if own else ""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        processes.terminate(processes.children(folder))
-        processes.wait_until(lambda: not processes.members(folder), processes.GRACE_S)
-        processes.kill(folder)
+        processes.terminate(processes.children(run_id))
+        processes.wait_until(lambda: not processes.members_of(run_id), processes.GRACE_S)
+        processes.kill(plan.run.root, run_id)
         os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
@@ -156,9 +159,12 @@ def main() -> int:
     plan = Plan.load(Path(sys.argv[1]))
     # torchrun and the interpreter of this environment, whatever the user's PATH
     os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
+    if plan.is_private:
+        os.umask(0o077)  # NeMo-Run writes the variables of --env into several files
     if plan.submission is not None:
         write(plan, *sys.argv[2:])
         return 0
+    mask_streams()
     end_with_parent(plan)
     return 0 if run_experiment(plan) else 1
 

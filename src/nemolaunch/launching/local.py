@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from nemolaunch.launching.prepare import prepare
 from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.lock import RunLock
-from nemolaunch.system import processes
-from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system import folder_identity, processes
+from nemolaunch.system.atomic_files import private_opener, write_json
+from nemolaunch.system.open_folder import OpenFolder, moved, remove_empty
 from nemolaunch.system.processes import GRACE_S
+from nemolaunch.system.secret_values import masked, without_password
 
 
 def note_end(run: RunDir, state: str, detail: str) -> None:
@@ -21,8 +24,8 @@ def note_end(run: RunDir, state: str, detail: str) -> None:
 
     Ranks that are told to exit raise various errors, which would otherwise be mistaken for the cause.
     """
-    if not run.local_end.exists():
-        write_json(run.local_end, {"state": state, "detail": detail})
+    if not run.local_end.exists() and run.plan.exists():  # the folder may have been moved
+        write_json(run.local_end, {"state": state, "detail": masked(detail)})
 
 
 class LocalJob:
@@ -38,33 +41,48 @@ class LocalJob:
             NemolaunchError: the folder is in use or cannot be written, or the tokenizer is not available.
         """
         self.run = plan.run
+        self._id: str | None = None
         self._lock = RunLock(plan.run.lock)
         self._lock.take()
         try:
             prepare(plan, secrets)
+            self._folder = OpenFolder(self.run.root)
+            self._id = folder_identity.claim(self.run.root).id
             self.process = self._start(plan, secrets or Secrets())
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")
-            processes.kill(self.run.root)  # one may have been started already
+            if self._id is not None:  # one may have been started already; before, they would be another job's
+                processes.kill(self.run.root, self._id)
             self._lock.release()
             raise
 
     def _start(self, plan: Plan, secrets: Secrets) -> subprocess.Popen[bytes]:
         program = "torchrun" if plan.with_bridge else "experiment"
-        with open(self.run.launcher_log, "wb") as log:
+        marked = processes.marked(self.run.root)
+        opener = private_opener if plan.is_private else None
+        with open(self.run.launcher_log, "wb", opener=opener) as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"nemolaunch.launching.{program}", str(self.run.plan)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **processes.marked(self.run.root), **secrets.environment()},
+                env=os.environ | without_password(os.environ) | marked | secrets.environment(),
                 start_new_session=True,
             )
 
     def poll(self) -> int | None:
-        """Return the exit code once the job has ended."""
-        return self.process.poll()
+        """Return the exit code once the job has ended. A job whose folder is not its own any more is ended."""
+        if (code := self.process.poll()) is None and self.lost is not None:
+            self.process.terminate()
+        return code
+
+    @property
+    def lost(self) -> str | None:
+        """Why the run folder does not belong to this job any more; None if it does."""
+        if self._folder.is_away():
+            return moved(str(self.run.root), self._folder.path())
+        return f"another process has taken {self.run.root} over" if self._lock.is_lost else None
 
     def stop(self, reason: str = "interrupted") -> None:
         """End every process of the job: terminate, wait briefly, then kill. A second Ctrl-C kills at once."""
@@ -77,9 +95,16 @@ class LocalJob:
             self.close()
 
     def close(self) -> None:
-        """Kill remaining processes (torchrun, ranks, helpers of dead ranks) and release the run folder."""
-        processes.kill(self.run.root)
+        """Kill remaining processes (torchrun, ranks, helpers of dead ranks) and release the run folder.
+
+        If the folder was moved, record that in its new place, and remove what has been made again in the old one.
+        """
+        processes.kill(self.run.root, self._id)
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        if self._folder.is_away():
+            if (now := self._folder.path()) is not None:
+                note_end(RunDir(Path(now)), "stopped", moved(str(self.run.root), now))
+            remove_empty(self.run.root)
         self._lock.release()

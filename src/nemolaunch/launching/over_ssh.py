@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import shlex
 import tarfile
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.facts import SECRET_NAMES, Facts, secrets_here
+from nemolaunch.facts import SECRET_NAMES, Facts, passed_here, secrets_here
 from nemolaunch.facts.slurm_variables import in_plain_shell
 from nemolaunch.job import Job
 from nemolaunch.launching.on_slurm import REQUEUE, write_experiment
@@ -23,6 +22,7 @@ from nemolaunch.launching.secrets import Secrets
 from nemolaunch.launching.ssh_host import SshHost, secrets_on
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job, submission
+from nemolaunch.system.json_files import read_json
 from nemolaunch.system.plain_values import from_plain
 from nemolaunch.tokenizer.files import files_of
 
@@ -51,7 +51,7 @@ def look_there(host: SshHost, job: Job) -> tuple[Job, Facts]:
     values["output_dir"] = values["output_dir"] or f"runs/{job.launch.experiment}"
     job = job.with_values(**{name: _there(host, value) for name, value in values.items()})
     facts = from_plain(Facts, host.call(LOGIN_NODE, "look", send=job.values()))
-    return job, replace(facts, secrets=facts.secrets | secrets_here())
+    return job, replace(facts, secrets=facts.secrets | secrets_here(), passed=passed_here(job))
 
 
 def _there(host: SshHost, path: str | None) -> str | None:
@@ -70,7 +70,7 @@ def submit(plan: Plan, secrets: Secrets, host: SshHost, tell: Callable[[str], No
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         file = plan.save(home / "plan.json")
-        sent = {"plan": json.loads(file.read_text()), "tokenizer": _tokenizer_files(plan, secrets)}
+        sent = {"plan": read_json(file), "tokenizer": _tokenizer_files(plan, secrets)}
         done = host.call(LOGIN_NODE, "prepare", send=sent)
         for text in done["told"]:
             tell(text)
@@ -78,7 +78,8 @@ def submit(plan: Plan, secrets: Secrets, host: SshHost, tell: Callable[[str], No
             return Submitted(finished=done["finished"])
         log = write_experiment(file, home / "nemorun")
         _copy(home / "nemorun" / "experiments", host, str(plan.run.nemo_run / "experiments"))
-    exported = {name: os.environ[name] for name in SECRET_NAMES if os.environ.get(name)}
+    names = (*SECRET_NAMES, *passed_here(plan.job))
+    exported = {name: os.environ[name] for name in names if os.environ.get(name)}
     with secrets_on(host, {**exported, **secrets.environment()}) as secret:
         job, refusal = "", None
         try:

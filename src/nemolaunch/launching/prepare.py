@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, end_step
-from nemolaunch.system import processes
-from nemolaunch.system.atomic_files import atomic_folder, write_json
+from nemolaunch.system import folder_identity, processes
+from nemolaunch.system.atomic_files import atomic_folder, remove_temporaries, write_json
 from nemolaunch.tokenizer import completion, files, library, vocabulary
 
 
@@ -39,19 +40,29 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
         run.logs.mkdir(parents=True, exist_ok=True)
         make_index_folder(plan)
         _require_idle(run)
+        for place in (run.root, run.logs, run.slurm):
+            remove_temporaries(place)  # of a launch or rank that was killed
         for stale in (*run.logs.glob("*.error.json"), run.local_end):
             stale.unlink(missing_ok=True)
         if plan.job.checkpoint.resume == "never" and run.checkpoints.is_dir():
-            run.checkpoints.rename(run.root / f"checkpoints-before-{int(time.time())}")
+            run.checkpoints.rename(_free(run.root / f"checkpoints-before-{int(time.time())}"))
+        if folder_identity.is_copy(run.root):
+            run.mlflow_run.unlink(missing_ok=True)  # it is that of the run this is a copy of
     except OSError as error:
         raise NemolaunchError(f"cannot write to {error.filename or run.root}: {error.strerror}") from None
     token = secrets.hf_token if secrets else None
-    folder = plan.tokenizer or tokenizer or fetch_tokenizer(str(plan.job.model.hf_model_id), token)
-    library.check_code(Path(folder), plan.job.model.trust_remote_code)  # a plan may only know its id
-    _copy_tokenizer(Path(folder), run.tokenizer)
+    folder = Path(plan.tokenizer or tokenizer or fetch_tokenizer(str(plan.job.model.hf_model_id), token))
+    library.check_code(folder, plan.job.model.trust_remote_code)  # a plan may only know its id
+    _copy_tokenizer(folder, run.tokenizer)
     if plan.job.objective.objective == "mlm":
         _name_mask_token(plan)
     plan.save()
+
+
+def _free(path: Path) -> Path:
+    """Return the path, or the first one with a number that is free."""
+    names = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return path if not path.exists() else next(name for name in names if not name.exists())
 
 
 def make_index_folder(plan: Plan) -> None:

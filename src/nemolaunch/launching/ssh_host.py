@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nemolaunch.errors import NemolaunchError
+from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.system import source_archive
+from nemolaunch.system.json_files import parse_json
 
 CACHE = ".cache/nemolaunch"
 UNREACHABLE = 255  # the exit code of ssh itself if it cannot connect
@@ -50,6 +51,10 @@ class SshHost:
     def __init__(self, name: str, python: str = "python3") -> None:
         if shutil.which("ssh") is None:
             raise NemolaunchError("--ssh needs the command ssh, which is not installed on this machine")
+        if name.startswith("-"):
+            raise UsageError(
+                f"--ssh {name!r} begins with a dash, so ssh would take it for an option: give HOST or USER@HOST"
+            )
         self.name = name
         self.python = python
         self._sockets = ""
@@ -60,7 +65,7 @@ class SshHost:
 
     def __exit__(self, *raised: object) -> None:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            command = ["ssh", *self._options(), "-O", "exit", self.name]
+            command = ["ssh", *self._options(), "-O", "exit", "--", self.name]
             subprocess.run(command, capture_output=True, timeout=10)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
@@ -74,7 +79,7 @@ class SshHost:
         Raises:
             NotConnected: ssh could not connect, or lost the connection.
         """
-        words = ["ssh", *self._options(), self.name, command]
+        words = ["ssh", *self._options(), "--", self.name, command]
         try:
             done = subprocess.run(words, input=send, capture_output=True, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired:
@@ -121,7 +126,10 @@ class SshHost:
         if answer.code:
             lines = answer.err.strip().splitlines() or [f"exit code {answer.code}"]
             raise NemolaunchError(f"on {self.name}: {lines[-1].removeprefix('error: ')}")
-        return json.loads(answer.out)
+        try:
+            return parse_json(answer.out)
+        except ValueError as error:
+            raise NemolaunchError(f"on {self.name}: the answer of {module} is not JSON: {error}") from None
 
     def read_text(self, path: str) -> str:
         """Return the content of a file on the host. Raise NemolaunchError if it cannot be read."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nemolaunch.launching.experiment import end_with_parent, local_variables
 from nemolaunch.planning import Plan
+from nemolaunch.system.secret_values import mask_streams
 
 ENTRY = "nemolaunch.bridge.entry"
 
@@ -47,13 +48,33 @@ def link_code(plan: Plan) -> None:
     link.symlink_to(Path(__file__).parents[1], target_is_directory=True)
 
 
+def run(plan: Plan) -> int:
+    """Run torchrun, and write its output without secrets. Return its exit code."""
+    with subprocess.Popen(
+        command(plan),
+        env=environment(plan),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as running:
+        for line in running.stdout or ():
+            print(line, end="", flush=True)
+    return running.returncode
+
+
 def main() -> int:
     """Return torchrun's exit code."""
     plan = Plan.load(Path(sys.argv[1]))
+    if plan.is_private:
+        os.umask(0o077)
+    mask_streams()
     end_with_parent(plan)
     if plan.python:
         link_code(plan)
-    return subprocess.run(command(plan), env=environment(plan), check=False).returncode
+    return run(plan)
 
 
 if __name__ == "__main__":

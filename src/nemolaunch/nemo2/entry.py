@@ -1,4 +1,4 @@
-"""The entry point of each training process. NeMo-Run starts `pretrain` once per rank.
+"""The entry point of each training process. NeMo-Run, or torchrun in a container, starts `pretrain` once per rank.
 
 NeMo is only imported inside functions: the checkpoint writer spawns helper processes that import this module
 again, each of which would otherwise cost ten seconds and half a gigabyte.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.catalogue import version_pairs
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
+from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.log import log
+from nemolaunch.trust.checkpoint import check_checkpoint
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -26,12 +30,19 @@ def pretrain(plan_file: str) -> None:
 
     A failure is recorded in the rank's error file and ends the process with exit code 1.
     """
-    rank_process.run_rank(plan_file, run_plan)
+    rank_process.run_rank(plan_file, _train)
+
+
+def _train(plan: Plan) -> None:
+    if plan.job.guards.preflight:
+        require_fit_nodes(plan)
+    run_plan(plan)
 
 
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
     rank_process.prepare_data(plan)
+    _require_known_names(plan)
     recipe, left_out = adapted_recipe(plan)
     for sentence in left_out:
         log.info(sentence)
@@ -40,8 +51,10 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     from nemolaunch.nemo2.learning_rate import PlannedSchedule
     from nemolaunch.nemo2.mlflow_logger import loggers
     from nemolaunch.nemo2.ramp import use_batch_sizes
+    from nemolaunch.nemo2.seeding import seed_ranks
     from nemolaunch.nemo2.watch import callbacks_of
 
+    seed_ranks(plan.job.batch.seed)
     task: Any = fdl.build(recipe)
     task.keywords["optim"].lr_scheduler = PlannedSchedule(plan.schedule)
     use_batch_sizes(task.keywords["data"], plan)
@@ -55,6 +68,21 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     else:
         task()
         _note_end(plan, trainer)
+
+
+def _require_known_names(plan: Plan) -> None:
+    """Refuse to load a checkpoint that names what NeMo's own do not, also if it came here while the job was queued.
+
+    Raises:
+        NemolaunchError: the names.
+    """
+    if plan.job.model.trust_remote_code:
+        return
+    own, resume = plan.run.last_checkpoint(), plan.job.checkpoint.resume
+    named = own or (None if resume in ("auto", "never") else Path(resume))
+    for folder in (named, plan.job.model.nemo_model):
+        if folder and Path(folder).is_dir():
+            check_checkpoint(Path(folder))
 
 
 def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:
@@ -101,3 +129,7 @@ def _note_end(plan: Plan, trainer: Any, end_of_data: bool = False) -> None:
     """Record that the run has finished, if it has."""
     if trainer.is_global_zero:
         rank_process.note_end(plan, trainer.global_step, end_of_data=end_of_data)
+
+
+if __name__ == "__main__":
+    pretrain(sys.argv[1])

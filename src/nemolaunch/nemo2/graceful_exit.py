@@ -28,7 +28,8 @@ class GracefulExit(Callback):
     def __init__(self, plan: Plan, metrics: MetricsFile) -> None:
         self._run = plan.run
         self._metrics = metrics
-        self._end = JobEnd(plan.run)
+        self._on_slurm = plan.submission is not None
+        self._end = JobEnd(plan.run, known=self._on_slurm)
         self._save = SlowestSave(plan.run)
         self._before_s: float | None = plan.job.launch.exit_margin
         self._slowest_step_s = 0.0
@@ -84,7 +85,7 @@ class GracefulExit(Callback):
 
     def _is_current(self) -> bool:
         """Return False if Slurm has restarted the run elsewhere, because it considers this node dead."""
-        if time.monotonic() < self._fenced:
+        if not self._on_slurm or time.monotonic() < self._fenced:
             return True
         self._fenced = time.monotonic() + FENCE_EVERY_S
         try:

@@ -20,6 +20,7 @@ from typing import Any
 from nemolaunch.checkpoint.hf.transformers_model import load_model
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokenizer import library
+from nemolaunch.trust.checkpoint import check_checkpoint
 
 UNABLE = 3
 REASON = ".reason"
@@ -44,6 +45,8 @@ def main(side: str, model: str, ids: str, result: str, tokenizer: str, *flags: s
     try:
         if side == "hf":
             Path(ids).write_text(json.dumps(text_ids(Path(tokenizer), library.FLAG in flags)))
+        elif library.FLAG not in flags:
+            check_checkpoint(Path(model))
         logits = compute(Path(model), json.loads(Path(ids).read_text()))
     except NemolaunchError as error:
         Path(result + REASON).write_text(str(error))

@@ -32,7 +32,7 @@ def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
     updates = UpdateGuard(plan, metrics.notice)
     metrics.skipped = lambda: updates.skipped
     before: list[Callback] = [CheckpointSchedule(), PlannedOptimizer(plan)]
-    if plan.submission is not None:
+    if plan.exits_gracefully:
         before.append(GracefulExit(plan, metrics))
     after: list[Callback] = [EvenValidation()]
     masked = MaskedTraining(plan) if plan.job.objective.objective == "mlm" else None

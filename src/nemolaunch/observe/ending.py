@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nemolaunch.observe.failure import error_records, failure, is_told_to_exit, was_killed
+from nemolaunch.observe.failure import container_failed, error_records, failure, is_told_to_exit, was_killed
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, read_json
+from nemolaunch.system import processes
 
 STOPPED, FAILED = "stopped", "failed"
 COMMAND_GONE = "it has no process on this machine"  # the command that ran it was killed, and they with it
@@ -34,7 +35,14 @@ def ending(run: RunDir) -> Ending | None:
     killed = not attempts(run) and was_killed(run)
     if records and not attempts(run) and all(map(is_told_to_exit, records)) and not killed:
         return Ending(state=STOPPED, detail=COMMAND_GONE)
-    return Ending(state=FAILED, detail=failure(run, 1).message) if records or killed else None
+    failed = records or killed or container_failed(run)
+    return Ending(state=FAILED, detail=failure(run, 1).message) if failed else None
+
+
+def was_killed_early(run: RunDir) -> bool:
+    """Return whether a run on this machine was started, has written nothing about a step, and has no process."""
+    started = run.launcher_log.exists() and not run.slurm.exists()
+    return started and not processes.members(run.root)
 
 
 def _cancelled(run: RunDir) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import signal
 from collections.abc import Iterator
@@ -13,12 +12,13 @@ from typing import Any
 
 from nemolaunch.observe.tracebacks import first_error
 from nemolaunch.run.attempts import Attempt, attempts
-from nemolaunch.run.folder import RunDir
+from nemolaunch.run.folder import CONTAINER_LINE, RunDir
+from nemolaunch.system.json_files import read_json
 
 LONGEST_MESSAGE = 600
 # Errors a rank raises because another one has gone: never the first failure, if there is any other error
 _CONSEQUENCES = re.compile(
-    r"SIGTERMException|Dist(Backend|Network|Store)Error|ConnectionError|ConnectionResetError|BrokenPipeError"
+    r"SIGTERMException|UnfitElsewhere|Dist(Backend|Network|Store)Error|ConnectionError|ConnectionResetError|BrokenPipeError"
     r"|gloo|NCCL|TCPStore|Connection (reset|closed|refused)|Broken pipe|socket ?timeout",
     re.IGNORECASE,
 )
@@ -54,6 +54,8 @@ def failure(run: RunDir, exit_code: int, attempt: Attempt | None = None) -> Fail
         return Failure(message=f"rank {rank} was killed by {_signal_name(-code)}", log=run.rank_log(rank))
     if records:
         return _of_record(run, records[0])
+    if ended := _container_end(run):
+        return Failure(message=ended, log=run.launcher_log)
     who = "the launcher" if rank is None else f"rank {rank}"
     message = f"{who} failed with exit code {exit_code if rank is None else code}"
     for log in logs:
@@ -61,6 +63,18 @@ def failure(run: RunDir, exit_code: int, attempt: Attempt | None = None) -> Fail
         if found:
             return Failure(message=f"{message}: {_one_line(found)}", log=log)
     return Failure(message=message, log=run.launcher_log)
+
+
+def container_failed(run: RunDir) -> bool:
+    """Return whether the run's container ended before the last step, and nobody had asked it to."""
+    return any(line.startswith(CONTAINER_LINE) for line in _text(run.launcher_log).splitlines())
+
+
+def _container_end(run: RunDir) -> str | None:
+    """Return how the run's container ended, if it was killed or did not start."""
+    lines = [line for line in _text(run.launcher_log).splitlines() if line.startswith(CONTAINER_LINE)]
+    worth = [line for line in lines if not line.startswith(f"{CONTAINER_LINE}ended")]
+    return worth[-1].removeprefix("nemolaunch: ") if worth else None
 
 
 def is_echo(record: dict[str, Any]) -> bool:
@@ -88,7 +102,7 @@ def error_records(run: RunDir, attempt: Attempt | None = None) -> list[dict[str,
     records = []
     for path in run.logs.glob("rank*.error.json"):
         with contextlib.suppress(OSError, ValueError):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             if attempt is None or record.get("start", attempt.name) == attempt.name:
                 records.append(record)
     return sorted(records, key=lambda record: float(record["time"]))

@@ -44,6 +44,13 @@ CAUSES: tuple[Cause, ...] = (
         "(`nemolaunch logs RUN --job`)",
     ),
     _cause(
+        "preflight",
+        r"\bUnfit(Elsewhere)?: preflight: ",
+        "the preflight found a slow or sick node before the first step",
+        "on Slurm, resume without it: `nemolaunch resume RUN --exclude {node}`, or with `--exclude-slow`, which leaves "
+        "out all nodes that preflights of the run named; preflight/result.json has what was measured",
+    ),
+    _cause(
         "gpu-memory",
         r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
         "a GPU ran out of memory",
@@ -77,10 +84,11 @@ CAUSES: tuple[Cause, ...] = (
         "container",
         r"pyxis:.{0,200}(error|failed|No such file)|enroot.{0,80}(failed|error)"
         r"|\[ERROR\].{0,200}(sqsh|image|credentials|nvcr)"
-        r"|unrecognized option '--container-image'",
+        r"|unrecognized option '--container-image'|the container did not start",
         "the container did not start",
-        "check --container-image and the registry credentials (~/.config/enroot/.credentials); on a "
-        "cluster without containers, use --container-image none",
+        "check --container-image and --container-mounts; on Slurm also the registry credentials "
+        "(~/.config/enroot/.credentials), and on a cluster without containers use --container-image none; "
+        "`nemolaunch pretrain … --dry-run` checks an engine on this machine",
     ),
     _cause(
         "versions",

@@ -85,7 +85,7 @@ def evaluation_figures(row: dict[str, Any]) -> dict[str, float]:
     named = ("eval_perplexity", "eval_bits_per_byte", "eval_masked_accuracy", "eval_masked_loss")
     figures: dict[str, float] = {key: row[key] for key in named if key in row}
     for task, metrics in row.get("tasks", {}).items():
-        for metric, value in metrics.items():
+        for metric, value in metrics.items() if isinstance(metrics, dict) else ():
             if "_stderr" not in metric and metric not in ("num_fewshot", "num_samples"):
                 figures[f"{task} {metric}"] = value
     return {key: float(v) for key, v in figures.items() if isinstance(v, (int, float)) and math.isfinite(v)}

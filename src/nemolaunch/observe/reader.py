@@ -5,7 +5,6 @@ A run of a month has a million rows, so consecutive rows with the same keys are 
 
 from __future__ import annotations
 
-import json
 import math
 from array import array
 from itertools import groupby
@@ -20,6 +19,7 @@ from nemolaunch.observe.series import Series
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.metrics import batches, rows
+from nemolaunch.system.json_files import read_json
 
 NOT_FINITE = ("nan", "inf", "-inf")  # spelling in the metrics file
 NOT_SERIES = frozenset({"step", "time", "event", "max_steps", "samples", "tokens_per_s_per_gpu"})
@@ -166,7 +166,7 @@ class _Reader:
 
 def _finished_step(run: RunDir) -> int | None:
     try:
-        return int(json.loads(run.finished.read_text(encoding="utf-8"))["step"])
+        return int(read_json(run.finished)["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import end_step
 from nemolaunch.run.metrics import MetricsFollower
-from nemolaunch.slurm import batch_job
+from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
+from nemolaunch.system import folder_identity
 
 POLL_S = 5.0  # a Slurm controller serves thousands of users
 SETTLE_S = 15.0  # Slurm takes a moment to put a requeued job back into the queue
@@ -47,21 +48,24 @@ class Condition:
         return self.word not in ("running", "waiting")
 
 
-def condition(plan: Plan, queue: Sequence[QueuedJob] | None = None) -> Condition:
+def condition(plan: Plan, queue: Mapping[str, Sequence[QueuedJob]] | None = None) -> Condition:
     """Return the current condition of the run.
 
     Args:
-        queue: its jobs in the queue, if already known.
+        queue: jobs in the queue by name, if already known.
 
     Raises:
         slurm_queue.Unreachable: the run's files do not settle it, and Slurm cannot be reached.
     """
     if finished(plan):
         return Condition(word="finished", job=_last_job(plan))
-    queued = tuple(slurm_queue.jobs(batch_job.job_name(plan)) if queue is None else queue)
+    queued = tuple(own_jobs.queued(plan, queue))
     if queued and queued[0].active:
         return Condition(word="running", detail=_nodes(queued[0]), job=queued[0].id, jobs=queued)
     stopped = _text(plan.run.slurm_stopped)
+    if not stopped and (original := _original(plan)):
+        detail = f"it is a copy of {original} and has no job of its own"
+        return Condition(word="stopped", detail=detail)
     last = _last_job(plan)
     if stopped:
         return Condition(word="stopped", detail=stopped, job=last, jobs=queued)
@@ -96,6 +100,12 @@ def finished(plan: Plan) -> bool:
 
 def _last_job(plan: Plan) -> str:
     return ((_text(plan.run.slurm_current) or _text(plan.run.slurm_submitted)).split() or [""])[0]
+
+
+def _original(plan: Plan) -> str | None:
+    """Return the folder that a run was copied from; None if it is not a copy, or has been started since."""
+    found = folder_identity.read(plan.run.root)
+    return found.path if found and folder_identity.is_copy(plan.run.root) else None
 
 
 def _text(path: os.PathLike[str]) -> str:

@@ -18,7 +18,7 @@ from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, step_of
 from nemolaunch.run.metrics import last_validation, recent_events, tail_rows
-from nemolaunch.slurm import batch_job
+from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
 from nemolaunch.system import processes
@@ -32,8 +32,8 @@ class Status:
     """The status of one run.
 
     Attributes:
-        state: `finished`, `running`, `waiting`, `blocked`, `stopped`, `failed`, `ended`, `never submitted` or
-            `unknown`.
+        state: `finished`, `running`, `waiting`, `blocked`, `stopped`, `failed`, `ended`, `never submitted`,
+            `unreadable` or `unknown`.
         detail: where it runs, what it waits for, or why it stopped.
         step: optimizer steps done, out of `max_steps`.
         loss, tokens_per_s: of the latest step; None before the first.
@@ -82,13 +82,30 @@ def statuses(folders: list[Path]) -> tuple[list[Status], list[str]]:
             plans.append(Plan.of_run(run_of(folder)))
         except NemolaunchError as error:
             problems.append(str(error))
-    names = [batch_job.job_name(plan) for plan in plans if plan.submission and not slurm_run.finished(plan)]
+    on_slurm = [plan for plan in plans if plan.submission and not slurm_run.finished(plan)]
+    names = [name for plan in on_slurm for name in own_jobs.names(plan)]
     queue: Queue
     try:
         queue = slurm_queue.jobs_by_name(names)
     except slurm_queue.Unreachable as error:
         queue = error
-    return [_status(plan, queue) for plan in plans], problems
+    found = []
+    for plan in plans:
+        try:
+            found.append(_status(plan, queue))
+        except (NemolaunchError, OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            found.append(_unreadable(plan, error))
+    return found, problems
+
+
+def _unreadable(plan: Plan, error: Exception) -> Status:
+    """Return the status of a run whose files are damaged, so that the others are listed all the same."""
+    return Status(
+        folder=plan.run.root, experiment=plan.job.launch.experiment, model=plan.model, state="unreadable",
+        detail=f"its files are damaged: {type(error).__name__}: {error}", step=0, max_steps=plan.max_steps, loss=None,
+        val_loss=None, val_losses={}, tokens_per_s=None, eta_s=None, quiet_s=None, restarts=0, checkpoint_step=0,
+        job="", notices=(),
+    )  # fmt: skip
 
 
 def _left_s(plan: Plan, step: int, step_time_s: float) -> float:
@@ -121,7 +138,7 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
         val_losses=losses(validation),
         tokens_per_s=last.get("tokens_per_s"),
         eta_s=_left_s(plan, step, step_time_s) if step_time_s and state == "running" else None,
-        quiet_s=time.time() - last["time"] if last else None,
+        quiet_s=max(0.0, time.time() - last["time"]) if "time" in last else None,
         restarts=slurm_run.restarts(plan),
         checkpoint_step=step_of(newest) + 1 if newest else 0,
         job=job,
@@ -172,7 +189,7 @@ def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
     if plan.submission is not None:
         if isinstance(queue, slurm_queue.Unreachable) and not slurm_run.finished(plan):
             return "unknown", str(queue), ""
-        known = queue.get(batch_job.job_name(plan), []) if isinstance(queue, dict) else None
+        known = queue if isinstance(queue, dict) else None
         try:
             now = slurm_run.condition(plan, known)
         except slurm_queue.Unreachable as error:
@@ -185,10 +202,14 @@ def _condition(plan: Plan, queue: Queue | None) -> tuple[str, str, str]:
     if slurm_run.finished(plan):
         return "finished", "", ""
     if processes.members(plan.run.root):
-        return "running", "on this machine", ""
+        return "running", _place(plan), ""
     if end := ending(plan.run):
         return end.state, end.detail, ""
     return "stopped", COMMAND_GONE, ""
+
+
+def _place(plan: Plan) -> str:
+    return "on this machine" if plan.container is None else f"in {plan.container.engine} on this machine"
 
 
 def _is_starting(plan: Plan) -> bool:

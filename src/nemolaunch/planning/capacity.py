@@ -34,9 +34,10 @@ def findings(
     yield from _gpu_memory(resolved, estimated)
     on_cluster = bool(resolved.facts.partitions)
     say = error if starts or on_cluster else warning
-    if resolved.job.launch.executor == "local":
+    here = resolved.job.launch.is_here
+    if here:
         yield from _host_memory(resolved, estimated, say)
-    if resolved.job.launch.executor == "local" or starts or on_cluster:
+    if here or starts or on_cluster:
         yield from _disk(resolved, estimated, say)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import hashlib
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from nemolaunch.data.validation_sets import ValidationSet
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.estimate import Estimate, SpeedAssumption, estimate
 from nemolaunch.facts import Facts, installed_versions, look, run_folder
+from nemolaunch.facts.container_engine import ContainerHost
 from nemolaunch.facts.saved_values import saved_values
 from nemolaunch.facts.submission import Submission
 from nemolaunch.findings import Finding, apply_force, by_severity, errors
@@ -32,7 +34,10 @@ from nemolaunch.resolve.model import model_of
 from nemolaunch.resolve.resuming import Resumption
 from nemolaunch.resolve.software import patches_of, software
 from nemolaunch.run.folder import RunDir
+from nemolaunch.system import folder_identity
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.json_files import read_json
+from nemolaunch.system.plain_values import misfit
 
 FORMAT = 1
 
@@ -73,6 +78,7 @@ class Plan:
         converted: given fields that others express in another unit: field name → value as given.
         submission: what the batch script needs to know about this machine, if the job is for Slurm.
         python: interpreter that trains on this machine, if it is not the one that plans.
+        container: what a container's command line needs to know about it, if the job runs in one here.
         patches: changes to NeMo and Megatron in the training processes that their releases need.
         versions: of nemolaunch, Python and the libraries that train, once the plan is saved.
         estimate: memory, time and disk.
@@ -107,6 +113,7 @@ class Plan:
     computed: tuple[str, ...] = ()
     converted: dict[str, Any] = field(default_factory=dict)
     submission: Submission | None = None
+    container: ContainerHost | None = None
     versions: dict[str, str] = field(default_factory=dict, compare=False)
     findings: tuple[Finding, ...] = field(default=(), compare=False)
     estimate: Estimate | None = field(default=None, compare=False)
@@ -163,10 +170,14 @@ class Plan:
             key: tuple(value) if isinstance(value, list) else value
             for key, value in self.architecture.items()
         }
+        try:
+            known = catalogue.Architecture(**architecture)
+        except TypeError as error:
+            raise NemolaunchError(f"the plan of {self.folder} does not describe a model: {error}") from None
         return catalogue.ModelSpec(
             name=self.model,
             recipe=catalogue.recipe(self.recipe),
-            architecture=catalogue.Architecture(**architecture),
+            architecture=known,
             overrides=dict(self.overrides),
             source=self.model_source,
         )
@@ -180,6 +191,11 @@ class Plan:
     def run(self) -> RunDir:
         """The run folder."""
         return RunDir(Path(self.folder))
+
+    @property
+    def exits_gracefully(self) -> bool:
+        """Whether its ranks save together and exit when they are asked to end: on Slurm and in a container."""
+        return self.submission is not None or self.container is not None
 
     @property
     def tokens_per_step(self) -> int:
@@ -228,26 +244,60 @@ class Plan:
         """Processes per node."""
         return _resolved(self.job.launch.num_gpus)
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the files that hold the plan are for the user only: `--env` may hold anything."""
+        return any("=" in word for word in self.job.launch.env)
+
     def save(self, path: Path | None = None) -> Path:
         """Write the plan atomically as JSON. Return the file's path."""
-        path = path or self.run.plan
+        if path is None:
+            path = self.run.plan
+            self._identify()
         content = {"format": FORMAT, "values": self.job.values(), **dataclasses.asdict(self)}
         del content["job"]
         content["findings"] = [str(f) for f in self.findings]
         content["versions"] = self.versions or installed_versions()
-        write_json(path, content)
+        write_json(path, content, private=self.is_private)
         return path
+
+    def _identify(self) -> None:
+        """Give the run folder its identity, if it has none or is a copy."""
+        self.run.root.mkdir(parents=True, exist_ok=True)
+        # a run of a version before 0.4 continues its W&B run, whose id was this
+        earlier = hashlib.sha256(self.folder.encode()).hexdigest()[:16] if self.run.plan.exists() else None
+        folder_identity.claim(self.run.root, earlier)
 
     @classmethod
     def of_run(cls, run: RunDir) -> Plan:
-        """Return the plan in a run folder, with its current path: the folder may have been moved or copied.
+        """Return the plan in a run folder, with its current paths: the folder may have been moved or copied.
 
         Raises:
             NemolaunchError: the plan cannot be read, or is not a plan of this format.
         """
         plan = cls.load(run.plan)
         here = Path(plan.folder).exists() and Path(plan.folder).samefile(run.root)
-        return plan if here else dataclasses.replace(plan, folder=str(run.root.absolute()))
+        return plan if here else plan.moved_to(run.root)
+
+    def moved_to(self, folder: Path) -> Plan:
+        """Return the plan with another run folder, and with the paths of the job's files inside it."""
+        old, new = self.folder, str(folder.absolute())
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(moved, value))
+            inside = isinstance(value, str) and (value == old or value.startswith(old + os.sep))
+            return new + value[len(old) :] if inside else value
+
+        values = {name: moved(value) for name, value in self.job.values().items()}
+        return dataclasses.replace(
+            self,
+            folder=new,
+            job=Job().with_values(**values),
+            tokenizer=moved(self.tokenizer),
+            blend=tuple((weight, moved(prefix)) for weight, prefix in self.blend),
+            index_folder=moved(self.index_folder),
+        )
 
     @classmethod
     def load(cls, path: Path) -> Plan:
@@ -257,7 +307,7 @@ class Plan:
             NemolaunchError: the plan cannot be read, or is not a plan of this format.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except OSError as error:
             raise NemolaunchError(f"cannot read the plan {path}: {error.strerror}") from None
         except ValueError as error:
@@ -285,9 +335,17 @@ class Plan:
                 content["resumes"] = Resumption(**content["resumes"])
             if content.get("submission"):
                 content["submission"] = Submission(**content["submission"])
-            return cls(**content)
-        except (KeyError, TypeError, UsageError) as error:
+            if content.get("container"):
+                row = content["container"]
+                folders = {name: tuple(row[name]) for name in ("links", "stream_folders")}
+                content["container"] = ContainerHost(**{**row, **folders})
+            plan = cls(**content)
+            wrong = misfit(plan)
+        except (LookupError, TypeError, ValueError, AttributeError, UsageError) as error:
             raise NemolaunchError(f"{path} is not a complete plan: {error}") from None
+        if wrong:
+            raise NemolaunchError(f"{path} is not a complete plan: {wrong} is {getattr(plan, wrong)!r}")
+        return plan
 
 
 def _resolved(value: int | None) -> int:
@@ -379,6 +437,7 @@ def compose(resolved: Resolved, findings: tuple[Finding, ...], estimated: Estima
         python=interpreter_of(job, resolved.facts),
         versions=_versions(resolved),
         submission=resolved.facts.submission if job.launch.executor == "slurm" else None,
+        container=resolved.facts.container if job.launch.engine else None,
         findings=findings,
         estimate=estimated,
         forced=tuple(sorted({finding.code for finding in findings if finding.forced})),

@@ -5,7 +5,6 @@ Metadata: https://huggingface.co/docs/hub/model-cards. The card names files, but
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,8 @@ from nemolaunch.evaluation import harness
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import read_json, step_of
+from nemolaunch.system import json_files
+from nemolaunch.system.control_characters import in_markdown
 
 
 def checkpoint_of(folder: Path) -> Path | None:
@@ -67,7 +68,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         NemolaunchError: the folder is not a Hugging Face model.
     """
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = json_files.read_json(folder / "config.json")
     except (FileNotFoundError, NotADirectoryError):
         raise NemolaunchError(
             f"{folder} is not a Hugging Face model: it has no config.json. Convert a NeMo 2 checkpoint first: "
@@ -75,7 +76,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise NemolaunchError(f"cannot read {folder / 'config.json'}: {error}") from None
-    return dict(content)
+    if not isinstance(content, dict):
+        raise NemolaunchError(f"{folder / 'config.json'} is not a configuration: it has to be a JSON object")
+    return content
 
 
 def card(
@@ -117,15 +120,20 @@ def card(
         metadata=yaml.safe_dump(metadata, sort_keys=False).rstrip(),
         repository=repository,
         parameters=f"{parameters:,}",
-        model_type=config.get("model_type"),
+        model_type=in_markdown(str(config.get("model_type"))),
         masked=masked,
-        training=dict(_training(plan, history, steps)) if plan and history else {},
+        training=_plain(dict(_training(plan, history, steps))) if plan and history else {},
         data=_data(plan, history, steps) if plan and history else [],
         evaluated_step=evaluated.get("step", "?"),
-        evaluation=_figures(evaluation_figures(evaluated)),
-        benchmarks=_figures(benchmarks or {}),
-        versions=_versions(history) if history else {},
+        evaluation=_plain(_figures(evaluation_figures(evaluated))),
+        benchmarks=_plain(_figures(benchmarks or {})),
+        versions=_plain(_versions(history)) if history else {},
     )
+
+
+def _plain(rows: Mapping[str, str]) -> dict[str, str]:
+    """Return rows of a table as plain text, whatever names and logs contain."""
+    return {in_markdown(str(name)): in_markdown(str(value)) for name, value in rows.items()}
 
 
 def _training(plan: Plan, history: History, steps: int | None) -> Iterator[tuple[str, str]]:
@@ -184,7 +192,7 @@ def _data(plan: Plan, history: History, steps: int | None) -> list[tuple[str, st
     seen = [done] if len(plan.blend) == 1 else history.samples_by_prefix
     return [
         (
-            Path(prefix).name.removesuffix("_text_document"),
+            in_markdown(Path(prefix).name.removesuffix("_text_document")),
             "all" if weight is None else f"{weight:g}",
             f"{seen[number]:,}" if number < len(seen) else "",
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.trust.links import check_within
 
 CARD = "README.md"
 PATTERNS = (
@@ -45,6 +46,8 @@ def files_of(folder: Path) -> list[Path]:
         UsageError: there are no weights.
     """
     found = sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
+    for path in found:
+        check_within(path, folder)
     if not any(path.suffix == ".safetensors" for path in found):
         raise UsageError(f"{folder} contains no *.safetensors, so there are no weights to publish")
     return found

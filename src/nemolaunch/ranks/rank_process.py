@@ -16,9 +16,11 @@ from nemolaunch.facts.data_digest import changed_files
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.error_chain import chain, described
+from nemolaunch.ranks.folder_watch import FolderWatch
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.secret_values import mask_streams, masked, without_password
 
 END_AFTER_ERROR_S = 60
 
@@ -29,13 +31,18 @@ def run_rank(plan_file: str, train: Callable[[Plan], None]) -> None:
     A failure is recorded in the rank's error file and ends the process with exit code 1.
     """
     plan = Plan.load(Path(plan_file))
-    if plan.submission is not None:
+    if plan.exits_gracefully:
         slurm_rank.signals.catch()
+    if plan.submission is not None:
         slurm_rank.adopt_slurm_variables()
     rank = int(os.environ.get("RANK") or 0)
     _die_with_parent()
     _log_to_file(plan.run, rank)
+    os.environ.update(without_password(os.environ))
+    mask_streams()
     hang.watch_start(plan.job.guards.hang_timeout)
+    if rank == 0:
+        FolderWatch(plan.run).start()
     try:
         if plan.submission is not None:
             slurm_rank.settle_checkpoints(plan.run, rank)
@@ -100,8 +107,8 @@ def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
     traceback.print_exc()
     sys.stderr.flush()
     first, *then = chain(error)
-    record = {"rank": rank, "time": time.time(), "type": type(first).__name__, "message": str(first)}
-    record["then"] = [described(each) for each in then]
+    record = {"rank": rank, "time": time.time(), "type": type(first).__name__, "message": masked(str(first))}
+    record["then"] = [masked(described(each)) for each in then]
     if "SLURM_JOB_ID" in os.environ:
         record["start"] = slurm_rank.this_attempt()
     write_json(run.rank_error(rank), record)

@@ -50,9 +50,14 @@ def decide(
 
 
 class JobEnd:
-    """The end of the job as recorded by the batch script: `END KILL_WAIT`, Unix time and seconds."""
+    """The end of the job as recorded by the batch script: `END KILL_WAIT`, Unix time and seconds.
 
-    def __init__(self, run: RunDir) -> None:
+    Args:
+        known: whether there is a batch script; without one, the job has no time limit.
+    """
+
+    def __init__(self, run: RunDir, known: bool = True) -> None:
+        self._known = known
         self._path = run.slurm_end
         self._ask = run.slurm_ask
         self._read_at = -END_EVERY_S
@@ -61,12 +66,14 @@ class JobEnd:
 
     def left_s(self) -> float | None:
         """Return the seconds until the end; None if not known."""
-        if time.monotonic() - self._read_at >= END_EVERY_S:
+        if self._known and time.monotonic() - self._read_at >= END_EVERY_S:
             self._read()
         return None if self._end is None else self._end - time.time()
 
     def ask(self) -> None:
         """Have the batch script update the end: a signal may mean that it has moved, e.g. due to preemption."""
+        if not self._known:
+            return
         write_text(self._ask, "")
         deadline = time.monotonic() + ANSWER_S
         while self._ask.exists() and time.monotonic() < deadline:

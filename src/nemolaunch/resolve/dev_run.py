@@ -110,7 +110,8 @@ def findings(real: Iterable[Finding], small: Iterable[Finding]) -> list[Finding]
 
 def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
     """Shrink the job and its model. The dev run starts from scratch even if there is an earlier one."""
-    job = _fitted(job.with_values(executor="local", num_nodes=1), facts.host)
+    executor = job.launch.executor if job.launch.is_here else "local"
+    job = _fitted(job.with_values(executor=executor, num_nodes=1), facts.host)
     layout = _layout(job)
     unit = math.lcm(2 * layout.cp, layout.tp * layout.cp)
     length = max(unit, min(job.data.seq_length or SEQ_LENGTH, SEQ_LENGTH) // unit * unit)

@@ -33,7 +33,7 @@ class Software:
 def software(job: Job, facts: Facts) -> Software | None:
     """Return what will train a job; None if its image is not one of NVIDIA's, or nothing is installed."""
     launch, host = job.launch, facts.host
-    if launch.executor == "slurm" and launch.container_image != "none":
+    if launch.runtime is not None:
         tag = nemo_tag(launch.container_image)
         if tag is None:
             return None

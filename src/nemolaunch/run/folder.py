@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.system import folder_identity, json_files
+
 # Marker in logs at the beginning of an attempt on Slurm, followed by `JOB.RESTART on HOST`
 ATTEMPT = "start "
 ATTEMPT_LINE = f"nemolaunch: {ATTEMPT}"
+# Beginning of the line in the launcher's log about how the run's container ended
+CONTAINER_LINE = "nemolaunch: the container "
 
 # Megatron-Bridge's names of a checkpoint, and of the record of the newest complete one
 _BRIDGE = re.compile(r"iter_(?P<steps>\d{7,})")
@@ -27,6 +30,11 @@ class RunDir:
     def plan(self) -> Path:
         """The resolved plan, from which the run can be repeated."""
         return self.root / "plan.json"
+
+    @property
+    def identity(self) -> Path:
+        """The run's id, which moves with the folder; see `nemolaunch.system.folder_identity`."""
+        return self.root / folder_identity.NAME
 
     @property
     def metrics(self) -> Path:
@@ -175,6 +183,26 @@ class RunDir:
         return self.slurm / "stopped"
 
     @property
+    def preflight(self) -> Path:
+        """The folder of preflights: measurements of the nodes before the first step."""
+        return self.root / "preflight"
+
+    @property
+    def preflight_result(self) -> Path:
+        """What the latest preflight measured, and what is wrong with which node."""
+        return self.preflight / "result.json"
+
+    @property
+    def preflight_unfit(self) -> Path:
+        """The attempt that ended because of its preflight, or `-`; on the next line, the nodes to leave out."""
+        return self.preflight / "unfit"
+
+    @property
+    def container(self) -> Path:
+        """What a run in a container of docker, podman or apptainer needs besides: its code."""
+        return self.root / "container"
+
+    @property
     def lock(self) -> Path:
         """The process writing to this folder, `slurm JOB RESTART` or `local HOST PID`; touched regularly."""
         return self.root / "lock"
@@ -221,10 +249,9 @@ def is_bridge(checkpoint: Path) -> bool:
 def _saved_by_bridge(folder: Path) -> int:
     """Return the step of the newest checkpoint that Megatron-Bridge has completed in a folder; -1 if there is none."""
     try:
-        text = (folder / BRIDGE_TRACKER).read_text(encoding="utf-8").strip()
-    except OSError:
+        return int((folder / BRIDGE_TRACKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return -1
-    return int(text) if text.isdigit() else -1
 
 
 def unfinished(checkpoint: Path) -> bool:
@@ -257,10 +284,19 @@ def _number_after(name: str, key: str) -> int:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file; None if the file is missing, unreadable, or not a JSON object."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json_files.read_json(path)
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def unfit_nodes(run: RunDir) -> tuple[str, ...]:
+    """Return the nodes that preflights of this run found slow or sick."""
+    try:
+        lines = run.preflight_unfit.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    return tuple(filter(None, lines[1].split(","))) if len(lines) > 1 else ()
 
 
 def end_step(run: RunDir, max_steps: int) -> int | None:

@@ -1,24 +1,20 @@
-"""The lock of a run folder, which may be on a file system shared by several machines.
+"""The lock of a run folder, `nemolaunch.system.locks` with holders of two kinds.
 
-The process that writes to the folder touches the lock regularly; a lock that has not been touched for a while
-belongs to a dead process. Kernel file locks do not work across all cluster file systems. The batch script of a
-Slurm job uses the same lock in `guard.sh`.
+`local HOST PID …` is a command on some machine, `slurm JOB RESTART` a batch job, whose `guard.sh` keeps the same file
+by the same rule. The first rank touches it too: it goes on writing while the command is stopped with Ctrl-Z.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.system.atomic_files import write_text
+from nemolaunch.system import folder_identity, locks
+from nemolaunch.system.locks import STALE_S, Held, Lock
+from nemolaunch.system.process_identity import ProcessIdentity
 
-STALE_S = 60
-TOUCH_EVERY_S = 15.0
+__all__ = ["STALE_S", "RunLock"]
 
 
 class RunLock:
@@ -31,8 +27,12 @@ class RunLock:
     def __init__(self, path: Path, dead: Callable[[str], bool] = lambda job: False) -> None:
         self._path = path
         self._is_job_dead = dead
-        self._mine = f"local {socket.gethostname()} {os.getpid()}"
-        self._released = threading.Event()
+        self._lock = Lock(path, self._alive)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken the lock from this one, which must then stop writing."""
+        return self._lock.lost.is_set()
 
     def take(self) -> None:
         """Take the lock, and keep it touched.
@@ -40,77 +40,57 @@ class RunLock:
         Raises:
             NemolaunchError: another process holds it, or the folder cannot be written.
         """
-        for _ in range(2):
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with open(self._path, "x", encoding="utf-8") as file:
-                    file.write(self._mine + "\n")
-                break
-            except FileExistsError:
-                self._break_if_stale()
-            except OSError as error:
-                folder = self._path.parent
-                raise NemolaunchError(f"cannot write to --output-dir {folder}: {error.strerror}") from None
-        else:
-            raise NemolaunchError(f"another process has just locked {self._path.parent}")
-        threading.Thread(target=self._touch, name="lock", daemon=True).start()
+        try:
+            self._lock.take()
+        except Held as held:
+            raise NemolaunchError(self._who(held)) from None
+        except OSError as error:
+            if self._path.is_symlink():
+                raise locks.refused(self._path, error) from None
+            folder = self._path.parent
+            raise NemolaunchError(f"cannot write to --output-dir {folder}: {error.strerror}") from None
 
     def release(self) -> None:
         """Release the lock if this process still holds it."""
-        self._released.set()
-        if self._holder() == self._mine:
-            self._path.unlink(missing_ok=True)
-
-    def _holder(self) -> str:
-        try:
-            return self._path.read_text(encoding="utf-8").strip()
-        except OSError:
-            return ""
+        self._lock.release()
 
     def local_holder(self) -> int | None:
         """Return the id of the local process that holds the lock; None if there is none, or it is elsewhere."""
-        kind, host, number = (*self._holder().split(), "", "", "")[:3]
-        here = kind == "local" and host == socket.gethostname() and number.isdigit()
-        return int(number) if here and Path("/proc", number).exists() else None
+        process = _process(locks.read_record(self._path))
+        return process.pid if process and process.is_alive else None
 
-    def _break_if_stale(self) -> None:
-        holder = self._holder()
-        if not self._dead(holder) and self._age_s() < STALE_S:
-            raise NemolaunchError(
-                f"{_in_words(holder)} is writing to {self._path.parent}; end it first, or use another --experiment "
-                f"or --output-dir for this run"
-            )
-        self._path.unlink(missing_ok=True)
+    def other_machine(self) -> str | None:
+        """Return the machine on which a process holds the lock, and has touched it lately; None if there is none."""
+        process = _process(locks.read_record(self._path))
+        fresh = process is not None and process.is_alive is None and locks.age_s(self._path) < STALE_S
+        return process.host if process and fresh else None
 
-    def _dead(self, holder: str) -> bool:
-        """Return whether the holder is known to be gone: a process of this machine, or a job that is over."""
-        kind, who, rest = (*holder.split(), "", "", "")[:3]
+    def _alive(self, holder: str) -> bool | None:
+        kind, _, rest = holder.partition(" ")
+        if folder_identity.is_copy(self._path.parent):
+            return False  # the lock was copied with the folder; its holder writes to the other one
         if kind == "slurm":
-            return self._is_job_dead(who)
-        return who == socket.gethostname() and rest.isdigit() and not Path("/proc", rest).exists()
+            return False if self._is_job_dead(rest.partition(" ")[0]) else None
+        return locks.is_alive(holder)
 
-    def _age_s(self) -> float:
-        """Return the seconds since the lock was last touched, by the clock of its file system."""
-        clock = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        write_text(clock, "")
-        try:
-            return clock.stat().st_mtime - self._path.stat().st_mtime
-        except OSError:
-            return float("inf")
-        finally:
-            clock.unlink(missing_ok=True)
+    def _who(self, held: Held) -> str:
+        text = (
+            f"{_in_words(held.holder)} is writing to {self._path.parent}; end it first, or use another --experiment "
+            f"or --output-dir for this run"
+        )
+        if held.age_s < -STALE_S:
+            text += f". The lock {self._path} is dated in the future: if there is no such process, remove it"
+        return text
 
-    def _touch(self) -> None:
-        while not self._released.wait(TOUCH_EVERY_S):
-            with contextlib.suppress(OSError):
-                os.utime(self._path)
+
+def _process(holder: str) -> ProcessIdentity | None:
+    kind, _, rest = holder.partition(" ")
+    return ProcessIdentity.parse(rest) if kind == "local" else None
 
 
 def _in_words(holder: str) -> str:
     kind, _, rest = holder.partition(" ")
-    words = rest.split()
-    if kind == "slurm" and words:
-        return f"Slurm job {words[0]}"
-    if kind == "local" and len(words) == 2:
-        return f"process {words[1]} on {words[0]}"
-    return "another process"
+    process = _process(holder)
+    if kind == "slurm" and rest:
+        return f"Slurm job {rest.split()[0]}"
+    return f"process {process.pid} on {process.host}" if process else "another process"

@@ -10,6 +10,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+MOST_STEPS = 2**53
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "event": str,
+    "text": str,
+    "environment": dict,
+    "samples_by_prefix": list,
+    "samples": (int, float, list),
+    "tasks": dict,
+    "ppl_of": dict,
+    "mlm_of": dict,
+}
+ALWAYS_NUMBERS = frozenset(
+    {"time", "max_steps", "seconds", "restarts", "tokens", "step_time_s", "tokens_per_s"}
+)
+MEASURED = frozenset({"loss", "val_loss", "lr", "grad_norm"})
 # how the file spells values that JSON cannot represent as numbers
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -42,7 +57,7 @@ def batches(path: Path, lines: int = 4096) -> Iterator[list[dict[str, Any]]]:
                 parsed = [loads(line) for line in chunk]
             except ValueError:
                 parsed = list(_parsed(chunk))
-            yield [row for row in parsed if isinstance(row, dict) and "step" in row]
+            yield [_sound(row) for row in parsed if _is_row(row)]
 
 
 def tail_rows(path: Path, max_bytes: int = 65536) -> list[dict[str, Any]]:
@@ -83,8 +98,8 @@ def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for row in _parsed(lines):
-        if isinstance(row, dict) and "step" in row:
-            yield _with_numbers(row)
+        if _is_row(row):
+            yield _with_numbers(_sound(row))
 
 
 def _parsed(lines: Iterable[bytes]) -> Iterator[Any]:
@@ -92,6 +107,26 @@ def _parsed(lines: Iterable[bytes]) -> Iterator[Any]:
     for line in lines:
         with suppress(ValueError):
             yield loads(line)
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] <= MOST_STEPS
+
+
+def _sound(row: dict[str, Any]) -> dict[str, Any]:
+    """Drop values that cannot be what their key says, such as those of a damaged file."""
+    if "event" not in row and all(type(value) in (int, float) for value in row.values()):
+        return row
+    return {key: value for key, value in row.items() if _may_be(key, value)}
+
+
+def _may_be(key: str, value: Any) -> bool:
+    kind = KINDS.get(key)
+    if kind is not None:
+        return value is None or isinstance(value, kind)
+    if isinstance(value, str):
+        return key not in ALWAYS_NUMBERS and (key not in MEASURED or value in NOT_FINITE)
+    return not (key in ALWAYS_NUMBERS or key in MEASURED) or type(value) in (int, float)
 
 
 def _with_numbers(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,22 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.containers.command import Container, command
+from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.facts.submission import Submission, split_option
+from nemolaunch.job.env_presets import passed_names
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import STALE_S
 from nemolaunch.slurm.site_setup import site_setup
 
 TASK = "pretrain"
-NO_CONTAINER = "none"
+# Variables that ranks in podman's containers get besides the plan's: Slurm's, NeMo-Run's and secrets, never by value
+_INHERITED = (
+    "SLURM_*", "MASTER_*", "PET_*", "LOGLEVEL", "PYTHONUNBUFFERED", "HF_TOKEN", "WANDB_*", "MLFLOW_*", "AWS_*"
+)  # fmt: skip
 FIRST_PORT, NUM_PORTS = 20000, 10000
 GUARD = Path(__file__).with_name("guard.sh")
+PREFLIGHT = Path(__file__).with_name("preflight.sh")
 
 
 def title(plan: Plan) -> str:
@@ -48,15 +55,44 @@ def script_path(plan: Plan) -> Path:
     return experiment_dir(plan) / f"{TASK}_sbatch.sh"
 
 
-def job_name(plan: Plan) -> str:
-    """Return the job's name, one per run folder, so that Slurm runs its jobs one at a time (`singleton`)."""
-    return f"{title(plan)}-{hashlib.sha256(plan.folder.encode()).hexdigest()[:8]}"
+def job_name(plan: Plan, folder: str | None = None) -> str:
+    """Return the job's name, one per run folder, so that Slurm runs its jobs one at a time (`singleton`).
+
+    Args:
+        folder: the run folder from which it was submitted, if that was another than the plan's.
+    """
+    return f"{title(plan)}-{hashlib.sha256(os.fsencode(folder or plan.folder)).hexdigest()[:8]}"
 
 
 def image(plan: Plan) -> str | None:
-    """Return the container image, or None to run in the current environment."""
-    given = plan.job.launch.container_image
-    return None if given == NO_CONTAINER else given
+    """Return the container image that srun starts with pyxis, or None."""
+    return plan.job.launch.container_image if plan.job.launch.runtime == "pyxis" else None
+
+
+def engine_words(plan: Plan, workdir: str | None = None) -> list[str]:
+    """Return the words that start a rank in a container of apptainer or podman; none with pyxis or no container.
+
+    Args:
+        workdir: folder that the rank starts in; that of the job's code by default.
+    """
+    launch = plan.job.launch
+    if launch.runtime not in ("apptainer", "podman"):
+        return []
+    is_path = launch.container_image.startswith(("/", "./", "../", "~"))
+    path = os.path.abspath(os.path.expanduser(launch.container_image))
+    box = Container(
+        engine=launch.runtime,
+        image=path if is_path else launch.container_image,
+        mounts=tuple(mounts_of(plan)),
+        workdir=workdir or str(task_dir(plan) / "code"),
+        variables=(*_INHERITED, *container_env(plan)),
+        gpus=plan.device == "gpu",
+        user=_submission(plan).user,
+        init=False,
+        raises_limits=False,
+        alone=False,
+    )
+    return command(box)
 
 
 def options(plan: Plan) -> dict[str, Any]:
@@ -84,11 +120,24 @@ def options(plan: Plan) -> dict[str, Any]:
         value = getattr(launch, name)
         if value is not None and value != "none":
             chosen[name] = value
+    if nodes := excluded(plan):
+        chosen["exclude"] = nodes
     for name, value in map(split_option, launch.sbatch):
         chosen.pop(name, None)
         if value != "none":
             chosen[name] = True if value is None else value
     return chosen
+
+
+def excluded(plan: Plan) -> str:
+    """Return the nodes that the job must not use: `--exclude`, and with `--exclude-slow` those found unfit."""
+    unfit = _submission(plan).unfit if plan.job.guards.exclude_slow else ()
+    return ",".join(filter(None, [_given_nodes(plan), *unfit]))
+
+
+def _given_nodes(plan: Plan) -> str:
+    given = plan.job.launch.exclude
+    return given if given and given != "none" else ""
 
 
 def output(plan: Plan) -> str:
@@ -107,33 +156,14 @@ def variables(plan: Plan) -> dict[str, str]:
     words |= {name: quoted(value) for name, value in plan.variables.items() if name == name.upper()}
     if plan.job.launch.launcher == "torchrun":
         words["PET_SIGNALS_TO_HANDLE"] = "SIGINT"
-    if image(plan) is None:
+    if plan.job.launch.runtime is None:
         words["PATH"] = quoted(_submission(plan).bin) + ':"$PATH"'
     return words
 
 
-def mounts(plan: Plan) -> list[str]:
-    """Return SRC:DST of every folder the job reads or writes, under its own path, then the user's mounts."""
-    job = plan.job
-    folders = [os.path.dirname(prefix) for _, prefix in plan.blend]
-    folders += [os.path.dirname(prefix) for each in plan.validation_sets for prefix in each.prefixes]
-    folders += _submission(plan).links
-    folders += _submission(plan).stream_folders
-    folders.append(plan.folder)
-    resume = None if job.checkpoint.resume in ("auto", "never") else job.checkpoint.resume
-    named = (job.data.index_mapping_dir, job.model.nemo_model, resume)
-    folders += [os.path.abspath(os.path.expanduser(path)) for path in named if path]
-    kept = [f for f in dict.fromkeys(folders) if not any(_inside(f, other) for other in folders)]
-    return [f"{folder}:{folder}" for folder in kept] + list(job.launch.container_mounts)
-
-
-def _inside(path: str, folder: str) -> bool:
-    return path != folder and os.path.commonpath([path, folder]) == folder
-
-
 def container_env(plan: Plan) -> list[str]:
     """Return the variables that must override those of the container image."""
-    return sorted({*variables(plan), *plan.variables})
+    return sorted({*variables(plan), *plan.variables, *passed_names(plan.job.launch.env)})
 
 
 def quoted(word: str) -> str:
@@ -153,7 +183,7 @@ def srun_args(plan: Plan) -> list[str]:
         words += ["--no-container-mount-home", "--container-writable"]
     if plan.job.launch.launcher == "torchrun":
         words += ["bash", "-c", quoted("trap '' TERM USR1 USR2; exec \"$@\""), "bash"]
-    return words
+    return words + [quoted(word) for word in engine_words(plan)]
 
 
 def torchrun_port(plan: Plan) -> int:
@@ -177,12 +207,13 @@ def setup(plan: Plan) -> str:
     The first line turns off the command tracing that NeMo-Run's script turns on.
     """
     array = "array" in options(plan)
-    others = _lower_case_exports(plan)
+    others = lower_case_exports(plan)
     return "\n".join(
         (
             "{ set +vx; } 2>/dev/null",
             *([] if plan.job.launch.launcher == "torchrun" else [_meeting_port(plan)]),
             *others,
+            *into_apptainer(plan),
             f"run_folder={quoted(plan.folder)}",
             f"batch_script={quoted(str(script_path(plan)))}",
             f"max_failures={plan.job.launch.max_failures}",
@@ -191,20 +222,43 @@ def setup(plan: Plan) -> str:
             f"lock_stale_s={STALE_S}",
             GUARD.read_text(encoding="utf-8").rstrip("\n"),
             *site_setup(plan.job.launch, _decided(plan)),
+            *_preflight(plan),
         )
     )
 
 
-def _lower_case_exports(plan: Plan) -> tuple[str, ...]:
+def _preflight(plan: Plan) -> tuple[str, ...]:
+    """Return the lines that leave out nodes which the preflight of an attempt named, or end the chain."""
+    if not plan.job.guards.preflight:
+        return ()
+    return (
+        f"exclude_slow={int(plan.job.guards.exclude_slow)}",
+        f"excluded_nodes={quoted(_given_nodes(plan))}",
+        PREFLIGHT.read_text(encoding="utf-8").rstrip("\n"),
+    )
+
+
+def lower_case_exports(plan: Plan) -> tuple[str, ...]:
     """Return the exports of variables whose names NeMo-Run would change."""
     others = {name: value for name, value in plan.variables.items() if name != name.upper()}
     return tuple(f"export {name}={quoted(value)}" for name, value in others.items())
 
 
+def into_apptainer(plan: Plan) -> tuple[str, ...]:
+    """Return the exports by which the plan's variables win over those of an apptainer image."""
+    if plan.job.launch.runtime != "apptainer":
+        return ()
+    return tuple(f'export APPTAINERENV_{name}="${name}"' for name in container_env(plan))
+
+
 def _decided(plan: Plan) -> tuple[str, ...]:
     """Return the exports that hold whatever the site's commands export: those of flags, and the interpreter."""
     names = [name for name in variables(plan) if name not in plan.environment]
-    return (*(f"export {name}={variables(plan)[name]}" for name in names), *_lower_case_exports(plan))
+    return (
+        *(f"export {name}={variables(plan)[name]}" for name in names),
+        *lower_case_exports(plan),
+        *into_apptainer(plan),
+    )
 
 
 def _submission(plan: Plan) -> Submission:

@@ -5,7 +5,8 @@ It needs neither NeMo-Run nor a cluster, so a dry run can print it anywhere.
 
 from __future__ import annotations
 
-from nemolaunch.job.profiling import nsys_file
+from nemolaunch.containers.mounts import mounts_of
+from nemolaunch.job.profiling import nsys_file, nsys_words
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
 
@@ -86,7 +87,7 @@ def _command(plan: Plan) -> str:
     if image is None:
         words += ["--chdir", f"{task}/code"]
     else:
-        mounts = [batch_job.quoted(mount) for mount in batch_job.mounts(plan)] + [f"{task}:{IN_CONTAINER}"]
+        mounts = [batch_job.quoted(mount) for mount in mounts_of(plan)] + [f"{task}:{IN_CONTAINER}"]
         words += ["--container-image", batch_job.quoted(image), "--container-mounts", ",".join(mounts)]
         words += ["--container-workdir", f"{IN_CONTAINER}/code"]
         words += ["--container-env", ",".join(batch_job.container_env(plan))]
@@ -100,14 +101,8 @@ def _command(plan: Plan) -> str:
 
 def _profiler(plan: Plan) -> list[str]:
     """Return the Nsight Systems command with NeMo-Run's options, if profiling with it."""
-    if plan.job.logging.profile != "nsys":
-        return []
-    return [
-        *("nsys", "profile", "-s", "none", "-t", "nvtx,cuda"),
-        *("-o", f"{plan.run.traces}/{nsys_file(by_slurm=True)}", "--force-overwrite=true"),
-        *("--capture-range=cudaProfilerApi", "--capture-range-end=stop"),
-        *("--cuda-graph-trace=node", "--cuda-event-trace=false"),
-    ]
+    by_nsys = plan.job.logging.profile == "nsys"
+    return nsys_words(str(plan.run.traces), nsys_file(by_slurm=True)) if by_nsys else []
 
 
 def _launcher(plan: Plan) -> list[str]:

@@ -13,7 +13,9 @@ from nemolaunch.facts.slurm_variables import plain_environment
 TIMEOUT_S = 30
 NEVER = "DependencyNeverSatisfied"  # the reason of a job that can never start
 LIVING = ("PENDING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING")
-_FIELDS = "%j|%i|%T|%r|%S|%M|%l|%N"
+_FIELDS = "%j|%i|%T|%r|%S|%M|%l|%N|%V"
+_NAMES = ("id", "state", "reason", "start", "elapsed", "limit", "nodes", "submitted")
+NUM_FIELDS = len(_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class QueuedJob:
         start: when it started or is expected to start; `N/A` if Slurm does not know.
         elapsed, limit: in Slurm's time format.
         nodes: host list; empty while it is waiting.
+        submitted: when, in local time; empty if not known.
     """
 
     id: str
@@ -35,6 +38,7 @@ class QueuedJob:
     elapsed: str
     limit: str
     nodes: str
+    submitted: str = ""
 
     @property
     def active(self) -> bool:
@@ -70,12 +74,9 @@ def jobs_by_name(names: Collection[str]) -> dict[str, list[QueuedJob]]:
     answer = _run("squeue", "--noheader", f"--format={_FIELDS}", f"--name={','.join(names)}")
     found: dict[str, list[QueuedJob]] = {}
     for line in answer.splitlines():
-        if line.count("|") == _FIELDS.count("|"):
-            name, i, state, reason, start, elapsed, limit, nodes = line.split("|")
-            job = QueuedJob(
-                id=i, state=state, reason=reason, start=start, elapsed=elapsed, limit=limit, nodes=nodes
-            )
-            found.setdefault(name, []).append(job)
+        name, *fields = line.split("|")
+        if len(fields) in (NUM_FIELDS - 1, NUM_FIELDS):
+            found.setdefault(name, []).append(QueuedJob(**dict(zip(_NAMES, fields, strict=False))))
     return {name: sorted(of_name, key=lambda job: not job.active) for name, of_name in found.items()}
 
 

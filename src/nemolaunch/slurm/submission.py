@@ -12,10 +12,10 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.slurm_variables import plain_environment
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import RunLock
-from nemolaunch.slurm import batch_job
+from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
-from nemolaunch.system.atomic_files import write_text
+from nemolaunch.system.atomic_files import private_opener, write_text
 
 # Runs a shell command on the machine that submits. Returns its exit code, output and errors.
 Shell = Callable[[str], tuple[int, str, str]]
@@ -81,7 +81,7 @@ def claimed(plan: Plan, tell: Tell) -> Iterator[None]:
 def _left_in_queue(plan: Plan, tell: Tell) -> list[QueuedJob]:
     """Return the run's queued jobs; if the run's files say that it is over, first give them time to exit."""
     until, told = time.monotonic() + DEQUEUE_S, False
-    while waiting := slurm_queue.jobs(batch_job.job_name(plan)):
+    while waiting := own_jobs.queued(plan):
         # not `finished`: this plan may ask for more steps than the run ended after
         over = plan.run.finished.exists() or plan.run.slurm_stopped.exists()
         if not over or time.monotonic() > until:
@@ -110,7 +110,8 @@ def start_over(plan: Plan) -> None:
 
 def note_submission(plan: Plan, job: str, log: str) -> None:
     """Record the job's id, if there is one, and append the output of the submission to the launcher's log."""
-    with open(plan.run.launcher_log, "a", encoding="utf-8") as file:
+    opener = private_opener if plan.is_private else None
+    with open(plan.run.launcher_log, "a", encoding="utf-8", opener=opener) as file:
         file.write(log)
     if job:
         write_text(plan.run.slurm_submitted, job + "\n")
@@ -119,6 +120,6 @@ def note_submission(plan: Plan, job: str, log: str) -> None:
 def cancel(plan: Plan) -> list[str]:
     """Cancel the run's jobs so that none continues. Return their ids."""
     write_text(plan.run.slurm_stopped, "cancelled by the user\n")
-    ids = [slurm_queue.whole_job(job.id) for job in slurm_queue.jobs(batch_job.job_name(plan))]
+    ids = [slurm_queue.whole_job(job.id) for job in own_jobs.queued(plan)]
     slurm_queue.cancel(ids)
     return list(dict.fromkeys(ids))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,14 +17,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from nemolaunch.system import renames
+
 # In bytes: a name may have 255, and the temporary one adds 22 to what it keeps.
 LONGEST_KEPT = 200
+TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
 # Errors of file systems that cannot flush a folder, or not for this user
 CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def atomic_file(path: Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO[Any]]:
+def atomic_file(
+    path: Path, mode: str = "wb", *, durable: bool = True, private: bool = False
+) -> Iterator[IO[Any]]:
     """Yield a file that gets the name `path` when the block ends without an error.
 
     Its folder is made if needed; its permissions follow the umask.
@@ -32,11 +38,14 @@ def atomic_file(path: Path, mode: str = "wb", *, durable: bool = True) -> Iterat
         mode: `wb`, or `w` for UTF-8 text.
         durable: wait until the content and its name are on the disk. Without it, a power failure may lose the
             file.
+        private: nobody else may read it, whatever the umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
-        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
+        opener = private_opener if private else None
+        encoding = None if "b" in mode else "utf-8"
+        with open(temporary, mode.replace("w", "x"), encoding=encoding, opener=opener) as file:
             yield file
             file.flush()
             if durable:
@@ -54,20 +63,25 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         file.write(data)
 
 
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+def private_opener(path: str, flags: int) -> int:
+    """Open a file that nobody else may read; for `open(…, opener=private_opener)`."""
+    return os.open(path, flags, 0o600)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True, private: bool = False) -> None:
     """Write a text file atomically."""
-    with atomic_file(path, "w", durable=durable) as file:
+    with atomic_file(path, "w", durable=durable, private=private) as file:
         file.write(text)
 
 
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True, private: bool = False) -> None:
     """Write a JSON file atomically."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     try:
         text.encode()
     except UnicodeEncodeError:  # a file name that is not UTF-8
         text = json.dumps(value, indent=1) + "\n"
-    write_text(path, text, durable=durable)
+    write_text(path, text, durable=durable, private=private)
 
 
 def append_text(path: Path, text: str) -> None:
@@ -83,7 +97,7 @@ def append_text(path: Path, text: str) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `path` when the block ends without an error.
 
-    An earlier folder is renamed first: a kill between the two renames leaves no folder of that name.
+    Where the file system cannot exchange two names, a kill between two renames leaves no folder of that name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, earlier = temporary_name(path), temporary_name(path)
@@ -91,19 +105,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         sync_tree(temporary)
-        if not path.exists():
-            move(temporary, path)
-            return
-        try:
-            os.replace(path, earlier)
-            move(temporary, path)
-        except BaseException:  # Ctrl-C between the two must not lose both
-            if earlier.exists() and not path.exists():
-                os.replace(earlier, path)
-            raise
-        shutil.rmtree(earlier, ignore_errors=True)
+        renames.put(temporary, path, earlier)
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(earlier, ignore_errors=True)
 
 
 def move(source: Path, target: Path) -> None:
@@ -143,6 +150,17 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> list[Path]:
+    """Remove the temporary files that a kill has left in a folder nobody else writes to. Return them."""
+    found = [path for path in folder.glob(".*.tmp") if TEMPORARY.fullmatch(path.name)]
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return found
 
 
 def temporary_name(path: Path) -> Path:

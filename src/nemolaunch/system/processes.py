@@ -1,4 +1,7 @@
-"""The processes of a job on this machine, found by an environment variable that all of them inherit.
+"""The processes of a job on this machine, found by environment variables that all of them inherit.
+
+The id of the run folder decides: a moved run finds its processes, a copy never finds those of the original. The path
+only serves for folders without an id, of earlier versions.
 
 Process groups are not enough: torchrun starts each rank in its own session, ranks start helpers, and helpers
 outlive a rank that is killed.
@@ -15,33 +18,67 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-VARIABLE = "NEMOLAUNCH_RUN"
+from nemolaunch.system import folder_identity
+from nemolaunch.system.process_identity import start_of
+
+VARIABLES = VARIABLE, ID_VARIABLE = "NEMOLAUNCH_RUN", "NEMOLAUNCH_RUN_ID"
 GRACE_S = 10.0  # for a job to exit before it is killed
 KILL_TIMEOUT_S = 5.0
 PR_SET_PDEATHSIG = 1
 
 
 def marked(folder: Path) -> dict[str, str]:
-    """Return the variable that marks the processes of the job in a run folder."""
-    return {VARIABLE: str(folder)}
+    """Return the variables that mark the processes of the job in a run folder."""
+    own = folder_identity.current(folder)
+    return {VARIABLE: str(folder), **({ID_VARIABLE: own.id} if own else {})}
 
 
 def members(folder: Path) -> set[int]:
     """Return the ids of the running processes of the job in a run folder, without this process."""
-    wanted = f"{VARIABLE}={folder}".encode()
+    own = folder_identity.current(folder)
+    if own is not None:
+        return members_of(own.id)
+    return set() if folder_identity.is_copy(folder) else _with(VARIABLE, str(folder), without=ID_VARIABLE)
+
+
+def members_of(run_id: str) -> set[int]:
+    """Return the ids of the running processes of the job of the run with that id, without this process."""
+    return _with(ID_VARIABLE, run_id)
+
+
+def _with(name: str, value: str, without: str | None = None) -> set[int]:
+    """Return the ids of other running processes that have a variable, and have not another."""
+    wanted, unwanted = os.fsencode(f"{name}={value}"), without and f"{without}=".encode()
     found = set()
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):  # it has exited, or belongs to another user
-            if wanted in Path(entry.path, "environ").read_bytes().split(b"\0"):
+            words = Path(entry.path, "environ").read_bytes().split(b"\0")
+            other = unwanted and any(word.startswith(unwanted) for word in words)
+            if wanted in words and not other and start_of(int(entry.name)) is not None:
                 found.add(int(entry.name))
     return found - {os.getpid()}
 
 
-def children(folder: Path) -> set[int]:
+def first_with(folder: Path, variable: str) -> set[int]:
+    """Return the members that have a variable in their environment which the processes that started them lack."""
+    having = {pid for pid in members(folder) if _has(pid, variable)}
+    return {pid for pid in having if _parent(pid) not in having}
+
+
+def _has(pid: int, variable: str) -> bool:
+    with contextlib.suppress(OSError):
+        return any(
+            entry.startswith(f"{variable}=".encode())
+            for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        )
+    return False
+
+
+def children(run_id: str) -> set[int]:
     """Return the members that are children of this process."""
-    return {pid for pid in members(folder) if _parent(pid) == os.getpid()}
+    return {pid for pid in members_of(run_id) if _parent(pid) == os.getpid()}
 
 
 def _parent(pid: int) -> int | None:
@@ -51,10 +88,11 @@ def _parent(pid: int) -> int | None:
 
 
 def terminate(pids: Collection[int]) -> None:
-    """Send processes SIGTERM. Those that have exited are ignored."""
+    """Send processes SIGTERM, and wake those that are suspended. Those that have exited are ignored."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)
 
 
 def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
@@ -67,11 +105,15 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-def kill(folder: Path) -> None:
-    """Kill the members until none is left; new ones may start in the meantime."""
+def kill(folder: Path, run_id: str | None = None) -> None:
+    """Kill the members until none is left; new ones may start in the meantime.
+
+    Args:
+        run_id: of the run, whose folder may have been moved since.
+    """
 
     def none_left() -> bool:
-        left = members(folder)
+        left = members_of(run_id) if run_id else members(folder)
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

@@ -12,6 +12,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization.files import grown_path, write_all
 from nemolaunch.tokenization.output import EncodedPiece
 from nemolaunch.tokenization.sources import InputFile
@@ -55,7 +56,7 @@ class OutputProgress:
         """Read the saved progress, or return that of a new run."""
         if not path.exists():
             return OutputProgress(outputs=[Totals() for _ in range(outputs)])
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         values["outputs"] = [Totals(**v) for v in values["outputs"]]
         values["lines"] = {int(k): v for k, v in values["lines"].items()}
         return OutputProgress(**values)

@@ -6,11 +6,11 @@ it reads is still in memory.
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization.sources import InputFile
 
 BUFFER_BYTES = 1 << 18
@@ -24,7 +24,7 @@ class Hasher:
     def __init__(self, sources: list[InputFile], saved: Path) -> None:
         self.sources = sources
         self.saved = saved
-        self.hashes: dict[str, str] = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
+        self.hashes: dict[str, str] = read_json(saved) if saved.exists() else {}
         self.error: OSError | None = None
         self.at = (0, 0)
         self.moved = threading.Condition()

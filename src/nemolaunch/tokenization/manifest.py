@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization.tokenizer import describe
 
 if TYPE_CHECKING:
@@ -41,13 +42,41 @@ def read(prefix: Path) -> dict[str, Any] | None:
     """Return the manifest of a data set, None if it has none. Raises NemolaunchError if it is not valid."""
     path = path_of(prefix)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise NemolaunchError(f"{path} is not a manifest: {error}") from None
     if not isinstance(found, dict):
         raise NemolaunchError(f"{path} is not a manifest: it is not a JSON object")
+    return found
+
+
+# What a merge needs of each manifest
+MERGED: dict[str, type | tuple[type, ...]] = {
+    "tokenizer": dict,
+    "bin_bytes": int,
+    "max_token_id": (int, type(None)),
+    "rejects": int,
+    "blank_lines": int,
+    "sources": list,
+    "engine": str,
+}
+
+
+def read_for_merge(prefix: Path) -> dict[str, Any] | None:
+    """Return the manifest of a data set that is merged. Raises NemolaunchError like `read`, and if it lacks a part."""
+    found = read(prefix)
+    if found is None:
+        return None
+    wrong = [name for name, kind in MERGED.items() if name not in found or not isinstance(found[name], kind)]
+    if not wrong and not (
+        "eod_id" in found["tokenizer"] and isinstance(found["tokenizer"].get("digest"), str)
+    ):
+        wrong = ["tokenizer"]
+    if wrong or not isinstance(found.get("lost_bytes", 0), int):
+        name = (wrong or ["lost_bytes"])[0]
+        raise NemolaunchError(f"{path_of(prefix)} is damaged: {name} is missing, or is {found.get(name)!r}")
     return found
 
 

@@ -13,7 +13,9 @@ from nemolaunch.data.blend import as_yaml
 from nemolaunch.data.index import IndexFile
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.index_caches import remove_old_caches
-from nemolaunch.system.atomic_files import sync_folder, write_json, write_text
+from nemolaunch.system import locks
+from nemolaunch.system.atomic_files import write_json, write_text
+from nemolaunch.system.replacement import complete_files, discard, put_files
 from nemolaunch.tokenization import manifest
 from nemolaunch.tokenization.files import append_range
 from nemolaunch.tokenization.index import BLOCK, Header, Index, read_header, read_index, write_index
@@ -58,16 +60,21 @@ def merge(
         raise UsageError(f"{output}.idx exists; use --overwrite to replace it")
     headers = [_checked_header(prefix) for prefix in inputs]
     _same([(p, h.dtype) for p, h in zip(inputs, headers, strict=True)], "dtype")
-    records = [manifest.read(prefix) for prefix in inputs]
+    records = [manifest.read_for_merge(prefix) for prefix in inputs]
     _same_tokenizer(inputs, records)
     _complete(inputs)
-    folder = output.with_name(f"{output.name}.merging")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        return _merge(inputs, headers, records, output, folder, report)
-    finally:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    busy = f"another process is writing {output}; wait for it, or use another --output"
+    with locks.held(output.with_name(f".{output.name}.lock"), busy, wait_s=locks.STALE_S + 5.0):
+        folder = output.with_name(f"{output.name}.merging")
+        if complete_files(folder) and not overwrite:  # a kill came while its files got their final names
+            raise UsageError(f"{output}.idx exists; use --overwrite to replace it")
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            return _merge(inputs, headers, records, output, folder, report)
+        finally:
+            discard(folder)
 
 
 def _checked_header(prefix: Path) -> Header:
@@ -164,15 +171,12 @@ def _totals(headers: list[Header], written: Header, folder: Path, output: Path) 
 def _place(
     inputs: list[Path], records: list[dict[str, Any] | None], merged: Merged, output: Path, folder: Path
 ) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    manifest.idx_of(output).unlink(missing_ok=True)
-    os.replace(folder / "bin", manifest.bin_of(output))
+    files = [(folder / "bin", manifest.bin_of(output))]
     known = [r for r in records if r]
     if known:
         write_json(folder / "manifest.json", manifest.joined(known, inputs, merged))
-        os.replace(folder / "manifest.json", manifest.path_of(output))
-    os.replace(folder / "idx", manifest.idx_of(output))
-    sync_folder(output.parent)
+        files.append((folder / "manifest.json", manifest.path_of(output)))
+    put_files([*files, (folder / "idx", manifest.idx_of(output))], folder)  # readers open the .idx first
     remove_old_caches(str(output))
 
 
@@ -186,7 +190,7 @@ def write_blend(inputs: list[Path], output: Path, *, overwrite: bool = False) ->
         raise UsageError(f"{path} exists; use --overwrite to replace it")
     headers = [_checked_header(prefix) for prefix in inputs]
     _same([(p, h.dtype) for p, h in zip(inputs, headers, strict=True)], "dtype")
-    _same_tokenizer(inputs, [manifest.read(prefix) for prefix in inputs])
+    _same_tokenizer(inputs, [manifest.read_for_merge(prefix) for prefix in inputs])
     sources = []
     for prefix in inputs:
         with IndexFile(str(prefix)) as index:

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization import engines, fuzz
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
 
@@ -52,7 +54,7 @@ def verdict(engine: str, spec: TokenizerSpec, cache: Path, sample: Callable[[], 
     """Return None if the engine is proven identical, else the reason why not; from the cache if possible."""
     path = cached_at(engine, spec, cache)
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))["difference"]
+        return dict(read_json(path))["difference"]
     except (OSError, ValueError, KeyError):
         pass
     difference = _trial_apart(engine, spec, sample())
@@ -68,9 +70,11 @@ def cached_at(engine: str, spec: TokenizerSpec, cache: Path) -> Path:
 
 def remember(engine: str, spec: TokenizerSpec, cache: Path, difference: str | None) -> None:
     """Cache a verdict; None means identical."""
-    write_json(
-        cached_at(engine, spec, cache), {"engine": engine, "digest": spec.digest, "difference": difference}
-    )
+    with suppress(OSError):  # a home that cannot be written to: the engine is tried again the next time
+        write_json(
+            cached_at(engine, spec, cache),
+            {"engine": engine, "digest": spec.digest, "difference": difference},
+        )
 
 
 def _trial_apart(engine: str, spec: TokenizerSpec, sample: list[str]) -> str | None:

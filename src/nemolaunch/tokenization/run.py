@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.index_caches import remove_old_caches
-from nemolaunch.system.atomic_files import sync_folder, write_json
+from nemolaunch.system import locks
+from nemolaunch.system.atomic_files import sync_file, write_json
+from nemolaunch.system.json_files import read_json
+from nemolaunch.system.replacement import complete_files, put_files
 from nemolaunch.tokenization import manifest
 from nemolaunch.tokenization.assemble import Assembler, OutputProgress
 from nemolaunch.tokenization.files import grown_path
@@ -47,7 +46,8 @@ def run(
         request.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output-dir: cannot create {request.folder}: {error.strerror}") from None
-    with _alone(request):
+    busy = f"another process is writing {request.folder}/{request.name}; wait for it, or use another --data-prefix"
+    with locks.held(request.folder / f".{request.name}.lock", busy, wait_s=locks.STALE_S + 5.0):
         try:
             return _run(request, report)
         except EngineMismatch as error:
@@ -66,6 +66,7 @@ def run(
 
 def _run(request: TokenizeRequest, report: Callable[[Tick], None]) -> Result:
     shutil.rmtree(request.trash, ignore_errors=True)
+    complete_files(request.work_folder)  # a kill came while its files got their final names
     there = _already_there(request)
     if there is not None:
         return there
@@ -116,41 +117,6 @@ def _check_names(request: TokenizeRequest) -> None:
         raise UsageError("there are no input files")
 
 
-@contextmanager
-def _alone(request: TokenizeRequest) -> Iterator[None]:
-    """Hold the lock of this output; it is released when its process exits, however it does."""
-    path = request.folder / f".{request.name}.lock"
-    while True:
-        file = _opened(path)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise NemolaunchError(
-                f"another process is writing {request.folder}/{request.name}; wait for it,"
-                " or use another --data-prefix"
-            ) from None
-        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-            break
-        # Its holder removed it between the two calls: the locked file no longer has that name.
-        file.close()
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def _opened(path: Path) -> IO[bytes]:
-    """Open the lock without following a link: in a folder that others may write, it could be any file."""
-    try:
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+b")
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise NemolaunchError(f"{path} is a link, not the lock of a run: remove it") from None
-        raise NemolaunchError(f"cannot write {path}: {error.strerror}") from None
-
-
 def _already_there(request: TokenizeRequest) -> Result | None:
     """Return the finished outputs of the same request, or None. Raises UsageError if the names are taken."""
     if request.work_folder.exists() and not request.restart:
@@ -179,7 +145,7 @@ def _begin(request: TokenizeRequest) -> int:
     if request.restart:
         shutil.rmtree(request.work_folder, ignore_errors=True)
     if plan.exists():
-        saved = json.loads(plan.read_text(encoding="utf-8"))
+        saved = read_json(plan)
         changed = [k for k in identity if saved["identity"].get(k) != identity[k]]
         if changed and (request.work_folder / REFUSED).exists():
             shutil.rmtree(request.work_folder)
@@ -205,7 +171,7 @@ def _finish(
 ) -> list[dict[str, Any]]:
     """Write indices and manifests and give everything its final name. After a kill all of it is repeated."""
     folder = request.work_folder
-    manifests = []
+    manifests, files, indices = [], [], []
     for place, prefix in enumerate(request.prefixes):
         made = manifest.make(request, place, progress, hashes)
         manifests.append(made)
@@ -213,21 +179,21 @@ def _finish(
         write_index(
             index, request.spec.dtype, grown_path(folder, place, "seq"), grown_path(folder, place, "doc")
         )
-        grown = grown_path(folder, place, "bin")
-        if grown.exists():
-            # Readers open the .idx first: without it there is no data set, instead of a wrong one.
-            manifest.idx_of(prefix).unlink(missing_ok=True)
-            os.replace(grown, manifest.bin_of(prefix))
         record = grown_path(folder, place, "manifest.json")
         write_json(record, made)
-        os.replace(record, manifest.path_of(prefix))
-        os.replace(index, manifest.idx_of(prefix))
+        grown = grown_path(folder, place, "bin")
+        if grown.exists():
+            files.append((grown, manifest.bin_of(prefix)))
+        files.append((record, manifest.path_of(prefix)))
+        indices.append((index, manifest.idx_of(prefix)))
     rejects = folder / "rejects.jsonl"
+    if progress.rejects and rejects.exists():
+        sync_file(rejects)
+        files.append((rejects, request.rejects))
+    # Readers open the .idx first: without it there is no data set, instead of a wrong one
+    put_files([*files, *indices], folder)
     if not progress.rejects:
         request.rejects.unlink(missing_ok=True)
-    elif rejects.exists():
-        os.replace(rejects, request.rejects)
-    sync_folder(request.folder)
     for prefix in request.prefixes:
         remove_old_caches(str(prefix))
     os.replace(folder, request.trash)

@@ -7,14 +7,14 @@ and is then dropped from a copy.
 from __future__ import annotations
 
 import fnmatch
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.system import hub
+from nemolaunch.system import hub, json_files
+from nemolaunch.trust.links import check_within
 
 # Any one of these defines the tokens.
 DEFINING = (
@@ -77,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises ValueError if the file is not JSON.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_files.read_json(path)
     except FileNotFoundError:
         return {}
     return content if isinstance(content, dict) else {}
@@ -112,6 +112,7 @@ def copy_files(source: Path, target: Path, *, config: bool | None = None) -> Non
         config = not _names_its_class(source)
     target.mkdir(parents=True, exist_ok=True)
     for file in files_of(source, config=config):
+        check_within(file, source)
         shutil.copyfile(file, target / file.name)
 
 

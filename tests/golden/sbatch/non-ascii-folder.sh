@@ -92,6 +92,11 @@ write() {
     return 1
 }
 
+# Return whether the run is still where this job was submitted from.
+is_there() {
+    [ -e "$run_folder/plan.json" ]
+}
+
 # An attempt that is not recorded would not count towards --max-failures.
 cannot_write() {
     trap - EXIT
@@ -152,6 +157,21 @@ taken_by_another() {
     return 1
 }
 
+# Take the lock, which is free or stale: by a link, which only one can make. A stale one is first renamed away, and put
+# back if somebody else has taken it meanwhile.
+take_lock() {
+    local held=$lock.$SLURM_JOB_ID.$$
+    local seen
+    seen=$(cat "$lock" 2>/dev/null)
+    if [ -n "$seen" ] && mv "$lock" "$held.stale" 2>/dev/null; then
+        if [ "$(cat "$held.stale")" != "$seen" ]; then ln "$held.stale" "$lock" 2>/dev/null; fi
+        rm -f "$held.stale"
+    fi
+    write "$held" "slurm $this_attempt" || return
+    ln "$held" "$lock" 2>/dev/null || [ -e "$lock" ] || mv "$held" "$lock" # a file system without links
+    rm -f "$held"
+}
+
 # Touch the lock, and record when the job ends: administrators and preemption can change that. Ranks that receive a
 # signal request an update.
 watch_over() {
@@ -159,7 +179,7 @@ watch_over() {
     trap '' TERM USR1 USR2
     trap exit HUP
     while [ "$((turn % 15))" != 0 ] || [ "$(cat "$state/current" 2>/dev/null)" = "$this_attempt" ]; do
-        if [ "$((turn % 15))" = 0 ]; then touch -c "$lock"; fi
+        if [ "$((turn % 15))" = 0 ] && [ "$(cat "$lock" 2>/dev/null)" = "slurm $this_attempt" ]; then touch -c "$lock"; fi
         if [ "$((turn % 60))" = 0 ] || [ -e "$state/ask" ]; then
             end=$(timeout 60 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) && end=$(date -d "$end" +%s 2>/dev/null)
             if [ -n "$end" ]; then write "$state/end" "$end $kill_wait"; fi
@@ -176,6 +196,10 @@ on_exit() {
     set +e # the script has set -e by now
     if [ -n "$site_step" ]; then say "the set-up of the job failed with code $code: $site_step"; fi
     kill -HUP $watcher 2>/dev/null
+    if ! is_there; then
+        say "$run_folder was moved or removed while the run was writing to it; continue it with nemolaunch resume"
+        exit 1
+    fi
     if [ "$(cat "$lock" 2>/dev/null)" = "slurm $this_attempt" ]; then rm -f "$lock"; fi
     if [ -e "$run_folder/finished.json" ]; then
         say "finished"
@@ -205,6 +229,10 @@ watcher=
 site_step= # the site's command that is running
 this_attempt="$SLURM_JOB_ID ${SLURM_RESTART_COUNT:-0}"
 said=$(stat -c %s "$(readlink "/proc/$$/fd/1")" 2>/dev/null || echo 0)
+if ! is_there; then
+    say "$run_folder was moved or removed; continue the run with nemolaunch resume where it is now"
+    exit 1
+fi
 mkdir -p "$state"
 touch "$state/starts"
 if [ -e "$run_folder/finished.json" ]; then exit 0; fi
@@ -230,7 +258,8 @@ if taken_by_another; then
     say "another job is writing to $run_folder ($(cat "$lock")); this job exits"
     exit 1
 fi
-write "$lock" "slurm $this_attempt" && write "$state/current" "$this_attempt" || cannot_write
+take_lock || cannot_write
+write "$state/current" "$this_attempt" || cannot_write
 trap on_exit EXIT
 trap : TERM USR1 USR2
 step=$(newest_step)

@@ -88,7 +88,8 @@ def model_only(source: TensorSource) -> tuple[TensorSource, list[str]]:
     names = bare_names(Renamed(source, {name: name for name in kept}), "the source")
     wrapper = next((w for w in WRAPPERS if _is_wrapped(list(names), w)), "")
     names = {name.removeprefix(wrapper): old for name, old in names.items()}
-    return Renamed(source, names), [name for name in source.tensors if name not in set(kept)]
+    of_model = set(kept)
+    return Renamed(source, names), [name for name in source.tensors if name not in of_model]
 
 
 def _is_wrapped(names: list[str], wrapper: str) -> bool:

@@ -89,7 +89,7 @@ def _run(
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     checks: list[Check] = []
-    with publishing(output, overwrite=options.overwrite) as new:
+    with publishing(output, overwrite=options.overwrite, tell=say) as new:
         with _timed(seconds, "write"), progress("writing", conversion.nbytes) as advance:
             conversion.write(new, advance)
         if options.verify:

@@ -22,6 +22,7 @@ from nemolaunch.families.config_json import described
 from nemolaunch.families.family import ModelFamily, precision_fields
 from nemolaunch.families.nemo_config import NemoConfig, defaults
 from nemolaunch.families.param_shapes import ModelSizes
+from nemolaunch.trust.checkpoint import check_checkpoint
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
@@ -113,6 +114,8 @@ def prepare_export(
         UsageError: there is no tokenizer.
         NemolaunchError: Hugging Face cannot represent this model, or the weights do not match the configuration.
     """
+    if not trust_remote_code:
+        check_checkpoint(folder.path)
     config = folder.config
     family = registry.of_nemo(config)
     is_bidirectional = bidirectional.is_bidirectional(config.resolved)

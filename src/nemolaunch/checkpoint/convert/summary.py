@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.checkpoint.storage.torch_file import TorchFile
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.json_files import read_json
 
 LAYOUT = {
     "tensor_model_parallel_size": "TP",
@@ -197,7 +197,7 @@ def _versions(common: Mapping[str, Any]) -> dict[str, str]:
 def _trainer(path: Path) -> dict[str, Any]:
     """Return the plain values of the trainer and its strategy, from fiddle's JSON."""
     try:
-        objects = json.loads(path.read_text(encoding="utf-8"))["objects"]
+        objects = read_json(path)["objects"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     found: dict[str, Any] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from nemolaunch.checkpoint.storage.adapters import adapter_in
 from nemolaunch.checkpoint.storage.safetensors import read_header
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.families.config_json import canonical
+from nemolaunch.system.json_files import read_json as read_bounded
 from nemolaunch.tokenizer import completion, files
 
 DTYPES = ("float32", "float16", "bfloat16")  # what a model as a whole can have
@@ -73,7 +73,7 @@ def read_folder(path: Path) -> HfFolder:
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file. Raises `NemolaunchError` if it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_bounded(path)
     except OSError as error:
         raise NemolaunchError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

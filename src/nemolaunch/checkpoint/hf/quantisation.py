@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.json_files import read_json
 
 MODELOPT_FILE = "hf_quant_config.json"  # what ModelOpt writes besides, or instead of, `quantization_config`
 FLOAT_FORMATS = ("float-quantized", "naive-quantized")  # of compressed-tensors, with weights in float8
@@ -102,7 +102,7 @@ def _stated(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any] | None
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return {"quant_method": "modelopt", **content["quantization"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NemolaunchError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 from nemolaunch.checkpoint.storage.adapters import adapter_in
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.json_files import read_json
+from nemolaunch.trust.links import check_within, named_file
 
 # In the order in which transformers looks for them (modeling_utils._get_resolved_checkpoint_files)
 CANDIDATES = (
@@ -73,15 +74,20 @@ def find_weights(folder: Path, config: Mapping[str, Any]) -> WeightFiles:
     if adapter:
         raise UsageError(adapter)
     explicit = config.get(EXPLICIT)
+    if explicit:
+        named_file(folder, str(explicit), folder / "config.json")
     names = (str(explicit),) if explicit else CANDIDATES
     present = [name for name in names if (folder / name).is_file()]
     if not present:
         raise UsageError(_nothing_to_read(folder, names))
     chosen = present[0]
+    check_within(folder / chosen, folder)
     if not chosen.endswith(INDEX_ENDING):
         return WeightFiles((folder / chosen,), ignored=_others(folder, {chosen}))
     index = _read_index(folder / chosen)
     shards = sorted(set(index.values()))
+    for shard in shards:
+        named_file(folder, shard, folder / chosen)
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         hint = f". To read {present[1]} instead, delete {chosen}" if len(present) > 1 else ""
@@ -95,7 +101,7 @@ def find_weights(folder: Path, config: Mapping[str, Any]) -> WeightFiles:
 
 def _read_index(path: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise NemolaunchError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

@@ -118,7 +118,8 @@ def open_tensors(folder: HfFolder) -> HfWeights:
         changed.append(f"8- or 4-bit weights become bfloat16: {counted(read.quantised, 'tensor')}")
     elif quantisation:
         changed.append(f"config.json says {quantisation.method}, but no weight is stored in 8 or 4 bits")
-    omitted = [name for name in stored.tensors if name not in set(listed)]
+    kept = set(listed)
+    omitted = [name for name in stored.tensors if name not in kept]
     as_stored = not (wrappers or shared or quantisation or read.quantised)
     return HfWeights(read, changed, sorted([*read.unused, *omitted]), as_stored)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def read_folder(path: Path) -> Nemo2Folder:
     """
     if path.name == "weights" and (path.parent / "context").is_dir():
         path = path.parent
-    found = look_at_checkpoint(str(path))
+    found = look_at_checkpoint(str(path), trusted=True)
     if found.error:
         raise UsageError(f"{path}: {found.error}")
     if (path / "weights" / "adapter_metadata.json").is_file():
@@ -109,7 +110,9 @@ class Nemo2Sink:
         keys = [_object_key(place_of(name, self._config)) for name in extra_states(self._names)]
         self._stored.write_objects(keys, [None])  # Transformer Engine has nothing to restore then
         self._sink.finish()
-        torch.save(COMMON, self.folder / "common.pt")
+        common = io.BytesIO()  # writing to a full disk, torch.save raises a RuntimeError
+        torch.save(COMMON, common)
+        (self.folder / "common.pt").write_bytes(common.getvalue())
         (self.folder / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
 
     def close(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
+
+from nemolaunch.system.json_files import read_json
 
 # Substrings of the tensor names that PEFT gives to adapters and to the modules they wrap
 MARKS = (
@@ -35,7 +36,7 @@ def adapter_names(names: Iterable[str], folder: Path | str) -> str | None:
 
 def _base(folder: Path) -> str | None:
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = read_json(folder / CONFIG)
     except (OSError, ValueError):
         return None
     name = content.get("base_model_name_or_path") if isinstance(content, dict) else None

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemolaunch.checkpoint.storage import pickles
 from nemolaunch.checkpoint.storage.file_parts import OpenFiles
 from nemolaunch.checkpoint.storage.tensors import ITEM_BYTES, TensorInfo, buffer_of, empty
 from nemolaunch.checkpoint.storage.torch_file import LazyTensor, TorchFile
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.trust import pickles
+from nemolaunch.trust.links import named_file
 
 if TYPE_CHECKING:
     import torch
 
 METADATA = ".metadata"
+MOST_MISSING_BYTES = 1 << 30  # of a tensor, before memory is allocated for all of it
 KNOWN = {("torch", dtype): dtype for dtype in ITEM_BYTES}
 
 
@@ -73,20 +75,38 @@ class DcpSource:
         self.objects: list[str] = []
         self._chunks: dict[str, list[Chunk]] = {}
         metadata, self._spans = _read_metadata(folder)
-        if any(getattr(info, "transform_descriptors", None) for info in metadata.storage_data.values()):
-            raise NemolaunchError(f"{folder} is compressed or encrypted, which nemolaunch cannot read")
-        for name, entry in metadata.state_dict_metadata.items():
-            if not hasattr(entry, "chunks"):
-                self.objects.append(name)
-                continue
-            self.tensors[name] = TensorInfo(str(entry.properties.state[0]), tuple(entry.size))
-            self._chunks[name] = [
-                Chunk(tuple(c.offsets), tuple(c.sizes), self._spans[name, tuple(c.offsets)])
-                for c in entry.chunks
-            ]
+        try:
+            if any(getattr(info, "transform_descriptors", None) for info in metadata.storage_data.values()):
+                raise NemolaunchError(f"{folder} is compressed or encrypted, which nemolaunch cannot read")
+            for name, entry in metadata.state_dict_metadata.items():
+                self._add(name, entry)
+        except NemolaunchError:
+            raise
+        except Exception as error:  # a damaged pickle can have anything in any place
+            raise NemolaunchError(f"{folder / METADATA} is damaged: {error!r}") from error
         fault = _missing_bytes(self._spans)
         if fault:
             raise NemolaunchError(f"{folder} is incomplete: {fault}. Download or copy it again.")
+
+    def _add(self, name: str, entry: Any) -> None:
+        if not hasattr(entry, "chunks"):
+            self.objects.append(name)
+            return
+        info = TensorInfo(str(entry.properties.state[0]), tuple(entry.size))
+        chunks = [
+            Chunk(tuple(c.offsets), tuple(c.sizes), self._spans[name, tuple(c.offsets)]) for c in entry.chunks
+        ]
+        stored = sum(TensorInfo(info.dtype, chunk.sizes).nbytes for chunk in chunks)
+        numbers = (*info.shape, *(number for chunk in chunks for number in (*chunk.offsets, *chunk.sizes)))
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError(f"{name} has the shape {info.shape}")
+        if info.nbytes > max(stored, MOST_MISSING_BYTES) or any(
+            TensorInfo(info.dtype, chunk.sizes).nbytes > chunk.span.length
+            or any(o + n > whole for o, n, whole in zip(chunk.offsets, chunk.sizes, info.shape, strict=True))
+            for chunk in chunks
+        ):
+            raise ValueError(f"the chunks of {name} are not those of {info}")
+        self.tensors[name], self._chunks[name] = info, chunks
 
     def chunks(self, name: str) -> Sequence[Chunk]:
         """Return the rectangles in which a tensor is stored."""
@@ -159,11 +179,19 @@ def _read_metadata(folder: Path) -> tuple[Any, Spans]:
     try:
         with open(path, "rb") as file:
             metadata = pickles.load(file, KNOWN)
-        spans = {}
+        spans: Spans = {}
+        files: dict[str, Path] = {}
         for index, info in (metadata.storage_data or {}).items():
             offset = getattr(index, "offset", None)
             key = (index.fqn, None if offset is None else tuple(offset))
-            spans[key] = FileSpan(folder / info.relative_path, info.offset, info.length)
+            name = str(info.relative_path)
+            if name not in files:
+                files[name] = named_file(folder, name, path)
+            if info.offset < 0 or info.length < 0:
+                raise ValueError(f"{name} has {info.length} bytes at {info.offset}")
+            spans[key] = FileSpan(files[name], info.offset, info.length)
+    except NemolaunchError:
+        raise
     except OSError as error:
         raise NemolaunchError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # a damaged pickle can raise anything

@@ -4,44 +4,54 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from nemolaunch.checkpoint.storage.formats import detect
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.system.atomic_files import move, sync_folder
+from nemolaunch.system.atomic_files import sync_folder
+from nemolaunch.system.replacement import replacing, tidy
 
 
 @contextmanager
-def publishing(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a path to write a file or folder to, which is renamed to `final` if the block ends without an error.
+def publishing(
+    final: Path, *, overwrite: bool = False, tell: Callable[[str], None] = lambda text: None
+) -> Iterator[Path]:
+    """Yield a path to write a file or folder to, which gets the name `final` if the block ends without an error.
 
-    It is written next to `final`, on the same file system, flushed to disk and renamed. After an error it is
-    removed, and an existing `final` is left as it was.
+    It is written next to `final`, on the same file system, and flushed to disk. Until then, and after an error, an
+    existing `final` is left as it was.
+
+    Args:
+        tell: called with a sentence about what an interrupted conversion has left, which is removed.
 
     Raises:
         UsageError: `final` exists and `overwrite` is false, `final` is not a checkpoint, or it cannot be written.
     """
+    for leftover in tidy(final):  # which may give an earlier checkpoint its name back
+        tell(f"removed {leftover}, left by an interrupted conversion")
     check_free(final, overwrite=overwrite)
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {final.parent}: {error.strerror}; choose another --output-path"
-        ) from error
-    try:
-        yield work / "new"
-        _flush(work / "new")
+
+    def ready(new: Path) -> None:
+        _flush(new)
         check_free(final, overwrite=overwrite)  # another conversion may have finished first
-        if final.exists():
-            final.rename(work / "old")
-        move(work / "new", final)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+
+    with _replacing(final, ready) as new:
+        yield new
+
+
+@contextmanager
+def _replacing(final: Path, ready: Callable[[Path], None]) -> Iterator[Path]:
+    """Begin to replace `final`, with an error for the user if nothing can be written there."""
+    with ExitStack() as stack:
+        try:
+            new = stack.enter_context(replacing(final, ready))
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {final.parent}: {error.strerror}; choose another --output-path"
+            ) from error
+        yield new
 
 
 def check_free(final: Path, *, overwrite: bool) -> None:

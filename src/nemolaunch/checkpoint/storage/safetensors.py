@@ -52,6 +52,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     Raises `NemolaunchError` for a damaged or truncated file, and for a type of numbers that torch does not have.
     """
     file = _open(path, "numpy")  # so that torch is not imported for a header
+    _check_repeated(path)
     parts = {name: file.get_slice(name) for name in file.offset_keys()}
     for name, part in parts.items():
         if part.get_dtype() not in DTYPES:
@@ -129,6 +130,22 @@ def _open(path: Path, framework: str) -> Any:
         raise NemolaunchError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def _check_repeated(path: Path) -> None:
+    """Raise `NemolaunchError` if the header has a name twice: the library would take the last one."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            seen: set[str] = set()
+            name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            raise NemolaunchError(f"{path} is damaged: its header has {name!r} twice")
+        return found
+
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        json.loads(file.read(length), object_pairs_hook=once)  # valid, or the library had refused it
+
+
 def _damage(path: Path, error: Exception) -> str:
     """Describe a damaged file. The library does not say how long a truncated one should be."""
     size = path.stat().st_size
@@ -138,7 +155,7 @@ def _damage(path: Path, error: Exception) -> str:
             header = json.loads(file.read(min(length, size)))
         header.pop("__metadata__", None)
         expected = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, struct.error):
         return f"{path} is not a safetensors file, or it is damaged: {error}"
     if size == expected:
         return f"{path} is damaged: {error}"

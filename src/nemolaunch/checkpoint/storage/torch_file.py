@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemolaunch.checkpoint.storage import pickles
 from nemolaunch.checkpoint.storage.file_parts import OpenFiles
 from nemolaunch.checkpoint.storage.tensors import ITEM_BYTES, TensorInfo, buffer_of, empty
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.trust import pickles
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,7 @@ STORAGE_DTYPES = {
     "BoolStorage": "bool",
     "UntypedStorage": "uint8",
 }
+MOST_EXPANDED_BYTES = 1 << 30
 LOCAL_HEADER_BYTES = 30  # followed by the name and an extra field, whose lengths are at 26 and 28
 
 
@@ -87,8 +88,12 @@ class TorchFile:
                 self._prefix = pickle_name.removesuffix("data.pkl")
             content = self._bytes(pickle_name)
             self.content = pickles.load(io.BytesIO(content), KNOWN, _storage)
-        except (zipfile.BadZipFile, StopIteration, LookupError, EOFError, ValueError) as error:
-            raise NemolaunchError(f"{path} is not a torch.save file, or it is damaged: {error}") from error
+            for _, tensor in lazy_tensors(self.content):
+                self._check(tensor)
+        except NemolaunchError:
+            raise
+        except Exception as error:  # a damaged pickle can raise anything
+            raise NemolaunchError(f"{path} is not a torch.save file, or it is damaged: {error!r}") from error
 
     def read(self, tensor: LazyTensor) -> torch.Tensor:
         """Return a tensor, contiguous."""
@@ -107,6 +112,18 @@ class TorchFile:
         """Return the offset of a tensor's first element in the outer file."""
         start = self._start(tensor.storage) + tensor.storage_offset * ITEM_BYTES[tensor.info.dtype]
         return self._offset + start
+
+    def _check(self, tensor: LazyTensor) -> None:
+        """Raise `ValueError` for a tensor that is not within its storage."""
+        numbers = (tensor.storage_offset, *tensor.info.shape, *tensor.stride)
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError(f"a tensor has the sizes {tensor.info.shape} and strides {tensor.stride}")
+        end = (tensor.storage_offset + tensor.span) * ITEM_BYTES[tensor.info.dtype]
+        stored = self._entries[self.entry_name(tensor)].file_size
+        if (tensor.info.numel and end > stored) or len(tensor.info.shape) != len(tensor.stride):
+            raise ValueError(f"a tensor ends at byte {end:,} of a storage of {stored:,}")
+        if tensor.info.nbytes > max(stored, MOST_EXPANDED_BYTES):  # one element may stand for many
+            raise ValueError(f"a tensor of {tensor.info.nbytes:,} bytes has a storage of {stored:,}")
 
     def entry_name(self, tensor: LazyTensor) -> str:
         """Return the name of the zip entry that holds a tensor's storage."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
+from nemolaunch.system import folder_identity
 
 
 def parser() -> argparse.ArgumentParser:
@@ -12,8 +14,8 @@ def parser() -> argparse.ArgumentParser:
     return run_parser(
         "nemolaunch cancel",
         example="nemolaunch cancel runs/pretraining",
-        description="End a run: its running job and all waiting ones. It saves a checkpoint if Slurm gives it enough "
-        "time; `nemolaunch resume` continues from the last checkpoint.",
+        description="End a run: its running job and all waiting ones, or its container. It saves a checkpoint, "
+        "on Slurm if there is enough time; `nemolaunch resume` continues from the last checkpoint.",
     )
 
 
@@ -25,12 +27,19 @@ def _cancel(args: argparse.Namespace) -> int:
     if run.plan.submission is not None:
         ids = run.stop("cancelled by the user")
         print(f"cancelled job {', '.join(ids)}" if ids else "this run has no job in the queue")
-    elif not processes.members(run.folder):
-        print("this run has no process on this machine")
     else:
+        running = processes.members(run.folder)
+        if running and run.plan.container is not None:
+            print("waiting for a checkpoint; Ctrl-C ends the run without one", flush=True)
         run.stop("cancelled by the user")
-        print("cancelled; all its processes have ended")
+        print("cancelled; all its processes have ended" if running else _nothing(run.folder))
     return 0
+
+
+def _nothing(folder: Path) -> str:
+    original = folder_identity.read(folder) if folder_identity.is_copy(folder) else None
+    copied = f"; it is a copy of {original.path}, whose processes are not touched" if original else ""
+    return f"this run has no process on this machine{copied}"
 
 
 main = run_command(parser, _cancel)

@@ -13,6 +13,7 @@ from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 from nemolaunch.job.settings import spread
 from nemolaunch.run.folder import RunDir
+from nemolaunch.system.json_files import read_json
 
 # Parts of a plan that describe the job, in display order. The rest follows from them.
 PARTS = (
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 def _read(path: Path) -> dict[str, Any]:
     file = RunDir(path).plan if path.is_dir() else path
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except OSError as error:
         raise UsageError(f"{path} is not a run folder: {file.name}: {error.strerror}") from None
     except ValueError as error:

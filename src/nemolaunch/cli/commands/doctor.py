@@ -11,6 +11,7 @@ from pathlib import Path
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.doctor.verdict import BAD, GOOD, NOTE, WARNING, Verdict
+from nemolaunch.system.control_characters import escaped
 
 MARKS = {GOOD: ("✓", "green"), NOTE: ("·", "cyan"), WARNING: ("!", "yellow"), BAD: ("✗", "red")}
 EXAMPLE = "nemolaunch doctor --output-dir /scratch/me/runs\nnemolaunch doctor --cluster mine"
@@ -85,16 +86,17 @@ def _cluster(name: str) -> Callable[[], Iterable[Verdict]]:
 
 
 def _print(verdicts: Iterable[Verdict]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from nemolaunch.cli.views.console import SafeConsole
+
+    console = SafeConsole(highlight=False)
     for verdict in verdicts:
         mark, colour = MARKS[verdict.level]
-        line = Text.assemble((mark, colour), f" {verdict.part:<9} ", verdict.text)
+        line = Text.assemble((mark, colour), f" {verdict.part:<9} ", escaped(verdict.text))
         console.print(line, soft_wrap=True)
         if verdict.advice:
-            console.print(Text.assemble(" " * 12, ("→ ", colour), verdict.advice), soft_wrap=True)
+            console.print(Text.assemble(" " * 12, ("→ ", colour), escaped(verdict.advice)), soft_wrap=True)
 
 
 def _print_summary(found: Iterable[Verdict]) -> None:

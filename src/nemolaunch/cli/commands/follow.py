@@ -1,4 +1,4 @@
-"""`nemolaunch follow RUN`: show a run on Slurm until it is over, like the command that submitted it."""
+"""`nemolaunch follow RUN`: show a run on Slurm or in a container until it is over, as if it had not been detached."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def parser() -> argparse.ArgumentParser:
     p = run_parser(
         "nemolaunch follow",
         example="nemolaunch follow runs/pretraining",
-        description="Show a run on Slurm until it reaches its last step, or ends for another reason, which is then "
-        "shown. Exit code: 0 if the run finished, else 1. Ctrl-C does not end the run.",
+        description="Show a run on Slurm or in a container until it reaches its last step, or ends for another reason, "
+        "which is then shown. Exit code: 0 if the run finished, else 1. Ctrl-C does not end the run.",
     )
     p.add_argument("--json", action="store_true", help="print one JSON object per line: row, say, end")
     return p
@@ -37,20 +37,19 @@ def main(argv: list[str] | None = None) -> int:
             return follow_over_ssh(host, str(args.run))
     if args.json:
         return _as_json(args)
-    from rich.console import Console
-
+    from nemolaunch.cli.views.console import SafeConsole
     from nemolaunch.cli.views.live_run import follow
     from nemolaunch.cli.views.watch import say
 
-    console = Console()
-    run = _on_slurm(Run(args.run, tell=lambda text: say(console, text)))
+    console = SafeConsole()
+    run = _independent(Run(args.run, tell=lambda text: say(console, text)))
     return follow(console, run, f"follow it again with `nemolaunch follow {args.run}`")
 
 
-def _on_slurm(run: Run) -> Run:
-    if run.plan.submission is None:
+def _independent(run: Run) -> Run:
+    if not run.plan.exits_gracefully:
         raise NemolaunchError(
-            f"{run.folder} is not a run on Slurm; use `nemolaunch logs {run.folder} --follow`"
+            f"{run.folder} is not a run on Slurm or in a container; use `nemolaunch logs {run.folder} --follow`"
         )
     return run
 
@@ -61,7 +60,7 @@ def _as_json(args: argparse.Namespace) -> int:
     def tell(**what: Any) -> None:
         print(json.dumps(what, ensure_ascii=False), flush=True)
 
-    run = _on_slurm(Run(args.run, tell=lambda text: tell(say=text)))
+    run = _independent(Run(args.run, tell=lambda text: tell(say=text)))
     code = None
     while code is None:
         time.sleep(0.5)

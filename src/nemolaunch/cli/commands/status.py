@@ -12,6 +12,7 @@ from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.observe.diagnosis import newest_failure
 from nemolaunch.observe.status import Status, runs_below, status, statuses
 from nemolaunch.observe.units import count, duration, losses_of_sets
+from nemolaunch.preflight import result as preflight
 from nemolaunch.run.folder import RunDir
 
 # Exit code by state, so that a script can wait for a run
@@ -67,6 +68,8 @@ def _block(s: Status) -> list[str]:
         rows.append(("left", duration(s.eta_s)))
     rows.append(("restarts", str(s.restarts)))
     rows.append(("checkpoint", f"after step {s.checkpoint_step:,}" if s.checkpoint_step else "none yet"))
+    if measured := preflight.load(RunDir(s.folder)):
+        rows.append(("preflight", measured.sentence))
     rows += [("warnings" if i == 0 else "", notice) for i, notice in enumerate(s.notices)]
     return [f"{name:<13}{value}" for name, value in rows]
 

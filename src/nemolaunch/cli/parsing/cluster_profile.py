@@ -19,11 +19,9 @@ SHORT_KEYS = {"image": "container_image", "mounts": "container_mounts", "network
 FIELDS = (
     "account", "partition", "container_image", "container_mounts", "time", "launcher", "modules", "setup",
     "pre_commands", "network_interface", "env_preset", "env", "qos", "gres", "constraint", "exclude", "reservation",
-    "sbatch", "num_gpus", "gpu",
+    "sbatch", "num_gpus", "gpu", "container_runtime",
 )  # fmt: skip
 SSH_KEYS = {"ssh": "ssh", "ssh_host": "ssh", "ssh_python": "ssh_python"}
-RUNTIME = "container_runtime"
-RUNTIMES = ("pyxis", "none")
 HELP = (
     "profile of a cluster: account, partition, image, modules, …, in ~/.config/nemolaunch/clusters/NAME.yaml"
 )
@@ -75,16 +73,11 @@ def read_profile(name: str) -> ClusterProfile:
         target = SHORT_KEYS.get(word) or field_name(word)
         if word in SSH_KEYS and isinstance(value, str) and value.strip():
             ssh[SSH_KEYS[word]] = value
-        elif word == RUNTIME and value in RUNTIMES:
-            values |= {"container_image": "none"} if value == "none" else {}
         elif target in FIELDS:
             values[target] = value
         else:
             problems.append(_problem(key, word, value))
-    if (
-        content.get("container-runtime", content.get(RUNTIME)) == "none"
-        and values["container_image"] != "none"
-    ):
+    if values.get("container_runtime") == "none" and values.get("container_image", "none") != "none":
         problems.append("container-runtime none runs no image; drop one of them")
     if problems:
         raise UsageError(where + "; ".join(problems))
@@ -108,9 +101,7 @@ def _problem(key: object, word: str, value: object) -> str:
     """Say what is wrong with a key: its value, or its name, with the nearest one."""
     if word in SSH_KEYS:
         return f"{key} takes a host or path, not {value!r}"
-    if word == RUNTIME:
-        return f"{key} takes one of {', '.join(RUNTIMES)}, not {value!r}"
-    keys = [name.replace("_", "-") for name in (*SHORT_KEYS, *FIELDS, *SSH_KEYS, RUNTIME)]
+    keys = [name.replace("_", "-") for name in (*SHORT_KEYS, *FIELDS, *SSH_KEYS)]
     near = difflib.get_close_matches(word.replace("_", "-"), keys, n=1)
     if near:
         return f"a profile has no key {key!r}; did you mean {near[0]}?"

@@ -6,6 +6,7 @@ from __future__ import annotations
 GROUPS: dict[str, dict[str, str]] = {
     "train": {
         "pretrain": "train a model: locally, on the CPU as a rehearsal, or on Slurm",
+        "preflight": "measure the nodes of a job, and name those that are slow or sick",
         "resume": "resume a run from its last checkpoint",
         "status": "show the status of a run, or of all runs",
         "follow": "follow a run on Slurm until it ends",

@@ -13,6 +13,7 @@ from nemolaunch.cli.parsing.flags import overlaid, preset_flags
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
 from nemolaunch.planning.open_values import open_values
+from nemolaunch.run.folder import RunDir
 
 # These belong to the command that started the earlier run, not to the job.
 NOT_KEPT = {"dependency": None, "detach": False}
@@ -36,12 +37,12 @@ def job_of_plan(
     Raises:
         NemolaunchError: the file is not a plan.
     """
-    plan = _plan_elsewhere(file, read) if read else Plan.load(file / "plan.json" if file.is_dir() else file)
+    plan = _plan_elsewhere(file, read) if read else _plan_here(file)
     from_preset = preset_flags(given.get("preset"))
     asked = {**(profile.values if profile else {}), **from_preset, **given}
     values = overlaid({**plan.job.values(), **NOT_KEPT, **open_values(plan, asked)}, asked)
     if not {"experiment", "output_dir"} & given.keys():
-        values["output_dir"] = plan.folder if read else _folder(plan, file)
+        values["output_dir"] = _folder_elsewhere(plan, file) if read else plan.folder
     origins = dict.fromkeys(plan.origins, f"plan {file}")
     if profile:
         origins.update(dict.fromkeys(profile.values, f"cluster {profile.name}"))
@@ -51,11 +52,19 @@ def job_of_plan(
     return Job().with_values(**values), model, origins, plan.forced
 
 
-def _folder(plan: Plan, file: Path) -> str:
-    """Return the run folder: the plan's own, or the one the plan lies in, if the run has been moved or copied."""
-    if not file.is_dir() or (Path(plan.folder).is_dir() and file.samefile(plan.folder)):
+def _plan_here(file: Path) -> Plan:
+    """Return the plan of a run folder, or of its plan.json, wherever the folder has been moved; else that of a file."""
+    run = RunDir((file if file.is_dir() else file.absolute().parent).absolute())
+    is_run = file.is_dir() or (file.name == run.plan.name and (run.identity.exists() or run.logs.is_dir()))
+    return Plan.of_run(run) if is_run else Plan.load(file)
+
+
+def _folder_elsewhere(plan: Plan, file: Path) -> str:
+    """Return the folder that was named on another machine; the plan's own if it is the same by its end."""
+    named = file.parent if file.name == "plan.json" else file
+    if named.suffix == ".json" or Path(plan.folder).parts[-len(named.parts) :] == named.parts:
         return plan.folder
-    return str(file.absolute())
+    return str(named)
 
 
 def _plan_elsewhere(file: Path, read: Callable[[str], str]) -> Plan:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import UsageError
+from nemolaunch.system.json_files import read_json
 
 if TYPE_CHECKING:
     from nemolaunch.estimate import SpeedAssumption
@@ -66,7 +66,7 @@ def measured_flops(folder: Path) -> float:
 
     run = RunDir(folder)
     try:
-        plan = json.loads(run.plan.read_text(encoding="utf-8"))
+        plan = read_json(run.plan)
         per_token = float(plan["estimate"]["time"]["flops_per_token_full"])
         processes = int(plan["world_size"])
     except OSError as error:

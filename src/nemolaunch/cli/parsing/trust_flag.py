@@ -10,5 +10,6 @@ def add_trust_flag(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--trust-remote-code",
         action="store_true",
-        help="run code in the folder of the model or the tokenizer, which may do anything on this machine",
+        help="run code in the folder of the model or the tokenizer, and load checkpoints that name more than NeMo's "
+        "own do; such code may do anything on this machine",
     )

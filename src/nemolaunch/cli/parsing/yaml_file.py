@@ -22,8 +22,9 @@ def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except OSError as error:
         raise UsageError(f"{flag} {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{flag} {path} is not YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise UsageError(f"{flag} {path} is not YAML: {why}") from None
     if content is not None and not isinstance(content, dict):
         raise UsageError(f"{flag} {path} must contain flag names and values, like `seq_length: 2048`")
     return content or {}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nemolaunch.cli.views.estimate import row
+from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.job.env_presets import PRESETS
 from nemolaunch.planning import Plan
-from nemolaunch.slurm import batch_job
 
 
 def launch_lines(plan: Plan) -> list[str]:
@@ -17,10 +17,8 @@ def launch_lines(plan: Plan) -> list[str]:
         row("" if number else "variables", f"{text:<{width}}  {origin}".rstrip())
         for number, (text, origin) in enumerate(shown)
     ]
-    if plan.submission is not None and batch_job.image(plan):
-        lines += [
-            row("" if number else "mounts", mount) for number, mount in enumerate(batch_job.mounts(plan))
-        ]
+    if plan.job.launch.runtime is not None:
+        lines += [row("" if number else "mounts", mount) for number, mount in enumerate(mounts_of(plan))]
     return lines
 
 

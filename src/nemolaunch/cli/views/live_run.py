@@ -11,6 +11,7 @@ from rich.console import Console
 
 from nemolaunch.api.launch import launch
 from nemolaunch.api.run import Run
+from nemolaunch.cli.views.console import SafeConsole
 from nemolaunch.cli.views.watch import say, say_done, short, watch
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching import over_ssh, remote_run
@@ -23,13 +24,15 @@ from nemolaunch.slurm import batch_job
 
 def launch_and_show(plan: Plan, secrets: Secrets) -> int:
     """Run the plan to its end. Return 0, or raise NemolaunchError with the error of the first failed rank."""
-    console = Console(stderr=False)
+    console = SafeConsole()
     done = finished_step(plan)
     if done is not None:
         return _say_finished(console, done)
     _say_start(console, plan)
     if plan.submission is not None:
         return _on_slurm(console, plan, secrets)
+    if plan.container is not None:
+        return _in_container(console, plan, secrets)
     with _signals_as_interrupts():
         run = launch(plan, hf_token=secrets.hf_token)
         try:
@@ -57,8 +60,34 @@ def _on_slurm(console: Console, plan: Plan, secrets: Secrets) -> int:
     return follow(console, run, hint)
 
 
+def _in_container(console: Console, plan: Plan, secrets: Secrets) -> int:
+    """Start the plan's container and, unless detached, follow it to its end. Ctrl-C has the run save and exit.
+
+    A closed terminal ends this command, not the run.
+    """
+    where = short(plan.run.root)
+    hint = f"see `nemolaunch status {where}`; end it with `nemolaunch cancel {where}`"
+    run = launch(plan, hf_token=secrets.hf_token, tell=_teller(console))
+    if plan.job.launch.detach:
+        say(console, hint)
+        return 0
+    with _signals_as_interrupts(signal.SIGTERM):
+        try:
+            code = watch(console, plan.max_steps, run)
+        except KeyboardInterrupt:
+            say(console, "saving a checkpoint, then stopping; Ctrl-C again stops without one …")
+            run.stop("interrupted")
+            if run.status().state != "finished":
+                _say_stopped(console, plan)
+                return 130
+            code = 0
+        last_step = run.conclude(code)
+    _say_checkpoint(console, run, last_step)
+    return 0
+
+
 def follow(console: Console, run: Run, hint: str) -> int:
-    """Show a run on Slurm until it is over; Ctrl-C does not end it.
+    """Show a run on Slurm or in a container until it is over; Ctrl-C does not end it.
 
     Return its exit code; raise NemolaunchError with the reason if it ended before its last step.
     """
@@ -73,7 +102,7 @@ def follow(console: Console, run: Run, hint: str) -> int:
 
 def launch_over_ssh(plan: Plan, secrets: Secrets, host: SshHost) -> int:
     """Submit the plan to a cluster over SSH and, unless detached, follow it to its end. Return its exit code."""
-    console = Console(stderr=False)
+    console = SafeConsole()
     done = over_ssh.submit(plan, secrets, host, _teller(console))
     if done.finished is not None:
         return _say_finished(console, done.finished)
@@ -89,7 +118,7 @@ def follow_over_ssh(host: SshHost, folder: str) -> int:
     """Show a run on a cluster reached over SSH until it is over. Return its exit code."""
     steps = remote_run.max_steps_of(host, folder)
     hint = f"follow it again with `nemolaunch follow --ssh {host.name} {folder}`"
-    return _follow_over_ssh(Console(), host, folder, steps, hint)
+    return _follow_over_ssh(SafeConsole(), host, folder, steps, hint)
 
 
 def _follow_over_ssh(console: Console, host: SshHost, folder: str, steps: int, hint: str) -> int:
@@ -108,8 +137,10 @@ def _follow_over_ssh(console: Console, host: SshHost, folder: str, steps: int, h
 
 
 @contextlib.contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
-    """Treat SIGTERM and a closed terminal like Ctrl-C while a job runs, so that no process is left behind.
+def _signals_as_interrupts(*given: signal.Signals) -> Iterator[None]:
+    """Treat SIGTERM and a closed terminal, or the given signals, like Ctrl-C while a job runs.
+
+    So no process is left behind.
 
     A signal that is already ignored, e.g. under `nohup`, stays ignored.
     """
@@ -117,7 +148,9 @@ def _signals_as_interrupts() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = [
+        n for n in given or (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from nemolaunch.cli.views.estimate import estimate_lines, row
 from nemolaunch.cli.views.launch import launch_lines
 from nemolaunch.cli.views.schedule import resume_lines, schedule_lines
@@ -18,6 +20,12 @@ SHOWN_FILES = 8
 def plan_text(plan: Plan, *, with_script: bool = False) -> str:
     """Return the resolved plan, preceded by the batch script that would be submitted if that is asked for."""
     text = "\n".join(plan_lines(plan)) + "\n"
+    if plan.container is not None and not errors(plan.findings):
+        return (
+            _with_command(plan, text)
+            if with_script
+            else f"{text}\ncommand of the container: --show-script prints it\n"
+        )
     script = batch_script(plan)
     if script is None:
         return text
@@ -27,6 +35,12 @@ def plan_text(plan: Plan, *, with_script: bool = False) -> str:
     if with_script:
         return f"batch script {path}:\n\n{script}\n\n{text}"
     return f"{text}\nbatch script {path}: --show-script prints it\n"
+
+
+def _with_command(plan: Plan, text: str) -> str:
+    from nemolaunch.containers.run import run_command
+
+    return f"command of the container:\n\n{shlex.join(run_command(plan))}\n\n{text}"
 
 
 def batch_script(plan: Plan) -> str | None:
@@ -142,6 +156,8 @@ def _where(plan: Plan) -> str:
     where = f"{device}: {plan.world_size} process{'es' if plan.world_size != 1 else ''}"
     if nodes > 1:
         where += f" on {nodes} nodes"
+    if plan.container is not None:
+        where += f" in {plan.container.engine}, image {plan.container.image}"
     return f"{where}, data parallel size {plan.data_parallel_size}"
 
 

@@ -31,8 +31,9 @@ class Bar:
 
     def __enter__(self) -> Bar:
         if sys.stderr.isatty():
-            from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+            from nemolaunch.cli.views.console import SafeConsole
 
             self.bar = Progress(
                 TextColumn("{task.description}"),
@@ -40,7 +41,7 @@ class Bar:
                 DownloadColumn(),
                 TextColumn("{task.fields[counts]}"),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=SafeConsole(stderr=True),
             )
             self.bar.start()
             self.task = self.bar.add_task(self.title, total=self.total, counts="")

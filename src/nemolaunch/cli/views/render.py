@@ -10,8 +10,10 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from nemolaunch.cli.views.terminal import escaping
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import Finding, by_severity
+from nemolaunch.system.secret_values import masked, masked_streams
 
 
 class Command(Protocol):
@@ -40,32 +42,38 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
         # torch warns about this on every import if the older of the two packages is installed
         warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
         _print_anything()
-        try:
-            return main(argv)
-        except NemolaunchError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("nemolaunch"):
-                raise
-            print(
-                f"error: {error} in {sys.executable}: activate the environment (source .venv/bin/activate), or run "
-                "`make install` first",
-                file=sys.stderr,
-            )
-            return 1
-        except OSError as error:
-            where = f": {error.filename}" if error.filename else ""
-            print(f"error: {error.strerror or error}{where}", file=sys.stderr)
-            return 1
+        with masked_streams(), escaping():
+            return _ended(main, argv)
 
     return run
+
+
+def _ended(main: Callable[[list[str] | None], int], argv: list[str] | None) -> int:
+    """Run a command. Return its exit code, or that of its error."""
+    try:
+        return main(argv)
+    except NemolaunchError as error:
+        print(f"error: {masked(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("nemolaunch"):
+            raise
+        print(
+            f"error: {error} in {sys.executable}: activate the environment (source .venv/bin/activate), or run "
+            "`make install` first",
+            file=sys.stderr,
+        )
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {masked(f'{error.strerror or error}{where}')}", file=sys.stderr)
+        return 1
 
 
 def print_findings(findings: Iterable[Finding]) -> None:

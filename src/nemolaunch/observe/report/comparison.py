@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nemolaunch.job.settings import spread
 from nemolaunch.observe.report.run_page import RunPage
-from nemolaunch.observe.report.sections import flag_name, flag_value
+from nemolaunch.observe.report.sections import flag_name, flag_value, shown_value
 from nemolaunch.planning import Plan
 
 
@@ -26,7 +26,8 @@ def flag_differences(given: Sequence[Plan | None]) -> list[tuple[str, list[str]]
     names = dict.fromkeys(name for values in plans for name in values)
     table = []
     for name in names:
-        row = [flag_value(values[name]) if name in values else "–" for values in plans]
-        if len(set(row)) > 1 and name not in ("output_dir", "experiment"):
+        row = [shown_value(name, values[name]) if name in values else "–" for values in plans]
+        exact = {flag_value(values[name]) if name in values else "–" for values in plans}
+        if len(exact) > 1 and name not in ("output_dir", "experiment"):
             table.append((flag_name(name), row))
     return table

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from nemolaunch.data.validation_sets import loss_key, set_names
-from nemolaunch.observe.ending import ending
+from nemolaunch.observe.ending import STOPPED, ending, was_killed_early
 from nemolaunch.observe.history import History
 from nemolaunch.observe.report.sections import SavedCheckpoint
 from nemolaunch.observe.units import count, duration, losses_of_sets, size, three_digits
@@ -42,7 +42,7 @@ def state(history: History, now: float | None = None) -> str:
     if end := ending(history.run):
         return end.state
     if history.last_time is None:
-        return "not started"
+        return STOPPED if was_killed_early(history.run) else "not started"
     step_s = history.last("step_time_s") or 0.0
     silent_s = (time.time() if now is None else now) - history.last_time
     return "stopped" if history.ended or silent_s > max(QUIET_S, 10 * step_s) else "running"

@@ -7,7 +7,7 @@ import os
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe import units
@@ -16,6 +16,7 @@ from nemolaunch.observe.report.comparison import flag_differences, headline_tabl
 from nemolaunch.observe.report.run_page import RunPage, run_pages
 from nemolaunch.observe.report.sections import severity
 from nemolaunch.system.atomic_files import write_text
+from nemolaunch.system.control_characters import escaped
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,6 +67,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("nemolaunch.observe.report"),
         autoescape=True,
+        finalize=_without_controls,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -78,7 +80,7 @@ def _environment() -> Environment:
         "severity": severity,
         "short_time": units.short_time,
         "size": units.size,
-        "thousands": lambda number: f"{number:,}",
+        "thousands": _thousands,
     }
     environment.policies["json.dumps_kwargs"] = {
         "allow_nan": False,
@@ -86,6 +88,14 @@ def _environment() -> Environment:
         "separators": (",", ":"),
     }
     return environment
+
+
+def _thousands(number: Any) -> Any:
+    return f"{number:,}" if isinstance(number, (int, float)) else number
+
+
+def _without_controls(value: Any) -> Any:
+    return escaped(value) if type(value) is str else value
 
 
 def _asset(name: str) -> Markup:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from nemolaunch.job.settings import spread
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, step_of
+from nemolaunch.system.json_files import read_json
 
 
 def sections(history: History, saved: list[SavedCheckpoint]) -> dict[str, Any]:
@@ -94,17 +94,24 @@ def _evaluation(history: History) -> dict[str, Any] | None:
     return {
         "names": [name.removeprefix("eval_").replace("_", " ") for name in names],
         "rows": [(step, [found.get(name) for name in names]) for step, found in figures],
-        "perplexity_of": of.get("ppl_of"),
-        "masked_of": of.get("mlm_of"),
+        "perplexity_of": _with_all(of.get("ppl_of"), ("data", "tokens", "context_length", "stride")),
+        "masked_of": _with_all(of.get("mlm_of"), ("data", "masked_tokens", "context_length")),
     }
+
+
+def _with_all(found: dict[str, Any] | None, keys: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return what an evaluation was of, unless a damaged file lacks a part."""
+    return found if found and all(key in found for key in keys) else None
 
 
 def _samples(history: History) -> dict[str, list[tuple[int, str]]]:
     """Return (step, generated text) by prompt."""
     by_prompt: dict[str, list[tuple[int, str]]] = {}
     for row in history.evaluations:
-        for sample in row.get("samples", []):
-            by_prompt.setdefault(sample["prompt"], []).append((row["step"], sample["text"]))
+        samples = row.get("samples", [])
+        for sample in samples if isinstance(samples, list) else ():
+            if isinstance(sample, dict) and isinstance(sample.get("prompt"), str) and "text" in sample:
+                by_prompt.setdefault(sample["prompt"], []).append((row["step"], sample["text"]))
     return by_prompt
 
 
@@ -219,7 +226,7 @@ def _flags(plan: Plan) -> list[tuple[str, str, str]]:
     """Return (flag, value, origin) of every value that was given or computed."""
     defaults = Job().values()
     return [
-        (flag_name(name), flag_value(value), plan.origins.get(name.partition(" ")[0], "given"))
+        (flag_name(name), shown_value(name, value), plan.origins.get(name.partition(" ")[0], "given"))
         for name, value in spread(plan.job.values()).items()
         if value != defaults.get(name) or name in plan.origins
     ]
@@ -229,6 +236,13 @@ def flag_name(name: str) -> str:
     """Return the flag of a field: `max_steps` → `--max-steps`, `set log.name` → `--set log.name`."""
     name, space, path = name.partition(" ")
     return "--" + name.replace("_", "-") + space + path
+
+
+def shown_value(name: str, value: Any) -> str:
+    """Format a flag's value for a page that others read: of `--env`, only the names."""
+    if name == "env":
+        value = tuple(f"{word.partition('=')[0]}=…" if "=" in word else word for word in value or ())
+    return flag_value(value)
 
 
 def flag_value(value: Any) -> str:
@@ -243,7 +257,7 @@ def flag_value(value: Any) -> str:
 def _findings(history: History) -> list[str]:
     """Read the findings from the time of planning."""
     try:
-        saved = json.loads(history.run.plan.read_text(encoding="utf-8")).get("findings", [])
+        saved = read_json(history.run.plan).get("findings", [])
     except (OSError, ValueError):
         return []
     return [str(finding) for finding in saved]

@@ -14,7 +14,9 @@ from typing import Any
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.checkpoint import BIDIRECTIONAL_LAYERS
 from nemolaunch.families.nemo_config import symbol
+from nemolaunch.system.json_files import read_json
 
+ADAPTER = "adapter_config.json"
 MODULE = "modeling_bidirectional"
 SUFFIX = "_bidirectional"
 # transformers' model_type -> the prefix of its classes, for families that are built like Llama
@@ -56,7 +58,7 @@ def make_bidirectional(folder: Path) -> None:
         NemolaunchError: the family cannot be exported as a bidirectional model.
     """
     path = folder / "config.json"
-    causal = json.loads(path.read_text(encoding="utf-8"))
+    causal = read_json(path)
     config = bidirectional_config(causal)
     (folder / f"{MODULE}.py").write_text(module_of(causal["model_type"]), encoding="utf-8")
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -109,8 +111,23 @@ def family_of(config: dict[str, Any]) -> str | None:
 
 
 def is_ours(folder: Path, family: str) -> bool:
-    """Return whether the folder's module is the one written here, which is safe to run."""
+    """Return whether the only code that transformers would run in a folder is the module written here.
+
+    It runs whatever `auto_map` names, in this folder or on the Hub, and in the base model's folder of an adapter.
+    """
     try:
-        return (folder / f"{MODULE}.py").read_text(encoding="utf-8") == module_of(family)
-    except OSError:
+        module = (folder / f"{MODULE}.py").read_text(encoding="utf-8")
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError):
         return False
+    if not isinstance(config, dict) or (folder / ADAPTER).exists():
+        return False
+    expected = bidirectional_config({**config, "model_type": family})["auto_map"]
+    return module == module_of(family) and config.get("auto_map") == expected and _maps(config) == 1
+
+
+def _maps(value: Any) -> int:
+    """Count the `auto_map` in a configuration and the configurations inside it."""
+    if isinstance(value, dict):
+        return ("auto_map" in value) + sum(_maps(part) for part in value.values())
+    return sum(_maps(part) for part in value) if isinstance(value, list) else 0

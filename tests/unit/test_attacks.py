@@ -1,0 +1,51 @@
+"""No command that reads a checkpoint runs what the checkpoint names: `tests/attacks.py` has both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from attacks import COMMANDS, DATA, HF, NEMO, REFUSED, outcome, write_samples
+
+# nemolaunch's own readers import and call nothing, and need nothing of what these attack
+OWN_READERS = ("inspect", "convert --to torch")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder)
+    return folder
+
+
+@pytest.mark.parametrize("attack", NEMO)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nemo2(
+    name: str,
+    attack: Callable[[Path, Path], None],
+    samples: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    what, shown = outcome(attack, COMMANDS[name], samples, tmp_path)
+    assert what == REFUSED or (name in OWN_READERS and what == DATA)
+    assert "Traceback" not in shown
+    if what == REFUSED and name != "push":  # which takes no NeMo 2 checkpoints
+        assert "NeMo's checkpoints do not" in shown
+
+
+@pytest.mark.parametrize("attack", HF)
+@pytest.mark.parametrize("name", ["eval ppl", "eval mlm", "fill-mask", "generate", "convert --to torch"])
+def test_hugging_face(
+    name: str,
+    attack: Callable[[Path, Path], None],
+    samples: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    what, shown = outcome(attack, COMMANDS[name], samples, tmp_path)
+    assert what == REFUSED or (name in OWN_READERS and what == DATA)
+    assert "Traceback" not in shown
