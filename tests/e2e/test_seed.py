@@ -26,6 +26,7 @@ def test_the_first_weights_depend_on_the_seed_alone(
 
 def _embedding(server: ForkServer, data: str, folder: Path, seed: int) -> torch.Tensor:
     """The word embeddings after one step."""
+    folder.mkdir()
     plan = planned(folder, data, seed=seed, max_steps=1, lr=1e-6, min_lr=1e-7, warmup_steps=0)
     train(server, plan)
     checkpoint = plan.run.last_checkpoint()

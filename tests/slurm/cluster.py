@@ -167,12 +167,13 @@ class Cluster:
 
     def kill_script(self, job: str) -> None:
         """End a job's batch script without a word to Slurm, as the kernel does when memory runs out."""
+        script = f"job{int(job):05}/slurm_script"
         for entry in os.scandir("/proc"):
             with contextlib.suppress(OSError):
+                words = Path(entry, "cmdline").read_text() if entry.name.isdigit() else ""
                 if (
-                    entry.name.isdigit()
-                    and f"job{int(job):05}/slurm_script" in Path(entry, "cmdline").read_text()
-                ):
+                    script in words and f"{self.folder}/spool" in words
+                ):  # other clusters have jobs of that number
                     os.kill(int(entry.name), signal.SIGKILL)
 
     def start_controller(self) -> None:

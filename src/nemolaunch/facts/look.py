@@ -6,10 +6,8 @@ standard library only; even for terabytes of data, a few hundred bytes of each i
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ from nemolaunch.facts.cluster import Cluster, look_at_cluster
 from nemolaunch.facts.container_engine import ContainerHost, Engine, container_host, look_at_engine
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.dataset_words import read_blend, read_stream
+from nemolaunch.facts.host import Host, look_at_host
 from nemolaunch.facts.index_caches import OldCache, old_caches
 from nemolaunch.facts.interpreter import Interpreter, look_at_interpreter
 from nemolaunch.facts.partitions import Partition
@@ -37,30 +36,8 @@ from nemolaunch.job import Job, Launch
 from nemolaunch.job.env_presets import passed_names
 from nemolaunch.job.images import is_file
 from nemolaunch.run.folder import RunDir, read_json, step_of
-from nemolaunch.system.commands import answers
 from nemolaunch.system.path_hints import nearest
 from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Host:
-    """The machine this runs on. `gpus` holds one name per visible GPU.
-
-    `transformer_engine`, `flash_attention`: whether they are installed, which matters if the job runs in this
-    environment, as do the installed releases `nemo` and `megatron`. `slow_bf16`: its processor multiplies bf16
-    matrices without instructions of its own.
-    """
-
-    name: str = "localhost"
-    gpus: tuple[str, ...] = ()
-    gpu_memory_bytes: int = 0
-    num_cpus: int = 1
-    memory_bytes: int = 0
-    transformer_engine: bool = True
-    flash_attention: bool = True
-    nemo: str | None = None
-    megatron: str | None = None
-    slow_bf16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,73 +296,6 @@ def _free_bytes(folder: str) -> int | None:
         return shutil.disk_usage(_existing(folder)).free
     except (OSError, ValueError):
         return None
-
-
-def look_at_host() -> Host:
-    """Return the GPUs this process may use (considering CUDA_VISIBLE_DEVICES), cores and memory."""
-    names, memory_bytes = _gpus()
-    installed = installed_versions()
-    return Host(
-        name=socket.gethostname(),
-        gpus=names,
-        gpu_memory_bytes=memory_bytes,
-        num_cpus=len(os.sched_getaffinity(0)),
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        transformer_engine=importlib.util.find_spec("transformer_engine") is not None,
-        flash_attention=any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_3")),
-        nemo=installed.get("nemo_toolkit"),
-        megatron=installed.get("megatron-core"),
-        slow_bf16=_multiplies_bf16_slowly(),
-    )
-
-
-def _multiplies_bf16_slowly() -> bool:
-    """Return whether oneDNN, with which PyTorch multiplies on x86, lacks bf16 kernels for this processor.
-
-    They need AVX-512 with BW, VL and DQ (oneDNN's documentation, "Data Types"). False for other architectures.
-    """
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), None)
-    return flags is not None and not {"avx512bw", "avx512vl", "avx512dq"} <= set(flags)
-
-
-def _gpus() -> tuple[tuple[str, ...], int]:
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    (answer,) = answers(query, timeout_s=20)
-    rows = [line.rpartition(",") for line in (answer or "").splitlines() if "," in line]
-    if not rows:
-        return (), 0
-    names = [name.strip() for name, _, _ in rows]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        chosen = [part.strip() for part in visible.split(",")]
-        chosen = chosen[: chosen.index("-1")] if "-1" in chosen else [c for c in chosen if c]
-        names = [names[int(c)] if c.isdigit() and int(c) < len(names) else names[0] for c in chosen]
-    memory = rows[0][2].strip()
-    return tuple(names), int(memory) * 2**20 if memory.isdigit() else 0
-
-
-VERSIONED = (
-    "nemolaunch", "torch", "nemo_toolkit", "megatron-bridge", "megatron-core", "nemo_run", "lightning", "transformers",
-    "tokenizers", "transformer-engine", "numpy",
-)  # fmt: skip
-
-
-def installed_versions() -> dict[str, str]:
-    """Return the versions of Python and of the installed libraries a run depends on."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for name in VERSIONED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _look_at_tokenizer(job: Job, data: tuple[DataFile, ...]) -> Tokenizer | None:

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 from nemolaunch.containers.run import code_folder, container_name, host_of
-from nemolaunch.launching.local import note_end
+from nemolaunch.launching.local import note_end, start_in_background
 from nemolaunch.launching.prepare import prepare
 from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import RunLock
-from nemolaunch.system import processes
+from nemolaunch.system import processes, source_archive
 from nemolaunch.system.atomic_files import atomic_folder
 
 ENGINE_TIMEOUT_S = 60
@@ -46,22 +43,11 @@ class ContainerJob:
         lock.take()
         try:
             prepare(plan, secrets)
-            _ship_code(plan)
+            with atomic_folder(code_folder(plan)) as code:  # the run keeps the code it was started with
+                source_archive.copy_to(code)
         finally:
             lock.release()
-        self.process = self._start(secrets or Secrets())
-
-    def _start(self, secrets: Secrets) -> subprocess.Popen[bytes]:
-        run = self._plan.run
-        with open(run.launcher_log, "wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "nemolaunch.launching.container_watch", str(run.plan)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **processes.marked(run.root), **secrets.environment()},
-                start_new_session=True,
-            )
+        self.process = start_in_background("nemolaunch.launching.container_watch", plan, secrets)
 
     def poll(self) -> int | None:
         """Return the exit code once the job has ended."""
@@ -74,13 +60,6 @@ class ContainerJob:
     def close(self) -> None:
         """Wait for the end of the process that watches the container."""
         self.process.wait()
-
-
-def _ship_code(plan: Plan) -> None:
-    """Write this package into the run folder: the run keeps the code it was started with."""
-    source = Path(__file__).parents[1]
-    with atomic_folder(code_folder(plan)) as folder:
-        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def stop(plan: Plan, reason: str) -> None:

@@ -40,9 +40,8 @@ def main() -> int:
     os.environ.update(json.loads(sys.stdin.read() or "{}"))
     # otherwise ranks connect to the machine's host name, and hang if it does not resolve
     os.environ.setdefault("PET_LOCAL_ADDR", "127.0.0.1")
-    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[
-        1
-    ]  # an engine that may not raise limits leaves the user's
+    # an engine that may not raise limits leaves the user's
+    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
     running = subprocess.Popen(torchrun(plan), stdin=subprocess.DEVNULL)
 

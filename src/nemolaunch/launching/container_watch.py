@@ -36,11 +36,8 @@ from nemolaunch.run.lock import RunLock
 from nemolaunch.system import processes
 
 POLL_S = 0.2
-ENGINE_FAILED = (
-    125,
-    126,
-    127,
-)  # docker and podman: the engine's own error; a command that cannot be run or found
+# docker's and podman's exit codes for an error of the engine, and for a command that cannot be run or found
+ENGINE_FAILED = (125, 126, 127)
 
 
 class Watch:
@@ -114,17 +111,13 @@ class Watch:
         if code < 0:
             how = f"ended, and how is not known: `{host_of(self._plan).engine} run` was killed before"
         elif code > 128:
-            how = f"was killed by {_signal_name(code - 128)} (exit code {code})"
+            how = f"was killed by {processes.signal_name(code - 128)} (exit code {code})"
         elif code in ENGINE_FAILED:
             ended = "was ended by its engine" if _has_run(run) else "did not start"
             how = f"{ended} (exit code {code}): {_last_line(run.launcher_log)}"
         else:
             how = f"ended with exit code {code}"
         print(f"{CONTAINER_LINE}{how}", flush=True)
-
-
-def _signal_name(number: int) -> str:
-    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _has_run(run: RunDir) -> bool:

@@ -28,6 +28,20 @@ def note_end(run: RunDir, state: str, detail: str) -> None:
         write_json(run.local_end, {"state": state, "detail": masked(detail)})
 
 
+def start_in_background(module: str, plan: Plan, secrets: Secrets | None) -> subprocess.Popen[bytes]:
+    """Start a module that runs a prepared plan, in a session of its own, with the launcher's log as its output."""
+    run, secret = plan.run, (secrets or Secrets()).environment()
+    with open(run.launcher_log, "wb", opener=private_opener if plan.is_private else None) as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, str(run.plan)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | without_password(os.environ) | processes.marked(run.root) | secret,
+            start_new_session=True,
+        )
+
+
 class LocalJob:
     """A job running on this machine, as a process of NeMo-Run with torchrun and the ranks below it.
 
@@ -48,7 +62,8 @@ class LocalJob:
             prepare(plan, secrets)
             self._folder = OpenFolder(self.run.root)
             self._id = folder_identity.claim(self.run.root).id
-            self.process = self._start(plan, secrets or Secrets())
+            program = "torchrun" if plan.with_bridge else "experiment"
+            self.process = start_in_background(f"nemolaunch.launching.{program}", plan, secrets)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")
@@ -56,20 +71,6 @@ class LocalJob:
                 processes.kill(self.run.root, self._id)
             self._lock.release()
             raise
-
-    def _start(self, plan: Plan, secrets: Secrets) -> subprocess.Popen[bytes]:
-        program = "torchrun" if plan.with_bridge else "experiment"
-        marked = processes.marked(self.run.root)
-        opener = private_opener if plan.is_private else None
-        with open(self.run.launcher_log, "wb", opener=opener) as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", f"nemolaunch.launching.{program}", str(self.run.plan)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=os.environ | without_password(os.environ) | marked | secrets.environment(),
-                start_new_session=True,
-            )
 
     def poll(self) -> int | None:
         """Return the exit code once the job has ended. A job whose folder is not its own any more is ended."""

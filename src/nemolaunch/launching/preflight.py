@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -77,11 +75,8 @@ def _here(plan: Plan) -> tuple[str, Path]:
 def _on_slurm(plan: Plan, tell: Tell) -> tuple[str, Path]:
     """Submit a job and wait for its end; Ctrl-C cancels it. Return the attempt and its output."""
     folder = plan.run.preflight
-    with (
-        atomic_folder(folder / "code") as code,
-        tarfile.open(fileobj=io.BytesIO(source_archive.archive()), mode="r:gz") as archive,
-    ):
-        archive.extractall(code, filter="data")
+    with atomic_folder(folder / "code") as code:
+        source_archive.copy_to(code)
     script = folder / "job.sh"
     write_text(script, preflight_script.script(plan, command(plan)))
     job = submission.sbatch([str(script)], submission.shell_here(os.environ))

@@ -14,6 +14,7 @@ from nemolaunch.observe.tracebacks import first_error
 from nemolaunch.run.attempts import Attempt, attempts
 from nemolaunch.run.folder import CONTAINER_LINE, RunDir
 from nemolaunch.system.json_files import read_json
+from nemolaunch.system.processes import signal_name
 
 LONGEST_MESSAGE = 600
 # Errors a rank raises because another one has gone: never the first failure, if there is any other error
@@ -121,10 +122,7 @@ def _one_line(text: object) -> str:
 
 
 def _signal_name(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    name = signal_name(number)
     return f"{name}, often sent by the kernel when memory runs out" if name == "SIGKILL" else name
 
 

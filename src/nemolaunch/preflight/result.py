@@ -37,6 +37,10 @@ class Result:
         """The slow and sick nodes."""
         return unfit(self.troubles)
 
+    def values(self) -> dict[str, Any]:
+        """Return everything in it as plain values, for JSON."""
+        return {**dataclasses.asdict(self), "unfit": list(self.unfit)}
+
     @property
     def sentence(self) -> str:
         """Which nodes are unfit, and why; or how many are fit."""
@@ -47,8 +51,7 @@ class Result:
 
 def save(run: RunDir, result: Result) -> None:
     """Write the result, then the list of unfit nodes."""
-    values = {"format": FORMAT, **dataclasses.asdict(result), "unfit": list(result.unfit)}
-    write_json(run.preflight_result, values)
+    write_json(run.preflight_result, {"format": FORMAT, **result.values()})
     measured = {row.node for row in result.measured.nodes}
     listed = still_unfit(unfit_nodes(run), measured, result.unfit)
     failed = result.attempt if result.unfit else "-"

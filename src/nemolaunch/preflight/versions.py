@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
+from nemolaunch.facts.host import installed_versions
 from nemolaunch.preflight.rows import Gpu
 
 PACKAGES = (
@@ -16,13 +16,7 @@ PACKAGES = (
 
 def of_packages() -> dict[str, str]:
     """Return the versions of Python and of the installed packages."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return installed_versions(PACKAGES)
 
 
 def of_system(gpus: Sequence[Gpu]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ _INHERITED = (
     "SLURM_*", "MASTER_*", "PET_*", "LOGLEVEL", "PYTHONUNBUFFERED", "HF_TOKEN", "WANDB_*", "MLFLOW_*", "AWS_*"
 )  # fmt: skip
 FIRST_PORT, NUM_PORTS = 20000, 10000
+# Options of srun: how ranks are placed, and of pyxis for images
+PLACEMENT = ("--mpi=none", "--distribution=block", "--cpu-bind=none")
+IN_IMAGE = ("--no-container-mount-home", "--container-writable")
 GUARD = Path(__file__).with_name("guard.sh")
 PREFLIGHT = Path(__file__).with_name("preflight.sh")
 
@@ -140,6 +144,11 @@ def _given_nodes(plan: Plan) -> str:
     return given if given and given != "none" else ""
 
 
+def sbatch_line(name: str, value: Any) -> str:
+    """Return the line of a batch script that sets an option of sbatch. True stands for an option without a value."""
+    return f"#SBATCH --{name}" + ("" if value is True else f"={quoted(str(value))}")
+
+
 def output(plan: Plan) -> str:
     """Return the path to which Slurm writes the output of the batch script."""
     job = "%A_%a" if "array" in options(plan) else "%j"
@@ -171,6 +180,14 @@ def quoted(word: str) -> str:
     return shlex.quote(word)
 
 
+def pyxis_words(plan: Plan, image: str, mounts: Iterable[str], workdir: str) -> list[str]:
+    """Return the options of srun by which pyxis starts an image; mounts and working directory are shell words."""
+    return [
+        *("--container-image", quoted(image), "--container-mounts", ",".join(mounts)),
+        *("--container-workdir", workdir, "--container-env", ",".join(container_env(plan))),
+    ]
+
+
 def srun_args(plan: Plan) -> list[str]:
     """Return additional arguments of srun.
 
@@ -178,9 +195,7 @@ def srun_args(plan: Plan) -> list[str]:
     one to a single core. torchrun ignores the signals that ask a job to exit: they reach every process of the
     job, and torchrun would end its ranks within half a minute, whether they have saved or not.
     """
-    words = ["--mpi=none", "--distribution=block", "--cpu-bind=none"]
-    if image(plan):
-        words += ["--no-container-mount-home", "--container-writable"]
+    words = [*PLACEMENT, *(IN_IMAGE if image(plan) else ())]
     if plan.job.launch.launcher == "torchrun":
         words += ["bash", "-c", quoted("trap '' TERM USR1 USR2; exec \"$@\""), "bash"]
     return words + [quoted(word) for word in engine_words(plan)]

@@ -70,12 +70,8 @@ def script(plan: Plan) -> str:
 
 def _options(plan: Plan) -> list[str]:
     options = {**batch_job.options(plan), "output": batch_job.output(plan)}
-    lines = []
-    for name in sorted(options, key=lambda name: name.replace("-", "_")):
-        value = options[name]
-        word = "" if value is True else "=" + batch_job.quoted(str(value))
-        lines.append(f"#SBATCH --{name}{word}")
-    return lines
+    names = sorted(options, key=lambda name: name.replace("-", "_"))
+    return [batch_job.sbatch_line(name, options[name]) for name in names]
 
 
 def _command(plan: Plan) -> str:
@@ -88,9 +84,7 @@ def _command(plan: Plan) -> str:
         words += ["--chdir", f"{task}/code"]
     else:
         mounts = [batch_job.quoted(mount) for mount in mounts_of(plan)] + [f"{task}:{IN_CONTAINER}"]
-        words += ["--container-image", batch_job.quoted(image), "--container-mounts", ",".join(mounts)]
-        words += ["--container-workdir", f"{IN_CONTAINER}/code"]
-        words += ["--container-env", ",".join(batch_job.container_env(plan))]
+        words += batch_job.pyxis_words(plan, image, mounts, f"{IN_CONTAINER}/code")
     words += ["--wait=60", "--kill-on-bad-exit=1", *batch_job.srun_args(plan)]
     config = f"{task if image is None else IN_CONTAINER}/configs/{batch_job.TASK}_fn_or_script"
     words += [*_profiler(plan), *_launcher(plan), "-m", RUNNER, "-n", batch_job.TASK, config]

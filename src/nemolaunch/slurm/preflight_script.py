@@ -37,28 +37,15 @@ def script(plan: Plan, command: Sequence[str]) -> str:
     options = {name: value for name, value in options.items() if name not in NOT_TAKEN}
     options["time"] = TIME if "time" in plan.computed or launch.time is None else launch.time
     options["output"] = str(folder / "job-%j.out")
-    lines = [
-        f"#SBATCH --{name}" + ("" if value is True else f"={batch_job.quoted(str(value))}")
-        for name, value in sorted(options.items())
-        if value is not None
-    ]
+    lines = [batch_job.sbatch_line(*option) for option in sorted(options.items()) if option[1] is not None]
     site = site_setup(launch, ())
     exports = [f"export {name}={word}" for name, word in batch_job.variables(plan).items()]
     exports += [*batch_job.lower_case_exports(plan), *batch_job.into_apptainer(plan)]
-    words = [
-        "srun",
-        *_place(plan),
-        "--kill-on-bad-exit=0",
-        "--mpi=none",
-        "--distribution=block",
-        "--cpu-bind=none",
-    ]
+    words = ["srun", *_place(plan), "--kill-on-bad-exit=0", *batch_job.PLACEMENT]
     words += map(batch_job.quoted, batch_job.engine_words(plan, str(folder / "code")))
     words += ["python", *map(shlex.quote, command), "--attempt", '"$SLURM_JOB_ID.0"']
-    return (
-        "\n".join(["#!/bin/bash", *lines, *([ON_EXIT] if site else []), *site, *exports, " ".join(words)])
-        + "\n"
-    )
+    text = ["#!/bin/bash", *lines, *([ON_EXIT] if site else []), *site, *exports, " ".join(words)]
+    return "\n".join(text) + "\n"
 
 
 def _place(plan: Plan) -> list[str]:
@@ -66,11 +53,5 @@ def _place(plan: Plan) -> list[str]:
     code, image = str(plan.run.preflight / "code"), batch_job.image(plan)
     if image is None:
         return ["--chdir", batch_job.quoted(code)]
-    mounts = ",".join(map(batch_job.quoted, mounts_of(plan)))
-    return [
-        *("--container-image", batch_job.quoted(image), "--container-mounts", mounts),
-        *("--container-workdir", batch_job.quoted(code)),
-        *("--container-env", ",".join(batch_job.container_env(plan))),
-        "--no-container-mount-home",
-        "--container-writable",
-    ]
+    mounts = map(batch_job.quoted, mounts_of(plan))
+    return [*batch_job.pyxis_words(plan, image, mounts, batch_job.quoted(code)), *batch_job.IN_IMAGE]

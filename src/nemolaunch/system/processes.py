@@ -54,7 +54,7 @@ def _with(name: str, value: str, without: str | None = None) -> set[int]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):  # it has exited, or belongs to another user
-            words = Path(entry.path, "environ").read_bytes().split(b"\0")
+            words = _environment(int(entry.name))
             other = unwanted and any(word.startswith(unwanted) for word in words)
             if wanted in words and not other and start_of(int(entry.name)) is not None:
                 found.add(int(entry.name))
@@ -69,11 +69,13 @@ def first_with(folder: Path, variable: str) -> set[int]:
 
 def _has(pid: int, variable: str) -> bool:
     with contextlib.suppress(OSError):
-        return any(
-            entry.startswith(f"{variable}=".encode())
-            for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        )
+        return any(word.startswith(f"{variable}=".encode()) for word in _environment(pid))
     return False
+
+
+def _environment(pid: int) -> list[bytes]:
+    """Return `NAME=VALUE` of each variable that a process was started with."""
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
 
 def children(run_id: str) -> set[int]:
@@ -85,6 +87,14 @@ def _parent(pid: int) -> int | None:
     with contextlib.suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return None
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name, such as `SIGKILL`; `signal 99` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def terminate(pids: Collection[int]) -> None:

@@ -22,9 +22,8 @@ from nemolaunch.system.locks import Held, Lock
 
 NEW, OLD, LOCK = "new", "old", "lock"
 JOURNAL = "replacing.json"
-FORGOTTEN_S = (
-    86400.0  # after which an unfinished folder without a lock, of an earlier version, belongs to nobody
-)
+# After which an unfinished folder without a lock, of an earlier version, belongs to nobody
+FORGOTTEN_S = 86400.0
 
 
 @contextmanager

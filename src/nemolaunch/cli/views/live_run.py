@@ -52,12 +52,17 @@ def launch_and_show(plan: Plan, secrets: Secrets) -> int:
 def _on_slurm(console: Console, plan: Plan, secrets: Secrets) -> int:
     """Submit the plan and, unless detached, follow it to its end."""
     run = launch(plan, hf_token=secrets.hf_token, tell=_teller(console))
-    where = short(plan.run.root)
-    hint = f"see `nemolaunch status {where}`; end it with `nemolaunch cancel {where}`"
+    hint = _hint(plan)
     if plan.job.launch.detach:
         say(console, hint)
         return 0
     return follow(console, run, hint)
+
+
+def _hint(plan: Plan) -> str:
+    """Return how to look at a run that goes on without this command, and how to end it."""
+    where = short(plan.run.root)
+    return f"see `nemolaunch status {where}`; end it with `nemolaunch cancel {where}`"
 
 
 def _in_container(console: Console, plan: Plan, secrets: Secrets) -> int:
@@ -65,8 +70,7 @@ def _in_container(console: Console, plan: Plan, secrets: Secrets) -> int:
 
     A closed terminal ends this command, not the run.
     """
-    where = short(plan.run.root)
-    hint = f"see `nemolaunch status {where}`; end it with `nemolaunch cancel {where}`"
+    hint = _hint(plan)
     run = launch(plan, hf_token=secrets.hf_token, tell=_teller(console))
     if plan.job.launch.detach:
         say(console, hint)

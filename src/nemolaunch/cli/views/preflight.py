@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable
 
@@ -20,9 +19,7 @@ NARROWEST = 100  # where the output is no terminal
 
 def as_text(result: Result) -> str:
     """Return all measurements as JSON."""
-    return json.dumps(
-        {**dataclasses.asdict(result), "unfit": list(result.unfit)}, indent=1, ensure_ascii=False
-    )
+    return json.dumps(result.values(), indent=1, ensure_ascii=False)
 
 
 def show(result: Result, run: RunDir, *, on_slurm: bool) -> None:
