@@ -23,6 +23,8 @@ from megatron.bridge.training.config import (
 )
 
 from nemolaunch.bridge.provider import dtype, provider
+from nemolaunch.bridge.settings import set_fields
+from nemolaunch.cpu.adapt import adapt_model
 from nemolaunch.planning import Plan
 
 FP8_RECIPES = {
@@ -64,6 +66,9 @@ def compile_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
         rerun_state_machine=RerunStateMachineConfig(check_for_nan_in_loss=False),
         mixed_precision=_precision(plan),
     )
+    set_fields(config, plan)
+    if plan.device == "cpu":
+        adapt_model(config.model, dropped.append)
     return config, [f"not supported on the CPU: {what}" for what in dict.fromkeys(dropped)]
 
 

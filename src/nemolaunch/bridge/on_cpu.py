@@ -20,6 +20,10 @@ def install() -> None:
     # runs `make` in the installed package; wheels have the compiled module, but no Makefile
     initialize.compile_helpers = lambda: None
 
+    from megatron.bridge.models.gemma import gemma2_provider
+
+    gemma2_provider._HAVE_FLEX_ATTN = False  # torch's flex attention has no backward pass on a CPU
+
     # These draw from the CPU's generator: a loader its seed, and the warm-up of fused functions its inputs, which on a
     # GPU come from that of the GPU, like dropout. The weights of expert routers come from the CPU's on either device.
     # Without this they would be others than NeMo 2's, and a resumed run would drop out otherwise than the uninterrupted

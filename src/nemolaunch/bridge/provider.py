@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from functools import partial
 from typing import Any
 
 import torch
 from megatron.bridge.models.gpt_provider import GPTModelProvider
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
 from megatron.core.transformer.enums import AttnBackend
 
 from nemolaunch.arithmetic.pipeline import pipeline_split
-from nemolaunch.catalogue.bridge_models import model_fields
+from nemolaunch.catalogue import bridge_models
 from nemolaunch.cpu.adapt import adapt_model
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
@@ -24,11 +26,13 @@ def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
     Raises:
         NemolaunchError: the installed Bridge lacks a field that the model needs.
     """
-    names = {field.name for field in dataclasses.fields(GPTModelProvider)}
-    values = {name: _built(name, value) for name, value in model_fields(plan.model_row).items()}
+    cls = symbol(bridge_models.provider(plan.model_row) or bridge_models.GPT)
+    names = {field.name for field in dataclasses.fields(cls)}
+    values = {name: _built(name, value) for name, value in bridge_models.model_fields(plan.model_row).items()}
     _require_fields(plan, {name: value for name, value in values.items() if name not in names})
-    given = {name: value for name, value in values.items() if name in names}
-    model = GPTModelProvider(**given)
+    model = cls(**{name: value for name, value in values.items() if name in names})
+    if model.multi_latent_attention:  # layers differ: the first have no experts
+        model.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
     _set_sizes(model, plan)
     _set_layout(model, plan, plan.job)
     _set_memory(model, plan.job)
@@ -43,11 +47,16 @@ def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
 def _built(name: str, value: Any) -> Any:
     """Return the object that a value of NeMo's `model.yaml` stands for."""
     if isinstance(value, dict) and "_target_" in value:
-        module, _, symbol = value["_target_"].rpartition(".")
-        return getattr(importlib.import_module(module), symbol)
+        return symbol(value["_target_"])
     if isinstance(value, (list, tuple)) and name != "moe_layer_freq":
         return tuple(value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def symbol(path: str) -> Any:
+    """Return the class or function at a dotted path."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def _require_fields(plan: Plan, missing: dict[str, Any]) -> None:

@@ -10,10 +10,29 @@ from typing import Any
 from nemolaunch.catalogue.lookup import ModelSpec
 from nemolaunch.families import nemo_config
 
-# Model classes of NeMo whose models are Megatron's GPT without code of their own
-MODEL_CLASSES = ("LlamaModel", "MistralModel", "MixtralModel", "Qwen2Model", "Qwen3Model")
-# Llama 4 attends in chunks and normalises queries and keys in code of NeMo's own
-OWN_CODE = ("Llama4Config", "Llama4Experts16Config", "Llama4Experts128Config")
+GPT = "megatron.bridge.models.gpt_provider.GPTModelProvider"
+_GEMMA = "megatron.bridge.models.gemma"
+# NeMo's model class -> the class of Bridge's configuration with the same code
+PROVIDERS = {
+    **dict.fromkeys(
+        (
+            "Baichuan2Model", "ChatGLMModel", "GPTModel", "LlamaModel", "LlamaNemotronModel", "MistralModel",
+            "MixtralModel", "NemotronModel", "Phi3Model", "Qwen2Model", "Qwen3Model", "Starcoder2Model",
+            "StarcoderModel",
+        ),
+        GPT,
+    ),
+    "GemmaModel": f"{_GEMMA}.gemma_provider.GemmaModelProvider",
+    "Gemma2Model": f"{_GEMMA}.gemma2_provider.Gemma2ModelProvider",
+    "Gemma3Model": f"{_GEMMA}.gemma3_provider.Gemma3ModelProvider",
+    "DeepSeekModel": "megatron.bridge.models.mla_provider.MLAModelProvider",
+}  # fmt: skip
+LLAMA4 = "nemolaunch.bridge.llama4.Llama4Provider"
+# Functions of NeMo's -> Megatron's own of the same formula
+FUNCTIONS = {
+    "nemo.collections.llm.fn.activation.openai_gelu": "megatron.core.activations.fast_gelu",
+    "nemo.collections.llm.fn.activation.squared_relu": "megatron.core.activations.squared_relu",
+}
 KINDS = {
     "mamba": "Bridge builds Mamba hybrids from kernels that this backend does not use yet",
     "hyena": "Bridge has no Hyena",
@@ -40,17 +59,29 @@ PLANNED = frozenset(
         "scale_factor", *FIXED_ROPE_SCALING,
         # of the original model; NeMo only writes it into config.json
         "max_position_embeddings",
+        "bias_dropout_add_fusion",  # NeMo's own, and nothing reads it
     }
 )  # fmt: skip
+
+
+def provider(model: ModelSpec) -> str | None:
+    """Return the class of Bridge's configuration that has a model's code; None if there is none."""
+    if is_llama4(model):
+        return LLAMA4
+    return PROVIDERS.get(model.recipe.model_class)
+
+
+def is_llama4(model: ModelSpec) -> bool:
+    """Return whether a model attends in chunks, some of its layers without positions."""
+    return nemo_config.extends(model.recipe.config_class, "Llama4Config")
 
 
 def refusal(model: ModelSpec) -> str | None:
     """Return why this backend does not train a model; None if it does."""
     if model.architecture.kind in KINDS:
         return KINDS[model.architecture.kind]
-    config = model.recipe.config_class
-    if model.recipe.model_class not in MODEL_CLASSES or config in OWN_CODE:
-        return f"NeMo's {config} has code of its own, which is not carried over to Bridge yet"
+    if provider(model) is None:
+        return f"NeMo's {model.recipe.config_class} has code of its own, which Bridge does not have"
     different = {
         name: value
         for name, value in _rope_scaling(model).items()
@@ -62,17 +93,43 @@ def refusal(model: ModelSpec) -> str | None:
     return None
 
 
+def differences(model: ModelSpec, seq_length: int) -> list[str]:
+    """Return in which ways Bridge computes a model otherwise than NeMo 2, in sentences."""
+    a, found = model.architecture, []
+    window = a.window_size
+    if model.recipe.model_class == "Gemma2Model" and isinstance(window, tuple) and window[0] + 1 < seq_length:
+        found.append(
+            f"every other layer attends to the last {window[0] + 1} tokens, as in the original model, while NeMo 2 "
+            f"attends to all {seq_length}"
+        )
+    if is_llama4(model) and a.rope_scaling:
+        found.append(
+            f"rotary positions are scaled by {a.rope_scaling_factor}, as the configuration says, while NeMo 2 does not "
+            f"scale them"
+        )
+    return found
+
+
 def model_fields(model: ModelSpec) -> dict[str, Any]:
     """Return the fields of NeMo's configuration of a model in Bridge's names, without those that the plan decides.
 
     Values are as in NeMo's `model.yaml`: functions and types are dictionaries with `_target_`.
     """
     fields = {**nemo_config.defaults(model.recipe.config_class), **model.overrides}
-    found = {name: value for name, value in fields.items() if name not in PLANNED}
+    found = {name: _in_bridge(value) for name, value in fields.items() if name not in PLANNED}
     scale = _rope_scaling(model).get("scale_factor")
     if scale is not None:
         found |= {"rope_scaling": True, "rope_scaling_factor": scale}
+    if model.recipe.model_class == "Gemma3Model":
+        # Bridge counts the tokens of a window with the current one, like Hugging Face, and asks whether there are norms
+        found |= {"window_size": found["window_size"] + 1, "qk_layernorm": True}
     return found
+
+
+def _in_bridge(value: Any) -> Any:
+    if isinstance(value, dict) and value.get("_target_") in FUNCTIONS:
+        return {**value, "_target_": FUNCTIONS[value["_target_"]]}
+    return value
 
 
 def _rope_scaling(model: ModelSpec) -> dict[str, Any]:

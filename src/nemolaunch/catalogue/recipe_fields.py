@@ -82,8 +82,10 @@ def callback_fields(callback: str) -> tuple[str, ...]:
     return tuple(_table()["callbacks"].get(callback, ()))
 
 
-def not_on_cpu(path: str) -> bool:
-    """Return whether a rehearsal on the CPU switches this off."""
+def not_on_cpu(path: str, *, bridge: bool = False) -> bool:
+    """Return whether a rehearsal on the CPU switches this off; `bridge`: a path of Megatron-Bridge's configuration."""
+    if bridge:
+        path = path.replace("model.", "model.config.", 1).replace("optimizer.", "optim.config.", 1)
     return path in _table()["not_on_cpu"]
 
 

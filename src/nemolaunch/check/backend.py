@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nemolaunch.catalogue import bridge_fields, bridge_models
 from nemolaunch.catalogue.version_pairs import release
-from nemolaunch.check.support import error, fix, flag, shown, warning, without
+from nemolaunch.check.support import error, fix, flag, note, shown, warning, without
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.backend import BRIDGE, NEMO2, trains_with_bridge
@@ -67,6 +67,9 @@ def _model(resolved: Resolved) -> Iterator[Finding]:
             f"{shown('model_name', resolved.job.model.model_name)}: {why} ({flag('backend')} bridge)",
             fix(backend=NEMO2),
         )
+        return
+    for sentence in bridge_models.differences(resolved.model, resolved.job.data.seq_length or 0):
+        yield note("bridge-differs", f"{shown('model_name', resolved.job.model.model_name)}: {sentence}")
 
 
 def _fields(resolved: Resolved) -> Iterator[Finding]:

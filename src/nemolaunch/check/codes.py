@@ -17,7 +17,8 @@ RULES: dict[str, str] = {
     # backend
     "bridge-missing": "Megatron-Bridge trains in an environment that has it.",
     "bridge-untested": "Each Megatron-Bridge needs the Megatron-Core it was released with; one pair is tested.",
-    "bridge-model": "Megatron-Bridge trains the models that are Megatron's GPT without other code.",
+    "bridge-model": "Megatron-Bridge trains the models whose layers it has.",
+    "bridge-differs": "Megatron-Bridge applies fields of a few models that NeMo 2 ignores.",
     "bridge-unsupported": "Some flags do not work with Megatron-Bridge yet.",
     "checkpoint-of-other-backend": "A run is continued by what trained it: the two write different checkpoints.",
     "python-without-bridge": "--python is the interpreter that trains with Megatron-Bridge.",

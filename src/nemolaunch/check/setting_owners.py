@@ -222,13 +222,18 @@ FREE = frozenset(
     }
 )
 
-# Fields of the architecture that a YAML file can change, and those that belong to the recipe's code
-_SHAPE = frozenset(field.name for field in dataclasses.fields(Architecture)) - {*SETTABLE, *_CODE}
+# Fields of the architecture that a YAML file can change; others belong to the code of the model
+SHAPE = frozenset(field.name for field in dataclasses.fields(Architecture)) - {*SETTABLE, *_CODE}
 FIXED |= {
     f"model.config.{name}": "it belongs to the code of NeMo's model"
     for name in _CODE
     if name not in {*SETTABLE, "kind", "post_layer_norms"}  # the last two are no fields
 }
+
+
+def fixed(path: str) -> str | None:
+    """Return why a path is always as nemolaunch sets it; None if it is not."""
+    return FIXED.get(path)
 
 
 def owner(path: str, job: Job) -> str | None:
@@ -244,6 +249,6 @@ def owner(path: str, job: Job) -> str | None:
     source = replaced_by(path)
     if source is not None and owner(source, job) is not None:
         return owner(source, job)
-    if path.startswith("model.config.") and path.removeprefix("model.config.") in _SHAPE:
+    if path.startswith("model.config.") and path.removeprefix("model.config.") in SHAPE:
         return "model_name"
     return None

@@ -1,12 +1,14 @@
-"""Settings of fields of NeMo's recipe: whether they exist, have the right type, and take effect."""
+"""Settings of fields of the compiled job: whether they exist, have the right type, and take effect."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from nemolaunch.catalogue import bridge_settings
 from nemolaunch.catalogue.recipe_fields import (
     callback_fields,
     converted,
@@ -15,40 +17,87 @@ from nemolaunch.catalogue.recipe_fields import (
     recipe_fields,
     replaced_by,
 )
-from nemolaunch.check.setting_owners import FIXED, SAME_VALUE, owner
+from nemolaunch.check import bridge_setting_owners, setting_owners
+from nemolaunch.check.setting_owners import SAME_VALUE
 from nemolaunch.check.support import error, fix, flag, note, warning
 from nemolaunch.errors import UsageError
 from nemolaunch.findings import Finding, Fix
-from nemolaunch.job import spec_of
+from nemolaunch.job import Job, spec_of
 from nemolaunch.job.settings import Setting, parsed, path_of
 from nemolaunch.resolve import Resolved
-from nemolaunch.resolve.settings import PREFIX, SETTABLE
+from nemolaunch.resolve.backend import trains_with_bridge
+from nemolaunch.resolve.settings import BRIDGE_PREFIX, PREFIX, SETTABLE
 
 NOT_ON_CPU_AT_ALL = {
     "trainer.strategy.fsdp",
     "trainer.strategy.ddp.use_megatron_fsdp",
     "trainer.strategy.ddp.use_custom_fsdp",
     "model.config.softmax_type",
+    "model.softmax_type",
 }
-# Beginnings of paths that memory or time depend on
-ESTIMATED = (
-    "model.config.", "trainer.strategy.", "trainer.plugins.", "optim.config.exp_avg", "optim.config.main_",
-    "optim.config.use_precision_aware_optimizer",
-)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """What is set: NeMo's recipe, or Megatron-Bridge's configuration.
+
+    Attributes:
+        name: in messages.
+        fields: the type of each path.
+        prefix: of the model's fields.
+        estimated: beginnings of paths that memory or time depend on.
+        owner: the field of a job that decides a path.
+        fixed: why a path is always as nemolaunch sets it.
+        replaced_by: the path that overwrites another when training starts.
+    """
+
+    name: str
+    fields: dict[str, str]
+    prefix: str
+    estimated: tuple[str, ...]
+    owner: Callable[[str, Job], str | None]
+    fixed: Callable[[str], str | None]
+    replaced_by: Callable[[str], str | None]
+
+
+def _target(resolved: Resolved) -> _Target:
+    if trains_with_bridge(resolved.job):
+        return _Target(
+            name="Megatron-Bridge",
+            fields=bridge_settings.fields_of(resolved.model),
+            prefix=BRIDGE_PREFIX,
+            estimated=("model.", "ddp.", "mixed_precision.", "optimizer.exp_avg", "optimizer.main_",
+                       "optimizer.use_precision_aware_optimizer"),
+            owner=bridge_setting_owners.owner,
+            fixed=bridge_setting_owners.fixed,
+            replaced_by=bridge_settings.replaced_by,
+        )  # fmt: skip
+    return _Target(
+        name="NeMo",
+        fields=recipe_fields(resolved.model.recipe),
+        prefix=PREFIX,
+        estimated=("model.config.", "trainer.strategy.", "trainer.plugins.", "optim.config.exp_avg",
+                   "optim.config.main_", "optim.config.use_precision_aware_optimizer"),
+        owner=setting_owners.owner,
+        fixed=setting_owners.fixed,
+        replaced_by=replaced_by,
+    )  # fmt: skip
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
     """Check every setting."""
     settings = [parsed(word) for word in resolved.job.recipe.set]
-    fields = recipe_fields(resolved.model.recipe) if settings else {}
+    if not settings:
+        return
+    target = _target(resolved)
     yield from _twice(resolved, settings)
     good = []
     for setting in settings:
-        found = list(_problem(resolved, setting, fields))
+        found = list(_problem(resolved, setting, target))
         yield from found
         if not found:
             good.append(setting)
-    yield from _not_estimated(resolved, good)
+    yield from _not_estimated(target, good)
 
 
 def _without(resolved: Resolved, word: str, *others: str, **changes: Any) -> Fix:
@@ -69,32 +118,32 @@ def _twice(resolved: Resolved, settings: list[Setting]) -> Iterator[Finding]:
         )
 
 
-def _problem(resolved: Resolved, setting: Setting, fields: dict[str, str]) -> Iterator[Finding]:
+def _problem(resolved: Resolved, setting: Setting, target: _Target) -> Iterator[Finding]:
     """Yield what is wrong with one setting: the first that applies."""
     path, word = setting.path, setting.word
-    field = owner(path, resolved.job)
-    source = replaced_by(path)
+    fields, field, why = target.fields, target.owner(path, resolved.job), target.fixed(path)
+    source = target.replaced_by(path)
     if setting.problem:
         yield error("set-form", f"{flag('set')} {word} {setting.problem}", _without(resolved, word))
     elif field is not None:
-        yield _owned(resolved, setting, field)
-    elif path in FIXED:
-        yield error("set-fixed", f"{flag('set')} {word}: {FIXED[path]}", _without(resolved, word))
+        yield _owned(resolved, setting, field, target)
+    elif why is not None:
+        yield error("set-fixed", f"{flag('set')} {word}: {why}", _without(resolved, word))
     elif path not in fields:
-        yield _unknown(resolved, setting, fields)
+        yield _unknown(resolved, setting, target)
     elif source is not None:
         to = [f"{source}={word.partition('=')[2]}"] if source in fields else []
         yield error(
             "set-replaced",
-            f"{flag('set')} {word} has no effect: NeMo replaces it by {source} when training starts",
+            f"{flag('set')} {word} has no effect: {target.name} replaces it by {source} when training starts",
             *(_without(resolved, word, other) for other in to),
             *([] if to else [_without(resolved, word)]),
         )
     else:
-        yield from _wrong_value(resolved, setting, fields[path])
+        yield from _wrong_value(resolved, setting, target)
 
 
-def _owned(resolved: Resolved, setting: Setting, field: str) -> Finding:
+def _owned(resolved: Resolved, setting: Setting, field: str, target: _Target) -> Finding:
     path, word = setting.path, setting.word
     if field == "model_name":
         model = resolved.model
@@ -103,7 +152,7 @@ def _owned(resolved: Resolved, setting: Setting, field: str) -> Finding:
         return error(
             "set-owned",
             f"{flag('set')} {word}: {path} is part of the architecture, which {flag('model_name')} describes; set "
-            f"`{path.removeprefix(PREFIX)}` in {model.source if own else where}",
+            f"`{path.removeprefix(target.prefix)}` in {model.source if own else where}",
             _without(resolved, word),
         )
     spec = spec_of(field)
@@ -118,20 +167,21 @@ def _owned(resolved: Resolved, setting: Setting, field: str) -> Finding:
     )
 
 
-def _unknown(resolved: Resolved, setting: Setting, fields: dict[str, str]) -> Finding:
-    path, word = setting.path, setting.word
+def _unknown(resolved: Resolved, setting: Setting, target: _Target) -> Finding:
+    path, word, fields = setting.path, setting.word, target.fields
     value = word.partition("=")[2]
-    recipe = resolved.model.recipe.name
+    bridge = trains_with_bridge(resolved.job)
+    whole = f"{target.name}'s configuration" if bridge else f"the recipe {resolved.model.recipe.name}"
     if any(known.startswith(f"{path}.") for known in fields):
         return error(
             "set-unknown",
-            f"{flag('set')} {word}: {path} is a part of the recipe, not a field; name a field below it",
+            f"{flag('set')} {word}: {path} is a part of {whole}, not a field; name a field below it",
             _without(resolved, word),
         )
     near = nearest_paths(path, fields)
     return error(
         "set-unknown",
-        f"{flag('set')} {word}: the recipe {recipe} has no field {path}",
+        f"{flag('set')} {word}: {whole} has no field {path}",
         *(_without(resolved, word, f"{other}={value}") for other in near),
         *([] if near else [_without(resolved, word)]),
     )
@@ -148,12 +198,13 @@ def nearest_paths(path: str, fields: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda known: known.rpartition(".")[0] != part)[:3]
 
 
-def _wrong_value(resolved: Resolved, setting: Setting, kind: str) -> Iterator[Finding]:
+def _wrong_value(resolved: Resolved, setting: Setting, target: _Target) -> Iterator[Finding]:
     path, word = setting.path, setting.word
+    kind = target.fields[path]
     if kind == "object":
         yield error(
             "set-type",
-            f"{flag('set')} {word}: {path} holds an object of NeMo, which cannot be written as a value",
+            f"{flag('set')} {word}: {path} holds an object of {target.name}, which cannot be written as a value",
             _without(resolved, word),
         )
         return
@@ -173,7 +224,8 @@ def _no_effect(resolved: Resolved, setting: Setting) -> Iterator[Finding]:
     """Yield settings that something else overrides, or that this device does not support."""
     path, word = setting.path, setting.word
     name = path.rpartition(".")[2]
-    callbacks = [c for c in resolved.model.recipe.callbacks if name in callback_fields(c)]
+    bridge = trains_with_bridge(resolved.job)
+    callbacks = [c for c in resolved.model.recipe.callbacks if name in callback_fields(c) and not bridge]
     if path.startswith("data.") and resolved.job.data.data_mode == "stream":
         yield error(
             "set-no-effect",
@@ -193,7 +245,7 @@ def _no_effect(resolved: Resolved, setting: Setting) -> Iterator[Finding]:
             f"{flag('set')} {word} cannot be rehearsed on the CPU",
             _without(resolved, word),
         )
-    elif resolved.device == "cpu" and not_on_cpu(path) and setting.value not in (False, None):
+    elif resolved.device == "cpu" and not_on_cpu(path, bridge=bridge) and setting.value not in (False, None):
         yield warning(
             "set-not-on-cpu",
             f"{flag('set')} {word} has no effect in a rehearsal on the CPU",
@@ -201,12 +253,12 @@ def _no_effect(resolved: Resolved, setting: Setting) -> Iterator[Finding]:
         )
 
 
-def _not_estimated(resolved: Resolved, settings: list[Setting]) -> Iterator[Finding]:
+def _not_estimated(target: _Target, settings: list[Setting]) -> Iterator[Finding]:
     """Note settings that may change memory or time in ways that the estimates do not know."""
     unknown = [
         setting.path
         for setting in settings
-        if setting.path.startswith(ESTIMATED) and setting.path.removeprefix(PREFIX) not in SETTABLE
+        if setting.path.startswith(target.estimated) and setting.path.removeprefix(target.prefix) not in SETTABLE
     ]
     if unknown:
         yield note(

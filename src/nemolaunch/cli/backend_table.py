@@ -1,4 +1,4 @@
-"""Generate the table of docs/backends.md from the code's tables.
+"""Generate the tables of docs/backends.md from the code's tables.
 
 python -m nemolaunch.cli.backend_table docs/backends.md
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nemolaunch.catalogue import bridge_fields
+from nemolaunch import catalogue
+from nemolaunch.catalogue import bridge_fields, bridge_models
 from nemolaunch.cli.resume_table import BEGIN, END
 from nemolaunch.job import SECRETS, specs
 
@@ -33,11 +34,32 @@ def _fate(name: str) -> str:
     return "the same"
 
 
+def models_table() -> str:
+    """Return which recipes are trained, and why the others are not, as Markdown."""
+    rows: dict[str, list[str]] = {}
+    for recipe in catalogue.recipes():
+        rows.setdefault(_model_fate(catalogue.model(recipe.name)), []).append(f"`{recipe.name}`")
+    order = sorted(rows, key=lambda fate: (not fate.startswith("trained"), fate))
+    lines = ["| models | with `--backend bridge` |", "|---|---|"]
+    return "\n".join(lines + [f"| {', '.join(rows[fate])} | {fate} |" for fate in order])
+
+
+def _model_fate(model: catalogue.ModelSpec) -> str:
+    why = bridge_models.refusal(model)
+    if why:
+        return f"refused: {why}"
+    differences = bridge_models.differences(model, model.recipe.seq_length)
+    return f"trained; {'; '.join(differences)}" if differences else "trained"
+
+
 def with_table(page: str) -> str:
-    """Return the page with its table written anew."""
+    """Return the page with its tables written anew: of models, then of flags."""
     before, _, rest = page.partition(BEGIN)
+    _, _, rest = rest.partition(END)
+    between, _, rest = rest.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+    first, second = (f"{BEGIN}\n\n{text}\n\n{END}" for text in (models_table(), table()))
+    return f"{before}{first}{between}{second}{after}"
 
 
 if __name__ == "__main__":

@@ -52,10 +52,21 @@ def adapt(recipe: Any) -> list[str]:
             "this job cannot be rehearsed on a CPU:\n" + "\n".join(f"  - {reason}" for reason in reasons)
         )
     recipe.trainer.accelerator = "cpu"
+    _use_full_layers(recipe.model.config)
     dropped = _remove_unsupported(recipe)
     if _switch_off_rng_tracker(recipe):
         dropped[MODEL_FIELDS["use_te_rng_tracker"][1]] = None
     return [f"not supported on the CPU: {what}" for what in dropped]
+
+
+def _use_full_layers(config: Any) -> None:
+    """Give DeepSeek the layers of a GPU run: NeMo chose others on import, since there is no Transformer Engine."""
+    if not _get(config, "multi_latent_attention"):
+        return
+    import fiddle
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
+
+    config.transformer_layer_spec = fiddle.Partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
 
 
 def adapt_for_plain_layers(recipe: Any) -> list[str]:
@@ -96,8 +107,6 @@ def refusals(recipe: Any) -> list[str]:
     reasons = []
     if model in REFUSED_MODELS:
         reasons.append(f"{model} has no CPU layers; decoder models built from Megatron's GPT layers do")
-    if _get(config, "multi_latent_attention"):
-        reasons.append("multi-latent attention (DeepSeek) has no CPU counterpart")
     if _get(config, "softmax_type", "vanilla") != "vanilla":
         reasons.append(f"softmax_type={config.softmax_type!r} (attention sinks) has no CPU counterpart")
     if _get(strategy, "fsdp") or _get(ddp, "use_megatron_fsdp") or _get(ddp, "use_custom_fsdp"):

@@ -18,6 +18,8 @@ from nemolaunch.system.atomic_files import write_text
 
 # A hundred kilobytes of JSON in each class, which every checkpoint's model.yaml contains
 LEFT_OUT = "heterogeneous_layers_config_encoded_json"
+# Configurations of recipes whose model class does not convert
+ONLY_TRAINED = ("GPTConfig175B",)
 # Defaults that depend on the machine on which the object is built, with their values in a GPU container
 ON_A_GPU = {"gradient_accumulation_fusion": True, "masked_softmax_fusion": True}
 
@@ -39,8 +41,9 @@ def configs_table() -> dict[str, Any]:
         models[model] = getattr(llm, model).__module__
         module = sys.modules[models[model]]
         for name in names:
-            for ancestor in reversed(_lineage(getattr(module, name))):
-                _add(table, ancestor)
+            _add_lineage(table, getattr(module, name))
+    for name in ONLY_TRAINED:
+        _add_lineage(table, getattr(sys.modules["nemo.collections.llm.gpt.model.base"], name))
     versions = {name: version(name) for name in ("nemo_toolkit", "megatron-core")}
     return {"versions": versions, "models": models, "configs": table}
 
@@ -51,6 +54,11 @@ def _lineage(config: type) -> list[type]:
     while lineage[-1].__name__ not in ("GPTConfig", "SSMConfig"):
         lineage.append(next(base for base in lineage[-1].__mro__[1:] if base.__module__.startswith("nemo.")))
     return lineage
+
+
+def _add_lineage(table: dict[str, Any], config: type) -> None:
+    for ancestor in reversed(_lineage(config)):
+        _add(table, ancestor)
 
 
 def _add(table: dict[str, Any], config: type) -> None:

@@ -114,9 +114,9 @@ def resolve(job: Job, model: ModelSpec, facts: Facts, given: Mapping[str, str] |
     Raises:
         UsageError: `--gpu` names a GPU that is not in the catalogue.
     """
-    model = as_set(model, job)
-    filling = Filling(job, given or {})
     backend, why = backend_of(job, facts)
+    model = as_set(model, job, bridge=backend == BRIDGE)
+    filling = Filling(job, given or {})
     if backend == BRIDGE and job.launch.backend != BRIDGE:
         filling.set("backend", backend, why)
     device = _device(job, facts)

@@ -1,0 +1,89 @@
+"""A small model of each family trains alike with NeMo 2 and with Megatron-Bridge, from the same plan.
+
+The right values are NeMo 2's: loss and gradient norm of every step are identical. Where a model differs by nature, the
+test says so, and sets what makes the two alike.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bridge.test_same_training import BRIDGE, train_bridge
+from e2e.jobs import planned
+from e2e.jobs import train as train_nemo
+from forkserver import ForkServer
+
+from nemolaunch.planning import Plan
+
+STEPS = 4
+SMALL: dict[str, Any] = {
+    "num_layers": 4,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "ffn_hidden_size": 128,
+    "seq_length": 64,
+    "init_method_std": 0.02,
+}
+GROUPED = {"num_query_groups": 2}
+EXPERTS = {"num_moe_experts": 16, "moe_ffn_hidden_size": 32, "moe_shared_expert_intermediate_size": 32}
+LATENT = {
+    **EXPERTS,
+    "moe_layer_freq": [0, 1, 1, 1],
+    "kv_lora_rank": 16,
+    "qk_head_dim": 16,
+    "qk_pos_emb_head_dim": 8,
+    "v_head_dim": 16,
+}
+# base -> further fields of the architecture
+FAMILIES: dict[str, dict[str, Any]] = {
+    "baichuan2_7b": {},
+    "chatglm3_6b": GROUPED,
+    "deepseek_v2_lite": LATENT,
+    "deepseek_v3": {**LATENT, "q_lora_rank": 32},
+    "gemma_2b": {"num_query_groups": 1, "kv_channels": 32},
+    # no layer's window is shorter than a sequence: NeMo's pretraining ignores it
+    "gemma2_2b": {**GROUPED, "kv_channels": 32, "window_size": [63, 0]},
+    # five layers with the window, one without
+    "gemma3_1b": {"num_layers": 6, "num_query_groups": 1, "vocab_size": 8192, "window_size": 16},
+    "gpt3_175b": {},
+    "llama31_nemotron_70b": GROUPED,
+    "llama4_e128": {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 1, 0, 1]},
+    "nemotron3_8b": {},
+    "nemotron4_15b": GROUPED,
+    "phi3_mini_4k_instruct": {},
+    "starcoder_15b": {"num_query_groups": 1, "attention_dropout": 0.0, "hidden_dropout": 0.0},
+    "starcoder2_3b": GROUPED,
+}
+# Megatron's `fast_gelu` has the formula of NeMo's `openai_gelu`, whose script rounds its gradient otherwise: losses
+# differ in the last bit
+OTHER_GELU = ("gemma_2b", "gemma2_2b")
+QUICK = ("gemma3_1b", "nemotron3_8b")
+
+
+def small(folder: Path, data: str, base: str, shape: dict[str, Any], **values: Any) -> Plan:
+    """A plan of a small model that a YAML file describes."""
+    folder.mkdir()
+    lines = [f"{name}: {value}" for name, value in {**SMALL, **shape}.items()]
+    path = folder / "model.yaml"
+    path.write_text("\n".join([f"base: {base}", *lines, ""]))
+    return planned(folder, data, model_name=str(path), max_steps=STEPS, **values)
+
+
+def same(bridge: list[dict[str, Any]], nemo: list[dict[str, Any]], *, rounds_alike: bool = True) -> None:
+    assert bridge[0]["step"] == list(range(1, STEPS + 1))
+    for name in ("loss", "grad_norm"):
+        right = nemo[0][name]
+        assert bridge[0][name] == (right if rounds_alike else pytest.approx(right, rel=1e-6)), name
+
+
+@pytest.mark.parametrize(
+    "base", [base if base in QUICK else pytest.param(base, marks=pytest.mark.long) for base in FAMILIES]
+)
+def test_a_small_model_of_the_family_trains_alike(
+    base: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    nemo = train_nemo(fork_server, small(tmp_path / "nemo2", data, base, FAMILIES[base]))
+    bridge = train_bridge(bridge_server, small(tmp_path / "bridge", data, base, FAMILIES[base], **BRIDGE))
+    same(bridge, nemo, rounds_alike=base not in OTHER_GELU)
