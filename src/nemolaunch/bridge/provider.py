@@ -131,7 +131,7 @@ def _set_kernels(model: GPTModelProvider, plan: Plan) -> None:
     if plan.job.objective.moe_z_loss_coeff is not None:
         model.moe_z_loss_coeff = plan.job.objective.moe_z_loss_coeff
     if speed.cuda_graphs:
-        model.cuda_graph_impl = "local"
+        model.cuda_graph_impl = "transformer_engine"  # of each layer; Bridge's `local` captures whole steps only
         model.use_te_rng_tracker = True
     if speed.tp_comm_overlap is not None:
         model.tp_comm_overlap = speed.tp_comm_overlap

@@ -59,7 +59,7 @@ PLANNED = frozenset(
         "scale_factor", *FIXED_ROPE_SCALING,
         # of the original model; NeMo only writes it into config.json
         "max_position_embeddings",
-        "bias_dropout_add_fusion",  # NeMo's own, and nothing reads it
+        "bias_dropout_add_fusion", "async_tensor_model_parallel_allreduce",  # nothing reads them
     }
 )  # fmt: skip
 

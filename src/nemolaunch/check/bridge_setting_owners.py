@@ -68,6 +68,7 @@ FIXED: dict[str, str] = {
     "model.calculate_per_token_loss": "the loss of a step is the mean over its micro batches",
     "model.barrier_with_L1_time": "the steps are timed by nemolaunch",
     "dataset.dataloader_type": "samples come in the order of the plan",
+    "ddp.num_buckets": "ddp.bucket_size decides it",
     "ddp.use_megatron_fsdp": "weights are not sharded by FSDP yet",
     "ddp.use_custom_fsdp": "weights are not sharded by FSDP yet",
     "ddp.data_parallel_sharding_strategy": "weights are not sharded by FSDP yet",
@@ -82,14 +83,14 @@ FIXED_PARTS: dict[str, str] = {
     "dist.": "the launcher and the layout decide how ranks communicate",
     "logger.comet_": "Comet is not supported",
 }
-# below the parts above, but decided by nobody else
+# Below the parts above, but decided by nobody else; or written as a default that `--set` may change
 FREE = frozenset(
     {
         "train.manual_gc", "train.manual_gc_interval", "train.manual_gc_eval", "train.empty_unused_memory_level",
         "train.train_sync_interval", "train.check_weight_hash_across_dp_replicas_interval",
         "dist.distributed_timeout_minutes", "dist.distributed_timeout_seconds_after_init",
         "dist.nccl_communicator_config_path", "dist.high_priority_stream_groups", "dist.use_sharp",
-        "dist.sharp_enabled_group", "dist.use_tp_pp_dp_mapping",
+        "dist.sharp_enabled_group", "dist.use_tp_pp_dp_mapping", "ddp.average_in_collective",
     }
 )  # fmt: skip
 

@@ -6,12 +6,13 @@ this package is named in them.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import logging
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 from nemolaunch.cpu import bert
@@ -88,7 +89,7 @@ def _install_layers() -> None:
     from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
     from megatron.core.transformer import transformer_block
 
-    from nemolaunch.cpu import attention, grouped, norms, provider
+    from nemolaunch.cpu import attention, grouped, latent, norms, provider
 
     extension.TEColumnParallelLinear = ColumnParallelLinear
     extension.TERowParallelLinear = RowParallelLinear
@@ -110,6 +111,7 @@ def _install_layers() -> None:
 
     rope_utils.fused_apply_rotary_pos_emb = rotary
     rope_utils.fused_apply_rotary_pos_emb_thd = rotary_of_packed
+    latent.install()
 
 
 def _fix_megatron() -> None:
@@ -129,6 +131,7 @@ def _fix_megatron() -> None:
     Timers.get_all_timers_string = get_all_timers_string
 
     _restore_fp32_parameters()
+    _recompute_without_fp8()
 
     # A stage frees its output as soon as the send is queued. A CUDA stream orders the two; gloo would send
     # whatever the memory contains by then. A detached tensor keeps the storage until the send is done.
@@ -155,6 +158,14 @@ def _fix_megatron() -> None:
 
     # silence "CPU RNG state changed within GPU RNG context": here they are the same generator
     logging.getLogger("megatron.core.tensor_parallel.random").setLevel(logging.ERROR)
+
+
+def _recompute_without_fp8() -> None:
+    """Provide what Megatron uses of Transformer Engine when it recomputes single modules, in any precision."""
+    from megatron.core.tensor_parallel import random
+
+    random.FP8GlobalStateManager = SimpleNamespace(is_fp8_enabled=lambda: False)
+    random.fp8_autocast = random.activation_recompute_forward = lambda **_: contextlib.nullcontext()
 
 
 def _restore_fp32_parameters() -> None:
