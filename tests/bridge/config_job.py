@@ -29,7 +29,9 @@ def written(plan_files: list[str]) -> dict[str, list[str]]:
 
 def _parts(config: Any) -> list[tuple[str, Any]]:
     names = [field.name for field in dataclasses.fields(config)]
-    return [(name, getattr(config, name)) for name in names if dataclasses.is_dataclass(getattr(config, name))]
+    return [
+        (name, getattr(config, name)) for name in names if dataclasses.is_dataclass(getattr(config, name))
+    ]
 
 
 def _changed(name: str, part: Any, plan: Any) -> list[str]:

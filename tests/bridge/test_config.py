@@ -37,7 +37,10 @@ JOBS: list[tuple[str, dict[str, Any]]] = [
     ("llama3_70b", EVERYTHING),
     ("llama3_8b", {"precision": "fp32", "attention_backend": "local", "seed": 5}),
     ("llama3_8b", {"optim_cpu_offloading": True, "cpu_offloading": True, "cpu_offloading_layers": 2}),
-    ("llama3_8b", {"cuda_graphs": True, "tp_comm_overlap": False, "disable_dist_optim": True, "optimizer": "sgd"}),
+    (
+        "llama3_8b",
+        {"cuda_graphs": True, "tp_comm_overlap": False, "disable_dist_optim": True, "optimizer": "sgd"},
+    ),
     ("mixtral_8x7b", {"num_gpus": 8, "expert_model_parallel_size": 8, "moe_z_loss_coeff": 1e-3}),
     ("gemma3_1b", {}),
     ("deepseek_v3", {"num_gpus": 64, "expert_model_parallel_size": 4}),

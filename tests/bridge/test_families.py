@@ -56,9 +56,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "starcoder_15b": {"num_query_groups": 1, "attention_dropout": 0.0, "hidden_dropout": 0.0},
     "starcoder2_3b": GROUPED,
 }
-# Megatron's `fast_gelu` has the formula of NeMo's `openai_gelu`, whose script rounds its gradient otherwise: losses
-# differ in the last bit
-OTHER_GELU = ("gemma_2b", "gemma2_2b")
+# Losses differ in the last bit. Gemma: Megatron's `fast_gelu` has the formula of NeMo's `openai_gelu`, whose script
+# rounds its gradient otherwise. DeepSeek: Megatron-Core 0.19 projects keys before queries and 0.15 after them, so that
+# their gradients are added up in another order.
+ROUNDS_OTHERWISE = ("gemma_2b", "gemma2_2b", "deepseek_v2_lite", "deepseek_v3")
 QUICK = ("gemma3_1b", "nemotron3_8b")
 
 
@@ -86,4 +87,4 @@ def test_a_small_model_of_the_family_trains_alike(
 ) -> None:
     nemo = train_nemo(fork_server, small(tmp_path / "nemo2", data, base, FAMILIES[base]))
     bridge = train_bridge(bridge_server, small(tmp_path / "bridge", data, base, FAMILIES[base], **BRIDGE))
-    same(bridge, nemo, rounds_alike=base not in OTHER_GELU)
+    same(bridge, nemo, rounds_alike=base not in ROUNDS_OTHERWISE)

@@ -111,7 +111,17 @@ def _optimizer(plan: Plan) -> OptimizerConfig:
         config.optimizer_cpu_offload = True
         config.optimizer_offload_fraction = job.memory.optim_cpu_offloading_frac
         config.use_precision_aware_optimizer = True
+    elif _has_small_moments(plan):
+        config.use_precision_aware_optimizer = True
+        config.main_grads_dtype = config.exp_avg_dtype = config.exp_avg_sq_dtype = torch.bfloat16
     return config
+
+
+def _has_small_moments(plan: Plan) -> bool:
+    """Return whether the recipe, DeepSeek V3's, keeps gradients and Adam's moments in bf16."""
+    o = plan.job.optimizer
+    small = plan.model_row.recipe.moment_bytes is not None
+    return small and plan.device != "cpu" and o.optimizer == "adam" and not o.disable_dist_optim
 
 
 def _scheduler(plan: Plan) -> SchedulerConfig:

@@ -35,7 +35,7 @@ def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
         model.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
     _set_sizes(model, plan)
     _set_layout(model, plan, plan.job)
-    _set_memory(model, plan.job)
+    _set_memory(model, plan)
     _set_kernels(model, plan)
     dropped: list[str] = []
     if plan.device == "cpu":
@@ -108,14 +108,15 @@ def dtype(job: Job) -> torch.dtype:
     return torch.float32 if job.batch.precision == "fp32" else torch.bfloat16
 
 
-def _set_memory(model: GPTModelProvider, job: Job) -> None:
-    m = job.memory
-    if m.recompute_granularity or m.cpu_offloading:
-        model.recompute_granularity = m.recompute_granularity
-        model.recompute_method = m.recompute_method
-        model.recompute_num_layers = m.recompute_num_layers
-    if m.recompute_modules:
-        model.recompute_modules = list(m.recompute_modules)
+def _set_memory(model: GPTModelProvider, plan: Plan) -> None:
+    m, recipe = plan.job.memory, plan.model_row.recipe
+    source = m if m.recompute_granularity or m.cpu_offloading else recipe
+    model.recompute_granularity = source.recompute_granularity
+    model.recompute_method = source.recompute_method
+    model.recompute_num_layers = source.recompute_num_layers
+    modules = m.recompute_modules or recipe.recompute_modules
+    if modules:
+        model.recompute_modules = list(modules)
     if m.cpu_offloading:
         model.cpu_offloading = True
         model.cpu_offloading_num_layers = m.cpu_offloading_layers
@@ -131,7 +132,9 @@ def _set_kernels(model: GPTModelProvider, plan: Plan) -> None:
     if plan.job.objective.moe_z_loss_coeff is not None:
         model.moe_z_loss_coeff = plan.job.objective.moe_z_loss_coeff
     if speed.cuda_graphs:
-        model.cuda_graph_impl = "transformer_engine"  # of each layer; Bridge's `local` captures whole steps only
+        model.cuda_graph_impl = (
+            "transformer_engine"  # of each layer; Bridge's `local` captures whole steps only
+        )
         model.use_te_rng_tracker = True
     if speed.tp_comm_overlap is not None:
         model.tp_comm_overlap = speed.tp_comm_overlap

@@ -25,7 +25,9 @@ def set_fields(config: Any, plan: Plan) -> None:
         name, _, field = setting.path.partition(".")
         part = getattr(config, name, None)
         if part is None or field not in {each.name for each in dataclasses.fields(part)}:
-            raise NemolaunchError(f"--set {setting.word}: the installed Megatron-Bridge has no field {setting.path}")
+            raise NemolaunchError(
+                f"--set {setting.word}: the installed Megatron-Bridge has no field {setting.path}"
+            )
         setattr(part, field, _value(setting, kinds.get(setting.path, "object")))
 
 

@@ -39,6 +39,9 @@ KINDS = {
     "bert": "Bridge has no BERT",
     "t5": "Bridge has no pretraining of T5",
 }
+MTP_SCALE = (
+    0.1  # the share of further tokens in the loss, of NeMo's recipe deepseek_v3 and Megatron's default
+)
 # Llama 3.1's rope scaling, as far as it is fixed in Megatron-Core (rotary_pos_embedding.py, `_apply_scaling`)
 FIXED_ROPE_SCALING = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "old_context_len": 8192}
 # Fields that the layout, the precision and the device of the plan decide, or that hold objects of a running process
@@ -120,6 +123,8 @@ def model_fields(model: ModelSpec) -> dict[str, Any]:
     scale = _rope_scaling(model).get("scale_factor")
     if scale is not None:
         found |= {"rope_scaling": True, "rope_scaling_factor": scale}
+    if model.architecture.mtp_num_layers:  # set by the recipe, not by its configuration class
+        found |= {"mtp_num_layers": model.architecture.mtp_num_layers, "mtp_loss_scaling_factor": MTP_SCALE}
     if model.recipe.model_class == "Gemma3Model":
         # Bridge counts the tokens of a window with the current one, like Hugging Face, and asks whether there are norms
         found |= {"window_size": found["window_size"] + 1, "qk_layernorm": True}

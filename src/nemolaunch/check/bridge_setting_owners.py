@@ -14,7 +14,8 @@ from nemolaunch.resolve.settings import SETTABLE
 
 _PRECISION = {
     **dict.fromkeys(
-        ("bf16", "fp16", "fp32", "params_dtype", "pipeline_dtype", "autocast_enabled", "autocast_dtype"), "precision"
+        ("bf16", "fp16", "fp32", "params_dtype", "pipeline_dtype", "autocast_enabled", "autocast_dtype"),
+        "precision",
     ),
     **dict.fromkeys(("fp8", "fp4"), "fp8"),
     "fp8_recipe": "fp8_recipe",
@@ -31,12 +32,20 @@ _DATA = {
     "create_attention_mask": "reset_attention_mask",
     "multiple_validation_sets": "validation_data",
     "full_validation": "limit_val_batches",
-    **{name: name for name in ("reset_attention_mask", "reset_position_ids", "eod_mask_loss", "trust_remote_code")},
+    **{
+        name: name
+        for name in ("reset_attention_mask", "reset_position_ids", "eod_mask_loss", "trust_remote_code")
+    },
 }
 
 # path -> the field of the job that decides it
 OWNED: dict[str, str] = {
-    **{path: field for field, paths in SET.items() for path in paths.split(", ") if "." in path},
+    **{
+        path: field
+        for field, paths in SET.items()
+        for path in paths.split(", ")
+        if "." in path and path != "optimizer.use_precision_aware_optimizer"
+    },
     **{f"mixed_precision.{name}": field for name, field in _PRECISION.items()},
     **{f"model.{name}": "pipeline_model_parallel_size" for name in _STAGES},
     **{f"dataset.{name}": field for name, field in _DATA.items()},
@@ -54,10 +63,17 @@ OWNED_PARTS: dict[str, str] = {
     "logger.wandb_": "wandb",
     "logger.mlflow_": "mlflow",
 }
+_PRECISION_AWARE = (
+    "use_precision_aware_optimizer", "main_grads_dtype", "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype",
+)  # fmt: skip
 # path -> the fields that decide it if they are not at their defaults; without them, it may be set
 OWNED_WHILE: dict[str, tuple[str, ...]] = {
     "model.masked_softmax_fusion": ("attention_backend",),
     "model.use_te_rng_tracker": ("cuda_graphs",),
+    **{
+        f"optimizer.{name}": ("optim_cpu_offloading", "optimizer", "disable_dist_optim")
+        for name in _PRECISION_AWARE
+    },
 }
 
 # path -> why it is always as nemolaunch sets it
@@ -91,6 +107,7 @@ FREE = frozenset(
         "dist.distributed_timeout_minutes", "dist.distributed_timeout_seconds_after_init",
         "dist.nccl_communicator_config_path", "dist.high_priority_stream_groups", "dist.use_sharp",
         "dist.sharp_enabled_group", "dist.use_tp_pp_dp_mapping", "ddp.average_in_collective",
+        *(f"optimizer.{name}" for name in _PRECISION_AWARE),
     }
 )  # fmt: skip
 
@@ -121,5 +138,3 @@ def fixed(path: str) -> str | None:
     if path in FREE:
         return None
     return next((why for part, why in FIXED_PARTS.items() if path.startswith(part)), None)
-
-

@@ -258,7 +258,8 @@ def _not_estimated(target: _Target, settings: list[Setting]) -> Iterator[Finding
     unknown = [
         setting.path
         for setting in settings
-        if setting.path.startswith(target.estimated) and setting.path.removeprefix(target.prefix) not in SETTABLE
+        if setting.path.startswith(target.estimated)
+        and setting.path.removeprefix(target.prefix) not in SETTABLE
     ]
     if unknown:
         yield note(

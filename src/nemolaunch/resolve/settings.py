@@ -30,7 +30,13 @@ def as_set(model: ModelSpec, job: Job, *, bridge: bool = False) -> ModelSpec:
         bridge: whether paths are those of Megatron-Bridge.
     """
     own = {name: model.overrides.get(name, getattr(model.recipe.architecture, name)) for name in SETTABLE}
-    kinds = {} if not job.recipe.set else bridge_settings.fields_of(model) if bridge else recipe_fields(model.recipe)
+    kinds = (
+        {}
+        if not job.recipe.set
+        else bridge_settings.fields_of(model)
+        if bridge
+        else recipe_fields(model.recipe)
+    )
     for setting in map(parsed, job.recipe.set):
         name = setting.path.removeprefix(BRIDGE_PREFIX if bridge else PREFIX)
         if name in SETTABLE and setting.path in kinds and not setting.problem:
