@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from megatron.bridge.training.callbacks import Callback, CallbackContext
 
+from nemolaunch.bridge.graceful_exit import GracefulExit
 from nemolaunch.bridge.loss import LOSS, StepLoss
+from nemolaunch.bridge.rank import device_of, is_first
 from nemolaunch.bridge.saving import TimedSaves, around_saves
 from nemolaunch.bridge.train_data import train_data
 from nemolaunch.planning import Plan
@@ -29,17 +30,8 @@ def callbacks_of(plan: Plan, loss: StepLoss) -> list[Callback]:
     metrics = Metrics(plan, loss)
     found = [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), Ranks(plan, loss, metrics)]
     found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
+    found += [GracefulExit(plan, metrics.rows.event)] if plan.exits_gracefully else []
     return [*found, Progress(plan, metrics), End(plan)]
-
-
-def is_first() -> bool:
-    """Return whether this is the first rank."""
-    return torch.distributed.get_rank() == 0
-
-
-def device_of(plan: Plan) -> torch.device:
-    """Return the device that this rank computes on."""
-    return torch.device("cpu") if plan.device == "cpu" else torch.device("cuda", torch.cuda.current_device())
 
 
 class PlannedOptimizer(Callback):
