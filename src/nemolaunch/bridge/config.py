@@ -169,11 +169,15 @@ def _tokenizer(plan: Plan) -> TokenizerConfig:
 
 
 def _checkpoints(plan: Plan) -> CheckpointConfig:
-    """Save and resume in the run's own folder, where Bridge finds its newest complete checkpoint."""
-    wanted = plan.job.checkpoint
+    """Save in the run's own folder, and resume from its newest complete checkpoint.
+
+    Bridge is told which one that is. Its own record of it is not replaced atomically, and if it names none, Bridge
+    trains from scratch without a word.
+    """
+    wanted, last = plan.job.checkpoint, plan.run.last_checkpoint()
     return CheckpointConfig(
         save=str(plan.run.checkpoints),
-        load=str(plan.run.checkpoints),
+        load=str(last) if last else None,
         save_interval=wanted.checkpoint_every,
         most_recent_k=wanted.keep_latest,
         ckpt_format="torch_dist",

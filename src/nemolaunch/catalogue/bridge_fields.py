@@ -72,6 +72,9 @@ SET: dict[str, str] = {
 OURS: frozenset[str] = frozenset(
     {
         "backend", "python", "experiment", "output_dir", "num_nodes", "num_gpus", "device", "env_preset", "env",
+        "executor", "account", "partition", "container_image", "container_runtime", "container_mounts", "time",
+        "launcher", "detach", "chain", "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude",
+        "exclude_slow", "reservation", "comment", "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
         "preset", "gpu", "network_interface", "hf_token", "data_mode", "objective",
         "max_tokens", "tokens_per_param", "global_batch_tokens",
         # the rate of every step is the plan's
@@ -83,7 +86,6 @@ OURS: frozenset[str] = frozenset(
 
 # Field of a job -> (values that are accepted, why no others are)
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "executor": (("local",), "on Slurm and in containers, only NeMo 2 is started yet"),
     "nemo_model": ((None,), "checkpoints of NeMo 2 are not converted yet"),
     "validation_data": (((),), "only what --split holds out is evaluated"),
     "reset_attention_mask": ((False,), "documents are not kept apart yet"),
@@ -104,14 +106,6 @@ REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 # Have no effect unless a refused field is set
 WITH_REFUSED: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "account", "partition", "container_image", "container_runtime", "container_mounts", "time", "launcher",
-            "detach", "chain", "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude", "exclude_slow",
-            "reservation", "comment", "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
-        ),
-        "executor",
-    ),
     **dict.fromkeys(("mlm_probability", "mlm_replacement", "mlm_span_length", "mask_token"), "objective"),
     **dict.fromkeys(
         (

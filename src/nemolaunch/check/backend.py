@@ -10,7 +10,7 @@ from nemolaunch.catalogue.version_pairs import release
 from nemolaunch.check.support import error, fix, flag, shown, warning, without
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
-from nemolaunch.resolve.backend import BRIDGE, NEMO2, trains_with_bridge
+from nemolaunch.resolve.backend import BRIDGE, NEMO2, image_of, trains_with_bridge
 from nemolaunch.run.folder import is_bridge
 
 # Those of constraints-bridge.txt, by their first two numbers
@@ -40,6 +40,8 @@ def _without_effect(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _environment(resolved: Resolved) -> Iterator[Finding]:
+    if resolved.job.launch.runtime is not None:
+        yield from _image(resolved)
     found = resolved.facts.interpreter
     if found is None:
         return
@@ -52,11 +54,39 @@ def _environment(resolved: Resolved) -> Iterator[Finding]:
             fix(backend=NEMO2, python=None) if resolved.job.launch.python else fix(backend=NEMO2),
         )
         return
-    have = {"Megatron-Bridge": found.bridge, "Megatron-Core": found.megatron}
+    yield from _releases(found.path, found.bridge, found.megatron)
+
+
+def _image(resolved: Resolved) -> Iterator[Finding]:
+    """Check the image of a job: what runs in it is not that of this machine, and `python` is on its path."""
+    launch = resolved.job.launch
+    if launch.python is not None:
+        yield error(
+            "python-without-bridge",
+            f"{shown('python', launch.python)} has no effect: the job runs in a container, with the interpreter of "
+            f"its image",
+            without(resolved, "python"),
+        )
+    image = image_of(resolved.job)
+    if image is None or image.megatron_bridge is None:
+        yield warning(
+            "bridge-untested",
+            f"{shown('container_image', launch.container_image)}: its releases of Megatron-Bridge and Megatron-Core "
+            f"are not known; tested is {_tested()}",
+        )
+    else:
+        yield from _releases(image.image, image.megatron_bridge, image.megatron)
+
+
+def _tested() -> str:
+    return " with ".join(f"{name} {first}.{second}" for name, (first, second) in TESTED.items())
+
+
+def _releases(where: str, bridge: str | None, megatron: str | None) -> Iterator[Finding]:
+    have = {"Megatron-Bridge": bridge, "Megatron-Core": megatron}
     other = [f"{name} {has}" for name, has in have.items() if has and release(has)[:2] != TESTED[name]]
     if other:
-        tested = " with ".join(f"{name} {first}.{second}" for name, (first, second) in TESTED.items())
-        yield warning("bridge-untested", f"{found.path} has {' and '.join(other)}; tested is {tested}")
+        yield warning("bridge-untested", f"{where} has {' and '.join(other)}; tested is {_tested()}")
 
 
 def _model(resolved: Resolved) -> Iterator[Finding]:

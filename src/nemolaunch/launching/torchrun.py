@@ -17,8 +17,6 @@ from nemolaunch.launching.experiment import end_with_parent, local_variables
 from nemolaunch.planning import Plan
 from nemolaunch.system.secret_values import mask_streams
 
-ENTRY = "nemolaunch.bridge.entry"
-
 
 def command(plan: Plan) -> list[str]:
     """Return torchrun's command line."""
@@ -29,7 +27,7 @@ def command(plan: Plan) -> list[str]:
         "--standalone",
         f"--nproc-per-node={plan.num_gpus}",
         "-m",
-        ENTRY,
+        plan.entry,
         str(plan.run.plan),
     ]
 

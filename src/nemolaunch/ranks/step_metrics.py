@@ -145,7 +145,7 @@ class StepMetrics:
             return
         self._clock.step()
         figures = {"lr": lr, "grad_norm": grad_norm, "samples": samples}
-        row = {"step": step, "time": time.time(), "loss": loss}
+        row: dict[str, Any] = {"step": step, "time": time.time(), "loss": loss}
         row |= self._row(figures, step, step - self._step, waited_s)
         self._step = step
         self._file.write(**row)
