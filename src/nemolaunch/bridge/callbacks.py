@@ -7,10 +7,11 @@ from typing import Any
 from megatron.bridge.training.callbacks import Callback, CallbackContext
 
 from nemolaunch.bridge.graceful_exit import GracefulExit
-from nemolaunch.bridge.loss import LOSS, StepLoss
+from nemolaunch.bridge.loss import StepLoss, validation_loss
 from nemolaunch.bridge.rank import device_of, is_first
 from nemolaunch.bridge.saving import TimedSaves, around_saves
 from nemolaunch.bridge.train_data import train_data
+from nemolaunch.bridge.validation_sets import ValidationSets
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.comparison import RankComparison
@@ -31,7 +32,9 @@ def callbacks_of(plan: Plan, loss: StepLoss) -> list[Callback]:
     found = [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), Ranks(plan, loss, metrics)]
     found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
     found += [GracefulExit(plan, metrics.rows.event)] if plan.exits_gracefully else []
-    return [*found, Progress(plan, metrics), End(plan)]
+    progress = Progress(plan, metrics)
+    found += [ValidationSets(plan, metrics.rows, progress)] if plan.validation_sets else []
+    return [*found, progress, End(plan)]
 
 
 class PlannedOptimizer(Callback):
@@ -116,8 +119,7 @@ class Metrics(Callback):
 
     def on_eval_end(self, context: CallbackContext) -> None:
         """Write a row for the validation."""
-        found = (context.total_loss_dict or {}).get(LOSS)
-        self.rows.validated(context.state.train_state.step, None if found is None else float(found))
+        self.rows.validated(context.state.train_state.step, validation_loss(context.total_loss_dict))
 
     def on_train_end(self, context: CallbackContext) -> None:
         """Write the `end` event, and close the file."""

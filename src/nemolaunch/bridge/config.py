@@ -84,7 +84,8 @@ def _precision(plan: Plan) -> mixed_precision.MixedPrecisionConfig:
 
 def _validation(plan: Plan) -> ValidationConfig:
     logging = plan.job.logging
-    return ValidationConfig(eval_interval=logging.val_check_interval, eval_iters=logging.limit_val_batches)
+    batches = 0 if plan.validation_sets else logging.limit_val_batches  # `validation_sets` evaluates those
+    return ValidationConfig(eval_interval=logging.val_check_interval, eval_iters=batches)
 
 
 def _optimizer(plan: Plan) -> OptimizerConfig:

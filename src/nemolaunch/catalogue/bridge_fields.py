@@ -75,7 +75,7 @@ OURS: frozenset[str] = frozenset(
         "executor", "account", "partition", "container_image", "container_runtime", "container_mounts", "time",
         "launcher", "detach", "chain", "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude",
         "exclude_slow", "reservation", "comment", "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
-        "preset", "gpu", "network_interface", "hf_token", "data_mode", "objective",
+        "preset", "gpu", "network_interface", "hf_token", "validation_data", "data_mode", "objective",
         "max_tokens", "tokens_per_param", "global_batch_tokens",
         # the rate of every step is the plan's
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
@@ -87,7 +87,6 @@ OURS: frozenset[str] = frozenset(
 # Field of a job -> (values that are accepted, why no others are)
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "nemo_model": ((None,), "checkpoints of NeMo 2 are not converted yet"),
-    "validation_data": (((),), "only what --split holds out is evaluated"),
     "reset_attention_mask": ((False,), "documents are not kept apart yet"),
     "reset_position_ids": ((False,), "documents are not kept apart yet"),
     "eod_mask_loss": ((False,), "documents are not kept apart yet"),

@@ -110,16 +110,6 @@ def _fields(resolved: Resolved) -> Iterator[Finding]:
             without(resolved, name),
             about=name,
         )
-    names = [each.name for each in resolved.validation_sets if each.found]
-    if names:  # those that are named are refused above
-        yield error(
-            "bridge-unsupported",
-            f"the validation sets beside the training data ({', '.join(names)}) do not work with {flag('backend')} "
-            f"bridge: only what --split holds out is evaluated",
-            fix(backend=NEMO2),
-            fix(limit_val_batches=0),
-            about="validation_data",
-        )
 
 
 def _checkpoint(resolved: Resolved) -> Iterator[Finding]:
