@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from check_jobs import codes, findings, job, resolved
+from check_jobs import codes, job, resolved
 
 from nemolaunch.facts import Host, look
-from nemolaunch.facts.data_files import DataFile
 from nemolaunch.facts.interpreter import Interpreter, look_at_interpreter
-from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.job import Job
 from nemolaunch.launching import torchrun
 from nemolaunch.planning.plan import compose
