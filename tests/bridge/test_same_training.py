@@ -83,11 +83,11 @@ def test_killed_and_resumed(
 def test_asked_to_exit_and_resumed(
     bridge_server: ForkServer, quiet: dict[str, Any], data: str, tmp_path: Path
 ) -> None:
-    """A signal after the third step, and a time limit that is near: each saves and exits, and nothing else changes."""
-    plan = job(tmp_path / "bridge", data, **BRIDGE, no_async_save=False)
+    """A signal in the third step, and a time limit that is near: each saves and exits, and nothing else changes."""
+    plan = job(tmp_path / "bridge", data, **BRIDGE)
     plan = dataclasses.replace(plan, submission=Submission(number=1, bin="/"))
     plan.save()
-    (first,) = train_bridge(bridge_server, plan, ask_after=3)
+    (first,) = train_bridge(bridge_server, plan, ask_after=2)
     plan.run.slurm_end.parent.mkdir(exist_ok=True)
     plan.run.slurm_end.write_text(f"{time.time() + 100:.0f} 30\n")
     (second,) = train_bridge(bridge_server, plan)
