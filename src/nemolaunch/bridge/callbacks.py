@@ -15,6 +15,7 @@ from nemolaunch.bridge.validation_sets import ValidationSets
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.comparison import RankComparison
+from nemolaunch.ranks.loggers import Loggers
 from nemolaunch.ranks.progress import ProgressWatch
 from nemolaunch.ranks.step_metrics import StepMetrics, samples_by_prefix
 from nemolaunch.ranks.update_check import UpdateCheck
@@ -76,10 +77,12 @@ class Metrics(Callback):
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        # Bridge's own is on the last rank
+        # Bridge's own are on the last rank
         writer = SummaryWriter(log_dir=str(self._plan.run.tensorboard))
+        self._loggers = Loggers(self._plan)
 
         def tell_loggers(row: dict[str, Any], step: int) -> None:
+            self._loggers.log(row, step)
             for name, value in row.items():
                 if name not in LOGGED_BY_BRIDGE and value is not None:
                     writer.add_scalar(name, value, step)
@@ -125,6 +128,7 @@ class Metrics(Callback):
         """Write the `end` event, and close the file."""
         if self.rows.open:
             self.rows.end(context.state.train_state.step, self._by_prefix())
+            self._loggers.close()
 
     def _by_prefix(self) -> list[int] | None:
         return samples_by_prefix(train_data(), self._samples)

@@ -80,6 +80,7 @@ OURS: frozenset[str] = frozenset(
         # the rate of every step is the plan's
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
         "wsd_decay_style", "resume_schedule",
+        "wandb", "wandb_project", "wandb_name", "mlflow", "mlflow_experiment",
         "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance", "resume",
     }
 )  # fmt: skip
@@ -93,8 +94,6 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "rampup_batch_size": ((None,), "the batch size cannot change yet"),
     "num_distributed_optimizer_instances": ((1,), "the optimizer cannot be sharded hybridly yet"),
     "set": (((),), "the fields are those of NeMo's recipe"),
-    "wandb": ((False,), "it is not logged to yet"),
-    "mlflow": ((False,), "it is not logged to yet"),
     "profile": ((None,), "profilers are not started yet"),
 }
 # Values of fields in the other tables that are refused as well
@@ -113,8 +112,6 @@ WITH_REFUSED: dict[str, str] = {
         ),
         "data_mode",
     ),
-    **dict.fromkeys(("wandb_project", "wandb_name"), "wandb"),
-    "mlflow_experiment": "mlflow",
     "profile_steps": "profile",
     "profile_ranks": "profile",
 }  # fmt: skip

@@ -190,7 +190,7 @@ class StepMetrics:
         if accuracy is not None:
             row[ACCURACY] = accuracy
         self._file.write(**row, **(sets or {}))
-        self.tell_loggers({"validation_s": seconds, **(sets or {})}, step)
+        self.tell_loggers({"val_loss": loss, "validation_s": seconds, **(sets or {})}, step)
 
     def end(self, step: int, samples_by_prefix: list[int] | None) -> None:
         """Write the `end` event, and close the file."""
