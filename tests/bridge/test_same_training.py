@@ -104,9 +104,13 @@ def test_asked_to_exit_and_resumed(
 
 
 def test_the_guards_act_before_an_update(bridge_server: ForkServer, data: str, tmp_path: Path) -> None:
-    """An output that is not a number on one of two ranks: its update is left out by both, or ends the run."""
+    """An output that is not a number on one of two ranks: its update is left out by both, or ends the run.
+
+    The first run is also profiled.
+    """
     values: dict[str, Any] = {**BRIDGE, "num_gpus": 2, "max_steps": 4, "disable_dist_optim": True}
-    plan = job(tmp_path / "skip", data, **values, on_not_finite="skip")
+    profile = {"profile": "pytorch", "profile_steps": "1:2", "profile_ranks": ["1"]}
+    plan = job(tmp_path / "skip", data, **values, **profile, on_not_finite="skip")
     first, second = train_bridge(bridge_server, plan, spoil=[1, 3, float("nan")])
     assert [math.isfinite(loss) for loss in first["loss"]] == [True, True, False, True]
     assert first["weights"][2] == first["weights"][1]  # the third update changed nothing
@@ -114,6 +118,9 @@ def test_the_guards_act_before_an_update(bridge_server: ForkServer, data: str, t
     assert first["weights"] == second["weights"]
     rows = [row for row in metrics.read(plan.run.metrics) if "loss" in row]
     assert [row.get("skipped_updates") for row in rows] == [None, None, 1, 1]
+    (trace,) = (path for path in plan.run.traces.rglob("*") if path.is_file())
+    assert trace.name == "rank-1.json"
+    assert json.loads(trace.read_text())["traceEvents"]
 
     plan = job(tmp_path / "stop", data, **values)
     with pytest.raises(JobFailed, match=r"found NaN|not finite"):

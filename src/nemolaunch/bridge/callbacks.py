@@ -8,6 +8,7 @@ from megatron.bridge.training.callbacks import Callback, CallbackContext
 
 from nemolaunch.bridge.graceful_exit import GracefulExit
 from nemolaunch.bridge.loss import StepLoss, validation_loss
+from nemolaunch.bridge.profile import PytorchTrace
 from nemolaunch.bridge.rank import device_of, is_first
 from nemolaunch.bridge.saving import TimedSaves, around_saves
 from nemolaunch.bridge.train_data import train_data
@@ -33,6 +34,7 @@ def callbacks_of(plan: Plan, loss: StepLoss) -> list[Callback]:
     found = [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), Ranks(plan, loss, metrics)]
     found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
     found += [GracefulExit(plan, metrics.rows.event)] if plan.exits_gracefully else []
+    found += [PytorchTrace(plan)] if plan.job.logging.profile == "pytorch" else []
     progress = Progress(plan, metrics)
     found += [ValidationSets(plan, metrics.rows, progress)] if plan.validation_sets else []
     return [*found, progress, End(plan)]

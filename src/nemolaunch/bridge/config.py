@@ -22,6 +22,7 @@ from megatron.bridge.training.config import (
     ValidationConfig,
 )
 
+from nemolaunch.bridge.profile import nsys
 from nemolaunch.bridge.provider import dtype, provider
 from nemolaunch.planning import Plan
 
@@ -63,6 +64,7 @@ def compile_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
         # nemolaunch's guards look at loss and gradients before each update
         rerun_state_machine=RerunStateMachineConfig(check_for_nan_in_loss=False),
         mixed_precision=_precision(plan),
+        profiling=nsys(plan),
     )
     return config, [f"not supported on the CPU: {what}" for what in dict.fromkeys(dropped)]
 

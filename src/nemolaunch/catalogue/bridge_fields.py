@@ -66,6 +66,9 @@ SET: dict[str, str] = {
     "checkpoint_every": "checkpoint.save_interval",
     "keep_latest": "checkpoint.most_recent_k",
     "no_async_save": "checkpoint.async_save",
+    "profile": "profiling.use_nsys_profiler",
+    "profile_steps": "profiling.profile_step_start, profiling.profile_step_end",
+    "profile_ranks": "profiling.profile_ranks",
 }
 
 # Nemolaunch acts on these itself, whichever framework trains, or turns them into one of the above while planning
@@ -94,7 +97,6 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "rampup_batch_size": ((None,), "the batch size cannot change yet"),
     "num_distributed_optimizer_instances": ((1,), "the optimizer cannot be sharded hybridly yet"),
     "set": (((),), "the fields are those of NeMo's recipe"),
-    "profile": ((None,), "profilers are not started yet"),
 }
 # Values of fields in the other tables that are refused as well
 REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -112,8 +114,6 @@ WITH_REFUSED: dict[str, str] = {
         ),
         "data_mode",
     ),
-    "profile_steps": "profile",
-    "profile_ranks": "profile",
 }  # fmt: skip
 
 
