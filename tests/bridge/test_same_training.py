@@ -66,7 +66,9 @@ def quiet(fork_server: ForkServer, data: str, tmp_path_factory: pytest.TempPathF
 def test_killed_and_resumed(
     bridge_server: ForkServer, quiet: dict[str, Any], data: str, tmp_path: Path
 ) -> None:
-    """A run that is killed after its fifth step continues from its fourth as if nothing had happened."""
+    """A run that is killed after its fifth step continues from its fourth as if nothing had happened, and so does another
+    run that is given its checkpoint.
+    """
     plan = job(tmp_path / "bridge", data, **BRIDGE, checkpoint_every=4)
     with pytest.raises(JobFailed, match="-9"):
         train_bridge(bridge_server, plan, kill_after=5)
@@ -78,6 +80,9 @@ def test_killed_and_resumed(
     for name in ("loss", "grad_norm"):
         assert bridge[name] == quiet[name][4:]
     assert last_rows(plan) == quiet["loss"]
+    (other,) = train_bridge(bridge_server, job(tmp_path / "other", data, **BRIDGE, resume=str(last)))
+    assert other["step"] == [5, 6, 7, 8]
+    assert other["loss"] == quiet["loss"][4:]
 
 
 def test_asked_to_exit_and_resumed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -172,15 +173,15 @@ def _tokenizer(plan: Plan) -> TokenizerConfig:
 
 
 def _checkpoints(plan: Plan) -> CheckpointConfig:
-    """Save in the run's own folder, and resume from its newest complete checkpoint.
+    """Save in the run's own folder, and resume from its newest complete checkpoint, else from the one that is named.
 
     Bridge is told which one that is. Its own record of it is not replaced atomically, and if it names none, Bridge
     trains from scratch without a word.
     """
-    wanted, last = plan.job.checkpoint, plan.run.last_checkpoint()
+    wanted, start = plan.job.checkpoint, start_of(plan)
     return CheckpointConfig(
         save=str(plan.run.checkpoints),
-        load=str(last) if last else None,
+        load=str(start) if start else None,
         save_interval=wanted.checkpoint_every,
         most_recent_k=wanted.keep_latest,
         ckpt_format="torch_dist",
@@ -189,6 +190,12 @@ def _checkpoints(plan: Plan) -> CheckpointConfig:
         fully_parallel_save=True,
         dist_ckpt_optim_fully_reshardable=True,
     )
+
+
+def start_of(plan: Plan) -> Path | None:
+    """Return the checkpoint that this attempt continues: the run's own, else the one that `--resume` names, if any."""
+    resume = plan.job.checkpoint.resume
+    return plan.run.last_checkpoint() or (None if resume in ("auto", "never") else Path(resume))
 
 
 def _distributed(plan: Plan) -> DistributedInitConfig:

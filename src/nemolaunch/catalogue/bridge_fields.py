@@ -66,6 +66,7 @@ SET: dict[str, str] = {
     "checkpoint_every": "checkpoint.save_interval",
     "keep_latest": "checkpoint.most_recent_k",
     "no_async_save": "checkpoint.async_save",
+    "resume": "checkpoint.load",
     "profile": "profiling.use_nsys_profiler",
     "profile_steps": "profiling.profile_step_start, profiling.profile_step_end",
     "profile_ranks": "profiling.profile_ranks",
@@ -84,7 +85,7 @@ OURS: frozenset[str] = frozenset(
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
         "wsd_decay_style", "resume_schedule",
         "wandb", "wandb_project", "wandb_name", "mlflow", "mlflow_experiment",
-        "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance", "resume",
+        "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance",
     }
 )  # fmt: skip
 
@@ -101,7 +102,6 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 # Values of fields in the other tables that are refused as well
 REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "data_mode": (("indexed",), "streams are not read yet"),
-    "resume": (("auto", "never"), "other checkpoints than the run's own are not read yet"),
     "objective": (("clm",), "Bridge's loss and masks are those of next-token prediction"),
 }
 # Have no effect unless a refused field is set
