@@ -66,8 +66,9 @@ def quiet(fork_server: ForkServer, data: str, tmp_path_factory: pytest.TempPathF
 def test_killed_and_resumed(
     bridge_server: ForkServer, quiet: dict[str, Any], data: str, tmp_path: Path
 ) -> None:
-    """A run that is killed after its fifth step continues from its fourth as if nothing had happened, and so does another
-    run that is given its checkpoint.
+    """A run that is killed after its fifth step continues from its fourth as if nothing had happened.
+
+    So does another run that is given its checkpoint.
     """
     plan = job(tmp_path / "bridge", data, **BRIDGE, checkpoint_every=4)
     with pytest.raises(JobFailed, match="-9"):
