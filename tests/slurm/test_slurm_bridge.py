@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bridge.conftest import PYTHON
@@ -22,22 +23,27 @@ pytestmark = [
 
 
 def test_a_killed_rank_and_a_requeue_change_nothing(
-    quiet: Training, client: Cluster, training_data: Path, tmp_path: Path
+    client: Cluster, training_data: Path, tmp_path: Path
 ) -> None:
-    run = Training(client, tmp_path / "bridge", training_data, **LAYOUT, backend="bridge", python=PYTHON)
+    flags: dict[str, Any] = {**LAYOUT, "precision": "fp32", "max_steps": 40, "checkpoint_every": 10}
+    run = Training(client, tmp_path / "bridge", training_data, **flags, backend="bridge", python=PYTHON)
     process = run.start()
     try:
-        run.wait_for_step(6)
+        run.wait_for_step(12)
         os.kill(run.rank_pids(1)[0], signal.SIGKILL)
         client.wait_until("second attempt", lambda: run.num_attempts() == 2, 300)
-        run.wait_for_new_steps(4)
+        run.wait_for_new_steps(2)
         client.run("scontrol", "requeue", run.job())
         code, said = finish(process)
     finally:
         run.end()
     assert code == 0, said
     assert run.num_attempts() == 3
-    assert figures(run) == figures(quiet)
-    assert "exiting after step" in run.run.rank_log(0).read_text()
+    assert "with a checkpoint: signal SIGTERM" in run.run.rank_log(0).read_text()
     assert condition(run.plan()).word == "finished"
-    assert run.plan().with_bridge
+    assert {path.name[:5] for path in run.run.checkpoints.glob("*0")} == {"iter_"}
+
+    quiet = Training(client, tmp_path / "nemo2", training_data, **flags)
+    code, said = finish(quiet.start())
+    assert code == 0, said
+    assert figures(run) == figures(quiet)
