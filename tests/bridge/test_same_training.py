@@ -36,8 +36,17 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     },
     "TP2 SP": {"num_gpus": 2, "tensor_model_parallel_size": 2, "sequence_parallel": True},
     "PP2, another seed": {"num_gpus": 2, "pipeline_model_parallel_size": 2, "seed": 7},
+    "PP2, interleaved": {
+        "num_gpus": 2,
+        "pipeline_model_parallel_size": 2,
+        "virtual_pipeline_model_parallel_size": 2,
+    },
+    "CP2": {"num_gpus": 2, "context_parallel_size": 2},
     "Mixtral": {"base": "mixtral_8x7b"},
+    "Mixtral, EP2": {"base": "mixtral_8x7b", "num_gpus": 2, "expert_model_parallel_size": 2},
 }
+LONG = {"CP2", "Mixtral, EP2"}
+RESUMED = {"PP2, interleaved", "CP2", "Mixtral, EP2"}  # are killed and continue, with Bridge
 
 
 def train_bridge(server: ForkServer, plan: Plan, **kwargs: Any) -> list[dict[str, Any]]:
@@ -140,12 +149,25 @@ def last_rows(plan: Plan) -> list[float]:
     return list({row["step"]: row["loss"] for row in rows if "loss" in row}.values())
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in LAYOUTS]
+)
 def test_same_losses(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
     nemo = train_nemo(fork_server, job(tmp_path / "nemo2", data, **LAYOUTS[name]))
-    bridge = train_bridge(bridge_server, job(tmp_path / "bridge", data, **BRIDGE, **LAYOUTS[name]))
+    half_way = {"checkpoint_every": 4} if name in RESUMED else {}
+    plan = job(tmp_path / "bridge", data, **BRIDGE, **LAYOUTS[name], **half_way)
+    if name in RESUMED:
+        with pytest.raises(JobFailed, match="-9"):
+            train_bridge(bridge_server, plan, kill_after=5)
+        rest = train_bridge(bridge_server, plan)
+        assert rest[-1]["step"] == [5, 6, 7, 8]
+        rows = {row["step"]: row for row in metrics.read(plan.run.metrics) if "loss" in row}
+        assert [rows[step]["loss"] for step in sorted(rows)] == nemo[0]["loss"]
+        assert [rows[step]["grad_norm"] for step in sorted(rows)] == nemo[0]["grad_norm"]
+        return
+    bridge = train_bridge(bridge_server, plan)
     assert bridge[-1]["step"] == nemo[0]["step"] == list(range(1, LAYOUTS[name].get("max_steps", STEPS) + 1))
     assert bridge[-1]["loss"] == nemo[0]["loss"]
     assert bridge[0]["grad_norm"] == nemo[0]["grad_norm"]
