@@ -23,7 +23,7 @@ from nemolaunch.planning import Plan
 from nemolaunch.run import metrics
 
 STEPS = 8
-BRIDGE = {"backend": "bridge", "python": str(PYTHON)}
+BRIDGE: dict[str, Any] = {"backend": "bridge", "python": str(PYTHON)}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "fp32": {},
     # few tokens: some CPUs take seconds for a step in bf16
@@ -47,7 +47,12 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "Mixtral, EP2": {"base": "mixtral_8x7b", "num_gpus": 2, "expert_model_parallel_size": 2},
 }
 LONG = {"optimizer in two copies", "CP2", "Mixtral, EP2"}
-RESUMED = {"PP2, interleaved", "optimizer in two copies", "CP2", "Mixtral, EP2"}  # are killed and continue, with Bridge
+RESUMED = {
+    "PP2, interleaved",
+    "optimizer in two copies",
+    "CP2",
+    "Mixtral, EP2",
+}  # are killed and continue, with Bridge
 
 
 def train_bridge(server: ForkServer, plan: Plan, **kwargs: Any) -> list[dict[str, Any]]:
@@ -125,7 +130,7 @@ def test_the_guards_act_before_an_update(bridge_server: ForkServer, data: str, t
     The first run is also profiled.
     """
     values: dict[str, Any] = {**BRIDGE, "num_gpus": 2, "max_steps": 4, "disable_dist_optim": True}
-    profile = {"profile": "pytorch", "profile_steps": "1:2", "profile_ranks": ["1"]}
+    profile: dict[str, Any] = {"profile": "pytorch", "profile_steps": "1:2", "profile_ranks": ["1"]}
     plan = job(tmp_path / "skip", data, **values, **profile, on_not_finite="skip")
     first, second = train_bridge(bridge_server, plan, spoil=[1, 3, float("nan")])
     assert [math.isfinite(loss) for loss in first["loss"]] == [True, True, False, True]
@@ -157,7 +162,7 @@ def test_same_losses(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
     nemo = train_nemo(fork_server, job(tmp_path / "nemo2", data, **LAYOUTS[name]))
-    half_way = {"checkpoint_every": 4} if name in RESUMED else {}
+    half_way: dict[str, Any] = {"checkpoint_every": 4} if name in RESUMED else {}
     plan = job(tmp_path / "bridge", data, **BRIDGE, **LAYOUTS[name], **half_way)
     if name in RESUMED:
         with pytest.raises(JobFailed, match="-9"):

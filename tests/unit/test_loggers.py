@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from golden.batch_plans import saved_plan
@@ -13,7 +14,10 @@ from nemolaunch.planning import Plan
 from nemolaunch.ranks.loggers import Loggers, wandb_id
 from nemolaunch.system import folder_identity
 
-ROWS = [{"step": 1, "time": 1.0, "loss": 9.5, "event": "x"}, {"step": 2, "time": 2.0, "loss": math.nan}]
+ROWS: list[dict[str, Any]] = [
+    {"step": 1, "time": 1.0, "loss": 9.5, "event": "x"},
+    {"step": 2, "time": 2.0, "loss": math.nan},
+]
 
 
 def logging_plan(folder: Path, **values: object) -> Plan:
@@ -34,6 +38,7 @@ def test_mlflow_continues_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         loggers.close()
     client = MlflowClient(tracking_uri=address)
     experiment = client.get_experiment_by_name("mine")
+    assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     history = client.get_metric_history(run.info.run_id, "loss")
     assert [each.step for each in history] == [1, 2]
