@@ -25,9 +25,6 @@ def test_a_default_job_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("executor", "slurm"),
-        ("executor", "docker"),
-        ("executor", "apptainer"),
         ("data_mode", "stream"),
         ("objective", "mlm"),
         ("rampup_batch_size", "8:8:80"),
@@ -47,7 +44,8 @@ def test_what_a_refused_field_switches_on_is_refused_with_it() -> None:
 TRAINS = {
     "baichuan2_7b", "chatglm3_6b", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "gemma_2b", "gemma2_27b",
     "gemma3_1b", "gpt3_175b", "llama31_nemotron_70b", "llama4_e16", "llama4_e128", "nemotron3_22b", "nemotron4_340b",
-    "phi3_mini_4k_instruct", "starcoder_15b", "starcoder2_15b", "llama2_7b", "llama3_8b", "llama31_405b", "llama32_1b", "mistral_7b", "mixtral_8x7b", "qwen2_7b", "qwen25_500m",
+    "phi3_mini_4k_instruct", "starcoder_15b", "starcoder2_15b",
+    "llama2_7b", "llama3_8b", "llama31_405b", "llama32_1b", "mistral_7b", "mixtral_8x7b", "qwen2_7b", "qwen25_500m",
     "qwen3_600m", "qwen3_30b_a3b",
 }  # fmt: skip
 REASONS = {
@@ -66,8 +64,8 @@ def test_models_are_trained_or_refused_with_a_reason() -> None:
 
 
 def test_what_bridge_computes_otherwise_is_said() -> None:
-    """NeMo's pretraining has no mask for Gemma 2's windows (`Gemma2DotProductAttention.forward`), and its model does not
-    pass on Llama 4's rope scaling (`GPTConfig.configure_model`)."""
+    """NeMo's pretraining has no mask for Gemma 2's windows (`Gemma2DotProductAttention.forward`), and its model does
+    not pass on Llama 4's rope scaling (`GPTConfig.configure_model`)."""
     gemma, llama = catalogue.model("gemma2_2b"), catalogue.model("llama4_e16")
     assert bridge_models.differences(gemma, 4096) == []
     assert "last 4097 tokens" in bridge_models.differences(gemma, 8192)[0]

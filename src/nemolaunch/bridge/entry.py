@@ -15,6 +15,8 @@ from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.log import log
+from nemolaunch.run.attempts import expand_nodes
+from nemolaunch.trust.checkpoint import check_checkpoint
 
 if TYPE_CHECKING:
     from megatron.bridge.training.callbacks import Callback
@@ -30,9 +32,17 @@ def pretrain(plan_file: str) -> None:
 
 
 def _train(plan: Plan) -> None:
+    _meet_on_first_node()
     if plan.job.guards.preflight:
         require_fit_nodes(plan)
     run_plan(plan)
+
+
+def _meet_on_first_node() -> None:
+    """Tell Megatron where ranks that srun has started meet: its own parser of lists of nodes knows few forms."""
+    nodes = expand_nodes(os.environ.get("SLURM_JOB_NODELIST", ""))
+    if nodes and "TORCHELASTIC_RUN_ID" not in os.environ:
+        os.environ.setdefault("MASTER_ADDR", nodes[0])
 
 
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
@@ -59,7 +69,21 @@ def adapted_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
     prepare(plan.device)
     from nemolaunch.bridge.config import compile_config
 
+    _require_known_names(plan)
     return compile_config(plan)
+
+
+def _require_known_names(plan: Plan) -> None:
+    """Refuse to load a checkpoint that names what none does, also if it came here while the job was queued.
+
+    Raises:
+        NemolaunchError: the names.
+    """
+    from nemolaunch.bridge.config import start_of
+
+    start = start_of(plan)
+    if start is not None and start.is_dir() and not plan.job.model.trust_remote_code:
+        check_checkpoint(start)
 
 
 def prepare(device: str) -> None:

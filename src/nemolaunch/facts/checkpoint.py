@@ -1,4 +1,4 @@
-"""Inspect a NeMo 2 checkpoint folder before a launch. Reads its description and what its pickles name, no tensors."""
+"""Inspect a checkpoint folder before a launch. Reads its description and what its pickles name, no tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.families.computed_fields import plain_fields
 from nemolaunch.families.nemo_config import defaults
-from nemolaunch.run.folder import RunDir, step_of, unfinished
+from nemolaunch.run.folder import RunDir, is_bridge, step_of, unfinished
 from nemolaunch.system.path_hints import missing_part, nearest
 from nemolaunch.trust.checkpoint import checkpoint_fault
 
@@ -74,7 +74,9 @@ def look_at_checkpoint(path: str, *, trusted: bool = False) -> StartPoint:
         return StartPoint(path=str(folder), error=f"it cannot be read: {error}")
     if fault:
         return StartPoint(path=str(folder), error=fault, instead=instead)
-    content = _model_yaml(folder / "context" / "model.yaml")
+    if is_bridge(folder):
+        return _of_bridge(folder)
+    content = _yaml(folder / "context" / "model.yaml")
     config = content.get("config")
     config = config if isinstance(config, dict) else {}
     shape = {name: config[name] for name in SHAPE_FIELDS if config.get(name) is not None}
@@ -90,6 +92,17 @@ def look_at_checkpoint(path: str, *, trusted: bool = False) -> StartPoint:
         shape=shape,
         fields=plain_fields({**defaults(config_class or ""), **config}) if config else {},
         step=max(0, step_of(folder) + 1),
+        saved=saved_run(RunDir(folder.resolve().parent.parent)),
+    )
+
+
+def _of_bridge(folder: Path) -> StartPoint:
+    config = _yaml(folder / "run_config.yaml").get("model")
+    config = config if isinstance(config, dict) else {}
+    return StartPoint(
+        path=str(folder),
+        shape={name: config[name] for name in SHAPE_FIELDS if config.get(name) is not None},
+        step=step_of(folder) + 1,
         saved=saved_run(RunDir(folder.resolve().parent.parent)),
     )
 
@@ -111,6 +124,9 @@ def _fault(folder: Path) -> str | None:
         return f"the folder does not exist ({above} is missing)" if above else "the folder does not exist"
     if unfinished(folder):
         return "it is incomplete: its save was interrupted"
+    if is_bridge(folder):
+        whole = (folder / "run_config.yaml").is_file() and any(folder.glob("*.distcp"))
+        return None if whole else "it is incomplete: run_config.yaml and *.distcp files are needed"
     weights = folder / "weights"
     if not weights.is_dir():
         if (folder / "config.json").is_file():
@@ -135,7 +151,7 @@ def _instead(path: str, folder: Path) -> str | None:
     return nearest(path, lambda near: os.path.isdir(os.path.join(os.path.expanduser(near), "weights")))
 
 
-def _model_yaml(path: Path) -> dict[str, Any]:
+def _yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:

@@ -1,4 +1,4 @@
-"""Check whether the save of a NeMo 2 checkpoint ended. Needs neither torch nor NeMo."""
+"""Check whether the save of a checkpoint ended. Needs neither torch nor a framework."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ import zipfile
 from pathlib import Path
 
 from nemolaunch.checkpoint.storage import dcp
-from nemolaunch.run.folder import unfinished
+from nemolaunch.run.folder import is_bridge, unfinished
+
+# The last one is written after Megatron-Bridge has recorded the checkpoint as its newest
+BRIDGE_FILES = ("metadata.json", dcp.METADATA, "train_state.pt", "run_config.yaml")
 
 
 def incomplete(checkpoint: Path) -> str | None:
     """Return what a checkpoint folder lacks, in words, or None if it is complete."""
     if unfinished(checkpoint):
         return "its save did not end"
+    if is_bridge(checkpoint):
+        return _without(checkpoint, BRIDGE_FILES) or dcp.incomplete(checkpoint)
     weights = checkpoint / "weights"
-    for name in ("metadata.json", "common.pt", dcp.METADATA):
-        if not (weights / name).is_file() or not (weights / name).stat().st_size:
-            return f"it has no {name}"
+    if lacks := _without(weights, ("metadata.json", "common.pt", dcp.METADATA)):
+        return lacks
     if not zipfile.is_zipfile(weights / "common.pt"):
         return "common.pt is truncated"
     return dcp.incomplete(weights)
+
+
+def _without(folder: Path, names: tuple[str, ...]) -> str | None:
+    for name in names:
+        if not (folder / name).is_file() or not (folder / name).stat().st_size:
+            return f"it has no {name}"
+    return None
