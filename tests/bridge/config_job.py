@@ -14,6 +14,13 @@ def rendered_fields() -> str:
     return fields_dump.render(fields_dump.fields_table())
 
 
+def rendered_models() -> str:
+    """The text of bridge_only.json as the installed Bridge and transformers give it."""
+    from nemolaunch.bridge import models_dump
+
+    return models_dump.render(models_dump.models_table())
+
+
 def written(plan_files: list[str]) -> dict[str, list[str]]:
     """By plan: the paths whose values differ from Bridge's defaults and from those of the model's class."""
     from nemolaunch.bridge.config import compile_config

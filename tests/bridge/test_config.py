@@ -9,7 +9,7 @@ import check_jobs
 from forkserver import ForkServer
 from truth.bridge_verdict import BRIDGE, FACTS
 
-from nemolaunch.catalogue import bridge_settings
+from nemolaunch.catalogue import bridge_only, bridge_settings
 from nemolaunch.check.bridge_setting_owners import FREE, fixed, owner
 from nemolaunch.findings import errors
 from nemolaunch.planning import Plan, make_plan
@@ -67,6 +67,13 @@ def test_the_table_is_what_bridge_says(bridge_server: ForkServer) -> None:
     (text,) = bridge_server.run("bridge.config_job:rendered_fields")
     assert bridge_settings.TABLE.read_text(encoding="utf-8") == text, (
         "run `.venv-bridge/bin/python -m nemolaunch.bridge.fields_dump`"
+    )
+
+
+def test_the_models_of_bridge_are_what_it_says(bridge_server: ForkServer) -> None:
+    (text,) = bridge_server.run("bridge.config_job:rendered_models")
+    assert bridge_only.TABLE.read_text(encoding="utf-8") == text, (
+        "run `.venv-bridge/bin/python -m nemolaunch.bridge.models_dump`"
     )
 
 

@@ -22,7 +22,7 @@ from nemolaunch.planning import Plan, compose
 from nemolaunch.resolve import Resolved
 
 MOST_FIXES = 40
-NAMES = [*(recipe.name for recipe in catalogue.recipes()), *catalogue.flavours()]
+NAMES = [*(recipe.name for recipe in catalogue.recipes()), *catalogue.flavours(), *catalogue.only_in_bridge()]
 MODELS = [name for name in NAMES if bridge_models.refusal(catalogue.model(name)) is None]
 HOST = Host(gpus=("NVIDIA H100 80GB HBM3",) * 64, num_cpus=64, memory_bytes=2**42)
 FACTS = {"host": HOST, "interpreter": Interpreter(path="/env/bin/python", bridge="0.6.2", megatron="0.19.2")}

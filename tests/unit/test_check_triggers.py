@@ -104,6 +104,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "cpu-despite-gpus": ("llama3_8b", {**LOCAL, "device": "cpu"}, {"host": H100}),
     "bridge-missing": ("llama3_8b", BRIDGE, {"interpreter": Interpreter(path="/env/bin/python")}),
     "bridge-untested": ("llama3_8b", BRIDGE, {"interpreter": interpreter("0.4.2", "0.17.0")}),
+    "bridge-only": ("gpt_oss_20b", {}, {}),
     "bridge-model": ("mamba2_130m", BRIDGE, {"interpreter": interpreter()}),
     "bridge-differs": ("llama4_e16", BRIDGE, {"interpreter": interpreter()}),
     "bridge-unsupported": ("llama3_8b", {**BRIDGE, "eod_mask_loss": True}, {"interpreter": interpreter()}),

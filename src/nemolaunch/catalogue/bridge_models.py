@@ -69,6 +69,8 @@ PLANNED = frozenset(
 
 def provider(model: ModelSpec) -> str | None:
     """Return the class of Bridge's configuration that has a model's code; None if there is none."""
+    if model.recipe.bridge_provider:
+        return model.recipe.bridge_provider
     if is_llama4(model):
         return LLAMA4
     return PROVIDERS.get(model.recipe.model_class)
@@ -118,7 +120,9 @@ def model_fields(model: ModelSpec) -> dict[str, Any]:
 
     Values are as in NeMo's `model.yaml`: functions and types are dictionaries with `_target_`.
     """
-    fields = {**nemo_config.defaults(model.recipe.config_class), **model.overrides}
+    recipe = model.recipe
+    own = recipe.bridge_fields if recipe.bridge_provider else nemo_config.defaults(recipe.config_class)
+    fields = {**own, **model.overrides}
     found = {name: _in_bridge(value) for name, value in fields.items() if name not in PLANNED}
     scale = _rope_scaling(model).get("scale_factor")
     if scale is not None:

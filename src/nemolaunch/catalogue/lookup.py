@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.catalogue import bridge_only
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.names import did_you_mean
 from nemolaunch.catalogue.recipe_table import Recipe, table
@@ -39,7 +40,8 @@ class ModelSpec:
         architecture: the recipe's, with overrides applied.
         overrides: fields to set on the recipe's model config, as NeMo wants them.
         notes: how the model differs from what the source describes, in sentences.
-        source: "NeMo recipe", "flavour shipped with nemolaunch", or the path of the YAML file.
+        source: "NeMo recipe", "model of Megatron-Bridge only", "flavour shipped with nemolaunch", or the path of the
+            YAML file.
     """
 
     name: str
@@ -53,6 +55,11 @@ class ModelSpec:
 def recipes() -> tuple[Recipe, ...]:
     """Return all recipes in alphabetical order."""
     return tuple(table().recipes.values())
+
+
+def only_in_bridge() -> tuple[str, ...]:
+    """Return the names of the models that only Megatron-Bridge has."""
+    return tuple(bridge_only.recipes())
 
 
 @functools.cache
@@ -72,9 +79,14 @@ def recipe(name: str) -> Recipe:
     Raises:
         UsageError: there is none; names the nearest, or why a module of this name is not a pretraining recipe.
     """
-    if name in table().recipes:
-        return table().recipes[name]
-    raise _unknown(name)
+    found = _every().get(name)
+    if found is None:
+        raise _unknown(name)
+    return found
+
+
+def _every() -> dict[str, Recipe]:
+    return {**table().recipes, **bridge_only.recipes()}
 
 
 def _unknown(name: str) -> UsageError:
@@ -89,7 +101,7 @@ def _unknown(name: str) -> UsageError:
     elif name in known.helpers:
         reason = f"{name!r} is a helper module of NeMo's recipes, not a recipe."
     else:
-        reason = f"there is no model {name[:80]!r}.{did_you_mean(name, [*known.recipes, *flavours()])}"
+        reason = f"there is no model {name[:80]!r}.{did_you_mean(name, [*_every(), *flavours()])}"
     return UsageError(f"--model-name: {reason} `nemolaunch models` lists all models.")
 
 
@@ -97,9 +109,9 @@ def _base_recipe(name: object, where: str) -> Recipe:
     if not isinstance(name, str):
         raise UsageError(f"{where}: `base:` must name a recipe or a family, e.g. `base: llama3`.")
     word = FAMILY_BASE.get(name.lower().replace(".", ""), name)
-    if word in table().recipes:
-        return table().recipes[word]
-    near = did_you_mean(name, [*table().recipes, *FAMILY_BASE])
+    if word in _every():
+        return _every()[word]
+    near = did_you_mean(name, [*_every(), *FAMILY_BASE])
     raise UsageError(f"{where}: base {name!r} is neither a recipe nor a family.{near}")
 
 
@@ -129,10 +141,11 @@ def model(name_or_path: str) -> ModelSpec:
     Raises:
         UsageError: there is none, and the message names the nearest; or the file is invalid, and it lists all errors.
     """
-    if name_or_path in table().recipes:
-        found = table().recipes[name_or_path]
+    if name_or_path in _every():
+        found = _every()[name_or_path]
+        source = "model of Megatron-Bridge only" if found.bridge_provider else "NeMo recipe"
         return ModelSpec(
-            name=found.name, recipe=found, architecture=found.architecture, overrides={}, source="NeMo recipe"
+            name=found.name, recipe=found, architecture=found.architecture, overrides={}, source=source
         )
     flavour = _flavour(name_or_path)
     if flavour:

@@ -42,7 +42,9 @@ def fields_of(name: str, classes: Mapping[str, Any] | None = None) -> dict[str, 
 
 @functools.cache
 def recipe_fields(recipe: Recipe) -> dict[str, str]:
-    """Return the type of each path in the compiled recipe."""
+    """Return the type of each path in the compiled recipe; of a model that NeMo does not have, none."""
+    if recipe.bridge_provider:
+        return {}
     classes = {**_table()["roots"], "model.config": recipe.config_class}
     own_data = classes.pop("data of t5")
     if recipe.architecture.kind == "t5":

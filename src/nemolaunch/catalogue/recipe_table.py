@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ class Recipe:
         performance_mode: whether the recipe function accepts `performance_mode=True`.
         finetune: whether the module also has a `finetune_recipe`.
         hf_import, hf_export: whether the model class converts from and to Hugging Face.
+        bridge_provider: of a model that only Megatron-Bridge has, the class of its configuration; the two classes
+            above are then those of transformers.
+        bridge_fields: what differs from that class.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Recipe:
     hf_import: bool
     hf_export: bool
     architecture: Architecture
+    bridge_provider: str | None = None
+    bridge_fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,21 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     """Check a job that Megatron-Bridge trains."""
     yield from _checkpoint(resolved)
     if not trains_with_bridge(resolved.job):
+        yield from _only_bridge(resolved)
         yield from _without_effect(resolved)
         return
     yield from _environment(resolved)
     yield from _model(resolved)
     yield from _fields(resolved)
+
+
+def _only_bridge(resolved: Resolved) -> Iterator[Finding]:
+    if resolved.model.recipe.bridge_provider:
+        yield error(
+            "bridge-only",
+            f"NeMo 2 has no model {resolved.model.recipe.name}; Megatron-Bridge has",
+            fix(backend=BRIDGE),
+        )
 
 
 def _without_effect(resolved: Resolved) -> Iterator[Finding]:

@@ -37,8 +37,8 @@ def _fate(name: str) -> str:
 def models_table() -> str:
     """Return which recipes are trained, and why the others are not, as Markdown."""
     rows: dict[str, list[str]] = {}
-    for recipe in catalogue.recipes():
-        rows.setdefault(_model_fate(catalogue.model(recipe.name)), []).append(f"`{recipe.name}`")
+    for name in (*(recipe.name for recipe in catalogue.recipes()), *catalogue.only_in_bridge()):
+        rows.setdefault(_model_fate(catalogue.model(name)), []).append(f"`{name}`")
     order = sorted(rows, key=lambda fate: (not fate.startswith("trained"), fate))
     lines = ["| models | with `--backend bridge` |", "|---|---|"]
     return "\n".join(lines + [f"| {', '.join(rows[fate])} | {fate} |" for fate in order])
@@ -48,6 +48,8 @@ def _model_fate(model: catalogue.ModelSpec) -> str:
     why = bridge_models.refusal(model)
     if why:
         return f"refused: {why}"
+    if model.recipe.bridge_provider:
+        return "trained with this backend only"
     differences = bridge_models.differences(model, model.recipe.seq_length)
     return f"trained; {'; '.join(differences)}" if differences else "trained"
 

@@ -108,7 +108,8 @@ def details(model: ModelSpec, tokenizer_vocab_size: int | None = None) -> dict[s
 def _all_models() -> list[ModelSpec]:
     flavours = [catalogue.model(name) for name in catalogue.flavours()]
     flavours.sort(key=lambda model: (model.name.split("-")[0], model.architecture.hidden_size))
-    return flavours + [catalogue.model(recipe.name) for recipe in catalogue.recipes()]
+    names = [*(recipe.name for recipe in catalogue.recipes()), *catalogue.only_in_bridge()]
+    return flavours + [catalogue.model(name) for name in names]
 
 
 def short_count(count: int) -> str:
@@ -146,6 +147,7 @@ def _print_list(models: list[ModelSpec], vocab_size: int | None) -> None:
         if row["active_parameters"] != row["parameters"]:
             size += f" ({short_count(row['active_parameters'])} active)"
         layout = _layout(model) if not model.overrides else "-"
+        size += " (Bridge only)" if model.recipe.bridge_provider else ""
         lines.append(
             (model.name, size, str(row["seq_length"]), row["model_class"], layout, row["cpu_rehearsal"])
         )
@@ -153,7 +155,9 @@ def _print_list(models: list[ModelSpec], vocab_size: int | None) -> None:
     print(
         "\nUse these names with --model-name. First come the flavours shipped as YAML files, which can serve as"
     )
-    print("templates for custom models, then NeMo's recipes.")
+    print(
+        "templates for custom models, then NeMo's recipes, then what only Megatron-Bridge has (--backend bridge)."
+    )
     print("Parameters are counted with the vocabulary of the family's published tokenizer.")
 
 
