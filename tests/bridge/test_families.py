@@ -6,6 +6,7 @@ test says so, and sets what makes the two alike.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 # rounds its gradient otherwise. DeepSeek: Megatron-Core 0.19 projects keys before queries and 0.15 after them, so that
 # their gradients are added up in another order.
 ROUNDS_OTHERWISE = ("gemma_2b", "gemma2_2b", "deepseek_v2_lite", "deepseek_v3")
+OLMOE = {"num_query_groups": 4, "num_moe_experts": 8, "moe_ffn_hidden_size": 32}
 QUICK = ("gemma3_1b", "nemotron3_8b")
 
 
@@ -88,3 +90,11 @@ def test_a_small_model_of_the_family_trains_alike(
     nemo = train_nemo(fork_server, small(tmp_path / "nemo2", data, base, FAMILIES[base]))
     bridge = train_bridge(bridge_server, small(tmp_path / "bridge", data, base, FAMILIES[base], **BRIDGE))
     same(bridge, nemo, rounds_alike=base not in ROUNDS_OTHERWISE)
+
+
+@pytest.mark.long
+def test_a_model_that_only_bridge_has_trains(bridge_server: ForkServer, data: str, tmp_path: Path) -> None:
+    """OLMoE on the CPU: the first loss is that of a model that knows nothing, and the next are lower."""
+    (trained,) = train_bridge(bridge_server, small(tmp_path / "bridge", data, "olmoe_7b", OLMOE, **BRIDGE))
+    assert trained["loss"][0] == pytest.approx(math.log(8192), abs=0.05)
+    assert trained["loss"] == sorted(trained["loss"], reverse=True)

@@ -83,7 +83,7 @@ def test_a_family_name_lists_its_recipes(family: str) -> None:
 
 
 def test_modules_that_cannot_pretrain_say_why() -> None:
-    assert "fine-tuned" in refusal("gpt_oss_20b")
+    assert "fine-tuned" in refusal("e5_340m")
     assert "distilled" in refusal("llama31_nemotron_ultra_253b")
     assert "helper" in refusal("finetune_default")
 
