@@ -46,7 +46,7 @@ def convert(
     Args:
         source: a checkpoint, a run folder (for its newest checkpoint), or a Hugging Face id to download.
         output: the folder or file to write; it is written atomically.
-        to: `hf`, `nemo2`, `torch`, `meta`, `safetensors` or `dcp`; by default `nemo2` from hf, else `hf`.
+        to: `hf`, `nemo2`, `bridge`, `torch`, `meta`, `safetensors` or `dcp`; by default `nemo2` from hf, else `hf`.
         verify: `full` compares every bit, the configuration, the tokenizer and, if both models fit in memory, their
             logits; `bits` does not compare logits; `none` compares nothing.
         weights_only: drop the optimizer and other training state.

@@ -110,9 +110,9 @@ def _layout(found: Summary) -> str | None:
 def _optimizer(found: Summary) -> str:
     if not found.optimizer:
         none = "none: a job can start from the weights, but not resume training"
-        return none if found.format == "nemo2" else ""
+        return none if found.format in ("nemo2", "bridge") else ""
     if not found.resumable:
-        return "present, but there is no step: the checkpoint is not from NeMo 2's trainer"
+        return "present, but there is no step: the checkpoint is not from a training"
     from nemolaunch.checkpoint.convert.summary import RESHARDABLE
 
     layout = found.optimizer_layout
