@@ -56,8 +56,11 @@ ACTIVATIONS = {
     "megatron.core.activations.squared_relu",
 }
 NEMOS_ACTIVATIONS = "nemo.collections.llm.fn.activation."  # Megatron has them under the same names
-# Fields of NeMo's configuration that Bridge's lacks, besides those of `PLANNED`; they switch off what it lacks too
-DROPPED = {"async_tensor_model_parallel_allreduce", "moe_extended_tp", "moe_use_legacy_grouped_gemm"}
+# Fields of NeMo's configuration, besides those of `PLANNED`, that Bridge's lacks because they are always off, or that
+# choose kernels
+DROPPED = {
+    "async_tensor_model_parallel_allreduce", "attention_backend", "moe_extended_tp", "moe_use_legacy_grouped_gemm",
+}  # fmt: skip
 LAYOUT = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
 
 
