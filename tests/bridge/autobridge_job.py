@@ -11,10 +11,15 @@ SPLITS = {
     "RowParallelGroupedLinear": "row",
     "Norm": "replicated",
 }
+PROMPT = [0, 17, 300, 5, 42, 42, 7, 199, 23, 8, 64, 128]
 
 
-def judge(hf: str, theirs: str, ours: str, back: str) -> dict[str, Any]:
-    """`AutoBridge`'s import of `hf` as `theirs`, its export of `ours` as `back`, and the logits of all three models."""
+def judge(folders: list[str]) -> list[float]:
+    """Convert the models `source` of some folders with `AutoBridge`.
+
+    It imports each as `theirs`, and exports `ours`, what nemolaunch imported, as `back`. Returns the largest difference
+    of the logits of both imports to transformers' for each.
+    """
     import torch
     from megatron.bridge import AutoBridge
     from megatron.bridge.models.conversion.param_mapping import AutoMapping
@@ -22,14 +27,15 @@ def judge(hf: str, theirs: str, ours: str, back: str) -> dict[str, Any]:
     for name, how in SPLITS.items():
         AutoMapping.register_module_type(name, how)
     torch.distributed.init_process_group("gloo", rank=0, world_size=1)
-    bridge = AutoBridge.from_hf_pretrained(hf)
-    provider = bridge.to_megatron_provider(load_weights=True)
-    model = _built(provider)
-    bridge.save_megatron_model([model], theirs)
-    loaded = _built(bridge.to_megatron_provider(load_weights=False))
-    _load(loaded, ours)
-    bridge.save_hf_pretrained([loaded], back)
-    return {"logits": _largest_difference(_hf(hf), model, loaded)}
+    found = []
+    for folder in map(Path, folders):
+        bridge = AutoBridge.from_hf_pretrained(str(folder / "source"))
+        theirs = _built(bridge.to_megatron_provider(load_weights=True))
+        bridge.save_megatron_model([theirs], str(folder / "theirs"))
+        ours = bridge.load_megatron_model(str(folder / "ours"), wrap_with_ddp=False)[0].eval()
+        bridge.save_hf_pretrained([ours], str(folder / "back"))
+        found.append(_largest_difference(folder / "source", theirs, ours))
+    return found
 
 
 def _built(provider: Any) -> Any:
@@ -44,30 +50,13 @@ def _built(provider: Any) -> Any:
     return provider.provide_distributed_model(wrap_with_ddp=False)[0].eval()
 
 
-def _load(model: Any, checkpoint: str) -> None:
-    """Load a checkpoint's weights into a model, as Bridge does."""
-    from megatron.bridge.training.model_load_save import load_megatron_model  # noqa: F401
-    from megatron.core import dist_checkpointing
-    from megatron.core.dist_checkpointing.validation import StrictHandling
-
-    folder = next(Path(checkpoint).glob("iter_*"))
-    state = {"model": model.sharded_state_dict()}
-    found = dist_checkpointing.load(state, str(folder), strict=StrictHandling.RAISE_ALL)
-    model.load_state_dict(found["model"])
-
-
-def _hf(folder: str) -> Any:
+def _largest_difference(folder: Path, *models: Any) -> float:
+    import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").float().eval()
-
-
-def _largest_difference(hf: Any, *models: Any) -> float:
-    """Return the largest difference of the logits of Bridge's models to transformers'."""
-    import torch
-
-    ids = torch.tensor([[0, 17, 300, 5, 42, 42, 7, 199, 23, 8, 64, 128]])
-    positions = torch.arange(ids.shape[1])[None]
+    hf = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").float().eval()
+    ids = torch.tensor([PROMPT])
+    positions = torch.arange(len(PROMPT))[None]
     with torch.no_grad():
         expected = hf(ids).logits
         logits = [model(ids, positions, None)[..., : expected.shape[-1]] for model in models]

@@ -14,6 +14,7 @@ from nemolaunch.bridge import patches
 from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import rank_process
+from nemolaunch.ranks.known_names import require_known_names
 from nemolaunch.ranks.log import log
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def pretrain(plan_file: str) -> None:
 def _train(plan: Plan) -> None:
     if plan.job.guards.preflight:
         require_fit_nodes(plan)
+    require_known_names(plan)
     run_plan(plan)
 
 

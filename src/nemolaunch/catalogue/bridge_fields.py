@@ -66,6 +66,7 @@ SET: dict[str, str] = {
     "checkpoint_every": "checkpoint.save_interval",
     "keep_latest": "checkpoint.most_recent_k",
     "no_async_save": "checkpoint.async_save",
+    "nemo_model": "checkpoint.pretrained_checkpoint",
 }
 
 # Nemolaunch acts on these itself, whichever framework trains, or turns them into one of the above while planning
@@ -84,7 +85,6 @@ OURS: frozenset[str] = frozenset(
 # Field of a job -> (values that are accepted, why no others are)
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "executor": (("local",), "on Slurm and in containers, only NeMo 2 is started yet"),
-    "nemo_model": ((None,), "checkpoints of NeMo 2 are not converted yet"),
     "validation_data": (((),), "only what --split holds out is evaluated"),
     "reset_attention_mask": ((False,), "documents are not kept apart yet"),
     "reset_position_ids": ((False,), "documents are not kept apart yet"),

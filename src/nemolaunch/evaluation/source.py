@@ -60,7 +60,7 @@ def find_checkpoint(path: Path) -> Path:
 def hf_folder(path: Path, say: Say | None = None, *, trust_remote_code: bool = False) -> Iterator[Path]:
     """Provide a checkpoint as a Hugging Face folder within a `with` block.
 
-    A checkpoint of NeMo 2 or Megatron-Bridge is exported to a temporary folder, which is removed at the end of the block.
+    A checkpoint of NeMo 2 or Megatron-Bridge is exported to a temporary folder, which is removed at the end.
 
     Raises:
         UsageError: there is no usable checkpoint.

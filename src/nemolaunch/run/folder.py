@@ -18,7 +18,7 @@ CONTAINER_LINE = "nemolaunch: the container "
 # Megatron-Bridge's names of a checkpoint, and of the record of the newest complete one
 _BRIDGE = re.compile(r"iter_(?P<steps>\d{7,})")
 BRIDGE_TRACKER = "latest_checkpointed_iteration.txt"
-BRIDGE_CONFIG = "run_config.yaml"  # in each checkpoint
+BRIDGE_CONFIG, BRIDGE_TOKENIZER = "run_config.yaml", "tokenizer"  # in each checkpoint
 
 
 @dataclass(frozen=True)

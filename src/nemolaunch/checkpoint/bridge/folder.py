@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch import catalogue
-from nemolaunch.checkpoint.bridge import model, run_config
-from nemolaunch.checkpoint.bridge.run_config import RunConfig
+from nemolaunch.checkpoint.bridge import model
 from nemolaunch.checkpoint.bridge.state import TRAIN_STATE
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf import output as hf_output
@@ -21,21 +19,21 @@ from nemolaunch.checkpoint.megatron.names import MegatronSource
 from nemolaunch.checkpoint.megatron.sink import WeightsSink, save
 from nemolaunch.checkpoint.storage.dcp import METADATA, DcpSource
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
-from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.families import registry
+from nemolaunch.errors import UsageError
+from nemolaunch.facts import bridge_run_config
+from nemolaunch.facts.bridge_model import model_in
+from nemolaunch.facts.bridge_run_config import RunConfig
 from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.run.folder import (
     BRIDGE_CONFIG,
+    BRIDGE_TOKENIZER,
     BRIDGE_TRACKER,
-    RunDir,
     is_bridge,
     newest_of_bridge,
-    read_json,
     unfinished,
 )
 from nemolaunch.trust.checkpoint import check_checkpoint
 
-TOKENIZER = "tokenizer"
 FIRST = "iter_0000000"
 # What Bridge saves of an untrained model
 COMMON = {
@@ -61,7 +59,7 @@ class BridgeFolder:
     @property
     def tokenizer_copy(self) -> Path:
         """The files of the tokenizer, unless Bridge was told not to save them."""
-        return self.path / TOKENIZER
+        return self.path / BRIDGE_TOKENIZER
 
     @property
     def generation(self) -> Path:
@@ -74,7 +72,7 @@ class BridgeFolder:
 
     def find_tokenizer(self, given: Path | None) -> Path:
         """Return the folder with the tokenizer: the given one, the checkpoint's copy, or the recorded one."""
-        recorded = TOKENIZER if self.tokenizer_copy.is_dir() else self.run_config.tokenizer
+        recorded = BRIDGE_TOKENIZER if self.tokenizer_copy.is_dir() else self.run_config.tokenizer
         return hf_output.find_tokenizer(self.path, recorded, given)
 
     def check_names(self) -> None:
@@ -107,24 +105,12 @@ def read_folder(path: Path) -> BridgeFolder:
         raise UsageError(
             f"{path} was quantised by ModelOpt; export it with Bridge's AutoBridge.export_ckpt instead"
         )
-    found = run_config.read(path)
+    found = bridge_run_config.read(path)
     if found.section("peft"):
         raise UsageError(
             f"{path} is a LoRA adapter; merge it into its base model first, with Bridge's merge_lora.py"
         )
-    config = model.to_nemo(found.provider, found.model, _likely_type(path))
-    return BridgeFolder(path, config, found)
-
-
-def _likely_type(checkpoint: Path) -> str | None:
-    """Return the `model_type` of the plan, if the checkpoint is in a run of nemolaunch's, or beside the tokenizer."""
-    plan = read_json(RunDir(checkpoint.resolve().parent.parent).plan) or {}
-    try:
-        recipe = catalogue.recipe(str(plan.get("recipe")))
-        return registry.of_nemo(NemoConfig(recipe.model_class, recipe.config_class)).model_type
-    except NemolaunchError:
-        found = (read_json(checkpoint / TOKENIZER / "config.json") or {}).get("model_type")
-        return found if isinstance(found, str) else None
+    return BridgeFolder(path, model_in(path), found)
 
 
 def begin(
@@ -142,9 +128,11 @@ def begin(
     """
     checkpoint = output / FIRST
     sink = WeightsSink(checkpoint, parameters, fields, COMMON)
-    hf_folder.copy_tokenizer(tokenizer, checkpoint / TOKENIZER)
+    hf_folder.copy_tokenizer(tokenizer, checkpoint / BRIDGE_TOKENIZER)
     if (tokenizer / hf_output.GENERATION).is_file():
-        shutil.copyfile(tokenizer / hf_output.GENERATION, checkpoint / TOKENIZER / hf_output.GENERATION)
+        shutil.copyfile(
+            tokenizer / hf_output.GENERATION, checkpoint / BRIDGE_TOKENIZER / hf_output.GENERATION
+        )
     _write_run_config(checkpoint, model.to_bridge(config))
     for path in (checkpoint / TRAIN_STATE, output / f"latest_{TRAIN_STATE}"):
         save(_train_state(), path)
@@ -168,7 +156,7 @@ def _write_run_config(folder: Path, described: Mapping[str, Any]) -> None:
         "tokenizer": {
             "_target_": "megatron.bridge.training.tokenizers.config.TokenizerConfig",
             "tokenizer_type": "HuggingFaceTokenizer",
-            "tokenizer_model": TOKENIZER,
+            "tokenizer_model": BRIDGE_TOKENIZER,
         },
     }
     (folder / BRIDGE_CONFIG).write_text(yaml.safe_dump(content), encoding="utf-8")
