@@ -106,8 +106,10 @@ def _compare(trust_remote_code: bool, conversion: Any, source: Path, result: Pat
     from nemolaunch.facts.interpreter import bridge_interpreter
     from nemolaunch.nemo2 import compare
 
+    if not isinstance(conversion, ModelConversion):
+        return None
     formats = {detect(source), detect(result)}
-    if not isinstance(conversion, ModelConversion) or "hf" not in formats or not formats & {*SIDES}:
+    if "hf" not in formats or not formats & {*SIDES}:
         return None
     hf, megatron = (result, source) if conversion.to == "hf" else (source, result)
     runner = compare.nemo() if "nemo2" in formats else compare.bridge(bridge_interpreter())
