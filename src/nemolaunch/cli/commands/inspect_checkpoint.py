@@ -41,7 +41,7 @@ def add(kinds: Any) -> None:
         dest="job",
         metavar="FILE",
         type=Path,
-        help="the YAML file of a job, or the plan.json of a run; for NeMo 2 checkpoints only",
+        help="the YAML file of a job, or the plan.json of a run; for checkpoints of NeMo 2 and Megatron-Bridge only",
     )
     flag("--json", action="store_true", help="print one JSON object instead")
     p.set_defaults(run=run)
@@ -122,9 +122,10 @@ def _optimizer(found: Summary) -> str:
 
 def _faults(found: Summary, job: Path) -> dict[str, list[str]]:
     """Return why the job could not load the weights, and why not the optimizer state."""
-    if found.format != "nemo2":
+    if found.format not in ("nemo2", "bridge"):
         raise UsageError(
-            f"{found.path} is in the format {found.format}, but a job can load only NeMo 2 checkpoints"
+            f"{found.path} is in the format {found.format}, but a job can load only checkpoints of NeMo 2 and "
+            "Megatron-Bridge"
         )
     from nemolaunch.checkpoint.convert.summary import RESHARDABLE
     from nemolaunch.planning import Plan, make_plan
