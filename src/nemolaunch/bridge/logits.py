@@ -22,7 +22,7 @@ from nemolaunch.trust.checkpoint import check_checkpoint
 
 UNABLE = 3
 REASON = ".reason"
-LOADING = "load"  # the function of this module that reads the weights into the model
+LOADING = {"load", "check_checkpoint"}  # the functions that fail if the checkpoint is at fault
 ONE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 
 
@@ -34,13 +34,11 @@ def main(side: str, checkpoint: str, ids: str, result: str, tokenizer: str, *fla
         if not flags:
             check_checkpoint(Path(checkpoint))
         logits = bridge_logits(Path(checkpoint), json.loads(Path(ids).read_text()))
-    except NemolaunchError as error:
-        Path(result + REASON).write_text(str(error))
-        return 1
     except Exception as error:
-        Path(result + REASON).write_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        what = "" if isinstance(error, NemolaunchError) else f"{type(error).__name__}: "
+        Path(result + REASON).write_text(what + " ".join(str(error).split()))
         frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
-        return 1 if LOADING in frames else UNABLE
+        return 1 if LOADING & {*frames} else UNABLE
     np.save(result, logits.numpy())
     return 0
 

@@ -15,7 +15,7 @@ from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts import bridge_run_config
 from nemolaunch.families.family import ModelFamily
-from nemolaunch.families.nemo_config import NemoConfig, defaults, symbol_path
+from nemolaunch.families.nemo_config import NemoConfig, defaults, symbol, symbol_name, symbol_path
 from nemolaunch.families.registry import FAMILIES, of_nemo
 from nemolaunch.run.folder import BRIDGE_TOKENIZER, RunDir, read_json
 
@@ -26,7 +26,14 @@ PLAIN = (
     "baichuan", "chatglm",
 )  # fmt: skip
 # Bridge's configuration classes -> the families that they can be
-PROVIDERS = {"GPTModelProvider": PLAIN, "MistralModelProvider": ("mistral",)}
+PROVIDERS = {
+    "GPTModelProvider": PLAIN,
+    "MistralModelProvider": ("mistral",),
+    "GemmaModelProvider": ("gemma",),
+    "Gemma2ModelProvider": ("gemma2",),
+}
+# Families for which Bridge has a function of another name that computes the same: GELU by tanh
+OTHER_GELU = ("gemma", "gemma2")
 # Fields that NeMo's configuration lacks, or that no family looks at, and that change what a model computes -> their
 # value if it does not use them
 UNUSED: dict[str, Any] = {
@@ -128,6 +135,8 @@ def _as(family: ModelFamily, fields: Mapping[str, Any]) -> NemoConfig:
     known = defaults(name)
     plain = {n: v for n, v in fields.items() if n in known and not isinstance(v, Mapping)}
     function = {"activation_func": fields.get("activation_func")}
+    if family.model_type in OTHER_GELU and symbol_name(function["activation_func"]) == "fast_gelu":
+        function["activation_func"] = symbol("nemo.collections.llm.fn.activation.openai_gelu")
     return NemoConfig(family.model_class, name, {**plain, **function, **rope})
 
 
