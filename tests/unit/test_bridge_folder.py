@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from check_jobs import TOKENIZER, write_data
 from nemo2.convert_support import assert_same_tensors, tensors
 from nemo2.model_zoo import ZOO
 
@@ -19,6 +20,7 @@ from nemolaunch.checkpoint.convert.compare import CheckpointPair
 from nemolaunch.checkpoint.convert.convert import convert
 from nemolaunch.checkpoint.convert.summary import summarise
 from nemolaunch.checkpoint.megatron.completeness import incomplete
+from nemolaunch.cli.main import main
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.bridge_model import PLAIN
 from nemolaunch.facts.checkpoint import look_at_checkpoint
@@ -97,7 +99,7 @@ def use_mup(content: dict[str, Any]) -> None:
 
 
 def other_provider(content: dict[str, Any]) -> None:
-    content["model"]["_target_"] = "megatron.bridge.models.gemma.gemma2_provider.Gemma2ModelProvider"
+    content["model"]["_target_"] = "megatron.bridge.models.gemma.gemma3_provider.Gemma3ModelProvider"
 
 
 def adapter(content: dict[str, Any]) -> None:
@@ -116,7 +118,7 @@ def no_model(content: dict[str, Any]) -> None:
     ("change", "said"),
     [
         (use_mup, "use_mup is True"),
-        (other_provider, "Gemma2ModelProvider"),
+        (other_provider, "Gemma3ModelProvider"),
         (adapter, "LoRA"),
         (other_activation, "mine.silu"),
         (no_model, "does not describe a model"),
@@ -146,3 +148,28 @@ def test_the_start_of_a_training(bridge: Path) -> None:
     assert found.path == str(bridge / "iter_0000000")
     assert (found.shape["num_layers"], found.shape["hidden_size"]) == (2, 64)
     assert found.fields["rotary_base"] == 10000.0
+
+
+def test_weights_of_the_other_backend(
+    sound: Path, bridge: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each backend is told how to convert the other's checkpoints."""
+    convert(sound / "source", tmp_path / "nemo", "nemo2")
+    (tmp_path / "data").mkdir()
+    prefix = write_data(tmp_path / "data")
+    for backend, folder in (("nemo2", bridge / "iter_0000000"), ("bridge", tmp_path / "nemo")):
+        words = [
+            "-M",
+            "nano",
+            "--hf-model-id",
+            str(TOKENIZER),
+            "--dataset-dir",
+            str(prefix),
+            "--max-steps",
+            "3",
+        ]
+        words += ["--nemo-model", str(folder), "--backend", backend, "--dry-run", "--num-gpus", "1"]
+        assert main(["pretrain", *words]) == 1
+        shown = "".join(capsys.readouterr())
+        assert "checkpoint-of-other-backend" in shown
+        assert f"--to {backend}" in shown
