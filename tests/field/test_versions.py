@@ -43,9 +43,10 @@ def test_a_container_without_nemo2_names_the_last_one_with_it() -> None:
     versions, 26.02 with NeMo 2.7 is the last container that has it; NeMo 3.0 on PyPI has no nemo.collections.llm.
     """
     for tag in ("26.04", "26.06", "26.08", "26.04.01"):
-        found = about("image-without-nemo2", container_image=f"{REGISTRY}:{tag}")
+        found = about("image-without-nemo2", container_image=f"{REGISTRY}:{tag}", backend="nemo2")
         assert found.severity is Severity.ERROR
-        assert [fix.changes for fix in found.fixes] == [{"container_image": f"{REGISTRY}:26.02"}]
+        changes = [fix.changes for fix in found.fixes]
+        assert changes == [{"container_image": f"{REGISTRY}:26.02"}, {"backend": "bridge"}]
 
 
 def test_a_tag_with_a_broken_pair_is_refused() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.facts import EarlierRun, Facts, Host
 from nemolaunch.facts.data_files import DataFile
+from nemolaunch.facts.interpreter import Interpreter
 from nemolaunch.facts.submission import Submission
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan, make_plan
 from nemolaunch.tokenizer.inspection import Tokenizer
 
+BRIDGE = Interpreter(path="/opt/bridge env/bin/python", bridge="0.6.2", megatron="0.19.2")
 DATA = "/data/corpus/preprocessed/en_text_document"
 
 # Flags of each case; the golden file of the same name holds its script
@@ -69,6 +71,8 @@ CASES: dict[str, dict[str, Any]] = {
         "env": ("NCCL_DEBUG=WARN", "lower_case=$x y"),
     },
     "no-runtime": {"container_runtime": "none"},
+    "bridge": {"backend": "bridge", "container_image": "nvcr.io/nvidia/nemo:26.08"},
+    "bridge-no-container": {"backend": "bridge", "container_image": "none", "launcher": "torchrun"},
     "non-ascii-folder": {"output_dir": "/läufe/訓練/run", "container_image": "none"},
 }
 
@@ -97,6 +101,7 @@ def plan_of(case: str, folder: str | None = None) -> Plan:
         ),
         tokenizer=Tokenizer(source="/models/tokenizer", folder="/models/tokenizer", vocab_size=128256),
         run=EarlierRun(folder=str(flags["output_dir"])),
+        interpreter=BRIDGE if case == "bridge-no-container" else None,
         submission=Submission(number=1, bin="/opt/train env/bin", links=("/archive/corpus",)),
     )
     return dataclasses.replace(make_plan(job, facts=facts), versions={"nemolaunch": "0"})

@@ -22,7 +22,7 @@ def test_script_is_as_recorded(case: str) -> None:
 
 
 def test_script_is_what_nemo_run_submits(tmp_path: Path) -> None:
-    """All cases go through NeMo-Run's own SlurmExecutor, in one separate process, as it is slow to import."""
+    """All cases of NeMo 2 go through NeMo-Run's own SlurmExecutor, in one separate process, as it is slow to import."""
     program = Path(__file__).parent / "materialise.py"
     run = subprocess.run(
         [sys.executable, program, tmp_path], capture_output=True, text=True, cwd=tmp_path, timeout=300

@@ -160,7 +160,7 @@ class Training:
                     command = Path(entry.path, "cmdline").read_bytes()
                 except OSError:
                     continue
-                if wanted <= variables and b"fdl_runner" in command:
+                if wanted <= variables and (b"fdl_runner" in command or b"bridge.entry" in command):
                     found.append(int(entry.name))
         return sorted(found)
 

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from check_jobs import codes, findings, job, resolved
+from check_jobs import codes, job, resolved
 
 from nemolaunch.facts import Host, look
-from nemolaunch.facts.data_files import DataFile
 from nemolaunch.facts.interpreter import Interpreter, look_at_interpreter
-from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.job import Job
 from nemolaunch.launching import torchrun
 from nemolaunch.planning.plan import compose
@@ -127,14 +125,3 @@ def test_complete_checkpoints_are_those_that_bridge_has_recorded(tmp_path: Path)
     newest = run.newest_checkpoint()
     assert newest is not None
     assert newest.name == "iter_0000030"
-
-
-def test_validation_sets_beside_the_training_data_are_refused_too() -> None:
-    """They are not named by a flag, and would otherwise be silently left out."""
-    file = DataFile(prefix="/data/news", num_tokens=10**9, split_tokens=(0, 10**9, 0), token_bytes=2)
-    found = {"validation": (ValidationFiles(name="news", path="/data/news", files=(file,), found=True),)}
-    sets = {**found, "interpreter": BRIDGE}
-    refused = [f for f in findings(**LOCAL, backend="bridge", changed=sets) if f.code == "bridge-unsupported"]
-    assert ["news" in finding.message for finding in refused] == [True]
-    off = codes(**LOCAL, backend="bridge", limit_val_batches=0, changed=sets)
-    assert "bridge-unsupported" not in off

@@ -25,9 +25,6 @@ def test_a_default_job_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("executor", "slurm"),
-        ("executor", "docker"),
-        ("executor", "apptainer"),
         ("data_mode", "stream"),
         ("objective", "mlm"),
         ("rampup_batch_size", "8:8:80"),

@@ -468,7 +468,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "run-beyond-steps": ("llama3_8b", {"max_steps": 10}, earlier()),
     "slurm-account": ("llama3_8b", {"account": ""}, {}),
     "slurm-image": ("llama3_8b", {"container_image": " "}, {}),
-    "image-without-nemo2": ("llama3_8b", {"container_image": "nvcr.io/nvidia/nemo:26.04"}, {}),
+    "image-without-nemo2": (
+        "llama3_8b",
+        {"container_image": "nvcr.io/nvidia/nemo:26.04", "backend": "nemo2"},
+        {},
+    ),
     "image-unknown": ("llama3_8b", {"container_image": "nvcr.io/nvidia/nemo:25.07"}, {}),
     "versions-incompatible": (
         "llama3_8b",

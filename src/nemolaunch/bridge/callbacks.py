@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from megatron.bridge.training.callbacks import Callback, CallbackContext
 
-from nemolaunch.bridge.loss import LOSS, StepLoss
+from nemolaunch.bridge.graceful_exit import GracefulExit
+from nemolaunch.bridge.loss import StepLoss, validation_loss
+from nemolaunch.bridge.profile import PytorchTrace
+from nemolaunch.bridge.rank import device_of, is_first
 from nemolaunch.bridge.saving import TimedSaves, around_saves
 from nemolaunch.bridge.train_data import train_data
+from nemolaunch.bridge.validation_sets import ValidationSets
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.comparison import RankComparison
+from nemolaunch.ranks.loggers import Loggers
 from nemolaunch.ranks.progress import ProgressWatch
 from nemolaunch.ranks.step_metrics import StepMetrics, samples_by_prefix
 from nemolaunch.ranks.update_check import UpdateCheck
@@ -29,17 +33,11 @@ def callbacks_of(plan: Plan, loss: StepLoss) -> list[Callback]:
     metrics = Metrics(plan, loss)
     found = [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), Ranks(plan, loss, metrics)]
     found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
-    return [*found, Progress(plan, metrics), End(plan)]
-
-
-def is_first() -> bool:
-    """Return whether this is the first rank."""
-    return torch.distributed.get_rank() == 0
-
-
-def device_of(plan: Plan) -> torch.device:
-    """Return the device that this rank computes on."""
-    return torch.device("cpu") if plan.device == "cpu" else torch.device("cuda", torch.cuda.current_device())
+    found += [GracefulExit(plan, metrics.rows.event)] if plan.exits_gracefully else []
+    found += [PytorchTrace(plan)] if plan.job.logging.profile == "pytorch" else []
+    progress = Progress(plan, metrics)
+    found += [ValidationSets(plan, metrics.rows, progress)] if plan.validation_sets else []
+    return [*found, progress, End(plan)]
 
 
 class PlannedOptimizer(Callback):
@@ -81,10 +79,12 @@ class Metrics(Callback):
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        # Bridge's own is on the last rank
+        # Bridge's own are on the last rank
         writer = SummaryWriter(log_dir=str(self._plan.run.tensorboard))
+        self._loggers = Loggers(self._plan)
 
         def tell_loggers(row: dict[str, Any], step: int) -> None:
+            self._loggers.log(row, step)
             for name, value in row.items():
                 if name not in LOGGED_BY_BRIDGE and value is not None:
                     writer.add_scalar(name, value, step)
@@ -124,13 +124,13 @@ class Metrics(Callback):
 
     def on_eval_end(self, context: CallbackContext) -> None:
         """Write a row for the validation."""
-        found = (context.total_loss_dict or {}).get(LOSS)
-        self.rows.validated(context.state.train_state.step, None if found is None else float(found))
+        self.rows.validated(context.state.train_state.step, validation_loss(context.total_loss_dict))
 
     def on_train_end(self, context: CallbackContext) -> None:
         """Write the `end` event, and close the file."""
         if self.rows.open:
             self.rows.end(context.state.train_state.step, self._by_prefix())
+            self._loggers.close()
 
     def _by_prefix(self) -> list[int] | None:
         return samples_by_prefix(train_data(), self._samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from megatron.bridge.training.config import (
     ValidationConfig,
 )
 
+from nemolaunch.bridge.profile import nsys
 from nemolaunch.bridge.provider import dtype, provider
 from nemolaunch.planning import Plan
 
@@ -63,6 +65,7 @@ def compile_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
         # nemolaunch's guards look at loss and gradients before each update
         rerun_state_machine=RerunStateMachineConfig(check_for_nan_in_loss=False),
         mixed_precision=_precision(plan),
+        profiling=nsys(plan),
     )
     return config, [f"not supported on the CPU: {what}" for what in dict.fromkeys(dropped)]
 
@@ -84,7 +87,8 @@ def _precision(plan: Plan) -> mixed_precision.MixedPrecisionConfig:
 
 def _validation(plan: Plan) -> ValidationConfig:
     logging = plan.job.logging
-    return ValidationConfig(eval_interval=logging.val_check_interval, eval_iters=logging.limit_val_batches)
+    batches = 0 if plan.validation_sets else logging.limit_val_batches  # `validation_sets` evaluates those
+    return ValidationConfig(eval_interval=logging.val_check_interval, eval_iters=batches)
 
 
 def _optimizer(plan: Plan) -> OptimizerConfig:
@@ -131,6 +135,7 @@ def _gradients(plan: Plan) -> DistributedDataParallelConfig:
     gather = recipe.overlap_param_gather if gather is None else gather
     return DistributedDataParallelConfig(
         use_distributed_optimizer=sharded,
+        num_distributed_optimizer_instances=job.optimizer.num_distributed_optimizer_instances,
         grad_reduce_in_fp32=True,
         average_in_collective=True,
         check_for_nan_in_grad=job.guards.on_not_finite == "stop",
@@ -169,11 +174,15 @@ def _tokenizer(plan: Plan) -> TokenizerConfig:
 
 
 def _checkpoints(plan: Plan) -> CheckpointConfig:
-    """Save and resume in the run's own folder, where Bridge finds its newest complete checkpoint."""
-    wanted = plan.job.checkpoint
+    """Save in the run's own folder, and resume from its newest complete checkpoint, else from the one that is named.
+
+    Bridge is told which one that is. Its own record of it is not replaced atomically, and if it names none, Bridge
+    trains from scratch without a word.
+    """
+    wanted, start = plan.job.checkpoint, start_of(plan)
     return CheckpointConfig(
         save=str(plan.run.checkpoints),
-        load=str(plan.run.checkpoints),
+        load=str(start) if start else None,
         # its weights only: Bridge starts at step 0, with a new optimizer, unless there is a checkpoint to resume from
         pretrained_checkpoint=plan.job.model.nemo_model,
         save_interval=wanted.checkpoint_every,
@@ -184,6 +193,12 @@ def _checkpoints(plan: Plan) -> CheckpointConfig:
         fully_parallel_save=True,
         dist_ckpt_optim_fully_reshardable=True,
     )
+
+
+def start_of(plan: Plan) -> Path | None:
+    """Return the checkpoint that this attempt continues: the run's own, else the one that `--resume` names, if any."""
+    resume = plan.job.checkpoint.resume
+    return plan.run.last_checkpoint() or (None if resume in ("auto", "never") else Path(resume))
 
 
 def _distributed(plan: Plan) -> DistributedInitConfig:

@@ -16,6 +16,7 @@ from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.known_names import require_known_names
 from nemolaunch.ranks.log import log
+from nemolaunch.run.attempts import expand_nodes
 
 if TYPE_CHECKING:
     from megatron.bridge.training.callbacks import Callback
@@ -31,10 +32,17 @@ def pretrain(plan_file: str) -> None:
 
 
 def _train(plan: Plan) -> None:
+    _meet_on_first_node()
     if plan.job.guards.preflight:
         require_fit_nodes(plan)
-    require_known_names(plan)
     run_plan(plan)
+
+
+def _meet_on_first_node() -> None:
+    """Tell Megatron where ranks that srun has started meet: its own parser of lists of nodes knows few forms."""
+    nodes = expand_nodes(os.environ.get("SLURM_JOB_NODELIST", ""))
+    if nodes and "TORCHELASTIC_RUN_ID" not in os.environ:
+        os.environ.setdefault("MASTER_ADDR", nodes[0])
 
 
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
@@ -61,6 +69,7 @@ def adapted_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
     prepare(plan.device)
     from nemolaunch.bridge.config import compile_config
 
+    require_known_names(plan)
     return compile_config(plan)
 
 

@@ -71,10 +71,26 @@ class StepLoss:
             found = torch.vstack([part.view(-1) for part in self._parts]).sum(dim=0)
             group = parallel_state.get_data_parallel_group(with_context_parallel=True)
             torch.distributed.all_reduce(found, group=group)
-        if parallel_state.get_pipeline_model_parallel_world_size() > 1:
-            torch.distributed.broadcast(
-                found,
-                parallel_state.get_pipeline_model_parallel_last_rank(),
-                group=parallel_state.get_pipeline_model_parallel_group(),
-            )
+        _tell_all_stages(found)
         return found[0] / found[1]
+
+
+def validation_loss(losses: dict[str, Any] | None) -> float:
+    """Return the loss that Bridge's evaluation found, which it returns on the last pipeline stage only.
+
+    A collective: every rank must call it.
+    """
+    given = 0.0 if not losses else float(losses[LOSS])
+    found = torch.tensor(given, dtype=torch.float32, device=torch.cuda.current_device())
+    _tell_all_stages(found)
+    return float(found)
+
+
+def _tell_all_stages(value: Tensor) -> None:
+    """Overwrite a value with that of the last pipeline stage."""
+    if parallel_state.get_pipeline_model_parallel_world_size() > 1:
+        torch.distributed.broadcast(
+            value,
+            parallel_state.get_pipeline_model_parallel_last_rank(),
+            group=parallel_state.get_pipeline_model_parallel_group(),
+        )

@@ -59,6 +59,7 @@ SET: dict[str, str] = {
     "weight_decay": "optimizer.weight_decay, scheduler.start_weight_decay, scheduler.end_weight_decay",
     "clip_grad": "optimizer.clip_grad",
     "disable_dist_optim": "optimizer.use_distributed_optimizer, ddp.use_distributed_optimizer",
+    "num_distributed_optimizer_instances": "ddp.num_distributed_optimizer_instances",
     "log_every": "logger.log_interval",
     "val_check_interval": "validation.eval_interval",
     "limit_val_batches": "validation.eval_iters",
@@ -67,51 +68,44 @@ SET: dict[str, str] = {
     "keep_latest": "checkpoint.most_recent_k",
     "no_async_save": "checkpoint.async_save",
     "nemo_model": "checkpoint.pretrained_checkpoint",
+    "resume": "checkpoint.load",
+    "profile": "profiling.use_nsys_profiler",
+    "profile_steps": "profiling.profile_step_start, profiling.profile_step_end",
+    "profile_ranks": "profiling.profile_ranks",
 }
 
 # Nemolaunch acts on these itself, whichever framework trains, or turns them into one of the above while planning
 OURS: frozenset[str] = frozenset(
     {
         "backend", "python", "experiment", "output_dir", "num_nodes", "num_gpus", "device", "env_preset", "env",
-        "preset", "gpu", "network_interface", "hf_token", "data_mode", "objective",
+        "executor", "account", "partition", "container_image", "container_runtime", "container_mounts", "time",
+        "launcher", "detach", "chain", "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude",
+        "exclude_slow", "reservation", "comment", "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
+        "preset", "gpu", "network_interface", "hf_token", "validation_data", "data_mode", "objective",
         "max_tokens", "tokens_per_param", "global_batch_tokens",
         # the rate of every step is the plan's
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
         "wsd_decay_style", "resume_schedule",
-        "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance", "resume",
+        "wandb", "wandb_project", "wandb_name", "mlflow", "mlflow_experiment",
+        "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance",
     }
 )  # fmt: skip
 
 # Field of a job -> (values that are accepted, why no others are)
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "executor": (("local",), "on Slurm and in containers, only NeMo 2 is started yet"),
-    "validation_data": (((),), "only what --split holds out is evaluated"),
     "reset_attention_mask": ((False,), "documents are not kept apart yet"),
     "reset_position_ids": ((False,), "documents are not kept apart yet"),
     "eod_mask_loss": ((False,), "documents are not kept apart yet"),
     "rampup_batch_size": ((None,), "the batch size cannot change yet"),
-    "num_distributed_optimizer_instances": ((1,), "the optimizer cannot be sharded hybridly yet"),
     "set": (((),), "the fields are those of NeMo's recipe"),
-    "wandb": ((False,), "it is not logged to yet"),
-    "mlflow": ((False,), "it is not logged to yet"),
-    "profile": ((None,), "profilers are not started yet"),
 }
 # Values of fields in the other tables that are refused as well
 REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "data_mode": (("indexed",), "streams are not read yet"),
-    "resume": (("auto", "never"), "other checkpoints than the run's own are not read yet"),
     "objective": (("clm",), "Bridge's loss and masks are those of next-token prediction"),
 }
 # Have no effect unless a refused field is set
 WITH_REFUSED: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "account", "partition", "container_image", "container_runtime", "container_mounts", "time", "launcher",
-            "detach", "chain", "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude", "exclude_slow",
-            "reservation", "comment", "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
-        ),
-        "executor",
-    ),
     **dict.fromkeys(("mlm_probability", "mlm_replacement", "mlm_span_length", "mask_token"), "objective"),
     **dict.fromkeys(
         (
@@ -120,10 +114,6 @@ WITH_REFUSED: dict[str, str] = {
         ),
         "data_mode",
     ),
-    **dict.fromkeys(("wandb_project", "wandb_name"), "wandb"),
-    "mlflow_experiment": "mlflow",
-    "profile_steps": "profile",
-    "profile_ranks": "profile",
 }  # fmt: skip
 
 

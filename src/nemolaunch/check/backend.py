@@ -10,7 +10,7 @@ from nemolaunch.catalogue.version_pairs import release
 from nemolaunch.check.support import error, fix, flag, shown, warning, without
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
-from nemolaunch.resolve.backend import BRIDGE, NEMO2, trains_with_bridge
+from nemolaunch.resolve.backend import BRIDGE, NEMO2, image_of, trains_with_bridge
 from nemolaunch.run.folder import is_bridge
 
 # Those of constraints-bridge.txt, by their first two numbers
@@ -40,6 +40,8 @@ def _without_effect(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _environment(resolved: Resolved) -> Iterator[Finding]:
+    if resolved.job.launch.runtime is not None:
+        yield from _image(resolved)
     found = resolved.facts.interpreter
     if found is None:
         return
@@ -52,11 +54,39 @@ def _environment(resolved: Resolved) -> Iterator[Finding]:
             fix(backend=NEMO2, python=None) if resolved.job.launch.python else fix(backend=NEMO2),
         )
         return
-    have = {"Megatron-Bridge": found.bridge, "Megatron-Core": found.megatron}
+    yield from _releases(found.path, found.bridge, found.megatron)
+
+
+def _image(resolved: Resolved) -> Iterator[Finding]:
+    """Check the image of a job: what runs in it is not that of this machine, and `python` is on its path."""
+    launch = resolved.job.launch
+    if launch.python is not None:
+        yield error(
+            "python-without-bridge",
+            f"{shown('python', launch.python)} has no effect: the job runs in a container, with the interpreter of "
+            f"its image",
+            without(resolved, "python"),
+        )
+    image = image_of(resolved.job)
+    if image is None or image.megatron_bridge is None:
+        yield warning(
+            "bridge-untested",
+            f"{shown('container_image', launch.container_image)}: its releases of Megatron-Bridge and Megatron-Core "
+            f"are not known; tested is {_tested()}",
+        )
+    else:
+        yield from _releases(image.image, image.megatron_bridge, image.megatron)
+
+
+def _tested() -> str:
+    return " with ".join(f"{name} {first}.{second}" for name, (first, second) in TESTED.items())
+
+
+def _releases(where: str, bridge: str | None, megatron: str | None) -> Iterator[Finding]:
+    have = {"Megatron-Bridge": bridge, "Megatron-Core": megatron}
     other = [f"{name} {has}" for name, has in have.items() if has and release(has)[:2] != TESTED[name]]
     if other:
-        tested = " with ".join(f"{name} {first}.{second}" for name, (first, second) in TESTED.items())
-        yield warning("bridge-untested", f"{found.path} has {' and '.join(other)}; tested is {tested}")
+        yield warning("bridge-untested", f"{where} has {' and '.join(other)}; tested is {_tested()}")
 
 
 def _model(resolved: Resolved) -> Iterator[Finding]:
@@ -80,29 +110,20 @@ def _fields(resolved: Resolved) -> Iterator[Finding]:
             without(resolved, name),
             about=name,
         )
-    names = [each.name for each in resolved.validation_sets if each.found]
-    if names:  # those that are named are refused above
-        yield error(
-            "bridge-unsupported",
-            f"the validation sets beside the training data ({', '.join(names)}) do not work with {flag('backend')} "
-            f"bridge: only what --split holds out is evaluated",
-            fix(backend=NEMO2),
-            fix(limit_val_batches=0),
-            about="validation_data",
-        )
 
 
 def _checkpoint(resolved: Resolved) -> Iterator[Finding]:
-    """Yield an error if the run would continue from a checkpoint that its backend cannot read."""
-    last = resolved.facts.run.last_checkpoint
-    if last is None or resolved.job.checkpoint.resume != "auto":
+    """Yield an error if the run would continue from a checkpoint of its own that its backend cannot read."""
+    run, resume = resolved.facts.run, resolved.job.checkpoint.resume
+    if run.last_checkpoint is None or resume == "never":
         return
-    wrote, other = (BRIDGE, "NeMo 2") if is_bridge(Path(last)) else (NEMO2, "Megatron-Bridge")
+    last = Path(run.last_checkpoint)
+    wrote, other = (BRIDGE, "NeMo 2") if is_bridge(last) else (NEMO2, "Megatron-Bridge")
     if (wrote == BRIDGE) != trains_with_bridge(resolved.job):
         yield error(
             "checkpoint-of-other-backend",
-            f"the run in {resolved.facts.run.folder} has the checkpoint {Path(last).name}, which {other} cannot read: "
-            f"it was trained with {flag('backend')} {wrote}",
+            f"the run in {run.folder} has the checkpoint {last.name}, which {other} cannot read: it was trained with "
+            f"{flag('backend')} {wrote}",
             fix(backend=wrote),
             fix(resume="never"),
         )

@@ -73,11 +73,16 @@ def _named(resolved: Resolved, found: StartPoint, name: str, otherwise: Fix) -> 
 
 
 def _of_other_backend(resolved: Resolved, found: StartPoint, name: str, otherwise: Fix) -> Finding:
-    wants, other = (NEMO2, "Megatron-Bridge") if found.backend == BRIDGE else (BRIDGE, "NeMo 2")
+    """Say that the backend cannot read a checkpoint; only its weights can be converted."""
+    other = NEMO2 if found.backend == BRIDGE else BRIDGE
+    how = (
+        f": it was trained with {flag('backend')} {found.backend}"
+        if name == "resume"
+        else f". Convert it: `nemolaunch convert {found.path} DIR --to {other}`"
+    )
     return error(
         "checkpoint-of-other-backend",
-        f"{shown(name, found.path)} is a checkpoint of {other}, which {flag('backend')} {wants} does not read. Convert "
-        f"it: `nemolaunch convert {found.path} DIR --to {wants}`",
+        f"{shown(name, found.path)}: {flag('backend')} {other} cannot read this checkpoint{how}",
         fix(backend=found.backend),
         otherwise,
         about=name,

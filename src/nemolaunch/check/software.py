@@ -10,7 +10,7 @@ from nemolaunch.check.support import each, error, fix, flag, shown, warning
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job.settings import path_of
 from nemolaunch.resolve import Resolved
-from nemolaunch.resolve.backend import trains_with_bridge
+from nemolaunch.resolve.backend import BRIDGE, trains_with_bridge
 from nemolaunch.resolve.settings import PREFIX
 from nemolaunch.resolve.software import Software, software
 
@@ -42,6 +42,7 @@ def _without_nemo2(resolved: Resolved, container: Container) -> Finding:
         f"(nemo.collections.llm), which trains the recipe; the last container that has it is {newest.image} "
         f"[{container.source}]",
         *each("container_image", [newest.image]),
+        *each("backend", [BRIDGE] if container.megatron_bridge else []),
     )
 
 

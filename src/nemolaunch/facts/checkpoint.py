@@ -89,7 +89,7 @@ def look_at_checkpoint(path: str, *, trusted: bool = False) -> StartPoint:
         return StartPoint(path=str(folder), error=f"it cannot be read: {error}")
     if fault:
         return StartPoint(path=str(folder), error=fault, instead=instead)
-    content = _model_yaml(folder / "context" / "model.yaml")
+    content = _yaml(folder / "context" / "model.yaml")
     config = content.get("config")
     config = config if isinstance(config, dict) else {}
     shape = {name: config[name] for name in SHAPE_FIELDS if config.get(name) is not None}
@@ -190,7 +190,7 @@ def _instead(path: str, folder: Path) -> str | None:
     return nearest(path, lambda near: os.path.isdir(os.path.join(os.path.expanduser(near), "weights")))
 
 
-def _model_yaml(path: Path) -> dict[str, Any]:
+def _yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:

@@ -95,7 +95,7 @@ class Facts:
         passed: variables of the shell that the job passes on by name (`--env NAME`) and that are set.
         exported: environment variables that affect how GPUs are used and that a job inherits.
         submission: what a batch script needs to know about this machine, if the job is for Slurm.
-        interpreter: what would train with Megatron-Bridge, if the job is for this machine, outside containers.
+        interpreter: what would train with Megatron-Bridge, if the job runs in no container.
         container: what a container's command line needs to know about it, if the job runs in one here.
         engine: what runs that container.
     """
@@ -184,7 +184,7 @@ def look(job: Job) -> Facts:
         passed=passed_here(job),
         exported={name: os.environ[name] for name in EXPORTED if name in os.environ},
         submission=_look_at_submission(job, data + held_out, sources),
-        interpreter=look_at_interpreter(job) if job.launch.executor == "local" else None,
+        interpreter=look_at_interpreter(job) if job.launch.runtime is None else None,
         container=_look_at_container(job, data + held_out, sources),
         engine=look_at_engine(engine, job.launch.container_image) if engine else None,
     )

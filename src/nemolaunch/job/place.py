@@ -60,8 +60,8 @@ class Launch:
     )
     backend: str = flag(
         "auto",
-        "what trains the model: nemo2 (NeMo 2) or bridge (Megatron-Bridge); auto: what this environment has, NeMo 2 if "
-        "it has both",
+        "what trains the model: nemo2 (NeMo 2) or bridge (Megatron-Bridge); auto: what the container image or this "
+        "environment has, NeMo 2 if it has both",
         choices=("auto", "nemo2", "bridge"),
     )
     python: str | None = flag(

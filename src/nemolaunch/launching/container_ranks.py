@@ -21,7 +21,6 @@ from nemolaunch.job.profiling import nsys_file, nsys_words
 from nemolaunch.planning import Plan
 from nemolaunch.system import processes
 
-RANK = "nemolaunch.nemo2.entry"
 OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets it for ranks
 
 
@@ -31,7 +30,16 @@ def torchrun(plan: Plan) -> list[str]:
         nsys_words(str(plan.run.traces), nsys_file(False)) if plan.job.logging.profile == "nsys" else []
     )
     words = ["--standalone", "--nnodes", "1", "--nproc-per-node", str(plan.num_gpus)]
-    return [*profiler, sys.executable, "-m", "torch.distributed.run", *words, "-m", RANK, str(plan.run.plan)]
+    return [
+        *profiler,
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *words,
+        "-m",
+        plan.entry,
+        str(plan.run.plan),
+    ]
 
 
 def main() -> int:

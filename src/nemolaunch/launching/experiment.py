@@ -18,6 +18,7 @@ from types import FrameType, SimpleNamespace
 from typing import Any
 
 from nemolaunch.containers.mounts import mounts_of
+from nemolaunch.launching import bridge_job
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
 from nemolaunch.system import folder_identity, processes
@@ -131,6 +132,9 @@ def run_experiment(plan: Plan) -> bool:
 
 def write(plan: Plan, home: str | None = None) -> None:
     """Write the files to submit to Slurm: the batch script, the task and the code."""
+    if plan.with_bridge:
+        bridge_job.write(plan, Path(home or plan.run.nemo_run))
+        return
     with experiment(plan, home) as running:
         add_task(running, plan)
         running.dryrun(log=False, delete_exp_dir=False)

@@ -27,7 +27,7 @@ from nemolaunch.system.plain_values import from_plain
 from nemolaunch.tokenizer.files import files_of
 
 LOGIN_NODE = "nemolaunch.launching.login_node"
-PATHS = ("output_dir", "index_mapping_dir", "nemo_model", "resume", "setup")
+PATHS = ("output_dir", "index_mapping_dir", "nemo_model", "resume", "setup", "python")
 
 
 @dataclass(frozen=True)

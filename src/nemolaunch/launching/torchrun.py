@@ -13,23 +13,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nemolaunch.job.profiling import nsys_file, nsys_words
 from nemolaunch.launching.experiment import end_with_parent, local_variables
 from nemolaunch.planning import Plan
 from nemolaunch.system.secret_values import mask_streams
 
-ENTRY = "nemolaunch.bridge.entry"
-
 
 def command(plan: Plan) -> list[str]:
     """Return torchrun's command line."""
+    nsys = plan.job.logging.profile == "nsys"
     return [
+        *(nsys_words(str(plan.run.traces), nsys_file(by_slurm=False)) if nsys else ()),
         plan.python or sys.executable,
         "-m",
         "torch.distributed.run",
         "--standalone",
         f"--nproc-per-node={plan.num_gpus}",
         "-m",
-        ENTRY,
+        plan.entry,
         str(plan.run.plan),
     ]
 

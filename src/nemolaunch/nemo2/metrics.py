@@ -15,7 +15,7 @@ from nemolaunch.ranks.guards import Notice
 from nemolaunch.ranks.step_metrics import ACCURACY, StepMetrics
 
 # NeMo already logs these to TensorBoard and W&B
-LOGGED_BY_NEMO = frozenset({"loss", "lr", "grad_norm", "step", "time", "samples"})
+LOGGED_BY_NEMO = frozenset({"loss", "val_loss", "lr", "grad_norm", "step", "time", "samples"})
 
 
 class MetricsFile(Callback):

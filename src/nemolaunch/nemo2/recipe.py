@@ -20,7 +20,7 @@ from nemolaunch.job import Job
 from nemolaunch.nemo2 import kernels, loss
 from nemolaunch.nemo2.settings import set_fields
 from nemolaunch.planning import Plan
-from nemolaunch.system import folder_identity
+from nemolaunch.ranks.loggers import wandb_id
 
 
 def compile_recipe(plan: Plan) -> run.Partial:
@@ -331,12 +331,6 @@ def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:
             resume="allow",
             config={},
         )
-
-
-def wandb_id(plan: Plan) -> str:
-    """Return the W&B run id of a run folder, the same after every restart, and wherever the folder is moved."""
-    own = folder_identity.current(plan.run.root)
-    return own.id if own else "chosen-at-launch"
 
 
 def _set_start(recipe: run.Partial, plan: Plan, job: Job) -> None:

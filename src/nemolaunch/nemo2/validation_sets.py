@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 from megatron.core.datasets.utils import Split
 from megatron.core.num_microbatches_calculator import get_num_microbatches
 from nemo.collections import llm
-from torch.utils.data import default_collate
 
 from nemolaunch.data.stream_budget import validation_share
 from nemolaunch.data.validation_sets import ValidationSet, accuracy_key, loss_key
@@ -24,31 +23,7 @@ from nemolaunch.nemo2.mlm import ACCURACY, MaskedAccuracy
 from nemolaunch.planning import Plan
 from nemolaunch.ranks.documents import marked
 from nemolaunch.ranks.masked_data import MaskedDataset, masking_of
-
-# Orders the samples of a set, independently of the seed of the run, so that runs can be compared
-SEED = 1234
-
-
-class Batches:
-    """The micro batches of this rank, from the first samples of a set. They are split over ranks as in training.
-
-    Not a `DataLoader`: its iterators draw from the random numbers that dropout on a CPU uses, too.
-    """
-
-    def __init__(self, dataset: Any, samples: int, micro_batch_size: int) -> None:
-        self._dataset, self._samples, self._micro_batch = dataset, samples, micro_batch_size
-
-    def __len__(self) -> int:
-        return self._samples // (self._micro_batch * parallel_state.get_data_parallel_world_size())
-
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        ranks, rank = (
-            parallel_state.get_data_parallel_world_size(),
-            parallel_state.get_data_parallel_rank(),
-        )
-        for number in range(len(self)):
-            start = (number * ranks + rank) * self._micro_batch
-            yield default_collate([self._dataset[i] for i in range(start, start + self._micro_batch)])
+from nemolaunch.ranks.validation_batches import SEED, Batches
 
 
 class ValidationSets(Callback):
@@ -79,7 +54,13 @@ class ValidationSets(Callback):
         for each in self._plan.validation_sets:
             dataset = self._prepared(data, set_dataset(self._plan, data, each))
             samples = each.num_batches * batch.global_batch_size
-            self._loaders[each.name] = Batches(dataset, samples, batch.micro_batch_size)
+            self._loaders[each.name] = Batches(
+                dataset,
+                samples,
+                batch.micro_batch_size,
+                rank=parallel_state.get_data_parallel_rank(),
+                ranks=parallel_state.get_data_parallel_world_size(),
+            )
         if self._first is not None:
             first = self._loaders[self._first]
             data.val_dataloader = lambda: first

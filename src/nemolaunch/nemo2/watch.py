@@ -33,7 +33,7 @@ def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
     metrics.skipped = lambda: updates.skipped
     before: list[Callback] = [CheckpointSchedule(), PlannedOptimizer(plan)]
     if plan.exits_gracefully:
-        before.append(GracefulExit(plan, metrics))
+        before.append(GracefulExit(plan, metrics.event))
     after: list[Callback] = [EvenValidation()]
     masked = MaskedTraining(plan) if plan.job.objective.objective == "mlm" else None
     after += [masked] if masked else []

@@ -77,7 +77,7 @@ class Plan:
         computed: fields of the job that were not given.
         converted: given fields that others express in another unit: field name → value as given.
         submission: what the batch script needs to know about this machine, if the job is for Slurm.
-        python: interpreter that trains on this machine, if it is not the one that plans.
+        python: interpreter that trains, if it is neither the one that plans nor a container's.
         container: what a container's command line needs to know about it, if the job runs in one here.
         patches: changes to NeMo and Megatron in the training processes that their releases need.
         versions: of nemolaunch, Python and the libraries that train, once the plan is saved.
@@ -186,6 +186,11 @@ class Plan:
     def with_bridge(self) -> bool:
         """Whether Megatron-Bridge trains it, instead of NeMo 2."""
         return trains_with_bridge(self.job)
+
+    @property
+    def entry(self) -> str:
+        """The module that each training process runs, with the plan file as its argument."""
+        return "nemolaunch.bridge.entry" if self.with_bridge else "nemolaunch.nemo2.entry"
 
     @property
     def run(self) -> RunDir:

@@ -145,7 +145,7 @@ class StepMetrics:
             return
         self._clock.step()
         figures = {"lr": lr, "grad_norm": grad_norm, "samples": samples}
-        row = {"step": step, "time": time.time(), "loss": loss}
+        row: dict[str, Any] = {"step": step, "time": time.time(), "loss": loss}
         row |= self._row(figures, step, step - self._step, waited_s)
         self._step = step
         self._file.write(**row)
@@ -190,7 +190,7 @@ class StepMetrics:
         if accuracy is not None:
             row[ACCURACY] = accuracy
         self._file.write(**row, **(sets or {}))
-        self.tell_loggers({"validation_s": seconds, **(sets or {})}, step)
+        self.tell_loggers({"val_loss": loss, "validation_s": seconds, **(sets or {})}, step)
 
     def end(self, step: int, samples_by_prefix: list[int] | None) -> None:
         """Write the `end` event, and close the file."""

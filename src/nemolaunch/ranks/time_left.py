@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
 
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system.atomic_files import write_text
@@ -101,20 +100,14 @@ class SlowestSave:
         with contextlib.suppress(OSError, ValueError):
             self.seconds = float(self._path.read_text(encoding="utf-8"))
 
-    def measure(self, checkpoint: Any, writes: bool) -> None:
-        """Time all saves of NeMo's checkpoint callback, including asynchronous ones."""
-        made: Callable[..., Callable[[], None]] = checkpoint._get_finalize_save_checkpoint_callback
+    def begin(self, writes: bool) -> Callable[[], None]:
+        """Start to time a save. Return the function to call when it is complete.
 
-        def timed(*args: Any, **kwargs: Any) -> Callable[[], None]:
-            start, finalize = time.monotonic(), made(*args, **kwargs)
-
-            def finalized() -> None:
-                finalize()
-                self._took(time.monotonic() - start, writes)
-
-            return finalized
-
-        checkpoint._get_finalize_save_checkpoint_callback = timed
+        Args:
+            writes: whether this rank tells later starts.
+        """
+        start = time.monotonic()
+        return lambda: self._took(time.monotonic() - start, writes)
 
     def _took(self, seconds: float, writes: bool) -> None:
         if seconds > (self.seconds or 0.0):

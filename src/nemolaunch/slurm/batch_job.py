@@ -166,7 +166,8 @@ def variables(plan: Plan) -> dict[str, str]:
     if plan.job.launch.launcher == "torchrun":
         words["PET_SIGNALS_TO_HANDLE"] = "SIGINT"
     if plan.job.launch.runtime is None:
-        words["PATH"] = quoted(_submission(plan).bin) + ':"$PATH"'
+        folder = os.path.dirname(plan.python) if plan.python else _submission(plan).bin
+        words["PATH"] = quoted(folder) + ':"$PATH"'
     return words
 
 

@@ -43,7 +43,12 @@ def script(plan: Plan, command: Sequence[str]) -> str:
     exports += [*batch_job.lower_case_exports(plan), *batch_job.into_apptainer(plan)]
     words = ["srun", *_place(plan), "--kill-on-bad-exit=0", *batch_job.PLACEMENT]
     words += map(batch_job.quoted, batch_job.engine_words(plan, str(folder / "code")))
-    words += ["python", *map(shlex.quote, command), "--attempt", '"$SLURM_JOB_ID.0"']
+    words += [
+        batch_job.quoted(plan.python or "python"),
+        *map(shlex.quote, command),
+        "--attempt",
+        '"$SLURM_JOB_ID.0"',
+    ]
     text = ["#!/bin/bash", *lines, *([ON_EXIT] if site else []), *site, *exports, " ".join(words)]
     return "\n".join(text) + "\n"
 

@@ -75,6 +75,12 @@ newest_step() {
         step=${step%%[!0-9]*}
         if [ "${step:--1}" -gt "$newest" ]; then newest=$step; fi
     done
+    # Megatron-Bridge counts steps, and records its newest complete checkpoint
+    name=$(cat "$run_folder/checkpoints/latest_checkpointed_iteration.txt" 2>/dev/null)
+    case $name in
+        '' | *[!0-9]*) ;;
+        *) if [ -d "$run_folder/checkpoints/iter_$(printf %07d "$name")" ]; then newest=$((name - 1)); fi ;;
+    esac
     printf '%s\n' "$newest"
 }
 

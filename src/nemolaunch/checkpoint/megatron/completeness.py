@@ -6,19 +6,28 @@ import zipfile
 from pathlib import Path
 
 from nemolaunch.checkpoint.storage import dcp
-from nemolaunch.run.folder import BRIDGE_CONFIG, is_bridge, unfinished
+from nemolaunch.run.folder import is_bridge, unfinished
+
+# The last one is written after Megatron-Bridge has recorded the checkpoint as its newest
+BRIDGE_FILES = ("metadata.json", dcp.METADATA, "train_state.pt", "run_config.yaml")
 
 
 def incomplete(checkpoint: Path) -> str | None:
     """Return what a checkpoint folder lacks, in words, or None if it is complete."""
     if unfinished(checkpoint):
         return "its save did not end"
-    of_bridge = is_bridge(checkpoint)
-    weights = checkpoint if of_bridge else checkpoint / "weights"
-    state = "train_state.pt" if of_bridge else "common.pt"
-    for name in ("metadata.json", state, dcp.METADATA, *([BRIDGE_CONFIG] if of_bridge else [])):
-        if not (weights / name).is_file() or not (weights / name).stat().st_size:
-            return f"it has no {name}"
-    if not zipfile.is_zipfile(weights / state):
-        return f"{state} is truncated"
+    if is_bridge(checkpoint):
+        return _without(checkpoint, BRIDGE_FILES) or dcp.incomplete(checkpoint)
+    weights = checkpoint / "weights"
+    if lacks := _without(weights, ("metadata.json", "common.pt", dcp.METADATA)):
+        return lacks
+    if not zipfile.is_zipfile(weights / "common.pt"):
+        return "common.pt is truncated"
     return dcp.incomplete(weights)
+
+
+def _without(folder: Path, names: tuple[str, ...]) -> str | None:
+    for name in names:
+        if not (folder / name).is_file() or not (folder / name).stat().st_size:
+            return f"it has no {name}"
+    return None
