@@ -82,9 +82,14 @@ def context_pickle(checkpoint: Path, marker: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+def weights_of(checkpoint: Path) -> Path:
+    """The distributed checkpoint in one of NeMo 2, or in a folder with one of Bridge."""
+    return next(checkpoint.glob("iter_*"), checkpoint / "weights")
+
+
 def metadata(checkpoint: Path, marker: Path) -> None:
     """Put an object into `.metadata`."""
-    path = checkpoint / "weights" / ".metadata"
+    path = weights_of(checkpoint) / ".metadata"
     content = pickle.loads(path.read_bytes())
     content.planner_data = Trap(marker)
     path.write_bytes(pickle.dumps(content))
@@ -94,20 +99,65 @@ def common_pt(checkpoint: Path, marker: Path) -> None:
     """Put an object into Megatron's common state."""
     import torch
 
-    torch.save({"state": Trap(marker)}, checkpoint / "weights" / "common.pt")
+    torch.save({"state": Trap(marker)}, weights_of(checkpoint) / "common.pt")
 
 
 def distcp(checkpoint: Path, marker: Path) -> None:
     """Put an object among the tensors."""
     import torch
 
-    path = checkpoint / "weights" / ".metadata"
+    path = weights_of(checkpoint) / ".metadata"
     content, stored = pickle.loads(path.read_bytes()), io.BytesIO()
     torch.save(Trap(marker), stored)
-    (checkpoint / "weights" / "other.distcp").write_bytes(stored.getvalue())
+    (path.parent / "other.distcp").write_bytes(stored.getvalue())
     info = next(v for k, v in content.storage_data.items() if k.offset is None)
     info.relative_path, info.offset, info.length = "other.distcp", 0, len(stored.getvalue())
     path.write_bytes(pickle.dumps(content))
+
+
+def of_bridge(attack: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+    """The same attack on a checkpoint of Bridge."""
+
+    def attacked(checkpoint: Path, marker: Path) -> None:
+        attack(checkpoint, marker)
+
+    attacked.__name__ = f"bridge_{attack.__name__}"
+    return attacked
+
+
+def train_state(checkpoint: Path, marker: Path) -> None:
+    """Put an object into the state of the training."""
+    import torch
+
+    torch.save({"step": Trap(marker)}, weights_of(checkpoint) / "train_state.pt")
+
+
+def run_config_tag(checkpoint: Path, marker: Path) -> None:
+    """Call a function by a tag of YAML."""
+    path = weights_of(checkpoint) / "run_config.yaml"
+    path.write_text(path.read_text() + f"x: !!python/object/apply:subprocess.call [[touch, {marker}]]\n")
+
+
+def run_config_target(checkpoint: Path, marker: Path) -> None:
+    """Import a module by the name of a function of the model."""
+    import yaml
+
+    path = weights_of(checkpoint) / "run_config.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["model"]["activation_func"]["_target_"] = "antigravity.silu"
+    path.write_text(yaml.safe_dump(content))
+
+
+def run_config_call(checkpoint: Path, marker: Path) -> None:
+    """Call functions where Bridge has classes of its own."""
+    import yaml
+
+    path = weights_of(checkpoint) / "run_config.yaml"
+    content = yaml.safe_load(path.read_text())
+    call = {"_target_": "subprocess.call", "_args_": [["touch", str(marker)]], "_call_": True}
+    content["model"] |= {"init_method": call, "attention_backend": call}
+    content |= {"tokenizer": {**call, "tokenizer_model": "tokenizer"}, "train": call}
+    path.write_text(yaml.safe_dump(content))
 
 
 def auto_map(model: Path, marker: Path) -> None:
@@ -151,6 +201,15 @@ NEMO: tuple[Callable[[Path, Path], None], ...] = (
     common_pt,
     distcp,
 )
+BRIDGE: tuple[Callable[[Path, Path], None], ...] = (
+    of_bridge(metadata),
+    of_bridge(common_pt),
+    of_bridge(distcp),
+    train_state,
+    run_config_tag,
+    run_config_target,
+    run_config_call,
+)
 HF: tuple[Callable[[Path, Path], None], ...] = (auto_map, tokenizer_code, torch_bin)
 
 
@@ -158,6 +217,7 @@ def write_samples(folder: Path) -> None:
     """Write sound checkpoints, a text and training data."""
     ZOO["llama"].write(folder / "hf")
     convert(folder / "hf", folder / "nemo", "nemo2", Options())
+    convert(folder / "hf", folder / "bridge", "bridge", Options())
     (folder / "text.txt").write_text("some words\n")
     (folder / "data").mkdir()
     prefix = write_data(folder / "data")
@@ -169,7 +229,7 @@ def outcome(
     attack: Callable[[Path, Path], None], command: str, samples: Path, folder: Path
 ) -> tuple[str, str]:
     """Run a command on a checkpoint. Return what became of it, and what it printed."""
-    source = samples / ("nemo" if attack in NEMO else "hf")
+    source = samples / ("nemo" if attack in NEMO else "bridge" if attack in BRIDGE else "hf")
     shutil.copytree(source, folder / "ckpt")
     for name in ("text.txt", "data"):
         (folder / name).symlink_to(samples / name)
@@ -192,7 +252,7 @@ def outcome(
 def _main() -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     bad = 0
-    attacks = (*NEMO, *HF)
+    attacks = (*NEMO, *BRIDGE, *HF)
     print("| command | " + " | ".join(attack.__name__ for attack in attacks) + " |")
     print("|---" * (len(attacks) + 1) + "|")
     with tempfile.TemporaryDirectory() as temporary:

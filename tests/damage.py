@@ -43,6 +43,8 @@ class Kind:
 
 TO_TORCH = "convert nemo out.pt --to torch --verify none"
 TO_HF = "convert nemo out --to hf --verify none"
+TRAIN = "pretrain -M nano --hf-model-id tokenizer --dataset-dir data/tokens -G 1 --max-steps 3 --dry-run"
+WEIGHTS = f"{TRAIN} --nemo-model bridge"
 REPORT = "report runs/run -o r.html"
 COUNT = "count-params -M nano --hf-model-id tokenizer"
 MADE = "made/preprocessed/a_text_document"
@@ -60,6 +62,18 @@ KINDS = {
     "io.json": Kind("nemo/context/io.json", ("inspect checkpoint nemo", TO_HF)),
     "model.yaml": Kind("nemo/context/model.yaml", ("inspect checkpoint nemo", TO_HF)),
     "common.pt": Kind("nemo/weights/common.pt", (TO_HF,)),
+    "bridge metadata": Kind(
+        "bridge/iter_0000000/.metadata", ("inspect checkpoint bridge", "convert bridge out --to hf --verify none")
+    ),
+    "run_config.yaml": Kind(
+        "bridge/iter_0000000/run_config.yaml",
+        ("inspect checkpoint bridge", "convert bridge out --to hf --verify none", WEIGHTS),
+    ),
+    "train_state": Kind(
+        "bridge/iter_0000000/train_state.pt",
+        ("inspect checkpoint bridge", "convert bridge out --to hf --verify none"),
+    ),
+    "tracker": Kind("bridge/latest_checkpointed_iteration.txt", ("inspect checkpoint bridge", WEIGHTS)),
     "idx": Kind("data/tokens.idx", ("inspect data data/tokens",)),
     "metrics": Kind("runs/run/metrics.jsonl", ("status --runs-dir runs", REPORT, "diagnose runs/run")),
     "evaluations": Kind("runs/run/evaluations.jsonl", (REPORT,)),
@@ -86,6 +100,7 @@ def write_samples(folder: Path) -> None:
 
     ZOO["llama"].write(folder / "hf")
     convert(folder / "hf", folder / "nemo", "nemo2", Options())
+    convert(folder / "hf", folder / "bridge", "bridge", Options())
     convert(folder / "hf", folder / "model.pt", "torch", Options(verify=False))
     shutil.copytree(folder / "hf", folder / "sharded")
     names = [*_tensors(folder / "sharded" / "model.safetensors")]

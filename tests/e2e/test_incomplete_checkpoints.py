@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.distributed import checkpoint as dcp
 
-from nemolaunch.checkpoint.nemo2.completeness import incomplete
+from nemolaunch.checkpoint.megatron.completeness import incomplete
 from nemolaunch.ranks.slurm_rank import set_incomplete_aside
 from nemolaunch.run.folder import RunDir
 

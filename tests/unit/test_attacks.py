@@ -6,10 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attacks import COMMANDS, DATA, HF, NEMO, REFUSED, outcome, write_samples
+from attacks import BRIDGE, COMMANDS, DATA, HF, NEMO, REFUSED, outcome, write_samples
 
 # nemolaunch's own readers import and call nothing, and need nothing of what these attack
 OWN_READERS = ("inspect", "convert --to torch")
+# The other commands of evaluation export a checkpoint as this one does
+ON_BRIDGE = (
+    "inspect",
+    "convert --to hf",
+    "convert --to torch",
+    "generate",
+    "pretrain --nemo-model",
+    "pretrain --resume",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +42,26 @@ def test_nemo2(
     assert what == REFUSED or (name in OWN_READERS and what == DATA)
     assert "Traceback" not in shown
     if what == REFUSED and name != "push":  # which takes no NeMo 2 checkpoints
-        assert "NeMo's checkpoints do not" in shown
+        assert "checkpoints do not" in shown
+
+
+@pytest.mark.parametrize("attack", BRIDGE)
+@pytest.mark.parametrize("name", ON_BRIDGE)
+def test_bridge(
+    name: str,
+    attack: Callable[[Path, Path], None],
+    samples: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What `run_config.yaml` names is never imported, so that it does not matter where a family does not look."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    what, shown = outcome(attack, COMMANDS[name], samples, tmp_path)
+    only_named = attack.__name__ == "run_config_call"
+    assert what == REFUSED or (what == DATA and (only_named or name in OWN_READERS))
+    assert "Traceback" not in shown
+    if what == REFUSED and "run_config" not in attack.__name__ and name != "inspect":
+        assert "checkpoints do not" in shown
 
 
 @pytest.mark.parametrize("attack", HF)

@@ -46,7 +46,7 @@ def convert(
     Args:
         source: a checkpoint, a run folder (for its newest checkpoint), or a Hugging Face id to download.
         output: the folder or file to write; it is written atomically.
-        to: `hf`, `nemo2`, `torch`, `meta`, `safetensors` or `dcp`; by default `nemo2` from hf, else `hf`.
+        to: `hf`, `nemo2`, `bridge`, `torch`, `meta`, `safetensors` or `dcp`; by default `nemo2` from hf, else `hf`.
         verify: `full` compares every bit, the configuration, the tokenizer and, if both models fit in memory, their
             logits; `bits` does not compare logits; `none` compares nothing.
         weights_only: drop the optimizer and other training state.
@@ -99,15 +99,27 @@ def _path(given: str | Path | None) -> Path | None:
 
 
 def _compare(trust_remote_code: bool, conversion: Any, source: Path, result: Path) -> Any:
-    """Compare the logits of both models, if the conversion is between Hugging Face and NeMo 2."""
+    """Compare the logits of both models, if the conversion is between Hugging Face and a checkpoint of Megatron."""
     from nemolaunch.checkpoint.convert.conversion import ModelConversion
-    from nemolaunch.checkpoint.storage.formats import detect
-    from nemolaunch.nemo2.compare import compare
+    from nemolaunch.checkpoint.convert.sides import SIDES
+    from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
+    from nemolaunch.facts.interpreter import bridge_interpreter
+    from nemolaunch.nemo2 import compare
 
-    if not isinstance(conversion, ModelConversion) or {detect(source), detect(result)} != {"hf", "nemo2"}:
+    if not isinstance(conversion, ModelConversion):
         return None
-    hf, nemo = (source, result) if conversion.to == "nemo2" else (result, source)
+    formats = {detect(source), detect(result)}
+    if "hf" not in formats or not formats & {*SIDES}:
+        return None
+    hf, megatron = (result, source) if conversion.to == "hf" else (source, result)
+    runner = compare.nemo() if "nemo2" in formats else compare.bridge(bridge_interpreter())
     numel = sum(info.numel for info in conversion.mapped.nemo.values())
-    return compare(
-        hf, nemo, conversion.config, numel, conversion.tokenizer, trust_remote_code=trust_remote_code
+    return compare.compare(
+        hf,
+        newest_of_run(megatron),
+        conversion.config,
+        numel,
+        conversion.tokenizer,
+        runner,
+        trust_remote_code=trust_remote_code,
     )

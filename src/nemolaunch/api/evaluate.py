@@ -63,7 +63,7 @@ def evaluate(
     """Compute the perplexity and the bits per byte of a text under a model. Every token is counted once.
 
     Args:
-        checkpoint: a Hugging Face folder, a NeMo 2 checkpoint, or a run folder for its newest checkpoint.
+        checkpoint: a Hugging Face folder, a checkpoint of NeMo 2 or Bridge, or a run folder for its newest one.
         data: prefix of .bin/.idx, JSON Lines, parquet or text files, or a dataset `NAME[:CONFIG]`.
         text_key: key or column of the text.
         split: split of a dataset.

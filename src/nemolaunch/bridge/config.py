@@ -198,6 +198,8 @@ def _checkpoints(plan: Plan) -> CheckpointConfig:
     return CheckpointConfig(
         save=str(plan.run.checkpoints),
         load=str(start) if start else None,
+        # its weights only: Bridge starts at step 0, with a new optimizer, unless there is a checkpoint to resume from
+        pretrained_checkpoint=plan.job.model.nemo_model,
         save_interval=wanted.checkpoint_every,
         most_recent_k=wanted.keep_latest,
         ckpt_format="torch_dist",

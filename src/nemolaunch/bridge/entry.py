@@ -14,9 +14,9 @@ from nemolaunch.bridge import patches
 from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import rank_process
+from nemolaunch.ranks.known_names import require_known_names
 from nemolaunch.ranks.log import log
 from nemolaunch.run.attempts import expand_nodes
-from nemolaunch.trust.checkpoint import check_checkpoint
 
 if TYPE_CHECKING:
     from megatron.bridge.training.callbacks import Callback
@@ -69,21 +69,8 @@ def adapted_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
     prepare(plan.device)
     from nemolaunch.bridge.config import compile_config
 
-    _require_known_names(plan)
+    require_known_names(plan)
     return compile_config(plan)
-
-
-def _require_known_names(plan: Plan) -> None:
-    """Refuse to load a checkpoint that names what none does, also if it came here while the job was queued.
-
-    Raises:
-        NemolaunchError: the names.
-    """
-    from nemolaunch.bridge.config import start_of
-
-    start = start_of(plan)
-    if start is not None and start.is_dir() and not plan.job.model.trust_remote_code:
-        check_checkpoint(start)
 
 
 def prepare(device: str) -> None:

@@ -68,6 +68,7 @@ SET: dict[str, str] = {
     "checkpoint_every": "checkpoint.save_interval",
     "keep_latest": "checkpoint.most_recent_k",
     "no_async_save": "checkpoint.async_save",
+    "nemo_model": "checkpoint.pretrained_checkpoint",
     "resume": "checkpoint.load",
     "profile": "profiling.use_nsys_profiler",
     "profile_steps": "profiling.profile_step_start, profiling.profile_step_end",
@@ -93,7 +94,6 @@ OURS: frozenset[str] = frozenset(
 
 # Field of a job -> (values that are accepted, why no others are)
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "nemo_model": ((None,), "checkpoints of NeMo 2 are not converted yet"),
     "reset_attention_mask": ((False,), "documents are not kept apart yet"),
     "reset_position_ids": ((False,), "documents are not kept apart yet"),
     "eod_mask_loss": ((False,), "documents are not kept apart yet"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from nemolaunch.catalogue import bridge_fields, bridge_models
 from nemolaunch.catalogue.version_pairs import release
 from nemolaunch.check.support import error, fix, flag, note, shown, warning, without
-from nemolaunch.findings import Finding, Fix
+from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.backend import BRIDGE, NEMO2, image_of, trains_with_bridge
 from nemolaunch.run.folder import is_bridge
@@ -126,21 +126,17 @@ def _fields(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _checkpoint(resolved: Resolved) -> Iterator[Finding]:
-    """Yield an error if the run would continue from a checkpoint that its backend cannot read."""
-    run, named, resume = resolved.facts.run, resolved.facts.resume, resolved.job.checkpoint.resume
-    if run.last_checkpoint is not None and resume != "never":
-        last, what = Path(run.last_checkpoint), f"the run in {run.folder} has the checkpoint"
-        yield from _readable(resolved, last, f"{what} {last.name}", fix(resume="never"))
-    elif named is not None and named.error is None:
-        yield from _readable(resolved, Path(named.path), shown("resume", named.path), fix(resume="auto"))
-
-
-def _readable(resolved: Resolved, checkpoint: Path, what: str, otherwise: Fix) -> Iterator[Finding]:
-    wrote, other = (BRIDGE, "NeMo 2") if is_bridge(checkpoint) else (NEMO2, "Megatron-Bridge")
+    """Yield an error if the run would continue from a checkpoint of its own that its backend cannot read."""
+    run, resume = resolved.facts.run, resolved.job.checkpoint.resume
+    if run.last_checkpoint is None or resume == "never":
+        return
+    last = Path(run.last_checkpoint)
+    wrote, other = (BRIDGE, "NeMo 2") if is_bridge(last) else (NEMO2, "Megatron-Bridge")
     if (wrote == BRIDGE) != trains_with_bridge(resolved.job):
         yield error(
             "checkpoint-of-other-backend",
-            f"{what}, which {other} cannot read: it was trained with {flag('backend')} {wrote}",
+            f"the run in {run.folder} has the checkpoint {last.name}, which {other} cannot read: it was trained with "
+            f"{flag('backend')} {wrote}",
             fix(backend=wrote),
-            otherwise,
+            fix(resume="never"),
         )

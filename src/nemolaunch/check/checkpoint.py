@@ -13,6 +13,7 @@ from nemolaunch.facts.checkpoint import SHAPE_FIELDS, StartPoint
 from nemolaunch.families.computed_fields import PARAMETERS
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
+from nemolaunch.resolve.backend import BRIDGE, NEMO2, trains_with_bridge
 
 MOST_RECIPES = 2
 
@@ -36,8 +37,15 @@ def _named(resolved: Resolved, found: StartPoint, name: str, otherwise: Fix) -> 
         meant = each(name, [found.instead] if found.instead else [])
         yield error("checkpoint-unusable", f"{shown(name, found.path)}: {found.error}", *meant, otherwise)
         return
+    if (found.backend == BRIDGE) != trains_with_bridge(resolved.job):
+        yield _of_other_backend(resolved, found, name, otherwise)
+        return
     other = differences(found.shape, shape_of(resolved))
-    if found.model_class and found.model_class != resolved.model.recipe.model_class:
+    if (
+        found.backend == NEMO2
+        and found.model_class
+        and found.model_class != resolved.model.recipe.model_class
+    ):
         other.insert(
             0, f"its model class is {found.model_class}, the job's is {resolved.model.recipe.model_class}"
         )
@@ -62,6 +70,23 @@ def _named(resolved: Resolved, found: StartPoint, name: str, otherwise: Fix) -> 
         yield error("checkpoint-other-objective", text, *each("objective", [trained]), otherwise)
     else:
         yield note("checkpoint-other-objective", f"{text}, which changes the attention mask")
+
+
+def _of_other_backend(resolved: Resolved, found: StartPoint, name: str, otherwise: Fix) -> Finding:
+    """Say that the backend cannot read a checkpoint; only its weights can be converted."""
+    other = NEMO2 if found.backend == BRIDGE else BRIDGE
+    how = (
+        f": it was trained with {flag('backend')} {found.backend}"
+        if name == "resume"
+        else f". Convert it: `nemolaunch convert {found.path} DIR --to {other}`"
+    )
+    return error(
+        "checkpoint-of-other-backend",
+        f"{shown(name, found.path)}: {flag('backend')} {other} cannot read this checkpoint{how}",
+        fix(backend=found.backend),
+        otherwise,
+        about=name,
+    )
 
 
 def _other_function(found: StartPoint, name: str, pairs: Pairs, *fixes: Fix) -> Finding:

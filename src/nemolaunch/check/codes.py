@@ -190,7 +190,7 @@ RULES: dict[str, str] = {
     # model
     "model-differs": "A model is trained as its file describes it, or the difference is said.",
     # checkpoint
-    "checkpoint-unusable": "A checkpoint is a complete folder with weights/ and context/.",
+    "checkpoint-unusable": "A checkpoint is a complete folder: NeMo 2's weights/ and context/, or Bridge's iter_N/.",
     "checkpoint-other-model": "A checkpoint's weights must match the shape of the model.",
     "checkpoint-other-function": "Weights belong to a model that computes what they were trained for.",
     "checkpoint-other-objective": "A resumed checkpoint keeps the objective it was trained with.",

@@ -1,4 +1,4 @@
-"""Resolution of what users call a checkpoint: a Hugging Face folder, a NeMo 2 checkpoint or a run folder."""
+"""Resolution of what users call a checkpoint: a Hugging Face folder, a checkpoint of Megatron, or a run folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
 from nemolaunch.checkpoint.storage.publish import is_checkpoint
 from nemolaunch.errors import UsageError
+from nemolaunch.run.folder import BRIDGE_CONFIG
 
 Say = Callable[[str], None]
 
@@ -23,9 +24,11 @@ def is_hf(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
 
-def is_nemo2(folder: Path) -> bool:
-    """Return whether a folder is a NeMo 2 checkpoint."""
-    return (folder / "context").is_dir() and (folder / "weights").is_dir()
+def is_megatron(folder: Path) -> bool:
+    """Return whether a folder is a checkpoint of NeMo 2 or Megatron-Bridge."""
+    if (folder / "context").is_dir():
+        return (folder / "weights").is_dir()
+    return (folder / BRIDGE_CONFIG).is_file() and (folder / ".metadata").is_file()
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -37,7 +40,7 @@ def find_checkpoint(path: Path) -> Path:
     folder = path.expanduser()
     if not folder.exists():
         raise UsageError(f"no checkpoint at {path}; models are read from disk, so download them first")
-    if is_hf(folder) or is_nemo2(folder):
+    if is_hf(folder) or is_megatron(folder):
         return folder
     newest = newest_of_run(folder)
     if newest != folder:
@@ -49,7 +52,7 @@ def find_checkpoint(path: Path) -> Path:
         )
     raise UsageError(
         f"{path} is not a checkpoint: a Hugging Face folder contains config.json, a NeMo 2 checkpoint context/ and "
-        "weights/, a run folder plan.json"
+        f"weights/, a Megatron-Bridge checkpoint {BRIDGE_CONFIG}, a run folder plan.json"
     )
 
 
@@ -57,7 +60,7 @@ def find_checkpoint(path: Path) -> Path:
 def hf_folder(path: Path, say: Say | None = None, *, trust_remote_code: bool = False) -> Iterator[Path]:
     """Provide a checkpoint as a Hugging Face folder within a `with` block.
 
-    A NeMo 2 checkpoint is exported to a temporary folder, which is removed at the end of the block.
+    A checkpoint of NeMo 2 or Megatron-Bridge is exported to a temporary folder, which is removed at the end.
 
     Raises:
         UsageError: there is no usable checkpoint.

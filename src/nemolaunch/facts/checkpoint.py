@@ -7,10 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.bridge_model import model_in
 from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.families.computed_fields import plain_fields
 from nemolaunch.families.nemo_config import defaults
-from nemolaunch.run.folder import RunDir, is_bridge, step_of, unfinished
+from nemolaunch.run.folder import (
+    BRIDGE_CONFIG,
+    BRIDGE_TRACKER,
+    RunDir,
+    is_bridge,
+    newest_of_bridge,
+    step_of,
+    unfinished,
+)
 from nemolaunch.system.path_hints import missing_part, nearest
 from nemolaunch.trust.checkpoint import checkpoint_fault
 
@@ -40,7 +50,9 @@ class StartPoint:
         path: as given, made absolute.
         error: why it cannot be used, as a clause that follows the path; or None.
         instead: the checkpoint that was probably meant.
-        model_class: name of NeMo's model class, without its module; None if not recorded.
+        backend: `nemo2` or `bridge`, which wrote it.
+        model_class: name of NeMo's model class, without its module; None if not recorded. Bridge does not record it: it
+            is that of one of the families which the model can be.
         both_sides: whether the model is bidirectional; None if not recorded.
         config_class: name of NeMo's configuration class; None if not recorded.
         shape: those of `SHAPE_FIELDS` that are recorded and not null.
@@ -52,6 +64,7 @@ class StartPoint:
     path: str
     error: str | None = None
     instead: str | None = None
+    backend: str = "nemo2"
     model_class: str | None = None
     config_class: str | None = None
     both_sides: bool | None = None
@@ -67,6 +80,8 @@ def look_at_checkpoint(path: str, *, trusted: bool = False) -> StartPoint:
     Unless it is `trusted`, one that names what NeMo's own do not is such a problem.
     """
     folder = Path(os.path.abspath(os.path.expanduser(path)))
+    if is_of_bridge(folder):
+        return _look_at_bridge(folder, trusted)
     try:
         fault = _fault(folder) or (None if trusted else checkpoint_fault(folder))
         instead = _instead(path, folder) if fault else None
@@ -74,8 +89,6 @@ def look_at_checkpoint(path: str, *, trusted: bool = False) -> StartPoint:
         return StartPoint(path=str(folder), error=f"it cannot be read: {error}")
     if fault:
         return StartPoint(path=str(folder), error=fault, instead=instead)
-    if is_bridge(folder):
-        return _of_bridge(folder)
     content = _yaml(folder / "context" / "model.yaml")
     config = content.get("config")
     config = config if isinstance(config, dict) else {}
@@ -96,15 +109,44 @@ def look_at_checkpoint(path: str, *, trusted: bool = False) -> StartPoint:
     )
 
 
-def _of_bridge(folder: Path) -> StartPoint:
-    config = _yaml(folder / "run_config.yaml").get("model")
-    config = config if isinstance(config, dict) else {}
+def is_of_bridge(folder: Path) -> bool:
+    """Return whether a folder is a checkpoint of Megatron-Bridge, or one with such checkpoints."""
+    return (folder / BRIDGE_CONFIG).is_file() or (folder / BRIDGE_TRACKER).is_file()
+
+
+def _look_at_bridge(folder: Path, trusted: bool) -> StartPoint:
+    """Inspect a checkpoint of Megatron-Bridge, or the newest complete one in a folder."""
+    found = folder if (folder / BRIDGE_CONFIG).is_file() else newest_of_bridge(folder)
+    if found is None:
+        return StartPoint(path=str(folder), backend="bridge", error="it has no complete checkpoint")
+    try:
+        fault = _bridge_fault(found) or (None if trusted else checkpoint_fault(found))
+        config = None if fault else model_in(found)
+    except (OSError, ValueError, NemolaunchError) as error:
+        fault, config = f"it cannot be read: {error}", None
+    if config is None:
+        return StartPoint(path=str(found), backend="bridge", error=fault)
+    fields = config.resolved
     return StartPoint(
-        path=str(folder),
-        shape={name: config[name] for name in SHAPE_FIELDS if config.get(name) is not None},
-        step=step_of(folder) + 1,
-        saved=saved_run(RunDir(folder.resolve().parent.parent)),
+        path=str(found),
+        backend="bridge",
+        model_class=config.model_class,
+        config_class=config.config_class,
+        shape={name: fields[name] for name in SHAPE_FIELDS if fields.get(name) is not None},
+        fields=plain_fields(fields),
+        step=max(0, step_of(found) + 1),
+        saved=saved_run(RunDir(found.resolve().parent.parent)),
     )
+
+
+def _bridge_fault(folder: Path) -> str | None:
+    """Return what is wrong with it, as a clause that follows its path. May raise OSError."""
+    if (folder.parent / BRIDGE_TRACKER).is_file() and is_bridge(folder) and unfinished(folder):
+        return "it is incomplete: its save was interrupted"
+    for name in (".metadata", "metadata.json"):
+        if not (folder / name).is_file():
+            return f"it is incomplete: it has no {name}"
+    return None
 
 
 def _class_name(content: dict[str, Any]) -> str | None:
@@ -124,9 +166,6 @@ def _fault(folder: Path) -> str | None:
         return f"the folder does not exist ({above} is missing)" if above else "the folder does not exist"
     if unfinished(folder):
         return "it is incomplete: its save was interrupted"
-    if is_bridge(folder):
-        whole = (folder / "run_config.yaml").is_file() and any(folder.glob("*.distcp"))
-        return None if whole else "it is incomplete: run_config.yaml and *.distcp files are needed"
     weights = folder / "weights"
     if not weights.is_dir():
         if (folder / "config.json").is_file():

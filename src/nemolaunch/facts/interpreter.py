@@ -32,7 +32,11 @@ class Interpreter:
 
 def look_at_interpreter(job: Job) -> Interpreter:
     """Return the interpreter of `--python`, else that of `make install-bridge` if there is one, else this one."""
-    given = job.launch.python
+    return bridge_interpreter(job.launch.python)
+
+
+def bridge_interpreter(given: str | None = None) -> Interpreter:
+    """Return the interpreter that has Megatron-Bridge: the given one, else as `look_at_interpreter` finds it."""
     path = given or (OWN_ENVIRONMENT if os.path.exists(OWN_ENVIRONMENT) else sys.executable)
     path = os.path.abspath(os.path.expanduser(path))  # links stay: a virtual environment is found by them
     if path == os.path.abspath(sys.executable):

@@ -71,8 +71,12 @@ def symbol(name: str) -> dict[str, Any]:
     return {"_target_": name, "_call_": False}
 
 
+def symbol_path(value: Any) -> str | None:
+    """Return a symbol's name with its module; None if the value is not a symbol."""
+    return str(value["_target_"]) if isinstance(value, dict) and "_target_" in value else None
+
+
 def symbol_name(value: Any) -> str | None:
     """Return the last part of a symbol's name, such as "silu"; None if the value is not a symbol."""
-    if isinstance(value, dict) and "_target_" in value:
-        return str(value["_target_"]).rpartition(".")[2]
-    return None
+    path = symbol_path(value)
+    return None if path is None else path.rpartition(".")[2]

@@ -27,7 +27,7 @@ class Model:
     )
     nemo_model: str | None = flag(
         None,
-        "NeMo 2 checkpoint to take the initial weights from",
+        "checkpoint of the backend, NeMo 2 or Megatron-Bridge, to take the initial weights from",
         aliases=("--pretrained-checkpoint",),
         metavar="DIR",
     )

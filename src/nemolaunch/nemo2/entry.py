@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.catalogue import version_pairs
@@ -18,8 +17,8 @@ from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import rank_process
+from nemolaunch.ranks.known_names import require_known_names
 from nemolaunch.ranks.log import log
-from nemolaunch.trust.checkpoint import check_checkpoint
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -42,7 +41,7 @@ def _train(plan: Plan) -> None:
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
     rank_process.prepare_data(plan)
-    _require_known_names(plan)
+    require_known_names(plan)
     recipe, left_out = adapted_recipe(plan)
     for sentence in left_out:
         log.info(sentence)
@@ -68,21 +67,6 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     else:
         task()
         _note_end(plan, trainer)
-
-
-def _require_known_names(plan: Plan) -> None:
-    """Refuse to load a checkpoint that names what NeMo's own do not, also if it came here while the job was queued.
-
-    Raises:
-        NemolaunchError: the names.
-    """
-    if plan.job.model.trust_remote_code:
-        return
-    own, resume = plan.run.last_checkpoint(), plan.job.checkpoint.resume
-    named = own or (None if resume in ("auto", "never") else Path(resume))
-    for folder in (named, plan.job.model.nemo_model):
-        if folder and Path(folder).is_dir():
-            check_checkpoint(Path(folder))
 
 
 def adapted_recipe(plan: Plan) -> tuple[Any, list[str]]:

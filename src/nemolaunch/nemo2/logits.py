@@ -1,7 +1,7 @@
 """Compute one model's logits in its own process: `python -m nemolaunch.nemo2.logits SIDE MODEL IDS RESULT TOKENIZER`.
 
-SIDE is `hf` or `nemo`. IDS is a JSON file of token ids, which the Hugging Face side writes for the text below, by the
-tokenizer in the folder TOKENIZER. RESULT is the .npy file to write: float32 logits `[tokens, vocabulary]`.
+SIDE is `hf` or `megatron`. IDS is a JSON file of token ids, which the Hugging Face side writes for the text below, by
+the tokenizer in the folder TOKENIZER. RESULT is the .npy file to write: float32 logits `[tokens, vocabulary]`.
 
 The exit code is `UNABLE` if the model cannot be built or run here. It is another one if the checkpoint cannot be loaded
 into the model, which is a fault of the checkpoint. The reason of either is written to RESULT + `REASON`.
@@ -41,7 +41,7 @@ def main(side: str, model: str, ids: str, result: str, tokenizer: str, *flags: s
     """Compute logits and save them. Return the exit code."""
     import numpy as np
 
-    compute = {"hf": hf_logits, "nemo": nemo_logits}[side]
+    compute = {"hf": hf_logits, "megatron": nemo_logits}[side]
     try:
         if side == "hf":
             Path(ids).write_text(json.dumps(text_ids(Path(tokenizer), library.FLAG in flags)))

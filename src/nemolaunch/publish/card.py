@@ -26,7 +26,7 @@ from nemolaunch.system.control_characters import in_markdown
 
 
 def checkpoint_of(folder: Path) -> Path | None:
-    """Return the NeMo 2 checkpoint that a model folder was converted from, according to the report beside it."""
+    """Return the checkpoint that a model folder was converted from, according to the report beside it."""
     source = (read_json(_beside(folder, report.ENDING)) or {}).get("source")
     return Path(source) if source else None
 
@@ -71,7 +71,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         content = json_files.read_json(folder / "config.json")
     except (FileNotFoundError, NotADirectoryError):
         raise NemolaunchError(
-            f"{folder} is not a Hugging Face model: it has no config.json. Convert a NeMo 2 checkpoint first: "
+            f"{folder} is not a Hugging Face model: it has no config.json. Convert a checkpoint first: "
             "`nemolaunch convert CKPT DIR --to hf`"
         ) from None
     except (OSError, ValueError) as error:

@@ -104,7 +104,7 @@ def settle_checkpoints(run: RunDir, rank: int) -> None:
 def set_incomplete_aside(run: RunDir) -> list[Path]:
     """Move incomplete checkpoints, newest first, into `torn/` until the newest one left is complete."""
     # Here, since the checkpoint writer's helper processes import this module too
-    from nemolaunch.checkpoint.nemo2.completeness import incomplete
+    from nemolaunch.checkpoint.megatron.completeness import incomplete
 
     moved = []
     while (newest := run.newest_checkpoint()) is not None and (fault := incomplete(newest)):

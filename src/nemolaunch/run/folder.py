@@ -18,6 +18,7 @@ CONTAINER_LINE = "nemolaunch: the container "
 # Megatron-Bridge's names of a checkpoint, and of the record of the newest complete one
 _BRIDGE = re.compile(r"iter_(?P<steps>\d{7,})")
 BRIDGE_TRACKER = "latest_checkpointed_iteration.txt"
+BRIDGE_CONFIG, BRIDGE_TOKENIZER = "run_config.yaml", "tokenizer"  # in each checkpoint
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,12 @@ def _saved_by_bridge(folder: Path) -> int:
         return int((folder / BRIDGE_TRACKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return -1
+
+
+def newest_of_bridge(folder: Path) -> Path | None:
+    """Return the newest checkpoint that Megatron-Bridge has completed in a folder, or None."""
+    found = [path for path in folder.glob("iter_*") if is_bridge(path) and not unfinished(path)]
+    return max(found, key=step_of, default=None)
 
 
 def unfinished(checkpoint: Path) -> bool:

@@ -1,7 +1,8 @@
-"""Check the names in a NeMo 2 checkpoint before fiddle, torch or Megatron see them.
+"""Check the names in a checkpoint of NeMo 2 or Megatron-Bridge before fiddle, torch or Megatron see them.
 
-`context/io.json` names classes and functions, which fiddle calls; files in `weights/` are pickles, which can name any.
-Only what NeMo's own checkpoints contain is allowed (`nemolaunch.trust.names`).
+NeMo's `context/io.json` names classes and functions, which fiddle calls; the files of weights are pickles, which can
+name any. Only what checkpoints of their own contain is allowed (`nemolaunch.trust.names`). Bridge's `run_config.yaml`
+is only read as data, by Bridge as well when it trains.
 """
 
 from __future__ import annotations
@@ -26,4 +27,7 @@ def check_checkpoint(folder: Path) -> None:
 
 def checkpoint_fault(folder: Path) -> str | None:
     """Return what is wrong with the names in a checkpoint, as a clause; None if nothing is."""
-    return context_fault(folder) or weights_fault(folder / "weights")
+    weights = folder / "weights"
+    if weights.is_dir():
+        return context_fault(folder) or weights_fault(weights, folder)
+    return weights_fault(folder, folder)

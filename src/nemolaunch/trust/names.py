@@ -77,8 +77,8 @@ def fault(file: str, refused: Iterable[tuple[str, str]]) -> str | None:
         return None
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return (
-        f"its {file} names {', '.join(names[:SHOWN])}{more}, which NeMo's checkpoints do not; loading it would run "
-        "what it names. If you trust who made it, set --trust-remote-code"
+        f"its {file} names {', '.join(names[:SHOWN])}{more}, which NeMo's and Megatron-Bridge's checkpoints do not; "
+        "loading it would run what it names. If you trust who made it, set --trust-remote-code"
     )
 
 

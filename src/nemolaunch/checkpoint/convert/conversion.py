@@ -1,4 +1,4 @@
-"""A conversion between Hugging Face and NeMo 2: what is written, from what, and how."""
+"""A conversion between Hugging Face and a checkpoint of Megatron: what is written, from what, and how."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap
+from nemolaunch.checkpoint.convert.sides import SIDES
 from nemolaunch.checkpoint.convert.stream import Advance, export_tensors, import_tensors
 from nemolaunch.checkpoint.convert.verify import verify
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import output as hf_output
-from nemolaunch.checkpoint.nemo2 import context
-from nemolaunch.checkpoint.nemo2.folder import Nemo2Sink
 from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.families.family import ModelFamily
@@ -24,10 +23,10 @@ EMBEDDING, HEAD = "embedding.word_embeddings.weight", "output_layer.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConversion:
-    """A conversion between Hugging Face and NeMo 2, decided in full before anything is written.
+    """A conversion between Hugging Face and NeMo 2 or Bridge, decided in full before anything is written.
 
     Attributes:
-        to: "nemo2" or "hf".
+        to: "nemo2", "bridge" or "hf".
         family, config: the model's family and NeMo configuration.
         hf_config: the `config.json` of the Hugging Face side.
         mapped: the tensors of both sides and how they correspond.
@@ -60,7 +59,7 @@ class ModelConversion:
     def title(self) -> str:
         """A short description of the conversion."""
         sides = f"{self.family.model_type} ({self.family.architecture})", self.config.model_class
-        return " → ".join(sides if self.to == "nemo2" else sides[::-1])
+        return " → ".join(sides[::-1] if self.to == "hf" else sides)
 
     def verify(self, output: Path, advance: Advance) -> list[Check]:
         """Compare what `write` wrote with the source."""
@@ -72,14 +71,14 @@ class ModelConversion:
 
     def write(self, output: Path, advance: Advance) -> None:
         """Write the result to the folder `output`, reporting the bytes read to `advance`."""
-        if self.to == "nemo2":
-            self._write_nemo2(output, advance)
-        else:
+        if self.to == "hf":
             self._write_hf(output, advance)
+        else:
+            self._write_megatron(output, advance)
 
-    def _write_nemo2(self, output: Path, advance: Advance) -> None:
-        context.write_context(output / "context", self.config, self.tokenizer)
-        sink = Nemo2Sink(output / "weights", self.mapped.nemo, self.mapped.sizes.config)
+    def _write_megatron(self, output: Path, advance: Advance) -> None:
+        begin = SIDES[self.to].begin
+        sink = begin(output, self.config, self.tokenizer, self.mapped.nemo, self.mapped.sizes.config)
         try:
             import_tensors(self.mapped, self.source, sink, advance)
             sink.finish()

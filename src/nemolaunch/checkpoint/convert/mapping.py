@@ -111,7 +111,7 @@ def _check_names(found: Mapping[str, TensorInfo], expected: Mapping[str, tuple[i
         lines.append(f"  not part of the model: {counted(extra, 'tensor')}: {some(extra)}")
     if lines:
         raise NemolaunchError(
-            "the checkpoint is not the model that its context describes:\n" + "\n".join(lines)
+            "the checkpoint is not the model that its configuration describes:\n" + "\n".join(lines)
         )
 
 

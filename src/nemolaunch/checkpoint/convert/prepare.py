@@ -9,11 +9,11 @@ from typing import Any
 
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, HEAD, ModelConversion
 from nemolaunch.checkpoint.convert.mapping import export_map, import_map, sizes_of
+from nemolaunch.checkpoint.convert.sides import SIDES
 from nemolaunch.checkpoint.hf import bidirectional, output
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_weights
-from nemolaunch.checkpoint.nemo2 import context
-from nemolaunch.checkpoint.nemo2.folder import Nemo2Folder
+from nemolaunch.checkpoint.megatron.folder import MegatronFolder
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.checkpoint.storage.wrappers import FirstRows, Renamed, same_tensor
 from nemolaunch.errors import NemolaunchError, UsageError
@@ -22,22 +22,23 @@ from nemolaunch.families.config_json import described
 from nemolaunch.families.family import ModelFamily, precision_fields
 from nemolaunch.families.nemo_config import NemoConfig, defaults
 from nemolaunch.families.param_shapes import ModelSizes
-from nemolaunch.trust.checkpoint import check_checkpoint
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 def prepare_import(
     folder: hf_folder.HfFolder,
+    to: str = "nemo2",
     *,
     weights: HfWeights | None = None,
     tokenizer: Path | None = None,
     model_class: str | None = None,
     config_class: str | None = None,
 ) -> ModelConversion:
-    """Prepare a conversion from a Hugging Face model folder to NeMo 2.
+    """Prepare a conversion from a Hugging Face model folder to a checkpoint of Megatron.
 
     Args:
+        to: `nemo2` or `bridge`.
         weights: the tensors, if they are not those of the folder's files.
         tokenizer: the folder with the tokenizer, if it is another one.
         model_class, config_class: the NeMo classes that the model must have; optional.
@@ -64,6 +65,7 @@ def prepare_import(
             **(bidirectional.NEMO_FIELDS if is_bidirectional else {}),
         },
     )
+    SIDES[to].check(config)
     if config_class:
         _check_named(config_class, config)
     sizes = sizes_of(family, config.resolved)
@@ -89,7 +91,7 @@ def prepare_import(
     rows = int(config.fields["vocab_size"])
     mapped = import_map(family, sizes, source.tensors, rows, ignored=ignored)
     return ModelConversion(
-        to="nemo2",
+        to=to,
         family=family,
         config=config,
         hf_config=hf_config,
@@ -103,27 +105,26 @@ def prepare_import(
 
 
 def prepare_export(
-    folder: Nemo2Folder, tokenizer: Path | None = None, *, trust_remote_code: bool = False
+    folder: MegatronFolder, tokenizer: Path | None = None, *, trust_remote_code: bool = False
 ) -> ModelConversion:
-    """Prepare a conversion from a NeMo 2 checkpoint, saved with any parallel layout, to Hugging Face.
+    """Prepare a conversion from a checkpoint of Megatron, saved with any parallel layout, to Hugging Face.
 
     Args:
-        tokenizer: the folder with the tokenizer; by default the one that the checkpoint's context records.
+        tokenizer: the folder with the tokenizer; by default the one that the checkpoint records.
 
     Raises:
         UsageError: there is no tokenizer.
         NemolaunchError: Hugging Face cannot represent this model, or the weights do not match the configuration.
     """
     if not trust_remote_code:
-        check_checkpoint(folder.path)
+        folder.check_names()
     config = folder.config
     family = registry.of_nemo(config)
     is_bidirectional = bidirectional.is_bidirectional(config.resolved)
     if is_bidirectional:
         bidirectional.check_family(family.model_type)
     hf_config = family.to_hf(config)
-    where = folder.path / "context"
-    tokens = output.find_tokenizer(where, context.recorded_tokenizer(where), tokenizer)
+    tokens = folder.find_tokenizer(tokenizer)
     stored = folder.source()
     if EMBEDDING not in stored.tensors:
         raise NemolaunchError(f"{folder.weights} has no {EMBEDDING}, so it is not a complete model")
@@ -131,7 +132,7 @@ def prepare_export(
     return dataclasses.replace(
         exported,
         is_bidirectional=is_bidirectional,
-        generation=where / context.ARTIFACTS / context.GENERATION,
+        generation=folder.generation,
         changed=[
             *(["the optimizer state is omitted"] if stored.training_state else []),
             *exported.changed,

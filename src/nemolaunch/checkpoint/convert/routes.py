@@ -1,8 +1,8 @@
 """All conversions.
 
-Formats that describe the model (`hf`, `nemo2`, `meta`) are read as a `ModelView` and written from one. The others
-(`torch`, `safetensors`, `dcp`) are tensors with whatever names they have; making a model of them takes a folder that
-describes it.
+Formats that describe the model (`hf`, `nemo2`, `bridge`, `meta`) are read as a `ModelView` and written from one. The
+others (`torch`, `safetensors`, `dcp`) are tensors with whatever names they have; making a model of them takes a folder
+that describes it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.exported import ExportedSource
 from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.prepare import prepare_export, prepare_export_like, prepare_import
+from nemolaunch.checkpoint.convert.sides import SIDES
 from nemolaunch.checkpoint.convert.verify import tokenizer_check
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
@@ -27,9 +28,8 @@ from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.hf.quantisation import check_quantised
 from nemolaunch.checkpoint.hf.view import ModelView
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_tensors, open_weights
+from nemolaunch.checkpoint.megatron.names import MegatronSource, is_stacked
 from nemolaunch.checkpoint.meta import folder as meta_folder
-from nemolaunch.checkpoint.nemo2 import folder as nemo2_folder
-from nemolaunch.checkpoint.nemo2.megatron_names import MegatronSource, is_stacked
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.formats import FORMATS, detect
 from nemolaunch.checkpoint.storage.tensors import TensorSource
@@ -37,7 +37,7 @@ from nemolaunch.checkpoint.storage.wrappers import Renamed
 from nemolaunch.errors import UsageError
 from nemolaunch.families import registry
 
-MODELS = ("hf", "nemo2", "meta")
+MODELS = ("hf", *SIDES, "meta")
 BARE = ("torch", "safetensors", "dcp")
 # Not in params.json, and so only assumed when it is read back
 NOT_IN_META = {"max_position_embeddings"}
@@ -58,11 +58,14 @@ def hf_view(path: Path, options: Options) -> ModelView:
     )
 
 
-def nemo2_view(path: Path, options: Options) -> ModelView:
-    """Return the model in a NeMo 2 checkpoint."""
+def megatron_view(path: Path, options: Options, form: str) -> ModelView:
+    """Return the model in a checkpoint of NeMo 2 or Megatron-Bridge."""
+    return _exported_view(_export(path, options, form))
+
+
+def _export(path: Path, options: Options, form: str) -> ModelConversion:
     trusted = options.trust_remote_code
-    folder = nemo2_folder.read_folder(path)
-    return _exported_view(prepare_export(folder, options.tokenizer, trust_remote_code=trusted))
+    return prepare_export(SIDES[form].read(path), options.tokenizer, trust_remote_code=trusted)
 
 
 def _exported_view(conversion: ModelConversion) -> ModelView:
@@ -128,18 +131,21 @@ def _bare_model(stored: TensorSource) -> tuple[TensorSource, list[str]]:
 
 VIEWS: dict[str, Callable[[Path, Options], ModelView]] = {
     "hf": hf_view,
-    "nemo2": nemo2_view,
+    **{form: functools.partial(megatron_view, form=form) for form in SIDES},
     "meta": meta_view,
     **{form: functools.partial(bare_view, form=form) for form in BARE},
 }
 
 
-def _to_nemo2(path: Path, options: Options) -> Conversion:
+def _to_megatron(path: Path, options: Options, to: str) -> Conversion:
+    if to != "nemo2":
+        _refuse_classes(options)
     form = detect(path)
     named = options.model_class, options.config_class
     if form == "hf":
         return prepare_import(
             hf_folder.read_folder(path),
+            to,
             tokenizer=options.tokenizer,
             model_class=named[0],
             config_class=named[1],
@@ -147,7 +153,7 @@ def _to_nemo2(path: Path, options: Options) -> Conversion:
     view = VIEWS[form](path, options)
     folder = hf_folder.HfFolder(view.tokenizer, view.config)
     weights = HfWeights(view.source, left_out=view.left_out)
-    conversion = prepare_import(folder, weights=weights, model_class=named[0], config_class=named[1])
+    conversion = prepare_import(folder, to, weights=weights, model_class=named[0], config_class=named[1])
     conversion.changed.extend(view.changed)
     return conversion
 
@@ -155,9 +161,8 @@ def _to_nemo2(path: Path, options: Options) -> Conversion:
 def _to_hf(path: Path, options: Options) -> Conversion:
     _refuse_classes(options)
     form = detect(path)
-    if form == "nemo2":
-        folder, trusted = nemo2_folder.read_folder(path), options.trust_remote_code
-        return prepare_export(folder, options.tokenizer, trust_remote_code=trusted)
+    if form in SIDES:
+        return _export(path, options, form)
     view = VIEWS[form](path, options)
     _check_complete(view)
 
@@ -232,8 +237,8 @@ def stored(path: Path, options: Options) -> tuple[TensorSource, list[str], list[
         return weights.source, weights.left_out, weights.changed
     if form == "meta":
         return meta_folder.stored(path), [], []
-    if form == "nemo2":
-        return *_nemo2_parameters(path, options), []
+    if form in SIDES:
+        return *_parameters(SIDES[form].read(path).weights, options), []
     source = bare.open_bare(path, form)
     objects = list(bare.objects_of(source))
     if not options.weights_only:
@@ -242,9 +247,9 @@ def stored(path: Path, options: Options) -> tuple[TensorSource, list[str], list[
     return model, [*left_out, *objects], []
 
 
-def _nemo2_parameters(path: Path, options: Options) -> tuple[TensorSource, list[str]]:
-    """Return a NeMo checkpoint's parameters by layer, with the model's names, and the optimizer state."""
-    stored = DcpSource(nemo2_folder.read_folder(path).weights)
+def _parameters(weights: Path, options: Options) -> tuple[TensorSource, list[str]]:
+    """Return a Megatron checkpoint's parameters by layer, with the model's names, and the optimizer state."""
+    stored = DcpSource(weights)
     model = MegatronSource(stored)
     if options.weights_only or not model.training_state:
         return model, [*model.training_state, *stored.objects]
@@ -274,7 +279,7 @@ def _params(folder: Path) -> dict[str, object]:
 
 # By source and target format
 ROUTES: dict[tuple[str, str], Route] = {
-    **{(form, "nemo2"): _to_nemo2 for form in FORMATS if form != "nemo2"},
+    **{(form, to): functools.partial(_to_megatron, to=to) for form in FORMATS for to in SIDES if form != to},
     **{(form, "hf"): _to_hf for form in FORMATS if form != "hf"},
     **{(form, "meta"): _to_meta for form in FORMATS if form != "meta"},
     **{(form, to): functools.partial(_to_bare, form=to) for form in FORMATS for to in BARE if form != to},

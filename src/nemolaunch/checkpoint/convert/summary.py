@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.checkpoint.bridge import folder as bridge_folder
+from nemolaunch.checkpoint.bridge import state as bridge_state
 from nemolaunch.checkpoint.convert import bare
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import open_weights
+from nemolaunch.checkpoint.megatron.names import MegatronSource
 from nemolaunch.checkpoint.meta import folder as meta_folder
 from nemolaunch.checkpoint.nemo2 import folder as nemo2_folder
-from nemolaunch.checkpoint.nemo2.megatron_names import MegatronSource
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.file_parts import OpenFiles
 from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
@@ -92,6 +94,8 @@ def summarise(path: Path) -> Summary:
     form = detect(path)
     if form == "nemo2":
         return _nemo2(path)
+    if form == "bridge":
+        return _bridge(path)
     if form == "hf":
         return _hf(path)
     if form == "meta":
@@ -154,6 +158,37 @@ def _nemo2(path: Path) -> Summary:
         optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
         versions=_versions(common),
         config=config,
+        **facts,
+    )
+
+
+def _bridge(path: Path) -> Summary:
+    folder = bridge_folder.read_folder(path)
+    stored = DcpSource(folder.weights)
+    model = MegatronSource(stored)
+    facts = _of_tensors(model.tensors)
+    content = bridge_state.common(stored).get("content_metadata")
+    stored.close()
+    step, samples = bridge_state.progress(folder.path)
+    described = folder.run_config
+    layout = {
+        short: size for name, short in LAYOUT.items() if isinstance(size := described.model.get(name), int)
+    }
+    if layout.get("ETP") == layout.get("TP"):
+        layout.pop("ETP", None)  # Megatron's default
+    length = folder.config.resolved.get("seq_length")
+    return Summary(
+        path=str(folder.path),
+        format="bridge",
+        model=folder.config.model_class,
+        step=step or None,
+        samples=samples if step else None,
+        tokens=samples * int(length) if samples and step and length else None,
+        layout=layout if step else {},
+        processes=bridge_state.num_writers(folder.path) if step else None,
+        optimizer=bool(model.training_state),
+        optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
+        config=folder.config.resolved,
         **facts,
     )
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap, transform
+from nemolaunch.checkpoint.convert.sides import SIDES
 from nemolaunch.checkpoint.convert.stream import Advance, read_ahead
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.hf.weights import open_weights
-from nemolaunch.checkpoint.nemo2.folder import read_folder
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, TensorSource, info_of
 from nemolaunch.families import registry
 from nemolaunch.families.family import ModelFamily
@@ -80,27 +80,27 @@ def verify(conversion: VerifiableConversion, output: Path, advance: Advance) -> 
 
 
 def _open(conversion: VerifiableConversion, output: Path) -> TensorSource:
-    if conversion.to == "nemo2":
-        return read_folder(output).source()
+    if conversion.to != "hf":
+        return SIDES[conversion.to].read(output).source()
     return open_weights(hf_folder.read_folder(output)).source
 
 
 def _tensors(
     mapped: TensorMap, source: TensorSource, result: TensorSource, to: str, advance: Advance
 ) -> Check:
-    wrong = unexpected(result.tensors, mapped.nemo if to == "nemo2" else mapped.hf)
+    wrong = unexpected(result.tensors, mapped.hf if to == "hf" else mapped.nemo)
     if wrong:
         return Check("tensors", 0, wrong)
 
     def read(group: Group) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        ours, theirs = (group.hf, group.nemo) if to == "nemo2" else (group.nemo, group.hf)
+        ours, theirs = (group.nemo, group.hf) if to == "hf" else (group.hf, group.nemo)
         return [source.read(name) for name in ours], [result.read(name) for name in theirs]
 
     compared = 0
     work = [(group, 2 * mapped.group_bytes(group)) for group in mapped.groups]
     for group, (expected, got) in read_ahead(work, read):
-        returned = transform(group, got, mapped.sizes, to_nemo=to != "nemo2")
-        names = group.hf if to == "nemo2" else group.nemo
+        returned = transform(group, got, mapped.sizes, to_nemo=to == "hf")
+        names = group.nemo if to == "hf" else group.hf
         for name, before, after in zip(names, expected, returned, strict=True):
             text = difference(before, after)
             if text:
@@ -138,8 +138,8 @@ def difference(before: torch.Tensor, after: torch.Tensor) -> str | None:
 
 def _config(conversion: VerifiableConversion, output: Path) -> Check:
     """Compare the fields that both forms have, translated back to reveal what one side cannot represent."""
-    if conversion.to == "nemo2":
-        written = read_folder(output).config
+    if conversion.to != "hf":
+        written = SIDES[conversion.to].read(output).config
         returned = registry.of_nemo(written).to_hf(written)
         copied = {"tie_word_embeddings"} if conversion.family.copies_tied else set()
         count, lines = differences(conversion.hf_config, returned, HF_SKIPPED | copied)
@@ -152,7 +152,7 @@ def _config(conversion: VerifiableConversion, output: Path) -> Check:
 
 
 def _tokenizer_folder(conversion: VerifiableConversion, output: Path) -> Path:
-    return output / "context" / "tokenizer" if conversion.to == "nemo2" else output
+    return output if conversion.to == "hf" else SIDES[conversion.to].read(output).tokenizer_copy
 
 
 def tokenizer_check(tokenizer: Path, target: Path) -> Check:

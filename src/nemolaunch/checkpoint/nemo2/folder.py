@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.checkpoint.hf import output
+from nemolaunch.checkpoint.megatron.names import WRAPPER, MegatronSource
+from nemolaunch.checkpoint.megatron.sink import WeightsSink
 from nemolaunch.checkpoint.nemo2 import context
-from nemolaunch.checkpoint.nemo2.megatron_names import (
-    WRAPPER,
-    MegatronSink,
-    MegatronSource,
-    TensorPlace,
-    place_of,
-    stored_tensors,
-)
 from nemolaunch.checkpoint.storage.dcp import DcpSource
-from nemolaunch.checkpoint.storage.dcp_write import DcpSink
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.errors import UsageError
 from nemolaunch.facts.checkpoint import look_at_checkpoint
 from nemolaunch.families.nemo_config import NemoConfig
-from nemolaunch.families.param_shapes import extra_states
+from nemolaunch.trust.checkpoint import check_checkpoint
 
-# megatron.core.dist_checkpointing's description of its own format
-BACKEND = {
-    "sharded_backend": "torch_dist",
-    "sharded_backend_version": 1,
-    "common_backend": "torch",
-    "common_backend_version": 1,
-}
 # What NeMo's importers save for an untrained model: Lightning's state, and Megatron's layout
 COMMON: dict[str, Any] = {
     "epoch": 0,
@@ -62,9 +47,32 @@ class Nemo2Folder:
         """The distributed checkpoint."""
         return self.path / "weights"
 
+    @property
+    def context(self) -> Path:
+        """The description of the model."""
+        return self.path / "context"
+
+    @property
+    def tokenizer_copy(self) -> Path:
+        """The files of the tokenizer, in a checkpoint that nemolaunch or NeMo's importers wrote."""
+        return self.context / context.TOKENIZER
+
+    @property
+    def generation(self) -> Path:
+        """The generation config, if the checkpoint has one."""
+        return self.context / context.ARTIFACTS / context.GENERATION
+
     def source(self) -> MegatronSource:
         """Open the parameters. Raises `NemolaunchError` if the checkpoint is damaged or incomplete."""
         return MegatronSource(DcpSource(self.weights))
+
+    def find_tokenizer(self, given: Path | None) -> Path:
+        """Return the folder with the tokenizer: the given one, or the one that the context records."""
+        return output.find_tokenizer(self.context, context.recorded_tokenizer(self.context), given)
+
+    def check_names(self) -> None:
+        """Raise `NemolaunchError` if the context or a pickle names what NeMo's own checkpoints do not."""
+        check_checkpoint(self.path)
 
 
 def read_folder(path: Path) -> Nemo2Folder:
@@ -88,39 +96,18 @@ def read_folder(path: Path) -> Nemo2Folder:
     return Nemo2Folder(path, context.read_config(path / "context"))
 
 
-class Nemo2Sink:
-    """The `weights/` of a checkpoint being written from a model's parameters."""
+def begin(
+    output: Path,
+    config: NemoConfig,
+    tokenizer: Path,
+    parameters: Mapping[str, TensorInfo],
+    fields: Mapping[str, Any],
+) -> WeightsSink:
+    """Write the description of a model to a new checkpoint `output`, and return the sink of its weights.
 
-    def __init__(self, folder: Path, parameters: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> None:
-        """Create `folder`. `config` has all fields of NeMo's configuration."""
-        self.folder, self._config, self._names = folder, config, list(parameters)
-        folder.mkdir(parents=True)
-        places = {name: place_of(name, config) for name in parameters}
-        self._stored = DcpSink(folder, stored_tensors(parameters, places))
-        self._sink = MegatronSink(self._stored, places)
-
-    def write(self, name: str, tensor: Any) -> None:
-        """Write one parameter."""
-        self._sink.write(name, tensor)
-
-    def finish(self) -> None:
-        """Write the rest of the checkpoint, besides the parameters, and close it."""
-        import torch
-
-        keys = [_object_key(place_of(name, self._config)) for name in extra_states(self._names)]
-        self._stored.write_objects(keys, [None])  # Transformer Engine has nothing to restore then
-        self._sink.finish()
-        common = io.BytesIO()  # writing to a full disk, torch.save raises a RuntimeError
-        torch.save(COMMON, common)
-        (self.folder / "common.pt").write_bytes(common.getvalue())
-        (self.folder / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
-
-    def close(self) -> None:
-        """Close the files."""
-        self._stored.close()
-
-
-def _object_key(at: TensorPlace) -> str:
-    """Return what megatron.core's ShardedObject.unique_key is: the name, the index, and the number of parts."""
-    index, axes = at.index or (0,), at.axes or (1,)
-    return f"{WRAPPER}{at.key}/shard_{'.'.join(map(str, index))}_{'.'.join(map(str, axes))}"
+    Args:
+        tokenizer: the folder with the tokenizer and the generation config.
+        fields: those of `config`, with what the model's family adds.
+    """
+    context.write_context(output / "context", config, tokenizer)
+    return WeightsSink(output / "weights", parameters, fields, COMMON, WRAPPER)

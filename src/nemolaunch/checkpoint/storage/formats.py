@@ -6,11 +6,12 @@ from pathlib import Path
 
 from nemolaunch.checkpoint.storage.adapters import adapter_in
 from nemolaunch.errors import UsageError
-from nemolaunch.run.folder import RunDir, consumed_samples
+from nemolaunch.run.folder import BRIDGE_CONFIG, BRIDGE_TRACKER, RunDir, consumed_samples, newest_of_bridge
 
 FORMATS = {
     "hf": "Hugging Face: config.json, safetensors, tokenizer",
     "nemo2": "NeMo 2: weights/ and context/",
+    "bridge": "Megatron-Bridge: iter_N/ with run_config.yaml",
     "torch": "one file of torch.save",
     "meta": "Meta: consolidated.*.pth and params.json",
     "safetensors": "bare safetensors files",
@@ -33,6 +34,10 @@ def detect(path: Path) -> str:
         return "hf"
     if (path / "weights").is_dir() or (path.name == "weights" and (path.parent / "context").is_dir()):
         return "nemo2"
+    if (path / BRIDGE_TRACKER).is_file() or all(
+        (path / name).is_file() for name in (".metadata", BRIDGE_CONFIG)
+    ):
+        return "bridge"
     if any(path.glob("consolidated.*.pth")):
         return "meta"
     if (path / ".metadata").is_file():
@@ -47,17 +52,24 @@ def detect(path: Path) -> str:
 
 
 def newest_of_run(path: Path) -> Path:
-    """Return the newest complete checkpoint if `path` is a run folder, else `path` itself.
+    """Return the newest complete checkpoint of a run folder, or of a folder of Megatron-Bridge's; else `path` itself.
 
-    Raises `UsageError` if the run has none.
+    Raises `UsageError` if there is none.
     """
     run = RunDir(path)
     if not run.plan.is_file():
-        return path
+        return _newest_of_bridge(path) if (path / BRIDGE_TRACKER).is_file() else path
     last = run.last_checkpoint() if run.checkpoints.is_dir() else None
     if last is None:
         raise UsageError(f"the run {path} has no complete checkpoint yet (looked in {run.checkpoints})")
     return last.resolve()
+
+
+def _newest_of_bridge(folder: Path) -> Path:
+    newest = newest_of_bridge(folder)
+    if newest is None:
+        raise UsageError(f"{folder} has no complete checkpoint of Megatron-Bridge")
+    return newest
 
 
 def _detect_file(path: Path) -> str:

@@ -17,7 +17,7 @@ def add(kinds: Any) -> None:
     p = kinds.add_parser(
         "lm",
         help="lm-eval benchmarks: hellaswag, mmlu, …",
-        description="Run benchmarks of EleutherAI's lm-eval. A NeMo 2 checkpoint is exported first. "
+        description="Run benchmarks of EleutherAI's lm-eval. A checkpoint of NeMo 2 or Bridge is exported first. "
         "The results are saved beside the checkpoint as CHECKPOINT.lm-eval.json.",
         example=EXAMPLE,
     )

@@ -40,7 +40,10 @@ def parser() -> argparse.ArgumentParser:
 def add_model_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags that select the model and how to load it."""
     p.add_argument(
-        "checkpoint", type=Path, metavar="CKPT", help="Hugging Face folder, NeMo 2 checkpoint or run folder"
+        "checkpoint",
+        type=Path,
+        metavar="CKPT",
+        help="Hugging Face folder, checkpoint of NeMo 2 or Megatron-Bridge, or run folder",
     )
     p.add_argument(
         "--tokenizer", type=Path, metavar="DIR", help="tokenizer folder (default: the checkpoint's)"

@@ -41,7 +41,7 @@ def add(kinds: Any) -> None:
         dest="job",
         metavar="FILE",
         type=Path,
-        help="the YAML file of a job, or the plan.json of a run; for NeMo 2 checkpoints only",
+        help="the YAML file of a job, or the plan.json of a run; for checkpoints of NeMo 2 and Megatron-Bridge only",
     )
     flag("--json", action="store_true", help="print one JSON object instead")
     p.set_defaults(run=run)
@@ -110,9 +110,9 @@ def _layout(found: Summary) -> str | None:
 def _optimizer(found: Summary) -> str:
     if not found.optimizer:
         none = "none: a job can start from the weights, but not resume training"
-        return none if found.format == "nemo2" else ""
+        return none if found.format in ("nemo2", "bridge") else ""
     if not found.resumable:
-        return "present, but there is no step: the checkpoint is not from NeMo 2's trainer"
+        return "present, but there is no step: the checkpoint is not from a training"
     from nemolaunch.checkpoint.convert.summary import RESHARDABLE
 
     layout = found.optimizer_layout
@@ -122,9 +122,10 @@ def _optimizer(found: Summary) -> str:
 
 def _faults(found: Summary, job: Path) -> dict[str, list[str]]:
     """Return why the job could not load the weights, and why not the optimizer state."""
-    if found.format != "nemo2":
+    if found.format not in ("nemo2", "bridge"):
         raise UsageError(
-            f"{found.path} is in the format {found.format}, but a job can load only NeMo 2 checkpoints"
+            f"{found.path} is in the format {found.format}, but a job can load only checkpoints of NeMo 2 and "
+            "Megatron-Bridge"
         )
     from nemolaunch.checkpoint.convert.summary import RESHARDABLE
     from nemolaunch.planning import Plan, make_plan

@@ -2,7 +2,7 @@
 
 In the model, a parameter's name includes the number of its layer and of its expert. In the checkpoint, if all layers
 are alike, a parameter of all layers is one tensor, with the layers as its first axis; otherwise each layer has its
-own. The experts of a layer are always one tensor, with the experts as the next axis.
+own. The experts of a layer are always one tensor, with the experts as the next axis. NeMo 2 adds a prefix to all names.
 (megatron.core TransformerBlock.sharded_state_dict; TEGroupedMLP and SequentialMLP likewise.)
 """
 
@@ -20,7 +20,7 @@ from nemolaunch.checkpoint.storage.tensors import TensorInfo
 if TYPE_CHECKING:
     import torch
 
-WRAPPER = "module."  # NeMo's LightningModule holds the model under this name
+WRAPPER = "module."  # NeMo 2's LightningModule holds the model under this name; Bridge has none
 LAYER = re.compile(r"^(?P<stack>decoder|mtp)\.layers\.(?P<layer>\d+)\.(?P<rest>.+)$")
 STACKED = re.compile(r"^(?P<stack>decoder)\.layers\.(?!\d+\.)(?P<rest>.+)$")
 EXPERT = re.compile(
@@ -58,8 +58,11 @@ def layers_are_alike(config: Mapping[str, Any]) -> bool:
     )
 
 
-def place_of(name: str, config: Mapping[str, Any]) -> TensorPlace:
-    """Return where a model of this configuration stores the parameter `name` of its state dict."""
+def place_of(name: str, config: Mapping[str, Any], wrapper: str = "") -> TensorPlace:
+    """Return where a model of this configuration stores the parameter `name` of its state dict.
+
+    `wrapper` is the prefix of all names in the checkpoint.
+    """
     index: tuple[int, ...] = ()
     axes: tuple[int, ...] = ()
     key = name
@@ -71,7 +74,7 @@ def place_of(name: str, config: Mapping[str, Any]) -> TensorPlace:
     if expert:
         key = f"{expert['head']}.experts.{expert['linear']}.{expert['kind']}"
         index, axes = (*index, int(expert["expert"])), (*axes, int(config["num_moe_experts"]))
-    return TensorPlace(key, index, axes)
+    return TensorPlace(wrapper + key, index, axes)
 
 
 class MegatronSource:
@@ -130,6 +133,7 @@ class MegatronSink:
     """A distributed checkpoint being written from parameters with the names of the model's state dict."""
 
     def __init__(self, stored: DcpSink, places: Mapping[str, TensorPlace]) -> None:
+        """`places` has the checkpoint's names, with NeMo's prefix if it is NeMo's."""
         self._stored, self._places = stored, places
 
     def write(self, name: str, tensor: torch.Tensor) -> None:
@@ -137,7 +141,7 @@ class MegatronSink:
         at = self._places[name]
         offsets = (*at.index, *(0 for _ in tensor.shape))
         shape = (*(1 for _ in at.index), *tensor.shape)
-        self._stored.write_region(WRAPPER + at.key, offsets, tensor.reshape(shape))
+        self._stored.write_region(at.key, offsets, tensor.reshape(shape))
 
     def finish(self) -> None:
         """Complete the checkpoint."""
@@ -151,7 +155,7 @@ def stored_tensors(
     whole = {}
     for name, info in tensors.items():
         at = places[name]
-        whole[WRAPPER + at.key] = TensorInfo(info.dtype, (*at.axes, *info.shape))
+        whole[at.key] = TensorInfo(info.dtype, (*at.axes, *info.shape))
     return whole
 
 

@@ -1,0 +1,1 @@
+"""Megatron-Bridge's checkpoints: `iter_N/` with `run_config.yaml`."""

@@ -1,0 +1,173 @@
+"""Megatron-Bridge's checkpoint folders: `iter_N/`, a distributed checkpoint with `run_config.yaml` and the tokenizer.
+
+They lie in a folder with the record of the newest complete one, which stands for that one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint.bridge import model
+from nemolaunch.checkpoint.bridge.state import TRAIN_STATE
+from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.hf import output as hf_output
+from nemolaunch.checkpoint.megatron.names import MegatronSource
+from nemolaunch.checkpoint.megatron.sink import WeightsSink, save
+from nemolaunch.checkpoint.storage.dcp import METADATA, DcpSource
+from nemolaunch.checkpoint.storage.tensors import TensorInfo
+from nemolaunch.errors import UsageError
+from nemolaunch.facts import bridge_run_config
+from nemolaunch.facts.bridge_model import model_in
+from nemolaunch.facts.bridge_run_config import RunConfig
+from nemolaunch.families.nemo_config import NemoConfig
+from nemolaunch.run.folder import (
+    BRIDGE_CONFIG,
+    BRIDGE_TOKENIZER,
+    BRIDGE_TRACKER,
+    is_bridge,
+    newest_of_bridge,
+    unfinished,
+)
+from nemolaunch.trust.checkpoint import check_checkpoint
+
+FIRST = "iter_0000000"
+# What Bridge saves of an untrained model
+COMMON = {
+    "checkpoint_version": 3.0,
+    "iteration": 0,
+    "content_metadata": {"singleton_local_shards": False, "chained_optim_avoid_prefix": True},
+}
+
+
+@dataclass(frozen=True)
+class BridgeFolder:
+    """A checked checkpoint folder."""
+
+    path: Path
+    config: NemoConfig
+    run_config: RunConfig
+
+    @property
+    def weights(self) -> Path:
+        """The distributed checkpoint."""
+        return self.path
+
+    @property
+    def tokenizer_copy(self) -> Path:
+        """The files of the tokenizer, unless Bridge was told not to save them."""
+        return self.path / BRIDGE_TOKENIZER
+
+    @property
+    def generation(self) -> Path:
+        """The generation config, in a checkpoint that nemolaunch converted."""
+        return self.tokenizer_copy / hf_output.GENERATION
+
+    def source(self) -> MegatronSource:
+        """Open the parameters. Raises `NemolaunchError` if the checkpoint is damaged or incomplete."""
+        return MegatronSource(DcpSource(self.weights))
+
+    def find_tokenizer(self, given: Path | None) -> Path:
+        """Return the folder with the tokenizer: the given one, the checkpoint's copy, or the recorded one."""
+        recorded = BRIDGE_TOKENIZER if self.tokenizer_copy.is_dir() else self.run_config.tokenizer
+        return hf_output.find_tokenizer(self.path, recorded, given)
+
+    def check_names(self) -> None:
+        """Raise `NemolaunchError` if a pickle in it names what Bridge's own checkpoints do not."""
+        check_checkpoint(self.path)
+
+
+def find(path: Path) -> Path:
+    """Return a checkpoint: the folder itself, or the newest complete one in it.
+
+    Raises `UsageError` if it was not saved to the end, or there is none.
+    """
+    found = path if (path / METADATA).is_file() else newest_of_bridge(path)
+    if found is None:
+        raise UsageError(f"{path} has no complete checkpoint of Megatron-Bridge")
+    if (found.parent / BRIDGE_TRACKER).is_file() and is_bridge(found) and unfinished(found):
+        raise UsageError(f"{found}: it is incomplete: its save was interrupted")
+    return found
+
+
+def read_folder(path: Path) -> BridgeFolder:
+    """Check a checkpoint folder, or the folder of several for the newest, and read the description of the model.
+
+    Raises:
+        UsageError: it is not a complete checkpoint of a whole model.
+        NemolaunchError: its configuration is damaged, or of a model that nemolaunch does not convert.
+    """
+    path = find(path)
+    if (path / "modelopt_state").exists():
+        raise UsageError(
+            f"{path} was quantised by ModelOpt; export it with Bridge's AutoBridge.export_ckpt instead"
+        )
+    found = bridge_run_config.read(path)
+    if found.section("peft"):
+        raise UsageError(
+            f"{path} is a LoRA adapter; merge it into its base model first, with Bridge's merge_lora.py"
+        )
+    return BridgeFolder(path, model_in(path), found)
+
+
+def begin(
+    output: Path,
+    config: NemoConfig,
+    tokenizer: Path,
+    parameters: Mapping[str, TensorInfo],
+    fields: Mapping[str, Any],
+) -> WeightsSink:
+    """Write everything but the weights of a new folder with one checkpoint, and return the sink of its weights.
+
+    Args:
+        tokenizer: the folder with the tokenizer and the generation config.
+        fields: those of `config`, with what the model's family adds.
+    """
+    checkpoint = output / FIRST
+    sink = WeightsSink(checkpoint, parameters, fields, COMMON)
+    hf_folder.copy_tokenizer(tokenizer, checkpoint / BRIDGE_TOKENIZER)
+    if (tokenizer / hf_output.GENERATION).is_file():
+        shutil.copyfile(
+            tokenizer / hf_output.GENERATION, checkpoint / BRIDGE_TOKENIZER / hf_output.GENERATION
+        )
+    _write_run_config(checkpoint, model.to_bridge(config))
+    for path in (checkpoint / TRAIN_STATE, output / f"latest_{TRAIN_STATE}"):
+        save(_train_state(), path)
+    (output / BRIDGE_TRACKER).write_text("0", encoding="utf-8")
+    return sink
+
+
+def _write_run_config(folder: Path, described: Mapping[str, Any]) -> None:
+    import yaml
+
+    content = {
+        "_target_": "megatron.bridge.training.config.ConfigContainer",
+        "model": dict(described),
+        # without optimizer and random state: Bridge reads that here
+        "checkpoint": {
+            "_target_": "megatron.bridge.training.config.CheckpointConfig",
+            "save_optim": False,
+            "save_rng": False,
+            "fully_parallel_save": True,
+        },
+        "tokenizer": {
+            "_target_": "megatron.bridge.training.tokenizers.config.TokenizerConfig",
+            "tokenizer_type": "HuggingFaceTokenizer",
+            "tokenizer_model": BRIDGE_TOKENIZER,
+        },
+    }
+    (folder / BRIDGE_CONFIG).write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def _train_state() -> dict[str, Any]:
+    import torch
+
+    counts = ("step", "consumed_train_samples", "skipped_train_samples", "consumed_valid_samples")
+    return {
+        **{name: torch.tensor(0, dtype=torch.int32) for name in counts},
+        "floating_point_operations_so_far": torch.tensor(0, dtype=torch.float64),
+        **{name: torch.tensor(False) for name in ("do_train", "do_valid", "do_test")},
+    }

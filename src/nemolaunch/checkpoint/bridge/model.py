@@ -1,0 +1,60 @@
+"""The model's configuration that Bridge needs in a checkpoint, from NeMo's; see `nemolaunch.facts.bridge_model`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING, PLANNED
+from nemolaunch.checkpoint.hf import bidirectional
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.bridge_model import ACTIVATIONS, PLAIN
+from nemolaunch.families.nemo_config import NemoConfig, symbol, symbol_path
+from nemolaunch.families.registry import of_nemo
+
+PROVIDER = "megatron.bridge.models.gpt_provider.GPTModelProvider"
+NEMOS_ACTIVATIONS = "nemo.collections.llm.fn.activation."  # Megatron has them under the same names
+# Fields of NeMo's configuration, besides those of `PLANNED`, that Bridge's lacks because they are always off, or that
+# choose kernels
+DROPPED = {
+    "async_tensor_model_parallel_allreduce", "attention_backend", "moe_extended_tp", "moe_use_legacy_grouped_gemm",
+}  # fmt: skip
+LAYOUT = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
+
+
+def to_bridge(config: NemoConfig) -> dict[str, Any]:
+    """Return the `model` section of a `run_config.yaml` for a NeMo configuration.
+
+    Raises `NemolaunchError` if Bridge cannot represent the model.
+    """
+    family = of_nemo(config)
+    if bidirectional.is_bidirectional(config.resolved):
+        raise NemolaunchError("Megatron-Bridge has no model that attends to tokens on both sides")
+    if family.model_type not in PLAIN:
+        raise NemolaunchError(
+            f"there is no conversion of {family.model_type} to Megatron-Bridge; there is one of {', '.join(PLAIN)}. "
+            "Convert it with Bridge's own AutoBridge.import_ckpt"
+        )
+    fields = config.resolved
+    activation = str(symbol_path(fields.get("activation_func")))
+    activation = activation.replace(NEMOS_ACTIVATIONS, "megatron.core.activations.")
+    faults = [*_rope_faults(fields)]
+    if activation not in ACTIVATIONS:
+        faults.append(f"its activation function is {activation}")
+    if faults:
+        raise NemolaunchError(f"Megatron-Bridge cannot represent this model: {', '.join(faults)}")
+    scale = fields.get("scale_factor")
+    rope = {"rope_scaling": True, "rope_scaling_factor": scale} if scale is not None else {}
+    model = {
+        name: value for name, value in fields.items() if name not in PLANNED | DROPPED and value is not None
+    }
+    size = {name: fields[name] for name in ("vocab_size", "seq_length", "params_dtype", "fp16", "bf16")}
+    function = {"activation_func": symbol(activation)}
+    return {"_target_": PROVIDER, **model, **function, **rope, **size, **dict.fromkeys(LAYOUT, 1)}
+
+
+def _rope_faults(fields: Mapping[str, Any]) -> Iterator[str]:
+    if fields.get("scale_factor") is not None:
+        for name, value in FIXED_ROPE_SCALING.items():
+            if fields.get(name) != value:
+                yield f"{name} is {fields.get(name)!r}, and Megatron-Core has {value!r} fixed in its code"

@@ -1,0 +1,40 @@
+"""The two formats of Megatron's checkpoints, of which all conversions of models make use alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint.bridge import folder as bridge
+from nemolaunch.checkpoint.bridge import model
+from nemolaunch.checkpoint.megatron.folder import MegatronFolder
+from nemolaunch.checkpoint.megatron.sink import WeightsSink
+from nemolaunch.checkpoint.nemo2 import folder as nemo2
+from nemolaunch.checkpoint.storage.tensors import TensorInfo
+from nemolaunch.families.nemo_config import NemoConfig
+
+# Output, configuration, folder of the tokenizer, parameters, all fields with those of the family
+Begin = Callable[[Path, NemoConfig, Path, Mapping[str, TensorInfo], Mapping[str, Any]], WeightsSink]
+
+
+@dataclass(frozen=True)
+class Side:
+    """How a format of Megatron's is read and written.
+
+    Attributes:
+        read: checks a folder and reads its description; raises `UsageError` or `NemolaunchError`.
+        check: raises `NemolaunchError` if the format cannot represent a model.
+        begin: writes everything but the weights, and returns the sink for these.
+    """
+
+    read: Callable[[Path], MegatronFolder]
+    check: Callable[[NemoConfig], object]
+    begin: Begin
+
+
+SIDES = {
+    "nemo2": Side(nemo2.read_folder, lambda config: None, nemo2.begin),
+    "bridge": Side(bridge.read_folder, model.to_bridge, bridge.begin),
+}

@@ -1,0 +1,151 @@
+"""The model that a checkpoint of Megatron-Bridge describes, in NeMo's terms.
+
+Both configurations are Megatron-Core's, under the same names; what differs is here. Bridge's does not say which model
+of the Hub it is, so that is found by what the fields say: all families that have the same fields compute the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nemolaunch import catalogue
+from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts import bridge_run_config
+from nemolaunch.families.family import ModelFamily
+from nemolaunch.families.nemo_config import NemoConfig, defaults, symbol, symbol_name, symbol_path
+from nemolaunch.families.registry import FAMILIES, of_nemo
+from nemolaunch.run.folder import BRIDGE_TOKENIZER, RunDir, read_json
+
+# Families whose models are Megatron's GPT without code of their own. Where the fields fit several, these compute the
+# same, and the first is taken.
+PLAIN = (
+    "llama", "qwen2", "qwen3", "qwen3_moe", "mixtral", "mistral", "nemotron", "phi3", "starcoder2", "gpt_bigcode",
+    "baichuan", "chatglm",
+)  # fmt: skip
+# Bridge's configuration classes -> the families that they can be
+PROVIDERS = {
+    "GPTModelProvider": PLAIN,
+    "MistralModelProvider": ("mistral",),
+    "GemmaModelProvider": ("gemma",),
+    "Gemma2ModelProvider": ("gemma2",),
+}
+# Families for which Bridge has a function of another name that computes the same: GELU by tanh
+OTHER_GELU = ("gemma", "gemma2")
+# Fields that NeMo's configuration lacks, or that no family looks at, and that change what a model computes -> their
+# value if it does not use them
+UNUSED: dict[str, Any] = {
+    "activation_func_clamp_value": None,
+    "attention_output_gate": False,
+    "experimental_attention_variant": None,
+    "glu_linear_offset": 0.0,
+    "heterogeneous_block_specs": False,
+    "linear_attention_freq": None,
+    "moe_latent_size": None,
+    "moe_router_force_biased": None,
+    "moe_shared_expert_gate": False,
+    "no_rope_freq": None,
+    "qk_l2_norm": False,
+    "rotary_scaling_factor": None,
+    "softmax_type": "vanilla",
+    "use_mup": False,
+    "yarn_rotary_scaling_factor": None,
+}
+# What an activation function may be called in a checkpoint. Other functions and classes that its configuration names
+# are not taken from there: nothing that a file names is ever imported
+ACTIVATIONS = {
+    "torch.nn.functional.gelu",
+    "torch.nn.functional.relu",
+    "torch.nn.functional.silu",
+    "torch._C._nn.gelu",
+    "megatron.core.activations.fast_gelu",
+    "megatron.core.activations.quick_gelu",
+    "megatron.core.activations.squared_relu",
+}
+
+
+def model_in(checkpoint: Path) -> NemoConfig:
+    """Return the configuration of a checkpoint's model.
+
+    Raises `NemolaunchError` if it is missing or damaged, or of a model that no family can be.
+    """
+    found = bridge_run_config.read(checkpoint)
+    return to_nemo(found.provider, found.model, _likely_type(checkpoint))
+
+
+def _likely_type(checkpoint: Path) -> str | None:
+    """Return the `model_type` of the plan, if the checkpoint is in a run of nemolaunch's, or beside the tokenizer."""
+    plan = read_json(RunDir(checkpoint.resolve().parent.parent).plan) or {}
+    try:
+        recipe = catalogue.recipe(str(plan.get("recipe")))
+        return of_nemo(NemoConfig(recipe.model_class, recipe.config_class)).model_type
+    except NemolaunchError:
+        found = (read_json(checkpoint / BRIDGE_TOKENIZER / "config.json") or {}).get("model_type")
+        return found if isinstance(found, str) else None
+
+
+def to_nemo(provider: str, fields: Mapping[str, Any], likely: str | None = None) -> NemoConfig:
+    """Return NeMo's configuration of the model that Bridge's describes.
+
+    Args:
+        provider: the name of Bridge's class.
+        likely: the family to prefer if several fit.
+
+    Raises `NemolaunchError` if no family can be this model.
+    """
+    types = PROVIDERS.get(provider)
+    if types is None:
+        raise NemolaunchError(
+            f"the model is described by Bridge's {provider}, which nemolaunch does not read; it reads "
+            f"{', '.join(PROVIDERS)}. Export it with Bridge's own AutoBridge.export_ckpt"
+        )
+    activation = symbol_path(fields.get("activation_func"))
+    if activation not in ACTIVATIONS:
+        raise NemolaunchError(
+            f"activation_func is {activation!r}, which no model that nemolaunch converts has"
+        )
+    used = [
+        f"{name} is {fields[name]!r}" for name, value in UNUSED.items() if fields.get(name, value) != value
+    ]
+    if used:
+        raise NemolaunchError(f"{', '.join(used)}, which no model that nemolaunch converts has")
+    faults = []
+    for family in (FAMILIES[name] for name in sorted(types, key=lambda name: name != likely)):
+        config = _as(family, fields)
+        try:
+            if of_nemo(config) is not family:
+                continue
+            family.to_hf(config)
+        except NemolaunchError as error:
+            faults.append(str(error))
+        else:
+            return config
+    raise NemolaunchError(
+        "no model that nemolaunch converts has this configuration:\n" + _fewest_lines(faults)
+    )
+
+
+def _as(family: ModelFamily, fields: Mapping[str, Any]) -> NemoConfig:
+    rope = _rope_to_nemo(fields)
+    name = family.config_class
+    if not isinstance(name, str):  # Llama's
+        name = "Llama31Config" if rope else "LlamaConfig"
+    known = defaults(name)
+    plain = {n: v for n, v in fields.items() if n in known and not isinstance(v, Mapping)}
+    function = {"activation_func": fields.get("activation_func")}
+    if family.model_type in OTHER_GELU and symbol_name(function["activation_func"]) == "fast_gelu":
+        function["activation_func"] = symbol("nemo.collections.llm.fn.activation.openai_gelu")
+    return NemoConfig(family.model_class, name, {**plain, **function, **rope})
+
+
+def _rope_to_nemo(fields: Mapping[str, Any]) -> dict[str, Any]:
+    if not fields.get("rope_scaling"):
+        return {}
+    return {"scale_factor": fields.get("rope_scaling_factor"), **FIXED_ROPE_SCALING}
+
+
+def _fewest_lines(faults: list[str]) -> str:
+    """Return the message of the family that is nearest to the configuration."""
+    return min(faults, key=lambda text: text.count("\n"), default="")
