@@ -1,4 +1,4 @@
-# make demo: the whole workflow on sample data, in minutes.   make test: the tests.   make lint: ruff, codespell and mypy.
+# make demo [BACKEND=bridge]: the whole workflow on sample data, in minutes.   make test: the tests.   make lint: ruff, codespell and mypy.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,8 +31,8 @@ $(BRIDGE)/.installed: constraints-bridge.txt
 		> $(BRIDGE)-install.log 2>&1 || { tail -n 20 $(BRIDGE)-install.log; exit 1; }
 	@touch $@
 
-demo: $(INSTALLED)
-	@$(BIN)/python examples/demo.py demo
+demo: $(INSTALLED) $(if $(filter bridge,$(BACKEND)),$(BRIDGE)/.installed)
+	@$(BIN)/python examples/demo.py demo --backend $(or $(BACKEND),nemo2)
 
 # Two files of tests run side by side, as most wait for processes to start; those that share a Slurm cluster do not
 test: $(INSTALLED) tools

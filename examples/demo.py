@@ -5,6 +5,7 @@ Runs the commands a user would type, prints each one, and writes everything to o
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import nemolaunch as nl
 
 ROOT = Path(__file__).parents[1]
 STEPS, STOP_AT = 300, 105
@@ -62,22 +65,32 @@ def last_step(metrics: Path) -> int:
 
 def main() -> None:
     """Run the demo in the folder given on the command line, `demo` by default."""
-    began = time.monotonic()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"))
+    parser.add_argument("--backend", choices=("nemo2", "bridge"), default="nemo2", help="what trains")
+    options = parser.parse_args()
+    folder, began = options.folder, time.monotonic()
     # A background process ignores Ctrl-C, and its children inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
     shutil.rmtree(ROOT / folder, ignore_errors=True)
     python, data, training, export = sys.executable, str(folder / "data"), folder / "run", str(folder / "hf")
     run(["bash", "preprocess_data.sh", "--hf-tokenizer", "examples/tokenizer", "--data-prefix", "sample",
          "--input-dir", "examples/corpus", "--output-dir", data])  # fmt: skip
     pretrain = [python, "train/llm/pretrain/pretrain_llm.py", "--config", "examples/demo.yaml",
                 "--dataset-dir", data, "--output-dir", str(training), "--max-steps", str(STEPS)]  # fmt: skip
+    if options.backend == "bridge":
+        pretrain += ["--backend", "bridge"]
     metrics = ROOT / training / "metrics.jsonl"
     run_and_stop(pretrain, metrics, STOP_AT)
     print("\nRunning the same command again resumes from the last checkpoint:")
     run(pretrain)
-    last = os.path.relpath(next((ROOT / training / "checkpoints").glob("*-last")), ROOT)
-    run([python, "ckpt_conversion/convert_from_nemo2_to_hf.py", "--source", last, "--output-path", export])
+    last = os.path.relpath(nl.Run(ROOT / training).last_checkpoint, ROOT)
+    if options.backend == "bridge":
+        run(["nemolaunch", "convert", last, export, "--to", "hf"])
+    else:
+        run(
+            [python, "ckpt_conversion/convert_from_nemo2_to_hf.py", "--source", last, "--output-path", export]
+        )
     run(["nemolaunch", "generate", export, "--prompt", "It was a bright morning and", "--prompt", "賈寶玉",
          "--max-new-tokens", "40", "--seed", "1"])  # fmt: skip
     report = str(folder / "report.html")
