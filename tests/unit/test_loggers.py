@@ -48,6 +48,8 @@ def test_mlflow_continues_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_wandb_has_the_id_of_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     plan = logging_plan(tmp_path / "run", wandb=True)
@@ -55,6 +57,9 @@ def test_wandb_has_the_id_of_the_run_folder(tmp_path: Path, monkeypatch: pytest.
     assert wandb_id(plan) == own
     loggers = Loggers(plan)
     loggers.log(ROWS[0], 1)
+    assert wandb.run is not None
+    assert wandb.run.id == own
+    assert wandb.run.summary["loss"] == 9.5
+    assert wandb.run.summary["step"] == 1
     loggers.close()
-    (kept,) = (plan.run.root / "wandb").glob(f"offline-run-*/run-{own}.wandb")
-    assert b"loss" in kept.read_bytes()
+    assert len(list((plan.run.root / "wandb").glob(f"offline-run-*/run-{own}.wandb"))) == 1
