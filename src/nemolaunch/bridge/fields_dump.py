@@ -67,7 +67,7 @@ def _fields(cls: type) -> dict[str, str]:
             hints |= evaluated(inspect.get_annotations(ancestor), names)
     return {
         field.name: type_word(hints[field.name], field.default)
-        for field in sorted(dataclasses.fields(cls), key=lambda field: field.name)  # type: ignore[arg-type]
+        for field in sorted(dataclasses.fields(cls), key=lambda field: field.name)
         if field.init and not field.name.startswith("_")
     }
 

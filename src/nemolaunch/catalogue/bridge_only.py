@@ -55,7 +55,9 @@ def recipes() -> Mapping[str, Recipe]:
 
 def _recipe(name: str, row: dict[str, Any]) -> Recipe:
     layout = _LAYOUTS[name]
-    shape = {key: tuple(value) if isinstance(value, list) else value for key, value in row["shape"].items()}
+    shape: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row["shape"].items()
+    }
     shape["activation_func"] = shape["activation_func"]["_target_"].rpartition(".")[2]
     return Recipe(
         name=name,
