@@ -1,4 +1,4 @@
-"""Megatron-Bridge over two nodes: a killed rank and a requeued job, and the losses are those of NeMo 2's quiet run."""
+"""Megatron-Bridge over two nodes: a killed rank and a signal, and the losses are those of NeMo 2's quiet run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-def test_a_killed_rank_and_a_requeue_change_nothing(
+def test_a_killed_rank_and_a_signal_change_nothing(
     client: Cluster, training_data: Path, tmp_path: Path
 ) -> None:
     flags: dict[str, Any] = {**LAYOUT, "precision": "fp32", "max_steps": 40, "checkpoint_every": 10}
@@ -33,7 +33,7 @@ def test_a_killed_rank_and_a_requeue_change_nothing(
         os.kill(run.rank_pids(1)[0], signal.SIGKILL)
         client.wait_until("second attempt", lambda: run.num_attempts() == 2, 300)
         run.wait_for_new_steps(2)
-        client.run("scontrol", "requeue", run.job())
+        client.run("scancel", "--signal=TERM", run.job())  # no KillWait, of five seconds here
         code, said = finish(process)
     finally:
         run.end()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,19 +28,19 @@ def server() -> Iterator[UploadServer]:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """Write a model folder as a conversion leaves it."""
-    import torch
-    from safetensors.torch import save_file
-
     folder = tmp_path / "hf"
     folder.mkdir()
-    save_file({"w": torch.arange(50_000.0)}, folder / "model.safetensors")
+    (folder / "model.safetensors").write_bytes(weights(first=0))
     (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "tokenizer.json").write_text("{}")
     (folder / "notes.log").write_text("private")
     return folder
 
 
-def push(server: UploadServer, *words: str, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+PUSH = (sys.executable, "-m", "nemolaunch.cli.commands.push")
+
+
+def environment(server: UploadServer, token: str | None = TOKEN) -> dict[str, str]:
     environment = {
         **os.environ,
         "HF_ENDPOINT": server.url,
@@ -48,9 +50,13 @@ def push(server: UploadServer, *words: str, token: str | None = TOKEN) -> subpro
     environment.pop("HF_TOKEN", None)
     if token:
         environment["HF_TOKEN"] = token
+    return environment
+
+
+def push(server: UploadServer, *words: str, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "nemolaunch.cli.commands.push", *words],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
+        [*PUSH, *words],
+        env=environment(server, token), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -105,6 +111,67 @@ def test_a_dropped_connection_is_retried(server: UploadServer, model: Path) -> N
     done = push(server, str(model), "team/small")
     assert done.returncode == 0, done.stderr
     assert server.repos["team/small"].files["model.safetensors"] == (model / "model.safetensors").read_bytes()
+
+
+def test_a_tag_of_an_earlier_commit_is_not_taken_for_this_one(server: UploadServer, model: Path) -> None:
+    assert push(server, str(model), "team/small", "--tag", "v1").returncode == 0
+    (model / "config.json").write_text('{"model_type": "llama", "vocab_size": 7}')
+    done = push(server, str(model), "team/small", "--tag", "v1")
+    assert done.returncode == 1
+    assert "but the tag v1 existed before and names commit 00000000" in done.stderr
+    assert "set another --tag" in done.stderr
+    assert push(server, str(model), "team/small", "--tag", "v2").returncode == 0
+    assert server.repos["team/small"].tags["v2"] == server.repos["team/small"].commits[-1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("moment", "sent"), [("before", signal.SIGKILL), ("after", signal.SIGHUP)])
+def test_killed_at_any_request_it_leaves_the_old_model_or_the_new_one(
+    server: UploadServer, model: Path, moment: str, sent: int
+) -> None:
+    """Before a request is seen, or before it is answered. The next push succeeds."""
+    assert push(server, str(model), "team/small").returncode == 0
+    num_requests = next(server.requests) - 1
+    for number in range(1, num_requests + 1):
+        (model / "config.json").write_text(json.dumps({"number": number}))
+        (model / "model.safetensors").write_bytes(weights(first=number))
+        old, new = uploaded(server), {path.name: path.read_bytes() for path in model.glob("*.[js]*")}
+        server.requests = itertools.count(1)
+        with subprocess.Popen(
+            [*PUSH, str(model), "team/small"], env=environment(server), stderr=subprocess.DEVNULL
+        ) as process:
+            setattr(server, moment, killing(process, number, sent))
+        assert process.returncode == -sent
+        server.before = server.after = lambda at: None
+        assert uploaded(server) in (old, new), number
+        assert push(server, str(model), "team/small").returncode == 0
+        assert uploaded(server) == new
+
+
+def killing(process: subprocess.Popen[bytes], number: int, sent: int) -> Callable[[int], None]:
+    """Return what sends a signal at the request with that number, and waits for the end."""
+
+    def at(request: int) -> None:
+        if request == number:
+            process.send_signal(sent)
+            process.wait(60)
+
+    return at
+
+
+def uploaded(server: UploadServer) -> dict[str, bytes]:
+    """Return the model's files, without its card."""
+    return {
+        name: content for name, content in server.repos["team/small"].files.items() if name != "README.md"
+    }
+
+
+def weights(first: float) -> bytes:
+    """Return a safetensors file."""
+    import torch
+    from safetensors.torch import save
+
+    return save({"w": torch.arange(first, 50_000.0)})
 
 
 def test_repositories_are_public_only_on_request(server: UploadServer, model: Path) -> None:

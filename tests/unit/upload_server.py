@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,7 +27,10 @@ class Repo:
 
 
 class UploadServer(ThreadingHTTPServer):
-    """`drop`: so many of the next large files lose their connection half-way. `token`: the only one let in."""
+    """`drop`: so many of the next large files lose their connection half-way. `token`: the only one let in.
+
+    `before` and `after` are called with the number of a request, from 1, before it is looked at and before its answer.
+    """
 
     daemon_threads = True
 
@@ -37,7 +42,13 @@ class UploadServer(ThreadingHTTPServer):
         self.collections: dict[str, list[str]] = {}
         self.drop = 0
         self.uploads: list[int] = []
+        self.requests = itertools.count(1)
+        self.before: Callable[[int], None] = lambda number: None
+        self.after: Callable[[int], None] = lambda number: None
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep the test output clean when a client is gone."""
 
     @property
     def url(self) -> str:
@@ -51,6 +62,7 @@ class UploadServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: UploadServer
     protocol_version = "HTTP/1.1"
+    number = 0
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test output clean."""
@@ -63,6 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
+        self.number = next(self.server.requests)
+        self.server.before(self.number)
         if self.server.drop:
             self.server.drop -= 1
             self.rfile.read(length // 2)
@@ -78,6 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {self.server.token}":
             self._send(401, {"error": "Invalid credentials"})
             return
+        self.number = next(self.server.requests)
+        self.server.before(self.number)
         path = unquote(self.path.partition("?")[0])
         for pattern, answer in (
             (r"/api/repos/create", self._create),
@@ -88,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             (r"/api/models/([^/]+/[^/]+)/commit/main", self._commit),
             (r"/api/models/([^/]+/[^/]+)/tag/(\w+)", self._tag),
             (r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", self._batch),
-            (r"/api/models/([^/]+/[^/]+?)(?:/revision/.+)?", self._info),
+            (r"/api/models/([^/]+/[^/]+?)(?:/revision/(.+))?", self._info),
         ):
             match = re.fullmatch(pattern, path)
             if match:
@@ -106,9 +122,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.repos[name] = Repo(bool(asked.get("private")))
         return url
 
-    def _info(self, body: bytes, name: str) -> Any:
+    def _info(self, body: bytes, name: str, revision: str | None) -> Any:
         repo = self.server.repos[name]
-        return {"id": name, "sha": repo.commits[-1], "private": repo.private, "siblings": [], "tags": []}
+        commit = repo.tags.get(revision or "", repo.commits[-1])
+        return {"id": name, "sha": commit, "private": repo.private, "siblings": [], "tags": []}
 
     def _preupload(self, body: bytes, name: str) -> Any:
         repo = self.server.repos[name]
@@ -133,6 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _commit(self, body: bytes, name: str) -> Any:
         repo = self.server.repos[name]
+        before = dict(repo.files)
         for line in body.splitlines():
             entry = json.loads(line)
             value = entry["value"]
@@ -141,7 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             elif entry["key"] == "lfsFile":
                 repo.files[value["path"]] = self.server.objects[value["oid"]]
                 repo.lfs.add(value["path"])
-        repo.commits.append(f"{len(repo.commits):040}")
+        if repo.files != before:
+            repo.commits.append(f"{len(repo.commits):040}")
         return {"commitUrl": f"{self.server.url}/{name}/commit/{repo.commits[-1]}", "commitOid": repo.commits[-1],
                 "success": True}  # fmt: skip
 
@@ -173,6 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, content: Any) -> None:
         body = json.dumps(content).encode()
+        self.server.after(self.number)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.trust.links import check_within
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 CARD = "README.md"
 PATTERNS = (
@@ -72,7 +76,8 @@ def upload(
 
     Raises:
         UsageError: the folder has no weights, or the repository name is invalid.
-        NemolaunchError: the server is unreachable or refuses; the message says what to do.
+        NemolaunchError: the server is unreachable or refuses, or the tag names another commit; the message says what
+            to do.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -86,7 +91,7 @@ def upload(
         operations.append(CommitOperationAdd(CARD, card.encode()))
         commit = api.create_commit(repository, operations, commit_message=message).oid
         if tag:
-            api.create_tag(repository, tag=tag, revision=commit, exist_ok=True)
+            _tag(api, repository, tag, commit)
         if collection:
             _add_to_collection(api, collection, repository, private=not public)
     sent = 0 if commit == before else sum(operation.upload_info.size for operation in operations)
@@ -94,10 +99,18 @@ def upload(
     return Upload(url=url, commit=commit, sent=sent, tag=tag, private=bool(info.private))
 
 
-def _add_to_collection(api: object, collection: str, repository: str, *, private: bool) -> None:
-    from huggingface_hub import HfApi
+def _tag(api: HfApi, repository: str, tag: str, commit: str) -> None:
+    """Name a commit. A tag of that name that is there already is not moved: others may rely on what it names."""
+    api.create_tag(repository, tag=tag, revision=commit, exist_ok=True)
+    named = api.model_info(repository, revision=tag).sha
+    if named != commit:
+        raise NemolaunchError(
+            f"the model is in {repository} as commit {commit[:8]}, but the tag {tag} existed before and names commit "
+            f"{(named or 'unknown')[:8]}: set another --tag, or delete the old one there"
+        )
 
-    assert isinstance(api, HfApi)
+
+def _add_to_collection(api: HfApi, collection: str, repository: str, *, private: bool) -> None:
     slug = collection
     if "/" not in collection:
         owner = repository.split("/")[0]
