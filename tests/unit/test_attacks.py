@@ -11,14 +11,7 @@ from attacks import BRIDGE, COMMANDS, DATA, HF, NEMO, REFUSED, outcome, write_sa
 # nemolaunch's own readers import and call nothing, and need nothing of what these attack
 OWN_READERS = ("inspect", "convert --to torch")
 # The other commands of evaluation export a checkpoint as this one does
-ON_BRIDGE = (
-    "inspect",
-    "convert --to hf",
-    "convert --to torch",
-    "generate",
-    "pretrain --nemo-model",
-    "pretrain --resume",
-)
+ON_BRIDGE = (*OWN_READERS, "convert --to hf", "generate", "pretrain --nemo-model", "pretrain --resume")
 
 
 @pytest.fixture(scope="module")
