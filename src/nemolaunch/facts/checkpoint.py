@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.bridge_model import model_in
+from nemolaunch.facts import bridge_run_config
+from nemolaunch.facts.bridge_model import PLAIN, model_in
 from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.families.computed_fields import plain_fields
-from nemolaunch.families.nemo_config import defaults
+from nemolaunch.families.nemo_config import NemoConfig, defaults
+from nemolaunch.families.registry import of_nemo
 from nemolaunch.run.folder import (
     BRIDGE_CONFIG,
     BRIDGE_TRACKER,
@@ -121,22 +123,31 @@ def _look_at_bridge(folder: Path, trusted: bool) -> StartPoint:
         return StartPoint(path=str(folder), backend="bridge", error="it has no complete checkpoint")
     try:
         fault = _bridge_fault(found) or (None if trusted else checkpoint_fault(found))
-        config = None if fault else model_in(found)
+        described = {} if fault else bridge_run_config.read(found).model
     except (OSError, ValueError, NemolaunchError) as error:
-        fault, config = f"it cannot be read: {error}", None
-    if config is None:
+        fault, described = f"it cannot be read: {error}", {}
+    if fault:
         return StartPoint(path=str(found), backend="bridge", error=fault)
-    fields = config.resolved
+    config = _known_model(found)
     return StartPoint(
         path=str(found),
         backend="bridge",
-        model_class=config.model_class,
-        config_class=config.config_class,
-        shape={name: fields[name] for name in SHAPE_FIELDS if fields.get(name) is not None},
-        fields=plain_fields(fields),
+        model_class=config.model_class if config else None,
+        config_class=config.config_class if config else None,
+        shape={name: described[name] for name in SHAPE_FIELDS if described.get(name) is not None},
+        fields=plain_fields(config.resolved) if config else {},
         step=max(0, step_of(found) + 1),
         saved=saved_run(RunDir(found.resolve().parent.parent)),
     )
+
+
+def _known_model(checkpoint: Path) -> NemoConfig | None:
+    """Return a plain GPT model's configuration in NeMo's terms; None for others, of which only sizes are compared."""
+    try:
+        config = model_in(checkpoint)
+        return config if of_nemo(config).model_type in PLAIN else None
+    except NemolaunchError:
+        return None
 
 
 def _bridge_fault(folder: Path) -> str | None:
