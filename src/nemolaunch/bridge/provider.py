@@ -25,7 +25,7 @@ def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
         NemolaunchError: the installed Bridge lacks a field that the model needs.
     """
     names = {field.name for field in dataclasses.fields(GPTModelProvider)}
-    values = {name: built(name, value) for name, value in model_fields(plan.model_row).items()}
+    values = {name: _built(name, value) for name, value in model_fields(plan.model_row).items()}
     _require_fields(plan, {name: value for name, value in values.items() if name not in names})
     given = {name: value for name, value in values.items() if name in names}
     model = GPTModelProvider(**given)
@@ -40,7 +40,7 @@ def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
     return model, dropped
 
 
-def built(name: str, value: Any) -> Any:
+def _built(name: str, value: Any) -> Any:
     """Return the object that a value of NeMo's `model.yaml` stands for."""
     if isinstance(value, dict) and "_target_" in value:
         module, _, symbol = value["_target_"].rpartition(".")
