@@ -48,7 +48,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 LONG = {"CP2", "Mixtral, EP2"}
 RESUMED = {
     "PP2, interleaved",
-    "optimizer in two copies",
     "CP2",
     "Mixtral, EP2",
 }  # are killed and continue, with Bridge
