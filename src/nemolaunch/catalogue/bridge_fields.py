@@ -59,7 +59,6 @@ SET: dict[str, str] = {
     "weight_decay": "optimizer.weight_decay, scheduler.start_weight_decay, scheduler.end_weight_decay",
     "clip_grad": "optimizer.clip_grad",
     "disable_dist_optim": "optimizer.use_distributed_optimizer, ddp.use_distributed_optimizer",
-    "num_distributed_optimizer_instances": "ddp.num_distributed_optimizer_instances",
     "log_every": "logger.log_interval",
     "val_check_interval": "validation.eval_interval",
     "limit_val_batches": "validation.eval_iters",
@@ -97,6 +96,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "reset_position_ids": ((False,), "documents are not kept apart yet"),
     "eod_mask_loss": ((False,), "documents are not kept apart yet"),
     "rampup_batch_size": ((None,), "the batch size cannot change yet"),
+    "num_distributed_optimizer_instances": ((1,), "the optimizer cannot be sharded hybridly yet"),
     "set": (((),), "the fields are those of NeMo's recipe"),
 }
 # Values of fields in the other tables that are refused as well
