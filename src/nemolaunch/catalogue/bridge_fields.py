@@ -60,7 +60,6 @@ SET: dict[str, str] = {
     "weight_decay": "optimizer.weight_decay, scheduler.start_weight_decay, scheduler.end_weight_decay",
     "clip_grad": "optimizer.clip_grad",
     "disable_dist_optim": "optimizer.use_distributed_optimizer, ddp.use_distributed_optimizer",
-    "num_distributed_optimizer_instances": "ddp.num_distributed_optimizer_instances",
     "log_every": "logger.log_interval",
     "val_check_interval": "validation.eval_interval",
     "limit_val_batches": "validation.eval_iters",
