@@ -63,7 +63,7 @@ def build(checkpoint: Path) -> Any:
     import torch
     from megatron.bridge.models.gpt_provider import GPTModelProvider
 
-    from nemolaunch.bridge.provider import _built as built
+    from nemolaunch.bridge.provider import built
     from nemolaunch.cpu.adapt import adapt_model
 
     folder = read_folder(checkpoint)

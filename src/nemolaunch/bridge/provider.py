@@ -28,7 +28,7 @@ def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
     """
     cls = symbol(bridge_models.provider(plan.model_row) or bridge_models.GPT)
     names = {field.name for field in dataclasses.fields(cls)}
-    values = {name: _built(name, value) for name, value in bridge_models.model_fields(plan.model_row).items()}
+    values = {name: built(name, value) for name, value in bridge_models.model_fields(plan.model_row).items()}
     _require_fields(plan, {name: value for name, value in values.items() if name not in names})
     model = cls(**{name: value for name, value in values.items() if name in names})
     if model.multi_latent_attention:  # layers differ: the first have no experts
@@ -44,7 +44,7 @@ def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
     return model, dropped
 
 
-def _built(name: str, value: Any) -> Any:
+def built(name: str, value: Any) -> Any:
     """Return the object that a value of NeMo's `model.yaml` stands for."""
     if isinstance(value, dict) and "_target_" in value:
         return symbol(value["_target_"])
