@@ -187,7 +187,7 @@ def _say_start(console: Console, plan: Plan) -> None:
         start = f"with weights of {plan.job.model.nemo_model}"
     steps = f"{plan.max_steps} steps of {plan.tokens_per_step:,} tokens"
     say(console, f"{plan.model}: {steps}, {plan.world_size} process(es), {where}, {start}")
-    say(console, f"logs of NeMo and torch: {short(plan.run.rank_log(0))}")
+    say(console, f"log of the first rank: {short(plan.run.rank_log(0))}")
 
 
 def _say_stopped(console: Console, plan: Plan) -> None:
