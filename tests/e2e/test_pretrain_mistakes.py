@@ -29,7 +29,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no such checkpoint": (["--nemo-model", "nowhere"], 1, "--nemo-model"),
     "no folder name": (["-E", "../x"], 1, "-E '../x'"),
     "not on a CPU": (["-M", "mamba2_130m"], 1, "Mamba layers need CUDA kernels"),
-    "nor this": (["-M", "deepseek_v2_lite"], 1, "multi-latent attention has no CPU layers"),
+    "too large for this machine": (["-M", "deepseek_v3"], 1, "of host memory, but this machine has"),
 }
 
 
