@@ -130,8 +130,11 @@ def test_a_checkpoint_of_a_recipe_is_recognised(tmp_path: Path, name: str) -> No
     assert sizes == {row.architecture.hidden_size}
 
 
-# StarCoder is missing: its dropout of embeddings is not Hugging Face's default, so its description is refused on return
-@pytest.mark.parametrize("name", [row.name for row in recipes() if defaults(row.config_class)])
+# StarCoder is missing: its dropout of embeddings is not Hugging Face's default, so its description is refused on
+# return. GPT-3 has no class there
+@pytest.mark.parametrize(
+    "name", [row.name for row in recipes() if defaults(row.config_class) and row.model_class != "GPTModel"]
+)
 def test_a_recipe_that_went_to_hugging_face_and_back_is_still_the_same(name: str) -> None:
     """Classes, and fields that only repeat a default, may change on the way."""
     row = recipe(name)
