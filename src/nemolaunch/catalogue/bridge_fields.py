@@ -97,6 +97,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "reset_position_ids": ((False,), "documents are not kept apart yet"),
     "eod_mask_loss": ((False,), "documents are not kept apart yet"),
     "rampup_batch_size": ((None,), "the batch size cannot change yet"),
+    "num_distributed_optimizer_instances": ((1,), "the optimizer cannot be sharded hybridly yet"),
 }
 # Values of fields in the other tables that are refused as well
 REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
