@@ -162,7 +162,7 @@ def test_files_that_vanish_end_the_run_with_a_checkpoint_and_it_goes_on(
 def test_a_stream_that_ends_ends_the_run(fork_server: ForkServer, tmp_path: Path) -> None:
     values = {**COMMON, "stopping_strategy": "first-exhausted", "max_steps": 1000, "num_gpus": 2}
     small = tmp_path / "small.jsonl"
-    small.write_text("".join((CORPUS / "zh_hant.jsonl").read_text(encoding="utf-8").splitlines(True)[:40]))
+    small.write_text("".join((CORPUS / "zh_hant.jsonl").read_text(encoding="utf-8").splitlines(True)[:20]))
     plan = planned(tmp_path, str(small), **values)
     result = train(fork_server, plan)
     last = result[0]["step"][-1]
