@@ -13,7 +13,7 @@ from typing import Any
 from nemolaunch import catalogue
 from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts import bridge_run_config
+from nemolaunch.facts.bridge_run_config import RunConfig
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.nemo_config import NemoConfig, defaults, symbol, symbol_name, symbol_path
 from nemolaunch.families.registry import FAMILIES, of_nemo
@@ -66,13 +66,12 @@ ACTIVATIONS = {
 }
 
 
-def model_in(checkpoint: Path) -> NemoConfig:
-    """Return the configuration of a checkpoint's model.
+def model_in(checkpoint: Path, described: RunConfig) -> NemoConfig:
+    """Return the configuration of a checkpoint's model, which its `run_config.yaml` describes.
 
-    Raises `NemolaunchError` if it is missing or damaged, or of a model that no family can be.
+    Raises `NemolaunchError` if no family can be this model.
     """
-    found = bridge_run_config.read(checkpoint)
-    return to_nemo(found.provider, found.model, _likely_type(checkpoint))
+    return to_nemo(described.provider, described.model, _likely_type(checkpoint))
 
 
 def _likely_type(checkpoint: Path) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts import bridge_run_config
 from nemolaunch.facts.bridge_model import PLAIN, model_in
+from nemolaunch.facts.bridge_run_config import RunConfig
 from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.families.computed_fields import plain_fields
 from nemolaunch.families.nemo_config import NemoConfig, defaults
@@ -123,28 +124,28 @@ def _look_at_bridge(folder: Path, trusted: bool) -> StartPoint:
         return StartPoint(path=str(folder), backend="bridge", error="it has no complete checkpoint")
     try:
         fault = _bridge_fault(found) or (None if trusted else checkpoint_fault(found))
-        described = {} if fault else bridge_run_config.read(found).model
+        described = None if fault else bridge_run_config.read(found)
     except (OSError, ValueError, NemolaunchError) as error:
-        fault, described = f"it cannot be read: {error}", {}
-    if fault:
+        fault, described = f"it cannot be read: {error}", None
+    if described is None:
         return StartPoint(path=str(found), backend="bridge", error=fault)
-    config = _known_model(found)
+    config = _known_model(found, described)
     return StartPoint(
         path=str(found),
         backend="bridge",
         model_class=config.model_class if config else None,
         config_class=config.config_class if config else None,
-        shape={name: described[name] for name in SHAPE_FIELDS if described.get(name) is not None},
+        shape={name: described.model[name] for name in SHAPE_FIELDS if described.model.get(name) is not None},
         fields=plain_fields(config.resolved) if config else {},
         step=max(0, step_of(found) + 1),
         saved=saved_run(RunDir(found.resolve().parent.parent)),
     )
 
 
-def _known_model(checkpoint: Path) -> NemoConfig | None:
+def _known_model(checkpoint: Path, described: RunConfig) -> NemoConfig | None:
     """Return a plain GPT model's configuration in NeMo's terms; None for others, of which only sizes are compared."""
     try:
-        config = model_in(checkpoint)
+        config = model_in(checkpoint, described)
         return config if of_nemo(config).model_type in PLAIN else None
     except NemolaunchError:
         return None

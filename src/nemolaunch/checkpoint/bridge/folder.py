@@ -110,7 +110,7 @@ def read_folder(path: Path) -> BridgeFolder:
         raise UsageError(
             f"{path} is a LoRA adapter; merge it into its base model first, with Bridge's merge_lora.py"
         )
-    return BridgeFolder(path, model_in(path), found)
+    return BridgeFolder(path, model_in(path, found), found)
 
 
 def begin(
