@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from nemolaunch.bridge.provider import dtype, provider
 from nemolaunch.bridge.settings import set_fields
 from nemolaunch.cpu.adapt import adapt_model
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.start import start_checkpoint
 
 FP8_RECIPES = {
     "delayed": mixed_precision.bf16_with_fp8_delayed_scaling_mixed,
@@ -193,7 +193,7 @@ def _checkpoints(plan: Plan) -> CheckpointConfig:
     Bridge is told which one that is. Its own record of it is not replaced atomically, and if it names none, Bridge
     trains from scratch without a word.
     """
-    wanted, start = plan.job.checkpoint, start_of(plan)
+    wanted, start = plan.job.checkpoint, start_checkpoint(plan)
     return CheckpointConfig(
         save=str(plan.run.checkpoints),
         load=str(start) if start else None,
@@ -207,12 +207,6 @@ def _checkpoints(plan: Plan) -> CheckpointConfig:
         fully_parallel_save=True,
         dist_ckpt_optim_fully_reshardable=True,
     )
-
-
-def start_of(plan: Plan) -> Path | None:
-    """Return the checkpoint that this attempt continues: the run's own, else the one that `--resume` names, if any."""
-    resume = plan.job.checkpoint.resume
-    return plan.run.last_checkpoint() or (None if resume in ("auto", "never") else Path(resume))
 
 
 def _distributed(plan: Plan) -> DistributedInitConfig:

@@ -21,6 +21,7 @@ from nemolaunch.nemo2 import kernels, loss
 from nemolaunch.nemo2.settings import set_fields
 from nemolaunch.planning import Plan
 from nemolaunch.ranks.loggers import wandb_id
+from nemolaunch.ranks.start import start_checkpoint
 
 
 def compile_recipe(plan: Plan) -> run.Partial:
@@ -334,21 +335,16 @@ def _set_loggers(recipe: run.Partial, plan: Plan, job: Job) -> None:
 
 
 def _set_start(recipe: run.Partial, plan: Plan, job: Job) -> None:
-    """Set where training starts: this run's last checkpoint, a named one, given weights, or from scratch.
-
-    With `--resume never` the launch has moved earlier checkpoints aside, so any checkpoint is from this run.
-    """
-    resume, own = job.checkpoint.resume, plan.run.last_checkpoint()
+    """Set where training starts: this run's last checkpoint, a named one, given weights, or from scratch."""
+    start = start_checkpoint(plan)
     recipe.resume = run.Config(
         nl.AutoResume,
         resume_if_exists=True,
         resume_from_directory=str(plan.run.checkpoints),
         resume_ignore_no_checkpoint=True,
     )
-    if own is not None:
-        recipe.resume.resume_from_path = str(own)  # NeMo itself fails if the newest one is incomplete
-    elif resume not in ("auto", "never"):
-        recipe.resume.resume_from_path = resume
+    if start is not None:
+        recipe.resume.resume_from_path = str(start)  # NeMo itself fails if the newest one is incomplete
     if job.model.nemo_model:
         recipe.resume.restore_config = run.Config(
             nl.RestoreConfig, path=job.model.nemo_model, load_model_state=True, load_optim_state=False

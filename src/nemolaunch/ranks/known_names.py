@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.start import start_checkpoint
 from nemolaunch.trust.checkpoint import check_checkpoint
 
 
@@ -16,8 +17,6 @@ def require_known_names(plan: Plan) -> None:
     """
     if plan.job.model.trust_remote_code:
         return
-    own, resume = plan.run.last_checkpoint(), plan.job.checkpoint.resume
-    named = own or (None if resume in ("auto", "never") else Path(resume))
-    for folder in (named, plan.job.model.nemo_model):
+    for folder in (start_checkpoint(plan), plan.job.model.nemo_model):
         if folder and Path(folder).is_dir():
             check_checkpoint(Path(folder))
