@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import torch
-
 from nemolaunch.catalogue import bridge_settings
-from nemolaunch.catalogue.recipe_fields import DTYPES, converted
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.job.settings import Setting, parsed
+from nemolaunch.job.settings import parsed
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.setting_value import setting_value
 
 
 def set_fields(config: Any, plan: Plan) -> None:
@@ -28,15 +26,4 @@ def set_fields(config: Any, plan: Plan) -> None:
             raise NemolaunchError(
                 f"--set {setting.word}: the installed Megatron-Bridge has no field {setting.path}"
             )
-        setattr(part, field, _value(setting, kinds.get(setting.path, "object")))
-
-
-def _value(setting: Setting, kind: str) -> Any:
-    """Return the value as Bridge wants it: data types as such."""
-    if setting.problem:
-        raise NemolaunchError(f"--set {setting.word} {setting.problem}")
-    try:
-        value = converted(setting.value, kind)
-    except ValueError:
-        return setting.value  # of a type that --force has accepted
-    return getattr(torch, value) if "dtype" in kind.split("|") and value in DTYPES else value
+        setattr(part, field, setting_value(setting, kinds.get(setting.path, "object")))

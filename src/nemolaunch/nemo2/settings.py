@@ -7,13 +7,13 @@ from importlib.metadata import version
 from typing import Any
 
 import nemo_run as run
-import torch
 
 from nemolaunch.catalogue import Recipe
-from nemolaunch.catalogue.recipe_fields import DTYPES, callback_fields, converted, recipe_fields
+from nemolaunch.catalogue.recipe_fields import callback_fields, recipe_fields
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.job.settings import Setting, parsed
+from nemolaunch.job.settings import parsed
 from nemolaunch.nemo2 import kernels
+from nemolaunch.ranks.setting_value import setting_value
 
 
 def set_fields(recipe: run.Partial, row: Recipe, words: Iterable[str]) -> None:
@@ -24,7 +24,7 @@ def set_fields(recipe: run.Partial, row: Recipe, words: Iterable[str]) -> None:
     """
     for setting in map(parsed, words):
         part, _, name = setting.path.rpartition(".")
-        value = _value(setting, recipe_fields(row).get(setting.path, "object"))
+        value = setting_value(setting, recipe_fields(row).get(setting.path, "object"))
         try:
             setattr(_part(recipe, part), name, value)
         except (AttributeError, TypeError, ValueError) as error:
@@ -46,14 +46,3 @@ def _part(recipe: run.Partial, path: str) -> Any:
     for name in path.split("."):
         part = getattr(part, name)
     return part
-
-
-def _value(setting: Setting, kind: str) -> Any:
-    """Return the value as NeMo wants it: data types as such."""
-    if setting.problem:
-        raise NemolaunchError(f"--set {setting.word} {setting.problem}")
-    try:
-        value = converted(setting.value, kind)
-    except ValueError:
-        return setting.value  # of a type that --force has accepted
-    return getattr(torch, value) if "dtype" in kind.split("|") and value in DTYPES else value
