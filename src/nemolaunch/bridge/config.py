@@ -39,12 +39,9 @@ FP8_RECIPES = {
 
 def compile_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
     """Return the configuration that trains a plan, and what this machine does not support of it, in sentences."""
-    model, dropped = provider(plan)
     job = plan.job
-    if plan.device == "cpu" and job.batch.fp8:
-        dropped.append("fp8: trains in 16 bits")
     config = ConfigContainer(
-        model=model,
+        model=provider(plan),
         train=TrainingConfig(
             train_iters=plan.max_steps,
             global_batch_size=job.batch.global_batch_size,
@@ -70,6 +67,7 @@ def compile_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
         profiling=nsys(plan),
     )
     set_fields(config, plan)
+    dropped = ["fp8: trains in 16 bits"] if plan.device == "cpu" and job.batch.fp8 else []
     if plan.device == "cpu":
         adapt_model(config.model, dropped.append)
     return config, [f"not supported on the CPU: {what}" for what in dict.fromkeys(dropped)]
@@ -129,7 +127,7 @@ def _has_small_moments(plan: Plan) -> bool:
 
 
 def _scheduler(plan: Plan) -> SchedulerConfig:
-    """Return a schedule of the plan's length. `PlannedRate` sets the rate and the decay of each step."""
+    """Return a schedule of the plan's length. `PlannedOptimizer` sets the rate and the decay of each step."""
     decay = plan.job.optimizer.weight_decay
     return SchedulerConfig(
         lr_decay_style="constant",
@@ -191,7 +189,7 @@ def _checkpoints(plan: Plan) -> CheckpointConfig:
     """Save in the run's own folder, and resume from its newest complete checkpoint, else from the one that is named.
 
     Bridge is told which one that is. Its own record of it is not replaced atomically, and if it names none, Bridge
-    trains from scratch without a word.
+    silently trains from scratch.
     """
     wanted, start = plan.job.checkpoint, start_checkpoint(plan)
     return CheckpointConfig(

@@ -14,14 +14,13 @@ from megatron.core.transformer.enums import AttnBackend
 
 from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.catalogue import bridge_models
-from nemolaunch.cpu.adapt import adapt_model
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
 
 
-def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
-    """Return the model's configuration, and what this machine does not support of it.
+def provider(plan: Plan) -> GPTModelProvider:
+    """Return the model's configuration.
 
     Raises:
         NemolaunchError: the installed Bridge lacks a field that the model needs.
@@ -37,11 +36,9 @@ def provider(plan: Plan) -> tuple[GPTModelProvider, list[str]]:
     _set_layout(model, plan, plan.job)
     _set_memory(model, plan)
     _set_kernels(model, plan)
-    dropped: list[str] = []
     if plan.device == "cpu":
         model.gradient_accumulation_fusion = False  # elsewhere Bridge has looked whether there is a kernel
-        adapt_model(model, dropped.append)
-    return model, dropped
+    return model
 
 
 def built(name: str, value: Any) -> Any:
