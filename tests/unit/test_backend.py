@@ -14,6 +14,7 @@ from nemolaunch.facts import Host, look
 from nemolaunch.facts.interpreter import Interpreter, look_at_interpreter
 from nemolaunch.job import Job
 from nemolaunch.launching import torchrun
+from nemolaunch.launching.torchrun_words import torchrun_words
 from nemolaunch.planning.plan import compose
 from nemolaunch.run.folder import RunDir, is_bridge, step_of
 from nemolaunch.system.secret_values import masked_streams
@@ -76,11 +77,11 @@ def test_a_job_for_bridge_is_accepted_and_started_by_its_interpreter() -> None:
     found = codes("demo-llama", **LOCAL, backend="bridge", changed={"interpreter": BRIDGE})
     assert {code for code in found if "bridge" in code or "backend" in code} == set()
     plan = compose(resolved(asked, interpreter=BRIDGE), ())
-    assert torchrun.command(plan)[:3] == ["/env/bin/python", "-m", "torch.distributed.run"]
+    assert torchrun_words(plan)[:3] == ["/env/bin/python", "-m", "torch.distributed.run"]
     assert (plan.versions["megatron-bridge"], plan.versions["megatron-core"]) == ("0.6.2", "0.19.2")
     assert "nemo_toolkit" not in plan.versions
     here = dataclasses.replace(BRIDGE, path=sys.executable, here=True)
-    assert torchrun.command(compose(resolved(asked, interpreter=here), ()))[0] == sys.executable
+    assert torchrun_words(compose(resolved(asked, interpreter=here), ()))[0] == sys.executable
 
 
 def test_the_output_of_torchrun_is_written_without_secrets(

@@ -17,29 +17,11 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from nemolaunch.job.profiling import nsys_file, nsys_words
+from nemolaunch.launching.torchrun_words import torchrun_words
 from nemolaunch.planning import Plan
 from nemolaunch.system import processes
 
 OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets it for ranks
-
-
-def torchrun(plan: Plan) -> list[str]:
-    """Return the command that starts the ranks."""
-    profiler = (
-        nsys_words(str(plan.run.traces), nsys_file(False)) if plan.job.logging.profile == "nsys" else []
-    )
-    words = ["--standalone", "--nnodes", "1", "--nproc-per-node", str(plan.num_gpus)]
-    return [
-        *profiler,
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        *words,
-        "-m",
-        plan.entry,
-        str(plan.run.plan),
-    ]
 
 
 def main() -> int:
@@ -51,7 +33,7 @@ def main() -> int:
     # an engine that may not raise limits leaves the user's
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
-    running = subprocess.Popen(torchrun(plan), stdin=subprocess.DEVNULL)
+    running = subprocess.Popen(torchrun_words(plan), stdin=subprocess.DEVNULL)
 
     def ask_ranks(number: int, frame: FrameType | None) -> None:
         ranks = processes.first_with(plan.run.root, OF_TORCHRUN)

@@ -13,26 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nemolaunch.job.profiling import nsys_file, nsys_words
 from nemolaunch.launching.experiment import end_with_parent, local_variables
+from nemolaunch.launching.torchrun_words import torchrun_words
 from nemolaunch.planning import Plan
 from nemolaunch.system.secret_values import mask_streams
-
-
-def command(plan: Plan) -> list[str]:
-    """Return torchrun's command line."""
-    nsys = plan.job.logging.profile == "nsys"
-    return [
-        *(nsys_words(str(plan.run.traces), nsys_file(by_slurm=False)) if nsys else ()),
-        plan.python or sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={plan.num_gpus}",
-        "-m",
-        plan.entry,
-        str(plan.run.plan),
-    ]
 
 
 def environment(plan: Plan) -> dict[str, str]:
@@ -52,7 +36,7 @@ def link_code(plan: Plan) -> None:
 def run(plan: Plan) -> int:
     """Run torchrun, and write its output without secrets. Return its exit code."""
     with subprocess.Popen(
-        command(plan),
+        torchrun_words(plan),
         env=environment(plan),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
