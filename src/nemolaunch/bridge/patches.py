@@ -7,8 +7,6 @@ the checkpoint writer spawns, which import `__main__` again.
 from __future__ import annotations
 
 import functools
-import importlib.abc
-import importlib.machinery
 import importlib.util
 import logging
 import os
@@ -16,7 +14,8 @@ import sys
 import typing
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+
+from nemolaunch.system.import_hooks import around_import
 
 PAGED_STASH = "megatron.core.transformer.moe.ops.paged_stash"
 RESILIENCY = "nvidia_resiliency_ext"
@@ -69,43 +68,27 @@ def lora_without_transformer_engine() -> bool:
     """Let Bridge's LoRA layers be imported, which name Transformer Engine's classes in annotations."""
     if importlib.util.find_spec("transformer_engine") is not None:
         return False
-    sys.meta_path.insert(0, _LoraFinder())
+    around_import(LORA, _with_names)
     return True
 
 
-class _LoraFinder(importlib.abc.MetaPathFinder):
-    """Provides Transformer Engine's names while Bridge's LoRA layers are imported, and no longer.
+def _with_names(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Provide Transformer Engine's names while Bridge's LoRA layers are imported, and no longer.
 
     Everything else must see that there is no Transformer Engine.
     """
+    # which look for Transformer Engine themselves
+    import megatron.bridge.peft.adapter_wrapper
+    import megatron.bridge.peft.lora_merge
+    import megatron.core.transformer.moe.moe_utils  # noqa: F401
 
-    def find_spec(
-        self, name: str, path: Any = None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Return the ordinary spec of that module, with a loader that provides the names."""
-        if name != LORA:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            # which look for Transformer Engine themselves
-            import megatron.bridge.peft.adapter_wrapper
-            import megatron.bridge.peft.lora_merge
-            import megatron.core.transformer.moe.moe_utils  # noqa: F401
-
-            names = _transformer_engine()
-            sys.modules.update(names)
-            try:
-                execute(module)
-            finally:
-                for each in names:
-                    del sys.modules[each]
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+    names = _transformer_engine()
+    sys.modules.update(names)
+    try:
+        execute(module)
+    finally:
+        for each in names:
+            del sys.modules[each]
 
 
 def _transformer_engine() -> dict[str, ModuleType]:

@@ -7,18 +7,17 @@ this package is named in them.
 from __future__ import annotations
 
 import contextlib
-import importlib.abc
-import importlib.machinery
 import importlib.util
 import logging
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 from nemolaunch.cpu import bert
 from nemolaunch.cpu.versions import check_versions
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.ranks.megatron_import import skip_inference_allocator
+from nemolaunch.system.import_hooks import after_import
 
 _installed = False
 
@@ -44,7 +43,7 @@ def install() -> None:
         )
     install_megatron()
     bert.install()
-    sys.meta_path.insert(0, _AfterImport())
+    _flag_after_import()
     _installed = True
 
 
@@ -77,7 +76,7 @@ def install_layers() -> None:
     optim.install()
     _install_layers()
     _restore_fp32_parameters()
-    sys.meta_path.insert(0, _AfterImport())
+    _flag_after_import()
     _installed = True
 
 
@@ -180,37 +179,26 @@ def _restore_fp32_parameters() -> None:
     DistributedOptimizer.load_state_dict = torch.no_grad()(DistributedOptimizer.load_state_dict)
 
 
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Sets the flag in NeMo's modules that Transformer Engine is available, right after they are imported.
+# The model modules' flag selects the Transformer Engine spec, which masks causally; with the data modules' flag, no
+# mask of sequence length squared is built for every sample
+FLAGGED = {
+    "nemo.collections.llm.gpt.model": ("base", "llama_embedding"),
+    "nemo.collections.llm.gpt.data": ("pre_training", "mock"),
+    bert.PACKAGE: ("base",),
+}
+
+
+def _flag_after_import() -> None:
+    """Set the flag in NeMo's modules that Transformer Engine is available, right after they are imported.
 
     Not earlier: DeepSeek's module copies the flag and then queries Transformer Engine's version.
     """
+    for package in FLAGGED:
+        after_import(package, _flag)
 
-    # The model modules' flag selects the Transformer Engine spec, which masks causally; with the data modules' flag,
-    # no mask of sequence length squared is built for every sample.
-    FLAGS: ClassVar = {
-        "nemo.collections.llm.gpt.model": ("base", "llama_embedding"),
-        "nemo.collections.llm.gpt.data": ("pre_training", "mock"),
-        "nemo.collections.llm.bert.model": ("base",),
-    }
 
-    def find_spec(
-        self, name: str, path: Any = None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Return the ordinary spec of one of the modules, with a loader that sets its flags."""
-        if name not in self.FLAGS:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            for part in self.FLAGS[name]:
-                sys.modules[f"{name}.{part}"].HAVE_TE = True  # type: ignore[attr-defined]
-            if name == bert.PACKAGE:
-                bert.complete(sys.modules[f"{name}.base"])
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+def _flag(package: ModuleType) -> None:
+    for part in FLAGGED[package.__name__]:
+        sys.modules[f"{package.__name__}.{part}"].HAVE_TE = True  # type: ignore[attr-defined]
+    if package.__name__ == bert.PACKAGE:
+        bert.complete(sys.modules[f"{bert.PACKAGE}.base"])

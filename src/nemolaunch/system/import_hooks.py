@@ -1,4 +1,4 @@
-"""Run code right after a module is imported."""
+"""Run code when a module is imported."""
 
 from __future__ import annotations
 
@@ -7,23 +7,36 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
+
+Runner = Callable[[Callable[[ModuleType], None], ModuleType], None]
 
 
 def after_import(name: str, action: Callable[[ModuleType], None]) -> None:
     """Call `action` with a module once it has been imported; at once if it already is."""
+
+    def run(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        execute(module)
+        action(module)
+
     if name in sys.modules:
         action(sys.modules[name])
     else:
-        sys.meta_path.insert(0, _Finder(name, action))
+        around_import(name, run)
+
+
+def around_import(name: str, run: Runner) -> None:
+    """Have `run` execute a module that has not been imported yet. Its arguments: what executes it, and the module."""
+    sys.meta_path.insert(0, _Finder(name, run))
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds one module as Python would, with a loader that calls the action after executing it."""
+    """Finds one module as Python would, with a loader that leaves its execution to `run`."""
 
-    def __init__(self, name: str, action: Callable[[ModuleType], None]) -> None:
-        self.name, self.action = name, action
+    def __init__(self, name: str, run: Runner) -> None:
+        self.name, self.run = name, run
 
     def find_spec(
         self, name: str, path: Any = None, target: ModuleType | None = None
@@ -36,10 +49,5 @@ class _Finder(importlib.abc.MetaPathFinder):
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            self.action(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        spec.loader.exec_module = partial(self.run, execute)  # type: ignore[method-assign]
         return spec
