@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.errors import NemolaunchError
-from nemolaunch.families.absurd import absurd_size
+from nemolaunch.families.description import reading, refuse_absurd_sizes
 from nemolaunch.run.folder import BRIDGE_CONFIG
 
 MOST_BYTES = 1 << 22  # of some 30 kilobytes that Bridge writes
@@ -47,28 +46,12 @@ def read(folder: Path) -> RunConfig:
     import yaml
 
     path = folder / BRIDGE_CONFIG
-    try:
+    with reading(path, "Bridge"):
         content = yaml.safe_load(_text(path))
         sections = {str(name): dict(part) for name, part in content.items() if isinstance(part, dict)}
         model = sections.pop("model")
         provider = str(model.pop("_target_")).rpartition(".")[2]
-    except FileNotFoundError:
-        raise NemolaunchError(
-            f"{path} is missing, which describes the model; Bridge writes it with every checkpoint"
-        ) from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        yaml.YAMLError,
-    ) as error:
-        raise NemolaunchError(f"{path} does not describe a model: {' '.join(repr(error).split())}") from error
-    fault = absurd_size(model)
-    if fault:
-        raise NemolaunchError(f"{path} does not describe a model: {fault}")
+    refuse_absurd_sizes(path, model)
     return RunConfig(model, provider, sections)
 
 

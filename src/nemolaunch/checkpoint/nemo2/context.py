@@ -8,8 +8,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.nemo2.fiddle_json import Call, Symbol, dumps
-from nemolaunch.errors import NemolaunchError
-from nemolaunch.families.absurd import absurd_size
+from nemolaunch.families.description import reading, refuse_absurd_sizes
 from nemolaunch.families.nemo_config import NemoConfig, classes, defaults, model_module, symbol
 
 GENERATION = "generation_config.json"
@@ -39,27 +38,11 @@ def read_config(folder: Path) -> NemoConfig:
     import yaml
 
     path = folder / "model.yaml"
-    try:
+    with reading(path, "NeMo"):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         fields = dict(content["config"])
         model, config = str(content["_target_"]), str(fields.pop("_target_"))
-    except FileNotFoundError:
-        raise NemolaunchError(
-            f"{path} is missing, which describes the model; NeMo writes it with every checkpoint"
-        ) from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        yaml.YAMLError,
-    ) as error:
-        raise NemolaunchError(f"{path} does not describe a model: {' '.join(repr(error).split())}") from error
-    fault = absurd_size(fields)
-    if fault:
-        raise NemolaunchError(f"{path} does not describe a model: {fault}")
+    refuse_absurd_sizes(path, fields)
     return NemoConfig(model.rpartition(".")[2], config.rpartition(".")[2], fields)
 
 
