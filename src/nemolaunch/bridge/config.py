@@ -23,10 +23,11 @@ from megatron.bridge.training.config import (
 )
 
 from nemolaunch.bridge.profile import nsys
-from nemolaunch.bridge.provider import dtype, provider
+from nemolaunch.bridge.provider import provider
 from nemolaunch.bridge.settings import set_fields
 from nemolaunch.cpu.adapt import adapt_model
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.layout import parameter_type
 from nemolaunch.ranks.start import start_checkpoint
 
 FP8_RECIPES = {
@@ -107,7 +108,7 @@ def _optimizer(plan: Plan) -> OptimizerConfig:
         adam_eps=o.adam_eps,
         use_distributed_optimizer=not o.disable_dist_optim,
         bf16=job.batch.precision == "bf16",
-        params_dtype=dtype(job),
+        params_dtype=parameter_type(job),
     )
     if job.memory.optim_cpu_offloading and plan.device != "cpu":
         config.optimizer_cpu_offload = True

@@ -7,16 +7,14 @@ import importlib
 from functools import partial
 from typing import Any
 
-import torch
 from megatron.bridge.models.gpt_provider import GPTModelProvider
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
 from megatron.core.transformer.enums import AttnBackend
 
-from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.catalogue import bridge_models
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.job import Job
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.layout import as_config_wants, exchange_fields, parallel_fields, split_fields
 
 
 def provider(plan: Plan) -> GPTModelProvider:
@@ -33,7 +31,8 @@ def provider(plan: Plan) -> GPTModelProvider:
     if model.multi_latent_attention:  # layers differ: the first have no experts
         model.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
     _set_sizes(model, plan)
-    _set_layout(model, plan, plan.job)
+    for name, value in {**parallel_fields(plan), **exchange_fields(plan), **split_fields(plan)}.items():
+        setattr(model, name, value)
     _set_memory(model, plan)
     _set_kernels(model, plan)
     if plan.device == "cpu":
@@ -45,9 +44,7 @@ def built(name: str, value: Any) -> Any:
     """Return the object that a value of NeMo's `model.yaml` stands for."""
     if isinstance(value, dict) and "_target_" in value:
         return symbol(value["_target_"])
-    if isinstance(value, (list, tuple)) and name != "moe_layer_freq":
-        return tuple(value)
-    return list(value) if isinstance(value, tuple) else value
+    return as_config_wants(name, value)
 
 
 def symbol(path: str) -> Any:
@@ -68,41 +65,6 @@ def _require_fields(plan: Plan, missing: dict[str, Any]) -> None:
 def _set_sizes(model: GPTModelProvider, plan: Plan) -> None:
     model.seq_length = plan.seq_length
     model.vocab_size = plan.model_row.architecture.vocab_size  # None: the tokenizer's, padded for the layout
-
-
-def _set_layout(model: GPTModelProvider, plan: Plan, job: Job) -> None:
-    p = job.parallelism
-    pipelined = p.pipeline_model_parallel_size > 1
-    interleaved = pipelined and (p.virtual_pipeline_model_parallel_size or 1) > 1
-    virtual = p.virtual_pipeline_model_parallel_size if interleaved else None
-    model.tensor_model_parallel_size = p.tensor_model_parallel_size
-    model.pipeline_model_parallel_size = p.pipeline_model_parallel_size
-    model.virtual_pipeline_model_parallel_size = virtual
-    model.context_parallel_size = p.context_parallel_size
-    model.sequence_parallel = p.sequence_parallel and p.tensor_model_parallel_size > 1
-    model.expert_model_parallel_size = p.expert_model_parallel_size
-    model.expert_tensor_parallel_size = p.expert_tensor_parallel_size
-    if interleaved:
-        # Megatron's batched exchange pairs sends with the wrong receives if both neighbours of a stage are the same
-        # rank (PP=2), and silently trains on garbage
-        model.overlap_p2p_comm, model.batch_p2p_comm = True, False
-    model.pipeline_dtype = dtype(job) if pipelined else None
-    recipe = plan.model_row.recipe
-    split = pipeline_split(
-        plan.model_row.architecture,
-        p.pipeline_model_parallel_size,
-        virtual,
-        recipe.pipeline_model_parallel_size,
-    )
-    model.num_layers_in_first_pipeline_stage = split.first if split else None
-    model.num_layers_in_last_pipeline_stage = split.last if split else None
-    model.account_for_embedding_in_pipeline_split = bool(split and split.embedding)
-    model.account_for_loss_in_pipeline_split = bool(split and split.loss)
-
-
-def dtype(job: Job) -> torch.dtype:
-    """Return the type of parameters, and of what pipeline stages exchange."""
-    return torch.float32 if job.batch.precision == "fp32" else torch.bfloat16
 
 
 def _set_memory(model: GPTModelProvider, plan: Plan) -> None:

@@ -14,12 +14,17 @@ from nemo.collections import llm
 from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
 from nemo.collections.llm.recipes.precision import mixed_precision
 
-from nemolaunch.arithmetic.pipeline import pipeline_split
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.job import Job
 from nemolaunch.nemo2 import kernels, loss
 from nemolaunch.nemo2.settings import set_fields
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.layout import (
+    as_config_wants,
+    exchange_fields,
+    parallel_fields,
+    split_fields,
+)
 from nemolaunch.ranks.loggers import wandb_id
 from nemolaunch.ranks.start import start_checkpoint
 
@@ -43,7 +48,7 @@ def compile_recipe(plan: Plan) -> run.Partial:
         num_gpus_per_node=job.launch.num_gpus,
     )
     _set_model(recipe, plan, job)
-    _set_parallelism(recipe, plan, job)
+    _set_parallelism(recipe, plan)
     _set_precision(recipe, job)
     _set_memory(recipe, job)
     _set_data(recipe, plan, job)
@@ -61,7 +66,7 @@ def compile_recipe(plan: Plan) -> run.Partial:
 def _set_model(recipe: run.Partial, plan: Plan, job: Job) -> None:
     config = recipe.model.config
     for name, value in plan.overrides.items():
-        setattr(config, name, _as_config_wants(name, value))
+        setattr(config, name, as_config_wants(name, value))
     # NeMo checks context parallelism against the model's length but uses the data's: keep them equal
     config.seq_length = job.data.seq_length
     if plan.device == "cpu":
@@ -71,52 +76,16 @@ def _set_model(recipe: run.Partial, plan: Plan, job: Job) -> None:
         recipe.model.tokenizer = _tokenizer(plan)
 
 
-def _as_config_wants(name: str, value: Any) -> Any:
-    """Return sequences as tuples, except the pattern of expert layers, which Megatron only accepts as a list."""
-    if not isinstance(value, (list, tuple)):
-        return value
-    return list(value) if name == "moe_layer_freq" else tuple(value)
-
-
-def _set_parallelism(recipe: run.Partial, plan: Plan, job: Job) -> None:
+def _set_parallelism(recipe: run.Partial, plan: Plan) -> None:
     """Set the parallel sizes on the strategy only: it overwrites the model config when it connects."""
-    p, strategy = job.parallelism, recipe.trainer.strategy
-    strategy.tensor_model_parallel_size = p.tensor_model_parallel_size
-    strategy.pipeline_model_parallel_size = p.pipeline_model_parallel_size
-    pipelined = p.pipeline_model_parallel_size > 1
-    interleaved = pipelined and (p.virtual_pipeline_model_parallel_size or 1) > 1
-    virtual = p.virtual_pipeline_model_parallel_size if interleaved else None
-    strategy.virtual_pipeline_model_parallel_size = virtual
-    strategy.context_parallel_size = p.context_parallel_size
-    strategy.sequence_parallel = p.sequence_parallel and p.tensor_model_parallel_size > 1
-    strategy.expert_model_parallel_size = p.expert_model_parallel_size
-    strategy.expert_tensor_parallel_size = p.expert_tensor_parallel_size
-    if interleaved:
-        # Megatron's batched exchange pairs sends with the wrong receives if both neighbours of a stage are the
-        # same rank (PP=2): it silently trains on garbage. Megatron-LM rejects this combination, NeMo does not.
-        recipe.model.config.overlap_p2p_comm = True
-        recipe.model.config.batch_p2p_comm = False
-    strategy.pipeline_dtype = _dtype(job) if pipelined else None
-    _set_split(strategy, plan, p.pipeline_model_parallel_size, virtual)
-
-
-def _set_split(strategy: run.Config, plan: Plan, stages: int, virtual: int | None) -> None:
-    """Set the planned split of layers. The recipe's own split only suits the recipe's own pipeline size."""
-    model = plan.model_row
-    split = pipeline_split(model.architecture, stages, virtual, model.recipe.pipeline_model_parallel_size)
-    wanted = {
-        "num_layers_in_first_pipeline_stage": split.first if split else None,
-        "num_layers_in_last_pipeline_stage": split.last if split else None,
-        "account_for_embedding_in_pipeline_split": bool(split and split.embedding),
-        "account_for_loss_in_pipeline_split": bool(split and split.loss),
-    }
-    for name, value in wanted.items():
+    strategy = recipe.trainer.strategy
+    for name, value in parallel_fields(plan).items():
+        setattr(strategy, name, value)
+    for name, value in exchange_fields(plan).items():
+        setattr(recipe.model.config, name, value)
+    for name, value in split_fields(plan).items():
         if (getattr(strategy, name, None) or None) != (value or None):
             setattr(strategy, name, value)
-
-
-def _dtype(job: Job) -> torch.dtype:
-    return torch.float32 if job.batch.precision == "fp32" else torch.bfloat16
 
 
 FP8_PLUGINS = {
