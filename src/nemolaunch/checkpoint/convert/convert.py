@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nemolaunch.checkpoint.convert import report
-from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.routes import ROUTES
 from nemolaunch.checkpoint.convert.stream import Advance
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.formats import ENDINGS, FORMATS, detect
 from nemolaunch.checkpoint.storage.publish import check_apart, check_free, explain_os_error, publishing
 from nemolaunch.errors import NemolaunchError, UsageError
@@ -160,9 +160,10 @@ def _remarks(conversion: Conversion) -> Iterator[str]:
 def _check_space(conversion: Conversion, output: Path) -> None:
     there = next(folder for folder in output.parents if folder.exists())
     free = shutil.disk_usage(there).free
-    if conversion.nbytes > free:
+    needed = conversion.disk_bytes(output)
+    if needed > free:
         raise NemolaunchError(
-            f"not enough disk space in {there}: {_size(conversion.nbytes)} are needed, {_size(free)} are free"
+            f"not enough disk space in {there}: {_size(needed)} are needed, {_size(free)} are free"
         )
 
 

@@ -13,23 +13,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nemolaunch.checkpoint.convert import bare
-from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, ModelConversion
 from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.exported import ExportedSource
 from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.prepare import prepare_export, prepare_export_like, prepare_import
 from nemolaunch.checkpoint.convert.sides import SIDES
-from nemolaunch.checkpoint.convert.verify import tokenizer_check
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf import output as hf_output
 from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.hf.quantisation import check_quantised
+from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.hf.view import ModelView
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_tensors, open_weights
 from nemolaunch.checkpoint.megatron.names import MegatronSource, is_stacked
 from nemolaunch.checkpoint.meta import folder as meta_folder
+from nemolaunch.checkpoint.migrate import migration
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.formats import FORMATS, detect
 from nemolaunch.checkpoint.storage.tensors import TensorSource
@@ -141,6 +142,9 @@ def _to_megatron(path: Path, options: Options, to: str) -> Conversion:
     if to != "nemo2":
         _refuse_classes(options)
     form = detect(path)
+    if form in SIDES and not options.weights_only and migration.has_training(SIDES[form].read(path)):
+        _refuse_classes(options)
+        return migration.prepare(path, to, options.tokenizer)
     named = options.model_class, options.config_class
     if form == "hf":
         return prepare_import(

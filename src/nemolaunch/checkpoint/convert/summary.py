@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,13 +16,13 @@ from nemolaunch.checkpoint.hf.weights import open_weights
 from nemolaunch.checkpoint.megatron.names import MegatronSource
 from nemolaunch.checkpoint.meta import folder as meta_folder
 from nemolaunch.checkpoint.nemo2 import folder as nemo2_folder
+from nemolaunch.checkpoint.nemo2.recorded import recorded
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.file_parts import OpenFiles
 from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.checkpoint.storage.torch_file import TorchFile
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.system.json_files import read_json
 
 LAYOUT = {
     "tensor_model_parallel_size": "TP",
@@ -36,7 +35,6 @@ LAYOUT = {
 # Layouts of the distributed optimizer's state that can be loaded with another parallel layout
 # (megatron.core.optimizer.distrib_optimizer)
 RESHARDABLE = {"fully_reshardable", "fully_sharded_model_space", "fully_sharded_model_space_v2"}
-ATTRIBUTE = re.compile(r"Attr\(name='(\w+)'\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +133,7 @@ def _nemo2(path: Path) -> Summary:
     model = MegatronSource(stored)
     common = _common(folder.weights)
     config = folder.config.resolved
-    trainer = _trainer(folder.path / "context" / "io.json")
+    trainer = recorded(folder.path / "context" / "io.json")["trainer"]
     samples = _samples(common)
     step = common.get("global_step")
     trained = bool(common.get("loops")) and isinstance(step, int)
@@ -227,19 +225,3 @@ def _samples(common: Mapping[str, Any]) -> int | None:
 def _versions(common: Mapping[str, Any]) -> dict[str, str]:
     version = common.get("pytorch-lightning_version")
     return {"lightning": str(version)} if version else {}
-
-
-def _trainer(path: Path) -> dict[str, Any]:
-    """Return the plain values of the trainer and its strategy, from fiddle's JSON."""
-    try:
-        objects = read_json(path)["objects"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    found: dict[str, Any] = {}
-    for name, entry in objects.items():
-        if name.startswith(("megatron_strategy", "trainer_")) and not name.startswith("trainer_context"):
-            for attribute, value in entry.get("items", ()):
-                match = ATTRIBUTE.match(attribute)
-                if match and value.get("type") == "leaf":
-                    found[match[1]] = value.get("value")
-    return found

@@ -109,5 +109,8 @@ def _flush(written: Path) -> None:
 
 def _flush_file(path: Path, mask: int) -> None:
     with open(path, "rb") as file:
-        os.fchmod(file.fileno(), 0o666 & ~mask)
+        if (
+            os.fstat(file.fileno()).st_nlink == 1
+        ):  # permissions of a link would be those of the other file, too
+            os.fchmod(file.fileno(), 0o666 & ~mask)
         os.fsync(file.fileno())
