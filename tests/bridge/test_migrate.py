@@ -5,20 +5,26 @@ The right values are those of the framework that trained the whole run: 8 steps 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bridge.conftest import PYTHON
 from bridge.test_same_training import BRIDGE, job, train_bridge
 from e2e.jobs import train as train_nemo
-from forkserver import ForkServer
+from forkserver import ForkServer, JobFailed
 
+import nemolaunch as nl
 from nemolaunch.checkpoint.convert.convert import convert
+from nemolaunch.cli.main import main
+from nemolaunch.observe.reader import read_history
 from nemolaunch.planning import Plan
+from nemolaunch.run import metrics
+from nemolaunch.run.folder import RunDir, step_of
 
 # What both frameworks train alike from the start, by `test_same_training`
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "tied": {"tied": True},
     "TP2 SP": {"num_gpus": 2, "tensor_model_parallel_size": 2, "sequence_parallel": True},
     "PP2, interleaved": {
         "num_gpus": 2,
@@ -29,20 +35,58 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "Mixtral, EP2": {"base": "mixtral_8x7b", "num_gpus": 2, "expert_model_parallel_size": 2},
     "optimizer in one piece, DP2": {"num_gpus": 2, "disable_dist_optim": True},
 }
-SHORT = {"tied"}
 HALF = 4
-by_layout = pytest.mark.parametrize(
-    "layout", [pytest.param(name, marks=() if name in SHORT else pytest.mark.long) for name in LAYOUTS]
-)
+TIED: dict[str, Any] = {"tied": True, "keep_latest": 2, "val_check_interval": 2, "limit_val_batches": 1}
+
+
+@pytest.fixture(scope="module")
+def whole(fork_server: ForkServer, data: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each step of a run of NeMo 2 had that was not moved."""
+    return train_nemo(fork_server, job(tmp_path_factory.mktemp("whole") / "nemo2", data, **TIED))[0]
+
+
+def test_a_run_goes_on_there_and_back(
+    whole: dict[str, Any], bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    """A run that is killed twice continues in Bridge, and again in NeMo 2; its metrics are one curve."""
+    plan = job(tmp_path / "first", data, **TIED, checkpoint_every=HALF)
+    with pytest.raises(JobFailed, match="-9"):
+        train_nemo(fork_server, plan, kill_after=5)
+    words = [
+        "migrate",
+        str(plan.run.root),
+        "--to",
+        "bridge",
+        "--python",
+        str(PYTHON),
+        "--checkpoint-every",
+        "2",
+    ]
+    assert main([*words, "--dry-run"]) == 0
+    assert not (tmp_path / "first" / "run-bridge").exists()
+    assert main(words) == 0
+    there = Plan.of_run(RunDir(tmp_path / "first" / "run-bridge"))
+    with pytest.raises(JobFailed, match="-9"):
+        train_bridge(bridge_server, there, kill_after=7)
+    back = nl.migrate(there.run.root, to="nemo2", output=tmp_path / "back").plan
+    (last,) = train_nemo(fork_server, back)
+    assert last["step"] == [7, 8]
+    rows = [row for row in metrics.current(metrics.read(back.run.metrics)) if "loss" in row]
+    assert [row["step"] for row in rows] == whole["step"]
+    for name in ("loss", "grad_norm"):
+        assert [row[name] for row in rows] == whole[name]
+    assert [row["lr"] for row in rows] == pytest.approx(whole["lr"], rel=1e-7)
+    marks = [mark for mark in read_history(back.run.root).marks if mark.kind == "migrated"]
+    assert [mark.step for mark in marks] == [HALF, 6]
+    validated = {row["step"]: row["val_loss"] for row in metrics.read(back.run.metrics) if "val_loss" in row}
+    assert sorted(validated) == [2, 4, 6, 8]
+    assert json.loads(back.run.migration.read_text())["from"] == str(there.run.root)
+    assert json.loads(back.run.finished.read_text())["step"] == 8
 
 
 def half_way(plan: Plan) -> Path:
     """The checkpoint of the fourth step."""
-    return next(
-        path
-        for path in plan.run.complete_checkpoints()
-        if path.name.startswith("iter_0000004") or "step=3-" in path.name
-    )
+    return next(path for path in plan.run.complete_checkpoints() if step_of(path) == HALF - 1)
 
 
 def assert_rest(rest: list[dict[str, Any]], whole: list[dict[str, Any]]) -> None:
@@ -52,7 +96,8 @@ def assert_rest(rest: list[dict[str, Any]], whole: list[dict[str, Any]]) -> None
     assert rest[0]["grad_norm"] == whole[0]["grad_norm"][HALF:]
 
 
-@by_layout
+@pytest.mark.long
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_continues_in_the_other_framework(
     layout: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from nemolaunch.checkpoint.bridge import state
 from nemolaunch.checkpoint.bridge.folder import train_state
 from nemolaunch.checkpoint.megatron.sink import save
 from nemolaunch.checkpoint.migrate import optimizer as tree
-from nemolaunch.checkpoint.migrate.progress import Layout, Progress
+from nemolaunch.checkpoint.migrate.progress import Layout, Progress, batch_size
 from nemolaunch.checkpoint.nemo2.recorded import LAYOUT
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.errors import NemolaunchError
@@ -62,7 +62,7 @@ def progress_of(
         )
     if version != CHECKPOINT_VERSION:
         raise NemolaunchError(f"its checkpoint_version is {version}; {CHECKPOINT_VERSION} is known")
-    size = run.values.get("global_batch_size") or train.get("global_batch_size")
+    size = batch_size(run.values.get("global_batch_size") or train.get("global_batch_size"), step, samples)
     schedule = schedule_of(run.values)
     if schedule is None and size:
         schedule = _schedule(common.get("opt_param_scheduler") or {}, size)

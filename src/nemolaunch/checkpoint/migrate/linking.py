@@ -10,6 +10,11 @@ from pathlib import Path
 Advance = Callable[[int], None]
 FICLONE = 0x40049409  # linux/fs.h: the new file shares the blocks of the other one
 COPY_BYTES = 16 << 20
+WORDS = {
+    "link": "the same file (a hard link); no tensor was read",
+    "reflink": "shares its blocks (a reflink); no tensor was read",
+    "copy": "copied to another file system",
+}
 # Of file systems that cannot link, of another user's files, and of files with as many links as are possible
 CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 
@@ -25,7 +30,7 @@ def put(source: Path, target: Path, advance: Advance) -> str:
 
     The bytes done are reported to `advance`.
     """
-    real = os.path.realpath(source)
+    real = Path(os.path.realpath(source))
     try:
         os.link(real, target)
     except OSError as error:

@@ -100,8 +100,9 @@ class Migration:
             self._describe_bridge(weights)
         else:
             self._describe_nemo2(output)
-        how = sorted(set(self.methods.values()))
-        self.changed.append(f"{len(self.files)} files: {' and '.join(how)}; no tensor was read or written")
+        for method in sorted(set(self.methods.values())):
+            count = sum(how == method for how in self.methods.values())
+            self.changed.append(f"{count} of {len(self.files)} data files: {linking.WORDS[method]}")
 
     def verify(self, output: Path, advance: Advance) -> list[Check]:
         """Compare the result with the source: what is in it, where, the bytes, and how far the training is."""

@@ -9,7 +9,7 @@ from typing import Any
 from nemolaunch.arithmetic.schedule import Schedule, schedule_of
 from nemolaunch.checkpoint.megatron.sink import BACKEND, save
 from nemolaunch.checkpoint.migrate import optimizer as tree
-from nemolaunch.checkpoint.migrate.progress import Layout, Progress
+from nemolaunch.checkpoint.migrate.progress import Layout, Progress, batch_size
 from nemolaunch.checkpoint.nemo2 import context
 from nemolaunch.checkpoint.nemo2.fiddle_json import Call, Symbol
 from nemolaunch.checkpoint.nemo2.recorded import LAYOUT, recorded
@@ -46,7 +46,11 @@ def read(checkpoint: Path, run: SavedRun) -> tuple[Progress, Layout]:
         optimizer=tree.plain(optimizers[0]),
         content=dict(common.get("content_metadata") or {}),
         schedule=schedule_of(run.values) or _schedule(common),
-        global_batch_size=run.values.get("global_batch_size") or about["data"].get("global_batch_size"),
+        global_batch_size=batch_size(
+            run.values.get("global_batch_size") or about["data"].get("global_batch_size"),
+            int(common["global_step"]),
+            int(samples),
+        ),
         max_steps=run.values.get("max_steps") or trainer.get("max_steps"),
     )
     sizes = {name: int(trainer[name]) for name in LAYOUT if isinstance(trainer.get(name), int)}

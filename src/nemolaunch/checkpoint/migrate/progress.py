@@ -44,6 +44,13 @@ class Progress:
         return {"step": self.step, "samples": self.samples}
 
 
+def batch_size(recorded: Any, step: int, samples: int) -> int | None:
+    """Return the global batch size: as recorded, else that of a training in which it never changed."""
+    if isinstance(recorded, int) and recorded:
+        return recorded
+    return samples // step if step and samples % step == 0 else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """The parallel layout that a checkpoint was saved with, by Megatron's names, and its number of processes.
