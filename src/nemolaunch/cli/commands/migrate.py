@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROG = "nemolaunch migrate"
 TARGETS = ("bridge", "nemo2")
+OWN = ("run", "to", "output", "dry_run", "json")  # the other flags are the job's
 STATES = {"carried": "carried", "left": "not carried", "differs": "will differ"}
 
 
@@ -48,12 +49,6 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="show what is carried, what is not and what will differ"
     )
     p.add_argument("--json", action="store_true", help="print the report as JSON")
-    return p
-
-
-def _flags() -> argparse.ArgumentParser:
-    """Return the parser of the flags that override the plan."""
-    p = Parser(prog=PROG, add_help=False)
     add_cluster_flag(p)
     add_force_flag(p)
     add_job_flags(p)
@@ -63,8 +58,8 @@ def _flags() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Move the run. Return the exit code."""
-    args, rest = parser().parse_known_args(sys.argv[1:] if argv is None else argv)
-    given = vars(_flags().parse_args(rest))
+    given = vars(parser().parse_args(argv))
+    args = argparse.Namespace(**{name: given.pop(name) for name in OWN})
     for number in (
         signal.SIGTERM,
         signal.SIGHUP,
