@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+MIGRATED = "migrated"  # the event between what a run has trained with one framework and with another
 MOST_STEPS = 2**53
 KINDS: dict[str, type | tuple[type, ...]] = {
     "event": str,
