@@ -27,7 +27,6 @@ def test_a_default_job_is_accepted() -> None:
     [
         ("data_mode", "stream"),
         ("objective", "mlm"),
-        ("rampup_batch_size", "8:8:80"),
     ],
 )
 def test_what_bridge_does_not_do_is_refused(name: str, value: object) -> None:

@@ -9,6 +9,7 @@ from megatron.bridge.training.callbacks import Callback, CallbackContext
 from nemolaunch.bridge.graceful_exit import GracefulExit
 from nemolaunch.bridge.loss import StepLoss, validation_loss
 from nemolaunch.bridge.profile import PytorchTrace
+from nemolaunch.bridge.ramp import PlannedBatches
 from nemolaunch.bridge.rank import device_of, is_first
 from nemolaunch.bridge.saving import TimedSaves, around_saves
 from nemolaunch.bridge.train_data import train_data
@@ -25,13 +26,19 @@ from nemolaunch.ranks.update_check import UpdateCheck
 LOGGED_BY_BRIDGE = frozenset({"loss", "lr", "grad_norm", "step", "time", "samples"})
 
 
-def callbacks_of(plan: Plan, loss: StepLoss) -> list[Callback]:
+def callbacks_of(plan: Plan, loss: StepLoss, batches: PlannedBatches) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they must be called.
 
     The metrics come before those that may end the run, so that the row of the last step is written.
     """
-    metrics = Metrics(plan, loss)
-    found = [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), Ranks(plan, loss, metrics)]
+    metrics = Metrics(plan, loss, batches)
+    found = [
+        PlannedOptimizer(plan),
+        batches,
+        metrics,
+        Updates(plan, loss, metrics),
+        Ranks(plan, loss, metrics),
+    ]
     found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
     found += [GracefulExit(plan, metrics.rows.event)] if plan.exits_gracefully else []
     found += [PytorchTrace(plan)] if plan.job.logging.profile == "pytorch" else []
@@ -56,6 +63,8 @@ class PlannedOptimizer(Callback):
     def _set(self, group: dict[str, Any], rate: float) -> None:
         o = self._optimizer
         group["lr"] = rate * group.get("lr_mult", 1.0)
+        # of Bridge's own schedule, which checkpoints record
+        group |= {name: value for name, value in (("max_lr", o.lr), ("min_lr", o.min_lr)) if name in group}
         # parameters without weight decay, such as norms and biases, have the multiplier 0
         group["weight_decay"] = o.weight_decay * group.get("wd_mult", 1.0)
         if "betas" in group:
@@ -67,8 +76,8 @@ class PlannedOptimizer(Callback):
 class Metrics(Callback):
     """Writes the metrics file on the first rank; `StepMetrics` says what is in it."""
 
-    def __init__(self, plan: Plan, loss: StepLoss) -> None:
-        self._plan, self._loss = plan, loss
+    def __init__(self, plan: Plan, loss: StepLoss, batches: PlannedBatches) -> None:
+        self._plan, self._loss, self._batches = plan, loss, batches
         self.rows = StepMetrics(plan)
         self._rate: float | None = None
         self._samples = 0
@@ -106,7 +115,7 @@ class Metrics(Callback):
         state = context.state.train_state
         loss = self._loss.value()  # on every rank
         step = state.step + 1
-        self._samples = state.consumed_train_samples + self._plan.job.batch.global_batch_size
+        self._samples = state.consumed_train_samples + self._batches.sizes.size(state.step)
         if not self.rows.is_due(step):
             return
         self.rows.step(

@@ -149,6 +149,7 @@ def _gradients(plan: Plan) -> DistributedDataParallelConfig:
     gather = recipe.overlap_param_gather if gather is None else gather
     return DistributedDataParallelConfig(
         use_distributed_optimizer=sharded,
+        num_distributed_optimizer_instances=job.optimizer.num_distributed_optimizer_instances,
         grad_reduce_in_fp32=True,
         average_in_collective=True,
         check_for_nan_in_grad=job.guards.on_not_finite == "stop",

@@ -53,13 +53,16 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         log.info(sentence)
     from megatron.bridge.training import pretrain as training
 
-    from nemolaunch.bridge import train_data
+    from nemolaunch.bridge import param_groups, train_data
     from nemolaunch.bridge.callbacks import callbacks_of
     from nemolaunch.bridge.loss import StepLoss
+    from nemolaunch.bridge.ramp import PlannedBatches
 
     train_data.remember()
-    loss = StepLoss()
-    training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss), *callbacks])
+    param_groups.match_whatever_the_rates()
+    loss, batches = StepLoss(), PlannedBatches(plan)
+    batches.install()
+    training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss, batches), *callbacks])
 
 
 def adapted_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:

@@ -60,6 +60,7 @@ SET: dict[str, str] = {
     "weight_decay": "optimizer.weight_decay, scheduler.start_weight_decay, scheduler.end_weight_decay",
     "clip_grad": "optimizer.clip_grad",
     "disable_dist_optim": "optimizer.use_distributed_optimizer, ddp.use_distributed_optimizer",
+    "num_distributed_optimizer_instances": "ddp.num_distributed_optimizer_instances",
     "log_every": "logger.log_interval",
     "val_check_interval": "validation.eval_interval",
     "limit_val_batches": "validation.eval_iters",
@@ -82,7 +83,7 @@ OURS: frozenset[str] = frozenset(
         "launcher", "detach", "chain", "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude",
         "exclude_slow", "reservation", "comment", "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
         "preset", "gpu", "network_interface", "hf_token", "validation_data", "data_mode", "objective",
-        "max_tokens", "tokens_per_param", "global_batch_tokens",
+        "max_tokens", "tokens_per_param", "global_batch_tokens", "rampup_batch_size",
         # the rate of every step is the plan's
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
         "wsd_decay_style", "resume_schedule",
@@ -96,8 +97,6 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "reset_attention_mask": ((False,), "documents are not kept apart yet"),
     "reset_position_ids": ((False,), "documents are not kept apart yet"),
     "eod_mask_loss": ((False,), "documents are not kept apart yet"),
-    "rampup_batch_size": ((None,), "the batch size cannot change yet"),
-    "num_distributed_optimizer_instances": ((1,), "the optimizer cannot be sharded hybridly yet"),
 }
 # Values of fields in the other tables that are refused as well
 REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {

@@ -49,7 +49,6 @@ OWNED: dict[str, str] = {
     **{f"mixed_precision.{name}": field for name, field in _PRECISION.items()},
     **{f"model.{name}": "pipeline_model_parallel_size" for name in _STAGES},
     **{f"dataset.{name}": field for name, field in _DATA.items()},
-    "ddp.num_distributed_optimizer_instances": "num_distributed_optimizer_instances",
     "optimizer.overlap_param_gather": "overlap_param_gather",
     "logger.tensorboard_dir": "output_dir",
     "model.batch_p2p_comm": "virtual_pipeline_model_parallel_size",
