@@ -57,6 +57,8 @@ def test_a_resumed_run_does_what_its_flags_say(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
     """Four steps, then four with other rates and settings, and then one more with those of the beginning."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     common: dict[str, Any] = {"disable_dist_optim": name == "whole optimizer"}
     found = []
     for backend, own in (("nemo2", {}), ("bridge", BRIDGE)):
@@ -70,7 +72,10 @@ def test_a_resumed_run_does_what_its_flags_say(
     nemo, bridge = found
     assert figures(bridge) == figures(nemo)
     assert [row["step"] for row in rows(bridge)] == list(range(1, 10))
-    assert [row["lr"] for row in rows(bridge)] == pytest.approx([row["lr"] for row in rows(nemo)], rel=1e-7)
+    rates = [row["lr"] for row in rows(bridge)]
+    assert rates == pytest.approx([row["lr"] for row in rows(nemo)], rel=1e-7)
+    events = EventAccumulator(str(bridge.run.tensorboard)).Reload().Scalars("learning-rate")
+    assert [event.value for event in events] == pytest.approx(rates, rel=1e-6)
 
 
 def test_the_batch_size_grows_as_planned(
@@ -110,3 +115,24 @@ def test_the_batch_size_grows_as_planned(
         train_bridge(bridge_server, again) if own else train_nemo(fork_server, again)
     assert figures(plan) == figures(nemo)
     assert [row["samples"] for row in rows(plan)][-2:] == [50, 54]
+
+
+@pytest.mark.long
+def test_the_number_of_copies_of_the_optimizer_may_change(
+    bridge_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    """A checkpoint of either layout continues in the other, with the losses of the run that was never stopped."""
+    layout: dict[str, Any] = {"num_gpus": 2, "checkpoint_every": 4, **BRIDGE}
+    found = {}
+    for copies in (1, 2):
+        plan = job(tmp_path / str(copies), data, num_distributed_optimizer_instances=copies, **layout)
+        train_bridge(bridge_server, plan)
+        found[copies] = plan
+    whole = [row["loss"] for row in rows(found[1])]
+    assert [row["loss"] for row in rows(found[2])] == pytest.approx(whole, rel=1e-6)
+    for copies, other in ((1, 2), (2, 1)):
+        start = found[other].run.checkpoints / "iter_0000004"
+        layout |= {"num_distributed_optimizer_instances": copies, "resume": str(start)}
+        plan = job(tmp_path / f"from {other}", data, **layout)
+        first, _ = train_bridge(bridge_server, plan)
+        assert first["loss"] == pytest.approx(whole[4:], rel=1e-6)

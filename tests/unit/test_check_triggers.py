@@ -103,7 +103,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "cpu-unsupported": ("mamba2_130m", {"executor": "local"}, {}),
     "cpu-despite-gpus": ("llama3_8b", {**LOCAL, "device": "cpu"}, {"host": H100}),
     "bridge-missing": ("llama3_8b", BRIDGE, {"interpreter": Interpreter(path="/env/bin/python")}),
-    "bridge-untested": ("llama3_8b", BRIDGE, {"interpreter": interpreter("0.4.2", "0.17.0")}),
+    "bridge-untested": ("llama3_8b", BRIDGE, {"interpreter": interpreter("0.3.1", "0.16.1")}),
     "bridge-only": ("gpt_oss_20b", {}, {}),
     "bridge-model": ("mamba2_130m", BRIDGE, {"interpreter": interpreter()}),
     "bridge-differs": ("llama4_e16", BRIDGE, {"interpreter": interpreter()}),

@@ -55,6 +55,13 @@ class PlannedOptimizer(Callback):
 
     def on_train_step_start(self, context: CallbackContext) -> None:
         """Overwrite what Bridge's schedule and the checkpoint have set."""
+        self._set_all(context)
+
+    def on_train_step_end(self, context: CallbackContext) -> None:
+        """Restore what the step had: Bridge's schedule has set the next, and its log reads it now."""
+        self._set_all(context)
+
+    def _set_all(self, context: CallbackContext) -> None:
         assert context.optimizer is not None
         rate = self._schedule.rate(context.state.train_state.step)
         for group in context.optimizer.param_groups:

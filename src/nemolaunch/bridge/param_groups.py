@@ -2,7 +2,8 @@
 
 Megatron-Core 0.19 finds the group that a checkpoint has for each of the optimizer's by all settings that one group may
 have of its own, the highest and lowest rate among them (`param_group_identifier_keys` in optimizer/optimizer.py). With
-a new `--lr`, it would find none. Here all groups have the rates of the plan, so that the other settings tell them apart.
+a new `--lr`, it would find none. Here all groups have the rates of the plan, so that the other settings tell them
+apart.
 """
 
 from __future__ import annotations

@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemolaunch.catalogue import bridge_fields, bridge_models
-from nemolaunch.catalogue.version_pairs import release
+from nemolaunch.catalogue.version_pairs import bridge_pair, bridge_pairs
 from nemolaunch.check.support import error, fix, flag, note, shown, warning, without
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.backend import BRIDGE, NEMO2, image_of, trains_with_bridge
 from nemolaunch.run.folder import is_bridge
-
-# Those of constraints-bridge.txt, by their first two numbers
-TESTED = {"Megatron-Bridge": (0, 6), "Megatron-Core": (0, 19)}
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -89,14 +86,17 @@ def _image(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _tested() -> str:
-    return " with ".join(f"{name} {first}.{second}" for name, (first, second) in TESTED.items())
+    return ", ".join(str(pair) for pair in bridge_pairs() if pair.fails is None)
 
 
 def _releases(where: str, bridge: str | None, megatron: str | None) -> Iterator[Finding]:
+    pair = bridge_pair(bridge, megatron)
+    if pair is not None and pair.fails is None:
+        return
     have = {"Megatron-Bridge": bridge, "Megatron-Core": megatron}
-    other = [f"{name} {has}" for name, has in have.items() if has and release(has)[:2] != TESTED[name]]
-    if other:
-        yield warning("bridge-untested", f"{where} has {' and '.join(other)}; tested is {_tested()}")
+    found = " and ".join(f"{name} {has}" for name, has in have.items() if has)
+    why = f": {pair.fails}" if pair else ""
+    yield warning("bridge-untested", f"{where} has {found}{why}; tested is {_tested()}")
 
 
 def _model(resolved: Resolved) -> Iterator[Finding]:

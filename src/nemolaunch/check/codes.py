@@ -16,7 +16,7 @@ RULES: dict[str, str] = {
     "cpu-despite-gpus": "A CPU rehearsal requires that no GPU is visible.",
     # backend
     "bridge-missing": "Megatron-Bridge trains in an environment that has it.",
-    "bridge-untested": "Each Megatron-Bridge needs the Megatron-Core it was released with; one pair is tested.",
+    "bridge-untested": "Each Megatron-Bridge needs the Megatron-Core it was released with; some pairs are tested.",
     "bridge-only": "Some models are only in Megatron-Bridge.",
     "bridge-model": "Megatron-Bridge trains the models whose layers it has.",
     "bridge-differs": "Megatron-Bridge applies fields of a few models that NeMo 2 ignores.",
