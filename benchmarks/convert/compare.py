@@ -4,7 +4,7 @@
     python compare.py --folder /tmp/bench --size 1b --peer          # and with llm.import_ckpt/export_ckpt
     python compare.py --folder /tmp/bench --size 1b --to bridge --peer   # AutoBridge, in .venv-bridge
 
-Needs about twice the model's size on disk (8b: 33 GB). Every command is a separate process that starts with
+Needs about twice the model's size on disk (8b: 33 GB), with `--to bridge` three times. Every command is a separate process that starts with
 none of its input in the page cache; its time ends when the output is on the disk. Memory is the peak resident
 set size of the process, which includes file pages.
 """
@@ -143,8 +143,8 @@ def compare(folder: Path, size: str, form: str, peer: bool, rounds: int) -> dict
                 rows[title][tool].append(measure(command, source, output))
                 run = rows[title][tool][-1]
                 print(f"  {title}: {tool}: {run.seconds:.1f} s, {run.peak_bytes / 2**30:.2f} GiB", flush=True)
-        for weights in source.rglob("*.safetensors"):  # AutoBridge looks at the rest when it exports
-            weights.unlink()
+        if form != "bridge":  # AutoBridge compares with the source when it exports
+            shutil.rmtree(source)
     return rows
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemolaunch.catalogue import bridge_fields, bridge_models
+from nemolaunch.catalogue.containers import containers
 from nemolaunch.catalogue.version_pairs import bridge_pair, bridge_pairs
 from nemolaunch.check.support import error, fix, flag, note, shown, warning, without
-from nemolaunch.findings import Finding
+from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.backend import BRIDGE, NEMO2, image_of, trains_with_bridge
 from nemolaunch.run.folder import is_bridge
@@ -79,24 +80,26 @@ def _image(resolved: Resolved) -> Iterator[Finding]:
         yield warning(
             "bridge-untested",
             f"{shown('container_image', launch.container_image)}: its releases of Megatron-Bridge and Megatron-Core "
-            f"are not known; tested is {_tested()}",
+            f"are not known; tested are {_tested()}",
         )
     else:
-        yield from _releases(image.image, image.megatron_bridge, image.megatron)
+        newest = [one.image for one in containers() if one.megatron_bridge][-1]
+        yield from _releases(image.image, image.megatron_bridge, image.megatron, fix(container_image=newest))
 
 
 def _tested() -> str:
     return ", ".join(str(pair) for pair in bridge_pairs() if pair.fails is None)
 
 
-def _releases(where: str, bridge: str | None, megatron: str | None) -> Iterator[Finding]:
+def _releases(where: str, bridge: str | None, megatron: str | None, *fixes: Fix) -> Iterator[Finding]:
     pair = bridge_pair(bridge, megatron)
-    if pair is not None and pair.fails is None:
-        return
     have = {"Megatron-Bridge": bridge, "Megatron-Core": megatron}
     found = " and ".join(f"{name} {has}" for name, has in have.items() if has)
-    why = f": {pair.fails}" if pair else ""
-    yield warning("bridge-untested", f"{where} has {found}{why}; tested is {_tested()}")
+    if pair is None:
+        yield warning("bridge-untested", f"{where} has {found}; tested are {_tested()}")
+    elif pair.fails is not None:
+        text = f"{where} has {found}, which does not train: {pair.fails}; tested are {_tested()}"
+        yield error("bridge-too-old", text, fix(backend=NEMO2), *fixes)
 
 
 def _model(resolved: Resolved) -> Iterator[Finding]:

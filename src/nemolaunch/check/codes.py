@@ -17,6 +17,7 @@ RULES: dict[str, str] = {
     # backend
     "bridge-missing": "Megatron-Bridge trains in an environment that has it.",
     "bridge-untested": "Each Megatron-Bridge needs the Megatron-Core it was released with; some pairs are tested.",
+    "bridge-too-old": "Megatron-Bridge trains since release 0.4.",
     "bridge-only": "Some models are only in Megatron-Bridge.",
     "bridge-model": "Megatron-Bridge trains the models whose layers it has.",
     "bridge-differs": "Megatron-Bridge applies fields of a few models that NeMo 2 ignores.",
