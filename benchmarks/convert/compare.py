@@ -4,9 +4,9 @@
     python compare.py --folder /tmp/bench --size 1b --peer          # and with llm.import_ckpt/export_ckpt
     python compare.py --folder /tmp/bench --size 1b --to bridge --peer   # AutoBridge, in .venv-bridge
 
-Needs about twice the model's size on disk (8b: 33 GB), with `--to bridge` three times. Every command is a separate process that starts with
-none of its input in the page cache; its time ends when the output is on the disk. Memory is the peak resident
-set size of the process, which includes file pages.
+Needs about twice the model's size on disk (8b: 33 GB), with `--to bridge` three times. Every command is a separate
+process that starts with none of its input in the page cache; its time ends when the output is on the disk. Memory is
+the peak resident set size of the process, which includes file pages.
 """
 
 from __future__ import annotations
