@@ -17,6 +17,7 @@ from pathlib import Path
 from nemolaunch.catalogue.version_pairs import BridgePair, Pair, bridge_pairs, pairs
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch-tests"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # Megatron-Core has compiled code
 
 
 class CannotDownloadError(Exception):
@@ -41,7 +42,7 @@ def bridge_overlay(pair: BridgePair) -> Path:
 
 
 def _downloaded(name: str, packages: list[str], *options: str) -> Path:
-    folder = FOLDER / name
+    folder = FOLDER / f"python{PYTHON}-{name}"
     if folder.exists():
         return folder
     FOLDER.mkdir(parents=True, exist_ok=True)
