@@ -6,12 +6,12 @@ from typing import Any
 
 from megatron.bridge.training.callbacks import Callback, CallbackContext
 
+from nemolaunch.bridge.datasets import Datasets
 from nemolaunch.bridge.graceful_exit import GracefulExit
 from nemolaunch.bridge.loss import StepLoss, validation_loss
 from nemolaunch.bridge.profile import PytorchTrace
 from nemolaunch.bridge.rank import device_of, is_first
 from nemolaunch.bridge.saving import TimedSaves, around_saves
-from nemolaunch.bridge.train_data import train_data
 from nemolaunch.bridge.validation_sets import ValidationSets
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import rank_process
@@ -25,18 +25,18 @@ from nemolaunch.ranks.update_check import UpdateCheck
 LOGGED_BY_BRIDGE = frozenset({"loss", "lr", "grad_norm", "step", "time", "samples"})
 
 
-def callbacks_of(plan: Plan, loss: StepLoss) -> list[Callback]:
+def callbacks_of(plan: Plan, loss: StepLoss, data: Datasets) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they must be called.
 
     The metrics come before those that may end the run, so that the row of the last step is written.
     """
-    metrics = Metrics(plan, loss)
+    metrics = Metrics(plan, loss, data)
     found = [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), Ranks(plan, loss, metrics)]
     found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
     found += [GracefulExit(plan, metrics.rows.event)] if plan.exits_gracefully else []
     found += [PytorchTrace(plan)] if plan.job.logging.profile == "pytorch" else []
     progress = Progress(plan, metrics)
-    found += [ValidationSets(plan, metrics.rows, progress)] if plan.validation_sets else []
+    found += [ValidationSets(plan, metrics.rows, progress, data)] if plan.validation_sets else []
     return [*found, progress, End(plan)]
 
 
@@ -67,8 +67,8 @@ class PlannedOptimizer(Callback):
 class Metrics(Callback):
     """Writes the metrics file on the first rank; `StepMetrics` says what is in it."""
 
-    def __init__(self, plan: Plan, loss: StepLoss) -> None:
-        self._plan, self._loss = plan, loss
+    def __init__(self, plan: Plan, loss: StepLoss, data: Datasets) -> None:
+        self._plan, self._loss, self._data = plan, loss, data
         self.rows = StepMetrics(plan)
         self._rate: float | None = None
         self._samples = 0
@@ -133,7 +133,7 @@ class Metrics(Callback):
             self._loggers.close()
 
     def _by_prefix(self) -> list[int] | None:
-        return samples_by_prefix(train_data(), self._samples)
+        return samples_by_prefix(self._data.train, self._samples)
 
 
 class Updates(Callback):

@@ -22,6 +22,7 @@ from megatron.bridge.training.config import (
     ValidationConfig,
 )
 
+from nemolaunch.bridge.objective import set_loss
 from nemolaunch.bridge.profile import nsys
 from nemolaunch.bridge.provider import provider
 from nemolaunch.bridge.settings import set_fields
@@ -67,6 +68,7 @@ def compile_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
         mixed_precision=_precision(plan),
         profiling=nsys(plan),
     )
+    set_loss(config, plan)
     set_fields(config, plan)
     dropped = ["fp8: trains in 16 bits"] if plan.device == "cpu" and job.batch.fp8 else []
     if plan.device == "cpu":
@@ -169,9 +171,11 @@ def _data(plan: Plan) -> GPTDatasetConfig:
         num_workers=job.data.num_workers,
         dataloader_type="single",
         create_attention_mask=False,
-        reset_attention_mask=False,
-        reset_position_ids=False,
-        eod_mask_loss=False,
+        reset_attention_mask=job.data.reset_attention_mask,
+        reset_position_ids=job.data.reset_position_ids,
+        eod_mask_loss=job.data.eod_mask_loss,
+        # no mask is built; but otherwise inner pipeline stages get no batch, and with it no ends of documents
+        skip_getting_attention_mask_from_dataset=not job.data.reset_attention_mask,
     )
 
 

@@ -53,13 +53,13 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         log.info(sentence)
     from megatron.bridge.training import pretrain as training
 
-    from nemolaunch.bridge import train_data
     from nemolaunch.bridge.callbacks import callbacks_of
+    from nemolaunch.bridge.datasets import Datasets
     from nemolaunch.bridge.loss import StepLoss
 
-    train_data.remember()
-    loss = StepLoss()
-    training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss), *callbacks])
+    loss, data = StepLoss(), Datasets(plan)
+    data.install()
+    training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss, data), *callbacks])
 
 
 def adapted_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:

@@ -16,6 +16,7 @@ from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegat
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 from megatron.core.datasets.utils import Split
 
+from nemolaunch.bridge.datasets import Datasets
 from nemolaunch.bridge.loss import validation_loss
 from nemolaunch.data.validation_sets import ValidationSet, loss_key
 from nemolaunch.facts.data_files import split_bounds
@@ -29,20 +30,21 @@ class ValidationSets(Callback):
 
     Args:
         progress: told of each batch.
+        data: adds what the job asks of datasets.
     """
 
-    def __init__(self, plan: Plan, rows: StepMetrics, progress: Callback) -> None:
-        self._plan, self._rows = plan, rows
+    def __init__(self, plan: Plan, rows: StepMetrics, progress: Callback, data: Datasets) -> None:
+        self._plan, self._rows, self._data = plan, rows, data
         self._batches: dict[str, Batches] = {}
         self._progress = CallbackManager()
         self._progress.add(progress)
 
     def on_train_start(self, context: CallbackContext) -> None:
         """Build the datasets, and have the loop evaluate them. Bridge has built no validation data of its own."""
-        size = self._plan.job.batch
+        size, run = self._plan.job.batch, context.state.cfg.dataset
         for each in self._plan.validation_sets:
             self._batches[each.name] = Batches(
-                set_dataset(context.state.cfg.dataset, each),
+                self._data.prepared(set_dataset(run, each), run),
                 each.num_batches * size.global_batch_size,
                 size.micro_batch_size,
                 rank=parallel_state.get_data_parallel_rank(),

@@ -17,6 +17,9 @@ SET: dict[str, str] = {
     "index_mapping_dir": "dataset.path_to_cache",
     "dataset_dir": "dataset.blend",
     "blend_by": "dataset.blend",
+    "reset_attention_mask": "dataset.reset_attention_mask",
+    "reset_position_ids": "dataset.reset_position_ids",
+    "eod_mask_loss": "dataset.eod_mask_loss",
     "hf_model_id": "tokenizer.tokenizer_model",
     "trust_remote_code": "tokenizer.hf_tokenizer_kwargs",
     "model_name": "model",
@@ -93,9 +96,6 @@ OURS: frozenset[str] = frozenset(
 
 # Field of a job -> (values that are accepted, why no others are)
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "reset_attention_mask": ((False,), "documents are not kept apart yet"),
-    "reset_position_ids": ((False,), "documents are not kept apart yet"),
-    "eod_mask_loss": ((False,), "documents are not kept apart yet"),
     "rampup_batch_size": ((None,), "the batch size cannot change yet"),
     "num_distributed_optimizer_instances": ((1,), "the optimizer cannot be sharded hybridly yet"),
 }
