@@ -21,7 +21,6 @@ RULES: dict[str, str] = {
     "bridge-only": "Some models are only in Megatron-Bridge.",
     "bridge-model": "Megatron-Bridge trains the models whose layers it has.",
     "bridge-differs": "Megatron-Bridge applies fields of a few models that NeMo 2 ignores.",
-    "bridge-unsupported": "Some flags do not work with Megatron-Bridge yet.",
     "checkpoint-of-other-backend": "A run is continued by what trained it: the two write different checkpoints.",
     "python-without-bridge": "--python is the interpreter that trains with Megatron-Bridge.",
     "slow-bf16": "CPUs without AVX-512 have no instructions for bf16 matrices.",
