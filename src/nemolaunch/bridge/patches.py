@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable
 from types import ModuleType
 
-from nemolaunch.system.import_hooks import around_import
+from nemolaunch.system.import_hooks import around_import, importable
 
 PAGED_STASH = "megatron.core.transformer.moe.ops.paged_stash"
 RESILIENCY = "nvidia_resiliency_ext"
@@ -82,13 +82,8 @@ def _with_names(execute: Callable[[ModuleType], None], module: ModuleType) -> No
     import megatron.bridge.peft.lora_merge
     import megatron.core.transformer.moe.moe_utils  # noqa: F401
 
-    names = _transformer_engine()
-    sys.modules.update(names)
-    try:
+    with importable(_transformer_engine()):
         execute(module)
-    finally:
-        for each in names:
-            del sys.modules[each]
 
 
 def _transformer_engine() -> dict[str, ModuleType]:

@@ -17,7 +17,7 @@ from nemolaunch.cpu import bert
 from nemolaunch.cpu.versions import check_versions
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.ranks.megatron_import import skip_inference_allocator
-from nemolaunch.system.import_hooks import after_import
+from nemolaunch.system.import_hooks import after_import, during_import
 
 _installed = False
 
@@ -50,7 +50,10 @@ def install() -> None:
 def install_megatron() -> None:
     """Substitute the classes and functions of Megatron, whichever framework trains with it."""
     skip_inference_allocator()
-    from nemolaunch.cpu import activation, device, moe, optim
+    from nemolaunch.cpu import activation, delta, device, moe, optim, scan
+
+    during_import(scan.MIXER, scan.modules())
+    during_import(delta.COMMON, delta.modules())
 
     device.install()
     optim.install()
