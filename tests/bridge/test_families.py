@@ -67,7 +67,31 @@ FAMILIES: dict[str, dict[str, Any]] = {
 ROUNDS_OTHERWISE = ("gemma_2b", "gemma2_2b", "deepseek_v2_lite", "deepseek_v3", "mamba2_130m", "nemotronh_8b")
 # Megatron-Core 0.19 draws their weights in another order than 0.15: both begin with others, alike
 STATE_SPACES = ("mamba2_130m", "nemotronh_8b")
-OLMOE = {"num_query_groups": 4, "num_moe_experts": 8, "moe_ffn_hidden_size": 32}
+# Models that NeMo 2 does not have
+NEW: dict[str, dict[str, Any]] = {
+    "glm45": {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 1, 1, 1]},
+    "glm45_air": {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 0, 0, 1]},
+    "kimi_k2": {**LATENT, "q_lora_rank": 32},
+    "minimax_m2": {**GROUPED, "num_moe_experts": 16, "moe_ffn_hidden_size": 32},
+    "moonlight_16b": LATENT,
+    "nemotron_3_nano_30b_a3b": {
+        **GROUPED,
+        **EXPERTS,
+        **STATES,
+        "mamba_num_heads": 8,
+        "hybrid_override_pattern": "MEM*",
+    },
+    "qwen3_next_80b_a3b": {
+        **GROUPED,
+        **EXPERTS,
+        "kv_channels": 32,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+    },
+    "olmoe_7b": {"num_query_groups": 4, "num_moe_experts": 8, "moe_ffn_hidden_size": 32},
+}
 QUICK = ("gemma3_1b", "nemotron3_8b")
 
 
@@ -101,8 +125,11 @@ def test_a_small_model_of_the_family_trains_alike(
 
 
 @pytest.mark.long
-def test_a_model_that_only_bridge_has_trains(bridge_server: ForkServer, data: str, tmp_path: Path) -> None:
-    """OLMoE on the CPU: the first loss is that of a model that knows nothing, and the next are lower."""
-    (trained,) = train_bridge(bridge_server, small(tmp_path / "bridge", data, "olmoe_7b", OLMOE, **BRIDGE))
+@pytest.mark.parametrize("base", NEW)
+def test_a_model_that_only_bridge_has_trains(
+    base: str, bridge_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    """On the CPU: the first loss is that of a model that knows nothing, and the next are lower."""
+    (trained,) = train_bridge(bridge_server, small(tmp_path / "bridge", data, base, NEW[base], **BRIDGE))
     assert trained["loss"][0] == pytest.approx(math.log(8192), abs=0.05)
     assert trained["loss"] == sorted(trained["loss"], reverse=True)

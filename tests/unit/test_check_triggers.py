@@ -124,6 +124,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ffn-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 3}, {}),
     "shared-expert-by-tp": ("deepseek_v3", {"tensor_model_parallel_size": 3}, {}),
     "vocabulary-by-tp": ("phi3_mini_4k_instruct", {"tensor_model_parallel_size": 128}, {}),
+    "delta-by-tp": ("qwen3_next_80b_a3b", {**BRIDGE, "tensor_model_parallel_size": 32}, {}),
     "mamba-by-tp": ("mamba2_130m", {"tensor_model_parallel_size": 2}, {}),
     "hyena-by-tp": ("hyena_1b", {"tensor_model_parallel_size": 7}, {}),
     "sequence-parallel-without-tp": ("llama3_8b", {"sequence_parallel": True}, {}),

@@ -135,7 +135,9 @@ def model_fields(model: ModelSpec) -> dict[str, Any]:
     scale = _rope_scaling(model).get("scale_factor")
     if scale is not None:
         found |= {"rope_scaling": True, "rope_scaling_factor": scale}
-    if model.architecture.mtp_num_layers:  # set by the recipe, not by its configuration class
+    if (
+        model.architecture.mtp_num_layers and not recipe.bridge_provider
+    ):  # set by NeMo's recipe, not by its class
         found |= {"mtp_num_layers": model.architecture.mtp_num_layers, "mtp_loss_scaling_factor": MTP_SCALE}
     if "hybrid_override_pattern" in found:
         found["hybrid_layer_pattern"] = found.pop("hybrid_override_pattern")
