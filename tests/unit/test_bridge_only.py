@@ -13,8 +13,9 @@ from nemolaunch.catalogue import bridge_models
 from nemolaunch.check import check
 from nemolaunch.findings import errors
 
-# Billions of parameters as published, in all and for one token, and what they leave out: the embedding, the output matrix
-# too, the layers that predict further tokens
+# Billions of parameters as published, in all and for one token, and what they do not count: for one token the embedding
+# ("lookup"), or in both numbers the embedding and the output matrix ("both"), or layers that predict further tokens
+# ("further", which this test never counts)
 PUBLISHED = {
     "glm45": (355, 32, "further"),  # its README
     "glm45_air": (106, 12, "further"),

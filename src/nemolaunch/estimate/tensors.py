@@ -108,7 +108,7 @@ def layer_tensors(a: Architecture, layer: int, shards: Shards) -> tuple[LocalTen
 
 
 def _kind(a: Architecture, layer: int) -> str:
-    """Return what determines a layer's tensors: its letter in the pattern, or its attention and whether it has experts."""
+    """Return what determines a layer's tensors: its letter in the pattern, or its attention and its experts."""
     if a.hybrid_override_pattern:
         return a.hybrid_override_pattern[layer]
     return ("linear " if a.is_linear_layer(layer) else "") + ("experts" if a.is_moe_layer(layer) else "dense")
