@@ -14,15 +14,18 @@ def train(
     ask_after: int | None = None,
     spoil: tuple[int, int, float] | None = None,
     hide: str | None = None,
+    same_start: bool = False,
 ) -> dict[str, Any]:
     """Train the plan in this rank. Returns what the steps had: loss, gradient norm, rate, samples consumed and the
     norm of the weights.
 
     `kill_after`: end this process with SIGKILL once that many steps are done. `ask_after`: send it SIGTERM. `spoil`: on
     this rank, in this step, multiply the model's output with a number. `hide`: rename this folder after the first step.
+    `same_start`: begin with weights that only depend on their names.
     """
     import torch
     from megatron.bridge.training.callbacks import Callback
+    from redraw import redraw
 
     from nemolaunch.bridge.entry import run_plan
     from nemolaunch.planning import Plan
@@ -38,6 +41,8 @@ def train(
 
         def on_train_start(self, context: Any) -> None:
             for chunk in context.model:
+                if same_start:
+                    redraw(chunk.named_parameters())
                 for name, module in chunk.named_modules():
                     if name.endswith("output_layer"):
                         module.register_forward_hook(self.disturb)

@@ -27,8 +27,10 @@ from nemolaunch.resolve import Resolved
 MOST_FIXES = 40
 NAMES = [*(recipe.name for recipe in catalogue.recipes()), *catalogue.flavours(), *catalogue.only_in_bridge()]
 MODELS = [name for name in NAMES if bridge_models.refusal(catalogue.model(name)) is None]
-HOST = Host(gpus=("NVIDIA H100 80GB HBM3",) * 64, num_cpus=64, memory_bytes=2**42)
-FACTS = {"host": HOST, "interpreter": Interpreter(path="/env/bin/python", bridge="0.6.2", megatron="0.19.2")}
+FACTS = {
+    "host": Host(gpus=("NVIDIA H100 80GB HBM3",) * 512, num_cpus=64, memory_bytes=2**42),
+    "interpreter": Interpreter(path="/env/bin/python", bridge="0.6.2", megatron="0.19.2"),
+}
 BRIDGE = {"backend": "bridge", "executor": "local"}
 # Of Bridge's configuration: of the model, the optimizer, a part with owners, and one that does not exist
 SETTINGS = (
@@ -55,6 +57,23 @@ def compare(seed: int, count: int) -> dict[str, Any]:
         if why:
             disagreements.append({"values": values, "theirs": why})
     return {"accepted": accepted, "disagreements": disagreements}
+
+
+def own_layouts() -> dict[str, str | None]:
+    """Return why Bridge refuses a model that only it has, in the catalogue's layout, or None; by model."""
+    return {name: verdict(in_own_layout(name)) for name in catalogue.only_in_bridge()}
+
+
+def in_own_layout(name: str) -> dict[str, Any]:
+    """Return the values of a job in the layout that the catalogue has for a model."""
+    recipe = catalogue.recipe(name)
+    names = (
+        "tensor_model_parallel_size", "pipeline_model_parallel_size", "expert_model_parallel_size",
+        "expert_tensor_parallel_size", "sequence_parallel", "global_batch_size",
+    )  # fmt: skip
+    layout = {each: getattr(recipe, each) for each in names}
+    gpus = recipe.num_nodes * recipe.num_gpus_per_node
+    return {"model_name": name, "max_steps": 10, "num_gpus": gpus, "num_nodes": 1, **layout, **BRIDGE}
 
 
 def accepted_values(rng: random.Random) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ def test_every_field_of_a_job_is_in_one_table() -> None:
 TRAINS = {
     "baichuan2_7b", "chatglm3_6b", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "gemma_2b", "gemma2_27b",
     "gemma3_1b", "gpt3_175b", "llama31_nemotron_70b", "llama4_e16", "llama4_e128", "nemotron3_22b", "nemotron4_340b",
-    "phi3_mini_4k_instruct", "starcoder_15b", "starcoder2_15b",
+    "mamba2_hybrid_8b", "nemotron_nano_9b_v2", "phi3_mini_4k_instruct", "starcoder_15b", "starcoder2_15b",
     "llama2_7b", "llama3_8b", "llama31_405b", "llama32_1b", "mistral_7b", "mixtral_8x7b", "qwen2_7b", "qwen25_500m",
     "qwen3_600m", "qwen3_30b_a3b",
 }  # fmt: skip
@@ -27,7 +27,6 @@ REASONS = {
     "t5_220m": "T5",
     "bert_110m": "BERT",
     "hyena_1b": "Hyena",
-    "mamba2_130m": "Mamba",
 }
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from nemolaunch.system.import_hooks import around_import
+from nemolaunch.system.import_hooks import around_import, importable
 
 RESILIENCY = "nvidia_resiliency_ext"
 # Modules that import triton or Transformer Engine unguarded, in some releases -> what they import that looks for
@@ -133,12 +133,8 @@ def _seeing(
     for name in first:
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(name)
-    sys.modules.update(names)
-    try:
+    with importable(names):
         execute(module)
-    finally:
-        for name in names:
-            del sys.modules[name]
 
 
 PATCHES: dict[str, Callable[[], bool]] = {
