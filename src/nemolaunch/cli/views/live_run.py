@@ -20,6 +20,7 @@ from nemolaunch.launching.secrets import Secrets
 from nemolaunch.launching.ssh_host import SshHost
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
+from nemolaunch.system.quantities import counted
 
 
 def launch_and_show(plan: Plan, secrets: Secrets) -> int:
@@ -186,7 +187,10 @@ def _say_start(console: Console, plan: Plan) -> None:
     elif plan.job.model.nemo_model:
         start = f"with weights of {plan.job.model.nemo_model}"
     steps = f"{plan.max_steps} steps of {plan.tokens_per_step:,} tokens"
-    say(console, f"{plan.model}: {steps}, {plan.world_size} process(es), {where}, {start}")
+    say(
+        console,
+        f"{plan.model}: {steps}, {counted(plan.world_size, 'process', 'processes')}, {where}, {start}",
+    )
     say(console, f"log of the first rank: {short(plan.run.rank_log(0))}")
 
 

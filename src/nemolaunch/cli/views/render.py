@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from nemolaunch.cli.views.paint import write_parts
 from nemolaunch.cli.views.terminal import escaping
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import Finding, by_severity
@@ -53,7 +54,7 @@ def _ended(main: Callable[[list[str] | None], int], argv: list[str] | None) -> i
     try:
         return main(argv)
     except NemolaunchError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
+        print_error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -76,8 +77,17 @@ def _ended(main: Callable[[list[str] | None], int], argv: list[str] | None) -> i
         return 1
 
 
+def print_error(text: str) -> None:
+    """Print an error to stderr, without secrets."""
+    first, *rest = masked(text).split("\n")
+    write_parts([("error", "error: "), ("", first)], stream=sys.stderr)
+    for line in rest:
+        write_parts([("", line)], stream=sys.stderr)
+
+
 def print_findings(findings: Iterable[Finding]) -> None:
     """Print all findings to stderr, most severe first, after flushing stdout."""
     sys.stdout.flush()
     for finding in by_severity(findings):
-        print(finding, file=sys.stderr)
+        head, bracket, text = str(finding).partition("]: ")
+        write_parts([(finding.severity.value, head + bracket), ("", text)], stream=sys.stderr)
