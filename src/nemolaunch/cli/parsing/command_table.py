@@ -44,7 +44,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "this machine": {
         "doctor": "check this machine, and print the commands that fix what is wrong",
-        "completion": "print a completion script for bash or zsh",
+        "completion": "print a completion script for bash, zsh or fish",
     },
 }
 # command -> what it is for
