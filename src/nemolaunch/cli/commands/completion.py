@@ -71,9 +71,8 @@ def script(shell: str) -> str:
 def _complete_models(parser: argparse.ArgumentParser) -> None:
     """Complete the names of models, or files, where a flag takes either."""
     for action in parser._actions:
-        if (action.dest == "model_name" and "-M" in action.option_strings) or (
-            action.metavar == MODEL and not action.option_strings
-        ):
+        is_model = "-M" in action.option_strings if action.option_strings else action.metavar == MODEL
+        if is_model:
             action.complete = _models()  # type: ignore[attr-defined]
 
 

@@ -28,7 +28,7 @@ def whole() -> Parser:
     top = Parser(prog="nemolaunch", description="Pretrain language models with NVIDIA NeMo 2.")
     commands = top.add_subparsers(metavar="COMMAND")
     of = commands.add_parser("help", help="show the options of a command")
-    of.add_argument("command", nargs="?", choices=COMMANDS)
+    of.add_argument("command", nargs="?", choices=tuple(COMMANDS))
     for name, about in COMMANDS.items():
         own = parser_of(name)
         commands.add_parser(
