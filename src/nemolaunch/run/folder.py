@@ -48,6 +48,11 @@ class RunDir:
         return self.root / "evaluations.jsonl"
 
     @property
+    def labels(self) -> Path:
+        """The tags and notes that users gave the run."""
+        return self.root / "labels.json"
+
+    @property
     def logs(self) -> Path:
         """The folder of log files."""
         return self.root / "logs"

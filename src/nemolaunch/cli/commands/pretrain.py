@@ -19,6 +19,7 @@ from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.findings import errors
+from nemolaunch.run.labels import checked_tags, label
 from nemolaunch.system.quantities import counted
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
     )
     job.add_argument(
         "--dry-run", action="store_true", help="check and print the plan without starting or writing anything"
+    )
+    job.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="tag of the run, which `status` lists and finds; may be repeated",
     )
     add_show_recipe_flag(job)
     add_show_script_flag(job)
@@ -93,13 +101,17 @@ def _plan_and_run(given: dict[str, Any], profile: ClusterProfile | None, host: S
     dry_run, dev_run, show_recipe = given.pop("dry_run"), given.pop("dev_run"), given.pop("show_recipe")
     show_script, verbose = given.pop("show_script"), given.pop("verbose")
     force, form = forced_codes(given), given.pop("format")
-    speed = speed_from(given)
+    speed, tags = speed_from(given), checked_tags(given.pop("tag"))
 
     from nemolaunch.cli.parsing.saved_plan import job_of_plan
     from nemolaunch.cli.views import render
     from nemolaunch.cli.views.plan_text import print_plan
     from nemolaunch.planning import make_plan
 
+    if tags and host:
+        raise UsageError(
+            f"--tag is for runs started from here; use nemolaunch tag RUN {tags[0]} --ssh {host.name}"
+        )
     if show_recipe and (not dry_run or form == "json" or host):
         raise UsageError("--show-recipe is for --dry-run on this machine, as text")
     if show_script and not dry_run:
@@ -151,6 +163,8 @@ def _plan_and_run(given: dict[str, Any], profile: ClusterProfile | None, host: S
     from nemolaunch.launching.secrets import Secrets
 
     secrets = Secrets.of(job)
+    if tags:
+        label(plan.run, add=tags)
     return launch_over_ssh(plan, secrets, host) if host else launch_and_show(plan, secrets)
 
 
