@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 MOST_STEPS = 2**53
+# Events that every run has: nothing that a reader must be told
+ROUTINE_EVENTS = frozenset({"start", "end", "checkpoint", "fed", "stream"})
 KINDS: dict[str, type | tuple[type, ...]] = {
     "event": str,
     "text": str,

@@ -15,8 +15,8 @@ from rich.text import Text
 from nemolaunch.cli.views.pace import RecentSpeed
 from nemolaunch.data.validation_sets import losses
 from nemolaunch.observe.units import losses_of_sets
+from nemolaunch.run.metrics import ROUTINE_EVENTS
 
-ORDINARY = frozenset({"start", "end", "checkpoint", "fed"})
 WIDEST_BAR = 48
 
 
@@ -119,7 +119,7 @@ def _wrapped(parts: Iterator[str], width: int) -> Text:
 def notice(row: dict[str, Any]) -> str | None:
     """Return the event in a row as text, or None if it is routine."""
     kind = row.get("event")
-    if kind is None or kind in ORDINARY:
+    if kind is None or kind in ROUTINE_EVENTS:
         return None
     return f"{kind} at step {row['step']}: {row.get('text', '')}".rstrip(": ")
 
