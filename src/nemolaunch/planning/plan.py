@@ -26,6 +26,7 @@ from nemolaunch.facts.submission import Submission
 from nemolaunch.findings import Finding, apply_force, by_severity, errors
 from nemolaunch.job import SECRETS, Job
 from nemolaunch.planning import capacity, fix_ranking, html
+from nemolaunch.planning import environment as training_environment
 from nemolaunch.planning.variables import environment, given_variables
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.resolve import dev_run as dev_runs
@@ -413,6 +414,7 @@ def make_plan(
 def judged(resolved: Resolved, estimated: Estimate | None, *, starts: bool = False) -> list[Finding]:
     """Return all findings, from the rules and from the estimates, each with its best fix first."""
     found = check(resolved)
+    found += training_environment.findings(resolved, starts=starts)
     found += capacity.findings(resolved, estimated, found, starts=starts)
     return fix_ranking.ordered(found, resolved)
 

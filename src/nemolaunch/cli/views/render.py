@@ -14,6 +14,7 @@ from nemolaunch.cli.views.paint import write_parts
 from nemolaunch.cli.views.terminal import escaping
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import Finding, by_severity
+from nemolaunch.system.installation import extra_with, how_to_install
 from nemolaunch.system.secret_values import masked, masked_streams
 
 
@@ -65,11 +66,8 @@ def _ended(main: Callable[[list[str] | None], int], argv: list[str] | None) -> i
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nemolaunch"):
             raise
-        print(
-            f"error: {error} in {sys.executable}: activate the environment (source .venv/bin/activate), or run "
-            "`make install` first",
-            file=sys.stderr,
-        )
+        name = (error.name or str(error)).partition(".")[0]
+        print_error(f"{name} is not installed for {sys.executable}: {how_to_install(extra_with(name))}")
         return 1
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
