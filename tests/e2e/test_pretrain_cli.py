@@ -22,6 +22,8 @@ OURS = re.compile(
     r"|step [123]/3  loss \d\.\d{3}  [\d,]+ tokens/s  ETA [\d:]+"
     r"|step 3/3  (validation loss \d\.\d{3}|checkpoint)"
     r"|✓ finished step 3; checkpoint run/checkpoints/small-llama--step=2-consumed_samples=24\.0-last"
+    r"|(importing NeMo|preparing the data|building the model|first step|validating and saving"
+    r"|waiting for the processes to end) …"
     r"|next:"
     r"|  nemolaunch (report run|generate run --prompt 'It was'|convert run run/hf)"
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nemolaunch.bridge import patches
 from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
-from nemolaunch.ranks import rank_process
+from nemolaunch.ranks import phases, rank_process
 from nemolaunch.ranks.known_names import require_known_names
 from nemolaunch.ranks.log import log
 from nemolaunch.run.attempts import expand_nodes
@@ -48,6 +48,7 @@ def _meet_on_first_node() -> None:
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
     rank_process.prepare_data(plan)
+    phases.begin(plan.run, "importing Megatron-Bridge")
     config, left_out = adapted_config(plan)
     for sentence in left_out:
         log.info(sentence)
@@ -57,6 +58,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     from nemolaunch.bridge.callbacks import callbacks_of
     from nemolaunch.bridge.loss import StepLoss
 
+    phases.begin(plan.run, "building the model and preparing the data")
     train_data.remember()
     loss = StepLoss()
     training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss), *callbacks])

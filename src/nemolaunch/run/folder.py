@@ -68,6 +68,11 @@ class RunDir:
         return self.logs / "ended.json"
 
     @property
+    def phases(self) -> Path:
+        """What the first rank did before the first step, one JSON object per line."""
+        return self.logs / "phases.jsonl"
+
+    @property
     def nemo_logs(self) -> Path:
         """NeMo's own log files; on every resume it moves existing files aside."""
         return self.logs / "nemo"
