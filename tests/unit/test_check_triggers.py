@@ -200,6 +200,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "recompute-with-fp8": ("deepseek_v3", {"fp8": True}, {}),
     "gpu-memory": ("llama3_70b", {"gpu": "h100"}, {}),
     "gpu-memory-tight": ("llama3_8b", {"gpu": "h100", "seq_length": 6144}, {}),
+    "training-packages": ("llama32_1b", LOCAL, {"host": Host(gpus=H100.gpus, missing=("torch",))}),
     "host-memory": ("llama3_8b", {"executor": "local", "num_gpus": 4}, {}),
     "offload-layers": ("llama3_8b", {"cpu_offloading": True, "cpu_offloading_layers": 32}, {}),
     "offload-with-pp": ("llama3_8b", {"cpu_offloading": True, "pipeline_model_parallel_size": 2}, {}),

@@ -139,7 +139,7 @@ def test_gpus_with_a_driver_that_supports_torchs_cuda(
     good = texts(gpus.look(), "good")
     assert "2 x NVIDIA H100 80GB HBM3, 79.6 GiB, 989 TFLOP/s in bf16" in good
     assert "driver 570.86.15, supports CUDA up to 12.8" in good
-    assert "torch 2.9.0 for CUDA 12.6 sees 2 GPU(s)" in good
+    assert "torch 2.9.0 for CUDA 12.6 sees 2 GPUs" in good
 
 
 @pytest.mark.parametrize(

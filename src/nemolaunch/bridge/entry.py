@@ -14,7 +14,7 @@ from nemolaunch.bridge import patches
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
-from nemolaunch.ranks import rank_process
+from nemolaunch.ranks import phases, rank_process
 from nemolaunch.ranks.known_names import require_known_names
 from nemolaunch.ranks.log import log
 from nemolaunch.run.attempts import expand_nodes
@@ -49,6 +49,7 @@ def _meet_on_first_node() -> None:
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
     rank_process.prepare_data(plan)
+    phases.begin(plan.run, "importing Megatron-Bridge")
     config, left_out = adapted_config(plan)
     for sentence in left_out:
         log.info(sentence)
@@ -60,6 +61,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     from nemolaunch.bridge.loss import StepLoss
     from nemolaunch.bridge.ramp import PlannedBatches
 
+    phases.begin(plan.run, "building the model and preparing the data")
     param_groups.match_whatever_the_rates()
     loss, data, batches = StepLoss(plan), Datasets(plan), PlannedBatches(plan)
     data.install()

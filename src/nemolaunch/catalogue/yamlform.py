@@ -14,6 +14,7 @@ from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.names import did_you_mean
 from nemolaunch.errors import UsageError
 from nemolaunch.families.absurd import absurd_size
+from nemolaunch.system.yaml_faults import fault
 
 _TYPES = typing.get_type_hints(Architecture)
 _CHOICES = {
@@ -70,7 +71,7 @@ def read_form(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UsageError(f"--model-name: {path} is not UTF-8 text.") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"--model-name: {path} is not valid YAML: {error}") from error
+        raise UsageError(f"--model-name: {path} is not valid YAML: {fault(error)}") from error
     if not isinstance(form, dict):
         raise UsageError(f"--model-name: {path} must consist of `key: value` lines, including `base:`.")
     keys = [key.value for key, _ in node.value]

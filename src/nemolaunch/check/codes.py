@@ -77,6 +77,7 @@ RULES: dict[str, str] = {
     "recompute-with-fp8": "Norms and expert activations cannot be recomputed with delayed fp8 scaling.",
     "gpu-memory": "The job must fit in the memory of each GPU.",
     "gpu-memory-tight": "The available memory lies within the error of the estimate.",
+    "training-packages": "A job that runs in the environment of this command needs the framework there.",
     "host-memory": "The processes on a machine must fit in its memory.",
     "offload-layers": "Activation offload takes at least one layer and at most all but one.",
     "offload-with-pp": "Activation offload cannot be combined with pipeline parallelism.",

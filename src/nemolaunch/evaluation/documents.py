@@ -14,6 +14,7 @@ from typing import Any
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.data_files import TEXT_ENDINGS
 from nemolaunch.stream.datasets import outer_column
+from nemolaunch.system.installation import how_to_install
 from nemolaunch.tokenization.index import read_index
 from nemolaunch.tokenization.pieces import cut
 from nemolaunch.tokenization.records import records, value_of
@@ -127,9 +128,7 @@ def _dataset(data: str, text_key: str, split: str | None) -> Iterator[str]:
     try:
         import datasets
     except ImportError:
-        raise NemolaunchError(
-            "reading datasets requires `datasets`: pip install 'nemolaunch[train]'"
-        ) from None
+        raise NemolaunchError(f"reading datasets requires `datasets`: {how_to_install('train')}") from None
     name, _, configuration = data.partition(":")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry
     try:

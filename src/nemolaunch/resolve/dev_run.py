@@ -117,7 +117,7 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
     length = max(unit, min(job.data.seq_length or SEQ_LENGTH, SEQ_LENGTH) // unit * unit)
     processes = job.launch.num_gpus or len(facts.host.gpus) or layout.needed
     micro_batch = max(1, min(job.batch.micro_batch_size, 2))
-    left_out = ["full size: the dev run has few narrow layers, short sequences and small batches"]
+    left_out = []
     if job.model.nemo_model or job.checkpoint.resume not in ("auto", "never"):
         left_out.append("the weights to start from: they have the model's real size")
     small = job.with_values(

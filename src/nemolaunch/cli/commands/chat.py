@@ -10,6 +10,7 @@ from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 from nemolaunch.evaluation.chat import Conversation
+from nemolaunch.evaluation.generate import for_chat
 
 EXAMPLE = "nemolaunch chat exported/ --system 'You answer briefly.'"
 HELP = "/new starts a new conversation, /exit or Ctrl-D quits, Ctrl-C interrupts a reply"
@@ -44,8 +45,13 @@ def main(argv: list[str] | None = None) -> int:
             tokenizer=args.tokenizer,
             trust_remote_code=trusted,
         )
+    asked, sampling = sampling, for_chat(sampling, lm.context_length)
     talk = Conversation(lm, sampling, args.system)
     _note(f"{args.checkpoint} on {lm.device}; {HELP}")
+    if sampling != asked:
+        _note(
+            f"replies end after {sampling.max_new_tokens} tokens: the model's context is {lm.context_length}"
+        )
     if not talk.templated:
         _note("the tokenizer has no chat template: the model continues your text")
     while (text := _ask()) is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.commands.generate import add_model_flags
+from nemolaunch.system.quantities import counted
 
 if TYPE_CHECKING:
     from nemolaunch.evaluation.documents import ScoredText
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     result = make_result(args, done.dtype, done.device, found.figures(), done.seconds)
     lines = (
         f"perplexity     {found.perplexity:.4f}\nbits per byte  {found.bits_per_byte:.4f}\n"
-        f"{found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {found.num_documents:,} document(s); "
+        f"{found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {counted(found.num_documents, 'document')}; "
         f"context length {found.context_length}, stride {found.stride}, {done.dtype} on "
         f"{done.device}, {found.num_tokens / max(done.seconds, 1e-9):,.0f} tokens/s"
     )

@@ -14,11 +14,13 @@ from nemolaunch.cli.parsing.finding_flags import add_force_flag, add_json_flag, 
 from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
 from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, host_of
 from nemolaunch.cli.parsing.show_recipe_flag import add_show_recipe_flag, recipe_of
-from nemolaunch.cli.parsing.show_script_flag import add_show_script_flag
+from nemolaunch.cli.parsing.show_script_flag import add_show_script_flag, add_verbose_flag
 from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.findings import errors
+from nemolaunch.run.labels import checked_tags, label
+from nemolaunch.system.quantities import counted
 
 if TYPE_CHECKING:
     from nemolaunch.launching.ssh_host import SshHost
@@ -45,8 +47,16 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
     job.add_argument(
         "--dry-run", action="store_true", help="check and print the plan without starting or writing anything"
     )
+    job.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="tag of the run, which `status` lists and finds; may be repeated",
+    )
     add_show_recipe_flag(job)
     add_show_script_flag(job)
+    add_verbose_flag(job)
     job.add_argument(
         "--dev-run",
         action="store_true",
@@ -89,15 +99,19 @@ def _plan_and_run(given: dict[str, Any], profile: ClusterProfile | None, host: S
     """Plan, check and run, on this machine or on a cluster over SSH. Return the exit code of the job."""
     config, saved = given.pop("config"), given.pop("plan")
     dry_run, dev_run, show_recipe = given.pop("dry_run"), given.pop("dev_run"), given.pop("show_recipe")
-    show_script = given.pop("show_script")
+    show_script, verbose = given.pop("show_script"), given.pop("verbose")
     force, form = forced_codes(given), given.pop("format")
-    speed = speed_from(given)
+    speed, tags = speed_from(given), checked_tags(given.pop("tag"))
 
     from nemolaunch.cli.parsing.saved_plan import job_of_plan
     from nemolaunch.cli.views import render
-    from nemolaunch.cli.views.plan_text import plan_text
+    from nemolaunch.cli.views.plan_text import print_plan
     from nemolaunch.planning import make_plan
 
+    if tags and host:
+        raise UsageError(
+            f"--tag is for runs started from here; use nemolaunch tag RUN {tags[0]} --ssh {host.name}"
+        )
     if show_recipe and (not dry_run or form == "json" or host):
         raise UsageError("--show-recipe is for --dry-run on this machine, as text")
     if show_script and not dry_run:
@@ -133,19 +147,24 @@ def _plan_and_run(given: dict[str, Any], profile: ClusterProfile | None, host: S
         sys.stdout.write(rendered(plan, "json"))
         return 1 if errors(plan.findings) else 0
     if dry_run:
-        sys.stdout.write(plan_text(plan, with_script=show_script) + (recipe_of(plan) if show_recipe else ""))
+        print_plan(plan, with_script=show_script, verbose=verbose)
+        sys.stdout.write(recipe_of(plan) if show_recipe else "")
     if form == "json":
         sys.stderr.write(findings_json(plan.findings))
     else:
         render.print_findings(plan.findings)
     if errors(plan.findings):
-        raise NemolaunchError(f"the job has {len(errors(plan.findings))} error(s); nothing was started")
+        raise NemolaunchError(
+            f"the job has {counted(len(errors(plan.findings)), 'error')}; nothing was started"
+        )
     if dry_run:
         return 0
     from nemolaunch.cli.views.live_run import launch_and_show, launch_over_ssh
     from nemolaunch.launching.secrets import Secrets
 
     secrets = Secrets.of(job)
+    if tags:
+        label(plan.run, add=tags)
     return launch_over_ssh(plan, secrets, host) if host else launch_and_show(plan, secrets)
 
 
