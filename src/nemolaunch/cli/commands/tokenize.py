@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,9 +113,20 @@ def parser() -> argparse.ArgumentParser:
         help="input per unit of work (default: depends on the input's size)",
     )
     add(
+        "--unit-bytes",
+        type=int,
+        metavar="BYTES",
+        help="with --executor ray or slurm: input per task (default: depends on the input's size)",
+    )
+    add(
         "--executor",
-        choices=("local", "slurm"),
-        help="where to run; slurm: as a job array (default: local, or slurm with --cluster)",
+        choices=("local", "ray", "slurm"),
+        help="where to run; ray: on a Ray cluster; slurm: as a job array (default: local, or slurm with --cluster)",
+    )
+    add(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="with --executor ray: a running cluster, as HOST:PORT or auto (default: RAY_ADDRESS, or a new one here)",
     )
     add(
         "--num-nodes",
@@ -150,13 +162,27 @@ def main(argv: list[str] | None = None) -> int:
         return _on_slurm(options, words, launch)
     if options.dry_run:
         raise UsageError("--dry-run needs --executor slurm; a local run can be interrupted and resumed")
+    if options.ray_address and options.executor != "ray":
+        raise UsageError("--ray-address needs --executor ray")
+    if options.unit_bytes is not None and options.executor != "ray":
+        raise UsageError("--unit-bytes needs --executor ray or slurm")
     from nemolaunch.api.tokenize import run_request
     from nemolaunch.cli.views.progress import TokenBar
 
     request = _request(options, cache_folder())
-    bar = TokenBar(sum(s.size for s in request.sources))
-    with bar:
-        result = run_request(request, options.engine, tell=_say, report=bar.advance)
+    total = sum(s.size for s in request.sources)
+    bar = TokenBar(total)
+    if options.executor == "ray":
+        from nemolaunch.tokenization.units import on_ray
+
+        with on_ray.connected(options.ray_address, request.workers) as cluster, bar:
+            request = replace(request, unit_bytes=request.unit_bytes or cluster.unit_bytes(total))
+            result = run_request(
+                request, options.engine, tell=_say, report=bar.advance, execute=cluster.execute
+            )
+    else:
+        with bar:
+            result = run_request(request, options.engine, tell=_say, report=bar.advance)
     if options.json:
         made = {str(p): m for p, m in zip(result.prefixes, result.manifests, strict=True)}
         print(json.dumps(made, ensure_ascii=False))
@@ -184,6 +210,8 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
         raise UsageError(f"--workers {workers}: must be 1 or more")
     if options.piece_bytes is not None and options.piece_bytes < 1:
         raise UsageError(f"--piece-bytes {options.piece_bytes}: must be 1 or more")
+    if options.unit_bytes is not None and options.unit_bytes < 1:
+        raise UsageError(f"--unit-bytes {options.unit_bytes}: must be 1 or more")
     keys = tuple(dict.fromkeys(options.text_keys))
     return TokenizeRequest(
         sources=files,
@@ -201,6 +229,7 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
         workers=workers,
         on_error=options.on_error,
         piece_bytes=options.piece_bytes,
+        unit_bytes=options.unit_bytes,
         shard=f"{shard[0]}/{shard[1]}" if shard else None,
         overwrite=options.overwrite,
         restart=options.restart,
@@ -226,6 +255,8 @@ def _launch(options: argparse.Namespace) -> Launch:
     profile = read_profile(options.cluster) if options.cluster else None
     names = ("executor", "account", "partition", "time")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.executor == "ray":
+        given["executor"] = DEFAULTS.executor
     return Job().with_values(**{**(profile.values if profile else {}), **given}).launch
 
 
