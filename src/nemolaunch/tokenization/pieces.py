@@ -45,7 +45,7 @@ class InputPiece:
 
 
 # Bytes of a JSONL file in which lines start, or row groups of a parquet file; None: to the end
-Range: TypeAlias = "tuple[int, int | None]"
+Range: TypeAlias = tuple[int, int | None]
 WHOLE: Range = (0, None)
 
 

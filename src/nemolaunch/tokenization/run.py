@@ -6,7 +6,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.index import write_index
 from nemolaunch.tokenization.request import EngineMismatch, RecordRefused, Result, Tick, TokenizeRequest
 from nemolaunch.tokenization.units.run import Executor, here, read_hashes, tokenise_in_units
+from nemolaunch.tokenization.units.tasks import write_tasks
 from nemolaunch.tokenization.units.unit import UNIT_BYTES, divide
 from nemolaunch.tokenization.units.work import UnitWork
 
@@ -50,12 +52,7 @@ def run(
     Raises NemolaunchError or UsageError with what to do; nothing then has its final name.
     """
     _check_names(request)
-    try:
-        request.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output-dir: cannot create {request.folder}: {error.strerror}") from None
-    busy = f"another process is writing {request.folder}/{request.name}; wait for it, or use another --data-prefix"
-    with locks.held(request.folder / f".{request.name}.lock", busy, wait_s=locks.STALE_S + 5.0):
+    with _held(request):
         try:
             return _run(request, report, execute)
         except EngineMismatch as error:
@@ -70,6 +67,34 @@ def run(
                 f"{error.strerror or error} ({where}); finished work is kept,"
                 " run the same command again to resume"
             ) from None
+
+
+def prepare_tasks(request: TokenizeRequest) -> int | None:
+    """Begin a run whose units other processes do. Return the number of tasks; None if its outputs exist already.
+
+    Raises the same errors as `run`.
+    """
+    _check_names(request)
+    with _held(request):
+        complete_files(request.work_folder)
+        if _already_there(request) is not None:
+            return None
+        begun = begin(request, in_units=True)
+        assert begun.work is not None
+        progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
+        return write_tasks(begun.work, divide(request, begun.unit_bytes)[progress.pieces :])
+
+
+@contextmanager
+def _held(request: TokenizeRequest) -> Iterator[None]:
+    """Make the output's folder, and hold the lock on the output in it."""
+    try:
+        request.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output-dir: cannot create {request.folder}: {error.strerror}") from None
+    busy = f"another process is writing {request.folder}/{request.name}; wait for it, or use another --data-prefix"
+    with locks.held(request.folder / f".{request.name}.lock", busy, wait_s=locks.STALE_S + 5.0):
+        yield
 
 
 def _run(request: TokenizeRequest, report: Callable[[Tick], None], execute: Executor | None) -> Result:
