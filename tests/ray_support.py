@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from nemolaunch.tokenization.units.on_ray import QUIET
 
 FILES = ("data_text_document.bin", "data_text_document.idx", "data_validation_text_document.bin")
+DEADLINE_S = 120
 FILES += ("data_validation_text_document.idx", "data_rejects.jsonl")
 
 
@@ -155,9 +156,12 @@ def meanwhile(action: Callable[[], object]) -> Iterator[None]:
         done.result()
 
 
-def once(condition: Callable[[], bool], action: Callable[[], bool], deadline_s: float = 120) -> None:
-    """Wait for a condition, then try an action until it says that it has been done."""
-    until = time.monotonic() + deadline_s
+def once(
+    condition: Callable[[], bool], action: Callable[[], bool], process: subprocess.Popen[str] | None = None
+) -> None:
+    """Wait for a condition while a process runs, then try an action until it says that it has been done."""
+    until = time.monotonic() + DEADLINE_S
     while not (condition() and action()):
+        assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < until, "it never happened"
         time.sleep(0.01)

@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ UNITS_EACH = 8
 # What objects between processes take; results go to files
 OBJECT_STORE_BYTES = 128 << 20
 STOP_WITHIN_S = 20.0
+CONNECT_WITHIN_S = 10.0
 # Ray prints pages on standard output about every worker that it replaces; what fails in the end raises an error
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 # Each task has one core
@@ -175,6 +177,22 @@ def _cancel(tasks: list[Any]) -> None:
         ray.wait(tasks, num_returns=len(tasks), timeout=STOP_WITHIN_S)
 
 
+def _check_address(given: str) -> None:
+    """Raise UsageError for an address that nothing listens at: Ray itself would wait for it for minutes."""
+    if given.startswith("ray://"):
+        raise UsageError(
+            f"--ray-address {given}: Ray's client is not supported; run the command on a node of the cluster, with"
+            " --ray-address auto"
+        )
+    host, _, port = given.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"--ray-address {given}: there is no Ray cluster: {error}") from None
+
+
 def _num_cpus() -> int:
     import ray
 
@@ -197,6 +215,7 @@ def connected(address: str | None, workers: int) -> Iterator[RayCluster]:
         yield RayCluster("this process", _num_cpus())
         return
     given = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_address(given)
     mine: dict[str, Any] = {}
     if given == "local":
         mine = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
