@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.data.unfinished import ENDING
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokenization.assemble import SAVE_BYTES
 from nemolaunch.tokenization.sources import InputFile
@@ -56,7 +57,7 @@ class TokenizeRequest:
     @property
     def work_folder(self) -> Path:
         """Return the folder of an unfinished run."""
-        return self.folder / f"{self.name}.unfinished"
+        return self.folder / f"{self.name}{ENDING}"
 
     @property
     def trash(self) -> Path:

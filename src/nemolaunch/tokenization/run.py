@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nemolaunch.data.unfinished import Pace, lock_name
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.index_caches import remove_old_caches
 from nemolaunch.system import locks
@@ -23,6 +24,7 @@ from nemolaunch.tokenization.files import grown_path
 from nemolaunch.tokenization.flow import Sinks, cause, tokenise
 from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.index import write_index
+from nemolaunch.tokenization.pace import PaceNotes, note
 from nemolaunch.tokenization.request import EngineMismatch, RecordRefused, Result, Tick, TokenizeRequest
 from nemolaunch.tokenization.units.run import Executor, here, read_hashes, tokenise_in_units
 from nemolaunch.tokenization.units.tasks import write_tasks
@@ -82,7 +84,9 @@ def prepare_tasks(request: TokenizeRequest) -> int | None:
         begun = begin(request, in_units=True)
         assert begun.work is not None
         progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
-        return write_tasks(begun.work, divide(request, begun.unit_bytes)[progress.pieces :])
+        units = divide(request, begun.unit_bytes)
+        note(request.work_folder, Pace(sum(unit.size for unit in units), num_units=len(units)))
+        return write_tasks(begun.work, units[progress.pieces :])
 
 
 @contextmanager
@@ -93,7 +97,7 @@ def _held(request: TokenizeRequest) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"--output-dir: cannot create {request.folder}: {error.strerror}") from None
     busy = f"another process is writing {request.folder}/{request.name}; wait for it, or use another --data-prefix"
-    with locks.held(request.folder / f".{request.name}.lock", busy, wait_s=locks.STALE_S + 5.0):
+    with locks.held(request.folder / lock_name(request.name), busy, wait_s=locks.STALE_S + 5.0):
         yield
 
 
@@ -105,6 +109,8 @@ def _run(request: TokenizeRequest, report: Callable[[Tick], None], execute: Exec
         return there
     begun = begin(request, in_units=execute is not None)
     progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
+    report = PaceNotes(request.work_folder, sum(s.size for s in request.sources), report).advance
+    report(Tick())
     if begun.work is not None:
         resumed = 0
         if not progress.complete:
