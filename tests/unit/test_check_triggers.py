@@ -23,6 +23,7 @@ from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.facts.setup_file import SetupFile
 from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.facts.submission import Submission
+from nemolaunch.facts.unfinished_data import UnfinishedData
 from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
 
@@ -276,6 +277,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "schedule-unknown": ("llama3_8b", {"resume_schedule": "checkpoint"}, {"resume": StartPoint(path="/x")}),
     "data-missing": ("llama3_8b", {"dataset_dir": ()}, {}),
     "data-unreadable": ("llama3_8b", {}, {"data": (data_file(error="cannot read /x.idx: no such file"),)}),
+    "data-unfinished": (
+        "llama3_8b",
+        {},
+        {"unfinished": (UnfinishedData("data", "/data/x.unfinished", "x", 0.4, 60),)},
+    ),
     "data-empty": ("llama3_8b", {}, {"data": (data_file(num_tokens=0, split_tokens=(0, 0, 0)),)}),
     "index-cache": ("llama3_8b", {}, {"index_cache_error": "/data cannot be written"}),
     "index-cache-old": (

@@ -129,6 +129,7 @@ RULES: dict[str, str] = {
     # data
     "data-missing": "A job needs tokenised data.",
     "data-unreadable": "A prefix stands for a .bin and an .idx file that belong together.",
+    "data-unfinished": "Data must be complete before a run reads them.",
     "data-empty": "A data file must contain tokens.",
     "index-cache": "Megatron writes an index of samples beside the data or into --index-mapping-dir.",
     "index-cache-old": "An index is only read for exactly the data it was built for.",

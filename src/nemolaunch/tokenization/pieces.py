@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from nemolaunch.data.packed import READ_BYTES, Damage, PackedReader
 from nemolaunch.data.text_files import PACKINGS
@@ -44,41 +44,62 @@ class InputPiece:
     spooled: bool = False
 
 
-def cut(sources: list[InputFile], piece_bytes: int, spool: Path, done: int) -> Iterator[InputPiece]:
+# Bytes of a JSONL file in which lines start, or row groups of a parquet file; None: to the end
+Range: TypeAlias = tuple[int, int | None]
+WHOLE: Range = (0, None)
+
+
+def cut(
+    sources: Sequence[InputFile],
+    piece_bytes: int,
+    spool: Path,
+    done: int,
+    ranges: Sequence[Range] | None = None,
+) -> Iterator[InputPiece]:
     """Yield all pieces in order. The same sources and `piece_bytes` give the same pieces.
 
     Compressed files are unpacked into `spool`, one piece at a time, as the iterator advances; pieces below
     number `done` are not.
+
+    Args:
+        ranges: which part of each source; all of it by default. Compressed and text files have only one.
     """
     number = 0
     for place, source in enumerate(sources):
         if source.kind == "text":
             continue
-        for piece in _cut_one(place, source, piece_bytes, spool, number, done):
+        wanted = ranges[place] if ranges else WHOLE
+        for piece in _cut_one(place, source, wanted, piece_bytes, spool, number, done):
             yield piece
             number = piece.number + 1
     yield from _cut_texts(sources, piece_bytes, number)
 
 
 def _cut_one(
-    place: int, source: InputFile, piece_bytes: int, spool: Path, number: int, done: int
+    place: int, source: InputFile, wanted: Range, piece_bytes: int, spool: Path, number: int, done: int
 ) -> Iterator[InputPiece]:
     if source.kind == "jsonl":
-        for i, start in enumerate(range(0, source.size, piece_bytes)):
-            stop = min(start + piece_bytes, source.size)
+        end = source.size if wanted[1] is None else wanted[1]
+        for i, start in enumerate(range(wanted[0], end, piece_bytes)):
+            stop = min(start + piece_bytes, end)
             yield InputPiece(number + i, place, "lines", (source.path,), start, stop, stop - start, stop)
     elif source.kind == "parquet":
-        yield from _cut_parquet(place, source, number)
+        yield from _cut_parquet(place, source, wanted, number)
     else:
         yield from _cut_compressed(place, source, piece_bytes, spool, number, done)
 
 
-def _cut_parquet(place: int, source: InputFile, number: int) -> Iterator[InputPiece]:
+def num_row_groups(path: str) -> int:
+    """Return how many row groups a parquet file has. Raises OSError or ValueError if it is not one."""
     import pyarrow.parquet as pq
 
+    with pq.ParquetFile(path) as file:
+        return int(file.num_row_groups)
+
+
+def _cut_parquet(place: int, source: InputFile, wanted: Range, number: int) -> Iterator[InputPiece]:
     try:
-        with pq.ParquetFile(source.path) as file:
-            groups = file.num_row_groups
+        groups = num_row_groups(source.path)
     except (OSError, ValueError) as error:
         yield InputPiece(
             number,
@@ -92,12 +113,13 @@ def _cut_parquet(place: int, source: InputFile, number: int) -> Iterator[InputPi
             lost_bytes=source.size,
         )
         return
-    for i in range(groups):
+    for i in range(wanted[0], groups if wanted[1] is None else wanted[1]):
         begin, end = (source.size * n // groups for n in (i, i + 1))
-        yield InputPiece(number + i, place, "rows", (source.path,), i, i + 1, end - begin, end)
+        yield InputPiece(number, place, "rows", (source.path,), i, i + 1, end - begin, end)
+        number += 1
 
 
-def _cut_texts(sources: list[InputFile], piece_bytes: int, number: int) -> Iterator[InputPiece]:
+def _cut_texts(sources: Sequence[InputFile], piece_bytes: int, number: int) -> Iterator[InputPiece]:
     group: list[str] = []
     first = size = 0
     for place, source in enumerate(sources):

@@ -80,6 +80,16 @@ class Worker:
         self.held[piece.number] = outputs
         return self.part
 
+    def turn_to(self, setup: WorkerSetup) -> None:
+        """Go on to another run with the same tokenizer and engine."""
+        self.setup = setup
+
+    def close(self) -> None:
+        """Close the outputs, and forget tokens that have not been written."""
+        for file in self.files.values():
+            os.close(file)
+        self.files, self.held = {}, {}
+
     def place(self, number: int, offsets: list[int]) -> None:
         """Write the tokens of a piece into the outputs."""
         for place, (output, offset) in enumerate(zip(self.held.pop(number), offsets, strict=True)):
@@ -106,7 +116,7 @@ class Worker:
     def _chooser(self, piece: InputPiece) -> Callable[[Value], int] | None:
         """Return a function from a document's first value to its split; None without splits."""
         setup = self.setup
-        if setup.validation_sources:
+        if setup.validation_sources is not None:
             split = int(piece.source in setup.validation_sources)
             return lambda _: split
         if setup.validation:
