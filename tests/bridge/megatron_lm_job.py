@@ -13,7 +13,7 @@ WORDS = (
     "--global-batch-size 16 --train-iters 8 --lr 1e-3 --min-lr 1e-4 --lr-warmup-iters 1 --lr-decay-iters 8 "
     "--lr-decay-style cosine --weight-decay 0.1 --clip-grad 1.0 --use-distributed-optimizer --ckpt-format torch_dist "
     "--tokenizer-type NullTokenizer --vocab-size 8192 --distributed-backend gloo --no-save-rng --no-load-rng "
-    "--dist-ckpt-optim-fully-reshardable --no-masked-softmax-fusion --transformer-impl transformer_engine"
+    "--save-interval 1000 --eval-interval 1000 --eval-iters 0 --dist-ckpt-optim-fully-reshardable --no-masked-softmax-fusion --transformer-impl transformer_engine"
 )
 
 

@@ -14,6 +14,7 @@ from nemolaunch.checkpoint.convert import bare
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import open_weights
 from nemolaunch.checkpoint.megatron.names import MegatronSource
+from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm_folder
 from nemolaunch.checkpoint.meta import folder as meta_folder
 from nemolaunch.checkpoint.nemo2 import folder as nemo2_folder
 from nemolaunch.checkpoint.nemo2.recorded import recorded
@@ -94,6 +95,8 @@ def summarise(path: Path) -> Summary:
         return _nemo2(path)
     if form == "bridge":
         return _bridge(path)
+    if form == "megatron-lm":
+        return _megatron_lm(path)
     if form == "hf":
         return _hf(path)
     if form == "meta":
@@ -184,6 +187,32 @@ def _bridge(path: Path) -> Summary:
         tokens=samples * int(length) if samples and step and length else None,
         layout=layout if step else {},
         processes=bridge_state.num_writers(folder.path) if step else None,
+        optimizer=bool(model.training_state),
+        optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
+        config=folder.config.resolved,
+        **facts,
+    )
+
+
+def _megatron_lm(path: Path) -> Summary:
+    folder = megatron_lm_folder.read_folder(path)
+    stored = DcpSource(folder.weights)
+    model = MegatronSource(stored)
+    facts = _of_tensors(model.tensors)
+    stored.close()
+    content, args = folder.common.get("content_metadata"), folder.args
+    step, samples = int(folder.common.get("iteration") or 0), args.get("consumed_train_samples")
+    length = args.get("seq_length")
+    layout = {short: size for name, short in LAYOUT.items() if isinstance(size := args.get(name), int)}
+    return Summary(
+        path=str(folder.path),
+        format="megatron-lm",
+        model=folder.config.model_class,
+        step=step or None,
+        samples=samples if step else None,
+        tokens=samples * length if step and samples and length else None,
+        layout=layout if step else {},
+        processes=args.get("world_size") if step else None,
         optimizer=bool(model.training_state),
         optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
         config=folder.config.resolved,

@@ -82,12 +82,13 @@ def write(checkpoint: Path, progress: Progress) -> None:
 
     Megatron-Core 0.19 stores the common state as an object among the tensors, and still reads it from a file.
     """
-    save(_common(progress), checkpoint / "common.pt")
+    save(common_of(progress), checkpoint / "common.pt")
     (checkpoint / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
     save(train_state(progress.step, progress.samples), checkpoint / state.TRAIN_STATE)
 
 
-def _common(progress: Progress) -> dict[str, Any]:
+def common_of(progress: Progress) -> dict[str, Any]:
+    """Return Megatron-Core's common state."""
     schedule, size = progress.schedule, progress.global_batch_size
     found: dict[str, Any] = {
         "checkpoint_version": CHECKPOINT_VERSION,

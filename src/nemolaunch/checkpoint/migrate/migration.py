@@ -1,6 +1,6 @@
-"""Move a training checkpoint between NeMo 2 and Megatron-Bridge, with its optimizer and its place in the data.
+"""Move a training checkpoint between NeMo 2, Megatron-Bridge and Megatron-LM, with its optimizer and place in the data.
 
-Both are distributed checkpoints of the same tensors, by whatever layout. The data files are linked, their names written
+All are distributed checkpoints of the same tensors, by whatever layout. The data files are linked, their names written
 anew, and what a framework keeps besides tensors is translated; no tensor is read.
 """
 
@@ -18,7 +18,8 @@ from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
 from nemolaunch.checkpoint.megatron.names import WRAPPER
-from nemolaunch.checkpoint.migrate import bridge_side, linking, nemo2_side, refusals
+from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm
+from nemolaunch.checkpoint.migrate import bridge_side, linking, megatron_lm_side, nemo2_side, refusals
 from nemolaunch.checkpoint.migrate import metadata as metadata_file
 from nemolaunch.checkpoint.migrate import optimizer as tree
 from nemolaunch.checkpoint.migrate.names import is_left_out, kind_of, renamed
@@ -28,6 +29,7 @@ from nemolaunch.checkpoint.nemo2 import folder as nemo2
 from nemolaunch.checkpoint.nemo2.recorded import recorded
 from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.dcp import DcpSource
+from nemolaunch.checkpoint.storage.formats import detect
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.saved_values import saved_run
 from nemolaunch.families.nemo_config import NemoConfig
@@ -36,8 +38,13 @@ from nemolaunch.run.folder import RunDir
 
 Advance = Callable[[int], None]
 EMBEDDING = "embedding.word_embeddings.weight"
-NEMO2, BRIDGE = "nemo2", "bridge"
-TITLES = {NEMO2: "NeMo 2", BRIDGE: "Megatron-Bridge"}
+NEMO2, BRIDGE, MEGATRON_LM = "nemo2", "bridge", "megatron-lm"
+TITLES = {NEMO2: "NeMo 2", BRIDGE: "Megatron-Bridge", MEGATRON_LM: "Megatron-LM"}
+READ: dict[str, Callable[[Path], MegatronFolder]] = {
+    NEMO2: nemo2.read_folder,
+    BRIDGE: bridge.read_folder,
+    MEGATRON_LM: megatron_lm.read_folder,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +52,7 @@ class Migration:
     """A training checkpoint that becomes one of the other framework, decided in full before anything is written.
 
     Attributes:
-        to: "nemo2" or "bridge".
+        form, to: of the source and of the result, "nemo2", "bridge" or "megatron-lm".
         folder: the source.
         stored: its tensors and objects.
         names: those of the source -> those of the result.
@@ -57,6 +64,7 @@ class Migration:
         changed: what is different in the result, in words.
     """
 
+    form: str
     to: str
     folder: MegatronFolder
     stored: DcpSource
@@ -86,8 +94,7 @@ class Migration:
     @property
     def title(self) -> str:
         """A short description."""
-        source = TITLES[NEMO2 if self.to == BRIDGE else BRIDGE]
-        return f"{source} → {TITLES[self.to]}, with the optimizer, at step {self.progress.step:,}"
+        return f"{TITLES[self.form]} → {TITLES[self.to]}, with the optimizer, at step {self.progress.step:,}"
 
     def write(self, output: Path, advance: Advance) -> None:
         """Write the result, reporting the bytes linked or copied to `advance`."""
@@ -96,10 +103,12 @@ class Migration:
         for path in self.files:
             self.methods[path.name] = linking.put(path, weights / path.name, advance)
         metadata_file.rewrite(self.stored.folder, weights, self.names)
-        if self.to == BRIDGE:
-            self._describe_bridge(weights)
-        else:
-            self._describe_nemo2(output)
+        describe = {
+            NEMO2: self._describe_nemo2,
+            BRIDGE: self._describe_bridge,
+            MEGATRON_LM: self._describe_megatron_lm,
+        }
+        describe[self.to](weights)
         for method in sorted(set(self.methods.values())):
             count = sum(how == method for how in self.methods.values())
             self.changed.append(f"{count} of {len(self.files)} data files: {linking.WORDS[method]}")
@@ -136,12 +145,15 @@ class Migration:
         bridge.write_run_config(checkpoint, model, bridge_side.sections(self.progress, self.layout))
         bridge.record_newest(checkpoint, self.progress.step)
 
-    def _describe_nemo2(self, output: Path) -> None:
-        nemo2_side.write(
-            output / "weights", self.progress, num_groups=len(list(tree.groups(self.progress.optimizer)))
-        )
+    def _describe_megatron_lm(self, checkpoint: Path) -> None:
+        megatron_lm_side.write(checkpoint, self.progress, self.layout, self.config)
+        hf_folder.copy_tokenizer(self.tokenizer, checkpoint / bridge.BRIDGE_TOKENIZER)
+        megatron_lm.record_newest(checkpoint)
+
+    def _describe_nemo2(self, weights: Path) -> None:
+        nemo2_side.write(weights, self.progress, num_groups=len(list(tree.groups(self.progress.optimizer))))
         context.write_context(
-            output / "context",
+            weights.parent / "context",
             self.config,
             self.tokenizer,
             trainer=nemo2_side.trainer_call(self.progress, self.layout),
@@ -212,7 +224,7 @@ class Migration:
         return Check("config", count, lines)
 
     def _read(self, output: Path) -> MegatronFolder:
-        return nemo2.read_folder(output) if self.to == NEMO2 else bridge.read_folder(self._weights(output))
+        return READ[self.to](output if self.to == NEMO2 else self._weights(output))
 
 
 def has_training(folder: MegatronFolder) -> bool:
@@ -225,23 +237,25 @@ def has_training(folder: MegatronFolder) -> bool:
 
 
 def prepare(path: Path, to: str, tokenizer: Path | None = None) -> Migration:
-    """Decide how a checkpoint of a training becomes one of the other framework.
+    """Decide how a checkpoint of a training becomes one of another framework.
 
     Raises:
         UsageError: it is not a complete checkpoint.
         NemolaunchError: it is damaged, the target cannot represent the model, or the training is refused.
     """
-    folder: MegatronFolder = bridge.read_folder(path) if to == NEMO2 else nemo2.read_folder(path)
+    form = detect(path)
+    folder = READ[form](path)
     stored = DcpSource(folder.weights)
     try:
         progress, layout = _progress(folder, stored)
         _refuse(folder, stored, progress)
         kept = [name for name in (*stored.tensors, *stored.objects) if not is_left_out(name)]
-        names = {name: renamed(name, to_nemo=to == NEMO2) for name in kept}
+        names = {name: renamed(name, from_nemo=form == NEMO2, to_nemo=to == NEMO2) for name in kept}
         config = _with_rows(folder.config, stored)
-        if to == BRIDGE:
+        if to != NEMO2:
             bridge_model.to_bridge(config)
         return Migration(
+            form=form,
             to=to,
             folder=folder,
             stored=stored,
@@ -251,7 +265,7 @@ def prepare(path: Path, to: str, tokenizer: Path | None = None) -> Migration:
             config=config,
             tokenizer=folder.find_tokenizer(tokenizer),
             left_out=[name for name in stored.objects if is_left_out(name)],
-            changed=_remarks(to, stored),
+            changed=_remarks(form, to, stored),
         )
     except NemolaunchError as error:
         stored.close()
@@ -267,6 +281,8 @@ def _progress(folder: MegatronFolder, stored: DcpSource) -> tuple[Progress, Layo
     run = saved_run(RunDir(folder.path.resolve().parent.parent))
     if isinstance(folder, bridge.BridgeFolder):
         found, layout = bridge_side.read(folder.path, stored, folder.run_config, run)
+    elif isinstance(folder, megatron_lm.MegatronLmFolder):
+        found, layout = megatron_lm_side.read(folder)
     else:
         found, layout = nemo2_side.read(folder.path, run)
     dtype = stored.tensors[next(name for name in stored.tensors if kind_of(name) is None)].dtype
@@ -275,8 +291,12 @@ def _progress(folder: MegatronFolder, stored: DcpSource) -> tuple[Progress, Layo
 
 def _refuse(folder: MegatronFolder, stored: DcpSource, progress: Progress) -> None:
     if isinstance(folder, bridge.BridgeFolder):
-        about = {name: folder.run_config.section(name) for name in ("optimizer", "ddp")}
+        about: dict[str, Mapping[str, Any]] = {
+            name: folder.run_config.section(name) for name in ("optimizer", "ddp")
+        }
         model: Mapping[str, Any] = folder.run_config.model
+    elif isinstance(folder, megatron_lm.MegatronLmFolder):
+        about, model = {"optimizer": folder.args, "ddp": folder.args}, folder.args
     else:
         parts = recorded(folder.path / "context" / "io.json")
         about = {"optimizer": parts["optimizer"], "ddp": {**parts["ddp"], **_instances(parts["trainer"])}}
@@ -305,12 +325,9 @@ def _with_rows(config: NemoConfig, stored: DcpSource) -> NemoConfig:
     return NemoConfig(config.model_class, config.config_class, {**config.fields, "vocab_size": rows})
 
 
-def _remarks(to: str, stored: DcpSource) -> list[str]:
-    if to == NEMO2:
-        lost = any(name.startswith("rng_state/") for name in stored.objects)
-        return (
-            ["NeMo 2 does not save the state of random numbers: dropout draws others than before"]
-            if lost
-            else []
-        )
-    return ["NeMo 2 saved no state of random numbers: dropout draws others than before"]
+def _remarks(form: str, to: str, stored: DcpSource) -> list[str]:
+    if form == NEMO2:
+        return ["NeMo 2 saved no state of random numbers: dropout draws others than before"]
+    if any(is_left_out(name) and name.startswith("rng_state") for name in stored.objects):
+        return ["the state of random numbers is left out: dropout draws others than before"]
+    return []

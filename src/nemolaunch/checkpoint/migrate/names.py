@@ -32,8 +32,8 @@ def parameter_of(name: str) -> str:
     return (found["parameter"] if found else name).removeprefix(WRAPPER)
 
 
-def renamed(name: str, *, to_nemo: bool) -> str:
-    """Return the name that a tensor or object has in the other framework.
+def renamed(name: str, *, from_nemo: bool, to_nemo: bool) -> str:
+    """Return the name that a tensor or object of one framework has in another: NeMo 2, or one of the other two.
 
     Raises:
         NemolaunchError: it is not a name of a reshardable checkpoint of the source's framework.
@@ -50,8 +50,8 @@ def renamed(name: str, *, to_nemo: bool) -> str:
             f"the optimizer state is not saved by parameter ({name}), and so depends on the layout of the processes. "
             "Let one step more be trained by nemolaunch, which saves it in the reshardable format"
         )
-    if to_nemo:
-        return f"{head}{WRAPPER}{parameter}"
+    if not from_nemo:
+        return f"{head}{WRAPPER if to_nemo else ''}{parameter}"
     if not parameter.startswith(WRAPPER):
         raise NemolaunchError(f"{name} is not a name of NeMo 2's, in which every parameter is in {WRAPPER!r}")
     return head + parameter.removeprefix(WRAPPER)
