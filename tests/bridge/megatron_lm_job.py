@@ -7,13 +7,15 @@ from typing import Any
 
 WORDS = (
     "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --group-query-attention --num-query-groups 2 "
-    "--ffn-hidden-size 128 --seq-length 64 --max-position-embeddings 8192 --swiglu --normalization RMSNorm "
-    "--position-embedding-type rope --rotary-base 500000 --disable-bias-linear --untie-embeddings-and-output-weights "
-    "--attention-dropout 0 --hidden-dropout 0 --init-method-std 0.02 --norm-epsilon 1e-5 --micro-batch-size 1 "
-    "--global-batch-size 16 --train-iters 8 --lr 1e-3 --min-lr 1e-4 --lr-warmup-iters 1 --lr-decay-iters 8 "
-    "--lr-decay-style cosine --weight-decay 0.1 --clip-grad 1.0 --use-distributed-optimizer --ckpt-format torch_dist "
-    "--tokenizer-type NullTokenizer --vocab-size 8192 --distributed-backend gloo --no-save-rng --no-load-rng "
-    "--save-interval 1000 --eval-interval 1000 --eval-iters 0 --dist-ckpt-optim-fully-reshardable --no-masked-softmax-fusion --transformer-impl transformer_engine"
+    "--ffn-hidden-size 128 --seq-length 64 --max-position-embeddings 8192 --swiglu --normalization "
+    "RMSNorm --position-embedding-type rope --rotary-base 500000 --disable-bias-linear "
+    "--untie-embeddings-and-output-weights --attention-dropout 0 --hidden-dropout 0 --init-method-std "
+    "0.02 --norm-epsilon 1e-5 --micro-batch-size 1 --global-batch-size 16 --train-iters 8 --lr 1e-3 "
+    "--min-lr 1e-4 --lr-warmup-iters 1 --lr-decay-iters 8 --lr-decay-style cosine --weight-decay 0.1 "
+    "--clip-grad 1.0 --use-distributed-optimizer --ckpt-format torch_dist --tokenizer-type NullTokenizer "
+    "--vocab-size 8192 --distributed-backend gloo --no-save-rng --no-load-rng --save-interval 1000 "
+    "--eval-interval 1000 --eval-iters 0 --dist-ckpt-optim-fully-reshardable --no-masked-softmax-fusion "
+    "--transformer-impl transformer_engine"
 )
 
 

@@ -61,14 +61,7 @@ def model_fields(args: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         NemolaunchError: the model is of a kind that is not a plain GPT.
     """
-    strange = [
-        name
-        for name in ("hybrid_layer_pattern", "hybrid_override_pattern", "spec", "encoder_num_layers")
-        if args.get(name)
-    ]
-    strange = [
-        name for name in strange if name != "encoder_num_layers" or args[name] != args.get("num_layers")
-    ]
+    strange = [name for name in ("hybrid_layer_pattern", "hybrid_override_pattern", "spec") if args.get(name)]
     if strange:
         raise NemolaunchError(f"the model is not a plain GPT: {strange[0]} is {args[strange[0]]!r}")
     fields = dict(args)
