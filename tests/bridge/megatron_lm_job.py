@@ -31,8 +31,11 @@ def configure(folder: str, words: str = "") -> Any:
     return args
 
 
-def save(plan_file: str, folder: str, at: int, words: str = "") -> dict[str, Any]:
-    """Train the plan, and have Megatron-LM save after step `at`. Returns what the steps had."""
+def save(plan_file: str, folders: dict[str, str], at: int) -> dict[str, Any]:
+    """Train the plan, and have Megatron-LM save after step `at`. Returns what the steps had.
+
+    `folders` has the further words of its command line for each folder.
+    """
     from bridge.train_bridge_plan import train
     from megatron.bridge.training.callbacks import Callback
 
@@ -43,25 +46,35 @@ def save(plan_file: str, folder: str, at: int, words: str = "") -> dict[str, Any
             step = context.state.train_state.step + 1
             if step != at:
                 return
-            args = configure(folder, words)
-            args.consumed_train_samples = step * args.global_batch_size
-            checkpointing.save_checkpoint(step, context.model, context.optimizer, context.scheduler, 0)
+            for folder, words in folders.items():
+                args = configure(folder, words)
+                args.consumed_train_samples = step * args.global_batch_size
+                checkpointing.save_checkpoint(step, context.model, context.optimizer, context.scheduler, 0)
 
     return train(plan_file, more=(Save(),))
 
 
-def load(plan_file: str, folder: str, words: str = "") -> dict[str, Any]:
-    """Train the plan from what Megatron-LM loads from a folder. Returns what the steps had."""
+def load(plan_file: str, folder: str, again: str, words: str = "") -> list[int]:
+    """Have Megatron-LM load a folder before the first step, and save at once what it has loaded to another.
+
+    Returns the step and the number of samples that it continues from.
+    """
     from bridge.train_bridge_plan import train
     from megatron.bridge.training.callbacks import Callback
+
+    found = []
 
     class Load(Callback):
         def on_train_start(self, context: Any) -> None:
             from megatron.training import checkpointing
 
+            parts = context.model, context.optimizer, context.scheduler
             args = configure(folder, words)
-            step, _ = checkpointing.load_checkpoint(context.model, context.optimizer, context.scheduler)
-            found["loaded"] = [step, args.consumed_train_samples]
+            step, _ = checkpointing.load_checkpoint(*parts)
+            samples = args.consumed_train_samples
+            configure(again, words).consumed_train_samples = samples
+            checkpointing.save_checkpoint(step, *parts, 0)
+            found.extend([step, samples])
 
-    found: dict[str, Any] = {}
-    return {**train(plan_file, more=(Load(),)), **found}
+    train(plan_file, more=(Load(),))
+    return found

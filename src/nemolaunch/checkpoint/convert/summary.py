@@ -15,6 +15,7 @@ from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import open_weights
 from nemolaunch.checkpoint.megatron.names import MegatronSource
 from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm_folder
+from nemolaunch.checkpoint.megatron_lm import legacy
 from nemolaunch.checkpoint.meta import folder as meta_folder
 from nemolaunch.checkpoint.nemo2 import folder as nemo2_folder
 from nemolaunch.checkpoint.nemo2.recorded import recorded
@@ -97,6 +98,8 @@ def summarise(path: Path) -> Summary:
         return _bridge(path)
     if form == "megatron-lm":
         return _megatron_lm(path)
+    if form == "megatron-legacy":
+        return _legacy(path)
     if form == "hf":
         return _hf(path)
     if form == "meta":
@@ -215,6 +218,26 @@ def _megatron_lm(path: Path) -> Summary:
         processes=args.get("world_size") if step else None,
         optimizer=bool(model.training_state),
         optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
+        config=folder.config.resolved,
+        **facts,
+    )
+
+
+def _legacy(path: Path) -> Summary:
+    folder = legacy.read_folder(path)
+    source = folder.source()
+    facts = _of_tensors(source.tensors)
+    optimizer = bool(source.training_state)
+    source.close()
+    layout = {short: size for name, short in LAYOUT.items() if isinstance(size := folder.args.get(name), int)}
+    return Summary(
+        path=str(folder.path),
+        format="megatron-legacy",
+        model=folder.config.model_class,
+        step=folder.step or None,
+        layout=layout,
+        processes=folder.args.get("world_size"),
+        optimizer=optimizer,
         config=folder.config.resolved,
         **facts,
     )

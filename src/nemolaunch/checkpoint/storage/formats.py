@@ -20,6 +20,7 @@ FORMATS = {
     "nemo2": "NeMo 2: weights/ and context/",
     "bridge": "Megatron-Bridge: iter_N/ with run_config.yaml",
     "megatron-lm": "Megatron-LM: iter_N/ of pretrain_gpt.py, torch_dist",
+    "megatron-legacy": "Megatron-LM: iter_N/mp_rank_*/model_optim_rng.pt",
     "torch": "one file of torch.save",
     "meta": "Meta: consolidated.*.pth and params.json",
     "safetensors": "bare safetensors files",
@@ -44,6 +45,8 @@ def detect(path: Path) -> str:
         return "nemo2"
     if _is_megatron_lm(path):
         return "megatron-lm"
+    if _is_legacy(path):
+        return "megatron-legacy"
     if (path / BRIDGE_TRACKER).is_file() or all(
         (path / name).is_file() for name in (".metadata", BRIDGE_CONFIG)
     ):
@@ -82,6 +85,12 @@ def _is_megatron_lm(path: Path) -> bool:
     )
 
 
+def _is_legacy(path: Path) -> bool:
+    """Return whether a folder is a checkpoint of Megatron-LM's in the format `torch`, or one of several."""
+    found = newest_of_megatron_lm(path) if (path / BRIDGE_TRACKER).is_file() else path
+    return found is not None and any(found.glob("mp_rank_*/model_optim_rng.pt"))
+
+
 def newest_of_run(path: Path) -> Path:
     """Return the newest complete checkpoint of a run folder, or of a folder of Megatron-Bridge's; else `path` itself.
 
@@ -89,7 +98,7 @@ def newest_of_run(path: Path) -> Path:
     """
     run = RunDir(path)
     if not run.plan.is_file():
-        if _is_megatron_lm(path):
+        if _is_megatron_lm(path) or _is_legacy(path):
             return newest_of_megatron_lm(path) or path if (path / BRIDGE_TRACKER).is_file() else path
         return _newest_of_bridge(path) if (path / BRIDGE_TRACKER).is_file() else path
     last = run.last_checkpoint() if run.checkpoints.is_dir() else None
