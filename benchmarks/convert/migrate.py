@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import math
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -140,7 +141,12 @@ def main() -> None:
     work = options.folder / "migrate"
     shutil.rmtree(work, ignore_errors=True)
     source, moved, copied = work / "source", work / "moved", work / "copied"
-    write_checkpoint(source, options.layers)
+    # in another process: the peak memory of a child is at least that of its parent when it was started
+    writer = multiprocessing.get_context("spawn").Process(
+        target=write_checkpoint, args=(source, options.layers)
+    )
+    writer.start()
+    writer.join()
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     print(f"{options.layers} layers, {size / 2**30:.1f} GiB")
     commands = {

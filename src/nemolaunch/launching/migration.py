@@ -20,9 +20,9 @@ from nemolaunch.catalogue import ModelSpec, bridge_models
 from nemolaunch.checkpoint.convert import report
 from nemolaunch.checkpoint.migrate import refusals
 from nemolaunch.checkpoint.migrate.migration import BRIDGE, NEMO2, TITLES, Migration, prepare
-from nemolaunch.checkpoint.storage.publish import publishing
+from nemolaunch.checkpoint.storage.publish import check_space, explain_os_error, publishing
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.facts import EarlierRun, look
+from nemolaunch.facts import EarlierRun, installed_versions, look
 from nemolaunch.facts.saved_values import saved_run
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan, make_plan
@@ -138,23 +138,30 @@ def migrate(moved: RunMigration, tell: Callable[[str], None], progress: Progress
     """
     moved.plan.raise_for_errors()
     folder = moved.plan.run.root
-    begin = time.monotonic()
     try:
+        check_space(moved.checkpoint.disk_bytes(folder), folder)
         with _idle(moved.source), publishing(folder, tell=tell) as new:
-            new.mkdir()
-            run = RunDir(new)
-            result = _write_checkpoint(moved, run, progress)
-            _write_history(moved, run)
-            run.logs.mkdir()
-            if moved.source.tokenizer.is_dir():
-                run.tokenizer.mkdir()
-                completion.copy(moved.source.tokenizer, run.tokenizer)
-            moved.plan.save(run.plan)
-            record = _record(moved, result, time.monotonic() - begin)
-            write_json(run.migration, record)
+            record = _write(moved, RunDir(new), progress)
+    except OSError as error:
+        raise explain_os_error(error, f"writing {folder}") from error
     finally:
         moved.checkpoint.close()
     folder_identity.claim(folder)
+    return record
+
+
+def _write(moved: RunMigration, run: RunDir, progress: Progress) -> dict[str, Any]:
+    begin = time.monotonic()
+    run.root.mkdir()
+    checks = _write_checkpoint(moved, run, progress)
+    _write_history(moved, run)
+    run.logs.mkdir()
+    if moved.source.tokenizer.is_dir():
+        run.tokenizer.mkdir()
+        completion.copy(moved.source.tokenizer, run.tokenizer)
+    moved.plan.save(run.plan)
+    record = _record(moved, checks, time.monotonic() - begin)
+    write_json(run.migration, record)
     return record
 
 
@@ -194,7 +201,7 @@ def _releases(plan: Plan) -> dict[str, str]:
 
     launch = plan.job.launch
     if launch.runtime is None:
-        return dict(plan.versions)
+        return dict(plan.versions or installed_versions())
     tag = nemo_tag(launch.container_image)
     image = container(tag) if tag else None
     if image is None:
