@@ -21,11 +21,11 @@ WORDS = (
 
 def configure(folder: str, words: str = "") -> Any:
     """Set Megatron-LM's global arguments, as its command line would, for saving to and loading from a folder."""
-    from megatron.training import global_vars
-    from megatron.training.arguments import parse_args, validate_args
+    from megatron.training import arguments, global_vars
 
+    arguments.get_device_arch_version = lambda: 10  # asked about variables of CUDA
     sys.argv = ["pretrain_gpt.py", *WORDS.split(), *words.split(), "--save", folder, "--load", folder]
-    args = validate_args(parse_args())
+    args = arguments.validate_args(arguments.parse_args())
     args.padded_vocab_size = 8192
     global_vars.set_args(args)
     return args

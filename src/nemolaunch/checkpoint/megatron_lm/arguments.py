@@ -24,6 +24,11 @@ RENAMED = {
     "rope_scaling_factor": "rope_scaling_factor",
     "rotary_seq_len_interpolation_factor": "seq_len_interpolation_factor",
 }
+# Arguments that only multi-latent attention reads, and which have values without it, too
+LATENT = {
+    "beta_fast", "beta_slow", "kv_lora_rank", "mscale", "mscale_all_dim", "original_max_position_embeddings",
+    "q_lora_rank", "qk_head_dim", "qk_pos_emb_head_dim", "rope_type", "rotary_scaling_factor", "v_head_dim",
+}  # fmt: skip
 # Arguments that a checkpoint of ours needs, besides those of the model: what `pretrain_gpt.py` compares or reads
 DEFAULTS: dict[str, Any] = {
     "add_position_embedding": True,
@@ -61,10 +66,12 @@ def model_fields(args: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         NemolaunchError: the model is of a kind that is not a plain GPT.
     """
+    if args.get("multi_latent_attention"):
+        raise NemolaunchError("multi-latent attention is not converted from Megatron-LM's arguments")
     strange = [name for name in ("hybrid_layer_pattern", "hybrid_override_pattern", "spec") if args.get(name)]
     if strange:
         raise NemolaunchError(f"the model is not a plain GPT: {strange[0]} is {args[strange[0]]!r}")
-    fields = dict(args)
+    fields = {name: value for name, value in args.items() if name not in LATENT}
     for name, field in RENAMED.items():
         if args.get(name) is not None:
             fields[field] = args[name]
