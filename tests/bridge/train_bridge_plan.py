@@ -15,13 +15,14 @@ def train(
     spoil: tuple[int, int, float] | None = None,
     hide: str | None = None,
     same_start: bool = False,
+    more: tuple[Any, ...] = (),
 ) -> dict[str, Any]:
     """Train the plan in this rank. Returns what the steps had: loss, gradient norm, rate, samples consumed and the
     norm of the weights.
 
     `kill_after`: end this process with SIGKILL once that many steps are done. `ask_after`: send it SIGTERM. `spoil`: on
     this rank, in this step, multiply the model's output with a number. `hide`: rename this folder after the first step.
-    `same_start`: begin with weights that only depend on their names.
+    `same_start`: begin with weights that only depend on their names. `more`: further callbacks.
     """
     import torch
     from megatron.bridge.training.callbacks import Callback
@@ -74,5 +75,5 @@ def train(
     os.environ.update(plan.variables)  # as the launcher does
     if plan.exits_gracefully:
         signals.catch()  # as the entry point does
-    run_plan(plan, callbacks=(Record(),))
+    run_plan(plan, callbacks=(Record(), *more))
     return steps

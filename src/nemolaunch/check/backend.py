@@ -148,7 +148,8 @@ def _checkpoint(resolved: Resolved) -> Iterator[Finding]:
         yield error(
             "checkpoint-of-other-backend",
             f"the run in {run.folder} has the checkpoint {last.name}, which {other} cannot read: it was trained with "
-            f"{flag('backend')} {wrote}",
+            f"{flag('backend')} {wrote}. `nemolaunch migrate {run.folder} --to {NEMO2 if wrote == BRIDGE else BRIDGE}` "
+            "makes a run that continues it",
             fix(backend=wrote),
             fix(resume="never"),
         )

@@ -38,6 +38,20 @@ def read(path: Path) -> list[dict[str, Any]]:
     return list(rows(path))
 
 
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows to a new metrics file."""
+    spelled = {math.inf: "inf", -math.inf: "-inf"}
+    with open(path, "x", encoding="utf-8") as file:
+        for row in rows:
+            safe = {
+                key: ("nan" if value != value else spelled.get(value, value))
+                if type(value) is float
+                else value
+                for key, value in row.items()
+            }
+            file.write(json.dumps(safe, ensure_ascii=False) + "\n")
+
+
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a metrics file one by one, for files too long to hold in memory."""
     try:
