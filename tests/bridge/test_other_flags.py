@@ -52,7 +52,10 @@ def figures(plan: Plan) -> list[dict[str, Any]]:
     return [{name: row[name] for name in names} for row in rows(plan)]
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long if name == "whole optimizer" else ()) for name in CHANGES],
+)
 def test_a_resumed_run_does_what_its_flags_say(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
