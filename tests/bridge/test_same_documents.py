@@ -62,7 +62,10 @@ def test_learned_positions_restart(bridge_server: ForkServer, documents: str, tm
 
     (tmp_path / "gpt3.yaml").write_text(GPT3)
     shutil.copytree(documents, tmp_path / "held", ignore=shutil.ignore_patterns("cache"))
-    values = {"model_name": str(tmp_path / "gpt3.yaml"), "validation_data": [f"held={tmp_path / 'held'}"]}
+    values: dict[str, Any] = {
+        "model_name": str(tmp_path / "gpt3.yaml"),
+        "validation_data": [f"held={tmp_path / 'held'}"],
+    }
     values |= {"max_steps": 1, "global_batch_size": 4, "limit_val_batches": 1, "val_check_interval": 1}
     plan = planned(tmp_path, documents, **BRIDGE, **FLAGS, **values, split="1,0,0", warmup_steps=0)
     record = tmp_path / "record.pt"

@@ -8,11 +8,11 @@ import pytest
 
 from nemolaunch import catalogue
 from nemolaunch.catalogue import bridge_fields, bridge_models
-from nemolaunch.job import Job, spec_of, specs
+from nemolaunch.job import Job, specs
 
 
 def test_every_field_of_a_job_is_in_one_table() -> None:
-    tables = (bridge_fields.SET, bridge_fields.OURS, bridge_fields.REFUSED, bridge_fields.WITH_REFUSED)
+    tables = (bridge_fields.SET, bridge_fields.OURS, bridge_fields.REFUSED)
     counts = Counter(name for table in tables for name in table)
     assert set(counts) == {spec.name for spec in specs()}
     assert {name for name, times in counts.items() if times > 1} == set()
@@ -25,20 +25,11 @@ def test_a_default_job_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("data_mode", "stream"),
-        ("objective", "mlm"),
         ("rampup_batch_size", "8:8:80"),
     ],
 )
 def test_what_bridge_does_not_do_is_refused(name: str, value: object) -> None:
     assert list(bridge_fields.refused(Job(**{name: value}).values())) == [name]
-
-
-def test_what_a_refused_field_switches_on_is_refused_with_it() -> None:
-    refusable = {**bridge_fields.REFUSED, **bridge_fields.REFUSED_VALUES}
-    for name, switch in bridge_fields.WITH_REFUSED.items():
-        accepted, _ = refusable[switch]
-        assert spec_of(switch).default in accepted, name
 
 
 TRAINS = {

@@ -107,7 +107,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "bridge-only": ("gpt_oss_20b", {}, {}),
     "bridge-model": ("mamba2_130m", BRIDGE, {"interpreter": interpreter()}),
     "bridge-differs": ("llama4_e16", BRIDGE, {"interpreter": interpreter()}),
-    "bridge-unsupported": ("llama3_8b", {**BRIDGE, "eod_mask_loss": True}, {"interpreter": interpreter()}),
+    "bridge-unsupported": (
+        "llama3_8b",
+        {**BRIDGE, "rampup_batch_size": "8:8:80"},
+        {"interpreter": interpreter()},
+    ),
     "checkpoint-of-other-backend": (
         "llama3_8b",
         {},

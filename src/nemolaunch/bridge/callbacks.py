@@ -12,7 +12,8 @@ from nemolaunch.bridge.loss import StepLoss, validation_loss
 from nemolaunch.bridge.profile import PytorchTrace
 from nemolaunch.bridge.rank import device_of, is_first
 from nemolaunch.bridge.saving import TimedSaves, around_saves
-from nemolaunch.bridge.validation_sets import ValidationSets
+from nemolaunch.bridge.stream import Stream
+from nemolaunch.bridge.validation_sets import ValidationSets, num_row_batches
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.comparison import RankComparison
@@ -34,10 +35,12 @@ def callbacks_of(plan: Plan, loss: StepLoss, data: Datasets) -> list[Callback]:
     found = [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), Ranks(plan, loss, metrics)]
     found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
     found += [GracefulExit(plan, metrics.rows.event)] if plan.exits_gracefully else []
+    found += [Stream(plan, metrics.rows, loss, data)] if plan.stream is not None else []
     found += [PytorchTrace(plan)] if plan.job.logging.profile == "pytorch" else []
     progress = Progress(plan, metrics)
-    found += [ValidationSets(plan, metrics.rows, progress, data)] if plan.validation_sets else []
-    return [*found, progress, End(plan)]
+    if plan.validation_sets or num_row_batches(plan):
+        found.append(ValidationSets(plan, metrics.rows, progress, data, loss))
+    return [*found, progress, End(plan, data)]
 
 
 class PlannedOptimizer(Callback):
@@ -75,6 +78,7 @@ class Metrics(Callback):
 
     def on_train_start(self, context: CallbackContext) -> None:
         """Open the file, and write the `start` event."""
+        self._loss.listen_to(context.model)
         if not is_first():
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -121,10 +125,17 @@ class Metrics(Callback):
     def on_eval_start(self, context: CallbackContext) -> None:
         """Pause the clock of steps."""
         self.rows.pause()
+        if self._loss.accuracy is not None:
+            self._loss.accuracy.start()
 
     def on_eval_end(self, context: CallbackContext) -> None:
         """Write a row for the validation."""
-        self.rows.validated(context.state.train_state.step, validation_loss(context.total_loss_dict))
+        accuracy = self._loss.accuracy
+        self.rows.validated(
+            context.state.train_state.step,
+            validation_loss(context.total_loss_dict),
+            float(accuracy.stop(device_of(self._plan))) if accuracy is not None else None,
+        )
 
     def on_train_end(self, context: CallbackContext) -> None:
         """Write the `end` event, and close the file."""
@@ -200,12 +211,13 @@ class Progress(Callback):
 class End(Callback):
     """Ends a run after its last step, without Bridge's additional validation and test."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, data: Datasets) -> None:
+        self._plan, self._data = plan, data
 
     def on_train_end(self, context: CallbackContext) -> None:
         """Turn both off, and record the end."""
         state = context.state.train_state
         state.do_valid = state.do_test = False
         if is_first():
-            rank_process.note_end(self._plan, state.step)
+            steps = self._data.steps
+            rank_process.note_end(self._plan, state.step, end_of_data=steps is not None and steps.ended)

@@ -22,7 +22,7 @@ from megatron.bridge.training.config import (
     ValidationConfig,
 )
 
-from nemolaunch.bridge.objective import set_loss
+from nemolaunch.bridge.objective import set_objective
 from nemolaunch.bridge.profile import nsys
 from nemolaunch.bridge.provider import provider
 from nemolaunch.bridge.settings import set_fields
@@ -68,7 +68,7 @@ def compile_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
         mixed_precision=_precision(plan),
         profiling=nsys(plan),
     )
-    set_loss(config, plan)
+    set_objective(config, plan)
     set_fields(config, plan)
     dropped = ["fp8: trains in 16 bits"] if plan.device == "cpu" and job.batch.fp8 else []
     if plan.device == "cpu":
@@ -93,7 +93,8 @@ def _precision(plan: Plan) -> mixed_precision.MixedPrecisionConfig:
 
 def _validation(plan: Plan) -> ValidationConfig:
     logging = plan.job.logging
-    batches = 0 if plan.validation_sets else logging.limit_val_batches  # `validation_sets` evaluates those
+    ours = plan.validation_sets or plan.stream is not None  # `ValidationSets` evaluates those
+    batches = 0 if ours else logging.limit_val_batches
     return ValidationConfig(eval_interval=logging.val_check_interval, eval_iters=batches)
 
 
@@ -165,11 +166,11 @@ def _data(plan: Plan) -> GPTDatasetConfig:
     return GPTDatasetConfig(
         seq_length=plan.seq_length,
         random_seed=job.batch.seed,
-        blend=([prefix for _, prefix in plan.blend], weights or None),
+        blend=([prefix for _, prefix in plan.blend], weights or None) if plan.stream is None else None,
         split=job.data.split,
         path_to_cache=plan.index_folder or job.data.index_mapping_dir,
         num_workers=job.data.num_workers,
-        dataloader_type="single",
+        dataloader_type="single" if plan.stream is None else "external",
         create_attention_mask=False,
         reset_attention_mask=job.data.reset_attention_mask,
         reset_position_ids=job.data.reset_position_ids,

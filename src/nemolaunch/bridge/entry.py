@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nemolaunch.bridge import patches
+from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import rank_process
@@ -57,9 +58,11 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     from nemolaunch.bridge.datasets import Datasets
     from nemolaunch.bridge.loss import StepLoss
 
-    loss, data = StepLoss(), Datasets(plan)
+    loss, data = StepLoss(plan), Datasets(plan)
     data.install()
     training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss, data), *callbacks])
+    if data.steps is not None and data.steps.error:
+        raise NemolaunchError(data.steps.error)
 
 
 def adapted_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:

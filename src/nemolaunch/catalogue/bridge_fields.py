@@ -85,6 +85,10 @@ OURS: frozenset[str] = frozenset(
         "launcher", "detach", "chain", "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude",
         "exclude_slow", "reservation", "comment", "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
         "preset", "gpu", "network_interface", "hf_token", "validation_data", "data_mode", "objective",
+        "mlm_probability", "mlm_replacement", "mlm_span_length", "mask_token",
+        # streams
+        "text_key", "stopping_strategy", "shuffle_buffer", "shard_shuffle", "stream_readers", "data_resume",
+        "bad_data", "data_ledger",
         "max_tokens", "tokens_per_param", "global_batch_tokens",
         # the rate of every step is the plan's
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
@@ -99,28 +103,12 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "rampup_batch_size": ((None,), "the batch size cannot change yet"),
     "num_distributed_optimizer_instances": ((1,), "the optimizer cannot be sharded hybridly yet"),
 }
-# Values of fields in the other tables that are refused as well
-REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
-    "data_mode": (("indexed",), "streams are not read yet"),
-    "objective": (("clm",), "Bridge's loss and masks are those of next-token prediction"),
-}
-# Have no effect unless a refused field is set
-WITH_REFUSED: dict[str, str] = {
-    **dict.fromkeys(("mlm_probability", "mlm_replacement", "mlm_span_length", "mask_token"), "objective"),
-    **dict.fromkeys(
-        (
-            "text_key", "stopping_strategy", "shuffle_buffer", "shard_shuffle", "stream_readers", "data_resume",
-            "bad_data", "data_ledger",
-        ),
-        "data_mode",
-    ),
-}  # fmt: skip
 
 
 def refused(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields whose values Bridge does not do yet, each with the reason."""
     return {
         name: reason
-        for name, (accepted, reason) in {**REFUSED, **REFUSED_VALUES}.items()
+        for name, (accepted, reason) in REFUSED.items()
         if (tuple(value) if isinstance(value := values.get(name), list) else value) not in accepted
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nemolaunch.catalogue import bridge_fields, bridge_models
 from nemolaunch.catalogue.version_pairs import release
-from nemolaunch.check.support import error, fix, flag, note, shown, warning, without
+from nemolaunch.check.support import error, fix, flag, note, shown, sizes, warning, without
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.backend import BRIDGE, NEMO2, image_of, trains_with_bridge
@@ -110,6 +110,29 @@ def _model(resolved: Resolved) -> Iterator[Finding]:
         return
     for sentence in bridge_models.differences(resolved.model, resolved.job.data.seq_length or 0):
         yield note("bridge-differs", f"{shown('model_name', resolved.job.model.model_name)}: {sentence}")
+    yield from _balance(resolved)
+
+
+def _balance(resolved: Resolved) -> Iterator[Finding]:
+    """Report where the loss that balances experts has another weight, compared with Megatron-Core 0.15.
+
+    Core 0.19 multiplies it so that its weight does not depend on the layout
+    (`TopKRouter.attach_and_log_load_balancing_loss`, `forward_step_calc_loss`).
+    """
+    if not resolved.model.architecture.num_moe_experts:
+        return
+    job, size = resolved.job, sizes(resolved)
+    over_tokens = job.objective.objective == "mlm" or job.data.eod_mask_loss
+    factor, names = size.cp, ["context_parallel_size"]
+    if over_tokens:  # which the loss is the mean of
+        factor, names = factor * size.tp, ["tensor_model_parallel_size", *names]
+    if factor > 1:
+        layout = ", ".join(shown(name, job.get(name)) for name in names if job.get(name) > 1)
+        yield note(
+            "bridge-differs",
+            f"{layout}: the loss that balances experts weighs {factor} times as much as with NeMo 2, which divides it "
+            "by the ranks of this layout",
+        )
 
 
 def _fields(resolved: Resolved) -> Iterator[Finding]:
