@@ -35,9 +35,12 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "CP2": {**TWO, "context_parallel_size": 2},
 }
+LONG = {"bert, TP2 SP", "CP2"}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in CASES]
+)
 def test_same_losses(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:

@@ -64,9 +64,12 @@ CASES: dict[str, dict[str, Any]] = {
         "tensor_model_parallel_size": 2,
     },
 }
+LONG = {"masked, TP2"}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in CASES]
+)
 def test_same_losses(name: str, bridge_server: ForkServer, fork_server: ForkServer, tmp_path: Path) -> None:
     values = {**SHORT, "max_steps": 3, **CASES[name]}
     nemo = train_nemo(fork_server, job(tmp_path / "nemo2", "", **values))
