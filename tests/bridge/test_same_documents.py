@@ -30,9 +30,12 @@ CASES: dict[str, dict[str, Any]] = {
     "masked loss only, DP2": {"eod_mask_loss": True, "micro_batch_size": 2, "num_gpus": 2},
     "apart, TP2 SP": {**FLAGS, "num_gpus": 2, "tensor_model_parallel_size": 2, "sequence_parallel": True},
 }
+LONG = {"apart, TP2 SP"}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in CASES]
+)
 def test_same_losses(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, documents: str, tmp_path: Path
 ) -> None:

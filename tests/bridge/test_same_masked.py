@@ -35,9 +35,12 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "CP2": {**TWO, "context_parallel_size": 2},
 }
+LONG = {"bert, TP2 SP", "CP2"}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in CASES]
+)
 def test_same_losses(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
@@ -81,6 +84,8 @@ def test_killed_resumed_validated_and_exported(
     bridge, right_one = (load_file(folder / "model.safetensors") for folder in folders)
     assert bridge.keys() == right_one.keys()
     assert all((bridge[name] == right_one[name]).all() for name in bridge)
+    convert(folders[0], tmp_path / "again", "bridge")
+    assert look_at_checkpoint(str(tmp_path / "again")).both_sides is True
 
 
 def all_of_validations(plan: Plan) -> list[dict[str, float]]:

@@ -58,7 +58,7 @@ class StepLoss:
         """Return Bridge's forward step for the training loop, whose losses are collected here."""
         forward = self.validation_step()
 
-        @functools.wraps(forward_step)  # Bridge looks at the names of its arguments
+        @functools.wraps(forward_step)
         def collected(state: Any, data_iterator: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
             output, loss_of = forward(state, self._timed(data_iterator), model, *args, **kwargs)
 
@@ -77,6 +77,7 @@ class StepLoss:
             return forward_step
         accuracy = self.accuracy
 
+        @functools.wraps(forward_step)  # Bridge looks at the names of its arguments
         def counted(*args: Any, **kwargs: Any) -> Any:
             output, loss_of = forward_step(*args, **kwargs)
 
