@@ -26,9 +26,17 @@ PUBLISHED = {
     "moonlight_16b": (15.29, 2.24, "both"),  # arXiv 2502.16982, table 4
     "nemotron_3_nano_30b_a3b": (31.6, 3.6, ""),  # arXiv 2512.20848
     "olmoe_7b": (6.9, 1.3, ""),  # arXiv 2409.02060
+    "qwen35_35b_a3b": (35, 3, "lookup"),  # its card
     "qwen3_next_80b_a3b": (79, 3, "both"),  # its card: 80B, of which 79 are no embeddings
 }
-ROUGH = {"glm45", "glm45_air", "kimi_k2", "minimax_m2", "qwen3_next_80b_a3b"}  # whole billions
+ROUGH = {
+    "glm45",
+    "glm45_air",
+    "kimi_k2",
+    "minimax_m2",
+    "qwen35_35b_a3b",
+    "qwen3_next_80b_a3b",
+}  # whole billions
 
 
 @pytest.mark.parametrize("name", catalogue.only_in_bridge())

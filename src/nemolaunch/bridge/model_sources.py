@@ -149,4 +149,9 @@ MODELS: dict[str, ModelSource] = {
     "qwen3_next_80b_a3b": ModelSource(
         config="Qwen3NextConfig", values=_rope(1e7, partial_rotary_factor=0.25)
     ),
+    # the language model of Qwen3.5: the class's defaults; the base is that of THUDM/slime at 10cefc3b91ba,
+    # scripts/models/qwen3.5-35B-A3B.sh
+    "qwen35_35b_a3b": ModelSource(
+        config="Qwen3_5MoeTextConfig", values=_rope(1e7, partial_rotary_factor=0.25)
+    ),
 }

@@ -38,25 +38,23 @@ def _row(source: ModelSource) -> dict[str, Any]:
         value = getattr(found, field.name)
         if field.init and field.name not in PLANNED and value != getattr(default, field.name):
             fields[field.name] = _plain(value)
-    whole = {name: _plain(getattr(found, name)) for name in bridge_only.SHAPE if hasattr(found, name)}
-    interval = whole["linear_attention_freq"]
-    if interval:  # one number, which does not depend on the depth
-        whole["linear_attention_freq"] = fields["linear_attention_freq"] = interval.index(0) + 1
-        every = [int((layer + 1) % (interval.index(0) + 1) != 0) for layer in range(len(interval))]
-        assert interval == every, f"{source.config}: full attention at irregular intervals"
-    if whole["num_moe_experts"] and not whole["moe_ffn_hidden_size"]:
-        whole["moe_ffn_hidden_size"] = whole["ffn_hidden_size"]
-    pattern = getattr(found, "hybrid_layer_pattern", None)
-    if pattern:
-        whole |= {"kind": "mamba", "hybrid_override_pattern": pattern}
-    whole["num_layers_in_last_pipeline_stage"] = source.last_stage
     return {
         "hf": source.config,
         "provider": source.provider,
         "layers": _layers(found, default),
-        "shape": whole,
+        "shape": {**_shape(found), "num_layers_in_last_pipeline_stage": source.last_stage},
         "fields": dict(sorted(fields.items())),
     }
+
+
+def _shape(found: Any) -> dict[str, Any]:
+    """Return the architecture of a model in the catalogue's terms, with the widths that Megatron derives."""
+    shape = {name: _plain(getattr(found, name)) for name in bridge_only.SHAPE if hasattr(found, name)}
+    shape["ffn_hidden_size"] = shape["ffn_hidden_size"] or 4 * shape["hidden_size"]
+    if shape["num_moe_experts"]:
+        shape["moe_ffn_hidden_size"] = shape["moe_ffn_hidden_size"] or shape["ffn_hidden_size"]
+    pattern = getattr(found, "hybrid_layer_pattern", None)
+    return {**shape, "kind": "mamba", "hybrid_override_pattern": pattern} if pattern else shape
 
 
 def _described(source: ModelSource) -> Any:
@@ -66,7 +64,12 @@ def _described(source: ModelSource) -> Any:
 
     config = getattr(transformers, source.config)(**source.values)
     config.architectures = [bridge_only.architecture_of(source.config)]
-    return AutoBridge.from_hf_config(config).to_megatron_provider(load_weights=False)
+    found = AutoBridge.from_hf_config(config).to_megatron_provider(load_weights=False)
+    linear = getattr(found, "linear_attention_freq", None)
+    if linear:  # one number, which does not depend on the depth
+        found.linear_attention_freq = every = linear.index(0) + 1
+        assert linear == [int((layer + 1) % every != 0) for layer in range(len(linear))], "irregular layers"
+    return found
 
 
 def _layers(found: Any, default: Any) -> str | None:

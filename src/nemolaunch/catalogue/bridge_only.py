@@ -58,6 +58,8 @@ _LAYOUTS = {
         family="nemotron_3", gpus=8, seq_length=8192, batch=1024, parameters=31_600 * 10**6
     ),
     "olmoe_7b": _Layout(family="olmoe", gpus=8, parameters=7 * 10**9),
+    # Bridge's recipe of the language model is for GB200
+    "qwen35_35b_a3b": _Layout(family="qwen35", gpus=16, pipeline=2, parameters=35 * 10**9),
     "qwen3_next_80b_a3b": _Layout(family="qwen3_next", gpus=32, pipeline=4, parameters=80 * 10**9),
 }
 
