@@ -206,6 +206,9 @@ def _compiled(plan: Plan) -> str:
 def _where(plan: Plan) -> str:
     nodes = plan.job.launch.num_nodes
     device = "this CPU, as a rehearsal" if plan.device == "cpu" else "GPUs"
+    if plan.submission is not None:
+        launch = plan.job.launch
+        device += f" of partition {launch.partition}, account {launch.account}"
     where = f"{device}: {counted(plan.world_size, 'process', 'processes')}"
     if nodes > 1:
         where += f" on {nodes} nodes"
