@@ -34,6 +34,8 @@ def print_plan(plan: Plan, *, with_script: bool = False, verbose: bool = False) 
     for line in plan_lines(plan, with_script, verbose):
         if line.startswith("--"):
             write_parts([("", line)], indent=_column_of_origin(line))
+        elif line[TITLE - 1 : TITLE].strip():
+            write_parts([("", line)])
         else:
             title, text = line[:TITLE], line[TITLE:]
             style = ("error" if errors(plan.findings) else "good") if title.startswith("verdict") else ""
