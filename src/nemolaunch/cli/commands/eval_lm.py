@@ -8,7 +8,6 @@ from typing import Any
 
 from nemolaunch.cli.commands.eval_ppl import add_result_flags, note, print_result
 from nemolaunch.cli.commands.generate import add_model_flags
-from nemolaunch.cli.views.waiting import Waiting
 
 EXAMPLE = "nemolaunch eval lm runs/pretraining --tasks hellaswag,arc_easy --batch-size 4"
 
@@ -54,10 +53,8 @@ def run(args: argparse.Namespace) -> int:
     )
     checkpoint = find_checkpoint(args.checkpoint)
     trusted = args.trust_remote_code
-    with (
-        Waiting("evaluating") as wait,
-        hf_folder(checkpoint, say=wait.over(note), trust_remote_code=trusted) as folder,
-    ):
+    note("loading the model and the tasks …")  # which then show their own progress
+    with hf_folder(checkpoint, say=note, trust_remote_code=trusted) as folder:
         results = harness.run(
             folder,
             wanted,
