@@ -154,7 +154,7 @@ def test_a_python_without_the_packages_is_told_to_activate_the_environment(scrip
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "source .venv/bin/activate" in done.stderr
+    assert ".venv/bin/activate" in done.stderr
 
 
 def completed(shell: Path, *words: str) -> list[str]:

@@ -18,7 +18,7 @@ from nemolaunch.resolve import Resolved
 from nemolaunch.system.quantities import counted
 
 # Data repeated for more than a few epochs yield little (Muennighoff et al. 2023, arXiv 2305.16264)
-MANY_EPOCHS = 4
+MANY_EPOCHS, FAR_TOO_MANY_EPOCHS = 4, 400
 # Enough for a warmup and a decay
 STEPS_PER_EPOCH = 100
 SHOWN_FILES = 5
@@ -223,10 +223,12 @@ def _repeated(resolved: Resolved, what: str, epochs: float, enough: int) -> Find
     fewer = {"max_steps": enough, "max_tokens": enough * per_step}
     instead = {name: fewer[name]} if name in fewer else {name: None, "max_steps": enough}
     limit = f"{MANY_EPOCHS} epochs" + (f" ({counted(enough, 'step')})" if enough > 0 else "")
+    is_far = epochs > FAR_TOO_MANY_EPOCHS  # so few steps would be no training
     return warning(
         "data-repeated",
-        f"{shown(name, value)} repeats {what} for {epochs:.1f} epochs; beyond {limit}, repetition adds little",
-        *([fix(**instead)] if enough > 0 else []),
+        f"{shown(name, value)} repeats {what} for {epochs:.1f} epochs; beyond {limit}, repetition adds little"
+        + (": train on more data" if is_far else ""),
+        *([fix(**instead)] if enough > 0 and not is_far else []),
         about=name,
     )
 

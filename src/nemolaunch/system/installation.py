@@ -23,7 +23,11 @@ def how_to_install(extra: str) -> str:
     A wheel or a repository is named as it was when this package was installed: no index has to have it.
     """
     if is_clone():
-        return f"`make install` in {SOURCE}, then `source {SOURCE}/.venv/bin/activate`"
+        environment = SOURCE / ".venv"
+        activate = f"`source {environment}/bin/activate`"
+        if environment.is_dir() and Path(sys.prefix).resolve() != environment.resolve():
+            return f"{activate}, the environment of `make install`"
+        return f"`make install` in {SOURCE}, then {activate}"
     origin = _origin()
     return f"{sys.executable} -m pip install '{PACKAGE}[{extra}]{f' @ {origin}' if origin else ''}'"
 

@@ -8,6 +8,7 @@ import sys
 from nemolaunch.cli.commands.generate import add_model_flags, add_sampling_flags, sampling_from
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.views.waiting import Waiting
 from nemolaunch.errors import UsageError
 from nemolaunch.evaluation.chat import Conversation
 from nemolaunch.evaluation.generate import for_chat
@@ -38,7 +39,10 @@ def main(argv: list[str] | None = None) -> int:
 
     sampling = sampling_from(args)
     trusted = args.trust_remote_code
-    with hf_folder(args.checkpoint, say=_note, trust_remote_code=trusted) as folder:
+    with (
+        Waiting("loading the model") as wait,
+        hf_folder(args.checkpoint, say=wait.over(_note), trust_remote_code=trusted) as folder,
+    ):
         lm = load(
             folder,
             dtype=args.dtype,

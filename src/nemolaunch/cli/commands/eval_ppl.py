@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.commands.generate import add_model_flags
+from nemolaunch.cli.views.waiting import Waiting
 from nemolaunch.system.quantities import counted
 
 if TYPE_CHECKING:
@@ -69,21 +70,22 @@ def run(args: argparse.Namespace) -> int:
     """Score the text and print the result. Return the exit code."""
     from nemolaunch.api.evaluate import evaluate
 
-    done = evaluate(
-        args.checkpoint,
-        data=args.data,
-        text_key=args.text_key,
-        split=args.split,
-        limit=args.limit,
-        context_length=args.context_length,
-        stride=args.stride,
-        batch_size=batch_size(args.batch_size),
-        dtype=args.dtype,
-        tokenizer=args.tokenizer,
-        trust_remote_code=args.trust_remote_code,
-        tell=note,
-        watch=with_progress,
-    )
+    with Waiting("loading the model") as wait:
+        done = evaluate(
+            args.checkpoint,
+            data=args.data,
+            text_key=args.text_key,
+            split=args.split,
+            limit=args.limit,
+            context_length=args.context_length,
+            stride=args.stride,
+            batch_size=batch_size(args.batch_size),
+            dtype=args.dtype,
+            tokenizer=args.tokenizer,
+            trust_remote_code=args.trust_remote_code,
+            tell=wait.over(note),
+            watch=wait.before(with_progress),
+        )
     found = done.score
     result = make_result(args, done.dtype, done.device, found.figures(), done.seconds)
     lines = (

@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--hf-tokenizer",
         "--ht-tokenizer",
+        "--tokenizer",
         required=True,
         metavar="DIR",
         help="tokenizer: folder or Hugging Face id",

@@ -24,7 +24,7 @@ def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
     except OSError as error:
         raise UsageError(f"{flag} {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"{flag} {path} is not valid YAML: {fault(error)}") from None
+        raise UsageError(f"{flag} {path} is not YAML: {fault(error)}") from None
     if content is not None and not isinstance(content, dict):
         raise UsageError(f"{flag} {path} must contain flag names and values, like `seq_length: 2048`")
     return content or {}

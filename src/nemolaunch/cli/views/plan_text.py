@@ -34,6 +34,8 @@ def print_plan(plan: Plan, *, with_script: bool = False, verbose: bool = False) 
     for line in plan_lines(plan, with_script, verbose):
         if line.startswith("--"):
             write_parts([("", line)], indent=_column_of_origin(line))
+        elif line[TITLE - 1 : TITLE].strip():
+            write_parts([("", line)])
         else:
             title, text = line[:TITLE], line[TITLE:]
             style = ("error" if errors(plan.findings) else "good") if title.startswith("verdict") else ""
@@ -206,6 +208,9 @@ def _compiled(plan: Plan) -> str:
 def _where(plan: Plan) -> str:
     nodes = plan.job.launch.num_nodes
     device = "this CPU, as a rehearsal" if plan.device == "cpu" else "GPUs"
+    if plan.submission is not None:
+        launch = plan.job.launch
+        device += f" of partition {launch.partition}, account {launch.account}"
     where = f"{device}: {counted(plan.world_size, 'process', 'processes')}"
     if nodes > 1:
         where += f" on {nodes} nodes"
