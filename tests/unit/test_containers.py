@@ -7,6 +7,7 @@ from check_jobs import job, resolved
 
 from nemolaunch.catalogue.containers import container, containers, nearest_known, nemo_tag, newest_with_nemo2
 from nemolaunch.catalogue.version_pairs import judge, patches, recipe_since
+from nemolaunch.check import software
 from nemolaunch.facts import Host
 from nemolaunch.job import spec_of
 from nemolaunch.nemo2.patches import PATCHES
@@ -81,3 +82,10 @@ def test_the_plan_lists_patches_for_what_will_train_the_job() -> None:
     assert names("gemma3_1b", here, executor="local") == ["gemma3-arguments"]
     assert names("llama3_8b", here, container_image="none") == []
     assert names("llama3_8b", container_image="/my/image.sqsh") == []  # what is in it is not known
+
+
+def test_what_is_known_of_a_container_is_checked_though_its_megatron_is_not() -> None:
+    found = list(software.rules(resolved(job("qwen3_8b", container_image=f"{REGISTRY}:25.04.02"))))
+    assert [finding.code for finding in found] == ["image-unknown", "recipe-not-in-release"]
+    assert "(with NeMo 2.3.2): its release of Megatron-Core is not known" in found[0].message
+    assert "came with NeMo 2.4" in found[1].message

@@ -28,6 +28,8 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         return
     if found.nemo is None or found.megatron is None:
         yield _unknown(resolved, found)
+        if found.nemo is not None:
+            yield from _recipe(resolved, found, found.nemo)
         return
     yield from _pair(found, found.nemo, found.megatron)
     yield from _recipe(resolved, found, found.nemo)
@@ -48,10 +50,13 @@ def _without_nemo2(resolved: Resolved, container: Container) -> Finding:
 
 def _unknown(resolved: Resolved, found: Software) -> Finding:
     near = nearest_known(found.tag or "")
+    releases = (("NeMo", found.nemo), ("Megatron-Core", found.megatron))
+    unknown = " and ".join(name for name, known in releases if known is None)
+    known = "".join(f" (with {name} {known})" for name, known in releases if known is not None)
     return warning(
         "image-unknown",
-        f"{shown('container_image', resolved.job.launch.container_image)}: its releases of NeMo and Megatron-Core are "
-        f"not known, so the job is not checked against them; the nearest known container is {near.image}, with NeMo "
+        f"{shown('container_image', resolved.job.launch.container_image)}{known}: its release of {unknown} is "
+        f"not known, so the job is not checked against it; the nearest known container is {near.image}, with NeMo "
         f"{near.nemo} and Megatron-Core {near.megatron}",
         *each("container_image", [near.image]),
     )
