@@ -20,9 +20,14 @@ import pyarrow.parquet as pq
 
 from nemolaunch.tokenization.units.on_ray import QUIET
 
-FILES = ("data_text_document.bin", "data_text_document.idx", "data_validation_text_document.bin")
+FILES = (
+    "data_text_document.bin",
+    "data_text_document.idx",
+    "data_validation_text_document.bin",
+    "data_validation_text_document.idx",
+    "data_rejects.jsonl",
+)
 DEADLINE_S = 120
-FILES += ("data_validation_text_document.idx", "data_rejects.jsonl")
 
 
 class RayOfTests:

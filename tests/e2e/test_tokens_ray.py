@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, tokens_cache: Path) -> Corp
     return Corpus(tmp_path_factory.mktemp("corpus"))
 
 
-@pytest.mark.parametrize("unit_bytes", [60_000, 100_000_000])
+@pytest.mark.parametrize("unit_bytes", [60_000, pytest.param(100_000_000, marks=pytest.mark.long)])
 def test_the_files_of_one_machine(
     unit_bytes: int, cluster: RayOfTests, corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -77,7 +79,7 @@ def test_a_killed_node_costs_its_units_only(
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.parametrize("then", ["ray", "local"])
+@pytest.mark.parametrize("then", ["ray", pytest.param("local", marks=pytest.mark.long)])
 def test_a_killed_command_is_run_again(
     then: str, cluster: RayOfTests, corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -110,6 +112,7 @@ def test_a_cluster_of_its_own_stops_at_a_bad_record(
     assert {path.name for path in (tmp_path / "preprocessed").glob("data_*")} == {"data_rejects.jsonl"}
 
 
+@pytest.mark.long
 def test_input_that_changes_is_refused(
     cluster: RayOfTests, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +129,19 @@ def test_input_that_changes_is_refused(
     assert "c.parquet" in said
     assert "all machines must see the same files" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.long
+def test_trials_with_random_kills(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        str(Path(ray_support.__file__).with_name("ray_kill_trials.py")),
+        str(tmp_path / "trials"),
+    ]
+    done = subprocess.run([*words, "10"], capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["trials"] == 10, done.stderr
+    assert found["faults"] == []
 
 
 def test_mistakes(tmp_path: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:

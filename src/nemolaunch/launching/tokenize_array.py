@@ -14,10 +14,12 @@ from nemolaunch.job import Launch
 from nemolaunch.slurm.batch_job import of_site, with_raw_options
 from nemolaunch.slurm.site_setup import plain_setup
 from nemolaunch.slurm.submission import sbatch, shell_here
-from nemolaunch.system.atomic_files import write_text
+from nemolaunch.system.atomic_files import atomic_folder, write_text
+from nemolaunch.system.source_archive import copy_to
 
 TASK = "nemolaunch.cli.commands.tokenize_task"
 # Of the profile or `--sbatch`, besides account, partition and time
+CODE = "code"
 OF_SITE = ("qos", "gres", "constraint", "exclude", "reservation")
 
 
@@ -81,7 +83,9 @@ def _script(array: Array, what: str, job: str, more: dict[str, Any], command: st
         f"#SBATCH {_quoted(f'--{name}' if value is True else f'--{name}={value}')}"
         for name, value in with_raw_options(options, launch).items()
     ]
-    return "\n".join(["#!/bin/bash", *lines, "set -e", *plain_setup(launch), command]) + "\n"
+    code = shlex.quote(str(array.folder / CODE))
+    path = f'export PYTHONPATH={code}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    return "\n".join(["#!/bin/bash", *lines, "set -e", *plain_setup(launch), path, command]) + "\n"
 
 
 def _quoted(option: str) -> str:
@@ -95,8 +99,12 @@ def _quoted(option: str) -> str:
 def submit(array: Array) -> tuple[str | None, str]:
     """Write and submit the scripts: the array, then the job that joins, which runs if the array succeeds.
 
+    The jobs run the code that they are submitted with, wherever that came from and whatever is installed later.
+
     Return both job ids; the first is None if no task is left.
     """
+    with atomic_folder(array.folder / CODE) as code:
+        copy_to(code)
     shell, after, first = shell_here(os.environ), [], None
     if array.num_tasks:
         script = array.folder / "tokenize.sh"

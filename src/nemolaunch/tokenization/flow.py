@@ -128,13 +128,13 @@ class Sinks:
 
     def passed(self, piece: InputPiece) -> None:
         """Count a piece that an earlier run has done."""
-        self.reached(piece.source, piece.end)
+        self.reached(piece.place_of(-1), piece.end)
         self.report(Tick(piece.size))
 
     def take(self, part: EncodedPiece, piece: InputPiece) -> None:
         """Count the next piece, whose tokens are in the output."""
         self.assembler.append(part, piece.source, piece.paths, piece.lost_bytes)
-        self.reached(piece.source, piece.end)
+        self.reached(piece.place_of(-1), piece.end)
         if piece.spooled:
             Path(piece.paths[0]).unlink(missing_ok=True)
         if part.rejects and self.request.on_error == "stop":

@@ -36,6 +36,8 @@ PIECE_BYTES = 16 << 20
 MIN_PIECE_BYTES = 1 << 20
 # This many for each worker, so that all finish at about the same time.
 PIECES_EACH = 32
+# How an input is cut into pieces. A run that was cut in another way cannot go on where it stopped
+CUT = 2
 # In the work folder of a run that was stopped by a record: another input may replace it
 REFUSED = "refused.json"
 
@@ -220,6 +222,11 @@ def begin(request: TokenizeRequest, *, in_units: bool) -> Begun:
                 f"{request.work_folder} has an unfinished run with other {', '.join(changed)};"
                 " use --restart to discard it, or another --data-prefix to keep it"
             )
+        if saved.get("cut") != CUT:
+            raise UsageError(
+                f"{request.work_folder} has an unfinished run of another version of nemolaunch; use --restart to"
+                " discard it, or finish it with that version"
+            )
         if in_units and not saved.get("units"):
             raise UsageError(
                 f"{request.work_folder} has an unfinished run of --executor local, which only that can finish;"
@@ -232,7 +239,7 @@ def begin(request: TokenizeRequest, *, in_units: bool) -> Begun:
     total = sum(s.size for s in request.sources)
     even = total // (request.workers * PIECES_EACH)
     piece_bytes = request.piece_bytes or max(MIN_PIECE_BYTES, min(PIECE_BYTES, even))
-    saved = {"identity": identity, "piece_bytes": piece_bytes}
+    saved = {"identity": identity, "piece_bytes": piece_bytes, "cut": CUT}
     if in_units:
         # A name of its own: what a unit of an earlier run still writes, somewhere, finds no folder
         saved |= {"unit_bytes": request.unit_bytes or UNIT_BYTES, "units": f"units-{secrets.token_hex(4)}"}

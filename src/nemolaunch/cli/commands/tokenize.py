@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.parsing.arguments import Parser, normalise_long_options
 from nemolaunch.cli.parsing.cluster_profile import add_cluster_flag, read_profile
+from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
@@ -140,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     add("--account", "-A", metavar="NAME", help=f"Slurm account (default: {DEFAULTS.account})")
     add("--partition", "-P", metavar="NAME", help=f"Slurm partition (default: {DEFAULTS.partition})")
     add_cluster_flag(p)
+    add_ssh_flags(p)
     add("--time", metavar="LIMIT", help="Slurm time limit (default: the partition's)")
     add(
         "--dry-run",
@@ -158,6 +160,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command. Return the exit code."""
     words = normalise_long_options(argv)
     options = parser().parse_args(words)
+    if options.ssh:
+        return elsewhere(options, "tokenize", words)
     launch = _launch(options)
     if launch.executor == "slurm":
         return _on_slurm(options, words, launch)
@@ -302,7 +306,8 @@ def _on_slurm(options: argparse.Namespace, words: list[str], launch: Launch) -> 
     else:
         print(
             f"submitted job array {first} ({num_tasks} tasks, {options.num_nodes} at a time), and job {second},"
-            f" which joins their results; logs are in {array.folder}"
+            f" which joins their results; logs are in {array.folder}, `nemolaunch status {request.folder}` says how far"
+            " they are"
         )
     return 0
 

@@ -14,7 +14,7 @@ from nemolaunch.tokenization.sources import InputFile
 # Large enough that starting a unit costs nothing, small enough that losing one does not either.
 UNIT_BYTES = 256 << 20
 MIN_UNIT_BYTES = 4 << 20
-MOST_FILES = 4096
+MOST_FILES = 16_384
 SPLITTABLE = ("jsonl", "parquet")
 
 
