@@ -57,7 +57,7 @@ def test_back_from_megatron_lm(model: Path, tmp_path: Path) -> None:
 
 
 def parts(model: Path, folder: Path, args: dict[str, Any]) -> Path:
-    """The model in the format `torch`: split by rows, by columns, in both halves of a gate, or not; layers by stage."""
+    """The model in the format `torch`: parts by rows, by columns, of both halves of a gate, and whole."""
     import torch
 
     source = read_nemo2(model / "nemo2").source()

@@ -239,7 +239,8 @@ def _write_checkpoint(moved: RunMigration, run: RunDir, progress: Progress) -> l
     if checkpoint.to == NEMO2:
         output = run.checkpoints / _name(moved.before, checkpoint)
         output.with_name(f"{output.name}-last").symlink_to(output.name)
-    with progress("linking", checkpoint.nbytes) as advance:
+    label = "copying" if checkpoint.disk_bytes(run.root) else "linking"
+    with progress(label, checkpoint.nbytes) as advance:
         checkpoint.write(output, advance)
     with progress("verifying", checkpoint.nbytes) as advance:
         checks = checkpoint.verify(output, advance)
@@ -256,7 +257,7 @@ def _write_history(moved: RunMigration, run: RunDir) -> None:
     step = moved.checkpoint.progress.step
     rows = [row for row in metrics.current(metrics.read(moved.source.metrics)) if row["step"] <= step]
     text = f"moved from {TITLES[_other(moved.checkpoint.to)]} ({moved.source.root}) to {TITLES[moved.checkpoint.to]}"
-    mark = {"event": "migrated", "step": step, "time": time.time(), "text": text}
+    mark = {"event": metrics.MIGRATED, "step": step, "time": time.time(), "text": text}
     metrics.write(run.metrics, [*rows, mark])
     evaluations = [row for row in metrics.read(moved.source.evaluations) if row["step"] <= step]
     if evaluations:

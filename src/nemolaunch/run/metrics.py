@@ -12,6 +12,7 @@ from typing import Any
 
 from nemolaunch.run.folder import RunDir
 
+MIGRATED = "migrated"  # the event between what a run has trained with one framework and with another
 MOST_STEPS = 2**53
 # Events that every run has: nothing that a reader must be told
 ROUTINE_EVENTS = frozenset({"start", "end", "checkpoint", "fed", "stream", "phase"})

@@ -175,11 +175,7 @@ def _bridge(path: Path) -> Summary:
     stored.close()
     step, samples = bridge_state.progress(folder.path)
     described = folder.run_config
-    layout = {
-        short: size for name, short in LAYOUT.items() if isinstance(size := described.model.get(name), int)
-    }
-    if layout.get("ETP") == layout.get("TP"):
-        layout.pop("ETP", None)  # Megatron's default
+    layout = _layout(described.model)
     length = folder.config.resolved.get("seq_length")
     return Summary(
         path=str(folder.path),
@@ -206,7 +202,7 @@ def _megatron_lm(path: Path) -> Summary:
     content, args = folder.common.get("content_metadata"), folder.args
     step, samples = int(folder.common.get("iteration") or 0), args.get("consumed_train_samples")
     length = args.get("seq_length")
-    layout = {short: size for name, short in LAYOUT.items() if isinstance(size := args.get(name), int)}
+    layout = _layout(args)
     return Summary(
         path=str(folder.path),
         format="megatron-lm",
@@ -229,7 +225,7 @@ def _legacy(path: Path) -> Summary:
     facts = _of_tensors(source.tensors)
     optimizer = bool(source.training_state)
     source.close()
-    layout = {short: size for name, short in LAYOUT.items() if isinstance(size := folder.args.get(name), int)}
+    layout = _layout(folder.args)
     return Summary(
         path=str(folder.path),
         format="megatron-legacy",
@@ -241,6 +237,14 @@ def _legacy(path: Path) -> Summary:
         config=folder.config.resolved,
         **facts,
     )
+
+
+def _layout(fields: Mapping[str, Any]) -> dict[str, int]:
+    """Return the sizes that Megatron's fields of a layout have, short name → size."""
+    layout = {short: size for name, short in LAYOUT.items() if isinstance(size := fields.get(name), int)}
+    if layout.get("ETP") == layout.get("TP"):
+        layout.pop("ETP", None)  # Megatron's default
+    return layout
 
 
 def _of_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:
