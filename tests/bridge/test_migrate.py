@@ -176,7 +176,7 @@ def test_parts_of_megatron_lm_are_joined(bridge_server: ForkServer, data: str, t
     }
     arguments = {"plan_file": str(plan.run.plan), "folders": folders, "at": 1}
     bridge_server.run("bridge.megatron_lm_job:save", arguments, nproc=4)
-    assert summarise(tmp_path / "parts").layout == {"TP": 2, "PP": 2}
+    assert summarise(tmp_path / "parts").layout.items() >= {"TP": 2, "PP": 2}.items()
     for name in ("whole", "parts"):
         convert(tmp_path / name, tmp_path / f"{name}-hf", "hf", Options(tokenizer=Path(TOKENIZER)))
     assert_same_tensors(tensors(tmp_path / "whole-hf"), tensors(tmp_path / "parts-hf"))
