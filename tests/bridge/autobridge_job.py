@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +61,8 @@ def _built(provider: Any) -> Any:
     """Build the model that a provider describes, in float32."""
     import torch
     from megatron.core import parallel_state
-    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
-
-    from nemolaunch.cpu.adapt import adapt_model
 
     provider.params_dtype, provider.bf16, provider.gradient_accumulation_fusion = torch.float32, False, False
-    if isinstance(getattr(provider, "transformer_layer_spec", None), partial):  # without Transformer Engine
-        provider.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
-    adapt_model(provider)
     provider.finalize()
     if not parallel_state.model_parallel_is_initialized():
         provider.initialize_model_parallel(seed=0)

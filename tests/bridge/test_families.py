@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge.new_families import SMALL as SMALL_HF
 from bridge.test_same_training import BRIDGE, train_bridge
 from e2e.jobs import planned
 from e2e.jobs import train as train_nemo
@@ -128,27 +127,6 @@ def test_a_small_model_of_the_family_trains_alike(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "layout",
-    [
-        {"tensor_model_parallel_size": 2, "sequence_parallel": True},
-        {"pipeline_model_parallel_size": 2},
-        {"context_parallel_size": 2},
-    ],
-    ids=["TP2 SP", "PP2", "CP2"],
-)
-def test_a_hybrid_trains_alike_in_a_layout(
-    layout: dict[str, Any], bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
-) -> None:
-    layout = {**layout, "num_gpus": 2}
-    base = "nemotronh_8b"
-    nemo = small(tmp_path / "nemo2", data, base, FAMILIES[base], **layout)
-    bridge = small(tmp_path / "bridge", data, base, FAMILIES[base], **layout, **BRIDGE)
-    right = train_nemo(fork_server, nemo, same_start=True)[-1:]
-    same(train_bridge(bridge_server, bridge, same_start=True)[-1:], right, rounds_alike=False)
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("base", NEW)
 def test_a_model_that_only_bridge_has_trains(
     base: str, bridge_server: ForkServer, data: str, tmp_path: Path
@@ -158,14 +136,3 @@ def test_a_model_that_only_bridge_has_trains(
     (trained,) = train_bridge(bridge_server, plan)
     assert trained["loss"][0] == pytest.approx(math.log(8192), abs=0.05)
     assert trained["loss"][-1] < trained["loss"][0] - 0.05
-
-
-@pytest.mark.long
-def test_models_that_only_bridge_has_compute_what_those_of_transformers_do(
-    bridge_server: ForkServer, tmp_path: Path
-) -> None:
-    """From the same weights, which Bridge converts: the layers that stand in for kernels of a GPU are right."""
-    folders = {name: str(tmp_path / name) for name in SMALL_HF}
-    (found,) = bridge_server.run("bridge.new_families:differences", {"folders": folders}, timeout=300)
-    assert set(found) == set(SMALL_HF)
-    assert max(found.values()) < 1e-4, found
