@@ -33,8 +33,8 @@ def wait_for(job: str, *ends: str) -> None:
 def test_an_array_of_units(
     client: Cluster, tmp_path: Path, tokens_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Tasks on two nodes share a file that is larger than a unit. The array fails at a bad record; with
-    `--on-error skip` the same command does only what is left to do, joining.
+    """Tasks on two nodes share a file that is larger than a unit. The array fails at a bad record, which
+    a run on this machine names; with `--on-error skip` the same command does only what is left to do, joining.
     """
     tokenizer = variant("small", tmp_path / "tokenizer")
     lines = write_jsonl(tmp_path / "in" / "0.jsonl", [f"document {j} " * (j % 90) for j in range(300)])
@@ -54,6 +54,9 @@ def test_an_array_of_units(
     logs = "\n".join(p.read_text() for p in sorted(out.rglob("*.log")))
     assert states(array) == {"COMPLETED", "FAILED"}, logs
     assert "1 records are not documents" in logs
+
+    assert main([*fixed, "--output-dir", str(out)]) == 1
+    assert "0.jsonl, line 301: invalid JSON" in capsys.readouterr().err
 
     assert main([*fixed, *skip, "--output-dir", str(out), *ON_SLURM]) == 0
     (join,) = re.findall(r"all units are done; submitted job (\d+)", capsys.readouterr().out)

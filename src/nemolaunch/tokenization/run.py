@@ -138,9 +138,9 @@ def _complete(request: TokenizeRequest, assembler: Assembler) -> None:
 
 
 def _free_for_the_next(request: TokenizeRequest) -> None:
-    """After a refusal, keep finished pieces for the same input, but let nothing block another."""
+    """After a refusal, keep finished pieces and units for the same input, but let nothing block another."""
     progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
-    if progress.pieces:
+    if progress.pieces or any(request.work_folder.glob("units-*/[0-9]*")):
         write_json(request.work_folder / REFUSED, {})
     else:
         shutil.rmtree(request.work_folder, ignore_errors=True)
