@@ -17,6 +17,7 @@ from pathlib import Path
 from nemolaunch.catalogue.version_pairs import Pair, pairs
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch-tests"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # Megatron-Core has compiled code
 
 
 class CannotDownloadError(Exception):
@@ -30,7 +31,7 @@ def proven() -> list[Pair]:
 
 def overlay(pair: Pair) -> Path:
     """The folder with a pair's packages, downloaded once."""
-    folder = FOLDER / f"nemo-{pair.nemo}-megatron-{pair.megatron}"
+    folder = FOLDER / f"python{PYTHON}-nemo-{pair.nemo}-megatron-{pair.megatron}"
     if folder.exists():
         return folder
     FOLDER.mkdir(parents=True, exist_ok=True)
