@@ -17,11 +17,15 @@ from nemolaunch.observe.status import status
 
 # every line the command may print while it trains and is not on a terminal
 OURS = re.compile(
-    r"small-llama: 3 steps of 512 tokens, 2 process\(es\), CPU rehearsal, from scratch"
+    r"small-llama: 3 steps of 512 tokens, 2 processes, CPU rehearsal, from scratch"
     r"|log of the first rank: run/logs/rank0\.log"
     r"|step [123]/3  loss \d\.\d{3}  [\d,]+ tokens/s  ETA [\d:]+"
     r"|step 3/3  (validation loss \d\.\d{3}|checkpoint)"
     r"|✓ finished step 3; checkpoint run/checkpoints/small-llama--step=2-consumed_samples=24\.0-last"
+    r"|(importing NeMo|preparing the data|building the model|first step|validating and saving"
+    r"|waiting for the processes to end) …"
+    r"|next:"
+    r"|  nemolaunch (report run|generate run --prompt 'It was'|convert run run/hf)"
 )
 
 

@@ -92,7 +92,7 @@ def test_a_plan_says_what_is_wrong(tmp_path: Path) -> None:
     )
     plan = nl.plan(job)
     assert {"data-unreadable", "heads-by-tp"} <= {finding.code for finding in plan.findings}
-    assert repr(plan).endswith(f"{len([f for f in plan.findings if f.severity == 'error'])} error(s)>")
+    assert repr(plan).endswith(f"{len([f for f in plan.findings if f.severity == 'error'])} errors>")
     with pytest.raises(nl.PlanError, match="heads-by-tp") as refused:
         plan.raise_for_errors()
     assert "data-unreadable" in {finding.code for finding in refused.value.findings}

@@ -71,8 +71,8 @@ def test_lengths_in_tokens_and_epochs_count_the_ramp(tmp_path: Path) -> None:
     assert found.estimate is not None
     assert found.estimate.time.tokens == 220
     assert found.estimate.time.total_s == pytest.approx(220 / found.estimate.time.tokens_per_s)
-    assert "from 2 to 8 sequences" in schedule_lines(found)[0]
-    assert "after 4 steps and 14 sequences" in schedule_lines(found)[0]
+    assert "from 2 to 8 sequences" in schedule_lines(found)[-1]
+    assert "after 4 steps and 14 sequences" in schedule_lines(found)[-1]
     assert Plan.load(found.save(tmp_path / "plan.json")).batch_sizes == found.batch_sizes
 
 

@@ -70,7 +70,7 @@ def test_without_xdg_config_home_profiles_are_below_the_home_folder() -> None:
         ("container-runtime: none\nimage: x\n", "runs no image"),
         ("ssh: 3\n", "ssh takes a host"),
         ("- account\n", "must contain flag names and values"),
-        ("account: [\n", "is not YAML"),
+        ("account: [\n", "is not YAML: line 2, column 1: expected the node content"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(profile: Path, text: str, says: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -72,6 +74,36 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert err.startswith("error: ")
 
 
+def test_help_of_a_job_shows_what_most_people_need_and_help_all_the_rest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        top.main(["help", "pretrain"])
+    short = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        top.main(["pretrain", "--help-all"])
+    whole = capsys.readouterr().out
+    flags = [set(re.findall(r"^  (?:-\w+, )?(--[\w-]+)", text, re.M)) for text in (short, whole)]
+    assert 25 <= len(flags[0]) <= 40
+    assert flags[0] < flags[1]
+    assert len(flags[1]) == len(parser_of("pretrain")._actions)
+    assert {"--model-name", "--dataset-dir", "--max-steps", "--lr", "--dry-run", "--help-all"} <= flags[0]
+    assert f"{len(flags[1]) - len(flags[0])} more flags: `nemolaunch pretrain --help-all`" in short
+
+
+def test_a_flag_of_other_launchers_is_told_with_what_does_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert top.main(["pretrain", "-M", "nano", "--print-config"]) == 2
+    assert "nemolaunch generate-config" in capsys.readouterr().err
+
+
+def test_models_are_listed_by_their_names_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert top.main(["models", "--filter", "Mamba", "--filter", "9b", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["nemotron_nano_9b_v2"]
+    assert top.main(["models", "--filter", "no-such"]) == 2
+
+
 def test_a_mistyped_command_is_told_with_its_neighbour(capsys: pytest.CaptureFixture[str]) -> None:
     assert top.main(["pretain"]) == 2
     assert "Did you mean pretrain" in capsys.readouterr().err
@@ -122,7 +154,7 @@ def test_a_python_without_the_packages_is_told_to_activate_the_environment(scrip
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "source .venv/bin/activate" in done.stderr
+    assert ".venv/bin/activate" in done.stderr
 
 
 def completed(shell: Path, *words: str) -> list[str]:
@@ -152,10 +184,29 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["nemolaunch", "pretrain", "--on-loss-spike", "sk"], "skip"),
         (["nemolaunch", "eval", "ppl", "--str"], "--stride"),
         (["nemolaunch", "resume", "runs/a", "--max-st"], "--max-steps"),
+        (["nemolaunch", "pretrain", "-M", "aixsim-1"], "aixsim-1.1b"),
+        (["nemolaunch", "models", "llama32_1"], "llama32_1b"),
+        (["nemolaunch", "help", "tens"], "tensorboard"),
     ],
 )
 def test_bash_completes(bash_script: Path, words: list[str], offered: str) -> None:
     assert completed(bash_script, *words) == [offered]
+
+
+def test_fish_gets_options_of_several_letters_in_its_own_form() -> None:
+    text = script("fish")
+    assert re.search(r" -o gbs -l global-batch-size ", text)
+    assert not re.search(r" -s \w\w", text)
+    assert re.search(r"^complete .* -s M .* -xka \".*\bnano\b", text, re.M)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes(tmp_path: Path) -> None:
+    path = tmp_path / "nemolaunch.fish"
+    path.write_text(script("fish"))
+    program = f"source {path}; complete -C 'nemolaunch pretrain -M aixsim-1'; complete -C 'nemolaunch tens'"
+    done = subprocess.run(["fish", "-c", program], capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["aixsim-1.1b", "tensorboard"]
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.test_backend import environment
 
 from nemolaunch.cli.commands import doctor as command
 from nemolaunch.doctor import disk, gpus, host, logins, packages, slurm
@@ -92,6 +93,25 @@ def test_without_nemo_it_says_what_the_machine_can_still_do() -> None:
     assert "bad" not in levels(found)
 
 
+@pytest.mark.parametrize(
+    ("releases", "level", "text"),
+    [
+        (("0.6.0", "0.19.2"), "good", "Megatron-Bridge 0.6.0 with Megatron-Core 0.19.2, in "),
+        (("0.6.2", "0.18.0"), "warning", "was never trained; tested: "),
+        (("0.3.0", "0.16.0"), "bad", "does not train: its configuration has no ValidationConfig"),
+    ],
+)
+def test_megatron_bridge_is_judged_with_its_megatron_core(
+    releases: tuple[str, str], level: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = (f"megatron_bridge-{releases[0]}", f"megatron_core-{releases[1]}")
+    environment(tmp_path / ".venv-bridge", *names)
+    found = list(packages.bridge())
+    assert levels(found) == [level]
+    assert text in texts(found, level)
+
+
 SMI = """\
 case "$1" in
     --query-gpu=*) printf 'NVIDIA H100 80GB HBM3, 81559, 570.86.15, 9.0, %s\\n' 0 {errors} ;;
@@ -119,7 +139,7 @@ def test_gpus_with_a_driver_that_supports_torchs_cuda(
     good = texts(gpus.look(), "good")
     assert "2 x NVIDIA H100 80GB HBM3, 79.6 GiB, 989 TFLOP/s in bf16" in good
     assert "driver 570.86.15, supports CUDA up to 12.8" in good
-    assert "torch 2.9.0 for CUDA 12.6 sees 2 GPU(s)" in good
+    assert "torch 2.9.0 for CUDA 12.6 sees 2 GPUs" in good
 
 
 @pytest.mark.parametrize(

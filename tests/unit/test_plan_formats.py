@@ -242,7 +242,7 @@ def test_memory_from_the_command_line(
 def test_a_plan_as_text_says_what_it_takes(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.main(words(data, "-gbs", "8", "-G", "1", "--gpu", "h100", "--max-tokens", "1M")) == 0
     out = capsys.readouterr().out
-    for start in ("memory", "time", "tokens", "cost", "disk"):
+    for start in ("schedule", "memory", "time", "cost", "disk"):
         assert re.search(rf"^{start} ", out, re.M), start
     assert re.search(r"^--max-steps +\d+ +1,000,000 tokens / ", out, re.M)
 

@@ -71,7 +71,9 @@ def test_everything_fits_into_the_terminal(width: int) -> None:
 
 
 def test_it_says_what_it_waits_for() -> None:
-    assert "starting NeMo …" in shown(80, [])
+    assert "starting …" in shown(80, [])
+    importing = {"event": "phase", "step": 0, "time": 999.0, "text": "importing NeMo"}
+    assert "importing NeMo …" in shown(80, [importing])
     assert "first step …" in shown(80, [START])
 
 
@@ -94,8 +96,9 @@ def logged(monkeypatch: pytest.MonkeyPatch, ci: str) -> list[str]:
 
 def test_a_pipe_gets_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = logged(monkeypatch, "")
-    assert lines[0].startswith("step 1/150  loss 7.980  4,096 tokens/s  ETA ")
-    assert lines[1:] == [
+    assert lines[0] == "first step …"
+    assert lines[1].startswith("step 1/150  loss 7.980  4,096 tokens/s  ETA ")
+    assert lines[2:] == [
         "step 50/150  checkpoint",
         "step 50/150  validation loss 7.250",
         "! loss spike at step 40: loss [9.1] after a median of 7.0",

@@ -140,7 +140,7 @@ def test_a_wrong_key_or_weight_is_reported_with_its_fix(tmp_path: Path) -> None:
             "tokenised",
             "no file of a supported format: .jsonl, .*; it has .bin/.idx files, which need --data-mode indexed",
         ),
-        ("empty.jsonl", r"empty.jsonl is empty: its 1 file\(s\) have 0 bytes"),
+        ("empty.jsonl", r"empty.jsonl is empty: its 1 file has 0 bytes"),
         ("good.jsonl:0.5,empty.jsonl:0.5", "source empty.jsonl: .* is empty"),
         ("hf://models/owner/name", "hf://models/owner/name does not start with hf://datasets/OWNER/NAME"),
     ],

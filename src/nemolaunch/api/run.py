@@ -21,7 +21,7 @@ from nemolaunch.observe.status import Status, run_of
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import end_step
 from nemolaunch.run.lock import RunLock
-from nemolaunch.run.metrics import MetricsFollower, current, read
+from nemolaunch.run.metrics import RunFollower, current, read
 from nemolaunch.slurm import submission
 from nemolaunch.system import processes
 
@@ -55,7 +55,7 @@ class Run:
         self._paths = run_of(Path(folder))
         self._tell = tell
         self._job = job
-        self._rows: MetricsFollower | None = None
+        self._rows: RunFollower | None = None
         self._next_look = 0.0
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class Run:
         if self._followed is not None:
             return self._followed.new_rows()
         if self._rows is None:
-            self._rows = MetricsFollower(self._paths.metrics)
+            self._rows = RunFollower(self._paths)
         return self._rows.new_rows()
 
     @functools.cached_property

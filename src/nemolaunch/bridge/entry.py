@@ -11,9 +11,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from nemolaunch.bridge import patches
+from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
-from nemolaunch.ranks import rank_process
+from nemolaunch.ranks import phases, rank_process
 from nemolaunch.ranks.known_names import require_known_names
 from nemolaunch.ranks.log import log
 from nemolaunch.run.attempts import expand_nodes
@@ -48,18 +49,28 @@ def _meet_on_first_node() -> None:
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
     rank_process.prepare_data(plan)
+    phases.begin(plan.run, "importing Megatron-Bridge")
     config, left_out = adapted_config(plan)
     for sentence in left_out:
         log.info(sentence)
     from megatron.bridge.training import pretrain as training
 
-    from nemolaunch.bridge import train_data
+    from nemolaunch.bridge import param_groups
     from nemolaunch.bridge.callbacks import callbacks_of
+    from nemolaunch.bridge.datasets import Datasets
     from nemolaunch.bridge.loss import StepLoss
+    from nemolaunch.bridge.ramp import PlannedBatches
 
-    train_data.remember()
-    loss = StepLoss()
-    training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss), *callbacks])
+    phases.begin(plan.run, "building the model and preparing the data")
+    param_groups.match_whatever_the_rates()
+    loss, data, batches = StepLoss(plan), Datasets(plan), PlannedBatches(plan)
+    data.install()
+    batches.install()
+    training.pretrain(
+        config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss, data, batches), *callbacks]
+    )
+    if data.steps is not None and data.steps.error:
+        raise NemolaunchError(data.steps.error)
 
 
 def adapted_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nemolaunch.catalogue.names import did_you_mean
 from nemolaunch.errors import UsageError
+from nemolaunch.system.yaml_faults import fault
 
 _SHIPPED = Path(__file__).with_name("preset_files")
 _KEYS = {"gpu", "model", "source", "figures", "flags"}
@@ -56,7 +57,7 @@ def preset(word: str) -> Preset:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--preset {path}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"--preset {path}: {fault(error)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("flags"), dict):
         raise UsageError(f"--preset {path} has no `flags:` with flag names and values")
     if unknown := sorted(map(str, content.keys() - _KEYS)):

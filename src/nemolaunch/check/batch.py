@@ -8,6 +8,7 @@ from nemolaunch.check.ranges import MOST
 from nemolaunch.check.support import each, error, multiples_near, note, shown, sizes
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
+from nemolaunch.system.quantities import counted
 
 GBS = "global_batch_size"
 
@@ -38,8 +39,8 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     elif s.pp > 1 and microbatches < s.pp:
         yield note(
             "pipeline-mostly-idle",
-            f"{given} gives {microbatches} microbatch(es) per step for {s.pp} pipeline stages, so stages sit "
-            "idle most of the time",
+            f"{given} gives {counted(microbatches, 'microbatch', 'microbatches')} per step for {s.pp} "
+            "pipeline stages, so stages sit idle most of the time",
             *each(GBS, [unit * s.pp * 4]),
             about=GBS,
         )

@@ -11,12 +11,14 @@ from nemolaunch.check import tokenizer_code
 from nemolaunch.check.batch import batch_unit
 from nemolaunch.check.support import each, error, fix, flag, note, shown, warning
 from nemolaunch.data.blend import Share, as_words, is_total
+from nemolaunch.data.stream_budget import validation_share
 from nemolaunch.data.validation_sets import HOLD_OUT
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
+from nemolaunch.system.quantities import counted
 
 # Data repeated for more than a few epochs yield little (Muennighoff et al. 2023, arXiv 2305.16264)
-MANY_EPOCHS = 4
+MANY_EPOCHS, FAR_TOO_MANY_EPOCHS = 4, 400
 # Enough for a warmup and a decay
 STEPS_PER_EPOCH = 100
 SHOWN_FILES = 5
@@ -33,6 +35,7 @@ def files(resolved: Resolved) -> Iterator[Finding]:
         yield error("data-missing", f"{flag('dataset_dir')} is not given")
     if facts.asked.error:
         yield error("blend-unreadable", f"{flag('dataset_dir')}: {facts.asked.error}")
+    yield from _unfinished(resolved)
     yield from _unusable(resolved)
     if facts.index_cache_error:
         given = resolved.job.data.index_mapping_dir
@@ -41,6 +44,24 @@ def files(resolved: Resolved) -> Iterator[Finding]:
             f"the dataset's index cache cannot be created: {facts.index_cache_error}",
             *(() if given else each("index_mapping_dir", [os.path.join(facts.run.folder, "index")])),
         )
+
+
+def _unfinished(resolved: Resolved) -> Iterator[Finding]:
+    """Report data that are still being written, or of which a part is not."""
+    for run in resolved.facts.unfinished:
+        if run.goes_on:
+            yield error(
+                "data-unfinished",
+                f"nemolaunch tokenize is still writing {run}: wait for it with --wait-for-data. If its jobs were"
+                f" cancelled, run it again, or remove {run.folder}",
+            )
+        else:
+            kind = warning if any(not f.error for f in resolved.facts.data) else error
+            yield kind(
+                "data-unfinished",
+                f"nemolaunch tokenize was interrupted while it wrote {run}, whose documents are missing: run it again"
+                f" to finish, or remove {run.folder}",
+            )
 
 
 def _unusable(resolved: Resolved) -> Iterator[Finding]:
@@ -186,25 +207,30 @@ def amount(resolved: Resolved) -> Iterator[Finding]:
             *each("global_batch_size", _batch_that_fits(epoch, unit)),
         )
     elif worst := max((s for s in resolved.ledger if s.epochs > MANY_EPOCHS), key=_epochs, default=None):
-        yield warning(
-            "data-repeated",
-            f"{shown('max_steps', steps)} repeats {worst.path} for {worst.epochs:.1f} epochs; beyond {MANY_EPOCHS}, "
-            "repetition adds little",
-            *each("max_steps", _if_any(int(steps * MANY_EPOCHS / worst.epochs))),
-            about="max_steps",
-        )
+        yield _repeated(resolved, worst.path, worst.epochs, int(steps * MANY_EPOCHS / worst.epochs))
     elif not resolved.ledger and sizes.samples(steps) > MANY_EPOCHS * epoch:
-        yield warning(
-            "data-repeated",
-            f"{shown('max_steps', steps)} repeats the data for {sizes.samples(steps) / epoch:.1f} epochs; beyond "
-            f"{MANY_EPOCHS}, repetition adds little",
-            *each("max_steps", _if_any(sizes.steps_within(MANY_EPOCHS * epoch))),
-            about="max_steps",
-        )
+        enough = sizes.steps_within(MANY_EPOCHS * epoch)
+        yield _repeated(resolved, "the data", sizes.samples(steps) / epoch, enough)
 
 
-def _if_any(steps: int) -> list[int]:
-    return [steps] if steps > 0 else []
+def _repeated(resolved: Resolved, what: str, epochs: float, enough: int) -> Finding:
+    """Say that data are repeated too often, by the flag that was given, and how many steps are few enough."""
+    name = next(
+        (n for n in ("max_tokens", "tokens_per_param") if resolved.asked.get(n) is not None), "max_steps"
+    )
+    value = resolved.asked.get(name) if name != "max_steps" else resolved.job.batch.max_steps
+    per_step = resolved.job.batch.global_batch_size * (resolved.job.data.seq_length or 1)
+    fewer = {"max_steps": enough, "max_tokens": enough * per_step}
+    instead = {name: fewer[name]} if name in fewer else {name: None, "max_steps": enough}
+    limit = f"{MANY_EPOCHS} epochs" + (f" ({counted(enough, 'step')})" if enough > 0 else "")
+    is_far = epochs > FAR_TOO_MANY_EPOCHS  # so few steps would be no training
+    return warning(
+        "data-repeated",
+        f"{shown(name, value)} repeats {what} for {epochs:.1f} epochs; beyond {limit}, repetition adds little"
+        + (": train on more data" if is_far else ""),
+        *([fix(**instead)] if enough > 0 and not is_far else []),
+        about=name,
+    )
 
 
 def _batch_that_fits(epoch: int, unit: int) -> list[int]:
@@ -224,17 +250,25 @@ def validation(resolved: Resolved) -> Iterator[Finding]:
     held_out = sum(f.samples(1, length) for f in files)
     yield warning(
         "validation-left-out",
-        f"{shown('split', job.data.split)} holds out {held_out:,} samples, fewer than one batch of "
+        f"{shown('split', resolved.asked.data.split or HOLD_OUT)} holds out {counted(held_out, 'sample')}, fewer than "
+        "one batch of "
         f"{shown('global_batch_size', batch)}, so validation is turned off",
-        *each("split", _larger_shares(resolved, length * batch)),
+        *each("split", _larger_shares(resolved, length, batch)),
         fix(limit_val_batches=0),
     )
 
 
-def _larger_shares(resolved: Resolved, tokens: int) -> list[str]:
-    """Return a split with slightly more validation tokens than needed; none if it would take over a fifth."""
-    total = sum(f.num_tokens for f in resolved.facts.data)
-    thousandths = math.ceil(1000 * 1.1 * tokens / max(1, total))
+def _larger_shares(resolved: Resolved, length: int, batch: int) -> list[str]:
+    """Return a split with slightly more validation tokens than needed; none if it would take over a fifth.
+
+    Shares are of documents. Where those that are held out now are shorter than others, more of them are needed.
+    """
+    files = resolved.facts.data
+    needed = 1.1 * length * (batch + len(files))  # the last tokens of each file are not a whole sample
+    share = needed / max(1, sum(f.num_tokens for f in files))
+    if held_out := sum(f.split_tokens[1] for f in files):
+        share = max(share, validation_share(resolved.job.data.split) * needed / held_out)
+    thousandths = math.ceil(1000 * share)
     return [f"{999 - thousandths},{thousandths},1"] if thousandths <= 200 else []
 
 

@@ -9,6 +9,7 @@ from nemolaunch import catalogue
 from nemolaunch.check.support import error, fix, note, shown
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
+from nemolaunch.system.quantities import counted
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -20,7 +21,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if gpus and launch.is_here:
         yield error(
             "cpu-despite-gpus",
-            f"{shown('device', 'cpu')} would leave {gpus} visible GPU(s) idle",
+            f"{shown('device', 'cpu')} would leave {counted(gpus, 'visible GPU')} idle",
             fix(device="auto"),
         )
     rehearsal = catalogue.cpu_rehearsal(model.recipe, model.architecture)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from nemolaunch.check.support import each, error, fix, flag, shown, sizes, warning, without
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
+from nemolaunch.system.quantities import counted
 
 TP_OVERLAP = "tp_comm_overlap"
 GATHER = "overlap_param_gather"
@@ -52,7 +53,7 @@ def _userbuffers(resolved: Resolved, tp: int) -> Iterator[Finding]:
         yield error(
             "tp-overlap-impossible",
             f"{flag(TP_OVERLAP)} cannot be combined with {shown('tensor_model_parallel_size', tp)} on nodes of "
-            f"{per_node} GPU(s): userbuffers need NVLink between all tensor parallel ranks",
+            f"{counted(per_node, 'GPU')}: userbuffers need NVLink between all tensor parallel ranks",
             off,
         )
         return

@@ -23,6 +23,7 @@ from nemolaunch.check.support import (
 )
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
+from nemolaunch.system.quantities import counted
 
 TP = "tensor_model_parallel_size"
 PP = "pipeline_model_parallel_size"
@@ -151,20 +152,22 @@ def world(resolved: Resolved) -> Iterator[Finding]:
     if here and resolved.device == "gpu" and per_node > gpus:
         yield error(
             "more-processes-than-gpus",
-            f"{shown('num_gpus', per_node)} exceeds the {gpus} visible GPU(s)",
+            f"{shown('num_gpus', per_node)} exceeds the {counted(gpus, 'visible GPU')}",
             _on_gpus(resolved, s, gpus),
         )
         return
     if s.world % s.replica or s.world < s.replica:
         yield error(
             "world-by-layout",
-            f"{s.world} process(es) are not a multiple of TP·PP·CP = {s.tp}·{s.pp}·{s.cp} = {s.replica}",
+            f"{counted(s.world, 'process is', 'processes are')} not a multiple of "
+            f"TP·PP·CP = {s.tp}·{s.pp}·{s.cp} = {s.replica}",
             *_world_fixes(resolved, s),
         )
     elif s.world % s.expert_replica or s.world < s.expert_replica:
         yield error(
             "world-by-experts",
-            f"{s.world} process(es) are not a multiple of ETP·EP·PP = {s.etp}·{s.ep}·{s.pp} = {s.expert_replica}",
+            f"{counted(s.world, 'process is', 'processes are')} not a multiple of "
+            f"ETP·EP·PP = {s.etp}·{s.ep}·{s.pp} = {s.expert_replica}",
             *_world_fixes(resolved, s),
         )
 

@@ -14,6 +14,7 @@ from nemolaunch.data.text_files import ENDINGS
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.job import PARTS, specs
 from nemolaunch.resolve import Resolved
+from nemolaunch.system.quantities import counted
 
 # Fields that a run must keep to resume with the very next row: changing one changes the rows or their order
 ORDER_FIELDS = ("stream_readers", "shard_shuffle", "seed", "split", "text_key")
@@ -179,8 +180,8 @@ def _readers(resolved: Resolved) -> Iterator[Finding]:
     if busy < workers and resolved.origins.get("num_workers") in ("flag", None):
         yield note(
             "stream-workers",
-            f"{shown('num_workers', workers)} processes cannot share the {readers // ranks} reader(s) of a rank "
-            f"evenly: {busy} of them work, the others stay idle",
+            f"{shown('num_workers', workers)} processes cannot share the {counted(readers // ranks, 'reader')} of "
+            f"a rank evenly: {busy} of them work, the others stay idle",
             *each("num_workers", [busy]),
             about="num_workers",
         )

@@ -32,7 +32,7 @@ def usage() -> str:
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:"]
         lines += [f"  {name:<{width}}  {about}" for name, about in commands.items()]
-    lines += ["", "`nemolaunch COMMAND --help` shows the options of a command, with an example."]
+    lines += ["", "`nemolaunch help COMMAND` shows the options of a command, with an example."]
     lines += ["", "exit codes:", *(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())]
     return "\n".join(lines)
 
@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0
+    if argv[0] == "help":
+        return main([*argv[1:], "--help"])
     if argv[0] == "--version":
         from importlib.metadata import version
 

@@ -25,6 +25,7 @@ from torch.jit import _builtins
 from torch.utils import _device
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.quantities import counted
 
 CPU = torch.device("cpu")
 
@@ -50,7 +51,7 @@ def install() -> None:
         return
     if torch.cuda.is_available():
         raise NemolaunchError(
-            f"this machine has {torch.cuda.device_count()} GPU(s): the CPU rehearsal refuses to hide them. "
+            f"this machine has {counted(torch.cuda.device_count(), 'GPU')}: the CPU rehearsal refuses to hide them. "
             "Train on them, or set CUDA_VISIBLE_DEVICES='' to rehearse on the CPU anyway."
         )
     os.environ["TORCHDYNAMO_DISABLE"] = "1"  # torch.compile would query the GPU's properties

@@ -18,6 +18,7 @@ from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.units import size
 from nemolaunch.system.commands import answers
+from nemolaunch.system.quantities import counted
 
 TIMEOUT_S = 30
 FIELDS = "name,memory.total,driver_version,compute_cap,ecc.errors.uncorrected.volatile.total"
@@ -106,7 +107,7 @@ def _torch(driver_cuda: tuple[int, ...] | None, num_gpus: int) -> Iterator[Verdi
             "gpu", f"torch sees only {count} of {num_gpus} GPUs", "check the output of `nvidia-smi -L`"
         )
     else:
-        yield good("gpu", f"torch {version} for CUDA {cuda} sees {count} GPU(s)")
+        yield good("gpu", f"torch {version} for CUDA {cuda} sees {counted(count, 'GPU')}")
 
 
 def _ask_torch() -> Any:

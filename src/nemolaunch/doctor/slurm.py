@@ -9,6 +9,7 @@ from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
 from nemolaunch.facts.cluster import look_at_cluster
 from nemolaunch.facts.partitions import Partition
 from nemolaunch.system.commands import answers
+from nemolaunch.system.quantities import counted
 
 TIMEOUT_S = 10
 
@@ -35,7 +36,7 @@ def look() -> Iterator[Verdict]:
             "use --container-image none to run in this environment",
         )
     if queue and queue.strip():
-        yield note("slurm", f"you have {len(queue.splitlines())} job(s) in the queue")
+        yield note("slurm", f"you have {counted(len(queue.splitlines()), 'job')} in the queue")
 
 
 def partition_verdict(partition: Partition) -> Verdict:

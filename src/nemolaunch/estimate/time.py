@@ -28,6 +28,7 @@ class TimeEstimate:
         num_gpus: number of GPUs.
         error: relative error of all times, in either direction.
         source: where the speed comes from.
+        is_measured: whether an earlier run measured the speed.
     """
 
     flops_per_token_full: float
@@ -45,6 +46,7 @@ class TimeEstimate:
     fewer_tokens: int = 0
     validations: int = 0
     tokens_per_validation: int = 0
+    is_measured: bool = False
 
     @property
     def step_s(self) -> float:
@@ -137,6 +139,7 @@ def estimate_time(
         num_gpus=layout.world_size,
         error=error,
         source=source,
+        is_measured=measured_flops_per_s is not None,
     )
 
 

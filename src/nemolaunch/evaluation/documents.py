@@ -14,6 +14,7 @@ from typing import Any
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.data_files import TEXT_ENDINGS
 from nemolaunch.stream.datasets import outer_column
+from nemolaunch.system.installation import how_to_install
 from nemolaunch.tokenization.index import read_index
 from nemolaunch.tokenization.pieces import cut
 from nemolaunch.tokenization.records import records, value_of
@@ -103,14 +104,15 @@ def _files(data: str, text_key: str) -> Iterator[str]:
             raise UsageError(str(error).replace("--input-dir", "--data")) from None
         before: Counter[int] = Counter()
         for piece in cut(sources, PIECE_BYTES, Path(spool), 0):
-            found = records(piece, (text_key,), _nothing)
+            found = records(piece, [(text_key,)] * len(piece.paths), _nothing)
             for (value,) in found:
                 if found.rejects:
                     break
                 yield "".join(value)
             if found.rejects:
                 reject = found.rejects[0]
-                where = f"{sources[piece.source].path}, record {before[piece.source] + reject.line}"
+                place = piece.place_of(reject.file)
+                where = f"{sources[place].path}, record {before[place] + reject.line}"
                 hint = "; set --text-key to the key of the text" if reject.reason.startswith("no key") else ""
                 raise UsageError(f"--data {where}: {reject.reason}{hint}")
             before[piece.source] += found.count
@@ -127,9 +129,7 @@ def _dataset(data: str, text_key: str, split: str | None) -> Iterator[str]:
     try:
         import datasets
     except ImportError:
-        raise NemolaunchError(
-            "reading datasets requires `datasets`: pip install 'nemolaunch[train]'"
-        ) from None
+        raise NemolaunchError(f"reading datasets requires `datasets`: {how_to_install('train')}") from None
     name, _, configuration = data.partition(":")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry
     try:

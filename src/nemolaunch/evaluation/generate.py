@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,14 @@ class Sampling:
             raise UsageError(f"--temperature {self.temperature:g}: must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"--top-p {self.top_p:g}: must be above 0 and at most 1")
+
+
+def for_chat(sampling: Sampling, context_length: int | None) -> Sampling:
+    """Return the sampling with replies of at most half of the model's context, so that a turn fits before each."""
+    most = max(1, (context_length or 0) // 2)
+    if context_length is None or sampling.max_new_tokens <= most:
+        return sampling
+    return dataclasses.replace(sampling, max_new_tokens=most)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 from nemolaunch.checkpoint.hf.loading import loadable
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.evaluation.model import check_causal
+from nemolaunch.system.installation import how_to_install
 from nemolaunch.tokenizer import library
 
 RESULTS = ".lm-eval.json"  # suffix of the file beside a checkpoint
@@ -69,7 +70,7 @@ def run(
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
     except ImportError:
-        raise NemolaunchError("benchmarks require lm-eval: pip install 'nemolaunch[eval]'") from None
+        raise NemolaunchError(f"benchmarks require lm-eval: {how_to_install('eval')}") from None
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     # lm-eval runs git in the current folder, and its error message would reach the terminal
     evaluator.get_git_commit_hash = lambda: None

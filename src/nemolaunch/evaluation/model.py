@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf.loading import loadable
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.installation import how_to_install
 from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenizer import library
 
@@ -158,7 +159,7 @@ def _loaded(
         import transformers
     except ImportError:
         raise NemolaunchError(
-            "this command requires torch and transformers: pip install 'nemolaunch[train]'"
+            f"this command requires torch and transformers: {how_to_install('train')}"
         ) from None
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

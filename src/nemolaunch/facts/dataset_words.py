@@ -10,6 +10,7 @@ from typing import Any
 from nemolaunch.data import blend, stream_spec
 from nemolaunch.data.blend import YAML_ENDINGS, BlendSpec
 from nemolaunch.data.stream_spec import REMOTE, StreamSource, StreamSpec
+from nemolaunch.system.yaml_faults import fault
 
 
 def read_blend(words: tuple[str, ...]) -> BlendSpec:
@@ -63,7 +64,7 @@ def _read_yaml(words: tuple[str, ...]) -> tuple[Path, Any]:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not valid YAML: {fault(error)}") from None
     return path, _with_home(content)
 
 

@@ -16,6 +16,12 @@ VERSIONED = (
     "tokenizers", "transformer-engine", "numpy",
 )  # fmt: skip
 
+# Modules that training imports, which containers may have without the records of an installation, and their packages
+TO_TRAIN = {
+    "torch": "torch", "nemo": "nemo_toolkit", "megatron": "megatron-core", "nemo_run": "nemo_run",
+    "lightning": "lightning",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
@@ -23,7 +29,8 @@ class Host:
 
     `transformer_engine`, `flash_attention`: whether they are installed, which matters if the job runs in this
     environment, as do the installed releases `nemo` and `megatron`. `slow_bf16`: its processor multiplies bf16
-    matrices without instructions of its own.
+    matrices without instructions of its own. `missing`: packages that training with NeMo 2 needs and that are not
+    installed.
     """
 
     name: str = "localhost"
@@ -36,6 +43,7 @@ class Host:
     nemo: str | None = None
     megatron: str | None = None
     slow_bf16: bool = False
+    missing: tuple[str, ...] = ()
 
 
 def look_at_host() -> Host:
@@ -53,6 +61,7 @@ def look_at_host() -> Host:
         nemo=installed.get("nemo_toolkit"),
         megatron=installed.get("megatron-core"),
         slow_bf16=_multiplies_bf16_slowly(),
+        missing=tuple(name for module, name in TO_TRAIN.items() if importlib.util.find_spec(module) is None),
     )
 
 

@@ -28,6 +28,7 @@ from nemolaunch.data.text_files import (
 )
 from nemolaunch.errors import UsageError
 from nemolaunch.system.path_hints import nearest
+from nemolaunch.system.quantities import counted
 
 HUB_DATASETS = REMOTE + "datasets/"
 # A longer first line is not inspected.
@@ -106,7 +107,9 @@ def _look(source: StreamSource, key: str) -> SourceFacts:
             return SourceFacts(error=f"{name} is not JSON Lines. {cause}")
     num_bytes = sum(os.path.getsize(name) for name in names)
     if not num_bytes:
-        return SourceFacts(error=f"{source.where} is empty: its {len(names)} file(s) have 0 bytes")
+        return SourceFacts(
+            error=f"{source.where} is empty: its {counted(len(names), 'file has', 'files have')} 0 bytes"
+        )
     return SourceFacts(
         num_files=len(names),
         num_bytes=num_bytes,

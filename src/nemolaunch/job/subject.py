@@ -23,7 +23,7 @@ class Model:
     hf_model_id: str | None = flag(
         None,
         "tokenizer: Hugging Face id or local folder (default: the one recorded with the data)",
-        aliases=("--tokenizer",),
+        aliases=("--tokenizer", "--hf-tokenizer"),
     )
     nemo_model: str | None = flag(
         None,

@@ -16,7 +16,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.nemo2 import patches
 from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
-from nemolaunch.ranks import rank_process
+from nemolaunch.ranks import phases, rank_process
 from nemolaunch.ranks.known_names import require_known_names
 from nemolaunch.ranks.log import log
 
@@ -41,6 +41,7 @@ def _train(plan: Plan) -> None:
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
     rank_process.prepare_data(plan)
+    phases.begin(plan.run, "importing NeMo")
     require_known_names(plan)
     recipe, left_out = adapted_recipe(plan)
     for sentence in left_out:
@@ -49,6 +50,7 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
 
     from nemolaunch.nemo2.learning_rate import PlannedSchedule
     from nemolaunch.nemo2.mlflow_logger import loggers
+    from nemolaunch.nemo2.phases import Phases
     from nemolaunch.nemo2.ramp import use_batch_sizes
     from nemolaunch.nemo2.seeding import seed_ranks
     from nemolaunch.nemo2.watch import callbacks_of
@@ -61,7 +63,8 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     mlflow = loggers(plan)
     task.keywords["log"].extra_loggers.extend(mlflow)
     before, after = callbacks_of(plan)
-    trainer.callbacks[:] = [*before, *trainer.callbacks, *callbacks, *mlflow, *after]
+    trainer.callbacks[:] = [Phases(plan), *before, *trainer.callbacks, *callbacks, *mlflow, *after]
+    phases.begin(plan.run, "preparing the data")
     if plan.stream is not None:
         _train_on_stream(plan, task, after)
     else:
@@ -103,10 +106,10 @@ def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:
     task.keywords["data"] = StreamDataModule(plan, task.keywords["data"].tokenizer)
     (watch,) = (callback for callback in callbacks if isinstance(callback, StreamWatch))
     task()
-    task.keywords["data"].feed.close()
-    if watch.error:
-        raise NemolaunchError(watch.error)
-    _note_end(plan, task.keywords["trainer"], end_of_data=watch.ended)
+    task.keywords["data"].source.feed.close()
+    if watch.steps.error:
+        raise NemolaunchError(watch.steps.error)
+    _note_end(plan, task.keywords["trainer"], end_of_data=watch.steps.ended)
 
 
 def _note_end(plan: Plan, trainer: Any, end_of_data: bool = False) -> None:

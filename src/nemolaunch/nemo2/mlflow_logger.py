@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.system.atomic_files import write_text
+from nemolaunch.system.installation import how_to_install
 
 
 class OneRun(MLFlowLogger, Callback):
@@ -51,5 +52,5 @@ def loggers(plan: Plan) -> list[OneRun]:
     try:
         import mlflow  # noqa: F401
     except ImportError:
-        raise NemolaunchError("--mlflow needs MLflow: pip install 'nemolaunch[mlflow]'") from None
+        raise NemolaunchError(f"--mlflow needs MLflow: {how_to_install('mlflow')}") from None
     return [OneRun(plan)]

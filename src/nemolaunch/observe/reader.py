@@ -18,7 +18,7 @@ from nemolaunch.observe.history import History, Mark, evaluation_figures
 from nemolaunch.observe.series import Series
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
-from nemolaunch.run.metrics import batches, rows
+from nemolaunch.run.metrics import ROUTINE_EVENTS, batches, rows
 from nemolaunch.system.json_files import read_json
 
 NOT_FINITE = ("nan", "inf", "-inf")  # spelling in the metrics file
@@ -150,7 +150,7 @@ class _Reader:
             saved = history.series["checkpoint_s"]
             before = saved.values[-1] if saved and saved.steps[-1] == step else 0.0
             saved.append(step, before + float(row.get("seconds") or 0.0))
-        else:
+        elif kind not in ROUTINE_EVENTS:
             history.marks.append(Mark(step=step, kind=kind, text=str(row.get("text", kind))))
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from nemolaunch.observe.diagnosis import diagnose, newest_failure
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import end_step
-from nemolaunch.run.metrics import MetricsFollower
+from nemolaunch.run.metrics import RunFollower
 from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
@@ -208,7 +208,7 @@ class FollowedRun:
 
     def __init__(self, plan: Plan, tell: Callable[[str], None]) -> None:
         self._plan = plan
-        self._metrics = MetricsFollower(plan.run.metrics)
+        self._metrics = RunFollower(plan.run)
         self._follower = QueueFollower(plan)
         self._tell = tell
         self._next = 0.0

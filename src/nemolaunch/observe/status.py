@@ -17,6 +17,7 @@ from nemolaunch.observe.ending import COMMAND_GONE, ending
 from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, step_of
+from nemolaunch.run.labels import labels_of
 from nemolaunch.run.metrics import MIGRATED, last_validation, recent_events, tail_rows
 from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
@@ -44,6 +45,8 @@ class Status:
         restarts: since it was last submitted by the user.
         checkpoint_step: steps in the newest complete checkpoint, 0 if there is none.
         notices: the latest warnings of the guards since the run last started, newest last.
+        tags: that a user gave it.
+        tokens: tokens that it has read.
     """
 
     folder: Path
@@ -63,6 +66,8 @@ class Status:
     checkpoint_step: int
     job: str
     notices: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    tokens: float | None = None
 
 
 def status(folder: Path) -> Status:
@@ -104,7 +109,7 @@ def _unreadable(plan: Plan, error: Exception) -> Status:
         folder=plan.run.root, experiment=plan.job.launch.experiment, model=plan.model, state="unreadable",
         detail=f"its files are damaged: {type(error).__name__}: {error}", step=0, max_steps=plan.max_steps, loss=None,
         val_loss=None, val_losses={}, tokens_per_s=None, eta_s=None, quiet_s=None, restarts=0, checkpoint_step=0,
-        job="", notices=(),
+        job="", notices=(), tags=labels_of(plan.run).tags,
     )  # fmt: skip
 
 
@@ -143,6 +148,8 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
         checkpoint_step=step_of(newest) + 1 if newest else 0,
         job=job,
         notices=tuple(f"{row['event']} at step {row['step']}: {row['text']}" for row in _notices(run)),
+        tags=labels_of(run).tags,
+        tokens=last.get("tokens"),
     )
 
 

@@ -12,6 +12,7 @@ from nemolaunch.estimate import Estimate, Layout, estimate
 from nemolaunch.estimate.suggest import nearest_fitting
 from nemolaunch.findings import Finding, Fix, errors
 from nemolaunch.resolve import Resolved, changed
+from nemolaunch.system.quantities import counted
 
 LIBRARIES_BYTES = 2**30  # NeMo and its libraries in each process
 USABLE_HOST_SHARE = 0.95
@@ -122,8 +123,8 @@ def _host_memory(resolved: Resolved, e: Estimate, say: Say) -> Iterator[Finding]
     how = " (--dev-run shrinks the job)" if e.rehearsal else ""
     yield say(
         "host-memory",
-        f"{processes} process(es) need {needed / GIB:,.1f} GiB of host memory, but this machine has "
-        f"{there / GIB:,.1f} GiB{how}",
+        f"{counted(processes, 'process needs', 'processes need')} {needed / GIB:,.1f} GiB of host memory, but this "
+        f"machine has {there / GIB:,.1f} GiB{how}",
     )
 
 

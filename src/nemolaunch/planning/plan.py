@@ -27,18 +27,21 @@ from nemolaunch.facts.submission import Submission
 from nemolaunch.findings import Finding, apply_force, by_severity, errors
 from nemolaunch.job import SECRETS, Job
 from nemolaunch.planning import capacity, fix_ranking, html
+from nemolaunch.planning import environment as training_environment
 from nemolaunch.planning.variables import environment, given_variables
 from nemolaunch.resolve import Resolved, resolve
 from nemolaunch.resolve import dev_run as dev_runs
 from nemolaunch.resolve.backend import interpreter_of, trains_with_bridge
 from nemolaunch.resolve.model import model_of
 from nemolaunch.resolve.resuming import Resumption
+from nemolaunch.resolve.shrinkage import shrinkage
 from nemolaunch.resolve.software import patches_of, software
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import folder_identity
 from nemolaunch.system.atomic_files import write_json
 from nemolaunch.system.json_files import read_json
 from nemolaunch.system.plain_values import misfit
+from nemolaunch.system.quantities import counted
 
 FORMAT = 1
 
@@ -48,7 +51,7 @@ class PlanError(NemolaunchError):
 
     def __init__(self, findings: tuple[Finding, ...]) -> None:
         lines = "".join(f"\n  {finding}" for finding in findings)
-        super().__init__(f"the job has {len(findings)} error(s); nothing was started{lines}")
+        super().__init__(f"the job has {counted(len(findings), 'error')}; nothing was started{lines}")
         self.findings = findings
 
 
@@ -74,6 +77,7 @@ class Plan:
         variables: variables set by flags, which override exported ones.
         origins: where values come from; a value without an origin is the default of its flag.
         left_out: features that the device cannot rehearse.
+        shrunk: what a dev run shrank, as `layers 16 → 2`.
         resumes: the earlier training that the job continues, if any.
         computed: fields of the job that were not given.
         converted: given fields that others express in another unit: field name → value as given.
@@ -122,10 +126,11 @@ class Plan:
     variables: dict[str, str] = field(default_factory=dict)
     python: str | None = None
     patches: tuple[str, ...] = field(default=(), compare=False)
+    shrunk: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
-        found = [f"{len(errors(self.findings))} error(s)"] if errors(self.findings) else []
-        where = f"{self.world_size} {'CPU process(es)' if self.device == 'cpu' else 'GPU(s)'}"
+        found = [counted(len(errors(self.findings)), "error")] if errors(self.findings) else []
+        where = self._processes()
         steps = f"{self.max_steps} steps" if self.job.batch.max_steps else "steps not known"
         return f"<Plan {self.folder!r}: {', '.join([self.model, where, steps, *found])}>"
 
@@ -135,7 +140,7 @@ class Plan:
         sizes = {**self.model_parallel_sizes, **data}
         found = len(errors(self.findings))
         rows = [
-            ("Verdict", f"{found} error(s)" if found else "ready to launch"),
+            ("Verdict", counted(found, "error") if found else "ready to launch"),
             (
                 "Model",
                 f"{self.model} ({self.model_source}), "
@@ -143,7 +148,7 @@ class Plan:
             ),
             (
                 "Runs on",
-                f"{self.world_size} {'CPU process(es), a rehearsal' if self.device == 'cpu' else 'GPU(s)'}",
+                self._processes() + (", a rehearsal" if self.device == "cpu" else ""),
             ),
             (
                 "Parallel sizes",
@@ -157,6 +162,10 @@ class Plan:
         if self.estimate is not None:
             rows += html.estimate_rows(self.estimate)
         return html.table(rows, self.findings)
+
+    def _processes(self) -> str:
+        one, many = ("CPU process", "CPU processes") if self.device == "cpu" else ("GPU", "GPUs")
+        return counted(self.world_size, one, many)
 
     def raise_for_errors(self) -> None:
         """Raise PlanError, whose message lists them, if the plan has errors."""
@@ -342,6 +351,7 @@ class Plan:
             content["forced"] = tuple(content.get("forced", ()))
             content["computed"] = tuple(content.get("computed", ()))
             content["patches"] = tuple(content.get("patches", ()))
+            content["shrunk"] = tuple(content.get("shrunk", ()))
             if content.get("resumes"):
                 content["resumes"] = Resumption(**content["resumes"])
             if content.get("submission"):
@@ -395,18 +405,22 @@ def make_plan(
     resolved = resolve(job, model, facts, given)
     estimated = estimate(resolved, speed or SpeedAssumption())
     found = judged(resolved, estimated, starts=starts)
+    sizes: tuple[str, ...] = ()
     if dev_run:
-        small = dev_runs.shrunk(job, model, facts)
+        full, small = resolved, dev_runs.shrunk(job, model, facts)
         resolved = resolve(small.job, small.model, small.facts, dev_runs.origins(given or {}, job, small.job))
+        sizes = shrinkage(full, resolved)
         resolved = dataclasses.replace(resolved, left_out=resolved.left_out + small.left_out)
         estimated = estimate(resolved, speed or SpeedAssumption())
         found = dev_runs.findings(found, judged(resolved, estimated, starts=starts))
-    return compose(resolved, by_severity(apply_force(found, force)), estimated)
+    plan = compose(resolved, by_severity(apply_force(found, force)), estimated)
+    return dataclasses.replace(plan, shrunk=sizes)
 
 
 def judged(resolved: Resolved, estimated: Estimate | None, *, starts: bool = False) -> list[Finding]:
     """Return all findings, from the rules and from the estimates, each with its best fix first."""
     found = check(resolved)
+    found += training_environment.findings(resolved, starts=starts)
     found += capacity.findings(resolved, estimated, found, starts=starts)
     return fix_ranking.ordered(found, resolved)
 

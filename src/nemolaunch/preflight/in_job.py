@@ -16,6 +16,7 @@ from nemolaunch.preflight.judge import UNFIT_CODE, Trouble, unfit
 from nemolaunch.preflight.place import Place
 from nemolaunch.ranks import slurm_rank
 from nemolaunch.ranks.log import log
+from nemolaunch.system.quantities import counted
 
 TIMEOUT_S = 1800  # of the whole: meetings and collectives have shorter ones
 SHOWN = 4
@@ -40,7 +41,7 @@ def require_fit_nodes(plan: Plan) -> None:
         NemolaunchError: the nodes could not be measured.
     """
     place = Place.here()
-    log.info(f"preflight of {place.world_size} rank(s)")
+    log.info(f"preflight of {counted(place.world_size, 'rank')}")
     troubles = _measure(plan, place)
     for trouble in troubles:
         log.info(f"preflight, {trouble.level}: {trouble}")

@@ -12,6 +12,7 @@ from nemolaunch.preflight.judge import WARNING, Trouble, unfit
 from nemolaunch.preflight.rows import Measured
 from nemolaunch.run.folder import RunDir, read_json, unfit_nodes
 from nemolaunch.system.atomic_files import write_json, write_text
+from nemolaunch.system.quantities import counted
 
 FORMAT = 1
 
@@ -46,7 +47,7 @@ class Result:
         """Which nodes are unfit, and why; or how many are fit."""
         grave = [str(trouble) for trouble in self.troubles if trouble.level != WARNING]
         fit = [row for row in self.measured.nodes if row.node not in self.unfit]
-        return "; ".join(grave) or f"{len(fit)} node(s), all fit"
+        return "; ".join(grave) or f"{counted(len(fit), 'node')}, all fit"
 
 
 def save(run: RunDir, result: Result) -> None:

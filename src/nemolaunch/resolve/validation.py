@@ -9,6 +9,7 @@ from nemolaunch.facts import Facts
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.job import Job
 from nemolaunch.resolve.filling import Filling
+from nemolaunch.system.quantities import counted
 
 VALIDATE_STREAM_EVERY = 1000
 VALIDATION = 1  # place in `DataFile.split_tokens`
@@ -101,12 +102,12 @@ def _batches(filling: Filling, facts: Facts, model: ModelSpec) -> None:
     rows = bool(facts.stream and validation_share(job.data.split))
     if facts.validation and not rows:
         most = max((each.num_batches for each in validation_sets(job, facts, model)), default=0)
-        reason = f"the largest validation set has {most:,} batches"
+        reason = f"the largest validation set has {counted(most, 'batch', 'batches')}"
     elif facts.stream:
         most, reason = (limit if rows else 0), f"--split {job.data.split} holds nothing out"
     else:
         held_out = sum(f.samples(VALIDATION, job.data.seq_length or 1) for f in facts.data)
         most = max(held_out // batch, 1 if held_out and len(facts.data) == 1 else 0)
-        reason = f"the validation split has {held_out:,} samples"
+        reason = f"the validation split has {counted(held_out, 'sample')}"
     if limit > most:
         filling.set("limit_val_batches", most, reason)

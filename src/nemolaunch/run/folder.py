@@ -48,6 +48,11 @@ class RunDir:
         return self.root / "evaluations.jsonl"
 
     @property
+    def labels(self) -> Path:
+        """The tags and notes that users gave the run."""
+        return self.root / "labels.json"
+
+    @property
     def logs(self) -> Path:
         """The folder of log files."""
         return self.root / "logs"
@@ -61,6 +66,11 @@ class RunDir:
     def local_end(self) -> Path:
         """How a run on this machine ended before its last step: `{"state": "failed" or "stopped", "detail": …}`."""
         return self.logs / "ended.json"
+
+    @property
+    def phases(self) -> Path:
+        """What the first rank did before the first step, one JSON object per line."""
+        return self.logs / "phases.jsonl"
 
     @property
     def nemo_logs(self) -> Path:

@@ -10,8 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.run.folder import RunDir
+
 MIGRATED = "migrated"  # the event between what a run has trained with one framework and with another
 MOST_STEPS = 2**53
+# Events that every run has: nothing that a reader must be told
+ROUTINE_EVENTS = frozenset({"start", "end", "checkpoint", "fed", "stream", "phase"})
 KINDS: dict[str, type | tuple[type, ...]] = {
     "event": str,
     "text": str,
@@ -155,6 +159,17 @@ def _parser() -> Callable[[bytes], Any]:
     except ImportError:
         return json.loads
     return orjson.loads
+
+
+class RunFollower:
+    """Reader of what a run records after this object was created: phases of its start, then its metrics."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._files = [MetricsFollower(path) for path in (run.phases, run.metrics)]
+
+    def new_rows(self) -> list[dict[str, Any]]:
+        """Return the rows added since the last call."""
+        return [row for file in self._files for row in file.new_rows()]
 
 
 class MetricsFollower:

@@ -25,3 +25,8 @@ def scaled(word: str) -> int | str:
     if value is None or not math.isfinite(value):
         return word
     return round(value * _SCALES.get(letter, 1))
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: `1 error`, `1,200 processes`. The plural of most nouns is `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

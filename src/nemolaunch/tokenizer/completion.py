@@ -16,6 +16,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.system.atomic_files import write_text
+from nemolaunch.system.installation import how_to_install
 from nemolaunch.tokenizer import classes, files, from_sentencepiece, from_tiktoken, vocabulary
 from nemolaunch.tokenizer.fingerprint import SOURCE, file_digests, tokens_digest
 
@@ -84,7 +85,7 @@ def _converted(folder: Path) -> tuple[Any, dict[str, str]]:
             return from_tiktoken.convert(model)
         return from_sentencepiece.convert(_model(folder) or model)
     except ImportError as error:
-        raise NemolaunchError(f"it needs {error.name}: pip install 'nemolaunch[tokens]'") from None
+        raise NemolaunchError(f"it needs {error.name}: {how_to_install('tokens')}") from None
 
 
 def _generic(config: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.system import hub, json_files
+from nemolaunch.system.installation import how_to_install
 from nemolaunch.trust.links import check_within
 
 # Any one of these defines the tokens.
@@ -136,7 +137,7 @@ def fetch(hub_id: str, token: str | None = None) -> Path:
         folder = hub.snapshot(hub_id, [*DEFINING, *ACCOMPANYING, MODEL_CONFIG, "*.py"], token)
     except ImportError as error:
         raise NemolaunchError(
-            f"fetching a tokenizer needs {error.name}: pip install 'nemolaunch[tokens]'"
+            f"fetching a tokenizer needs {error.name}: {how_to_install('tokens')}"
         ) from None
     if not defines_tokens(folder):
         raise NemolaunchError(f"{hub_id} has no tokenizer: {none_of_them()}")

@@ -11,6 +11,7 @@ from typing import Any
 from nemolaunch.checkpoint.hf import bidirectional, config_diff, hub
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.installation import how_to_install
 from nemolaunch.tokenizer import files, library
 
 GENERATION = "generation_config.json"
@@ -91,7 +92,7 @@ def tokenizer_size(folder: Path, *, trust_remote_code: bool = False) -> int:
         raise NemolaunchError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
     if found is None:
         raise NemolaunchError(
-            f"counting the tokens of {folder} needs transformers: pip install 'nemolaunch[tokens]'"
+            f"counting the tokens of {folder} needs transformers: {how_to_install('tokens')}"
         )
     return found.size
 

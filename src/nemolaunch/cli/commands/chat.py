@@ -8,8 +8,10 @@ import sys
 from nemolaunch.cli.commands.generate import add_model_flags, add_sampling_flags, sampling_from
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.views.waiting import Waiting
 from nemolaunch.errors import UsageError
 from nemolaunch.evaluation.chat import Conversation
+from nemolaunch.evaluation.generate import for_chat
 
 EXAMPLE = "nemolaunch chat exported/ --system 'You answer briefly.'"
 HELP = "/new starts a new conversation, /exit or Ctrl-D quits, Ctrl-C interrupts a reply"
@@ -37,15 +39,23 @@ def main(argv: list[str] | None = None) -> int:
 
     sampling = sampling_from(args)
     trusted = args.trust_remote_code
-    with hf_folder(args.checkpoint, say=_note, trust_remote_code=trusted) as folder:
+    with (
+        Waiting("loading the model") as wait,
+        hf_folder(args.checkpoint, say=wait.over(_note), trust_remote_code=trusted) as folder,
+    ):
         lm = load(
             folder,
             dtype=args.dtype,
             tokenizer=args.tokenizer,
             trust_remote_code=trusted,
         )
+    asked, sampling = sampling, for_chat(sampling, lm.context_length)
     talk = Conversation(lm, sampling, args.system)
     _note(f"{args.checkpoint} on {lm.device}; {HELP}")
+    if sampling != asked:
+        _note(
+            f"replies end after {sampling.max_new_tokens} tokens: the model's context is {lm.context_length}"
+        )
     if not talk.templated:
         _note("the tokenizer has no chat template: the model continues your text")
     while (text := _ask()) is not None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
+from nemolaunch import catalogue
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError
 
-SHELLS = ("bash", "zsh")
+SHELLS = ("bash", "zsh", "fish")
 EXAMPLE = """\
 nemolaunch completion bash > ~/.local/share/bash-completion/completions/nemolaunch
-nemolaunch completion zsh > ~/.zfunc/_nemolaunch"""
+nemolaunch completion zsh > ~/.zfunc/_nemolaunch
+nemolaunch completion fish > ~/.config/fish/completions/nemolaunch.fish"""
+MODEL = "MODEL"
 FOLDERS = ("run", "runs", "run_folder", "checkpoint", "output_dir", "output_path", "source")
 
 
@@ -24,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         example=EXAMPLE,
         description="Print a completion script. For zsh, its folder must be in fpath before compinit is called.",
     )
-    p.add_argument("shell", choices=SHELLS, help="bash or zsh")
+    p.add_argument("shell", choices=SHELLS, help="bash, zsh or fish")
     return p
 
 
@@ -56,7 +62,38 @@ def script(shell: str) -> str:
             add_job_flags(command)
         for parser in (command, *(sub for _, sub in sub_commands(command))):
             _complete_paths(parser, shtab.FILE, shtab.DIRECTORY)
-    return str(shtab.complete(top, shell=shell))
+            _complete_models(parser)
+    text = str(shtab.complete(top, shell=shell))
+    # shtab writes -gbs as a short option, which in fish has one letter
+    return re.sub(r" -s (\w\w+)", r" -o \1", text) if shell == "fish" else text
+
+
+def _complete_models(parser: argparse.ArgumentParser) -> None:
+    """Complete the names of models, or files, where a flag takes either."""
+    for action in parser._actions:
+        is_model = "-M" in action.option_strings if action.option_strings else action.metavar == MODEL
+        if is_model:
+            action.complete = _models()  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _models() -> dict[str, Any]:
+    """Return how each shell completes the name of a model, in shtab's form."""
+    names = " ".join(model_names())
+    bash = f'_nemolaunch_models() {{\n  compgen -W "{names}" -- $1\n  compgen -f -- $1\n}}'
+    zsh = f"_nemolaunch_models() {{\n  compadd {names}\n  _files\n}}"
+    return {
+        "bash": "_nemolaunch_models",
+        "zsh": "_nemolaunch_models",
+        "fish": f"{names} (__fish_complete_path (commandline -ct))",
+        "preamble": {"bash": bash, "zsh": zsh},
+    }
+
+
+def model_names() -> list[str]:
+    """Return what `--model-name` takes, besides files."""
+    flavours, recipes = catalogue.flavours(), [recipe.name for recipe in catalogue.recipes()]
+    return sorted({*flavours, *recipes, *catalogue.only_in_bridge(), "hf"})
 
 
 def _complete_paths(parser: argparse.ArgumentParser, file: object, folder: object) -> None:

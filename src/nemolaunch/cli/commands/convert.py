@@ -12,6 +12,7 @@ from typing import NoReturn
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.views.waiting import Waiting
 from nemolaunch.errors import UsageError
 
 ABOUT = {
@@ -97,21 +98,22 @@ def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
     source, output = _paths(options)
-    report = convert(
-        source,
-        output,
-        to=to or options.to,
-        verify=options.verify,
-        overwrite=options.overwrite,
-        weights_only=options.weights_only,
-        tokenizer=options.tokenizer,
-        config_from=getattr(options, "config_from", None),
-        model_name=getattr(options, "model_name", None),
-        model_config_name=getattr(options, "model_config_name", None),
-        trust_remote_code=options.trust_remote_code,
-        tell=_say,
-        progress=byte_bar,
-    )
+    with Waiting("converting") as wait:
+        report = convert(
+            source,
+            output,
+            to=to or options.to,
+            verify=options.verify,
+            overwrite=options.overwrite,
+            weights_only=options.weights_only,
+            tokenizer=options.tokenizer,
+            config_from=getattr(options, "config_from", None),
+            model_name=getattr(options, "model_name", None),
+            model_config_name=getattr(options, "model_config_name", None),
+            trust_remote_code=options.trust_remote_code,
+            tell=wait.over(_say),
+            progress=wait.around(byte_bar),
+        )
     if options.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     return 0

@@ -1,4 +1,4 @@
-"""`nemolaunch diff RUN_A RUN_B`: show the differences between the plans of two runs."""
+"""`nemolaunch diff RUN_A RUN_B`: show how the plans of two runs differ, and what each run achieved."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 from nemolaunch.job.settings import spread
+from nemolaunch.observe.results import results
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system.json_files import read_json
 
@@ -27,8 +28,8 @@ def parser() -> argparse.ArgumentParser:
     diff = Parser(
         prog="nemolaunch diff",
         example="nemolaunch diff runs/baseline runs/higher-lr",
-        description="Show the differences between two runs: flags, model, data, environment, versions. "
-        "Exit code 0 if there are none, 1 if there are some.",
+        description="Show the differences between two runs, in flags, model, data, environment and versions, and the "
+        "results of both. Exit code 0 if the settings are the same, 1 if they differ.",
     )
     diff.add_argument("run_a", type=Path, metavar="RUN_A", help="run folder or plan.json")
     diff.add_argument("run_b", type=Path, metavar="RUN_B", help="run folder or plan.json")
@@ -41,12 +42,17 @@ def main(argv: list[str] | None = None) -> int:
     """Print the differences. Return exit code 1 if there are some, like diff(1)."""
     given = parser().parse_args(argv)
     found = differences(_read(given.run_a), _read(given.run_b))
+    outcome = outcomes(given.run_a, given.run_b)
     if given.json:
-        print(json.dumps([dict(zip(("name", "a", "b"), row, strict=True)) for row in found], indent=1))
-    elif not found:
+        rows = [*found, *((f"result.{name}", a, b) for name, a, b in outcome)]
+        print(json.dumps([dict(zip(("name", "a", "b"), row, strict=True)) for row in rows], indent=1))
+        return 1 if found else 0
+    if not found:
         print("the two runs have the same plan")
-    else:
-        print("\n".join(_table([("", str(given.run_a), str(given.run_b)), *map(_shown, found)])))
+    if found or outcome:
+        head = ("", str(given.run_a), str(given.run_b))
+        results = [("", "", ""), ("results", "", ""), *map(_shown, outcome)] if outcome else []
+        print("\n".join(_table([head, *map(_shown, found), *results])))
     return 1 if found else 0
 
 
@@ -61,6 +67,15 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "values" not in content:
         raise UsageError(f"{file} is not a plan")
     return content
+
+
+def outcomes(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
+    """Return (name, value in `a`, value in `b`) of the results of two runs; none for files outside a run folder."""
+    runs = [RunDir(path if path.is_dir() else path.parent) for path in (a, b)]
+    if not all(run.metrics.is_file() for run in runs):
+        return []
+    one, other = map(results, runs)
+    return [(name, one.get(name), other.get(name)) for name in dict.fromkeys((*one, *other))]
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -90,6 +105,8 @@ def _shown(row: tuple[str, Any, Any]) -> tuple[str, str, str]:
 def _word(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

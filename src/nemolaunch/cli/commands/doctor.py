@@ -12,6 +12,7 @@ from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.doctor.verdict import BAD, GOOD, NOTE, WARNING, Verdict
 from nemolaunch.system.control_characters import escaped
+from nemolaunch.system.quantities import counted
 
 MARKS = {GOOD: ("✓", "green"), NOTE: ("·", "cyan"), WARNING: ("!", "yellow"), BAD: ("✗", "red")}
 EXAMPLE = "nemolaunch doctor --output-dir /scratch/me/runs\nnemolaunch doctor --cluster mine"
@@ -68,6 +69,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Callable[[], Iterable[Verdict]
     from nemolaunch.doctor import disk, gpus, host, logins, packages, slurm
 
     yield packages.look
+    yield packages.bridge
     if args.imports:
         yield packages.imports
     yield from (gpus.look, host.look, host.network)
@@ -103,6 +105,6 @@ def _print_summary(found: Iterable[Verdict]) -> None:
     levels = [verdict.level for verdict in found]
     bad, warnings = levels.count(BAD), levels.count(WARNING)
     if bad or warnings:
-        print(f"\n{bad} problem(s), {warnings} warning(s)")
+        print(f"\n{counted(bad, 'problem')}, {counted(warnings, 'warning')}")
     else:
         print("\nno problems found")

@@ -11,6 +11,7 @@ from nemolaunch.cli.commands import download_wiki
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.system.installation import how_to_install
 
 if TYPE_CHECKING:
     from nemolaunch.download.hub import Selection, Where
@@ -87,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         import huggingface_hub  # noqa: F401
     except ImportError as error:
-        raise NemolaunchError(f"{error.name} is not installed: pip install 'nemolaunch[tokens]'") from None
+        raise NemolaunchError(f"{error.name} is not installed: {how_to_install('tokens')}") from None
     return _hub(options)
 
 

@@ -11,6 +11,7 @@ from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.progress import Bar
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.installation import how_to_install
 
 ABOUT = (
     'Download a Wikipedia and write its articles as JSON Lines with a "text" field, ready to be tokenised. The'
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         import orjson  # noqa: F401
         import requests  # noqa: F401
     except ImportError as error:
-        raise NemolaunchError(f"{error.name} is not installed: pip install 'nemolaunch[tokens]'") from None
+        raise NemolaunchError(f"{error.name} is not installed: {how_to_install('tokens')}") from None
     from nemolaunch.download import dumps, wiki
     from nemolaunch.download.transfer import Client
 

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     )
     checkpoint = find_checkpoint(args.checkpoint)
     trusted = args.trust_remote_code
+    note("loading the model and the tasks …")  # which then show their own progress
     with hf_folder(checkpoint, say=note, trust_remote_code=trusted) as folder:
         results = harness.run(
             folder,

@@ -17,6 +17,7 @@ from nemolaunch.cli.commands.eval_ppl import (
     with_progress,
 )
 from nemolaunch.cli.commands.generate import add_model_flags
+from nemolaunch.cli.views.waiting import Waiting
 from nemolaunch.job import spec_of
 
 EXAMPLE = "nemolaunch eval mlm runs/masked --data valid.jsonl --batch-size 8"
@@ -62,7 +63,10 @@ def run(args: argparse.Namespace) -> int:
     if args.context_length is not None:
         check_lengths(args.context_length, args.context_length)
     trusted = args.trust_remote_code
-    with hf_folder(args.checkpoint, say=note, trust_remote_code=trusted) as folder:
+    with (
+        Waiting("loading the model") as wait,
+        hf_folder(args.checkpoint, say=wait.over(note), trust_remote_code=trusted) as folder,
+    ):
         model = load_masked(
             folder,
             dtype=args.dtype,

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.commands.generate import add_model_flags
+from nemolaunch.cli.views.waiting import Waiting
+from nemolaunch.system.quantities import counted
 
 if TYPE_CHECKING:
     from nemolaunch.evaluation.documents import ScoredText
@@ -68,26 +70,27 @@ def run(args: argparse.Namespace) -> int:
     """Score the text and print the result. Return the exit code."""
     from nemolaunch.api.evaluate import evaluate
 
-    done = evaluate(
-        args.checkpoint,
-        data=args.data,
-        text_key=args.text_key,
-        split=args.split,
-        limit=args.limit,
-        context_length=args.context_length,
-        stride=args.stride,
-        batch_size=batch_size(args.batch_size),
-        dtype=args.dtype,
-        tokenizer=args.tokenizer,
-        trust_remote_code=args.trust_remote_code,
-        tell=note,
-        watch=with_progress,
-    )
+    with Waiting("loading the model") as wait:
+        done = evaluate(
+            args.checkpoint,
+            data=args.data,
+            text_key=args.text_key,
+            split=args.split,
+            limit=args.limit,
+            context_length=args.context_length,
+            stride=args.stride,
+            batch_size=batch_size(args.batch_size),
+            dtype=args.dtype,
+            tokenizer=args.tokenizer,
+            trust_remote_code=args.trust_remote_code,
+            tell=wait.over(note),
+            watch=wait.before(with_progress),
+        )
     found = done.score
     result = make_result(args, done.dtype, done.device, found.figures(), done.seconds)
     lines = (
         f"perplexity     {found.perplexity:.4f}\nbits per byte  {found.bits_per_byte:.4f}\n"
-        f"{found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {found.num_documents:,} document(s); "
+        f"{found.num_tokens:,} tokens, {found.num_bytes:,} bytes in {counted(found.num_documents, 'document')}; "
         f"context length {found.context_length}, stride {found.stride}, {done.dtype} on "
         f"{done.device}, {found.num_tokens / max(done.seconds, 1e-9):,.0f} tokens/s"
     )

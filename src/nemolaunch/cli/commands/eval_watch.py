@@ -11,6 +11,7 @@ from nemolaunch.cli.commands.eval_lm import add_task_flags
 from nemolaunch.cli.commands.eval_ppl import add_text_flags, note
 from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.errors import UsageError
+from nemolaunch.system.quantities import counted
 
 EXAMPLE = "nemolaunch eval watch runs/pretraining --data valid.jsonl --prompt 'It was'"
 
@@ -121,5 +122,5 @@ def line(row: dict[str, Any]) -> str:
         if metric:
             parts.append(f"{task} {metric} {figures[metric]:.4f}")
     if "samples" in row:
-        parts.append(f"{len(row['samples'])} sample(s)")
+        parts.append(counted(len(row["samples"]), "sample"))
     return " ".join(parts[:1]) + " " + ", ".join(parts[1:])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nemolaunch.cli.commands.generate import add_model_flags
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.views.waiting import Waiting
 
 if TYPE_CHECKING:
     from nemolaunch.evaluation.masked import Filled
@@ -51,9 +52,10 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(f"--top-k {args.top_k}: must be at least 1")
     texts = [sys.stdin.read() if text == "-" else text for text in args.text]
     trusted = args.trust_remote_code
-    with hf_folder(
-        args.checkpoint, say=lambda text: print(text, file=sys.stderr), trust_remote_code=trusted
-    ) as folder:
+    with (
+        Waiting("loading the model") as wait,
+        hf_folder(args.checkpoint, say=wait.over(_note), trust_remote_code=trusted) as folder,
+    ):
         model = load_masked(
             folder,
             dtype=args.dtype,
@@ -76,3 +78,7 @@ def lines(found: Filled) -> list[str]:
         made.append(f"position {number}" if len(found.places) > 1 else "")
         made += [f"  {one.probability:6.1%}  {one.token!r}" for one in candidates]
     return [line for line in made if line]
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.views.waiting import Waiting
 from nemolaunch.evaluation.generate import Sampling
 from nemolaunch.evaluation.model import DTYPES
 
@@ -101,9 +102,10 @@ def main(argv: list[str] | None = None) -> int:
     sampling = sampling_from(args)
     prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompt]
     trusted = args.trust_remote_code
-    with hf_folder(
-        args.checkpoint, say=lambda text: print(text, file=sys.stderr), trust_remote_code=trusted
-    ) as folder:
+    with (
+        Waiting("loading the model") as wait,
+        hf_folder(args.checkpoint, say=wait.over(_note), trust_remote_code=trusted) as folder,
+    ):
         lm = load(
             folder,
             dtype=args.dtype,
@@ -117,3 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print("\n" * bool(i) + made.prompt + made.text, flush=True)
     return 0
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

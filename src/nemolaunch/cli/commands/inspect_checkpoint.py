@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.views.units import count, gigabytes
 from nemolaunch.errors import UsageError
+from nemolaunch.system.quantities import counted
 
 if TYPE_CHECKING:
     from nemolaunch.checkpoint.convert.compare import Differences
@@ -104,7 +105,7 @@ def _layout(found: Summary) -> str | None:
     if found.processes is None:
         return None
     sizes = ", ".join(f"{name} {size}" for name, size in found.layout.items() if size > 1)
-    return f"{found.processes} process(es){', ' + sizes if sizes else ''}"
+    return f"{counted(found.processes, 'process', 'processes')}{', ' + sizes if sizes else ''}"
 
 
 def _optimizer(found: Summary) -> str:

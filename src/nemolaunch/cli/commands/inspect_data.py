@@ -29,7 +29,12 @@ def add(kinds: Any) -> None:
     )
     flag = p.add_argument
     flag("prefix", metavar="PREFIX", help="path without .bin/.idx")
-    flag("--hf-tokenizer", metavar="DIR", help="tokenizer (default: the one recorded beside the data)")
+    flag(
+        "--hf-tokenizer",
+        "--tokenizer",
+        metavar="DIR",
+        help="tokenizer (default: the one recorded beside the data)",
+    )
     add_trust_flag(p)
     flag("--documents", type=int, default=3, metavar="N", help="number of documents to decode")
     flag("--picture", metavar="FILE", help="draw the histogram of document lengths as .png or .svg")

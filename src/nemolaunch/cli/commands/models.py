@@ -24,10 +24,17 @@ def parser() -> argparse.ArgumentParser:
     """Create the parser of `nemolaunch models`."""
     p = Parser(
         prog="nemolaunch models",
-        example="nemolaunch models\nnemolaunch models llama32_1b --json",
+        example="nemolaunch models --filter llama\nnemolaunch models llama32_1b --json",
         description="List the models that --model-name takes, or show one of them.",
     )
-    p.add_argument("name", nargs="?", help="recipe, flavour or YAML file to show")
+    p.add_argument("name", nargs="?", metavar="MODEL", help="recipe, flavour or YAML file to show")
+    p.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="list only models with this text in their name or class, in any case; repeatable, all must occur",
+    )
     p.add_argument(
         "--vocab-size", type=int, metavar="N", help="vocabulary size of the tokenizer, for parameter counts"
     )
@@ -105,7 +112,20 @@ def details(model: ModelSpec, tokenizer_vocab_size: int | None = None) -> dict[s
     return row
 
 
-def _all_models() -> list[ModelSpec]:
+def _all_models(filters: Sequence[str]) -> list[ModelSpec]:
+    """Return the models whose name or class contains all of these texts, in any case."""
+    words = [word.lower() for word in filters]
+    found = [
+        model
+        for model in _every_model()
+        if all(word in f"{model.name} {model.recipe.model_class}".lower() for word in words)
+    ]
+    if not found:
+        raise UsageError(f"--filter {' '.join(filters)}: no model has that in its name or class")
+    return found
+
+
+def _every_model() -> list[ModelSpec]:
     flavours = [catalogue.model(name) for name in catalogue.flavours()]
     flavours.sort(key=lambda model: (model.name.split("-")[0], model.architecture.hidden_size))
     names = [*(recipe.name for recipe in catalogue.recipes()), *catalogue.only_in_bridge()]
@@ -242,9 +262,13 @@ def main(argv: list[str] | None = None) -> int:
         row = details(catalogue.model(options.name), options.vocab_size)
         print(json.dumps(row, indent=2)) if options.json else _print_details(row)
     elif options.json:
-        print(json.dumps([summary(model, options.vocab_size) for model in _all_models()], indent=2))
+        print(
+            json.dumps(
+                [summary(model, options.vocab_size) for model in _all_models(options.filter)], indent=2
+            )
+        )
     else:
-        _print_list(_all_models(), options.vocab_size)
+        _print_list(_all_models(options.filter), options.vocab_size)
     return 0
 
 

@@ -13,7 +13,7 @@ from nemolaunch.cli.parsing.cluster_profile import add_cluster_flag, profile_of
 from nemolaunch.cli.parsing.finding_flags import add_force_flag, add_json_flag, forced_codes
 from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
 from nemolaunch.cli.parsing.show_recipe_flag import add_show_recipe_flag, recipe_of
-from nemolaunch.cli.parsing.show_script_flag import add_show_script_flag
+from nemolaunch.cli.parsing.show_script_flag import add_show_script_flag, add_verbose_flag
 from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
 from nemolaunch.cli.views import render
 from nemolaunch.errors import UsageError
@@ -50,6 +50,7 @@ def parser(prog: str = "nemolaunch plan", default_format: str = "text") -> argpa
     if default_format == "text":
         add_show_recipe_flag(plan)
         add_show_script_flag(plan)
+        add_verbose_flag(plan)
     plan.add_argument(
         "--output", "-o", type=Path, metavar="FILE", help="write to FILE instead of standard output"
     )
@@ -77,27 +78,32 @@ def _run(argv: list[str] | None, flags: argparse.ArgumentParser) -> Plan:
     config, dev_run = given.pop("config"), given.pop("dev_run")
     form, output = given.pop("format"), given.pop("output")
     show_recipe = given.pop("show_recipe", False)
-    show_script = given.pop("show_script", False)
+    show_script, verbose = given.pop("show_script", False), given.pop("verbose", False)
     if show_recipe and form != "text":
         raise UsageError(f"--show-recipe prints text; drop --format {form}")
     speed, force = speed_from(given), forced_codes(given)
     profile = profile_of(given)
     job, origins = job_from(given, config, profile), origins_from(given, config, profile)
     plan = make_plan(job, dev_run=dev_run, given=origins, speed=speed, force=force)
-    text = rendered(plan, form, with_script=show_script) + (recipe_of(plan) if show_recipe else "")
+    recipe = recipe_of(plan) if show_recipe else ""
     if output:
         from nemolaunch.system.atomic_files import write_text
 
-        write_text(output, text)
+        write_text(output, rendered(plan, form, with_script=show_script, verbose=verbose) + recipe)
+    elif form == "text":
+        from nemolaunch.cli.views.plan_text import print_plan
+
+        print_plan(plan, with_script=show_script, verbose=verbose)
+        sys.stdout.write(recipe)
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(rendered(plan, form))
         sys.stdout.flush()
     if form != "json":
         render.print_findings(plan.findings)
     return plan
 
 
-def rendered(plan: Plan, form: str, *, with_script: bool = False) -> str:
+def rendered(plan: Plan, form: str, *, with_script: bool = False, verbose: bool = False) -> str:
     """Return the plan in the given format; as text, with the batch script if that is asked for."""
     from nemolaunch.cli.views.plan_text import batch_script, plan_text
 
@@ -111,7 +117,7 @@ def rendered(plan: Plan, form: str, *, with_script: bool = False) -> str:
         content["findings"] = [finding.as_values() for finding in plan.findings]
         content["script"] = batch_script(plan)
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    return plan_text(plan, with_script=with_script)
+    return plan_text(plan, with_script=with_script, verbose=verbose)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from nemolaunch.cli.parsing.flags import add_some_job_flags, job_from, origins_f
 from nemolaunch.cli.views import render
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import errors
+from nemolaunch.system.quantities import counted
 
 FIELDS = (
     "executor", "num_nodes", "num_gpus", "device", "account", "partition", "container_image",
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     plan = make_node_plan(job, origins_from(given, config, profile), force)
     render.print_findings(plan.findings)
     if found := errors(plan.findings):
-        raise NemolaunchError(f"the job has {len(found)} error(s); nothing was measured")
+        raise NemolaunchError(f"the job has {counted(len(found), 'error')}; nothing was measured")
     if plan.container is not None:
         raise NemolaunchError(
             "nemolaunch preflight starts no container on this machine: use nemolaunch pretrain --preflight "

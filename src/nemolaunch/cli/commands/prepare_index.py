@@ -17,6 +17,7 @@ from nemolaunch.cli.views.units import duration, gigabytes
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.findings import errors
 from nemolaunch.planning import Plan, make_plan
+from nemolaunch.system.quantities import counted
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,7 +82,7 @@ def _require_valid(plan: Plan) -> None:
     render.print_findings(plan.findings)
     found = errors(plan.findings)
     if found:
-        raise NemolaunchError(f"the job has {len(found)} error(s); no index was built")
+        raise NemolaunchError(f"the job has {counted(len(found), 'error')}; no index was built")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from pathlib import Path
 
 from nemolaunch.cli.parsing.arguments import Parser
@@ -34,6 +36,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="also plot the loss curve; the suffix selects .png, .svg or .pdf",
     )
+    add(
+        "--json",
+        action="store_true",
+        help="print the report's values as one JSON object per run; the page is then only written with -o",
+    )
     return p
 
 
@@ -41,13 +48,26 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Write the report. Return the exit code."""
     args = parser().parse_args(argv)
+    if args.json:
+        _print_values(args.runs)
+        if not (args.output or args.png):
+            return 0
     from nemolaunch.observe.report.picture import draw_loss
     from nemolaunch.observe.report.report import default_output, write_report
 
     output = args.output or default_output(args.runs)
     pages = write_report(args.runs, output)
-    print(output)
+    written = [output]
     if args.png:
         draw_loss(pages, args.png)
-        print(args.png)
+        written.append(args.png)
+    print(*written, sep="\n", file=sys.stderr if args.json else sys.stdout)
     return 0
+
+
+def _print_values(folders: list[Path]) -> None:
+    from nemolaunch.observe.results import report_values
+    from nemolaunch.observe.status import run_of
+
+    for folder in folders:
+        print(json.dumps(report_values(run_of(folder)), ensure_ascii=False))

@@ -6,37 +6,84 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
+from nemolaunch.facts.unfinished_data import UnfinishedData, look_at_unfinished
 from nemolaunch.observe.diagnosis import newest_failure
 from nemolaunch.observe.status import Status, runs_below, status, statuses
 from nemolaunch.observe.units import count, duration, losses_of_sets
 from nemolaunch.preflight import result as preflight
 from nemolaunch.run.folder import RunDir
+from nemolaunch.run.labels import labels_of
 
 # Exit code by state, so that a script can wait for a run
 OVER_BADLY = ("stopped", "failed", "ended", "blocked")
 UNKNOWN_CODE = 3
 LONGEST_DETAIL = 80
+MAY_BE_MISSING = ("VAL LOSS", "LEFT", "TAGS", "DETAIL")  # columns that are dropped where no run has a value
+
+
+def _order(
+    value: Callable[[Status], float | None], *, highest_first: bool = False
+) -> Callable[[Status], Any]:
+    """Return a key of sorting by a value, with runs that have none at the end."""
+
+    def key(s: Status) -> tuple[bool, float]:
+        found = value(s)
+        return found is None, (-found if highest_first else found) if found is not None else 0.0
+
+    return key
+
+
+ORDERS: dict[str, Callable[[Status], Any]] = {
+    "name": lambda s: s.folder.name,
+    "state": lambda s: s.state,
+    "step": _order(lambda s: s.step, highest_first=True),
+    "loss": _order(lambda s: s.loss),
+    "val-loss": _order(lambda s: s.val_loss),
+    "tokens": _order(lambda s: s.tokens, highest_first=True),
+    "speed": _order(lambda s: s.tokens_per_s, highest_first=True),
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `nemolaunch status`."""
     p = run_parser(
         "nemolaunch status",
-        example="nemolaunch status\nnemolaunch status runs/pretraining --json",
+        example="nemolaunch status --sort val-loss\nnemolaunch status runs/pretraining --json",
         description="Show the status of a run: queue, step, loss, speed, time left, restarts, last checkpoint. "
+        "Of a folder that nemolaunch tokenize is writing: how much is done. "
         "Exit code: 1 if RUN ended without finishing, 3 if Slurm cannot be reached, else 0.",
         required=False,
     )
     p.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder to list")
+    p.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="list only runs with this text in their name, model, state or tags, in any case; repeatable, all must "
+        "occur",
+    )
+    p.add_argument(
+        "--sort",
+        choices=ORDERS,
+        help="order of the list; loss and val-loss: lowest first; step, tokens and speed: highest first "
+        "(default: newest first)",
+    )
     p.add_argument("--json", action="store_true", help="print one JSON object per run")
     return p
 
 
 def _status(args: argparse.Namespace) -> int:
+    if args.run and not RunDir(args.run).plan.exists() and (filling := look_at_unfinished([str(args.run)])):
+        return _tokenising(filling, args.json)
     found, problems = ([status(args.run)], []) if args.run else statuses(runs_below(args.runs_dir))
+    if not args.run:
+        found = _listed(found, args.filter, args.sort)
     for problem in problems:
         print(problem, file=sys.stderr)
     if args.json:
@@ -45,10 +92,31 @@ def _status(args: argparse.Namespace) -> int:
     elif args.run:
         print("\n".join([*_block(found[0]), *_failure_lines(found[0])]))
     else:
-        print("\n".join(_table(found)) or f"no runs in {args.runs_dir}")
+        none = f"no runs in {args.runs_dir}" + (f" with {', '.join(args.filter)}" if args.filter else "")
+        print("\n".join(_table(found)) or none)
     if any(one.state == "unknown" for one in found):
         return UNKNOWN_CODE
     return 1 if args.run and found[0].state in OVER_BADLY else 0
+
+
+def _listed(found: list[Status], words: list[str], order: str | None) -> list[Status]:
+    """Return the runs that contain all of these words, in that order; those without a value come last."""
+    kept = [s for s in found if all(word.lower() in _searched(s) for word in words)]
+    return sorted(kept, key=ORDERS[order]) if order else kept
+
+
+def _searched(s: Status) -> str:
+    return " ".join([s.folder.name, s.model, s.state, *s.tags]).lower()
+
+
+def _tokenising(found: tuple[UnfinishedData, ...], as_json: bool) -> int:
+    """Print how far runs of `nemolaunch tokenize` are. Return 1 if one was interrupted."""
+    for one in found:
+        if as_json:
+            print(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
+        else:
+            print(f"{'tokenising' if one.goes_on else 'interrupted'}: {one}")
+    return 0 if all(one.goes_on for one in found) else 1
 
 
 def _block(s: Status) -> list[str]:
@@ -66,6 +134,9 @@ def _block(s: Status) -> list[str]:
         rows.append(("speed", f"{count(s.tokens_per_s)} tokens/s"))
     if s.eta_s is not None:
         rows.append(("left", duration(s.eta_s)))
+    if s.tags:
+        rows.append(("tags", ", ".join(s.tags)))
+    rows += [("note", note.text) for note in labels_of(RunDir(s.folder)).notes]
     rows.append(("restarts", str(s.restarts)))
     rows.append(("checkpoint", f"after step {s.checkpoint_step:,}" if s.checkpoint_step else "none yet"))
     if measured := preflight.load(RunDir(s.folder)):
@@ -88,27 +159,27 @@ def _failure_lines(s: Status) -> list[str]:
 
 def _table(found: list[Status]) -> list[str]:
     """Return a table with one line per run."""
-    header = ("RUN", "STATE", "STEP", "LOSS", "TOKENS/S", "LEFT", "RESTARTS", "DETAIL")
+    header = ("RUN", "STATE", "STEP", "LOSS", "VAL LOSS", "TOKENS/S", "LEFT", "RESTARTS", "TAGS", "DETAIL")
     rows = [
         (
             s.folder.name,
             s.state,
             f"{s.step}/{s.max_steps}",
             "" if s.loss is None else f"{s.loss:.3f}",
+            "" if s.val_loss is None else f"{s.val_loss:.3f}",
             count(s.tokens_per_s) if s.tokens_per_s else "",
             "" if s.eta_s is None else duration(s.eta_s),
             str(s.restarts),
+            ",".join(s.tags),
             s.detail if len(s.detail) <= LONGEST_DETAIL else s.detail[: LONGEST_DETAIL - 1] + "…",
         )
         for s in found
     ]
     if not rows:
         return []
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = []
-    for row in (header, *rows):
-        lines.append("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
-    return lines
+    shown = [i for i, name in enumerate(header) if name not in MAY_BE_MISSING or any(row[i] for row in rows)]
+    widths = {i: max(len(row[i]) for row in (header, *rows)) for i in shown}
+    return ["  ".join(row[i].ljust(widths[i]) for i in shown).rstrip() for row in (header, *rows)]
 
 
 main = run_command(parser, _status)

@@ -17,6 +17,7 @@ from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.run.folder import RunDir
+from nemolaunch.system.installation import how_to_install
 
 EXAMPLE = "nemolaunch tensorboard runs/pretraining runs/other --port 6006"
 START_TIMEOUT_S = 120
@@ -103,7 +104,7 @@ def _wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
         if process.poll() is not None:
             said = (process.stderr.read() if process.stderr else "").strip().splitlines()
             missing = "No module named" in (said or [""])[-1]
-            hint = ": pip install 'nemolaunch[train]'" if missing else ""
+            hint = f": {how_to_install('train')}" if missing else ""
             raise NemolaunchError(f"TensorBoard did not start: {(said or ['no reason given'])[-1]}{hint}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):

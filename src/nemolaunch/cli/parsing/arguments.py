@@ -7,9 +7,16 @@ import shutil
 import sys
 from typing import Any
 
+from nemolaunch.cli.parsing.short_help import HelpAll, is_common
+
 MANY_OPTIONS = 12  # with more, the usage line says `[options]`
 WIDEST = 110
 TAKES_WORDS = ("dataset_dir", "profile_ranks", "env_preset")  # would take in what follows their own values
+# Flags that other launchers have, and what does the same here
+ELSEWHERE = {
+    "--print-config": "`nemolaunch generate-config` with the same flags prints the job as YAML",
+    "--cfg": "`nemolaunch generate-config` with the same flags prints the job as YAML",
+}
 
 
 def normalise_long_options(argv: list[str] | None) -> list[str]:
@@ -63,6 +70,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         said = "(default" in (action.help or "")
         if said or action.default is None or action.default is False or action.default == []:
             return action.help
+        if isinstance(action.default, list | tuple):
+            return f"{action.help} (default: {' '.join(map(str, action.default)).replace('%', '%%')})"
         return super()._get_help_string(action)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -82,13 +91,43 @@ class Parser(argparse.ArgumentParser):
             heading = "example:" if len(self.examples) == 1 else "examples:"
             options["epilog"] = "\n  ".join([heading, *self.examples])
         super().__init__(**{"formatter_class": HelpFormatter, "allow_abbrev": False, **options})
+        self.has_short_help = False
+
+    def add_short_help(self) -> None:
+        """Have `--help` show only the flags that most people need, and add `--help-all`."""
+        self.has_short_help = True
+        self.add_argument("--help-all", action=HelpAll, help="show all flags and exit")
+
+    def format_help(self) -> str:
+        """Return the help: with only the common flags if there are very many."""
+        if not self.has_short_help:
+            return super().format_help()
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        for group in self._action_groups:
+            if shown := [action for action in group._group_actions if is_common(action)]:
+                formatter.start_section(group.title)
+                formatter.add_arguments(shown)
+                formatter.end_section()
+        more = sum(not is_common(action) for action in self._actions)
+        formatter.add_text(f"{more} more flags: `{self.prog} --help-all` shows them.")
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+    def print_help_all(self) -> None:
+        """Print the help with all flags."""
+        self.has_short_help = False
+        self.print_help()
+        self.has_short_help = True
 
     def error(self, message: str) -> Any:
         """Raise UsageError with the message and a hint at `--help`."""
         from nemolaunch.errors import UsageError
 
         stop = "" if message.endswith("?") else "."
-        raise UsageError(f"{message}{stop} `{self.prog} --help` lists all flags")
+        word = "--help-all" if self.has_short_help else "--help"
+        raise UsageError(f"{message}{stop} `{self.prog} {word}` lists all flags")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, but accept `--long_name` for `--long-name` and suggest flags."""
@@ -96,6 +135,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self._refuse_settings(unknown)
             flags = [word for word in unknown if word.startswith("-")] or unknown
+            if flags[0] in ELSEWHERE:
+                self.error(f"unknown: {flags[0]}; {ELSEWHERE[flags[0]]}")
             near = self._near(flags[0].split("=")[0])
             hint = f" (near: {', '.join(near)})" if near else ""
             self.error(f"unknown: {' '.join(flags)}{hint}")

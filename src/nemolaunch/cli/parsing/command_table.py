@@ -10,6 +10,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "resume": "resume a run from its last checkpoint",
         "migrate": "continue a run under the other framework: NeMo 2 or Megatron-Bridge",
         "status": "show the status of a run, or of all runs",
+        "tag": "give a run tags and notes",
         "follow": "follow a run on Slurm until it ends",
         "logs": "show the log of a rank of a run",
         "cancel": "stop a run and cancel its queued jobs",
@@ -21,7 +22,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "plan": "check a job and show what would run, as text, YAML or JSON",
         "generate-config": "print a job as a complete YAML file",
         "schema": "print the JSON Schema of the YAML file, for editors",
-        "diff": "show what differs between two runs",
+        "diff": "show how two runs differ, in settings and in results",
         "models": "list the available models and configurations",
         "count-params": "count a model's parameters",
         "estimate-mem": "estimate the GPU memory of a model in a parallel layout",
@@ -45,7 +46,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "this machine": {
         "doctor": "check this machine, and print the commands that fix what is wrong",
-        "completion": "print a completion script for bash or zsh",
+        "completion": "print a completion script for bash, zsh or fish",
     },
 }
 # command -> what it is for

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.parsing.cluster_profile import ClusterProfile
 from nemolaunch.cli.parsing.yaml_file import checked_flags, read_yaml, refuse_alternatives
 from nemolaunch.errors import UsageError
@@ -15,8 +16,12 @@ from nemolaunch.job.fields import FieldSpec
 from nemolaunch.job.settings import merged
 
 
-def add_job_flags(parser: argparse.ArgumentParser) -> None:
-    """Add one argument group per part of the job. A flag that is not given does not appear in the namespace."""
+def add_job_flags(parser: Parser) -> None:
+    """Add one argument group per part of the job. A flag that is not given does not appear in the namespace.
+
+    There are so many that `--help` then shows only the common ones.
+    """
+    parser.add_short_help()
     for part, cls in PARTS.items():
         group = parser.add_argument_group(part, (cls.__doc__ or "").splitlines()[0])
         for spec in specs():
@@ -39,7 +44,7 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
     options: dict[str, Any] = {
         "dest": spec.name,
         "default": argparse.SUPPRESS,
-        "help": spec.help.replace("%", "%%") + (f" (default: {spec.default})" if shown else ""),
+        "help": spec.help.replace("%", "%%") + (f" (default: {_word(spec.default)})" if shown else ""),
     }
     if spec.kind is bool:
         if spec.default:
@@ -56,6 +61,11 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
     if spec.choices:
         return {**options, "choices": spec.choices, "metavar": "|".join(spec.choices)}
     return {**options, "type": str if spec.scaled else spec.kind}
+
+
+def _word(default: Any) -> str:
+    """Return a default as it would be typed."""
+    return " ".join(default) if isinstance(default, tuple) else str(default)
 
 
 class Switch(argparse.Action):

@@ -27,6 +27,8 @@ def whole() -> Parser:
     """Return `nemolaunch` with every command below it. It is not meant to parse anything."""
     top = Parser(prog="nemolaunch", description="Pretrain language models with NVIDIA NeMo 2.")
     commands = top.add_subparsers(metavar="COMMAND")
+    of = commands.add_parser("help", help="show the options of a command")
+    of.add_argument("command", nargs="?", choices=tuple(COMMANDS))
     for name, about in COMMANDS.items():
         own = parser_of(name)
         commands.add_parser(

@@ -8,6 +8,7 @@ from typing import Any
 
 from nemolaunch.errors import UsageError
 from nemolaunch.job import ALTERNATIVES, checked_values, spec_of
+from nemolaunch.system.yaml_faults import fault
 
 
 def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
@@ -23,8 +24,7 @@ def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
     except OSError as error:
         raise UsageError(f"{flag} {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise UsageError(f"{flag} {path} is not YAML: {why}") from None
+        raise UsageError(f"{flag} {path} is not YAML: {fault(error)}") from None
     if content is not None and not isinstance(content, dict):
         raise UsageError(f"{flag} {path} must contain flag names and values, like `seq_length: 2048`")
     return content or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -20,6 +21,7 @@ from nemolaunch.launching.secrets import Secrets
 from nemolaunch.launching.ssh_host import SshHost
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
+from nemolaunch.system.quantities import counted
 
 
 def launch_and_show(plan: Plan, secrets: Secrets) -> int:
@@ -175,6 +177,21 @@ def _say_finished(console: Console, step: int) -> int:
 def _say_checkpoint(console: Console, run: Run, last_step: int) -> None:
     where = short(run.last_checkpoint or run.folder / "checkpoints")
     say_done(console, f"finished step {last_step}; checkpoint {where}")
+    for line in next_lines(run):
+        say(console, line)
+
+
+def next_lines(run: Run) -> list[str]:
+    """Return the commands that a user of a finished run wants next, with its own paths."""
+    where = shlex.quote(short(run.folder))
+    masked = run.plan.job.objective.objective == "mlm"
+    model = (
+        f"fill-mask {where} --text 'It was a [MASK] morning.'"
+        if masked
+        else f"generate {where} --prompt 'It was'"
+    )
+    commands = (f"report {where}", model, f"convert {where} {where}/hf")
+    return ["next:", *(f"  nemolaunch {command}" for command in commands)]
 
 
 def _say_start(console: Console, plan: Plan) -> None:
@@ -186,7 +203,12 @@ def _say_start(console: Console, plan: Plan) -> None:
     elif plan.job.model.nemo_model:
         start = f"with weights of {plan.job.model.nemo_model}"
     steps = f"{plan.max_steps} steps of {plan.tokens_per_step:,} tokens"
-    say(console, f"{plan.model}: {steps}, {plan.world_size} process(es), {where}, {start}")
+    say(
+        console,
+        f"{plan.model}: {steps}, {counted(plan.world_size, 'process', 'processes')}, {where}, {start}",
+    )
+    if plan.shrunk:
+        say(console, f"dev run: {', '.join(plan.shrunk)}")
     say(console, f"log of the first rank: {short(plan.run.rank_log(0))}")
 
 

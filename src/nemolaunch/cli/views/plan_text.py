@@ -3,44 +3,77 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 
-from nemolaunch.cli.views.estimate import estimate_lines, row
+from nemolaunch.cli.views.estimate import TITLE, estimate_lines, parameters_text, row
 from nemolaunch.cli.views.launch import launch_lines
+from nemolaunch.cli.views.paint import is_terminal, write_parts
 from nemolaunch.cli.views.schedule import resume_lines, schedule_lines
 from nemolaunch.cli.views.units import count
 from nemolaunch.data.stream_budget import sources_without_size
 from nemolaunch.data.stream_spec import StreamSpec
-from nemolaunch.findings import errors
+from nemolaunch.findings import Finding, errors
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
+from nemolaunch.system.quantities import counted
 
 SHOWN_FILES = 8
 
 
-def plan_text(plan: Plan, *, with_script: bool = False) -> str:
-    """Return the resolved plan, preceded by the batch script that would be submitted if that is asked for."""
-    text = "\n".join(plan_lines(plan)) + "\n"
-    if plan.container is not None and not errors(plan.findings):
-        return (
-            _with_command(plan, text)
-            if with_script
-            else f"{text}\ncommand of the container: --show-script prints it\n"
-        )
+def plan_text(plan: Plan, *, with_script: bool = False, verbose: bool = False) -> str:
+    """Return the resolved plan, preceded by the script or command that would run if that is asked for."""
+    return script_text(plan, with_script) + "\n".join(plan_lines(plan, with_script, verbose)) + "\n"
+
+
+def print_plan(plan: Plan, *, with_script: bool = False, verbose: bool = False) -> None:
+    """Print what `plan_text` returns; on a terminal with colours, and wrapped."""
+    sys.stdout.write(script_text(plan, with_script))
+    for line in plan_lines(plan, with_script, verbose):
+        if line.startswith("--"):
+            write_parts([("", line)], indent=_column_of_origin(line))
+        elif line[TITLE - 1 : TITLE].strip():
+            write_parts([("", line)])
+        else:
+            title, text = line[:TITLE], line[TITLE:]
+            style = ("error" if errors(plan.findings) else "good") if title.startswith("verdict") else ""
+            write_parts([("title", title), (style, text)], indent=TITLE)
+    if is_terminal(sys.stdout):
+        sys.stdout.write("\n")  # above the findings
+    sys.stdout.flush()
+
+
+def _column_of_origin(line: str) -> int:
+    at = line.rfind("  ") + 2
+    return at if 2 < at <= 56 else 4
+
+
+def script_text(plan: Plan, wanted: bool) -> str:
+    """Return the batch script or the command of the container below a heading; nothing if it is not wanted."""
+    if not wanted or errors(plan.findings):
+        return ""
+    if plan.container is not None:
+        from nemolaunch.containers.run import run_command
+
+        return f"command of the container:\n\n{shlex.join(run_command(plan))}\n\n"
     script = batch_script(plan)
-    if script is None:
-        return text
+    return f"batch script {_script_path(plan)}:\n\n{script}\n\n" if script is not None else ""
+
+
+def _script_hint(plan: Plan) -> list[str]:
+    if errors(plan.findings):
+        return []
+    if plan.container is not None:
+        return ["", "command of the container: --show-script prints it"]
+    return ["", f"batch script {_script_path(plan)}: --show-script prints it"] if plan.submission else []
+
+
+def _script_path(plan: Plan) -> Path:
     from nemolaunch.slurm import batch_job
 
-    path = batch_job.script_path(plan)
-    if with_script:
-        return f"batch script {path}:\n\n{script}\n\n{text}"
-    return f"{text}\nbatch script {path}: --show-script prints it\n"
-
-
-def _with_command(plan: Plan, text: str) -> str:
-    from nemolaunch.containers.run import run_command
-
-    return f"command of the container:\n\n{shlex.join(run_command(plan))}\n\n{text}"
+    return batch_job.script_path(plan)
 
 
 def batch_script(plan: Plan) -> str | None:
@@ -52,16 +85,19 @@ def batch_script(plan: Plan) -> str | None:
     return batch_scripts.script(plan)
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """Return the resolved plan as lines."""
+def plan_lines(plan: Plan, with_script: bool = False, verbose: bool = False) -> list[str]:
+    """Return the resolved plan as lines: the verdict, what is trained, on what, how, and what that takes."""
+    parameters = f"; {parameters_text(plan.estimate)}" if plan.estimate else ""
     lines = [
-        row("model", f"{plan.model} ({plan.model_source}), {_compiled(plan)}"),
-        row("runs on", _where(plan)),
-        row("run folder", plan.folder),
+        row("verdict", verdict(plan.findings)),
+        row("model", f"{plan.model} ({plan.model_source}){_compiled(plan)}{parameters}"),
         row("tokenizer", str(plan.tokenizer or plan.job.model.hf_model_id or "not known")),
+        row("run folder", plan.folder),
     ]
-    lines += data_lines(plan)
-    lines += ledger_lines(plan)
+    lines += resume_lines(plan)
+    if plan.shrunk:
+        lines.append(row("dev run", ", ".join(plan.shrunk)))
+    lines += ["", *data_lines(plan), *ledger_lines(plan)]
     if plan.stream is None:
         lines.append(row("epoch", f"{plan.epoch_samples:,} samples of {plan.seq_length:,} tokens"))
     if plan.index_folder:
@@ -69,14 +105,33 @@ def plan_lines(plan: Plan) -> list[str]:
         lines.append(row("index", f"{plan.index_folder} ({where}, named by the content of the data)"))
     lines += stream_lines(plan)
     lines += validation_lines(plan)
-    lines += schedule_lines(plan)
-    lines += resume_lines(plan)
+    if schedule := schedule_lines(plan):
+        lines += ["", *schedule]
+    lines += ["", row("runs on", _where(plan))]
     if plan.estimate:
-        lines += ["", *estimate_lines(plan.estimate)]
-    lines += ["", *value_lines(plan), "", *launch_lines(plan)]
-    lines += [f"not supported on the CPU: {sentence}" for sentence in plan.left_out]
-    lines += [f"patch in the training processes: {sentence}" for sentence in plan.patches]
-    return lines + [f"error ignored by --force: {code}" for code in plan.forced]
+        lines += estimate_lines(plan.estimate, on_gpu=_is_for_gpu(plan))
+    lines += [row("" if i else "left out", text) for i, text in enumerate(plan.left_out)]
+    lines += ["", *value_lines(plan)]
+    if verbose:
+        lines += ["", *launch_lines(plan)]
+        lines += [f"patch in the training processes: {sentence}" for sentence in plan.patches]
+    lines += [f"error ignored by --force: {code}" for code in plan.forced]
+    return lines if with_script else [*lines, *_script_hint(plan)]
+
+
+def verdict(findings: Iterable[Finding]) -> str:
+    """Return `ok` or how many errors there are, and how many other findings."""
+    numbers = Counter(finding.severity.value for finding in findings)
+    more = ", ".join(counted(numbers[word], word) for word in ("warning", "note") if numbers[word])
+    if numbers["error"]:
+        return f"{counted(numbers['error'], 'error')}: nothing would start" + (f" ({more})" if more else "")
+    return f"ok ({more} below)" if more else "ok"
+
+
+def _is_for_gpu(plan: Plan) -> bool:
+    """Whether the estimate is for a GPU: the one that trains, or one that a flag of a rehearsal asks about."""
+    asked = plan.job.launch.gpu is not None or (plan.estimate and plan.estimate.time.source == "given")
+    return plan.device == "gpu" or bool(asked)
 
 
 def data_lines(plan: Plan) -> list[str]:
@@ -146,14 +201,17 @@ def stream_lines(plan: Plan) -> list[str]:
 
 def _compiled(plan: Plan) -> str:
     if plan.with_bridge:
-        return f"compiled for Megatron-Bridge, trained by {plan.python or 'this interpreter'}"
-    return "compiled by NeMo" if plan.recipe == plan.model else f"compiled from NeMo's recipe {plan.recipe}"
+        return f", for Megatron-Bridge in {plan.python or 'this environment'}"
+    return "" if plan.recipe == plan.model else f", from NeMo's recipe {plan.recipe}"
 
 
 def _where(plan: Plan) -> str:
     nodes = plan.job.launch.num_nodes
     device = "this CPU, as a rehearsal" if plan.device == "cpu" else "GPUs"
-    where = f"{device}: {plan.world_size} process{'es' if plan.world_size != 1 else ''}"
+    if plan.submission is not None:
+        launch = plan.job.launch
+        device += f" of partition {launch.partition}, account {launch.account}"
+    where = f"{device}: {counted(plan.world_size, 'process', 'processes')}"
     if nodes > 1:
         where += f" on {nodes} nodes"
     if plan.container is not None:

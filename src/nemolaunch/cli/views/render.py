@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from nemolaunch.cli.views.paint import write_parts
 from nemolaunch.cli.views.terminal import escaping
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import Finding, by_severity
+from nemolaunch.system.installation import extra_with, how_to_install
 from nemolaunch.system.secret_values import masked, masked_streams
 
 
@@ -53,7 +55,7 @@ def _ended(main: Callable[[list[str] | None], int], argv: list[str] | None) -> i
     try:
         return main(argv)
     except NemolaunchError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
+        print_error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -64,11 +66,8 @@ def _ended(main: Callable[[list[str] | None], int], argv: list[str] | None) -> i
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nemolaunch"):
             raise
-        print(
-            f"error: {error} in {sys.executable}: activate the environment (source .venv/bin/activate), or run "
-            "`make install` first",
-            file=sys.stderr,
-        )
+        name = (error.name or str(error)).partition(".")[0]
+        print_error(f"{name} is not installed for {sys.executable}: {how_to_install(extra_with(name))}")
         return 1
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
@@ -76,8 +75,17 @@ def _ended(main: Callable[[list[str] | None], int], argv: list[str] | None) -> i
         return 1
 
 
+def print_error(text: str) -> None:
+    """Print an error to stderr, without secrets."""
+    first, *rest = masked(text).split("\n")
+    write_parts([("error", "error: "), ("", first)], stream=sys.stderr)
+    for line in rest:
+        write_parts([("", line)], stream=sys.stderr)
+
+
 def print_findings(findings: Iterable[Finding]) -> None:
     """Print all findings to stderr, most severe first, after flushing stdout."""
     sys.stdout.flush()
     for finding in by_severity(findings):
-        print(finding, file=sys.stderr)
+        head, bracket, text = str(finding).partition("]: ")
+        write_parts([(finding.severity.value, head + bracket), ("", text)], stream=sys.stderr)

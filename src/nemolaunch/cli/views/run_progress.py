@@ -15,8 +15,8 @@ from rich.text import Text
 from nemolaunch.cli.views.pace import RecentSpeed
 from nemolaunch.data.validation_sets import losses
 from nemolaunch.observe.units import losses_of_sets
+from nemolaunch.run.metrics import ROUTINE_EVENTS
 
-ORDINARY = frozenset({"start", "end", "checkpoint", "fed"})
 WIDEST_BAR = 48
 
 
@@ -35,12 +35,19 @@ class RunView:
         self._row: dict[str, Any] = {}
         self._validation: dict[str, Any] = {}
         self._checkpoint: tuple[int, float] | None = None
+        self._phase = "starting"
+        self._ended = False
         self._began = time.monotonic()
         self._spinner = Spinner("dots", style="cyan")
 
     def take(self, row: dict[str, Any]) -> None:
         """Take in another row of the run's metrics."""
-        if row.get("event") == "start":
+        if row.get("event") == "phase":
+            self._phase, self.step, self._row = str(row.get("text", "")), None, {}
+        elif row.get("event") == "end":
+            self._ended = True
+        elif row.get("event") == "start":
+            self._ended = False
             self.step = int(row["step"])
             self._row = {}
         elif row.get("event") == "checkpoint":
@@ -94,9 +101,13 @@ class RunView:
 
     def _headline(self) -> str:
         if self.step is None:
-            return "starting NeMo …"
+            return f"{self._phase} …"
         if not self._row:
             return "first step …"
+        if self._ended:
+            return "waiting for the processes to end …"
+        if self.step >= self.steps:
+            return "validating and saving …"
         return f"step {self.step:,}/{self.steps:,}"
 
     def _times(self, elapsed: str) -> str:
@@ -119,7 +130,7 @@ def _wrapped(parts: Iterator[str], width: int) -> Text:
 def notice(row: dict[str, Any]) -> str | None:
     """Return the event in a row as text, or None if it is routine."""
     kind = row.get("event")
-    if kind is None or kind in ORDINARY:
+    if kind is None or kind in ROUTINE_EVENTS:
         return None
     return f"{kind} at step {row['step']}: {row.get('text', '')}".rstrip(": ")
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 
 from nemolaunch.arithmetic.schedule import Schedule
-from nemolaunch.cli.views.estimate import row
+from nemolaunch.cli.views.estimate import row, tokens_text
 from nemolaunch.cli.views.units import count, duration
 from nemolaunch.planning import Plan
+from nemolaunch.system.quantities import counted
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 48
 
 
 def schedule_lines(plan: Plan) -> list[str]:
-    """Return the batch, the rates at the start, the peak and the end, and the schedule as a curve."""
+    """Return the steps, the rates at the start, the peak and the end, the schedule as a curve, and the batch."""
     if not plan.job.batch.max_steps:
         return []
     s, steps, o = plan.schedule, plan.max_steps, plan.job.optimizer
     peak = s.rate(min(s.warmup_steps, steps - 1))
+    tokens = f", {tokens_text(plan.estimate)}" if plan.estimate else ""
     lines = [
-        row("batch", _batch(plan)),
+        row("schedule", f"{counted(steps, 'step')} ({plan.origins.get('max_steps', 'the default')}){tokens}"),
         row("learning rate", f"{peak:.3g} ({plan.origins.get('lr', 'the default')}), {_phases(s)}"),
         row("", f"step 1: {s.rate(0):.3g}; step {steps:,}, the last: {s.rate(steps - 1):.3g}"),
         row("", curve(s, steps)),
@@ -30,7 +32,7 @@ def schedule_lines(plan: Plan) -> list[str]:
         lines.append(
             row("optimizer", f"Adam, {betas}, weight decay {o.weight_decay:g}, clipped to {o.clip_grad:g}")
         )
-    return lines
+    return [*lines, row("batch", _batch(plan))]
 
 
 def _batch(plan: Plan) -> str:
@@ -39,13 +41,12 @@ def _batch(plan: Plan) -> str:
     if sizes.ramp is not None:
         first = f"from {sizes.ramp.start:,} to "
         over = f" after {sizes.ramp_steps:,} steps and {sizes.samples(sizes.ramp_steps):,} sequences"
-    text = f"{first}{sizes.full:,} sequences, {count(plan.tokens_per_step)} tokens per step{over}"
+    text = f"{first}{counted(sizes.full, 'sequence')}, {count(plan.tokens_per_step)} tokens per step{over}"
     return f"{text} ({plan.origins.get('global_batch_size', 'the default')})"
 
 
 def _phases(s: Schedule) -> str:
-    number = f"{s.warmup_steps:,} step{'' if s.warmup_steps == 1 else 's'}"
-    warmup = f"reached after {number} of warmup, " if s.warmup_steps else ""
+    warmup = f"reached after {counted(s.warmup_steps, 'step')} of warmup, " if s.warmup_steps else ""
     return warmup + (s.sentence if warmup else s.sentence.removeprefix("then "))
 
 

@@ -89,6 +89,8 @@ class _Lines:
         view.take(row)
         if text := notice(row):
             say(self._console, f"! {text}")
+        if not self._quiet and (now_does := self._phase(row)):
+            say(self._console, f"{now_does} …")
         where = f"step {row['step']}/{view.steps}"
         if "val_loss" in row and not self._quiet:
             right = row.get("val_masked_accuracy")
@@ -102,6 +104,16 @@ class _Lines:
         if "loss" in row and (now >= self._next or row["step"] == view.steps):
             self._next = now + self._pause(now - self._began)
             say(self._console, f"{where}  {view.line()}")
+            if row["step"] == view.steps and not self._quiet:
+                say(self._console, "validating and saving …")
+
+    def _phase(self, row: dict[str, Any]) -> str:
+        """Return what the run does from this row on, if that has a name."""
+        if row.get("event") == "phase":
+            return str(row.get("text", ""))
+        return {"start": "first step", "end": "waiting for the processes to end"}.get(
+            row.get("event", ""), ""
+        )
 
     def _pause(self, elapsed_s: float) -> float:
         """Return the seconds until the next line, increasing to a minute, so that even long runs have short logs."""

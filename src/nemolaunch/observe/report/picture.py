@@ -9,6 +9,7 @@ from nemolaunch.data.validation_sets import loss_key, set_names
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.observe.report.run_page import RunPage
 from nemolaunch.system.atomic_files import atomic_file
+from nemolaunch.system.installation import how_to_install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ def draw_loss(pages: list[RunPage], output: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise NemolaunchError("--png needs matplotlib: pip install 'nemolaunch[train]'") from None
+        raise NemolaunchError(f"--png needs matplotlib: {how_to_install('train')}") from None
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for i, page in enumerate(pages):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from nemolaunch.observe.report.headline import Figure, headline, state
 from nemolaunch.observe.report.sections import saved_checkpoints, sections
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
+from nemolaunch.run.labels import Labels, labels_of
 
 POINTS = 2000  # per line, for a single run
 MIN_POINTS = 800
@@ -32,6 +33,7 @@ class RunPage:
         figures: headline figures.
         sections: values of the sections, by section id.
         data: input of the page's script.
+        labels: tags and notes that a user gave the run.
     """
 
     name: str
@@ -43,6 +45,7 @@ class RunPage:
     figures: tuple[Figure, ...]
     sections: dict[str, Any]
     data: dict[str, Any]
+    labels: Labels = field(default_factory=Labels)
 
 
 def run_page(folder: Path, name: str, points: int) -> RunPage:
@@ -65,6 +68,7 @@ def run_page(folder: Path, name: str, points: int) -> RunPage:
         figures=tuple(headline(history, saved)),
         sections=sections(history, saved),
         data=run_data(history, points),
+        labels=labels_of(history.run),
     )
 
 

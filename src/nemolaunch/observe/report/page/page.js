@@ -77,7 +77,7 @@ const marks = () => ({ hooks: { draw: [u => {
   data.runs.forEach((run, r) => shown[r] && run.marks.forEach(mark => {
     const x = Math.round(u.valToPos(along(run, [mark.step])[0], "x", true));
     if (x < left || x > left + width) return;
-    ctx.strokeStyle = ctx.fillStyle = css({ bad: "--bad", warn: "--warn", plain: "--quiet" }[severity(mark.kind)]);
+    ctx.strokeStyle = ctx.fillStyle = several ? colour(r) : css({ bad: "--bad", warn: "--warn", plain: "--quiet" }[severity(mark.kind)]);
     ctx.globalAlpha = .75;
     ctx.setLineDash([3 * dpr, 4 * dpr]);
     ctx.lineWidth = dpr;
