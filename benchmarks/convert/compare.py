@@ -1,11 +1,12 @@
-"""Compare conversions with copying the same bytes, and with NeMo's own converters: time and peak memory.
+"""Compare conversions with copying the same bytes, and with the framework's own converters: time and peak memory.
 
     python compare.py --folder /tmp/bench --size 8b                 # compared with cp
-    python compare.py --folder /tmp/bench --size 1b --nemo          # and with llm.import_ckpt/export_ckpt
+    python compare.py --folder /tmp/bench --size 1b --peer          # and with llm.import_ckpt/export_ckpt
+    python compare.py --folder /tmp/bench --size 1b --to bridge --peer   # AutoBridge, in .venv-bridge
 
-Needs about twice the model's size on disk (8b: 33 GB). Every command is a separate process that starts with
-none of its input in the page cache; its time ends when the output is on the disk. Memory is the peak resident
-set size of the process, which includes file pages.
+Needs about twice the model's size on disk (8b: 33 GB), with `--to bridge` three times. Every command is a separate
+process that starts with none of its input in the page cache; its time ends when the output is on the disk. Memory is
+the peak resident set size of the process, which includes file pages.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SIZES = ("8b", "1b", "250m")
 NEMOLAUNCH = [sys.executable, "-m", "nemolaunch.cli.main", "convert"]
+BRIDGE = str(HERE.parents[1] / ".venv-bridge" / "bin" / "python")
+# Format -> the framework's converter, the interpreter that has it, and the script that runs it
+WORKERS = {
+    "nemo2": ("NeMo", sys.executable, "nemo_convert.py"),
+    "bridge": ("AutoBridge", BRIDGE, "bridge_convert.py"),
+}
 QUIET = {"PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"}
 
 
@@ -85,29 +92,32 @@ def main() -> None:
     )
     parser.add_argument("--size", choices=SIZES, default="1b")
     parser.add_argument(
-        "--nemo", action="store_true", help="also measure NeMo's converters, which hold both models in memory"
+        "--peer",
+        action="store_true",
+        help="also measure the framework's converters, which hold models in memory",
     )
+    parser.add_argument("--to", choices=WORKERS, default="nemo2", help="format besides Hugging Face's")
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
     try:
-        rows = compare(options.folder, options.size, options.nemo, options.rounds)
+        rows = compare(options.folder, options.size, options.to, options.peer, options.rounds)
     finally:
         shutil.rmtree(options.folder)
     show(rows)
 
 
-def compare(folder: Path, size: str, nemo: bool, rounds: int) -> dict[str, dict[str, list[Run]]]:
+def compare(folder: Path, size: str, form: str, peer: bool, rounds: int) -> dict[str, dict[str, list[Run]]]:
     """Return the runs by direction and tool."""
-    hf, checkpoint, back = folder / "hf", folder / "nemo", folder / "back"
+    hf, checkpoint, back = folder / "hf", folder / form, folder / "back"
     # In another process: a child's peak resident set includes its parent's at the time of the fork
     subprocess.run([sys.executable, str(HERE / "models.py"), str(hf), size], check=True)
     total = sum(file.stat().st_size for file in hf.glob("*.safetensors"))
     print(f"Llama {size}: {total / 1e9:.1f} GB of weights", flush=True)
     verify = ["--verify", "none"]
     directions = {
-        "Hugging Face → NeMo 2": (hf, checkpoint, "nemo2", "import"),
-        "NeMo 2 → Hugging Face": (checkpoint, back, "hf", "export"),
+        f"Hugging Face → {form}": (hf, checkpoint, form, "import"),
+        f"{form} → Hugging Face": (checkpoint, back, "hf", "export"),
     }
     rows: dict[str, dict[str, list[Run]]] = {}
     for title, (source, output, to, kind) in directions.items():
@@ -124,16 +134,17 @@ def compare(folder: Path, size: str, nemo: bool, rounds: int) -> dict[str, dict[
             ],
             "nemolaunch": [*NEMOLAUNCH, str(source), str(output), "--to", to, *verify],
         }
-        if nemo:
-            worker = [sys.executable, str(HERE / "nemo_convert.py"), kind, str(source), str(output)]
-            tools = {"NeMo": worker, **tools}
+        if peer:
+            name, python, script = WORKERS[form]
+            tools = {name: [python, str(HERE / script), kind, str(source), str(output)], **tools}
         rows[title] = {tool: [] for tool in tools}
         for _ in range(rounds):
             for tool, command in tools.items():
                 rows[title][tool].append(measure(command, source, output))
                 run = rows[title][tool][-1]
                 print(f"  {title}: {tool}: {run.seconds:.1f} s, {run.peak_bytes / 2**30:.2f} GiB", flush=True)
-        shutil.rmtree(source)
+        if form != "bridge":  # AutoBridge compares with the source when it exports
+            shutil.rmtree(source)
     return rows
 
 

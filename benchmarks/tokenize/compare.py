@@ -5,7 +5,8 @@
 
 Each tool runs as a separate process, in turn, `--rounds` times. Wall and CPU time are medians; memory is the
 highest sampled PSS of all its processes. Outputs in the .bin/.idx format are compared byte for byte with
-those of Megatron-LM's tool. The library alone, on texts in memory and without files, is measured twice:
+those of Megatron-LM's tool. `-ray` starts a cluster with as many workers for the run, whose start counts, while the
+CPU time of its daemons does not. The library alone, on texts in memory and without files, is measured twice:
 `library-` calls it once, with its own threads; `processes-` runs one process per worker.
 """
 
@@ -76,6 +77,13 @@ def commands(options: argparse.Namespace, out: Path) -> dict[str, list[str]]:
             "--workers", workers,
             "--engine", engine,
         ]  # fmt: skip
+        found[f"nemolaunch-{engine}-ray"] = [
+            *(
+                word.replace(f"nemolaunch-{engine}", f"nemolaunch-{engine}-ray")
+                for word in found[f"nemolaunch-{engine}"]
+            ),
+            *("--executor", "ray"),
+        ]
         for alone in (f"library-{engine}", f"processes-{engine}"):
             found[alone] = [*peers, alone, corpus, tokenizer, str(out / alone), workers]
     wanted = options.only or list(found)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nemolaunch.api.convert import convert
     from nemolaunch.api.evaluate import evaluate
     from nemolaunch.api.launch import launch
+    from nemolaunch.api.migrate import migrate
     from nemolaunch.api.planning import plan
     from nemolaunch.api.run import Run
     from nemolaunch.api.tokenize import tokenize
@@ -41,13 +42,14 @@ _HOMES = {
     "convert": "nemolaunch.api.convert",
     "evaluate": "nemolaunch.api.evaluate",
     "launch": "nemolaunch.api.launch",
+    "migrate": "nemolaunch.api.migrate",
     "plan": "nemolaunch.api.planning",
     "tokenize": "nemolaunch.api.tokenize",
 }
 
 __all__ = [
     "Finding", "Job", "NemolaunchError", "Plan", "PlanError", "Run", "Status", "UsageError", "__version__", "convert",
-    "evaluate", "launch", "plan", "tokenize",
+    "evaluate", "launch", "migrate", "plan", "tokenize",
 ]  # fmt: skip
 
 

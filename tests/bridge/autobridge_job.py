@@ -43,6 +43,20 @@ def judge(folders: list[str]) -> list[float]:
     return found
 
 
+def export(source: str, ours: str, back: str) -> None:
+    """Export the checkpoint `ours` as `back`, with the configuration of the Hugging Face model `source`."""
+    import torch
+    from megatron.bridge import AutoBridge
+    from megatron.bridge.models.conversion.param_mapping import AutoMapping
+
+    for name, how in SPLITS.items():
+        AutoMapping.register_module_type(name, how)
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1)
+    bridge = AutoBridge.from_hf_pretrained(source)
+    models = bridge.load_megatron_model(ours, wrap_with_ddp=False)
+    bridge.save_hf_pretrained([model.eval() for model in models], back)
+
+
 def _built(provider: Any) -> Any:
     """Build the model that a provider describes, in float32."""
     import torch

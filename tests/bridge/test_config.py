@@ -9,6 +9,7 @@ import check_jobs
 from forkserver import ForkServer
 from truth.bridge_verdict import BRIDGE, FACTS
 
+from nemolaunch import catalogue
 from nemolaunch.catalogue import bridge_only, bridge_settings
 from nemolaunch.check.bridge_setting_owners import FREE, fixed, owner
 from nemolaunch.findings import errors
@@ -61,6 +62,11 @@ def test_bridge_accepts_what_the_checks_accept(bridge_server: ForkServer) -> Non
     (result,) = bridge_server.run("truth.bridge_verdict:compare", {"seed": 0, "count": 60}, timeout=300)
     assert result["disagreements"] == []
     assert len(result["accepted"]) > 30
+
+
+def test_bridge_accepts_the_models_that_only_it_has(bridge_server: ForkServer) -> None:
+    (refused,) = bridge_server.run("truth.bridge_verdict:own_layouts")
+    assert refused == dict.fromkeys(catalogue.only_in_bridge())
 
 
 def test_the_table_is_what_bridge_says(bridge_server: ForkServer) -> None:

@@ -41,16 +41,14 @@ LAYOUTS: dict[str, dict[str, Any]] = {
         "pipeline_model_parallel_size": 2,
         "virtual_pipeline_model_parallel_size": 2,
     },
+    "DP4, optimizer in two copies": {"num_gpus": 4, "num_distributed_optimizer_instances": 2},
     "CP2": {"num_gpus": 2, "context_parallel_size": 2},
     "Mixtral": {"base": "mixtral_8x7b"},
     "Mixtral, EP2": {"base": "mixtral_8x7b", "num_gpus": 2, "expert_model_parallel_size": 2},
 }
-LONG = {"CP2", "Mixtral, EP2"}
-RESUMED = {
-    "PP2, interleaved",
-    "CP2",
-    "Mixtral, EP2",
-}  # are killed and continue, with Bridge
+LONG = {"DP4, optimizer in two copies", "CP2", "Mixtral, EP2"}
+# are killed and continue, with Bridge
+RESUMED = {"PP2, interleaved", "DP4, optimizer in two copies", "CP2", "Mixtral, EP2"}
 
 
 def train_bridge(server: ForkServer, plan: Plan, **kwargs: Any) -> list[dict[str, Any]]:

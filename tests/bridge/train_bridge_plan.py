@@ -13,15 +13,20 @@ def train(
     kill_after: int | None = None,
     ask_after: int | None = None,
     spoil: tuple[int, int, float] | None = None,
+    hide: str | None = None,
+    same_start: bool = False,
+    more: tuple[Any, ...] = (),
 ) -> dict[str, Any]:
     """Train the plan in this rank. Returns what the steps had: loss, gradient norm, rate, samples consumed and the
     norm of the weights.
 
     `kill_after`: end this process with SIGKILL once that many steps are done. `ask_after`: send it SIGTERM. `spoil`: on
-    this rank, in this step, multiply the model's output with a number.
+    this rank, in this step, multiply the model's output with a number. `hide`: rename this folder after the first step.
+    `same_start`: begin with weights that only depend on their names. `more`: further callbacks.
     """
     import torch
     from megatron.bridge.training.callbacks import Callback
+    from redraw import redraw
 
     from nemolaunch.bridge.entry import run_plan
     from nemolaunch.planning import Plan
@@ -37,6 +42,8 @@ def train(
 
         def on_train_start(self, context: Any) -> None:
             for chunk in context.model:
+                if same_start:
+                    redraw(chunk.named_parameters())
                 for name, module in chunk.named_modules():
                     if name.endswith("output_layer"):
                         module.register_forward_hook(self.disturb)
@@ -57,6 +64,8 @@ def train(
             steps["samples"].append(context.state.train_state.consumed_train_samples)
             weights = (p for chunk in context.model for p in chunk.parameters())
             steps["weights"].append(float(torch.sqrt(sum((p.detach().float() ** 2).sum() for p in weights))))
+            if hide and context.state.train_state.step == 0:
+                os.rename(hide, hide + "-hidden")
             if context.state.train_state.step == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
             if context.state.train_state.step + 1 == ask_after:
@@ -66,5 +75,5 @@ def train(
     os.environ.update(plan.variables)  # as the launcher does
     if plan.exits_gracefully:
         signals.catch()  # as the entry point does
-    run_plan(plan, callbacks=(Record(),))
+    run_plan(plan, callbacks=(Record(), *more))
     return steps

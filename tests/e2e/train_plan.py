@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 
-def train(plan_file: str, kill_after: int | None = None, hide: str | None = None) -> dict[str, Any]:
+def train(
+    plan_file: str, kill_after: int | None = None, hide: str | None = None, same_start: bool = False
+) -> dict[str, Any]:
     """Train the plan in this rank. Returns per-step losses, gradient norms, rates and the optimizer's settings, and the
     ids and prefixes of the samples fed.
 
     `kill_after`: end this process with SIGKILL once that many steps are done. `hide`: rename this folder after the
-    first step.
+    first step. `same_start`: begin with weights that only depend on their names.
     """
     from lightning.pytorch import Callback
     from megatron.core.datasets.gpt_dataset import GPTDataset
+    from redraw import redraw
 
     from nemolaunch.nemo2.entry import run_plan
     from nemolaunch.planning import Plan
@@ -35,6 +38,10 @@ def train(plan_file: str, kill_after: int | None = None, hide: str | None = None
     steps: dict[str, list[Any]] = {"step": [], "loss": [], "grad_norm": [], "lr": [], "optimizer": []}
 
     class Record(Callback):
+        def on_train_start(self, trainer: Any, *_: Any) -> None:
+            if same_start:
+                redraw(trainer.lightning_module.named_parameters())
+
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             steps["step"].append(trainer.global_step)
             steps["loss"].append(float(trainer.callback_metrics["reduced_train_loss"]))

@@ -194,3 +194,56 @@ def random_states() -> bool:
     first = torch.rand(3, device="cuda")
     torch.cuda.set_rng_state(state)
     return bool(torch.equal(first, torch.rand(3, device="cuda")))
+
+
+def mamba(groups: int) -> dict[str, float]:
+    """A layer against that of transformers, from random weights: the output, and the gradients of the weights."""
+    import torch
+    from torch import nn
+    from transformers import Mamba2Config
+    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+    from nemolaunch.cpu import scan
+
+    torch.manual_seed(3)
+    config = Mamba2Config(
+        hidden_size=32, num_heads=8, head_dim=8, state_size=16, n_groups=groups, chunk_size=32, expand=2
+    )
+    theirs = Mamba2Mixer(config, layer_idx=0)
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(BATCH, 2 * scan.CHUNK + 7, 32)
+    ours = _mamba_layer(theirs, x, groups)
+    right = theirs.torch_forward(x)
+    out = {"output": (ours - right).abs().max().item()}
+    for name, parameter in theirs.named_parameters():
+        wanted, found = (
+            torch.autograd.grad(y.square().sum(), parameter, retain_graph=True) for y in (right, ours)
+        )
+        out[name] = ((wanted[0] - found[0]).abs().max() / wanted[0].abs().max()).item()
+    return out
+
+
+def _mamba_layer(theirs: Any, x: Any, groups: int) -> Any:
+    """What Megatron's layer computes with the stand-ins, from the weights of a layer of transformers."""
+    import torch.nn.functional as F
+
+    from nemolaunch.cpu import scan
+
+    y = scan.split_conv_scan(
+        theirs.in_proj(x),
+        theirs.conv1d.weight.squeeze(1),
+        theirs.conv1d.bias,
+        theirs.dt_bias,
+        -theirs.A_log.exp(),
+        D=theirs.D,
+        chunk_size=128,
+        headdim=theirs.head_dim,
+        ngroups=groups,
+        norm_before_gate=False,
+    )
+    # transformers normalises over all channels, whatever the groups
+    norm = scan.GatedRMSNorm(y.size(-1), eps=theirs.norm.variance_epsilon)
+    del norm.weight
+    norm.weight = theirs.norm.weight
+    return F.linear(norm(y), theirs.out_proj.weight, theirs.out_proj.bias)

@@ -46,6 +46,13 @@ def test_grouped_linear_is_one_linear_per_expert(fork_server: ForkServer, bias: 
     assert fork_server.run("nemo2.layer_jobs:grouped_linear", {"bias": bias}) == [0.0]
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_mamba_is_that_of_transformers(fork_server: ForkServer, groups: int) -> None:
+    (differences,) = fork_server.run("nemo2.layer_jobs:mamba", {"groups": groups})
+    assert len(differences) == 9
+    assert max(differences.values()) <= 1e-5
+
+
 @pytest.mark.parametrize(("decay", "decoupled"), [(0.0, True), (0.1, True), (0.1, False)])
 def test_adam_is_torchs(fork_server: ForkServer, decay: float, decoupled: bool) -> None:
     kwargs = {"weight_decay": decay, "adam_w_mode": decoupled}

@@ -15,23 +15,36 @@ from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job, batch_script
 from nemolaunch.system.atomic_files import write_json
 
+SMALL: dict[str, object] = {
+    "partition": "main", "account": "root", "num_gpus": 2, "time": "10", "gres": "none", "launcher": "srun"
+}  # fmt: skip
+
 
 class LightRun:
     """A run folder whose ranks are `worker.py` with some behaviour instead of a training.
 
     Args:
         behaviour: what each start does: names of `worker.BEHAVIOURS`, the last one for all further starts.
+        backend: whose command the worker stands in for, and whose checkpoints it pretends to save.
         flags: of the job, besides those of a small one.
     """
 
-    def __init__(self, cluster: Cluster, folder: Path, behaviour: list[str], **flags: object) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        folder: Path,
+        behaviour: list[str],
+        *,
+        backend: str = "nemo2",
+        **flags: object,
+    ) -> None:
         self.cluster = cluster
-        plan = plan_of("no-container", str(folder))
+        plan = plan_of("no-container" if backend == "nemo2" else "bridge-no-container", str(folder))
         data = folder.parent / "data"
         data.mkdir(parents=True, exist_ok=True)
         self.plan: Plan = dataclasses.replace(
             plan,
-            job=plan.job.with_values(partition="main", account="root", num_gpus=2, time="10", **flags),
+            job=plan.job.with_values(**SMALL | flags),
             blend=((None, str(data / "text_document")),),
             submission=Submission(number=1, bin=str(Path(sys.executable).parent)),
         )
@@ -41,9 +54,10 @@ class LightRun:
         write_json(folder / "behaviour.json", behaviour)
         self.script = batch_job.script_path(self.plan)
         (batch_job.task_dir(self.plan) / "code").mkdir(parents=True)
-        worker = f"{sys.executable} {Path(__file__).with_name('worker.py')} {folder}"
+        worker = f"{sys.executable} {Path(__file__).with_name('worker.py')} {folder} {backend}"
         text = batch_script.script(self.plan)
-        start = text.index("python -m nemo_run")
+        runner = f"{batch_job.quoted(self.plan.python)} -m {self.plan.entry}" if self.plan.python else ""
+        start = text.index(runner or "python -m nemo_run")
         self.script.write_text(text[:start] + worker + text[text.index("\n", start) :])
 
     def hurry(self, **values: object) -> None:

@@ -8,16 +8,20 @@ from pathlib import Path
 import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
+from slurm.training import BACKENDS
 
 from nemolaunch.observe.slurm_run import condition
 from nemolaunch.slurm import submission
 
+with_both = pytest.mark.parametrize("backend", BACKENDS)
 
+
+@with_both
 def test_a_job_that_leaves_in_order_is_the_same_job_again_until_the_run_is_finished(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, tmp_path: Path, backend: str
 ) -> None:
     """So that `--dependency=afterok:JOB` means the run, however often it was started."""
-    run = LightRun(cluster, tmp_path / "run", ["leave", "leave", "finish"])
+    run = LightRun(cluster, tmp_path / "run", ["leave", "leave", "finish"], backend=backend)
     job = run.submit()
     touched = tmp_path / "after"
     after = cluster.run(
@@ -45,8 +49,11 @@ def test_a_job_that_is_killed_is_followed_by_the_next(cluster: Cluster, tmp_path
     assert run.run.finished.exists()
 
 
-def test_crashes_without_progress_end_the_chain_and_say_so(client: Cluster, tmp_path: Path) -> None:
-    run = LightRun(client, tmp_path / "run", ["progress and crash", "crash"], max_failures=2)
+@with_both
+def test_crashes_without_progress_end_the_chain_and_say_so(
+    client: Cluster, tmp_path: Path, backend: str
+) -> None:
+    run = LightRun(client, tmp_path / "run", ["progress and crash", "crash"], max_failures=2, backend=backend)
     job = run.submit()
     run.wait_until_over()
     assert run.attempts() == [job] * 3  # one made a checkpoint, two more did not
@@ -99,8 +106,9 @@ def test_without_a_chain_a_run_that_left_in_order_has_not_succeeded(client: Clus
     assert condition(run.plan).detail == f"job {job} exited at checkpoint 0; continue with nemolaunch resume"
 
 
-def test_a_preempted_job_saves_and_goes_on(cluster: Cluster, tmp_path: Path) -> None:
-    run = LightRun(cluster, tmp_path / "run", ["run", "finish"])
+@with_both
+def test_a_preempted_job_saves_and_goes_on(cluster: Cluster, tmp_path: Path, backend: str) -> None:
+    run = LightRun(cluster, tmp_path / "run", ["run", "finish"], backend=backend)
     job = run.submit()
     run.wait_until_running(job)
     end = int(run.run.slurm_end.read_text().split()[0])

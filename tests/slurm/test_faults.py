@@ -6,11 +6,12 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm.cluster import Cluster
 from slurm.memory import MemoryLimit
-from slurm.training import LAYOUT, Training, finish, same_as
+from slurm.training import BACKENDS, LAYOUT, Training, backend_flags, finish, same_as
 
 pytestmark = pytest.mark.long
 
@@ -57,9 +58,15 @@ FAULTS: dict[str, tuple[Callable[[Training], None], str | None, str]] = {
 }
 
 
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The flags that choose each backend. Whichever it is, the right values are NeMo 2's."""
+    return backend_flags(request.param)
+
+
 @pytest.fixture
-def run(client: Cluster, training_data: Path, tmp_path: Path) -> Iterator[Training]:
-    made = Training(client, tmp_path / "run", training_data, **LAYOUT)
+def run(client: Cluster, training_data: Path, tmp_path: Path, backend: dict[str, Any]) -> Iterator[Training]:
+    made = Training(client, tmp_path / "run", training_data, **LAYOUT, **backend)
     yield made
     made.end()
 
@@ -80,9 +87,9 @@ def test_a_rank_that_fails_is_named_and_the_run_goes_on(quiet: Training, run: Tr
 
 
 def test_a_hang_ends_with_the_stacks_of_all_ranks(
-    quiet: Training, client: Cluster, training_data: Path, tmp_path: Path
+    quiet: Training, client: Cluster, training_data: Path, tmp_path: Path, backend: dict[str, Any]
 ) -> None:
-    run = Training(client, tmp_path / "run", training_data, **LAYOUT, hang_timeout=30)
+    run = Training(client, tmp_path / "run", training_data, **LAYOUT, **backend, hang_timeout=30)
     process = run.start()
     run.wait_for_step(6)
     run.order(1, "stop")
@@ -130,4 +137,15 @@ def test_a_node_killed_while_the_job_is_being_requeued(quiet: Training, run: Tra
     run.cluster.start_node("n2")
     exit_code, said = finish(process)
     assert exit_code == 0, said
+    same_as(quiet, run)
+
+
+def test_a_preempted_run_saves_and_continues(quiet: Training, run: Training) -> None:
+    process = run.start()
+    run.wait_for_step(6)
+    run.cluster.run("sbatch", "-p", "urgent", "-N2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
+    exit_code, said = finish(process)
+    assert exit_code == 0, said
+    assert "with a checkpoint: signal SIGTERM" in run.run.rank_log(0).read_text()
+    assert run.num_attempts() == 2
     same_as(quiet, run)

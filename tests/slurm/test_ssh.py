@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.login import Login, why_not
 from slurm.training import ROOT, Training, finish
+from tokens_support import pair
 
+from nemolaunch.cli.commands.tokenize import main as tokenize
 from nemolaunch.planning import Plan
 from nemolaunch.slurm import batch_job
 
@@ -62,6 +66,29 @@ def test_a_job_is_submitted_as_the_dry_run_shows_it(
     assert f"on cluster: job {job} of this run is already in the queue" in again
     assert login.run("cancel", "--ssh=cluster", "runs/far") == f"cancelled job {job}\n"
     assert cluster.state(job) == "CANCELLED"
+
+
+def test_text_is_tokenised_there(login: Login, cluster: Cluster, tmp_path: Path) -> None:
+    """The jobs run the code that was sent, which is not installed there, after it is gone from where it was sent to."""
+    shutil.copytree(ROOT / "examples" / "tokenizer", login.home / "tokenizer")
+    shutil.copytree(ROOT / "examples" / "corpus", login.home / "corpus")
+    words = ["tokenize", "--hf-tokenizer", "tokenizer", "--data-prefix", "demo", "--input-dir", "corpus"]
+    words += ["--output-dir", "data", "--engine", "hf", "--workers", "1"]
+    on_slurm = ["--executor", "slurm", "--num-nodes", "2", "--partition", "main", "--unit-bytes", "1000000"]
+    said = login.run(*words, *on_slurm, "--ssh", "cluster", "--ssh-python", sys.executable)
+    (join,) = re.findall(r"and job (\d+), which joins", said)
+    made = login.home / "data" / "preprocessed"
+    shown = login.run("status", "--ssh", "cluster", "--ssh-python", sys.executable, "data")
+    assert shown.startswith("tokenising: demo in ")
+    deadline = time.monotonic() + 200
+    while cluster.state(join) != "COMPLETED" and time.monotonic() < deadline:
+        time.sleep(1)
+    logs = "\n".join(path.read_text() for path in made.glob("demo.slurm/*.log"))
+    assert cluster.state(join) == "COMPLETED", logs
+    words[2] = str(ROOT / "examples" / "tokenizer")
+    here = ["--input-dir", str(ROOT / "examples" / "corpus"), "--output-dir", str(tmp_path)]
+    assert tokenize([*words[1:], *here]) == 0
+    assert pair(made / "demo_text_document") == pair(tmp_path / "preprocessed" / "demo_text_document")
 
 
 def test_what_is_missing_there_is_reported_here(login: Login, cluster: Cluster, training_data: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
+from slurm.training import BACKENDS
 
 from nemolaunch.cli.commands import status
 from nemolaunch.observe.slurm_run import QueueFollower
@@ -25,8 +26,11 @@ class Told:
         return row["state"], row["detail"], code
 
 
-def test_the_life_of_a_run(client: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = LightRun(client, tmp_path / "run", ["run", "finish"], sbatch=["hold"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_life_of_a_run(
+    client: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    run = LightRun(client, tmp_path / "run", ["run", "finish"], sbatch=["hold"], backend=backend)
     told = Told(run, capsys)
     assert told() == ("never submitted", "", 0)
     job = run.submit()

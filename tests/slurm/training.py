@@ -9,19 +9,30 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+from bridge.conftest import PYTHON
 from slurm.cluster import Cluster
 from slurm.memory import MemoryLimit
 
 from nemolaunch.planning import Plan
 from nemolaunch.run import metrics
 from nemolaunch.run.attempts import attempts, expand_nodes
-from nemolaunch.run.folder import RunDir
+from nemolaunch.run.folder import RunDir, unfinished
 from nemolaunch.slurm import batch_job
 from nemolaunch.system.atomic_files import write_text
 
 ROOT = Path(__file__).parents[2]
-LAYOUT = {"tensor_model_parallel_size": 2}  # over the two nodes
+# Over the two nodes; in fp32, as some CPUs take seconds for a step in bf16
+LAYOUT = {"tensor_model_parallel_size": 2, "precision": "fp32"}
+BACKENDS: dict[str, dict[str, Any]] = {"nemo2": {}, "bridge": {"backend": "bridge", "python": PYTHON}}
 COMMAND = ROOT / "train" / "llm" / "pretrain" / "pretrain_llm.py"
+
+
+def backend_flags(backend: str) -> dict[str, Any]:
+    """The flags that choose a backend. Skips the test where its environment is missing."""
+    if backend == "bridge" and not PYTHON.exists():
+        pytest.skip("there is no .venv-bridge; `make install-bridge` builds it")
+    return BACKENDS[backend]
 
 
 class Training:
@@ -129,10 +140,8 @@ class Training:
 
     def saving(self) -> str | None:
         """Name of a checkpoint that is being written."""
-        for marker in self.run.checkpoints.glob("*-unfinished"):
-            if marker.with_name(marker.name.removesuffix("-unfinished")).is_dir():
-                return marker.name.removesuffix("-unfinished")
-        return None
+        folders = [path for path in self.run.checkpoints.glob("*") if path.is_dir() and not path.is_symlink()]
+        return next((path.name for path in folders if unfinished(path)), None)
 
     def is_on(self, node: str) -> bool:
         """Whether Slurm thinks that the run is running there."""
@@ -150,7 +159,10 @@ class Training:
         return self.run.slurm_current.read_text().split()[0]
 
     def rank_pids(self, rank: int) -> list[int]:
-        """Processes of a rank, wherever in the name spaces of the nodes they are; the rank itself first."""
+        """Processes of a rank, wherever in the name spaces of the nodes they are; the rank itself first.
+
+        They are in the order of their starts: numbers of processes begin again at 32768.
+        """
         wanted = {f"SLURM_PROCID={rank}".encode(), f"SLURM_JOB_ID={self.job()}".encode()}
         found = []
         for entry in os.scandir("/proc"):
@@ -158,11 +170,12 @@ class Training:
                 try:
                     variables = set(Path(entry.path, "environ").read_bytes().split(b"\0"))
                     command = Path(entry.path, "cmdline").read_bytes()
+                    began = int(Path(entry.path, "stat").read_text().rpartition(")")[2].split()[19])
                 except OSError:
                     continue
                 if wanted <= variables and (b"fdl_runner" in command or b"bridge.entry" in command):
-                    found.append(int(entry.name))
-        return sorted(found)
+                    found.append((began, int(entry.name)))
+        return [number for _, number in sorted(found)]
 
 
 def same_as(quiet: Training, run: Training) -> None:

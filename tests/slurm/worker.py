@@ -1,6 +1,6 @@
 """Stands in for a training rank in tests of the batch script: pretends to save checkpoints, leaves or dies.
 
-worker.py FOLDER: the behaviour of this start is read from FOLDER/behaviour.json
+worker.py FOLDER BACKEND: the behaviour of this start is read from FOLDER/behaviour.json
 """
 
 from __future__ import annotations
@@ -14,13 +14,20 @@ from pathlib import Path
 
 
 def save(folder: Path, step: int) -> None:
-    """Something that looks like a checkpoint."""
-    (folder / "checkpoints" / f"m--step={step}-consumed_samples={step}.0").mkdir(parents=True, exist_ok=True)
+    """Something that looks like a checkpoint of the backend; NeMo 2 counts steps from 0."""
+    checkpoints = folder / "checkpoints"
+    if sys.argv[2] == "bridge":
+        (checkpoints / f"iter_{step + 1:07d}").mkdir(parents=True, exist_ok=True)
+        (checkpoints / "latest_checkpointed_iteration.txt").write_text(str(step + 1))
+    else:
+        (checkpoints / f"m--step={step}-consumed_samples={step}.0").mkdir(parents=True, exist_ok=True)
 
 
 def next_step(folder: Path) -> int:
     names = [path.name for path in (folder / "checkpoints").glob("*-step=*")]
-    return max((int(name.split("-step=")[1].split("-")[0]) for name in names), default=-1) + 1
+    nemo = [int(name.split("-step=")[1].split("-")[0]) + 1 for name in names]
+    bridge = [int(path.name.removeprefix("iter_")) for path in (folder / "checkpoints").glob("iter_*")]
+    return max([*nemo, *bridge], default=0)
 
 
 def main() -> int:

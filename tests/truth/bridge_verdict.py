@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import check_jobs
 from random_jobs import random_values
@@ -24,8 +27,10 @@ from nemolaunch.resolve import Resolved
 MOST_FIXES = 40
 NAMES = [*(recipe.name for recipe in catalogue.recipes()), *catalogue.flavours(), *catalogue.only_in_bridge()]
 MODELS = [name for name in NAMES if bridge_models.refusal(catalogue.model(name)) is None]
-HOST = Host(gpus=("NVIDIA H100 80GB HBM3",) * 64, num_cpus=64, memory_bytes=2**42)
-FACTS = {"host": HOST, "interpreter": Interpreter(path="/env/bin/python", bridge="0.6.2", megatron="0.19.2")}
+FACTS = {
+    "host": Host(gpus=("NVIDIA H100 80GB HBM3",) * 512, num_cpus=64, memory_bytes=2**42),
+    "interpreter": Interpreter(path="/env/bin/python", bridge="0.6.2", megatron="0.19.2"),
+}
 BRIDGE = {"backend": "bridge", "executor": "local"}
 # Of Bridge's configuration: of the model, the optimizer, a part with owners, and one that does not exist
 SETTINGS = (
@@ -52,6 +57,23 @@ def compare(seed: int, count: int) -> dict[str, Any]:
         if why:
             disagreements.append({"values": values, "theirs": why})
     return {"accepted": accepted, "disagreements": disagreements}
+
+
+def own_layouts() -> dict[str, str | None]:
+    """Return why Bridge refuses a model that only it has, in the catalogue's layout, or None; by model."""
+    return {name: verdict(in_own_layout(name)) for name in catalogue.only_in_bridge()}
+
+
+def in_own_layout(name: str) -> dict[str, Any]:
+    """Return the values of a job in the layout that the catalogue has for a model."""
+    recipe = catalogue.recipe(name)
+    names = (
+        "tensor_model_parallel_size", "pipeline_model_parallel_size", "expert_model_parallel_size",
+        "expert_tensor_parallel_size", "sequence_parallel", "global_batch_size",
+    )  # fmt: skip
+    layout = {each: getattr(recipe, each) for each in names}
+    gpus = recipe.num_nodes * recipe.num_gpus_per_node
+    return {"model_name": name, "max_steps": 10, "num_gpus": gpus, "num_nodes": 1, **layout, **BRIDGE}
 
 
 def accepted_values(rng: random.Random) -> dict[str, Any] | None:
@@ -99,7 +121,26 @@ def _rank_of(plan: Plan) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update({**plan.variables, "WORLD_SIZE": str(plan.world_size), "RANK": "0"})
     try:
-        yield
+        with mock.patch.dict(sys.modules, _optimizers()):
+            yield
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _optimizers() -> dict[str, ModuleType]:
+    """Return what Megatron asks of Transformer Engine's Adam, which this machine does not have: its arguments."""
+
+    class FusedAdam:
+        def __init__(
+            self,
+            master_weight_dtype: Any = None,
+            exp_avg_dtype: Any = None,
+            exp_avg_sq_dtype: Any = None,
+            use_decoupled_grad: bool = False,
+        ) -> None: ...
+
+    names = ("transformer_engine", "transformer_engine.pytorch", "transformer_engine.pytorch.optimizers")
+    modules = {name: ModuleType(name) for name in names}
+    modules[names[-1]].FusedAdam = FusedAdam  # type: ignore[attr-defined]
+    return modules

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from check_jobs import codes, job, resolved
+from check_jobs import codes, findings, job, resolved
 
 from nemolaunch.facts import Host, look
 from nemolaunch.facts.interpreter import Interpreter, look_at_interpreter
@@ -126,3 +126,23 @@ def test_complete_checkpoints_are_those_that_bridge_has_recorded(tmp_path: Path)
     newest = run.newest_checkpoint()
     assert newest is not None
     assert newest.name == "iter_0000030"
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "factor"),
+    [
+        ("mixtral_8x7b", {"context_parallel_size": 2}, 2),
+        ("mixtral_8x7b", {"context_parallel_size": 2, "tensor_model_parallel_size": 2}, 2),
+        ("mixtral_8x7b", {"tensor_model_parallel_size": 4, "eod_mask_loss": True}, 4),
+        ("mixtral_8x7b", {"tensor_model_parallel_size": 4}, None),
+        ("llama3_8b", {"context_parallel_size": 2, "eod_mask_loss": True}, None),
+    ],
+)
+def test_another_weight_of_the_loss_that_balances_experts_is_told(
+    model: str, values: dict[str, Any], factor: int | None
+) -> None:
+    """Megatron-Core's `TopKRouter` multiplies it by the ranks that split a sequence since 0.19."""
+    asked: dict[str, Any] = {"executor": "local", "num_gpus": 8, "backend": "bridge", **values}
+    found = findings(model, **asked, changed={"interpreter": BRIDGE})
+    told = [finding.message for finding in found if finding.code == "bridge-differs"]
+    assert [f"weighs {factor} times" in message for message in told] == ([True] if factor else [])

@@ -4,47 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-
 from nemolaunch import catalogue
 from nemolaunch.catalogue import bridge_fields, bridge_models
-from nemolaunch.job import Job, spec_of, specs
+from nemolaunch.job import specs
 
 
 def test_every_field_of_a_job_is_in_one_table() -> None:
-    tables = (bridge_fields.SET, bridge_fields.OURS, bridge_fields.REFUSED, bridge_fields.WITH_REFUSED)
+    tables = (bridge_fields.SET, bridge_fields.OURS)
     counts = Counter(name for table in tables for name in table)
     assert set(counts) == {spec.name for spec in specs()}
     assert {name for name, times in counts.items() if times > 1} == set()
 
 
-def test_a_default_job_is_accepted() -> None:
-    assert bridge_fields.refused(Job().values()) == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("data_mode", "stream"),
-        ("objective", "mlm"),
-        ("rampup_batch_size", "8:8:80"),
-    ],
-)
-def test_what_bridge_does_not_do_is_refused(name: str, value: object) -> None:
-    assert list(bridge_fields.refused(Job(**{name: value}).values())) == [name]
-
-
-def test_what_a_refused_field_switches_on_is_refused_with_it() -> None:
-    refusable = {**bridge_fields.REFUSED, **bridge_fields.REFUSED_VALUES}
-    for name, switch in bridge_fields.WITH_REFUSED.items():
-        accepted, _ = refusable[switch]
-        assert spec_of(switch).default in accepted, name
-
-
 TRAINS = {
     "baichuan2_7b", "chatglm3_6b", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "gemma_2b", "gemma2_27b",
     "gemma3_1b", "gpt3_175b", "llama31_nemotron_70b", "llama4_e16", "llama4_e128", "nemotron3_22b", "nemotron4_340b",
-    "phi3_mini_4k_instruct", "starcoder_15b", "starcoder2_15b",
+    "mamba2_hybrid_8b", "nemotron_nano_9b_v2", "phi3_mini_4k_instruct", "starcoder_15b", "starcoder2_15b",
     "llama2_7b", "llama3_8b", "llama31_405b", "llama32_1b", "mistral_7b", "mixtral_8x7b", "qwen2_7b", "qwen25_500m",
     "qwen3_600m", "qwen3_30b_a3b",
 }  # fmt: skip
@@ -52,7 +27,6 @@ REASONS = {
     "t5_220m": "T5",
     "bert_110m": "BERT",
     "hyena_1b": "Hyena",
-    "mamba2_130m": "Mamba",
 }
 
 

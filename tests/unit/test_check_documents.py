@@ -58,6 +58,24 @@ def test_combinations(model: str, values: dict[str, Any], expected: list[str]) -
     assert [c for c in codes(model, gpu="h200", **given, **values) if c not in size] == expected
 
 
+@pytest.mark.parametrize(
+    ("model", "values", "expected"),
+    [
+        (LLAMA, {**ATTENTION, **POSITIONS, **LOSS}, []),
+        (LLAMA, {**ATTENTION, "context_parallel_size": 2}, ["documents-as-sequences"]),
+        ("gpt3_175b", ATTENTION, []),  # built from Megatron's own layers
+        ("gemma2_9b", ATTENTION, ["documents-unsupported"]),
+        ("gpt_oss_20b", ATTENTION, ["documents-unsupported"]),
+        ("gpt_oss_20b", LOSS, []),
+        ("olmoe_7b", ATTENTION, []),
+    ],
+)
+def test_combinations_with_bridge(model: str, values: dict[str, Any], expected: list[str]) -> None:
+    image = {"container_image": "nvcr.io/nvidia/nemo:26.06", "container_runtime": "pyxis"}
+    found = codes(model, gpu="h200", backend="bridge", **image, **values)
+    assert [code for code in found if code.startswith(("documents", "attention"))] == expected
+
+
 def test_all_that_is_in_the_way_is_named_at_once() -> None:
     values: dict[str, Any] = {**ATTENTION, "micro_batch_size": 4, "context_parallel_size": 2, "num_gpus": 8}
     (found,) = findings(LLAMA, **values)

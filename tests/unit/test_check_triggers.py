@@ -23,6 +23,7 @@ from nemolaunch.facts.saved_values import SavedRun
 from nemolaunch.facts.setup_file import SetupFile
 from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.facts.submission import Submission
+from nemolaunch.facts.unfinished_data import UnfinishedData
 from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
 
@@ -100,14 +101,14 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "path-with-variable": ("llama3_8b", {"executor": "local"}, {"run": EarlierRun(folder="/runs/$HOME/a")}),
     "path-in-shell": ("llama3_8b", {}, {"run": EarlierRun(folder="/my runs/a")}),
     "path-in-mount": ("llama3_8b", {"dataset_dir": ("/data/a,b",)}, {}),
-    "cpu-unsupported": ("mamba2_130m", {"executor": "local"}, {}),
+    "cpu-unsupported": ("hyena_1b", {"executor": "local"}, {}),
     "cpu-despite-gpus": ("llama3_8b", {**LOCAL, "device": "cpu"}, {"host": H100}),
     "bridge-missing": ("llama3_8b", BRIDGE, {"interpreter": Interpreter(path="/env/bin/python")}),
-    "bridge-untested": ("llama3_8b", BRIDGE, {"interpreter": interpreter("0.4.2", "0.17.0")}),
+    "bridge-untested": ("llama3_8b", BRIDGE, {"interpreter": interpreter("0.6.2", "0.18.0")}),
+    "bridge-too-old": ("llama3_8b", BRIDGE, {"interpreter": interpreter("0.3.1", "0.16.1")}),
     "bridge-only": ("gpt_oss_20b", {}, {}),
-    "bridge-model": ("mamba2_130m", BRIDGE, {"interpreter": interpreter()}),
+    "bridge-model": ("hyena_1b", BRIDGE, {"interpreter": interpreter()}),
     "bridge-differs": ("llama4_e16", BRIDGE, {"interpreter": interpreter()}),
-    "bridge-unsupported": ("llama3_8b", {**BRIDGE, "eod_mask_loss": True}, {"interpreter": interpreter()}),
     "checkpoint-of-other-backend": (
         "llama3_8b",
         {},
@@ -124,6 +125,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ffn-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 3}, {}),
     "shared-expert-by-tp": ("deepseek_v3", {"tensor_model_parallel_size": 3}, {}),
     "vocabulary-by-tp": ("phi3_mini_4k_instruct", {"tensor_model_parallel_size": 128}, {}),
+    "delta-by-tp": ("qwen3_next_80b_a3b", {**BRIDGE, "tensor_model_parallel_size": 32}, {}),
     "mamba-by-tp": ("mamba2_130m", {"tensor_model_parallel_size": 2}, {}),
     "hyena-by-tp": ("hyena_1b", {"tensor_model_parallel_size": 7}, {}),
     "sequence-parallel-without-tp": ("llama3_8b", {"sequence_parallel": True}, {}),
@@ -275,6 +277,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "schedule-unknown": ("llama3_8b", {"resume_schedule": "checkpoint"}, {"resume": StartPoint(path="/x")}),
     "data-missing": ("llama3_8b", {"dataset_dir": ()}, {}),
     "data-unreadable": ("llama3_8b", {}, {"data": (data_file(error="cannot read /x.idx: no such file"),)}),
+    "data-unfinished": (
+        "llama3_8b",
+        {},
+        {"unfinished": (UnfinishedData("data", "/data/x.unfinished", "x", 0.4, 60),)},
+    ),
     "data-empty": ("llama3_8b", {}, {"data": (data_file(num_tokens=0, split_tokens=(0, 0, 0)),)}),
     "index-cache": ("llama3_8b", {}, {"index_cache_error": "/data cannot be written"}),
     "index-cache-old": (

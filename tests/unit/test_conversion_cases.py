@@ -19,11 +19,11 @@ from nemo2.convert_support import assert_same_tensors, tensors
 from nemo2.model_zoo import ZOO
 from safetensors.torch import save_file
 
-from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.convert import Options, convert
 from nemolaunch.checkpoint.convert.prepare import prepare_import
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.nemo2.folder import read_folder
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.errors import NemolaunchError, UsageError
 

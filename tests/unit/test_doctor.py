@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.test_backend import environment
 
 from nemolaunch.cli.commands import doctor as command
 from nemolaunch.doctor import disk, gpus, host, logins, packages, slurm
@@ -90,6 +91,25 @@ def test_without_nemo_it_says_what_the_machine_can_still_do() -> None:
     found = list(packages.look(dict.fromkeys(GOOD_VERSIONS)))
     assert "can plan and submit jobs, but not train" in texts(found, "note")
     assert "bad" not in levels(found)
+
+
+@pytest.mark.parametrize(
+    ("releases", "level", "text"),
+    [
+        (("0.6.0", "0.19.2"), "good", "Megatron-Bridge 0.6.0 with Megatron-Core 0.19.2, in "),
+        (("0.6.2", "0.18.0"), "warning", "was never trained; tested: "),
+        (("0.3.0", "0.16.0"), "bad", "does not train: its configuration has no ValidationConfig"),
+    ],
+)
+def test_megatron_bridge_is_judged_with_its_megatron_core(
+    releases: tuple[str, str], level: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = (f"megatron_bridge-{releases[0]}", f"megatron_core-{releases[1]}")
+    environment(tmp_path / ".venv-bridge", *names)
+    found = list(packages.bridge())
+    assert levels(found) == [level]
+    assert text in texts(found, level)
 
 
 SMI = """\

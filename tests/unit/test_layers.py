@@ -49,7 +49,17 @@ ROOMS = [
     "api",
     "cli",
 ]
-CHECKPOINT_ROOMS = ["storage", "hf", "meta", "megatron", "nemo2", "bridge", "convert"]
+CHECKPOINT_ROOMS = [
+    "storage",
+    "hf",
+    "meta",
+    "megatron",
+    "nemo2",
+    "bridge",
+    "megatron_lm",
+    "migrate",
+    "convert",
+]
 CLI_ROOMS = ["views", "parsing", "commands", "main", "manual", "resume_table", "backend_table"]
 # What acts and what reads know nothing of each other; neither do neighbours that serve different steps
 STRANGERS = {

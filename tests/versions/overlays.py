@@ -1,4 +1,4 @@
-"""Releases of NeMo and Megatron-Core laid over the environment, which has everything else they need.
+"""Releases of NeMo, Megatron-Bridge and Megatron-Core laid over an environment that has everything else they need.
 
     python tests/versions/overlays.py
 
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nemolaunch.catalogue.version_pairs import Pair, pairs
+from nemolaunch.catalogue.version_pairs import BridgePair, Pair, bridge_pairs, pairs
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemolaunch-tests"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # Megatron-Core has compiled code
@@ -31,15 +31,25 @@ def proven() -> list[Pair]:
 
 def overlay(pair: Pair) -> Path:
     """The folder with a pair's packages, downloaded once."""
-    folder = FOLDER / f"python{PYTHON}-nemo-{pair.nemo}-megatron-{pair.megatron}"
+    packages = [f"nemo_toolkit=={pair.nemo}", f"megatron-core=={pair.megatron}"]
+    return _downloaded(f"nemo-{pair.nemo}-megatron-{pair.megatron}", packages)
+
+
+def bridge_overlay(pair: BridgePair) -> Path:
+    """The same for Megatron-Bridge; Megatron-Core's newer releases are built, which needs a C++ compiler."""
+    packages = [f"megatron-bridge=={pair.bridge}", f"megatron-core=={pair.megatron}"]
+    return _downloaded(f"bridge-{pair.bridge}-megatron-{pair.megatron}", packages, "--ignore-requires-python")
+
+
+def _downloaded(name: str, packages: list[str], *options: str) -> Path:
+    folder = FOLDER / f"python{PYTHON}-{name}"
     if folder.exists():
         return folder
     FOLDER.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=FOLDER))
-    packages = [f"nemo_toolkit=={pair.nemo}", f"megatron-core=={pair.megatron}"]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     done = subprocess.run(
-        [*pip, "--target", str(new), *packages], capture_output=True, text=True, check=False
+        [*pip, *options, "--target", str(new), *packages], capture_output=True, text=True, check=False
     )
     if done.returncode:
         shutil.rmtree(new)
@@ -52,3 +62,6 @@ def overlay(pair: Pair) -> Path:
 if __name__ == "__main__":
     for each in proven():
         print(f"{each}: {overlay(each)}", flush=True)
+    for one in bridge_pairs():
+        if one.fails is None:
+            print(f"{one}: {bridge_overlay(one)}", flush=True)

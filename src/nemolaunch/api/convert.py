@@ -46,7 +46,8 @@ def convert(
     Args:
         source: a checkpoint, a run folder (for its newest checkpoint), or a Hugging Face id to download.
         output: the folder or file to write; it is written atomically.
-        to: `hf`, `nemo2`, `bridge`, `torch`, `meta`, `safetensors` or `dcp`; by default `nemo2` from hf, else `hf`.
+        to: `hf`, `nemo2`, `bridge`, `megatron-lm`, `torch`, `meta`, `safetensors` or `dcp`; by default
+            `nemo2` from hf, else `hf`.
         verify: `full` compares every bit, the configuration, the tokenizer and, if both models fit in memory, their
             logits; `bits` does not compare logits; `none` compares nothing.
         weights_only: drop the optimizer and other training state.
@@ -101,7 +102,6 @@ def _path(given: str | Path | None) -> Path | None:
 def _compare(trust_remote_code: bool, conversion: Any, source: Path, result: Path) -> Any:
     """Compare the logits of both models, if the conversion is between Hugging Face and a checkpoint of Megatron."""
     from nemolaunch.checkpoint.convert.conversion import ModelConversion
-    from nemolaunch.checkpoint.convert.sides import SIDES
     from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
     from nemolaunch.facts.interpreter import bridge_interpreter
     from nemolaunch.nemo2 import compare
@@ -109,7 +109,7 @@ def _compare(trust_remote_code: bool, conversion: Any, source: Path, result: Pat
     if not isinstance(conversion, ModelConversion):
         return None
     formats = {detect(source), detect(result)}
-    if "hf" not in formats or not formats & {*SIDES}:
+    if "hf" not in formats or not formats & {"nemo2", "bridge"}:
         return None
     hf, megatron = (result, source) if conversion.to == "hf" else (source, result)
     runner = compare.nemo() if "nemo2" in formats else compare.bridge(bridge_interpreter())

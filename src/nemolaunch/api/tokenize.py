@@ -13,6 +13,7 @@ from nemolaunch.tokenizer.library import cache_folder
 
 if TYPE_CHECKING:
     from nemolaunch.tokenization.request import EngineMismatch, Result, Tick, TokenizeRequest
+    from nemolaunch.tokenization.units.run import Executor
 
 log = logging.getLogger("nemolaunch")
 
@@ -86,9 +87,14 @@ def tokenize(
 
 
 def run_request(
-    request: TokenizeRequest, engine: str, *, tell: Tell, report: Callable[[Tick], None] = lambda tick: None
+    request: TokenizeRequest,
+    engine: str,
+    *,
+    tell: Tell,
+    report: Callable[[Tick], None] = lambda tick: None,
+    execute: Executor | None = None,
 ) -> Result:
-    """Choose the engine, which is tried once for each tokenizer, and tokenise."""
+    """Choose the engine, which is tried once for each tokenizer, and tokenise, on this machine by default."""
     from nemolaunch.tokenization import proof, sample
     from nemolaunch.tokenization.run import run
 
@@ -103,4 +109,4 @@ def run_request(
         proof.remember(chosen.engine, chosen.spec, cache, str(error))
 
     chosen = replace(request, engine=proof.choose(engine, request.spec, cache, texts, tell))
-    return run(chosen, report, distrust)
+    return run(chosen, report, distrust, execute)

@@ -42,7 +42,7 @@ def _attended(a: Architecture, seq_length: int) -> tuple[float, float]:
     if a.hybrid_override_pattern:
         layers = a.hybrid_override_pattern.count("*")
     else:
-        layers = a.num_layers + (a.mtp_num_layers or 0)
+        layers = a.num_layers - _linear_layers(a) + (a.mtp_num_layers or 0)
     window = _window(a)
     if window is None or window >= seq_length:
         return layers * seq_length, layers * seq_length / 2
@@ -55,8 +55,18 @@ def _attended(a: Architecture, seq_length: int) -> tuple[float, float]:
     return full, local * causal_in_window + (layers - local) * seq_length / 2
 
 
+def _linear_layers(a: Architecture) -> int:
+    return sum(a.is_linear_layer(layer) for layer in range(a.num_layers))
+
+
 def _scan(a: Architecture) -> float:
-    """Return forward FLOPs of Mamba-2's state space part: 7 per channel and state, as Megatron counts them."""
+    """Return forward FLOPs of the recurrences, as Megatron counts them.
+
+    Mamba-2: 7 per channel and state; gated delta nets: 8 per value and channel of a key.
+    """
+    if a.linear_attention_freq:
+        states = mixers.delta_widths(a)[1] * a.known("linear_key_head_dim")
+        return _linear_layers(a) * 8.0 * states
     letters = (a.hybrid_override_pattern or "").count("M") if a.kind == "mamba" else 0
     return letters * 7.0 * mixers.mamba_inner_width(a) * a.mamba_state_dim
 

@@ -1,4 +1,4 @@
-"""Parameters of the operators that replace attention in Mamba-2 and Hyena layers."""
+"""Parameters of the operators that replace attention in Mamba-2 and Hyena layers, and in linear attention."""
 
 from __future__ import annotations
 
@@ -41,3 +41,22 @@ def hyena(a: Architecture, letter: str) -> int:
     }
     projections = 4 * a.hidden_size * a.hidden_size + a.hidden_size
     return projections + 3 * 3 * a.hidden_size + filters[letter]
+
+
+def delta_widths(a: Architecture) -> tuple[int, int]:
+    """Return the channels of all keys, and of all values, of a gated delta net. There are as many queries as keys."""
+    keys = a.known("linear_num_key_heads") * a.known("linear_key_head_dim")
+    return keys, a.known("linear_num_value_heads") * a.known("linear_value_head_dim")
+
+
+def delta_net(a: Architecture) -> int:
+    """Count a gated delta net (megatron.core.ssm.gated_delta_net).
+
+    The input projection makes queries, keys, values, a gate as wide, and two numbers per head of values; a convolution
+    over queries, keys and values has no bias; a step and a decay per head; a norm over a head; the output projection.
+    """
+    keys, values = delta_widths(a)
+    heads = a.known("linear_num_value_heads")
+    projections = a.hidden_size * (2 * keys + 2 * values + 2 * heads) + values * a.hidden_size
+    convolution = (2 * keys + values) * a.known("linear_conv_kernel_dim")
+    return projections + convolution + 2 * heads + a.known("linear_value_head_dim")

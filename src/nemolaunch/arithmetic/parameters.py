@@ -18,7 +18,7 @@ class LayerParameters:
 
     Attributes:
         attention: query, key, value and output projections with their biases and head norms.
-        mixer: Mamba or Hyena operator.
+        mixer: Mamba or Hyena operator, or a gated delta net.
         mlp: dense MLP.
         router: weights that select experts.
         experts, active_experts: all experts; those that one token passes through.
@@ -134,7 +134,8 @@ def _attention(a: Architecture) -> int:
         return _latent_attention(a)
     query_width = a.num_attention_heads * a.kv_channels
     key_value_width = 2 * a.num_query_groups * a.kv_channels
-    count = _linear(a.hidden_size, query_width + key_value_width, a.add_bias_linear or a.add_qkv_bias)
+    projected = (2 if a.attention_output_gate else 1) * query_width + key_value_width
+    count = _linear(a.hidden_size, projected, a.add_bias_linear or a.add_qkv_bias)
     count += _linear(query_width, a.hidden_size, a.add_bias_linear)
     if a.qk_layernorm:
         count += 2 * _norm(a, a.kv_channels)
@@ -158,7 +159,9 @@ def _feed_forward(a: Architecture, has_experts: bool) -> dict[str, int]:
         "router": _linear(a.hidden_size, num_experts, a.add_bias_linear),
         "experts": num_experts * expert,
         "active_experts": a.moe_router_topk * expert,
-        "shared_experts": _mlp(a, shared) if shared else 0,
+        "shared_experts": _mlp(a, shared) + (a.hidden_size if a.moe_shared_expert_gate else 0)
+        if shared
+        else 0,
     }
 
 
@@ -175,7 +178,7 @@ def _mixed_layer(a: Architecture, letter: str) -> LayerParameters:
         return LayerParameters(mixer=mixers.mamba(a), norms=norm)
     if letter == "*":
         return LayerParameters(attention=_attention(a), norms=norm)
-    return LayerParameters(mlp=_mlp(a, a.ffn_hidden_size), norms=norm)
+    return LayerParameters(norms=norm, **_feed_forward(a, letter == "E"))
 
 
 def layer_parameters(architecture: Architecture, layer: int) -> LayerParameters:
@@ -183,6 +186,12 @@ def layer_parameters(architecture: Architecture, layer: int) -> LayerParameters:
     a = architecture
     if a.hybrid_override_pattern:
         return _mixed_layer(a, a.hybrid_override_pattern[layer])
+    if a.is_linear_layer(layer):
+        return LayerParameters(
+            mixer=mixers.delta_net(a),
+            norms=2 * _norm(a, a.hidden_size),
+            **_feed_forward(a, a.is_moe_layer(layer)),
+        )
     attention, num_norms = _attention(a), 4 if a.post_layer_norms else 2
     if a.kind == "t5":
         attention, num_norms = attention + _cross_attention(a), 3

@@ -6,13 +6,15 @@ from typing import Any
 
 from megatron.bridge.training.callbacks import Callback, CallbackContext
 
+from nemolaunch.bridge.datasets import Datasets
 from nemolaunch.bridge.graceful_exit import GracefulExit
 from nemolaunch.bridge.loss import StepLoss, validation_loss
 from nemolaunch.bridge.profile import PytorchTrace
+from nemolaunch.bridge.ramp import PlannedBatches
 from nemolaunch.bridge.rank import device_of, is_first
 from nemolaunch.bridge.saving import TimedSaves, around_saves
-from nemolaunch.bridge.train_data import train_data
-from nemolaunch.bridge.validation_sets import ValidationSets
+from nemolaunch.bridge.stream import Stream
+from nemolaunch.bridge.validation_sets import ValidationSets, num_row_batches
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.comparison import RankComparison
@@ -25,19 +27,27 @@ from nemolaunch.ranks.update_check import UpdateCheck
 LOGGED_BY_BRIDGE = frozenset({"loss", "lr", "grad_norm", "step", "time", "samples"})
 
 
-def callbacks_of(plan: Plan, loss: StepLoss) -> list[Callback]:
+def callbacks_of(plan: Plan, loss: StepLoss, data: Datasets, batches: PlannedBatches) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they must be called.
 
     The metrics come before those that may end the run, so that the row of the last step is written.
     """
-    metrics = Metrics(plan, loss)
-    found = [PlannedOptimizer(plan), metrics, Updates(plan, loss, metrics), Ranks(plan, loss, metrics)]
+    metrics = Metrics(plan, loss, data, batches)
+    found = [
+        PlannedOptimizer(plan),
+        batches,
+        metrics,
+        Updates(plan, loss, metrics),
+        Ranks(plan, loss, metrics),
+    ]
     found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
     found += [GracefulExit(plan, metrics.rows.event)] if plan.exits_gracefully else []
+    found += [Stream(plan, metrics.rows, loss, data)] if plan.stream is not None else []
     found += [PytorchTrace(plan)] if plan.job.logging.profile == "pytorch" else []
     progress = Progress(plan, metrics)
-    found += [ValidationSets(plan, metrics.rows, progress)] if plan.validation_sets else []
-    return [*found, progress, End(plan)]
+    if plan.validation_sets or num_row_batches(plan):
+        found.append(ValidationSets(plan, metrics.rows, progress, data, loss))
+    return [*found, progress, End(plan, data)]
 
 
 class PlannedOptimizer(Callback):
@@ -48,6 +58,13 @@ class PlannedOptimizer(Callback):
 
     def on_train_step_start(self, context: CallbackContext) -> None:
         """Overwrite what Bridge's schedule and the checkpoint have set."""
+        self._set_all(context)
+
+    def on_train_step_end(self, context: CallbackContext) -> None:
+        """Restore what the step had: Bridge's schedule has set the next, and its log reads it now."""
+        self._set_all(context)
+
+    def _set_all(self, context: CallbackContext) -> None:
         assert context.optimizer is not None
         rate = self._schedule.rate(context.state.train_state.step)
         for group in context.optimizer.param_groups:
@@ -56,6 +73,8 @@ class PlannedOptimizer(Callback):
     def _set(self, group: dict[str, Any], rate: float) -> None:
         o = self._optimizer
         group["lr"] = rate * group.get("lr_mult", 1.0)
+        # of Bridge's own schedule, which checkpoints record
+        group |= {name: value for name, value in (("max_lr", o.lr), ("min_lr", o.min_lr)) if name in group}
         # parameters without weight decay, such as norms and biases, have the multiplier 0
         group["weight_decay"] = o.weight_decay * group.get("wd_mult", 1.0)
         if "betas" in group:
@@ -67,14 +86,15 @@ class PlannedOptimizer(Callback):
 class Metrics(Callback):
     """Writes the metrics file on the first rank; `StepMetrics` says what is in it."""
 
-    def __init__(self, plan: Plan, loss: StepLoss) -> None:
-        self._plan, self._loss = plan, loss
+    def __init__(self, plan: Plan, loss: StepLoss, data: Datasets, batches: PlannedBatches) -> None:
+        self._plan, self._loss, self._data, self._batches = plan, loss, data, batches
         self.rows = StepMetrics(plan)
         self._rate: float | None = None
         self._samples = 0
 
     def on_train_start(self, context: CallbackContext) -> None:
         """Open the file, and write the `start` event."""
+        self._loss.listen_to(context.model)
         if not is_first():
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -106,7 +126,7 @@ class Metrics(Callback):
         state = context.state.train_state
         loss = self._loss.value()  # on every rank
         step = state.step + 1
-        self._samples = state.consumed_train_samples + self._plan.job.batch.global_batch_size
+        self._samples = state.consumed_train_samples + self._batches.sizes.size(state.step)
         if not self.rows.is_due(step):
             return
         self.rows.step(
@@ -121,10 +141,17 @@ class Metrics(Callback):
     def on_eval_start(self, context: CallbackContext) -> None:
         """Pause the clock of steps."""
         self.rows.pause()
+        if self._loss.accuracy is not None:
+            self._loss.accuracy.start()
 
     def on_eval_end(self, context: CallbackContext) -> None:
         """Write a row for the validation."""
-        self.rows.validated(context.state.train_state.step, validation_loss(context.total_loss_dict))
+        accuracy = self._loss.accuracy
+        self.rows.validated(
+            context.state.train_state.step,
+            validation_loss(context.total_loss_dict),
+            float(accuracy.stop(device_of(self._plan))) if accuracy is not None else None,
+        )
 
     def on_train_end(self, context: CallbackContext) -> None:
         """Write the `end` event, and close the file."""
@@ -133,7 +160,7 @@ class Metrics(Callback):
             self._loggers.close()
 
     def _by_prefix(self) -> list[int] | None:
-        return samples_by_prefix(train_data(), self._samples)
+        return samples_by_prefix(self._data.train, self._samples)
 
 
 class Updates(Callback):
@@ -200,12 +227,13 @@ class Progress(Callback):
 class End(Callback):
     """Ends a run after its last step, without Bridge's additional validation and test."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, data: Datasets) -> None:
+        self._plan, self._data = plan, data
 
     def on_train_end(self, context: CallbackContext) -> None:
         """Turn both off, and record the end."""
         state = context.state.train_state
         state.do_valid = state.do_test = False
         if is_first():
-            rank_process.note_end(self._plan, state.step)
+            steps = self._data.steps
+            rank_process.note_end(self._plan, state.step, end_of_data=steps is not None and steps.ended)

@@ -22,6 +22,7 @@ from megatron.bridge.training.config import (
     ValidationConfig,
 )
 
+from nemolaunch.bridge.objective import set_objective
 from nemolaunch.bridge.profile import nsys
 from nemolaunch.bridge.provider import provider
 from nemolaunch.bridge.settings import set_fields
@@ -67,6 +68,7 @@ def compile_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:
         mixed_precision=_precision(plan),
         profiling=nsys(plan),
     )
+    set_objective(config, plan)
     set_fields(config, plan)
     dropped = ["fp8: trains in 16 bits"] if plan.device == "cpu" and job.batch.fp8 else []
     if plan.device == "cpu":
@@ -91,7 +93,8 @@ def _precision(plan: Plan) -> mixed_precision.MixedPrecisionConfig:
 
 def _validation(plan: Plan) -> ValidationConfig:
     logging = plan.job.logging
-    batches = 0 if plan.validation_sets else logging.limit_val_batches  # `validation_sets` evaluates those
+    ours = plan.validation_sets or plan.stream is not None  # `ValidationSets` evaluates those
+    batches = 0 if ours else logging.limit_val_batches
     return ValidationConfig(eval_interval=logging.val_check_interval, eval_iters=batches)
 
 
@@ -149,6 +152,7 @@ def _gradients(plan: Plan) -> DistributedDataParallelConfig:
     gather = recipe.overlap_param_gather if gather is None else gather
     return DistributedDataParallelConfig(
         use_distributed_optimizer=sharded,
+        num_distributed_optimizer_instances=job.optimizer.num_distributed_optimizer_instances,
         grad_reduce_in_fp32=True,
         average_in_collective=True,
         check_for_nan_in_grad=job.guards.on_not_finite == "stop",
@@ -163,15 +167,17 @@ def _data(plan: Plan) -> GPTDatasetConfig:
     return GPTDatasetConfig(
         seq_length=plan.seq_length,
         random_seed=job.batch.seed,
-        blend=([prefix for _, prefix in plan.blend], weights or None),
+        blend=([prefix for _, prefix in plan.blend], weights or None) if plan.stream is None else None,
         split=job.data.split,
         path_to_cache=plan.index_folder or job.data.index_mapping_dir,
         num_workers=job.data.num_workers,
-        dataloader_type="single",
+        dataloader_type="single" if plan.stream is None else "external",
         create_attention_mask=False,
-        reset_attention_mask=False,
-        reset_position_ids=False,
-        eod_mask_loss=False,
+        reset_attention_mask=job.data.reset_attention_mask,
+        reset_position_ids=job.data.reset_position_ids,
+        eod_mask_loss=job.data.eod_mask_loss,
+        # no mask is built; but otherwise inner pipeline stages get no batch, and with it no ends of documents
+        skip_getting_attention_mask_from_dataset=not job.data.reset_attention_mask,
     )
 
 

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nemolaunch.bridge import patches
+from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.preflight.in_job import require_fit_nodes
 from nemolaunch.ranks import phases, rank_process
@@ -54,14 +55,22 @@ def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         log.info(sentence)
     from megatron.bridge.training import pretrain as training
 
-    from nemolaunch.bridge import train_data
+    from nemolaunch.bridge import param_groups
     from nemolaunch.bridge.callbacks import callbacks_of
+    from nemolaunch.bridge.datasets import Datasets
     from nemolaunch.bridge.loss import StepLoss
+    from nemolaunch.bridge.ramp import PlannedBatches
 
     phases.begin(plan.run, "building the model and preparing the data")
-    train_data.remember()
-    loss = StepLoss()
-    training.pretrain(config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss), *callbacks])
+    param_groups.match_whatever_the_rates()
+    loss, data, batches = StepLoss(plan), Datasets(plan), PlannedBatches(plan)
+    data.install()
+    batches.install()
+    training.pretrain(
+        config, loss.forward_step(), callbacks=[*callbacks_of(plan, loss, data, batches), *callbacks]
+    )
+    if data.steps is not None and data.steps.error:
+        raise NemolaunchError(data.steps.error)
 
 
 def adapted_config(plan: Plan) -> tuple[ConfigContainer, list[str]]:

@@ -12,6 +12,9 @@ from nemolaunch.planning import Plan
 from nemolaunch.ranks.exit_vote import ExitVote
 from nemolaunch.ranks.time_left import CONTINUE, EXIT
 
+# Before 0.5, Bridge says nothing when an asynchronous save is complete: only the time that it blocks is known
+TELLS_OF_SAVES = hasattr(Callback, "on_checkpoint_save")
+
 
 class GracefulExit(Callback):
     """Ends training between two steps, with a checkpoint, if any rank has a reason to.
@@ -29,13 +32,16 @@ class GracefulExit(Callback):
         """Install the signal handlers, and measure saves from now on."""
         self._vote.start()
         self._device = device_of(self._plan)
-        around_saves(self._save_begins, lambda step: None)
+        around_saves(self._save_begins, lambda step: None if TELLS_OF_SAVES else self._save_ends())
 
     def _save_begins(self) -> None:
         self._saves.append(self._vote.save.begin(writes=is_first()))
 
     def on_checkpoint_save(self, context: CallbackContext) -> None:
         """Note how long the oldest save took: it is complete."""
+        self._save_ends()
+
+    def _save_ends(self) -> None:
         if self._saves:
             self._saves.pop(0)()
 

@@ -1,4 +1,4 @@
-"""The loss of each step on every rank, before its update, and the time spent waiting for data.
+"""The loss of each step on every rank, before its update, the time spent waiting for data, and masked tokens.
 
 Bridge reduces the loss after the update, and returns it on the last pipeline stage only. The guards need it before,
 and the metrics on the first rank.
@@ -12,25 +12,42 @@ from typing import Any
 import torch
 from megatron.bridge.training.gpt_step import forward_step
 from megatron.core import parallel_state
+from megatron.core.models.common.language_module.language_module import LanguageModule
 from torch import Tensor
 
+from nemolaunch.planning import Plan
+from nemolaunch.ranks.masked_accuracy import MaskedAccuracy
 from nemolaunch.ranks.speed import TimedIterator
 
 LOSS = "lm loss"
 
 
 class StepLoss:
-    """Collects what the micro batches of a step report, and reduces it as Bridge does."""
+    """Collects what the micro batches of a step report, and reduces it as Bridge does.
 
-    def __init__(self) -> None:
+    Attributes:
+        accuracy: counts the masked tokens of a validation; None unless the objective is to predict them.
+        waited_between_s: seconds that this rank has waited for data between steps.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        masked = plan.job.objective.objective == "mlm"
+        self.accuracy = MaskedAccuracy(parallel_state.get_tensor_model_parallel_group) if masked else None
         self._parts: list[Tensor] = []
         self._value: float | None = None
         self._data: dict[int, TimedIterator] = {}
+        self.waited_between_s = 0.0
 
     @property
     def waited_s(self) -> float:
         """Seconds that this rank has waited for data since its start."""
-        return sum(data.waited_s for data in self._data.values())
+        return self.waited_between_s + sum(data.waited_s for data in self._data.values())
+
+    def listen_to(self, chunks: Any) -> None:
+        """Read the logits of the model, if masked tokens are counted."""
+        for module in (module for chunk in chunks for module in chunk.modules()):
+            if self.accuracy is not None and isinstance(module, LanguageModule):
+                self.accuracy.listen_to(module)
 
     def begin(self) -> None:
         """Forget the previous step, and what a validation has reported since."""
@@ -39,10 +56,11 @@ class StepLoss:
 
     def forward_step(self) -> Any:
         """Return Bridge's forward step for the training loop, whose losses are collected here."""
+        forward = self.validation_step()
 
-        @functools.wraps(forward_step)  # Bridge looks at the names of its arguments
+        @functools.wraps(forward_step)
         def collected(state: Any, data_iterator: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
-            output, loss_of = forward_step(state, self._timed(data_iterator), model, *args, **kwargs)
+            output, loss_of = forward(state, self._timed(data_iterator), model, *args, **kwargs)
 
             def noted(output_tensor: Any) -> Any:
                 found = loss_of(output_tensor)
@@ -52,6 +70,24 @@ class StepLoss:
             return output, noted
 
         return collected
+
+    def validation_step(self) -> Any:
+        """Return Bridge's forward step for a validation, which counts masked tokens."""
+        if self.accuracy is None:
+            return forward_step
+        accuracy = self.accuracy
+
+        @functools.wraps(forward_step)  # Bridge looks at the names of its arguments
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            output, loss_of = forward_step(*args, **kwargs)
+
+            def noted(output_tensor: Any) -> Any:
+                accuracy.count(loss_of.args[0])  # the mask of the loss
+                return loss_of(output_tensor)
+
+            return output, noted
+
+        return counted
 
     def _timed(self, data: Any) -> TimedIterator | None:
         if data is None:

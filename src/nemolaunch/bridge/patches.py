@@ -7,19 +7,37 @@ the checkpoint writer spawns, which import `__main__` again.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import logging
 import os
 import sys
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
-from nemolaunch.system.import_hooks import around_import
+from nemolaunch.system.import_hooks import around_import, importable
 
-PAGED_STASH = "megatron.core.transformer.moe.ops.paged_stash"
 RESILIENCY = "nvidia_resiliency_ext"
-LORA = "megatron.bridge.peft.lora_layers"
+# Modules that import triton or Transformer Engine unguarded, in some releases -> what they import that looks for
+# these packages itself, and must not find a stand-in
+NEED_TRITON: dict[str, tuple[str, ...]] = {
+    "megatron.core.inference.contexts.attention_context.triton.tensor_ops": (),
+    "megatron.core.transformer.moe.ops.paged_stash": (),
+    "megatron.core.transformer.moe.paged_stash": (
+        "megatron.core.full_cuda_graph",
+        "megatron.core.optimizer.distrib_optimizer",
+    ),
+}
+NEED_TRANSFORMER_ENGINE: dict[str, tuple[str, ...]] = {
+    "megatron.bridge.peft.lora_layers": (
+        "megatron.bridge.peft.adapter_wrapper",
+        "megatron.bridge.peft.lora_merge",
+        "megatron.core.transformer.moe.moe_utils",
+    ),
+    "megatron.bridge.peft.lora": ("megatron.bridge.peft.lora_layers", "megatron.bridge.peft.utils"),
+}
 
 
 @functools.cache
@@ -42,14 +60,19 @@ def override_before_python_312() -> bool:
 
 
 def stand_in_for_triton() -> bool:
-    """Provide the module of Megatron-Core that imports triton unguarded, without its kernels."""
+    """Let the module of Megatron-Core be imported that names triton in its kernels, which are not used."""
     if importlib.util.find_spec("triton") is not None:
         return False
-    module = ModuleType(PAGED_STASH, "Empty: triton is not installed.")
-    module.GLOBAL_BLOCK_SIZE = 1024  # type: ignore[attr-defined]
-    module.paged_stash_copy_kernel = module.paged_stash_pop_kernel = None  # type: ignore[attr-defined]
-    sys.modules[PAGED_STASH] = module
+    for name, first in NEED_TRITON.items():
+        around_import(name, functools.partial(_seeing, _triton, first))
     return True
+
+
+def _triton() -> dict[str, ModuleType]:
+    package, language = ModuleType("triton"), _AnyClass("triton.language")
+    package.jit = lambda function: function  # type: ignore[attr-defined]
+    package.language = language  # type: ignore[attr-defined]
+    return {package.__name__: package, language.__name__: language}
 
 
 def stand_in_for_resiliency() -> bool:
@@ -68,43 +91,50 @@ def lora_without_transformer_engine() -> bool:
     """Let Bridge's LoRA layers be imported, which name Transformer Engine's classes in annotations."""
     if importlib.util.find_spec("transformer_engine") is not None:
         return False
-    around_import(LORA, _with_names)
+    for name, first in NEED_TRANSFORMER_ENGINE.items():
+        around_import(name, functools.partial(_seeing, _transformer_engine, first))
     return True
-
-
-def _with_names(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    """Provide Transformer Engine's names while Bridge's LoRA layers are imported, and no longer.
-
-    Everything else must see that there is no Transformer Engine.
-    """
-    # which look for Transformer Engine themselves
-    import megatron.bridge.peft.adapter_wrapper
-    import megatron.bridge.peft.lora_merge
-    import megatron.core.transformer.moe.moe_utils  # noqa: F401
-
-    names = _transformer_engine()
-    sys.modules.update(names)
-    try:
-        execute(module)
-    finally:
-        for each in names:
-            del sys.modules[each]
 
 
 def _transformer_engine() -> dict[str, ModuleType]:
     package, pytorch = ModuleType("transformer_engine"), ModuleType("transformer_engine.pytorch")
     for part in ("Linear", "LayerNormLinear"):
         setattr(pytorch, part, type(part, (), {}))
-    pytorch.ops = _AnyClass()  # type: ignore[attr-defined]
+    pytorch.ops = _AnyClass("transformer_engine.pytorch.ops")  # type: ignore[attr-defined]
     package.pytorch = pytorch  # type: ignore[attr-defined]
     return {package.__name__: package, pytorch.__name__: pytorch}
 
 
-class _AnyClass:
-    """A namespace that has every class."""
+class _AnyClass(ModuleType):
+    """A module that has every class."""
 
     def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
         return type(name, (), {})
+
+
+def _seeing(
+    stand_ins: Callable[[], dict[str, ModuleType]],
+    first: tuple[str, ...],
+    execute: Callable[[ModuleType], None],
+    module: ModuleType,
+) -> None:
+    """Provide modules while one is imported, and no longer: everything else must see that they are not installed.
+
+    Args:
+        first: what is imported before, as far as this release has it.
+    """
+    names = stand_ins()
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
+    if not any(f"import {name}" in source for name in names):
+        execute(module)
+        return
+    for name in first:
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
+    with importable(names):
+        execute(module)
 
 
 PATCHES: dict[str, Callable[[], bool]] = {

@@ -16,6 +16,8 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
 from nemolaunch.ranks.layout import as_config_wants, exchange_fields, parallel_fields, split_fields
 
+BLOCK = f"{get_gpt_decoder_block_spec.__module__}.{get_gpt_decoder_block_spec.__qualname__}"
+
 
 def provider(plan: Plan) -> GPTModelProvider:
     """Return the model's configuration.
@@ -28,8 +30,11 @@ def provider(plan: Plan) -> GPTModelProvider:
     values = {name: built(name, value) for name, value in bridge_models.model_fields(plan.model_row).items()}
     _require_fields(plan, {name: value for name, value in values.items() if name not in names})
     model = cls(**{name: value for name, value in values.items() if name in names})
-    if model.multi_latent_attention:  # layers differ: the first have no experts
+    layers = plan.model_row.recipe.bridge_layers
+    if model.multi_latent_attention or layers == BLOCK:  # layers differ: the first have no experts
         model.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
+    elif layers:
+        model.transformer_layer_spec = symbol(layers)
     _set_sizes(model, plan)
     for name, value in {**parallel_fields(plan), **exchange_fields(plan), **split_fields(plan)}.items():
         setattr(model, name, value)

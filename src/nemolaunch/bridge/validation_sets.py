@@ -9,45 +9,64 @@ import numpy as np
 from megatron.bridge.training import train
 from megatron.bridge.training.callbacks import Callback, CallbackContext, CallbackManager
 from megatron.bridge.training.eval import evaluate
-from megatron.bridge.training.gpt_step import forward_step
 from megatron.core import parallel_state
 from megatron.core.datasets.blended_dataset import BlendedDataset
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 from megatron.core.datasets.utils import Split
 
-from nemolaunch.bridge.loss import validation_loss
-from nemolaunch.data.validation_sets import ValidationSet, loss_key
+from nemolaunch.bridge.datasets import Datasets
+from nemolaunch.bridge.loss import StepLoss, validation_loss
+from nemolaunch.bridge.rank import device_of
+from nemolaunch.data.stream_budget import validation_share
+from nemolaunch.data.validation_sets import ValidationSet, accuracy_key, loss_key
 from nemolaunch.facts.data_files import split_bounds
 from nemolaunch.planning import Plan
 from nemolaunch.ranks.step_metrics import StepMetrics
 from nemolaunch.ranks.validation_batches import SEED, Batches
 
+ROWS = ""  # stands for the rows of a stream among the names of sets
+
 
 class ValidationSets(Callback):
     """Evaluates the plan's sets at every validation, in place of Bridge's own. The loss of the first is `val_loss`.
 
+    Of a stream with held-out rows, `val_loss` is that of these.
+
     Args:
         progress: told of each batch.
+        data: adds what the job asks of datasets.
+        loss: computes the losses.
     """
 
-    def __init__(self, plan: Plan, rows: StepMetrics, progress: Callback) -> None:
-        self._plan, self._rows = plan, rows
-        self._batches: dict[str, Batches] = {}
+    def __init__(
+        self, plan: Plan, rows: StepMetrics, progress: Callback, data: Datasets, loss: StepLoss
+    ) -> None:
+        self._plan, self._rows, self._data, self._loss = plan, rows, data, loss
+        self._batches: dict[str, Any] = {}
+        self._counts: dict[str, int] = {}
         self._progress = CallbackManager()
         self._progress.add(progress)
 
     def on_train_start(self, context: CallbackContext) -> None:
         """Build the datasets, and have the loop evaluate them. Bridge has built no validation data of its own."""
-        size = self._plan.job.batch
+        size, run = self._plan.job.batch, context.state.cfg.dataset
+        ranks = parallel_state.get_data_parallel_world_size()
+        rows = num_row_batches(self._plan)
+        if rows:
+            assert self._data.source is not None
+            micro_batches = rows * size.global_batch_size // (size.micro_batch_size * ranks)
+            self._batches[ROWS] = self._data.source.validation_feed(micro_batches)
+            self._counts[ROWS] = rows
         for each in self._plan.validation_sets:
             self._batches[each.name] = Batches(
-                set_dataset(context.state.cfg.dataset, each),
+                self._data.prepared(set_dataset(run, each), run, validation=True),
                 each.num_batches * size.global_batch_size,
                 size.micro_batch_size,
                 rank=parallel_state.get_data_parallel_rank(),
-                ranks=parallel_state.get_data_parallel_world_size(),
+                ranks=ranks,
             )
+            self._counts[each.name] = each.num_batches
         context.state.train_state.do_valid = True
         train.evaluate_and_print_results = self._evaluate
 
@@ -57,15 +76,29 @@ class ValidationSets(Callback):
         """Evaluate every set, and write the row of the validation."""
         self._rows.pause()
         found: dict[str, float] = {}
-        for each in self._plan.validation_sets:
-            state.cfg.validation.eval_iters = each.num_batches
-            batches = iter(self._batches[each.name])
+        shares: dict[str, float] = {}
+        forward, accuracy = self._loss.validation_step(), self._loss.accuracy
+        for name, batches in self._batches.items():
+            state.cfg.validation.eval_iters = self._counts[name]
+            if accuracy is not None:
+                accuracy.start()
             losses, _, _ = evaluate(
-                state, forward_step, batches, model, None, config, callback_manager=self._progress
+                state, forward, iter(batches), model, None, config, callback_manager=self._progress
             )
-            found[loss_key(each.name)] = validation_loss(losses)
+            found[name] = validation_loss(losses)
+            if accuracy is not None:
+                shares[name] = float(accuracy.stop(device_of(self._plan)))
         state.cfg.validation.eval_iters = 0
-        self._rows.validated(state.train_state.step, next(iter(found.values())), sets=found)
+        first, share = next(iter(found.values())), next(iter(shares.values()), None)
+        sets = {loss_key(name): loss for name, loss in found.items() if name != ROWS}
+        sets |= {accuracy_key(name): each for name, each in shares.items() if name != ROWS}
+        self._rows.validated(state.train_state.step, first, share, sets=sets)
+
+
+def num_row_batches(plan: Plan) -> int:
+    """Return how many global batches of held-out rows a validation has; 0 if it has none."""
+    rows = plan.stream is not None and validation_share(plan.job.data.split) > 0
+    return plan.job.logging.limit_val_batches if rows else 0
 
 
 def set_dataset(run: Any, each: ValidationSet) -> Any:

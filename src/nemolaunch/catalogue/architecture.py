@@ -43,8 +43,13 @@ class Architecture:
 
     Multi-latent attention (DeepSeek): ranks and head widths in channels.
 
+    Gated delta nets (Qwen3-Next), the linear attention of all layers but each `linear_attention_freq`-th:
+        linear_conv_kernel_dim: width of their convolution; the others are counts of heads, and channels of one.
+        attention_output_gate: the other layers gate the output of each head by a second projection of the queries.
+        moe_shared_expert_gate: the shared expert has a gate of its own.
+
     Mamba and Hyena:
-        hybrid_override_pattern: one letter per layer. Mamba hybrids: M Mamba-2, * attention, - MLP.
+        hybrid_override_pattern: one letter per layer. Mamba hybrids: M Mamba-2, * attention, - MLP, E experts.
             Hyena: S short, D medium, H long convolution, * attention.
     """
 
@@ -111,6 +116,15 @@ class Architecture:
     qk_pos_emb_head_dim: int | None = None
     v_head_dim: int | None = None
 
+    attention_output_gate: bool = False
+    moe_shared_expert_gate: bool = False
+    linear_attention_freq: int | None = None
+    linear_conv_kernel_dim: int | None = None
+    linear_key_head_dim: int | None = None
+    linear_value_head_dim: int | None = None
+    linear_num_key_heads: int | None = None
+    linear_num_value_heads: int | None = None
+
     hybrid_override_pattern: str | None = None
     mamba_state_dim: int = 128
     mamba_head_dim: int = 64
@@ -138,9 +152,15 @@ class Architecture:
         """Return whether layer `layer` (starting at 0) has experts instead of a dense MLP."""
         if self.num_moe_experts is None:
             return False
+        if self.hybrid_override_pattern:
+            return self.hybrid_override_pattern[layer] == "E"
         if isinstance(self.moe_layer_freq, tuple):
             return bool(self.moe_layer_freq[layer])
         return layer % self.moe_layer_freq == 0
+
+    def is_linear_layer(self, layer: int) -> bool:
+        """Return whether layer `layer` (starting at 0) has a gated delta net instead of attention."""
+        return self.linear_attention_freq is not None and (layer + 1) % self.linear_attention_freq != 0
 
     @property
     def num_moe_layers(self) -> int:

@@ -1,13 +1,10 @@
 """What becomes of each field of a job when Megatron-Bridge trains it.
 
-Every field is in exactly one of three tables: those that set a field of Bridge's configuration, those that nemolaunch
-itself acts on, whichever framework trains, and those that Bridge does not do yet.
+Every field is in exactly one of two tables: those that set a field of Bridge's configuration, and those that nemolaunch
+itself acts on, whichever framework trains.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 # Field of a job -> the field of Bridge's `ConfigContainer` that it sets
 SET: dict[str, str] = {
@@ -17,6 +14,9 @@ SET: dict[str, str] = {
     "index_mapping_dir": "dataset.path_to_cache",
     "dataset_dir": "dataset.blend",
     "blend_by": "dataset.blend",
+    "reset_attention_mask": "dataset.reset_attention_mask",
+    "reset_position_ids": "dataset.reset_position_ids",
+    "eod_mask_loss": "dataset.eod_mask_loss",
     "hf_model_id": "tokenizer.tokenizer_model",
     "trust_remote_code": "tokenizer.hf_tokenizer_kwargs",
     "model_name": "model",
@@ -60,6 +60,7 @@ SET: dict[str, str] = {
     "weight_decay": "optimizer.weight_decay, scheduler.start_weight_decay, scheduler.end_weight_decay",
     "clip_grad": "optimizer.clip_grad",
     "disable_dist_optim": "optimizer.use_distributed_optimizer, ddp.use_distributed_optimizer",
+    "num_distributed_optimizer_instances": "ddp.num_distributed_optimizer_instances",
     "log_every": "logger.log_interval",
     "val_check_interval": "validation.eval_interval",
     "limit_val_batches": "validation.eval_iters",
@@ -82,7 +83,11 @@ OURS: frozenset[str] = frozenset(
         "launcher", "detach", "chain", "max_failures", "exit_margin", "qos", "gres", "constraint", "exclude",
         "exclude_slow", "reservation", "comment", "dependency", "array", "sbatch", "modules", "setup", "pre_commands",
         "preset", "gpu", "network_interface", "hf_token", "validation_data", "data_mode", "objective",
-        "max_tokens", "tokens_per_param", "global_batch_tokens",
+        "mlm_probability", "mlm_replacement", "mlm_span_length", "mask_token",
+        # streams
+        "text_key", "stopping_strategy", "shuffle_buffer", "shard_shuffle", "stream_readers", "data_resume",
+        "bad_data", "data_ledger",
+        "max_tokens", "tokens_per_param", "global_batch_tokens", "rampup_batch_size",
         # the rate of every step is the plan's
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
         "wsd_decay_style", "resume_schedule",
@@ -90,37 +95,3 @@ OURS: frozenset[str] = frozenset(
         "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance",
     }
 )  # fmt: skip
-
-# Field of a job -> (values that are accepted, why no others are)
-REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "reset_attention_mask": ((False,), "documents are not kept apart yet"),
-    "reset_position_ids": ((False,), "documents are not kept apart yet"),
-    "eod_mask_loss": ((False,), "documents are not kept apart yet"),
-    "rampup_batch_size": ((None,), "the batch size cannot change yet"),
-    "num_distributed_optimizer_instances": ((1,), "the optimizer cannot be sharded hybridly yet"),
-}
-# Values of fields in the other tables that are refused as well
-REFUSED_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
-    "data_mode": (("indexed",), "streams are not read yet"),
-    "objective": (("clm",), "Bridge's loss and masks are those of next-token prediction"),
-}
-# Have no effect unless a refused field is set
-WITH_REFUSED: dict[str, str] = {
-    **dict.fromkeys(("mlm_probability", "mlm_replacement", "mlm_span_length", "mask_token"), "objective"),
-    **dict.fromkeys(
-        (
-            "text_key", "stopping_strategy", "shuffle_buffer", "shard_shuffle", "stream_readers", "data_resume",
-            "bad_data", "data_ledger",
-        ),
-        "data_mode",
-    ),
-}  # fmt: skip
-
-
-def refused(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields whose values Bridge does not do yet, each with the reason."""
-    return {
-        name: reason
-        for name, (accepted, reason) in {**REFUSED, **REFUSED_VALUES}.items()
-        if (tuple(value) if isinstance(value := values.get(name), list) else value) not in accepted
-    }

@@ -26,15 +26,16 @@ PROVIDERS = {
     "Gemma2Model": f"{_GEMMA}.gemma2_provider.Gemma2ModelProvider",
     "Gemma3Model": f"{_GEMMA}.gemma3_provider.Gemma3ModelProvider",
     "DeepSeekModel": "megatron.bridge.models.mla_provider.MLAModelProvider",
+    "MambaModel": "megatron.bridge.models.hybrid.hybrid_provider.HybridModelProvider",
 }  # fmt: skip
 LLAMA4 = "nemolaunch.bridge.llama4.Llama4Provider"
 # Functions of NeMo's -> Megatron's own of the same formula
 FUNCTIONS = {
     "nemo.collections.llm.fn.activation.openai_gelu": "megatron.core.activations.fast_gelu",
     "nemo.collections.llm.fn.activation.squared_relu": "megatron.core.activations.squared_relu",
+    "nemo.collections.llm.gpt.model.ssm.NemotronHConfigBase.<lambda>": "megatron.core.activations.squared_relu",
 }
 KINDS = {
-    "mamba": "Bridge builds Mamba hybrids from kernels that this backend does not use yet",
     "hyena": "Bridge has no Hyena",
     "bert": "Bridge has no BERT",
     "t5": "Bridge has no pretraining of T5",
@@ -60,6 +61,9 @@ PLANNED = frozenset(
         "grad_scale_func", "grad_sync_func", "param_sync_func", "no_sync_func", "finalize_model_grads_func",
         "init_method", "output_layer_init_method", "embedding_init_method", "_cpu_offloading_context",
         "scale_factor", *FIXED_ROPE_SCALING,
+        # of Mamba: Bridge's own layers are the same; the rest is for NeMo's conversions
+        "mamba_stack_spec", "mapping_type", "pre_process", "post_process", "tokenizer_library", "tokenizer_model_path",
+        "tokenizer_name", "vocab_file",
         # of the original model; NeMo only writes it into config.json
         "max_position_embeddings",
         "bias_dropout_add_fusion", "async_tensor_model_parallel_allreduce",  # nothing reads them
@@ -107,6 +111,10 @@ def differences(model: ModelSpec, seq_length: int) -> list[str]:
             f"every other layer attends to the last {window[0] + 1} tokens, as in the original model, while NeMo 2 "
             f"attends to all {seq_length}"
         )
+    if a.kind == "mamba":
+        found.append(
+            "initial weights are drawn in another order, so losses from scratch are not those of NeMo 2"
+        )
     if is_llama4(model) and a.rope_scaling:
         found.append(
             f"rotary positions are scaled by {a.rope_scaling_factor}, as the configuration says, while NeMo 2 does not "
@@ -127,8 +135,13 @@ def model_fields(model: ModelSpec) -> dict[str, Any]:
     scale = _rope_scaling(model).get("scale_factor")
     if scale is not None:
         found |= {"rope_scaling": True, "rope_scaling_factor": scale}
-    if model.architecture.mtp_num_layers:  # set by the recipe, not by its configuration class
+    if (
+        model.architecture.mtp_num_layers and not recipe.bridge_provider
+    ):  # set by NeMo's recipe, not by its class
         found |= {"mtp_num_layers": model.architecture.mtp_num_layers, "mtp_loss_scaling_factor": MTP_SCALE}
+    if "hybrid_override_pattern" in found:
+        found["hybrid_layer_pattern"] = found.pop("hybrid_override_pattern")
+        found["is_hybrid_model"] = True  # else output projections of Mamba layers begin smaller than NeMo's
     if model.recipe.model_class == "Gemma3Model":
         # Bridge counts the tokens of a window with the current one, like Hugging Face, and asks whether there are norms
         found |= {"window_size": found["window_size"] + 1, "qk_layernorm": True}

@@ -34,16 +34,39 @@ class _Layout:
     tensor: int = 1
     pipeline: int = 1
     expert: int = 8
+    seq_length: int = 4096
+    batch: int = 512
     parameters: int
 
 
 _LAYOUTS = {
+    "glm45": _Layout(
+        family="glm45", gpus=128, tensor=2, pipeline=8, expert=16, batch=2048, parameters=355 * 10**9
+    ),
+    "glm45_air": _Layout(family="glm45", gpus=32, pipeline=4, batch=2048, parameters=106 * 10**9),
     "gpt_oss_120b": _Layout(
         family="gpt_oss", gpus=64, tensor=2, pipeline=4, expert=16, parameters=117 * 10**9
     ),
     "gpt_oss_20b": _Layout(family="gpt_oss", gpus=16, tensor=2, pipeline=4, expert=4, parameters=21 * 10**9),
-    "olmoe_7b": _Layout(family="olmoe", gpus=8, expert=8, parameters=7 * 10**9),
+    "kimi_k2": _Layout(
+        family="kimi", gpus=512, tensor=2, pipeline=16, expert=32, batch=4096, parameters=1040 * 10**9
+    ),
+    # Bridge has no recipe of it
+    "minimax_m2": _Layout(family="minimax", gpus=128, tensor=2, pipeline=8, parameters=230 * 10**9),
+    "moonlight_16b": _Layout(family="moonlight", gpus=8, tensor=2, batch=2048, parameters=16 * 10**9),
+    "nemotron_3_nano_30b_a3b": _Layout(
+        family="nemotron_3", gpus=8, seq_length=8192, batch=1024, parameters=31_600 * 10**6
+    ),
+    "olmoe_7b": _Layout(family="olmoe", gpus=8, parameters=7 * 10**9),
+    # Bridge's recipe of the language model is for GB200
+    "qwen35_35b_a3b": _Layout(family="qwen35", gpus=16, pipeline=2, parameters=35 * 10**9),
+    "qwen3_next_80b_a3b": _Layout(family="qwen3_next", gpus=32, pipeline=4, parameters=80 * 10**9),
 }
+
+
+def architecture_of(config_class: str) -> str:
+    """Return the name of the model class of transformers that has a configuration class."""
+    return config_class.removesuffix("Config").removesuffix("Text") + "ForCausalLM"
 
 
 @functools.cache
@@ -62,7 +85,7 @@ def _recipe(name: str, row: dict[str, Any]) -> Recipe:
     return Recipe(
         name=name,
         family=layout.family,
-        model_class=row["hf"].replace("Config", "ForCausalLM"),
+        model_class=architecture_of(row["hf"]),
         config_class=row["hf"],
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,
@@ -73,9 +96,9 @@ def _recipe(name: str, row: dict[str, Any]) -> Recipe:
         sequence_parallel=layout.tensor > 1,
         num_nodes=layout.gpus // 8,
         num_gpus_per_node=8,
-        global_batch_size=512,
+        global_batch_size=layout.batch,
         micro_batch_size=1,
-        seq_length=4096,
+        seq_length=layout.seq_length,
         max_steps=1_000_000,
         val_check_interval=2000,
         pipeline_dtype_set=True,
@@ -94,7 +117,8 @@ def _recipe(name: str, row: dict[str, Any]) -> Recipe:
         finetune=False,
         hf_import=False,
         hf_export=False,
-        architecture=Architecture(**{**shape, "seq_length": 4096}),
+        architecture=Architecture(**{**shape, "seq_length": layout.seq_length}),
         bridge_provider=row["provider"],
+        bridge_layers=row["layers"],
         bridge_fields=row["fields"],
     )

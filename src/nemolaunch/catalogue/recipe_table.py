@@ -36,6 +36,7 @@ class Recipe:
         hf_import, hf_export: whether the model class converts from and to Hugging Face.
         bridge_provider: of a model that only Megatron-Bridge has, the class of its configuration; the two classes
             above are then those of transformers.
+        bridge_layers: the function of Bridge's or Megatron's that describes its layers, if it is not that class's.
         bridge_fields: what differs from that class.
     """
 
@@ -75,6 +76,7 @@ class Recipe:
     hf_export: bool
     architecture: Architecture
     bridge_provider: str | None = None
+    bridge_layers: str | None = None
     bridge_fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 

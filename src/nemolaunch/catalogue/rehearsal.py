@@ -9,17 +9,18 @@ from nemolaunch.catalogue.recipe_table import Recipe, table
 
 # Recipes that have been trained on the CPU in shrunk form: at least one of every model class that can.
 TRAINED = (
-    "baichuan2_7b", "bert_110m", "chatglm3_6b", "deepseek_v2_lite", "deepseek_v3", "gemma_2b", "gemma2_2b", "gemma2_9b",
-    "gemma3_1b",
-    "gpt3_175b", "llama2_7b", "llama31_405b", "llama31_nemotron_70b", "llama31_nemotron_nano_8b",
-    "llama32_1b", "llama3_70b", "llama3_8b", "llama4_e128", "llama4_e16", "mistral_7b", "mistral_nemo_12b",
-    "mixtral_8x22b", "mixtral_8x7b", "nemotron3_4b", "nemotron4_15b", "phi3_mini_4k_instruct", "qwen25_500m",
-    "qwen2_7b", "qwen3_1p7b", "qwen3_235b_a22b", "qwen3_30b_a3b", "starcoder2_15b", "starcoder2_3b",
-    "starcoder_15b",
+    "baichuan2_7b", "bert_110m", "chatglm3_6b", "deepseek_v2_lite", "deepseek_v3", "gemma_2b", "gemma2_2b",
+    "gemma2_9b", "gemma3_1b", "gpt3_175b", "llama2_7b", "llama31_405b", "llama31_nemotron_70b",
+    "llama31_nemotron_nano_8b", "llama32_1b", "llama3_70b", "llama3_8b", "llama4_e128", "llama4_e16", "mamba2_130m",
+    "mistral_7b", "mistral_nemo_12b", "mixtral_8x22b", "mixtral_8x7b", "nemotron3_4b", "nemotron4_15b",
+    "nemotronh_8b", "phi3_mini_4k_instruct", "qwen25_500m", "qwen2_7b", "qwen3_1p7b", "qwen3_235b_a22b",
+    "qwen3_30b_a3b", "starcoder2_15b", "starcoder2_3b", "starcoder_15b",
 )  # fmt: skip
-TRAINED_WITH_BRIDGE = ("olmoe_7b",)
+TRAINED_WITH_BRIDGE = (
+    "glm45", "glm45_air", "kimi_k2", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "olmoe_7b",
+    "qwen35_35b_a3b", "qwen3_next_80b_a3b",
+)  # fmt: skip
 _KINDS = {
-    "mamba": "Mamba layers need CUDA kernels",
     "hyena": "Hyena layers need CUDA kernels",
     "t5": "NeMo's T5 does not run without Transformer Engine",
 }

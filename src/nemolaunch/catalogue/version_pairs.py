@@ -34,6 +34,29 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BridgePair:
+    """A release of Megatron-Bridge with the Megatron-Core it was released with.
+
+    Attributes:
+        fails: what does not work; None if it trained, was killed and resumed, with the losses of the ordinary pair.
+        source: how this is known.
+    """
+
+    bridge: str
+    megatron: str
+    fails: str | None = None
+    source: str
+
+    def __str__(self) -> str:
+        return f"Megatron-Bridge {self.bridge} with Megatron-Core {self.megatron}"
+
+    def is_like(self, bridge: str | None, megatron: str | None) -> bool:
+        """Return whether these releases have the same first two numbers, as far as they are known."""
+        pairs = ((self.bridge, bridge), (self.megatron, megatron))
+        return all(have is None or release(have)[:2] == release(own)[:2] for own, have in pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Patch:
     """A change to NeMo or Megatron in the training process; `nemolaunch.nemo2.patches` has the function.
 
@@ -95,6 +118,18 @@ def pairs() -> tuple[Pair, ...]:
     """Return all pairs that were tried."""
     sources = _table()["sources"]
     return tuple(Pair(**{**row, "source": sources[row["source"]]}) for row in _table()["pairs"])
+
+
+@functools.cache
+def bridge_pairs() -> tuple[BridgePair, ...]:
+    """Return all pairs of Megatron-Bridge and Megatron-Core that were tried, oldest first."""
+    sources = _table()["sources"]
+    return tuple(BridgePair(**{**row, "source": sources[row["source"]]}) for row in _table()["bridge_pairs"])
+
+
+def bridge_pair(bridge: str | None, megatron: str | None) -> BridgePair | None:
+    """Return the pair that tells how these releases train, by their first two numbers; None if none was tried."""
+    return next((pair for pair in bridge_pairs() if pair.is_like(bridge, megatron)), None)
 
 
 @functools.cache

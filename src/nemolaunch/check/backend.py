@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemolaunch.catalogue import bridge_fields, bridge_models
-from nemolaunch.catalogue.version_pairs import release
-from nemolaunch.check.support import error, fix, flag, note, shown, warning, without
-from nemolaunch.findings import Finding
+from nemolaunch.catalogue import bridge_models
+from nemolaunch.catalogue.containers import containers
+from nemolaunch.catalogue.version_pairs import bridge_pair, bridge_pairs
+from nemolaunch.check.support import error, fix, flag, note, shown, sizes, warning, without
+from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.backend import BRIDGE, NEMO2, image_of, trains_with_bridge
 from nemolaunch.run.folder import is_bridge
-
-# Those of constraints-bridge.txt, by their first two numbers
-TESTED = {"Megatron-Bridge": (0, 6), "Megatron-Core": (0, 19)}
 
 
 def rules(resolved: Resolved) -> Iterator[Finding]:
@@ -26,7 +24,6 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
         return
     yield from _environment(resolved)
     yield from _model(resolved)
-    yield from _fields(resolved)
 
 
 def _only_bridge(resolved: Resolved) -> Iterator[Finding]:
@@ -82,21 +79,26 @@ def _image(resolved: Resolved) -> Iterator[Finding]:
         yield warning(
             "bridge-untested",
             f"{shown('container_image', launch.container_image)}: its releases of Megatron-Bridge and Megatron-Core "
-            f"are not known; tested is {_tested()}",
+            f"are not known; tested are {_tested()}",
         )
     else:
-        yield from _releases(image.image, image.megatron_bridge, image.megatron)
+        newest = [one.image for one in containers() if one.megatron_bridge][-1]
+        yield from _releases(image.image, image.megatron_bridge, image.megatron, fix(container_image=newest))
 
 
 def _tested() -> str:
-    return " with ".join(f"{name} {first}.{second}" for name, (first, second) in TESTED.items())
+    return ", ".join(str(pair) for pair in bridge_pairs() if pair.fails is None)
 
 
-def _releases(where: str, bridge: str | None, megatron: str | None) -> Iterator[Finding]:
+def _releases(where: str, bridge: str | None, megatron: str | None, *fixes: Fix) -> Iterator[Finding]:
+    pair = bridge_pair(bridge, megatron)
     have = {"Megatron-Bridge": bridge, "Megatron-Core": megatron}
-    other = [f"{name} {has}" for name, has in have.items() if has and release(has)[:2] != TESTED[name]]
-    if other:
-        yield warning("bridge-untested", f"{where} has {' and '.join(other)}; tested is {_tested()}")
+    found = " and ".join(f"{name} {has}" for name, has in have.items() if has)
+    if pair is None:
+        yield warning("bridge-untested", f"{where} has {found}; tested are {_tested()}")
+    elif pair.fails is not None:
+        text = f"{where} has {found}, which does not train: {pair.fails}; tested are {_tested()}"
+        yield error("bridge-too-old", text, fix(backend=NEMO2), *fixes)
 
 
 def _model(resolved: Resolved) -> Iterator[Finding]:
@@ -110,18 +112,28 @@ def _model(resolved: Resolved) -> Iterator[Finding]:
         return
     for sentence in bridge_models.differences(resolved.model, resolved.job.data.seq_length or 0):
         yield note("bridge-differs", f"{shown('model_name', resolved.job.model.model_name)}: {sentence}")
+    yield from _balance(resolved)
 
 
-def _fields(resolved: Resolved) -> Iterator[Finding]:
-    for name, reason in bridge_fields.refused(resolved.job.values()).items():
-        value = resolved.job.get(name)
-        what = flag(name) if value is True else shown(name, value)
-        yield error(
-            "bridge-unsupported",
-            f"{what} does not work with {flag('backend')} bridge: {reason}",
-            fix(backend=NEMO2),
-            without(resolved, name),
-            about=name,
+def _balance(resolved: Resolved) -> Iterator[Finding]:
+    """Report where the loss that balances experts has another weight, compared with Megatron-Core 0.15.
+
+    Core 0.19 multiplies it so that its weight does not depend on the layout
+    (`TopKRouter.attach_and_log_load_balancing_loss`, `forward_step_calc_loss`).
+    """
+    if not resolved.model.architecture.num_moe_experts:
+        return
+    job, size = resolved.job, sizes(resolved)
+    over_tokens = job.objective.objective == "mlm" or job.data.eod_mask_loss
+    factor, names = size.cp, ["context_parallel_size"]
+    if over_tokens:  # which the loss is the mean of
+        factor, names = factor * size.tp, ["tensor_model_parallel_size", *names]
+    if factor > 1:
+        layout = ", ".join(shown(name, job.get(name)) for name in names if job.get(name) > 1)
+        yield note(
+            "bridge-differs",
+            f"{layout}: the loss that balances experts weighs {factor} times as much as with NeMo 2, which divides it "
+            "by the ranks of this layout",
         )
 
 
@@ -136,7 +148,8 @@ def _checkpoint(resolved: Resolved) -> Iterator[Finding]:
         yield error(
             "checkpoint-of-other-backend",
             f"the run in {run.folder} has the checkpoint {last.name}, which {other} cannot read: it was trained with "
-            f"{flag('backend')} {wrote}",
+            f"{flag('backend')} {wrote}. `nemolaunch migrate {run.folder} --to {NEMO2 if wrote == BRIDGE else BRIDGE}` "
+            "makes a run that continues it",
             fix(backend=wrote),
             fix(resume="never"),
         )

@@ -32,10 +32,7 @@ _DATA = {
     "create_attention_mask": "reset_attention_mask",
     "multiple_validation_sets": "validation_data",
     "full_validation": "limit_val_batches",
-    **{
-        name: name
-        for name in ("reset_attention_mask", "reset_position_ids", "eod_mask_loss", "trust_remote_code")
-    },
+    "trust_remote_code": "trust_remote_code",
 }
 
 # path -> the field of the job that decides it
@@ -49,7 +46,6 @@ OWNED: dict[str, str] = {
     **{f"mixed_precision.{name}": field for name, field in _PRECISION.items()},
     **{f"model.{name}": "pipeline_model_parallel_size" for name in _STAGES},
     **{f"dataset.{name}": field for name, field in _DATA.items()},
-    "ddp.num_distributed_optimizer_instances": "num_distributed_optimizer_instances",
     "optimizer.overlap_param_gather": "overlap_param_gather",
     "logger.tensorboard_dir": "output_dir",
     "model.batch_p2p_comm": "virtual_pipeline_model_parallel_size",
@@ -70,6 +66,8 @@ _PRECISION_AWARE = (
 OWNED_WHILE: dict[str, tuple[str, ...]] = {
     "model.masked_softmax_fusion": ("attention_backend",),
     "model.use_te_rng_tracker": ("cuda_graphs",),
+    "model.calculate_per_token_loss": ("objective", "eod_mask_loss"),
+    "ddp.average_in_collective": ("objective", "eod_mask_loss"),
     **{
         f"optimizer.{name}": ("optim_cpu_offloading", "optimizer", "disable_dist_optim")
         for name in _PRECISION_AWARE

@@ -76,7 +76,8 @@ def _of_other_backend(resolved: Resolved, found: StartPoint, name: str, otherwis
     """Say that the backend cannot read a checkpoint; only its weights can be converted."""
     other = NEMO2 if found.backend == BRIDGE else BRIDGE
     how = (
-        f": it was trained with {flag('backend')} {found.backend}"
+        f": it was trained with {flag('backend')} {found.backend}. `nemolaunch convert {found.path} DIR --to {other}` "
+        "takes its optimizer along"
         if name == "resume"
         else f". Convert it: `nemolaunch convert {found.path} DIR --to {other}`"
     )

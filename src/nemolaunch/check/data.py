@@ -35,6 +35,7 @@ def files(resolved: Resolved) -> Iterator[Finding]:
         yield error("data-missing", f"{flag('dataset_dir')} is not given")
     if facts.asked.error:
         yield error("blend-unreadable", f"{flag('dataset_dir')}: {facts.asked.error}")
+    yield from _unfinished(resolved)
     yield from _unusable(resolved)
     if facts.index_cache_error:
         given = resolved.job.data.index_mapping_dir
@@ -43,6 +44,24 @@ def files(resolved: Resolved) -> Iterator[Finding]:
             f"the dataset's index cache cannot be created: {facts.index_cache_error}",
             *(() if given else each("index_mapping_dir", [os.path.join(facts.run.folder, "index")])),
         )
+
+
+def _unfinished(resolved: Resolved) -> Iterator[Finding]:
+    """Report data that are still being written, or of which a part is not."""
+    for run in resolved.facts.unfinished:
+        if run.goes_on:
+            yield error(
+                "data-unfinished",
+                f"nemolaunch tokenize is still writing {run}: wait for it with --wait-for-data. If its jobs were"
+                f" cancelled, run it again, or remove {run.folder}",
+            )
+        else:
+            kind = warning if any(not f.error for f in resolved.facts.data) else error
+            yield kind(
+                "data-unfinished",
+                f"nemolaunch tokenize was interrupted while it wrote {run}, whose documents are missing: run it again"
+                f" to finish, or remove {run.folder}",
+            )
 
 
 def _unusable(resolved: Resolved) -> Iterator[Finding]:

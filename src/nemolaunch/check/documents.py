@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from nemolaunch.check.support import error, fix, flag, no_effect, shown, sizes, without
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
+from nemolaunch.resolve.backend import trains_with_bridge
 from nemolaunch.tokenizer.vocabulary import end_token
 
 ATTENTION, POSITIONS, LOSS = "reset_attention_mask", "reset_position_ids", "eod_mask_loss"
@@ -57,8 +58,13 @@ def _unsupported_attention(resolved: Resolved) -> str | None:
         return f"the state of {model.name}'s Mamba layers passes from one document to the next (ssm_forward_step)"
     if name == "Gemma2Model":
         return "Gemma 2's own attention rejects packed sequences (Gemma2DotProductAttention)"
-    if name == "GPTModel":
+    if name == "GPTModel" and not trains_with_bridge(resolved.job):
         return f"the layers of {model.name} are Transformer Engine's own, to which NeMo passes no document boundaries"
+    if model.recipe.bridge_fields.get("softmax_type", "vanilla") != "vanilla":
+        return (
+            f"Transformer Engine computes the attention sinks of {model.name} in packed sequences with cuDNN 9.18 and "
+            "newer only (get_attention_backend), which has not been tried"
+        )
     if model.recipe.name.startswith("llama4"):
         return "the chunked attention of Llama 4 needs padded boundaries (chunkify_cu_seqlens)"
     return None
@@ -85,11 +91,11 @@ def _positions(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _as_sequences(resolved: Resolved) -> Iterator[Finding]:
-    """Check what NeMo's packed sequences require of batch and layout; attention kernels are checked elsewhere."""
+    """Check what packed sequences require of batch and layout; attention kernels are checked elsewhere."""
     found: dict[str, tuple[object, str]] = {}
     micro, cp = resolved.job.batch.micro_batch_size, sizes(resolved).cp
     if micro > 1:
-        found["micro_batch_size"] = 1, f"{shown('micro_batch_size', micro)}: NeMo packs one sample at a time"
+        found["micro_batch_size"] = 1, f"{shown('micro_batch_size', micro)}: one sample is packed at a time"
     if cp > 1:
         reason = f"{shown('context_parallel_size', cp)}: every document would have to be split over the ranks"
         found["context_parallel_size"] = 1, reason

@@ -106,6 +106,14 @@ def limits_of(resolved: Resolved) -> ModelLimits:
         return ModelLimits(
             no_context_parallel="its attention window is not split along the sequence", causal_only=looks_back
         )
+    if a.linear_attention_freq:
+        return ModelLimits(
+            exchanged_heads=a.linear_num_key_heads,
+            tensor_parts={
+                "delta-by-tp": (a.known("linear_num_key_heads"), "{}, the key heads of its linear attention")
+            },
+            causal_only="its gated delta nets run from left to right",
+        )
     return ModelLimits(causal_only=_one_sided_layers(resolved))
 
 

@@ -72,7 +72,7 @@ def _instances(resolved: Resolved) -> Iterator[Finding]:
             fix(disable_dist_optim=False),
             about=INSTANCES,
         )
-    if s.world % s.replica or s.world % s.expert_replica:
+    if count < 1 or s.world % s.replica or s.world % s.expert_replica:
         return  # reported elsewhere
     ranks, expert_ranks = s.world // s.tp // s.pp, s.world // s.expert_replica
     if ranks % count or expert_ranks % count:

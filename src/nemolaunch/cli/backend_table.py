@@ -22,15 +22,8 @@ def table() -> str:
 
 
 def _fate(name: str) -> str:
-    refused = {**bridge_fields.REFUSED, **bridge_fields.REFUSED_VALUES}
-    if name in refused:
-        accepted, reason = refused[name]
-        values = [f"`{value}`" for value in accepted if value not in (None, False, ())]
-        return f"{'only ' + ' or '.join(values) if values else 'refused'}: {reason}"
     if name in bridge_fields.SET:
         return ", ".join(f"`{field}`" for field in bridge_fields.SET[name].split(", "))
-    if name in bridge_fields.WITH_REFUSED:
-        return f"as `--{bridge_fields.WITH_REFUSED[name].replace('_', '-')}`"
     return "the same"
 
 

@@ -37,7 +37,7 @@ OPTIMIZER_FIELDS: dict[str, tuple[Any, str]] = {
 CALLBACK_FIELDS = ("tp_comm_overlap", "defer_embedding_wgrad_compute")
 
 # These need their own CUDA kernels, or use Transformer Engine's layers other than through Megatron's spec.
-REFUSED_MODELS = ("MambaModel", "HyenaModel", "T5Model", "HuggingFaceBertModel")
+REFUSED_MODELS = ("HyenaModel", "T5Model", "HuggingFaceBertModel")
 
 
 def adapt(recipe: Any) -> list[str]:

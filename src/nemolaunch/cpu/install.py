@@ -7,6 +7,7 @@ this package is named in them.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import logging
 import sys
@@ -17,7 +18,7 @@ from nemolaunch.cpu import bert
 from nemolaunch.cpu.versions import check_versions
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.ranks.megatron_import import skip_inference_allocator
-from nemolaunch.system.import_hooks import after_import
+from nemolaunch.system.import_hooks import after_import, during_import
 
 _installed = False
 
@@ -50,7 +51,10 @@ def install() -> None:
 def install_megatron() -> None:
     """Substitute the classes and functions of Megatron, whichever framework trains with it."""
     skip_inference_allocator()
-    from nemolaunch.cpu import activation, device, moe, optim
+    from nemolaunch.cpu import activation, delta, device, moe, optim, scan
+
+    during_import(scan.MIXER, scan.modules())
+    during_import(delta.COMMON, delta.modules())
 
     device.install()
     optim.install()
@@ -80,6 +84,16 @@ def install_layers() -> None:
     _installed = True
 
 
+# The modules that describe layers of Transformer Engine, where Megatron has them; the first is imported by the others
+LAYER_SPECS = (
+    "megatron.core.extensions.transformer_engine_spec_provider",
+    "megatron.core.models.gpt.gpt_layer_specs",
+    "megatron.core.models.gpt.moe_module_specs",
+    "megatron.core.models.gpt.experimental_attention_variant_module_specs",
+    "megatron.core.transformer.multi_token_prediction",
+)
+
+
 def _install_layers() -> None:
     import megatron.core.extensions.transformer_engine as extension
     from megatron.core import parallel_state
@@ -97,7 +111,9 @@ def _install_layers() -> None:
     extension.TERowParallelGroupedLinear = grouped.RowParallelGroupedLinear
     extension.TENorm = norms.Norm
     extension.TEDotProductAttention = attention.CoreAttention
-    gpt_layer_specs.TESpecProvider = provider.CpuSpecProvider
+    for name in LAYER_SPECS:
+        if importlib.util.find_spec(name):
+            importlib.import_module(name).TESpecProvider = provider.CpuSpecProvider  # type: ignore[attr-defined]
     gpt_layer_specs.TENorm = norms.Norm
     transformer_block.LayerNormImpl = norms.Norm
 

@@ -9,10 +9,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from nemolaunch.catalogue.version_pairs import Release, judge, nearest_proven, patches_for, release
+from nemolaunch.catalogue.version_pairs import (
+    Release,
+    bridge_pair,
+    bridge_pairs,
+    judge,
+    nearest_proven,
+    patches_for,
+    release,
+)
 from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
+from nemolaunch.facts.interpreter import bridge_interpreter
 
 INSTALL = "pip install -c constraints.txt -e '.[train]'"
+BRIDGE_INSTALL = "make install-bridge"
 IMPORT_TIMEOUT_S = 180
 
 
@@ -115,6 +125,22 @@ def pair(nemo: str, megatron: str) -> Iterator[Verdict]:
         yield warning(
             "packages", f"{text} was never trained; nearest tested: {nearest_proven(nemo, megatron)}", INSTALL
         )
+
+
+def bridge() -> Iterator[Verdict]:
+    """Judge Megatron-Bridge in the environment that would train with it; says nothing where there is none."""
+    found = bridge_interpreter()
+    if found.error or found.bridge is None:
+        return
+    text = f"Megatron-Bridge {found.bridge} with Megatron-Core {found.megatron}, in {found.path}"
+    pair = bridge_pair(found.bridge, found.megatron)
+    if pair is None:
+        known = ", ".join(str(each) for each in bridge_pairs() if each.fails is None)
+        yield warning("packages", f"{text}, was never trained; tested: {known}", BRIDGE_INSTALL)
+    elif pair.fails:
+        yield bad("packages", f"{text}, does not train: {pair.fails}", BRIDGE_INSTALL)
+    else:
+        yield good("packages", f"{text}, trains")
 
 
 def imports() -> Iterator[Verdict]:

@@ -79,9 +79,12 @@ def layer_bytes(a: Architecture, layer: int, k: Tokens) -> float:
             return (_attention(a, k) if letter == "*" else _hyena(a, k)) + _mlp_block(a, k)
         if letter == "M":
             return _mamba(a, k)
-        return _attention(a, k) if letter == "*" else _mlp_block(a, k)
+        if letter == "*":
+            return _attention(a, k)
+        return _expert_block(a, k) if letter == "E" else _mlp_block(a, k)
+    mixing = _delta_net(a, k) if a.is_linear_layer(layer) else _attention(a, k)
     cross = _attention(a, k) if a.kind == "t5" else 0.0
-    return _attention(a, k) + cross + (_expert_block(a, k) if a.is_moe_layer(layer) else _mlp_block(a, k))
+    return mixing + cross + (_expert_block(a, k) if a.is_moe_layer(layer) else _mlp_block(a, k))
 
 
 def prediction_bytes(a: Architecture, k: Tokens) -> float:
@@ -129,6 +132,8 @@ def _attention(a: Architecture, k: Tokens) -> float:
             kept += k.tokens * (query + key) * k.width  # values remain a view of the joint projection
         kept += k.length * 4 * a.kv_channels * a.rotary_percent * k.width  # cosines and sines for both
     kept += _core_attention(k, query, a.num_attention_heads / k.tensor)
+    if a.attention_output_gate:  # the gate, and the gated output
+        kept += k.tokens * query * 2 * k.width
     if a.post_layer_norms:
         kept += _norm(a, k)
     return kept + _dropout(a, k)
@@ -209,6 +214,24 @@ def _mamba(a: Architecture, k: Tokens) -> float:
     states = 2 * a.mamba_num_groups * a.mamba_state_dim / k.tensor
     projected = 2 * inner + states + heads
     return _normed_input(a, k) + k.tokens * (projected * k.width + inner * (k.width + k.input_width))
+
+
+def _delta_net(a: Architecture, k: Tokens) -> float:
+    """Return the bytes of a gated delta net: projections, convolved values, a query and a key per head of values.
+
+    Queries and keys are normalised and copied for each head of values; the kernel keeps its inputs, decays in fp32 and
+    its output, which is normalised and gated.
+    """
+    keys, values = (width / k.tensor for width in mixers.delta_widths(a))
+    heads = a.known("linear_num_value_heads") / k.tensor
+    copied = 2 * heads * a.known("linear_key_head_dim")
+    projected = 2 * keys + 2 * values + 2 * heads
+    kept = (
+        (projected + 2 * keys + values + copied + 2 * values) * k.width
+        + 2 * heads * 4
+        + values * k.input_width
+    )
+    return _normed_input(a, k) + k.tokens * kept
 
 
 def _hyena(a: Architecture, k: Tokens) -> float:

@@ -108,10 +108,10 @@ def layer_tensors(a: Architecture, layer: int, shards: Shards) -> tuple[LocalTen
 
 
 def _kind(a: Architecture, layer: int) -> str:
-    """Return what determines a layer's tensors: its letter in the pattern, or whether it has experts."""
+    """Return what determines a layer's tensors: its letter in the pattern, or its attention and its experts."""
     if a.hybrid_override_pattern:
         return a.hybrid_override_pattern[layer]
-    return "experts" if a.is_moe_layer(layer) else "dense"
+    return ("linear " if a.is_linear_layer(layer) else "") + ("experts" if a.is_moe_layer(layer) else "dense")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -119,8 +119,9 @@ def _tensors_of_kind(a: Architecture, kind: str, shards: Shards) -> tuple[LocalT
     if a.hybrid_override_pattern:
         return tuple(_mixed_layer(a, kind, shards))
     norms = _norm(a, a.hidden_size) * (4 if a.post_layer_norms else 3 if a.kind == "t5" else 2)
+    mixing = _delta_net(a, shards) if kind.startswith("linear") else _attention(a, shards)
     cross = _cross_attention(a, shards) if a.kind == "t5" else []
-    return tuple(_attention(a, shards) + cross + norms + _feed_forward(a, shards, kind == "experts"))
+    return tuple(mixing + cross + norms + _feed_forward(a, shards, kind.endswith("experts")))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -149,7 +150,7 @@ def _mixed_layer(a: Architecture, letter: str, shards: Shards) -> list[LocalTens
         return norm + _mamba(a, shards)
     if letter == "*":
         return norm + _attention(a, shards)
-    return norm + _mlp(a, a.ffn_hidden_size, shards.tensor)
+    return norm + _feed_forward(a, shards, letter == "E")
 
 
 def _encoder_layer(a: Architecture, shards: Shards) -> list[LocalTensor]:
@@ -173,7 +174,7 @@ def _attention(a: Architecture, shards: Shards) -> list[LocalTensor]:
         return _latent_attention(a, shards)
     h, t = a.hidden_size, shards.tensor
     query = a.num_attention_heads * a.kv_channels
-    both = query + 2 * a.num_query_groups * a.kv_channels
+    both = (2 if a.attention_output_gate else 1) * query + 2 * a.num_query_groups * a.kv_channels
     tensors = _matrix(query, h, rows=t, bias=h if a.add_bias_linear else 0)
     tensors += _matrix(h, both, columns=t, bias=both // t if a.add_bias_linear or a.add_qkv_bias else 0)
     return tensors + (2 * _norm(a, a.kv_channels) if a.qk_layernorm else [])
@@ -225,6 +226,7 @@ def _feed_forward(a: Architecture, shards: Shards, has_experts: bool) -> list[Lo
     tensors += [LocalTensor(t.numel, expert=True, matrix=t.matrix) for t in one for _ in range(local)]
     if a.moe_shared_expert_intermediate_size:
         tensors += _mlp(a, a.moe_shared_expert_intermediate_size, shards.tensor)
+        tensors += [LocalTensor(a.hidden_size)] if a.moe_shared_expert_gate else []
     return tensors
 
 
@@ -243,6 +245,16 @@ def _mamba(a: Architecture, shards: Shards) -> list[LocalTensor]:
 def _mamba_rest(a: Architecture, inner: int, heads: int, states: int) -> int:
     """Return the elements of a Mamba-2 layer without its convolution."""
     return a.hidden_size * (2 * inner + states + heads) + 3 * heads + inner + inner * a.hidden_size
+
+
+def _delta_net(a: Architecture, shards: Shards) -> list[LocalTensor]:
+    h, t = a.hidden_size, shards.tensor
+    keys, values = mixers.delta_widths(a)
+    heads = a.known("linear_num_value_heads")
+    tensors = _matrix(h, 2 * keys + 2 * values + 2 * heads, columns=t)
+    tensors += [LocalTensor((2 * keys + values) // t * a.known("linear_conv_kernel_dim"))]
+    tensors += [LocalTensor(heads // t)] * 2 + [LocalTensor(a.known("linear_value_head_dim"))]
+    return tensors + _matrix(values, h, rows=t)
 
 
 def _hyena(a: Architecture, letter: str, shards: Shards) -> list[LocalTensor]:

@@ -104,14 +104,15 @@ def _files(data: str, text_key: str) -> Iterator[str]:
             raise UsageError(str(error).replace("--input-dir", "--data")) from None
         before: Counter[int] = Counter()
         for piece in cut(sources, PIECE_BYTES, Path(spool), 0):
-            found = records(piece, (text_key,), _nothing)
+            found = records(piece, [(text_key,)] * len(piece.paths), _nothing)
             for (value,) in found:
                 if found.rejects:
                     break
                 yield "".join(value)
             if found.rejects:
                 reject = found.rejects[0]
-                where = f"{sources[piece.source].path}, record {before[piece.source] + reject.line}"
+                place = piece.place_of(reject.file)
+                where = f"{sources[place].path}, record {before[place] + reject.line}"
                 hint = "; set --text-key to the key of the text" if reject.reason.startswith("no key") else ""
                 raise UsageError(f"--data {where}: {reject.reason}{hint}")
             before[piece.source] += found.count

@@ -15,7 +15,14 @@ from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.bridge_run_config import RunConfig
 from nemolaunch.families.family import ModelFamily
-from nemolaunch.families.nemo_config import NemoConfig, defaults, symbol, symbol_name, symbol_path
+from nemolaunch.families.nemo_config import (
+    BIDIRECTIONAL_LAYERS,
+    NemoConfig,
+    defaults,
+    symbol,
+    symbol_name,
+    symbol_path,
+)
 from nemolaunch.families.registry import FAMILIES, of_nemo
 from nemolaunch.run.folder import BRIDGE_TOKENIZER, RunDir, read_json
 
@@ -34,6 +41,8 @@ PROVIDERS = {
 }
 # Families for which Bridge has a function of another name that computes the same: GELU by tanh
 OTHER_GELU = ("gemma", "gemma2")
+# Our layers that attend to both sides, by which a checkpoint says that its model does
+BIDIRECTIONAL = "nemolaunch.bridge.bidirectional.layers"
 # Fields that NeMo's configuration lacks, or that no family looks at, and that change what a model computes -> their
 # value if it does not use them
 UNUSED: dict[str, Any] = {
@@ -136,7 +145,9 @@ def _as(family: ModelFamily, fields: Mapping[str, Any]) -> NemoConfig:
     function = {"activation_func": fields.get("activation_func")}
     if family.model_type in OTHER_GELU and symbol_name(function["activation_func"]) == "fast_gelu":
         function["activation_func"] = symbol("nemo.collections.llm.fn.activation.openai_gelu")
-    return NemoConfig(family.model_class, name, {**plain, **function, **rope})
+    both_sides = symbol_path(fields.get("transformer_layer_spec")) == BIDIRECTIONAL
+    layers = {"transformer_layer_spec": symbol(BIDIRECTIONAL_LAYERS)} if both_sides else {}
+    return NemoConfig(family.model_class, name, {**plain, **function, **rope, **layers})
 
 
 def _rope_to_nemo(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts import bridge_run_config
-from nemolaunch.facts.bridge_model import PLAIN, model_in
+from nemolaunch.facts.bridge_model import BIDIRECTIONAL, PLAIN, model_in
 from nemolaunch.facts.bridge_run_config import RunConfig
 from nemolaunch.facts.saved_values import SavedRun, saved_run
 from nemolaunch.families.computed_fields import plain_fields
-from nemolaunch.families.nemo_config import NemoConfig, defaults
+from nemolaunch.families.nemo_config import BIDIRECTIONAL_LAYERS, NemoConfig, defaults, symbol_path
 from nemolaunch.families.registry import of_nemo
 from nemolaunch.run.folder import (
     BRIDGE_CONFIG,
@@ -41,8 +41,6 @@ SHAPE_FIELDS = (
     "multi_latent_attention",
     "hybrid_override_pattern",
 )
-# NeMo's layers for masked language models
-BIDIRECTIONAL_LAYERS = "nemo.collections.llm.gpt.model.llama_embedding.get_nv_embedding_layer_spec"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +102,7 @@ def look_at_checkpoint(path: str, *, trusted: bool = False) -> StartPoint:
         path=str(folder),
         model_class=_class_name(content),
         config_class=config_class,
-        both_sides=_both_sides(config),
+        both_sides=_both_sides(config, BIDIRECTIONAL_LAYERS),
         shape=shape,
         fields=plain_fields({**defaults(config_class or ""), **config}) if config else {},
         step=max(0, step_of(folder) + 1),
@@ -135,6 +133,7 @@ def _look_at_bridge(folder: Path, trusted: bool) -> StartPoint:
         backend="bridge",
         model_class=config.model_class if config else None,
         config_class=config.config_class if config else None,
+        both_sides=_both_sides(described.model, BIDIRECTIONAL),
         shape={name: described.model[name] for name in SHAPE_FIELDS if described.model.get(name) is not None},
         fields=plain_fields(config.resolved) if config else {},
         step=max(0, step_of(found) + 1),
@@ -165,10 +164,9 @@ def _class_name(content: dict[str, Any]) -> str | None:
     return str(content.get("_target_") or "").rpartition(".")[2] or None
 
 
-def _both_sides(config: dict[str, Any]) -> bool | None:
-    layers = config.get("transformer_layer_spec")
-    name = layers.get("_target_") if isinstance(layers, dict) else None
-    return None if name is None else name == BIDIRECTIONAL_LAYERS
+def _both_sides(config: dict[str, Any], layers: str) -> bool | None:
+    name = symbol_path(config.get("transformer_layer_spec"))
+    return None if name is None else name == layers
 
 
 def _fault(folder: Path) -> str | None:

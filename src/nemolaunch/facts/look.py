@@ -15,7 +15,7 @@ from pathlib import Path
 from nemolaunch.data import index_cache
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.data.stream_spec import StreamSpec
-from nemolaunch.data.validation_sets import HOLD_OUT, TRAIN_ON_ALL
+from nemolaunch.data.validation_sets import HOLD_OUT, TRAIN_ON_ALL, named_path
 from nemolaunch.facts.accounting import Accounting
 from nemolaunch.facts.checkpoint import StartPoint, look_at_checkpoint
 from nemolaunch.facts.cluster import Cluster, look_at_cluster
@@ -31,6 +31,7 @@ from nemolaunch.facts.setup_file import SetupFile, look_at_setup
 from nemolaunch.facts.slurm_variables import submits_differently
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, links_of, next_submission
+from nemolaunch.facts.unfinished_data import UnfinishedData, look_at_unfinished
 from nemolaunch.facts.validation_files import ValidationFiles, compared, look_at_validation
 from nemolaunch.job import Job, Launch
 from nemolaunch.job.env_presets import passed_names
@@ -85,6 +86,7 @@ class Facts:
         index_cache_dir: folder of the dataset's index caches: `index_dir`, or `cache/` next to the first file.
         index_cache_error: why the dataset's index cache cannot be written, or None.
         old_caches: index caches of these data that are not read any more.
+        unfinished: runs of `nemolaunch tokenize` that are still filling the paths of the data.
         weights, resume: the checkpoints given by `--nemo-model` and `--resume`.
         partitions, accounting: of the Slurm cluster, if the job is for Slurm and the cluster can be queried.
         slurm_variables: environment variables that sbatch must not see, if the job is for Slurm.
@@ -114,6 +116,7 @@ class Facts:
     index_cache_dir: str | None = None
     index_cache_error: str | None = None
     old_caches: tuple[OldCache, ...] = ()
+    unfinished: tuple[UnfinishedData, ...] = ()
     weights: StartPoint | None = None
     resume: StartPoint | None = None
     partitions: tuple[Partition, ...] = ()
@@ -168,6 +171,9 @@ def look(job: Job) -> Facts:
         asked=asked,
         stream=stream,
         sources=sources,
+        unfinished=look_at_unfinished(
+            [*(path for _, path in asked.sources), *(named_path(w)[1] for w in job.data.validation_data)]
+        ),
         index_dir=_index_dir(job),
         index_cache_dir=cache_dir,
         index_cache_error=_cannot_write(cache_dir) if cache_dir else None,

@@ -66,6 +66,10 @@ class NemoConfig:
         return {**defaults(self.config_class), **self.fields}
 
 
+# NeMo's layers for masked language models, which attend to both sides
+BIDIRECTIONAL_LAYERS = "nemo.collections.llm.gpt.model.llama_embedding.get_nv_embedding_layer_spec"
+
+
 def symbol(name: str) -> dict[str, Any]:
     """Return a class, function or type as `model.yaml` writes it."""
     return {"_target_": name, "_call_": False}

@@ -1,4 +1,4 @@
-"""Tokenising as a Slurm job array: a task for each share of the files, then a job that merges them."""
+"""Tokenising as a Slurm job array: tasks that do the units of a run, then a job that joins their results."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nemolaunch.errors import UsageError
+from nemolaunch.job import Launch
+from nemolaunch.slurm.batch_job import of_site, with_raw_options
+from nemolaunch.slurm.site_setup import plain_setup
 from nemolaunch.slurm.submission import sbatch, shell_here
-from nemolaunch.system.atomic_files import write_text
+from nemolaunch.system.atomic_files import atomic_folder, write_text
+from nemolaunch.system.source_archive import copy_to
+
+TASK = "nemolaunch.cli.commands.tokenize_task"
+# Of the profile or `--sbatch`, besides account, partition and time
+CODE = "code"
+OF_SITE = ("qos", "gres", "constraint", "exclude", "reservation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,67 +28,64 @@ class Array:
     """A job array to submit.
 
     Attributes:
-        words: arguments of `nemolaunch tokenize` for every task; each finds its share in Slurm's variables.
-        merges: for each output, the prefixes of its shards in order and the prefix of the merged output.
+        name: of the run, for the jobs.
+        work_folder: of the run, in which its tasks are.
+        num_tasks: that are left; none if only the results have to be joined.
+        workers: processes of each task; 0 for one on each core.
+        words: arguments of `nemolaunch tokenize` that make the same output on one machine.
         folder: for the scripts and logs of the jobs; visible to all nodes.
         cwd: the folder that relative paths in `words` start from.
-        setup: shell commands that run first.
+        launch: options of the jobs; `num_nodes` tasks run at a time.
     """
 
     name: str
+    work_folder: Path
+    num_tasks: int
+    workers: int
     words: list[str]
-    merges: list[tuple[list[Path], Path]]
     folder: Path
     cwd: Path
-    num_nodes: int
-    account: str
-    partition: str
-    time: str | None = None
-    setup: tuple[str, ...] = ()
+    launch: Launch
 
 
 def array_script(array: Array) -> str:
-    """Return the batch script of the array: exclusive nodes, requeued and resumed after a node fails."""
-    command = shlex.join([sys.executable, "-m", "nemolaunch.cli.main", "tokenize", *array.words])
-    return _script(
-        array, "tokenize", ["--array=1-" + str(array.num_nodes), "--exclusive", "--mem=0"], [command]
-    )
+    """Return the batch script of the array: a whole node for each task, requeued after a node fails."""
+    words = [sys.executable, "-m", TASK, str(array.work_folder.absolute())]
+    command = f"{shlex.join(words)} $SLURM_ARRAY_TASK_ID {array.workers}"
+    tasks = f"0-{array.num_tasks - 1}%{array.launch.num_nodes}"
+    more = {"array": tasks, "exclusive": True, "mem": "0"}
+    return _script(array, "tokenize", "%A_%a", more, f"exec {command}")
 
 
-def merge_script(array: Array) -> str:
-    """Return the batch script of the job that merges the shards."""
-    commands = []
-    for inputs, output in array.merges:
-        words = [
-            sys.executable,
-            "-m",
-            "nemolaunch.cli.main",
-            "merge",
-            *map(str, inputs),
-            "--output",
-            str(output),
-        ]
-        commands.append(shlex.join([*words, "--overwrite"]))
-    return _script(array, "merge", [], commands)
+def join_script(array: Array) -> str:
+    """Return the batch script of the job that joins the results, which is the run on one machine that goes on."""
+    words = [sys.executable, "-m", "nemolaunch.cli.main", "tokenize", *array.words, "--executor", "local"]
+    return _script(array, "join", "%j", {}, f"exec {shlex.join(words)}")
 
 
-def _script(array: Array, what: str, more: list[str], commands: list[str]) -> str:
-    log = array.folder / f"{array.name}-{what}-%j.log"
-    options = [
-        f"--job-name={what}-{array.name}",
-        f"--account={array.account}",
-        f"--partition={array.partition}",
-        "--nodes=1",
-        "--ntasks=1",
-        *([f"--time={array.time}"] if array.time else []),
-        f"--chdir={array.cwd}",
-        f"--output={log}",
-        "--open-mode=append",
-        "--requeue",
-        *more,
+def _script(array: Array, what: str, job: str, more: dict[str, Any], command: str) -> str:
+    launch = array.launch
+    options: dict[str, Any] = {
+        "job-name": f"{what}-{array.name}",
+        "account": launch.account,
+        "partition": launch.partition,
+        "nodes": 1,
+        "ntasks": 1,
+        **({"time": launch.time} if launch.time else {}),
+        "chdir": array.cwd,
+        "output": array.folder / f"{what}-{job}.log",
+        "open-mode": "append",
+        "requeue": True,
+        **more,
+        **of_site(launch, OF_SITE),
+    }
+    lines = [
+        f"#SBATCH {_quoted(f'--{name}' if value is True else f'--{name}={value}')}"
+        for name, value in with_raw_options(options, launch).items()
     ]
-    lines = [f"#SBATCH {_quoted(option)}" for option in options]
-    return "\n".join(["#!/bin/bash", *lines, "set -e", *array.setup, *commands]) + "\n"
+    code = shlex.quote(str(array.folder / CODE))
+    path = f'export PYTHONPATH={code}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    return "\n".join(["#!/bin/bash", *lines, "set -e", *plain_setup(launch), path, command]) + "\n"
 
 
 def _quoted(option: str) -> str:
@@ -89,17 +96,21 @@ def _quoted(option: str) -> str:
     return f'{name}="{value}"' if any(c in value for c in " '#;$`()") else option
 
 
-def submit(array: Array) -> tuple[str, str | None]:
-    """Write and submit the scripts: the array, then the merge job, which runs if the array succeeds.
+def submit(array: Array) -> tuple[str | None, str]:
+    """Write and submit the scripts: the array, then the job that joins, which runs if the array succeeds.
 
-    Return both job ids; the second is None if there is nothing to merge.
+    The jobs run the code that they are submitted with, wherever that came from and whatever is installed later.
+
+    Return both job ids; the first is None if no task is left.
     """
-    script = array.folder / f"{array.name}-tokenize.sh"
-    write_text(script, array_script(array))
-    shell = shell_here(os.environ)
-    first = sbatch([str(script)], shell)
-    if not array.merges:
-        return first, None
-    script = array.folder / f"{array.name}-merge.sh"
-    write_text(script, merge_script(array))
-    return first, sbatch([f"--dependency=afterok:{first}", "--kill-on-invalid-dep=yes", str(script)], shell)
+    with atomic_folder(array.folder / CODE) as code:
+        copy_to(code)
+    shell, after, first = shell_here(os.environ), [], None
+    if array.num_tasks:
+        script = array.folder / "tokenize.sh"
+        write_text(script, array_script(array))
+        first = sbatch([str(script)], shell)
+        after = [f"--dependency=afterok:{first}", "--kill-on-invalid-dep=yes"]
+    script = array.folder / "join.sh"
+    write_text(script, join_script(array))
+    return first, sbatch([*after, str(script)], shell)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.cpu.adapt import REFUSED_MODELS
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.interpreter import Interpreter

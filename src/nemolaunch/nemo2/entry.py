@@ -106,10 +106,10 @@ def _train_on_stream(plan: Plan, task: Any, callbacks: list[Callback]) -> None:
     task.keywords["data"] = StreamDataModule(plan, task.keywords["data"].tokenizer)
     (watch,) = (callback for callback in callbacks if isinstance(callback, StreamWatch))
     task()
-    task.keywords["data"].feed.close()
-    if watch.error:
-        raise NemolaunchError(watch.error)
-    _note_end(plan, task.keywords["trainer"], end_of_data=watch.ended)
+    task.keywords["data"].source.feed.close()
+    if watch.steps.error:
+        raise NemolaunchError(watch.steps.error)
+    _note_end(plan, task.keywords["trainer"], end_of_data=watch.steps.ended)
 
 
 def _note_end(plan: Plan, trainer: Any, end_of_data: bool = False) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from megatron.core import parallel_state
 from megatron.core.models.common.language_module.language_module import LanguageModule
@@ -19,6 +18,7 @@ from nemo.collections.llm.gpt.model.llama_embedding import get_nv_embedding_laye
 from nemo.lightning.megatron_parallel import MegatronLossReduction
 from torch import Tensor
 
+from nemolaunch.ranks.masked_accuracy import MaskedAccuracy
 from nemolaunch.ranks.masked_data import MaskedDataset, masking_of
 from nemolaunch.ranks.step_metrics import ACCURACY
 
@@ -47,12 +47,12 @@ class MaskedTraining(Callback):
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._bert = plan.model_row.architecture.kind == "bert"
-        self.accuracy = MaskedAccuracy()
+        self.accuracy = MaskedAccuracy(parallel_state.get_tensor_model_parallel_group)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Mask the samples of the training and validation datasets."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        masking = masking_of(self._plan, data.tokenizer)
+        masking = masking_of(self._plan, data.tokenizer.tokenizer)
         for name, validation in (("_train_ds", False), ("_validation_ds", True)):
             dataset = getattr(data, name, None)
             if dataset is not None and not isinstance(dataset, MaskedDataset):
@@ -88,62 +88,6 @@ def _remove_mask(attention: Attention) -> None:
     if attention.attn_mask_type not in (AttnMaskType.padding, AttnMaskType.no_mask):
         raise RuntimeError(f"layer {attention.layer_number} is {attention.attn_mask_type}, not bidirectional")
     attention.attn_mask_type = AttnMaskType.no_mask
-
-
-class MaskedAccuracy:
-    """Counts masked tokens whose most likely prediction is the original token.
-
-    It hooks into the place where Megatron turns logits into losses, in the last pipeline stage.
-    """
-
-    def __init__(self) -> None:
-        self._listening = False
-        self._right: Tensor | None = None
-        self._counts: Tensor | None = None
-
-    def listen_to(self, model: LanguageModule) -> None:
-        """Read the logits of this model, [sequence, batch, vocabulary/TP], before they become losses."""
-        loss = model.compute_language_model_loss
-
-        def compute_language_model_loss(labels: Tensor, logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            if self._listening:
-                self._right = most_likely(logits).transpose(0, 1) == labels
-            return loss(labels, logits, *args, **kwargs)
-
-        model.compute_language_model_loss = compute_language_model_loss
-
-    def start(self) -> None:
-        """Begin a validation."""
-        self._listening, self._counts = True, None
-
-    def count(self, predicted: Tensor) -> None:
-        """Count the last micro batch's tokens for which `predicted` [batch, sequence] is not 0."""
-        if self._listening and self._right is not None:
-            chosen = predicted.reshape(self._right.shape) > 0
-            counts = torch.stack([(self._right & chosen).sum(), chosen.sum()])
-            self._counts = counts if self._counts is None else self._counts + counts
-
-    def stop(self, device: torch.device) -> Tensor:
-        """Return the accuracy over all ranks, all of which must call this. Tensor parallel ranks count the same."""
-        self._listening = False
-        counts = torch.zeros(2, dtype=torch.int64, device=device) if self._counts is None else self._counts
-        torch.distributed.all_reduce(counts)
-        return counts[0] / counts[1].clamp(min=1)
-
-
-@torch.no_grad()
-def most_likely(logits: Tensor) -> Tensor:
-    """Return the ids [...] of the largest of logits [..., vocabulary/TP]; the smallest id if several are equal."""
-    group = parallel_state.get_tensor_model_parallel_group()
-    rows = logits.size(-1)
-    best, ids = logits.float().max(dim=-1)
-    ids = ids + rows * parallel_state.get_tensor_model_parallel_rank()
-    everywhere = best.clone()
-    torch.distributed.all_reduce(everywhere, op=torch.distributed.ReduceOp.MAX, group=group)
-    beyond = torch.iinfo(ids.dtype).max
-    ids = torch.where(best == everywhere, ids, beyond)
-    torch.distributed.all_reduce(ids, op=torch.distributed.ReduceOp.MIN, group=group)
-    return ids
 
 
 class _Counted(MegatronLossReduction):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Any
 
@@ -270,7 +269,7 @@ def _set_checkpoints(recipe: run.Partial, plan: Plan, job: Job) -> None:
         every_n_train_steps=every,
         train_time_interval=None if every else run.Config(timedelta, minutes=15),
         save_optim_on_train_end=True,
-        filename=re.sub(r"[^A-Za-z0-9._]+", "-", plan.model) + "--{step}-{consumed_samples}",
+        filename=plan.checkpoint_prefix + "--{step}-{consumed_samples}",
     )
     strategy = recipe.trainer.strategy
     strategy.ckpt_async_save = not job.checkpoint.no_async_save

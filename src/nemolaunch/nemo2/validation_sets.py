@@ -76,7 +76,9 @@ class ValidationSets(Callback):
         if self._accuracy is None:
             return marked(self._plan.job, data.tokenizer, dataset)
         bert = self._plan.model_row.architecture.kind == "bert"
-        return MaskedDataset(dataset, masking_of(self._plan, data.tokenizer), validation=True, bert=bert)
+        return MaskedDataset(
+            dataset, masking_of(self._plan, data.tokenizer.tokenizer), validation=True, bert=bert
+        )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate all sets but the one that the validation has just run on."""

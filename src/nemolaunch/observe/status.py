@@ -18,7 +18,7 @@ from nemolaunch.planning import Plan
 from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, step_of
 from nemolaunch.run.labels import labels_of
-from nemolaunch.run.metrics import last_validation, recent_events, tail_rows
+from nemolaunch.run.metrics import MIGRATED, last_validation, recent_events, tail_rows
 from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
@@ -155,8 +155,8 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
 
 def _notices(run: RunDir) -> list[dict[str, Any]]:
     rows = recent_events(run.metrics)
-    start = max((i for i, row in enumerate(rows) if row["event"] == "start"), default=0)
-    return [row for row in rows[start:] if "text" in row][-SHOWN_NOTICES:]
+    start = max((i for i, row in enumerate(rows) if row["event"] in ("start", MIGRATED)), default=0)
+    return [row for row in rows[start:] if "text" in row and row["event"] != MIGRATED][-SHOWN_NOTICES:]
 
 
 def run_of(folder: Path) -> RunDir:

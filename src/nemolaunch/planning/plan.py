@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,6 +206,11 @@ class Plan:
     def run(self) -> RunDir:
         """The run folder."""
         return RunDir(Path(self.folder))
+
+    @property
+    def checkpoint_prefix(self) -> str:
+        """How NeMo's names of the run's checkpoints begin."""
+        return re.sub(r"[^A-Za-z0-9._]+", "-", self.model)
 
     @property
     def exits_gracefully(self) -> bool:

@@ -18,13 +18,13 @@ Sample = dict[str, Any]
 PROTECTED = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id")
 
 
-def masking_of(plan: Plan, tokenizer: Any) -> Masking:
-    """Return the plan's masking, with the ids of its tokenizer (NeMo's `AutoTokenizer`).
+def masking_of(plan: Plan, words: Any) -> Masking:
+    """Return the plan's masking, with the ids of its tokenizer, as transformers loads it.
 
     Raises:
         NemolaunchError: the tokenizer does not have the mask token.
     """
-    objective, words = plan.job.objective, tokenizer.tokenizer
+    objective = plan.job.objective
     token = objective.mask_token or words.mask_token
     vocabulary = words.get_vocab()
     if token not in vocabulary:

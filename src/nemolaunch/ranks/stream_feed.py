@@ -99,6 +99,7 @@ class RankFeed:
             num_workers=self._workers,
             collate_fn=_as_it_is,
             prefetch_factor=min(max(2, ahead), MAX_AHEAD) if self._workers else None,
+            generator=torch.Generator(),  # otherwise it draws from that of dropout on a CPU
         )
         self._items: Iterator[Item] | None = None
         self._ready: deque[Item] = deque()

@@ -198,8 +198,10 @@ def _small(model: ModelSpec, layout: _Layout, seq_length: int) -> ModelSpec:
     """Return the model with few layers, and with narrow ones if its widths can be chosen freely."""
     a = model.architecture
     changes = _depth(a, layout)
-    if a.kind == "gpt":
+    if a.kind in ("gpt", "mamba"):
         changes |= _widths(a, layout) | _experts(a, layout) | _windows(a, seq_length)
+    if a.kind == "mamba":
+        changes |= _states(a, layout)
     overrides = {name: value for name, value in changes.items() if not name.startswith("num_layers_in_")}
     return dataclasses.replace(
         model,
@@ -223,6 +225,8 @@ def _depth(a: Architecture, layout: _Layout) -> dict[str, Any]:
         kinds = "".join(dict.fromkeys(a.hybrid_override_pattern))
         layers = -(-max(layers, len(kinds)) // chunks) * chunks
         changes["hybrid_override_pattern"] = (kinds * layers)[:layers]
+    if a.linear_attention_freq:  # both kinds of layers
+        layers = -(-max(layers, a.linear_attention_freq) // chunks) * chunks
     if isinstance(a.moe_layer_freq, tuple):  # the first may be dense, later ones have experts
         changes["moe_layer_freq"] = a.moe_layer_freq[:1] + a.moe_layer_freq[1 - layers :]
     if a.encoder_num_layers:
@@ -248,6 +252,10 @@ def _widths(a: Architecture, layout: _Layout) -> dict[str, Any]:
     # the tokenizer's vocabulary instead of a preset one; Gemma 3 cannot be built without a preset
     if a.vocab_size is not None and not isinstance(a.rotary_base, tuple):
         changes["vocab_size"] = None
+    if a.linear_attention_freq:
+        heads = 2 * layout.tp * layout.cp
+        changes |= {"linear_num_key_heads": heads, "linear_num_value_heads": 2 * heads}
+        changes |= {"linear_key_head_dim": UNIT, "linear_value_head_dim": UNIT}
     if a.make_vocab_size_divisible_by > 128:
         changes["make_vocab_size_divisible_by"] = 128
     return changes
@@ -265,6 +273,15 @@ def _experts(a: Architecture, layout: _Layout) -> dict[str, Any]:
     if a.moe_shared_expert_intermediate_size:
         width = _at_most(a.moe_shared_expert_intermediate_size, HIDDEN_SIZE, layout.tp)
         changes["moe_shared_expert_intermediate_size"] = width
+    return changes
+
+
+def _states(a: Architecture, layout: _Layout) -> dict[str, Any]:
+    """Choose few heads and groups of Mamba layers; without a number of its own, there are two channels per width."""
+    groups = a.mamba_num_groups if a.mamba_num_groups <= layout.tp else max(layout.tp, 2)
+    changes = {"mamba_num_groups": groups}
+    if a.mamba_num_heads:
+        changes["mamba_num_heads"] = 2 * groups * layout.cp
     return changes
 
 

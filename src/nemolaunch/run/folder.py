@@ -219,6 +219,11 @@ class RunDir:
         return self.root / "lock"
 
     @property
+    def migration(self) -> Path:
+        """Which run of the other framework this one continues, and what was compared when it was moved."""
+        return self.root / "migration.json"
+
+    @property
     def incomplete(self) -> Path:
         """Incomplete checkpoints of crashed attempts, moved out of the way."""
         return self.root / "torn"

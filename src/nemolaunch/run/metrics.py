@@ -12,6 +12,7 @@ from typing import Any
 
 from nemolaunch.run.folder import RunDir
 
+MIGRATED = "migrated"  # the event between what a run has trained with one framework and with another
 MOST_STEPS = 2**53
 # Events that every run has: nothing that a reader must be told
 ROUTINE_EVENTS = frozenset({"start", "end", "checkpoint", "fed", "stream", "phase"})
@@ -36,6 +37,20 @@ NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 def read(path: Path) -> list[dict[str, Any]]:
     """Read all rows of a metrics file, skipping incomplete lines of a killed run; none if it does not exist."""
     return list(rows(path))
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows to a new metrics file."""
+    spelled = {math.inf: "inf", -math.inf: "-inf"}
+    with open(path, "x", encoding="utf-8") as file:
+        for row in rows:
+            safe = {
+                key: ("nan" if value != value else spelled.get(value, value))
+                if type(value) is float
+                else value
+                for key, value in row.items()
+            }
+            file.write(json.dumps(safe, ensure_ascii=False) + "\n")
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

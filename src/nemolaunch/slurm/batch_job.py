@@ -16,6 +16,7 @@ from typing import Any
 from nemolaunch.containers.command import Container, command
 from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.facts.submission import Submission, split_option
+from nemolaunch.job import Launch
 from nemolaunch.job.env_presets import passed_names
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import STALE_S
@@ -120,12 +121,21 @@ def options(plan: Plan) -> dict[str, Any]:
     }
     if plan.device == "gpu" and launch.gres is None:
         chosen["gpus-per-node"] = plan.num_gpus
-    for name in ("qos", "gres", "constraint", "exclude", "reservation", "comment", "array"):
-        value = getattr(launch, name)
-        if value is not None and value != "none":
-            chosen[name] = value
+    chosen |= of_site(launch, ("qos", "gres", "constraint", "exclude", "reservation", "comment", "array"))
     if nodes := excluded(plan):
         chosen["exclude"] = nodes
+    return with_raw_options(chosen, launch)
+
+
+def of_site(launch: Launch, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return those of these options of sbatch that the job sets."""
+    found = {name: getattr(launch, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None and value != "none"}
+
+
+def with_raw_options(chosen: dict[str, Any], launch: Launch) -> dict[str, Any]:
+    """Return options of sbatch with those of `--sbatch`, which win."""
+    chosen = dict(chosen)
     for name, value in map(split_option, launch.sbatch):
         chosen.pop(name, None)
         if value != "none":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,27 @@ def after_import(name: str, action: Callable[[ModuleType], None]) -> None:
 def around_import(name: str, run: Runner) -> None:
     """Have `run` execute a module that has not been imported yet. Its arguments: what executes it, and the module."""
     sys.meta_path.insert(0, _Finder(name, run))
+
+
+def during_import(name: str, modules: dict[str, ModuleType]) -> None:
+    """Have modules be importable while another one, which has not been imported yet, is executed, and no longer."""
+
+    def run(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        with importable(modules):
+            execute(module)
+
+    around_import(name, run)
+
+
+@contextlib.contextmanager
+def importable(modules: dict[str, ModuleType]) -> Iterator[None]:
+    """Have modules be importable for a while: everything else must see that they are not installed."""
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for each in modules:
+            del sys.modules[each]
 
 
 class _Finder(importlib.abc.MetaPathFinder):

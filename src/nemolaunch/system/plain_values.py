@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 
@@ -18,7 +19,7 @@ def to_plain(value: Any) -> Any:
         return sorted(to_plain(item) for item in value)
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
 def fits(kind: Any, value: Any) -> bool:
@@ -68,4 +69,4 @@ def from_plain(kind: Any, value: Any) -> Any:
         return origin(from_plain(arguments[0], item) for item in value)
     if origin is dict:
         return {key: from_plain(arguments[1], item) for key, item in value.items()}
-    return value
+    return Path(value) if kind is Path else value

@@ -14,7 +14,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.system.atomic_files import write_json
 from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization.files import grown_path, write_all
-from nemolaunch.tokenization.output import EncodedPiece
+from nemolaunch.tokenization.output import EncodedPiece, OutputCounts
 from nemolaunch.tokenization.sources import InputFile
 
 # Progress is saved after this much output or time.
@@ -40,7 +40,7 @@ class Totals:
 
 @dataclass
 class OutputProgress:
-    """How much of the output is complete: every piece below `pieces`."""
+    """How much of the output is complete: every piece below `pieces`, or every unit of a run in units."""
 
     pieces: int = 0
     outputs: list[Totals] = field(default_factory=list)
@@ -77,6 +77,7 @@ class Assembler:
         self.save_bytes = save_bytes
         self.saved = folder / "progress.json"
         self.progress = progress
+        self.saved_pieces = progress.pieces
         self.ends = [totals.bin_bytes for totals in progress.outputs]
         self.unsaved_bytes = 0
         self.last_save = time.monotonic()
@@ -116,22 +117,30 @@ class Assembler:
         """
         assert part.number == self.progress.pieces
         for i, counts in enumerate(part.outputs):
-            totals = self.progress.outputs[i]
             write_all(self.files[i]["seq"], [counts.lengths])
             write_all(self.files[i]["doc"], [counts.per_document])
-            totals.tokens += counts.tokens
-            totals.sequences += counts.sequences
-            totals.documents += counts.documents
-            totals.bin_bytes += counts.bin_bytes
-            totals.max_id = max(totals.max_id, counts.max_id)
-            self.unsaved_bytes += counts.bin_bytes
+            self.count(i, counts)
         before = self.progress.lines.get(source, 0)
         for file, line, reason in part.rejects:
             path = self.sources[source].path if len(paths) == 1 else paths[file]
-            self._reject(path, line if len(paths) > 1 else before + line, reason)
+            self.reject(path, line if len(paths) > 1 else before + line, reason)
         self.progress.lines[source] = before + part.lines
         self.progress.blank += part.blank
         self.progress.lost_bytes += lost_bytes
+        self.next()
+
+    def count(self, output: int, more: OutputCounts | Totals) -> None:
+        """Add to the totals of an output what its files have been extended by."""
+        totals = self.progress.outputs[output]
+        totals.tokens += more.tokens
+        totals.sequences += more.sequences
+        totals.documents += more.documents
+        totals.bin_bytes += more.bin_bytes
+        totals.max_id = max(totals.max_id, more.max_id)
+        self.unsaved_bytes += more.bin_bytes
+
+    def next(self) -> None:
+        """Go on to the next piece or unit, and begin to save if it is time."""
         self.progress.pieces += 1
         if self._is_time() and (self.saving is None or self.saving.done()):
             self._begin_save()
@@ -139,7 +148,8 @@ class Assembler:
     def _is_time(self) -> bool:
         return self.unsaved_bytes >= self.save_bytes or time.monotonic() - self.last_save > SAVE_EVERY_S
 
-    def _reject(self, path: str, line: int, reason: str) -> None:
+    def reject(self, path: str, line: int, reason: str) -> None:
+        """List a record that is not a document."""
         record = {"file": path, "line": line, "reason": reason}
         try:
             data = (json.dumps(record, ensure_ascii=False) + "\n").encode()
@@ -169,6 +179,7 @@ class Assembler:
         for fd in self._all_files():
             os.fsync(fd)
         write_json(self.saved, progress)
+        self.saved_pieces = progress["pieces"]
 
 
 def _open_at(path: Path, size: int) -> int:

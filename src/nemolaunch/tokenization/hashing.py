@@ -18,6 +18,17 @@ BUFFER_BYTES = 1 << 18
 KEEP_FROM_BYTES = 1 << 28
 
 
+def hash_of(path: str) -> str:
+    """Return the hash of a file. Raises OSError if it cannot be read."""
+    import xxhash
+
+    digest, buffer = xxhash.xxh3_128(), bytearray(BUFFER_BYTES)
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:size])
+    return str(digest.hexdigest())
+
+
 class Hasher:
     """Thread that hashes each source up to the position of the work."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from nemolaunch.tokenization.pieces import READ_BYTES, InputPiece
@@ -34,6 +34,7 @@ class RecordReader:
     """Iterator over the documents of a piece: yields the values of each, one per column.
 
     Attributes:
+        file: which of the files of the piece is being read.
         count: records read so far.
         blank: how many of them are empty lines.
         rejects: those that are not documents.
@@ -42,6 +43,7 @@ class RecordReader:
     def __init__(self, piece: InputPiece, columns: tuple[str, ...]) -> None:
         self.piece = piece
         self.columns = columns
+        self.file = 0
         self.count = 0
         self.blank = 0
         self.rejects: list[Reject] = []
@@ -125,6 +127,31 @@ class LineReader(RecordReader):
             return "invalid JSON: nested too deeply"
         except ValueError as error:
             return str(error)
+
+
+class FilesReader(RecordReader):
+    """Reader of some whole JSONL files.
+
+    Args:
+        columns_of: the columns of each file.
+    """
+
+    def __init__(
+        self, piece: InputPiece, columns_of: Sequence[tuple[str, ...]], giant: Callable[[], None]
+    ) -> None:
+        super().__init__(piece, columns_of[0])
+        self.columns_of = columns_of
+        self.giant = giant
+
+    def __iter__(self) -> Iterator[list[Value]]:
+        for number, path in enumerate(self.piece.paths):
+            self.file = number
+            size = os.stat(path).st_size
+            piece = replace(self.piece, paths=(path,), start=0, stop=size, size=size)
+            found = LineReader(piece, self.columns_of[number], read_lines(piece, self.giant))
+            yield from found
+            self.blank += found.blank
+            self.rejects += [replace(reject, file=number) for reject in found.rejects]
 
 
 def value_of(record: Any, column: str) -> Value:
@@ -300,6 +327,7 @@ class TextReader(RecordReader):
 
     def __iter__(self) -> Iterator[list[Value]]:
         for number, path in enumerate(self.piece.paths):
+            self.file = number
             try:
                 with open(path, "rb") as file:
                     data = file.read()
@@ -315,8 +343,17 @@ class TextReader(RecordReader):
             yield [text]
 
 
-def records(piece: InputPiece, columns: tuple[str, ...], giant: Callable[[], None]) -> RecordReader:
-    """Return the reader of a piece's documents."""
+def records(
+    piece: InputPiece, columns_of: Sequence[tuple[str, ...]], giant: Callable[[], None]
+) -> RecordReader:
+    """Return the reader of a piece's documents.
+
+    Args:
+        columns_of: for each of its files, the column of each key.
+    """
+    columns = columns_of[0]
+    if piece.kind == "lines" and len(piece.paths) > 1:
+        return FilesReader(piece, columns_of, giant)
     if piece.kind == "lines":
         return LineReader(piece, columns, read_lines(piece, giant))
     return ParquetReader(piece, columns) if piece.kind == "rows" else TextReader(piece, columns)

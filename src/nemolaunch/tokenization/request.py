@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.data.unfinished import ENDING
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.tokenization.assemble import SAVE_BYTES
 from nemolaunch.tokenization.sources import InputFile
@@ -30,6 +31,7 @@ class TokenizeRequest:
         columns: for each source, the column of each key.
         on_error: `stop` at the first record that is not a document, or `skip` all of them.
         split: how documents were divided, for the manifest.
+        unit_bytes: input of a unit of work, for a run in units.
         save_bytes: progress is saved after this much output.
     """
 
@@ -43,10 +45,11 @@ class TokenizeRequest:
     workers: int = 1
     on_error: str = "stop"
     validation: float = 0.0
-    validation_sources: frozenset[int] = frozenset()
+    validation_sources: frozenset[int] | None = None
     split: dict[str, Any] = field(default_factory=lambda: {"rule": "at read time"})
     shard: str | None = None
     piece_bytes: int | None = None
+    unit_bytes: int | None = None
     save_bytes: int = SAVE_BYTES
     overwrite: bool = False
     restart: bool = False
@@ -54,7 +57,7 @@ class TokenizeRequest:
     @property
     def work_folder(self) -> Path:
         """Return the folder of an unfinished run."""
-        return self.folder / f"{self.name}.unfinished"
+        return self.folder / f"{self.name}{ENDING}"
 
     @property
     def trash(self) -> Path:
@@ -64,7 +67,7 @@ class TokenizeRequest:
     @property
     def prefixes(self) -> list[Path]:
         """Return the prefix of each output: by key, and for each key training before validation."""
-        splits = ["", "_validation"] if self.validation or self.validation_sources else [""]
+        splits = ["", "_validation"] if self.validation or self.validation_sources is not None else [""]
         return [self.folder / f"{self.name}{split}_{key}_document" for key in self.keys for split in splits]
 
     @property
@@ -83,7 +86,7 @@ class TokenizeRequest:
             "sources": [[os.path.abspath(s.path), s.kind, s.size, s.modified] for s in self.sources],
             "split": self.split,
             "validation": self.validation,
-            "validation_sources": sorted(self.validation_sources),
+            "validation_sources": sorted(self.validation_sources or ()),
             "shard": self.shard,
         }
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
+from nemolaunch.data.unfinished import Pace, lock_name
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts.index_caches import remove_old_caches
 from nemolaunch.system import locks
@@ -21,13 +24,20 @@ from nemolaunch.tokenization.files import grown_path
 from nemolaunch.tokenization.flow import Sinks, cause, tokenise
 from nemolaunch.tokenization.hashing import Hasher
 from nemolaunch.tokenization.index import write_index
+from nemolaunch.tokenization.pace import PaceNotes, note
 from nemolaunch.tokenization.request import EngineMismatch, RecordRefused, Result, Tick, TokenizeRequest
+from nemolaunch.tokenization.units.run import Executor, here, read_hashes, tokenise_in_units
+from nemolaunch.tokenization.units.tasks import write_tasks
+from nemolaunch.tokenization.units.unit import UNIT_BYTES, divide
+from nemolaunch.tokenization.units.work import UnitWork
 
 # Large enough that the start of a piece costs nothing, small enough that two workers stay far below 1 GiB.
 PIECE_BYTES = 16 << 20
 MIN_PIECE_BYTES = 1 << 20
 # This many for each worker, so that all finish at about the same time.
 PIECES_EACH = 32
+# How an input is cut into pieces. A run that was cut in another way cannot go on where it stopped
+CUT = 2
 # In the work folder of a run that was stopped by a record: another input may replace it
 REFUSED = "refused.json"
 
@@ -36,23 +46,22 @@ def run(
     request: TokenizeRequest,
     report: Callable[[Tick], None] = lambda _: None,
     distrust: Callable[[EngineMismatch], None] = lambda _: None,
+    execute: Executor | None = None,
 ) -> Result:
     """Tokenise. If a fast engine differs, `distrust` is called and the reference starts over.
+
+    Args:
+        execute: does the work, in units; None: workers on this machine, which also finish a run in units.
 
     Raises NemolaunchError or UsageError with what to do; nothing then has its final name.
     """
     _check_names(request)
-    try:
-        request.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output-dir: cannot create {request.folder}: {error.strerror}") from None
-    busy = f"another process is writing {request.folder}/{request.name}; wait for it, or use another --data-prefix"
-    with locks.held(request.folder / f".{request.name}.lock", busy, wait_s=locks.STALE_S + 5.0):
+    with _held(request):
         try:
-            return _run(request, report)
+            return _run(request, report, execute)
         except EngineMismatch as error:
             distrust(error)
-            return _run(replace(request, engine="hf", restart=True), report)
+            return _run(replace(request, engine="hf", restart=True), report, execute)
         except RecordRefused:
             _free_for_the_next(request)
             raise
@@ -64,29 +73,74 @@ def run(
             ) from None
 
 
-def _run(request: TokenizeRequest, report: Callable[[Tick], None]) -> Result:
+def prepare_tasks(request: TokenizeRequest) -> int | None:
+    """Begin a run whose units other processes do. Return the number of tasks; None if its outputs exist already.
+
+    Raises the same errors as `run`.
+    """
+    _check_names(request)
+    with _held(request):
+        complete_files(request.work_folder)
+        if _already_there(request) is not None:
+            return None
+        begun = begin(request, in_units=True)
+        assert begun.work is not None
+        progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
+        units = divide(request, begun.unit_bytes)
+        note(request.work_folder, Pace(sum(unit.size for unit in units), num_units=len(units)))
+        return write_tasks(begun.work, units[progress.pieces :])
+
+
+@contextmanager
+def _held(request: TokenizeRequest) -> Iterator[None]:
+    """Make the output's folder, and hold the lock on the output in it."""
+    try:
+        request.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output-dir: cannot create {request.folder}: {error.strerror}") from None
+    busy = f"another process is writing {request.folder}/{request.name}; wait for it, or use another --data-prefix"
+    with locks.held(request.folder / lock_name(request.name), busy, wait_s=locks.STALE_S + 5.0):
+        yield
+
+
+def _run(request: TokenizeRequest, report: Callable[[Tick], None], execute: Executor | None) -> Result:
     shutil.rmtree(request.trash, ignore_errors=True)
     complete_files(request.work_folder)  # a kill came while its files got their final names
     there = _already_there(request)
     if there is not None:
         return there
-    piece_bytes = _begin(request)
+    begun = begin(request, in_units=execute is not None)
     progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
+    report = PaceNotes(request.work_folder, sum(s.size for s in request.sources), report).advance
+    report(Tick())
+    if begun.work is not None:
+        resumed = 0
+        if not progress.complete:
+            units = divide(request, begun.unit_bytes)
+            with Assembler(request.work_folder, progress, request.sources, request.save_bytes) as assembler:
+                resumed = tokenise_in_units(begun.work, units, request, assembler, execute or here, report)
+                _complete(request, assembler)
+        manifests = _finish(request, progress, read_hashes(request))
+        return Result(request.prefixes, manifests, resumed_pieces=resumed)
     resumed = 0
     hasher = Hasher(request.sources, request.work_folder / "hashes.json")
     if not progress.complete:
         with Assembler(request.work_folder, progress, request.sources, request.save_bytes) as assembler:
-            resumed = tokenise(request, piece_bytes, Sinks(request, assembler, hasher, report))
-            _check_documents(request, progress)
-            assembler.save(complete=True)
+            resumed = tokenise(request, begun.piece_bytes, Sinks(request, assembler, hasher.reached, report))
+            _complete(request, assembler)
     manifests = _finish(request, progress, hasher.result())
     return Result(request.prefixes, manifests, resumed_pieces=resumed)
 
 
+def _complete(request: TokenizeRequest, assembler: Assembler) -> None:
+    _check_documents(request, assembler.progress)
+    assembler.save(complete=True)
+
+
 def _free_for_the_next(request: TokenizeRequest) -> None:
-    """After a refusal, keep finished pieces for the same input, but let nothing block another."""
+    """After a refusal, keep finished pieces and units for the same input, but let nothing block another."""
     progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
-    if progress.pieces:
+    if progress.pieces or any(request.work_folder.glob("units-*/[0-9]*")):
         write_json(request.work_folder / REFUSED, {})
     else:
         shutil.rmtree(request.work_folder, ignore_errors=True)
@@ -138,8 +192,21 @@ def _already_there(request: TokenizeRequest) -> Result | None:
     )
 
 
-def _begin(request: TokenizeRequest) -> int:
-    """Create or find the work folder. Return the piece size, which a resumed run keeps."""
+@dataclass(frozen=True)
+class Begun:
+    """A run that has begun: how its input is cut, which stays the same when it is resumed.
+
+    Attributes:
+        work: what the units have in common; None if the run is not in units.
+    """
+
+    piece_bytes: int
+    unit_bytes: int = 0
+    work: UnitWork | None = None
+
+
+def begin(request: TokenizeRequest, *, in_units: bool) -> Begun:
+    """Create or find the work folder."""
     plan = request.work_folder / "plan.json"
     identity = request.identity()
     if request.restart:
@@ -149,21 +216,43 @@ def _begin(request: TokenizeRequest) -> int:
         changed = [k for k in identity if saved["identity"].get(k) != identity[k]]
         if changed and (request.work_folder / REFUSED).exists():
             shutil.rmtree(request.work_folder)
-            return _begin(request)
+            return begin(request, in_units=in_units)
         if changed:
             raise UsageError(
                 f"{request.work_folder} has an unfinished run with other {', '.join(changed)};"
                 " use --restart to discard it, or another --data-prefix to keep it"
             )
+        if saved.get("cut") != CUT:
+            raise UsageError(
+                f"{request.work_folder} has an unfinished run of another version of nemolaunch; use --restart to"
+                " discard it, or finish it with that version"
+            )
+        if in_units and not saved.get("units"):
+            raise UsageError(
+                f"{request.work_folder} has an unfinished run of --executor local, which only that can finish;"
+                " use --restart to discard it"
+            )
         (request.work_folder / REFUSED).unlink(missing_ok=True)
-        return int(saved["piece_bytes"])
+        return _begun(request, saved)
     shutil.rmtree(request.work_folder, ignore_errors=True)
     request.work_folder.mkdir()
     total = sum(s.size for s in request.sources)
     even = total // (request.workers * PIECES_EACH)
     piece_bytes = request.piece_bytes or max(MIN_PIECE_BYTES, min(PIECE_BYTES, even))
-    write_json(plan, {"identity": identity, "piece_bytes": piece_bytes})
-    return piece_bytes
+    saved = {"identity": identity, "piece_bytes": piece_bytes, "cut": CUT}
+    if in_units:
+        # A name of its own: what a unit of an earlier run still writes, somewhere, finds no folder
+        saved |= {"unit_bytes": request.unit_bytes or UNIT_BYTES, "units": f"units-{secrets.token_hex(4)}"}
+        (request.work_folder / saved["units"]).mkdir()
+    write_json(plan, saved)
+    return _begun(request, saved)
+
+
+def _begun(request: TokenizeRequest, saved: dict[str, Any]) -> Begun:
+    if not saved.get("units"):
+        return Begun(saved["piece_bytes"])
+    work = UnitWork.of(request, request.work_folder / saved["units"], saved["piece_bytes"])
+    return Begun(saved["piece_bytes"], saved["unit_bytes"], work)
 
 
 def _finish(

@@ -37,7 +37,7 @@ def _documents(source: InputFile, columns: tuple[str, ...]) -> Iterator[list[Val
     if source.kind in ("parquet", "text"):
         kind = "rows" if source.kind == "parquet" else "text"
         piece = InputPiece(0, 0, kind, (source.path,), 0, 1, source.size)
-        found = records(piece, columns, lambda: None)
+        found = records(piece, [columns], lambda: None)
     else:
         head = _head(source)
         piece = InputPiece(0, 0, "lines", (source.path,), 0, FILE_BYTES, FILE_BYTES)

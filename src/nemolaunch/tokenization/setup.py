@@ -14,7 +14,7 @@ class WorkerSetup:
     Attributes:
         columns: for each source, the column of each key.
         validation: share of documents, by the hash of their first text, that goes to the validation outputs.
-        validation_sources: sources that go there completely.
+        validation_sources: sources that go there completely; None without such outputs.
     """
 
     spec: TokenizerSpec
@@ -23,12 +23,12 @@ class WorkerSetup:
     keys: tuple[str, ...]
     columns: tuple[tuple[str, ...], ...]
     validation: float = 0.0
-    validation_sources: frozenset[int] = frozenset()
+    validation_sources: frozenset[int] | None = None
 
     @property
     def splits(self) -> int:
         """Return the number of outputs of each key."""
-        return 2 if self.validation or self.validation_sources else 1
+        return 2 if self.validation or self.validation_sources is not None else 1
 
     @property
     def outputs(self) -> int:

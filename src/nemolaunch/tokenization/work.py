@@ -69,8 +69,9 @@ class Worker:
                 locked.append(True)
 
         try:
-            found = records(piece, self.setup.columns[piece.source], giant)
-            self._collect(found, outputs, self._chooser(piece))
+            columns_of = [self.setup.columns[piece.place_of(file)] for file in range(len(piece.paths))]
+            found = records(piece, columns_of, giant)
+            self._collect(found, outputs, self._chooser(piece, found))
             self.part.lines, self.part.blank = found.count, found.blank
             self.part.rejects = [(r.file, r.line, r.reason) for r in found.rejects]
             self.part.outputs = [output.finish() for output in outputs]
@@ -79,6 +80,16 @@ class Worker:
                 self.giant_lock.release()
         self.held[piece.number] = outputs
         return self.part
+
+    def turn_to(self, setup: WorkerSetup) -> None:
+        """Go on to another run with the same tokenizer and engine."""
+        self.setup = setup
+
+    def close(self) -> None:
+        """Close the outputs, and forget tokens that have not been written."""
+        for file in self.files.values():
+            os.close(file)
+        self.files, self.held = {}, {}
 
     def place(self, number: int, offsets: list[int]) -> None:
         """Write the tokens of a piece into the outputs."""
@@ -103,12 +114,11 @@ class Worker:
             for key, value in enumerate(values):
                 outputs[key * splits + split].add(value)
 
-    def _chooser(self, piece: InputPiece) -> Callable[[Value], int] | None:
+    def _chooser(self, piece: InputPiece, found: RecordReader) -> Callable[[Value], int] | None:
         """Return a function from a document's first value to its split; None without splits."""
         setup = self.setup
-        if setup.validation_sources:
-            split = int(piece.source in setup.validation_sources)
-            return lambda _: split
+        if (chosen := setup.validation_sources) is not None:
+            return lambda _: int(piece.place_of(found.file) in chosen)
         if setup.validation:
             below = int(setup.validation * 2**64)
             return lambda value: int(document_hash(value) < below)

@@ -41,6 +41,7 @@ class WorkerPool:
         for orders in self.orders:  # only now: else each worker would have to read it before the next starts
             self._send(orders, setup)
         self.free = deque(range(count))
+        self.ahead = AHEAD * count
         self.to_place: list[list[tuple[int, list[int]]]] = [[] for _ in range(count)]
         self.holder: dict[int, int] = {}
         self.placing: dict[int, list[int]] = {}

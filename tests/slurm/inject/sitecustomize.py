@@ -14,31 +14,58 @@ import threading
 import time
 from pathlib import Path
 
+NEMO, MEGATRON = "nemo.collections.llm.gpt.model.base", "megatron.core.models.gpt.gpt_model"
+LOOP = "megatron.bridge.training.train"
+
 
 def install(folder: Path, rank: str) -> None:
-    """Wait for NeMo's model to be imported, then stand before its forward pass."""
-    name = "nemo.collections.llm.gpt.model.base"
-    while not hasattr(sys.modules.get(name), "GPTModel"):
+    """Wait for the model of NeMo or of Bridge to be imported, then stand before its forward pass."""
+    while not (_imported(NEMO, "GPTModel") or _imported(LOOP, "train_step")):
         time.sleep(0.1)
-    model = sys.modules[name].GPTModel
-    forward = model.forward
     order, fed = folder / f"rank{rank}", folder / f"fed-rank{rank}"
 
-    def watched(self, input_ids, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def met(model, input_ids, step) -> None:  # type: ignore[no-untyped-def]
         import zlib
 
         if order.exists():
             words = order.read_text().split(maxsplit=2)
             order.unlink()
-            obey(self, words)
+            obey(model, words)
         if input_ids is not None:
             with open(fed, "a") as file:
-                file.write(
-                    f"{os.getpid()} {self.trainer.global_step} {zlib.crc32(input_ids.cpu().numpy().tobytes())}\n"
-                )
+                file.write(f"{os.getpid()} {step()} {zlib.crc32(input_ids.cpu().numpy().tobytes())}\n")
+
+    if _imported(LOOP, "train_step"):
+        _stand_before(sys.modules[MEGATRON].GPTModel, met, _step_of_bridge(sys.modules[LOOP]))
+    else:
+        _stand_before(sys.modules[NEMO].GPTModel, met, None)
+
+
+def _imported(module: str, name: str) -> bool:
+    return hasattr(sys.modules.get(module), name)
+
+
+def _stand_before(cls, met, step) -> None:  # type: ignore[no-untyped-def]
+    """Call `met` before each forward pass; without `step`, the model knows its trainer."""
+    forward = cls.forward
+
+    def watched(self, input_ids, *args, **kwargs):  # type: ignore[no-untyped-def]
+        met(self, input_ids, step or (lambda: self.trainer.global_step))
         return forward(self, input_ids, *args, **kwargs)
 
-    model.forward = watched
+    cls.forward = watched
+
+
+def _step_of_bridge(loop):  # type: ignore[no-untyped-def]
+    """Return a function for the number of steps done; the loop's state is an argument of its steps."""
+    train_step, states = loop.train_step, []
+
+    def noting(*args, **kwargs):  # type: ignore[no-untyped-def]
+        states[:] = [each for each in args if hasattr(each, "train_state")]
+        return train_step(*args, **kwargs)
+
+    loop.train_step = noting
+    return lambda: states[0].train_state.step
 
 
 def obey(model, words: list[str]) -> None:  # type: ignore[no-untyped-def]
@@ -52,7 +79,7 @@ def obey(model, words: list[str]) -> None:  # type: ignore[no-untyped-def]
         raise getattr(builtins, words[1])(words[2])
     if words[0] == "nan":
         with torch.no_grad():
-            next(model.module.parameters()).fill_(float("nan"))
+            next(getattr(model, "module", model).parameters()).fill_(float("nan"))
     if words[0] == "memory":
         hoard = []
         while True:

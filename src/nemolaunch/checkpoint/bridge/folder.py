@@ -129,30 +129,42 @@ def begin(
     checkpoint = output / FIRST
     sink = WeightsSink(checkpoint, parameters, fields, COMMON)
     hf_folder.copy_tokenizer(tokenizer, checkpoint / BRIDGE_TOKENIZER)
-    if (tokenizer / hf_output.GENERATION).is_file():
-        shutil.copyfile(
-            tokenizer / hf_output.GENERATION, checkpoint / BRIDGE_TOKENIZER / hf_output.GENERATION
-        )
-    _write_run_config(checkpoint, model.to_bridge(config))
-    for path in (checkpoint / TRAIN_STATE, output / f"latest_{TRAIN_STATE}"):
-        save(_train_state(), path)
-    (output / BRIDGE_TRACKER).write_text("0", encoding="utf-8")
+    copy_generation(tokenizer / hf_output.GENERATION, checkpoint)
+    # without optimizer and random state: Bridge reads that here
+    without = {
+        "_target_": "megatron.bridge.training.config.CheckpointConfig",
+        "save_optim": False,
+        "save_rng": False,
+        "fully_parallel_save": True,
+    }
+    write_run_config(checkpoint, model.to_bridge(config), {"checkpoint": without})
+    save(train_state(0, 0), checkpoint / TRAIN_STATE)
+    record_newest(checkpoint, 0)
     return sink
 
 
-def _write_run_config(folder: Path, described: Mapping[str, Any]) -> None:
+def copy_generation(path: Path, checkpoint: Path) -> None:
+    """Copy a generation config into a checkpoint, if there is one."""
+    if path.is_file():
+        shutil.copyfile(path, checkpoint / BRIDGE_TOKENIZER / hf_output.GENERATION)
+
+
+def record_newest(checkpoint: Path, step: int) -> None:
+    """Record a complete checkpoint as the newest in its folder, as Bridge does last."""
+    shutil.copyfile(checkpoint / TRAIN_STATE, checkpoint.parent / f"latest_{TRAIN_STATE}")
+    (checkpoint.parent / BRIDGE_TRACKER).write_text(str(step), encoding="utf-8")
+
+
+def write_run_config(
+    folder: Path, described: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write the configuration in a checkpoint: the model, the tokenizer beside it, and other sections."""
     import yaml
 
     content = {
         "_target_": "megatron.bridge.training.config.ConfigContainer",
         "model": dict(described),
-        # without optimizer and random state: Bridge reads that here
-        "checkpoint": {
-            "_target_": "megatron.bridge.training.config.CheckpointConfig",
-            "save_optim": False,
-            "save_rng": False,
-            "fully_parallel_save": True,
-        },
+        **sections,
         "tokenizer": {
             "_target_": "megatron.bridge.training.tokenizers.config.TokenizerConfig",
             "tokenizer_type": "HuggingFaceTokenizer",
@@ -162,12 +174,18 @@ def _write_run_config(folder: Path, described: Mapping[str, Any]) -> None:
     (folder / BRIDGE_CONFIG).write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
-def _train_state() -> dict[str, Any]:
+def train_state(step: int, samples: int) -> dict[str, Any]:
+    """Return what Bridge's `train_state.pt` holds after some steps."""
     import torch
 
-    counts = ("step", "consumed_train_samples", "skipped_train_samples", "consumed_valid_samples")
+    counts = {
+        "step": step,
+        "consumed_train_samples": samples,
+        "skipped_train_samples": 0,
+        "consumed_valid_samples": 0,
+    }
     return {
-        **{name: torch.tensor(0, dtype=torch.int32) for name in counts},
+        **{name: torch.tensor(count, dtype=torch.int32) for name, count in counts.items()},
         "floating_point_operations_so_far": torch.tensor(0, dtype=torch.float64),
         **{name: torch.tensor(False) for name in ("do_train", "do_valid", "do_test")},
     }

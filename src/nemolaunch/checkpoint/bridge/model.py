@@ -8,7 +8,7 @@ from typing import Any
 from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING, PLANNED
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.bridge_model import ACTIVATIONS, PLAIN
+from nemolaunch.facts.bridge_model import ACTIVATIONS, BIDIRECTIONAL, PLAIN
 from nemolaunch.families.nemo_config import NemoConfig, symbol, symbol_path
 from nemolaunch.families.registry import of_nemo
 
@@ -28,8 +28,6 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
     Raises `NemolaunchError` if Bridge cannot represent the model.
     """
     family = of_nemo(config)
-    if bidirectional.is_bidirectional(config.resolved):
-        raise NemolaunchError("Megatron-Bridge has no model that attends to tokens on both sides")
     if family.model_type not in PLAIN:
         raise NemolaunchError(
             f"there is no conversion of {family.model_type} to Megatron-Bridge; there is one of {', '.join(PLAIN)}. "
@@ -50,6 +48,8 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
     }
     size = {name: fields[name] for name in ("vocab_size", "seq_length", "params_dtype", "fp16", "bf16")}
     function = {"activation_func": symbol(activation)}
+    if bidirectional.is_bidirectional(fields):
+        function["transformer_layer_spec"] = symbol(BIDIRECTIONAL)
     return {"_target_": PROVIDER, **model, **function, **rope, **size, **dict.fromkeys(LAYOUT, 1)}
 
 

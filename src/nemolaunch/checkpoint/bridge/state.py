@@ -7,6 +7,7 @@ from typing import Any
 
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.file_parts import OpenFiles
+from nemolaunch.checkpoint.storage.saved import read_saved
 from nemolaunch.checkpoint.storage.torch_file import LazyTensor, TorchFile
 from nemolaunch.errors import NemolaunchError
 
@@ -18,10 +19,11 @@ def common(stored: DcpSource) -> dict[str, Any]:
     """Return the state that all processes share: optimizer, schedule, how both are sharded."""
     name = next((name for name in stored.objects if name.startswith(COMMON)), None)
     if name is not None:
-        content = stored.read_object(name)
+        span = stored.spans[name, None]
+        content = read_saved(span.path, span.start, span.length)
         content = content[0] if isinstance(content, list) and content else content
     else:
-        content = _saved(stored.folder / "common.pt")
+        content = read_saved(stored.folder / "common.pt")
     return dict(content) if isinstance(content, dict) else {}
 
 
@@ -49,13 +51,3 @@ def _number(file: TorchFile, value: Any) -> int:
     if not isinstance(value, LazyTensor) or value.info.numel != 1:
         raise TypeError(f"{value!r} is not a number")
     return int(file.read(value).item())
-
-
-def _saved(path: Path) -> Any:
-    files = OpenFiles()
-    try:
-        return TorchFile(path, files).content
-    except OSError as error:
-        raise NemolaunchError(f"cannot read {path}: {error.strerror or error}") from error
-    finally:
-        files.close()

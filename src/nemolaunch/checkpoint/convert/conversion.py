@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap
 from nemolaunch.checkpoint.convert.sides import SIDES
 from nemolaunch.checkpoint.convert.stream import Advance, export_tensors, import_tensors
 from nemolaunch.checkpoint.convert.verify import verify
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import output as hf_output
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.families.family import ModelFamily
@@ -54,6 +54,10 @@ class ModelConversion:
     def nbytes(self) -> int:
         """The total size of the tensors in bytes."""
         return sum(info.nbytes for info in self.mapped.hf.values())
+
+    def disk_bytes(self, output: Path) -> int:
+        """Return the size of the result: nothing is shared with the source."""
+        return self.nbytes
 
     @property
     def title(self) -> str:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from nemolaunch.checkpoint.convert import report
-from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.routes import ROUTES
 from nemolaunch.checkpoint.convert.stream import Advance
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.formats import ENDINGS, FORMATS, detect
-from nemolaunch.checkpoint.storage.publish import check_apart, check_free, explain_os_error, publishing
+from nemolaunch.checkpoint.storage.publish import (
+    check_apart,
+    check_free,
+    check_space,
+    explain_os_error,
+    publishing,
+    size,
+)
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.families.rules import counted, some
 
@@ -62,8 +68,8 @@ def convert(
     options = dataclasses.replace(options, one_file=_is_one_file(output, to))
     conversion = _route(source, to)(source, options)
     try:
-        _check_space(conversion, output)
-        say(f"{conversion.title}, {_size(conversion.nbytes)}")
+        check_space(conversion.disk_bytes(output), output)
+        say(f"{conversion.title}, {size(conversion.nbytes)}")
         for text in _remarks(conversion):
             say(text)
         return _run(conversion, source, output, to, options, say, progress)
@@ -157,21 +163,8 @@ def _remarks(conversion: Conversion) -> Iterator[str]:
         yield f"omitted: {counted(conversion.left_out, 'tensor')}: {some(conversion.left_out)}"
 
 
-def _check_space(conversion: Conversion, output: Path) -> None:
-    there = next(folder for folder in output.parents if folder.exists())
-    free = shutil.disk_usage(there).free
-    if conversion.nbytes > free:
-        raise NemolaunchError(
-            f"not enough disk space in {there}: {_size(conversion.nbytes)} are needed, {_size(free)} are free"
-        )
-
-
 @contextlib.contextmanager
 def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     begin = time.monotonic()
     yield
     seconds[name] = time.monotonic() - begin
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

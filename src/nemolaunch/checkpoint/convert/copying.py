@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.stream import Advance, copy_tensors, read_ahead
 from nemolaunch.checkpoint.convert.verify import difference, unexpected
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.tensors import TensorSink, TensorSource
 
 
@@ -48,6 +48,10 @@ class CopyConversion:
     def nbytes(self) -> int:
         """The total size of the tensors in bytes."""
         return sum(info.nbytes for info in self.source.tensors.values())
+
+    def disk_bytes(self, output: Path) -> int:
+        """Return the size of the result: nothing is shared with the source."""
+        return self.nbytes
 
     def write(self, output: Path, advance: Advance) -> None:
         """Write the result, reporting the bytes read to `advance`."""

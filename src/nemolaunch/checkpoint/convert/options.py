@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.stream import Advance
+from nemolaunch.checkpoint.storage.check import Check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,9 @@ class Conversion(Protocol):
     @property
     def nbytes(self) -> int:
         """The total size of the tensors in bytes."""
+
+    def disk_bytes(self, output: Path) -> int:
+        """Return the space in bytes that the result takes, as far as it shares none with the source."""
 
     @property
     def left_out(self) -> list[str]:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint.convert.check import Check
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.system.atomic_files import write_text
 
 ENDING = ".conversion.json"

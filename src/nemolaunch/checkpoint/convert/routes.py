@@ -13,23 +13,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nemolaunch.checkpoint.convert import bare
-from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, ModelConversion
 from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.exported import ExportedSource
 from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
 from nemolaunch.checkpoint.convert.prepare import prepare_export, prepare_export_like, prepare_import
 from nemolaunch.checkpoint.convert.sides import SIDES
-from nemolaunch.checkpoint.convert.verify import tokenizer_check
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf import output as hf_output
 from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.hf.quantisation import check_quantised
+from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.hf.view import ModelView
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_tensors, open_weights
+from nemolaunch.checkpoint.megatron.folder import MegatronFolder
 from nemolaunch.checkpoint.megatron.names import MegatronSource, is_stacked
+from nemolaunch.checkpoint.megatron_lm import legacy
 from nemolaunch.checkpoint.meta import folder as meta_folder
+from nemolaunch.checkpoint.migrate import migration
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.formats import FORMATS, detect
 from nemolaunch.checkpoint.storage.tensors import TensorSource
@@ -37,7 +40,12 @@ from nemolaunch.checkpoint.storage.wrappers import Renamed
 from nemolaunch.errors import UsageError
 from nemolaunch.families import registry
 
-MODELS = ("hf", *SIDES, "meta")
+LEGACY = "megatron-legacy"  # which is only read
+READERS: dict[str, Callable[[Path], MegatronFolder]] = {
+    **{form: side.read for form, side in SIDES.items()},
+    LEGACY: legacy.read_folder,
+}
+MODELS = ("hf", *READERS, "meta")
 BARE = ("torch", "safetensors", "dcp")
 # Not in params.json, and so only assumed when it is read back
 NOT_IN_META = {"max_position_embeddings"}
@@ -65,7 +73,7 @@ def megatron_view(path: Path, options: Options, form: str) -> ModelView:
 
 def _export(path: Path, options: Options, form: str) -> ModelConversion:
     trusted = options.trust_remote_code
-    return prepare_export(SIDES[form].read(path), options.tokenizer, trust_remote_code=trusted)
+    return prepare_export(READERS[form](path), options.tokenizer, trust_remote_code=trusted)
 
 
 def _exported_view(conversion: ModelConversion) -> ModelView:
@@ -131,7 +139,7 @@ def _bare_model(stored: TensorSource) -> tuple[TensorSource, list[str]]:
 
 VIEWS: dict[str, Callable[[Path, Options], ModelView]] = {
     "hf": hf_view,
-    **{form: functools.partial(megatron_view, form=form) for form in SIDES},
+    **{form: functools.partial(megatron_view, form=form) for form in READERS},
     "meta": meta_view,
     **{form: functools.partial(bare_view, form=form) for form in BARE},
 }
@@ -141,6 +149,9 @@ def _to_megatron(path: Path, options: Options, to: str) -> Conversion:
     if to != "nemo2":
         _refuse_classes(options)
     form = detect(path)
+    if form in SIDES and not options.weights_only and migration.has_training(SIDES[form].read(path)):
+        _refuse_classes(options)
+        return migration.prepare(path, to, options.tokenizer)
     named = options.model_class, options.config_class
     if form == "hf":
         return prepare_import(
@@ -161,7 +172,7 @@ def _to_megatron(path: Path, options: Options, to: str) -> Conversion:
 def _to_hf(path: Path, options: Options) -> Conversion:
     _refuse_classes(options)
     form = detect(path)
-    if form in SIDES:
+    if form in READERS:
         return _export(path, options, form)
     view = VIEWS[form](path, options)
     _check_complete(view)
@@ -237,14 +248,17 @@ def stored(path: Path, options: Options) -> tuple[TensorSource, list[str], list[
         return weights.source, weights.left_out, weights.changed
     if form == "meta":
         return meta_folder.stored(path), [], []
+    if form == LEGACY:
+        model = legacy.read_folder(path).source()
+        return model, model.training_state, []
     if form in SIDES:
         return *_parameters(SIDES[form].read(path).weights, options), []
     source = bare.open_bare(path, form)
     objects = list(bare.objects_of(source))
     if not options.weights_only:
         return source, objects, []
-    model, left_out = bare.model_only(source)
-    return model, [*left_out, *objects], []
+    found, left_out = bare.model_only(source)
+    return found, [*left_out, *objects], []
 
 
 def _parameters(weights: Path, options: Options) -> tuple[TensorSource, list[str]]:

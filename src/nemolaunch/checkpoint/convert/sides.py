@@ -1,4 +1,4 @@
-"""The two formats of Megatron's checkpoints, of which all conversions of models make use alike."""
+"""The formats of Megatron's checkpoints, of which all conversions of models make use alike."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nemolaunch.checkpoint.bridge import folder as bridge
 from nemolaunch.checkpoint.bridge import model
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
 from nemolaunch.checkpoint.megatron.sink import WeightsSink
+from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm
 from nemolaunch.checkpoint.nemo2 import folder as nemo2
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.families.nemo_config import NemoConfig
@@ -37,4 +38,5 @@ class Side:
 SIDES = {
     "nemo2": Side(nemo2.read_folder, lambda config: None, nemo2.begin),
     "bridge": Side(bridge.read_folder, model.to_bridge, bridge.begin),
+    "megatron-lm": Side(megatron_lm.read_folder, model.to_bridge, megatron_lm.begin),
 }

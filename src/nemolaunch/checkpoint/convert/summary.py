@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,15 +14,17 @@ from nemolaunch.checkpoint.convert import bare
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import open_weights
 from nemolaunch.checkpoint.megatron.names import MegatronSource
+from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm_folder
+from nemolaunch.checkpoint.megatron_lm import legacy
 from nemolaunch.checkpoint.meta import folder as meta_folder
 from nemolaunch.checkpoint.nemo2 import folder as nemo2_folder
+from nemolaunch.checkpoint.nemo2.recorded import recorded
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.file_parts import OpenFiles
 from nemolaunch.checkpoint.storage.formats import detect, newest_of_run
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.checkpoint.storage.torch_file import TorchFile
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.system.json_files import read_json
 
 LAYOUT = {
     "tensor_model_parallel_size": "TP",
@@ -36,7 +37,6 @@ LAYOUT = {
 # Layouts of the distributed optimizer's state that can be loaded with another parallel layout
 # (megatron.core.optimizer.distrib_optimizer)
 RESHARDABLE = {"fully_reshardable", "fully_sharded_model_space", "fully_sharded_model_space_v2"}
-ATTRIBUTE = re.compile(r"Attr\(name='(\w+)'\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,10 @@ def summarise(path: Path) -> Summary:
         return _nemo2(path)
     if form == "bridge":
         return _bridge(path)
+    if form == "megatron-lm":
+        return _megatron_lm(path)
+    if form == "megatron-legacy":
+        return _legacy(path)
     if form == "hf":
         return _hf(path)
     if form == "meta":
@@ -135,7 +139,7 @@ def _nemo2(path: Path) -> Summary:
     model = MegatronSource(stored)
     common = _common(folder.weights)
     config = folder.config.resolved
-    trainer = _trainer(folder.path / "context" / "io.json")
+    trainer = recorded(folder.path / "context" / "io.json")["trainer"]
     samples = _samples(common)
     step = common.get("global_step")
     trained = bool(common.get("loops")) and isinstance(step, int)
@@ -171,11 +175,7 @@ def _bridge(path: Path) -> Summary:
     stored.close()
     step, samples = bridge_state.progress(folder.path)
     described = folder.run_config
-    layout = {
-        short: size for name, short in LAYOUT.items() if isinstance(size := described.model.get(name), int)
-    }
-    if layout.get("ETP") == layout.get("TP"):
-        layout.pop("ETP", None)  # Megatron's default
+    layout = _layout(described.model)
     length = folder.config.resolved.get("seq_length")
     return Summary(
         path=str(folder.path),
@@ -191,6 +191,60 @@ def _bridge(path: Path) -> Summary:
         config=folder.config.resolved,
         **facts,
     )
+
+
+def _megatron_lm(path: Path) -> Summary:
+    folder = megatron_lm_folder.read_folder(path)
+    stored = DcpSource(folder.weights)
+    model = MegatronSource(stored)
+    facts = _of_tensors(model.tensors)
+    stored.close()
+    content, args = folder.common.get("content_metadata"), folder.args
+    step, samples = int(folder.common.get("iteration") or 0), args.get("consumed_train_samples")
+    length = args.get("seq_length")
+    layout = _layout(args)
+    return Summary(
+        path=str(folder.path),
+        format="megatron-lm",
+        model=folder.config.model_class,
+        step=step or None,
+        samples=samples if step else None,
+        tokens=samples * length if step and samples and length else None,
+        layout=layout if step else {},
+        processes=args.get("world_size") if step else None,
+        optimizer=bool(model.training_state),
+        optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
+        config=folder.config.resolved,
+        **facts,
+    )
+
+
+def _legacy(path: Path) -> Summary:
+    folder = legacy.read_folder(path)
+    source = folder.source()
+    facts = _of_tensors(source.tensors)
+    optimizer = bool(source.training_state)
+    source.close()
+    layout = _layout(folder.args)
+    return Summary(
+        path=str(folder.path),
+        format="megatron-legacy",
+        model=folder.config.model_class,
+        step=folder.step or None,
+        layout=layout,
+        processes=folder.args.get("world_size"),
+        optimizer=optimizer,
+        config=folder.config.resolved,
+        **facts,
+    )
+
+
+def _layout(fields: Mapping[str, Any]) -> dict[str, int]:
+    """Return the sizes that Megatron's fields of a layout have, short name → size."""
+    layout = {short: size for name, short in LAYOUT.items() if isinstance(size := fields.get(name), int)}
+    if layout.get("ETP") == layout.get("TP"):
+        layout.pop("ETP", None)  # Megatron's default
+    return layout
 
 
 def _of_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:
@@ -227,19 +281,3 @@ def _samples(common: Mapping[str, Any]) -> int | None:
 def _versions(common: Mapping[str, Any]) -> dict[str, str]:
     version = common.get("pytorch-lightning_version")
     return {"lightning": str(version)} if version else {}
-
-
-def _trainer(path: Path) -> dict[str, Any]:
-    """Return the plain values of the trainer and its strategy, from fiddle's JSON."""
-    try:
-        objects = read_json(path)["objects"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    found: dict[str, Any] = {}
-    for name, entry in objects.items():
-        if name.startswith(("megatron_strategy", "trainer_")) and not name.startswith("trainer_context"):
-            for attribute, value in entry.get("items", ()):
-                match = ATTRIBUTE.match(attribute)
-                if match and value.get("type") == "leaf":
-                    found[match[1]] = value.get("value")
-    return found

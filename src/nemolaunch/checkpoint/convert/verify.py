@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nemolaunch.checkpoint.convert.check import Check
 from nemolaunch.checkpoint.convert.mapping import TensorMap, transform
 from nemolaunch.checkpoint.convert.sides import SIDES
 from nemolaunch.checkpoint.convert.stream import Advance, read_ahead
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.config_diff import differences
+from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.hf.weights import open_weights
+from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.tensors import TensorInfo, TensorSource, info_of
 from nemolaunch.families import registry
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.families.rules import Group
-from nemolaunch.tokenizer import completion
-from nemolaunch.tokenizer.files import files_of
 
 if TYPE_CHECKING:
     import torch
@@ -153,17 +152,3 @@ def _config(conversion: VerifiableConversion, output: Path) -> Check:
 
 def _tokenizer_folder(conversion: VerifiableConversion, output: Path) -> Path:
     return output if conversion.to == "hf" else SIDES[conversion.to].read(output).tokenizer_copy
-
-
-def tokenizer_check(tokenizer: Path, target: Path) -> Check:
-    """Compare every file of a tokenizer folder with its copy in `target`."""
-    rewritten = completion.REWRITTEN if completion.reason(tokenizer) else ()
-    files = [file for file in files_of(tokenizer) if file.name not in rewritten]
-    wrong = []
-    for file in files:
-        copy = target / file.name
-        if not copy.is_file():
-            wrong.append(f"{file.name} is missing")
-        elif copy.read_bytes() != file.read_bytes():
-            wrong.append(f"{file.name} differs")
-    return Check("tokenizer", len(files), wrong)

@@ -5,8 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from nemolaunch.checkpoint.megatron.names import MegatronSource
+from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.families.nemo_config import NemoConfig
+
+
+class ModelSource(TensorSource, Protocol):
+    """The parameters of a checkpoint, with the names of the model's state dict."""
+
+    @property
+    def training_state(self) -> list[str]:
+        """The names of what the checkpoint holds besides."""
 
 
 class MegatronFolder(Protocol):
@@ -32,7 +40,7 @@ class MegatronFolder(Protocol):
     def generation(self) -> Path:
         """Where the checkpoint holds the generation config, if it does."""
 
-    def source(self) -> MegatronSource:
+    def source(self) -> ModelSource:
         """Open the parameters. Raises `NemolaunchError` if the checkpoint is damaged or incomplete."""
 
     def find_tokenizer(self, given: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,30 @@ FROM_PRETRAINED = ("nemo.lightning.io.artifact.hf_auto", "from_pretrained")
 GENERATION_CONFIG = ("transformers.generation.configuration_utils", "GenerationConfig")
 
 
-def write_context(folder: Path, config: NemoConfig, model: Path) -> None:
-    """Write the context of a model whose tokenizer and generation config are in the folder `model`."""
+def write_context(
+    folder: Path,
+    config: NemoConfig,
+    model: Path,
+    trainer: Call | None = None,
+    optimizer: Call | None = None,
+    generation: Path | None = None,
+) -> None:
+    """Write the context of a model whose tokenizer and generation config are in the folder `model`.
+
+    Args:
+        trainer, optimizer: those of its training; by default a trainer that does not save an optimizer.
+        generation: the generation config, if it is elsewhere.
+    """
+    generation = generation or model / GENERATION
     folder.mkdir(parents=True)
     hf_folder.copy_tokenizer(model, folder / TOKENIZER)
-    generates = (model / GENERATION).is_file() and "generation_config" in defaults(config.config_class)
+    generates = generation.is_file() and "generation_config" in defaults(config.config_class)
     if generates:
         (folder / ARTIFACTS).mkdir()
-        shutil.copyfile(model / GENERATION, folder / ARTIFACTS / GENERATION)
-    (folder / "io.json").write_text(dumps(_trainer_context(config, generates)), encoding="utf-8")
+        shutil.copyfile(generation, folder / ARTIFACTS / GENERATION)
+    (folder / "io.json").write_text(
+        dumps(_trainer_context(config, generates, trainer, optimizer)), encoding="utf-8"
+    )
     (folder / "model.yaml").write_text(_model_yaml(config, generates), encoding="utf-8")
 
 
@@ -56,7 +72,9 @@ def recorded_tokenizer(folder: Path) -> str | None:
     return str(name) if name else None
 
 
-def _trainer_context(config: NemoConfig, generates: bool) -> Call:
+def _trainer_context(
+    config: NemoConfig, generates: bool, trainer: Call | None, optimizer: Call | None
+) -> Call:
     module = classes()[config.config_class]["module"]
     arguments: dict[str, Any] = {name: _argument(value) for name, value in config.fields.items()}
     if generates:
@@ -70,19 +88,21 @@ def _trainer_context(config: NemoConfig, generates: bool) -> Call:
         {
             "config": Call(module, config.config_class, arguments),
             "tokenizer": Call(*AUTO_TOKENIZER, {"pretrained_model_name": TOKENIZER}),
+            **({"optim": optimizer} if optimizer else {}),
         },
     )
-    strategy = Call(
-        "nemo.lightning.pytorch.strategies.megatron_strategy",
-        "MegatronStrategy",
-        {"ckpt_save_optimizer": False},
-    )
-    trainer = Call(
+    trainer = trainer or trainer_call({"ckpt_save_optimizer": False})
+    return Call("nemo.lightning.io.pl", "TrainerContext", {"model": model, "trainer": trainer, "extra": {}})
+
+
+def trainer_call(strategy: Mapping[str, Any], **arguments: Any) -> Call:
+    """Return NeMo's trainer with arguments of its strategy and of its own."""
+    megatron = Call("nemo.lightning.pytorch.strategies.megatron_strategy", "MegatronStrategy", strategy)
+    return Call(
         "nemo.lightning.pytorch.trainer",
         "Trainer",
-        {"accelerator": "cpu", "strategy": strategy, "devices": 1},
+        {"accelerator": "cpu", "strategy": megatron, "devices": 1, **arguments},
     )
-    return Call("nemo.lightning.io.pl", "TrainerContext", {"model": model, "trainer": trainer, "extra": {}})
 
 
 def _argument(value: Any) -> Any:

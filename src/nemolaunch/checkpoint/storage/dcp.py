@@ -108,6 +108,11 @@ class DcpSource:
             raise ValueError(f"the chunks of {name} are not those of {info}")
         self.tensors[name], self._chunks[name] = info, chunks
 
+    @property
+    def spans(self) -> Spans:
+        """Where the bytes of every chunk and object are."""
+        return self._spans
+
     def chunks(self, name: str) -> Sequence[Chunk]:
         """Return the rectangles in which a tensor is stored."""
         return self._chunks[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -78,6 +79,21 @@ def check_apart(source: Path, final: Path) -> None:
         raise UsageError(f"the output {final} and the source {source} overlap; use another --output-path")
 
 
+def check_space(needed_bytes: int, output: Path) -> None:
+    """Raise `NemolaunchError` if there is not that much space where `output` is to be."""
+    there = next(folder for folder in output.parents if folder.exists())
+    free = shutil.disk_usage(there).free
+    if needed_bytes > free:
+        raise NemolaunchError(
+            f"not enough disk space in {there}: {size(needed_bytes)} are needed, {size(free)} are free"
+        )
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as text."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
 def is_checkpoint(path: Path) -> bool:
     """Return whether a file or folder is a checkpoint in any format."""
     try:
@@ -109,5 +125,8 @@ def _flush(written: Path) -> None:
 
 def _flush_file(path: Path, mask: int) -> None:
     with open(path, "rb") as file:
-        os.fchmod(file.fileno(), 0o666 & ~mask)
+        if (
+            os.fstat(file.fileno()).st_nlink == 1
+        ):  # permissions of a link would be those of the other file, too
+            os.fchmod(file.fileno(), 0o666 & ~mask)
         os.fsync(file.fileno())

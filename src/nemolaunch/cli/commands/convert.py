@@ -24,7 +24,7 @@ EXAMPLES = {
     "hf": "{prog} runs/pretraining/checkpoints/NAME-last exported/",
     None: "{prog} runs/pretraining/checkpoints/NAME-last exported/ --to hf\n{prog} org/model nemo2/ --to nemo2",
 }
-TARGETS = ("hf", "nemo2", "bridge", "torch", "meta", "safetensors", "dcp")
+TARGETS = ("hf", "nemo2", "bridge", "megatron-lm", "torch", "meta", "safetensors", "dcp")
 VERIFY = {
     "full": "compare every bit of every tensor, the configuration, the tokenizer, and both models' logits if possible",
     "bits": "the same without logits",

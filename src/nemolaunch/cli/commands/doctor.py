@@ -69,6 +69,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Callable[[], Iterable[Verdict]
     from nemolaunch.doctor import disk, gpus, host, logins, packages, slurm
 
     yield packages.look
+    yield packages.bridge
     if args.imports:
         yield packages.imports
     yield from (gpus.look, host.look, host.network)

@@ -111,7 +111,7 @@ def _layout(found: Summary) -> str | None:
 def _optimizer(found: Summary) -> str:
     if not found.optimizer:
         none = "none: a job can start from the weights, but not resume training"
-        return none if found.format in ("nemo2", "bridge") else ""
+        return none if found.format in ("nemo2", "bridge", "megatron-lm") else ""
     if not found.resumable:
         return "present, but there is no step: the checkpoint is not from a training"
     from nemolaunch.checkpoint.convert.summary import RESHARDABLE
@@ -123,7 +123,7 @@ def _optimizer(found: Summary) -> str:
 
 def _faults(found: Summary, job: Path) -> dict[str, list[str]]:
     """Return why the job could not load the weights, and why not the optimizer state."""
-    if found.format not in ("nemo2", "bridge"):
+    if found.format not in ("nemo2", "bridge", "megatron-lm"):
         raise UsageError(
             f"{found.path} is in the format {found.format}, but a job can load only checkpoints of NeMo 2 and "
             "Megatron-Bridge"

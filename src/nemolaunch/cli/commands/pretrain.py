@@ -23,6 +23,7 @@ from nemolaunch.run.labels import checked_tags, label
 from nemolaunch.system.quantities import counted
 
 if TYPE_CHECKING:
+    from nemolaunch.job import Job
     from nemolaunch.launching.ssh_host import SshHost
 
 
@@ -61,6 +62,11 @@ def parser(prog: str = "nemolaunch pretrain") -> argparse.ArgumentParser:
         "--dev-run",
         action="store_true",
         help="run a version of the job that takes a minute or two on this machine, in a separate run folder",
+    )
+    job.add_argument(
+        "--wait-for-data",
+        action="store_true",
+        help="wait while nemolaunch tokenize is still writing the data, then plan and start",
     )
     add_force_flag(job)
     job.add_argument(
@@ -102,6 +108,7 @@ def _plan_and_run(given: dict[str, Any], profile: ClusterProfile | None, host: S
     show_script, verbose = given.pop("show_script"), given.pop("verbose")
     force, form = forced_codes(given), given.pop("format")
     speed, tags = speed_from(given), checked_tags(given.pop("tag"))
+    wait_for_data = given.pop("wait_for_data")
 
     from nemolaunch.cli.parsing.saved_plan import job_of_plan
     from nemolaunch.cli.views import render
@@ -131,6 +138,10 @@ def _plan_and_run(given: dict[str, Any], profile: ClusterProfile | None, host: S
         if dev_run:
             raise UsageError("--dev-run runs on this machine; drop --ssh")
         job, facts = look_there(host, job)
+    if wait_for_data:
+        if host:
+            raise UsageError("--wait-for-data looks at folders of this machine; drop --ssh")
+        _wait_for_data(job)
     plan = make_plan(
         job,
         dev_run=dev_run,
@@ -166,6 +177,17 @@ def _plan_and_run(given: dict[str, Any], profile: ClusterProfile | None, host: S
     if tags:
         label(plan.run, add=tags)
     return launch_over_ssh(plan, secrets, host) if host else launch_and_show(plan, secrets)
+
+
+def _wait_for_data(job: Job) -> None:
+    """Wait until the job's data are complete."""
+    from nemolaunch.data.validation_sets import named_path
+    from nemolaunch.facts import unfinished_data
+    from nemolaunch.facts.dataset_words import read_blend
+
+    paths = [path for _, path in read_blend(job.data.dataset_dir).sources]
+    paths += [named_path(word)[1] for word in job.data.validation_data]
+    unfinished_data.wait(tuple(paths), lambda text: print(text, file=sys.stderr))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
+from nemolaunch.facts.unfinished_data import UnfinishedData, look_at_unfinished
 from nemolaunch.observe.diagnosis import newest_failure
 from nemolaunch.observe.status import Status, runs_below, status, statuses
 from nemolaunch.observe.units import count, duration, losses_of_sets
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "nemolaunch status",
         example="nemolaunch status --sort val-loss\nnemolaunch status runs/pretraining --json",
         description="Show the status of a run: queue, step, loss, speed, time left, restarts, last checkpoint. "
+        "Of a folder that nemolaunch tokenize is writing: how much is done. "
         "Exit code: 1 if RUN ended without finishing, 3 if Slurm cannot be reached, else 0.",
         required=False,
     )
@@ -77,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _status(args: argparse.Namespace) -> int:
+    if args.run and not RunDir(args.run).plan.exists() and (filling := look_at_unfinished([str(args.run)])):
+        return _tokenising(filling, args.json)
     found, problems = ([status(args.run)], []) if args.run else statuses(runs_below(args.runs_dir))
     if not args.run:
         found = _listed(found, args.filter, args.sort)
@@ -103,6 +107,16 @@ def _listed(found: list[Status], words: list[str], order: str | None) -> list[St
 
 def _searched(s: Status) -> str:
     return " ".join([s.folder.name, s.model, s.state, *s.tags]).lower()
+
+
+def _tokenising(found: tuple[UnfinishedData, ...], as_json: bool) -> int:
+    """Print how far runs of `nemolaunch tokenize` are. Return 1 if one was interrupted."""
+    for one in found:
+        if as_json:
+            print(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
+        else:
+            print(f"{'tokenising' if one.goes_on else 'interrupted'}: {one}")
+    return 0 if all(one.goes_on for one in found) else 1
 
 
 def _block(s: Status) -> list[str]:

@@ -6,11 +6,13 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.cli.parsing.arguments import Parser, normalise_long_options
 from nemolaunch.cli.parsing.cluster_profile import add_cluster_flag, read_profile
+from nemolaunch.cli.parsing.over_ssh import add_ssh_flags, elsewhere
 from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
@@ -104,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--shard",
         metavar="I/N",
-        help="read only share I (from 1) of N of the files (default: from Slurm's job array, if in one)",
+        help="read only share I (from 1) of N of the files (default: from Slurm's job array, if in one of your own)",
     )
     add(
         "--piece-bytes",
@@ -113,9 +115,20 @@ def parser() -> argparse.ArgumentParser:
         help="input per unit of work (default: depends on the input's size)",
     )
     add(
+        "--unit-bytes",
+        type=int,
+        metavar="BYTES",
+        help="with --executor ray or slurm: input per task (default: depends on the input's size)",
+    )
+    add(
         "--executor",
-        choices=("local", "slurm"),
-        help="where to run; slurm: as a job array (default: local, or slurm with --cluster)",
+        choices=("local", "ray", "slurm"),
+        help="where to run; ray: on a Ray cluster; slurm: as a job array (default: local, or slurm with --cluster)",
+    )
+    add(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="with --executor ray: a running cluster, as HOST:PORT or auto (default: RAY_ADDRESS, or a new one here)",
     )
     add(
         "--num-nodes",
@@ -123,11 +136,12 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="tasks of the job array",
+        help="with --executor slurm: nodes at a time",
     )
     add("--account", "-A", metavar="NAME", help=f"Slurm account (default: {DEFAULTS.account})")
     add("--partition", "-P", metavar="NAME", help=f"Slurm partition (default: {DEFAULTS.partition})")
     add_cluster_flag(p)
+    add_ssh_flags(p)
     add("--time", metavar="LIMIT", help="Slurm time limit (default: the partition's)")
     add(
         "--dry-run",
@@ -146,18 +160,34 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command. Return the exit code."""
     words = normalise_long_options(argv)
     options = parser().parse_args(words)
+    if options.ssh:
+        return elsewhere(options, "tokenize", words)
     launch = _launch(options)
     if launch.executor == "slurm":
         return _on_slurm(options, words, launch)
     if options.dry_run:
         raise UsageError("--dry-run needs --executor slurm; a local run can be interrupted and resumed")
+    if options.ray_address and options.executor != "ray":
+        raise UsageError("--ray-address needs --executor ray")
+    if options.unit_bytes is not None and options.executor != "ray":
+        raise UsageError("--unit-bytes needs --executor ray or slurm")
     from nemolaunch.api.tokenize import run_request
     from nemolaunch.cli.views.progress import TokenBar
 
     request = _request(options, cache_folder())
-    bar = TokenBar(sum(s.size for s in request.sources))
-    with bar:
-        result = run_request(request, options.engine, tell=_say, report=bar.advance)
+    total = sum(s.size for s in request.sources)
+    bar = TokenBar(total)
+    if options.executor == "ray":
+        from nemolaunch.tokenization.units import on_ray
+
+        with on_ray.connected(options.ray_address, request.workers) as cluster, bar:
+            request = replace(request, unit_bytes=request.unit_bytes or cluster.unit_bytes(total))
+            result = run_request(
+                request, options.engine, tell=_say, report=bar.advance, execute=cluster.execute
+            )
+    else:
+        with bar:
+            result = run_request(request, options.engine, tell=_say, report=bar.advance)
     if options.json:
         made = {str(p): m for p, m in zip(result.prefixes, result.manifests, strict=True)}
         print(json.dumps(made, ensure_ascii=False))
@@ -185,6 +215,8 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
         raise UsageError(f"--workers {workers}: must be 1 or more")
     if options.piece_bytes is not None and options.piece_bytes < 1:
         raise UsageError(f"--piece-bytes {options.piece_bytes}: must be 1 or more")
+    if options.unit_bytes is not None and options.unit_bytes < 1:
+        raise UsageError(f"--unit-bytes {options.unit_bytes}: must be 1 or more")
     keys = tuple(dict.fromkeys(options.text_keys))
     return TokenizeRequest(
         sources=files,
@@ -202,6 +234,7 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
         workers=workers,
         on_error=options.on_error,
         piece_bytes=options.piece_bytes,
+        unit_bytes=options.unit_bytes,
         shard=f"{shard[0]}/{shard[1]}" if shard else None,
         overwrite=options.overwrite,
         restart=options.restart,
@@ -219,6 +252,7 @@ SLURM_FLAGS = (
     "--partition",
     "-P",
     "--time",
+    "--unit-bytes",
 )
 
 
@@ -227,51 +261,55 @@ def _launch(options: argparse.Namespace) -> Launch:
     profile = read_profile(options.cluster) if options.cluster else None
     names = ("executor", "account", "partition", "time")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.executor == "ray":
+        given["executor"] = DEFAULTS.executor
     return Job().with_values(**{**(profile.values if profile else {}), **given}).launch
 
 
 def _on_slurm(options: argparse.Namespace, words: list[str], launch: Launch) -> int:
-    """Submit a job array that does the same, a share of the files per task, and a job that merges the shares."""
+    """Submit a job array that does the units of the run, and a job that joins their results."""
     from nemolaunch.launching import tokenize_array
-    from nemolaunch.slurm.site_setup import plain_setup
+    from nemolaunch.tokenization.run import prepare_tasks
+    from nemolaunch.tokenization.units import tasks
+    from nemolaunch.tokenization.units.unit import divide
 
     if options.num_nodes < 1 or options.shard:
         raise UsageError(
-            "--executor slurm needs --num-nodes of 1 or more, and sets each task's --shard automatically"
+            "--executor slurm needs --num-nodes of 1 or more, and divides the input itself: no --shard"
         )
     request = _request(options, cache_folder())
-    folder = request.folder / SHARDS
-    merges = []
-    if options.num_nodes > 1:
-        for prefix in request.prefixes:
-            rest = prefix.name.removeprefix(request.name)
-            parts = [
-                folder / f"{shard_name(request.name, i, options.num_nodes)}{rest}" for i in _numbers(options)
-            ]
-            merges.append((parts, prefix))
+    size = options.unit_bytes or tasks.unit_bytes(sum(s.size for s in request.sources), options.num_nodes)
+    request = replace(request, engine=options.engine, unit_bytes=size)
+    if options.dry_run:
+        num_tasks: int | None = min(tasks.MOST_TASKS, len(divide(request, size)))
+    else:
+        num_tasks = prepare_tasks(request)
+    if num_tasks is None:
+        print(f"{request.prefixes[0]}.bin and .idx exist already, made from this input with this tokenizer")
+        return 0
     array = tokenize_array.Array(
         name=request.name,
-        words=without(words, SLURM_FLAGS),
-        merges=merges,
-        folder=folder.absolute(),
+        work_folder=request.work_folder,
+        num_tasks=num_tasks,
+        workers=options.workers or 0,
+        words=without([word for word in words if word != "--restart"], SLURM_FLAGS),
+        folder=request.folder.absolute() / f"{request.name}.slurm",
         cwd=Path.cwd(),
-        num_nodes=options.num_nodes,
-        account=launch.account,
-        partition=launch.partition,
-        time=launch.time,
-        setup=tuple(plain_setup(launch)),
+        launch=replace(launch, num_nodes=options.num_nodes),
     )
     if options.dry_run:
-        print(tokenize_array.array_script(array) + "\n" + tokenize_array.merge_script(array), end="")
+        print(tokenize_array.array_script(array) + "\n" + tokenize_array.join_script(array), end="")
         return 0
     first, second = tokenize_array.submit(array)
-    then = f", and job {second}, which merges their output" if second else ""
-    print(f"submitted job array {first} ({options.num_nodes} tasks){then}")
+    if first is None:
+        print(f"all units are done; submitted job {second}, which joins their results")
+    else:
+        print(
+            f"submitted job array {first} ({num_tasks} tasks, {options.num_nodes} at a time), and job {second},"
+            f" which joins their results; logs are in {array.folder}, `nemolaunch status {request.folder}` says how far"
+            " they are"
+        )
     return 0
-
-
-def _numbers(options: argparse.Namespace) -> range:
-    return range(1, options.num_nodes + 1)
 
 
 def without(words: list[str], flags: tuple[str, ...]) -> list[str]:

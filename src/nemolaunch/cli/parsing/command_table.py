@@ -8,6 +8,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "pretrain": "train a model: locally, on the CPU as a rehearsal, or on Slurm",
         "preflight": "measure the nodes of a job, and name those that are slow or sick",
         "resume": "resume a run from its last checkpoint",
+        "migrate": "continue a run under the other framework: NeMo 2 or Megatron-Bridge",
         "status": "show the status of a run, or of all runs",
         "tag": "give a run tags and notes",
         "follow": "follow a run on Slurm until it ends",

@@ -39,7 +39,7 @@ def severity(kind: str) -> str:
     """Return how to colour an event: `bad`, `warn` or `plain`."""
     if kind in ("failed", "not finite", "no progress"):
         return "bad"
-    return "plain" if kind in ("restart", "left", "stopped") else "warn"
+    return "plain" if kind in ("restart", "left", "stopped", "migrated") else "warn"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.checkpoint import BIDIRECTIONAL_LAYERS
-from nemolaunch.families.nemo_config import symbol
+from nemolaunch.families.nemo_config import BIDIRECTIONAL_LAYERS, symbol
 from nemolaunch.system.json_files import read_json
 
 ADAPTER = "adapter_config.json"

@@ -4,7 +4,7 @@ const css = name => getComputedStyle(document.documentElement).getPropertyValue(
 const colour = i => css("--c" + (i % 10));
 const several = data.runs.length > 1;
 const shown = data.runs.map(() => true);
-const SEVERE = ["failed", "not finite", "no progress"], PLAIN = ["restart", "left"];
+const SEVERE = ["failed", "not finite", "no progress"], PLAIN = ["restart", "left", "migrated"];
 const severity = kind => SEVERE.includes(kind) ? "bad" : PLAIN.includes(kind) ? "plain" : "warn";
 let axis = "step";
 

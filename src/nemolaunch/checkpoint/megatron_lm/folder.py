@@ -1,0 +1,120 @@
+"""Megatron-LM's checkpoint folders: `iter_N/`, a distributed checkpoint whose common state holds the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemolaunch.checkpoint.bridge import state
+from nemolaunch.checkpoint.hf import folder as hf_folder
+from nemolaunch.checkpoint.hf import output as hf_output
+from nemolaunch.checkpoint.megatron.names import MegatronSource
+from nemolaunch.checkpoint.megatron.sink import WeightsSink
+from nemolaunch.checkpoint.megatron_lm import arguments
+from nemolaunch.checkpoint.storage.dcp import METADATA, DcpSource
+from nemolaunch.checkpoint.storage.formats import newest_of_megatron_lm
+from nemolaunch.checkpoint.storage.tensors import TensorInfo
+from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.facts.bridge_model import to_nemo
+from nemolaunch.families.nemo_config import NemoConfig
+from nemolaunch.run.folder import BRIDGE_TOKENIZER, BRIDGE_TRACKER
+from nemolaunch.trust.checkpoint import check_checkpoint
+
+EMBEDDING = "embedding.word_embeddings.weight"
+RELEASE = "release"
+SIZES = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "world_size", "data_parallel_size")
+CONTENT = {"singleton_local_shards": False, "chained_optim_avoid_prefix": True}
+
+
+@dataclass(frozen=True)
+class MegatronLmFolder:
+    """A checked checkpoint folder, with the common state and the arguments in it."""
+
+    path: Path
+    config: NemoConfig
+    common: Mapping[str, Any]
+    args: Mapping[str, Any]
+
+    @property
+    def weights(self) -> Path:
+        """The distributed checkpoint."""
+        return self.path
+
+    @property
+    def tokenizer_copy(self) -> Path:
+        """Where nemolaunch copies the tokenizer: Megatron-LM saves none."""
+        return self.path / BRIDGE_TOKENIZER
+
+    @property
+    def generation(self) -> Path:
+        """Where a generation config would be: there is none."""
+        return self.path / hf_output.GENERATION
+
+    def source(self) -> MegatronSource:
+        """Open the parameters. Raises `NemolaunchError` if the checkpoint is damaged or incomplete."""
+        return MegatronSource(DcpSource(self.weights))
+
+    def find_tokenizer(self, given: Path | None) -> Path:
+        """Return the folder with the tokenizer: the given one, or the one that the command line named."""
+        named = self.args.get("tokenizer_model")
+        copied = BRIDGE_TOKENIZER if self.tokenizer_copy.is_dir() else named
+        return hf_output.find_tokenizer(self.path, copied if isinstance(copied, str) else None, given)
+
+    def check_names(self) -> None:
+        """Raise `NemolaunchError` if a pickle in it names what Megatron's own checkpoints do not."""
+        check_checkpoint(self.path)
+
+
+def record_newest(checkpoint: Path) -> None:
+    """Record a complete checkpoint as the newest in its folder, as Megatron-LM does last."""
+    word = checkpoint.name.removeprefix("iter_").lstrip("0") or "release"
+    (checkpoint.parent / BRIDGE_TRACKER).write_text(word, encoding="utf-8")
+
+
+def read_folder(path: Path) -> MegatronLmFolder:
+    """Check a checkpoint folder, or the folder of several for the newest, and read the description of the model.
+
+    Raises:
+        UsageError: it is not a complete checkpoint.
+        NemolaunchError: its arguments are missing, or of a model that nemolaunch does not convert.
+    """
+    found = newest_of_megatron_lm(path) if (path / BRIDGE_TRACKER).is_file() else path
+    if found is None or not (found / METADATA).is_file():
+        raise UsageError(f"{path} has no complete checkpoint of Megatron-LM")
+    stored = DcpSource(found)
+    try:
+        common = state.common(stored)
+        args = arguments.values_of(common.get("args"))
+        config = to_nemo("GPTModelProvider", arguments.model_fields(args))
+    except NemolaunchError as error:
+        raise NemolaunchError(f"{found}: {error}") from error
+    finally:
+        stored.close()
+    return MegatronLmFolder(found, config, common, args)
+
+
+def begin(
+    output: Path,
+    config: NemoConfig,
+    tokenizer: Path,
+    parameters: Mapping[str, TensorInfo],
+    fields: Mapping[str, Any],
+) -> WeightsSink:
+    """Write everything but the weights of a new folder, and return the sink of its weights.
+
+    Megatron-LM calls a checkpoint without training state a release, and starts at step 0 from it.
+
+    Args:
+        tokenizer: the folder with the tokenizer.
+        fields: those of `config`, with what the model's family adds.
+    """
+    checkpoint = output / RELEASE
+    rows = parameters[EMBEDDING].shape[0]
+    args = arguments.recorded(config, padded_vocab_size=rows, no_save_optim=True, **dict.fromkeys(SIZES, 1))
+    common = {"args": args, "checkpoint_version": 3.0, "iteration": 0, "content_metadata": CONTENT}
+    sink = WeightsSink(checkpoint, parameters, fields, common)
+    hf_folder.copy_tokenizer(tokenizer, checkpoint / BRIDGE_TOKENIZER)
+    record_newest(checkpoint)
+    return sink
