@@ -117,7 +117,7 @@ class Run:
         return 0 if now.state == "finished" else 1
 
     def new_rows(self) -> list[dict[str, Any]]:
-        """Return the rows added to the metrics since the last call."""
+        """Return the rows added to the metrics since the last call, after `phase` events of its start."""
         if self._followed is not None:
             return self._followed.new_rows()
         if self._rows is None:

@@ -57,7 +57,9 @@ def script(shell: str) -> str:
 
     top = whole()
     for name, command in sub_commands(top):
-        if name == "resume":  # accepts the flags of a job after the run folder
+        if name == "resume" and isinstance(
+            command, Parser
+        ):  # accepts the flags of a job after the run folder
             command._actions.pop()
             add_job_flags(command)
         for parser in (command, *(sub for _, sub in sub_commands(command))):

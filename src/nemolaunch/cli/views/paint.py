@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from nemolaunch.system.control_characters import escaped
 
 # Parameters of ANSI's "select graphic rendition"
-STYLES = {"error": "1;31", "warning": "33", "note": "36", "good": "1;32", "title": "1", "dim": "2"}
+STYLES = {"error": "1;31", "warning": "33", "note": "36", "good": "1;32", "title": "1"}
 NARROWEST = 40  # less is not a terminal that anybody reads
 
 Part = tuple[str, str]  # a style of STYLES, or "", and a text
