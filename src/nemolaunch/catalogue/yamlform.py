@@ -26,7 +26,7 @@ _ABOUT = ("base", "name", "description")
 # Determined by the base's code: how things are computed or laid out rather than what is computed.
 FIXED = (
     "activation_func", "bias_activation_fusion", "rotary_interleaved", "kind", "post_layer_norms",
-    "interleaved_attn_pattern", "attention_output_gate", "moe_shared_expert_gate",
+    "interleaved_attn_pattern",
     "multi_latent_attention", "apply_rope_fusion", "moe_grouped_gemm", "moe_token_dispatcher_type",
     "num_layers_in_first_pipeline_stage", "num_layers_in_last_pipeline_stage",
     "account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split",
@@ -45,7 +45,8 @@ _PARTS = {
     "hybrid_override_pattern": ("hybrid_override_pattern", "mamba_state_dim", "mamba_head_dim",
                                 "mamba_num_groups", "mamba_num_heads"),
     "linear_attention_freq": ("linear_attention_freq", "linear_conv_kernel_dim", "linear_key_head_dim",
-                              "linear_value_head_dim", "linear_num_key_heads", "linear_num_value_heads"),
+                              "linear_value_head_dim", "linear_num_key_heads", "linear_num_value_heads",
+                              "attention_output_gate", "moe_shared_expert_gate"),
     "num_groups_hyena": ("num_groups_hyena", "num_groups_hyena_medium", "num_groups_hyena_short"),
     "encoder_num_layers": ("encoder_num_layers",),
     "mtp_num_layers": ("mtp_num_layers",),
