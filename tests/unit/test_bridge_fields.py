@@ -37,6 +37,15 @@ def test_models_are_trained_or_refused_with_a_reason() -> None:
         assert word in (bridge_models.refusal(catalogue.model(name)) or ""), name
 
 
+@pytest.mark.parametrize("recipe", catalogue.recipes(), ids=lambda recipe: recipe.name)
+def test_the_model_has_the_size_of_the_recipe(recipe: catalogue.Recipe) -> None:
+    model = catalogue.model(recipe.name)
+    if bridge_models.refusal(model) is None:
+        fields = bridge_models.model_fields(model)
+        for name in ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads"):
+            assert fields[name] in (getattr(model.architecture, name), None), name
+
+
 def test_what_bridge_computes_otherwise_is_said() -> None:
     """NeMo's pretraining has no mask for Gemma 2's windows (`Gemma2DotProductAttention.forward`), and its model does
     not pass on Llama 4's rope scaling (`GPTConfig.configure_model`)."""
