@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from nemolaunch import catalogue
 from nemolaunch.catalogue import bridge_fields, bridge_models
 from nemolaunch.job import specs

@@ -5,7 +5,6 @@ The fields come from the catalogue, never from Bridge's own recipes, which downl
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from nemolaunch.catalogue.lookup import ModelSpec
@@ -130,7 +129,7 @@ def model_fields(model: ModelSpec) -> dict[str, Any]:
     Values are as in NeMo's `model.yaml`: functions and types are dictionaries with `_target_`.
     """
     recipe = model.recipe
-    own = recipe.bridge_fields if recipe.bridge_provider else _nemo_fields(model)
+    own = recipe.bridge_fields if recipe.bridge_provider else nemo_config.defaults(recipe.config_class)
     fields = {**own, **model.overrides}
     found = {name: _in_bridge(value) for name, value in fields.items() if name not in PLANNED}
     scale = _rope_scaling(model).get("scale_factor")
@@ -147,16 +146,6 @@ def model_fields(model: ModelSpec) -> dict[str, Any]:
         # Bridge counts the tokens of a window with the current one, like Hugging Face, and asks whether there are norms
         found |= {"window_size": found["window_size"] + 1, "qk_layernorm": True}
     return found
-
-
-def _nemo_fields(model: ModelSpec) -> dict[str, Any]:
-    """Return NeMo's configuration of a recipe. Of classes that nothing converts, only the shape is in the catalogue."""
-    recipe = model.recipe
-    if recipe.config_class in nemo_config.classes() or recipe.architecture.kind != "mamba":
-        return nemo_config.defaults(recipe.config_class)
-    own = nemo_config.defaults("SSMConfig")
-    shape = dataclasses.asdict(recipe.architecture)
-    return {name: shape[name] if name in shape and name != "activation_func" else own[name] for name in own}
 
 
 def _in_bridge(value: Any) -> Any:

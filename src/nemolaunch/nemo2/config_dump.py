@@ -19,7 +19,13 @@ from nemolaunch.system.atomic_files import write_text
 # A hundred kilobytes of JSON in each class, which every checkpoint's model.yaml contains
 LEFT_OUT = "heterogeneous_layers_config_encoded_json"
 # Configurations of recipes whose model class does not convert
-ONLY_TRAINED = ("GPTConfig175B",)
+ONLY_TRAINED = {
+    "nemo.collections.llm.gpt.model.base": ("GPTConfig175B",),
+    "nemo.collections.llm.gpt.model.ssm": (
+        "BaseMambaConfig130M", "BaseMambaConfig370M", "BaseMambaConfig780M", "BaseMambaConfig1_3B",
+        "BaseMambaConfig2_7B", "NVIDIAMambaConfig8B", "NVIDIAMambaHybridConfig8B",
+    ),
+}  # fmt: skip
 # Defaults that depend on the machine on which the object is built, with their values in a GPU container
 ON_A_GPU = {"gradient_accumulation_fusion": True, "masked_softmax_fusion": True}
 
@@ -42,8 +48,9 @@ def configs_table() -> dict[str, Any]:
         module = sys.modules[models[model]]
         for name in names:
             _add_lineage(table, getattr(module, name))
-    for name in ONLY_TRAINED:
-        _add_lineage(table, getattr(sys.modules["nemo.collections.llm.gpt.model.base"], name))
+    for module_name, names in ONLY_TRAINED.items():
+        for name in names:
+            _add_lineage(table, getattr(sys.modules[module_name], name))
     versions = {name: version(name) for name in ("nemo_toolkit", "megatron-core")}
     return {"versions": versions, "models": models, "configs": table}
 
