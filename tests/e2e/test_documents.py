@@ -231,3 +231,21 @@ def test_documents_of_a_stream(fork_server: ForkServer, tmp_path: Path) -> None:
     assert len(found) >= 8
     assert max(found) <= EXACT
     assert all(((row["ids"] != END) == row["loss_mask"]).all() for row in seen["train"])
+
+
+def test_an_end_that_is_also_padding_is_not_trained(
+    fork_server: ForkServer, documents: str, tmp_path: Path
+) -> None:
+    """What the finding `end-is-padding` says of Megatron's dataset."""
+    tokenizer = tmp_path / "tokenizer"
+    shutil.copytree("examples/tokenizer", tokenizer)
+    settings = json.loads((tokenizer / "tokenizer_config.json").read_text())
+    settings["pad_token"] = settings["eos_token"]
+    (tokenizer / "special_tokens_map.json").unlink()  # which would come before it
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
+    plan, _, seen = trained(fork_server, tmp_path, documents, hf_model_id=str(tokenizer))
+    assert "end-is-padding" in {finding.code for finding in plan.findings}
+    for row in seen["train"]:
+        assert END not in row["ids"]
+        assert (row["ids"] == 0).any()
+        assert (row["loss_mask"][row["labels"] == 0] == 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from check_jobs import TOKENIZER, codes, findings, write_data
 from nemolaunch.data.blend import BlendSpec
 from nemolaunch.facts import Host
 from nemolaunch.facts.data_files import DataFile, look_at_data
+from nemolaunch.findings import Severity
 from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
 
 ATTENTION = {"reset_attention_mask": True}
@@ -109,6 +111,20 @@ def test_other_ends_are_an_error() -> None:
         assert found.fixes[0].changes == {"reset_attention_mask": False, "eod_mask_loss": False}
     endless = Tokenizer(source="/x", folder="/x", vocab_size=9, words=frozenset("ab"))
     assert codes(LLAMA, changed={"tokenizer": endless}, **LOSS) == ["document-ends"]
+
+
+@pytest.mark.parametrize(("values", "is_error"), [({}, False), (LOSS, True), (ATTENTION, True)])
+def test_an_end_that_is_also_padding_is_reported(
+    values: dict[str, Any], is_error: bool, tmp_path: Path
+) -> None:
+    tokenizer = look_at_tokenizer(TOKENIZER)
+    tokenizer = dataclasses.replace(tokenizer, roles={**tokenizer.roles, "pad_token": "<|end_of_text|>"})
+    changed = {"data": (DataFile(prefix="/data/a", **BIG, last_tokens=(1,)),), "tokenizer": tokenizer}
+    (found,) = findings(LLAMA, changed=changed, **values)
+    assert (found.code, found.severity is Severity.ERROR) == ("end-is-padding", is_error)
+    assert [fix.changes for fix in found.fixes] == ([dict.fromkeys(values, False)] if values else [])
+    changed["data"] = (DataFile(prefix="/data/a", **BIG, last_tokens=(7,)),)
+    assert "end-is-padding" not in codes(LLAMA, changed=changed, **values)
 
 
 BIG: dict[str, Any] = {"num_tokens": 10**12, "split_tokens": (10**12, 10**9, 10**9)}

@@ -419,6 +419,21 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
     ),
     "document-ends": ("llama3_8b", {"eod_mask_loss": True}, {"data": (data_file(last_tokens=(7,)),)}),
+    "end-is-padding": (
+        "llama3_8b",
+        {},
+        {
+            "data": (data_file(last_tokens=(1,)),),
+            "tokenizer": Tokenizer(
+                source="/x",
+                folder="/x",
+                vocab_size=9,
+                words=frozenset("ab"),
+                roles={"eos_token": "a", "pad_token": "a"},
+                end_id=1,
+            ),
+        },
+    ),
     "position-ids-not-used": ("llama3_8b", {"reset_position_ids": True}, {}),
     "recompute-modules": (
         "llama3_8b",

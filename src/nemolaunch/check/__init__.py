@@ -79,6 +79,7 @@ ALWAYS: tuple[Rule, ...] = (
     data.tokens,
     objective.rules,
     documents.ends,
+    documents.padding,
     checkpoint.start,
     checkpoint.run_folder,
     resume.rules,

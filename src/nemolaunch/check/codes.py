@@ -189,6 +189,7 @@ RULES: dict[str, str] = {
     "documents-unsupported": "Documents can only be told apart in models that predict the next token.",
     "documents-as-sequences": "Documents that do not attend to each other are passed as packed sequences.",
     "document-ends": "NeMo finds the end of a document by the tokenizer's eos_token.",
+    "end-is-padding": "Megatron ignores padding, wherever it is in the data.",
     "position-ids-not-used": "Only learned position embeddings use position ids.",
     # model
     "model-differs": "A model is trained as its file describes it, or the difference is said.",

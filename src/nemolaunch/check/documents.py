@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nemolaunch.check.support import error, fix, flag, no_effect, shown, sizes, without
+from nemolaunch.check.support import error, fix, flag, no_effect, shown, sizes, warning, without
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.backend import trains_with_bridge
@@ -132,3 +132,28 @@ def ends(resolved: Resolved) -> Iterator[Finding]:
                 drop,
             )
             return
+
+
+def padding(resolved: Resolved) -> Iterator[Finding]:
+    """Check that the token that ends documents is not the one that Megatron takes for padding."""
+    tokenizer = resolved.facts.tokenizer
+    if resolved.job.data.data_mode != "indexed" or tokenizer is None or tokenizer.end_id is None:
+        return
+    end = end_token(tokenizer.roles)
+    lasts = [
+        (file.end_token,) if file.end_token is not None else file.last_tokens for file in resolved.facts.data
+    ]
+    if tokenizer.roles.get("pad_token") != end or not any(tokenizer.end_id in last for last in lasts):
+        return
+    text = (
+        f"the tokenizer {tokenizer.source} pads with {end!r}, which ends the documents of the data: Megatron leaves it "
+        "out of the loss and puts token 0 in its place, so the model does not learn where texts end"
+    )
+    other = 'name another "pad_token" in its tokenizer_config.json'
+    if names := given(resolved):
+        drop = without(resolved, *names)
+        yield error(
+            "end-is-padding", f"{text}, and {', '.join(map(flag, names))} finds no ends; {other}", drop
+        )
+    else:
+        yield warning("end-is-padding", f"{text}; {other}")
