@@ -167,7 +167,11 @@ def test_megatron_lm(bridge_server: ForkServer, fork_server: ForkServer, data: s
 @pytest.mark.long
 def test_parts_of_megatron_lm_are_joined(bridge_server: ForkServer, data: str, tmp_path: Path) -> None:
     """Its format `torch` of TP 2 and PP 2 holds the model that it saves as `torch_dist` in the same step."""
-    sizes = {"tensor_model_parallel_size": 2, "pipeline_model_parallel_size": 2, "num_gpus": 4}
+    sizes: dict[str, Any] = {
+        "tensor_model_parallel_size": 2,
+        "pipeline_model_parallel_size": 2,
+        "num_gpus": 4,
+    }
     plan = job(tmp_path / "bridge", data, **BRIDGE, **sizes, max_steps=1)
     words = " ".join(f"--{name.replace('_', '-')} {size}" for name, size in sizes.items() if "model" in name)
     folders = {

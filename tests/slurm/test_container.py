@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm.cluster import Cluster
@@ -72,7 +73,10 @@ def test_paths_with_blanks_are_mounted(containers: Cluster, image: Path, tmp_pat
     mine.mkdir()
     spaced = image.rename(tmp_path / "my image")
     mounts = [f"{path}:{path}" for path in SYSTEM]
-    flags = {"container_image": str(spaced), "container_mounts": [*mounts, f"{mine}:/my data"]}
+    flags: dict[str, Any] = {
+        "container_image": str(spaced),
+        "container_mounts": [*mounts, f"{mine}:/my data"],
+    }
     run = LightRun(containers, tmp_path / "run", ["look and finish"], sbatch=[], chain=False, **flags)
     run.submit()
     run.wait_until_over()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from check_jobs import job, resolved
@@ -53,7 +54,13 @@ def test_options_reach_slurm(cluster: Cluster, tmp_path: Path) -> None:
         *("Users=root", "Nodes=n1"),
     )
     try:
-        values = {"reservation": "ours", "constraint": "ib", "exclude": "n2", "qos": "normal", "num_nodes": 1}
+        values: dict[str, Any] = {
+            "reservation": "ours",
+            "constraint": "ib",
+            "exclude": "n2",
+            "qos": "normal",
+            "num_nodes": 1,
+        }
         run = LightRun(
             cluster, tmp_path / "run", ["finish"], **values, sbatch=["hold", "nice=7"], gres="gpu:2"
         )

@@ -58,7 +58,8 @@ def _stand_before(cls, met, step) -> None:  # type: ignore[no-untyped-def]
 
 def _step_of_bridge(loop):  # type: ignore[no-untyped-def]
     """Return a function for the number of steps done; the loop's state is an argument of its steps."""
-    train_step, states = loop.train_step, []
+    train_step = loop.train_step
+    states: list[object] = []
 
     def noting(*args, **kwargs):  # type: ignore[no-untyped-def]
         states[:] = [each for each in args if hasattr(each, "train_state")]

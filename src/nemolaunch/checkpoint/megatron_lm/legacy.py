@@ -212,7 +212,7 @@ def _check(
 
 def _files_of(folder: Path) -> dict[tuple[int, int], Path]:
     """Return the files of a checkpoint by tensor and pipeline parallel rank; of experts' ranks only the first."""
-    found = {}
+    found: dict[tuple[int, int], Path] = {}
     for path in sorted(folder.glob(f"mp_rank_*/{FILE}")):
         rank = RANK.fullmatch(path.parent.name)
         if rank:
