@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 NEMO, MEGATRON = "nemo.collections.llm.gpt.model.base", "megatron.core.models.gpt.gpt_model"
 LOOP = "megatron.bridge.training.train"
@@ -59,7 +60,7 @@ def _stand_before(cls, met, step) -> None:  # type: ignore[no-untyped-def]
 def _step_of_bridge(loop):  # type: ignore[no-untyped-def]
     """Return a function for the number of steps done; the loop's state is an argument of its steps."""
     train_step = loop.train_step
-    states: list[object] = []
+    states: list[Any] = []
 
     def noting(*args, **kwargs):  # type: ignore[no-untyped-def]
         states[:] = [each for each in args if hasattr(each, "train_state")]
