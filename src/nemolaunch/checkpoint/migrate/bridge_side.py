@@ -12,7 +12,7 @@ from nemolaunch.checkpoint.bridge import state
 from nemolaunch.checkpoint.bridge.folder import train_state
 from nemolaunch.checkpoint.megatron.sink import save
 from nemolaunch.checkpoint.migrate import optimizer as tree
-from nemolaunch.checkpoint.migrate.progress import Layout, Progress, batch_size
+from nemolaunch.checkpoint.migrate.progress import Layout, Progress, batch_size, optimizer_fields
 from nemolaunch.checkpoint.nemo2.recorded import LAYOUT
 from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.errors import NemolaunchError
@@ -130,10 +130,7 @@ def _schedule(state: Mapping[str, Any], size: int) -> Schedule | None:
 def sections(progress: Progress, layout: Layout) -> dict[str, dict[str, Any]]:
     """Return the sections of a `run_config.yaml` about the training, besides the model and the tokenizer."""
     config = "megatron.bridge.training.config"
-    group = next(iter(tree.groups(progress.optimizer)))
-    sharded = progress.content.get("distrib_optim_sharding_type") is not None
-    betas = group.get("betas") or (0.9, 0.999)
-    decay = max(each["weight_decay"] for each in tree.groups(progress.optimizer))
+    optimizer = optimizer_fields(progress)
     return {
         "checkpoint": {
             "_target_": f"{config}.CheckpointConfig",
@@ -143,18 +140,11 @@ def sections(progress: Progress, layout: Layout) -> dict[str, dict[str, Any]]:
             "fully_parallel_save": True,
             "dist_ckpt_optim_fully_reshardable": True,
         },
-        "ddp": {"_target_": f"{config}.DistributedDataParallelConfig", "use_distributed_optimizer": sharded},
-        "optimizer": {
-            "_target_": f"{config}.OptimizerConfig",
-            "optimizer": "adam" if "betas" in group else "sgd",
-            "lr": group.get("max_lr"),
-            "min_lr": group.get("min_lr"),
-            "weight_decay": decay,
-            "adam_beta1": betas[0],
-            "adam_beta2": betas[1],
-            "adam_eps": group.get("eps", 1e-8),
-            "use_distributed_optimizer": sharded,
+        "ddp": {
+            "_target_": f"{config}.DistributedDataParallelConfig",
+            "use_distributed_optimizer": optimizer["use_distributed_optimizer"],
         },
+        "optimizer": {"_target_": f"{config}.OptimizerConfig", **optimizer},
         "train": {
             "_target_": f"{config}.TrainingConfig",
             "train_iters": progress.max_steps,

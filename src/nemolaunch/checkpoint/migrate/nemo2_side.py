@@ -9,7 +9,7 @@ from typing import Any
 from nemolaunch.arithmetic.schedule import Schedule, schedule_of
 from nemolaunch.checkpoint.megatron.sink import BACKEND, save
 from nemolaunch.checkpoint.migrate import optimizer as tree
-from nemolaunch.checkpoint.migrate.progress import Layout, Progress, batch_size
+from nemolaunch.checkpoint.migrate.progress import Layout, Progress, batch_size, optimizer_fields
 from nemolaunch.checkpoint.nemo2 import context
 from nemolaunch.checkpoint.nemo2.fiddle_json import Call, Symbol
 from nemolaunch.checkpoint.nemo2.recorded import LAYOUT, recorded
@@ -183,23 +183,8 @@ def trainer_call(progress: Progress, layout: Layout) -> Call:
 
 def optimizer_call(progress: Progress) -> Call:
     """Return NeMo's optimizer with its rates and its schedule, for a context."""
-    group = next(iter(tree.groups(progress.optimizer)))
-    sharded = progress.content.get("distrib_optim_sharding_type") is not None
-    decay = max(each["weight_decay"] for each in tree.groups(progress.optimizer))
-    betas = group.get("betas") or (0.9, 0.999)
-    config = {
-        "optimizer": "adam" if "betas" in group else "sgd",
-        "lr": group.get("max_lr"),
-        "min_lr": group.get("min_lr"),
-        "weight_decay": decay,
-        "adam_beta1": betas[0],
-        "adam_beta2": betas[1],
-        "adam_eps": group.get("eps", 1e-8),
-        "use_distributed_optimizer": sharded,
-    }
-    arguments: dict[str, Any] = {
-        "config": Call("megatron.core.optimizer.optimizer_config", "OptimizerConfig", config)
-    }
+    config = Call("megatron.core.optimizer.optimizer_config", "OptimizerConfig", optimizer_fields(progress))
+    arguments: dict[str, Any] = {"config": config}
     if progress.schedule is not None:
         s = progress.schedule
         arguments["lr_scheduler"] = Call(

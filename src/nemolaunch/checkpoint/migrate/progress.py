@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemolaunch.arithmetic.schedule import Schedule
+from nemolaunch.checkpoint.migrate import optimizer as tree
 
 # Megatron-Core's description of how the state is saved; both frameworks read it
 CONTENT = {
@@ -42,6 +43,22 @@ class Progress:
     def counters(self) -> dict[str, int]:
         """The numbers that must be the same before and after."""
         return {"step": self.step, "samples": self.samples}
+
+
+def optimizer_fields(progress: Progress) -> dict[str, Any]:
+    """Return the fields of Megatron's `OptimizerConfig` that the state tells, the same for both frameworks."""
+    groups = list(tree.groups(progress.optimizer))
+    betas = groups[0].get("betas") or (0.9, 0.999)
+    return {
+        "optimizer": "adam" if "betas" in groups[0] else "sgd",
+        "lr": groups[0].get("max_lr"),
+        "min_lr": groups[0].get("min_lr"),
+        "weight_decay": max(group["weight_decay"] for group in groups),
+        "adam_beta1": betas[0],
+        "adam_beta2": betas[1],
+        "adam_eps": groups[0].get("eps", 1e-8),
+        "use_distributed_optimizer": progress.content.get("distrib_optim_sharding_type") is not None,
+    }
 
 
 def batch_size(recorded: Any, step: int, samples: int) -> int | None:
