@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bridge.test_same_training import BRIDGE, job, train_bridge
 from e2e.jobs import train as train_nemo
-from forkserver import ForkServer
+from forkserver import ForkServer, JobFailed
 from held_out import held_out_corpora
 
 from nemolaunch.planning import Plan
@@ -40,3 +40,21 @@ def test_the_losses_of_the_sets_are_nemos(
     for row, expected in zip(rows, right, strict=True):
         for name in names:
             assert row[name] == pytest.approx(expected[name], rel=1e-6)
+
+
+def test_a_share_of_the_data_is_validated_as_nemo_does(
+    bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    """On the same samples every time, also by a run that was killed and resumes, on two tensor parallel ranks."""
+    values: dict[str, Any] = {
+        "max_steps": 6, "lr": 1e-2, "limit_val_batches": 2, "val_check_interval": 2, "checkpoint_every": 3,
+        "num_gpus": 2, "tensor_model_parallel_size": 2,
+    }  # fmt: skip
+    plan, other = job(tmp_path / "bridge", data, **values, **BRIDGE), job(tmp_path / "nemo2", data, **values)
+    with pytest.raises(JobFailed, match="-9"):
+        train_bridge(bridge_server, plan, kill_after=5)
+    train_bridge(bridge_server, plan)
+    train_nemo(fork_server, other)
+    rows, right = ({row["step"]: row["val_loss"] for row in validations(each)} for each in (plan, other))
+    assert sorted(rows) == [2, 4, 6]
+    assert rows == pytest.approx(right, rel=1e-6)

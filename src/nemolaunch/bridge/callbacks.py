@@ -8,13 +8,13 @@ from megatron.bridge.training.callbacks import Callback, CallbackContext
 
 from nemolaunch.bridge.datasets import Datasets
 from nemolaunch.bridge.graceful_exit import GracefulExit
-from nemolaunch.bridge.loss import StepLoss, validation_loss
+from nemolaunch.bridge.loss import StepLoss
 from nemolaunch.bridge.profile import PytorchTrace
 from nemolaunch.bridge.ramp import PlannedBatches
 from nemolaunch.bridge.rank import device_of, is_first
 from nemolaunch.bridge.saving import TimedSaves, around_saves
 from nemolaunch.bridge.stream import Stream
-from nemolaunch.bridge.validation_sets import ValidationSets, num_row_batches
+from nemolaunch.bridge.validation_sets import ValidationSets, num_own_batches
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import rank_process
 from nemolaunch.ranks.comparison import RankComparison
@@ -45,7 +45,7 @@ def callbacks_of(plan: Plan, loss: StepLoss, data: Datasets, batches: PlannedBat
     found += [Stream(plan, metrics.rows, loss, data)] if plan.stream is not None else []
     found += [PytorchTrace(plan)] if plan.job.logging.profile == "pytorch" else []
     progress = Progress(plan, metrics)
-    if plan.validation_sets or num_row_batches(plan):
+    if plan.validation_sets or num_own_batches(plan):
         found.append(ValidationSets(plan, metrics.rows, progress, data, loss))
     return [*found, progress, End(plan, data)]
 
@@ -136,21 +136,6 @@ class Metrics(Callback):
             grad_norm=None if context.grad_norm is None else float(context.grad_norm),
             samples=self._samples,
             waited_s=self._loss.waited_s,
-        )
-
-    def on_eval_start(self, context: CallbackContext) -> None:
-        """Pause the clock of steps."""
-        self.rows.pause()
-        if self._loss.accuracy is not None:
-            self._loss.accuracy.start()
-
-    def on_eval_end(self, context: CallbackContext) -> None:
-        """Write a row for the validation."""
-        accuracy = self._loss.accuracy
-        self.rows.validated(
-            context.state.train_state.step,
-            validation_loss(context.total_loss_dict),
-            float(accuracy.stop(device_of(self._plan))) if accuracy is not None else None,
         )
 
     def on_train_end(self, context: CallbackContext) -> None:

@@ -21,7 +21,8 @@ class Datasets:
     """Builds the datasets of a run.
 
     Attributes:
-        train: what this rank trains on, which Bridge's callbacks do not see; None until it is built.
+        train, validation: what this rank trains and validates on, which Bridge's callbacks do not see; None until it
+            is built, and on ranks that read no data.
         source: the stream, if the run is fed from one, once its session has begun.
         steps: decides whether there is another step, if the run is fed from a stream.
     """
@@ -29,6 +30,7 @@ class Datasets:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.train: Any = None
+        self.validation: Any = None
         self.source: StreamSource | None = None
         self.steps: StreamSteps | None = None
 
@@ -42,7 +44,8 @@ class Datasets:
             return self.train, None, None  # `ValidationSets` validates
         train, validation, test = get_dataset_provider(config)(sizes, config)
         self.train = self.prepared(train, config)
-        return self.train, *(self.prepared(each, config, validation=True) for each in (validation, test))
+        self.validation = self.prepared(validation, config, validation=True)
+        return self.train, self.validation, self.prepared(test, config, validation=True)
 
     def prepared(self, dataset: Any, config: Any, *, validation: bool = False) -> Any:
         """Return a dataset of Megatron's as the job needs it; None if there is none."""

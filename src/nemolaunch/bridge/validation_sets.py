@@ -1,4 +1,7 @@
-"""Validation sets in Bridge's training loop: each is evaluated under its name, on the same samples every time."""
+"""Validation in Bridge's training loop, on the same samples every time, as NeMo does it; each set under its name.
+
+Bridge itself shuffles the samples, and goes on with others each time.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,13 @@ from nemolaunch.planning import Plan
 from nemolaunch.ranks.step_metrics import StepMetrics
 from nemolaunch.ranks.validation_batches import SEED, Batches
 
-ROWS = ""  # stands for the rows of a stream among the names of sets
+OWN = ""  # stands for the validation share of the run's own data among the names of sets
 
 
 class ValidationSets(Callback):
     """Evaluates the plan's sets at every validation, in place of Bridge's own. The loss of the first is `val_loss`.
 
-    Of a stream with held-out rows, `val_loss` is that of these.
+    Without sets, and of a stream with held-out rows, `val_loss` is that of the data's own share.
 
     Args:
         progress: told of each batch.
@@ -49,26 +52,37 @@ class ValidationSets(Callback):
         self._progress.add(progress)
 
     def on_train_start(self, context: CallbackContext) -> None:
-        """Build the datasets, and have the loop evaluate them. Bridge has built no validation data of its own."""
+        """Build the datasets of sets, and have the loop evaluate them."""
         size, run = self._plan.job.batch, context.state.cfg.dataset
         ranks = parallel_state.get_data_parallel_world_size()
-        rows = num_row_batches(self._plan)
-        if rows:
+        own = num_own_batches(self._plan)
+        if own and self._plan.stream is None:
+            # as Bridge has built it: None on ranks that need none, or if the split has no documents
+            self._add(OWN, self._data.validation, own)
+        elif own:
             assert self._data.source is not None
-            micro_batches = rows * size.global_batch_size // (size.micro_batch_size * ranks)
-            self._batches[ROWS] = self._data.source.validation_feed(micro_batches)
-            self._counts[ROWS] = rows
+            micro_batches = own * size.global_batch_size // (size.micro_batch_size * ranks)
+            self._batches[OWN] = self._data.source.validation_feed(micro_batches)
+            self._counts[OWN] = own
         for each in self._plan.validation_sets:
-            self._batches[each.name] = Batches(
-                self._data.prepared(set_dataset(run, each), run, validation=True),
-                each.num_batches * size.global_batch_size,
+            dataset = self._data.prepared(set_dataset(run, each), run, validation=True)
+            self._add(each.name, dataset, each.num_batches)
+        if self._plan.validation_sets or self._plan.stream is not None:
+            context.state.train_state.do_valid = True  # Bridge has built no validation data of its own
+        train.evaluate_and_print_results = self._evaluate
+
+    def _add(self, name: str, dataset: Any, count: int) -> None:
+        size = self._plan.job.batch
+        self._counts[name] = count
+        self._batches[name] = None
+        if dataset is not None:
+            self._batches[name] = Batches(
+                dataset,
+                count * size.global_batch_size,
                 size.micro_batch_size,
                 rank=parallel_state.get_data_parallel_rank(),
-                ranks=ranks,
+                ranks=parallel_state.get_data_parallel_world_size(),
             )
-            self._counts[each.name] = each.num_batches
-        context.state.train_state.do_valid = True
-        train.evaluate_and_print_results = self._evaluate
 
     def _evaluate(
         self, state: Any, prefix: str, step: Any, data: Any, model: Any, config: Any, **options: Any
@@ -78,27 +92,31 @@ class ValidationSets(Callback):
         found: dict[str, float] = {}
         shares: dict[str, float] = {}
         forward, accuracy = self._loss.validation_step(), self._loss.accuracy
+        configured = state.cfg.validation.eval_iters
         for name, batches in self._batches.items():
             state.cfg.validation.eval_iters = self._counts[name]
             if accuracy is not None:
                 accuracy.start()
+            feed = None if batches is None else iter(batches)
             losses, _, _ = evaluate(
-                state, forward, iter(batches), model, None, config, callback_manager=self._progress
+                state, forward, feed, model, None, config, callback_manager=self._progress
             )
             found[name] = validation_loss(losses)
             if accuracy is not None:
                 shares[name] = float(accuracy.stop(device_of(self._plan)))
-        state.cfg.validation.eval_iters = 0
+        state.cfg.validation.eval_iters = configured
         first, share = next(iter(found.values())), next(iter(shares.values()), None)
-        sets = {loss_key(name): loss for name, loss in found.items() if name != ROWS}
-        sets |= {accuracy_key(name): each for name, each in shares.items() if name != ROWS}
+        sets = {loss_key(name): loss for name, loss in found.items() if name != OWN}
+        sets |= {accuracy_key(name): each for name, each in shares.items() if name != OWN}
         self._rows.validated(state.train_state.step, first, share, sets=sets)
 
 
-def num_row_batches(plan: Plan) -> int:
-    """Return how many global batches of held-out rows a validation has; 0 if it has none."""
-    rows = plan.stream is not None and validation_share(plan.job.data.split) > 0
-    return plan.job.logging.limit_val_batches if rows else 0
+def num_own_batches(plan: Plan) -> int:
+    """Return how many global batches of the data's own validation share a validation has; 0 if it has none."""
+    is_validated = (
+        not plan.validation_sets if plan.stream is None else validation_share(plan.job.data.split) > 0
+    )
+    return plan.job.logging.limit_val_batches if is_validated else 0
 
 
 def set_dataset(run: Any, each: ValidationSet) -> Any:

@@ -102,7 +102,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     _cause(
         "import",
-        r"ModuleNotFoundError|ImportError|cannot import name|undefined symbol",
+        r"ModuleNotFoundError|ImportError|undefined symbol",
         "a Python package is missing from the environment of the ranks, or is incompatible with another package",
         "use a container image that has the package (-I); with --container-image none, install it in the "
         "environment the job runs in",
