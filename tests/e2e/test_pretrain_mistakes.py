@@ -28,7 +28,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no such tokenizer": (["--hf-model-id", "./nowhere"], 1, "--hf-model-id: there is no folder ./nowhere"),
     "no such checkpoint": (["--nemo-model", "nowhere"], 1, "--nemo-model"),
     "no folder name": (["-E", "../x"], 1, "-E '../x'"),
-    "not on a CPU": (["-M", "mamba2_130m"], 1, "Mamba layers need CUDA kernels"),
+    "not on a CPU": (["-M", "hyena_1b"], 1, "Hyena layers need CUDA kernels"),
     "too large for this machine": (["-M", "deepseek_v3"], 1, "of host memory, but this machine has"),
 }
 

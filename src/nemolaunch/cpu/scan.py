@@ -130,9 +130,10 @@ def scan(x: Tensor, dt: Tensor, decay: Tensor, b: Tensor, c: Tensor) -> Tensor:
         between = between.masked_fill(later[:, :, None], -torch.inf).exp()
         weights = torch.einsum("bihn,bjhn->bijh", read, into) * between
         out = torch.einsum("bijh,bjhp->bihp", weights, inputs)
-        out = out + torch.einsum("bihn,bhpn,bih->bihp", read, state, total.exp())
+        # products of pairs only: one of three tensors would keep the state of every position
+        out = out + torch.einsum("bihn,bhpn->bihp", read * total.exp().unsqueeze(-1), state)
         left = (total[:, -1:] - total).exp()
-        added = torch.einsum("bjhn,bjhp,bjh->bhpn", into, inputs, left)
+        added = torch.einsum("bjhn,bjhp->bhpn", into * left.unsqueeze(-1), inputs)
         state = state * total[:, -1].exp()[..., None, None] + added
         outputs.append(out)
     return torch.cat(outputs, dim=1)

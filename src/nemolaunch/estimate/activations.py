@@ -16,6 +16,8 @@ from nemolaunch.arithmetic import mixers
 from nemolaunch.catalogue import Architecture
 from nemolaunch.estimate.layout import Layout
 
+SCAN_CHUNK = 64  # positions that the scan on a CPU computes at once
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -209,11 +211,22 @@ def dispatched_tokens(a: Architecture, k: Tokens) -> float:
 
 
 def _mamba(a: Architecture, k: Tokens) -> float:
-    """Return the bytes of a Mamba-2 layer: its kernel keeps the input projection and recomputes the convolution."""
+    """Return the bytes of a Mamba-2 layer: its kernel keeps the input projection and recomputes the convolution.
+
+    The scan in plain PyTorch (`nemolaunch.cpu.scan`) keeps what autograd needs: per position and head, three values for
+    each position of its chunk, copies of B, C and the inputs, and the state once a chunk.
+    """
     inner, heads = mixers.mamba_inner_width(a) / k.tensor, mixers.mamba_heads(a) / k.tensor
     states = 2 * a.mamba_num_groups * a.mamba_state_dim / k.tensor
     projected = 2 * inner + states + heads
-    return _normed_input(a, k) + k.tokens * (projected * k.width + inner * (k.width + k.input_width))
+    kept = projected * k.width + inner * (k.width + k.input_width)
+    if k.torch:
+        size, channels = a.mamba_state_dim, inner / heads
+        kept += heads * 4 * (3 * SCAN_CHUNK + 4 * size + 2 * channels + channels * size / SCAN_CHUNK)
+        kept += 4 * (
+            3 * inner + 2 * states
+        )  # in fp32: the convolution's result, its activation and the gate's
+    return _normed_input(a, k) + k.tokens * kept
 
 
 def _delta_net(a: Architecture, k: Tokens) -> float:
