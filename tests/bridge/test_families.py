@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from bridge.test_same_training import BRIDGE, train_bridge
+from cases import cases
 from e2e.jobs import planned
 from e2e.jobs import train as train_nemo
 from forkserver import ForkServer
@@ -113,9 +114,7 @@ def same(bridge: list[dict[str, Any]], nemo: list[dict[str, Any]], *, rounds_ali
         assert bridge[0][name] == (right if rounds_alike else pytest.approx(right, rel=1e-6)), name
 
 
-@pytest.mark.parametrize(
-    "base", [base if base in QUICK else pytest.param(base, marks=pytest.mark.long) for base in FAMILIES]
-)
+@pytest.mark.parametrize("base", cases(FAMILIES, set(FAMILIES) - set(QUICK)))
 def test_a_small_model_of_the_family_trains_alike(
     base: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:

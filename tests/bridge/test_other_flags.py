@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bridge.test_same_training import BRIDGE, job, train_bridge
+from cases import cases
 from e2e.jobs import planned
 from e2e.jobs import train as train_nemo
 from forkserver import ForkServer, JobFailed
@@ -54,7 +55,7 @@ def figures(plan: Plan) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.long if name == "whole optimizer" else ()) for name in CHANGES],
+    cases(CHANGES, ("whole optimizer",)),
 )
 def test_a_resumed_run_does_what_its_flags_say(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path

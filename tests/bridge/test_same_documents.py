@@ -12,6 +12,7 @@ from typing import Any
 import e2e.test_documents
 import pytest
 from bridge.test_same_training import BRIDGE, job, train_bridge
+from cases import cases
 from e2e.jobs import planned
 from e2e.jobs import train as train_nemo
 from e2e.test_documents import EXACT, FLAGS, differences
@@ -33,9 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
 LONG = {"apart, TP2 SP"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in CASES]
-)
+@pytest.mark.parametrize("name", cases(CASES, LONG))
 def test_same_losses(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, documents: str, tmp_path: Path
 ) -> None:

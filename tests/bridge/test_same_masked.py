@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bridge.test_same_training import BRIDGE, job, train_bridge
+from cases import cases
 from e2e.jobs import train as train_nemo
 from e2e.test_mlm import MLM
 from forkserver import ForkServer, JobFailed
@@ -38,9 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
 LONG = {"bert, TP2 SP", "CP2"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in CASES]
-)
+@pytest.mark.parametrize("name", cases(CASES, LONG))
 def test_same_losses(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:

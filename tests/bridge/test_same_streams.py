@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bridge.test_same_training import BRIDGE, job, train_bridge
+from cases import cases
 from e2e.jobs import train as train_nemo
 from e2e.test_documents import FLAGS
 from e2e.test_stream import COMMON, CORPUS, WORDS
@@ -67,9 +68,7 @@ CASES: dict[str, dict[str, Any]] = {
 LONG = {"masked, TP2"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in CASES]
-)
+@pytest.mark.parametrize("name", cases(CASES, LONG))
 def test_same_losses(name: str, bridge_server: ForkServer, fork_server: ForkServer, tmp_path: Path) -> None:
     values = {**SHORT, "max_steps": 3, **CASES[name]}
     nemo = train_nemo(fork_server, job(tmp_path / "nemo2", "", **values))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from bridge.conftest import PYTHON
+from cases import cases
 from e2e.jobs import LLAMA, planned
 from e2e.jobs import train as train_nemo
 from forkserver import ForkServer, JobFailed
@@ -46,7 +47,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "Mixtral": {"base": "mixtral_8x7b"},
     "Mixtral, EP2": {"base": "mixtral_8x7b", "num_gpus": 2, "expert_model_parallel_size": 2},
 }
-LONG = {"DP4, optimizer in two copies", "CP2", "Mixtral, EP2"}
+LONG = {"PP2, another seed", "DP4, optimizer in two copies", "CP2", "Mixtral, EP2"}
 # are killed and continue, with Bridge
 RESUMED = {"PP2, interleaved", "DP4, optimizer in two copies", "CP2", "Mixtral, EP2"}
 
@@ -151,9 +152,7 @@ def last_rows(plan: Plan) -> list[float]:
     return list({row["step"]: row["loss"] for row in rows if "loss" in row}.values())
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in LAYOUTS]
-)
+@pytest.mark.parametrize("name", cases(LAYOUTS, LONG))
 def test_same_losses(
     name: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import cases
 from e2e.jobs import TOKENIZER, prepared, train
 from forkserver import ForkServer
 
@@ -29,6 +30,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "sliding window": ("mistral_7b", {"tensor_model_parallel_size": 2, "sequence_parallel": True}),
     "rotates half of each head": ("nemotron4_15b", {"context_parallel_size": 2}),
 }
+LONG = ("two kinds of attention", "sliding window", "rotates half of each head")
 
 
 def dev_run(folder: Path, data: str, model: str, **values: Any) -> Plan:
@@ -39,7 +41,7 @@ def dev_run(folder: Path, data: str, model: str, **values: Any) -> Plan:
     return make_plan(job, dev_run=True)
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", cases(JOBS, LONG))
 def test_trains(name: str, fork_server: ForkServer, data: str, tmp_path: Path) -> None:
     model, values = JOBS[name]
     plan = dev_run(tmp_path, data, model, max_steps=2, **values)

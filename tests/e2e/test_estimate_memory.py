@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import cases
 from e2e.jobs import planned
 from forkserver import ForkServer
 
@@ -63,9 +64,21 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "state spaces": ("nemotronh_8b", {}),
     "experts": ("mixtral", {"expert_model_parallel_size": 2, "num_gpus": 2, "precision": "bf16"}),
 }
+LONG = (
+    "data",
+    "without distributed optimizer",
+    "tensor",
+    "pipeline",
+    "partly recomputed",
+    "MLPs recomputed",
+    "experts recomputed",
+    "biases",
+    "LayerNorm, squared ReLU",
+    "scores kept",
+)
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", cases(JOBS, LONG))
 def test_bytes_of_a_rehearsal(fork_server: ForkServer, tmp_path: Path, data: str, name: str) -> None:
     base, values = JOBS[name]
     model = tmp_path / "model.yaml"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import cases
 from e2e.jobs import planned, prepared, train
 from forkserver import ForkServer
 
@@ -54,7 +55,9 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    "name", cases(CHANGES, ("other warmup", "other batch size", "the decay ends before the run"))
+)
 def test_a_resumed_run_has_the_rates_of_its_flags(
     name: str, begun: Plan, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:

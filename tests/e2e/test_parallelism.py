@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import cases
 from e2e.jobs import planned, train
 from forkserver import ForkServer
 
@@ -40,6 +41,19 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
+LONG = (
+    "TP2",
+    "PP2",
+    "DP2 without distributed optimizer",
+    "DP2 without overlap",
+    "attention of Megatron's own",
+    "what a GPU has",
+    "micro batch 2",
+    "CP2, micro batch 2",
+    "full recompute",
+)
+
+
 @pytest.fixture(scope="module")
 def reference(
     fork_server: ForkServer, data: str, tmp_path_factory: pytest.TempPathFactory
@@ -54,7 +68,7 @@ def reference(
     return weights, result["loss"]
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", cases(LAYOUTS, LONG))
 def test_the_loss_is_that_of_one_process(
     name: str, reference: tuple[str, list[float]], fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:
