@@ -40,7 +40,6 @@ def test_a_recipe_a_cpu_can_train_loses_nothing(fork_server: ForkServer) -> None
 @pytest.mark.parametrize(
     ("kwargs", "reasons"),
     [
-        ({"name": "mamba2_130m"}, ["MambaModel has no CPU layers"]),
         ({"name": "t5_220m"}, ["T5Model has no CPU layers"]),
         ({"name": "llama3_8b", "packed": True, "fsdp": True}, ["packed sequences", "Megatron-FSDP"]),
     ],
