@@ -34,13 +34,15 @@ $(BRIDGE)/.installed: constraints-bridge.txt
 demo: $(INSTALLED) $(if $(filter bridge,$(BACKEND)),$(BRIDGE)/.installed)
 	@$(BIN)/python examples/demo.py demo --backend $(or $(BACKEND),nemo2)
 
-# Two files of tests run side by side, as most wait for processes to start; those that share a Slurm cluster do not
+# Two files of tests run side by side, as most wait for processes to start; beside them, one after another, those that
+# share a Slurm cluster, for which they wait most of the time
 test: $(INSTALLED) tools
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm
-	@$(BIN)/python -m pytest tests/slurm
+	@$(BIN)/python -m pytest tests/slurm > $(VENV)-slurm-tests.log 2>&1 & slurm=$$!; \
+		$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm; code=$$?; \
+		wait $$slurm || code=1; cat $(VENV)-slurm-tests.log; exit $$code
 endif
 
 test-long: $(INSTALLED) tools
@@ -75,4 +77,4 @@ site: $(INSTALLED)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict && echo "open site/index.html"
 
 clean:
-	rm -rf $(VENV) $(BRIDGE) $(VENV)-install.log $(BRIDGE)-install.log $(VENV)-tools.log demo build site htmlcov .coverage* src/*.egg-info
+	rm -rf $(VENV) $(BRIDGE) $(VENV)-install.log $(BRIDGE)-install.log $(VENV)-tools.log $(VENV)-slurm-tests.log demo build site htmlcov .coverage* src/*.egg-info
