@@ -16,6 +16,7 @@ from nemolaunch.cli.parsing.flags import add_job_flags
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import errors
+from nemolaunch.system.quantities import counted
 
 if TYPE_CHECKING:
     from nemolaunch.launching.migration import RunMigration
@@ -60,10 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     """Move the run. Return the exit code."""
     given = vars(parser().parse_args(argv))
     args = argparse.Namespace(**{name: given.pop(name) for name in OWN})
-    for number in (
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # so that a plain `kill` removes what is incomplete, as Ctrl-C does
+    # so that a plain `kill` removes what is incomplete, as Ctrl-C does
+    for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     moved = _planned(args, given)
@@ -74,7 +73,9 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(_table(moved)))
     render.print_findings(moved.plan.findings)
     if errors(moved.plan.findings):
-        raise NemolaunchError(f"the job has {len(errors(moved.plan.findings))} error(s); nothing was written")
+        raise NemolaunchError(
+            f"the job has {counted(len(errors(moved.plan.findings)), 'error')}; nothing was written"
+        )
     if args.dry_run:
         if args.json:
             print(json.dumps([vars(item) for item in moved.items], indent=2, ensure_ascii=False))
