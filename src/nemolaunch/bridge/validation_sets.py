@@ -1,6 +1,6 @@
 """Validation in Bridge's training loop, on the same samples every time, as NeMo does it; each set under its name.
 
-Bridge itself shuffles the samples, and goes on with others each time.
+Bridge itself shuffles the samples and evaluates different ones each time.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nemolaunch.check.support import error, fix, flag, no_effect, shown, sizes, warning, without
+from nemolaunch.facts.data_files import DataFile
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 from nemolaunch.resolve.backend import trains_with_bridge
@@ -123,7 +124,7 @@ def ends(resolved: Resolved) -> Iterator[Finding]:
         yield error("document-ends", f"{flags}: the tokenizer {tokenizer.source} has no end: {named}", drop)
         return
     for file in resolved.facts.data:
-        last = (file.end_token,) if file.end_token is not None else file.last_tokens
+        last = _last_tokens(file)
         if last and tokenizer.end_id not in last:
             yield error(
                 "document-ends",
@@ -134,16 +135,20 @@ def ends(resolved: Resolved) -> Iterator[Finding]:
             return
 
 
+def _last_tokens(file: DataFile) -> tuple[int, ...]:
+    """Return the token that ends the documents of a file, or those that were found at the ends of some."""
+    return (file.end_token,) if file.end_token is not None else file.last_tokens
+
+
 def padding(resolved: Resolved) -> Iterator[Finding]:
     """Check that the token that ends documents is not the one that Megatron takes for padding."""
     tokenizer = resolved.facts.tokenizer
     if resolved.job.data.data_mode != "indexed" or tokenizer is None or tokenizer.end_id is None:
         return
     end = end_token(tokenizer.roles)
-    lasts = [
-        (file.end_token,) if file.end_token is not None else file.last_tokens for file in resolved.facts.data
-    ]
-    if tokenizer.roles.get("pad_token") != end or not any(tokenizer.end_id in last for last in lasts):
+    if tokenizer.roles.get("pad_token") != end or not any(
+        tokenizer.end_id in _last_tokens(file) for file in resolved.facts.data
+    ):
         return
     text = (
         f"the tokenizer {tokenizer.source} pads with {end!r}, which ends the documents of the data: Megatron leaves it "
