@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.cli.views.waiting import Waiting
 from nemolaunch.errors import UsageError
+from nemolaunch.system.stop_signals import exit_on_signals
 
 ABOUT = {
     "nemo2": "convert a Hugging Face model to a NeMo 2 checkpoint",
@@ -93,10 +92,7 @@ def _main(argv: list[str] | None, to: str | None, prog: str) -> int:
     from nemolaunch.cli.views.progress import byte_bar
 
     options = parser(to, prog).parse_args(argv)
-    # So that a plain `kill`, or a terminal that closes, removes incomplete output, as Ctrl-C does
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, _stop)
+    exit_on_signals()
     source, output = _paths(options)
     with Waiting("converting") as wait:
         report = convert(
@@ -130,10 +126,6 @@ def _paths(options: argparse.Namespace) -> tuple[str, Path]:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _stop(number: int, *_: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

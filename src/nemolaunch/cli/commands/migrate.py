@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import errors
 from nemolaunch.system.quantities import counted
+from nemolaunch.system.stop_signals import exit_on_signals
 
 if TYPE_CHECKING:
     from nemolaunch.launching.migration import RunMigration
@@ -61,10 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     """Move the run. Return the exit code."""
     given = vars(parser().parse_args(argv))
     args = argparse.Namespace(**{name: given.pop(name) for name in OWN})
-    # so that a plain `kill` removes what is incomplete, as Ctrl-C does
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    exit_on_signals()
     moved = _planned(args, given)
     from nemolaunch.cli.views import render
     from nemolaunch.cli.views.progress import byte_bar
