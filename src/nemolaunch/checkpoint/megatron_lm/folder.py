@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.catalogue.bridge_models import GPT, PROVIDERS, provider_of
 from nemolaunch.checkpoint.bridge import state
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf import output as hf_output
@@ -17,10 +18,11 @@ from nemolaunch.checkpoint.storage.dcp import METADATA, DcpSource
 from nemolaunch.checkpoint.storage.formats import newest_of_megatron_lm
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.facts.bridge_model import to_nemo
 from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.run.folder import BRIDGE_TOKENIZER, BRIDGE_TRACKER
 
+# Classes of Bridge's configuration whose models are the same GPT
+LIKE_ITS_OWN = (GPT, PROVIDERS["DeepSeekModel"])
 EMBEDDING = "embedding.word_embeddings.weight"
 RELEASE = "release"
 SIZES = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "world_size", "data_parallel_size")
@@ -85,12 +87,21 @@ def read_folder(path: Path) -> MegatronLmFolder:
     try:
         common = state.common(stored)
         args = arguments.values_of(common.get("args"))
-        config = to_nemo("GPTModelProvider", arguments.model_fields(args))
+        config = arguments.nemo_config(args)
     except NemolaunchError as error:
         raise NemolaunchError(f"{found}: {error}") from error
     finally:
         stored.close()
     return MegatronLmFolder(found, config, common, args)
+
+
+def check(config: NemoConfig) -> None:
+    """Raise `NemolaunchError` unless Megatron-LM's command line can say what the model is."""
+    if provider_of(config.model_class, config.config_class) not in LIKE_ITS_OWN:
+        raise NemolaunchError(
+            f"{config.model_class} with {config.config_class} has code of its own, for which pretrain_gpt.py of "
+            "Megatron-LM has no arguments"
+        )
 
 
 def begin(

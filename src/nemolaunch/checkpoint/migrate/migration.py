@@ -32,8 +32,7 @@ from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.formats import detect
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.saved_values import saved_run
-from nemolaunch.families.nemo_config import NemoConfig
-from nemolaunch.families.registry import of_nemo
+from nemolaunch.families.nemo_config import NemoConfig, defaults
 from nemolaunch.run.folder import RunDir
 
 Advance = Callable[[int], None]
@@ -139,7 +138,7 @@ class Migration:
         bridge_side.write(checkpoint, self.progress)
         model = bridge_model.to_bridge(self.config) | self.layout.sizes
         model["sequence_parallel"] = self.layout.sequence_parallel
-        model["should_pad_vocab"] = False
+        model["vocab_size"], model["should_pad_vocab"] = _rows(self.stored), False
         hf_folder.copy_tokenizer(self.tokenizer, checkpoint / bridge.BRIDGE_TOKENIZER)
         bridge.copy_generation(self.folder.generation, checkpoint)
         bridge.write_run_config(checkpoint, model, bridge_side.sections(self.progress, self.layout))
@@ -216,12 +215,12 @@ class Migration:
         return Check("optimizer and counters", count, wrong)
 
     def _config(self, output: Path) -> Check:
-        """Compare what the model computes, as Hugging Face's fields say it."""
-        before, after = self.config, self._read(output).config
-        count, lines = differences(
-            of_nemo(before).to_hf(before), of_nemo(after).to_hf(after), {"architectures"}
+        """Compare what the model computes, as Bridge's fields say it."""
+        before, after = (
+            bridge_model.to_bridge(config) for config in (self.config, self._read(output).config)
         )
-        return Check("config", count, lines)
+        nothing = dict.fromkeys([*before, *after])
+        return Check("config", *differences({**nothing, **before}, {**nothing, **after}))
 
     def _read(self, output: Path) -> MegatronFolder:
         return READ[self.to](output if self.to == NEMO2 else self._weights(output))
@@ -251,9 +250,10 @@ def prepare(path: Path, to: str, tokenizer: Path | None = None) -> Migration:
         _refuse(folder, stored, progress)
         kept = [name for name in (*stored.tensors, *stored.objects) if not is_left_out(name)]
         names = {name: renamed(name, from_nemo=form == NEMO2, to_nemo=to == NEMO2) for name in kept}
-        config = _with_rows(folder.config, stored)
-        if to != NEMO2:
-            bridge_model.to_bridge(config)
+        config = _with_rows(folder.config, _rows(stored))
+        bridge_model.to_bridge(config)
+        if to == MEGATRON_LM:
+            megatron_lm.check(config)
         return Migration(
             form=form,
             to=to,
@@ -310,19 +310,21 @@ def _instances(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {name: trainer[name]} if name in trainer else {}
 
 
-def _with_rows(config: NemoConfig, stored: DcpSource) -> NemoConfig:
-    """Return the configuration with as many rows of the embedding as are saved, which may include padding."""
-    rows = next(
-        (
-            stored.tensors[name].shape[0]
-            for name in (EMBEDDING, WRAPPER + EMBEDDING)
-            if name in stored.tensors
-        ),
-        None,
-    )
-    if rows is None:
+def _with_rows(config: NemoConfig, rows: int) -> NemoConfig:
+    """Return the configuration with as many rows of the embedding as are saved, which may include padding.
+
+    NeMo's Mamba has no such field, and pads the tokenizer's size.
+    """
+    if "vocab_size" not in defaults(config.config_class):
         return config
     return NemoConfig(config.model_class, config.config_class, {**config.fields, "vocab_size": rows})
+
+
+def _rows(stored: DcpSource) -> int:
+    found = next((name for name in (EMBEDDING, WRAPPER + EMBEDDING) if name in stored.tensors), None)
+    if found is None:
+        raise NemolaunchError(f"it has no {EMBEDDING}, so it is not a complete model")
+    return stored.tensors[found].shape[0]
 
 
 def _remarks(form: str, to: str, stored: DcpSource) -> list[str]:

@@ -16,6 +16,8 @@ from nemolaunch.run.folder import RunDir, read_json
 # Releases of Megatron-Bridge and its Megatron-Core by their first two numbers, those of constraints-bridge.txt
 BRIDGE_RELEASES = {"megatron-bridge": (0, 6), "megatron-core": (0, 19)}
 
+QUERY_NORM = "self_attention.linear_q_proj.layer_norm_weight"
+
 
 def check(
     path: Path, stored: DcpSource, progress: Progress, optimizer: Mapping[str, Any], ddp: Mapping[str, Any],
@@ -35,6 +37,7 @@ def check(
         *_content(progress.content),
         *_moments(stored),
         *_objects(stored),
+        *_norms(stored),
         *unknown_releases(versions),
     ]
     if faults:
@@ -91,6 +94,15 @@ def _moments(stored: DcpSource) -> Iterator[str]:
     small = {kind: dtype for kind, dtype in kinds.items() if kind is not None}
     for kind, dtype in sorted(small.items()):
         yield f"precision-aware optimizer: {kind} is in {dtype}"
+
+
+def _norms(stored: DcpSource) -> Iterator[str]:
+    found = next((name for name in stored.tensors if name.endswith(QUERY_NORM) and not kind_of(name)), None)
+    if found:
+        yield (
+            f"a norm of queries that the model does not have ({found}): Megatron-Core 0.19 adds it without "
+            "q_lora_rank, unless nemolaunch trains (NVIDIA-NeMo/Megatron-Bridge#5261)"
+        )
 
 
 def _objects(stored: DcpSource) -> Iterator[str]:
