@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge.test_families import EXPERTS, FAMILIES, GROUPED, ROUNDS_OTHERWISE, small
+from bridge.test_families import FAMILIES, GROUPED, ROUNDS_OTHERWISE, small
 from bridge.test_same_training import BRIDGE
 from cases import cases
 from forkserver import ForkServer

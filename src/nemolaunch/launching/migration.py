@@ -19,7 +19,8 @@ from typing import Any
 from nemolaunch.catalogue import ModelSpec, bridge_models
 from nemolaunch.checkpoint.convert import report
 from nemolaunch.checkpoint.migrate import refusals
-from nemolaunch.checkpoint.migrate.migration import BRIDGE, NEMO2, TITLES, Migration, prepare
+from nemolaunch.checkpoint.migrate.migration import Migration, prepare
+from nemolaunch.checkpoint.migrate.models import BRIDGE, NEMO2, TITLES
 from nemolaunch.checkpoint.storage.publish import check_space, explain_os_error, publishing
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts import EarlierRun, installed_versions, look

@@ -34,6 +34,7 @@ from nemolaunch.run.folder import (
 )
 from nemolaunch.trust.checkpoint import check_checkpoint
 
+EMBEDDING = "embedding.word_embeddings.weight"
 FIRST = "iter_0000000"
 # What Bridge saves of an untrained model
 COMMON = {
@@ -137,7 +138,8 @@ def begin(
         "save_rng": False,
         "fully_parallel_save": True,
     }
-    write_run_config(checkpoint, model.to_bridge(config), {"checkpoint": without})
+    described = model.to_bridge(config) | {"vocab_size": parameters[EMBEDDING].shape[0]}
+    write_run_config(checkpoint, described, {"checkpoint": without})
     save(train_state(0, 0), checkpoint / TRAIN_STATE)
     record_newest(checkpoint, 0)
     return sink

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from nemolaunch.checkpoint.convert import bare
+from nemolaunch.checkpoint.convert import bare, between
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, ModelConversion
 from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.exported import ExportedSource
@@ -152,6 +152,11 @@ def _to_megatron(path: Path, options: Options, to: str) -> Conversion:
     if form in SIDES and not options.weights_only and migration.has_training(SIDES[form].read(path)):
         _refuse_classes(options)
         return migration.prepare(path, to, options.tokenizer)
+    if form in READERS:
+        folder = READERS[form](path)
+        if between.is_only_way(folder.config):
+            _refuse_classes(options)
+            return between.prepare(folder, to, options.tokenizer)
     named = options.model_class, options.config_class
     if form == "hf":
         return prepare_import(
@@ -162,9 +167,9 @@ def _to_megatron(path: Path, options: Options, to: str) -> Conversion:
             config_class=named[1],
         )
     view = VIEWS[form](path, options)
-    folder = hf_folder.HfFolder(view.tokenizer, view.config)
+    described = hf_folder.HfFolder(view.tokenizer, view.config)
     weights = HfWeights(view.source, left_out=view.left_out)
-    conversion = prepare_import(folder, to, weights=weights, model_class=named[0], config_class=named[1])
+    conversion = prepare_import(described, to, weights=weights, model_class=named[0], config_class=named[1])
     conversion.changed.extend(view.changed)
     return conversion
 

@@ -14,7 +14,6 @@ from typing import Any
 from nemolaunch.checkpoint.bridge import folder as bridge
 from nemolaunch.checkpoint.bridge import model as bridge_model
 from nemolaunch.checkpoint.hf import folder as hf_folder
-from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
 from nemolaunch.checkpoint.megatron.names import WRAPPER
@@ -22,6 +21,16 @@ from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm
 from nemolaunch.checkpoint.migrate import bridge_side, linking, megatron_lm_side, nemo2_side, refusals
 from nemolaunch.checkpoint.migrate import metadata as metadata_file
 from nemolaunch.checkpoint.migrate import optimizer as tree
+from nemolaunch.checkpoint.migrate.models import (
+    BRIDGE,
+    MEGATRON_LM,
+    NEMO2,
+    TITLES,
+    check_target,
+    config_check,
+    rows_of,
+    with_rows,
+)
 from nemolaunch.checkpoint.migrate.names import is_left_out, kind_of, renamed
 from nemolaunch.checkpoint.migrate.progress import Layout, Progress
 from nemolaunch.checkpoint.nemo2 import context
@@ -32,13 +41,10 @@ from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.formats import detect
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.saved_values import saved_run
-from nemolaunch.families.nemo_config import NemoConfig, defaults
+from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.run.folder import RunDir
 
 Advance = Callable[[int], None]
-EMBEDDING = "embedding.word_embeddings.weight"
-NEMO2, BRIDGE, MEGATRON_LM = "nemo2", "bridge", "megatron-lm"
-TITLES = {NEMO2: "NeMo 2", BRIDGE: "Megatron-Bridge", MEGATRON_LM: "Megatron-LM"}
 READ: dict[str, Callable[[Path], MegatronFolder]] = {
     NEMO2: nemo2.read_folder,
     BRIDGE: bridge.read_folder,
@@ -121,7 +127,7 @@ class Migration:
                 self._tensors(result),
                 self._bytes(weights, advance),
                 self._progress(output, result),
-                self._config(output),
+                config_check(self.config, self._read(output).config),
                 tokenizer_check(self.tokenizer, self._read(output).tokenizer_copy),
             ]
         finally:
@@ -138,7 +144,8 @@ class Migration:
         bridge_side.write(checkpoint, self.progress)
         model = bridge_model.to_bridge(self.config) | self.layout.sizes
         model["sequence_parallel"] = self.layout.sequence_parallel
-        model["vocab_size"], model["should_pad_vocab"] = _rows(self.stored), False
+        wrapper = WRAPPER if self.form == NEMO2 else ""
+        model["vocab_size"], model["should_pad_vocab"] = rows_of(self.stored.tensors, wrapper), False
         hf_folder.copy_tokenizer(self.tokenizer, checkpoint / bridge.BRIDGE_TOKENIZER)
         bridge.copy_generation(self.folder.generation, checkpoint)
         bridge.write_run_config(checkpoint, model, bridge_side.sections(self.progress, self.layout))
@@ -214,14 +221,6 @@ class Migration:
         count = len(self.progress.counters) + len(list(tree.groups(self.progress.optimizer)))
         return Check("optimizer and counters", count, wrong)
 
-    def _config(self, output: Path) -> Check:
-        """Compare what the model computes, as Bridge's fields say it."""
-        before, after = (
-            bridge_model.to_bridge(config) for config in (self.config, self._read(output).config)
-        )
-        nothing = dict.fromkeys([*before, *after])
-        return Check("config", *differences({**nothing, **before}, {**nothing, **after}))
-
     def _read(self, output: Path) -> MegatronFolder:
         return READ[self.to](output if self.to == NEMO2 else self._weights(output))
 
@@ -248,12 +247,12 @@ def prepare(path: Path, to: str, tokenizer: Path | None = None) -> Migration:
     try:
         progress, layout = _progress(folder, stored)
         _refuse(folder, stored, progress)
+        for fault in refusals.query_norms(stored.tensors):
+            raise NemolaunchError(f"the model has {fault}")
         kept = [name for name in (*stored.tensors, *stored.objects) if not is_left_out(name)]
         names = {name: renamed(name, from_nemo=form == NEMO2, to_nemo=to == NEMO2) for name in kept}
-        config = _with_rows(folder.config, _rows(stored))
-        bridge_model.to_bridge(config)
-        if to == MEGATRON_LM:
-            megatron_lm.check(config)
+        config = with_rows(folder.config, rows_of(stored.tensors, WRAPPER if form == NEMO2 else ""))
+        check_target(config, to)
         return Migration(
             form=form,
             to=to,
@@ -265,7 +264,7 @@ def prepare(path: Path, to: str, tokenizer: Path | None = None) -> Migration:
             config=config,
             tokenizer=folder.find_tokenizer(tokenizer),
             left_out=[name for name in stored.objects if is_left_out(name)],
-            changed=_remarks(form, to, stored),
+            changed=_remarks(form, names, stored),
         )
     except NemolaunchError as error:
         stored.close()
@@ -310,26 +309,16 @@ def _instances(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {name: trainer[name]} if name in trainer else {}
 
 
-def _with_rows(config: NemoConfig, rows: int) -> NemoConfig:
-    """Return the configuration with as many rows of the embedding as are saved, which may include padding.
-
-    NeMo's Mamba has no such field, and pads the tokenizer's size.
-    """
-    if "vocab_size" not in defaults(config.config_class):
-        return config
-    return NemoConfig(config.model_class, config.config_class, {**config.fields, "vocab_size": rows})
-
-
-def _rows(stored: DcpSource) -> int:
-    found = next((name for name in (EMBEDDING, WRAPPER + EMBEDDING) if name in stored.tensors), None)
-    if found is None:
-        raise NemolaunchError(f"it has no {EMBEDDING}, so it is not a complete model")
-    return stored.tensors[found].shape[0]
-
-
-def _remarks(form: str, to: str, stored: DcpSource) -> list[str]:
+def _remarks(form: str, names: Mapping[str, str], stored: DcpSource) -> list[str]:
+    found = []
+    renames = sum(old != new for old, new in names.items())
+    if renames:
+        how = "lose" if form == NEMO2 else "get"
+        found.append(
+            f"{renames:,} names of tensors {how} {WRAPPER!r} in .metadata; data files stay as they are"
+        )
     if form == NEMO2:
-        return ["NeMo 2 saved no state of random numbers: dropout draws others than before"]
-    if any(is_left_out(name) and name.startswith("rng_state") for name in stored.objects):
-        return ["the state of random numbers is left out: dropout draws others than before"]
-    return []
+        found.append("NeMo 2 saved no state of random numbers: dropout draws others than before")
+    elif any(is_left_out(name) and name.startswith("rng_state") for name in stored.objects):
+        found.append("the state of random numbers is left out: dropout draws others than before")
+    return found
