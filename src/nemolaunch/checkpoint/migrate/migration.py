@@ -216,6 +216,8 @@ class Migration:
         ]
         if repr(again.optimizer) != repr(self.progress.optimizer):
             wrong.append("the optimizer's groups of parameters differ")
+        if again.stream != self.progress.stream:
+            wrong.append("the position in the stream differs")
         if again.content != self.progress.content:
             wrong.append("the description of how the state is saved differs")
         count = len(self.progress.counters) + len(list(tree.groups(self.progress.optimizer)))
