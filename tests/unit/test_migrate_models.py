@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +11,10 @@ import yaml
 
 from nemolaunch import catalogue
 from nemolaunch.catalogue import bridge_models
-from nemolaunch.checkpoint.bridge.model import to_bridge
+from nemolaunch.checkpoint.migrate.description import to_bridge, to_nemo
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.bridge_model import to_nemo
+from nemolaunch.facts.bridge_run_config import RunConfig
 from nemolaunch.families.nemo_config import NemoConfig, defaults
-from nemolaunch.families.registry import of_nemo
 
 RECIPES = {recipe.name: catalogue.model(recipe.name) for recipe in catalogue.recipes()}
 BOTH = [name for name, model in RECIPES.items() if bridge_models.refusal(model) is None]
@@ -27,24 +28,17 @@ def described(name: str) -> NemoConfig:
     return NemoConfig(recipe.model_class, recipe.config_class, {**RECIPES[name].overrides, **sizes})
 
 
-def likely(config: NemoConfig) -> str:
-    """What `model_in` finds in the plan of a run."""
-    return "GPTModel" if config.model_class == "GPTModel" else of_nemo(config).model_type
-
-
 @pytest.mark.parametrize("name", BOTH)
-def test_a_model_is_described_in_either(name: str) -> None:
+def test_a_model_is_described_in_either(name: str, tmp_path: Path) -> None:
     before = described(name)
     fields = yaml.safe_load(yaml.safe_dump(to_bridge(before)))
     provider = fields.pop("_target_").rpartition(".")[2]
-    try:
-        plan: str | None = likely(before)
-    except NemolaunchError:
-        plan = None
-    after = to_nemo(provider, fields, plan)
+    checkpoint = tmp_path / "checkpoints" / "iter_0000001"
+    checkpoint.mkdir(parents=True)
+    (tmp_path / "plan.json").write_text(json.dumps({"recipe": name}))
+    after = to_nemo(checkpoint, RunConfig(fields, provider))
     assert to_bridge(after) == to_bridge(before)
-    if plan is not None and plan != "GPTModel":
-        assert of_nemo(after) is of_nemo(before)
+    assert RECIPES[name].recipe.model_class in (after.model_class, "LlamaNemotronModel")
 
 
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - set(BOTH)))

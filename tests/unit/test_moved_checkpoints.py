@@ -154,6 +154,20 @@ def test_refused_configuration(name: str, trained: Path, tmp_path: Path) -> None
         convert(tmp_path / "bridge", tmp_path / "out", "nemo2")
 
 
+def test_refused_fp8_of_nemo(trained: Path, tmp_path: Path) -> None:
+    """What NeMo's precision plugin writes into the context."""
+    import yaml
+
+    shutil.copytree(trained, tmp_path / "source")
+    path = tmp_path / "source" / "context" / "model.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["config"]["fp8"] = "e4m3"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(NemolaunchError, match=r"fp8 'e4m3'.*\n.*--weights-only"):
+        convert(tmp_path / "source", tmp_path / "out", "bridge")
+    assert os.listdir(tmp_path) == ["source"]
+
+
 @pytest.mark.parametrize(
     ("versions", "message"),
     [

@@ -11,7 +11,6 @@ from megatron.bridge.models.gpt_provider import GPTModelProvider
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
 from megatron.core.transformer.enums import AttnBackend
 
-from nemolaunch.bridge import latent
 from nemolaunch.catalogue import bridge_models
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.planning import Plan
@@ -32,9 +31,7 @@ def provider(plan: Plan) -> GPTModelProvider:
     _require_fields(plan, {name: value for name, value in values.items() if name not in names})
     model = cls(**{name: value for name, value in values.items() if name in names})
     layers = plan.model_row.recipe.bridge_layers
-    if model.multi_latent_attention:
-        model.transformer_layer_spec = latent.layers
-    elif layers == BLOCK:  # layers differ: the first have no experts
+    if model.multi_latent_attention or layers == BLOCK:  # layers differ: the first have no experts
         model.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
     elif layers:
         model.transformer_layer_spec = symbol(layers)

@@ -38,28 +38,9 @@ PROVIDERS = {
     "MistralModelProvider": ("mistral",),
     "GemmaModelProvider": ("gemma",),
     "Gemma2ModelProvider": ("gemma2",),
-    "Gemma3ModelProvider": ("gemma3_text",),
-    "MLAModelProvider": ("deepseek_v2", "deepseek_v3"),
-    "HybridModelProvider": ("nemotron_h",),
-    "Llama4Provider": ("llama4_text",),
 }
-# Models of NeMo's that Hugging Face does not have: the class of the model and of its configuration
-WITHOUT_FAMILY = {
-    "GPTModelProvider": ("GPTModel", "GPTConfig"),
-    "HybridModelProvider": ("MambaModel", "SSMConfig"),
-}
-# Families whose class of the configuration depends on the model -> one that has all fields
-CONFIG_CLASSES = {
-    "llama": "LlamaConfig",
-    "gemma3_text": "Gemma3Config1B",
-    "nemotron_h": "NemotronHConfigBase",
-}
-# Functions of Bridge's -> what the models of a class have in NeMo for it
-FUNCTIONS = {
-    ("GemmaModel", "fast_gelu"): "nemo.collections.llm.fn.activation.openai_gelu",
-    ("Gemma2Model", "fast_gelu"): "nemo.collections.llm.fn.activation.openai_gelu",
-    ("MambaModel", "squared_relu"): "nemo.collections.llm.fn.activation.squared_relu",
-}
+# Families for which Bridge has a function of another name that computes the same: GELU by tanh
+OTHER_GELU = ("gemma", "gemma2")
 # Our layers that attend to both sides, by which a checkpoint says that its model does
 BIDIRECTIONAL = "nemolaunch.bridge.bidirectional.layers"
 # Fields that NeMo's configuration lacks, or that no family looks at, and that change what a model computes -> their
@@ -81,8 +62,6 @@ UNUSED: dict[str, Any] = {
     "use_mup": False,
     "yarn_rotary_scaling_factor": None,
 }
-# Of these, those that the families of a class of Bridge's look at
-LOOKED_AT = {"Llama4Provider": ("qk_l2_norm",), "MLAModelProvider": ("rotary_scaling_factor",)}
 # What an activation function may be called in a checkpoint. Other functions and classes that its configuration names
 # are not taken from there: nothing that a file names is ever imported
 ACTIVATIONS = {
@@ -95,27 +74,20 @@ ACTIVATIONS = {
     "megatron.core.activations.squared_relu",
 }
 
-DTYPES = {"torch.bfloat16", "torch.float16", "torch.float32"}
-
 
 def model_in(checkpoint: Path, described: RunConfig) -> NemoConfig:
     """Return the configuration of a checkpoint's model, which its `run_config.yaml` describes.
 
     Raises `NemolaunchError` if no family can be this model.
     """
-    return to_nemo(described.provider, described.model, _likely(checkpoint))
+    return to_nemo(described.provider, described.model, _likely_type(checkpoint))
 
 
-def _likely(checkpoint: Path) -> str | None:
-    """Return what the plan says of the model, if the checkpoint is in a run of nemolaunch's, or the tokenizer's folder.
-
-    That is the `model_type`, or NeMo's class if Hugging Face does not have the model.
-    """
+def _likely_type(checkpoint: Path) -> str | None:
+    """Return the `model_type` of the plan, if the checkpoint is in a run of nemolaunch's, or beside the tokenizer."""
     plan = read_json(RunDir(checkpoint.resolve().parent.parent).plan) or {}
     try:
         recipe = catalogue.recipe(str(plan.get("recipe")))
-        if recipe.model_class == "GPTModel":
-            return recipe.model_class
         return of_nemo(NemoConfig(recipe.model_class, recipe.config_class)).model_type
     except NemolaunchError:
         found = (read_json(checkpoint / BRIDGE_TOKENIZER / "config.json") or {}).get("model_type")
@@ -143,18 +115,13 @@ def to_nemo(provider: str, fields: Mapping[str, Any], likely: str | None = None)
             f"activation_func is {activation!r}, which no model that nemolaunch converts has"
         )
     used = [
-        f"{name} is {fields[name]!r}"
-        for name, value in UNUSED.items()
-        if fields.get(name, value) != value and name not in LOOKED_AT.get(provider, ())
+        f"{name} is {fields[name]!r}" for name, value in UNUSED.items() if fields.get(name, value) != value
     ]
     if used:
         raise NemolaunchError(f"{', '.join(used)}, which no model that nemolaunch converts has")
-    bare = WITHOUT_FAMILY.get(provider)
     faults = []
     for family in (FAMILIES[name] for name in sorted(types, key=lambda name: name != likely)):
-        if (bare and likely == bare[0]) or not _fits(family, fields):
-            continue
-        config = _as(family.model_class, _config_class(family, fields), fields)
+        config = _as(family, fields)
         try:
             if of_nemo(config) is not family:
                 continue
@@ -163,44 +130,24 @@ def to_nemo(provider: str, fields: Mapping[str, Any], likely: str | None = None)
             faults.append(str(error))
         else:
             return config
-    if bare and (likely == bare[0] or bare[0] == "MambaModel"):
-        return _as(*bare, fields)
     raise NemolaunchError(
         "no model that nemolaunch converts has this configuration:\n" + _fewest_lines(faults)
     )
 
 
-def _fits(family: ModelFamily, fields: Mapping[str, Any]) -> bool:
-    """Return whether the activation function is that of the family, where NeMo's class says which, not its fields."""
-    return family.model_type != "nemotron_h" or symbol_name(fields.get("activation_func")) == "squared_relu"
-
-
-def _config_class(family: ModelFamily, fields: Mapping[str, Any]) -> str:
-    if family.model_type == "llama" and fields.get("rope_scaling"):
-        return "Llama31Config"
-    name = CONFIG_CLASSES.get(family.model_type, family.config_class)
-    assert isinstance(name, str), family.model_type
-    return name
-
-
-def _as(model_class: str, name: str, fields: Mapping[str, Any]) -> NemoConfig:
+def _as(family: ModelFamily, fields: Mapping[str, Any]) -> NemoConfig:
+    rope = _rope_to_nemo(fields)
+    name = family.config_class
+    if not isinstance(name, str):  # Llama's
+        name = "Llama31Config" if rope else "LlamaConfig"
     known = defaults(name)
-    rope = {} if "rope_scaling" in known else _rope_to_nemo(fields)
     plain = {n: v for n, v in fields.items() if n in known and not isinstance(v, Mapping)}
-    if fields.get("hybrid_layer_pattern") and "hybrid_override_pattern" in known:
-        plain["hybrid_override_pattern"] = fields["hybrid_layer_pattern"]
-    if model_class == "Gemma3Model" and isinstance(plain.get("window_size"), int):
-        plain["window_size"] -= 1  # Bridge counts the current token
-    dtype = fields.get("params_dtype")
-    if symbol_path(dtype) in DTYPES:
-        plain["params_dtype"] = dtype
-    function = fields.get("activation_func")
-    own = FUNCTIONS.get((model_class, symbol_name(function) or ""))
+    function = {"activation_func": fields.get("activation_func")}
+    if family.model_type in OTHER_GELU and symbol_name(function["activation_func"]) == "fast_gelu":
+        function["activation_func"] = symbol("nemo.collections.llm.fn.activation.openai_gelu")
     both_sides = symbol_path(fields.get("transformer_layer_spec")) == BIDIRECTIONAL
     layers = {"transformer_layer_spec": symbol(BIDIRECTIONAL_LAYERS)} if both_sides else {}
-    return NemoConfig(
-        model_class, name, {**plain, "activation_func": symbol(own) if own else function, **rope, **layers}
-    )
+    return NemoConfig(family.model_class, name, {**plain, **function, **rope, **layers})
 
 
 def _rope_to_nemo(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,18 @@ All have the same parameters, under the same names and with the same values.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from nemolaunch.checkpoint.bridge import folder as bridge
 from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.sides import SIDES
 from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
+from nemolaunch.checkpoint.migrate.description import to_bridge
+from nemolaunch.checkpoint.migrate.migration import READ
 from nemolaunch.checkpoint.migrate.models import (
+    BRIDGE,
     EMBEDDING,
     TITLES,
     check_target,
@@ -22,18 +27,20 @@ from nemolaunch.checkpoint.migrate.models import (
 from nemolaunch.checkpoint.migrate.refusals import query_norms
 from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.bridge_model import PLAIN
 from nemolaunch.families.family import precision_fields
 from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.families.registry import of_nemo
 
 
-def is_only_way(config: NemoConfig) -> bool:
-    """Return whether a model's weights do not go from one to the other as those of a Hugging Face model."""
+def is_only_way(path: Path, form: str, to: str) -> bool:
+    """Return whether the weights of a checkpoint do not go to a format by way of the Hugging Face model."""
     try:
-        return of_nemo(config).model_type not in PLAIN
+        config = SIDES[form].read(path).config
+        of_nemo(config)
+        SIDES[to].check(config)
     except NemolaunchError:
         return True
+    return False
 
 
 def prepare(folder: MegatronFolder, to: str, tokenizer: Path | None) -> CopyConversion:
@@ -55,17 +62,17 @@ def prepare(folder: MegatronFolder, to: str, tokenizer: Path | None) -> CopyConv
     except NemolaunchError as error:
         source.close()
         raise NemolaunchError(f"{folder.path}: {error}") from error
-    side = SIDES[to]
+    begin = partial(bridge.begin, describe=to_bridge) if to == BRIDGE else SIDES[to].begin
 
     def checks(output: Path) -> list[Check]:
-        result = side.read(output)
+        result = READ[to](output)
         return [config_check(config, result.config), tokenizer_check(tokens, result.tokenizer_copy)]
 
     return CopyConversion(
         title=f"{config.model_class} → {TITLES[to]}, without the optimizer",
         source=source,
-        sink=lambda output: side.begin(output, config, tokens, source.tensors, config.resolved),
-        reader=lambda output: side.read(output).source(),
+        sink=lambda output: begin(output, config, tokens, source.tensors, config.resolved),
+        reader=lambda output: READ[to](output).source(),
         checks=checks,
         left_out=source.training_state,
     )

@@ -149,14 +149,12 @@ def _to_megatron(path: Path, options: Options, to: str) -> Conversion:
     if to != "nemo2":
         _refuse_classes(options)
     form = detect(path)
-    if form in SIDES and not options.weights_only and migration.has_training(SIDES[form].read(path)):
+    if form in SIDES and not options.weights_only and migration.has_training(migration.READ[form](path)):
         _refuse_classes(options)
         return migration.prepare(path, to, options.tokenizer)
-    if form in READERS:
-        folder = READERS[form](path)
-        if between.is_only_way(folder.config):
-            _refuse_classes(options)
-            return between.prepare(folder, to, options.tokenizer)
+    if form in SIDES and between.is_only_way(path, form, to):
+        _refuse_classes(options)
+        return between.prepare(migration.READ[form](path), to, options.tokenizer)
     named = options.model_class, options.config_class
     if form == "hf":
         return prepare_import(
@@ -167,9 +165,9 @@ def _to_megatron(path: Path, options: Options, to: str) -> Conversion:
             config_class=named[1],
         )
     view = VIEWS[form](path, options)
-    described = hf_folder.HfFolder(view.tokenizer, view.config)
+    folder = hf_folder.HfFolder(view.tokenizer, view.config)
     weights = HfWeights(view.source, left_out=view.left_out)
-    conversion = prepare_import(described, to, weights=weights, model_class=named[0], config_class=named[1])
+    conversion = prepare_import(folder, to, weights=weights, model_class=named[0], config_class=named[1])
     conversion.changed.extend(view.changed)
     return conversion
 

@@ -37,6 +37,6 @@ class Side:
 
 SIDES = {
     "nemo2": Side(nemo2.read_folder, lambda config: None, nemo2.begin),
-    "bridge": Side(bridge.read_folder, model.check_import, bridge.begin),
-    "megatron-lm": Side(megatron_lm.read_folder, model.check_import, megatron_lm.begin),
+    "bridge": Side(bridge.read_folder, model.to_bridge, bridge.begin),
+    "megatron-lm": Side(megatron_lm.read_folder, model.to_bridge, megatron_lm.begin),
 }

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from nemolaunch.checkpoint.migrate import description
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.bridge_model import to_nemo
 from nemolaunch.families.nemo_config import NemoConfig, symbol, symbol_name
@@ -30,6 +31,7 @@ LATENT = {
     "beta_fast", "beta_slow", "kv_lora_rank", "mscale", "mscale_all_dim", "original_max_position_embeddings",
     "q_lora_rank", "qk_head_dim", "qk_pos_emb_head_dim", "rope_type", "rotary_scaling_factor", "v_head_dim",
 }  # fmt: skip
+LATENT_PROVIDER = "MLAModelProvider"  # Bridge's class of such models
 # Arguments that a checkpoint of ours needs, besides those of the model: what `pretrain_gpt.py` compares or reads
 DEFAULTS: dict[str, Any] = {
     "add_position_embedding": True,
@@ -66,8 +68,10 @@ def nemo_config(args: Mapping[str, Any]) -> NemoConfig:
 
     Raises `NemolaunchError` if no model that nemolaunch converts is described so.
     """
-    provider = "MLAModelProvider" if args.get("multi_latent_attention") else "GPTModelProvider"
-    return to_nemo(provider, model_fields(args))
+    fields = model_fields(args)
+    if args.get("multi_latent_attention"):
+        return description.of_class(description.CLASSES[LATENT_PROVIDER], LATENT_PROVIDER, fields)
+    return to_nemo("GPTModelProvider", fields)
 
 
 def model_fields(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemolaunch.checkpoint.hf import output as hf_output
+from nemolaunch.checkpoint.megatron.iteration import IterationFolder
 from nemolaunch.checkpoint.megatron_lm import arguments
 from nemolaunch.checkpoint.storage.file_parts import OpenFiles
 from nemolaunch.checkpoint.storage.formats import newest_of_megatron_lm
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.checkpoint.storage.torch_file import LazyTensor, TorchFile
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.run.folder import BRIDGE_TRACKER
 
 if TYPE_CHECKING:
@@ -138,42 +137,22 @@ class LegacySource:
 
 
 @dataclass(frozen=True)
-class LegacyFolder:
+class LegacyFolder(IterationFolder):
     """A checked checkpoint folder, with the arguments in it."""
 
-    path: Path
-    config: NemoConfig
     args: Mapping[str, Any]
     step: int
 
     @property
-    def weights(self) -> Path:
-        """The folder with the files of all ranks."""
-        return self.path
-
-    @property
-    def tokenizer_copy(self) -> Path:
-        """Where a tokenizer would be: there is none."""
-        return self.path / "tokenizer"
-
-    @property
-    def generation(self) -> Path:
-        """Where a generation config would be: there is none."""
-        return self.path / hf_output.GENERATION
+    def named_tokenizer(self) -> object:
+        """The one that the command line named."""
+        return self.args.get("tokenizer_model")
 
     def source(self) -> LegacySource:
         """Open the parameters. Raises `NemolaunchError` if the checkpoint is damaged or incomplete."""
         files = OpenFiles()
         ranks = {rank: TorchFile(path, files) for rank, path in _files_of(self.path, self.args).items()}
         return LegacySource(ranks, files, self.args)
-
-    def find_tokenizer(self, given: Path | None) -> Path:
-        """Return the folder with the tokenizer: the given one, or the one that the command line named."""
-        named = self.args.get("tokenizer_model")
-        return hf_output.find_tokenizer(self.path, named if isinstance(named, str) else None, given)
-
-    def check_names(self) -> None:
-        """Do nothing: no framework loads it."""
 
 
 def read_folder(path: Path) -> LegacyFolder:

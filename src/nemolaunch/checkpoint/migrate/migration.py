@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.checkpoint.bridge import folder as bridge
-from nemolaunch.checkpoint.bridge import model as bridge_model
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
 from nemolaunch.checkpoint.megatron.names import WRAPPER
 from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm
-from nemolaunch.checkpoint.migrate import bridge_side, linking, megatron_lm_side, nemo2_side, refusals
+from nemolaunch.checkpoint.migrate import (
+    bridge_side,
+    description,
+    linking,
+    megatron_lm_side,
+    nemo2_side,
+    refusals,
+)
 from nemolaunch.checkpoint.migrate import metadata as metadata_file
 from nemolaunch.checkpoint.migrate import optimizer as tree
 from nemolaunch.checkpoint.migrate.models import (
@@ -47,7 +54,7 @@ from nemolaunch.run.folder import RunDir
 Advance = Callable[[int], None]
 READ: dict[str, Callable[[Path], MegatronFolder]] = {
     NEMO2: nemo2.read_folder,
-    BRIDGE: bridge.read_folder,
+    BRIDGE: partial(bridge.read_folder, describe=description.to_nemo),
     MEGATRON_LM: megatron_lm.read_folder,
 }
 
@@ -142,7 +149,7 @@ class Migration:
 
     def _describe_bridge(self, checkpoint: Path) -> None:
         bridge_side.write(checkpoint, self.progress)
-        model = bridge_model.to_bridge(self.config) | self.layout.sizes
+        model = description.to_bridge(self.config) | self.layout.sizes
         model["sequence_parallel"] = self.layout.sequence_parallel
         wrapper = WRAPPER if self.form == NEMO2 else ""
         model["vocab_size"], model["should_pad_vocab"] = rows_of(self.stored.tensors, wrapper), False
