@@ -11,7 +11,7 @@ import yaml
 
 from nemolaunch import catalogue
 from nemolaunch.catalogue import bridge_models
-from nemolaunch.checkpoint.migrate.description import to_bridge, to_nemo
+from nemolaunch.checkpoint.megatron.description import to_bridge, to_nemo
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.bridge_run_config import RunConfig
 from nemolaunch.families.nemo_config import NemoConfig, defaults

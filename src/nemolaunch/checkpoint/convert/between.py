@@ -12,8 +12,8 @@ from nemolaunch.checkpoint.bridge import folder as bridge
 from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.sides import SIDES
 from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
+from nemolaunch.checkpoint.megatron.description import to_bridge
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
-from nemolaunch.checkpoint.migrate.description import to_bridge
 from nemolaunch.checkpoint.migrate.migration import READ
 from nemolaunch.checkpoint.migrate.models import (
     BRIDGE,

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from nemolaunch.checkpoint.migrate import description
+from nemolaunch.checkpoint.megatron import description
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.bridge_model import to_nemo
 from nemolaunch.families.nemo_config import NemoConfig, symbol, symbol_name

@@ -15,12 +15,12 @@ from typing import Any
 from nemolaunch.checkpoint.bridge import folder as bridge
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
+from nemolaunch.checkpoint.megatron import description
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
 from nemolaunch.checkpoint.megatron.names import WRAPPER
 from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm
 from nemolaunch.checkpoint.migrate import (
     bridge_side,
-    description,
     linking,
     megatron_lm_side,
     nemo2_side,

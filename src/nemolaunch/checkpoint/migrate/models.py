@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nemolaunch.checkpoint.hf.config_diff import differences
+from nemolaunch.checkpoint.megatron.description import to_bridge
 from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm
-from nemolaunch.checkpoint.migrate.description import to_bridge
 from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.errors import NemolaunchError
