@@ -24,7 +24,7 @@ from nemolaunch.checkpoint.convert.convert import convert
 from nemolaunch.checkpoint.storage.formats import newest_of_run
 from nemolaunch.cli.main import main
 from nemolaunch.observe.reader import read_history
-from nemolaunch.planning import Plan
+from nemolaunch.planning import Plan, PlanError
 from nemolaunch.run import metrics
 from nemolaunch.run.folder import RunDir, step_of
 
@@ -133,6 +133,11 @@ def test_continues_in_the_other_framework(
     assert again[-1]["step"] == [7, 8]
     assert again[-1]["loss"] == whole[-1]["loss"][6:]
     assert again[0]["grad_norm"] == whole[0]["grad_norm"][6:]
+    if "expert_model_parallel_size" in saves:
+        fewer: dict[str, Any] = {"num_gpus": 1, "expert_model_parallel_size": 1, "python": str(PYTHON)}
+        with pytest.raises(PlanError, match="saved with --expert-model-parallel-size 2"):
+            nl.migrate(plan.run.root, to="bridge", output=tmp_path / "fewer", **fewer)
+        assert not (tmp_path / "fewer").exists()
 
 
 @pytest.mark.long
