@@ -32,7 +32,7 @@ MORE: dict[str, dict[str, Any]] = {
 ALL = {**FAMILIES, **MORE}
 QUICK = {"nemotronh_8b"}
 SAVES: dict[str, Any] = {"max_steps": 5, "checkpoint_every": 2, "keep_latest": 3, "global_batch_size": 4}
-TIMEOUT_S = 500  # layers that differ are saved as many small tensors
+TIMEOUT_S = 1000  # layers that differ are saved as many small tensors
 
 
 def trained(server: ForkServer, plan: Plan) -> dict[str, Any]:
