@@ -104,7 +104,7 @@ def small(folder: Path, data: str, base: str, shape: dict[str, Any], **values: A
     lines = [f"{name}: {value}" for name, value in {**SMALL, **shape}.items()]
     path = folder / "model.yaml"
     path.write_text("\n".join([f"base: {base}", *lines, ""]))
-    return planned(folder, data, model_name=str(path), max_steps=STEPS, **values)
+    return planned(folder, data, **{"model_name": str(path), "max_steps": STEPS, **values})
 
 
 def same(bridge: list[dict[str, Any]], nemo: list[dict[str, Any]], *, rounds_alike: bool = True) -> None:

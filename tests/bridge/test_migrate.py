@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from bridge.conftest import PYTHON
+from bridge.moved_state import assert_same_state
 from bridge.test_same_training import BRIDGE, job, train_bridge
 from e2e.jobs import TOKENIZER, planned
 from e2e.jobs import train as train_nemo
@@ -19,16 +20,11 @@ from nemo2.convert_support import assert_same_tensors, tensors
 from training_checkpoint import hf_model
 
 import nemolaunch as nl
-from nemolaunch.checkpoint.bridge import state
 from nemolaunch.checkpoint.convert.convert import convert
-from nemolaunch.checkpoint.convert.options import Options
-from nemolaunch.checkpoint.convert.summary import summarise
-from nemolaunch.checkpoint.migrate import optimizer as tree
-from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.checkpoint.storage.formats import newest_of_run
 from nemolaunch.cli.main import main
 from nemolaunch.observe.reader import read_history
-from nemolaunch.planning import Plan
+from nemolaunch.planning import Plan, PlanError
 from nemolaunch.run import metrics
 from nemolaunch.run.folder import RunDir, step_of
 
@@ -137,53 +133,11 @@ def test_continues_in_the_other_framework(
     assert again[-1]["step"] == [7, 8]
     assert again[-1]["loss"] == whole[-1]["loss"][6:]
     assert again[0]["grad_norm"] == whole[0]["grad_norm"][6:]
-
-
-@pytest.mark.long
-def test_megatron_lm(bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path) -> None:
-    """What Megatron-LM saves continues in NeMo 2, and what becomes of it on the way back is what Megatron-LM loads."""
-    plan = job(tmp_path / "bridge", data, **BRIDGE)
-    folder = tmp_path / "megatron-lm"
-    saving = {"plan_file": str(plan.run.plan), "folders": {str(folder): ""}, "at": HALF}
-    whole = bridge_server.run("bridge.megatron_lm_job:save", saving)
-    options = Options(tokenizer=Path(TOKENIZER))
-    assert summarise(folder).samples == 64
-    convert(folder, tmp_path / "to-nemo2", "nemo2", options)
-    there = job(tmp_path / "nemo2", data, resume=str(tmp_path / "to-nemo2"))
-    assert_rest(train_nemo(fork_server, there), whole)
-    convert(folder, tmp_path / "to-bridge", "bridge", options)
-    on = job(tmp_path / "on", data, **BRIDGE, resume=str(tmp_path / "to-bridge"))
-    assert_rest(train_bridge(bridge_server, on), whole)
-    for form in ("nemo2", "bridge"):
-        convert(tmp_path / f"to-{form}", tmp_path / f"from-{form}", "megatron-lm")
-    again = tmp_path / "again"
-    one = job(tmp_path / "one", data, **BRIDGE, max_steps=1)
-    loading = {"plan_file": str(one.run.plan), "folder": str(tmp_path / "from-nemo2"), "again": str(again)}
-    assert bridge_server.run("bridge.megatron_lm_job:load", loading) == [[HALF, 64]]
-    assert_same_state(again / "iter_0000004", folder / "iter_0000004")
-    assert_same_state(tmp_path / "from-bridge" / "iter_0000004", folder / "iter_0000004")
-
-
-@pytest.mark.long
-def test_parts_of_megatron_lm_are_joined(bridge_server: ForkServer, data: str, tmp_path: Path) -> None:
-    """Its format `torch` of TP 2 and PP 2 holds the model that it saves as `torch_dist` in the same step."""
-    sizes: dict[str, Any] = {
-        "tensor_model_parallel_size": 2,
-        "pipeline_model_parallel_size": 2,
-        "num_gpus": 4,
-    }
-    plan = job(tmp_path / "bridge", data, **BRIDGE, **sizes, max_steps=1)
-    words = " ".join(f"--{name.replace('_', '-')} {size}" for name, size in sizes.items() if "model" in name)
-    folders = {
-        str(tmp_path / "whole"): words,
-        str(tmp_path / "parts"): f"{words} --ckpt-format torch --no-save-optim",
-    }
-    arguments = {"plan_file": str(plan.run.plan), "folders": folders, "at": 1}
-    bridge_server.run("bridge.megatron_lm_job:save", arguments, nproc=4)
-    assert summarise(tmp_path / "parts").layout.items() >= {"TP": 2, "PP": 2}.items()
-    for name in ("whole", "parts"):
-        convert(tmp_path / name, tmp_path / f"{name}-hf", "hf", Options(tokenizer=Path(TOKENIZER)))
-    assert_same_tensors(tensors(tmp_path / "whole-hf"), tensors(tmp_path / "parts-hf"))
+    if "expert_model_parallel_size" in saves:
+        fewer: dict[str, Any] = {"num_gpus": 1, "expert_model_parallel_size": 1, "python": str(PYTHON)}
+        with pytest.raises(PlanError, match="saved with --expert-model-parallel-size 2"):
+            nl.migrate(plan.run.root, to="bridge", output=tmp_path / "fewer", **fewer)
+        assert not (tmp_path / "fewer").exists()
 
 
 @pytest.mark.long
@@ -197,19 +151,6 @@ def test_the_state_is_the_frameworks_own(
     train_bridge(bridge_server, plans[1])
     convert(half_way(plans[0]), tmp_path / "moved", "bridge")
     assert_same_state(tmp_path / "moved" / "iter_0000004", half_way(plans[1]))
-
-
-def assert_same_state(ours: Path, theirs: Path) -> None:
-    """All tensors, and the optimizer's groups but for their rate, which the plan sets in each step."""
-    a, b = DcpSource(ours), DcpSource(theirs)
-    assert a.tensors == b.tensors
-    assert [name for name in a.tensors if not a.read(name).equal(b.read(name))] == []
-    groups = [
-        [{**group, "lr": 0.0} for group in tree.groups(tree.plain(state.common(stored)["optimizer"]))]
-        for stored in (a, b)
-    ]
-    assert groups[0] == groups[1]
-    assert state.common(a)["iteration"] == state.common(b)["iteration"]
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bridge.conftest import PYTHON
 from bridge.test_same_training import BRIDGE, job, train_bridge
 from cases import cases
 from e2e.jobs import train as train_nemo
@@ -13,6 +14,7 @@ from e2e.test_documents import FLAGS
 from e2e.test_stream import COMMON, CORPUS, WORDS
 from forkserver import ForkServer, JobFailed
 
+import nemolaunch as nl
 from nemolaunch.cli.commands.data_audit import main as data_audit
 from nemolaunch.launching.prepare import finished_step
 from nemolaunch.planning import Plan
@@ -54,6 +56,28 @@ def test_killed_on_two_ranks_and_resumed_on_one(
     events = [row["event"] for row in metrics.read(plan.run.metrics) if "event" in row]
     assert events.count("stream") == 2
     assert "fed" in events
+
+
+@pytest.mark.long
+def test_moved_between_the_frameworks(
+    bridge_server: ForkServer, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    """To Bridge after three of nine steps and back after six, each with the very next row, and one ledger."""
+    values = {**SHORT, **VALIDATED, "max_steps": 9}
+    (expected,) = train_nemo(fork_server, job(tmp_path / "nemo2", "", **values))
+    plan = job(tmp_path / "first", "", **values)
+    with pytest.raises(JobFailed, match="-9"):
+        train_nemo(fork_server, plan, kill_after=4)
+    there = nl.migrate(plan.run.root, to="bridge", output=tmp_path / "there", python=str(PYTHON)).plan
+    with pytest.raises(JobFailed, match="-9"):
+        train_bridge(bridge_server, there, kill_after=7)
+    back = nl.migrate(there.run.root, to="nemo2", output=tmp_path / "back").plan
+    (last,) = train_nemo(fork_server, back)
+    assert last["step"] == [7, 8, 9]
+    rows = [row for row in metrics.current(metrics.read(back.run.metrics)) if "loss" in row]
+    assert [row["loss"] for row in rows] == expected["loss"]
+    assert [session.samples for session in ledger.sessions(back.run)] == [0, 24, 48]
+    assert data_audit([str(back.run.root)]) == 0
 
 
 CASES: dict[str, dict[str, Any]] = {

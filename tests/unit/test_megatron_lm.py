@@ -116,9 +116,8 @@ def test_parts_are_joined(model: Path, args: dict[str, Any], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_experts": 8}, "experts are not joined"),
+        ({"num_experts": 8, "expert_tensor_parallel_size": 1}, "experts are split over 1 ranks"),
         ({"hybrid_layer_pattern": "M*-"}, "not a plain GPT"),
-        ({"multi_latent_attention": True}, "multi-latent attention"),
     ],
 )
 def test_refused_parts(

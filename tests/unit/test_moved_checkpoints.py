@@ -72,6 +72,38 @@ def test_there_and_back_is_the_same(trained: Path, tmp_path: Path) -> None:
     assert new["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] == checkpoints.STEP
 
 
+def test_the_position_in_a_stream_is_kept(trained: Path, tmp_path: Path) -> None:
+    """Every number of every reader, as either framework's checkpoints have it."""
+    import torch
+
+    shutil.copytree(trained, tmp_path / "source")
+    readers = torch.arange(2 * 20, dtype=torch.int64).reshape(2, 20)
+    about = {
+        "format": 1,
+        "seed": 7,
+        "digest": "d",
+        "tokenizer": "t",
+        "names": ["a"],
+        "mixes": [[[1.0], "tokens"]],
+    }
+    data = {"consumed_samples": checkpoints.SAMPLES, "stream": {**about, "readers": readers}}
+    state = checkpoints.common(StreamDataModule=data)
+    del state["PreTrainingDataModule"]
+    torch.save(state, tmp_path / "source" / "weights" / "common.pt")
+    convert(tmp_path / "source", tmp_path / "there", "bridge")
+    there = tmp_path / "there" / f"iter_{checkpoints.STEP:07d}" / "stream.json"
+    assert json.loads(there.read_text()) == {**about, "readers": readers.tolist()}
+    convert(tmp_path / "there", tmp_path / "back", "nemo2")
+    back = read_saved(tmp_path / "back" / "weights" / "common.pt")
+    assert "PreTrainingDataModule" not in back
+    found = back["StreamDataModule"]["stream"]
+    assert found.pop("readers").equal(readers)
+    assert found == about
+    there.write_text("{")
+    with pytest.raises(NemolaunchError, match=r"stream\.json cannot be read"):
+        convert(tmp_path / "there", tmp_path / "again", "nemo2")
+
+
 def test_weights_only_is_another_conversion(trained: Path, tmp_path: Path) -> None:
     """Without the optimizer, and at step 0, as before."""
     convert(trained, tmp_path / "bridge", "bridge", Options(weights_only=True))
@@ -152,6 +184,20 @@ def test_refused_configuration(name: str, trained: Path, tmp_path: Path) -> None
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(NemolaunchError, match=message):
         convert(tmp_path / "bridge", tmp_path / "out", "nemo2")
+
+
+def test_refused_fp8_of_nemo(trained: Path, tmp_path: Path) -> None:
+    """What NeMo's precision plugin writes into the context."""
+    import yaml
+
+    shutil.copytree(trained, tmp_path / "source")
+    path = tmp_path / "source" / "context" / "model.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["config"]["fp8"] = "e4m3"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(NemolaunchError, match=r"fp8 'e4m3'.*\n.*--weights-only"):
+        convert(tmp_path / "source", tmp_path / "out", "bridge")
+    assert os.listdir(tmp_path) == ["source"]
 
 
 @pytest.mark.parametrize(

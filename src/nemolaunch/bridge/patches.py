@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from nemolaunch.system.import_hooks import around_import, importable
+from nemolaunch.system.import_hooks import after_import, around_import, importable
 
 RESILIENCY = "nvidia_resiliency_ext"
 # Modules that import triton or Transformer Engine unguarded, in some releases -> what they import that looks for
@@ -137,9 +137,30 @@ def _seeing(
         execute(module)
 
 
+def queries_without_norm() -> bool:
+    """Build models of multi-latent attention without `q_lora_rank`, such as DeepSeek-V2-Lite, as they are.
+
+    With `qk_layernorm`, Megatron-Core 0.19 puts a norm with weights of its own before the projection of their queries.
+    Neither the original models nor NeMo's Megatron-Core have it (NVIDIA-NeMo/Megatron-Bridge#5261).
+    """
+    after_import("megatron.core.transformer.mla_qk_norm_config", _plain_queries)
+    return True
+
+
+def _plain_queries(module: ModuleType) -> None:
+    resolve = module.QKNormConfigResolver.resolve
+
+    def resolved(self: typing.Any) -> typing.Any:
+        found = resolve(self)
+        return found if self.has_q_lora else {**found, "linear_q_proj": self.submodules.linear_q_proj}
+
+    module.QKNormConfigResolver.resolve = resolved
+
+
 PATCHES: dict[str, Callable[[], bool]] = {
     "typing-override": override_before_python_312,
     "triton": stand_in_for_triton,
     "resiliency": stand_in_for_resiliency,
     "lora": lora_without_transformer_engine,
+    "queries": queries_without_norm,
 }

@@ -19,10 +19,9 @@ from nemolaunch.ranks.start import start_checkpoint
 from nemolaunch.ranks.step_metrics import StepMetrics
 from nemolaunch.ranks.stream_source import Place, StreamSource
 from nemolaunch.ranks.stream_steps import StreamSteps
+from nemolaunch.run.folder import BRIDGE_STREAM
 from nemolaunch.stream.state import StreamState
 from nemolaunch.system.atomic_files import write_json
-
-POSITION = "stream.json"  # in a checkpoint's folder
 
 
 class Stream(Callback):
@@ -44,7 +43,7 @@ class Stream(Callback):
         done = context.state.train_state
         self._source = StreamSource(
             self._plan,
-            _place(),
+            Place.of(parallel_state),
             as_transformers_loads(context.state.cfg.dataset.tokenizer),
             samples=int(done.consumed_train_samples),
             loaded=position_in(start) if start else None,
@@ -89,7 +88,7 @@ class Stream(Callback):
         if is_first():
             folder = Path(self._state.cfg.checkpoint.save) / f"iter_{step:07d}"
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / POSITION, {**values, "readers": values["readers"].tolist()})
+            write_json(folder / BRIDGE_STREAM, {**values, "readers": values["readers"].tolist()})
         self.steps.saved(self._source, values, step)
 
     def on_train_end(self, context: CallbackContext) -> None:
@@ -106,7 +105,7 @@ def position_in(checkpoint: Path) -> StreamState | None:
     Raises:
         NemolaunchError: it cannot be read.
     """
-    path = checkpoint / POSITION
+    path = checkpoint / BRIDGE_STREAM
     if not path.is_file():
         return None
     try:
@@ -115,13 +114,3 @@ def position_in(checkpoint: Path) -> StreamState | None:
         raise NemolaunchError(
             f"the position in {path} cannot be read: {error}; --data-resume fresh starts the stream over"
         ) from error
-
-
-def _place() -> Place:
-    first = parallel_state.get_tensor_model_parallel_rank() + parallel_state.get_context_parallel_rank() == 0
-    return Place(
-        rank=parallel_state.get_data_parallel_rank(),
-        ranks=parallel_state.get_data_parallel_world_size(),
-        group=parallel_state.get_data_parallel_group(),
-        is_first=first and parallel_state.is_pipeline_first_stage(ignore_virtual=True),
-    )

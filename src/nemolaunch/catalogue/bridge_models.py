@@ -5,6 +5,7 @@ The fields come from the catalogue, never from Bridge's own recipes, which downl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from nemolaunch.catalogue.lookup import ModelSpec
@@ -75,14 +76,21 @@ def provider(model: ModelSpec) -> str | None:
     """Return the class of Bridge's configuration that has a model's code; None if there is none."""
     if model.recipe.bridge_provider:
         return model.recipe.bridge_provider
-    if is_llama4(model):
-        return LLAMA4
-    return PROVIDERS.get(model.recipe.model_class)
+    return provider_of(model.recipe.model_class, model.recipe.config_class)
+
+
+def provider_of(model_class: str, config_class: str) -> str | None:
+    """Return the class of Bridge's configuration that has the code of NeMo's classes; None if there is none."""
+    return LLAMA4 if _is_llama4(config_class) else PROVIDERS.get(model_class)
 
 
 def is_llama4(model: ModelSpec) -> bool:
     """Return whether a model attends in chunks, some of its layers without positions."""
-    return nemo_config.extends(model.recipe.config_class, "Llama4Config")
+    return _is_llama4(model.recipe.config_class)
+
+
+def _is_llama4(config_class: str) -> bool:
+    return nemo_config.extends(config_class, "Llama4Config")
 
 
 def refusal(model: ModelSpec) -> str | None:
@@ -130,19 +138,25 @@ def model_fields(model: ModelSpec) -> dict[str, Any]:
     """
     recipe = model.recipe
     own = recipe.bridge_fields if recipe.bridge_provider else nemo_config.defaults(recipe.config_class)
-    fields = {**own, **model.overrides}
-    found = {name: _in_bridge(value) for name, value in fields.items() if name not in PLANNED}
     scale = _rope_scaling(model).get("scale_factor")
-    if scale is not None:
-        found |= {"rope_scaling": True, "rope_scaling_factor": scale}
+    found = in_bridge(recipe.model_class, {**own, **model.overrides, "scale_factor": scale})
     if (
         model.architecture.mtp_num_layers and not recipe.bridge_provider
     ):  # set by NeMo's recipe, not by its class
         found |= {"mtp_num_layers": model.architecture.mtp_num_layers, "mtp_loss_scaling_factor": MTP_SCALE}
+    return found
+
+
+def in_bridge(model_class: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of NeMo's configuration of a model in Bridge's names, without those that the plan decides."""
+    found = {name: _in_bridge(value) for name, value in fields.items() if name not in PLANNED}
+    scale = fields.get("scale_factor")
+    if scale is not None:
+        found |= {"rope_scaling": True, "rope_scaling_factor": scale}
     if "hybrid_override_pattern" in found:
         found["hybrid_layer_pattern"] = found.pop("hybrid_override_pattern")
         found["is_hybrid_model"] = True  # else output projections of Mamba layers begin smaller than NeMo's
-    if model.recipe.model_class == "Gemma3Model":
+    if model_class == "Gemma3Model":
         # Bridge counts the tokens of a window with the current one, like Hugging Face, and asks whether there are norms
         found |= {"window_size": found["window_size"] + 1, "qk_layernorm": True}
     return found

@@ -27,6 +27,11 @@ def fields_of(model: ModelSpec) -> dict[str, str]:
     return _paths(provider(model) or GPT)
 
 
+def model_fields(cls: str) -> frozenset[str]:
+    """Return the names of the fields of a class of the model's configuration."""
+    return frozenset(_table()["parts"]["model"]) | frozenset(_table()["models"].get(cls, ()))
+
+
 @functools.cache
 def _paths(cls: str) -> dict[str, str]:
     parts = dict(_table()["parts"])

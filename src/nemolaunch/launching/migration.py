@@ -19,7 +19,8 @@ from typing import Any
 from nemolaunch.catalogue import ModelSpec, bridge_models
 from nemolaunch.checkpoint.convert import report
 from nemolaunch.checkpoint.migrate import refusals
-from nemolaunch.checkpoint.migrate.migration import BRIDGE, NEMO2, TITLES, Migration, prepare
+from nemolaunch.checkpoint.migrate.migration import Migration, prepare
+from nemolaunch.checkpoint.migrate.models import BRIDGE, NEMO2, TITLES
 from nemolaunch.checkpoint.storage.publish import check_space, explain_os_error, publishing
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.facts import EarlierRun, installed_versions, look
@@ -107,6 +108,11 @@ def plan_migration(
             f"the run in {source.root} has no complete checkpoint: there is nothing to move, start a new run"
         )
     checkpoint = prepare(last.resolve(), to, source.tokenizer if source.tokenizer.is_dir() else None)
+    if before.job.data.data_mode == "stream" and checkpoint.progress.stream is None:
+        checkpoint.close()
+        raise NemolaunchError(
+            f"{last} does not have the position in the stream, so the run cannot go on from there"
+        )
     job = job or Job().with_values(**moved_values(before, to, folder, {}))
     facts = look(job)
     facts = dataclasses.replace(facts, run=_as_if_moved(facts.run, source, folder, before, checkpoint))
@@ -159,6 +165,8 @@ def _write(moved: RunMigration, run: RunDir, progress: Progress) -> dict[str, An
     if moved.source.tokenizer.is_dir():
         run.tokenizer.mkdir()
         completion.copy(moved.source.tokenizer, run.tokenizer)
+    if moved.source.stream.is_dir():  # the files of the stream, and what was fed
+        shutil.copytree(moved.source.stream, run.stream)
     moved.plan.save(run.plan)
     record = _record(moved, checks, time.monotonic() - begin)
     write_json(run.migration, record)
@@ -301,8 +309,13 @@ def _carried(moved: RunMigration) -> Iterator[Item]:
         f"{len(checkpoint.stored.tensors):,} tensors, {size:.2f} GiB, {linked}",
     )
     yield Item("step", "carried", f"{progress.step:,} of {plan.max_steps:,}")
-    yield Item("place in the data", "carried", f"sample {progress.samples:,} of the same order")
-    files = ", ".join(prefix for _, prefix in plan.blend[:2]) + (", …" if len(plan.blend) > 2 else "")
+    stream = progress.stream
+    place = "" if stream is None else f", from where {len(stream['readers'])} readers are in their rows"
+    yield Item("place in the data", "carried", f"sample {progress.samples:,} of the same order{place}")
+    prefixes = (
+        [prefix for _, prefix in plan.blend] if stream is None else [str(name) for name in stream["names"]]
+    )
+    files = ", ".join(prefixes[:2]) + (", …" if len(prefixes) > 2 else "")
     yield Item("data", "carried", f"{files}; split {plan.job.data.split}")
     if plan.validation_sets:
         yield Item("validation sets", "carried", ", ".join(each.name for each in plan.validation_sets))

@@ -18,7 +18,8 @@ from nemolaunch.system.atomic_files import write_text
 
 # A hundred kilobytes of JSON in each class, which every checkpoint's model.yaml contains
 LEFT_OUT = "heterogeneous_layers_config_encoded_json"
-# Configurations of recipes whose model class does not convert
+# Configurations of recipes whose model class does not convert, and such a class
+NOT_CONVERTED = "GPTModel"
 ONLY_TRAINED = {
     "nemo.collections.llm.gpt.model.base": ("GPTConfig175B",),
     "nemo.collections.llm.gpt.model.ssm": (
@@ -48,6 +49,7 @@ def configs_table() -> dict[str, Any]:
         module = sys.modules[models[model]]
         for name in names:
             _add_lineage(table, getattr(module, name))
+    models[NOT_CONVERTED] = getattr(llm, NOT_CONVERTED).__module__
     for module_name, names in ONLY_TRAINED.items():
         for name in names:
             _add_lineage(table, getattr(sys.modules[module_name], name))

@@ -54,7 +54,7 @@ class StreamDataModule(pl.LightningDataModule):
         if self._source is None:
             self._source = StreamSource(
                 self._plan,
-                _place(),
+                Place.of(parallel_state),
                 self.tokenizer.tokenizer,
                 samples=int(self.data_sampler.init_consumed_samples),
                 loaded=self._loaded,
@@ -100,13 +100,3 @@ class StreamDataModule(pl.LightningDataModule):
         self.data_sampler.if_first_step = 1
         if "stream" in state_dict:
             self._loaded = StreamState.from_values(state_dict["stream"])
-
-
-def _place() -> Place:
-    first = parallel_state.get_tensor_model_parallel_rank() + parallel_state.get_context_parallel_rank() == 0
-    return Place(
-        rank=parallel_state.get_data_parallel_rank(),
-        ranks=parallel_state.get_data_parallel_world_size(),
-        group=parallel_state.get_data_parallel_group(),
-        is_first=first and parallel_state.is_pipeline_first_stage(ignore_virtual=True),
-    )

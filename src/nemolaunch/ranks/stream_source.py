@@ -39,6 +39,17 @@ class Place:
     group: Any
     is_first: bool
 
+    @classmethod
+    def of(cls, groups: Any) -> Place:
+        """Return this rank's place, as Megatron's module `parallel_state` says it."""
+        first = groups.get_tensor_model_parallel_rank() + groups.get_context_parallel_rank() == 0
+        return cls(
+            rank=groups.get_data_parallel_rank(),
+            ranks=groups.get_data_parallel_world_size(),
+            group=groups.get_data_parallel_group(),
+            is_first=first and groups.is_pipeline_first_stage(ignore_virtual=True),
+        )
+
 
 class StreamSource:
     """The stream of a run. Creating it begins a session, which all ranks do together.

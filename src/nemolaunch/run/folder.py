@@ -19,6 +19,7 @@ CONTAINER_LINE = "nemolaunch: the container "
 _BRIDGE = re.compile(r"iter_(?P<steps>\d{7,})")
 BRIDGE_TRACKER = "latest_checkpointed_iteration.txt"
 BRIDGE_CONFIG, BRIDGE_TOKENIZER = "run_config.yaml", "tokenizer"  # in each checkpoint
+BRIDGE_STREAM = "stream.json"  # there, of a training on a stream: its position, which nemolaunch writes
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ They lie in a folder with the record of the newest complete one, which stands fo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from nemolaunch.checkpoint.bridge import model
 from nemolaunch.checkpoint.bridge.state import TRAIN_STATE
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf import output as hf_output
-from nemolaunch.checkpoint.megatron.names import MegatronSource
+from nemolaunch.checkpoint.megatron.iteration import IterationFolder
 from nemolaunch.checkpoint.megatron.sink import WeightsSink, save
-from nemolaunch.checkpoint.storage.dcp import METADATA, DcpSource
+from nemolaunch.checkpoint.storage.dcp import METADATA
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.errors import UsageError
 from nemolaunch.facts import bridge_run_config
@@ -34,6 +34,7 @@ from nemolaunch.run.folder import (
 )
 from nemolaunch.trust.checkpoint import check_checkpoint
 
+EMBEDDING = "embedding.word_embeddings.weight"
 FIRST = "iter_0000000"
 # What Bridge saves of an untrained model
 COMMON = {
@@ -44,36 +45,15 @@ COMMON = {
 
 
 @dataclass(frozen=True)
-class BridgeFolder:
-    """A checked checkpoint folder."""
+class BridgeFolder(IterationFolder):
+    """A checked checkpoint folder, with the configuration in it."""
 
-    path: Path
-    config: NemoConfig
     run_config: RunConfig
 
     @property
-    def weights(self) -> Path:
-        """The distributed checkpoint."""
-        return self.path
-
-    @property
-    def tokenizer_copy(self) -> Path:
-        """The files of the tokenizer, unless Bridge was told not to save them."""
-        return self.path / BRIDGE_TOKENIZER
-
-    @property
-    def generation(self) -> Path:
-        """The generation config, in a checkpoint that nemolaunch converted."""
-        return self.tokenizer_copy / hf_output.GENERATION
-
-    def source(self) -> MegatronSource:
-        """Open the parameters. Raises `NemolaunchError` if the checkpoint is damaged or incomplete."""
-        return MegatronSource(DcpSource(self.weights))
-
-    def find_tokenizer(self, given: Path | None) -> Path:
-        """Return the folder with the tokenizer: the given one, the checkpoint's copy, or the recorded one."""
-        recorded = BRIDGE_TOKENIZER if self.tokenizer_copy.is_dir() else self.run_config.tokenizer
-        return hf_output.find_tokenizer(self.path, recorded, given)
+    def named_tokenizer(self) -> str | None:
+        """The recorded one."""
+        return self.run_config.tokenizer
 
     def check_names(self) -> None:
         """Raise `NemolaunchError` if a pickle in it names what Bridge's own checkpoints do not."""
@@ -93,8 +73,10 @@ def find(path: Path) -> Path:
     return found
 
 
-def read_folder(path: Path) -> BridgeFolder:
+def read_folder(path: Path, describe: Callable[[Path, RunConfig], NemoConfig] = model_in) -> BridgeFolder:
     """Check a checkpoint folder, or the folder of several for the newest, and read the description of the model.
+
+    `describe` returns the model in NeMo's terms; by default, it must be one that converts to Hugging Face.
 
     Raises:
         UsageError: it is not a complete checkpoint of a whole model.
@@ -110,7 +92,7 @@ def read_folder(path: Path) -> BridgeFolder:
         raise UsageError(
             f"{path} is a LoRA adapter; merge it into its base model first, with Bridge's merge_lora.py"
         )
-    return BridgeFolder(path, model_in(path, found), found)
+    return BridgeFolder(path, describe(path, found), found)
 
 
 def begin(
@@ -119,12 +101,14 @@ def begin(
     tokenizer: Path,
     parameters: Mapping[str, TensorInfo],
     fields: Mapping[str, Any],
+    describe: Callable[[NemoConfig], dict[str, Any]] = model.to_bridge,
 ) -> WeightsSink:
     """Write everything but the weights of a new folder with one checkpoint, and return the sink of its weights.
 
     Args:
         tokenizer: the folder with the tokenizer and the generation config.
         fields: those of `config`, with what the model's family adds.
+        describe: returns the `model` section of its configuration.
     """
     checkpoint = output / FIRST
     sink = WeightsSink(checkpoint, parameters, fields, COMMON)
@@ -137,7 +121,8 @@ def begin(
         "save_rng": False,
         "fully_parallel_save": True,
     }
-    write_run_config(checkpoint, model.to_bridge(config), {"checkpoint": without})
+    described = describe(config) | {"vocab_size": parameters[EMBEDDING].shape[0]}
+    write_run_config(checkpoint, described, {"checkpoint": without})
     save(train_state(0, 0), checkpoint / TRAIN_STATE)
     record_newest(checkpoint, 0)
     return sink

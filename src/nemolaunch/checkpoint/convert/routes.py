@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from nemolaunch.checkpoint.convert import bare
+from nemolaunch.checkpoint.convert import bare, between
 from nemolaunch.checkpoint.convert.conversion import EMBEDDING, ModelConversion
 from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.exported import ExportedSource
@@ -149,9 +149,12 @@ def _to_megatron(path: Path, options: Options, to: str) -> Conversion:
     if to != "nemo2":
         _refuse_classes(options)
     form = detect(path)
-    if form in SIDES and not options.weights_only and migration.has_training(SIDES[form].read(path)):
+    if form in SIDES and not options.weights_only and migration.has_training(migration.READ[form](path)):
         _refuse_classes(options)
         return migration.prepare(path, to, options.tokenizer)
+    if form in SIDES and between.is_only_way(path, form, to):
+        _refuse_classes(options)
+        return between.prepare(migration.READ[form](path), to, options.tokenizer)
     named = options.model_class, options.config_class
     if form == "hf":
         return prepare_import(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nemolaunch.checkpoint.bridge import folder as bridge_folder
@@ -13,7 +14,7 @@ from nemolaunch.checkpoint.bridge import state as bridge_state
 from nemolaunch.checkpoint.convert import bare
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import open_weights
-from nemolaunch.checkpoint.megatron.names import MegatronSource
+from nemolaunch.checkpoint.megatron.folder import MegatronFolder
 from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm_folder
 from nemolaunch.checkpoint.megatron_lm import legacy
 from nemolaunch.checkpoint.meta import folder as meta_folder
@@ -135,106 +136,95 @@ def _hf(path: Path) -> Summary:
 
 def _nemo2(path: Path) -> Summary:
     folder = nemo2_folder.read_folder(path)
-    stored = DcpSource(folder.weights)
-    model = MegatronSource(stored)
     common = _common(folder.weights)
-    config = folder.config.resolved
     trainer = recorded(folder.path / "context" / "io.json")["trainer"]
-    samples = _samples(common)
     step = common.get("global_step")
     trained = bool(common.get("loops")) and isinstance(step, int)
-    length = config.get("seq_length")
-    layout = {short: int(trainer[name]) for name, short in LAYOUT.items() if trainer.get(name)}
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes") or 1
-    facts = _of_tensors(model.tensors)
-    stored.close()
-    content = common.get("content_metadata")
-    return Summary(
-        path=str(folder.path),
-        format="nemo2",
-        model=folder.config.model_class,
+    return _of_megatron(
+        folder,
+        "nemo2",
         step=step if trained else None,
-        samples=samples,
-        tokens=samples * int(length) if samples is not None and length else None,
-        layout=layout if trained else {},
-        processes=int(devices) * int(nodes) if trained and isinstance(devices, int) else None,
-        optimizer=bool(model.training_state),
-        optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
+        samples=_samples(common),
+        layout={short: int(trainer[name]) for name, short in LAYOUT.items() if trainer.get(name)},
+        processes=int(devices) * int(nodes) if isinstance(devices, int) else None,
+        common=common,
         versions=_versions(common),
-        config=config,
-        **facts,
     )
 
 
 def _bridge(path: Path) -> Summary:
     folder = bridge_folder.read_folder(path)
     stored = DcpSource(folder.weights)
-    model = MegatronSource(stored)
-    facts = _of_tensors(model.tensors)
-    content = bridge_state.common(stored).get("content_metadata")
+    common = bridge_state.common(stored)
     stored.close()
     step, samples = bridge_state.progress(folder.path)
-    described = folder.run_config
-    layout = _layout(described.model)
-    length = folder.config.resolved.get("seq_length")
-    return Summary(
-        path=str(folder.path),
-        format="bridge",
-        model=folder.config.model_class,
+    return _of_megatron(
+        folder,
+        "bridge",
         step=step or None,
         samples=samples if step else None,
-        tokens=samples * int(length) if samples and step and length else None,
-        layout=layout if step else {},
-        processes=bridge_state.num_writers(folder.path) if step else None,
-        optimizer=bool(model.training_state),
-        optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
-        config=folder.config.resolved,
-        **facts,
+        layout=_layout(folder.run_config.model),
+        processes=bridge_state.num_writers(folder.path),
+        common=common,
     )
 
 
 def _megatron_lm(path: Path) -> Summary:
     folder = megatron_lm_folder.read_folder(path)
-    stored = DcpSource(folder.weights)
-    model = MegatronSource(stored)
-    facts = _of_tensors(model.tensors)
-    stored.close()
-    content, args = folder.common.get("content_metadata"), folder.args
-    step, samples = int(folder.common.get("iteration") or 0), args.get("consumed_train_samples")
-    length = args.get("seq_length")
-    layout = _layout(args)
-    return Summary(
-        path=str(folder.path),
-        format="megatron-lm",
-        model=folder.config.model_class,
+    step = int(folder.common.get("iteration") or 0)
+    return _of_megatron(
+        folder,
+        "megatron-lm",
         step=step or None,
-        samples=samples if step else None,
-        tokens=samples * length if step and samples and length else None,
-        layout=layout if step else {},
-        processes=args.get("world_size") if step else None,
-        optimizer=bool(model.training_state),
-        optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
-        config=folder.config.resolved,
-        **facts,
+        samples=folder.args.get("consumed_train_samples") if step else None,
+        layout=_layout(folder.args),
+        processes=folder.args.get("world_size"),
+        common=folder.common,
     )
 
 
 def _legacy(path: Path) -> Summary:
     folder = legacy.read_folder(path)
+    step = folder.step or None
+    size = folder.args.get("world_size")
+    return _of_megatron(folder, "megatron-legacy", step=step, layout=_layout(folder.args), processes=size)
+
+
+def _of_megatron(
+    folder: MegatronFolder,
+    form: str,
+    *,
+    step: int | None,
+    samples: int | None = None,
+    layout: dict[str, int],
+    processes: int | None,
+    common: Mapping[str, Any] = MappingProxyType({}),
+    versions: dict[str, str] | None = None,
+) -> Summary:
+    """Return the summary of a checkpoint of Megatron's, of which the format says how far the training is.
+
+    `common` is the state that all processes share.
+    """
     source = folder.source()
     facts = _of_tensors(source.tensors)
     optimizer = bool(source.training_state)
     source.close()
-    layout = _layout(folder.args)
+    config = folder.config.resolved
+    length, content = config.get("seq_length"), common.get("content_metadata")
     return Summary(
         path=str(folder.path),
-        format="megatron-legacy",
+        format=form,
         model=folder.config.model_class,
-        step=folder.step or None,
-        layout=layout,
-        processes=folder.args.get("world_size"),
+        step=step,
+        samples=samples,
+        tokens=samples * int(length) if samples and length else None,
+        layout=layout if step is not None else {},
+        processes=processes if step is not None else None,
         optimizer=optimizer,
-        config=folder.config.resolved,
+        optimizer_layout=content.get("distrib_optim_sharding_type") if isinstance(content, dict) else None,
+        versions=versions or {},
+        config=config,
         **facts,
     )
 

@@ -10,7 +10,9 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from nemolaunch.checkpoint.megatron import description
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.bridge_model import to_nemo
 from nemolaunch.families.nemo_config import NemoConfig, symbol, symbol_name
 from nemolaunch.trust.pickles import Opaque
 
@@ -29,6 +31,7 @@ LATENT = {
     "beta_fast", "beta_slow", "kv_lora_rank", "mscale", "mscale_all_dim", "original_max_position_embeddings",
     "q_lora_rank", "qk_head_dim", "qk_pos_emb_head_dim", "rope_type", "rotary_scaling_factor", "v_head_dim",
 }  # fmt: skip
+LATENT_PROVIDER = "MLAModelProvider"  # Bridge's class of such models
 # Arguments that a checkpoint of ours needs, besides those of the model: what `pretrain_gpt.py` compares or reads
 DEFAULTS: dict[str, Any] = {
     "add_position_embedding": True,
@@ -60,18 +63,28 @@ def values_of(recorded: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if _is_plain(value)}
 
 
+def nemo_config(args: Mapping[str, Any]) -> NemoConfig:
+    """Return NeMo's configuration of the model that the arguments describe.
+
+    Raises `NemolaunchError` if no model that nemolaunch converts is described so.
+    """
+    fields = model_fields(args)
+    if args.get("multi_latent_attention"):
+        return description.of_class(description.CLASSES[LATENT_PROVIDER], LATENT_PROVIDER, fields)
+    return to_nemo("GPTModelProvider", fields)
+
+
 def model_fields(args: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of Megatron-Core's configuration that the arguments set.
 
     Raises:
         NemolaunchError: the model is of a kind that is not a plain GPT.
     """
-    if args.get("multi_latent_attention"):
-        raise NemolaunchError("multi-latent attention is not converted from Megatron-LM's arguments")
     strange = [name for name in ("hybrid_layer_pattern", "hybrid_override_pattern", "spec") if args.get(name)]
     if strange:
         raise NemolaunchError(f"the model is not a plain GPT: {strange[0]} is {args[strange[0]]!r}")
-    fields = {name: value for name, value in args.items() if name not in LATENT}
+    latent = bool(args.get("multi_latent_attention"))
+    fields = {name: value for name, value in args.items() if latent or name not in LATENT}
     for name, field in RENAMED.items():
         if args.get(name) is not None:
             fields[field] = args[name]

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.catalogue.bridge_models import GPT, PROVIDERS, provider_of
 from nemolaunch.checkpoint.bridge import state
 from nemolaunch.checkpoint.hf import folder as hf_folder
-from nemolaunch.checkpoint.hf import output as hf_output
-from nemolaunch.checkpoint.megatron.names import MegatronSource
+from nemolaunch.checkpoint.megatron.iteration import IterationFolder
 from nemolaunch.checkpoint.megatron.sink import WeightsSink
 from nemolaunch.checkpoint.megatron_lm import arguments
 from nemolaunch.checkpoint.storage.dcp import METADATA, DcpSource
 from nemolaunch.checkpoint.storage.formats import newest_of_megatron_lm
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.facts.bridge_model import to_nemo
 from nemolaunch.families.nemo_config import NemoConfig
 from nemolaunch.run.folder import BRIDGE_TOKENIZER, BRIDGE_TRACKER
 
+# Classes of Bridge's configuration whose models are the same GPT
+LIKE_ITS_OWN = (GPT, PROVIDERS["DeepSeekModel"])
 EMBEDDING = "embedding.word_embeddings.weight"
 RELEASE = "release"
 SIZES = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "world_size", "data_parallel_size")
@@ -28,41 +29,16 @@ CONTENT = {"singleton_local_shards": False, "chained_optim_avoid_prefix": True}
 
 
 @dataclass(frozen=True)
-class MegatronLmFolder:
+class MegatronLmFolder(IterationFolder):
     """A checked checkpoint folder, with the common state and the arguments in it."""
 
-    path: Path
-    config: NemoConfig
     common: Mapping[str, Any]
     args: Mapping[str, Any]
 
     @property
-    def weights(self) -> Path:
-        """The distributed checkpoint."""
-        return self.path
-
-    @property
-    def tokenizer_copy(self) -> Path:
-        """Where nemolaunch copies the tokenizer: Megatron-LM saves none."""
-        return self.path / BRIDGE_TOKENIZER
-
-    @property
-    def generation(self) -> Path:
-        """Where a generation config would be: there is none."""
-        return self.path / hf_output.GENERATION
-
-    def source(self) -> MegatronSource:
-        """Open the parameters. Raises `NemolaunchError` if the checkpoint is damaged or incomplete."""
-        return MegatronSource(DcpSource(self.weights))
-
-    def find_tokenizer(self, given: Path | None) -> Path:
-        """Return the folder with the tokenizer: the given one, or the one that the command line named."""
-        named = self.args.get("tokenizer_model")
-        copied = BRIDGE_TOKENIZER if self.tokenizer_copy.is_dir() else named
-        return hf_output.find_tokenizer(self.path, copied if isinstance(copied, str) else None, given)
-
-    def check_names(self) -> None:
-        """Do nothing: no framework loads it. Its arguments name classes of Megatron-LM's, which are not imported."""
+    def named_tokenizer(self) -> object:
+        """The one that the command line named."""
+        return self.args.get("tokenizer_model")
 
 
 def record_newest(checkpoint: Path) -> None:
@@ -85,12 +61,21 @@ def read_folder(path: Path) -> MegatronLmFolder:
     try:
         common = state.common(stored)
         args = arguments.values_of(common.get("args"))
-        config = to_nemo("GPTModelProvider", arguments.model_fields(args))
+        config = arguments.nemo_config(args)
     except NemolaunchError as error:
         raise NemolaunchError(f"{found}: {error}") from error
     finally:
         stored.close()
     return MegatronLmFolder(found, config, common, args)
+
+
+def check(config: NemoConfig) -> None:
+    """Raise `NemolaunchError` unless Megatron-LM's command line can say what the model is."""
+    if provider_of(config.model_class, config.config_class) not in LIKE_ITS_OWN:
+        raise NemolaunchError(
+            f"{config.model_class} with {config.config_class} has code of its own, for which pretrain_gpt.py of "
+            "Megatron-LM has no arguments"
+        )
 
 
 def begin(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from nemolaunch.checkpoint.storage.dcp import DcpSource
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.bridge_run_config import RunConfig
 from nemolaunch.facts.saved_values import SavedRun
+from nemolaunch.run.folder import BRIDGE_STREAM, read_json
+from nemolaunch.system.atomic_files import write_json
 
 # Of megatron.core.dist_checkpointing since 0.19, which reads the common state of older ones too
 BACKEND = {"sharded_backend": "torch_dist", "sharded_backend_version": 1}
@@ -40,6 +43,7 @@ def read(checkpoint: Path, stored: DcpSource, config: RunConfig, run: SavedRun) 
     common = state.common(stored)
     step, samples = state.progress(checkpoint)
     found = progress_of(common, step, samples, run, config.section("train"))
+    found = dataclasses.replace(found, stream=_stream(checkpoint / BRIDGE_STREAM))
     sizes = {name: size for name in LAYOUT if isinstance(size := config.model.get(name), int)}
     layout = Layout(
         sizes=sizes,
@@ -49,6 +53,13 @@ def read(checkpoint: Path, stored: DcpSource, config: RunConfig, run: SavedRun) 
         nodes=int(run.values.get("num_nodes") or 1),
     )
     return found, layout
+
+
+def _stream(path: Path) -> dict[str, Any] | None:
+    found = read_json(path)
+    if found is None and path.exists():
+        raise NemolaunchError(f"the position in {path} cannot be read")
+    return found
 
 
 def progress_of(
@@ -85,6 +96,8 @@ def write(checkpoint: Path, progress: Progress) -> None:
     save(common_of(progress), checkpoint / "common.pt")
     (checkpoint / "metadata.json").write_text(json.dumps(BACKEND), encoding="utf-8")
     save(train_state(progress.step, progress.samples), checkpoint / state.TRAIN_STATE)
+    if progress.stream is not None:
+        write_json(checkpoint / BRIDGE_STREAM, progress.stream)
 
 
 def common_of(progress: Progress) -> dict[str, Any]:

@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.checkpoint.bridge import folder as bridge
-from nemolaunch.checkpoint.bridge import model as bridge_model
 from nemolaunch.checkpoint.hf import folder as hf_folder
-from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
+from nemolaunch.checkpoint.megatron import description
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
 from nemolaunch.checkpoint.megatron.names import WRAPPER
 from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm
-from nemolaunch.checkpoint.migrate import bridge_side, linking, megatron_lm_side, nemo2_side, refusals
+from nemolaunch.checkpoint.migrate import (
+    bridge_side,
+    linking,
+    megatron_lm_side,
+    nemo2_side,
+    refusals,
+)
 from nemolaunch.checkpoint.migrate import metadata as metadata_file
 from nemolaunch.checkpoint.migrate import optimizer as tree
+from nemolaunch.checkpoint.migrate.models import (
+    BRIDGE,
+    MEGATRON_LM,
+    NEMO2,
+    TITLES,
+    check_target,
+    config_check,
+    rows_of,
+    with_rows,
+)
 from nemolaunch.checkpoint.migrate.names import is_left_out, kind_of, renamed
 from nemolaunch.checkpoint.migrate.progress import Layout, Progress
 from nemolaunch.checkpoint.nemo2 import context
@@ -33,16 +49,12 @@ from nemolaunch.checkpoint.storage.formats import detect
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.saved_values import saved_run
 from nemolaunch.families.nemo_config import NemoConfig
-from nemolaunch.families.registry import of_nemo
 from nemolaunch.run.folder import RunDir
 
 Advance = Callable[[int], None]
-EMBEDDING = "embedding.word_embeddings.weight"
-NEMO2, BRIDGE, MEGATRON_LM = "nemo2", "bridge", "megatron-lm"
-TITLES = {NEMO2: "NeMo 2", BRIDGE: "Megatron-Bridge", MEGATRON_LM: "Megatron-LM"}
 READ: dict[str, Callable[[Path], MegatronFolder]] = {
     NEMO2: nemo2.read_folder,
-    BRIDGE: bridge.read_folder,
+    BRIDGE: partial(bridge.read_folder, describe=description.to_nemo),
     MEGATRON_LM: megatron_lm.read_folder,
 }
 
@@ -122,7 +134,7 @@ class Migration:
                 self._tensors(result),
                 self._bytes(weights, advance),
                 self._progress(output, result),
-                self._config(output),
+                config_check(self.config, self._read(output).config),
                 tokenizer_check(self.tokenizer, self._read(output).tokenizer_copy),
             ]
         finally:
@@ -137,9 +149,10 @@ class Migration:
 
     def _describe_bridge(self, checkpoint: Path) -> None:
         bridge_side.write(checkpoint, self.progress)
-        model = bridge_model.to_bridge(self.config) | self.layout.sizes
+        model = description.to_bridge(self.config) | self.layout.sizes
         model["sequence_parallel"] = self.layout.sequence_parallel
-        model["should_pad_vocab"] = False
+        wrapper = WRAPPER if self.form == NEMO2 else ""
+        model["vocab_size"], model["should_pad_vocab"] = rows_of(self.stored.tensors, wrapper), False
         hf_folder.copy_tokenizer(self.tokenizer, checkpoint / bridge.BRIDGE_TOKENIZER)
         bridge.copy_generation(self.folder.generation, checkpoint)
         bridge.write_run_config(checkpoint, model, bridge_side.sections(self.progress, self.layout))
@@ -210,18 +223,12 @@ class Migration:
         ]
         if repr(again.optimizer) != repr(self.progress.optimizer):
             wrong.append("the optimizer's groups of parameters differ")
+        if again.stream != self.progress.stream:
+            wrong.append("the position in the stream differs")
         if again.content != self.progress.content:
             wrong.append("the description of how the state is saved differs")
         count = len(self.progress.counters) + len(list(tree.groups(self.progress.optimizer)))
         return Check("optimizer and counters", count, wrong)
-
-    def _config(self, output: Path) -> Check:
-        """Compare what the model computes, as Hugging Face's fields say it."""
-        before, after = self.config, self._read(output).config
-        count, lines = differences(
-            of_nemo(before).to_hf(before), of_nemo(after).to_hf(after), {"architectures"}
-        )
-        return Check("config", count, lines)
 
     def _read(self, output: Path) -> MegatronFolder:
         return READ[self.to](output if self.to == NEMO2 else self._weights(output))
@@ -249,11 +256,12 @@ def prepare(path: Path, to: str, tokenizer: Path | None = None) -> Migration:
     try:
         progress, layout = _progress(folder, stored)
         _refuse(folder, stored, progress)
+        for fault in refusals.query_norms(stored.tensors):
+            raise NemolaunchError(f"the model has {fault}")
         kept = [name for name in (*stored.tensors, *stored.objects) if not is_left_out(name)]
         names = {name: renamed(name, from_nemo=form == NEMO2, to_nemo=to == NEMO2) for name in kept}
-        config = _with_rows(folder.config, stored)
-        if to != NEMO2:
-            bridge_model.to_bridge(config)
+        config = with_rows(folder.config, rows_of(stored.tensors, WRAPPER if form == NEMO2 else ""))
+        check_target(config, to)
         return Migration(
             form=form,
             to=to,
@@ -265,7 +273,7 @@ def prepare(path: Path, to: str, tokenizer: Path | None = None) -> Migration:
             config=config,
             tokenizer=folder.find_tokenizer(tokenizer),
             left_out=[name for name in stored.objects if is_left_out(name)],
-            changed=_remarks(form, to, stored),
+            changed=_remarks(form, names, stored),
         )
     except NemolaunchError as error:
         stored.close()
@@ -310,24 +318,16 @@ def _instances(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {name: trainer[name]} if name in trainer else {}
 
 
-def _with_rows(config: NemoConfig, stored: DcpSource) -> NemoConfig:
-    """Return the configuration with as many rows of the embedding as are saved, which may include padding."""
-    rows = next(
-        (
-            stored.tensors[name].shape[0]
-            for name in (EMBEDDING, WRAPPER + EMBEDDING)
-            if name in stored.tensors
-        ),
-        None,
-    )
-    if rows is None:
-        return config
-    return NemoConfig(config.model_class, config.config_class, {**config.fields, "vocab_size": rows})
-
-
-def _remarks(form: str, to: str, stored: DcpSource) -> list[str]:
+def _remarks(form: str, names: Mapping[str, str], stored: DcpSource) -> list[str]:
+    found = []
+    renames = sum(old != new for old, new in names.items())
+    if renames:
+        how = "lose" if form == NEMO2 else "get"
+        found.append(
+            f"{renames:,} names of tensors {how} {WRAPPER!r} in .metadata; data files stay as they are"
+        )
     if form == NEMO2:
-        return ["NeMo 2 saved no state of random numbers: dropout draws others than before"]
-    if any(is_left_out(name) and name.startswith("rng_state") for name in stored.objects):
-        return ["the state of random numbers is left out: dropout draws others than before"]
-    return []
+        found.append("NeMo 2 saved no state of random numbers: dropout draws others than before")
+    elif any(is_left_out(name) and name.startswith("rng_state") for name in stored.objects):
+        found.append("the state of random numbers is left out: dropout draws others than before")
+    return found

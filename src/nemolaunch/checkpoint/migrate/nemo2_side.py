@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nemolaunch.facts.saved_values import SavedRun
 
 COMMON = "common.pt"
 DATA = "PreTrainingDataModule"  # NeMo's name of what holds the number of samples consumed
+STREAM_DATA = "StreamDataModule"  # that of a training on a stream, `nemolaunch.nemo2.stream_data`
 LIGHTNING = "2.4.0"
 
 
@@ -31,10 +33,8 @@ def read(checkpoint: Path, run: SavedRun) -> tuple[Progress, Layout]:
     common = read_saved(checkpoint / "weights" / COMMON)
     about = recorded(checkpoint / "context" / "io.json")
     trainer = about["trainer"]
-    samples = next(
-        (v["consumed_samples"] for v in common.values() if isinstance(v, dict) and "consumed_samples" in v),
-        None,
-    )
+    data = next((v for v in common.values() if isinstance(v, dict) and "consumed_samples" in v), {})
+    samples = data.get("consumed_samples")
     optimizers = common.get("optimizer")
     if not common.get("loops") or samples is None or not isinstance(optimizers, list) or len(optimizers) != 1:
         raise NemolaunchError(
@@ -52,6 +52,7 @@ def read(checkpoint: Path, run: SavedRun) -> tuple[Progress, Layout]:
             int(samples),
         ),
         max_steps=run.values.get("max_steps") or trainer.get("max_steps"),
+        stream=_with_readers(data.get("stream"), lambda table: table.tolist()),
     )
     sizes = {name: int(trainer[name]) for name in LAYOUT if isinstance(trainer.get(name), int)}
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes")
@@ -72,7 +73,11 @@ def write(weights: Path, progress: Progress, *, num_groups: int) -> None:
 
 
 def _common(progress: Progress, num_groups: int) -> dict[str, Any]:
+    import torch
+
     schedule = progress.schedule
+    stream = _with_readers(progress.stream, lambda table: torch.tensor(table, dtype=torch.int64))
+    data = {"consumed_samples": progress.samples, **({"stream": stream} if stream else {})}
     decay = max((group["weight_decay"] for group in tree.groups(progress.optimizer)), default=0.0)
     return {
         "epoch": 0,
@@ -83,10 +88,15 @@ def _common(progress: Progress, num_groups: int) -> dict[str, Any]:
         "callbacks": {},
         "optimizer_states": {},
         "lr_schedulers": [_schedule_state(schedule, progress.step, num_groups)] if schedule else [],
-        DATA: {"consumed_samples": progress.samples},
+        STREAM_DATA if stream else DATA: data,
         "optimizer": [tree.as_nemo(progress.optimizer, decay)],
         "content_metadata": progress.content,
     }
+
+
+def _with_readers(stream: Mapping[str, Any] | None, change: Callable[[Any], Any]) -> dict[str, Any] | None:
+    """Return a position with its table of readers in another form."""
+    return None if stream is None else {**stream, "readers": change(stream["readers"])}
 
 
 def _schedule_state(schedule: Schedule, step: int, num_groups: int) -> dict[str, Any]:

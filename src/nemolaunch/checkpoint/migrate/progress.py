@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class Progress:
         schedule: of the learning rate; None if not known.
         global_batch_size: None if not known.
         max_steps: None if not known.
+        stream: the position of a training on a stream (`nemolaunch.stream.state`), with the readers' numbers as lists.
     """
 
     step: int
@@ -38,6 +40,7 @@ class Progress:
     schedule: Schedule | None = None
     global_batch_size: int | None = None
     max_steps: int | None = None
+    stream: Mapping[str, Any] | None = None
 
     @property
     def counters(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from nemolaunch.run.folder import RunDir, read_json
 
 # Releases of Megatron-Bridge and its Megatron-Core by their first two numbers, those of constraints-bridge.txt
 BRIDGE_RELEASES = {"megatron-bridge": (0, 6), "megatron-core": (0, 19)}
+
+QUERY_NORM = "self_attention.linear_q_proj.layer_norm_weight"
 
 
 def check(
@@ -91,6 +93,16 @@ def _moments(stored: DcpSource) -> Iterator[str]:
     small = {kind: dtype for kind, dtype in kinds.items() if kind is not None}
     for kind, dtype in sorted(small.items()):
         yield f"precision-aware optimizer: {kind} is in {dtype}"
+
+
+def query_norms(names: Iterable[str]) -> Iterator[str]:
+    """Yield a clause about parameters that Megatron-Core 0.19 adds to models of multi-latent attention."""
+    found = next((name for name in names if name.endswith(QUERY_NORM) and not kind_of(name)), None)
+    if found:
+        yield (
+            f"a norm of queries that the original model does not have ({found}): Megatron-Core 0.19 adds it where "
+            "there is no q_lora_rank, unless nemolaunch trains (NVIDIA-NeMo/Megatron-Bridge#5261)"
+        )
 
 
 def _objects(stored: DcpSource) -> Iterator[str]:
