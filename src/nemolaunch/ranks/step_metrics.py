@@ -98,7 +98,8 @@ class StepMetrics:
             GuardStop: the policy for its kind is `stop`.
         """
         self.event(notice.kind, step, text=notice.text)
-        if self._plan.job.get(POLICY_OF[notice.kind]) == "stop":
+        policy = POLICY_OF.get(notice.kind)
+        if policy is not None and self._plan.job.get(policy) == "stop":
             raise stop(self._plan, notice.kind, step, notice.text)
 
     def pause(self) -> None:

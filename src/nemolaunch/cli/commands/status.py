@@ -13,6 +13,8 @@ from typing import Any
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.facts.unfinished_data import UnfinishedData, look_at_unfinished
 from nemolaunch.observe.diagnosis import newest_failure
+from nemolaunch.observe.goodput import goodput
+from nemolaunch.observe.reader import read_history
 from nemolaunch.observe.status import Status, runs_below, status, statuses
 from nemolaunch.observe.units import count, duration, losses_of_sets
 from nemolaunch.preflight import result as preflight
@@ -88,7 +90,11 @@ def _status(args: argparse.Namespace) -> int:
         print(problem, file=sys.stderr)
     if args.json:
         for one in found:
-            print(json.dumps({**dataclasses.asdict(one), "folder": str(one.folder)}, ensure_ascii=False))
+            values = {**dataclasses.asdict(one), "folder": str(one.folder)}
+            if args.run:  # of a list, it would take reading all metrics of all runs
+                spent = goodput(read_history(one.folder))
+                values["goodput"] = spent.values() if spent else None
+            print(json.dumps(values, ensure_ascii=False))
     elif args.run:
         print("\n".join([*_block(found[0]), *_failure_lines(found[0])]))
     else:
@@ -134,6 +140,8 @@ def _block(s: Status) -> list[str]:
         rows.append(("speed", f"{count(s.tokens_per_s)} tokens/s"))
     if s.eta_s is not None:
         rows.append(("left", duration(s.eta_s)))
+    if spent := goodput(read_history(s.folder)):
+        rows.append(("goodput", spent.sentence))
     if s.tags:
         rows.append(("tags", ", ".join(s.tags)))
     rows += [("note", note.text) for note in labels_of(RunDir(s.folder)).notes]
