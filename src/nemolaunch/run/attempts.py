@@ -53,7 +53,7 @@ def attempts(run: RunDir) -> list[Attempt]:
 
 
 def start_times(run: RunDir) -> tuple[list[float], list[float]]:
-    """Return when a run was submitted by the user and when its attempts began, in Unix seconds; empty if not on Slurm."""
+    """Return when the user submitted a run and when its attempts began, in Unix seconds; empty if not on Slurm."""
     submitted: list[float] = []
     begun: list[float] = []
     try:

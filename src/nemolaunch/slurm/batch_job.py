@@ -21,11 +21,13 @@ from nemolaunch.job.env_presets import passed_names
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import STALE_S
 from nemolaunch.slurm.site_setup import site_setup
+from nemolaunch.system import webhook
 
 TASK = "pretrain"
 # Variables that ranks in podman's containers get besides the plan's: Slurm's, NeMo-Run's and secrets, never by value
 _INHERITED = (
-    "SLURM_*", "MASTER_*", "PET_*", "LOGLEVEL", "PYTHONUNBUFFERED", "HF_TOKEN", "WANDB_*", "MLFLOW_*", "AWS_*"
+    "SLURM_*", "MASTER_*", "PET_*", "LOGLEVEL", "PYTHONUNBUFFERED", "HF_TOKEN", "WANDB_*", "MLFLOW_*", "AWS_*",
+    webhook.VARIABLE,
 )  # fmt: skip
 FIRST_PORT, NUM_PORTS = 20000, 10000
 # Options of srun: how ranks are placed, and of pyxis for images

@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
         "them, and the report shows both.",
     )
     p.takes_flags_anywhere = True
-    p.add_argument("tags", nargs="*", default=[], metavar="TAG", help="tags to add, without spaces and commas")
+    p.add_argument(
+        "tags", nargs="*", default=[], metavar="TAG", help="tags to add, without spaces and commas"
+    )
     p.add_argument(
         "--remove", action="append", default=[], metavar="TAG", help="tag to remove; may be repeated"
     )

@@ -136,6 +136,8 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = parse(normalise_long_options(args), namespace)
         if unknown:
             self._refuse_settings(unknown)
+            if any("://" in word for word in unknown) and any(a.dest == "notify" for a in self._actions):
+                self.error("--notify takes no URL: it is a secret, and read from NEMOLAUNCH_WEBHOOK_URL")
             flags = [word for word in unknown if word.startswith("-")] or unknown
             if flags[0] in ELSEWHERE:
                 self.error(f"unknown: {flags[0]}; {ELSEWHERE[flags[0]]}")
