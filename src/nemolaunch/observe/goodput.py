@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,13 +124,11 @@ def _first_step_s(span: Span, took: list[tuple[int, float, float]]) -> float:
     if len(took) < 2:
         return 0.0
     steps = took[0][0] - span.step
-    usual_s = steps * _median(span.times.values[1:])
-    return max(0.0, took[0][1] - took[0][2] - usual_s)
-
-
-def _median(values: array[float]) -> float:
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2]
+    computed = [seconds - waited for _, seconds, waited in took]
+    each = sorted(
+        s / (step - before) for s, (step, *_), (before, *_) in zip(computed[1:], took[1:], took, strict=False)
+    )
+    return max(0.0, computed[0] - steps * each[len(each) // 2])
 
 
 class _Begins:

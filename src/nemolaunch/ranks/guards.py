@@ -7,6 +7,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 WINDOW = 128
@@ -38,8 +39,9 @@ class LossGuard:
     """A guard that checks the loss and the gradient norm of every step, before the weights are updated.
 
     - `not finite`: one of them is NaN or infinite.
-    - `loss spike`: the loss exceeds the median of recent steps by ten standard deviations (estimated from the
-      median absolute deviation, which earlier spikes do not affect) and by half a nat.
+    - `loss spike`: the loss exceeds the median of recent steps by ten standard deviations and by half a nat. The
+      deviation is estimated from the median absolute deviation of the changes from step to step: earlier spikes do not
+      affect it, nor does a steady fall.
     - `gradient spike`: the gradient norm is more than ten times the median of recent steps.
 
     Recent are the last 128 steps, and in the beginning the later half of all steps, but at least 8: the fast descent of
@@ -79,7 +81,9 @@ class LossGuard:
         if loss is None or len(recent) < ENOUGH_LOSSES:
             return None
         middle = statistics.median(recent)
-        sigma = MAD_TO_SIGMA * statistics.median(abs(value - middle) for value in recent)
+        falls = [after - before for before, after in pairwise(recent)]
+        usual = statistics.median(falls)
+        sigma = MAD_TO_SIGMA * statistics.median(abs(fall - usual) for fall in falls) / math.sqrt(2)
         if loss - middle <= max(SPIKE_DEVIATIONS * sigma, SPIKE_NATS):
             return None
         return "loss spike", f"loss {loss:.3f} after a median of {middle:.3f} over {len(recent)} steps"
