@@ -1,7 +1,8 @@
 """Samples and benchmarks beside a run: `python -m nemolaunch.evaluation.beside PLAN.json`, started with the training.
 
 The process ends after the last checkpoint has been evaluated, or with the command that started it. It leaves the GPUs
-to the training, and has a low priority on the CPU.
+to the training. Its priority on the CPU is that of the training: with a lower one, a rehearsal would not let it have
+any time, and checkpoints would be gone before it gets to them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from nemolaunch.system import processes
 from nemolaunch.system.secret_values import mask_streams
 
 POLL_S = 2.0
-NICENESS = 10
 
 
 def request_at(plan: Plan, step: int) -> EvaluationRequest | None:
@@ -45,7 +45,6 @@ def main() -> None:
     """Evaluate the checkpoints of the run until it has finished."""
     plan = Plan.load(Path(sys.argv[1]))
     processes.signal_on_parents_death(signal.SIGTERM)
-    os.nice(NICENESS)
     mask_streams()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
