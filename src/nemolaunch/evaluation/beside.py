@@ -15,6 +15,7 @@ from pathlib import Path
 from nemolaunch.evaluation.watch import EvaluationRequest, watch
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import phases
+from nemolaunch.ranks.log import log
 from nemolaunch.run.folder import end_step
 from nemolaunch.system import processes
 from nemolaunch.system.secret_values import mask_streams
@@ -55,7 +56,7 @@ def main() -> None:
         if is_over():
             phases.begin(plan.run, text)  # the command that trains waits for this, and shows it
         else:
-            print(text, flush=True)
+            log.info(text)
 
     for row in watch(plan.run, lambda step: request_at(plan, step), is_over=is_over, poll_s=POLL_S, say=say):
         say(f"evaluated step {row['step']}")

@@ -26,8 +26,7 @@ from nemolaunch.system import webhook
 TASK = "pretrain"
 # Variables that ranks in podman's containers get besides the plan's: Slurm's, NeMo-Run's and secrets, never by value
 _INHERITED = (
-    "SLURM_*", "MASTER_*", "PET_*", "LOGLEVEL", "PYTHONUNBUFFERED", "HF_TOKEN", "WANDB_*", "MLFLOW_*", "AWS_*",
-    webhook.VARIABLE,
+    "SLURM_*", "MASTER_*", "PET_*", "LOGLEVEL", "PYTHONUNBUFFERED", "HF_TOKEN", "WANDB_*", "MLFLOW_*", "AWS_*"
 )  # fmt: skip
 FIRST_PORT, NUM_PORTS = 20000, 10000
 # Options of srun: how ranks are placed, and of pyxis for images
@@ -92,7 +91,7 @@ def engine_words(plan: Plan, workdir: str | None = None) -> list[str]:
         image=path if is_path else launch.container_image,
         mounts=tuple(mounts_of(plan)),
         workdir=workdir or str(task_dir(plan) / "code"),
-        variables=(*_INHERITED, *container_env(plan)),
+        variables=(*_INHERITED, *_webhook(plan), *container_env(plan)),
         gpus=plan.device == "gpu",
         user=_submission(plan).user,
         init=False,
@@ -100,6 +99,11 @@ def engine_words(plan: Plan, workdir: str | None = None) -> list[str]:
         alone=False,
     )
     return command(box)
+
+
+def _webhook(plan: Plan) -> tuple[str, ...]:
+    """Return the name of the variable that holds the webhook of `--notify`, if messages are sent."""
+    return (webhook.VARIABLE,) if plan.job.logging.notify else ()
 
 
 def options(plan: Plan) -> dict[str, Any]:
