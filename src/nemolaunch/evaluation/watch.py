@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from nemolaunch.system.atomic_files import append_text
 
 MADE_ROOM = (
     "it made room for newer checkpoints before it was evaluated; a higher --keep-latest keeps it longer"
+)
+MOST_TRIES = (
+    3  # of one checkpoint: a framework may write its last files after it calls the checkpoint complete
 )
 Say = Callable[[str], None]
 
@@ -73,20 +77,21 @@ def watch(
     Args:
         request_at: returns the evaluations of the checkpoint after a step; None for none.
     """
-    failed: set[str] = set()
+    tries: Counter[str] = Counter()
     while True:
         over = is_over()
-        known = evaluated(run) | failed
+        known = evaluated(run) | {name for name, count in tries.items() if count >= MOST_TRIES}
         new = [path for path in run.complete_checkpoints() if path.name not in known]
         todo = [(path, request) for path in new if (request := request_at(step_of(path) + 1))]
         for checkpoint, request in todo:
             say(f"evaluating {checkpoint.name}")
             try:
                 row = evaluate(checkpoint, request, say)
-            except (NemolaunchError, OSError) as error:  # its files may have made room for newer ones
+            except (NemolaunchError, OSError) as error:
+                tries[checkpoint.name] += 1
                 gone = checkpoint not in run.complete_checkpoints()
                 say(f"{checkpoint.name}: {MADE_ROOM if gone else error}")
-                failed.add(checkpoint.name)
+                time.sleep(poll_s)
                 continue
             append(run, row)
             log_evaluation(run, row)

@@ -101,7 +101,8 @@ class LocalJob:
 
     def stop(self, reason: str = "interrupted") -> None:
         """End every process of the job: terminate, wait briefly, then kill. A second Ctrl-C kills at once."""
-        note_end(self.run, "stopped", reason)
+        if self.process.poll() != 0:  # else only evaluations beside the run are stopped
+            note_end(self.run, "stopped", reason)
         try:
             if self.process.poll() is None:
                 self.process.terminate()
