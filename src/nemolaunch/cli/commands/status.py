@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
+from nemolaunch.cli.views.paint import write_parts
 from nemolaunch.facts.unfinished_data import UnfinishedData, look_at_unfinished
 from nemolaunch.observe.diagnosis import newest_failure
 from nemolaunch.observe.goodput import goodput
@@ -25,6 +26,7 @@ from nemolaunch.run.labels import labels_of
 OVER_BADLY = ("stopped", "failed", "ended", "blocked")
 UNKNOWN_CODE = 3
 LONGEST_DETAIL = 80
+TITLE = 13  # columns of the titles of lines about one run
 MAY_BE_MISSING = ("VAL LOSS", "LEFT", "TAGS", "DETAIL")  # columns that are dropped where no run has a value
 
 
@@ -96,7 +98,8 @@ def _status(args: argparse.Namespace) -> int:
                 values["goodput"] = spent.values() if spent else None
             print(json.dumps(values, ensure_ascii=False))
     elif args.run:
-        print("\n".join([*_block(found[0]), *_failure_lines(found[0])]))
+        for line in [*_block(found[0]), *_failure_lines(found[0])]:
+            write_parts([("", line)], indent=TITLE)
     else:
         none = f"no runs in {args.runs_dir}" + (f" with {', '.join(args.filter)}" if args.filter else "")
         print("\n".join(_table(found)) or none)
@@ -150,7 +153,7 @@ def _block(s: Status) -> list[str]:
     if measured := preflight.load(RunDir(s.folder)):
         rows.append(("preflight", measured.sentence))
     rows += [("warnings" if i == 0 else "", notice) for i, notice in enumerate(s.notices)]
-    return [f"{name:<13}{value}" for name, value in rows]
+    return [f"{name:<{TITLE}}{value}" for name, value in rows]
 
 
 def _failure_lines(s: Status) -> list[str]:
@@ -162,7 +165,7 @@ def _failure_lines(s: Status) -> list[str]:
         return []
     cause = f" [{found.cause.code}]" if found.cause else ""
     where = f" on {found.node}" if found.node else ""
-    return [f"{'last failure':<13}{found.what}{where}{cause}"]
+    return [f"{'last failure':<{TITLE}}{found.what}{where}{cause}"]
 
 
 def _table(found: list[Status]) -> list[str]:
