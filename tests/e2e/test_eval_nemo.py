@@ -56,10 +56,10 @@ def test_samples_are_made_beside_a_run(run: Plan, tmp_path: Path) -> None:
     assert row["step"] == 4
     assert [sample["prompt"] for sample in row["samples"]] == ["It was", "Once upon"]
     events = EventAccumulator(str(run.run.tensorboard / "evaluations")).Reload()
-    (shown,) = events.Tensors("samples/1/text_summary")
+    (shown,) = events.Tensors("samples/1")
     assert shown.step == 4
     assert shown.tensor_proto.string_val[0].decode() == f"**Once upon**{row['samples'][1]['text']}"
-    run.run.evaluations.unlink()
+    run.run.evaluations.unlink()  # for the next test
 
 
 def test_watch_evaluates_each_checkpoint_once(run: Plan, capsys: pytest.CaptureFixture[str]) -> None:
