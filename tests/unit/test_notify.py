@@ -90,6 +90,34 @@ def test_the_failure_of_an_attempt_is_told_by_the_first_process_that_sees_it(
     ]
 
 
+def test_a_run_tells_what_it_records(server: Any, url: str, tmp_path: Path) -> None:
+    from nemolaunch.job import Job
+    from nemolaunch.planning import make_plan
+    from nemolaunch.ranks import rank_process
+    from nemolaunch.ranks.guards import Notice
+    from nemolaunch.ranks.step_metrics import StepMetrics
+
+    job = Job(model="nano", tokenizer=TOKENIZER, data=write_data(tmp_path), max_steps=10, gbs=8, notify=True)
+    plan = make_plan(job.with_values(output_dir=str(tmp_path / "run")))
+    rows = StepMetrics(plan)
+    rows.start(0, 100)
+    rows.event("checkpoint", 4, seconds=1.0)
+    rows.notice(Notice("loss spike", "loss 9.1 after a median of 7.0"), 5)
+    rows.end(5, None)
+    again = StepMetrics(plan)
+    again.start(4, 100)
+    again.end(10, None)
+    rank_process._record_error(plan, 1, RuntimeError("no memory"))
+    rank_process._record_error(plan, 0, RuntimeError("another rank is gone"))
+    rank_process.note_end(plan, 10)
+    assert sorted(text.removeprefix("pretraining (nano): ") for text in server.texts) == [
+        "failed: rank 1: RuntimeError: no memory",
+        "finished step 10",
+        "loss spike at step 5: loss 9.1 after a median of 7.0",
+        "restarted from step 4 of 10",
+    ]
+
+
 @pytest.mark.parametrize(
     ("where", "reason"),
     [
