@@ -16,8 +16,8 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (a few minutes; log: $(VENV)-install.log)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,dev]' > $(VENV)-install.log 2>&1 \
-		|| { tail -n 20 $(VENV)-install.log; exit 1; }
+	@sh .ci/install.sh $(VENV)-install.log \
+		$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
 # Megatron-Bridge needs other releases of Megatron-Core and transformers than NeMo 2, hence an environment of its own
@@ -26,9 +26,9 @@ install-bridge: $(BRIDGE)/.installed
 $(BRIDGE)/.installed: constraints-bridge.txt
 	@echo "installing into $(BRIDGE) (a few minutes; log: $(BRIDGE)-install.log)"
 	@$(PYTHON) -m venv $(BRIDGE)
-	@{ $(BRIDGE)/bin/python -m pip install --disable-pip-version-check --no-deps --ignore-requires-python \
-		-r constraints-bridge.txt && $(BRIDGE)/bin/python -m pip install --disable-pip-version-check --no-deps -e .; } \
-		> $(BRIDGE)-install.log 2>&1 || { tail -n 20 $(BRIDGE)-install.log; exit 1; }
+	@sh .ci/install.sh $(BRIDGE)-install.log $(BRIDGE)/bin/python -m pip install --disable-pip-version-check --no-deps \
+		--ignore-requires-python -r constraints-bridge.txt
+	@sh .ci/install.sh $(BRIDGE)-install.log $(BRIDGE)/bin/python -m pip install --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 demo: $(INSTALLED) $(if $(filter bridge,$(BACKEND)),$(BRIDGE)/.installed)

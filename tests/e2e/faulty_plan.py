@@ -21,7 +21,7 @@ def train(plan_file: str, fault: str, rank: int, steps: list[int]) -> dict[str, 
     from nemolaunch.ranks import comparison, guards, progress
 
     comparison.EVERY_STEPS = 2
-    guards.ENOUGH = 6
+    guards.ENOUGH = guards.ENOUGH_LOSSES = 6
     if fault == "pause":
         progress.QUIET_MIN_S, progress.QUIET_FACTOR, progress.POLL_S = 1.0, 1.5, 0.1
     losses: list[float] = []

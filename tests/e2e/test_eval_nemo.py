@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,26 @@ def test_a_nemo_checkpoint_and_its_export_agree(
     assert native["tokens"] == exported["tokens"]
     assert native["prefix_token"] == exported["prefix_token"]
     assert exported["perplexity"] == pytest.approx(native["perplexity"], rel=1e-4)
+
+
+def test_samples_are_made_beside_a_run(run: Plan, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    asked = {"checkpoint_every": 2, "sample_every": 4, "sample_prompt": ("It was", "Once upon")}
+    file = replace(run, job=run.job.with_values(**asked)).save(tmp_path / "plan.json")
+    words = [sys.executable, "-m", "nemolaunch.evaluation.beside", str(file)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False
+    )  # ends because the run has finished
+    assert done.returncode == 0, done.stderr
+    (row,) = read_history(run.run.root).evaluations
+    assert row["step"] == 4
+    assert [sample["prompt"] for sample in row["samples"]] == ["It was", "Once upon"]
+    events = EventAccumulator(str(run.run.tensorboard / "evaluations")).Reload()
+    (shown,) = events.Tensors("samples/1")
+    assert shown.step == 4
+    assert shown.tensor_proto.string_val[0].decode() == f"**Once upon**{row['samples'][1]['text']}"
+    run.run.evaluations.unlink()  # for the next test
 
 
 def test_watch_evaluates_each_checkpoint_once(run: Plan, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from report_runs import start, step, write_run
 
 from nemolaunch.cli.commands import report
+from nemolaunch.observe.report import server as serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -193,3 +195,28 @@ def test_print_opens_folded_sections_and_hides_controls(view: View, tmp_path: Pa
     view.page.emulate_media(media="screen")
     assert not view.page.locator("details td").first.is_visible()
     assert len(view.page.pdf(path=tmp_path / "page.pdf")) > 50_000
+
+
+def test_a_served_page_shows_new_steps_by_itself(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "REFRESH_S", 0.2)
+    run = write_run(tmp_path / "run", [start(), *(step(n, 9 - n / 10) for n in range(1, 11))])
+    server = serving.server_of([run], "127.0.0.1", None)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    page = browser.new_page()
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    try:
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.get_by_text("8.900 → 8.000").wait_for()
+        with open(run / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(step(11, 2.5)) + "\n")
+        page.get_by_text("8.900 → 2.500").wait_for()
+        assert messages == []
+        server.shutdown()
+        server.server_close()
+        page.get_by_text("the server has ended").wait_for()
+    finally:
+        page.close()

@@ -58,7 +58,7 @@ def test_runs_are_listed_by_what_is_asked_for(runs: Path, capsys: pytest.Capture
 
 
 def test_tags_and_notes_stay_with_the_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said(capsys, "tag", runs / "first", "baseline", "paper", "--note", "before the fix")
+    said(capsys, "tag", runs / "first", "baseline", "--note", "before the fix", "paper")
     said(capsys, "tag", runs / "second", "paper")
     assert listed(capsys, runs, "--filter", "paper", "--sort", "name") == ["first", "second"]
     said(capsys, "tag", runs / "first", "--remove", "paper")

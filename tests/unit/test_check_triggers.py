@@ -84,6 +84,7 @@ def validation(**values: Any) -> dict[str, Any]:
 
 
 NEWS = {"validation_data": ("news=/data/news",)}
+SAMPLES = {**LOCAL, "sample_every": 5, "sample_prompt": ("It was",)}
 DOCKER = {"executor": "docker"}
 STREAM: dict[str, Any] = {"data_mode": "stream", "dataset_dir": ("/data/texts",), "max_steps": 10}
 
@@ -629,6 +630,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "profile-ranks": ("llama3_8b", {"profile": "nsys", "profile_ranks": ("0", "99999")}, {}),
     "profile-nsys-on-cpu": ("llama3_8b", {"profile": "nsys", "device": "cpu", "executor": "local"}, {}),
     "mlflow-uri": ("llama3_8b", {"mlflow": True}, {}),
+    "notify-url": ("llama3_8b", {"notify": True}, {}),
+    "evaluation-incomplete": ("llama3_8b", {"sample_every": 5, "checkpoint_every": 5}, {}),
+    "evaluation-elsewhere": ("llama3_8b", {**SAMPLES, "checkpoint_every": 5, "executor": "slurm"}, {}),
+    "evaluation-without-checkpoint": ("llama3_8b", {**SAMPLES, "checkpoint_every": 4}, {}),
+    "evaluation-of-masked": ("llama3_8b", {**SAMPLES, "checkpoint_every": 5, "objective": "mlm"}, {}),
     "wandb-key": ("llama3_8b", {"wandb": True}, {}),
     "secret-in-file": ("llama3_8b", {"pre_commands": ("export HF_TOKEN=hf_x",)}, {}),
     "token-on-command-line": ("llama3_8b", {"hf_token": "hf_x"}, {}),

@@ -45,6 +45,20 @@ def test_a_loss_that_jumps_is_noticed_once() -> None:
     assert kinds(rows) == [(300, "loss spike")]
 
 
+def test_a_spike_in_the_first_steps_is_noticed() -> None:
+    rows = falling(60)
+    rows[10]["loss"] += 2.0
+    rows[22]["grad_norm"] = 50.0
+    assert kinds(rows) == [(10, "loss spike"), (22, "gradient spike")]
+
+
+def test_the_fast_descent_of_the_first_steps_is_let_pass_and_hides_no_spike() -> None:
+    rows = [{"loss": 4.0 + 8.0 * 0.8**i, "grad_norm": 30.0 * 0.8**i + 0.5} for i in range(60)]
+    assert kinds(rows) == []
+    rows[25]["loss"] += 1.0  # still below the losses of the first eight steps
+    assert kinds(rows) == [(25, "loss spike")]
+
+
 def test_no_number_is_noticed_when_it_begins() -> None:
     rows = falling(100)
     rows[40]["grad_norm"] = math.inf

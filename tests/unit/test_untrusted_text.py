@@ -15,8 +15,9 @@ from report_runs import start, step, write_run
 from nemolaunch.cli.commands import report, status
 from nemolaunch.cli.main import main
 from nemolaunch.cli.views.console import SafeConsole
+from nemolaunch.cli.views.render import guarded
 from nemolaunch.cli.views.terminal import EscapingStream, escaping
-from nemolaunch.errors import NemolaunchError
+from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.launching.ssh_host import SshHost
 from nemolaunch.publish.card import card
 from nemolaunch.system.control_characters import escaped, in_markdown
@@ -102,3 +103,23 @@ def test_a_host_is_no_option(name: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(NemolaunchError, match="begins with a dash"):
         SshHost(name)
+
+
+def test_own_colours_reach_the_terminal_beside_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that another one calls, as `nemolaunch pretrain` does, with a token in the environment."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def fails(argv: list[str] | None) -> int:
+        raise UsageError("not \x1b[2J so, hf_token-of-mine")
+
+    monkeypatch.setenv("HF_TOKEN", "hf_token-of-mine")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert guarded(lambda argv: guarded(fails)(argv))([]) == 2
+    assert terminal.getvalue() == "\x1b[1;31merror: \x1b[0mnot \\u001b[2J so, ***\n"

@@ -19,9 +19,11 @@ from nemolaunch.observe.ending import FAILED, STOPPED, ending
 from nemolaunch.observe.slurm_run import FollowedRun
 from nemolaunch.observe.status import Status, run_of
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.news import news_of
 from nemolaunch.run.folder import end_step
 from nemolaunch.run.lock import RunLock
 from nemolaunch.run.metrics import RunFollower, current, read
+from nemolaunch.run.news import LOCAL_ATTEMPT
 from nemolaunch.slurm import submission
 from nemolaunch.system import processes
 
@@ -164,6 +166,8 @@ class Run:
         if code:
             found = diagnose(self._paths, code)
             note_end(self._paths, "failed", found.what)
+            if self._job is not None:  # a rank that was killed could not
+                news_of(plan, self._tell).tell_failure(LOCAL_ATTEMPT, found.what)
             raise NemolaunchError("\n  ".join([f"the job failed. {found.what}", *found.details()]))
         return end_step(self._paths, plan.max_steps) or plan.max_steps
 

@@ -19,6 +19,7 @@ from nemolaunch.check import (
     documents,
     engine,
     environment,
+    evaluation,
     experts,
     graphs,
     index_cache,
@@ -101,6 +102,7 @@ ALWAYS: tuple[Rule, ...] = (
     schedule.resumed,
     preset.rules,
     profile.rules,
+    evaluation.rules,
     preflight.rules,
     settings.rules,
 )

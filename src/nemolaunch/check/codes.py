@@ -281,6 +281,12 @@ RULES: dict[str, str] = {
     "preset-gpu": "A preset applies to the GPU it was measured on.",
     "preset-model": "A preset applies to the model it was measured with.",
     # secrets
+    # evaluation beside the run
+    "evaluation-incomplete": "Samples need a prompt, evaluations need tasks, and both a number of steps.",
+    "evaluation-elsewhere": "Evaluations beside a run are started by the command that trains on this machine.",
+    "evaluation-without-checkpoint": "What is evaluated is a checkpoint, so that there must be one at the step.",
+    "evaluation-of-masked": "Samples and benchmarks need a causal model.",
+    "notify-url": "Messages are sent to a webhook, whose URL is a secret.",
     "wandb-key": "W&B needs an API key.",
     "mlflow-uri": "MLflow needs a tracking server.",
     "secret-in-file": "Flags are written into files that others may read, so they hold no passwords or tokens.",

@@ -44,6 +44,8 @@ INTEGERS: dict[str, tuple[int, int]] = {
     "val_check_interval": (1, MOST),
     "limit_val_batches": (0, MOST),
     "checkpoint_every": (1, MOST),
+    "sample_every": (1, MOST),
+    "eval_every": (1, MOST),
     "keep_latest": (-1, MOST),
 }
 DIVISORS = (

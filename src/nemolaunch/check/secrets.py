@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from nemolaunch.check.support import error, fix, flag, note
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
+from nemolaunch.system import webhook
 from nemolaunch.system.secret_values import masked, name_is_secret
 
 _ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=[\"']?([^\s,;\"']*)")
@@ -29,6 +30,12 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             "mlflow-uri",
             f"{flag('mlflow')} needs the address of a server in MLFLOW_TRACKING_URI, which is not set",
             fix(mlflow=False),
+        )
+    if logging.notify and webhook.VARIABLE not in facts.secrets:
+        yield error(
+            "notify-url",
+            f"{flag('notify')} needs the URL of a webhook in {webhook.VARIABLE}, which is not set or no URL",
+            fix(notify=False),
         )
     yield from _in_flags(resolved)
     if resolved.job.model.hf_token:

@@ -10,7 +10,7 @@ from nemolaunch.containers.command import Container, command
 from nemolaunch.containers.mounts import mounts_of
 from nemolaunch.facts.container_engine import ContainerHost
 from nemolaunch.planning import Plan
-from nemolaunch.system import processes
+from nemolaunch.system import processes, webhook
 
 RANKS = "nemolaunch.launching.container_ranks"  # the module that runs in the container
 # Variables of the user's shell that ranks need: keys, proxies, and settings of the libraries that train
@@ -28,7 +28,7 @@ _PREFIXES = (
 )
 _NAMES = {
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING",
+    "CUDA_DEVICE_ORDER", webhook.VARIABLE, "CUDA_LAUNCH_BLOCKING",
 }  # fmt: skip
 _PATHS = ("_HOME", "_CACHE", "_DIR", "_PATH", "_FILE")  # of this machine, and not mounted
 

@@ -7,15 +7,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.evaluation.tensorboard import log_evaluation
 from nemolaunch.run.folder import RunDir, step_of
 from nemolaunch.system.atomic_files import append_text
 
+MADE_ROOM = (
+    "it made room for newer checkpoints before it was evaluated; a higher --keep-latest keeps it longer"
+)
+MOST_TRIES = (
+    3  # of one checkpoint: a framework may write its last files after it calls the checkpoint complete
+)
 Say = Callable[[str], None]
 
 
@@ -32,6 +40,9 @@ class EvaluationRequest:
     lm: list[str] | None = None
     generate: list[str] | None = None
     trust_remote_code: bool = False
+
+
+RequestAt = Callable[[int], EvaluationRequest | None]
 
 
 def evaluated(run: RunDir) -> set[str]:
@@ -57,25 +68,33 @@ def read(run: RunDir) -> list[dict[str, Any]]:
 
 
 def watch(
-    run: RunDir, request: EvaluationRequest, *, once: bool, poll_s: float, say: Say
+    run: RunDir, request_at: RequestAt, *, is_over: Callable[[], bool], poll_s: float, say: Say
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each new checkpoint, until the run has finished or, with `once`, all are evaluated.
+    """Yield a row for each new checkpoint, until the run is over and all are evaluated.
 
     Each evaluation runs in its own process, so that running out of memory does not end the watch.
+
+    Args:
+        request_at: returns the evaluations of the checkpoint after a step; None for none.
     """
-    failed: set[str] = set()
+    tries: Counter[str] = Counter()
     while True:
-        over = once or run.finished.exists()
-        todo = [p for p in run.complete_checkpoints() if p.name not in evaluated(run) | failed]
-        for checkpoint in todo:
+        over = is_over()
+        known = evaluated(run) | {name for name, count in tries.items() if count >= MOST_TRIES}
+        new = [path for path in run.complete_checkpoints() if path.name not in known]
+        todo = [(path, request) for path in new if (request := request_at(step_of(path) + 1))]
+        for checkpoint, request in todo:
             say(f"evaluating {checkpoint.name}")
             try:
                 row = evaluate(checkpoint, request, say)
-            except NemolaunchError as error:
-                say(f"{checkpoint.name}: {error}")
-                failed.add(checkpoint.name)
+            except (NemolaunchError, OSError) as error:
+                tries[checkpoint.name] += 1
+                gone = checkpoint not in run.complete_checkpoints()
+                say(f"{checkpoint.name}: {MADE_ROOM if gone else error}")
+                time.sleep(poll_s)
                 continue
             append(run, row)
+            log_evaluation(run, row)
             yield row
         if over and not todo:
             return

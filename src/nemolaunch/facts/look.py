@@ -37,6 +37,7 @@ from nemolaunch.job import Job, Launch
 from nemolaunch.job.env_presets import passed_names
 from nemolaunch.job.images import is_file
 from nemolaunch.run.folder import RunDir, read_json, step_of
+from nemolaunch.system import webhook
 from nemolaunch.system.path_hints import nearest
 from nemolaunch.tokenizer.inspection import Tokenizer, look_at_tokenizer
 
@@ -143,7 +144,7 @@ LONGEST_FILE_NAME = 255  # bytes, on every common file system
 EXPORTED = (
     "NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"
 )  # fmt: skip
-SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY")
+SECRET_NAMES = ("HF_TOKEN", "WANDB_API_KEY", webhook.VARIABLE)
 
 
 def look(job: Job) -> Facts:
@@ -253,6 +254,8 @@ def secrets_here(netrc: bool = True) -> frozenset[str]:
         netrc: whether the job can read ~/.netrc, in which `wandb login` stores W&B's key.
     """
     found = {name for name in (*SECRET_NAMES, "MLFLOW_TRACKING_URI") if os.environ.get(name)}
+    if webhook.url_fault(os.environ.get(webhook.VARIABLE, "")):
+        found.discard(webhook.VARIABLE)
     try:
         if netrc and "api.wandb.ai" in Path(os.environ.get("NETRC") or "~/.netrc").expanduser().read_text():
             found.add("WANDB_API_KEY")

@@ -22,13 +22,16 @@ def flag(
     choices: tuple[str, ...] | None = None,
     metavar: str | None = None,
     scaled: bool = False,
+    repeats: bool = False,
 ) -> T:
     """Declare a field of a job with its command-line form.
 
-    `aliases` are alternative long names; `scaled` counts may be written like 300M or 1.4T.
+    `aliases` are alternative long names; `scaled` counts may be written like 300M or 1.4T; a flag that `repeats` adds
+    its words to those given before.
     """
     metadata = {
-        "help": help, "short": short, "aliases": aliases, "choices": choices, "metavar": metavar, "scaled": scaled
+        "help": help, "short": short, "aliases": aliases, "choices": choices, "metavar": metavar, "scaled": scaled,
+        "repeats": repeats or "=" in (metavar or ""),
     }  # fmt: skip
     return typing.cast(T, field(default=default, metadata=metadata))
 
@@ -55,6 +58,7 @@ class FieldSpec:
     choices: tuple[str, ...] | None
     metavar: str | None
     scaled: bool
+    repeats: bool
 
     @property
     def flag(self) -> str:

@@ -24,6 +24,31 @@ class Logging:
     limit_val_batches: int = flag(32, "batches per validation; 0 turns validation off")
     mlflow: bool = flag(False, "log to MLflow; the server is read from MLFLOW_TRACKING_URI")
     mlflow_experiment: str | None = flag(None, "MLflow experiment (default: --experiment)")
+    sample_every: int | None = flag(
+        None,
+        "steps between samples: text that the checkpoint of the step generates, beside the run",
+        metavar="STEPS",
+    )
+    sample_prompt: tuple[str, ...] = flag(
+        (),
+        "beginning of a text to continue for --sample-every; may be repeated",
+        metavar="TEXT",
+        repeats=True,
+    )
+    eval_every: int | None = flag(
+        None,
+        "steps between evaluations of the step's checkpoint with lm-eval, beside the run",
+        metavar="STEPS",
+    )
+    eval_tasks: str | None = flag(None, "lm-eval task names or task files for --eval-every", metavar="A,B")
+    eval_include_path: str | None = flag(
+        None, "folder with custom task files for --eval-tasks", metavar="DIR"
+    )
+    notify: bool = flag(
+        False,
+        "send a message when the run ends, fails, is restarted, or a guard warns; the webhook's URL is read from "
+        "NEMOLAUNCH_WEBHOOK_URL",
+    )
     profile: str | None = flag(
         None, "profile some steps with the PyTorch profiler or Nsight Systems", choices=("pytorch", "nsys")
     )

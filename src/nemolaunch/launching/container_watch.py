@@ -31,8 +31,10 @@ from nemolaunch.job.env_presets import passed_names
 from nemolaunch.launching.container import engine_says, signal_container
 from nemolaunch.launching.local import note_end
 from nemolaunch.planning import Plan
+from nemolaunch.ranks.news import news_of
 from nemolaunch.run.folder import CONTAINER_LINE, RunDir, end_step
 from nemolaunch.run.lock import RunLock
+from nemolaunch.run.news import LOCAL_ATTEMPT
 from nemolaunch.system import processes
 
 POLL_S = 0.2
@@ -118,6 +120,7 @@ class Watch:
         else:
             how = f"ended with exit code {code}"
         print(f"{CONTAINER_LINE}{how}", flush=True)
+        news_of(self._plan, print).tell_failure(LOCAL_ATTEMPT, f"the container {how}")
 
 
 def _has_run(run: RunDir) -> bool:

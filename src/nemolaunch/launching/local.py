@@ -18,6 +18,10 @@ from nemolaunch.system.open_folder import OpenFolder, moved, remove_empty
 from nemolaunch.system.processes import GRACE_S
 from nemolaunch.system.secret_values import masked, without_password
 
+EVALUATION = (
+    "nemolaunch.evaluation.beside"  # which is not imported here: it evaluates in processes of its own
+)
+
 
 def note_end(run: RunDir, state: str, detail: str) -> None:
     """Record how a run on this machine ended before its last step; an earlier record is kept.
@@ -28,10 +32,12 @@ def note_end(run: RunDir, state: str, detail: str) -> None:
         write_json(run.local_end, {"state": state, "detail": masked(detail)})
 
 
-def start_in_background(module: str, plan: Plan, secrets: Secrets | None) -> subprocess.Popen[bytes]:
+def start_in_background(
+    module: str, plan: Plan, secrets: Secrets | None, log_file: Path | None = None
+) -> subprocess.Popen[bytes]:
     """Start a module that runs a prepared plan, in a session of its own, with the launcher's log as its output."""
     run, secret = plan.run, (secrets or Secrets()).environment()
-    with open(run.launcher_log, "wb", opener=private_opener if plan.is_private else None) as log:
+    with open(log_file or run.launcher_log, "wb", opener=private_opener if plan.is_private else None) as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, str(run.plan)],
             stdin=subprocess.DEVNULL,
@@ -63,6 +69,9 @@ class LocalJob:
             self._folder = OpenFolder(self.run.root)
             self._id = folder_identity.claim(self.run.root).id
             program = "torchrun" if plan.with_bridge else "experiment"
+            self._beside: subprocess.Popen[bytes] | None = None
+            if plan.evaluates:
+                self._beside = start_in_background(EVALUATION, plan, secrets, self.run.evaluation_log)
             self.process = start_in_background(f"nemolaunch.launching.{program}", plan, secrets)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
@@ -73,9 +82,14 @@ class LocalJob:
             raise
 
     def poll(self) -> int | None:
-        """Return the exit code once the job has ended. A job whose folder is not its own any more is ended."""
+        """Return the exit code once the job and the evaluations beside it have ended.
+
+        A job whose folder is not its own any more is ended.
+        """
         if (code := self.process.poll()) is None and self.lost is not None:
             self.process.terminate()
+        if code == 0 and self._beside is not None and self._beside.poll() is None and self.lost is None:
+            return None
         return code
 
     @property
@@ -87,7 +101,8 @@ class LocalJob:
 
     def stop(self, reason: str = "interrupted") -> None:
         """End every process of the job: terminate, wait briefly, then kill. A second Ctrl-C kills at once."""
-        note_end(self.run, "stopped", reason)
+        if self.process.poll() != 0:  # else only evaluations beside the run are stopped
+            note_end(self.run, "stopped", reason)
         try:
             if self.process.poll() is None:
                 self.process.terminate()
@@ -104,6 +119,8 @@ class LocalJob:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        if self._beside is not None:
+            self._beside.wait()
         if self._folder.is_away():
             if (now := self._folder.path()) is not None:
                 note_end(RunDir(Path(now)), "stopped", moved(str(self.run.root), now))

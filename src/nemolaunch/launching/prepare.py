@@ -42,7 +42,7 @@ def prepare(plan: Plan, secrets: Secrets | None = None, tokenizer: Path | None =
         _require_idle(run)
         for place in (run.root, run.logs, run.slurm):
             remove_temporaries(place)  # of a launch or rank that was killed
-        for stale in (*run.logs.glob("*.error.json"), run.local_end):
+        for stale in (*run.logs.glob("*.error.json"), *run.logs.glob("failure-*.told"), run.local_end):
             stale.unlink(missing_ok=True)
         if plan.job.checkpoint.resume == "never" and run.checkpoints.is_dir():
             run.checkpoints.rename(_free(run.root / f"checkpoints-before-{int(time.time())}"))

@@ -22,6 +22,27 @@ class Mark:
 
 
 @dataclass
+class Span:
+    """One attempt, from the start of its training to its last row.
+
+    Attributes:
+        step: steps done before it.
+        began, last: Unix seconds of its first and last row.
+        times: `step_time_s` of its rows, also of steps that a later attempt repeated.
+        waits: `data_wait_s` of the same rows, if they have it.
+        validating_s, saving_s: seconds that training was paused for it.
+    """
+
+    step: int
+    began: float
+    last: float
+    times: Series = field(default_factory=Series)
+    waits: Series = field(default_factory=Series)
+    validating_s: float = 0.0
+    saving_s: float = 0.0
+
+
+@dataclass
 class History:
     """Everything a run has recorded.
 
@@ -36,6 +57,7 @@ class History:
         samples_by_prefix: samples consumed from each prefix of a blend, in the plan's order.
         evaluations: rows written by `nemolaunch eval watch`, by step.
         attempts: how often training has started.
+        spans: the attempts in order.
         max_steps: the target of the latest attempt, 0 if the run never started.
         last_time: Unix seconds of the last row, None for an empty file.
         ended: whether the latest attempt recorded its own end.
@@ -52,6 +74,7 @@ class History:
     facts: dict[str, float] = field(default_factory=dict)
     samples_by_prefix: list[int] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     active_s: float = 0.0
     attempts: int = 0
     max_steps: int = 0

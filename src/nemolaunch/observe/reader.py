@@ -14,7 +14,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.observe.ending import ending
-from nemolaunch.observe.history import History, Mark, evaluation_figures
+from nemolaunch.observe.history import History, Mark, Span, evaluation_figures
 from nemolaunch.observe.series import Series
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
@@ -66,6 +66,7 @@ class _Reader:
         self._history = history
         self._started: float | None = None
         self._earlier_s = 0.0
+        self._span: Span | None = None
 
     def take(self, batch: list[dict[str, Any]]) -> None:
         """Process the next rows; consecutive rows with the same keys in bulk."""
@@ -93,6 +94,12 @@ class _Reader:
             else:
                 for step, value in zip(steps, values, strict=True):
                     self._add(key, step, value)
+        if span := self._span:
+            for key, series in (("step_time_s", span.times), ("data_wait_s", span.waits)):
+                if key in columns and _all_numbers(columns[key]):
+                    series.extend(at, array("d", columns[key]))
+            if "validation_s" in columns:
+                span.validating_s += math.fsum(filter(_is_number, columns["validation_s"]))
         offset = self._earlier_s - self._started
         self._history.elapsed.extend(at, array("d", [offset + moment for moment in times]))
         self._advance_time(times[-1])
@@ -106,6 +113,8 @@ class _Reader:
 
     def _advance_time(self, moment: float) -> None:
         self._history.last_time = float(moment)
+        if self._span:
+            self._span.last = max(self._span.last, float(moment))
         if self._started is None:
             self._started = float(moment)
         self._history.active_s = self._earlier_s + float(moment) - self._started
@@ -121,14 +130,28 @@ class _Reader:
             for key, value in row.items():
                 if key not in NOT_SERIES:
                     self._add(key, step, value)
+            self._note(row, step)
         elif event != "start":
             self._event(str(event), row, step)
+
+    def _note(self, row: dict[str, Any], step: int) -> None:
+        """Note in the current attempt how long the steps or the validation of a row took."""
+        if self._span is None:
+            return
+        for key, series in (("step_time_s", self._span.times), ("data_wait_s", self._span.waits)):
+            if _is_number(row.get(key)):
+                series.append(step, float(row[key]))
+        if _is_number(row.get("validation_s")):
+            self._span.validating_s += float(row["validation_s"])
 
     def _start(self, row: dict[str, Any], step: int) -> None:
         history = self._history
         self._earlier_s, self._started = history.active_s, row.get("time")
         history.ended = False
         history.attempts += 1
+        if self._started is not None:
+            self._span = Span(step=step, began=float(self._started), last=float(self._started))
+            history.spans.append(self._span)
         history.max_steps = int(row.get("max_steps") or 0)
         history.environment = row.get("environment") or {}
         history.facts = {key: v for key, v in row.items() if key in FACTS and v}
@@ -149,7 +172,10 @@ class _Reader:
         elif kind == "checkpoint":
             saved = history.series["checkpoint_s"]
             before = saved.values[-1] if saved and saved.steps[-1] == step else 0.0
-            saved.append(step, before + float(row.get("seconds") or 0.0))
+            seconds = float(row.get("seconds") or 0.0)
+            saved.append(step, before + seconds)
+            if self._span:
+                self._span.saving_s += seconds
         elif kind not in ROUTINE_EVENTS:
             history.marks.append(Mark(step=step, kind=kind, text=str(row.get("text", kind))))
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from nemolaunch.data.validation_sets import loss_key, set_names
+from nemolaunch.observe.goodput import goodput
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.observe.reader import read_history
 from nemolaunch.observe.report.headline import state
@@ -29,7 +30,7 @@ def report_values(run: RunDir) -> dict[str, Any]:
         NemolaunchError: the folder is not a run folder.
     """
     history = read_history(run.root, run.root.name)
-    plan = history.plan
+    plan, spent = history.plan, goodput(history)
     return {
         "folder": str(run.root),
         "state": state(history),
@@ -38,6 +39,7 @@ def report_values(run: RunDir) -> dict[str, Any]:
         "max_steps": history.max_steps or (plan.max_steps if plan else 0),
         "attempts": history.attempts,
         "training_s": history.active_s,
+        "goodput": spent.values() if spent else None,
         "results": _figures(history),
         "not_finite": history.not_finite,
         "events": [dataclasses.asdict(mark) for mark in history.marks],

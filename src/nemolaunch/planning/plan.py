@@ -218,6 +218,11 @@ class Plan:
         return self.submission is not None or self.container is not None
 
     @property
+    def evaluates(self) -> bool:
+        """Whether its checkpoints are evaluated beside the run."""
+        return self.job.logging.sample_every is not None or self.job.logging.eval_every is not None
+
+    @property
     def tokens_per_step(self) -> int:
         """Tokens in a global batch; the first steps of a ramp have fewer."""
         return self.job.batch.global_batch_size * self.seq_length

@@ -7,12 +7,15 @@ import statistics
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 WINDOW = 128
 ENOUGH = 32
+ENOUGH_LOSSES = 8
 SPIKE_DEVIATIONS = 10.0
 SPIKE_NATS = 0.5
+SPIKE_NORM_FACTOR = 10.0
 STARVED_SHARE = 0.25
 STARVED_ROWS = 5
 SLOW_FACTOR = 2.0
@@ -36,19 +39,28 @@ class LossGuard:
     """A guard that checks the loss and the gradient norm of every step, before the weights are updated.
 
     - `not finite`: one of them is NaN or infinite.
-    - `loss spike`: the loss exceeds the median of the last 128 steps by ten standard deviations (estimated from
-      the median absolute deviation, which earlier spikes do not affect) and by half a nat.
+    - `loss spike`: the loss exceeds the median of recent steps by ten standard deviations and by half a nat. The
+      deviation is estimated from the median absolute deviation of the changes from step to step: earlier spikes do not
+      affect it, nor does a steady fall.
+    - `gradient spike`: the gradient norm is more than ten times the median of recent steps.
+
+    Recent are the last 128 steps, and in the beginning the later half of all steps, but at least 8: the fast descent of
+    the first steps would hide a spike.
     """
 
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=WINDOW)
+        self._norms: deque[float] = deque(maxlen=WINDOW)
+        self._num_steps = 0
         self._before = ""
 
     def look(self, loss: float | None, grad_norm: float | None) -> Notice | None:
         """Return the problem with this step, or None."""
-        seen = self._not_finite(loss, grad_norm) or self._spike(loss)
-        if loss is not None and math.isfinite(loss):
-            self._losses.append(loss)
+        seen = self._not_finite(loss, grad_norm) or self._spike(loss) or self._norm_spike(grad_norm)
+        self._num_steps += 1
+        for values, value in ((self._losses, loss), (self._norms, grad_norm)):
+            if value is not None and math.isfinite(value):
+                values.append(value)
         if seen is None:
             self._before = ""
             return None
@@ -61,14 +73,30 @@ class LossGuard:
         wrong = [f"{name} is {v}" for name, v in figures.items() if v is not None and not math.isfinite(v)]
         return ("not finite", " and ".join(wrong)) if wrong else None
 
+    def _recent(self, values: deque[float]) -> list[float]:
+        return list(values)[-max(ENOUGH_LOSSES, self._num_steps // 2) :]
+
     def _spike(self, loss: float | None) -> tuple[str, str] | None:
-        if loss is None or len(self._losses) < ENOUGH:
+        recent = self._recent(self._losses)
+        if loss is None or len(recent) < ENOUGH_LOSSES:
             return None
-        middle = statistics.median(self._losses)
-        sigma = MAD_TO_SIGMA * statistics.median(abs(value - middle) for value in self._losses)
+        middle = statistics.median(recent)
+        falls = [after - before for before, after in pairwise(recent)]
+        usual = statistics.median(falls)
+        sigma = MAD_TO_SIGMA * statistics.median(abs(fall - usual) for fall in falls) / math.sqrt(2)
         if loss - middle <= max(SPIKE_DEVIATIONS * sigma, SPIKE_NATS):
             return None
-        return "loss spike", f"loss {loss:.3f} after a median of {middle:.3f} over {len(self._losses)} steps"
+        return "loss spike", f"loss {loss:.3f} after a median of {middle:.3f} over {len(recent)} steps"
+
+    def _norm_spike(self, norm: float | None) -> tuple[str, str] | None:
+        recent = self._recent(self._norms)
+        if norm is None or len(recent) < ENOUGH_LOSSES:
+            return None
+        middle = statistics.median(recent)
+        if middle <= 0 or norm <= SPIKE_NORM_FACTOR * middle:
+            return None
+        text = f"gradient norm {norm:.3g} after a median of {middle:.3g} over {len(recent)} steps"
+        return "gradient spike", text
 
 
 class PaceGuard:

@@ -17,12 +17,16 @@ from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.error_chain import chain, described
 from nemolaunch.ranks.folder_watch import FolderWatch
+from nemolaunch.ranks.log import log
+from nemolaunch.ranks.news import news_of
 from nemolaunch.run.folder import RunDir
-from nemolaunch.system import processes
+from nemolaunch.run.news import LOCAL_ATTEMPT
+from nemolaunch.system import processes, webhook
 from nemolaunch.system.atomic_files import write_json
 from nemolaunch.system.secret_values import mask_streams, masked, without_password
 
 END_AFTER_ERROR_S = 60
+TOLD_TO_EXIT = "SIGTERMException"  # Lightning's, when the rank received SIGTERM
 
 
 def run_rank(plan_file: str, train: Callable[[Plan], None]) -> None:
@@ -47,8 +51,9 @@ def run_rank(plan_file: str, train: Callable[[Plan], None]) -> None:
         if plan.submission is not None:
             slurm_rank.settle_checkpoints(plan.run, rank)
         train(plan)
+        webhook.flush()
     except BaseException as error:
-        _record_error(plan.run, rank, error)
+        _record_error(plan, rank, error)
         hang.end_within(END_AFTER_ERROR_S)  # collectives and writers can block the interpreter's exit forever
         sys.exit(1)  # the traceback is already in the log
 
@@ -84,6 +89,9 @@ def note_end(plan: Plan, step: int, *, end_of_data: bool = False) -> None:
     """Record that the run has finished, if it has. To be called on the first rank."""
     if end_of_data or step >= plan.max_steps:
         write_json(plan.run.finished, {"step": step, "time": time.time(), "end_of_data": end_of_data})
+        news = news_of(plan, log.info)
+        news.tell("finished", f"finished step {step:,}" + (", the end of its data" if end_of_data else ""))
+        news.flush()
 
 
 def _die_with_parent() -> None:
@@ -103,7 +111,7 @@ def _log_to_file(run: RunDir, rank: int) -> None:
     os.close(log)
 
 
-def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
+def _record_error(plan: Plan, rank: int, error: BaseException) -> None:
     traceback.print_exc()
     sys.stderr.flush()
     first, *then = chain(error)
@@ -111,4 +119,7 @@ def _record_error(run: RunDir, rank: int, error: BaseException) -> None:
     record["then"] = [masked(described(each)) for each in then]
     if "SLURM_JOB_ID" in os.environ:
         record["start"] = slurm_rank.this_attempt()
-    write_json(run.rank_error(rank), record)
+    write_json(plan.run.rank_error(rank), record)
+    if record["type"] != TOLD_TO_EXIT:
+        attempt = str(record.get("start", LOCAL_ATTEMPT))
+        news_of(plan, log.info).tell_failure(attempt, f"rank {rank}: {record['type']}: {record['message']}")

@@ -9,8 +9,11 @@ from typing import Any
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import speed
 from nemolaunch.ranks.guards import Notice, PaceGuard
+from nemolaunch.ranks.log import log
+from nemolaunch.ranks.news import news_of
 from nemolaunch.ranks.row_file import RowFile, count_attempts
 from nemolaunch.ranks.update_check import POLICY_OF, stop
+from nemolaunch.run.metrics import ROUTINE_EVENTS
 
 # not rounded
 EXACT = frozenset({"loss", "lr", "grad_norm"})
@@ -83,6 +86,9 @@ class StepMetrics:
             peak_flops=self._compute.peak_flops,
             environment=speed.environment(),
         )
+        self._news = news_of(self._plan, log.info)
+        if restarts:
+            self._news.tell("restarted", f"restarted from step {step:,} of {self._plan.max_steps:,}")
         self.tell_loggers({"restarts": restarts}, step)
         self._clock = speed.StepClock()
 
@@ -90,6 +96,8 @@ class StepMetrics:
         """Append an event; does nothing on ranks other than the first."""
         if self._file is not None:
             self._file.event(kind, step, **more)
+            if "text" in more and kind not in ROUTINE_EVENTS:
+                self._news.tell(kind, f"{kind} at step {step:,}: {more['text']}")
 
     def notice(self, notice: Notice, step: int) -> None:
         """Append a guard's warning, and end the run if the policy for it says so.
@@ -98,7 +106,8 @@ class StepMetrics:
             GuardStop: the policy for its kind is `stop`.
         """
         self.event(notice.kind, step, text=notice.text)
-        if self._plan.job.get(POLICY_OF[notice.kind]) == "stop":
+        policy = POLICY_OF.get(notice.kind)
+        if policy is not None and self._plan.job.get(policy) == "stop":
             raise stop(self._plan, notice.kind, step, notice.text)
 
     def pause(self) -> None:

@@ -13,6 +13,7 @@ from nemolaunch.ranks.guards import LossGuard, Notice
 from nemolaunch.system.atomic_files import write_text
 
 MAX_SKIPPED = 10  # in a row; more cannot be due to bad data
+# flags of what to do; a gradient spike is only reported, as --clip-grad limits what it does
 POLICY_OF = {
     "not finite": "on_not_finite",
     "loss spike": "on_loss_spike",
@@ -64,6 +65,7 @@ class UpdateCheck:
         self._plan, self._tell = plan, tell
         self._step_of, self._loss_of = step, loss
         self._policies = {kind: str(plan.job.get(POLICY_OF[kind])) for kind in ("not finite", "loss spike")}
+        self._policies["gradient spike"] = "warn"
         self._guard = LossGuard()
         self._in_a_row = 0
         self.skipped = 0

@@ -120,11 +120,13 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
     left_out = []
     if job.model.nemo_model or job.checkpoint.resume not in ("auto", "never"):
         left_out.append("the weights to start from: they have the model's real size")
+    steps = max(1, min(job.batch.max_steps or STEPS, STEPS))
+    watched = {name: steps for name in ("sample_every", "eval_every") if job.get(name) is not None}
     small = job.with_values(
         nemo_model=None,
         resume="never",
         seq_length=length,
-        max_steps=max(1, min(job.batch.max_steps or STEPS, STEPS)),
+        max_steps=steps,
         max_tokens=None,
         tokens_per_param=None,
         global_batch_tokens=None,
@@ -139,7 +141,8 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
         wsd_decay_steps=None,
         log_every=1,
         limit_val_batches=min(job.logging.limit_val_batches, 2),
-        checkpoint_every=None,
+        checkpoint_every=steps if watched else None,
+        **watched,
         keep_latest=1,
         recompute_num_layers=None if job.memory.recompute_num_layers is None else 1,
         cpu_offloading_layers=None if job.memory.cpu_offloading_layers is None else 1,

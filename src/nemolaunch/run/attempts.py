@@ -52,6 +52,20 @@ def attempts(run: RunDir) -> list[Attempt]:
     return found
 
 
+def start_times(run: RunDir) -> tuple[list[float], list[float]]:
+    """Return when the user submitted a run and when its attempts began, in Unix seconds; empty if not on Slurm."""
+    submitted: list[float] = []
+    begun: list[float] = []
+    try:
+        lines = run.slurm_attempts.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return submitted, begun
+    for words in map(str.split, lines):
+        if len(words) > 2 and words[2].isdigit():
+            (submitted if words[0] == "-" else begun).append(float(words[2]))
+    return submitted, begun
+
+
 def output_during(path: Path, attempt: Attempt | None) -> str:
     """Return the end of what a log contains about an attempt, up to 64 KiB; None for a log without attempts.
 

@@ -64,6 +64,11 @@ class RunDir:
         return self.logs / "launcher.log"
 
     @property
+    def evaluation_log(self) -> Path:
+        """The output of evaluations beside a run on this machine."""
+        return self.logs / "evaluation.log"
+
+    @property
     def local_end(self) -> Path:
         """How a run on this machine ended before its last step: `{"state": "failed" or "stopped", "detail": …}`."""
         return self.logs / "ended.json"
@@ -85,6 +90,10 @@ class RunDir:
     def rank_error(self, rank: int) -> Path:
         """Return the file to which a rank that fails writes the exception as JSON."""
         return self.logs / f"rank{rank}.error.json"
+
+    def failure_told(self, attempt: str) -> Path:
+        """Return the mark that the failure of an attempt has been sent to the user's webhook."""
+        return self.logs / f"failure-{attempt}.told"
 
     @property
     def checkpoints(self) -> Path:

@@ -21,6 +21,7 @@ from nemolaunch.job.env_presets import passed_names
 from nemolaunch.planning import Plan
 from nemolaunch.run.lock import STALE_S
 from nemolaunch.slurm.site_setup import site_setup
+from nemolaunch.system import webhook
 
 TASK = "pretrain"
 # Variables that ranks in podman's containers get besides the plan's: Slurm's, NeMo-Run's and secrets, never by value
@@ -90,7 +91,7 @@ def engine_words(plan: Plan, workdir: str | None = None) -> list[str]:
         image=path if is_path else launch.container_image,
         mounts=tuple(mounts_of(plan)),
         workdir=workdir or str(task_dir(plan) / "code"),
-        variables=(*_INHERITED, *container_env(plan)),
+        variables=(*_INHERITED, *_webhook(plan), *container_env(plan)),
         gpus=plan.device == "gpu",
         user=_submission(plan).user,
         init=False,
@@ -98,6 +99,11 @@ def engine_words(plan: Plan, workdir: str | None = None) -> list[str]:
         alone=False,
     )
     return command(box)
+
+
+def _webhook(plan: Plan) -> tuple[str, ...]:
+    """Return the name of the variable that holds the webhook of `--notify`, if messages are sent."""
+    return (webhook.VARIABLE,) if plan.job.logging.notify else ()
 
 
 def options(plan: Plan) -> dict[str, Any]:

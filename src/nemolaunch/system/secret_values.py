@@ -13,7 +13,9 @@ from urllib.parse import unquote
 
 HIDDEN = "***"
 _WORDS = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|APIKEY|ACCESSKEY|PRIVATEKEY|PASSPHRASE", re.IGNORECASE)
-_WHOLE = frozenset(("PAT", "KEY", "PASS", "PWD", "PGPASS", "AUTH", "COOKIE", "JWT", "SAS", "BEARER"))
+_WHOLE = frozenset(
+    ("PAT", "KEY", "PASS", "PWD", "PGPASS", "AUTH", "COOKIE", "JWT", "SAS", "BEARER", "WEBHOOK")
+)
 # TOKENIZERS_PARALLELISM and the like are not tokens
 _NO_SECRET = re.compile(r"TOKENIZER|(NUM|MAX|MIN)_TOKENS|TOKENS_PER", re.IGNORECASE)
 _SWITCH = re.compile(r"|0|1|true|false|yes|no|on|off", re.IGNORECASE)
@@ -22,6 +24,7 @@ _PLACE = re.compile(r"(.*_)?(FILE|PATH|DIR|SOCK|HOME|PWD|OLDPWD)", re.IGNORECASE
 _TOKEN = re.compile(
     r"gh[pousr]_\w{8,}|github_pat_\w{8,}|glpat-[\w-]{8,}|\bhf_[A-Za-z0-9]{20,}|\bsk-(?:proj-|ant-)?[A-Za-z0-9]{20,}|xox[abprs]-[\w-]{8,}"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{20,}|\bnpm_[A-Za-z0-9]{20,}|\bpypi-[\w-]{20,}"
+    r"|https://hooks\.slack\.com/[\w/.-]+"
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.|-----BEGIN [A-Z ]*PRIVATE KEY"
 )
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):([^\s/@]+)@")

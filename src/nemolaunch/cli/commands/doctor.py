@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
+from nemolaunch.cli.views.waiting import Waiting
 from nemolaunch.doctor.verdict import BAD, GOOD, NOTE, WARNING, Verdict
 from nemolaunch.system.control_characters import escaped
 from nemolaunch.system.quantities import counted
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     found: list[Verdict] = []
     for check in _checks(args):
-        verdicts = list(check())
+        with Waiting("checking"):
+            verdicts = list(check())
         found += verdicts
         if not args.json:
             _print(verdicts)

@@ -56,7 +56,11 @@ def run(args: argparse.Namespace) -> int:
     masked = Plan.load(folder.plan).job.objective.objective == "mlm"
     request = _masked_request(args) if masked else _request(args)
     count = 0
-    for row in watch(folder, request, once=args.once, poll_s=args.poll, say=note):
+
+    def is_over() -> bool:
+        return args.once or folder.finished.exists()
+
+    for row in watch(folder, lambda step: request, is_over=is_over, poll_s=args.poll, say=note):
         print(json.dumps(row, ensure_ascii=False) if args.json else line(row), flush=True)
         count += 1
     if not count:

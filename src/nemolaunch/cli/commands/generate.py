@@ -113,7 +113,8 @@ def main(argv: list[str] | None = None) -> int:
             trust_remote_code=trusted,
         )
     for i, prompt in enumerate(prompts):
-        made = continue_text(lm, prompt, sampling)
+        with Waiting("generating"):
+            made = continue_text(lm, prompt, sampling)
         if args.json:
             print(json.dumps(dataclasses.asdict(made), ensure_ascii=False), flush=True)
         else:

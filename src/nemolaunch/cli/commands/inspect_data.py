@@ -148,21 +148,20 @@ def _print_documents(prefix: Path, count: int, decode: Any) -> None:
 
 
 def draw(found: Scan, path: Path, title: str) -> None:
-    """Draw the histogram into a file."""
-    import matplotlib
+    """Draw the histogram into a file: horizontal bars, as the lengths beside them are long words."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    places, counts = zip(*buckets(found), strict=True)
-    bars = axes.bar(places, counts)
-    axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=7)
-    axes.set_xticks(places, [bucket(p) for p in places], rotation=60, ha="right", fontsize=7)
-    axes.set_xlabel("tokens in a document")
-    axes.set_ylabel("documents")
-    axes.set_title(f"{title}: {found.documents:,} documents, {found.tokens:,} tokens")
-    figure.tight_layout()
+    shown = buckets(found)
+    figure = Figure(figsize=(8, 1.2 + 0.32 * len(shown)), layout="constrained")
+    axes = figure.add_subplot()
+    bars = axes.barh([bucket(place) for place, _ in shown], [count for _, count in shown], height=0.8)
+    axes.bar_label(bars, [f"{count:,}" for _, count in shown], padding=4, fontsize=10)
+    axes.invert_yaxis()
+    axes.margins(x=0.12, y=0.02)
+    axes.set_ylabel("tokens in a document")
+    axes.set_xticks([])
+    axes.tick_params(left=False)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.set_title(f"{title}: {found.documents:,} documents, {found.tokens:,} tokens", loc="left")
     with atomic_file(path) as file:
-        figure.savefig(file, format=path.suffix[1:].lower())
-    pyplot.close(figure)
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=160)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
+from nemolaunch.errors import UsageError
 
-EXAMPLE = "nemolaunch report runs/pretraining -o report.html --png loss.png"
+EXAMPLE = "nemolaunch report runs/pretraining -o report.html --png loss.png\nnemolaunch report runs/pretraining --serve"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="nemolaunch report",
         description="Write an HTML report about a run, or a comparison of several runs. "
-        "The report is a single file that needs no network.",
+        "The report is a single file that needs no network. With --serve, it is a page that follows the runs.",
         example=EXAMPLE,
     )
     add = p.add_argument
@@ -41,6 +42,18 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the report's values as one JSON object per run; the page is then only written with -o",
     )
+    add(
+        "--serve",
+        action="store_true",
+        help="serve the page, which refreshes by itself, instead of writing it; Ctrl-C ends that",
+    )
+    add(
+        "--host",
+        metavar="ADDRESS",
+        help="address to serve on; other than this machine's loopback, it needs a token in "
+        "NEMOLAUNCH_REPORT_TOKEN, which is the password of the page (default: 127.0.0.1)",
+    )
+    add("--port", type=int, metavar="N", help="port to serve on (default: the first free one from 8050)")
     return p
 
 
@@ -48,6 +61,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Write the report. Return the exit code."""
     args = parser().parse_args(argv)
+    if args.serve:
+        return _serve(args)
+    if args.host is not None or args.port is not None:
+        raise UsageError("--host and --port are for --serve")
     if args.json:
         _print_values(args.runs)
         if not (args.output or args.png):
@@ -62,6 +79,30 @@ def main(argv: list[str] | None = None) -> int:
         draw_loss(pages, args.png)
         written.append(args.png)
     print(*written, sep="\n", file=sys.stderr if args.json else sys.stdout)
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    """Serve the report until Ctrl-C. Return the exit code."""
+    if args.output or args.png or args.json:
+        raise UsageError("--serve writes no files: drop -o, --png and --json")
+    from nemolaunch.cli.commands.tensorboard import ssh_line
+    from nemolaunch.observe.report.server import is_loopback, server_of
+
+    server = server_of(args.runs, args.host or "127.0.0.1", args.port)
+    host, port = server.server_address[:2]
+    shown = f"[{host}]" if ":" in str(host) else host
+    print(f"report: http://{shown}:{port}/")
+    if server.token is not None:
+        print("password: the value of NEMOLAUNCH_REPORT_TOKEN, with any user name")
+    if is_loopback(str(host)):
+        print(f"on your own machine: {ssh_line(port)}")
+    sys.stdout.flush()
+    with server:
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
     return 0
 
 

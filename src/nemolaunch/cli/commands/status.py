@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
+from nemolaunch.cli.views.paint import write_parts
 from nemolaunch.facts.unfinished_data import UnfinishedData, look_at_unfinished
 from nemolaunch.observe.diagnosis import newest_failure
+from nemolaunch.observe.goodput import goodput
+from nemolaunch.observe.reader import read_history
 from nemolaunch.observe.status import Status, runs_below, status, statuses
 from nemolaunch.observe.units import count, duration, losses_of_sets
 from nemolaunch.preflight import result as preflight
@@ -23,6 +26,7 @@ from nemolaunch.run.labels import labels_of
 OVER_BADLY = ("stopped", "failed", "ended", "blocked")
 UNKNOWN_CODE = 3
 LONGEST_DETAIL = 80
+TITLE = 13  # columns of the titles of lines about one run
 MAY_BE_MISSING = ("VAL LOSS", "LEFT", "TAGS", "DETAIL")  # columns that are dropped where no run has a value
 
 
@@ -88,9 +92,14 @@ def _status(args: argparse.Namespace) -> int:
         print(problem, file=sys.stderr)
     if args.json:
         for one in found:
-            print(json.dumps({**dataclasses.asdict(one), "folder": str(one.folder)}, ensure_ascii=False))
+            values = {**dataclasses.asdict(one), "folder": str(one.folder)}
+            if args.run:  # of a list, it would take reading all metrics of all runs
+                spent = goodput(read_history(one.folder))
+                values["goodput"] = spent.values() if spent else None
+            print(json.dumps(values, ensure_ascii=False))
     elif args.run:
-        print("\n".join([*_block(found[0]), *_failure_lines(found[0])]))
+        for line in [*_block(found[0]), *_failure_lines(found[0])]:
+            write_parts([("", line)], indent=TITLE)
     else:
         none = f"no runs in {args.runs_dir}" + (f" with {', '.join(args.filter)}" if args.filter else "")
         print("\n".join(_table(found)) or none)
@@ -134,6 +143,8 @@ def _block(s: Status) -> list[str]:
         rows.append(("speed", f"{count(s.tokens_per_s)} tokens/s"))
     if s.eta_s is not None:
         rows.append(("left", duration(s.eta_s)))
+    if spent := goodput(read_history(s.folder)):
+        rows.append(("goodput", spent.sentence))
     if s.tags:
         rows.append(("tags", ", ".join(s.tags)))
     rows += [("note", note.text) for note in labels_of(RunDir(s.folder)).notes]
@@ -142,7 +153,7 @@ def _block(s: Status) -> list[str]:
     if measured := preflight.load(RunDir(s.folder)):
         rows.append(("preflight", measured.sentence))
     rows += [("warnings" if i == 0 else "", notice) for i, notice in enumerate(s.notices)]
-    return [f"{name:<13}{value}" for name, value in rows]
+    return [f"{name:<{TITLE}}{value}" for name, value in rows]
 
 
 def _failure_lines(s: Status) -> list[str]:
@@ -154,7 +165,7 @@ def _failure_lines(s: Status) -> list[str]:
         return []
     cause = f" [{found.cause.code}]" if found.cause else ""
     where = f" on {found.node}" if found.node else ""
-    return [f"{'last failure':<13}{found.what}{where}{cause}"]
+    return [f"{'last failure':<{TITLE}}{found.what}{where}{cause}"]
 
 
 def _table(found: list[Status]) -> list[str]:

@@ -21,7 +21,10 @@ def parser() -> argparse.ArgumentParser:
         description="Give a run tags and notes, or show those it has. `nemolaunch status` lists tags and finds runs by "
         "them, and the report shows both.",
     )
-    p.add_argument("tags", nargs="*", metavar="TAG", help="tags to add, without spaces and commas")
+    p.takes_flags_anywhere = True
+    p.add_argument(
+        "tags", nargs="*", default=[], metavar="TAG", help="tags to add, without spaces and commas"
+    )
     p.add_argument(
         "--remove", action="append", default=[], metavar="TAG", help="tag to remove; may be repeated"
     )

@@ -82,7 +82,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser whose help shows an example, and whose errors are one line that suggests the nearest flags.
 
-    It raises UsageError instead of exiting.
+    It raises UsageError instead of exiting. With `takes_flags_anywhere`, flags may stand between the words of a list.
     """
 
     def __init__(self, *, example: str = "", **options: Any) -> None:
@@ -92,6 +92,7 @@ class Parser(argparse.ArgumentParser):
             options["epilog"] = "\n  ".join([heading, *self.examples])
         super().__init__(**{"formatter_class": HelpFormatter, "allow_abbrev": False, **options})
         self.has_short_help = False
+        self.takes_flags_anywhere = False
 
     def add_short_help(self) -> None:
         """Have `--help` show only the flags that most people need, and add `--help-all`."""
@@ -131,9 +132,12 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, but accept `--long_name` for `--long-name` and suggest flags."""
-        parsed, unknown = self.parse_known_args(normalise_long_options(args), namespace)
+        parse = self.parse_known_intermixed_args if self.takes_flags_anywhere else self.parse_known_args
+        parsed, unknown = parse(normalise_long_options(args), namespace)
         if unknown:
             self._refuse_settings(unknown)
+            if any("://" in word for word in unknown) and any(a.dest == "notify" for a in self._actions):
+                self.error("--notify takes no URL: it is a secret, and read from NEMOLAUNCH_WEBHOOK_URL")
             flags = [word for word in unknown if word.startswith("-")] or unknown
             if flags[0] in ELSEWHERE:
                 self.error(f"unknown: {flags[0]}; {ELSEWHERE[flags[0]]}")

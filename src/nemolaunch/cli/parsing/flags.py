@@ -56,8 +56,7 @@ def _options(spec: FieldSpec) -> dict[str, Any]:
         spec.kind, spec.name.rpartition("_")[2].upper()
     )
     if spec.many:
-        named = "=" in (spec.metavar or "")  # a repeated flag adds to the names given before
-        return {**options, "nargs": "+", "type": str, **({"action": "extend"} if named else {})}
+        return {**options, "nargs": "+", "type": str, **({"action": "extend"} if spec.repeats else {})}
     if spec.choices:
         return {**options, "choices": spec.choices, "metavar": "|".join(spec.choices)}
     return {**options, "type": str if spec.scaled else spec.kind}

@@ -20,6 +20,7 @@ from nemolaunch.launching.prepare import finished_step
 from nemolaunch.launching.secrets import Secrets
 from nemolaunch.launching.ssh_host import SshHost
 from nemolaunch.planning import Plan
+from nemolaunch.run.metrics import rows
 from nemolaunch.slurm import batch_job
 from nemolaunch.system.quantities import counted
 
@@ -44,8 +45,10 @@ def launch_and_show(plan: Plan, secrets: Secrets) -> int:
             run.stop("interrupted")
             if (end := run.status()).state == "failed":
                 raise NemolaunchError(f"the job failed before it was stopped. {end.detail}") from None
-            _say_stopped(console, plan)
-            return 130
+            if end.state != "finished":
+                _say_stopped(console, plan)
+                return 130
+            code = 0  # only evaluations were left
         last_step = run.conclude(code)
     _say_checkpoint(console, run, last_step)
     return 0
@@ -177,6 +180,12 @@ def _say_finished(console: Console, step: int) -> int:
 def _say_checkpoint(console: Console, run: Run, last_step: int) -> None:
     where = short(run.last_checkpoint or run.folder / "checkpoints")
     say_done(console, f"finished step {last_step}; checkpoint {where}")
+    if run.plan.evaluates and last_step not in {row["step"] for row in rows(run.plan.run.evaluations)}:
+        log = short(run.plan.run.evaluation_log)
+        say(
+            console,
+            f"this checkpoint was not evaluated: {log} says why; `nemolaunch eval watch --once` can do it",
+        )
     for line in next_lines(run):
         say(console, line)
 

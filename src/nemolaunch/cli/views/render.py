@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from nemolaunch.cli.views.paint import write_parts
-from nemolaunch.cli.views.terminal import escaping
+from nemolaunch.cli.views.terminal import EscapingStream, escaping
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.findings import Finding, by_severity
 from nemolaunch.system.installation import extra_with, how_to_install
@@ -43,6 +43,8 @@ def guarded(main: Callable[[list[str] | None], int]) -> Command:
     def run(argv: list[str] | None = None) -> int:
         # torch warns about this on every import if the older of the two packages is installed
         warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
+        if isinstance(sys.stdout, EscapingStream):  # one command has called another
+            return _ended(main, argv)
         _print_anything()
         with masked_streams(), escaping():
             return _ended(main, argv)

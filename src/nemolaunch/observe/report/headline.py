@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from nemolaunch.data.validation_sets import loss_key, set_names
 from nemolaunch.observe.ending import STOPPED, ending, was_killed_early
+from nemolaunch.observe.goodput import goodput
 from nemolaunch.observe.history import History
 from nemolaunch.observe.report.sections import SavedCheckpoint
 from nemolaunch.observe.units import count, duration, losses_of_sets, size, three_digits
@@ -144,7 +145,9 @@ def _memory(history: History) -> Figure | None:
 def _time(history: History) -> Figure | None:
     if not history.active_s:
         return None
-    return Figure(label="Time in training", value=duration(history.active_s), note="excluding start-up")
+    found = goodput(history)
+    note = f"goodput {found.share:.0%} of {duration(found.wall_s)}" if found else "excluding start-up"
+    return Figure(label="Time in training", value=duration(history.active_s), note=note)
 
 
 def _checkpoints(saved: list[SavedCheckpoint]) -> Figure:

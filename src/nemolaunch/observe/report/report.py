@@ -42,8 +42,12 @@ def default_output(folders: list[Path]) -> Path:
     return folders[0] / "report.html" if len(folders) == 1 else Path(os.getcwd()) / "report.html"
 
 
-def render(pages: list[RunPage]) -> str:
-    """Render the page."""
+def render(pages: list[RunPage], refresh_s: float | None = None) -> str:
+    """Render the page.
+
+    Args:
+        refresh_s: how often the page asks the server that it comes from whether it has changed; None for a file.
+    """
     runs = [page.data for page in pages]
     charts = drawn_charts(runs)
     template = _environment().get_template("run.html" if len(pages) == 1 else "comparison.html")
@@ -56,6 +60,7 @@ def render(pages: list[RunPage]) -> str:
         windows=sorted({2 * run["smoothing"] for run in runs if run["smoothing"]}),
         marked=any(run["marks"] for run in runs),
         data={"runs": runs, "charts": charts},
+        refresh_s=refresh_s,
         version=version("nemolaunch"),
         now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )

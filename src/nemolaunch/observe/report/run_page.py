@@ -27,6 +27,7 @@ class RunPage:
     """The values of one run that the templates turn into HTML.
 
     Attributes:
+        place: the last parts of the run folder's path.
         last_time: Unix seconds of the last row, None if nothing was recorded.
         progress: completed share of the steps, None once the run has finished.
         failure: the message of the rank that failed first, None if no rank failed.
@@ -37,6 +38,7 @@ class RunPage:
     """
 
     name: str
+    place: str
     state: str
     plan: Plan | None
     last_time: float | None
@@ -60,6 +62,7 @@ def run_page(folder: Path, name: str, points: int) -> RunPage:
     saved = saved_checkpoints(history.run)
     return RunPage(
         name=name,
+        place="/".join(history.run.root.parts[-2:]).lstrip("/"),
         state=current,
         plan=history.plan,
         last_time=history.last_time,

@@ -10,6 +10,7 @@ from typing import Any
 
 from nemolaunch.job import Job
 from nemolaunch.job.settings import spread
+from nemolaunch.observe.goodput import goodput
 from nemolaunch.observe.history import History, evaluation_figures
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir, step_of
@@ -117,29 +118,8 @@ def _samples(history: History) -> dict[str, list[tuple[int, str]]]:
 
 def _time(history: History) -> dict[str, Any] | None:
     """Return where the time went and the distribution of step times."""
-    spent = time_spent(history)
-    total = sum(seconds for _, seconds in spent) or 1.0
-    shares = [(label, seconds, seconds / total) for label, seconds in spent]
-    return {"spent": shares, "steps": step_times(history)} if spent else None
-
-
-def time_spent(history: History) -> list[tuple[str, float]]:
-    """Return (activity, seconds), longest first: steps, validation, saving checkpoints and the rest."""
-    rows = history.series.get("step_time_s")
-    if not rows:
-        return []
-    before, steps = 0, 0.0
-    for step, seconds in rows:
-        steps += seconds * (step - before)
-        before = step
-    parts = [("training steps", steps)]
-    for key, label in (("validation_s", "validation"), ("checkpoint_s", "saving checkpoints")):
-        if key in history.series:
-            parts.append((label, sum(history.series[key].values)))
-    rest = history.active_s - sum(seconds for _, seconds in parts)
-    if rest > 0:
-        parts.append(("other, including repeated steps", rest))
-    return sorted(parts, key=lambda part: -part[1])
+    spent = goodput(history)
+    return {"spent": spent.shares(), "wall_s": spent.wall_s, "steps": step_times(history)} if spent else None
 
 
 def step_times(history: History) -> list[tuple[str, float]]:
