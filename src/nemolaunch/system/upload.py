@@ -1,8 +1,8 @@
 """A folder in an object store: uploaded so that it can be resumed, and complete once its marker is there.
 
-While files arrive, a list of them with their sizes and SHA-256 grows beside them; a file that is in it, and in the store
-with the same size and version, is not sent again. The marker has the same list, and is written last: a folder without
-it is not complete, and nothing takes it.
+While files arrive, a list of them with their sizes and SHA-256 grows beside them; a file that is in it, and in the
+store with the same size and version, is not sent again. The marker has the same list, and is written last: a folder
+without it is not complete, and nothing takes it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,19 @@ def send(request: TokenizeRequest, tell: Callable[[str], None]) -> list[str]:
             upload_files([(request.rejects, remote.join(str(request.destination), request.rejects.name))])
     except OSError as error:
         raise NemolaunchError(
-            f"cannot upload to {error.filename or request.destination}: {error.strerror or error}; the result is kept in"
-            f" {request.folder}, run the same command again to upload it"
+            f"cannot upload to {error.filename or request.destination}: {error.strerror or error}; the result is kept"
+            f" in {request.folder}, run the same command again to upload it"
         ) from None
-    shutil.rmtree(request.folder, ignore_errors=True)
+    _remove_here(request)
     return urls
+
+
+def _remove_here(request: TokenizeRequest) -> None:
+    """Remove the outputs that have been uploaded; other shards may be under way in the same folder."""
+    for prefix in request.prefixes:
+        for end in (".idx", ".bin", ".manifest.json"):
+            prefix.with_name(prefix.name + end).unlink(missing_ok=True)
+    request.rejects.unlink(missing_ok=True)
+    for folder in (request.folder, request.folder.parent):
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()

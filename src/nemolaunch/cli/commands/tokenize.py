@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         nargs="+",
         metavar="PATH",
-        help="folders, files or globs: paths, or URLs of s3://, gs:// or hf://datasets/",
+        help="folders, files or globs; may be URLs",
     )
     add(
         "--output-dir",
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "-o",
         required=True,
         metavar="DIR",
-        help="preprocessed/ is created in it; a path or a URL",
+        help="preprocessed/ is created in it; may be a URL",
     )
     add(
         "--staging-dir",
@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
         with bar:
             result = run_request(request, options.engine, tell=_say, report=bar.advance)
     if options.json:
-        made = {p: m for p, m in zip(result.places, result.manifests, strict=True)}
+        made = dict(zip(result.places, result.manifests, strict=True))
         print(json.dumps(made, ensure_ascii=False))
     else:
         _summary(request, result)
@@ -274,8 +274,8 @@ def _output(options: argparse.Namespace, cache: Path) -> tuple[Path, str | None]
             )
         return Path(options.output_dir).expanduser() / "preprocessed", None
     url = remote.join(options.output_dir, "preprocessed")
-    folder = destination.staging_folder(url, cache)
-    return (Path(options.staging_dir).expanduser() if options.staging_dir else folder), url
+    above = Path(options.staging_dir).expanduser() if options.staging_dir else cache
+    return destination.staging_folder(url, above), url
 
 
 SLURM_FLAGS = (
