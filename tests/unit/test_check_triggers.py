@@ -24,6 +24,7 @@ from nemolaunch.facts.setup_file import SetupFile
 from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.facts.submission import Submission
 from nemolaunch.facts.unfinished_data import UnfinishedData
+from nemolaunch.facts.upload_target import UploadTarget
 from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
 
@@ -451,6 +452,17 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "llama3_8b",
         {"adam_eps": 1e-8, "optimizer": "sgd", "disable_dist_optim": True},
         {},
+    ),
+    "upload-library": (
+        "llama3_8b",
+        {"upload": "gs://b"},
+        {"upload": UploadTarget("gs://b", library="gs://b needs gcsfs")},
+    ),
+    "upload-unreachable": ("llama3_8b", {"upload": "s3://b"}, {"upload": UploadTarget("s3://b", error="no")}),
+    "upload-of-values": (
+        "llama3_8b",
+        {"upload": "s3://b", "env": ("A=1",)},
+        {"upload": UploadTarget("s3://b")},
     ),
     "checkpoint-unusable": (
         "llama3_8b",

@@ -93,5 +93,6 @@ OURS: frozenset[str] = frozenset(
         "wsd_decay_style", "resume_schedule",
         "wandb", "wandb_project", "wandb_name", "mlflow", "mlflow_experiment",
         "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance",
+        "upload",
     }
 )  # fmt: skip

@@ -194,6 +194,9 @@ RULES: dict[str, str] = {
     # model
     "model-differs": "A model is trained as its file describes it, or the difference is said.",
     # checkpoint
+    "upload-library": "Uploads go to s3://, gs:// or hf://, each with its library.",
+    "upload-unreachable": "The place that checkpoints are uploaded to must exist and be writable.",
+    "upload-of-values": "Values of variables in the plan must not reach an object store.",
     "checkpoint-unusable": "A checkpoint is a complete folder: NeMo 2's weights/ and context/, or Bridge's iter_N/.",
     "checkpoint-other-model": "A checkpoint's weights must match the shape of the model.",
     "checkpoint-other-function": "Weights belong to a model that computes what they were trained for.",

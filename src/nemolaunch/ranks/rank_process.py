@@ -17,6 +17,8 @@ from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.error_chain import chain, described
 from nemolaunch.ranks.folder_watch import FolderWatch
+from nemolaunch.ranks.log import log
+from nemolaunch.ranks.uploading import Beside
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes
 from nemolaunch.system.atomic_files import write_json
@@ -43,12 +45,19 @@ def run_rank(plan_file: str, train: Callable[[Plan], None]) -> None:
     hang.watch_start(plan.job.guards.hang_timeout)
     if rank == 0:
         FolderWatch(plan.run).start()
+    beside: Beside | None = None
     try:
         if plan.submission is not None:
             slurm_rank.settle_checkpoints(plan.run, rank)
+        if rank == 0:
+            beside = Beside(plan)
         train(plan)
+        if beside is not None:
+            beside.finish(failed=False, say=log.info)
     except BaseException as error:
         _record_error(plan.run, rank, error)
+        if beside is not None:
+            beside.finish(failed=True, say=log.info)
         hang.end_within(END_AFTER_ERROR_S)  # collectives and writers can block the interpreter's exit forever
         sys.exit(1)  # the traceback is already in the log
 

@@ -140,6 +140,7 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
         log_every=1,
         limit_val_batches=min(job.logging.limit_val_batches, 2),
         checkpoint_every=None,
+        upload=None,
         keep_latest=1,
         recompute_num_layers=None if job.memory.recompute_num_layers is None else 1,
         cpu_offloading_layers=None if job.memory.cpu_offloading_layers is None else 1,
