@@ -1,4 +1,4 @@
-"""Read JSON Lines with datatrove, keep documents of some length, and write Megatron's .bin/.idx: two tasks, then a merge.
+"""Read JSON Lines with datatrove, filter them, and write Megatron's .bin/.idx: two tasks, then a merge.
 
 python examples/datatrove_pipeline.py INPUT_FOLDER OUTPUT_FOLDER TOKENIZER
 """

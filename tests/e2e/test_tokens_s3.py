@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 import ray_support
 from ray_support import RayOfTests, words_of
@@ -135,6 +134,8 @@ def test_mistakes_name_what_is_wrong(
 
 
 def test_an_object_that_changes_stops_the_run(corpus: Corpus, store: S3Server) -> None:
+    import boto3
+
     from nemolaunch.tokenization import sources
 
     client = boto3.client("s3")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from e2e.jobs import TOKENIZER, llama
 from s3_server import BUCKET, S3Server, s3_server
 
 from nemolaunch.run import metrics
@@ -113,29 +114,38 @@ def nemolaunch(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_resumed_from_the_store_is_identical(
     backend: str, store: S3Server, data: str, tmp_path: Path
 ) -> None:
+    """The last checkpoint and what was written after the one before are lost with the machine."""
     python = ROOT / ".venv-bridge/bin/python"
     if backend == "bridge" and not python.exists():
         pytest.skip("Megatron-Bridge is not installed")
-    job = ["-M", "nano", "--hf-model-id", str(ROOT / "examples/tokenizer"), "--dataset-dir", data, "-G", "1"]
-    job += ["-gbs", "2", "-mbs", "1", "--seq-length", "64", "--num-layers", "1", "--limit-val-batches", "0"]
-    job += ["--checkpoint-every", "2", "--backend", backend, "--device", "cpu"]
-    job += ["--python", str(python)] if backend == "bridge" else []
-    whole = nemolaunch("pretrain", *job, "-E", "whole", "--max-steps", "4", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stdout + whole.stderr
     url = f"{BUCKET}/{backend}"
-    first = nemolaunch("pretrain", *job, "-E", "part", "--max-steps", "2", "--upload", url, cwd=tmp_path)
+    job = ["-M", llama(tmp_path), "--hf-model-id", TOKENIZER, "--dataset-dir", data, "-G", "1", "-gbs", "4"]
+    job += ["--precision", "fp32", "--limit-val-batches", "0", "--checkpoint-every", "2", "--max-steps", "4"]
+    job += ["-E", "part", "--upload", url, "--backend", backend, "--device", "cpu"]
+    job += ["--python", str(python)] if backend == "bridge" else []
+    first = nemolaunch("pretrain", *job, cwd=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
+    before = tmp_path / "runs/part"
+    (half, last) = RunDir(before).complete_checkpoints()
+    assert newest_complete(f"{url}/part") == last.name
+    remote.remove(f"{url}/part/checkpoints/{last.name}/{upload.MARKER}")
+    whole = before.rename(tmp_path / "gone")
+    lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
+    kept = "".join(line for line in lines if json.loads(line).get("step", 0) <= 2)
+    remote.write(f"{url}/part/run/metrics.jsonl", kept.encode())
+
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (tmp_path / "runs/part").rename(tmp_path / "gone")
-    again = nemolaunch("resume", f"{url}/part", "--max-steps", "4", cwd=elsewhere)
+    again = nemolaunch("resume", f"{url}/part", cwd=elsewhere)
     assert again.returncode == 0, again.stdout + again.stderr
     losses = [
         {row["step"]: row["loss"] for row in metrics.read(folder / "metrics.jsonl") if "loss" in row}
-        for folder in (tmp_path / "runs/whole", elsewhere / "runs/part")
+        for folder in (whole, elsewhere / "runs/part")
     ]
+    assert list(losses[0]) == [1, 2, 3, 4]
     assert losses[0] == losses[1]
-    assert json.loads((elsewhere / "runs/part/upload.json").read_text())["error"] is None
-    assert newest_complete(f"{url}/part") in [
-        path.name for path in (elsewhere / "runs/part/checkpoints").iterdir()
-    ]
+    assert half.name in [path.name for path in (elsewhere / "runs/part/checkpoints").iterdir()]
+    state = state_of(RunDir(elsewhere / "runs/part"))
+    assert state is not None
+    assert last.name in state.uploaded
+    assert newest_complete(f"{url}/part") == last.name

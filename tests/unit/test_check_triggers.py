@@ -277,6 +277,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "run-of-other-optimizer": ("llama3_8b", {}, earlier(values={"weight_decay": 0.3})),
     "schedule-unknown": ("llama3_8b", {"resume_schedule": "checkpoint"}, {"resume": StartPoint(path="/x")}),
     "data-missing": ("llama3_8b", {"dataset_dir": ()}, {}),
+    "data-in-object-store": ("llama3_8b", {"dataset_dir": ("s3://bucket/corpus",)}, {}),
     "data-unreadable": ("llama3_8b", {}, {"data": (data_file(error="cannot read /x.idx: no such file"),)}),
     "data-unfinished": (
         "llama3_8b",

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 class WriteTokens:
     """Stage that tokenises a batch of rows into a shard, and returns one row about it.
 
-        rows = ds.map_batches(WriteTokens, fn_constructor_args=["/data/shards", "my/tokenizer"], concurrency=4).take_all()
+        where = ["/data/shards", "my/tokenizer"]
+        rows = ds.map_batches(WriteTokens, fn_constructor_args=where, concurrency=4).take_all()
         merge_shards(rows, "/data/corpus")
 
-    A batch that Ray does again, because a worker was lost, gets a shard of another name, and only one of the two is among
-    the rows.
+    A batch that Ray does again, because a worker was lost, gets a shard of another name, and only one of the two is
+    among the rows.
 
     Args:
         folder: where the shards go; all nodes must see it.

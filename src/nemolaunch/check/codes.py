@@ -128,6 +128,7 @@ RULES: dict[str, str] = {
     "schedule-unknown": "The checkpoint's schedule can only be kept if the plan of its run is there.",
     # data
     "data-missing": "A job needs tokenised data.",
+    "data-in-object-store": "Training reads tokenised data from a file system.",
     "data-unreadable": "A prefix stands for a .bin and an .idx file that belong together.",
     "data-unfinished": "Data must be complete before a run reads them.",
     "data-empty": "A data file must contain tokens.",
