@@ -24,6 +24,7 @@ from nemolaunch.facts.setup_file import SetupFile
 from nemolaunch.facts.stream_sources import SourceFacts
 from nemolaunch.facts.submission import Submission
 from nemolaunch.facts.unfinished_data import UnfinishedData
+from nemolaunch.facts.upload_target import UploadTarget
 from nemolaunch.facts.validation_files import ValidationFiles
 from nemolaunch.tokenizer.inspection import Tokenizer
 
@@ -277,6 +278,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "run-of-other-optimizer": ("llama3_8b", {}, earlier(values={"weight_decay": 0.3})),
     "schedule-unknown": ("llama3_8b", {"resume_schedule": "checkpoint"}, {"resume": StartPoint(path="/x")}),
     "data-missing": ("llama3_8b", {"dataset_dir": ()}, {}),
+    "data-in-object-store": ("llama3_8b", {"dataset_dir": ("s3://bucket/corpus",)}, {}),
     "data-unreadable": ("llama3_8b", {}, {"data": (data_file(error="cannot read /x.idx: no such file"),)}),
     "data-unfinished": (
         "llama3_8b",
@@ -452,6 +454,17 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "llama3_8b",
         {"adam_eps": 1e-8, "optimizer": "sgd", "disable_dist_optim": True},
         {},
+    ),
+    "upload-library": (
+        "llama3_8b",
+        {"upload": "gs://b"},
+        {"upload": UploadTarget("gs://b", library="gs://b needs gcsfs")},
+    ),
+    "upload-unreachable": ("llama3_8b", {"upload": "s3://b"}, {"upload": UploadTarget("s3://b", error="no")}),
+    "upload-of-values": (
+        "llama3_8b",
+        {"upload": "s3://b", "env": ("A=1",)},
+        {"upload": UploadTarget("s3://b")},
     ),
     "checkpoint-unusable": (
         "llama3_8b",

@@ -121,6 +121,7 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--eval-include-path", "tasks", "eval_include_path", "tasks", None),
     ("--checkpoint-every", "5", "checkpoint_every", 5, None),
     ("--keep-latest", "5", "keep_latest", 5, 3),
+    ("--upload", "s3://bucket/runs", "upload", "s3://bucket/runs", None),
     ("--no-async-save", None, "no_async_save", True, False),
     ("--resume", "never", "resume", "never", "auto"),
     ("--set", "log.verbose=true", "set", ("log.verbose=true",), ()),

@@ -42,9 +42,11 @@ def tokenize(
     `manifests` say how many documents and tokens they hold.
 
     Args:
-        inputs: files, folders or globs of JSON Lines, parquet or text, also compressed.
+        inputs: files, folders or globs of JSON Lines, parquet or text, also compressed; paths, or URLs as
+            `s3://BUCKET/FOLDER`.
         tokenizer: folder or Hugging Face id of the tokenizer.
-        prefix: the output is PREFIX_text_document.bin and .idx, with the key of the text in the name.
+        prefix: the output is PREFIX_text_document.bin and .idx, with the key of the text in the name; a path, or
+            a URL, to which the files are uploaded at the end.
         text_keys: keys or columns that hold text; each gets an output of its own.
         format: which files of a folder to read: `auto`, `jsonl`, `parquet` or `text`.
         eod_token: ends each document; by default the tokenizer's end-of-sequence token.
@@ -67,15 +69,16 @@ def tokenize(
     given = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     files = sources.find([str(path) for path in given], format, tell)
     keys = tuple(dict.fromkeys(text_keys))
-    path = Path(prefix).expanduser()
+    folder, name, url = _output(prefix)
     spec = resolve(
         str(tokenizer), cache_folder(), eod_token=eod_token, trust_remote_code=trust_remote_code, tell=tell
     )
     request = TokenizeRequest(
         sources=files,
         spec=spec,
-        folder=path.parent,
-        name=path.name,
+        folder=folder,
+        name=name,
+        destination=url,
         keys=keys,
         columns=sources.columns(files, keys, []),
         workers=len(os.sched_getaffinity(0)) if workers is None else workers,
@@ -84,6 +87,18 @@ def tokenize(
         **({} if validation_share is None else sources.split_by_hash(validation_share)),
     )
     return run_request(request, engine, tell=tell)
+
+
+def _output(prefix: str | Path) -> tuple[Path, str, str | None]:
+    """Return the folder and the first part of the name of an output, and the URL of the folder it is uploaded to."""
+    from nemolaunch.system import remote
+    from nemolaunch.tokenization import destination
+
+    if not remote.is_url(prefix):
+        path = Path(prefix).expanduser()
+        return path.parent, path.name, None
+    url, _, name = str(prefix).rpartition("/")
+    return destination.staging_folder(url, cache_folder()), name, url
 
 
 def run_request(
@@ -95,9 +110,11 @@ def run_request(
     execute: Executor | None = None,
 ) -> Result:
     """Choose the engine, which is tried once for each tokenizer, and tokenise, on this machine by default."""
-    from nemolaunch.tokenization import proof, sample
+    from nemolaunch.tokenization import destination, proof, sample
     from nemolaunch.tokenization.run import run
 
+    if request.destination is not None and (there := destination.already_there(request)) is not None:
+        return there
     cache = cache_folder()
 
     def texts() -> list[str]:
@@ -109,4 +126,7 @@ def run_request(
         proof.remember(chosen.engine, chosen.spec, cache, str(error))
 
     chosen = replace(request, engine=proof.choose(engine, request.spec, cache, texts, tell))
-    return run(chosen, report, distrust, execute)
+    result = run(chosen, report, distrust, execute)
+    return (
+        replace(result, urls=destination.send(request, tell)) if request.destination is not None else result
+    )

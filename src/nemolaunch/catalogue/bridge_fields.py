@@ -94,5 +94,6 @@ OURS: frozenset[str] = frozenset(
         "wandb", "wandb_project", "wandb_name", "mlflow", "mlflow_experiment",
         "sample_every", "sample_prompt", "eval_every", "eval_tasks", "eval_include_path", "notify",
         "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance",
+        "upload",
     }
 )  # fmt: skip

@@ -51,6 +51,7 @@ from nemolaunch.check import (
     slurm_shell,
     software,
     stream,
+    upload,
     validation,
 )
 from nemolaunch.check.codes import RULES
@@ -83,6 +84,7 @@ ALWAYS: tuple[Rule, ...] = (
     documents.padding,
     checkpoint.start,
     checkpoint.run_folder,
+    upload.rules,
     resume.rules,
     slurm.rules,
     slurm_nodes.gres,

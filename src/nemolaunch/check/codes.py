@@ -128,6 +128,7 @@ RULES: dict[str, str] = {
     "schedule-unknown": "The checkpoint's schedule can only be kept if the plan of its run is there.",
     # data
     "data-missing": "A job needs tokenised data.",
+    "data-in-object-store": "Training reads tokenised data from a file system.",
     "data-unreadable": "A prefix stands for a .bin and an .idx file that belong together.",
     "data-unfinished": "Data must be complete before a run reads them.",
     "data-empty": "A data file must contain tokens.",
@@ -194,6 +195,9 @@ RULES: dict[str, str] = {
     # model
     "model-differs": "A model is trained as its file describes it, or the difference is said.",
     # checkpoint
+    "upload-library": "Uploads go to s3://, gs:// or hf://, each with its library.",
+    "upload-unreachable": "The place that checkpoints are uploaded to must exist and be writable.",
+    "upload-of-values": "Values of variables in the plan must not reach an object store.",
     "checkpoint-unusable": "A checkpoint is a complete folder: NeMo 2's weights/ and context/, or Bridge's iter_N/.",
     "checkpoint-other-model": "A checkpoint's weights must match the shape of the model.",
     "checkpoint-other-function": "Weights belong to a model that computes what they were trained for.",

@@ -15,6 +15,7 @@ from nemolaunch.data.stream_budget import validation_share
 from nemolaunch.data.validation_sets import HOLD_OUT
 from nemolaunch.findings import Finding, Fix
 from nemolaunch.resolve import Resolved
+from nemolaunch.system import remote
 from nemolaunch.system.quantities import counted
 
 # Data repeated for more than a few epochs yield little (Muennighoff et al. 2023, arXiv 2305.16264)
@@ -33,6 +34,13 @@ def files(resolved: Resolved) -> Iterator[Finding]:
         return
     if not resolved.job.data.dataset_dir:
         yield error("data-missing", f"{flag('dataset_dir')} is not given")
+    if stored := [word for word in resolved.job.data.dataset_dir if remote.is_url(word)]:
+        yield error(
+            "data-in-object-store",
+            f"{shown('dataset_dir', stored[0])}: training reads .bin and .idx from a file system; copy them there first. "
+            "Ranks read the .idx as a memory map and the .bin at random places, and the plan reads both",
+        )
+        return
     if facts.asked.error:
         yield error("blend-unreadable", f"{flag('dataset_dir')}: {facts.asked.error}")
     yield from _unfinished(resolved)

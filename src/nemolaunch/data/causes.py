@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from nemolaunch.data.packed import PackedReader
+from nemolaunch.system import remote
 
 HEAD_BYTES = 1 << 20
 LINES = 100
@@ -33,10 +33,10 @@ def head_of(path: str, kind: str) -> bytes:
     if kind in ("parquet", "text"):
         return b""
     try:
-        with open(path, "rb") as file:
+        with remote.opened(path) as file:
             if kind == "jsonl":
                 return file.read(HEAD_BYTES)
-            return PackedReader(file, kind, os.path.getsize(path)).read()[:HEAD_BYTES]
+            return PackedReader(file, kind, remote.size_of(path)).read()[:HEAD_BYTES]
     except (OSError, ImportError):
         return b""
 

@@ -32,6 +32,7 @@ from nemolaunch.facts.slurm_variables import submits_differently
 from nemolaunch.facts.stream_sources import SourceFacts, look_at_stream
 from nemolaunch.facts.submission import Submission, links_of, next_submission
 from nemolaunch.facts.unfinished_data import UnfinishedData, look_at_unfinished
+from nemolaunch.facts.upload_target import UploadTarget, look_at_upload
 from nemolaunch.facts.validation_files import ValidationFiles, compared, look_at_validation
 from nemolaunch.job import Job, Launch
 from nemolaunch.job.env_presets import passed_names
@@ -101,6 +102,7 @@ class Facts:
         interpreter: what would train with Megatron-Bridge, if the job runs in no container.
         container: what a container's command line needs to know about it, if the job runs in one here.
         engine: what runs that container.
+        upload: whether the place that checkpoints are uploaded to can be used; None without `--upload`.
     """
 
     host: Host
@@ -133,6 +135,7 @@ class Facts:
     interpreter: Interpreter | None = None
     container: ContainerHost | None = None
     engine: Engine | None = None
+    upload: UploadTarget | None = None
 
     @property
     def data_files(self) -> tuple[DataFile, ...]:
@@ -179,6 +182,7 @@ def look(job: Job) -> Facts:
         index_cache_dir=cache_dir,
         index_cache_error=_cannot_write(cache_dir) if cache_dir else None,
         old_caches=_old_caches(cache_dir, data + held_out) if cache_dir else (),
+        upload=look_at_upload(job.checkpoint.upload) if job.checkpoint.upload else None,
         weights=look_at_checkpoint(job.model.nemo_model, trusted=trusted) if job.model.nemo_model else None,
         resume=None if resume in ("auto", "never") else look_at_checkpoint(resume, trusted=trusted),
         partitions=cluster.partitions,

@@ -105,6 +105,12 @@ class Checkpoint:
         metavar="STEPS",
     )
     keep_latest: int = flag(3, "number of most recent checkpoints to keep; -1 keeps all", aliases=("--keep",))
+    upload: str | None = flag(
+        None,
+        "upload each checkpoint, plan, metrics and logs to URL/EXPERIMENT while training continues, such as "
+        "s3://BUCKET/FOLDER",
+        metavar="URL",
+    )
     no_async_save: bool = flag(False, "pause training while a checkpoint is written")
     resume: str = flag(
         "auto",

@@ -19,6 +19,7 @@ from nemolaunch.run.attempts import attempts
 from nemolaunch.run.folder import RunDir, step_of
 from nemolaunch.run.labels import labels_of
 from nemolaunch.run.metrics import MIGRATED, last_validation, recent_events, tail_rows
+from nemolaunch.run.uploads import state_of
 from nemolaunch.slurm import own_jobs
 from nemolaunch.slurm import queue as slurm_queue
 from nemolaunch.slurm.queue import QueuedJob
@@ -147,7 +148,10 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
         restarts=slurm_run.restarts(plan),
         checkpoint_step=step_of(newest) + 1 if newest else 0,
         job=job,
-        notices=tuple(f"{row['event']} at step {row['step']}: {row['text']}" for row in _notices(run)),
+        notices=(
+            *(f"{row['event']} at step {row['step']}: {row['text']}" for row in _notices(run)),
+            *([str(uploads)] if (uploads := state_of(run)) else []),
+        ),
         tags=labels_of(run).tags,
         tokens=last.get("tokens"),
     )

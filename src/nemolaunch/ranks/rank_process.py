@@ -19,6 +19,7 @@ from nemolaunch.ranks.error_chain import chain, described
 from nemolaunch.ranks.folder_watch import FolderWatch
 from nemolaunch.ranks.log import log
 from nemolaunch.ranks.news import news_of
+from nemolaunch.ranks.uploading import Beside
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.news import LOCAL_ATTEMPT
 from nemolaunch.system import processes, webhook
@@ -47,13 +48,20 @@ def run_rank(plan_file: str, train: Callable[[Plan], None]) -> None:
     hang.watch_start(plan.job.guards.hang_timeout)
     if rank == 0:
         FolderWatch(plan.run).start()
+    beside: Beside | None = None
     try:
         if plan.submission is not None:
             slurm_rank.settle_checkpoints(plan.run, rank)
+        if rank == 0:
+            beside = Beside(plan)
         train(plan)
         webhook.flush()
+        if beside is not None:
+            beside.finish(failed=False, say=log.info)
     except BaseException as error:
         _record_error(plan, rank, error)
+        if beside is not None:
+            beside.finish(failed=True, say=log.info)
         hang.end_within(END_AFTER_ERROR_S)  # collectives and writers can block the interpreter's exit forever
         sys.exit(1)  # the traceback is already in the log
 

@@ -143,6 +143,7 @@ def shrunk(job: Job, model: ModelSpec, facts: Facts) -> Small:
         limit_val_batches=min(job.logging.limit_val_batches, 2),
         checkpoint_every=steps if watched else None,
         **watched,
+        upload=None,
         keep_latest=1,
         recompute_num_layers=None if job.memory.recompute_num_layers is None else 1,
         cpu_offloading_layers=None if job.memory.cpu_offloading_layers is None else 1,

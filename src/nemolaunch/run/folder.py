@@ -49,6 +49,11 @@ class RunDir:
         return self.root / "evaluations.jsonl"
 
     @property
+    def upload(self) -> Path:
+        """How far the upload to an object store is."""
+        return self.root / "upload.json"
+
+    @property
     def labels(self) -> Path:
         """The tags and notes that users gave the run."""
         return self.root / "labels.json"

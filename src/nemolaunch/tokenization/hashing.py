@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
+from nemolaunch.system import remote
 from nemolaunch.system.atomic_files import write_json
 from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization.sources import InputFile
@@ -23,10 +25,15 @@ def hash_of(path: str) -> str:
     import xxhash
 
     digest, buffer = xxhash.xxh3_128(), bytearray(BUFFER_BYTES)
-    with open(path, "rb", buffering=0) as file:
+    with _unbuffered(path) as file:
         while size := file.readinto(buffer):
             digest.update(memoryview(buffer)[:size])
     return str(digest.hexdigest())
+
+
+def _unbuffered(path: str) -> Any:
+    """Open a file or an object for reading."""
+    return remote.opened(path) if remote.is_url(path) else open(path, "rb", buffering=0)
 
 
 class Hasher:
@@ -70,7 +77,7 @@ class Hasher:
         import xxhash
 
         digest, buffer = xxhash.xxh3_128(), bytearray(BUFFER_BYTES)
-        with open(source.path, "rb", buffering=0) as file:
+        with _unbuffered(source.path) as file:
             done = 0
             while True:
                 self._wait_for(place, done)

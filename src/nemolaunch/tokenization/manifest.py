@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system import remote
 from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization.tokenizer import describe
 
@@ -108,7 +108,7 @@ def make(
         "blank_lines": progress.blank,
         "sources": [
             {
-                "path": os.path.abspath(s.path),
+                "path": remote.absolute(s.path),
                 "bytes": s.size,
                 "xxh3_128": hashes[s.path],
                 "columns": list(columns),

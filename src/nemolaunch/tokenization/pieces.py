@@ -11,6 +11,7 @@ from typing import IO, TypeAlias
 
 from nemolaunch.data.packed import READ_BYTES, Damage, PackedReader
 from nemolaunch.data.text_files import PACKINGS
+from nemolaunch.system import remote
 from nemolaunch.tokenization.sources import InputFile
 
 # Whole files smaller than this part of a piece are put together into one
@@ -127,7 +128,7 @@ def num_row_groups(path: str) -> int:
     """Return how many row groups a parquet file has. Raises OSError or ValueError if it is not one."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with remote.opened(path) as stored, pq.ParquetFile(stored) as file:
         return int(file.num_row_groups)
 
 
@@ -173,7 +174,7 @@ def _cut_compressed(
 ) -> Iterator[InputPiece]:
     """Unpack a file, cutting it at the first end of a line after `piece_bytes`."""
     spool.mkdir(parents=True, exist_ok=True)
-    with open(source.path, "rb") as packed:
+    with remote.opened(source.path) as packed:
         unpacker = Unpacker(packed, source)
         before = 0
         while not unpacker.ended:

@@ -6,9 +6,11 @@ import codecs
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from nemolaunch.system import remote
 from nemolaunch.tokenization.pieces import READ_BYTES, InputPiece
 
 # A line longer than this is read by one worker at a time, to bound the memory of all of them together.
@@ -146,7 +148,7 @@ class FilesReader(RecordReader):
     def __iter__(self) -> Iterator[list[Value]]:
         for number, path in enumerate(self.piece.paths):
             self.file = number
-            size = os.stat(path).st_size
+            size = remote.size_of(path)
             piece = replace(self.piece, paths=(path,), start=0, stop=size, size=size)
             found = LineReader(piece, self.columns_of[number], read_lines(piece, self.giant))
             yield from found
@@ -196,32 +198,45 @@ class Block:
     end: int
 
 
+# Reads so many bytes of a file from a position on, perhaps fewer
+ReadRange: TypeAlias = Callable[[int, int], bytes]
+
+
+@contextmanager
+def _ranges_of(path: str) -> Iterator[ReadRange]:
+    if remote.is_url(path):
+        yield lambda count, at: remote.read_range(path, at, at + count)
+        return
+    with open(path, "rb", buffering=0) as file:
+        fd = file.fileno()
+        yield lambda count, at: os.pread(fd, count, at)
+
+
 def read_lines(piece: InputPiece, giant: Callable[[], None]) -> Block:
     """Read all lines that start in `[start, stop)` of the file, including the end of the last one.
 
     `giant` is called once before more than `GIANT_BYTES` beyond the piece are read.
     """
-    with open(piece.paths[0], "rb", buffering=0) as file:
-        fd = file.fileno()
+    with _ranges_of(piece.paths[0]) as read:
         if piece.spooled and piece.stop > GIANT_BYTES:
             giant()
         # The byte before shows whether a line starts here; those after usually contain the end of the last.
         first = max(piece.start - 1, 0)
-        data = _pread(fd, first, piece.stop - first + BEHIND_BYTES)
+        data = _read_all(read, first, piece.stop - first + BEHIND_BYTES)
         stop = piece.stop - first
         begin = 0 if piece.start == 0 else data.find(b"\n", 0, stop) + 1
         if (piece.start > 0 and begin == 0) or begin >= stop:
             return Block(b"", 0, 0)
         end = data.find(b"\n", stop - 1) + 1
         if end == 0 and len(data) == stop + BEHIND_BYTES:
-            data = _with_rest_of_line(fd, data, first + len(data), giant)
+            data = _with_rest_of_line(read, data, first + len(data), giant)
             end = len(data)
         return Block(data, begin, end or len(data))
 
 
-def _with_rest_of_line(fd: int, block: bytes, at: int, giant: Callable[[], None]) -> bytes:
+def _with_rest_of_line(read: ReadRange, block: bytes, at: int, giant: Callable[[], None]) -> bytes:
     parts, asked, start = [block], False, at
-    while more := os.pread(fd, READ_BYTES, at):
+    while more := read(READ_BYTES, at):
         end = more.find(b"\n")
         parts.append(more if end < 0 else more[: end + 1])
         if end >= 0:
@@ -233,11 +248,11 @@ def _with_rest_of_line(fd: int, block: bytes, at: int, giant: Callable[[], None]
     return b"".join(parts)
 
 
-def _pread(fd: int, at: int, count: int) -> bytes:
+def _read_all(read: ReadRange, at: int, count: int) -> bytes:
     """Read `count` bytes, fewer only at the end of the file (one call returns at most 2 GiB)."""
-    parts = [os.pread(fd, count, at)]
+    parts = [read(count, at)]
     while parts[-1] and (left := count - sum(map(len, parts))):
-        parts.append(os.pread(fd, left, at + count - left))
+        parts.append(read(left, at + count - left))
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -253,7 +268,10 @@ class ParquetReader(RecordReader):
         rows = 0
         groups = list(range(self.piece.start, self.piece.stop))
         try:
-            with pq.ParquetFile(self.piece.paths[0]) as file:
+            with (
+                remote.opened(self.piece.paths[0]) as stored,
+                pq.ParquetFile(stored, pre_buffer=remote.is_url(self.piece.paths[0])) as file,
+            ):
                 have = file.schema_arrow.names
                 missing = [c for c in self.columns if not has_column(file.schema_arrow, c)]
                 if missing:
@@ -329,7 +347,7 @@ class TextReader(RecordReader):
         for number, path in enumerate(self.piece.paths):
             self.file = number
             try:
-                with open(path, "rb") as file:
+                with remote.opened(path) as file:
                     data = file.read()
                 text = data.decode("utf-8-sig")
             except UnicodeDecodeError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.data.unfinished import ENDING
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system import remote
 from nemolaunch.tokenization.assemble import SAVE_BYTES
 from nemolaunch.tokenization.sources import InputFile
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
@@ -33,6 +33,7 @@ class TokenizeRequest:
         split: how documents were divided, for the manifest.
         unit_bytes: input of a unit of work, for a run in units.
         save_bytes: progress is saved after this much output.
+        destination: URL of the folder that the outputs are uploaded to, from `folder`.
     """
 
     sources: list[InputFile]
@@ -53,6 +54,7 @@ class TokenizeRequest:
     save_bytes: int = SAVE_BYTES
     overwrite: bool = False
     restart: bool = False
+    destination: str | None = None
 
     @property
     def work_folder(self) -> Path:
@@ -83,7 +85,7 @@ class TokenizeRequest:
             "eod_id": self.spec.eod_id,
             "keys": list(self.keys),
             "columns": [list(c) for c in self.columns],
-            "sources": [[os.path.abspath(s.path), s.kind, s.size, s.modified] for s in self.sources],
+            "sources": [[remote.absolute(s.path), s.kind, s.size, s.modified] for s in self.sources],
             "split": self.split,
             "validation": self.validation,
             "validation_sources": sorted(self.validation_sources or ()),
@@ -102,9 +104,15 @@ class Tick:
 
 @dataclass
 class Result:
-    """The result of a run. `prefixes` are the outputs, without `.bin`."""
+    """The result of a run. `prefixes` are the outputs, without `.bin`; `urls` where they are in an object store."""
 
     prefixes: list[Path]
     manifests: list[dict[str, Any]] = field(default_factory=list)
     already_there: bool = False
     resumed_pieces: int = 0
+    urls: list[str] = field(default_factory=list)
+
+    @property
+    def places(self) -> list[str]:
+        """Return where the outputs are: URLs, or paths."""
+        return self.urls or [str(prefix) for prefix in self.prefixes]

@@ -120,7 +120,7 @@ def _run(request: TokenizeRequest, report: Callable[[Tick], None], execute: Exec
             with Assembler(request.work_folder, progress, request.sources, request.save_bytes) as assembler:
                 resumed = tokenise_in_units(begun.work, units, request, assembler, execute or here, report)
                 _complete(request, assembler)
-        manifests = _finish(request, progress, read_hashes(request))
+        manifests = finish(request, progress, read_hashes(request))
         return Result(request.prefixes, manifests, resumed_pieces=resumed)
     resumed = 0
     hasher = Hasher(request.sources, request.work_folder / "hashes.json")
@@ -128,7 +128,7 @@ def _run(request: TokenizeRequest, report: Callable[[Tick], None], execute: Exec
         with Assembler(request.work_folder, progress, request.sources, request.save_bytes) as assembler:
             resumed = tokenise(request, begun.piece_bytes, Sinks(request, assembler, hasher.reached, report))
             _complete(request, assembler)
-    manifests = _finish(request, progress, hasher.result())
+    manifests = finish(request, progress, hasher.result())
     return Result(request.prefixes, manifests, resumed_pieces=resumed)
 
 
@@ -255,7 +255,7 @@ def _begun(request: TokenizeRequest, saved: dict[str, Any]) -> Begun:
     return Begun(saved["piece_bytes"], saved["unit_bytes"], work)
 
 
-def _finish(
+def finish(
     request: TokenizeRequest, progress: OutputProgress, hashes: dict[str, str]
 ) -> list[dict[str, Any]]:
     """Write indices and manifests and give everything its final name. After a kill all of it is repeated."""

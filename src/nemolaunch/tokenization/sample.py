@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from itertools import islice
 
+from nemolaunch.system import remote
 from nemolaunch.tokenization.pieces import InputPiece, Unpacker
 from nemolaunch.tokenization.records import Block, LineReader, Value, records
 from nemolaunch.tokenization.sources import InputFile
@@ -49,7 +50,7 @@ def _documents(source: InputFile, columns: tuple[str, ...]) -> Iterator[list[Val
 def _head(source: InputFile) -> bytes:
     """Return the first bytes of a JSONL file, unpacked; an incomplete last line will be rejected."""
     try:
-        with open(source.path, "rb") as file:
+        with remote.opened(source.path) as file:
             if source.kind == "jsonl":
                 return file.read(FILE_BYTES)
             return Unpacker(file, source).read()[:FILE_BYTES]

@@ -22,11 +22,18 @@ from nemolaunch.data.text_files import (
     named,
 )
 from nemolaunch.errors import UsageError
+from nemolaunch.system import remote
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input file. `size` in bytes on disk, `modified` in ns since the epoch."""
+    """One input file, or an object in a store.
+
+    Attributes:
+        path: a path or a URL.
+        size: in bytes, as it is stored.
+        modified: in ns since the epoch; of an object, a number that changes with its content.
+    """
 
     path: str
     kind: str
@@ -54,8 +61,10 @@ def find(
     """
     found: dict[str, InputFile] = {}
     for given in inputs:
-        for source in _find_one(given, kind, tell):
-            found.setdefault(os.path.realpath(source.path), source)
+        sources = _find_remote(given, kind, tell) if remote.is_url(given) else _find_one(given, kind, tell)
+        for source in sources:
+            name = source.path if remote.is_url(source.path) else os.path.realpath(source.path)
+            found.setdefault(name, source)
     return list(found.values())
 
 
@@ -76,6 +85,38 @@ def _find_one(given: str, kind: str, tell: Callable[[str], None]) -> list[InputF
     wanted = sources if path.is_file() else _wanted(sources, kind)
     read = {s.path for s in wanted}
     others = sorted([*others, *(p for p in paths if p not in read)])
+    if not wanted:
+        raise UsageError(_no_data(given, kind, others))
+    if others:
+        tell(f"{given}: {named(others)} not read{_hint(others, kind)}")
+    return wanted
+
+
+def _find_remote(given: str, kind: str, tell: Callable[[str], None]) -> list[InputFile]:
+    """Return the objects that a URL of a folder, an object or a glob names."""
+    try:
+        found = remote.find(given)
+    except OSError as error:
+        raise UsageError(f"--input-dir {given}: {error.strerror}") from None
+    if not found:
+        raise UsageError(
+            f"--input-dir {given}: there is no such object or folder, and as a glob it matches nothing"
+        )
+    is_named = len(found) == 1 and found[0].url == given
+    kinds = NAMED_KINDS if is_named or any(letter in given for letter in "*?[") else KINDS
+    sources, others = [], []
+    for file in found:
+        path = Path(file.url)
+        known = kind_of(path, kinds)
+        if known is None and kind == "jsonl" and has_no_ending(path):
+            known = jsonl_kind_of(path)
+        if known is None or path.name.startswith("."):
+            others.append(file.url)
+        else:
+            sources.append(InputFile(file.url, known, file.size, file.version))
+    wanted = sources if is_named else _wanted(sources, kind)
+    read = {source.path for source in wanted}
+    others = sorted([*others, *(source.path for source in sources if source.path not in read)])
     if not wanted:
         raise UsageError(_no_data(given, kind, others))
     if others:

@@ -17,6 +17,7 @@ from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 from nemolaunch.job import Job, Launch
+from nemolaunch.system import remote
 from nemolaunch.tokenizer.library import cache_folder
 
 DEFAULTS = Launch()
@@ -52,8 +53,27 @@ def parser() -> argparse.ArgumentParser:
         help="tokenizer: folder or Hugging Face id",
     )
     add("--data-prefix", required=True, metavar="NAME", help="first part of the output's name")
-    add("--input-dir", "--input", required=True, nargs="+", metavar="PATH", help="folders, files or globs")
-    add("--output-dir", "--output", "-o", required=True, metavar="DIR", help="preprocessed/ is created in it")
+    add(
+        "--input-dir",
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="folders, files or globs; may be URLs",
+    )
+    add(
+        "--output-dir",
+        "--output",
+        "-o",
+        required=True,
+        metavar="DIR",
+        help="preprocessed/ is created in it; may be a URL",
+    )
+    add(
+        "--staging-dir",
+        metavar="DIR",
+        help="with a URL as --output-dir: where the files are made before they are uploaded (default: in ~/.cache)",
+    )
     add(
         "--format",
         default="auto",
@@ -189,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
         with bar:
             result = run_request(request, options.engine, tell=_say, report=bar.advance)
     if options.json:
-        made = {str(p): m for p, m in zip(result.prefixes, result.manifests, strict=True)}
+        made = dict(zip(result.places, result.manifests, strict=True))
         print(json.dumps(made, ensure_ascii=False))
     else:
         _summary(request, result)
@@ -206,7 +226,7 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
     files = sources.find(options.input_dir, options.format, _say)
     shard = parse_shard(options.shard) or _slurm_shard()
     name = options.data_prefix
-    folder = Path(options.output_dir).expanduser() / "preprocessed"
+    folder, url = _output(options, cache)
     if shard:
         files = sources.share(files, *shard)
         name = shard_name(name, *shard)
@@ -228,6 +248,7 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
             tell=_say,
         ),
         folder=folder / SHARDS if shard else folder,
+        destination=remote.join(url, SHARDS) if url and shard else url,
         name=name,
         keys=keys,
         columns=sources.columns(files, keys, options.text_key_of),
@@ -240,6 +261,21 @@ def _request(options: argparse.Namespace, cache: Path) -> TokenizeRequest:
         restart=options.restart,
         **_split(options, files),
     )
+
+
+def _output(options: argparse.Namespace, cache: Path) -> tuple[Path, str | None]:
+    """Return the folder of the outputs, and the URL of the one they are uploaded to."""
+    from nemolaunch.tokenization import destination
+
+    if not remote.is_url(options.output_dir):
+        if options.staging_dir:
+            raise UsageError(
+                "--staging-dir is for an --output-dir in an object store, such as s3://BUCKET/FOLDER"
+            )
+        return Path(options.output_dir).expanduser() / "preprocessed", None
+    url = remote.join(options.output_dir, "preprocessed")
+    above = Path(options.staging_dir).expanduser() if options.staging_dir else cache
+    return destination.staging_folder(url, above), url
 
 
 SLURM_FLAGS = (
@@ -370,13 +406,17 @@ def _slurm_shard() -> tuple[int, int] | None:
 
 
 def _summary(request: TokenizeRequest, result: Result) -> None:
-    for prefix, made in zip(result.prefixes, result.manifests, strict=True):
+    for prefix, made in zip(result.places, result.manifests, strict=True):
         print(
             f"{prefix}.bin: {made['documents']:,} documents, {made['tokens']:,} tokens ({made['dtype']})"
             + (", existed already" if result.already_there else f", tokenised by {made['engine']}")
         )
     rejects = max((made["rejects"] for made in result.manifests), default=0)
-    if rejects:
+    if rejects and result.urls:
+        _say(
+            f"{rejects:,} records were skipped; {request.destination}/{request.rejects.name} lists them with the reason"
+        )
+    elif rejects:
         _say(f"{rejects:,} records were skipped; {request.rejects} lists them with the reason")
         for text in _damages(request.rejects):
             _say(text)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from nemolaunch.system import remote
 from nemolaunch.tokenization.pieces import WHOLE, Range, num_row_groups
 from nemolaunch.tokenization.request import TokenizeRequest
 from nemolaunch.tokenization.sources import InputFile
@@ -72,7 +72,7 @@ def divide(request: TokenizeRequest, unit_bytes: int) -> list[Unit]:
                 number=len(units),
                 size=size,
                 places=tuple(places),
-                sources=tuple(replace(source, path=os.path.abspath(source.path)) for source in sources),
+                sources=tuple(replace(source, path=remote.absolute(source.path)) for source in sources),
                 ranges=(wanted,) * len(places),
                 columns=tuple(request.columns[place] for place in places),
                 only_hash=only_hash,

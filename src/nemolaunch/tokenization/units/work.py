@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system import remote
 from nemolaunch.system.atomic_files import move, write_json
 from nemolaunch.tokenization.assemble import Assembler, OutputProgress
 from nemolaunch.tokenization.flow import Sinks, Workers, distribute, setup_of
@@ -129,6 +130,15 @@ def _tokenise(
     return progress.rejects
 
 
+def _seen(path: str) -> tuple[int, int]:
+    """Return the size and the time of change of a file, or the version of an object."""
+    if remote.is_url(path):
+        found = remote.stat(path)
+        return found.size, found.version
+    here = os.stat(path)
+    return here.st_size, here.st_mtime_ns
+
+
 def _check_files(work: UnitWork, unit: Unit) -> None:
     """Raise FilesDiffer unless this machine sees the work folder and the same input."""
     here = os.uname().nodename
@@ -138,14 +148,14 @@ def _check_files(work: UnitWork, unit: Unit) -> None:
         )
     for source in unit.sources:
         try:
-            found = os.stat(source.path)
+            found = _seen(source.path)
         except OSError as error:
             raise FilesDiffer(
                 f"{here} cannot read {source.path} ({error.strerror}): all machines need the same paths, on a file"
-                " system that they share"
+                " system that they share, and the same access to object stores"
             ) from None
-        if (found.st_size, found.st_mtime_ns) != (source.size, source.modified):
+        if found != (source.size, source.modified):
             raise FilesDiffer(
-                f"{source.path} on {here} has {found.st_size:,} bytes, and had {source.size:,} when the run began, or"
+                f"{source.path} on {here} has {found[0]:,} bytes, and had {source.size:,} when the run began, or"
                 " another time of change: the input must stay the same, and all machines must see the same files"
             )

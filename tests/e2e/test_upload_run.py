@@ -1,0 +1,151 @@
+"""A run whose checkpoints are uploaded is fetched on another machine, and continues as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from e2e.jobs import TOKENIZER, llama
+from s3_server import BUCKET, S3Server, s3_server
+
+from nemolaunch.run import metrics
+from nemolaunch.run.folder import RunDir
+from nemolaunch.run.uploads import Uploader, fetch, newest_complete, state_of
+from nemolaunch.system import remote, upload
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[S3Server]:
+    with s3_server() as found:
+        yield found
+
+
+def checkpoint(run: RunDir, step: int, size: int = 1000) -> Path:
+    """A folder of NeMo's form."""
+    folder = run.checkpoints / f"model--step={step}-consumed_samples={4.0 * step}"
+    (folder / "weights").mkdir(parents=True)
+    (folder / "weights" / "__0_0.distcp").write_bytes(os.urandom(size))
+    (folder / "weights" / "__0_1.distcp").write_bytes(os.urandom(size))
+    (folder / "context").mkdir()
+    (folder / "context" / "io.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    found = RunDir(tmp_path / "run")
+    checkpoint(found, 1)
+    found.plan.write_text('{"plan": true}')
+    return found
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_newest_complete_checkpoint_is_fetched(store: S3Server, run: RunDir, tmp_path: Path) -> None:
+    """A later one, of which a part was sent, is not taken, and only what is missing is sent afterwards."""
+    url = f"{BUCKET}/runs/half"
+    assert Uploader(run, url, print).advance()
+    later = checkpoint(run, 2)
+    half = remote.join(url, "checkpoints", later.name)
+    upload.upload_folder(later, half)
+    remote.remove(remote.join(half, upload.MARKER))
+    remote.remove(remote.join(half, "weights/__0_1.distcp"))
+    got = fetch(url, tmp_path / "fetched", print)
+    (name,) = os.listdir(got.checkpoints)
+    assert files_below(got.checkpoints / name) == files_below(run.checkpoints / name)
+    assert "step=1-" in name
+    assert got.plan.read_text() == run.plan.read_text()
+    store.requests()
+    assert Uploader(run, url, print).advance()
+    sent = [line for line in store.requests() if line.startswith("PUT") and ".distcp" in line]
+    assert [line.split("/")[-1].split("?")[0] for line in sent] == ["__0_1.distcp"]
+    assert newest_complete(url) == later.name
+
+
+def test_an_unfinished_checkpoint_is_not_uploaded(store: S3Server, run: RunDir) -> None:
+    unfinished = checkpoint(run, 3)
+    unfinished.with_name(unfinished.name + "-unfinished").touch()
+    assert Uploader(run, f"{BUCKET}/runs/unfinished", print).advance()
+    assert len(remote.names_in(f"{BUCKET}/runs/unfinished/checkpoints")) == 1
+
+
+def test_a_failure_is_told_and_repeated(store: S3Server, run: RunDir) -> None:
+    said: list[str] = []
+    uploader = Uploader(run, "s3://no-such-bucket/runs", said.append)
+    assert not uploader.advance()
+    state = state_of(run)
+    assert state is not None
+    assert state.error is not None
+    assert "no-such-bucket" in said[0]
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in run.upload.read_text() + said[0]
+    assert Uploader(run, f"{BUCKET}/runs/again", said.append).advance()
+    state = state_of(run)
+    assert state is not None
+    assert state.error is None
+    assert len(state.uploaded) == 1
+
+
+def test_a_damaged_object_is_not_taken(store: S3Server, run: RunDir, tmp_path: Path) -> None:
+    url = f"{BUCKET}/runs/damaged"
+    assert Uploader(run, url, print).advance()
+    (name,) = remote.names_in(f"{url}/checkpoints")
+    remote.write(f"{url}/checkpoints/{name}/weights/__0_0.distcp", b"x" * 1000)
+    with pytest.raises(upload.NemolaunchError, match="SHA-256"):
+        fetch(url, tmp_path / "fetched", print)
+    assert not list((tmp_path / "fetched").rglob("*.distcp"))
+
+
+def nemolaunch(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nemolaunch.cli.main", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["nemo2", "bridge"])
+def test_resumed_from_the_store_is_identical(
+    backend: str, store: S3Server, data: str, tmp_path: Path
+) -> None:
+    """The last checkpoint and what was written after the one before are lost with the machine."""
+    python = ROOT / ".venv-bridge/bin/python"
+    if backend == "bridge" and not python.exists():
+        pytest.skip("Megatron-Bridge is not installed")
+    url = f"{BUCKET}/{backend}"
+    job = ["-M", llama(tmp_path), "--hf-model-id", TOKENIZER, "--dataset-dir", data, "-G", "1", "-gbs", "4"]
+    job += ["--precision", "fp32", "--limit-val-batches", "0", "--checkpoint-every", "2", "--max-steps", "4"]
+    job += ["-E", "part", "--upload", url, "--backend", backend, "--device", "cpu"]
+    job += ["--python", str(python)] if backend == "bridge" else []
+    first = nemolaunch("pretrain", *job, cwd=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    before = tmp_path / "runs/part"
+    (half, last) = RunDir(before).complete_checkpoints()
+    assert newest_complete(f"{url}/part") == last.name
+    remote.remove(f"{url}/part/checkpoints/{last.name}/{upload.MARKER}")
+    whole = before.rename(tmp_path / "gone")
+    lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
+    kept = "".join(line for line in lines if json.loads(line).get("step", 0) <= 2)
+    remote.write(f"{url}/part/run/metrics.jsonl", kept.encode())
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    again = nemolaunch("resume", f"{url}/part", cwd=elsewhere)
+    assert again.returncode == 0, again.stdout + again.stderr
+    losses = [
+        {row["step"]: row["loss"] for row in metrics.read(folder / "metrics.jsonl") if "loss" in row}
+        for folder in (whole, elsewhere / "runs/part")
+    ]
+    assert list(losses[0]) == [1, 2, 3, 4]
+    assert losses[0] == losses[1]
+    assert half.name in [path.name for path in (elsewhere / "runs/part/checkpoints").iterdir()]
+    state = state_of(RunDir(elsewhere / "runs/part"))
+    assert state is not None
+    assert last.name in state.uploaded
+    assert newest_complete(f"{url}/part") == last.name
