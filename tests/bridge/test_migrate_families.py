@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from bridge.test_families import FAMILIES, GROUPED, ROUNDS_OTHERWISE, small
 from bridge.test_same_training import BRIDGE
-from cases import cases
 from forkserver import ForkServer
 
 from nemolaunch.checkpoint.convert.convert import convert
@@ -30,7 +29,6 @@ MORE: dict[str, dict[str, Any]] = {
     "qwen3_30b_a3b": {**GROUPED, "num_moe_experts": 16, "moe_ffn_hidden_size": 32},
 }
 ALL = {**FAMILIES, **MORE}
-QUICK = {"nemotronh_8b"}
 SAVES: dict[str, Any] = {"max_steps": 5, "checkpoint_every": 2, "keep_latest": 3, "global_batch_size": 4}
 TIMEOUT_S = 1000  # layers that differ are saved as many small tensors
 
@@ -54,7 +52,8 @@ def content(folder: Path) -> tuple[dict[str, Any], list[str]]:
     return stored.tensors, sorted(name for name in stored.objects if not is_left_out(name))
 
 
-@pytest.mark.parametrize("base", cases(ALL, set(ALL) - QUICK))
+@pytest.mark.long
+@pytest.mark.parametrize("base", ALL)
 def test_a_family_goes_on_there_and_back(
     base: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:

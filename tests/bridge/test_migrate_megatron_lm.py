@@ -25,14 +25,14 @@ GIVEN = Options(tokenizer=Path(TOKENIZER))
 LATENT = (
     "--multi-latent-attention --q-lora-rank 32 --kv-lora-rank 16 --qk-head-dim 16 --qk-pos-emb-head-dim 8 "
     "--v-head-dim 16 --qk-layernorm --rotary-base 10000 --norm-epsilon 1e-6 --num-experts 16 --moe-ffn-hidden-size 32 "
-    "--moe-shared-expert-intermediate-size 32 --moe-layer-freq [0]*1+[1]*3 --moe-router-topk 8 --moe-grouped-gemm "
+    "--moe-shared-expert-intermediate-size 32 --moe-layer-freq [0]*1+[1]*3 --moe-router-topk 8 "
     "--moe-router-score-function sigmoid --moe-router-enable-expert-bias --moe-router-num-groups 8 "
     "--moe-router-group-topk 4 --moe-router-topk-scaling-factor 2.5 --moe-aux-loss-coeff 1e-4 --mtp-num-layers 1 "
     "--moe-router-load-balancing-type seq_aux_loss --moe-router-dtype fp32 --moe-router-pre-softmax --rope-type yarn "
     "--rotary-scaling-factor 40 --mscale 1.0 --mscale-all-dim 1.0"
 )
 EXPERTS = (
-    "--num-experts 8 --moe-router-topk 2 --moe-grouped-gemm --moe-ffn-hidden-size 128 --rotary-base 1000000 "
+    "--num-experts 8 --moe-router-topk 2 --moe-ffn-hidden-size 128 --rotary-base 1000000 "
     "--moe-router-load-balancing-type aux_loss --moe-aux-loss-coeff 0.01"
 )
 MODELS = {"llama3_8b": "", "deepseek_v3": LATENT}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +99,7 @@ def part_of(tensor: Any, name: str, rank: int) -> Any:
         return torch.cat([half.chunk(TP)[rank] for half in tensor.chunk(2)])
     if name.endswith(("linear_proj.weight", "linear_fc2.weight")):
         return tensor.chunk(TP, dim=1)[rank].clone()
-    if "layernorm" in name or "layer_norm" in name:
+    if "layernorm" in name or "layer_norm" in name or "router" in name:
         return tensor
     return tensor.chunk(TP)[rank].clone()
 
@@ -111,6 +114,59 @@ def test_parts_are_joined(model: Path, args: dict[str, Any], tmp_path: Path) -> 
     os.remove(folder / "iter_0000004" / "mp_rank_01_001" / "model_optim_rng.pt")
     with pytest.raises(NemolaunchError, match="tensor rank 1 of pipeline rank 1 is missing"):
         convert(folder, tmp_path / "other", "hf", GIVEN)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_experts_are_joined(grouped: bool, tmp_path: Path) -> None:
+    """Two ranks with two experts each, numbered from 0, in one module or in modules of their own."""
+    import torch
+
+    source = mixtral(tmp_path / "hf")
+    convert(source, tmp_path / "nemo2", "nemo2")
+    convert(source, tmp_path / "release", "megatron-lm")
+    args = {**read_folder(tmp_path / "release").args, "tensor_model_parallel_size": TP}
+    args |= {"expert_model_parallel_size": 2, "expert_tensor_parallel_size": TP}
+    stored = read_nemo2(tmp_path / "nemo2").source()
+    for rank, expert_rank in itertools.product(range(TP), range(2)):
+        held = {}
+        for name in stored.tensors:
+            expert = re.fullmatch(r"(.+\.experts)\.(linear_fc[12])\.weight(\d)", name)
+            if expert is None:
+                held[name] = part_of(stored.read(name), name, rank)
+            elif int(expert[3]) // 2 == expert_rank:
+                number, last = int(expert[3]) % 2, f"{expert[2]}.weight"
+                place = f"{last}{number}" if grouped else f"local_experts.{number}.{last}"
+                held[f"{expert[1]}.{place}"] = part_of(stored.read(name), last, rank)
+        content = {
+            "args": argparse.Namespace(**args),
+            "checkpoint_version": 3.0,
+            "iteration": 4,
+            "model": held,
+        }
+        path = (
+            tmp_path / "lm" / "iter_0000004" / f"mp_rank_{rank:02d}_{expert_rank:03d}" / "model_optim_rng.pt"
+        )
+        path.parent.mkdir(parents=True)
+        torch.save(content, path)
+    (tmp_path / "lm" / "latest_checkpointed_iteration.txt").write_text("4")
+    convert(tmp_path / "lm", tmp_path / "back", "hf", GIVEN)
+    assert_same_tensors(tensors(source), tensors(tmp_path / "back"))
+    os.remove(tmp_path / "lm" / "iter_0000004" / "mp_rank_01_001" / "model_optim_rng.pt")
+    with pytest.raises(NemolaunchError, match="rank 1 of pipeline rank 0 and expert rank 1 is missing"):
+        convert(tmp_path / "lm", tmp_path / "other", "hf", GIVEN)
+
+
+def mixtral(folder: Path) -> Path:
+    """A Hugging Face folder with a small Mixtral of random weights."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=8192, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=4, max_position_embeddings=64,
+    )  # fmt: skip
+    shutil.copytree(TOKENIZER, folder)
+    MixtralForCausalLM(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.mark.parametrize(

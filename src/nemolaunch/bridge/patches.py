@@ -152,7 +152,9 @@ def _plain_queries(module: ModuleType) -> None:
 
     def resolved(self: typing.Any) -> typing.Any:
         found = resolve(self)
-        return found if self.has_q_lora else {**found, "linear_q_proj": self.submodules.linear_q_proj}
+        if not self.has_q_lora:
+            found["linear_q_proj"] = self.submodules.linear_q_proj or self.linear_impl
+        return found
 
     module.QKNormConfigResolver.resolve = resolved
 

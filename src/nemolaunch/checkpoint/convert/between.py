@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nemolaunch.checkpoint.bridge import folder as bridge
 from nemolaunch.checkpoint.convert.copying import CopyConversion
-from nemolaunch.checkpoint.convert.sides import SIDES
+from nemolaunch.checkpoint.convert.sides import SIDES, Begin
 from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.megatron.description import to_bridge
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
@@ -62,7 +62,7 @@ def prepare(folder: MegatronFolder, to: str, tokenizer: Path | None) -> CopyConv
     except NemolaunchError as error:
         source.close()
         raise NemolaunchError(f"{folder.path}: {error}") from error
-    begin = partial(bridge.begin, describe=to_bridge) if to == BRIDGE else SIDES[to].begin
+    begin: Begin = partial(bridge.begin, describe=to_bridge) if to == BRIDGE else SIDES[to].begin
 
     def checks(output: Path) -> list[Check]:
         result = READ[to](output)

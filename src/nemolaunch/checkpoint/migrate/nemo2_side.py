@@ -77,7 +77,7 @@ def _common(progress: Progress, num_groups: int) -> dict[str, Any]:
 
     schedule = progress.schedule
     stream = _with_readers(progress.stream, lambda table: torch.tensor(table, dtype=torch.int64))
-    data = {"consumed_samples": progress.samples, **({"stream": stream} if stream else {})}
+    data: dict[str, Any] = {"consumed_samples": progress.samples, **({"stream": stream} if stream else {})}
     decay = max((group["weight_decay"] for group in tree.groups(progress.optimizer)), default=0.0)
     return {
         "epoch": 0,
