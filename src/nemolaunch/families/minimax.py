@@ -83,7 +83,7 @@ MINIMAX_M2 = ModelFamily(
         rule(SPARSE + "e_score_correction_bias", NEMO + "mlp.router.expert_bias"),
         *gated_experts(SPARSE + "experts.*", "w1", "w3", "w2"),
     ),
-    traits={"norm_over_heads": True},
+    traits={"norm_over_heads": True, "own_modules": (".q_layernorm", ".k_layernorm")},
     ignored=("attn_type_list", "mtp_transformer_layers", "num_mtp_modules", "use_mtp"),
     has_extra_layers=True,
     refused=f"{OTHER_ROPE}; shared experts",

@@ -162,6 +162,7 @@ NEMOTRON_H = ModelFamily(
     ),
     rules=(
         rule("backbone.embeddings.weight", "embedding.word_embeddings.weight"),
+        rule("backbone.embedding.weight", "embedding.word_embeddings.weight"),  # as transformers 5 saves it
         rule("backbone.norm_f.weight", "decoder.final_norm.weight"),
         rule("lm_head.weight", "output_layer.weight"),
         rule(LAYER + "norm.weight", NEMO + "mixer.in_proj.layer_norm_weight"),

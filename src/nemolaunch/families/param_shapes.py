@@ -41,16 +41,20 @@ def parameters(config: Mapping[str, Any], vocab_rows: int) -> dict[str, tuple[in
 
     Args:
         config: all fields of NeMo's configuration class, and what a family adds: `post_layer_norms` for norms after
-            attention and MLP, `norm_over_heads` for norms of queries and keys over all heads.
+            attention and MLP, `norm_over_heads` for norms of queries and keys over all heads, `own_modules` (see
+            `extra_states`).
         vocab_rows: the number of rows of the embedding, including padding.
     """
     return dict(_model(ModelSizes(config), vocab_rows))
 
 
-def extra_states(names: Iterable[str]) -> list[str]:
+def extra_states(names: Iterable[str], own_modules: tuple[str, ...] = ()) -> list[str]:
     """Return the names of the extra states of the Transformer Engine modules with these parameters.
 
     They hold fp8 scales, if any, and are required when the model is loaded. An expert's ends with its number.
+
+    Args:
+        own_modules: ends of the names of modules of the model's own, which are not Transformer Engine's.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -58,7 +62,7 @@ def extra_states(names: Iterable[str]) -> list[str]:
         if last in PARTS:
             module = module.rpartition(".")[0]
         expert = EXPERT.search(last)
-        if not module.endswith(PLAIN):
+        if not module.endswith((*PLAIN, *own_modules)):
             found[f"{module}._extra_state{expert[0] if expert else ''}"] = None
     return list(found)
 
