@@ -134,6 +134,8 @@ def _architecture(model: NemoConfig, base: Recipe) -> Architecture:
 
 
 def _notes(family: ModelFamily, config: Mapping[str, Any], architecture: Architecture) -> list[str]:
+    if family.only_in_bridge and described(config).get("num_nextn_predict_layers"):
+        return ["it has no layers that predict further tokens, which `nemolaunch convert` omits"]
     tied = described(config).get("tie_word_embeddings", family.tied_by_default)
     if not tied or architecture.share_embeddings_and_output_weights:
         return []

@@ -17,8 +17,8 @@ TRAINED = (
     "qwen3_30b_a3b", "starcoder2_15b", "starcoder2_3b", "starcoder_15b",
 )  # fmt: skip
 TRAINED_WITH_BRIDGE = (
-    "glm45", "glm45_air", "gpt_oss_120b", "gpt_oss_20b", "kimi_k2", "minimax_m2", "moonlight_16b",
-    "nemotron_3_nano_30b_a3b", "olmoe_7b", "qwen35_35b_a3b", "qwen3_next_80b_a3b",
+    "glm45", "glm45_air", "kimi_k2", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "olmoe_7b",
+    "qwen35_35b_a3b", "qwen3_next_80b_a3b",
 )  # fmt: skip
 _KINDS = {
     "hyena": "Hyena layers need CUDA kernels",
