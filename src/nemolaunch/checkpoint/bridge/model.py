@@ -22,6 +22,8 @@ DROPPED = {
 # NeMo's GPT-OSS sets these to a scale of the scores other than transformers' and Bridge's, which leave them out
 YARN_SCALES = {"yarn_mscale", "yarn_mscale_all_dim"}
 QUICK_GELU = "megatron.core.fusions.fused_bias_geglu.quick_gelu"  # the one that Megatron's experts look for
+# Of models that only Bridge has, for whose experts its exporters know the names of grouped ones alone
+EXPERTS = {"moe_grouped_gemm": True, "moe_token_dispatcher_type": "alltoall", "moe_router_dtype": "fp32"}
 LAYOUT = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
 
 
@@ -59,6 +61,8 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
         if name not in PLANNED | DROPPED | YARN_SCALES
         and (value is not None or default.get(name) is not None)
     }
+    if config.only_in_bridge and fields.get("num_moe_experts"):
+        model |= EXPERTS
     if fields.get("hybrid_override_pattern"):
         model |= {"hybrid_layer_pattern": model.pop("hybrid_override_pattern"), "is_hybrid_model": True}
     size = {name: fields[name] for name in ("vocab_size", "seq_length", "params_dtype", "fp16", "bf16")}
