@@ -48,16 +48,21 @@ def stored(checkpoint: Path) -> tuple[dict[str, Any], list[str]]:
     return {name: source.read(name) for name in source.tensors}, sorted(source.objects)
 
 
+def assert_as_autobridge(folder: Path) -> None:
+    """`ours`, which nemolaunch imported, is what Bridge imported as `theirs`, and Bridge exports it as it was."""
+    (ours, our_objects), (theirs, their_objects) = (stored(folder / side) for side in ("ours", "theirs"))
+    assert_same_tensors(theirs, ours)
+    assert our_objects == [name for name in their_objects if name != COMMON]
+    # the model that Bridge builds from our run_config.yaml and loads our weights into, exported by Bridge
+    assert_same_tensors(tensors(folder / "source"), tensors(folder / "back"))
+
+
 @pytest.mark.skipif(not PYTHON.exists(), reason="there is no .venv-bridge; `make install-bridge` builds it")
 @pytest.mark.parametrize("name", MODELS)
 def test_as_autobridge_does(name: str, judged: dict[str, tuple[Path, float]]) -> None:
     folder, difference = judged[name]
-    (ours, our_objects), (theirs, their_objects) = (stored(folder / side) for side in ("ours", "theirs"))
-    assert_same_tensors(theirs, ours)
-    assert our_objects == [name for name in their_objects if name != COMMON]
+    assert_as_autobridge(folder)
     assert difference <= ROUNDING
-    # the model that Bridge builds from our run_config.yaml and loads our weights into, exported by Bridge
-    assert_same_tensors(tensors(folder / "source"), tensors(folder / "back"))
 
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="there is no .venv-bridge; `make install-bridge` builds it")

@@ -81,6 +81,7 @@ DELTA = {
 NEW: dict[str, dict[str, Any]] = {
     "glm45": {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 1, 1, 1]},
     "glm45_air": {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 0, 0, 1]},
+    "gpt_oss_20b": {**GROUPED, "num_moe_experts": 16, "moe_ffn_hidden_size": 128, "window_size": [15, 0]},
     "kimi_k2": {**LATENT, "q_lora_rank": 32},
     "minimax_m2": {**GROUPED, "num_moe_experts": 16, "moe_ffn_hidden_size": 32},
     "moonlight_16b": LATENT,

@@ -57,4 +57,7 @@ def write_model(folder: Path, kind: str, dtype: str = "float32", **changes: Any)
         for name, parameter in model.named_parameters():
             if "norm" in name or "bias" in name:  # their starting values would hide a mix-up
                 parameter.add_(torch.randn_like(parameter) * 0.1)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(torch.randn_like(buffer) * 0.1)
     model.save_pretrained(folder)

@@ -22,8 +22,8 @@ from nemolaunch.checkpoint.convert.summary import summarise
 from nemolaunch.checkpoint.megatron.completeness import incomplete
 from nemolaunch.cli.main import main
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.bridge_model import PLAIN
 from nemolaunch.facts.checkpoint import look_at_checkpoint
+from nemolaunch.families.bridge_classes import PLAIN
 
 # Megatron has old_context_len 8192 in its code, and these models have 8
 OTHER_ROPE = ("llama 3.2", "llama nemotron")

@@ -61,9 +61,8 @@ def bridge_logits(checkpoint: Path, ids: list[int]) -> Any:
 def build(checkpoint: Path) -> Any:
     """Return the model that a checkpoint describes, built from data: nothing that the checkpoint names is imported."""
     import torch
-    from megatron.bridge.models.gpt_provider import GPTModelProvider
 
-    from nemolaunch.bridge.provider import built
+    from nemolaunch.bridge.provider import built, layer_spec, symbol
     from nemolaunch.cpu.adapt import adapt_model
 
     folder = read_folder(checkpoint)
@@ -71,8 +70,10 @@ def build(checkpoint: Path) -> Any:
     rows = source.tensors["embedding.word_embeddings.weight"]
     source.close()
     fields = model_section.to_bridge(folder.config)
-    fields.pop("_target_")
-    provider = GPTModelProvider(**{name: built(name, value) for name, value in fields.items()})
+    cls, layers = symbol(fields.pop("_target_")), fields.pop("transformer_layer_spec", None)
+    provider = cls(**{name: built(name, value) for name, value in fields.items()})
+    if layers:
+        provider.transformer_layer_spec = layer_spec(layers["_target_"])
     provider.vocab_size, provider.should_pad_vocab = rows.shape[0], False
     provider.params_dtype = getattr(torch, rows.dtype)
     provider.bf16, provider.fp16 = rows.dtype == "bfloat16", rows.dtype == "float16"

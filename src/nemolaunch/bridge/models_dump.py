@@ -37,7 +37,7 @@ def _row(source: ModelSource) -> dict[str, Any]:
     for field in dataclasses.fields(default):
         value = getattr(found, field.name)
         if field.init and field.name not in PLANNED and value != getattr(default, field.name):
-            fields[field.name] = _plain(value)
+            fields[field.name] = plain(value)
     return {
         "hf": source.config,
         "provider": source.provider,
@@ -49,7 +49,7 @@ def _row(source: ModelSource) -> dict[str, Any]:
 
 def _shape(found: Any) -> dict[str, Any]:
     """Return the architecture of a model in the catalogue's terms, with the widths that Megatron derives."""
-    shape = {name: _plain(getattr(found, name)) for name in bridge_only.SHAPE if hasattr(found, name)}
+    shape = {name: plain(getattr(found, name)) for name in bridge_only.SHAPE if hasattr(found, name)}
     shape["ffn_hidden_size"] = shape["ffn_hidden_size"] or 4 * shape["hidden_size"]
     if shape["num_moe_experts"]:
         shape["moe_ffn_hidden_size"] = shape["moe_ffn_hidden_size"] or shape["ffn_hidden_size"]
@@ -81,7 +81,7 @@ def _layers(found: Any, default: Any) -> str | None:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as JSON: functions as in NeMo's `model.yaml`."""
     if callable(value):
         return {"_target_": f"{value.__module__}.{value.__qualname__}", "_call_": False}

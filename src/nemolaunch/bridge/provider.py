@@ -8,15 +8,13 @@ from functools import partial
 from typing import Any
 
 from megatron.bridge.models.gpt_provider import GPTModelProvider
-from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
 from megatron.core.transformer.enums import AttnBackend
 
 from nemolaunch.catalogue import bridge_models
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.families.bridge_classes import BLOCK
 from nemolaunch.planning import Plan
 from nemolaunch.ranks.layout import as_config_wants, exchange_fields, parallel_fields, split_fields
-
-BLOCK = f"{get_gpt_decoder_block_spec.__module__}.{get_gpt_decoder_block_spec.__qualname__}"
 
 
 def provider(plan: Plan) -> GPTModelProvider:
@@ -31,10 +29,10 @@ def provider(plan: Plan) -> GPTModelProvider:
     _require_fields(plan, {name: value for name, value in values.items() if name not in names})
     model = cls(**{name: value for name, value in values.items() if name in names})
     layers = plan.model_row.recipe.bridge_layers
-    if model.multi_latent_attention or layers == BLOCK:  # layers differ: the first have no experts
-        model.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
-    elif layers:
-        model.transformer_layer_spec = symbol(layers)
+    if model.multi_latent_attention:  # layers differ: the first have no experts
+        layers = BLOCK
+    if layers:
+        model.transformer_layer_spec = layer_spec(layers)
     _set_sizes(model, plan)
     for name, value in {**parallel_fields(plan), **exchange_fields(plan), **split_fields(plan)}.items():
         setattr(model, name, value)
@@ -50,6 +48,11 @@ def built(name: str, value: Any) -> Any:
     if isinstance(value, dict) and "_target_" in value:
         return symbol(value["_target_"])
     return as_config_wants(name, value)
+
+
+def layer_spec(path: str) -> Any:
+    """Return the function at a path that describes a model's layers, which are Transformer Engine's."""
+    return partial(symbol(path), use_transformer_engine=True) if path == BLOCK else symbol(path)
 
 
 def symbol(path: str) -> Any:

@@ -8,7 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from nemolaunch.catalogue import bridge_only
 from nemolaunch.catalogue.architecture import Architecture
+from nemolaunch.catalogue.bridge_models import PLANNED
 from nemolaunch.catalogue.lookup import ModelSpec, recipes
 from nemolaunch.catalogue.recipe_table import Recipe
 from nemolaunch.catalogue.yamlform import contradictions, has_own_qk_layernorm
@@ -38,9 +40,13 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> ModelSpec:
         translated = family.to_nemo(config)
     except NemolaunchError as error:
         raise UsageError(f"--model-name hf: config.json of {source}: {error}") from None
-    base = _nearest(translated, config, source)
+    base = _nearest(translated, family, config, source)
     architecture = _architecture(translated, base)
-    fields = _fields(translated, base, architecture)
+    if base.bridge_provider:
+        fields = {name: value for name, value in translated.fields.items() if name not in PLANNED}
+        fields["mtp_num_layers"] = architecture.mtp_num_layers
+    else:
+        fields = _fields(translated, base, architecture)
     faults = contradictions(architecture)
     if faults:
         raise UsageError(
@@ -57,14 +63,14 @@ def model_from_hf_config(config: Mapping[str, Any], source: str) -> ModelSpec:
     )
 
 
-def _nearest(model: NemoConfig, config: Mapping[str, Any], source: str) -> Recipe:
+def _nearest(model: NemoConfig, family: ModelFamily, config: Mapping[str, Any], source: str) -> Recipe:
     """Return the recipe of the nearest size whose configuration class behaves like the model's."""
     wanted = model.resolved
     found = [
         one
         for one in recipes()
         if one.model_class == model.model_class and _behaves_like(defaults(one.config_class), wanted)
-    ]
+    ] or [one for one in bridge_only.recipes().values() if one.model_class == family.architecture]
     if not found or "heterogeneous_layers_config_encoded_json" in model.fields:
         raise UsageError(
             f"--model-name hf: {source} has model_type {config.get('model_type')!r}, for which NeMo has no "
@@ -120,12 +126,16 @@ def _architecture(model: NemoConfig, base: Recipe) -> Architecture:
         fields["moe_ffn_hidden_size"] = sizes.moe_ffn
     if has_own_qk_layernorm(base.architecture):
         del fields["qk_layernorm"]
+    if base.bridge_provider:  # of its depth; the layers that predict further tokens are not converted either
+        fields |= {"num_layers_in_last_pipeline_stage": None, "mtp_num_layers": None}
     if fields["position_embedding_type"] != "learned_absolute":
         fields["seq_length"] = min(fields["seq_length"], base.architecture.seq_length)
     return dataclasses.replace(base.architecture, **fields)
 
 
 def _notes(family: ModelFamily, config: Mapping[str, Any], architecture: Architecture) -> list[str]:
+    if family.only_in_bridge and described(config).get("num_nextn_predict_layers"):
+        return ["it has no layers that predict further tokens, which `nemolaunch convert` omits"]
     tied = described(config).get("tie_word_embeddings", family.tied_by_default)
     if not tied or architecture.share_embeddings_and_output_weights:
         return []

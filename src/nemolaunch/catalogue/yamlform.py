@@ -290,7 +290,8 @@ def contradictions(architecture: Architecture) -> list[str]:
         and not (a.gated_linear_unit or a.add_bias_linear)
     ):
         faults.append("without gated_linear_unit, the gelu of this base needs add_bias_linear: true")
-    if a.num_moe_experts and a.moe_grouped_gemm and a.add_bias_linear:
+    gpt_oss = a.activation_func == "quick_gelu"  # of Bridge, whose experts have biases
+    if a.num_moe_experts and a.moe_grouped_gemm and a.add_bias_linear and not gpt_oss:
         faults.append("grouped experts do not support biases; add_bias_linear must be false")
     softmax_after = a.moe_router_score_function == "softmax" and not a.moe_router_pre_softmax
     if a.num_moe_experts and a.moe_router_topk == 1 and softmax_after:

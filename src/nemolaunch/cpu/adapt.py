@@ -101,14 +101,12 @@ def _switch_off_rng_tracker(recipe: Any) -> bool:
 
 def refusals(recipe: Any) -> list[str]:
     """Return why the recipe cannot be rehearsed, as sentences; an empty list if it can."""
-    config, strategy = recipe.model.config, recipe.trainer.strategy
+    strategy = recipe.trainer.strategy
     ddp = _get(strategy, "ddp")
     model = _class_name(recipe.model)
     reasons = []
     if model in REFUSED_MODELS:
         reasons.append(f"{model} has no CPU layers; decoder models built from Megatron's GPT layers do")
-    if _get(config, "softmax_type", "vanilla") != "vanilla":
-        reasons.append(f"softmax_type={config.softmax_type!r} (attention sinks) has no CPU counterpart")
     if _get(strategy, "fsdp") or _get(ddp, "use_megatron_fsdp") or _get(ddp, "use_custom_fsdp"):
         reasons.append("Megatron-FSDP needs GPUs; use the distributed optimizer instead")
     if _get(_get(recipe, "data"), "packed_sequence_specs"):

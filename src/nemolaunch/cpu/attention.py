@@ -11,14 +11,16 @@ from megatron.core import parallel_state, tensor_parallel
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
+from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor
 
 
 class CoreAttention(MegatronModule):
     """`scaled_dot_product_attention` as a replacement for Megatron's `TEDotProductAttention`.
 
-    Causal without a mask tensor; grouped queries, sliding window, dropout, packed sequences. With context parallelism
-    each rank gathers all keys and values: the result is that of the ring used on GPUs, the memory use is not.
+    Causal without a mask tensor; grouped queries, sliding window, attention sinks, dropout, packed sequences. With
+    context parallelism each rank gathers all keys and values: the result is that of the ring used on GPUs, the memory
+    use is not.
     """
 
     def __init__(
@@ -33,8 +35,12 @@ class CoreAttention(MegatronModule):
     ) -> None:
         super().__init__(config=config)
         softmax_type = getattr(config, "softmax_type", "vanilla")  # since Megatron 0.15
-        if softmax_type != "vanilla":
-            raise ValueError(f"softmax_type={softmax_type!r}: the CPU only supports 'vanilla'")
+        if softmax_type not in ("vanilla", "learnable"):
+            raise ValueError(
+                f"softmax_type={softmax_type!r}: the CPU only supports 'vanilla' and 'learnable'"
+            )
+        self.softmax_offset = _offsets(config) if softmax_type == "learnable" else None
+        self._register_load_state_dict_pre_hook(_without_extra_state)
         self.attn_mask_type = attn_mask_type
         self.softmax_scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)
         self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
@@ -65,6 +71,10 @@ class CoreAttention(MegatronModule):
         mask = self._mask(mask_type, length, key.size(0), attention_mask, query.device)
         query, key, value = (t.permute(1, 2, 0, 3) for t in (query, key, value))
         dropout = self.dropout if self.training else 0.0
+        causal = _is_causal(mask_type) and mask is None and length > 1
+        if self.softmax_offset is not None:
+            key, value, mask = _with_sink(query, key, value, mask, causal, self.softmax_offset)
+            causal = False
 
         def attend() -> Tensor:
             return F.scaled_dot_product_attention(
@@ -72,7 +82,7 @@ class CoreAttention(MegatronModule):
                 key,
                 value,
                 attn_mask=mask,
-                is_causal=_is_causal(mask_type) and mask is None and length > 1,
+                is_causal=causal,
                 dropout_p=dropout,
                 scale=self.softmax_scale,
                 enable_gqa=query.size(1) != key.size(1),
@@ -100,8 +110,13 @@ class CoreAttention(MegatronModule):
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: tuple = (), metadata: dict | None = None
     ) -> dict[str, Any]:
-        """Return no entries: the layer has no parameters."""
-        return {}
+        """Return the offsets of attention sinks; without them, the layer has no parameters."""
+        if self.softmax_offset is None:
+            return {}
+        entries = {"softmax_offset": self.softmax_offset, "_extra_state": None}  # as Transformer Engine
+        return dict(
+            make_sharded_tensors_for_checkpoint(entries, prefix, {"softmax_offset": 0}, sharded_offsets)
+        )
 
     def _mask(
         self,
@@ -141,6 +156,38 @@ class CoreAttention(MegatronModule):
         first = [2 * rank for rank in range(self.cp_size)]
         second = [2 * rank + 1 for rank in reversed(range(self.cp_size))]
         return torch.cat([chunks[i] for i in first + second])
+
+
+def _offsets(config: TransformerConfig) -> torch.nn.Parameter:
+    """Return the offsets of this rank's heads, which begin at zero."""
+    heads = config.num_attention_heads // config.tensor_model_parallel_size
+    offsets = torch.nn.Parameter(torch.zeros(heads, dtype=config.params_dtype))
+    tensor_parallel.set_tensor_model_parallel_attributes(offsets, True, 0, 1)
+    return offsets
+
+
+def _without_extra_state(state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    state_dict.pop(f"{prefix}_extra_state", None)
+
+
+def _with_sink(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, offsets: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return keys and values with one more position, of zeros, and what to add to the scores.
+
+    Its score is the head's offset, so that it takes a share of the probabilities and adds nothing to the output. All
+    tensors are [batch, heads, positions, head size].
+    """
+    batch, heads, length, _ = query.shape
+    places = key.size(2)
+    if mask is None:
+        mask = torch.ones(length, places, dtype=torch.bool, device=query.device)
+        mask = mask.tril(places - length) if causal else mask
+    scores = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -math.inf)
+    sink = offsets.to(query.dtype).view(1, heads, 1, 1).expand(batch, heads, length, 1)
+    added = torch.cat([scores.expand(batch, heads, length, places), sink], dim=-1)
+    zeros = key.new_zeros(batch, key.size(1), 1, key.size(3))
+    return torch.cat([key, zeros], dim=2), torch.cat([value, zeros[..., : value.size(3)]], dim=2), added
 
 
 def is_windowed(config: TransformerConfig, layer_number: int) -> bool:

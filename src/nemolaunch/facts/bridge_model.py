@@ -14,6 +14,7 @@ from nemolaunch import catalogue
 from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.bridge_run_config import RunConfig
+from nemolaunch.families.bridge_classes import WRITTEN
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.nemo_config import (
     BIDIRECTIONAL_LAYERS,
@@ -26,15 +27,12 @@ from nemolaunch.families.nemo_config import (
 from nemolaunch.families.registry import FAMILIES, of_nemo
 from nemolaunch.run.folder import BRIDGE_TOKENIZER, RunDir, read_json
 
-# Families whose models are Megatron's GPT without code of their own. Where the fields fit several, these compute the
-# same, and the first is taken.
-PLAIN = (
-    "llama", "qwen2", "qwen3", "qwen3_moe", "mixtral", "mistral", "nemotron", "phi3", "starcoder2", "gpt_bigcode",
-    "baichuan", "chatglm",
-)  # fmt: skip
 # Bridge's configuration classes -> the families that they can be
 PROVIDERS = {
-    "GPTModelProvider": PLAIN,
+    **{
+        one.name: tuple(n for n, other in WRITTEN.items() if other.name == one.name)
+        for one in WRITTEN.values()
+    },
     "MistralModelProvider": ("mistral",),
     "GemmaModelProvider": ("gemma",),
     "Gemma2ModelProvider": ("gemma2",),
@@ -43,7 +41,7 @@ PROVIDERS = {
 OTHER_GELU = ("gemma", "gemma2")
 # Our layers that attend to both sides, by which a checkpoint says that its model does
 BIDIRECTIONAL = "nemolaunch.bridge.bidirectional.layers"
-# Fields that NeMo's configuration lacks, or that no family looks at, and that change what a model computes -> their
+# Fields that NeMo's configuration lacks, or that few families look at, and that change what a model computes -> their
 # value if it does not use them
 UNUSED: dict[str, Any] = {
     "activation_func_clamp_value": None,
@@ -71,6 +69,7 @@ ACTIVATIONS = {
     "torch._C._nn.gelu",
     "megatron.core.activations.fast_gelu",
     "megatron.core.activations.quick_gelu",
+    "megatron.core.fusions.fused_bias_geglu.quick_gelu",
     "megatron.core.activations.squared_relu",
 }
 
@@ -114,11 +113,7 @@ def to_nemo(provider: str, fields: Mapping[str, Any], likely: str | None = None)
         raise NemolaunchError(
             f"activation_func is {activation!r}, which no model that nemolaunch converts has"
         )
-    used = [
-        f"{name} is {fields[name]!r}" for name, value in UNUSED.items() if fields.get(name, value) != value
-    ]
-    if used:
-        raise NemolaunchError(f"{', '.join(used)}, which no model that nemolaunch converts has")
+    used = {name for name, value in UNUSED.items() if fields.get(name, value) != value}
     faults = []
     for family in (FAMILIES[name] for name in sorted(types, key=lambda name: name != likely)):
         config = _as(family, fields)
@@ -126,10 +121,13 @@ def to_nemo(provider: str, fields: Mapping[str, Any], likely: str | None = None)
             if of_nemo(config) is not family:
                 continue
             family.to_hf(config)
+            ignored = sorted(used - family.fields_read(config))
+            if not ignored:
+                return config
+            listed = ", ".join(f"{name} is {fields[name]!r}" for name in ignored)
+            faults.append(f"{listed}, which {family.model_type} does not have")
         except NemolaunchError as error:
             faults.append(str(error))
-        else:
-            return config
     raise NemolaunchError(
         "no model that nemolaunch converts has this configuration:\n" + _fewest_lines(faults)
     )
@@ -138,8 +136,11 @@ def to_nemo(provider: str, fields: Mapping[str, Any], likely: str | None = None)
 def _as(family: ModelFamily, fields: Mapping[str, Any]) -> NemoConfig:
     rope = _rope_to_nemo(fields)
     name = family.config_class
-    if not isinstance(name, str):  # Llama's
+    if not isinstance(name, str):
         name = "Llama31Config" if rope else "LlamaConfig"
+    if "hybrid_layer_pattern" in fields:
+        name = "HybridModelProvider"
+        fields = {**fields, "hybrid_override_pattern": fields["hybrid_layer_pattern"]}
     known = defaults(name)
     plain = {n: v for n, v in fields.items() if n in known and not isinstance(v, Mapping)}
     function = {"activation_func": fields.get("activation_func")}

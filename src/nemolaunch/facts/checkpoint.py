@@ -9,9 +9,10 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts import bridge_run_config
-from nemolaunch.facts.bridge_model import BIDIRECTIONAL, PLAIN, model_in
+from nemolaunch.facts.bridge_model import BIDIRECTIONAL, model_in
 from nemolaunch.facts.bridge_run_config import RunConfig
 from nemolaunch.facts.saved_values import SavedRun, saved_run
+from nemolaunch.families.bridge_classes import PLAIN
 from nemolaunch.families.computed_fields import plain_fields
 from nemolaunch.families.nemo_config import BIDIRECTIONAL_LAYERS, NemoConfig, defaults, symbol_path
 from nemolaunch.families.registry import of_nemo

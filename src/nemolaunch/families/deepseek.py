@@ -1,6 +1,8 @@
-"""DeepSeek V2, V2 Lite, V3 and R1: multi-latent attention, shared and routed experts."""
+"""DeepSeek V2, V2 Lite, V3 and R1, Moonlight, Kimi K2: multi-latent attention, shared and routed experts."""
 
 from __future__ import annotations
+
+import dataclasses
 
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.parts import (
@@ -16,6 +18,8 @@ from nemolaunch.families.parts import (
     OptionalField,
     Out,
     UnsupportedValueError,
+    dense_first_to_hf,
+    dense_first_to_nemo,
     rope_scaling_of,
     tied,
 )
@@ -43,12 +47,11 @@ YARN = {
 
 
 def _layers_to_nemo(hf: Fields, nemo: Out) -> None:
-    layers, dense = hf["num_hidden_layers"], hf.get("first_k_dense_replace", 0)
     if hf.get("moe_layer_freq", 1) != 1:
         raise UnsupportedValueError(
             f"moe_layer_freq is {hf['moe_layer_freq']}; NeMo's model has experts in all layers after the dense ones"
         )
-    nemo["moe_layer_freq"] = [0] * dense + [1] * (layers - dense)
+    nemo["moe_layer_freq"] = dense_first_to_nemo(hf)
     shared = hf.get("n_shared_experts")
     nemo["moe_shared_expert_intermediate_size"] = hf["moe_intermediate_size"] * shared if shared else None
     # NeMo keeps the number of key/value heads here, which multi-latent attention does not use
@@ -56,20 +59,13 @@ def _layers_to_nemo(hf: Fields, nemo: Out) -> None:
 
 
 def _layers_to_hf(nemo: Fields, hf: Out) -> None:
-    frequency = nemo["moe_layer_freq"]
-    pattern = frequency if isinstance(frequency, list) else [1] * nemo["num_layers"]
-    dense = pattern.index(1) if 1 in pattern else len(pattern)
-    if pattern != [0] * dense + [1] * (len(pattern) - dense) or frequency not in (1, pattern):
-        raise UnsupportedValueError(
-            f"moe_layer_freq is {frequency}; the Hugging Face model can have dense layers only at the start"
-        )
+    hf.update({**dense_first_to_hf(nemo), "moe_layer_freq": 1})
     shared, width = nemo.get("moe_shared_expert_intermediate_size") or 0, nemo["moe_ffn_hidden_size"]
     if shared % width:
         raise UnsupportedValueError(
             f"moe_shared_expert_intermediate_size is {shared}; in the Hugging Face model it is a multiple of "
             f"moe_ffn_hidden_size, {width}"
         )
-    hf["first_k_dense_replace"], hf["moe_layer_freq"] = dense, 1
     hf["n_shared_experts"] = shared // width or None
     hf["num_key_value_heads"] = nemo["num_attention_heads"]
 
@@ -83,13 +79,15 @@ def _positions_to_nemo(hf: Fields, nemo: Out) -> None:
         raise UnsupportedValueError(
             "rope_scaling.truncate is False; NeMo's model always rounds the corrected range"
         )
+    nemo["rotary_scaling_factor"] = 1.0  # which the scale of the scores depends on, whatever the type
     if kind:
         nemo.update({ours: scaling.get(theirs, default) for theirs, (ours, default) in YARN.items()})
 
 
 def _positions_to_hf(nemo: Fields, hf: Out) -> None:
     hf["rope_scaling"] = None
-    if nemo.get("rope_type") == "yarn":
+    factor = nemo.get("rotary_scaling_factor")
+    if nemo.get("rope_type") == "yarn" and factor != 1.0:
         values = {theirs: nemo[ours] for theirs, (ours, _) in YARN.items()}
         hf["rope_scaling"] = {"type": "yarn", "rope_type": "yarn", **values}
 
@@ -227,4 +225,6 @@ V3 = ModelFamily(
     has_extra_layers=True,
     caveat="the multi-token prediction (MTP) layers are omitted, as in transformers",
 )
-FAMILIES = (V2, V3)
+# The same model under another name; an export is a `deepseek_v3`, which transformers has
+KIMI_K2 = dataclasses.replace(V3, model_type="kimi_k2")
+FAMILIES = (V2, V3, KIMI_K2)

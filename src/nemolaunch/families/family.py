@@ -9,7 +9,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.families.config_json import HARMLESS, ReadFields, default_of, described
-from nemolaunch.families.nemo_config import NemoConfig, symbol
+from nemolaunch.families.nemo_config import NemoConfig, bridge_classes, symbol
 from nemolaunch.families.parts import ConfigPart, Fields, Out, UnsupportedValueError
 from nemolaunch.families.rules import Rule
 
@@ -22,8 +22,8 @@ class ModelFamily:
 
     Attributes:
         model_type, architecture: as in `config.json`.
-        model_class: the NeMo class.
-        config_class: the NeMo configuration class, or a function of the `config.json` that returns it.
+        model_class: the NeMo class; of models that only Megatron-Bridge has, that of transformers.
+        config_class: the NeMo configuration class, or a function of the `config.json` that returns it; or Bridge's.
         also: other NeMo classes for the same models, with their configuration classes.
         parts: how the fields of the configuration are translated.
         rules: how the names of the tensors correspond.
@@ -90,6 +90,18 @@ class ModelFamily:
         resolved = nemo.resolved
         self._refuse(self._faults(lambda part: part.to_hf(resolved, hf)), "Hugging Face")
         return hf
+
+    def fields_read(self, nemo: NemoConfig) -> set[str]:
+        """Return the fields of NeMo's configuration that decide about `config.json`, or are checked for it."""
+        known = ReadFields(nemo.resolved)
+        hf: Out = {}
+        self._faults(lambda part: part.to_hf(known, hf))
+        return known.read
+
+    @property
+    def only_in_bridge(self) -> bool:
+        """Whether NeMo 2 has no such models."""
+        return self.config_class in bridge_classes()
 
     def hf_name(self, parameter: str) -> str:
         """Return the Hugging Face name of a parameter that is not in a layer."""

@@ -1,6 +1,7 @@
 """NeMo's configuration classes as data: the defaults of fields that a checkpoint does not record.
 
-`nemo_configs.json` is written by `python -m nemolaunch.nemo2.config_dump` from NeMo itself.
+`nemo_configs.json` is written by `python -m nemolaunch.nemo2.config_dump` from NeMo itself. Models that only
+Megatron-Bridge has are described by its own classes, in `bridge_configs.json`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).with_name("nemo_configs.json")
+BRIDGE_TABLE = Path(__file__).with_name(
+    "bridge_configs.json"
+)  # by `python -m nemolaunch.bridge.configs_dump`
 
 
 @functools.cache
 def _table() -> dict[str, Any]:
     return dict(json.loads(TABLE.read_text(encoding="utf-8")))
+
+
+@functools.cache
+def bridge_classes() -> dict[str, Any]:
+    """Return Bridge's classes like `classes`."""
+    return dict(json.loads(BRIDGE_TABLE.read_text(encoding="utf-8"))["configs"])
 
 
 def classes() -> dict[str, Any]:
@@ -32,7 +42,8 @@ def model_module(model_class: str) -> str:
 
 def defaults(name: str, table: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return all fields of a class with their defaults, as in NeMo's `model.yaml`; {} if it is unknown."""
-    row = (classes() if table is None else table).get(name)
+    known = classes() if table is None else table
+    row = known.get(name) or bridge_classes().get(name)
     if row is None:
         return {}
     inherited = defaults(row["extends"], table) if row["extends"] else {}
@@ -59,6 +70,11 @@ class NemoConfig:
     model_class: str
     config_class: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def only_in_bridge(self) -> bool:
+        """Whether NeMo 2 has no such model, so that the fields are Bridge's."""
+        return self.config_class in bridge_classes()
 
     @property
     def resolved(self) -> dict[str, Any]:

@@ -1,11 +1,14 @@
-"""Nemotron-H and Nemotron Nano 2: Mamba-2, attention and MLP layers in a given order."""
+"""Nemotron-H, Nemotron Nano 2 and Nemotron 3 Nano: Mamba-2, attention, MLP and expert layers in a given order.
+
+NeMo 2 has none with experts; those are described by Megatron-Bridge's class.
+"""
 
 from __future__ import annotations
 
 import math
 
 from nemolaunch.families.family import ModelFamily
-from nemolaunch.families.nemo_config import classes, defaults
+from nemolaunch.families.nemo_config import classes, defaults, symbol
 from nemolaunch.families.ops import MambaParts, Qkv
 from nemolaunch.families.param_shapes import CONVOLUTION, IN_PROJECTION
 from nemolaunch.families.parts import (
@@ -18,6 +21,7 @@ from nemolaunch.families.parts import (
     Fields,
     HfIs,
     NemoIs,
+    NemoSet,
     Out,
     UnsupportedValueError,
     tied,
@@ -31,12 +35,23 @@ HOW_IT_RUNS = (
     "chunk_size", "expand", "mamba_ssm_cache_dtype", "use_mamba_kernels", "rescale_prenorm_residual",
     "time_step_floor", "time_step_max", "time_step_min", "attention_head_dim",
 )  # fmt: skip
-# Of layers that the pattern cannot have here
+# Of layers that the pattern need not have, and of those that predict further tokens
 OF_EXPERTS = (
     "moe_intermediate_size", "moe_latent_size", "moe_shared_expert_intermediate_size", "moe_shared_expert_overlap",
     "mtp_layers_block_type", "mtp_hybrid_override_pattern", "n_group", "n_routed_experts", "n_shared_experts",
     "norm_topk_prob", "num_experts_per_tok", "num_nextn_predict_layers", "routed_scaling_factor", "topk_group",
 )  # fmt: skip
+# Fields of config.json of layers with experts -> Megatron's, and their defaults
+EXPERTS = {
+    "n_routed_experts": ("num_moe_experts", None),
+    "num_experts_per_tok": ("moe_router_topk", None),
+    "moe_intermediate_size": ("moe_ffn_hidden_size", None),
+    "moe_shared_expert_intermediate_size": ("moe_shared_expert_intermediate_size", None),
+    "routed_scaling_factor": ("moe_router_topk_scaling_factor", 1.0),
+    "n_group": ("moe_router_num_groups", 1),
+    "topk_group": ("moe_router_group_topk", 1),
+}
+ROUTER = NemoSet(moe_router_score_function="sigmoid", moe_router_enable_expert_bias=True)
 LAYER = "backbone.layers.*."
 MIXER = LAYER + "mixer."
 
@@ -48,9 +63,9 @@ def _heads_to_nemo(hf: Fields, nemo: Out) -> None:
     width = hf.get("head_dim") or hf.get("attention_head_dim") or hf["hidden_size"] // heads
     nemo["kv_channels"] = width
     pattern = hf["hybrid_override_pattern"]
-    if set(pattern) - set("M*-"):
+    if set(pattern) - set("M*-E"):
         raise UnsupportedValueError(
-            f"hybrid_override_pattern is {pattern!r}; NeMo's model supports only M, * and - layers"
+            f"hybrid_override_pattern is {pattern!r}; Megatron's model supports only M, *, - and E layers"
         )
 
 
@@ -63,8 +78,38 @@ def _heads_to_hf(nemo: Fields, hf: Out) -> None:
         hf["mamba_num_heads"] = 2 * nemo["hidden_size"] // nemo["mamba_head_dim"]
 
 
+def _experts_to_nemo(hf: Fields, nemo: Out) -> None:
+    if "E" not in hf["hybrid_override_pattern"]:
+        return
+    for part in (Field(name, ours, default) for name, (ours, default) in EXPERTS.items()):
+        part.to_nemo(hf, nemo)
+    for name, value in (("n_shared_experts", 1), ("norm_topk_prob", True), ("moe_latent_size", None)):
+        HfIs(name, value).to_nemo(hf, nemo)
+    ROUTER.to_nemo(hf, nemo)
+    # Bridge's class has other defaults than NeMo's
+    nemo.update(
+        activation_func=symbol("megatron.core.activations.squared_relu"),
+        position_embedding_type="none",
+        share_embeddings_and_output_weights=bool(hf.get("tie_word_embeddings")),
+    )
+
+
+def _experts_to_hf(nemo: Fields, hf: Out) -> None:
+    pattern, number = nemo["hybrid_override_pattern"], nemo.get("num_moe_experts")
+    if not number or "E" not in pattern:
+        DENSE.to_hf(nemo, hf)
+        return
+    for name, (ours, default) in EXPERTS.items():
+        value = nemo.get(ours)
+        hf[name] = default if value is None else value
+    hf.update(n_shared_experts=1, norm_topk_prob=True)
+    ROUTER.to_hf(nemo, hf)
+
+
 def _config_class(hf: Fields) -> str:
     """Return the class of the published size, by which NeMo's converter tells models apart, or the base class."""
+    if "E" in hf["hybrid_override_pattern"]:
+        return "HybridModelProvider"
     for name, row in classes().items():
         if row["extends"] == "NemotronHConfigBase":
             values = defaults(name)
@@ -110,13 +155,14 @@ NEMOTRON_H = ModelFamily(
         HfIs("mlp_bias", False),
         HfIs("attention_bias", False),
         NemoIs(gated_linear_unit=False, normalization="RMSNorm", position_embedding_type="none"),
-        DENSE,
+        FieldFunctions(_experts_to_nemo, _experts_to_hf),
         NO_BIAS,
         NO_QK_NORM,
         NO_WINDOW,
     ),
     rules=(
         rule("backbone.embeddings.weight", "embedding.word_embeddings.weight"),
+        rule("backbone.embedding.weight", "embedding.word_embeddings.weight"),  # as transformers 5 saves it
         rule("backbone.norm_f.weight", "decoder.final_norm.weight"),
         rule("lm_head.weight", "output_layer.weight"),
         rule(LAYER + "norm.weight", NEMO + "mixer.in_proj.layer_norm_weight"),
@@ -144,10 +190,18 @@ NEMOTRON_H = ModelFamily(
             Qkv(),
         ),
         rule(MIXER + "o_proj.weight", NEMO + "self_attention.linear_proj.weight"),
+        rule(LAYER + "norm.weight", NEMO + "pre_mlp_layernorm.weight"),
+        rule(MIXER + "gate.weight", NEMO + "mlp.router.weight"),
+        rule(MIXER + "gate.e_score_correction_bias", NEMO + "mlp.router.expert_bias"),
+        rule(MIXER + "experts.*.up_proj.weight", NEMO + "mlp.experts.linear_fc1.weight*"),
+        rule(MIXER + "experts.*.down_proj.weight", NEMO + "mlp.experts.linear_fc2.weight*"),
+        rule(MIXER + "shared_experts.up_proj.weight", NEMO + "mlp.shared_experts.linear_fc1.weight"),
+        rule(MIXER + "shared_experts.down_proj.weight", NEMO + "mlp.shared_experts.linear_fc2.weight"),
         rule(MIXER + "up_proj.weight", NEMO + "mlp.linear_fc1.weight"),
         rule(MIXER + "down_proj.weight", NEMO + "mlp.linear_fc2.weight"),
     ),
     remote_code=True,
+    has_extra_layers=True,
     ignored=(*HOW_IT_RUNS, *OF_EXPERTS),
 )
 FAMILIES = (NEMOTRON_H,)

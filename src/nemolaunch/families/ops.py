@@ -1,8 +1,9 @@
 """Operations that turn Hugging Face's tensors into Megatron's, and back.
 
 Each operation takes the tensors of one rule and the NeMo configuration. It only reorders and concatenates, so that it
-is reversible bit for bit; it also works on the meta device, where shapes are planned. Megatron's order is query, key
-and value rows group by group, and the gate before the up projection (nemo.lightning.io.state.TransformFns).
+is reversible bit for bit, unless it has `rounds`; it also works on the meta device, where shapes are planned.
+Megatron's order is query, key and value rows group by group, and the gate before the up projection
+(nemo.lightning.io.state.TransformFns).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from nemolaunch.families.param_shapes import ModelSizes
+from nemolaunch.families.param_shapes import DELTA_PROJECTION, ModelSizes
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +80,89 @@ class PackedQkv(Qkv):
         import torch
 
         return [torch.cat(list(super().to_hf(tensors, sizes)))]
+
+
+class GatedQkv:
+    """Query, key and value projections, where each head of the queries is followed by the gate of its output."""
+
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
+        import torch
+
+        query, key, value = tensors
+        rest = query.shape[1:]
+        by_head = query.reshape(sizes.heads, 2, sizes.head_dim, *rest)
+        parts = [by_head[:, 0], by_head[:, 1], key, value]
+        return [
+            torch.cat([part.reshape(sizes.groups, -1, *rest) for part in parts], dim=1).reshape(-1, *rest)
+        ]
+
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
+        import torch
+
+        (joined,) = tensors
+        rest = joined.shape[1:]
+        own = sizes.heads // sizes.groups * sizes.head_dim
+        query, gate, key, value = joined.reshape(sizes.groups, -1, *rest).split(
+            [own, own, sizes.head_dim, sizes.head_dim], dim=1
+        )
+        heads = [part.reshape(sizes.heads, 1, sizes.head_dim, *rest) for part in (query, gate)]
+        return [torch.cat(heads, dim=1).reshape(-1, *rest), *(p.reshape(-1, *rest) for p in (key, value))]
+
+
+class DeltaProjection:
+    """The input projection of Qwen3-Next's gated delta nets, whose rows are grouped by heads of keys."""
+
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
+        rows, heads = sizes.delta_rows, int(sizes["linear_num_key_heads"])
+        found = []
+        for tensor, parts in zip(tensors, (DELTA_PROJECTION[:4], DELTA_PROJECTION[4:]), strict=True):
+            by_head = tensor.reshape(heads, -1, tensor.shape[1])
+            widths = [rows[part] // heads for part in parts]
+            found += [part.reshape(-1, tensor.shape[1]) for part in by_head.split(widths, dim=1)]
+        return found
+
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
+        import torch
+
+        heads, width = int(sizes["linear_num_key_heads"]), tensors[0].shape[1]
+        by_head = [tensor.reshape(heads, -1, width) for tensor in tensors]
+        return [torch.cat(part, dim=1).reshape(-1, width) for part in (by_head[:4], by_head[4:])]
+
+
+class DeltaParts:
+    """The parts of a projection or convolution of a gated delta net, one after the other."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self.parts = parts
+
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
+        rows = sizes.delta_rows
+        return [part.contiguous() for part in tensors[0].split([rows[part] for part in self.parts])]
+
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
+        import torch
+
+        return [torch.cat(list(tensors))]
+
+
+class ZeroCentred:
+    """A norm that Megatron stores less 1. It rounds, unless the weight is between 0.5 and 2."""
+
+    rounds = True
+
+    def to_nemo(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the NeMo tensors."""
+        return [tensor - 1 for tensor in tensors]
+
+    def to_hf(self, tensors: Tensors, sizes: ModelSizes) -> Tensors:
+        """Return the Hugging Face tensors."""
+        return [tensor + 1 for tensor in tensors]
 
 
 class Concatenated:

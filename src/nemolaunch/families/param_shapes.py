@@ -18,6 +18,9 @@ MAMBA_CONV_WIDTH = 4  # megatron.core MambaMixer's d_conv, which is not configur
 MAMBA_EXPAND = 2
 IN_PROJECTION = ("z", "x", "B", "C", "dt")  # parts of Mamba's input projection, in the order of their rows
 CONVOLUTION = ("x", "B", "C")
+DELTA_PROJECTION = ("query", "key", "value", "z", "beta", "alpha")  # of a gated delta net, likewise
+DELTA_CONVOLUTION = ("query", "key", "value")
+PARTS = {*IN_PROJECTION, *DELTA_PROJECTION}
 EXPERT = re.compile(r"\d+$")
 # Modules that are not Transformer Engine's, and so have no extra state in a checkpoint
 PLAIN = (
@@ -28,6 +31,8 @@ PLAIN = (
     "word_embeddings",
     "position_embeddings",
     "output_layer",
+    ".self_attention",
+    ".shared_experts",
 )
 
 
@@ -35,25 +40,29 @@ def parameters(config: Mapping[str, Any], vocab_rows: int) -> dict[str, tuple[in
     """Return the shapes of all parameters by name.
 
     Args:
-        config: all fields of NeMo's configuration class, and `post_layer_norms` for models that also have norms
-            after attention and MLP.
+        config: all fields of NeMo's configuration class, and what a family adds: `post_layer_norms` for norms after
+            attention and MLP, `norm_over_heads` for norms of queries and keys over all heads, `own_modules` (see
+            `extra_states`).
         vocab_rows: the number of rows of the embedding, including padding.
     """
     return dict(_model(ModelSizes(config), vocab_rows))
 
 
-def extra_states(names: Iterable[str]) -> list[str]:
+def extra_states(names: Iterable[str], own_modules: tuple[str, ...] = ()) -> list[str]:
     """Return the names of the extra states of the Transformer Engine modules with these parameters.
 
     They hold fp8 scales, if any, and are required when the model is loaded. An expert's ends with its number.
+
+    Args:
+        own_modules: ends of the names of modules of the model's own, which are not Transformer Engine's.
     """
     found: dict[str, None] = {}
     for name in names:
         module, _, last = name.rpartition(".")
-        if last in IN_PROJECTION:
+        if last in PARTS:
             module = module.rpartition(".")[0]
         expert = EXPERT.search(last)
-        if not module.endswith(PLAIN):
+        if not module.endswith((*PLAIN, *own_modules)):
             found[f"{module}._extra_state{expert[0] if expert else ''}"] = None
     return list(found)
 
@@ -84,6 +93,20 @@ class ModelSizes:
         state = int(self["mamba_num_groups"]) * int(self["mamba_state_dim"])
         return {"z": inner, "x": inner, "B": state, "C": state, "dt": heads}
 
+    @property
+    def delta_rows(self) -> dict[str, int]:
+        """The rows of the parts of a gated delta net's input projection, by their name in a checkpoint."""
+        keys, values = int(self["linear_num_key_heads"]), int(self["linear_num_value_heads"])
+        key, value = keys * int(self["linear_key_head_dim"]), values * int(self["linear_value_head_dim"])
+        return {"query": key, "key": key, "value": value, "z": value, "beta": values, "alpha": values}
+
+    def is_delta_net(self, layer: int) -> bool:
+        """Return whether a layer (from 0) has a gated delta net instead of attention."""
+        every = self["linear_attention_freq"]
+        if isinstance(every, (list, tuple)):
+            return bool(every[layer])
+        return bool(every) and (layer + 1) % int(every) != 0
+
     def has_experts(self, layer: int) -> bool:
         """Return whether a layer (from 0) has experts instead of a dense MLP."""
         frequency = self["moe_layer_freq"] or 1
@@ -110,7 +133,7 @@ def _model(s: ModelSizes, vocab_rows: int) -> Iterator[Parameter]:
         elif blocks:
             yield from _block(s, prefix, blocks[layer])
         else:
-            yield from _attention(s, prefix)
+            yield from _delta_net(s, prefix) if s.is_delta_net(layer) else _attention(s, prefix)
             yield from _experts(s, prefix) if s.has_experts(layer) else _mlp(s, prefix + "mlp.", s.ffn)
     norm = "decoder.final_norm" if pattern else "decoder.final_layernorm"
     yield from _norm(s, norm + ".", "")
@@ -130,17 +153,33 @@ def _attention(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
         yield from _latent_attention(s, prefix)
         return
     attention = prefix + "self_attention."
-    rows = (s.heads + 2 * s.groups) * s.head_dim
+    queries = s.heads * (2 if s["attention_output_gate"] else 1)
+    rows = (queries + 2 * s.groups) * s.head_dim
     yield from _norm(s, attention + "linear_qkv.", "layer_norm_")
     yield attention + "linear_qkv.weight", (rows, s.hidden)
     if s["add_qkv_bias"] or s["add_bias_linear"]:
         yield attention + "linear_qkv.bias", (rows,)
     if s["qk_layernorm"]:
-        yield from _norm(s, attention + "q_layernorm.", "", s.head_dim)
-        yield from _norm(s, attention + "k_layernorm.", "", s.head_dim)
+        heads = (s.heads, s.groups) if s["norm_over_heads"] else (1, 1)
+        yield from _norm(s, attention + "q_layernorm.", "", heads[0] * s.head_dim)
+        yield from _norm(s, attention + "k_layernorm.", "", heads[1] * s.head_dim)
     if s["softmax_type"] == "learnable":
         yield attention + "core_attention.softmax_offset", (s.heads,)
     yield from _output(s, attention + "linear_proj.", s.heads * s.head_dim)
+
+
+def _delta_net(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
+    """Yield a gated delta net (megatron.core.ssm.gated_delta_net); its projection is split by its outputs."""
+    net, rows = prefix + "self_attention.", s.delta_rows
+    yield from _norm(s, net + "in_proj.", "layer_norm_")
+    for part in DELTA_PROJECTION:
+        yield f"{net}in_proj.weight.{part}", (rows[part], s.hidden)
+    for part in DELTA_CONVOLUTION:
+        yield f"{net}conv1d.weight.{part}", (rows[part], 1, int(s["linear_conv_kernel_dim"]))
+    for name in ("A_log", "dt_bias"):
+        yield net + name, (rows["alpha"],)
+    yield from _norm(s, net + "out_norm.", "", int(s["linear_value_head_dim"]))
+    yield net + "out_proj.weight", (s.hidden, rows["value"])
 
 
 def _output(s: ModelSizes, prefix: str, width: int) -> Iterator[Parameter]:
@@ -200,14 +239,18 @@ def _experts(s: ModelSizes, prefix: str) -> Iterator[Parameter]:
     shared = s["moe_shared_expert_intermediate_size"]
     if shared:
         yield from _mlp(s, mlp + "shared_experts.", shared, norm=False)
+        if s["moe_shared_expert_gate"]:
+            yield mlp + "shared_experts.gate_weight", (1, s.hidden)
 
 
 def _hybrid_layer(s: ModelSizes, prefix: str, kind: str) -> Iterator[Parameter]:
-    """Yield a layer of a Mamba hybrid, which is one of three kinds: M Mamba-2, * attention, - MLP."""
+    """Yield a layer of a Mamba hybrid, which is one of four kinds: M Mamba-2, * attention, - MLP, E experts."""
     if kind == "*":
         yield from _attention(s, prefix)
     elif kind == "-":
         yield from _mlp(s, prefix + "mlp.", s.ffn)
+    elif kind == "E":
+        yield from _experts(s, prefix)
     else:
         yield from _mamba(s, prefix + "mixer.")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nemolaunch.families.config_json import FULL, SLIDING, scaling_of
-from nemolaunch.families.nemo_config import symbol_name
+from nemolaunch.families.nemo_config import symbol, symbol_name
 
 Fields = Mapping[str, Any]
 Out = dict[str, Any]
@@ -94,7 +94,7 @@ class NemoIs:
         """Set fields of `hf` from `nemo`."""
         for name, wanted in self.values.items():
             value = nemo.get(name)
-            if (symbol_name(value) or value) != wanted:
+            if (symbol_name(value) or value) != (symbol_name(wanted) or wanted):
                 raise UnsupportedValueError(f"{name} is {value!r}; the Hugging Face model has {wanted!r}")
 
 
@@ -257,9 +257,36 @@ GATED = (
         multi_latent_attention=False,
     ),
 )
+# The same, set on a class of Bridge's, which has other defaults
+GATED_LAYERS = NemoSet(
+    activation_func=symbol("torch.nn.functional.silu"),
+    gated_linear_unit=True,
+    normalization="RMSNorm",
+    position_embedding_type="rope",
+    add_bias_linear=False,
+    hidden_dropout=0.0,
+)
 DENSE = NemoIs(num_moe_experts=None)
 NO_BIAS = NemoIs(add_bias_linear=False, add_qkv_bias=False)
 NO_QK_NORM = NemoIs(qk_layernorm=False)
+
+
+def dense_first_to_nemo(hf: Fields) -> list[int]:
+    """Return `moe_layer_freq` of a model whose first layers are dense."""
+    layers, dense = hf["num_hidden_layers"], hf.get("first_k_dense_replace", 0)
+    return [0] * dense + [1] * (layers - dense)
+
+
+def dense_first_to_hf(nemo: Fields) -> dict[str, int]:
+    """Return how many layers at the start are dense; raise UnsupportedValueError if others are."""
+    frequency = nemo["moe_layer_freq"]
+    pattern = list(frequency) if isinstance(frequency, list | tuple) else [1] * nemo["num_layers"]
+    dense = pattern.index(1) if 1 in pattern else len(pattern)
+    if pattern != [0] * dense + [1] * (len(pattern) - dense) or (frequency != 1 and frequency != pattern):
+        raise UnsupportedValueError(
+            f"moe_layer_freq is {frequency}; the Hugging Face model can have dense layers only at the start"
+        )
+    return {"first_k_dense_replace": dense}
 
 
 def alternating(layers: int, every: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The model families that convert between Hugging Face and NeMo 2, for 18 decoder classes of NeMo 2.7."""
+"""The model families that convert from and to Hugging Face: of 18 decoder classes of NeMo 2.7, and those of Bridge."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from nemolaunch.families import (
     chinese,
     deepseek,
     gemma,
+    glm,
     gpt_oss,
     llama,
     llama4,
+    minimax,
     mistral,
     nemotron,
     nemotron_h,
+    olmoe,
     phi,
     qwen,
+    qwen3_next,
     starcoder,
 )
 from nemolaunch.families.family import ModelFamily, by_model_type
@@ -26,6 +30,7 @@ from nemolaunch.families.nemo_config import NemoConfig, extends
 
 MODULES = (
     llama, llama4, mistral, qwen, gemma, phi, starcoder, nemotron, nemotron_h, deepseek, gpt_oss, chinese,
+    olmoe, glm, qwen3_next, minimax,
 )  # fmt: skip
 FAMILIES: dict[str, ModelFamily] = by_model_type(family for module in MODULES for family in module.FAMILIES)
 
@@ -58,7 +63,7 @@ def of_nemo(config: NemoConfig) -> ModelFamily:
     """Return the family of a NeMo model. Raises `NemolaunchError` if it has no Hugging Face equivalent."""
     model_type = _model_type(config)
     if model_type is None:
-        classes = dict.fromkeys(family.model_class for family in FAMILIES.values())
+        classes = dict.fromkeys(f.model_class for f in FAMILIES.values() if not f.only_in_bridge)
         raise NemolaunchError(
             f"{config.model_class} with {config.config_class} has no Hugging Face equivalent; these classes have "
             f"one: {', '.join(classes)}"
@@ -76,9 +81,11 @@ def _model_type(config: NemoConfig) -> str | None:
         return "qwen3_moe" if fields.get("num_moe_experts") else "qwen3"
     if config.model_class == "DeepSeekModel":
         return "deepseek_v3" if fields.get("moe_router_score_function") == "sigmoid" else "deepseek_v2"
-    if config.model_class == "MambaModel" and not extends(config.config_class, "NemotronHConfigBase"):
+    own = config.only_in_bridge or extends(config.config_class, "NemotronHConfigBase")
+    if config.model_class == "MambaModel" and not own:
         return None
     for family in FAMILIES.values():
-        if family.model_class == config.model_class:
+        # the catalogue names models that only Bridge has by their class in transformers
+        if config.model_class in (family.model_class, family.architecture):
             return family.model_type
     return None

@@ -97,7 +97,7 @@ def compare(
 
     Raises `NemolaunchError` if a model cannot be loaded from its checkpoint.
     """
-    reason = runner.unable or _unable(config, num_parameters)
+    reason = runner.unable or _unable(config, num_parameters, runner)
     if reason:
         return Check("logits", 0, skipped=reason)
     with tempfile.TemporaryDirectory(prefix="nemolaunch-compare-") as folder:
@@ -112,7 +112,7 @@ def compare(
         return _check(results["hf"], results["megatron"], json.loads(ids.read_text()), runner.name)
 
 
-def _unable(config: NemoConfig, num_parameters: int) -> str | None:
+def _unable(config: NemoConfig, num_parameters: int, runner: Runner) -> str | None:
     """Return why the models cannot be run here, or None."""
     family = registry.of_nemo(config)
     fields = config.resolved
@@ -123,9 +123,9 @@ def _unable(config: NemoConfig, num_parameters: int) -> str | None:
     difference = family.computes_differently(fields)
     if difference:
         return difference
-    if fields.get("multi_latent_attention"):
+    if runner.module == HERE and fields.get("multi_latent_attention"):
         return "multi-latent attention is not available on the CPU"
-    if fields.get("softmax_type", "vanilla") != "vanilla":
+    if runner.module == HERE and fields.get("softmax_type", "vanilla") != "vanilla":
         return "attention with sinks is not available on the CPU"
     needed = int(num_parameters * FLOAT32_BYTES * SLACK) + BASE_BYTES
     available = available_memory()

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING, PLANNED
+from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING, FUNCTIONS, PLANNED
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.bridge_model import ACTIVATIONS, BIDIRECTIONAL, PLAIN
-from nemolaunch.families.nemo_config import NemoConfig, symbol, symbol_path
+from nemolaunch.facts.bridge_model import ACTIVATIONS, BIDIRECTIONAL
+from nemolaunch.families.bridge_classes import BLOCK, WRITTEN
+from nemolaunch.families.nemo_config import NemoConfig, defaults, symbol, symbol_path
 from nemolaunch.families.registry import of_nemo
 
-PROVIDER = "megatron.bridge.models.gpt_provider.GPTModelProvider"
 NEMOS_ACTIVATIONS = "nemo.collections.llm.fn.activation."  # Megatron has them under the same names
 # Fields of NeMo's configuration, besides those of `PLANNED`, that Bridge's lacks because they are always off, or that
 # choose kernels
 DROPPED = {
     "async_tensor_model_parallel_allreduce", "attention_backend", "moe_extended_tp", "moe_use_legacy_grouped_gemm",
 }  # fmt: skip
+# NeMo's GPT-OSS sets these to a scale of the scores other than transformers' and Bridge's, which leave them out
+YARN_SCALES = {"yarn_mscale", "yarn_mscale_all_dim"}
+QUICK_GELU = "megatron.core.fusions.fused_bias_geglu.quick_gelu"  # the one that Megatron's experts look for
+# Of models that only Bridge has, for whose experts its exporters know the names of grouped ones alone
+EXPERTS = {"moe_grouped_gemm": True, "moe_token_dispatcher_type": "alltoall", "moe_router_dtype": "fp32"}
 LAYOUT = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
 
 
@@ -28,14 +33,19 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
     Raises `NemolaunchError` if Bridge cannot represent the model.
     """
     family = of_nemo(config)
-    if family.model_type not in PLAIN:
+    written = WRITTEN.get(family.model_type)
+    if written is None:
         raise NemolaunchError(
-            f"there is no conversion of {family.model_type} to Megatron-Bridge; there is one of {', '.join(PLAIN)}. "
+            f"there is no conversion of {family.model_type} to Megatron-Bridge; there is one of {', '.join(WRITTEN)}. "
             "Convert it with Bridge's own AutoBridge.import_ckpt"
         )
     fields = config.resolved
     activation = str(symbol_path(fields.get("activation_func")))
-    activation = activation.replace(NEMOS_ACTIVATIONS, "megatron.core.activations.")
+    activation = FUNCTIONS.get(activation, activation).replace(
+        NEMOS_ACTIVATIONS, "megatron.core.activations."
+    )
+    if activation.endswith(".quick_gelu"):
+        activation = QUICK_GELU
     faults = [*_rope_faults(fields)]
     if activation not in ACTIVATIONS:
         faults.append(f"its activation function is {activation}")
@@ -43,14 +53,30 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
         raise NemolaunchError(f"Megatron-Bridge cannot represent this model: {', '.join(faults)}")
     scale = fields.get("scale_factor")
     rope = {"rope_scaling": True, "rope_scaling_factor": scale} if scale is not None else {}
+    default = defaults(written.name)
+    own = config.fields if config.only_in_bridge else fields  # the rest are defaults of Bridge's class
     model = {
-        name: value for name, value in fields.items() if name not in PLANNED | DROPPED and value is not None
+        name: value
+        for name, value in own.items()
+        if name not in PLANNED | DROPPED | YARN_SCALES
+        and (value is not None or default.get(name) is not None)
     }
+    if config.only_in_bridge and fields.get("num_moe_experts"):
+        model |= EXPERTS
+    if fields.get("hybrid_override_pattern"):
+        model |= {"hybrid_layer_pattern": model.pop("hybrid_override_pattern"), "is_hybrid_model": True}
     size = {name: fields[name] for name in ("vocab_size", "seq_length", "params_dtype", "fp16", "bf16")}
-    function = {"activation_func": symbol(activation)}
+    function = {"activation_func": symbol(activation), **_layers(written.layers)}
     if bidirectional.is_bidirectional(fields):
         function["transformer_layer_spec"] = symbol(BIDIRECTIONAL)
-    return {"_target_": PROVIDER, **model, **function, **rope, **size, **dict.fromkeys(LAYOUT, 1)}
+    return {"_target_": written.path, **model, **function, **rope, **size, **dict.fromkeys(LAYOUT, 1)}
+
+
+def _layers(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    partial = {"_partial_": True, "_args_": [], "use_transformer_engine": True}
+    return {"transformer_layer_spec": {"_target_": path, **partial} if path == BLOCK else symbol(path)}
 
 
 def _rope_faults(fields: Mapping[str, Any]) -> Iterator[str]:

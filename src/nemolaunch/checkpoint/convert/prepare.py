@@ -216,7 +216,11 @@ def _without_extra_layers(
 ) -> tuple[TensorSource, list[str]]:
     if not family.has_extra_layers:
         return source, []
-    extra = [name for name in source.tensors if (m := LAYER.search(name)) and int(m[1]) >= num_layers]
+    extra = [
+        name
+        for name in source.tensors
+        if name.startswith("mtp.") or ((m := LAYER.search(name)) and int(m[1]) >= num_layers)
+    ]
     return Renamed(source, {name: name for name in source.tensors if name not in set(extra)}), extra
 
 

@@ -281,9 +281,11 @@ def _refuse_classes(options: Options) -> None:
 
 def _check_complete(view: ModelView) -> None:
     """Refuse tensors that do not match the configuration, if it is of a family that NeMo knows."""
-    if view.config.get("model_type") in registry.FAMILIES:
+    family = registry.FAMILIES.get(str(view.config.get("model_type")))
+    if family:
         folder = hf_folder.HfFolder(view.tokenizer, view.config)
-        prepare_import(folder, weights=HfWeights(view.source))
+        to = "bridge" if family.only_in_bridge else "nemo2"
+        prepare_import(folder, to, weights=HfWeights(view.source))
 
 
 def _params(folder: Path) -> dict[str, object]:

@@ -47,6 +47,8 @@ def meaning(name: str, fields: Fields) -> Any:
         return scaling and {"rope_type": scaling[0], **dict(sorted(scaling[1].items()))}
     if name == "sliding_window":
         return _window(value, fields)
+    if name == "linear_attention_freq" and isinstance(value, int):
+        return [int((layer + 1) % value != 0) for layer in range(fields["num_layers"])]
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -53,7 +53,11 @@ class WeightsSink:
 
     def finish(self) -> None:
         """Write the rest of the distributed checkpoint, besides the parameters, and close it."""
-        states = extra_states(self._names)
+        states = extra_states(self._names, self._config.get("own_modules") or ())
+        if self._config.get("hybrid_override_pattern"):
+            states.append(
+                "output_layer._extra_state"
+            )  # which GPTModel removes, and the hybrid model does not
         keys = [_object_key(place_of(name, self._config, self._wrapper)) for name in states]
         self._stored.write_objects(keys, [None])  # Transformer Engine has nothing to restore then
         self._sink.finish()

@@ -200,9 +200,13 @@ def _shown(value: Any) -> str:
 
 
 def conversions() -> list[dict[str, Any]]:
-    """Return for each NeMo model class its configs and the Hugging Face models that convert from and to it."""
+    """Return for each NeMo model class its configs and the Hugging Face models that convert from and to it.
+
+    Models that only Megatron-Bridge has follow, under transformers' class with Bridge's configuration.
+    """
     from nemolaunch.families.registry import FAMILIES
 
+    only = {one.model_class: (one.config_class,) for one in FAMILIES.values() if one.only_in_bridge}
     return [
         {
             "model_class": name,
@@ -218,7 +222,7 @@ def conversions() -> list[dict[str, Any]]:
                 if name == family.model_class or name in family.also
             ],
         }
-        for name, configs in catalogue.hf_configs().items()
+        for name, configs in {**catalogue.hf_configs(), **only}.items()
     ]
 
 
