@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from nemolaunch.launching.prepare import prepare
 from nemolaunch.launching.secrets import Secrets
@@ -28,9 +30,15 @@ def note_end(run: RunDir, state: str, detail: str) -> None:
         write_json(run.local_end, {"state": state, "detail": masked(detail)})
 
 
-def start_in_background(module: str, plan: Plan, secrets: Secrets | None) -> subprocess.Popen[bytes]:
-    """Start a module that runs a prepared plan, in a session of its own, with the launcher's log as its output."""
-    run, secret = plan.run, (secrets or Secrets()).environment()
+def start_in_background(
+    module: str, plan: Plan, secrets: Secrets | None, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[bytes]:
+    """Start a module that runs a prepared plan, in a session of its own, with the launcher's log as its output.
+
+    Args:
+        variables: of the environment, besides those of this process.
+    """
+    run, secret = plan.run, (secrets or Secrets()).environment() | dict(variables)
     with open(run.launcher_log, "wb", opener=private_opener if plan.is_private else None) as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, str(run.plan)],
@@ -48,8 +56,11 @@ class LocalJob:
     Holds the lock of its run folder until `close`.
     """
 
-    def __init__(self, plan: Plan, secrets: Secrets | None = None) -> None:
+    def __init__(self, plan: Plan, secrets: Secrets | None = None, gpus: Sequence[str] | None = None) -> None:
         """Prepare the run folder and start the job.
+
+        Args:
+            gpus: the GPUs that it may use, as in CUDA_VISIBLE_DEVICES; by default those of this process.
 
         Raises:
             NemolaunchError: the folder is in use or cannot be written, or the tokenizer is not available.
@@ -63,7 +74,8 @@ class LocalJob:
             self._folder = OpenFolder(self.run.root)
             self._id = folder_identity.claim(self.run.root).id
             program = "torchrun" if plan.with_bridge else "experiment"
-            self.process = start_in_background(f"nemolaunch.launching.{program}", plan, secrets)
+            visible = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+            self.process = start_in_background(f"nemolaunch.launching.{program}", plan, secrets, visible)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
+from nemolaunch.errors import UsageError
+from nemolaunch.sweeps.folder import is_sweep
 
 EXAMPLE = "nemolaunch report runs/pretraining -o report.html --png loss.png"
 
@@ -22,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         example=EXAMPLE,
     )
     add = p.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or the folder of one sweep")
     add(
         "-o",
         "--output",
@@ -48,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Write the report. Return the exit code."""
     args = parser().parse_args(argv)
+    if any(map(is_sweep, args.runs)):
+        return _sweep_page(args)
     if args.json:
         _print_values(args.runs)
         if not (args.output or args.png):
@@ -62,6 +66,18 @@ def main(argv: list[str] | None = None) -> int:
         draw_loss(pages, args.png)
         written.append(args.png)
     print(*written, sep="\n", file=sys.stderr if args.json else sys.stdout)
+    return 0
+
+
+def _sweep_page(args: argparse.Namespace) -> int:
+    """Write the page of a sweep. Return the exit code."""
+    from nemolaunch.sweeps.page import write_page
+
+    if len(args.runs) > 1 or args.png or args.json:
+        raise UsageError(
+            f"{next(filter(is_sweep, args.runs))} is a sweep: its page takes it alone, and only -o"
+        )
+    print(write_page(args.runs[0], args.output))
     return 0
 
 
