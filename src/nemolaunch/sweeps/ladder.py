@@ -82,7 +82,11 @@ def ladder_points(
         raise UsageError(
             f"--sweep {', '.join(sorted(taken))}: --sizes and --tokens-per-param say this for a ladder"
         )
-    axes: dict[str, Sequence[Any]] = {"model_name": list(sizes), "tokens_per_param": list(tokens_per_param), **over}
+    axes: dict[str, Sequence[Any]] = {
+        "model_name": list(sizes),
+        "tokens_per_param": list(tokens_per_param),
+        **over,
+    }
     first = {name: values[0] for name, values in over.items()}
     targets = [{"model_name": m, "tokens_per_param": max(tokens_per_param), **first} for m in predict]
     points = grid(axes)
