@@ -9,7 +9,7 @@ BRIDGE := .venv-bridge
 # Without root or apt-get, these tests are skipped
 TOOLS := slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core libslurm-dev openssh-server rsync chromium zsh podman runc catatonit
 
-.PHONY: install install-bridge demo test test-long test-versions coverage lint docs site clean tools
+.PHONY: install install-bridge demo test test-long test-versions coverage lint docs site dist clean tools
 
 install: $(INSTALLED)
 
@@ -76,5 +76,9 @@ docs: $(INSTALLED)
 site: $(INSTALLED)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict && echo "open site/index.html"
 
+# The wheel and the sdist, the same bytes for the same commit
+dist: $(INSTALLED)
+	@$(BIN)/python .ci/dist.py dist
+
 clean:
-	rm -rf $(VENV) $(BRIDGE) $(VENV)-install.log $(BRIDGE)-install.log $(VENV)-tools.log $(VENV)-slurm-tests.log demo build site htmlcov .coverage* src/*.egg-info
+	rm -rf $(VENV) $(BRIDGE) $(VENV)-install.log $(BRIDGE)-install.log $(VENV)-tools.log $(VENV)-slurm-tests.log demo build dist site htmlcov .coverage* src/*.egg-info

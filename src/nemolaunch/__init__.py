@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nemolaunch.api.migrate import migrate
     from nemolaunch.api.planning import plan
     from nemolaunch.api.run import Run
+    from nemolaunch.api.sweep import Sweep, ladder, sweep
     from nemolaunch.api.tokenize import tokenize
     from nemolaunch.errors import NemolaunchError, UsageError
     from nemolaunch.findings import Finding
@@ -38,18 +39,21 @@ _HOMES = {
     "PlanError": "nemolaunch.planning",
     "Run": "nemolaunch.api.run",
     "Status": "nemolaunch.observe.status",
+    "Sweep": "nemolaunch.api.sweep",
     "UsageError": "nemolaunch.errors",
     "convert": "nemolaunch.api.convert",
     "evaluate": "nemolaunch.api.evaluate",
+    "ladder": "nemolaunch.api.sweep",
     "launch": "nemolaunch.api.launch",
     "migrate": "nemolaunch.api.migrate",
     "plan": "nemolaunch.api.planning",
+    "sweep": "nemolaunch.api.sweep",
     "tokenize": "nemolaunch.api.tokenize",
 }
 
 __all__ = [
-    "Finding", "Job", "NemolaunchError", "Plan", "PlanError", "Run", "Status", "UsageError", "__version__", "convert",
-    "evaluate", "launch", "migrate", "plan", "tokenize",
+    "Finding", "Job", "NemolaunchError", "Plan", "PlanError", "Run", "Status", "Sweep", "UsageError", "__version__",
+    "convert", "evaluate", "ladder", "launch", "migrate", "plan", "sweep", "tokenize",
 ]  # fmt: skip
 
 

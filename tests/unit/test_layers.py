@@ -43,6 +43,7 @@ ROOMS = [
     "bridge",
     "launching",
     "observe",
+    "sweeps",
     "evaluation",
     "publish",
     "doctor",

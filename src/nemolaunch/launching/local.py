@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from nemolaunch.launching.prepare import prepare
 from nemolaunch.launching.secrets import Secrets
@@ -33,10 +35,19 @@ def note_end(run: RunDir, state: str, detail: str) -> None:
 
 
 def start_in_background(
-    module: str, plan: Plan, secrets: Secrets | None, log_file: Path | None = None
+    module: str,
+    plan: Plan,
+    secrets: Secrets | None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    log_file: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a module that runs a prepared plan, in a session of its own, with the launcher's log as its output."""
-    run, secret = plan.run, (secrets or Secrets()).environment()
+    """Start a module that runs a prepared plan, in a session of its own.
+
+    Args:
+        variables: of the environment, besides those of this process.
+        log_file: for its output; by default the launcher's log.
+    """
+    run, secret = plan.run, (secrets or Secrets()).environment() | dict(variables)
     with open(log_file or run.launcher_log, "wb", opener=private_opener if plan.is_private else None) as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, str(run.plan)],
@@ -54,8 +65,11 @@ class LocalJob:
     Holds the lock of its run folder until `close`.
     """
 
-    def __init__(self, plan: Plan, secrets: Secrets | None = None) -> None:
+    def __init__(self, plan: Plan, secrets: Secrets | None = None, gpus: Sequence[str] | None = None) -> None:
         """Prepare the run folder and start the job.
+
+        Args:
+            gpus: the GPUs that it may use, as in CUDA_VISIBLE_DEVICES; by default those of this process.
 
         Raises:
             NemolaunchError: the folder is in use or cannot be written, or the tokenizer is not available.
@@ -71,8 +85,9 @@ class LocalJob:
             program = "torchrun" if plan.with_bridge else "experiment"
             self._beside: subprocess.Popen[bytes] | None = None
             if plan.evaluates:
-                self._beside = start_in_background(EVALUATION, plan, secrets, self.run.evaluation_log)
-            self.process = start_in_background(f"nemolaunch.launching.{program}", plan, secrets)
+                self._beside = start_in_background(EVALUATION, plan, secrets, log_file=self.run.evaluation_log)
+            visible = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+            self.process = start_in_background(f"nemolaunch.launching.{program}", plan, secrets, visible)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")

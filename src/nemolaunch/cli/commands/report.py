@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
+from nemolaunch.sweeps.folder import is_sweep
 
 EXAMPLE = "nemolaunch report runs/pretraining -o report.html --png loss.png\nnemolaunch report runs/pretraining --serve"
 
@@ -23,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         example=EXAMPLE,
     )
     add = p.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or the folder of one sweep")
     add(
         "-o",
         "--output",
@@ -61,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Write the report. Return the exit code."""
     args = parser().parse_args(argv)
+    if any(map(is_sweep, args.runs)):
+        return _sweep_page(args)
     if args.serve:
         return _serve(args)
     if args.host is not None or args.port is not None:
@@ -98,11 +102,20 @@ def _serve(args: argparse.Namespace) -> int:
     if is_loopback(str(host)):
         print(f"on your own machine: {ssh_line(port)}")
     sys.stdout.flush()
-    with server:
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            return 0
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()
+    return 0
+
+
+def _sweep_page(args: argparse.Namespace) -> int:
+    """Write the page of a sweep. Return the exit code."""
+    from nemolaunch.sweeps.page import write_page
+
+    if len(args.runs) > 1 or args.png or args.json or args.serve:
+        raise UsageError(
+            f"{next(filter(is_sweep, args.runs))} is a sweep: its page takes it alone, and only -o"
+        )
+    print(write_page(args.runs[0], args.output))
     return 0
 
 

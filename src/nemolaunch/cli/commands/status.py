@@ -12,6 +12,7 @@ from typing import Any
 
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.cli.views.paint import write_parts
+from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.unfinished_data import UnfinishedData, look_at_unfinished
 from nemolaunch.observe.diagnosis import newest_failure
 from nemolaunch.observe.goodput import goodput
@@ -21,6 +22,8 @@ from nemolaunch.observe.units import count, duration, losses_of_sets
 from nemolaunch.preflight import result as preflight
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.labels import labels_of
+from nemolaunch.sweeps.folder import is_sweep, sweeps_below
+from nemolaunch.sweeps.results import results_of, summary
 
 # Exit code by state, so that a script can wait for a run
 OVER_BADLY = ("stopped", "failed", "ended", "blocked")
@@ -85,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
 def _status(args: argparse.Namespace) -> int:
     if args.run and not RunDir(args.run).plan.exists() and (filling := look_at_unfinished([str(args.run)])):
         return _tokenising(filling, args.json)
+    if args.run and is_sweep(args.run):
+        return _sweep(args.run, args.json)
     found, problems = ([status(args.run)], []) if args.run else statuses(runs_below(args.runs_dir))
     if not args.run:
         found = _listed(found, args.filter, args.sort)
@@ -102,10 +107,36 @@ def _status(args: argparse.Namespace) -> int:
             write_parts([("", line)], indent=TITLE)
     else:
         none = f"no runs in {args.runs_dir}" + (f" with {', '.join(args.filter)}" if args.filter else "")
-        print("\n".join(_table(found)) or none)
+        sweeps = [] if args.filter else _sweeps(args.runs_dir)
+        print("\n".join([*_table(found), *sweeps]) or none)
     if any(one.state == "unknown" for one in found):
         return UNKNOWN_CODE
     return 1 if args.run and found[0].state in OVER_BADLY else 0
+
+
+def _sweep(folder: Path, as_json: bool) -> int:
+    """Print the runs of a sweep, best first. Return 1 if one ended without finishing."""
+    from nemolaunch.cli.views.sweep import result_lines
+
+    results = results_of(folder)
+    if as_json:
+        for run in results.runs:
+            print(json.dumps({**dataclasses.asdict(run), "name": run.name}, ensure_ascii=False))
+    else:
+        print("\n".join(result_lines(results)))
+    return 1 if any(run.state in OVER_BADLY for run in results.runs) else 0
+
+
+def _sweeps(folder: Path) -> list[str]:
+    """Return a line for each sweep in a folder."""
+    lines = []
+    for path in sweeps_below(folder):
+        try:
+            results = results_of(path)
+            lines.append(f"{results.record.kind} {path.name}: {summary(results)}")
+        except NemolaunchError as error:
+            lines.append(str(error))
+    return lines
 
 
 def _listed(found: list[Status], words: list[str], order: str | None) -> list[Status]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 GROUPS: dict[str, dict[str, str]] = {
     "train": {
         "pretrain": "train a model: locally, on the CPU as a rehearsal, or on Slurm",
+        "sweep": "train a run for each combination of values, planned and compared as one",
+        "ladder": "train sizes of one family, fit a scaling law, predict a larger run",
         "preflight": "measure the nodes of a job, and name those that are slow or sick",
         "resume": "resume a run from its last checkpoint",
         "migrate": "continue a run under the other framework: NeMo 2 or Megatron-Bridge",

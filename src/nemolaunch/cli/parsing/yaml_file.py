@@ -20,7 +20,7 @@ def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
     import yaml
 
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
+        content = yaml.load(path.read_text(encoding="utf-8"), loader())
     except OSError as error:
         raise UsageError(f"{flag} {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -30,7 +30,7 @@ def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
     return content or {}
 
 
-def _loader() -> Any:
+def loader() -> Any:
     """Return a safe YAML loader that reads only decimal whole numbers as numbers.
 
     YAML 1.1 also has base 60 and octal: `time: 1:00:00` would be 3600, which Slurm takes for minutes, and

@@ -36,7 +36,7 @@ def launch_and_show(plan: Plan, secrets: Secrets) -> int:
         return _on_slurm(console, plan, secrets)
     if plan.container is not None:
         return _in_container(console, plan, secrets)
-    with _signals_as_interrupts():
+    with signals_as_interrupts():
         run = launch(plan, hf_token=secrets.hf_token)
         try:
             code = watch(console, plan.max_steps, run)
@@ -80,7 +80,7 @@ def _in_container(console: Console, plan: Plan, secrets: Secrets) -> int:
     if plan.job.launch.detach:
         say(console, hint)
         return 0
-    with _signals_as_interrupts(signal.SIGTERM):
+    with signals_as_interrupts(signal.SIGTERM):
         try:
             code = watch(console, plan.max_steps, run)
         except KeyboardInterrupt:
@@ -146,7 +146,7 @@ def _follow_over_ssh(console: Console, host: SshHost, folder: str, steps: int, h
 
 
 @contextlib.contextmanager
-def _signals_as_interrupts(*given: signal.Signals) -> Iterator[None]:
+def signals_as_interrupts(*given: signal.Signals) -> Iterator[None]:
     """Treat SIGTERM and a closed terminal, or the given signals, like Ctrl-C while a job runs.
 
     So no process is left behind.

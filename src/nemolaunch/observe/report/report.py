@@ -42,16 +42,20 @@ def default_output(folders: list[Path]) -> Path:
     return folders[0] / "report.html" if len(folders) == 1 else Path(os.getcwd()) / "report.html"
 
 
-def render(pages: list[RunPage], refresh_s: float | None = None) -> str:
+def render(
+    pages: list[RunPage], refresh_s: float | None = None, template: str | None = None, **more: Any
+) -> str:
     """Render the page.
 
     Args:
         refresh_s: how often the page asks the server that it comes from whether it has changed; None for a file.
+        template: by default that of one run, or of a comparison.
+        more: what else the template needs.
     """
     runs = [page.data for page in pages]
     charts = drawn_charts(runs)
-    template = _environment().get_template("run.html" if len(pages) == 1 else "comparison.html")
-    return template.render(
+    made = _environment().get_template(template or ("run.html" if len(pages) == 1 else "comparison.html"))
+    return made.render(
         pages=pages,
         sections=[key for key in pages[0].sections if any(page.sections[key] for page in pages)],
         headline_table=headline_table(pages),
@@ -63,6 +67,7 @@ def render(pages: list[RunPage], refresh_s: float | None = None) -> str:
         refresh_s=refresh_s,
         version=version("nemolaunch"),
         now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        **more,
     )
 
 

@@ -1,0 +1,164 @@
+"""A sweep on the terminal: its plan, its runs as they start and end, its results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from nemolaunch.api.sweep import Sweep
+from nemolaunch.cli.views.console import SafeConsole
+from nemolaunch.cli.views.estimate import row
+from nemolaunch.cli.views.live_run import signals_as_interrupts
+from nemolaunch.cli.views.paint import write_parts
+from nemolaunch.cli.views.units import count, duration
+from nemolaunch.cli.views.watch import say, say_done, short
+from nemolaunch.errors import NemolaunchError
+from nemolaunch.job import spec_of
+from nemolaunch.sweeps.execution import Outcome
+from nemolaunch.sweeps.ladder import fitted, ladder_lines
+from nemolaunch.sweeps.planned import SweepPlan
+from nemolaunch.sweeps.results import Results, label, summary
+from nemolaunch.system.quantities import counted
+
+SHOWN = 40  # runs in the list of a plan
+
+
+def print_plan(plan: SweepPlan) -> None:
+    """Print what would run, and what it takes."""
+    for line in plan_lines(plan):
+        write_parts([("", line)], indent=14)
+
+
+def plan_lines(plan: SweepPlan) -> list[str]:
+    """Return the plan of a sweep as lines: the verdict, the runs, what they take together."""
+    done = sum(run.finished_step is not None for run in plan.runs)
+    lines = [
+        row("verdict", plan.verdict),
+        row(
+            plan.kind,
+            f"{counted(len(plan.runs), 'run')} in {plan.folder}" + (f", {done} finished" if done else ""),
+        ),
+    ]
+    heads = ("run", "steps", "tokens", "processes")
+    rows = [
+        (run.point.name, steps_of(run.plan), count(run.tokens), str(run.plan.world_size)) for run in plan.runs
+    ]
+    lines += [row("runs" if i == 0 else "", text) for i, text in enumerate(columns([heads, *rows[:SHOWN]]))]
+    if len(rows) > SHOWN:
+        lines.append(row("", f"and {len(rows) - SHOWN} more"))
+    lines += [row("predicts", f"{run.point.name}: {count(run.weights)} weights, {count(run.tokens)} tokens")
+              for run in plan.predicted]  # fmt: skip
+    return [*lines, row("tokens", count(plan.tokens)), *_cost(plan)]
+
+
+def steps_of(plan: Any) -> str:
+    """Return the steps of a run as text."""
+    return f"{plan.max_steps:,}" if plan.job.batch.max_steps else "not known"
+
+
+def _cost(plan: SweepPlan) -> list[str]:
+    if plan.gpu_hours is not None:
+        gpus = {run.plan.estimate.gpu.name for run in plan.runs if run.plan.estimate}
+        return [
+            row("cost", f"{plan.gpu_hours:,.1f} GPU-hours in all, estimated for {' and '.join(sorted(gpus))}")
+        ]
+    times = [
+        run.plan.estimate.time for run in plan.runs if run.plan.estimate and run.plan.estimate.time.steps
+    ]
+    if times and len(times) == len(plan.runs) and all(t.is_measured for t in times):
+        return [row("time", f"{duration(sum(t.total_s for t in times))} one after another")]
+    return [row("time", "not estimated for a CPU; --speed-from RUN uses an earlier run's speed")]
+
+
+def print_findings(plan: SweepPlan, *, as_json: bool = False) -> None:
+    """Print each finding once, with the runs that it concerns, to stderr."""
+    sys.stdout.flush()
+    if as_json:
+        rows = [{**shared.finding.as_values(), "runs": list(shared.runs)} for shared in plan.findings]
+        sys.stderr.write(json.dumps({"findings": rows}, indent=1, ensure_ascii=False) + "\n")
+        return
+    for shared in plan.findings:
+        head, bracket, text = str(shared.finding).partition("]: ")
+        where = f" ({shared.where})" if shared.where else ""
+        write_parts([(shared.finding.severity.value, head + bracket), ("", text + where)], stream=sys.stderr)
+
+
+def launch_and_show(sweep: Sweep, hf_token: str | None, **options: Any) -> Outcome:
+    """Start a sweep, and tell how each run begins and ends."""
+    console = SafeConsole()
+    with signals_as_interrupts():
+        return sweep.launch(hf_token=hf_token, tell=teller(console), **options)
+
+
+def teller(console: SafeConsole) -> Callable[[str], None]:
+    """Return a function that prints a line."""
+    return lambda text: say(console, text)
+
+
+def conclude(sweep: Sweep, outcome: Outcome) -> int:
+    """Print the results and write the page. Return 1 if a run failed, or none has a result, else 0."""
+    console = SafeConsole()
+    results = sweep.results()
+    if outcome.submitted:
+        where = short(sweep.folder)
+        say_done(
+            console, f"submitted {counted(len(outcome.submitted), 'run')}; see `nemolaunch status {where}`"
+        )
+    else:
+        for line in (*result_lines(results), *law_lines(results)):
+            say(console, line)
+        say_done(console, f"page: {short(sweep.report())}")
+    if outcome.failed:
+        raise NemolaunchError(
+            f"{counted(len(outcome.failed), 'run')} failed: {', '.join(outcome.failed)}; the same command with "
+            f"--retry-failed starts {'it' if len(outcome.failed) == 1 else 'them'} again"
+        )
+    return 0
+
+
+def law_lines(results: Results) -> list[str]:
+    """Return the law of a ladder and its predictions as lines, or why there is none; nothing for a sweep."""
+    if results.record.kind != "ladder":
+        return []
+    try:
+        return ["", *ladder_lines(fitted(results))]
+    except NemolaunchError as error:
+        return ["", f"no scaling law: {error}"]
+
+
+def result_lines(results: Results) -> list[str]:
+    """Return the runs of a sweep and their results as lines, the best first, then those that have none."""
+    fields = results.fields
+    heads = ("RUN", "STATE", "STEP", "VAL LOSS", "LOSS", "DETAIL")
+    finished = list(results.ranked)
+    others = [run for run in results.runs if run not in finished]
+    rows = [
+        (
+            run.name + (" (predicted)" if run.member.held_out else ""),
+            run.state,
+            f"{run.step}/{run.max_steps}" if run.max_steps else "",
+            "" if run.val_loss is None else f"{run.val_loss:.4f}",
+            "" if run.loss is None else f"{run.loss:.4f}",
+            run.detail[:80],
+        )
+        for run in (*finished, *others)
+    ]
+    lines = [summary(results), "", *columns([heads, *rows])]
+    groups = [group for group in results.by_seed() if group.deviation is not None]
+    if groups:
+        lines += ["", f"{label(results.objective)} over seeds, mean ± standard deviation:"]
+        for group in groups:
+            told = ", ".join(f"{spec_of(n).flag} {group.changes[n]}" for n in fields if n in group.changes)
+            lines.append(
+                f"  {group.mean:.4f} ± {group.deviation:.4f} ({len(group.values)} seeds)  {told}".rstrip()
+            )
+    return lines
+
+
+def columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines of aligned columns, without those that are empty."""
+    shown = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])] or [0]
+    widths = {i: max(len(row[i]) for row in rows) for i in shown}
+    return ["  ".join(row[i].ljust(widths[i]) for i in shown).rstrip() for row in rows]
