@@ -15,7 +15,7 @@ from nemolaunch.data.old_index_caches import remove_old_caches
 from nemolaunch.data.unfinished import Pace, lock_name
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.system import locks
-from nemolaunch.system.atomic_files import sync_file, write_json
+from nemolaunch.system.atomic_files import sync_file, write_json, write_long_json
 from nemolaunch.system.json_files import read_json
 from nemolaunch.system.replacement import complete_files, put_files
 from nemolaunch.tokenization import manifest
@@ -247,7 +247,7 @@ def begin(request: TokenizeRequest, *, in_units: bool) -> Begun:
         # A name of its own: what a unit of an earlier run still writes, somewhere, finds no folder
         saved |= {"unit_bytes": request.unit_bytes or UNIT_BYTES, "units": f"units-{secrets.token_hex(4)}"}
         (request.work_folder / saved["units"]).mkdir()
-    write_json(plan, saved)
+    write_long_json(plan, saved)
     return _begun(request, saved)
 
 
@@ -272,7 +272,7 @@ def _finish(
             index, request.spec.dtype, grown_path(folder, place, "seq"), grown_path(folder, place, "doc")
         )
         record = grown_path(folder, place, "manifest.json")
-        write_json(record, made)
+        write_long_json(record, made)
         grown = grown_path(folder, place, "bin")
         if grown.exists():
             files.append((grown, manifest.bin_of(prefix)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,9 +54,13 @@ def find(
         tell: takes a remark about files that are not read.
     """
     found: dict[str, InputFile] = {}
+    real_folder = functools.cache(os.path.realpath)
     for given in inputs:
         for source in _find_one(given, kind, tell):
-            found.setdefault(os.path.realpath(source.path), source)
+            folder, name = os.path.split(source.path)
+            is_link = os.path.islink(source.path)
+            real = os.path.realpath(source.path) if is_link else f"{real_folder(folder)}/{name}"
+            found.setdefault(real, source)
     return list(found.values())
 
 
@@ -110,7 +115,7 @@ def _hint(others: list[str], kind: str) -> str:
 
 
 def _source(path: str, kinds: dict[str, str], wanted: str) -> InputFile:
-    kind = kind_of(Path(path), kinds)
+    kind = kind_of(path, kinds)
     if kind is None and wanted == "jsonl":
         kind = jsonl_kind_of(Path(path))
     if kind is None:
