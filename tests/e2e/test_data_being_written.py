@@ -27,7 +27,7 @@ def findings(folder: Path, data: Path) -> list[Finding]:
         "max_steps": 10,
     }
     plan = make_plan(Job().with_values(**values, dataset_dir=(str(data),)))
-    return [finding for finding in plan.findings if finding.code == "data-unfinished"]
+    return [f for f in plan.findings if f.code in ("data-unfinished", "data-unreadable")]
 
 
 def words(folder: Path, name: str, *more: str) -> list[str]:

@@ -81,3 +81,22 @@ def quiet(cluster: Cluster, training_data: Path, tmp_path_factory: pytest.TempPa
     code, said = finish(run.start())
     assert code == 0, said
     return run
+
+
+@pytest.fixture
+def containers(cluster: Cluster) -> Cluster:
+    """The cluster, if it has the stand-in for pyxis."""
+    if not cluster.spank:
+        if os.environ.get("NEMOLAUNCH_REQUIRE_SLURM"):
+            pytest.fail("the container plugin did not compile: it needs a C compiler and libslurm-dev")
+        pytest.skip("needs a C compiler and libslurm-dev")
+    return cluster
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An image: a folder with variables of its own."""
+    folder = tmp_path / "image"
+    (folder / "of-the-image").mkdir(parents=True)
+    (folder / "environment").write_text("TOKENIZERS_PARALLELISM=image\nPYTHONPATH=/of-the-image\n")
+    return folder

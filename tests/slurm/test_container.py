@@ -6,12 +6,10 @@ minipyxis.c says what it does not model.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from slurm.cluster import Cluster
 from slurm.light import LightRun
 
@@ -19,23 +17,6 @@ from nemolaunch.observe.diagnosis import diagnose
 
 # What the worker needs besides what the job mounts by itself
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", sys.prefix, sys.base_prefix, str(Path(__file__).parent))
-
-
-@pytest.fixture
-def containers(cluster: Cluster) -> Cluster:
-    if not cluster.spank:
-        if os.environ.get("NEMOLAUNCH_REQUIRE_SLURM"):
-            pytest.fail("the container plugin did not compile: it needs a C compiler and libslurm-dev")
-        pytest.skip("needs a C compiler and libslurm-dev")
-    return cluster
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    folder = tmp_path / "image"
-    (folder / "of-the-image").mkdir(parents=True)
-    (folder / "environment").write_text("TOKENIZERS_PARALLELISM=image\nPYTHONPATH=/of-the-image\n")
-    return folder
 
 
 def run_in(cluster: Cluster, folder: Path, image: Path, behaviour: list[str]) -> LightRun:

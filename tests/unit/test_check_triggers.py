@@ -10,13 +10,13 @@ import pytest
 from check_jobs import facts, findings, job
 
 from nemolaunch.check import RULES
+from nemolaunch.data.old_index_caches import OldCache
 from nemolaunch.facts import EarlierRun, Host
 from nemolaunch.facts.accounting import Accounting, Association, Limits, Qos
 from nemolaunch.facts.checkpoint import StartPoint
 from nemolaunch.facts.container_engine import Engine
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.facts.gres import Gres
-from nemolaunch.facts.index_caches import OldCache
 from nemolaunch.facts.interpreter import Interpreter
 from nemolaunch.facts.partitions import NodeKind, Partition
 from nemolaunch.facts.saved_values import SavedRun

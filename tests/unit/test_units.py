@@ -14,7 +14,7 @@ from nemolaunch.tokenization.pieces import WHOLE
 from nemolaunch.tokenization.request import TokenizeRequest
 from nemolaunch.tokenization.sources import InputFile
 from nemolaunch.tokenization.tokenizer import TokenizerSpec
-from nemolaunch.tokenization.units.tasks import Task, do_task, unit_bytes, write_tasks
+from nemolaunch.tokenization.units.tasks import Task, do_task, undone, unit_bytes, write_tasks
 from nemolaunch.tokenization.units.unit import Unit, divide
 from nemolaunch.tokenization.units.work import FilesDiffer, UnitWork
 
@@ -91,7 +91,7 @@ def test_tasks_survive_the_file_they_are_written_to(tmp_path: Path) -> None:
     asked.work_folder.mkdir()
     (asked.work_folder / "units").mkdir()
     work = UnitWork.of(asked, asked.work_folder / "units", 1000)
-    assert write_tasks(work, divide(asked, 60)) == 3
+    assert write_tasks(work, undone(work, divide(asked, 60))) == 3
     seen: list[Task] = []
 
     def choose(task: Task) -> str:

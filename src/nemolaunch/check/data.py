@@ -37,8 +37,8 @@ def files(resolved: Resolved) -> Iterator[Finding]:
     if stored := [word for word in resolved.job.data.dataset_dir if remote.is_url(word)]:
         yield error(
             "data-in-object-store",
-            f"{shown('dataset_dir', stored[0])}: training reads .bin and .idx from a file system; copy them there first. "
-            "Ranks read the .idx as a memory map and the .bin at random places, and the plan reads both",
+            f"{shown('dataset_dir', stored[0])}: training reads .bin and .idx from a file system; copy them there "
+            "first. Ranks read the .idx as a memory map and the .bin at random places, and the plan reads both",
         )
         return
     if facts.asked.error:
@@ -73,8 +73,11 @@ def _unfinished(resolved: Resolved) -> Iterator[Finding]:
 
 
 def _unusable(resolved: Resolved) -> Iterator[Finding]:
-    """Report files that are missing, incomplete or empty; if there are many, the first few."""
-    unusable = [f for f in resolved.facts.data if f.error or f.num_tokens == 0]
+    """Report files that are missing, incomplete or empty, and not about to be; if there are many, the first few."""
+    facts = resolved.facts
+    filled = {run.source for run in facts.unfinished if run.goes_on}
+    places = {place for place, (_, path) in enumerate(facts.asked.sources) if path in filled}
+    unusable = [f for f in facts.data if (f.error or f.num_tokens == 0) and f.source not in places]
     for file in unusable[:SHOWN_FILES]:
         if file.error:
             fixes = [_instead(resolved, file.source, file.instead)] if file.instead else []

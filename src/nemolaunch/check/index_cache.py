@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from nemolaunch.check.support import note
-from nemolaunch.facts.index_caches import OldCache
+from nemolaunch.data.old_index_caches import OldCache
 from nemolaunch.findings import Finding
 from nemolaunch.resolve import Resolved
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from nemolaunch.planning import Plan
 
@@ -22,8 +23,13 @@ def mounts_of(plan: Plan) -> list[str]:
     folders += [os.path.abspath(os.path.expanduser(path)) for path in named if path]
     if plan.container is not None and plan.container.cache:
         folders.append(plan.container.cache)
+    return under_own_paths(folders) + list(job.launch.container_mounts)
+
+
+def under_own_paths(folders: Sequence[str]) -> list[str]:
+    """Return SRC:DST of absolute folders, without those inside others."""
     kept = [f for f in dict.fromkeys(folders) if not any(_inside(f, other) for other in folders)]
-    return [f"{folder}:{folder}" for folder in kept] + list(job.launch.container_mounts)
+    return [f"{folder}:{folder}" for folder in kept]
 
 
 def _inside(path: str, folder: str) -> bool:

@@ -30,9 +30,11 @@ NUMBERED = re.compile(r"\.\d+")
 HEAD_BYTES = 4096
 
 
-def kind_of(path: Path, kinds: dict[str, str]) -> str | None:
+def kind_of(path: Path | str, kinds: dict[str, str]) -> str | None:
     """Return how to read a file, by the longest known ending; None if there is none."""
-    name = path.name.lower()
+    name = os.path.basename(path).lower()
+    if name.endswith(".jsonl"):  # the usual one, perhaps a million times
+        return kinds[".jsonl"]
     endings = [ending for ending in kinds if name.endswith(ending)]
     return kinds[max(endings, key=len)] if endings else None
 
@@ -65,7 +67,7 @@ def look_into(folder: Path, *, jsonl: bool = False) -> Folder:
     """
     found = Folder()
     for path in sorted(_walk(folder)):
-        known = kind_of(Path(path), KINDS) is not None
+        known = kind_of(path, KINDS) is not None
         if not os.path.isfile(path):
             if known and os.path.islink(path):
                 raise UsageError(f"{path} is a link to {os.readlink(path)}, which does not exist")

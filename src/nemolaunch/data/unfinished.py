@@ -7,6 +7,7 @@ from dataclasses import dataclass
 ENDING = ".unfinished"
 PACE = "pace.json"
 PROGRESS = "progress.json"
+JOBS = "jobs.json"  # ids of the Slurm jobs that were submitted for it: the array and the one that joins
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Pace:
         done_bytes, total_bytes: of the input.
         new_bytes: what this process has done, in `seconds`; the rest was done before.
         num_units: of a run whose units other processes do; then only its results say how far it is.
+        done_units: of these, what was done before its jobs were submitted.
     """
 
     total_bytes: int
@@ -24,6 +26,7 @@ class Pace:
     new_bytes: int = 0
     seconds: float = 0.0
     num_units: int = 0
+    done_units: int = 0
 
 
 def lock_name(name: str) -> str:

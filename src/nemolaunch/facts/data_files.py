@@ -11,12 +11,12 @@ from typing import Any
 
 from nemolaunch.arithmetic import samples_per_epoch
 from nemolaunch.data.blend import BlendSpec
+from nemolaunch.data.data_digest import content_digest, manifest_beside
 from nemolaunch.data.index import IndexFile
 from nemolaunch.data.split import shares
 from nemolaunch.data.text_files import NAMED_KINDS, PACKINGS
 from nemolaunch.data.validation_sets import corpus_of
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.data_digest import content_digest, manifest_beside
 from nemolaunch.system.path_hints import missing_part, nearest
 
 TEXT_ENDINGS = (*NAMED_KINDS, *PACKINGS)
@@ -42,7 +42,7 @@ class DataFile:
         max_token_id: the largest id of its tokenizer if recorded, else the largest id in a sample.
         sampled: whether `max_token_id` is from a sample.
         end_token: the id that ends documents, if recorded.
-        digest: of the content (`nemolaunch.facts.data_digest`); None if the pair cannot be used.
+        digest: of the content (`nemolaunch.data.data_digest`); None if the pair cannot be used.
         last_tokens: the ids at the end of some documents, in a sample.
     """
 

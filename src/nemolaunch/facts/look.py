@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nemolaunch.data import index_cache
 from nemolaunch.data.blend import BlendSpec
+from nemolaunch.data.old_index_caches import OldCache, old_caches
 from nemolaunch.data.stream_spec import StreamSpec
 from nemolaunch.data.validation_sets import HOLD_OUT, TRAIN_ON_ALL, named_path
 from nemolaunch.facts.accounting import Accounting
@@ -23,7 +24,6 @@ from nemolaunch.facts.container_engine import ContainerHost, Engine, container_h
 from nemolaunch.facts.data_files import DataFile, look_at_data
 from nemolaunch.facts.dataset_words import read_blend, read_stream
 from nemolaunch.facts.host import Host, look_at_host
-from nemolaunch.facts.index_caches import OldCache, old_caches
 from nemolaunch.facts.interpreter import Interpreter, look_at_interpreter
 from nemolaunch.facts.partitions import Partition
 from nemolaunch.facts.saved_values import SavedRun, saved_run

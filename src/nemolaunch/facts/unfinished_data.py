@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemolaunch.data.unfinished import ENDING, PACE, PROGRESS, Pace, lock_name
+from nemolaunch.facts.array_jobs import ArrayJobs, look_at_jobs
 from nemolaunch.system import locks
 from nemolaunch.system.json_files import read_json
 from nemolaunch.system.plain_values import from_plain
@@ -28,6 +29,7 @@ class UnfinishedData:
         share: how much of its input is done, from 0 to 1.
         left_s: the time it still needs at its present speed; None if that is not known.
         goes_on: whether a process or a Slurm job continues it, as far as that can be seen.
+        jobs: those of Slurm that were submitted for it, unless a process on this or another machine has taken over.
     """
 
     source: str
@@ -36,6 +38,7 @@ class UnfinishedData:
     share: float = 0.0
     left_s: float | None = None
     goes_on: bool = True
+    jobs: ArrayJobs | None = None
 
     def __str__(self) -> str:
         left = "" if self.left_s is None else f", about {_duration(self.left_s)} left"
@@ -74,9 +77,11 @@ def _look(source: str, folder: Path) -> UnfinishedData:
     except (OSError, ValueError, TypeError, AttributeError):  # it has just begun, or just ended
         return UnfinishedData(source, str(folder), name, goes_on=goes_on)
     if pace.num_units and not goes_on:
-        share = _num_done(folder) / pace.num_units
-        left_s = _age_s(folder / PACE) * (1 - share) / share if share else None
-        return UnfinishedData(source, str(folder), name, share, left_s, goes_on=True)
+        share, jobs = _num_done(folder) / pace.num_units, look_at_jobs(folder)
+        goes_on = jobs is None or jobs.goes_on  # they have not been submitted yet, or do it
+        new = share - pace.done_units / pace.num_units
+        left_s = _age_s(folder / PACE) * (1 - share) / new if new > 0 and goes_on else None
+        return UnfinishedData(source, str(folder), name, share, left_s, goes_on, jobs)
     share = pace.done_bytes / pace.total_bytes if pace.total_bytes else 0.0
     speed = pace.new_bytes / pace.seconds if pace.seconds else 0.0
     left_s = (pace.total_bytes - pace.done_bytes) / speed if speed and goes_on else None

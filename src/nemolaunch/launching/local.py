@@ -85,7 +85,9 @@ class LocalJob:
             program = "torchrun" if plan.with_bridge else "experiment"
             self._beside: subprocess.Popen[bytes] | None = None
             if plan.evaluates:
-                self._beside = start_in_background(EVALUATION, plan, secrets, log_file=self.run.evaluation_log)
+                self._beside = start_in_background(
+                    EVALUATION, plan, secrets, log_file=self.run.evaluation_log
+                )
             visible = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
             self.process = start_in_background(f"nemolaunch.launching.{program}", plan, secrets, visible)
         except BaseException as error:

@@ -9,17 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemolaunch.containers.command import Container
+from nemolaunch.containers.command import command as command_of
+from nemolaunch.containers.mounts import under_own_paths
+from nemolaunch.data.unfinished import JOBS
 from nemolaunch.errors import UsageError
 from nemolaunch.job import Launch
-from nemolaunch.slurm.batch_job import of_site, with_raw_options
+from nemolaunch.slurm import batch_job
+from nemolaunch.slurm.batch_job import image_of, of_site, with_raw_options
 from nemolaunch.slurm.site_setup import plain_setup
 from nemolaunch.slurm.submission import sbatch, shell_here
-from nemolaunch.system.atomic_files import atomic_folder, write_text
+from nemolaunch.system.atomic_files import atomic_folder, write_json, write_text
 from nemolaunch.system.source_archive import copy_to
 
 TASK = "nemolaunch.cli.commands.tokenize_task"
 # Of the profile or `--sbatch`, besides account, partition and time
 CODE = "code"
+# Variables that hold in a container, whatever its image says
+OURS = ("PYTHONPATH", "XDG_CACHE_HOME")
 OF_SITE = ("qos", "gres", "constraint", "exclude", "reservation")
 
 
@@ -36,6 +43,8 @@ class Array:
         folder: for the scripts and logs of the jobs; visible to all nodes.
         cwd: the folder that relative paths in `words` start from.
         launch: options of the jobs; `num_nodes` tasks run at a time.
+        folders: that the jobs read or write, absolute, for a container.
+        cache: folder with what is known of tokenizers.
     """
 
     name: str
@@ -46,24 +55,28 @@ class Array:
     folder: Path
     cwd: Path
     launch: Launch
+    folders: tuple[str, ...]
+    cache: Path
 
 
 def array_script(array: Array) -> str:
     """Return the batch script of the array: a whole node for each task, requeued after a node fails."""
-    words = [sys.executable, "-m", TASK, str(array.work_folder.absolute())]
-    command = f"{shlex.join(words)} $SLURM_ARRAY_TASK_ID {array.workers}"
+    command = (
+        f"-m {TASK} {shlex.quote(str(array.work_folder.absolute()))} $SLURM_ARRAY_TASK_ID {array.workers}"
+    )
     tasks = f"0-{array.num_tasks - 1}%{array.launch.num_nodes}"
     more = {"array": tasks, "exclusive": True, "mem": "0"}
-    return _script(array, "tokenize", "%A_%a", more, f"exec {command}")
+    return _script(array, "tokenize", "%A_%a", more, command)
 
 
 def join_script(array: Array) -> str:
     """Return the batch script of the job that joins the results, which is the run on one machine that goes on."""
-    words = [sys.executable, "-m", "nemolaunch.cli.main", "tokenize", *array.words, "--executor", "local"]
-    return _script(array, "join", "%j", {}, f"exec {shlex.join(words)}")
+    words = ["-m", "nemolaunch.cli.main", "tokenize", *array.words, "--executor", "local"]
+    return _script(array, "join", "%j", {}, shlex.join(words))
 
 
-def _script(array: Array, what: str, job: str, more: dict[str, Any], command: str) -> str:
+def _script(array: Array, what: str, job: str, more: dict[str, Any], arguments: str) -> str:
+    """Return a batch script that runs Python with these arguments, in the container if there is one."""
     launch = array.launch
     options: dict[str, Any] = {
         "job-name": f"{what}-{array.name}",
@@ -84,8 +97,43 @@ def _script(array: Array, what: str, job: str, more: dict[str, Any], command: st
         for name, value in with_raw_options(options, launch).items()
     ]
     code = shlex.quote(str(array.folder / CODE))
-    path = f'export PYTHONPATH={code}"${{PYTHONPATH:+:$PYTHONPATH}}"'
-    return "\n".join(["#!/bin/bash", *lines, "set -e", *plain_setup(launch), path, command]) + "\n"
+    exports = [f'export PYTHONPATH={code}"${{PYTHONPATH:+:$PYTHONPATH}}"']
+    python = [shlex.quote(sys.executable)]
+    if launch.runtime is not None:
+        exports = [
+            f"export PYTHONPATH={code}",
+            f"export XDG_CACHE_HOME={shlex.quote(str(array.cache.parent))}",
+        ]
+        if launch.runtime == "apptainer":
+            exports += [f'export APPTAINERENV_{name}="${name}"' for name in OURS]
+        python = [*_container_words(array), "python"]
+    command = " ".join(["exec", *python, arguments])
+    return "\n".join(["#!/bin/bash", *lines, "set -e", *plain_setup(launch), *exports, command]) + "\n"
+
+
+def _container_words(array: Array) -> list[str]:
+    """Return the shell words that run a command in the job's container, by the paths it has outside."""
+    launch = array.launch
+    folders = (*array.folders, str(array.folder), str(array.cwd), str(array.cache))
+    mounts = [*under_own_paths(folders), *launch.container_mounts]
+    if launch.runtime == "pyxis":
+        words = batch_job.pyxis_words(
+            image_of(launch), map(shlex.quote, mounts), shlex.quote(str(array.cwd)), OURS
+        )
+        return ["srun", *words, *batch_job.PLACEMENT, *batch_job.IN_IMAGE]
+    box = Container(
+        engine=str(launch.runtime),
+        image=image_of(launch),
+        mounts=tuple(mounts),
+        workdir=str(array.cwd),
+        variables=("SLURM_*", *OURS),
+        gpus=False,
+        user=f"{os.getuid()}:{os.getgid()}",
+        init=False,
+        raises_limits=False,
+        alone=False,
+    )
+    return [shlex.quote(word) for word in command_of(box)]
 
 
 def _quoted(option: str) -> str:
@@ -113,4 +161,6 @@ def submit(array: Array) -> tuple[str | None, str]:
         after = [f"--dependency=afterok:{first}", "--kill-on-invalid-dep=yes"]
     script = array.folder / "join.sh"
     write_text(script, join_script(array))
-    return first, sbatch([*after, str(script)], shell)
+    second = sbatch([*after, str(script)], shell)
+    write_json(array.work_folder / JOBS, {"array": first, "join": second})
+    return first, second

@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from nemolaunch.data.data_digest import changed_files
 from nemolaunch.data.index_files import remove_incomplete
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.data_digest import changed_files
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang, slurm_rank
 from nemolaunch.ranks.error_chain import chain, described

@@ -84,11 +84,9 @@ def engine_words(plan: Plan, workdir: str | None = None) -> list[str]:
     launch = plan.job.launch
     if launch.runtime not in ("apptainer", "podman"):
         return []
-    is_path = launch.container_image.startswith(("/", "./", "../", "~"))
-    path = os.path.abspath(os.path.expanduser(launch.container_image))
     box = Container(
         engine=launch.runtime,
-        image=path if is_path else launch.container_image,
+        image=image_of(launch),
         mounts=tuple(mounts_of(plan)),
         workdir=workdir or str(task_dir(plan) / "code"),
         variables=(*_INHERITED, *_webhook(plan), *container_env(plan)),
@@ -104,6 +102,12 @@ def engine_words(plan: Plan, workdir: str | None = None) -> list[str]:
 def _webhook(plan: Plan) -> tuple[str, ...]:
     """Return the name of the variable that holds the webhook of `--notify`, if messages are sent."""
     return (webhook.VARIABLE,) if plan.job.logging.notify else ()
+
+
+def image_of(launch: Launch) -> str:
+    """Return a job's image: a path as an absolute one, a name as it is."""
+    is_path = launch.container_image.startswith(("/", "./", "../", "~"))
+    return os.path.abspath(os.path.expanduser(launch.container_image)) if is_path else launch.container_image
 
 
 def options(plan: Plan) -> dict[str, Any]:
@@ -197,11 +201,15 @@ def quoted(word: str) -> str:
     return shlex.quote(word)
 
 
-def pyxis_words(plan: Plan, image: str, mounts: Iterable[str], workdir: str) -> list[str]:
-    """Return the options of srun by which pyxis starts an image; mounts and working directory are shell words."""
+def pyxis_words(image: str, mounts: Iterable[str], workdir: str, names: Iterable[str]) -> list[str]:
+    """Return the options of srun by which pyxis starts an image; mounts and working directory are shell words.
+
+    Args:
+        names: of the variables that override those of the image.
+    """
     return [
         *("--container-image", quoted(image), "--container-mounts", ",".join(mounts)),
-        *("--container-workdir", workdir, "--container-env", ",".join(container_env(plan))),
+        *("--container-workdir", workdir, "--container-env", ",".join(names)),
     ]
 
 

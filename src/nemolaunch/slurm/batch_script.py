@@ -90,7 +90,8 @@ def _command(plan: Plan) -> str:
         words += ["--chdir", f"{task}/code"]
     else:
         mounts = [batch_job.quoted(mount) for mount in mounts_of(plan)] + [f"{task}:{IN_CONTAINER}"]
-        words += batch_job.pyxis_words(plan, image, mounts, f"{IN_CONTAINER}/code")
+        names = batch_job.container_env(plan)
+        words += batch_job.pyxis_words(image, mounts, f"{IN_CONTAINER}/code", names)
     words += ["--wait=60", "--kill-on-bad-exit=1", *batch_job.srun_args(plan)]
     words += [*_profiler(plan), *_launcher(plan), *_rank(plan, task if image is None else IN_CONTAINER)]
     if plan.job.logging.profile == "nsys":

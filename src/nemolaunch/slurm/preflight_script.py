@@ -59,4 +59,5 @@ def _place(plan: Plan) -> list[str]:
     if image is None:
         return ["--chdir", batch_job.quoted(code)]
     mounts = map(batch_job.quoted, mounts_of(plan))
-    return [*batch_job.pyxis_words(plan, image, mounts, batch_job.quoted(code)), *batch_job.IN_IMAGE]
+    names = batch_job.container_env(plan)
+    return [*batch_job.pyxis_words(image, mounts, batch_job.quoted(code), names), *batch_job.IN_IMAGE]

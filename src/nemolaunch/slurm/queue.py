@@ -8,10 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.facts.array_jobs import NEVER as NEVER
 from nemolaunch.facts.slurm_variables import plain_environment
 
 TIMEOUT_S = 30
-NEVER = "DependencyNeverSatisfied"  # the reason of a job that can never start
 LIVING = ("PENDING", "RUNNING", "SUSPENDED", "STOPPED", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING")
 _FIELDS = "%j|%i|%T|%r|%S|%M|%l|%N|%V"
 _NAMES = ("id", "state", "reason", "start", "elapsed", "limit", "nodes", "submitted")

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -76,11 +76,33 @@ def write_text(path: Path, text: str, *, durable: bool = True, private: bool = F
 
 def write_json(path: Path, value: Any, *, durable: bool = True, private: bool = False) -> None:
     """Write a JSON file atomically."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    _write_json(path, lambda ascii: json.dumps(value, indent=1, ensure_ascii=ascii), durable, private)
+
+
+def write_long_json(path: Path, value: dict[str, Any], *, durable: bool = True) -> None:
+    """Write an object that may name a million files: a line for each of its values, and for each item of a list.
+
+    `json` indents in Python, which takes ten times as long.
+    """
+
+    def lines(ascii: bool) -> str:
+        dumps = json.JSONEncoder(ensure_ascii=ascii).encode
+        made = []
+        for key, inner in value.items():
+            items = isinstance(inner, list) and inner
+            shown = "[\n  " + ",\n  ".join(map(dumps, inner)) + "\n ]" if items else dumps(inner)
+            made.append(f" {dumps(key)}: {shown}")
+        return "{\n" + ",\n".join(made) + "\n}"
+
+    _write_json(path, lines, durable, False)
+
+
+def _write_json(path: Path, encoded: Callable[[bool], str], durable: bool, private: bool) -> None:
+    text = encoded(False) + "\n"
     try:
         text.encode()
     except UnicodeEncodeError:  # a file name that is not UTF-8
-        text = json.dumps(value, indent=1) + "\n"
+        text = encoded(True) + "\n"
     write_text(path, text, durable=durable, private=private)
 
 

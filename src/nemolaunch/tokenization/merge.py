@@ -11,8 +11,8 @@ from typing import Any
 
 from nemolaunch.data.blend import as_yaml
 from nemolaunch.data.index import IndexFile
+from nemolaunch.data.old_index_caches import remove_old_caches
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.facts.index_caches import remove_old_caches
 from nemolaunch.system import locks
 from nemolaunch.system.atomic_files import write_json, write_text
 from nemolaunch.system.replacement import complete_files, discard, put_files

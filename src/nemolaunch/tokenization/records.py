@@ -132,28 +132,31 @@ class LineReader(RecordReader):
 
 
 class FilesReader(RecordReader):
-    """Reader of some whole JSONL files.
+    """Reader of some whole JSONL files, which are small.
 
     Args:
         columns_of: the columns of each file.
     """
 
-    def __init__(
-        self, piece: InputPiece, columns_of: Sequence[tuple[str, ...]], giant: Callable[[], None]
-    ) -> None:
+    def __init__(self, piece: InputPiece, columns_of: Sequence[tuple[str, ...]]) -> None:
         super().__init__(piece, columns_of[0])
         self.columns_of = columns_of
-        self.giant = giant
 
     def __iter__(self) -> Iterator[list[Value]]:
         for number, path in enumerate(self.piece.paths):
             self.file = number
-            size = remote.size_of(path)
-            piece = replace(self.piece, paths=(path,), start=0, stop=size, size=size)
-            found = LineReader(piece, self.columns_of[number], read_lines(piece, self.giant))
+            data = _whole(path)
+            found = LineReader(self.piece, self.columns_of[number], Block(data, 0, len(data)))
             yield from found
             self.blank += found.blank
             self.rejects += [replace(reject, file=number) for reject in found.rejects]
+
+
+def _whole(path: str) -> bytes:
+    if remote.is_url(path):
+        return remote.read(path)
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def value_of(record: Any, column: str) -> Value:
@@ -371,7 +374,7 @@ def records(
     """
     columns = columns_of[0]
     if piece.kind == "lines" and len(piece.paths) > 1:
-        return FilesReader(piece, columns_of, giant)
+        return FilesReader(piece, columns_of)
     if piece.kind == "lines":
         return LineReader(piece, columns, read_lines(piece, giant))
     return ParquetReader(piece, columns) if piece.kind == "rows" else TextReader(piece, columns)

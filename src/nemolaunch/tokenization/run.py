@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nemolaunch.data.old_index_caches import remove_old_caches
 from nemolaunch.data.unfinished import Pace, lock_name
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.facts.index_caches import remove_old_caches
 from nemolaunch.system import locks
-from nemolaunch.system.atomic_files import sync_file, write_json
+from nemolaunch.system.atomic_files import sync_file, write_json, write_long_json
 from nemolaunch.system.json_files import read_json
 from nemolaunch.system.replacement import complete_files, put_files
 from nemolaunch.tokenization import manifest
@@ -27,12 +27,13 @@ from nemolaunch.tokenization.index import write_index
 from nemolaunch.tokenization.pace import PaceNotes, note
 from nemolaunch.tokenization.request import EngineMismatch, RecordRefused, Result, Tick, TokenizeRequest
 from nemolaunch.tokenization.units.run import Executor, here, read_hashes, tokenise_in_units
-from nemolaunch.tokenization.units.tasks import write_tasks
+from nemolaunch.tokenization.units.tasks import undone, write_tasks
 from nemolaunch.tokenization.units.unit import UNIT_BYTES, divide
 from nemolaunch.tokenization.units.work import UnitWork
 
-# Large enough that the start of a piece costs nothing, small enough that two workers stay far below 1 GiB.
-PIECE_BYTES = 16 << 20
+# Large enough that the start of a piece costs nothing, small enough that its memory is used again for the next one
+# instead of being given back, and that what is read is parsed while a cache holds it.
+PIECE_BYTES = 4 << 20
 MIN_PIECE_BYTES = 1 << 20
 # This many for each worker, so that all finish at about the same time.
 PIECES_EACH = 32
@@ -87,8 +88,10 @@ def prepare_tasks(request: TokenizeRequest) -> int | None:
         assert begun.work is not None
         progress = OutputProgress.read(request.work_folder / "progress.json", len(request.prefixes))
         units = divide(request, begun.unit_bytes)
-        note(request.work_folder, Pace(sum(unit.size for unit in units), num_units=len(units)))
-        return write_tasks(begun.work, units[progress.pieces :])
+        left = undone(begun.work, units[progress.pieces :])
+        total = sum(unit.size for unit in units)
+        note(request.work_folder, Pace(total, num_units=len(units), done_units=len(units) - len(left)))
+        return write_tasks(begun.work, left)
 
 
 @contextmanager
@@ -244,7 +247,7 @@ def begin(request: TokenizeRequest, *, in_units: bool) -> Begun:
         # A name of its own: what a unit of an earlier run still writes, somewhere, finds no folder
         saved |= {"unit_bytes": request.unit_bytes or UNIT_BYTES, "units": f"units-{secrets.token_hex(4)}"}
         (request.work_folder / saved["units"]).mkdir()
-    write_json(plan, saved)
+    write_long_json(plan, saved)
     return _begun(request, saved)
 
 
@@ -269,7 +272,7 @@ def finish(
             index, request.spec.dtype, grown_path(folder, place, "seq"), grown_path(folder, place, "doc")
         )
         record = grown_path(folder, place, "manifest.json")
-        write_json(record, made)
+        write_long_json(record, made)
         grown = grown_path(folder, place, "bin")
         if grown.exists():
             files.append((grown, manifest.bin_of(prefix)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,12 +61,21 @@ def find(
         tell: takes a remark about files that are not read.
     """
     found: dict[str, InputFile] = {}
+    real_folder = functools.cache(os.path.realpath)
     for given in inputs:
-        sources = _find_remote(given, kind, tell) if remote.is_url(given) else _find_one(given, kind, tell)
-        for source in sources:
-            name = source.path if remote.is_url(source.path) else os.path.realpath(source.path)
-            found.setdefault(name, source)
+        for source in (
+            _find_remote(given, kind, tell) if remote.is_url(given) else _find_one(given, kind, tell)
+        ):
+            found.setdefault(_name_of(source.path, real_folder), source)
     return list(found.values())
+
+
+def _name_of(path: str, real_folder: Callable[[str], str]) -> str:
+    """Return the one name of a file that may be given by several."""
+    if remote.is_url(path):
+        return path
+    folder, name = os.path.split(path)
+    return os.path.realpath(path) if os.path.islink(path) else f"{real_folder(folder)}/{name}"
 
 
 def _find_one(given: str, kind: str, tell: Callable[[str], None]) -> list[InputFile]:
@@ -151,7 +161,7 @@ def _hint(others: list[str], kind: str) -> str:
 
 
 def _source(path: str, kinds: dict[str, str], wanted: str) -> InputFile:
-    kind = kind_of(Path(path), kinds)
+    kind = kind_of(path, kinds)
     if kind is None and wanted == "jsonl":
         kind = jsonl_kind_of(Path(path))
     if kind is None:

@@ -15,14 +15,23 @@ def parser() -> argparse.ArgumentParser:
         "nemolaunch cancel",
         example="nemolaunch cancel runs/pretraining",
         description="End a run: its running job and all waiting ones, or its container. It saves a checkpoint, "
-        "on Slurm if there is enough time; `nemolaunch resume` continues from the last checkpoint.",
+        "on Slurm if there is enough time; `nemolaunch resume` continues from the last checkpoint. Of a folder that "
+        "nemolaunch tokenize fills on Slurm: end its jobs; finished work is kept.",
     )
 
 
 def _cancel(args: argparse.Namespace) -> int:
     from nemolaunch.api.run import Run
+    from nemolaunch.observe import tokenising
+    from nemolaunch.slurm import queue
     from nemolaunch.system import processes
 
+    jobs = [run.jobs for run in tokenising.filled(args.run) if run.jobs is not None and run.goes_on]
+    if jobs:
+        ids = [job for each in jobs for job in (each.array, each.join) if job]
+        queue.cancel(ids)
+        print(f"cancelled job {', '.join(ids)}; the command that submitted them continues what is left")
+        return 0
     run = Run(args.run)
     if run.plan.submission is not None:
         ids = run.stop("cancelled by the user")

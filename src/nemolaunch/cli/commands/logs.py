@@ -11,6 +11,7 @@ from pathlib import Path
 from nemolaunch.cli.parsing.arguments import whole_number
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.observe import tokenising
 from nemolaunch.observe.diagnosis import newest_output
 from nemolaunch.observe.status import run_of
 from nemolaunch.run.folder import RunDir
@@ -24,9 +25,12 @@ def parser() -> argparse.ArgumentParser:
     p = run_parser(
         "nemolaunch logs",
         example="nemolaunch logs runs/pretraining --rank 3 --lines 100",
-        description="Show the end of a rank's log, or of the batch job's output.",
+        description="Show the end of a rank's log, or of the batch job's output. Of a folder that nemolaunch tokenize "
+        "fills on Slurm: of a task, or with --job of the job that joins the results.",
     )
-    p.add_argument("--rank", type=whole_number, default=0, metavar="N", help="rank whose log to show")
+    p.add_argument(
+        "--rank", type=whole_number, default=0, metavar="N", help="rank whose log to show, or task"
+    )
     p.add_argument("--job", action="store_true", help="show the output of the batch job instead")
     p.add_argument("-n", "--lines", type=whole_number, default=40, metavar="N", help="number of lines")
     p.add_argument("-f", "--follow", action="store_true", help="keep printing new lines as they are written")
@@ -34,10 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _logs(args: argparse.Namespace) -> int:
-    run = run_of(args.run)
-    path = newest_output(run) if args.job else run.rank_log(args.rank)
-    if path is None or not path.exists():
-        raise NemolaunchError(f"there is no log {path or 'of a batch job'} yet{_others(run)}")
+    path = _of_tokenising(args) or _of_training(args)
     end = path.stat().st_size
     for line in last_lines(path, args.lines, end):
         print(line)
@@ -47,6 +48,28 @@ def _logs(args: argparse.Namespace) -> int:
             sys.stdout.write(text)
             sys.stdout.flush()
     return 0
+
+
+def _of_training(args: argparse.Namespace) -> Path:
+    run = run_of(args.run)
+    path = newest_output(run) if args.job else run.rank_log(args.rank)
+    if path is None or not path.exists():
+        raise NemolaunchError(f"there is no log {path or 'of a batch job'} yet{_others(run)}")
+    return path
+
+
+def _of_tokenising(args: argparse.Namespace) -> Path | None:
+    """Return the log of a job that fills the folder; None if no run of `nemolaunch tokenize` on Slurm does."""
+    known = {
+        task: path for run in tokenising.filled(args.run) for task, path in tokenising.logs_of(run).items()
+    }
+    if not known:
+        return None
+    if (path := known.get(None if args.job else args.rank)) is not None:
+        return path
+    tasks = ", ".join(str(task) for task in known if task is not None) or "none"
+    what = "of the job that joins the results" if args.job else f"of task {args.rank}"
+    raise NemolaunchError(f"there is no log {what} yet; there are logs of tasks: {tasks}")
 
 
 def _others(run: RunDir) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
 from nemolaunch.cli.views.paint import write_parts
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.facts.unfinished_data import UnfinishedData, look_at_unfinished
+from nemolaunch.facts.unfinished_data import UnfinishedData
+from nemolaunch.observe import tokenising
 from nemolaunch.observe.diagnosis import newest_failure
 from nemolaunch.observe.goodput import goodput
 from nemolaunch.observe.reader import read_history
@@ -86,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _status(args: argparse.Namespace) -> int:
-    if args.run and not RunDir(args.run).plan.exists() and (filling := look_at_unfinished([str(args.run)])):
+    if args.run and (filling := tokenising.filled(args.run)):
         return _tokenising(filling, args.json)
     if args.run and is_sweep(args.run):
         return _sweep(args.run, args.json)
@@ -156,7 +157,18 @@ def _tokenising(found: tuple[UnfinishedData, ...], as_json: bool) -> int:
             print(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
         else:
             print(f"{'tokenising' if one.goes_on else 'interrupted'}: {one}")
+            print("".join(f"  {line}\n" for line in _of_jobs(one)), end="")
     return 0 if all(one.goes_on for one in found) else 1
+
+
+def _of_jobs(one: UnfinishedData) -> list[str]:
+    """Return lines about the Slurm jobs of a run of `nemolaunch tokenize`; none if it has none."""
+    if one.jobs is None:
+        return []
+    failed = len(tokenising.failures(one))
+    why = [f"{failed} failed: `nemolaunch diagnose {Path(one.folder).parent}` says why"] if failed else []
+    again = [] if one.goes_on else ["run the same command again to continue"]
+    return [str(one.jobs), *why, *again]
 
 
 def _block(s: Status) -> list[str]:

@@ -17,6 +17,7 @@ from nemolaunch.cli.parsing.trust_flag import add_trust_flag
 from nemolaunch.cli.views.render import guarded
 from nemolaunch.errors import UsageError
 from nemolaunch.job import Job, Launch
+from nemolaunch.job.place import NO_CONTAINER
 from nemolaunch.system import remote
 from nemolaunch.tokenizer.library import cache_folder
 
@@ -160,6 +161,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--account", "-A", metavar="NAME", help=f"Slurm account (default: {DEFAULTS.account})")
     add("--partition", "-P", metavar="NAME", help=f"Slurm partition (default: {DEFAULTS.partition})")
+    add(
+        "--container-image",
+        metavar="IMAGE",
+        help="with --executor slurm: image that the jobs run in (default: the profile's; none: this environment)",
+    )
     add_cluster_flag(p)
     add_ssh_flags(p)
     add("--time", metavar="LIMIT", help="Slurm time limit (default: the partition's)")
@@ -289,17 +295,19 @@ SLURM_FLAGS = (
     "-P",
     "--time",
     "--unit-bytes",
+    "--container-image",
 )
 
 
 def _launch(options: argparse.Namespace) -> Launch:
     """Return where to run: the profile's values, which flags override."""
     profile = read_profile(options.cluster) if options.cluster else None
-    names = ("executor", "account", "partition", "time")
+    names = ("executor", "account", "partition", "time", "container_image")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.executor == "ray":
         given["executor"] = DEFAULTS.executor
-    return Job().with_values(**{**(profile.values if profile else {}), **given}).launch
+    here = {"container_image": NO_CONTAINER}  # without a profile or a flag
+    return Job().with_values(**{**here, **(profile.values if profile else {}), **given}).launch
 
 
 def _on_slurm(options: argparse.Namespace, words: list[str], launch: Launch) -> int:
@@ -314,6 +322,12 @@ def _on_slurm(options: argparse.Namespace, words: list[str], launch: Launch) -> 
             "--executor slurm needs --num-nodes of 1 or more, and divides the input itself: no --shard"
         )
     request = _request(options, cache_folder())
+    tokenizer = Path(request.spec.name)
+    if launch.runtime is not None and not tokenizer.is_dir():
+        raise UsageError(
+            f"--hf-tokenizer {options.hf_tokenizer}: in a container (--container-image {launch.container_image}) it"
+            " must be a folder; download it first, or use --container-image none"
+        )
     size = options.unit_bytes or tasks.unit_bytes(sum(s.size for s in request.sources), options.num_nodes)
     request = replace(request, engine=options.engine, unit_bytes=size)
     if options.dry_run:
@@ -331,6 +345,8 @@ def _on_slurm(options: argparse.Namespace, words: list[str], launch: Launch) -> 
         words=without([word for word in words if word != "--restart"], SLURM_FLAGS),
         folder=request.folder.absolute() / f"{request.name}.slurm",
         cwd=Path.cwd(),
+        folders=(*_folders_of(request), str(tokenizer)),
+        cache=cache_folder().absolute(),
         launch=replace(launch, num_nodes=options.num_nodes),
     )
     if options.dry_run:
@@ -346,6 +362,13 @@ def _on_slurm(options: argparse.Namespace, words: list[str], launch: Launch) -> 
             " they are"
         )
     return 0
+
+
+def _folders_of(request: TokenizeRequest) -> list[str]:
+    """Return the folders that a run reads and writes, also those that links of its input lead to."""
+    paths = [os.path.abspath(source.path) for source in request.sources]
+    paths += [os.path.realpath(path) for path in paths]
+    return [*dict.fromkeys(map(os.path.dirname, paths)), str(request.folder.absolute())]
 
 
 def without(words: list[str], flags: tuple[str, ...]) -> list[str]:

@@ -71,8 +71,8 @@ class Bar:
 
     def _line(self, done: int, counts: str) -> str:
         of = f" of {self.total / 1e6:,.0f}" if self.total else ""
-        new = max(done - (self.first or 0), 1)
-        left = f", about {self.seconds * (self.total - done) / new:,.0f} s left" if self.total else ""
+        new = done - (self.first or 0)
+        left = f", about {self.seconds * (self.total - done) / new:,.0f} s left" if self.total and new else ""
         title, more = f"{self.title}: " if self.title else "", f", {counts}" if counts else ""
         return f"{title}{done / 1e6:,.0f}{of} MB{more}{left}"
 

@@ -41,12 +41,16 @@ def unit_bytes(total: int, num_nodes: int) -> int:
     return max(MIN_UNIT_BYTES, min(total // num_nodes, max(UNIT_BYTES, total // (num_nodes * TASKS_EACH))))
 
 
+def undone(work: UnitWork, units: list[Unit]) -> list[Unit]:
+    """Return the units that have no result."""
+    return [unit for unit in units if not result_of(work, unit).exists()]
+
+
 def write_tasks(work: UnitWork, units: list[Unit]) -> int:
-    """Write a task for each unit that is not done, or for several if there are many. Return the number of tasks."""
-    left = [unit for unit in units if not result_of(work, unit).exists()]
-    num_tasks = min(len(left), MOST_TASKS)
+    """Write a task for each unit, or for several if there are many. Return the number of tasks."""
+    num_tasks = min(len(units), MOST_TASKS)
     for number in range(num_tasks):
-        task = Task(work, tuple(left[number::num_tasks]))
+        task = Task(work, tuple(units[number::num_tasks]))
         write_json(_path(work.request.work_folder, number), to_plain(task), durable=False)
     return num_tasks
 

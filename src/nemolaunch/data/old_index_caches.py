@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemolaunch.data import index_cache
-from nemolaunch.facts.data_digest import digest_now
+from nemolaunch.data.data_digest import digest_now
 
 MEGATRONS = "cache"  # `GPTDataset`: PREFIX/cache/GPTDataset_indices
 DESCRIPTION = re.compile(r"[0-9a-f]{32}-\w+(?:-\w+)?-description\.txt")
