@@ -31,11 +31,15 @@ def provider(plan: Plan) -> GPTModelProvider:
     _require_fields(plan, {name: value for name, value in values.items() if name not in names})
     model = cls(**{name: value for name, value in values.items() if name in names})
     layers = plan.model_row.recipe.bridge_layers
-    if model.multi_latent_attention or layers == BLOCK:  # layers differ: the first have no experts
+    if layers == BLOCK or (model.multi_latent_attention and not layers):
+        # layers differ: the first have no experts
         model.transformer_layer_spec = partial(get_gpt_decoder_block_spec, use_transformer_engine=True)
     elif layers:
         model.transformer_layer_spec = symbol(layers)
     _set_sizes(model, plan)
+    every = model.no_rope_freq
+    if isinstance(every, int):  # Megatron's own list of it wants a depth that is a multiple
+        model.no_rope_freq = [int((layer + 1) % every == 0) for layer in range(model.num_layers)]
     for name, value in {**parallel_fields(plan), **exchange_fields(plan), **split_fields(plan)}.items():
         setattr(model, name, value)
     _set_memory(model, plan)
