@@ -100,9 +100,7 @@ _MODELS: dict[str, ModelSource] = {
     ),
     # the class's defaults are this model's but for the base of its positions: Bridge's earlier class of it
     # (qwen/qwen_provider.py)
-    "qwen3_next_80b_a3b": ModelSource(
-        config="Qwen3NextConfig", values=rope(1e7, partial_rotary_factor=0.25)
-    ),
+    "qwen3_next_80b_a3b": ModelSource(config="Qwen3NextConfig", values=rope(1e7, partial_rotary_factor=0.25)),
     **sources_experts.MODELS,
     **sources_nemotron3.MODELS,
     **sources_qwen35.MODELS,

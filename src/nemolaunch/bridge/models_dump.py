@@ -56,7 +56,10 @@ def _row(source: ModelSource) -> dict[str, Any]:
 def _shape(found: Any) -> dict[str, Any]:
     """Return the architecture of a model in the catalogue's terms, with the widths that Megatron derives."""
     shape = {name: _plain(getattr(found, name)) for name in bridge_only.SHAPE if hasattr(found, name)}
+    heads = shape["num_attention_heads"]
     shape["ffn_hidden_size"] = shape["ffn_hidden_size"] or 4 * shape["hidden_size"]
+    shape["kv_channels"] = shape["kv_channels"] or shape["hidden_size"] // heads
+    shape["num_query_groups"] = shape["num_query_groups"] or heads
     if shape["num_moe_experts"]:
         shape["moe_ffn_hidden_size"] = shape["moe_ffn_hidden_size"] or shape["ffn_hidden_size"]
     every = getattr(found, "window_attn_skip_freq", None)

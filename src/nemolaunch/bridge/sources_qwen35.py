@@ -20,7 +20,9 @@ def _dense(**values: Any) -> ModelSource:
 
 
 def _experts(**values: Any) -> ModelSource:
-    return ModelSource(config="Qwen3_5MoeTextConfig", values={**_ROPE, "linear_num_value_heads": 64, **values})
+    return ModelSource(
+        config="Qwen3_5MoeTextConfig", values={**_ROPE, "linear_num_value_heads": 64, **values}
+    )
 
 
 MODELS: dict[str, ModelSource] = {

@@ -66,14 +66,12 @@ _LAYOUTS = {
     "nemotron_3_nano_30b_a3b": _Layout(
         family="nemotron_3", gpus=8, seq_length=8192, batch=1024, parameters=31_600 * 10**6
     ),
-    "nemotron_3_nano_4b": _Layout(
-        family="nemotron_3", gpus=8, expert=1, batch=1024, parameters=3970 * 10**6
-    ),
-    # Bridge's recipe has 16 GPUs, and moments in bf16
+    "nemotron_3_nano_4b": _Layout(family="nemotron_3", gpus=8, expert=1, batch=1024, parameters=3970 * 10**6),
+    # Bridge's recipe has 16 GPUs, moments in bf16, and copies of the two key/value heads for TP 8
     "nemotron_3_super_120b_a12b": _Layout(
         family="nemotron_3",
         gpus=64,
-        tensor=8,
+        tensor=2,
         expert=16,
         seq_length=8192,
         batch=1024,
@@ -103,7 +101,7 @@ _LAYOUTS = {
     "qwen35_9b": _Layout(family="qwen35", gpus=8, tensor=4, expert=1, parameters=9 * 10**9),
     "qwen3_next_80b_a3b": _Layout(family="qwen3_next", gpus=32, pipeline=4, parameters=80 * 10**9),
     "sarvam_105b": _Layout(family="sarvam", gpus=32, pipeline=4, parameters=105 * 10**9),
-    "sarvam_30b": _Layout(family="sarvam", gpus=16, pipeline=2, parameters=30 * 10**9),
+    "sarvam_30b": _Layout(family="sarvam", gpus=16, parameters=30 * 10**9),
 }
 
 

@@ -30,7 +30,9 @@ class DuplicatedLinear(torch.nn.Module):
     ) -> None:
         super().__init__()
         if parallel_mode != "duplicated" or bias:
-            raise ValueError(f"parallel_mode={parallel_mode!r}, bias={bias}: the CPU only supports 'duplicated'")
+            raise ValueError(
+                f"parallel_mode={parallel_mode!r}, bias={bias}: the CPU only supports 'duplicated'"
+            )
         self.weight = torch.nn.Parameter(torch.empty(output_size, input_size, dtype=config.params_dtype))
         if config.perform_initialization:
             with tensor_parallel.get_cuda_rng_tracker().fork(get_data_parallel_rng_tracker_name()):
