@@ -9,8 +9,8 @@ from nemolaunch.catalogue.bridge_models import GPT
 
 BRIDGE = "megatron.bridge.models"
 MLA = f"{BRIDGE}.mla_provider.MLAModelProvider"
-# Transformer Engine's layers, with experts where the configuration says so. Bridge's classes of some models name the same
-# function without Transformer Engine where that is not installed, so not our stand-ins for it
+# Transformer Engine's layers, with experts where the configuration says so. Bridge's classes of some models name the
+# same function without Transformer Engine where that is not installed, so not our stand-ins for it
 BLOCK = "megatron.core.models.gpt.gpt_layer_specs.get_gpt_decoder_block_spec"
 HYBRID = f"{BRIDGE}.hybrid.hybrid_provider.HybridModelProvider"
 

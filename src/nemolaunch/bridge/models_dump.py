@@ -19,7 +19,6 @@ from nemolaunch.catalogue import bridge_only
 from nemolaunch.catalogue.bridge_models import PLANNED
 from nemolaunch.system.atomic_files import write_text
 
-
 # Fields that are a list with 0 or 1 for each layer, or a number N: of each N layers the last is the other kind -> what
 # the others have
 EVERY_NTH = {"linear_attention_freq": 1, "window_attn_skip_freq": 1, "no_rope_freq": 0}

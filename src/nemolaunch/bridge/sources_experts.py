@@ -9,8 +9,8 @@ _SARVAM = f"{BRIDGE}.sarvam.sarvam_provider"
 MODELS: dict[str, ModelSource] = {
     # the class's defaults are ERNIE-4.5-21B-A3B's
     "ernie45_21b_a3b": ModelSource(config="Ernie4_5_MoeConfig"),
-    # The published configuration, which ollama's tests repeat (x/models/exaone4); the scaling of positions is that of the
-    # 32B model in NVIDIA/TensorRT-LLM, tests/unittest/_torch/modeling/test_modeling_exaone4.py
+    # The published configuration, which ollama's tests repeat (x/models/exaone4); the scaling of positions is that of
+    # the 32B model in NVIDIA/TensorRT-LLM, tests/unittest/_torch/modeling/test_modeling_exaone4.py
     "exaone4_1p2b": ModelSource(
         config="Exaone4Config",
         values={
@@ -31,7 +31,7 @@ MODELS: dict[str, ModelSource] = {
             ),
         },
     ),
-    # NVIDIA/TensorRT-LLM, tests/unittest/_torch/modeling/test_modeling_exaone_moe.py; 48 layers: LG AI Research's report,
+    # NVIDIA/TensorRT-LLM, tests/unittest/_torch/modeling/test_modeling_exaone_moe.py; 48 layers: its report,
     # arXiv 2601.01739
     "k_exaone_236b_a23b": ModelSource(
         config="ExaoneMoeConfig",

@@ -49,8 +49,8 @@ MODELS: dict[str, ModelSource] = {
         mamba_head_dim=80,
         chunk_size=256,
     ),
-    # NVIDIA-NeMo/Megatron-Bridge at 067f987df03b, tests/unit_tests/models/nemotronh/test_nemotron_h_bridge.py; heads and
-    # pattern are those of its `config.json`, which tenstorrent/tt-forge-models repeats
+    # NVIDIA-NeMo/Megatron-Bridge at 067f987df03b, tests/unit_tests/models/nemotronh/test_nemotron_h_bridge.py; heads
+    # and pattern are those of its `config.json`, which tenstorrent/tt-forge-models repeats
     "nemotron_3_super_120b_a12b": _hybrid(
         **_LATENT,
         hybrid_override_pattern="MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME",
