@@ -77,12 +77,21 @@ DELTA = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
 }
+FIRST_DENSE = {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 1, 1, 1]}
 # Models that NeMo 2 does not have
 NEW: dict[str, dict[str, Any]] = {
-    "glm45": {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 1, 1, 1]},
+    "ernie45_21b_a3b": FIRST_DENSE,
+    "exaone4_1p2b": GROUPED,
+    "glm45": FIRST_DENSE,
     "glm45_air": {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 0, 0, 1]},
     "gpt_oss_20b": {**GROUPED, "num_moe_experts": 16, "moe_ffn_hidden_size": 128, "window_size": [15, 0]},
+    "glm47_flash": {**LATENT, "q_lora_rank": 32},
+    "hy3_295b_a21b": FIRST_DENSE,
+    # three layers with a window, and one that sees everything, without positions
+    "k_exaone_236b_a23b": {**FIRST_DENSE, "window_size": [15, 0]},
     "kimi_k2": {**LATENT, "q_lora_rank": 32},
+    "ling_mini_2": {**FIRST_DENSE, "num_moe_experts": 32},
+    "mimo_7b": GROUPED,
     "minimax_m2": {**GROUPED, "num_moe_experts": 16, "moe_ffn_hidden_size": 32},
     "moonlight_16b": LATENT,
     "nemotron_3_nano_30b_a3b": {
@@ -92,9 +101,22 @@ NEW: dict[str, dict[str, Any]] = {
         "mamba_num_heads": 8,
         "hybrid_override_pattern": "MEM*",
     },
+    "nemotron_3_nano_4b": {**GROUPED, **STATES, "mamba_num_heads": 8, "hybrid_override_pattern": "M-M*"},
+    "nemotron_3_super_120b_a12b": {
+        **GROUPED,
+        **EXPERTS,
+        **STATES,
+        "num_moe_experts": 32,
+        "moe_latent_size": 32,
+        "mamba_num_heads": 8,
+        "hybrid_override_pattern": "MEM*",
+    },
     "olmoe_7b": {"num_query_groups": 4, "num_moe_experts": 8, "moe_ffn_hidden_size": 32},
+    "qwen35_4b": {name: value for name, value in DELTA.items() if name not in EXPERTS},
     "qwen35_35b_a3b": DELTA,
     "qwen3_next_80b_a3b": DELTA,
+    "sarvam_30b": FIRST_DENSE,
+    "sarvam_105b": LATENT,
 }
 QUICK = ("gemma3_1b", "nemotron3_8b")
 

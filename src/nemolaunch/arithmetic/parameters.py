@@ -24,7 +24,7 @@ class LayerParameters:
         experts, active_experts: all experts; those that one token passes through.
         shared_experts: the expert that every token passes through.
         norms: norms of the residual stream.
-        other: projections of a multi-token-prediction layer.
+        other: projections of a multi-token-prediction layer, and to and from experts in a narrower space.
     """
 
     attention: int = 0
@@ -106,11 +106,10 @@ def _linear(inputs: int, outputs: int, bias: bool) -> int:
     return inputs * outputs + (outputs if bias else 0)
 
 
-def _mlp(a: Architecture, width: int) -> int:
-    branches = 2 if a.gated_linear_unit else 1
-    return _linear(a.hidden_size, branches * width, a.add_bias_linear) + _linear(
-        width, a.hidden_size, a.add_bias_linear
-    )
+def _mlp(a: Architecture, width: int, outside: int | None = None) -> int:
+    """Count an MLP of a hidden width; `outside`: its width outside, if that is not the residual stream's."""
+    branches, outside = 2 if a.gated_linear_unit else 1, outside or a.hidden_size
+    return _linear(outside, branches * width, a.add_bias_linear) + _linear(width, outside, a.add_bias_linear)
 
 
 def _latent_attention(a: Architecture) -> int:
@@ -153,8 +152,8 @@ def _cross_attention(a: Architecture) -> int:
 def _feed_forward(a: Architecture, has_experts: bool) -> dict[str, int]:
     if not has_experts:
         return {"mlp": _mlp(a, a.ffn_hidden_size)}
-    expert, num_experts = _mlp(a, a.known("moe_ffn_hidden_size")), a.known("num_moe_experts")
-    shared = a.moe_shared_expert_intermediate_size
+    expert = _mlp(a, a.known("moe_ffn_hidden_size"), a.moe_latent_size)
+    num_experts, shared = a.known("num_moe_experts"), a.moe_shared_expert_intermediate_size
     return {
         "router": _linear(a.hidden_size, num_experts, a.add_bias_linear),
         "experts": num_experts * expert,
@@ -162,6 +161,7 @@ def _feed_forward(a: Architecture, has_experts: bool) -> dict[str, int]:
         "shared_experts": _mlp(a, shared) + (a.hidden_size if a.moe_shared_expert_gate else 0)
         if shared
         else 0,
+        "other": 2 * a.hidden_size * (a.moe_latent_size or 0),
     }
 
 
@@ -204,11 +204,12 @@ def layer_parameters(architecture: Architecture, layer: int) -> LayerParameters:
 
 def _prediction_layer(a: Architecture) -> LayerParameters:
     """Count a multi-token-prediction layer: two norms, a projection of both inputs, a layer, a norm."""
+    inside = _feed_forward(a, a.num_moe_experts is not None)
+    joined = 2 * a.hidden_size * a.hidden_size
     return LayerParameters(
         attention=_attention(a),
         norms=5 * _norm(a, a.hidden_size),
-        other=2 * a.hidden_size * a.hidden_size,
-        **_feed_forward(a, a.num_moe_experts is not None),
+        **{**inside, "other": inside.get("other", 0) + joined},
     )
 
 

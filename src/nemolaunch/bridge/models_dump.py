@@ -13,10 +13,15 @@ from importlib.metadata import version
 from typing import Any
 
 from nemolaunch.bridge import entry
-from nemolaunch.bridge.model_sources import MODELS, ModelSource
+from nemolaunch.bridge.model_source import ModelSource
+from nemolaunch.bridge.model_sources import MODELS
 from nemolaunch.catalogue import bridge_only
 from nemolaunch.catalogue.bridge_models import PLANNED
 from nemolaunch.system.atomic_files import write_text
+
+# Fields that are a list with 0 or 1 for each layer, or a number N: of each N layers the last is the other kind -> what
+# the others have
+EVERY_NTH = {"linear_attention_freq": 1, "window_attn_skip_freq": 1, "no_rope_freq": 0}
 
 
 def models_table() -> dict[str, Any]:
@@ -41,7 +46,7 @@ def _row(source: ModelSource) -> dict[str, Any]:
     return {
         "hf": source.config,
         "provider": source.provider,
-        "layers": _layers(found, default),
+        "layers": source.layers or _layers(found, default),
         "shape": {**_shape(found), "num_layers_in_last_pipeline_stage": source.last_stage},
         "fields": dict(sorted(fields.items())),
     }
@@ -50,26 +55,54 @@ def _row(source: ModelSource) -> dict[str, Any]:
 def _shape(found: Any) -> dict[str, Any]:
     """Return the architecture of a model in the catalogue's terms, with the widths that Megatron derives."""
     shape = {name: plain(getattr(found, name)) for name in bridge_only.SHAPE if hasattr(found, name)}
+    heads = shape["num_attention_heads"]
     shape["ffn_hidden_size"] = shape["ffn_hidden_size"] or 4 * shape["hidden_size"]
+    shape["kv_channels"] = shape["kv_channels"] or shape["hidden_size"] // heads
+    shape["num_query_groups"] = shape["num_query_groups"] or heads
     if shape["num_moe_experts"]:
         shape["moe_ffn_hidden_size"] = shape["moe_ffn_hidden_size"] or shape["ffn_hidden_size"]
+    every = getattr(found, "window_attn_skip_freq", None)
+    if every and shape["window_size"]:
+        shape["interleaved_attn_pattern"] = [every - 1, 1]
     pattern = getattr(found, "hybrid_layer_pattern", None)
     return {**shape, "kind": "mamba", "hybrid_override_pattern": pattern} if pattern else shape
 
 
 def _described(source: ModelSource) -> Any:
     """Return Bridge's configuration of a model."""
-    import transformers
     from megatron.bridge import AutoBridge
 
-    config = getattr(transformers, source.config)(**source.values)
+    from nemolaunch.bridge.provider import symbol
+
+    if source.whole:
+        return symbol(source.provider)()
+    # a class that is nowhere: transformers' base of all of them takes any value
+    path = f"{source.module}.{source.config}" if source.module else "transformers.PreTrainedConfig"
+    config = symbol(path)(**source.values)
     config.architectures = [bridge_only.architecture_of(source.config)]
     found = AutoBridge.from_hf_config(config).to_megatron_provider(load_weights=False)
-    linear = getattr(found, "linear_attention_freq", None)
-    if linear:  # one number, which does not depend on the depth
-        found.linear_attention_freq = every = linear.index(0) + 1
-        assert linear == [int((layer + 1) % every != 0) for layer in range(len(linear))], "irregular layers"
+    _shorten(found)
+    if "E" not in (getattr(found, "hybrid_layer_pattern", None) or "E"):
+        _without_experts(found, symbol(source.provider)())
     return found
+
+
+def _without_experts(found: Any, default: Any) -> None:
+    """Undo what Bridge's translation says of experts in a hybrid that has none, from defaults of transformers."""
+    for field in dataclasses.fields(default):
+        if field.name.startswith("moe_") or field.name == "num_moe_experts":
+            setattr(found, field.name, getattr(default, field.name))
+
+
+def _shorten(found: Any) -> None:
+    """Replace lists of what each layer is by the period with which it repeats, which does not depend on the depth."""
+    for name, ordinary in EVERY_NTH.items():
+        layers = getattr(found, name, None)
+        if isinstance(layers, list):
+            every = layers.index(1 - ordinary) + 1
+            regular = [ordinary if (layer + 1) % every else 1 - ordinary for layer in range(len(layers))]
+            assert [int(layer) for layer in layers] == regular, f"{name} has irregular layers"
+            setattr(found, name, every)
 
 
 def _layers(found: Any, default: Any) -> str | None:

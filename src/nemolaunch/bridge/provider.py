@@ -30,10 +30,13 @@ def provider(plan: Plan) -> GPTModelProvider:
     model = cls(**{name: value for name, value in values.items() if name in names})
     layers = plan.model_row.recipe.bridge_layers
     if model.multi_latent_attention:  # layers differ: the first have no experts
-        layers = BLOCK
+        layers = layers or BLOCK
     if layers:
         model.transformer_layer_spec = layer_spec(layers)
     _set_sizes(model, plan)
+    every = model.no_rope_freq
+    if isinstance(every, int):  # Megatron's own list of it wants a depth that is a multiple
+        model.no_rope_freq = [int((layer + 1) % every == 0) for layer in range(model.num_layers)]
     for name, value in {**parallel_fields(plan), **exchange_fields(plan), **split_fields(plan)}.items():
         setattr(model, name, value)
     _set_memory(model, plan)

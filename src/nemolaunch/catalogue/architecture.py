@@ -38,6 +38,7 @@ class Architecture:
     Experts:
         moe_layer_freq: 1: every layer has experts; n: every n-th; a tuple of 0 and 1: one entry per layer.
         moe_shared_expert_intermediate_size: hidden width of the shared expert.
+        moe_latent_size: width in which the routed experts work, between two projections (Nemotron 3 Super).
         moe_router_pre_softmax: softmax over all experts before the selection, not over the selected ones after it.
         mtp_num_layers: additional layers that predict further tokens (DeepSeek V3).
 
@@ -101,6 +102,7 @@ class Architecture:
     moe_router_topk: int = 2
     moe_ffn_hidden_size: int | None = None
     moe_shared_expert_intermediate_size: int | None = None
+    moe_latent_size: int | None = None
     moe_layer_freq: int | tuple[int, ...] = 1
     moe_grouped_gemm: bool = False
     moe_token_dispatcher_type: str = "allgather"

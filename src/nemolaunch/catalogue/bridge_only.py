@@ -40,27 +40,68 @@ class _Layout:
 
 
 _LAYOUTS = {
+    # Of ERNIE, GLM-4.7-Flash, Hy3, Ling, MiMo, MiniMax-M2 and Sarvam Bridge has no recipe
+    "ernie45_21b_a3b": _Layout(family="ernie45", gpus=8, parameters=21 * 10**9),
+    "exaone4_1p2b": _Layout(family="exaone", gpus=8, expert=1, parameters=1280 * 10**6),
     "glm45": _Layout(
         family="glm45", gpus=128, tensor=2, pipeline=8, expert=16, batch=2048, parameters=355 * 10**9
     ),
     "glm45_air": _Layout(family="glm45", gpus=32, pipeline=4, batch=2048, parameters=106 * 10**9),
+    "glm47_flash": _Layout(family="glm47", gpus=8, parameters=30 * 10**9),
     "gpt_oss_120b": _Layout(
         family="gpt_oss", gpus=64, tensor=2, pipeline=4, expert=16, parameters=117 * 10**9
     ),
     "gpt_oss_20b": _Layout(family="gpt_oss", gpus=16, tensor=2, pipeline=4, expert=4, parameters=21 * 10**9),
+    "hy3_295b_a21b": _Layout(family="hy3", gpus=128, tensor=2, pipeline=8, parameters=295 * 10**9),
+    "k_exaone_236b_a23b": _Layout(
+        family="exaone", gpus=64, tensor=4, pipeline=8, batch=1024, parameters=236 * 10**9
+    ),
     "kimi_k2": _Layout(
         family="kimi", gpus=512, tensor=2, pipeline=16, expert=32, batch=4096, parameters=1040 * 10**9
     ),
-    # Bridge has no recipe of it
+    "ling_mini_2": _Layout(family="ling", gpus=8, parameters=16 * 10**9),
+    "mimo_7b": _Layout(family="mimo", gpus=8, tensor=2, expert=1, parameters=7 * 10**9),
     "minimax_m2": _Layout(family="minimax", gpus=128, tensor=2, pipeline=8, parameters=230 * 10**9),
     "moonlight_16b": _Layout(family="moonlight", gpus=8, tensor=2, batch=2048, parameters=16 * 10**9),
     "nemotron_3_nano_30b_a3b": _Layout(
         family="nemotron_3", gpus=8, seq_length=8192, batch=1024, parameters=31_600 * 10**6
     ),
+    "nemotron_3_nano_4b": _Layout(family="nemotron_3", gpus=8, expert=1, batch=1024, parameters=3970 * 10**6),
+    # Bridge's recipe has 16 GPUs, moments in bf16, and copies of the two key/value heads for TP 8
+    "nemotron_3_super_120b_a12b": _Layout(
+        family="nemotron_3",
+        gpus=64,
+        tensor=2,
+        expert=16,
+        seq_length=8192,
+        batch=1024,
+        parameters=120 * 10**9,
+    ),
+    # and 24 GPUs, which hold no more than a try
+    "nemotron_3_ultra_550b_a55b": _Layout(
+        family="nemotron_3",
+        gpus=384,
+        tensor=2,
+        pipeline=3,
+        expert=64,
+        seq_length=8192,
+        batch=3072,
+        parameters=550 * 10**9,
+    ),
     "olmoe_7b": _Layout(family="olmoe", gpus=8, parameters=7 * 10**9),
-    # Bridge's recipe of the language model is for GB200
+    # Bridge's recipes of the language models are for GB200, and only of two; those for images are for H100
+    "qwen35_122b_a10b": _Layout(family="qwen35", gpus=64, tensor=2, pipeline=4, parameters=122 * 10**9),
+    "qwen35_27b": _Layout(family="qwen35", gpus=16, tensor=4, pipeline=4, expert=1, parameters=27 * 10**9),
     "qwen35_35b_a3b": _Layout(family="qwen35", gpus=16, pipeline=2, parameters=35 * 10**9),
+    "qwen35_397b_a17b": _Layout(
+        family="qwen35", gpus=256, tensor=2, pipeline=4, expert=32, parameters=397 * 10**9
+    ),
+    "qwen35_4b": _Layout(family="qwen35", gpus=8, tensor=2, expert=1, parameters=4 * 10**9),
+    "qwen35_800m": _Layout(family="qwen35", gpus=8, expert=1, parameters=800 * 10**6),
+    "qwen35_9b": _Layout(family="qwen35", gpus=8, tensor=4, expert=1, parameters=9 * 10**9),
     "qwen3_next_80b_a3b": _Layout(family="qwen3_next", gpus=32, pipeline=4, parameters=80 * 10**9),
+    "sarvam_105b": _Layout(family="sarvam", gpus=32, pipeline=4, parameters=105 * 10**9),
+    "sarvam_30b": _Layout(family="sarvam", gpus=16, parameters=30 * 10**9),
 }
 
 

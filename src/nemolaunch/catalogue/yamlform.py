@@ -40,6 +40,7 @@ _PARTS = {
                         "moe_shared_expert_intermediate_size", "moe_grouped_gemm",
                         "moe_token_dispatcher_type", "moe_router_enable_expert_bias",
                         "moe_router_score_function", "moe_router_pre_softmax"),
+    "moe_latent_size": ("moe_latent_size",),
     "kv_lora_rank": ("multi_latent_attention", "q_lora_rank", "kv_lora_rank", "qk_head_dim",
                      "qk_pos_emb_head_dim", "v_head_dim"),
     "hybrid_override_pattern": ("hybrid_override_pattern", "mamba_state_dim", "mamba_head_dim",

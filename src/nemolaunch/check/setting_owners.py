@@ -227,8 +227,16 @@ SHAPE = frozenset(field.name for field in dataclasses.fields(Architecture)) - {*
 FIXED |= {
     f"model.config.{name}": "it belongs to the code of NeMo's model"
     for name in _CODE
-    # "kind" and "post_layer_norms" are no fields, and the gates are fields of models that NeMo 2 does not have
-    if name not in {*SETTABLE, "kind", "post_layer_norms", "attention_output_gate", "moe_shared_expert_gate"}
+    # "kind" and "post_layer_norms" are no fields, and these are fields of models that NeMo 2 does not have
+    if name
+    not in {
+        *SETTABLE,
+        "kind",
+        "post_layer_norms",
+        "attention_output_gate",
+        "moe_shared_expert_gate",
+        "moe_latent_size",
+    }
 }
 
 

@@ -47,5 +47,17 @@ def install() -> None:
     def maybe_move_tensor_to_cpu(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:
         return tensor.numpy() if as_numpy and hasattr(tensor, "numpy") else tensor
 
+    _install_latent_projections()
+
     # Megatron's own function returns tensors that are not on a GPU unchanged, but all-to-all needs numbers
     token_dispatcher.maybe_move_tensor_to_cpu = maybe_move_tensor_to_cpu
+
+
+def _install_latent_projections() -> None:
+    """Let Megatron build the projections around experts that work in a narrower space, Nemotron 3 Super's."""
+    from megatron.core.transformer.moe import moe_layer
+
+    from nemolaunch.cpu.duplicated import DuplicatedLinear
+
+    if hasattr(moe_layer, "TELinear"):  # not in Megatron 0.15
+        moe_layer.TELinear, moe_layer.HAVE_TE = DuplicatedLinear, True

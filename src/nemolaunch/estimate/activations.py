@@ -197,7 +197,8 @@ def _expert_block(a: Architecture, k: Tokens) -> float:
     kept += k.residual * (a.num_moe_experts * (4 + k.width + 1) + a.moe_router_topk * 32)
     sent = dispatched_tokens(a, k)
     width = a.moe_ffn_hidden_size / k.expert_tensor
-    kept += sent * a.hidden_size * k.input_width
+    kept += sent * (a.moe_latent_size or a.hidden_size) * k.input_width
+    kept += k.residual * (a.moe_latent_size or 0) * (k.width + k.input_width)  # before and after the experts
     gate = _gate(a, k) - (k.input_width if "moe_act" in k.recompute else 0)
     kept += sent * width * gate
     if a.moe_shared_expert_intermediate_size and "shared_experts" not in k.recompute:

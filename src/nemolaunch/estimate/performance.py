@@ -178,7 +178,7 @@ def _layer(
         rows = sent / max(1.0, (a.num_moe_experts or 1) / p.expert)
         width = (a.moe_ffn_hidden_size or 1) / p.expert_tensor
         flops = 6.0 * weights.active_experts / max(1, a.moe_router_topk) * sent / p.expert_tensor
-        matrix += flops / (speed * EXPERT_SHARE * _fill(rows, a.hidden_size, width))
+        matrix += flops / (speed * EXPERT_SHARE * _fill(rows, a.moe_latent_size or a.hidden_size, width))
     attention = _attention(a, p, gpu, k) if weights.attention else 0.0
     traffic = act.layer_bytes(a, layer, k) * TRAFFIC_PASSES[precision] / (gpu.memory_bandwidth * MEMORY_SHARE)
     compute = max(matrix + attention + traffic, LAUNCH_S["experts" if has_experts else "dense"])
@@ -235,7 +235,8 @@ def _experts(a: Architecture, p: Layout, links: _Links, k: act.Tokens) -> float:
     group = p.expert * p.expert_tensor
     if group == 1:
         return 0.0
-    sent = k.tokens / p.tensor * a.moe_router_topk * a.hidden_size * p.parameter_bytes
+    width = a.moe_latent_size or a.hidden_size
+    sent = k.tokens / p.tensor * a.moe_router_topk * width * p.parameter_bytes
     return 4 * links.exchange(group, a.moe_router_topk, sent) + 8 * SENDING_S
 
 

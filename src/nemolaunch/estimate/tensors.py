@@ -206,11 +206,11 @@ def _latent_attention(a: Architecture, shards: Shards) -> list[LocalTensor]:
     return tensors
 
 
-def _mlp(a: Architecture, width: int, split: int) -> list[LocalTensor]:
-    both = (2 if a.gated_linear_unit else 1) * width
+def _mlp(a: Architecture, width: int, split: int, outside: int | None = None) -> list[LocalTensor]:
+    both, outside = (2 if a.gated_linear_unit else 1) * width, outside or a.hidden_size
     biased = a.add_bias_linear
-    return _matrix(a.hidden_size, both, columns=split, bias=both // split if biased else 0) + _matrix(
-        width, a.hidden_size, rows=split, bias=a.hidden_size if biased else 0
+    return _matrix(outside, both, columns=split, bias=both // split if biased else 0) + _matrix(
+        width, outside, rows=split, bias=outside if biased else 0
     )
 
 
@@ -219,9 +219,11 @@ def _feed_forward(a: Architecture, shards: Shards, has_experts: bool) -> list[Lo
         return _mlp(a, a.ffn_hidden_size, shards.tensor)
     assert a.num_moe_experts
     assert a.moe_ffn_hidden_size
-    one = _mlp(a, a.moe_ffn_hidden_size, shards.expert_tensor)
+    one = _mlp(a, a.moe_ffn_hidden_size, shards.expert_tensor, a.moe_latent_size)
     local = -(-a.num_moe_experts // shards.expert)
     tensors = [LocalTensor(a.hidden_size * a.num_moe_experts)]
+    if a.moe_latent_size:
+        tensors += _matrix(a.hidden_size, a.moe_latent_size) + _matrix(a.moe_latent_size, a.hidden_size)
     # grouped experts are ordered by layer: the first matrix of every expert, then the second
     tensors += [LocalTensor(t.numel, expert=True, matrix=t.matrix) for t in one for _ in range(local)]
     if a.moe_shared_expert_intermediate_size:

@@ -277,6 +277,8 @@ def _experts(a: Architecture, layout: _Layout) -> dict[str, Any]:
     if a.moe_shared_expert_intermediate_size:
         width = _at_most(a.moe_shared_expert_intermediate_size, HIDDEN_SIZE, layout.tp)
         changes["moe_shared_expert_intermediate_size"] = width
+    if a.moe_latent_size:
+        changes["moe_latent_size"] = min(a.moe_latent_size, HIDDEN_SIZE // 2)
     return changes
 
 
