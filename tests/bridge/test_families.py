@@ -148,6 +148,27 @@ def test_a_small_model_of_the_family_trains_alike(
     same(bridge, nemo, rounds_alike=base not in ROUNDS_OTHERWISE)
 
 
+def test_latent_attention_is_recomputed_without_a_compiler(
+    bridge_server: ForkServer, data: str, tmp_path: Path
+) -> None:
+    """Megatron compiles an extension for it, and waits for the lock of a process that was killed meanwhile."""
+    lock = tmp_path / "extensions" / "share_storage_ext" / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    variables = {"env": [f"TORCH_EXTENSIONS_DIR={tmp_path / 'extensions'}"]}
+    modules = {"recompute_granularity": "selective", "recompute_modules": ("mla_up_proj",)}
+    layers = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+    found = []
+    for name, values in (("modules", modules), ("layers", layers)):
+        plan = small(
+            tmp_path / name, data, "deepseek_v3", FAMILIES["deepseek_v3"], **BRIDGE, **variables, **values
+        )
+        found.append(train_bridge(bridge_server, plan)[0])
+    one, other = found
+    assert len(one["loss"]) == STEPS
+    assert (one["loss"], one["grad_norm"]) == (other["loss"], other["grad_norm"])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("base", NEW)
 def test_a_model_that_only_bridge_has_trains(

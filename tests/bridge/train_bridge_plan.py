@@ -73,7 +73,7 @@ def train(
 
     plan = Plan.load(Path(plan_file))
     os.environ.update(plan.variables)  # as the launcher does
-    if plan.exits_gracefully:
+    if plan.outlives_its_command:
         signals.catch()  # as the entry point does
     run_plan(plan, callbacks=(Record(), *more))
     return steps

@@ -13,22 +13,40 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from bridge.conftest import PYTHON
+
 ROOT = Path(__file__).parents[2]
 IMAGE = "localhost/nemolaunch-test:1"
+IMAGE_OF_BRIDGE = "localhost/nemolaunch-test:bridge"
+# As NVIDIA names the last image with NeMo 2, and one that has only Megatron-Bridge
+OLD, NEW = "nvcr.io/nvidia/nemo:26.02", "nvcr.io/nvidia/nemo:26.08"
+# By the name of an image, the environment that its programs are of
+IMAGES = {
+    IMAGE: Path(sys.executable).parent,
+    OLD: Path(sys.executable).parent,
+    IMAGE_OF_BRIDGE: PYTHON.parent,
+    NEW: PYTHON.parent,
+}
 ENGINE_TIMEOUT_S = 120
+needs_bridge = pytest.mark.skipif(
+    not PYTHON.exists(), reason="there is no .venv-bridge; `make install-bridge` builds it"
+)
 # The image has the folders of a root file system; the libraries and Python are mounted from this machine
 FOLDERS = ("proc", "sys", "dev", "usr", "tmp", "root", "etc", "run", "var")
 LINKS = {"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64"}
 
 
 def mounts() -> list[str]:
-    """What a container needs of this machine to run this Python."""
-    paths = ("/usr", sys.base_prefix, os.path.realpath(sys.prefix), sys.prefix)
+    """What a container needs of this machine to run this Python, and that of Megatron-Bridge."""
+    bridge = PYTHON.parents[1]
+    others = (os.path.realpath(bridge), str(bridge)) if bridge.exists() else ()
+    paths = ("/usr", sys.base_prefix, os.path.realpath(sys.prefix), sys.prefix, *others)
     return [f"{path}:{path}:ro" for path in dict.fromkeys(paths)]
 
 
 class Podman:
-    """podman with storage, image and settings of its own."""
+    """podman with storage, images and settings of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,7 +77,7 @@ class Podman:
         )
 
     def build(self) -> None:
-        """Make the image."""
+        """Make the images."""
         root = self.folder / "root"
         for name in FOLDERS:
             (root / name).mkdir(parents=True)
@@ -68,9 +86,10 @@ class Podman:
             (root / name).symlink_to(target)
         shutil.copy("/etc/passwd", root / "etc")
         archive = shutil.make_archive(str(self.folder / "root"), "tar", root)
-        path = f"ENV PATH={Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-        made = self.says("import", "--change", path, archive, IMAGE)
-        assert made.returncode == 0, made.stderr
+        for image, programs in IMAGES.items():
+            path = f"ENV PATH={programs}:/usr/local/bin:/usr/bin:/bin"
+            made = self.says("import", "--change", path, archive, image)
+            assert made.returncode == 0, made.stderr
 
     def probe(self) -> str:
         """Return why no container can be started here; empty if one can."""

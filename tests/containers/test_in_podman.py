@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers.podman import Command, wait_for
+from containers.podman import IMAGE, IMAGE_OF_BRIDGE, NEW, Command, needs_bridge, wait_for
 
 from nemolaunch.observe.status import explanation, status
 from nemolaunch.run.folder import RunDir
@@ -38,8 +38,30 @@ def client_of(run: Path) -> int:
     raise AssertionError("podman does not run")
 
 
-def test_a_run_trains_in_its_container_and_outlives_its_terminal(command: Command) -> None:
-    started = command.start(command.pretrain("--max-steps", "5"), HF_TOKEN=SECRET)
+# image, further words, and what is in its checkpoints
+IN: dict[str, tuple[str, list[str], str]] = {
+    "nemo2": (IMAGE, [], "weights"),
+    "bridge": (IMAGE_OF_BRIDGE, ["--backend", "bridge"], "run_config.yaml"),
+    "auto": (NEW, ["--backend", "auto"], "run_config.yaml"),  # the image has nothing but Megatron-Bridge
+}
+
+
+TRAINED_BY = [
+    "nemo2",
+    pytest.param("bridge", marks=[needs_bridge, pytest.mark.long]),
+    pytest.param("auto", marks=needs_bridge),
+]
+
+
+def pretrain(command: Command, name: str, *words: str) -> list[str]:
+    """The words of a training in one of these images."""
+    image, more, _ = IN[name]
+    return command.pretrain(*words, *more, image=image)
+
+
+@pytest.mark.parametrize("name", TRAINED_BY)
+def test_a_run_trains_in_its_container_and_outlives_its_terminal(command: Command, name: str) -> None:
+    started = command.start(pretrain(command, name, "--max-steps", "5"), HF_TOKEN=SECRET)
     wait_for(lambda: (command.run / "logs" / "rank0.log").exists())
     inspected = command.podman.says("inspect", command.podman.running()).stdout
     assert '"Pid"' in inspected
@@ -53,7 +75,7 @@ def test_a_run_trains_in_its_container_and_outlives_its_terminal(command: Comman
     assert [row["step"] for row in command.rows()] == [1, 2, 3, 4, 5]
     last = RunDir(command.run).last_checkpoint()
     assert last is not None
-    assert (last / "weights").is_dir()
+    assert (last / IN[name][2]).exists()
     assert last.stat().st_uid == os.getuid()
     assert status(command.run).state == "finished"
     assert command.podman.says("ps", "--all", "--quiet").stdout == ""
@@ -61,8 +83,9 @@ def test_a_run_trains_in_its_container_and_outlives_its_terminal(command: Comman
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
-def test_ctrl_c_saves_and_a_killed_engine_does_not_end_a_resumed_run(command: Command) -> None:
-    started = command.start(command.pretrain("--max-steps", "100000"))
+@pytest.mark.parametrize("name", TRAINED_BY[:2])
+def test_ctrl_c_saves_and_a_killed_engine_does_not_end_a_resumed_run(command: Command, name: str) -> None:
+    started = command.start(pretrain(command, name, "--max-steps", "100000"))
     wait_for(command.rows)
     started.send_signal(signal.SIGINT)
     assert started.wait(900) == 130

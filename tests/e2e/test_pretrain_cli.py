@@ -83,22 +83,46 @@ def test_a_failing_rank_fails_the_command(data: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("cancelled", "why"), [(False, "interrupted"), (True, "cancelled by the user")])
 def test_ctrl_c_and_cancel_stop_every_process(data: str, tmp_path: Path, cancelled: bool, why: str) -> None:
     run = tmp_path / "run"
-    process = started(words(tmp_path, data, "--max-steps", "10000", "--checkpoint-every", "2"), tmp_path)
-    wait_for(lambda: list((run / "checkpoints").glob("*-last")), process)
+    process = started(words(tmp_path, data, "--max-steps", "10000"), tmp_path)
+    wait_for(lambda: trained(run), process)
     assert len(processes_about(run)) > 4  # the command, NeMo-Run, torchrun and two ranks
     if cancelled:
         assert cancel.main([str(run)]) == 0
     else:
         process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(120) == 130
     assert processes_about(run) == {}
     assert (tmp_path / "err").read_text() == ""
     said = (tmp_path / "out").read_text()
     assert re.search(r"\nstopped; the same command resumes from run/checkpoints/\S+-last\n$", said)
     now = status(run)  # whatever the ranks said as they ended
     assert (now.state, now.detail) == ("stopped", why)
+    assert now.checkpoint_step == now.step > 0  # that of its last step
     assert cancel.main([str(run)]) == 0
     assert status(run).detail == why
+
+
+@pytest.mark.long
+def test_a_second_ctrl_c_stops_at_once(data: str, tmp_path: Path) -> None:
+    """Of a job that does not end, since torchrun is suspended."""
+    run = tmp_path / "run"
+    process = started(words(tmp_path, data, "--max-steps", "10000"), tmp_path)
+    wait_for(lambda: trained(run), process)
+    (agent,) = (pid for pid, command in processes_about(run).items() if "bin/torchrun" in command)
+    os.kill(agent, signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: "Ctrl-C again stops without one" in (tmp_path / "out").read_text(), process)
+    wait_for(lambda: not processes_about(run, "RANK="), process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 130
+    assert processes_about(run) == {}
+    assert (tmp_path / "err").read_text() == ""
+    assert (status(run).state, status(run).detail) == ("stopped", "interrupted")
+
+
+def trained(run: Path) -> bool:
+    """Whether a step is done."""
+    return (run / "metrics.jsonl").exists() and '"loss"' in (run / "metrics.jsonl").read_text()
 
 
 def test_a_killed_rank_fails_the_command(data: str, tmp_path: Path) -> None:

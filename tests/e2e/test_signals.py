@@ -48,7 +48,7 @@ def test_a_command_that_is_stopped_is_stopped_everywhere(
     process = started(words(tmp_path, data, "--max-steps", "10000", "--checkpoint-every", "1"), tmp_path)
     wait_for(lambda: moment(run), process)
     process.send_signal(number)
-    assert process.wait(60) == 130
+    assert process.wait(120) == 130
     assert processes_about(run) == {}
     assert (tmp_path / "err").read_text() == ""
     agree(run, "stopped", "interrupted", capsys)

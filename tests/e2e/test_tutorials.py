@@ -52,18 +52,6 @@ def test_continued_pretraining(tmp_path: Path) -> None:
     assert proof["verdict"] == "passed"
 
 
-def test_a_run_moved_to_bridge(tmp_path: Path) -> None:
-    if not (ROOT / ".venv-bridge").exists():
-        pytest.skip("there is no .venv-bridge; `make install-bridge` builds it")
-    (tmp_path / ".venv-bridge").symlink_to((ROOT / ".venv-bridge").resolve())
-    typed("move-to-bridge.md", tmp_path, EXECUTOR="local")
-    run = tmp_path / "runs" / "new"
-    rows = [row for row in metrics.current(metrics.read(run / "metrics.jsonl")) if "loss" in row]
-    assert [row["step"] for row in rows] == list(range(1, 25))
-    assert max(row["loss"] for row in rows[12:]) < rows[0]["loss"] - 1  # no step begins anew
-    assert "moved from NeMo 2" in (run / "report.html").read_text(encoding="utf-8")
-
-
 def test_mixed_data(tmp_path: Path) -> None:
     said = typed("mix-data.md", tmp_path)
     rows = [row for row in metrics.read(tmp_path / "runs" / "mix" / "metrics.jsonl") if "loss" in row]

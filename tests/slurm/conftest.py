@@ -9,10 +9,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm.cluster import Cluster, why_not
-from slurm.training import LAYOUT, ROOT, Training, finish
+from slurm.training import BACKENDS, LAYOUT, ROOT, Training, backend_flags, finish
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +51,20 @@ def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """The cluster, with this process as a client of it: `squeue` and our own commands find it."""
     monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
     return cluster
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The flags that choose each backend. Whichever it is, the right values are NeMo 2's."""
+    return backend_flags(request.param)
+
+
+@pytest.fixture
+def run(client: Cluster, training_data: Path, tmp_path: Path, backend: dict[str, Any]) -> Iterator[Training]:
+    """A run over the two nodes, with each backend; nothing of it stays in the queue."""
+    made = Training(client, tmp_path / "run", training_data, **LAYOUT, **backend)
+    yield made
+    made.end()
 
 
 @pytest.fixture(scope="session")

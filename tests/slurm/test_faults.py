@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from slurm.cluster import Cluster
 from slurm.memory import MemoryLimit
-from slurm.training import BACKENDS, LAYOUT, Training, backend_flags, finish, same_as
+from slurm.training import Training, finish, same_as
 
 pytestmark = pytest.mark.long
 
@@ -58,19 +55,6 @@ FAULTS: dict[str, tuple[Callable[[Training], None], str | None, str]] = {
 }
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The flags that choose each backend. Whichever it is, the right values are NeMo 2's."""
-    return backend_flags(request.param)
-
-
-@pytest.fixture
-def run(client: Cluster, training_data: Path, tmp_path: Path, backend: dict[str, Any]) -> Iterator[Training]:
-    made = Training(client, tmp_path / "run", training_data, **LAYOUT, **backend)
-    yield made
-    made.end()
-
-
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_rank_that_fails_is_named_and_the_run_goes_on(quiet: Training, run: Training, name: str) -> None:
     fault, code, failed = FAULTS[name]
@@ -86,10 +70,8 @@ def test_a_rank_that_fails_is_named_and_the_run_goes_on(quiet: Training, run: Tr
     same_as(quiet, run)
 
 
-def test_a_hang_ends_with_the_stacks_of_all_ranks(
-    quiet: Training, client: Cluster, training_data: Path, tmp_path: Path, backend: dict[str, Any]
-) -> None:
-    run = Training(client, tmp_path / "run", training_data, **LAYOUT, **backend, hang_timeout=30)
+def test_a_hang_ends_with_the_stacks_of_all_ranks(quiet: Training, run: Training) -> None:
+    run.flags["hang_timeout"] = 30
     process = run.start()
     run.wait_for_step(6)
     run.order(1, "stop")

@@ -9,11 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm import memory
 from slurm.cluster import Cluster
-from slurm.training import BACKENDS, LAYOUT, Training, backend_flags, finish, same_as
+from slurm.training import LAYOUT, Training, finish, same_as
 
 pytestmark = pytest.mark.long
 SEED = int(os.environ.get("NEMOLAUNCH_FAULT_SEED", "20"))
@@ -92,8 +93,9 @@ FAULTS: tuple[Fault, ...] = (
 ) + (() if memory.why_not() else (exhaust_memory,))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_whatever_happens(client: Cluster, training_data: Path, tmp_path: Path, backend: str) -> None:
+def test_whatever_happens(
+    client: Cluster, training_data: Path, tmp_path: Path, backend: dict[str, Any]
+) -> None:
     """The order is that of a seed; a fault strikes when some steps have been done since the last.
 
     Faults may follow each other without a checkpoint between them, so the guard against that is as good as off.
@@ -107,7 +109,7 @@ def test_whatever_happens(client: Cluster, training_data: Path, tmp_path: Path, 
         training_data,
         **LAYOUT,
         **LENGTH,
-        **backend_flags(backend),
+        **backend,
         hang_timeout=30,
         max_failures=NUM_FAULTS + 1,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from slurm.cluster import Cluster
 from slurm.light import LightRun
@@ -13,12 +14,10 @@ from nemolaunch.slurm import batch_job, submission
 
 
 def test_of_two_submissions_at_once_one_is_taken(
-    client: Cluster, training_data: Path, tmp_path: Path
+    client: Cluster, training_data: Path, tmp_path: Path, backend: dict[str, Any]
 ) -> None:
-    runs = [
-        Training(client, tmp_path / "run", training_data, sbatch="hold", detach=True, max_steps=steps)
-        for steps in (20, 30)
-    ]
+    flags = {**backend, "sbatch": "hold", "detach": True}
+    runs = [Training(client, tmp_path / "run", training_data, **flags, max_steps=steps) for steps in (20, 30)]
     ends = [finish(process) for process in [run.start() for run in runs]]
     assert sorted(code for code, _ in ends) == [0, 1], ends
     (winner,) = (run for run, (code, _) in zip(runs, ends, strict=True) if code == 0)

@@ -71,6 +71,8 @@ class Training:
         self.faults.mkdir(parents=True, exist_ok=True)
         self.environment = {
             "NEMOLAUNCH_TEST_FAULTS": str(self.faults),
+            # the two nodes share the cores of this machine, of which each counts all
+            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),
             "PYTHONPATH": os.pathsep.join(
                 filter(None, [str(Path(__file__).with_name("inject")), os.environ.get("PYTHONPATH")])
             ),
@@ -188,7 +190,7 @@ def figures(run: Training) -> list[tuple[int, float, float, int]]:
     return [(row["step"], row["loss"], row["grad_norm"], row["samples"]) for row in run.rows()]
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float = 900) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], timeout_s: float = 1800) -> tuple[int, str]:
     """Exit code and everything it said."""
     said, _ = process.communicate(timeout=timeout_s)
     return process.returncode, said

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("nemolaunch")
 
 POLL_S = 0.5
-END_S = 30.0  # how long a run on this machine may take to end
 
 
 class Run:
@@ -161,7 +160,12 @@ class Run:
         plan = self.plan
         if code and self._followed is not None:
             raise NemolaunchError(self._followed.verdict)
-        if code and plan.container is not None and (end := ending(self._paths)) and end.state == STOPPED:
+        done = end_step(self._paths, plan.max_steps)
+        if not code and done is None and isinstance(self._job, LocalJob):  # its ranks have saved and exited
+            note_end(self._paths, STOPPED, "its ranks were asked to exit")
+            code = 1
+        deliberate = plan.container is not None or self._paths.local_end.exists()
+        if code and deliberate and (end := ending(self._paths)) and end.state == STOPPED:
             raise NemolaunchError(f"the run was stopped: {end.detail}")
         if code:
             found = diagnose(self._paths, code)
@@ -169,13 +173,15 @@ class Run:
             if self._job is not None:  # a rank that was killed could not
                 news_of(plan, self._tell).tell_failure(LOCAL_ATTEMPT, found.what)
             raise NemolaunchError("\n  ".join([f"the job failed. {found.what}", *found.details()]))
-        return end_step(self._paths, plan.max_steps) or plan.max_steps
+        return done or plan.max_steps
 
     def stop(self, reason: str = "stopped by the user") -> list[str]:
         """End the run, both its running and its waiting jobs. Return the ids of cancelled Slurm jobs.
 
+        A run on this machine first saves a checkpoint, if it trains already; Ctrl-C meanwhile ends it without one.
+
         Raises:
-            NemolaunchError: its processes did not end in time, or Slurm cannot be reached.
+            NemolaunchError: Slurm cannot be reached, or the run is going on on another machine.
         """
         if self._job is not None:
             end = ending(self._paths)  # of a rank, before anybody stopped the job
@@ -197,10 +203,16 @@ class Run:
             note_end(self._paths, "stopped", reason)
             command = RunLock(self._paths.lock).local_holder()
             processes.terminate(running if command is None else [command])
-        if not processes.wait_until(lambda: not processes.members(self.folder), END_S):
-            left = len(processes.members(self.folder))
-            raise NemolaunchError(f"{left} processes of {self.folder} did not end within {END_S:.0f} s")
+            try:
+                processes.wait_until(lambda: not processes.members(self.folder), float("inf"))
+            except KeyboardInterrupt:
+                processes.kill(self.folder)
         return []
+
+    @property
+    def saves_when_stopped(self) -> bool:
+        """Whether a run on this machine saves a checkpoint before it ends: one that does not train yet has none."""
+        return not isinstance(self._job, LocalJob) or self._job.trains
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write the report, a single HTML page. Return its path, `report.html` in the run folder by default."""

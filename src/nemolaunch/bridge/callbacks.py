@@ -41,7 +41,7 @@ def callbacks_of(plan: Plan, loss: StepLoss, data: Datasets, batches: PlannedBat
         Ranks(plan, loss, metrics),
     ]
     found += [] if plan.job.checkpoint.checkpoint_every else [TimedSaves()]
-    found += [GracefulExit(plan, metrics.rows.event)] if plan.exits_gracefully else []
+    found.append(GracefulExit(plan, metrics.rows.event))
     found += [Stream(plan, metrics.rows, loss, data)] if plan.stream is not None else []
     found += [PytorchTrace(plan)] if plan.job.logging.profile == "pytorch" else []
     progress = Progress(plan, metrics)

@@ -29,10 +29,11 @@ class GracefulExit(Callback):
         self._saves: list[Callable[[], None]] = []  # that are not complete yet, oldest first
 
     def on_train_start(self, context: CallbackContext) -> None:
-        """Install the signal handlers, and measure saves from now on."""
+        """Install the signal handlers, and measure saves from now on if there is a time limit."""
         self._vote.start()
         self._device = device_of(self._plan)
-        around_saves(self._save_begins, lambda step: None if TELLS_OF_SAVES else self._save_ends())
+        if self._vote.is_limited:
+            around_saves(self._save_begins, lambda step: None if TELLS_OF_SAVES else self._save_ends())
 
     def _save_begins(self) -> None:
         self._saves.append(self._vote.save.begin(writes=is_first()))

@@ -9,8 +9,6 @@ from nemolaunch.catalogue.bridge_models import GPT
 
 BRIDGE = "megatron.bridge.models"
 MLA = f"{BRIDGE}.mla_provider.MLAModelProvider"
-# Transformer Engine's layers, with experts where the configuration says so. Bridge's classes of some models name the
-# same function without Transformer Engine where that is not installed, so not our stand-ins for it
 HYBRID = f"{BRIDGE}.hybrid.hybrid_provider.HybridModelProvider"
 
 

@@ -147,6 +147,7 @@ def _fix_megatron() -> None:
 
     _restore_fp32_parameters()
     _recompute_without_fp8()
+    _recompute_without_compiling()
 
     # A stage frees its output as soon as the send is queued. A CUDA stream orders the two; gloo would send
     # whatever the memory contains by then. A detached tensor keeps the storage until the send is done.
@@ -181,6 +182,24 @@ def _recompute_without_fp8() -> None:
 
     random.FP8GlobalStateManager = SimpleNamespace(is_fp8_enabled=lambda: False)
     random.fp8_autocast = random.activation_recompute_forward = lambda **_: contextlib.nullcontext()
+
+
+def _recompute_without_compiling() -> None:
+    """Copy recomputed outputs into the storage that they were freed from, as Megatron did before 0.19.
+
+    Since then it shares the memory by a C++ extension, which the first use compiles. That needs a compiler, and a run
+    killed meanwhile leaves a lock in the user's cache, for which torch waits for ever in every later run.
+    """
+    from megatron.core.tensor_parallel import random
+
+    if hasattr(random, "_get_share_storage"):
+        random._get_share_storage = lambda: _copy_storage
+
+
+def _copy_storage(freed: Any, recomputed: Any) -> None:
+    source, target = recomputed.untyped_storage(), freed.untyped_storage()
+    target.resize_(source.nbytes())
+    target.copy_(source)  # unlike `Tensor.copy_`, no change that autograd would object to
 
 
 def _restore_fp32_parameters() -> None:

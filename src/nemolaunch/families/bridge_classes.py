@@ -10,7 +10,8 @@ LATENT = f"{_BRIDGE}.mla_provider.MLAModelProvider"
 HYBRID = f"{_BRIDGE}.hybrid.hybrid_provider.HybridModelProvider"
 OLMOE = f"{_BRIDGE}.olmoe.olmoe_provider.OlMoEModelProvider"
 CLASSES = (GPT, LATENT, HYBRID, OLMOE)
-# Layers that differ: dense ones before those with experts
+# Layers that differ: dense ones before those with experts. With Transformer Engine's layers: Bridge's classes of some
+# models name the function without them where it is not installed, so not our stand-ins for it
 BLOCK = f"{_CORE}.gpt_layer_specs.get_gpt_decoder_block_spec"
 DELTA_NETS = (
     f"{_CORE}.experimental_attention_variant_module_specs."

@@ -21,8 +21,6 @@ from nemolaunch.launching.torchrun_words import torchrun_words
 from nemolaunch.planning import Plan
 from nemolaunch.system import processes
 
-OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets it for ranks
-
 
 def main() -> int:
     """Run the ranks to their end. Return the exit code."""
@@ -36,7 +34,7 @@ def main() -> int:
     running = subprocess.Popen(torchrun_words(plan), stdin=subprocess.DEVNULL)
 
     def ask_ranks(number: int, frame: FrameType | None) -> None:
-        ranks = processes.first_with(plan.run.root, OF_TORCHRUN)
+        ranks = processes.first_with(plan.run.root, processes.OF_TORCHRUN)
         processes.terminate(ranks or [running.pid])
 
     signal.signal(signal.SIGTERM, ask_ranks)

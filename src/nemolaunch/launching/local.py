@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from nemolaunch.launching.prepare import prepare
 from nemolaunch.launching.secrets import Secrets
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.lock import RunLock
+from nemolaunch.run.metrics import tail_rows
 from nemolaunch.system import folder_identity, processes
 from nemolaunch.system.atomic_files import private_opener, write_json
 from nemolaunch.system.open_folder import OpenFolder, moved, remove_empty
-from nemolaunch.system.processes import GRACE_S
+from nemolaunch.system.processes import GRACE_S, OF_TORCHRUN, SAVE_SIGNAL
 from nemolaunch.system.secret_values import masked, without_password
 
 EVALUATION = (
@@ -59,6 +62,10 @@ def start_in_background(
         )
 
 
+def _is_of_training(row: dict[str, Any]) -> bool:
+    return row.get("event") == "start" or "loss" in row
+
+
 class LocalJob:
     """A job running on this machine, as a process of NeMo-Run with torchrun and the ranks below it.
 
@@ -78,6 +85,7 @@ class LocalJob:
         self._id: str | None = None
         self._lock = RunLock(plan.run.lock)
         self._lock.take()
+        self._began = time.time()
         try:
             prepare(plan, secrets)
             self._folder = OpenFolder(self.run.root)
@@ -116,14 +124,29 @@ class LocalJob:
             return moved(str(self.run.root), self._folder.path())
         return f"another process has taken {self.run.root} over" if self._lock.is_lost else None
 
+    @property
+    def trains(self) -> bool:
+        """Whether its first step has begun, so that there is something to save."""
+        rows = tail_rows(self.run.metrics)
+        return any(row.get("time", 0.0) >= self._began and _is_of_training(row) for row in rows)
+
     def stop(self, reason: str = "interrupted") -> None:
-        """End every process of the job: terminate, wait briefly, then kill. A second Ctrl-C kills at once."""
+        """End every process of the job, once it has saved a checkpoint after its current step. Ctrl-C meanwhile kills.
+
+        A job that does not train yet has nothing to save, and is ended within seconds.
+        """
         if self.process.poll() != 0:  # else only evaluations beside the run are stopped
             note_end(self.run, "stopped", reason)
         try:
-            if self.process.poll() is None:
+            ranks = processes.first_with(self.run.root, OF_TORCHRUN) if self.trains else set()
+            if ranks:
+                processes.terminate(ranks, SAVE_SIGNAL)
+            elif self.process.poll() is None:
                 self.process.terminate()
-                processes.wait_until(lambda: self.process.poll() is not None, GRACE_S + 2.0)
+            patience_s = float("inf") if ranks else GRACE_S + 2.0
+            processes.wait_until(lambda: (self.process.poll(), self.poll()) != (None, None), patience_s)
+        except KeyboardInterrupt:
+            pass  # what is left is killed below
         finally:
             self.close()
 

@@ -22,9 +22,10 @@ class GracefulExit(Callback):
         self._vote = ExitVote(plan, tell)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Install the signal handlers, and measure saves from now on."""
+        """Install the signal handlers, and measure saves from now on if there is a time limit."""
         self._vote.start()
-        time_saves(trainer.checkpoint_callback, self._vote.save, trainer.is_global_zero)
+        if self._vote.is_limited:
+            time_saves(trainer.checkpoint_callback, self._vote.save, trainer.is_global_zero)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -31,9 +31,7 @@ def callbacks_of(plan: Plan) -> tuple[list[Callback], list[Callback]]:
     metrics = MetricsFile(plan)
     updates = UpdateGuard(plan, metrics.notice)
     metrics.skipped = lambda: updates.skipped
-    before: list[Callback] = [CheckpointSchedule(), PlannedOptimizer(plan)]
-    if plan.exits_gracefully:
-        before.append(GracefulExit(plan, metrics.event))
+    before: list[Callback] = [CheckpointSchedule(), PlannedOptimizer(plan), GracefulExit(plan, metrics.event)]
     after: list[Callback] = [EvenValidation()]
     masked = MaskedTraining(plan) if plan.job.objective.objective == "mlm" else None
     after += [masked] if masked else []

@@ -213,8 +213,8 @@ class Plan:
         return re.sub(r"[^A-Za-z0-9._]+", "-", self.model)
 
     @property
-    def exits_gracefully(self) -> bool:
-        """Whether its ranks save together and exit when they are asked to end: on Slurm and in a container."""
+    def outlives_its_command(self) -> bool:
+        """Whether it goes on without the command that started it: on Slurm and in a container."""
         return self.submission is not None or self.container is not None
 
     @property

@@ -11,6 +11,7 @@ from nemolaunch.planning import Plan
 from nemolaunch.ranks.log import log
 from nemolaunch.ranks.slurm_rank import signals, this_attempt
 from nemolaunch.ranks.time_left import CONTINUE, EXIT, SAVE_AND_EXIT, JobEnd, SlowestSave, decide
+from nemolaunch.system.processes import SAVE_SIGNAL
 
 FENCE_EVERY_S = 30.0
 
@@ -26,15 +27,17 @@ class ExitVote:
         tell: called with kind, step and `text`.
 
     Attributes:
-        save: the time that checkpoints take, to be measured by whoever saves them.
+        save: the time that checkpoints take, to be measured by whoever saves them if `is_limited`.
+        is_limited: whether the job has a time limit.
     """
 
     def __init__(self, plan: Plan, tell: Callable[..., None]) -> None:
         self._run = plan.run
         self._tell = tell
         self._max_steps = plan.max_steps
-        self._on_slurm = plan.submission is not None
-        self._end = JobEnd(plan.run, known=self._on_slurm)
+        self._outlives_its_command = plan.outlives_its_command
+        self.is_limited = plan.submission is not None
+        self._end = JobEnd(plan.run, known=self.is_limited)
         self.save = SlowestSave(plan.run)
         self._before_s: float | None = plan.job.launch.exit_margin
         self._slowest_step_s = 0.0
@@ -83,7 +86,8 @@ class ExitVote:
             asked=signals.received is not None,
         )
         if signals.received is not None:
-            self._why = f"signal {signals.received.name}"
+            stopped = signals.received == SAVE_SIGNAL and not self._outlives_its_command
+            self._why = "the command was stopped" if stopped else f"signal {signals.received.name}"
         elif vote != CONTINUE:
             self._why = f"time limit in {left_s:.0f} s"
         if vote == EXIT:
@@ -92,7 +96,7 @@ class ExitVote:
 
     def _is_current(self) -> bool:
         """Return False if Slurm has restarted the run elsewhere, because it considers this node dead."""
-        if not self._on_slurm or time.monotonic() < self._fenced:
+        if not self.is_limited or time.monotonic() < self._fenced:
             return True
         self._fenced = time.monotonic() + FENCE_EVERY_S
         try:

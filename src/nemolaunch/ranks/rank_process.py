@@ -36,8 +36,9 @@ def run_rank(plan_file: str, train: Callable[[Plan], None]) -> None:
     A failure is recorded in the rank's error file and ends the process with exit code 1.
     """
     plan = Plan.load(Path(plan_file))
-    if plan.exits_gracefully:
-        slurm_rank.signals.catch()
+    slurm_rank.signals.catch(
+        slurm_rank.SIGNALS if plan.outlives_its_command else slurm_rank.SIGNALS_OF_COMMAND
+    )
     if plan.submission is not None:
         slurm_rank.adopt_slurm_variables()
     rank = int(os.environ.get("RANK") or 0)
@@ -104,7 +105,7 @@ def note_end(plan: Plan, step: int, *, end_of_data: bool = False) -> None:
 
 def _die_with_parent() -> None:
     """Have the kernel end this process when the launcher's agent dies, so that no rank keeps training alone."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if processes.OF_TORCHRUN in os.environ:
         processes.signal_on_parents_death(signal.SIGKILL)
 
 

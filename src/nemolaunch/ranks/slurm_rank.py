@@ -1,4 +1,4 @@
-"""What a rank does because it runs under Slurm: handle signals, agree on the checkpoint to start from."""
+"""What a rank does because others end and restart it: handle signals, agree on the checkpoint to start from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from types import FrameType
 from nemolaunch.ranks.log import log
 from nemolaunch.run.folder import ATTEMPT, RunDir
 from nemolaunch.system.atomic_files import write_json
+from nemolaunch.system.processes import SAVE_SIGNAL
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# Of a run that ends with its command, which sends this one. Whoever else ends its ranks does not wait for a checkpoint
+SIGNALS_OF_COMMAND = (SAVE_SIGNAL,)
 SETTLE_TIMEOUT_S = 1800.0
 POLLS_S = (0.2, 5.0)  # first and longest interval: thousands of ranks poll one file system
 
@@ -34,9 +37,11 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._numbers: tuple[signal.Signals, ...] = ()
 
-    def catch(self) -> None:
+    def catch(self, numbers: tuple[signal.Signals, ...] = SIGNALS) -> None:
         """Block the signals in this thread and in all threads it starts. Call this before there are others."""
+        self._numbers = numbers
         self.install_handlers()
         self.block()
         resource_tracker.ensure_running()
@@ -45,11 +50,11 @@ class Signals:
 
     def block(self) -> None:
         """Block the signals in this thread, and in threads and processes it starts from now on."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
 
     def install_handlers(self) -> None:
         """Replace Lightning's handlers, which raise in the middle of a step or requeue the job."""
-        for number in SIGNALS:
+        for number in self._numbers:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -57,7 +62,7 @@ class Signals:
 
     def _wait(self) -> None:
         while True:
-            self.received = signal.Signals(signal.sigwait(SIGNALS))
+            self.received = signal.Signals(signal.sigwait(self._numbers))
 
 
 signals = Signals()

@@ -23,8 +23,10 @@ from nemolaunch.system.process_identity import start_of
 
 VARIABLES = VARIABLE, ID_VARIABLE = "NEMOLAUNCH_RUN", "NEMOLAUNCH_RUN_ID"
 GRACE_S = 10.0  # for a job to exit before it is killed
+SAVE_SIGNAL = signal.SIGUSR1  # asks a rank to save a checkpoint after its step, with the others, and to exit
 KILL_TIMEOUT_S = 5.0
 PR_SET_PDEATHSIG = 1
+OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets this variable for ranks
 
 
 def marked(folder: Path) -> dict[str, str]:
@@ -97,11 +99,14 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def terminate(pids: Collection[int]) -> None:
-    """Send processes SIGTERM, and wake those that are suspended. Those that have exited are ignored."""
+def terminate(pids: Collection[int], number: int = signal.SIGTERM) -> None:
+    """Send processes SIGTERM, or another signal that asks them to end, and wake those that are suspended.
+
+    Those that have exited are ignored.
+    """
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, number)
             os.kill(pid, signal.SIGCONT)
 
 

@@ -14,9 +14,9 @@ def parser() -> argparse.ArgumentParser:
     return run_parser(
         "nemolaunch cancel",
         example="nemolaunch cancel runs/pretraining",
-        description="End a run: its running job and all waiting ones, or its container. It saves a checkpoint, "
-        "on Slurm if there is enough time; `nemolaunch resume` continues from the last checkpoint. Of a folder that "
-        "nemolaunch tokenize fills on Slurm: end its jobs; finished work is kept.",
+        description="End a run: its running job and all waiting ones, its container, or its processes here. It saves "
+        "a checkpoint, on Slurm if there is enough time; `nemolaunch resume` continues from the last checkpoint. Of a "
+        "folder that nemolaunch tokenize fills on Slurm: end its jobs; finished work is kept.",
     )
 
 
@@ -38,7 +38,7 @@ def _cancel(args: argparse.Namespace) -> int:
         print(f"cancelled job {', '.join(ids)}" if ids else "this run has no job in the queue")
     else:
         running = processes.members(run.folder)
-        if running and run.plan.container is not None:
+        if running:
             print("waiting for a checkpoint; Ctrl-C ends the run without one", flush=True)
         run.stop("cancelled by the user")
         print("cancelled; all its processes have ended" if running else _nothing(run.folder))

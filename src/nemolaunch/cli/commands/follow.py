@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _independent(run: Run) -> Run:
-    if not run.plan.exits_gracefully:
+    if not run.plan.outlives_its_command:
         raise NemolaunchError(
             f"{run.folder} is not a run on Slurm or in a container; use `nemolaunch logs {run.folder} --follow`"
         )

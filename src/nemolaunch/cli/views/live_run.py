@@ -24,6 +24,8 @@ from nemolaunch.run.metrics import rows
 from nemolaunch.slurm import batch_job
 from nemolaunch.system.quantities import counted
 
+SAVING = "saving a checkpoint, then stopping; Ctrl-C again stops without one …"
+
 
 def launch_and_show(plan: Plan, secrets: Secrets) -> int:
     """Run the plan to its end. Return 0, or raise NemolaunchError with the error of the first failed rank."""
@@ -41,9 +43,10 @@ def launch_and_show(plan: Plan, secrets: Secrets) -> int:
         try:
             code = watch(console, plan.max_steps, run)
         except KeyboardInterrupt:
-            say(console, "stopping all processes of the job …")
+            say(console, SAVING if run.saves_when_stopped else "stopping all processes of the job …")
             run.stop("interrupted")
-            if (end := run.status()).state == "failed":
+            end = run.status()
+            if end.state == "failed":
                 raise NemolaunchError(f"the job failed before it was stopped. {end.detail}") from None
             if end.state != "finished":
                 _say_stopped(console, plan)
@@ -84,7 +87,7 @@ def _in_container(console: Console, plan: Plan, secrets: Secrets) -> int:
         try:
             code = watch(console, plan.max_steps, run)
         except KeyboardInterrupt:
-            say(console, "saving a checkpoint, then stopping; Ctrl-C again stops without one …")
+            say(console, SAVING)
             run.stop("interrupted")
             if run.status().state != "finished":
                 _say_stopped(console, plan)
