@@ -18,6 +18,7 @@ from pathlib import Path
 
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang
+from nemolaunch.ranks.log import log
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.uploads import Uploader, state_of
 from nemolaunch.system import remote
@@ -66,7 +67,7 @@ class Beside:
 
 def main(run: RunDir, url: str) -> int:
     """Upload until standard input ends, and what is left then. Return 1 if that fails."""
-    uploader = Uploader(run, url, lambda text: print(f"upload: {text}", flush=True))
+    uploader = Uploader(run, url, log.info)
     os.nice(10)  # training comes first
     seen: list[Path] = []
     pause = LOOK_EVERY_S
