@@ -71,6 +71,19 @@ def test_the_newest_complete_checkpoint_is_fetched(store: S3Server, run: RunDir,
     assert newest_complete(url) == later.name
 
 
+def test_a_checkpoint_of_the_same_name_replaces_the_earlier(
+    store: S3Server, run: RunDir, tmp_path: Path
+) -> None:
+    """With `--resume never` a run makes checkpoints of the same names again."""
+    url = f"{BUCKET}/runs/anew"
+    assert Uploader(run, url, print).advance()
+    (path,) = run.checkpoints.iterdir()
+    (path / "weights" / "__0_0.distcp").write_bytes(b"other weights")
+    assert Uploader(run, url, print).advance()
+    got = fetch(url, tmp_path / "fetched", print)
+    assert files_below(got.checkpoints / path.name) == files_below(path)
+
+
 def test_an_unfinished_checkpoint_is_not_uploaded(store: S3Server, run: RunDir) -> None:
     unfinished = checkpoint(run, 3)
     unfinished.with_name(unfinished.name + "-unfinished").touch()

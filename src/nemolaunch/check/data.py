@@ -37,8 +37,8 @@ def files(resolved: Resolved) -> Iterator[Finding]:
     if stored := [word for word in resolved.job.data.dataset_dir if remote.is_url(word)]:
         yield error(
             "data-in-object-store",
-            f"{shown('dataset_dir', stored[0])}: training reads .bin and .idx from a file system; copy them there "
-            "first. Ranks read the .idx as a memory map and the .bin at random places, and the plan reads both",
+            f"{shown('dataset_dir', stored[0])}: training reads .bin and .idx from a file system, because neither NeMo "
+            "2 nor Megatron-Bridge sets up Megatron-Core's reader of objects; copy them there first",
         )
         return
     if facts.asked.error:

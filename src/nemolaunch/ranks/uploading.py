@@ -2,11 +2,13 @@
 
 The first rank starts it, whatever the launcher, container or framework, so it has the same files and variables.
 It looks for complete checkpoints until its standard input ends, which happens when the rank ends in any way, then
-uploads what is left and exits. What a kill prevents is done by the next attempt, or by `nemolaunch upload RUN`.
+uploads what is left and exits. What a kill prevents is done by the next attempt; without one, the module can be run by
+hand, with its input at its end.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from nemolaunch.planning import Plan
 from nemolaunch.ranks import hang
+from nemolaunch.ranks.log import log
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.uploads import Uploader, state_of
 from nemolaunch.system import remote
@@ -64,7 +67,8 @@ class Beside:
 
 def main(run: RunDir, url: str) -> int:
     """Upload until standard input ends, and what is left then. Return 1 if that fails."""
-    uploader = Uploader(run, url, lambda text: print(f"upload: {text}", flush=True))
+    uploader = Uploader(run, url, log.info)
+    os.nice(10)  # training comes first
     seen: list[Path] = []
     pause = LOOK_EVERY_S
     while not select.select([sys.stdin], [], [], pause)[0]:

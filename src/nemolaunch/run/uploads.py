@@ -65,8 +65,9 @@ class Uploader:
 
     def __init__(self, run: RunDir, url: str, tell: Callable[[str], None]) -> None:
         self.run, self.url, self.tell = run, url, tell
-        before = state_of(run)
-        self.uploaded: list[str] = list(before.uploaded) if before and before.url == url else []
+        self.uploaded: list[
+            str
+        ] = []  # each attempt compares what is there: a checkpoint may have been made again
         self.note()
 
     def note(self, **values: object) -> None:

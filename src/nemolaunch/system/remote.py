@@ -83,7 +83,8 @@ def _file_system(url: str) -> tuple[Any, str]:
 
     # Other processes write, too: a listing that was kept would hide what they have written
     options = {"use_listings_cache": False} if url.startswith(("s3:", "gs:")) else {}
-    return fsspec.core.url_to_fs(url, **options)  # type: ignore[no-any-return]
+    found: tuple[Any, str] = fsspec.core.url_to_fs(url, **options)
+    return found
 
 
 @contextmanager

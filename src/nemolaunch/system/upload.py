@@ -57,24 +57,33 @@ def upload_folder(folder: Path, url: str, report: Callable[[int], None] = lambda
 
     Raises OSError: the store cannot be reached or refuses, or a file has vanished; what has arrived is kept.
     """
-    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    local = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files}
     known = _read_list(remote.join(url, LIST)) or {}
+    marked = _read_list(remote.join(url, MARKER))
+    if marked is not None and {n: {**e, "version": None} for n, e in marked.items()} != {
+        n: {**e, "version": None} for n, e in local.items()
+    }:
+        remote.remove(
+            remote.join(url, MARKER)
+        )  # another checkpoint of that name: it is not complete meanwhile
+        marked = None
     listed: dict[str, Any] = {}
     sent = Sent()
-    for name in names:
-        path, target = folder / name, remote.join(url, name)
-        entry: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        before = known.get(name) or {}
+    for name, entry in local.items():
+        target, before = remote.join(url, name), known.get(name) or {}
         if {**entry, "version": before.get("version")} == before and _is_there(target, before):
             sent = Sent(sent.bytes, sent.files, sent.skipped + 1)
+            listed[name] = before
         else:
+            path = folder / name
             retried(lambda path=path, target=target: remote.put(str(path), target))  # type: ignore[misc]
             sent = Sent(sent.bytes + entry["bytes"], sent.files + 1, sent.skipped)
-        listed[name] = {**entry, "version": remote.stat(target).version}
-        if listed[name] != before:
+            listed[name] = {**entry, "version": remote.stat(target).version}
             _write_list(remote.join(url, LIST), {**known, **listed})
         report(entry["bytes"])
-    _write_list(remote.join(url, MARKER), listed)
+    if listed != marked:
+        _write_list(remote.join(url, MARKER), listed)
     return sent
 
 
