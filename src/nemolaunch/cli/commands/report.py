@@ -94,12 +94,12 @@ def _serve(args: argparse.Namespace) -> int:
     from nemolaunch.observe.report.server import is_loopback, server_of
 
     server = server_of(args.runs, args.host or "127.0.0.1", args.port)
-    host, port = server.server_address[:2]
-    shown = f"[{host}]" if ":" in str(host) else host
+    host, port = args.host or "127.0.0.1", server.server_port
+    shown = f"[{host}]" if ":" in host else host
     print(f"report: http://{shown}:{port}/")
     if server.token is not None:
         print("password: the value of NEMOLAUNCH_REPORT_TOKEN, with any user name")
-    if is_loopback(str(host)):
+    if is_loopback(host):
         print(f"on your own machine: {ssh_line(port)}")
     sys.stdout.flush()
     with server, suppress(KeyboardInterrupt):
