@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nemolaunch.catalogue import bridge_only
 from nemolaunch.catalogue.architecture import Architecture
 from nemolaunch.catalogue.recipe_table import Recipe, table
 
@@ -18,10 +17,8 @@ TRAINED = (
     "qwen3_30b_a3b", "starcoder2_15b", "starcoder2_3b", "starcoder_15b",
 )  # fmt: skip
 TRAINED_WITH_BRIDGE = (
-    "ernie45_21b_a3b", "exaone4_1p2b", "glm45", "glm45_air", "glm47_flash", "hy3_295b_a21b", "k_exaone_236b_a23b",
-    "kimi_k2", "ling_mini_2", "mimo_7b", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "nemotron_3_nano_4b",
-    "nemotron_3_super_120b_a12b", "olmoe_7b", "qwen35_35b_a3b", "qwen35_4b", "qwen3_next_80b_a3b", "sarvam_105b",
-    "sarvam_30b",
+    "glm45", "glm45_air", "kimi_k2", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "olmoe_7b",
+    "qwen35_35b_a3b", "qwen3_next_80b_a3b",
 )  # fmt: skip
 _KINDS = {
     "hyena": "Hyena layers need CUDA kernels",
@@ -50,10 +47,7 @@ def cpu_rehearsal(recipe: Recipe, architecture: Architecture | None = None) -> R
         return Rehearsal(status="unsupported", reason=_KINDS[shape.kind])
     if recipe.name in TRAINED + TRAINED_WITH_BRIDGE:
         return Rehearsal(status="runs", reason="this recipe has been trained on the CPU in shrunk form")
-    known = {**table().recipes, **bridge_only.recipes()}
-    relatives = [
-        name for name in TRAINED + TRAINED_WITH_BRIDGE if known[name].model_class == recipe.model_class
-    ]
+    relatives = [name for name in TRAINED if table().recipes[name].model_class == recipe.model_class]
     if relatives:
         return Rehearsal(
             status="expected",
