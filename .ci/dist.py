@@ -1,7 +1,7 @@
 """Build the wheel and the sdist, the same bytes each time: `make dist`.
 
-They hold what git tracks, with the time SOURCE_DATE_EPOCH (by default that of the last commit), whatever lies around, the
-umask and the clock. https://reproducible-builds.org/docs/source-date-epoch/
+They hold what git tracks, with the time SOURCE_DATE_EPOCH (by default that of the last commit), whatever lies around,
+the umask and the clock. https://reproducible-builds.org/docs/source-date-epoch/
 """
 
 from __future__ import annotations
