@@ -101,7 +101,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
-    "moonlight": ("deepseek_v3", {**LATENT, "q_lora_rank": None}),
     "kimi k2": ("deepseek_v3", {**LATENT, "q_lora_rank": 24, "rope_parameters": YARN}),
     "nemotron h": ("nemotron_h", {**STATES, "layers_block_type": ["mamba", "mlp", "attention", "mlp"]}),
     "nemotron 3 nano": (
