@@ -8,6 +8,7 @@ from typing import Any
 
 # How tensor parallelism splits the weights of the CPU's layers, which Bridge looks up by the name of their class
 SPLITS = {
+    "CoreAttention": "column",  # the offsets of attention sinks, one for each head
     "ColumnParallelGroupedLinear": "column",
     "RowParallelGroupedLinear": "row",
     "Norm": "replicated",

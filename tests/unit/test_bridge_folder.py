@@ -132,7 +132,8 @@ def test_refused(change: Change, said: str, bridge: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [*((n, "old_context_len") for n in OTHER_ROPE), ("gemma", "gemma")]
+    ("name", "said"),
+    [*((n, "old_context_len") for n in OTHER_ROPE), ("gemma", "gemma"), ("deepseek v2 lite", "q_lora_rank")],
 )
 def test_models_that_bridge_lacks(name: str, said: str, tmp_path: Path) -> None:
     ZOO[name].write(tmp_path / "source")

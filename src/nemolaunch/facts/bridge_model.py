@@ -14,7 +14,7 @@ from nemolaunch import catalogue
 from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.bridge_run_config import RunConfig
-from nemolaunch.families.bridge_classes import WRITTEN
+from nemolaunch.families.bridge_classes import OWN_LAYERS, WRITTEN
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.nemo_config import (
     BIDIRECTIONAL_LAYERS,
@@ -108,6 +108,9 @@ def to_nemo(provider: str, fields: Mapping[str, Any], likely: str | None = None)
             f"the model is described by Bridge's {provider}, which nemolaunch does not read; it reads "
             f"{', '.join(PROVIDERS)}. Export it with Bridge's own AutoBridge.export_ckpt"
         )
+    own = OWN_LAYERS.get(str(symbol_path(fields.get("transformer_layer_spec"))))
+    if provider != "OlMoEModelProvider":  # whose layers these are anyway
+        types = (own,) if own else tuple(name for name in types if name not in OWN_LAYERS.values())
     activation = symbol_path(fields.get("activation_func"))
     if activation not in ACTIVATIONS:
         raise NemolaunchError(

@@ -17,6 +17,7 @@ DELTA_NETS = (
     f"{_CORE}.experimental_attention_variant_module_specs."
     "get_transformer_block_with_experimental_attention_variant_spec"
 )
+OLMOE_LAYERS = f"{_BRIDGE}.olmoe.olmoe_provider.olmoe_layer_spec"
 MINIMAX_LAYERS = f"{_BRIDGE}.minimax_m2.minimax_m2_provider.minimax_m2_layer_spec"
 
 
@@ -53,7 +54,9 @@ WRITTEN: dict[str, BridgeClass] = {
     "gpt_oss": BridgeClass(GPT),
     "minimax_m2": BridgeClass(GPT, MINIMAX_LAYERS),
     "nemotron_h": BridgeClass(HYBRID),
-    "olmoe": BridgeClass(OLMOE),
+    "olmoe": BridgeClass(OLMOE, OLMOE_LAYERS),
     "qwen3_next": BridgeClass(GPT, DELTA_NETS),
     "qwen3_5_moe_text": BridgeClass(GPT, DELTA_NETS),
 }
+# Layers that only one family has, by which a file says what it is, whatever its class
+OWN_LAYERS = {OLMOE_LAYERS: "olmoe", MINIMAX_LAYERS: "minimax_m2"}

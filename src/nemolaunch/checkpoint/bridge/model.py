@@ -47,6 +47,11 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
     if activation.endswith(".quick_gelu"):
         activation = QUICK_GELU
     faults = [*_rope_faults(fields)]
+    if fields.get("multi_latent_attention") and not fields.get("q_lora_rank"):
+        # megatron/core/transformer/mla_qk_norm_config.py; AutoBridge fails at that norm's weight
+        faults.append(
+            "it has no q_lora_rank, and Megatron-Core 0.19 then normalises what queries are made of twice"
+        )
     if activation not in ACTIVATIONS:
         faults.append(f"its activation function is {activation}")
     if faults:
