@@ -45,6 +45,8 @@ def cpu_rehearsal(recipe: Recipe, architecture: Architecture | None = None) -> R
     shape = architecture or recipe.architecture
     if recipe.bridge_fields.get("softmax_type", "vanilla") != "vanilla":
         return Rehearsal(status="unsupported", reason="attention sinks need Transformer Engine")
+    if recipe.model_class == "Exaone4ForCausalLM":
+        return Rehearsal(status="unsupported", reason="its norms of queries and keys need Transformer Engine")
     if shape.kind in _KINDS:
         return Rehearsal(status="unsupported", reason=_KINDS[shape.kind])
     if recipe.name in TRAINED + TRAINED_WITH_BRIDGE:
