@@ -18,7 +18,7 @@ TRAINED = (
 )  # fmt: skip
 TRAINED_WITH_BRIDGE = (
     "glm45", "glm45_air", "kimi_k2", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "olmoe_7b",
-    "qwen35_35b_a3b", "qwen3_next_80b_a3b",
+    "qwen35_35b_a3b", "qwen35_4b", "qwen3_next_80b_a3b",
 )  # fmt: skip
 _KINDS = {
     "hyena": "Hyena layers need CUDA kernels",
