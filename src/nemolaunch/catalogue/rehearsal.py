@@ -17,7 +17,7 @@ TRAINED = (
     "qwen3_30b_a3b", "starcoder2_15b", "starcoder2_3b", "starcoder_15b",
 )  # fmt: skip
 TRAINED_WITH_BRIDGE = (
-    "glm45", "glm45_air", "kimi_k2", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "olmoe_7b",
+    "glm45", "glm45_air", "kimi_k2", "mimo_7b", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "olmoe_7b",
     "qwen35_35b_a3b", "qwen35_4b", "qwen3_next_80b_a3b",
 )  # fmt: skip
 _KINDS = {
