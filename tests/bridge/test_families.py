@@ -81,7 +81,6 @@ FIRST_DENSE = {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 1, 1, 1]}
 # Models that NeMo 2 does not have
 NEW: dict[str, dict[str, Any]] = {
     "ernie45_21b_a3b": FIRST_DENSE,
-    "exaone4_1p2b": GROUPED,
     "glm45": FIRST_DENSE,
     "glm45_air": {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 0, 0, 1]},
     "gpt_oss_20b": {**GROUPED, "num_moe_experts": 16, "moe_ffn_hidden_size": 128, "window_size": [15, 0]},

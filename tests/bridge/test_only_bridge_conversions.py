@@ -127,9 +127,10 @@ def judged(
     request: pytest.FixtureRequest, bridge_server: ForkServer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[Path, float]]:
     """By model of the tests that run, its folder, and the largest difference of logits to transformers'."""
+    items: list[Any] = request.session.items
     asked = [
         item.callspec.params["name"]
-        for item in request.session.items
+        for item in items
         if item.module is request.module and "judged" in item.fixturenames
     ]
     folders = {name: tmp_path_factory.mktemp("model") for name in dict.fromkeys(asked)}

@@ -12,7 +12,7 @@ from nemolaunch.tokenization.text_writer import TextWriter
 from nemolaunch.tokenizer.library import cache_folder
 
 
-class WriteTokens(PipelineStep):  # type: ignore[misc]
+class WriteTokens(PipelineStep):
     """Last step of a pipeline: tokenises each document's text, and passes it on.
 
     Each task writes a shard, `NAME-00001-of-00004_text_document` and so on; `nemolaunch merge` or

@@ -17,8 +17,8 @@ TRAINED = (
     "qwen3_30b_a3b", "starcoder2_15b", "starcoder2_3b", "starcoder_15b",
 )  # fmt: skip
 TRAINED_WITH_BRIDGE = (
-    "glm45", "glm45_air", "kimi_k2", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "olmoe_7b",
-    "qwen35_35b_a3b", "qwen3_next_80b_a3b",
+    "glm45", "glm45_air", "kimi_k2", "mimo_7b", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "olmoe_7b",
+    "qwen35_35b_a3b", "qwen35_4b", "qwen3_next_80b_a3b",
 )  # fmt: skip
 _KINDS = {
     "hyena": "Hyena layers need CUDA kernels",
@@ -43,6 +43,8 @@ class Rehearsal:
 def cpu_rehearsal(recipe: Recipe, architecture: Architecture | None = None) -> Rehearsal:
     """Return whether a recipe, optionally with another architecture, trains on the CPU."""
     shape = architecture or recipe.architecture
+    if recipe.model_class == "Exaone4ForCausalLM":
+        return Rehearsal(status="unsupported", reason="its norms of queries and keys need Transformer Engine")
     if shape.kind in _KINDS:
         return Rehearsal(status="unsupported", reason=_KINDS[shape.kind])
     if recipe.name in TRAINED + TRAINED_WITH_BRIDGE:

@@ -36,7 +36,7 @@ def write_page(folder: Path, output: Path | None = None) -> Path:
     shown = [*ranked, *(run for run in started if run not in ranked)][:MOST_CURVES]
     pages = run_pages([run_dir(results.folder, run.name).root for run in shown])
     try:
-        write_text(output, render(pages, "sweep.html", sweep=page_values(results, len(shown))))
+        write_text(output, render(pages, template="sweep.html", sweep=page_values(results, len(shown))))
     except OSError as error:
         raise NemolaunchError(f"cannot write -o {output}: {error.strerror}") from None
     return output

@@ -58,7 +58,9 @@ def upload_folder(folder: Path, url: str, report: Callable[[int], None] = lambda
     Raises OSError: the store cannot be reached or refuses, or a file has vanished; what has arrived is kept.
     """
     files = sorted(p for p in folder.rglob("*") if p.is_file())
-    local = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files}
+    local: dict[str, dict[str, Any]] = {
+        str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files
+    }
     known = _read_list(remote.join(url, LIST)) or {}
     marked = _read_list(remote.join(url, MARKER))
     if marked is not None and {n: {**e, "version": None} for n, e in marked.items()} != {
