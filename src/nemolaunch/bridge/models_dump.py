@@ -12,6 +12,8 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import torch
+
 from nemolaunch.bridge import entry
 from nemolaunch.bridge.model_source import ModelSource
 from nemolaunch.bridge.model_sources import MODELS
@@ -115,7 +117,9 @@ def _layers(found: Any, default: Any) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON: functions as in NeMo's `model.yaml`."""
+    """Return a value as JSON: functions and types of numbers as in NeMo's `model.yaml`."""
+    if isinstance(value, torch.dtype):
+        return {"_target_": str(value), "_call_": False}
     if callable(value):
         return {"_target_": f"{value.__module__}.{value.__qualname__}", "_call_": False}
     return list(value) if isinstance(value, tuple) else value
