@@ -98,8 +98,4 @@ def _largest_difference(folder: Path, *models: Any) -> float:
     with torch.no_grad():
         expected = hf(ids).logits
         logits = [model(ids, positions, None)[..., : expected.shape[-1]] for model in models]
-    if not expected.isfinite().all():
-        return 1000.0
-    if not all(found.isfinite().all() for found in logits):
-        return 2000.0
     return max(float((found - expected).abs().max()) for found in logits)

@@ -12,7 +12,6 @@ from nemolaunch.families.nemo_config import classes, defaults, symbol
 from nemolaunch.families.ops import MambaParts, Qkv
 from nemolaunch.families.param_shapes import CONVOLUTION, IN_PROJECTION
 from nemolaunch.families.parts import (
-    DENSE,
     NO_BIAS,
     NO_QK_NORM,
     NO_WINDOW,
@@ -95,9 +94,7 @@ def _experts_to_nemo(hf: Fields, nemo: Out) -> None:
 
 
 def _experts_to_hf(nemo: Fields, hf: Out) -> None:
-    pattern, number = nemo["hybrid_override_pattern"], nemo.get("num_moe_experts")
-    if not number or "E" not in pattern:
-        DENSE.to_hf(nemo, hf)
+    if "E" not in nemo["hybrid_override_pattern"]:  # Bridge's importer sets a number of experts nevertheless
         return
     for name, (ours, default) in EXPERTS.items():
         value = nemo.get(ours)

@@ -34,6 +34,8 @@ def meaning(name: str, fields: Fields) -> Any:
     heads = fields.get("num_attention_heads")
     if value is None and name in ("num_key_value_heads", "num_query_groups"):
         return heads
+    if name == "kv_channels" and fields.get("qk_head_dim"):
+        return None  # multi-latent attention does not use it
     if value is None and name in ("head_dim", "kv_channels") and heads:
         return fields["hidden_size"] // heads
     if value is None and name in ("n_inner", "ffn_hidden_size"):
