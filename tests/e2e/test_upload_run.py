@@ -91,6 +91,22 @@ def test_an_unfinished_checkpoint_is_not_uploaded(store: S3Server, run: RunDir) 
     assert len(remote.names_in(f"{BUCKET}/runs/unfinished/checkpoints")) == 1
 
 
+def test_a_checkpoint_of_bridge_is_the_newest_where_it_is_fetched(store: S3Server, tmp_path: Path) -> None:
+    """Bridge's record of the newest complete checkpoint says so, here and there; a later one is being written."""
+    run = RunDir(tmp_path / "run")
+    for number in (2, 4):
+        (run.checkpoints / f"iter_{number:07d}").mkdir(parents=True)
+        (run.checkpoints / f"iter_{number:07d}" / ".metadata").write_bytes(b"of step")
+    (run.checkpoints / "latest_checkpointed_iteration.txt").write_text("2")
+    run.plan.write_text("{}")
+    assert Uploader(run, f"{BUCKET}/runs/of-bridge", print).advance()
+    got = fetch(f"{BUCKET}/runs/of-bridge", tmp_path / "fetched", print)
+    newest = got.last_checkpoint()
+    assert newest is not None
+    assert newest.name == "iter_0000002"
+    assert files_below(newest) == {".metadata": b"of step"}
+
+
 def test_a_failure_is_told_and_repeated(store: S3Server, run: RunDir) -> None:
     said: list[str] = []
     uploader = Uploader(run, "s3://no-such-bucket/runs", said.append)
