@@ -268,7 +268,7 @@ def test_a_ladder_predicts_a_larger_run_and_checks_it(job: Job, capsys: pytest.C
 
     law = (1.8172, 482.01, 0.3478, 2085.43, 0.3658)  # Besiroglu et al. 2024
     points, targets = ladder_points(SIZES, [22.0], {"seed": [1, 2]}, ["aixsim-1.1b"])
-    options = {"points": points, "predicted": targets, "kind": "ladder", "here": False}
+    options: dict[str, Any] = {"points": points, "predicted": targets, "kind": "ladder", "here": False}
     plan = planned(job, train_predicted=True, **options)
     write_record(plan.folder, plan.record())
     *fit_runs, target = plan.runs
