@@ -24,7 +24,7 @@ def built(folder: Path, umask: int) -> dict[str, bytes]:
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="builds what git tracks")
 def test_two_builds_are_the_same_and_complete(tmp_path: Path) -> None:
     first, second = built(tmp_path / "a", 0o022), built(tmp_path / "b", 0o077)
-    assert [name.rpartition("-")[2] for name in sorted(first)] == ["any.whl", "0.2.0.tar.gz"]
+    assert sorted(Path(name).suffix for name in first) == [".gz", ".whl"]
     assert first == second
     listed = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, check=True, capture_output=True, text=True)
     tracked = {path.removeprefix("src/") for path in listed.stdout.splitlines() if (ROOT / path).is_file()}

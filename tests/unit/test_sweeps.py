@@ -225,6 +225,9 @@ def test_more_runs_at_a_time_than_fit_are_refused(job: Job) -> None:
     with pytest.raises(UsageError, match=r"--parallel 2: 2 runs need .* GiB of memory.*use --parallel 1"):
         check_parallel(sweep, 2)
     check_parallel(sweep, 1)
+    on_slurm = planned(job.with_values(executor="slurm"), grid({"seed": [1, 2]}), here=False)
+    with pytest.raises(UsageError, match="on Slurm, the queue decides"):
+        check_parallel(on_slurm, 2)
 
 
 def test_results_are_compared_by_validation_loss_and_seeds_are_put_together(

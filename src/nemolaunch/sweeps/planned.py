@@ -268,8 +268,12 @@ def check_parallel(plan: SweepPlan, parallel: int) -> None:
     if parallel < 1:
         raise UsageError(f"--parallel {parallel}: at least one run at a time")
     first = plan.runs[0].plan
-    if not first.job.launch.is_here or parallel == 1:
+    if parallel == 1:
         return
+    if not first.job.launch.is_here:
+        raise UsageError(
+            f"--parallel {parallel} is for runs on this machine; on Slurm, the queue decides how many run"
+        )
     if first.job.launch.engine:
         raise UsageError(
             f"--parallel {parallel}: runs in containers on this machine are started one at a time"
