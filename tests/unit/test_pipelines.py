@@ -108,7 +108,7 @@ def test_files_of_curators_form_are_read(form: str, source: Path, tmp_path: Path
 
 def test_other_texts_have_another_digest(source: Path, tmp_path: Path) -> None:
     """The index cache of other data with the same lengths is not read."""
-    from nemolaunch.facts.data_digest import digest_now
+    from nemolaunch.data.data_digest import digest_now
     from nemolaunch.tokenization.text_writer import TextWriter
 
     digests = set()
