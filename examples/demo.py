@@ -14,12 +14,14 @@ import signal
 import subprocess
 import sys
 import time
+import webbrowser
 from pathlib import Path
 
 import nemolaunch as nl
 
 ROOT = Path(__file__).parents[1]
-STEPS, STOP_AT = 450, 155
+STEPS, STOP_AT = 450, 205
+PROMPT = "And the LORD said unto"
 
 
 def show(command: list[str]) -> None:
@@ -77,12 +79,13 @@ def main() -> None:
     run(["bash", "preprocess_data.sh", "--hf-tokenizer", "examples/bible/tokenizer", "--data-prefix", "bible",
          "--input-dir", "examples/bible", "--output-dir", data])  # fmt: skip
     pretrain = [python, "train/llm/pretrain/pretrain_llm.py", "--config", "examples/demo.yaml",
-                "--dataset-dir", data, "--output-dir", str(training), "--max-steps", str(STEPS)]  # fmt: skip
+                "--dataset-dir", data, "--output-dir", str(training), "--max-steps", str(STEPS),
+                "--sample-every", "150", "--sample-prompt", PROMPT]  # fmt: skip
     if options.backend == "bridge":
         pretrain += ["--backend", "bridge"]
     metrics = ROOT / training / "metrics.jsonl"
     run_and_stop(pretrain, metrics, STOP_AT)
-    print("\nRunning the same command again resumes from the last checkpoint:")
+    print("\nRunning the same command again goes on where it stopped:")
     run(pretrain)
     last = os.path.relpath(nl.Run(ROOT / training).last_checkpoint, ROOT)
     if options.backend == "bridge":
@@ -91,7 +94,7 @@ def main() -> None:
         run(
             [python, "ckpt_conversion/convert_from_nemo2_to_hf.py", "--source", last, "--output-path", export]
         )
-    run(["nemolaunch", "generate", export, "--prompt", "And the LORD said unto", "--prompt", "In the beginning",
+    run(["nemolaunch", "generate", export, "--prompt", PROMPT, "--prompt", "In the beginning",
          "--max-new-tokens", "60", "--seed", "1"])  # fmt: skip
     report = str(folder / "report.html")
     run(["nemolaunch", "report", str(training), "-o", report, "--png", str(folder / "loss.png")])
@@ -99,6 +102,8 @@ def main() -> None:
     last_ten = sum(losses[-10:]) / 10
     print(f"\nThe loss fell from {losses[0]:.2f} to {last_ten:.2f} (mean of the last ten) in {STEPS} steps. "
           f"Total time: {time.monotonic() - began:.0f} s.\nReport: {report}")  # fmt: skip
+    if sys.stdout.isatty() and (sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
+        webbrowser.open((ROOT / report).as_uri())
 
 
 if __name__ == "__main__":
