@@ -102,7 +102,9 @@ def main() -> None:
     last_ten = sum(losses[-10:]) / 10
     print(f"\nThe loss fell from {losses[0]:.2f} to {last_ten:.2f} (mean of the last ten) in {STEPS} steps. "
           f"Total time: {time.monotonic() - began:.0f} s.\nReport: {report}")  # fmt: skip
-    if sys.stdout.isatty() and (sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
+    if sys.stdout.isatty() and (
+        sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    ):
         webbrowser.open((ROOT / report).as_uri())
 
 
