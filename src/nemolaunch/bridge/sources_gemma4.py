@@ -1,6 +1,7 @@
 """The language models of Gemma 4.
 
-Sizes are those of Google's own definition of them: google-deepmind/gemma at b2dc124b6b1f, gemma/gm/nn/gemma4/_gemma4.py.
+Sizes are those of Google's own definition of them: google-deepmind/gemma at b2dc124b6b1f,
+gemma/gm/nn/gemma4/_gemma4.py.
 The class's defaults are the rest: heads of 256 channels, and of 512 in layers without a window; 262144 tokens.
 """
 

@@ -15,8 +15,8 @@ class Architecture:
 
     Kind:
         kind: Megatron's model type: gpt, mamba, hyena, bert or t5. Not a config field.
-        post_layer_norms: additional norms after attention and MLP (Gemma 2 to 4); with experts (Gemma 4) also before and
-            after the experts and the shared expert, and scales in the router. Not a config field.
+        post_layer_norms: additional norms after attention and MLP (Gemma 2 to 4); with experts (Gemma 4) also before
+            and after the experts and the shared expert, and scales in the router. Not a config field.
 
     Size (counts, widths in channels, `seq_length` in tokens):
         num_layers: transformer layers; for Mamba hybrids and Hyena the letters of `hybrid_override_pattern`;

@@ -31,7 +31,7 @@ RULES: dict[str, str] = {
     "shared-expert-by-tp": "The width of the shared expert must be a multiple of the tensor parallel size.",
     "vocabulary-by-tp": "A preset vocabulary size must be a multiple of the tensor parallel size.",
     "mamba-by-tp": "The heads and groups of Mamba layers must be multiples of the tensor parallel size.",
-    "global-groups-by-tp": "Layers without a window may have fewer key/value heads; the tensor parallel size divides them.",
+    "global-groups-by-tp": "The key/value heads of layers without a window must be a multiple of TP, too.",
     "delta-by-tp": "The heads of gated delta nets must be a multiple of the tensor parallel size.",
     "hyena-by-tp": "The channels and groups of Hyena layers must be multiples of the tensor parallel size.",
     "sequence-parallel-without-tp": "Sequence parallelism needs a tensor parallel size above 1.",

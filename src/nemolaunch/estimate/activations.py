@@ -127,7 +127,7 @@ def _dropout(a: Architecture, k: Tokens) -> float:
 
 
 def _layer_embedding(a: Architecture, k: Tokens, width: int) -> float:
-    """Return the bytes of a layer's own embedding: the gate's input and output, activated, multiplied, and projected."""
+    """Return the bytes of a layer's own embedding: the gate's input and output, activated, multiplied, projected."""
     return k.residual * (a.hidden_size + 4 * width) * k.width + _norm(a, k)
 
 
