@@ -15,8 +15,8 @@ from nemolaunch.findings import errors
 
 # Billions of parameters as published, in all and for one token, and what they do not count: for one token the embedding
 # ("lookup"), or in both numbers the embedding and the output matrix ("both"), or a second embedding ("layers"), or
-# layers that predict further tokens ("further", which this test never counts). None: what is published does not say what
-# it counts
+# layers that predict further tokens ("further", which this test never counts). None: what is published does not say
+# what it counts
 PUBLISHED: dict[str, tuple[float, float | None, str]] = {
     "ernie45_21b_a3b": (21.8, 3, "lookup"),  # baidu/ERNIE, README: 21B-A3B; its files have 21.8B
     "exaone4_1p2b": (1.28, 1.28, ""),  # arXiv 2507.11407

@@ -219,8 +219,8 @@ def implied_fields(stated: Mapping[str, Any], base: Architecture) -> tuple[dict[
     A new width or head count sets `kv_channels` to hidden_size // num_attention_heads. A new head count on a base
     without grouped queries keeps one key/value head per query head. A new depth extends a layer pattern that repeats
     a single letter. A preset vocabulary and a padding unit made for the base's tokenizer are replaced by the
-    tokenizer's size and Megatron's 128 (except that Gemma 3, and Gemma 4 with a second embedding or experts, keep theirs). Everything else stays as in the
-    base: rope scaling, tied embeddings, norms.
+    tokenizer's size and Megatron's 128 (except that Gemma 3, and Gemma 4 with experts or a second embedding, keep
+    theirs). Everything else stays as in the base: rope scaling, tied embeddings, norms.
     """
     hidden = stated.get("hidden_size", base.hidden_size)
     heads = stated.get("num_attention_heads", base.num_attention_heads)

@@ -39,11 +39,8 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
             ),
             without(resolved, "recompute_granularity", "recompute_method", "recompute_num_layers"),
         )
-    wrong = [
-        m
-        for m in selected_modules(job, model.recipe)
-        if m in (("layernorm", "mlp") if plain else ("layernorm",))
-    ]
+    out_of_reach = ("layernorm", "mlp") if plain else ("layernorm",)
+    wrong = [module for module in selected_modules(job, model.recipe) if module in out_of_reach]
     if wrong:
         yield error(
             CODE,
