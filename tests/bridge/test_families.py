@@ -77,10 +77,32 @@ DELTA = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
 }
+# layers with a window, one without, and twice as wide heads in it
+WINDOWS = {"num_layers": 6, "kv_channels": 16, "global_kv_channels": 32}
 FIRST_DENSE = {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 1, 1, 1]}
 # Models that NeMo 2 does not have
 NEW: dict[str, dict[str, Any]] = {
     "ernie45_21b_a3b": FIRST_DENSE,
+    # both kinds of layers have keys of their own, and both share them
+    "gemma4_e2b": {
+        **WINDOWS,
+        "num_layers": 10,
+        "num_kv_shared_layers": 5,
+        "num_query_groups": 1,
+        "window_size": [15, 0],
+        "vocab_size": 8192,
+        "per_layer_embed_vocab_size": 8192,
+        "per_layer_embed_dim": 16,
+    },
+    "gemma4_31b": {**WINDOWS, **GROUPED, "num_global_query_groups": 1, "window_size": [15, 0]},
+    "gemma4_26b_a4b": {
+        **WINDOWS,
+        **GROUPED,
+        **EXPERTS,
+        "num_global_query_groups": 1,
+        "window_size": 16,
+        "vocab_size": 8192,
+    },
     "glm45": FIRST_DENSE,
     "glm45_air": {**GROUPED, **EXPERTS, "moe_layer_freq": [0, 0, 0, 1]},
     "gpt_oss_20b": {**GROUPED, "num_moe_experts": 16, "moe_ffn_hidden_size": 128, "window_size": [15, 0]},

@@ -14,11 +14,17 @@ from nemolaunch.check import check
 from nemolaunch.findings import errors
 
 # Billions of parameters as published, in all and for one token, and what they do not count: for one token the embedding
-# ("lookup"), or in both numbers the embedding and the output matrix ("both"), or layers that predict further tokens
-# ("further", which this test never counts). None: what is published does not say what it counts
+# ("lookup"), or in both numbers the embedding and the output matrix ("both"), or a second embedding ("layers"), or
+# layers that predict further tokens ("further", which this test never counts). None: what is published does not say
+# what it counts
 PUBLISHED: dict[str, tuple[float, float | None, str]] = {
     "ernie45_21b_a3b": (21.8, 3, "lookup"),  # baidu/ERNIE, README: 21B-A3B; its files have 21.8B
     "exaone4_1p2b": (1.28, 1.28, ""),  # arXiv 2507.11407
+    # its card, without the second embedding, which is "looked up" too
+    "gemma4_e2b": (2.3, 2.3, "layers"),
+    "gemma4_e4b": (7.5, 7.5, ""),  # fairseq2, docs/source/reference/fairseq2.models.gemma4
+    "gemma4_26b_a4b": (25.2, 3.8, ""),
+    "gemma4_31b": (30.7, 30.7, ""),  # its card
     "glm45": (355, 32, "further"),  # its README
     "glm45_air": (106, 12, "further"),
     "glm47_flash": (30, None, "further"),  # its card: 30B-A3B
@@ -64,6 +70,7 @@ def test_parameters_are_those_published(name: str) -> None:
     counts = arithmetic.parameters(a, a.known("vocab_size"))
     further = counts.layers[a.num_layers :]
     both = counts.embedding + counts.output_layer if without == "both" else 0
+    both += counts.layer_embedding if without == "layers" else 0
     found = counts.total - both - sum(layer.total for layer in further)
     close, near = (0.1, 0.1) if name in NAMES else (0.015, 0.15) if name in ROUGH else (0.01, 0.02)
     assert found / 1e9 == pytest.approx(total, rel=close)

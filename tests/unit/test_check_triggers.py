@@ -127,6 +127,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ffn-by-tp": ("llama3_8b", {"tensor_model_parallel_size": 3}, {}),
     "shared-expert-by-tp": ("deepseek_v3", {"tensor_model_parallel_size": 3}, {}),
     "vocabulary-by-tp": ("phi3_mini_4k_instruct", {"tensor_model_parallel_size": 128}, {}),
+    "global-groups-by-tp": ("gemma4_31b", {**BRIDGE, "tensor_model_parallel_size": 8}, {}),
     "delta-by-tp": ("qwen3_next_80b_a3b", {**BRIDGE, "tensor_model_parallel_size": 32}, {}),
     "mamba-by-tp": ("mamba2_130m", {"tensor_model_parallel_size": 2}, {}),
     "hyena-by-tp": ("hyena_1b", {"tensor_model_parallel_size": 7}, {}),
@@ -441,6 +442,11 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "recompute-modules": (
         "llama3_8b",
         {"recompute_granularity": "selective", "recompute_modules": ("mla_up_proj",)},
+        {},
+    ),
+    "gemma4-layers": (
+        "gemma4_e2b",
+        {**BRIDGE, "recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
         {},
     ),
     "recompute-modules-not-selective": ("llama3_8b", {"recompute_modules": ("mlp",)}, {}),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from nemolaunch.arithmetic import mixers
 from nemolaunch.arithmetic.parameters import Parameters, parameters
@@ -55,6 +56,18 @@ def _attended(a: Architecture, seq_length: int) -> tuple[float, float]:
     return full, local * causal_in_window + (layers - local) * seq_length / 2
 
 
+def _scores(a: Architecture, seq_length: int) -> tuple[float, float]:
+    """Return keys per token times channels, summed over attention layers, by both conventions."""
+    kinds = Counter(a.of_layer(layer) for layer in range(a.num_layers)) if a.global_kv_channels else {a: 1}
+    full = causal = 0.0
+    for kind, count in kinds.items():
+        one = replace(kind, num_layers=count) if a.global_kv_channels else kind
+        full_keys, causal_keys = _attended(one, seq_length)
+        full += _score_width(kind) * full_keys
+        causal += _score_width(kind) * causal_keys
+    return full, causal
+
+
 def _linear_layers(a: Architecture) -> int:
     return sum(a.is_linear_layer(layer) for layer in range(a.num_layers))
 
@@ -75,7 +88,7 @@ def _weights_used(a: Architecture, counts: Parameters) -> int:
     """Return the weights that multiply a token: active ones without lookups, plus a tied output matrix."""
     tied = counts.output_matrix if a.share_embeddings_and_output_weights else 0
     tied += (a.mtp_num_layers or 0) * counts.output_matrix  # each additional token has its own logits
-    return counts.active - counts.embedding - counts.position_embedding + tied
+    return counts.active_non_embedding - counts.position_embedding + tied
 
 
 def flops_per_token(
@@ -102,9 +115,8 @@ def flops_per_token(
     a = architecture
     if a.kind == "t5":
         raise ValueError("FLOPs per token are not defined for an encoder-decoder model")
-    full_keys, causal_keys = _attended(a, seq_length or a.seq_length)
+    full_keys, causal_keys = _scores(a, seq_length or a.seq_length)
     if both_sides or a.kind == "bert":
         causal_keys = full_keys
     rest = 6.0 * _weights_used(a, parameters(a, vocab_size)) + 3.0 * _scan(a)
-    per_key = 6.0 * _score_width(a)
-    return FlopsPerToken(full=rest + per_key * full_keys, causal=rest + per_key * causal_keys)
+    return FlopsPerToken(full=rest + 6.0 * full_keys, causal=rest + 6.0 * causal_keys)

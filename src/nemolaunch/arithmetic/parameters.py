@@ -24,7 +24,8 @@ class LayerParameters:
         experts, active_experts: all experts; those that one token passes through.
         shared_experts: the expert that every token passes through.
         norms: norms of the residual stream.
-        other: projections of a multi-token-prediction layer, and to and from experts in a narrower space.
+        other: projections of a multi-token-prediction layer, to and from experts in a narrower space, and to and from a
+            layer's own embedding.
     """
 
     attention: int = 0
@@ -59,6 +60,8 @@ class Parameters:
         output_matrix: size of the output matrix, tied or not; not part of `total`.
         final_norm: norms after the last layer.
         head: BERT's additional transform before the output.
+        layer_embedding: the second embedding, which has a part for each layer (Gemma 4).
+        layer_projection: what makes the same parts of the first embedding, and their norm.
         layers: one entry per layer: encoder layers first, multi-token-prediction layers last.
     """
 
@@ -68,10 +71,13 @@ class Parameters:
     output_matrix: int = 0
     final_norm: int = 0
     head: int = 0
+    layer_embedding: int = 0
+    layer_projection: int = 0
     layers: tuple[LayerParameters, ...]
 
     def _outside_layers(self) -> int:
-        return self.embedding + self.position_embedding + self.output_layer + self.final_norm + self.head
+        embeddings = self.embedding + self.position_embedding + self.layer_embedding
+        return embeddings + self.layer_projection + self.output_layer + self.final_norm + self.head
 
     @property
     def total(self) -> int:
@@ -85,13 +91,13 @@ class Parameters:
 
     @property
     def non_embedding(self) -> int:
-        """All parameters except the input token embedding."""
-        return self.total - self.embedding
+        """All parameters except those that are looked up by the input token."""
+        return self.total - self.embedding - self.layer_embedding
 
     @property
     def active_non_embedding(self) -> int:
-        """`active` without the input token embedding."""
-        return self.active - self.embedding
+        """`active` without those that are looked up by the input token."""
+        return self.active - self.embedding - self.layer_embedding
 
     def component(self, name: str) -> int:
         """Sum one component over all layers, e.g. `component("attention")`."""
@@ -155,7 +161,8 @@ def _feed_forward(a: Architecture, has_experts: bool) -> dict[str, int]:
     expert = _mlp(a, a.known("moe_ffn_hidden_size"), a.moe_latent_size)
     num_experts, shared = a.known("num_moe_experts"), a.moe_shared_expert_intermediate_size
     return {
-        "router": _linear(a.hidden_size, num_experts, a.add_bias_linear),
+        "router": _linear(a.hidden_size, num_experts, a.add_bias_linear)
+        + (a.hidden_size + num_experts if a.post_layer_norms else 0),
         "experts": num_experts * expert,
         "active_experts": a.moe_router_topk * expert,
         "shared_experts": _mlp(a, shared) + (a.hidden_size if a.moe_shared_expert_gate else 0)
@@ -183,7 +190,7 @@ def _mixed_layer(a: Architecture, letter: str) -> LayerParameters:
 
 def layer_parameters(architecture: Architecture, layer: int) -> LayerParameters:
     """Count the parameters of decoder layer `layer`, starting at 0 (for BERT: encoder layer)."""
-    a = architecture
+    a = architecture.of_layer(layer)
     if a.hybrid_override_pattern:
         return _mixed_layer(a, a.hybrid_override_pattern[layer])
     if a.is_linear_layer(layer):
@@ -192,14 +199,22 @@ def layer_parameters(architecture: Architecture, layer: int) -> LayerParameters:
             norms=2 * _norm(a, a.hidden_size),
             **_feed_forward(a, a.is_moe_layer(layer)),
         )
-    attention, num_norms = _attention(a), 4 if a.post_layer_norms else 2
-    if a.kind == "t5":
-        attention, num_norms = attention + _cross_attention(a), 3
+    attention = _attention(a) + (_cross_attention(a) if a.kind == "t5" else 0)
+    inside = _feed_forward(a, a.is_moe_layer(layer))
+    if a.per_layer_embed_dim:
+        inside["other"] = 2 * a.hidden_size * a.per_layer_embed_dim
     return LayerParameters(
-        attention=attention,
-        norms=num_norms * _norm(a, a.hidden_size),
-        **_feed_forward(a, a.is_moe_layer(layer)),
+        attention=attention, norms=num_norms(a, a.is_moe_layer(layer)) * _norm(a, a.hidden_size), **inside
     )
+
+
+def num_norms(a: Architecture, has_experts: bool) -> int:
+    """Return the number of norms of the residual stream in a layer of attention and an MLP or experts."""
+    if a.kind == "t5":
+        return 3
+    if a.post_layer_norms:
+        return 7 if has_experts else 5 if a.per_layer_embed_dim else 4
+    return 2
 
 
 def _prediction_layer(a: Architecture) -> LayerParameters:
@@ -233,6 +248,7 @@ def parameters(architecture: Architecture, vocab_size: int) -> Parameters:
         output += vocab_size
     if a.kind == "bert":
         head = _linear(a.hidden_size, a.hidden_size, True) + _norm(a, a.hidden_size)
+    layer_width = a.num_layers * (a.per_layer_embed_dim or 0)
     num_final_norms = 2 if a.kind == "t5" else 1
     learned_positions = a.position_embedding_type == "learned_absolute"
     return Parameters(
@@ -242,5 +258,7 @@ def parameters(architecture: Architecture, vocab_size: int) -> Parameters:
         output_matrix=matrix,
         final_norm=num_final_norms * _norm(a, a.hidden_size),
         head=head,
+        layer_embedding=(a.per_layer_embed_vocab_size or 0) * layer_width,
+        layer_projection=_linear(a.hidden_size, layer_width, False) + _norm(a, a.per_layer_embed_dim or 0),
         layers=tuple(layers),
     )

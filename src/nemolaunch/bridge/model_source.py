@@ -21,6 +21,7 @@ class ModelSource:
         module: where that class is; None if neither transformers nor Bridge has it, and `values` are all there is.
         values: what the model has otherwise than that class's defaults.
         provider: the class of Bridge's configuration.
+        settings: fields of that class that Bridge's recipe of the model sets, beyond its translation.
         layers: the function that describes its layers, if it is not what Bridge's translation names.
         whole: the provider's defaults are the model, and Bridge translates no other configuration.
         last_stage: layers of the last stage of the catalogue's pipeline layout, which do not divide evenly.
@@ -30,6 +31,7 @@ class ModelSource:
     module: str | None = "transformers"
     values: dict[str, Any] = field(default_factory=dict)
     provider: str = GPT
+    settings: dict[str, Any] = field(default_factory=dict)
     layers: str | None = None
     whole: bool = False
     last_stage: int | None = None

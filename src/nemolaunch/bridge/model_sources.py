@@ -7,7 +7,7 @@ defaults. They are those of Bridge's recipes and of its earlier model classes, w
 
 from __future__ import annotations
 
-from nemolaunch.bridge import sources_experts, sources_nemotron3, sources_qwen35
+from nemolaunch.bridge import sources_experts, sources_gemma4, sources_nemotron3, sources_qwen35
 from nemolaunch.bridge.model_source import BRIDGE, MLA, ModelSource, rope
 
 # glm/glm45_provider.py at 5f28ae824bc6: biases of queries, keys and values; half of each head is rotated
@@ -102,6 +102,7 @@ _MODELS: dict[str, ModelSource] = {
     # (qwen/qwen_provider.py)
     "qwen3_next_80b_a3b": ModelSource(config="Qwen3NextConfig", values=rope(1e7, partial_rotary_factor=0.25)),
     **sources_experts.MODELS,
+    **sources_gemma4.MODELS,
     **sources_nemotron3.MODELS,
     **sources_qwen35.MODELS,
 }

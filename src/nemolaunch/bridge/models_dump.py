@@ -18,7 +18,7 @@ from nemolaunch.bridge import entry
 from nemolaunch.bridge.model_source import ModelSource
 from nemolaunch.bridge.model_sources import MODELS
 from nemolaunch.catalogue import bridge_only
-from nemolaunch.catalogue.bridge_models import PLANNED
+from nemolaunch.catalogue.bridge_models import GEMMA4, GEMMA4_EXPERTS, GEMMA4_HEADS, PLANNED
 from nemolaunch.system.atomic_files import write_text
 
 # Fields that are a list with 0 or 1 for each layer, or a number N: of each N layers the last is the other kind -> what
@@ -49,12 +49,12 @@ def _row(source: ModelSource) -> dict[str, Any]:
         "hf": source.config,
         "provider": source.provider,
         "layers": source.layers or _layers(found, default),
-        "shape": {**_shape(found), "num_layers_in_last_pipeline_stage": source.last_stage},
+        "shape": {**_shape(source, found), "num_layers_in_last_pipeline_stage": source.last_stage},
         "fields": dict(sorted(fields.items())),
     }
 
 
-def _shape(found: Any) -> dict[str, Any]:
+def _shape(source: ModelSource, found: Any) -> dict[str, Any]:
     """Return the architecture of a model in the catalogue's terms, with the widths that Megatron derives."""
     shape = {name: plain(getattr(found, name)) for name in bridge_only.SHAPE if hasattr(found, name)}
     heads = shape["num_attention_heads"]
@@ -66,8 +66,27 @@ def _shape(found: Any) -> dict[str, Any]:
     every = getattr(found, "window_attn_skip_freq", None)
     if every and shape["window_size"]:
         shape["interleaved_attn_pattern"] = [every - 1, 1]
+    if source.provider in (GEMMA4, GEMMA4_EXPERTS):
+        shape |= _of_gemma4(found, shape)
     pattern = getattr(found, "hybrid_layer_pattern", None)
     return {**shape, "kind": "mamba", "hybrid_override_pattern": pattern} if pattern else shape
+
+
+def _of_gemma4(found: Any, shape: dict[str, Any]) -> dict[str, Any]:
+    """Return what Gemma 4's layers have that its configuration does not say, or under other names, or as 0."""
+    heads = {
+        name: getattr(found, name, None) or getattr(found, theirs, None)
+        for name, theirs in GEMMA4_HEADS.items()
+    }
+    own = shape.get("per_layer_embed_dim") or None
+    return {
+        **heads,
+        "post_layer_norms": True,
+        "qk_layernorm": True,
+        "num_kv_shared_layers": shape.get("num_kv_shared_layers") or None,
+        "per_layer_embed_dim": own,
+        "per_layer_embed_vocab_size": own and shape["per_layer_embed_vocab_size"],
+    }
 
 
 def _described(source: ModelSource) -> Any:
@@ -83,6 +102,8 @@ def _described(source: ModelSource) -> Any:
     config = symbol(path)(**source.values)
     config.architectures = [bridge_only.architecture_of(source.config)]
     found = AutoBridge.from_hf_config(config).to_megatron_provider(load_weights=False)
+    for name, value in source.settings.items():
+        setattr(found, name, value)
     _shorten(found)
     if "E" not in (getattr(found, "hybrid_layer_pattern", None) or "E"):
         _without_experts(found, symbol(source.provider)())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,8 @@ class Architecture:
 
     Kind:
         kind: Megatron's model type: gpt, mamba, hyena, bert or t5. Not a config field.
-        post_layer_norms: additional norms after attention and MLP (Gemma 2 and 3). Not a config field.
+        post_layer_norms: additional norms after attention and MLP (Gemma 2 to 4); with experts (Gemma 4) also before
+            and after the experts and the shared expert, and scales in the router. Not a config field.
 
     Size (counts, widths in channels, `seq_length` in tokens):
         num_layers: transformer layers; for Mamba hybrids and Hyena the letters of `hybrid_override_pattern`;
@@ -34,6 +36,14 @@ class Architecture:
         rope_scaling, rope_scaling_factor: switch and factor of the rope scaling of Llama 4 and Gemma 3.
         window_size: sliding window in tokens, `(left, right)` or one number.
         interleaved_attn_pattern: numbers of consecutive layers with and without a window, alternating.
+
+    Gemma 4, whose layers differ:
+        global_kv_channels, num_global_query_groups: channels per head, and key/value heads, of layers without a window;
+            the latter None: as many as in the others.
+        num_kv_shared_layers: last layers that attend to the keys and values of an earlier one.
+        use_double_wide_mlp: whether the MLPs of those layers are twice as wide.
+        per_layer_embed_dim, per_layer_embed_vocab_size: width, for each layer, and rows of a second embedding, which
+            each layer adds to the residual stream through a gate.
 
     Experts:
         moe_layer_freq: 1: every layer has experts; n: every n-th; a tuple of 0 and 1: one entry per layer.
@@ -95,6 +105,12 @@ class Architecture:
     rope_scaling_factor: float | None = None
     window_size: int | tuple[int, ...] | None = None
     interleaved_attn_pattern: tuple[int, ...] | None = None
+    global_kv_channels: int | None = None
+    num_global_query_groups: int | None = None
+    num_kv_shared_layers: int | None = None
+    use_double_wide_mlp: bool = False
+    per_layer_embed_dim: int | None = None
+    per_layer_embed_vocab_size: int | None = None
     attn_logit_softcapping: float | None = None
     final_logit_softcapping: float | None = None
 
@@ -160,6 +176,34 @@ class Architecture:
             return bool(self.moe_layer_freq[layer])
         return layer % self.moe_layer_freq == 0
 
+    def has_window(self, layer: int) -> bool:
+        """Return whether layer `layer` (starting at 0) attends through the sliding window."""
+        if self.window_size is None or not self.interleaved_attn_pattern:
+            return self.window_size is not None
+        local, everywhere = self.interleaved_attn_pattern
+        return layer % (local + everywhere) < local
+
+    def shares_keys(self, layer: int) -> bool:
+        """Return whether layer `layer` (starting at 0) attends to the keys and values of an earlier one (Gemma 4)."""
+        return layer >= self.num_layers - (self.num_kv_shared_layers or 0)
+
+    @property
+    def has_preset_vocabulary(self) -> bool:
+        """Whether a model of another tokenizer keeps the rows of the embedding, because other sizes depend on them.
+
+        NeMo cannot build Gemma 3 without; the second embedding of Gemma 4 has as many.
+        """
+        return isinstance(self.rotary_base, tuple) or self.per_layer_embed_vocab_size is not None
+
+    def of_layer(self, layer: int) -> Architecture:
+        """Return the architecture whose layers all have the heads, window and width of layer `layer` (from 0).
+
+        Only those of Gemma 4 differ in these.
+        """
+        if self.global_kv_channels is None:
+            return self
+        return _like(self, self.has_window(layer), self.use_double_wide_mlp and self.shares_keys(layer))
+
     def is_linear_layer(self, layer: int) -> bool:
         """Return whether layer `layer` (starting at 0) has a gated delta net instead of attention."""
         return self.linear_attention_freq is not None and (layer + 1) % self.linear_attention_freq != 0
@@ -168,3 +212,20 @@ class Architecture:
     def num_moe_layers(self) -> int:
         """Number of layers with experts."""
         return sum(self.is_moe_layer(layer) for layer in range(self.num_layers))
+
+
+@functools.lru_cache(maxsize=256)
+def _like(a: Architecture, has_window: bool, is_wide: bool) -> Architecture:
+    heads = (
+        {}
+        if has_window
+        else {
+            "kv_channels": a.known("global_kv_channels"),
+            "num_query_groups": a.num_global_query_groups or a.num_query_groups,
+            "window_size": None,
+        }
+    )
+    width = a.ffn_hidden_size * (2 if is_wide else 1)
+    return replace(
+        a, **heads, ffn_hidden_size=width, use_double_wide_mlp=False, interleaved_attn_pattern=None
+    )  # type: ignore[arg-type]

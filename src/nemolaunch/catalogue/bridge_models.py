@@ -29,6 +29,13 @@ PROVIDERS = {
     "DeepSeekModel": "megatron.bridge.models.mla_provider.MLAModelProvider",
     "MambaModel": "megatron.bridge.models.hybrid.hybrid_provider.HybridModelProvider",
 }  # fmt: skip
+GEMMA4 = f"{_GEMMA}.gemma4_provider.Gemma4DenseProvider"
+GEMMA4_EXPERTS = f"{_GEMMA}.gemma4_provider.Gemma4ModelProvider"
+# Our names of the heads of layers without a window -> those of the class of Gemma 4 with experts
+GEMMA4_HEADS = {
+    "global_kv_channels": "global_head_dim",
+    "num_global_query_groups": "num_global_key_value_heads",
+}
 LLAMA4 = "nemolaunch.bridge.llama4.Llama4Provider"
 # Functions of NeMo's -> Megatron's own of the same formula
 FUNCTIONS = {
@@ -82,6 +89,11 @@ def provider(model: ModelSpec) -> str | None:
 def provider_of(model_class: str, config_class: str) -> str | None:
     """Return the class of Bridge's configuration that has the code of NeMo's classes; None if there is none."""
     return LLAMA4 if _is_llama4(config_class) else PROVIDERS.get(model_class)
+
+
+def is_plain_gemma4(model: ModelSpec) -> bool:
+    """Return whether a model is a Gemma 4 without experts, whose layers are Megatron's own in plain PyTorch."""
+    return model.recipe.bridge_provider == GEMMA4
 
 
 def is_llama4(model: ModelSpec) -> bool:
@@ -140,6 +152,8 @@ def model_fields(model: ModelSpec) -> dict[str, Any]:
     own = recipe.bridge_fields if recipe.bridge_provider else nemo_config.defaults(recipe.config_class)
     scale = _rope_scaling(model).get("scale_factor")
     found = in_bridge(recipe.model_class, {**own, **model.overrides, "scale_factor": scale})
+    if recipe.bridge_provider == GEMMA4_EXPERTS:
+        found = {GEMMA4_HEADS.get(name, name): value for name, value in found.items()}
     if (
         model.architecture.mtp_num_layers and not recipe.bridge_provider
     ):  # set by NeMo's recipe, not by its class

@@ -43,6 +43,11 @@ _LAYOUTS = {
     # Of ERNIE, GLM-4.7-Flash, Hy3, Ling, MiMo, MiniMax-M2 and Sarvam Bridge has no recipe
     "ernie45_21b_a3b": _Layout(family="ernie45", gpus=8, parameters=21 * 10**9),
     "exaone4_1p2b": _Layout(family="exaone", gpus=8, expert=1, parameters=1280 * 10**6),
+    # Bridge has a recipe of E4B, with two GPUs, and of 26B-A4B one that reads images
+    "gemma4_26b_a4b": _Layout(family="gemma4", gpus=16, tensor=2, parameters=25_200 * 10**6),
+    "gemma4_31b": _Layout(family="gemma4", gpus=64, tensor=4, expert=1, parameters=30_700 * 10**6),
+    "gemma4_e2b": _Layout(family="gemma4", gpus=8, expert=1, parameters=5100 * 10**6),
+    "gemma4_e4b": _Layout(family="gemma4", gpus=8, tensor=2, expert=1, parameters=8000 * 10**6),
     "glm45": _Layout(
         family="glm45", gpus=128, tensor=2, pipeline=8, expert=16, batch=2048, parameters=355 * 10**9
     ),
@@ -151,7 +156,7 @@ def _recipe(name: str, row: dict[str, Any]) -> Recipe:
         optimizer=by_size(layout.parameters),
         moment_bytes=None,
         attention_backend="auto",
-        overlap_grad_reduce=True,
+        overlap_grad_reduce=not shape.get("num_kv_shared_layers"),  # some of their norms get no gradient
         overlap_param_gather=True,
         callbacks=(),
         performance_mode=False,

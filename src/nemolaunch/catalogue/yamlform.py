@@ -51,6 +51,9 @@ _PARTS = {
     "num_groups_hyena": ("num_groups_hyena", "num_groups_hyena_medium", "num_groups_hyena_short"),
     "encoder_num_layers": ("encoder_num_layers",),
     "mtp_num_layers": ("mtp_num_layers",),
+    "global_kv_channels": ("global_kv_channels", "num_global_query_groups"),
+    "num_kv_shared_layers": ("num_kv_shared_layers", "use_double_wide_mlp"),
+    "per_layer_embed_dim": ("per_layer_embed_dim", "per_layer_embed_vocab_size"),
     "attn_logit_softcapping": ("attn_logit_softcapping", "final_logit_softcapping"),
 }  # fmt: skip
 _PART_OF = {field: part for part, fields in _PARTS.items() for field in fields}
@@ -149,7 +152,7 @@ def _out_of_range(field: str, value: Any) -> str | None:
 
 
 def has_own_qk_layernorm(base: Architecture) -> bool:
-    """Return whether the layers, those of Gemma 2, Gemma 3 and Llama 4, decide if queries and keys are normalised."""
+    """Return whether the layers, those of Gemma 2 to 4 and Llama 4, decide if queries and keys are normalised."""
     return base.post_layer_norms or base.rope_scaling is not None
 
 
@@ -161,7 +164,7 @@ def _wrong_form(field: str, value: Any, base: Architecture) -> str | None:
     is_gemma_3 = isinstance(base.rotary_base, tuple)
     pair = isinstance(value, tuple) and len(value) == 2
     single = not isinstance(value, tuple)
-    required = field in _PART_OF or (field == "vocab_size" and is_gemma_3)
+    required = field in _PART_OF or (field == "vocab_size" and base.has_preset_vocabulary)
     if required and value is None and getattr(base, field) is not None:
         return f"{field} is null; this base needs a value"
     if field == "rotary_base" and not (pair if is_gemma_3 else single):
@@ -171,7 +174,7 @@ def _wrong_form(field: str, value: Any, base: Architecture) -> str | None:
     if field == "window_size" and value is not None and not (single if is_gemma_3 else pair):
         return f"{field} is {value}; this base takes {'one number' if is_gemma_3 else '[left, right]'}"
     if field == "qk_layernorm" and has_own_qk_layernorm(base):
-        return f"{field} cannot be set: the layers of Gemma 2, Gemma 3 and Llama 4 determine it"
+        return f"{field} cannot be set: the layers of Gemma 2 to 4 and Llama 4 determine it"
     return None
 
 
@@ -216,15 +219,15 @@ def implied_fields(stated: Mapping[str, Any], base: Architecture) -> tuple[dict[
     A new width or head count sets `kv_channels` to hidden_size // num_attention_heads. A new head count on a base
     without grouped queries keeps one key/value head per query head. A new depth extends a layer pattern that repeats
     a single letter. A preset vocabulary and a padding unit made for the base's tokenizer are replaced by the
-    tokenizer's size and Megatron's 128 (except that Gemma 3 keeps its vocabulary). Everything else stays as in the
-    base: rope scaling, tied embeddings, norms.
+    tokenizer's size and Megatron's 128 (except that Gemma 3, and Gemma 4 with experts or a second embedding, keep
+    theirs). Everything else stays as in the base: rope scaling, tied embeddings, norms.
     """
     hidden = stated.get("hidden_size", base.hidden_size)
     heads = stated.get("num_attention_heads", base.num_attention_heads)
     layers = stated.get("num_layers", base.num_layers)
     faults = []
     fields: dict[str, Any] = {}
-    if not isinstance(base.rotary_base, tuple):  # NeMo cannot build Gemma 3 without a preset
+    if not base.has_preset_vocabulary:
         fields["vocab_size"] = None
     if base.make_vocab_size_divisible_by > 128:
         fields["make_vocab_size_divisible_by"] = 128
@@ -299,6 +302,25 @@ def contradictions(architecture: Architecture) -> list[str]:
         faults.append(
             "moe_router_topk 1 leaves a single expert for the softmax; set moe_router_pre_softmax: true"
         )
+    return faults + _contradictions_of_gemma4(a)
+
+
+def _contradictions_of_gemma4(a: Architecture) -> list[str]:
+    faults, rows = [], a.per_layer_embed_vocab_size
+    groups = a.num_global_query_groups
+    if groups and a.num_attention_heads % groups:
+        faults.append(
+            f"num_attention_heads {a.num_attention_heads} is not a multiple of num_global_query_groups {groups}"
+        )
+    if rows and a.vocab_size and rows < a.vocab_size:
+        faults.append(f"per_layer_embed_vocab_size {rows} is less than vocab_size {a.vocab_size}; set both")
+    if a.num_kv_shared_layers and a.interleaved_attn_pattern:
+        most = a.num_layers - sum(a.interleaved_attn_pattern)
+        if a.num_kv_shared_layers > most:
+            faults.append(
+                f"num_kv_shared_layers {a.num_kv_shared_layers} leaves fewer layers with keys of their own than one of "
+                f"each kind: of {a.num_layers} layers at most {max(0, most)} can share them"
+            )
     return faults
 
 

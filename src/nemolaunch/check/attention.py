@@ -29,7 +29,7 @@ def kernels(resolved: Resolved) -> Iterator[Finding]:
         if given is not None and resolved.device == "gpu":
             yield warning(
                 "attention-backend-not-used",
-                f"{shown(BACKEND, given)} has no effect: {model.name} uses its own attention, which caps scores",
+                f"{shown(BACKEND, given)} has no effect: {model.name} uses its own attention",
                 without(resolved, BACKEND),
             )
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nemolaunch.catalogue.bridge_models import is_plain_gemma4
 from nemolaunch.check.support import error, fix, flag, no_effect, shown, sizes, warning, without
 from nemolaunch.facts.data_files import DataFile
 from nemolaunch.findings import Finding
@@ -61,6 +62,10 @@ def _unsupported_attention(resolved: Resolved) -> str | None:
         return "Gemma 2's own attention rejects packed sequences (Gemma2DotProductAttention)"
     if name == "GPTModel" and not trains_with_bridge(resolved.job):
         return f"the layers of {model.name} are Transformer Engine's own, to which NeMo passes no document boundaries"
+    if is_plain_gemma4(model):
+        return (
+            f"the attention of {model.name}, Megatron's own, rejects packed sequences (DotProductAttention)"
+        )
     if model.recipe.bridge_fields.get("softmax_type", "vanilla") != "vanilla":
         return (
             f"Transformer Engine computes the attention sinks of {model.name} in packed sequences with cuDNN 9.18 and "

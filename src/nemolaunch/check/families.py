@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from nemolaunch.arithmetic import mixers
 from nemolaunch.arithmetic.pipeline import PipelineSplit, pipeline_split
 from nemolaunch.catalogue import Architecture
+from nemolaunch.catalogue.bridge_models import is_plain_gemma4
 from nemolaunch.resolve import Resolved
 
 
@@ -99,6 +100,8 @@ def limits_of(resolved: Resolved) -> ModelLimits:
             no_context_parallel="Gemma3Config.configure_model rejects it",
             causal_only="Gemma3SelfAttention is causal",
         )
+    if name == "Gemma4ForCausalLM":
+        return _gemma4(resolved)
     if a.window_size is not None:
         looks_back = "its attention window only looks back"
         if name == "MistralModel":
@@ -142,6 +145,19 @@ def _mamba(a: Architecture) -> ModelLimits:
         tensor_parts=parts,
         mamba_heads=(heads, groups),
         causal_only="its state space layers run from left to right",
+    )
+
+
+def _gemma4(resolved: Resolved) -> ModelLimits:
+    groups = resolved.model.architecture.num_global_query_groups
+    plain = is_plain_gemma4(resolved.model)
+    what = "the {} key/value heads of layers without a window"
+    return ModelLimits(
+        no_pipeline="Bridge's Gemma4DenseProvider builds it as one stage" if plain else None,
+        no_virtual_pipeline="no run of it with virtual stages has been tried",
+        no_context_parallel="its attention window is not split along the sequence",
+        tensor_parts={"global-groups-by-tp": (groups, what)} if groups else {},
+        causal_only="its attention is causal (modeling_gemma4.py)",
     )
 
 

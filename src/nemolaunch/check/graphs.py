@@ -70,6 +70,6 @@ def _unsupported(resolved: Resolved) -> str | None:
         return "has layers that cannot be captured (HyenaLayer), so it would train without graphs"
     if a.kind == "t5":
         return "passes its decoder a pair of masks, which graphs do not support"
-    if resolved.model.recipe.model_class == "Gemma3Model":
+    if resolved.model.recipe.model_class in ("Gemma3Model", "Gemma4ForCausalLM"):
         return "passes its layers pairs of rotary embeddings, which graphs do not support"
     return None

@@ -78,8 +78,9 @@ def _userbuffers(resolved: Resolved, tp: int) -> Iterator[Finding]:
 
 def data(resolved: Resolved) -> Iterator[Finding]:
     """Check the communication of gradients and weights between data parallel ranks."""
-    speed, bert = resolved.job.speed, resolved.model.architecture.kind == "bert"
-    if speed.overlap_grad_reduce and bert:
+    speed, a = resolved.job.speed, resolved.model.architecture
+    unused = a.kind == "bert" or a.num_kv_shared_layers  # Gemma 4: norms of keys that are replaced
+    if speed.overlap_grad_reduce and unused:
         yield error(
             "grad-reduce-unsupported",
             f"{flag(REDUCE)} is not possible: not every weight of {resolved.model.name} gets a gradient in every step",
@@ -94,7 +95,7 @@ def data(resolved: Resolved) -> Iterator[Finding]:
         yield warning(
             "param-gather-in-one",
             f"{flag(GATHER)}{origin} without {flag(REDUCE)} gathers all weights at once, which hides little",
-            *(() if bert else (fix(overlap_grad_reduce=True),)),
+            *(() if unused else (fix(overlap_grad_reduce=True),)),
             fix(overlap_param_gather=False),
         )
 

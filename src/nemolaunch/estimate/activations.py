@@ -10,7 +10,7 @@ no longer keep.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nemolaunch.arithmetic import mixers
 from nemolaunch.catalogue import Architecture
@@ -31,6 +31,7 @@ class Tokens:
         width: bytes per value.
         input_width: bytes per value of a matrix product's saved input: 1 in fp8.
         scores: bytes of each value kept per token pair and head; empty with fused kernels such as FlashAttention.
+        window_scores: whether layers with a window keep scores too.
         torch: plain PyTorch layers (CPU rehearsal), whose norms compute in fp32 and keep fp32 values.
         recompute: modules that are recomputed.
     """
@@ -44,6 +45,7 @@ class Tokens:
     width: int = 2
     input_width: int = 2
     scores: tuple[int, ...] = ()
+    window_scores: bool = True
     torch: bool = False
     recompute: frozenset[str] = frozenset()
 
@@ -67,6 +69,7 @@ def tokens_of(layout: Layout, *, torch: bool = False) -> Tokens:
         width=layout.parameter_bytes,
         input_width=1 if layout.fp8 else layout.parameter_bytes,
         scores=scores,
+        window_scores=layout.window_scores,
         torch=torch,
         recompute=frozenset(layout.recompute_modules) if selective else frozenset(),
     )
@@ -75,6 +78,7 @@ def tokens_of(layout: Layout, *, torch: bool = False) -> Tokens:
 @functools.lru_cache(maxsize=4096)
 def layer_bytes(a: Architecture, layer: int, k: Tokens) -> float:
     """Return the bytes that decoder layer `layer` (starting at 0) keeps per microbatch without full recompute."""
+    a = a.of_layer(layer)
     if a.hybrid_override_pattern:
         letter = a.hybrid_override_pattern[layer]
         if a.kind == "hyena":
@@ -86,7 +90,8 @@ def layer_bytes(a: Architecture, layer: int, k: Tokens) -> float:
         return _expert_block(a, k) if letter == "E" else _mlp_block(a, k)
     mixing = _delta_net(a, k) if a.is_linear_layer(layer) else _attention(a, k)
     cross = _attention(a, k) if a.kind == "t5" else 0.0
-    return mixing + cross + (_expert_block(a, k) if a.is_moe_layer(layer) else _mlp_block(a, k))
+    own = _layer_embedding(a, k, a.per_layer_embed_dim) if a.per_layer_embed_dim else 0.0
+    return mixing + cross + own + (_expert_block(a, k) if a.is_moe_layer(layer) else _mlp_block(a, k))
 
 
 def prediction_bytes(a: Architecture, k: Tokens) -> float:
@@ -104,7 +109,9 @@ def _norm(a: Architecture, k: Tokens) -> float:
     """Return the bytes of a norm: its input and fp32 statistics; two fp32 copies for plain PyTorch's RMSNorm."""
     statistics = 4 * (2 if a.normalization == "LayerNorm" else 1)
     width = k.width
-    if k.torch:
+    if a.global_kv_channels:  # Gemma 4's own: two fp32 copies of a 16-bit input, and the normalised value
+        width = 8 if k.width == 4 else 12
+    elif k.torch:
         width = 4 if a.normalization == "LayerNorm" else 8
     return k.residual * (a.hidden_size * width + statistics)
 
@@ -119,9 +126,16 @@ def _dropout(a: Architecture, k: Tokens) -> float:
     return k.residual * a.hidden_size if a.hidden_dropout else 0.0
 
 
+def _layer_embedding(a: Architecture, k: Tokens, width: int) -> float:
+    """Return the bytes of a layer's own embedding: the gate's input and output, activated, multiplied, projected."""
+    return k.residual * (a.hidden_size + 4 * width) * k.width + _norm(a, k)
+
+
 def _attention(a: Architecture, k: Tokens) -> float:
     if a.multi_latent_attention:
         return _latent_attention(a, k)
+    if a.window_size is not None and not k.window_scores:
+        k = replace(k, scores=())
     query = a.num_attention_heads * a.kv_channels / k.tensor
     key = a.num_query_groups * a.kv_channels / k.tensor
     kept = _normed_input(a, k)
@@ -203,6 +217,10 @@ def _expert_block(a: Architecture, k: Tokens) -> float:
     kept += sent * width * gate
     if a.moe_shared_expert_intermediate_size and "shared_experts" not in k.recompute:
         kept += k.tokens * a.moe_shared_expert_intermediate_size / k.tensor * _gate(a, k)
+    if (
+        a.post_layer_norms
+    ):  # inputs of router and shared expert, and norms after the experts, the latter, and both
+        kept += 5 * _norm(a, k) + 2 * k.residual * a.hidden_size * k.width
     return kept + _dropout(a, k)
 
 
@@ -271,6 +289,9 @@ def layer_workspace_bytes(a: Architecture, layer: int, k: Tokens) -> float:
 
     If scores are kept, the gradients of scores before and after softmax may be larger; recomputed scores are added.
     """
+    a = a.of_layer(layer)
+    if a.window_size is not None and not k.window_scores:
+        k = replace(k, scores=())
     width = a.ffn_hidden_size / k.tensor
     tokens: float = k.tokens
     if a.is_moe_layer(layer):

@@ -26,6 +26,7 @@ class Layout:
         optimizer_instances: copies of the sharded optimizer state.
         scores: bytes of each value kept per token pair and head, if attention keeps scores.
         own_scores: whether scores are also kept without Transformer Engine, and on a CPU.
+        window_scores: whether layers with a window keep them too; else kernels support these layers' narrower heads.
         cuda_graphs: layers allocate from memory that nothing else can use.
         both_sides: tokens also attend to later tokens.
         recipe_pipeline: number of pipeline stages that the recipe's uneven split is meant for.
@@ -62,6 +63,7 @@ class Layout:
     fsdp_replicate: int | None = None
     scores: tuple[int, ...] = ()
     own_scores: bool = False
+    window_scores: bool = True
     cuda_graphs: bool = False
     both_sides: bool = False
     recipe_pipeline: int | None = None
@@ -159,7 +161,11 @@ def scores_of(job: Job, model: ModelSpec, tensor: int) -> dict[str, object]:
     heads = max(1, model.architecture.num_attention_heads // tensor)
     length = job.data.seq_length or model.architecture.seq_length
     own = attention.has_own(model) or attention.backend_of(job, model) == "local"
-    return {"scores": attention.softmax_values(job, model, heads, length), "own_scores": own}
+    return {
+        "scores": attention.softmax_values(job, model, heads, length),
+        "own_scores": own,
+        "window_scores": own or attention.windows_keep_scores(job, model),
+    }
 
 
 MOMENT_BYTES = {"adam": 8, "sgd": 4}  # fp32

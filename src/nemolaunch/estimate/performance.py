@@ -179,7 +179,7 @@ def _layer(
         width = (a.moe_ffn_hidden_size or 1) / p.expert_tensor
         flops = 6.0 * weights.active_experts / max(1, a.moe_router_topk) * sent / p.expert_tensor
         matrix += flops / (speed * EXPERT_SHARE * _fill(rows, a.moe_latent_size or a.hidden_size, width))
-    attention = _attention(a, p, gpu, k) if weights.attention else 0.0
+    attention = _attention(a.of_layer(layer), p, gpu, k) if weights.attention else 0.0
     traffic = act.layer_bytes(a, layer, k) * TRAFFIC_PASSES[precision] / (gpu.memory_bandwidth * MEMORY_SHARE)
     compute = max(matrix + attention + traffic, LAUNCH_S["experts" if has_experts else "dense"])
     tensor = _tensor(a, p, links, k, matrix, has_experts)
@@ -199,6 +199,8 @@ def _fill(*sizes: float) -> float:
 def _attention(a: Architecture, p: Layout, gpu: Gpu, k: act.Tokens) -> float:
     """Return the seconds of scores and weighted sums: 3.5 forward passes, since backward repeats the forward pass."""
     window = a.window_size[0] if isinstance(a.window_size, tuple) else a.window_size
+    if k.scores and k.window_scores and a.global_kv_channels:
+        window = None  # computed with all keys, and masked
     keys = min(p.seq_length / (1 if p.both_sides else 2), window or p.seq_length)
     width = a.num_attention_heads * a.kv_channels
     if a.multi_latent_attention:

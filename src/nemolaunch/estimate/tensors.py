@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nemolaunch.arithmetic import mixers
+from nemolaunch.arithmetic.parameters import num_norms
 from nemolaunch.catalogue import Architecture
 from nemolaunch.estimate.layout import Layout, stage_layers
 
@@ -99,12 +100,16 @@ def _last(a: Architecture, shards: Shards, vocab_rows: int, stages: int) -> list
         )
     if a.kind in ("bert", "t5"):
         tensors.append(LocalTensor(-(-vocab_rows // shards.tensor)))
+    if a.per_layer_embed_dim:
+        rows, width = a.known("per_layer_embed_vocab_size"), a.num_layers * a.per_layer_embed_dim
+        tensors += [LocalTensor(-(-rows // shards.tensor) * width)]
+        tensors += _matrix(a.hidden_size, width, columns=shards.tensor) + _norm(a, a.per_layer_embed_dim)
     return tensors
 
 
 def layer_tensors(a: Architecture, layer: int, shards: Shards) -> tuple[LocalTensor, ...]:
     """Return the tensors of decoder layer `layer` (starting at 0) on one rank."""
-    return _tensors_of_kind(a, _kind(a, layer), shards)
+    return _tensors_of_kind(a.of_layer(layer), _kind(a, layer), shards)
 
 
 def _kind(a: Architecture, layer: int) -> str:
@@ -118,10 +123,12 @@ def _kind(a: Architecture, layer: int) -> str:
 def _tensors_of_kind(a: Architecture, kind: str, shards: Shards) -> tuple[LocalTensor, ...]:
     if a.hybrid_override_pattern:
         return tuple(_mixed_layer(a, kind, shards))
-    norms = _norm(a, a.hidden_size) * (4 if a.post_layer_norms else 3 if a.kind == "t5" else 2)
+    norms = _norm(a, a.hidden_size) * num_norms(a, kind.endswith("experts"))
     mixing = _delta_net(a, shards) if kind.startswith("linear") else _attention(a, shards)
     cross = _cross_attention(a, shards) if a.kind == "t5" else []
-    return tuple(mixing + cross + norms + _feed_forward(a, shards, kind.endswith("experts")))
+    own = a.per_layer_embed_dim  # not split
+    embedding = _matrix(a.hidden_size, own) + _matrix(own, a.hidden_size) if own else []
+    return tuple(mixing + cross + norms + _feed_forward(a, shards, kind.endswith("experts")) + embedding)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -222,6 +229,7 @@ def _feed_forward(a: Architecture, shards: Shards, has_experts: bool) -> list[Lo
     one = _mlp(a, a.moe_ffn_hidden_size, shards.expert_tensor, a.moe_latent_size)
     local = -(-a.num_moe_experts // shards.expert)
     tensors = [LocalTensor(a.hidden_size * a.num_moe_experts)]
+    tensors += [LocalTensor(a.num_moe_experts), LocalTensor(a.hidden_size)] if a.post_layer_norms else []
     if a.moe_latent_size:
         tensors += _matrix(a.hidden_size, a.moe_latent_size) + _matrix(a.moe_latent_size, a.hidden_size)
     # grouped experts are ordered by layer: the first matrix of every expert, then the second
@@ -291,9 +299,9 @@ def _elements(a: Architecture, layout: Layout, stage: int, vocab_rows: int) -> t
     shards = Shards(layout.tensor, layout.expert, layout.expert_tensor)
     ordinary = experts = 0
     for before, layers, after in _chunks(a, layout, stage, vocab_rows):
-        kinds = Counter(_kind(a, layer) for layer in layers)
+        kinds = Counter((a.of_layer(layer), _kind(a, layer)) for layer in layers)
         parts = [(1, _summed([*before, *after]))]
-        parts += [(count, _elements_of_kind(a, kind, shards)) for kind, count in kinds.items()]
+        parts += [(count, _elements_of_kind(*kind, shards)) for kind, count in kinds.items()]
         ordinary += sum(count * part[0] for count, part in parts)
         experts += sum(count * part[1] for count, part in parts)
     return ordinary, experts

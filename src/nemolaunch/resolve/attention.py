@@ -6,7 +6,9 @@ and `nvte_get_fused_attn_backend` of `common/fused_attn/fused_attn.cpp`, release
 
 from __future__ import annotations
 
-from nemolaunch.catalogue import Architecture, ModelSpec
+import dataclasses
+
+from nemolaunch.catalogue import Architecture, ModelSpec, bridge_models
 from nemolaunch.job import Job
 
 # Values that Megatron requires of these variables for each backend (`LanguageModule._set_attention_backend`)
@@ -33,14 +35,17 @@ def has_attention(a: Architecture) -> bool:
 
 
 def has_own(model: ModelSpec) -> bool:
-    """Return whether the model has its own attention without backends: Gemma 2 caps scores (`gemma2_layer_spec`)."""
-    return model.recipe.model_class == "Gemma2Model"
+    """Return whether the model has its own attention without backends.
+
+    Gemma 2 caps scores (`gemma2_layer_spec`); Bridge's Gemma 4 without experts has no layers of Transformer Engine.
+    """
+    return model.recipe.model_class == "Gemma2Model" or bridge_models.is_plain_gemma4(model)
 
 
 def head_widths(a: Architecture) -> tuple[int, int]:
     """Return the channels of a head's queries and keys, and of its values."""
     if not a.multi_latent_attention:
-        return a.kv_channels, a.kv_channels
+        return (max(a.kv_channels, a.global_kv_channels or 0),) * 2
     return (a.qk_head_dim or 0) + (a.qk_pos_emb_head_dim or 0), a.v_head_dim or 0
 
 
@@ -121,6 +126,12 @@ def keeps_scores(job: Job, model: ModelSpec) -> bool:
     return backend == "auto" and all(refusal(b, job, model) for b in ("flash", "fused"))
 
 
+def windows_keep_scores(job: Job, model: ModelSpec) -> bool:
+    """Return whether layers with a window keep scores where the others do, whose heads may be wider (Gemma 4)."""
+    a = dataclasses.replace(model.architecture, global_kv_channels=None)
+    return keeps_scores(job, dataclasses.replace(model, architecture=a))
+
+
 def softmax_values(job: Job, model: ModelSpec, heads: int, length: int) -> tuple[int, ...]:
     """Return the bytes of each value that is kept per score, for `heads` heads per rank, if scores are kept.
 
@@ -131,8 +142,10 @@ def softmax_values(job: Job, model: ModelSpec, heads: int, length: int) -> tuple
     """
     width = 4 if job.batch.precision == "fp32" else 2
     kept: tuple[int, ...] = (width,)
-    if has_own(model):
+    if model.recipe.model_class == "Gemma2Model":
         kept = (width, width)
+    elif has_own(model):
+        pass
     elif backend_of(job, model) != "local" and width == 2:
         divides = length % 8 == 0 and heads * job.batch.micro_batch_size % 4 == 0
         kept = (2,) if 16 < length < 16384 and divides else (4, 2)

@@ -231,6 +231,10 @@ def _depth(a: Architecture, layout: _Layout) -> dict[str, Any]:
         changes["hybrid_override_pattern"] = (kinds * layers)[:layers]
     if a.linear_attention_freq:  # both kinds of layers
         layers = -(-max(layers, a.linear_attention_freq) // chunks) * chunks
+    if a.global_kv_channels and a.interleaved_attn_pattern:  # both kinds, also of those that share keys
+        period = sum(a.interleaved_attn_pattern) * (2 if a.num_kv_shared_layers else 1)
+        layers = -(-max(layers, period) // chunks) * chunks
+        changes["num_kv_shared_layers"] = layers // 2 if a.num_kv_shared_layers else None
     if isinstance(a.moe_layer_freq, tuple):  # the first may be dense, later ones have experts
         changes["moe_layer_freq"] = a.moe_layer_freq[:1] + a.moe_layer_freq[1 - layers :]
     if a.encoder_num_layers:
@@ -253,8 +257,13 @@ def _widths(a: Architecture, layout: _Layout) -> dict[str, Any]:
         "kv_channels": kv_channels,
         "ffn_hidden_size": _at_most(a.ffn_hidden_size, 2 * hidden, layout.tp),
     }
-    # the tokenizer's vocabulary instead of a preset one; Gemma 3 cannot be built without a preset
-    if a.vocab_size is not None and not isinstance(a.rotary_base, tuple):
+    if a.global_kv_channels:
+        changes |= {"global_kv_channels": 2 * kv_channels}
+        changes |= {"num_global_query_groups": groups if a.num_global_query_groups else None}
+    if a.per_layer_embed_dim:
+        changes["per_layer_embed_dim"] = min(a.per_layer_embed_dim, UNIT)
+    # the tokenizer's vocabulary instead of a preset one
+    if a.vocab_size is not None and not a.has_preset_vocabulary:
         changes["vocab_size"] = None
     if a.linear_attention_freq:
         heads = 2 * layout.tp * layout.cp

@@ -77,6 +77,8 @@ def counted(given: dict[str, Any]) -> dict[str, Any]:
         "components": {
             "embedding": counts.embedding,
             "position_embedding": counts.position_embedding,
+            "layer_embedding": counts.layer_embedding,
+            "layer_projection": counts.layer_projection,
             **{name: counts.component(name) for name in COMPONENTS},
             "final_norm": counts.final_norm,
             "head": counts.head,

@@ -98,6 +98,8 @@ def details(model: ModelSpec, tokenizer_vocab_size: int | None = None) -> dict[s
     row["parameters_by_part"] = {
         "embedding": counts.embedding,
         "position_embedding": counts.position_embedding,
+        "layer_embedding": counts.layer_embedding,
+        "layer_projection": counts.layer_projection,
         **{name: counts.component(name) for name in components},
         "output_layer": counts.output_layer,
     }
