@@ -6,17 +6,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from e2e.jobs import TOKENIZER, llama
+from golden.batch_plans import plan_of
 from s3_server import BUCKET, S3Server, s3_server
 
+from nemolaunch.cli.commands import upload as upload_command
+from nemolaunch.observe.reader import read_history
+from nemolaunch.observe.report.report import write_report
+from nemolaunch.observe.status import status
 from nemolaunch.run import metrics
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.uploads import Uploader, fetch, newest_complete, state_of
-from nemolaunch.system import remote, upload
+from nemolaunch.system import locks, remote, upload
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,6 +137,81 @@ def test_a_damaged_object_is_not_taken(store: S3Server, run: RunDir, tmp_path: P
     with pytest.raises(upload.NemolaunchError, match="SHA-256"):
         fetch(url, tmp_path / "fetched", print)
     assert not list((tmp_path / "fetched").rglob("*.distcp"))
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> RunDir:
+    """A run with a plan, the metrics of two steps, and a checkpoint, made without --upload."""
+    plan = plan_of("no-container", str(tmp_path / "llama"))
+    plan.save()
+    plan.run.metrics.write_text(
+        "".join(
+            json.dumps(row) + "\n"
+            for row in (
+                {"event": "start", "step": 0, "time": 100.0, "max_steps": 2},
+                {"step": 1, "time": 101.0, "loss": 2.0},
+                {"step": 2, "time": 102.0, "loss": 1.5},
+            )
+        )
+    )
+    checkpoint(plan.run, 1)
+    return plan.run
+
+
+def test_a_command_uploads_what_a_killed_run_left(
+    store: S3Server, trained: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what is missing is sent, and not beside another upload of the run."""
+    assert upload_command.main([str(trained.root)]) == 2
+    assert "give a URL" in capsys.readouterr().err
+    url = f"{BUCKET}/killed/llama"
+    (folder,) = trained.complete_checkpoints()
+    there = remote.join(url, "checkpoints", folder.name)
+    upload.upload_folder(folder, there)
+    remote.remove(remote.join(there, upload.MARKER))
+    remote.remove(remote.join(there, "weights/__0_1.distcp"))
+    store.requests()
+    with locks.held(trained.upload_lock, "busy"):
+        assert upload_command.main([str(trained.root), f"{BUCKET}/killed"]) == 1
+    assert "is uploading" in capsys.readouterr().err
+    assert upload_command.main([str(trained.root), f"{BUCKET}/killed"]) == 0
+    assert f"nemolaunch resume {url}" in capsys.readouterr().out
+    sent = [line for line in store.requests() if line.startswith("PUT") and ".distcp" in line]
+    assert [line.split("/")[-1].split("?")[0] for line in sent] == ["__0_1.distcp"]
+    assert newest_complete(url) == folder.name
+    assert fetch(url, tmp_path / "fetched", print).metrics.read_text() == trained.metrics.read_text()
+    assert upload_command.main([str(trained.root), "s3://no-such-bucket/x"]) == 1
+    assert "no-such-bucket" in capsys.readouterr().err
+
+
+def test_failures_are_events_of_the_run(store: S3Server, trained: RunDir, tmp_path: Path) -> None:
+    """Once when they begin and once when they end, even after training, whose time they do not change."""
+    import boto3
+
+    url = "s3://made-later/llama"
+    command = [sys.executable, "-m", "nemolaunch.ranks.uploading", str(trained.root), url, str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        until(lambda: [m for m in read_history(trained.root).marks if m.kind == "upload"])
+        *_, told = status(trained.root).notices
+        assert told.startswith(f"upload to {url} failed: ")
+        assert told.endswith(f"`nemolaunch upload {trained.root}` sends the rest")
+        boto3.client("s3").create_bucket(Bucket="made-later")
+    assert process.returncode == 0
+    history = read_history(trained.root)
+    failed, works = [mark for mark in history.marks if mark.kind == "upload"]
+    assert (failed.step, works.step) == (2, 2)
+    assert failed.text.startswith(f"to {url} failed: ")
+    assert works.text == f"to {url} works again"
+    assert history.active_s == 2.0
+    write_report([trained.root], tmp_path / "report.html")
+    assert works.text in (tmp_path / "report.html").read_text()
+
+
+def until(true: Callable[[], object], timeout_s: float = 120) -> None:
+    end = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 def nemolaunch(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

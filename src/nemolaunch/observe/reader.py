@@ -18,7 +18,7 @@ from nemolaunch.observe.history import History, Mark, Span, evaluation_figures
 from nemolaunch.observe.series import Series
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
-from nemolaunch.run.metrics import ROUTINE_EVENTS, batches, rows
+from nemolaunch.run.metrics import ROUTINE_EVENTS, UPLOAD, batches, rows
 from nemolaunch.system.json_files import read_json
 
 NOT_FINITE = ("nan", "inf", "-inf")  # spelling in the metrics file
@@ -123,7 +123,7 @@ class _Reader:
         step, moment, event = int(row["step"]), row.get("time"), row.get("event")
         if event == "start":
             self._start(row, step)
-        if moment is not None:
+        if moment is not None and event != UPLOAD:
             self._advance_time(moment)
             self._history.elapsed.append(step, self._history.active_s)
         if event is None:

@@ -150,11 +150,19 @@ def _status(plan: Plan, queue: Queue | None) -> Status:
         job=job,
         notices=(
             *(f"{row['event']} at step {row['step']}: {row['text']}" for row in _notices(run)),
-            *([str(uploads)] if (uploads := state_of(run)) else []),
+            *_uploads(run, state),
         ),
         tags=labels_of(run).tags,
         tokens=last.get("tokens"),
     )
+
+
+def _uploads(run: RunDir, state: str) -> list[str]:
+    uploads = state_of(run)
+    if uploads is None:
+        return []
+    left = state not in ("running", "waiting") and (uploads.error or uploads.under_way)
+    return [f"{uploads}; `nemolaunch upload {run.root}` sends the rest" if left else str(uploads)]
 
 
 def _notices(run: RunDir) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Write the metrics file of a run. It has exactly one writer."""
+"""Write the metrics file of a run. Only the first rank does, and for a line now and then the process that uploads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from nemolaunch.ranks.log import log
 
 
 class RowFile:
-    """An append-only JSON Lines file with a single writing process.
+    """An append-only JSON Lines file.
 
-    Each line is written with one system call, so a crash of the process leaves complete lines only, and threads
-    may write concurrently. A line that was cut off when a machine died is terminated when the file is reopened.
+    Each line is written with one system call, so a crash of the process leaves complete lines only, and threads and
+    processes of one machine may write concurrently. A line that was cut off when a machine died is terminated when the
+    file is reopened.
     """
 
     def __init__(self, path: Path) -> None:

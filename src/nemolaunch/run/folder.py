@@ -54,6 +54,11 @@ class RunDir:
         return self.root / "upload.json"
 
     @property
+    def upload_lock(self) -> Path:
+        """The process that uploads this run."""
+        return self.root / "upload.lock"
+
+    @property
     def labels(self) -> Path:
         """The tags and notes that users gave the run."""
         return self.root / "labels.json"

@@ -13,6 +13,7 @@ from typing import Any
 from nemolaunch.run.folder import RunDir
 
 MIGRATED = "migrated"  # the event between what a run has trained with one framework and with another
+UPLOAD = "upload"  # the event that uploads began to fail, or succeed again; also after the end of training
 MOST_STEPS = 2**53
 # Events that every run has: nothing that a reader must be told
 ROUTINE_EVENTS = frozenset({"start", "end", "checkpoint", "fed", "stream", "phase"})
@@ -93,6 +94,12 @@ def last_validation(path: Path, max_bytes: int = 4 << 20) -> dict[str, Any]:
     """Read the row of the latest validation among the last thousands; empty if there is none."""
     lines = [line for line in _tail(path, max_bytes) if b'"val_loss"' in line]
     return next((row for row in _rows(reversed(lines)) if "val_loss" in row), {})
+
+
+def last_step(path: Path) -> int | None:
+    """Return the step of the last row; None if there is none."""
+    rows = tail_rows(path)
+    return int(rows[-1]["step"]) if rows else None
 
 
 def _tail(path: Path, max_bytes: int) -> list[bytes]:

@@ -44,11 +44,16 @@ class UploadState:
 
     def __str__(self) -> str:
         if self.error:
-            return f"upload to {self.url} fails and is repeated: {self.error}"
+            return f"upload to {self.url} failed: {self.error}"
         if self.under_way:
             share = self.done_bytes / max(1, self.total_bytes)
             return f"uploading {self.under_way} to {self.url}: {share:.0%} of {self.total_bytes / 1e9:.2f} GB"
         return f"{len(self.uploaded)} checkpoint{'s' * (len(self.uploaded) != 1)} uploaded to {self.url}"
+
+
+def url_below(url: str, experiment: str) -> str:
+    """Return where a run is below the URL that `--upload` gives: in a folder with the name of the experiment."""
+    return remote.join(url, experiment)
 
 
 def state_of(run: RunDir) -> UploadState | None:
@@ -61,10 +66,24 @@ def state_of(run: RunDir) -> UploadState | None:
 
 
 class Uploader:
-    """Uploads a run's checkpoints as they are completed, oldest first, and then its small files."""
+    """Uploads a run's checkpoints as they are completed, oldest first, and then its small files.
 
-    def __init__(self, run: RunDir, url: str, tell: Callable[[str], None]) -> None:
-        self.run, self.url, self.tell = run, url, tell
+    Attributes:
+        state: how far it is.
+
+    Args:
+        tell: takes what is done, and why something failed.
+        show: takes each state, several a second.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        url: str,
+        tell: Callable[[str], None],
+        show: Callable[[UploadState], None] = lambda _: None,
+    ) -> None:
+        self.run, self.url, self.tell, self.show = run, url, tell, show
         self.uploaded: list[
             str
         ] = []  # each attempt compares what is there: a checkpoint may have been made again
@@ -72,8 +91,9 @@ class Uploader:
 
     def note(self, **values: object) -> None:
         """Write the record that `status` reads."""
-        made = UploadState(self.url, tuple(self.uploaded), time=time.time(), **values)  # type: ignore[arg-type]
-        write_json(self.run.upload, asdict(made), durable=False)
+        self.state = UploadState(self.url, tuple(self.uploaded), time=time.time(), **values)  # type: ignore[arg-type]
+        write_json(self.run.upload, asdict(self.state), durable=False)
+        self.show(self.state)
 
     def advance(self) -> bool:
         """Upload what is not there yet. Return whether all is; a failure is recorded and told, never raised."""
@@ -84,20 +104,18 @@ class Uploader:
             self._send_small()
         except (OSError, NemolaunchError) as error:
             text = getattr(error, "strerror", None) or str(error)
-            self.tell(f"upload to {self.url} failed: {text}; it will be repeated")
             self.note(error=text)
+            self.tell(str(self.state))
             return False
         self.note()
         return True
 
     def _send(self, checkpoint: Path) -> None:
         url = remote.join(self.url, CHECKPOINTS, checkpoint.name)
-        done, total = 0, sum(p.stat().st_size for p in checkpoint.rglob("*") if p.is_file())
+        total = sum(p.stat().st_size for p in checkpoint.rglob("*") if p.is_file())
         begun = time.monotonic()
 
-        def report(size: int) -> None:
-            nonlocal done
-            done += size
+        def report(done: int) -> None:
             self.note(under_way=checkpoint.name, done_bytes=done, total_bytes=total)
 
         self.note(under_way=checkpoint.name, total_bytes=total)

@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -182,11 +182,17 @@ def write(url: str, data: bytes) -> None:
         fs.pipe_file(path, data)
 
 
-def put(source: str, url: str) -> None:
-    """Upload a file, a large one in several parts; it appears complete or not at all. Raises OSError."""
+def put(source: str, url: str, report: Callable[[int], None] = lambda _: None) -> None:
+    """Upload a file, a large one in several parts; it appears complete or not at all. Raises OSError.
+
+    Args:
+        report: takes the bytes that have arrived so far.
+    """
     fs, path = _file_system(url)
+    from fsspec.callbacks import Callback
+
     with _plain_errors(url):
-        fs.put_file(source, path)
+        fs.put_file(source, path, callback=Callback(hooks={"report": lambda _, value: report(value)}))
 
 
 def get(url: str, target: str) -> None:

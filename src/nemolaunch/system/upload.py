@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def upload_folder(folder: Path, url: str, report: Callable[[int], None] = lambda
     """Upload all files below a folder, and then its marker. What is there already is not sent again.
 
     Args:
-        report: takes the bytes of each file that has arrived, or was there already.
+        report: takes the bytes of the folder that are there so far.
 
     Raises OSError: the store cannot be reached or refuses, or a file has vanished; what has arrived is kept.
     """
@@ -71,7 +72,7 @@ def upload_folder(folder: Path, url: str, report: Callable[[int], None] = lambda
         )  # another checkpoint of that name: it is not complete meanwhile
         marked = None
     listed: dict[str, Any] = {}
-    sent = Sent()
+    sent, done = Sent(), 0
     for name, entry in local.items():
         target, before = remote.join(url, name), known.get(name) or {}
         if {**entry, "version": before.get("version")} == before and _is_there(target, before):
@@ -79,11 +80,13 @@ def upload_folder(folder: Path, url: str, report: Callable[[int], None] = lambda
             listed[name] = before
         else:
             path = folder / name
-            retried(lambda path=path, target=target: remote.put(str(path), target))  # type: ignore[misc]
+            put = partial(remote.put, str(path), target, lambda part, before=done: report(before + part))  # type: ignore[misc]
+            retried(put)
             sent = Sent(sent.bytes + entry["bytes"], sent.files + 1, sent.skipped)
             listed[name] = {**entry, "version": remote.stat(target).version}
             _write_list(remote.join(url, LIST), {**known, **listed})
-        report(entry["bytes"])
+        done += entry["bytes"]
+        report(done)
     if listed != marked:
         _write_list(remote.join(url, MARKER), listed)
     return sent
@@ -122,7 +125,7 @@ def _write_list(url: str, files: dict[str, Any]) -> None:
     retried(lambda: remote.write(url, json.dumps({"files": files}, indent=1).encode()))
 
 
-def download_folder(url: str, target: Path, report: Callable[[int], None] = lambda _: None) -> None:
+def download_folder(url: str, target: Path) -> None:
     """Download a complete folder, and compare every file with the marker. The target appears complete or not at all.
 
     Raises:
@@ -143,7 +146,6 @@ def download_folder(url: str, target: Path, report: Callable[[int], None] = lamb
                 raise NemolaunchError(
                     f"{url}/{name} differs from what was uploaded: its SHA-256 is another one"
                 )
-            report(entry["bytes"])
 
 
 def upload_files(files: Iterable[tuple[Path, str]]) -> None:

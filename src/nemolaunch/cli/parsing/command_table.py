@@ -10,6 +10,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ladder": "train sizes of one family, fit a scaling law, predict a larger run",
         "preflight": "measure the nodes of a job, and name those that are slow or sick",
         "resume": "resume a run from its last checkpoint",
+        "upload": "upload to an object store what a run has not uploaded yet",
         "migrate": "continue a run under the other framework: NeMo 2 or Megatron-Bridge",
         "status": "show the status of a run, or of all runs",
         "tag": "give a run tags and notes",
