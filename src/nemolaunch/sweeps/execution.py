@@ -129,6 +129,13 @@ def run_here(
                     _note(outcome, run, error, tell)
             if going:
                 time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        if going:
+            names = ", ".join(run.point.name for run, _ in going.values())
+            tell(
+                f"stopping {names}, with a checkpoint once training has begun; Ctrl-C again stops without one"
+            )
+        raise
     finally:
         for _, job in going.values():
             job.stop("interrupted")
