@@ -116,6 +116,10 @@ def test_all_combinations_have_names_that_say_their_values() -> None:
         "lr-0.0003_seed-1",
         "lr-0.0003_seed-2",
     ]
+    assert [point.name for point in grid({"weight_decay": [1e7, 1e-7]})] == [
+        "weight-decay-1e07",
+        "weight-decay-1e-07",
+    ]
     with pytest.raises(UsageError, match="two runs of the sweep are the same"):
         grid({"lr": [1e-3, 0.001]})
     with pytest.raises(UsageError, match="more than 1,000"):

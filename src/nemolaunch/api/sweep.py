@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.api.launch import launch as launch_run
-from nemolaunch.errors import UsageError
+from nemolaunch.api.run import Run
+from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.job import Job, specs
+from nemolaunch.launching.local import note_end
+from nemolaunch.observe.status import statuses
 from nemolaunch.planning import Plan
 from nemolaunch.sweeps import execution
 from nemolaunch.sweeps.execution import Outcome
-from nemolaunch.sweeps.folder import write_record
+from nemolaunch.sweeps.folder import read_record, run_dir, write_record
 from nemolaunch.sweeps.ladder import Ladder, check_family, fitted, ladder_points
 from nemolaunch.sweeps.planned import SharedFinding, SweepPlan, check_finished, check_parallel, plan_sweep
 from nemolaunch.sweeps.points import Point, grid, named
 from nemolaunch.sweeps.results import Results, results_of
+from nemolaunch.system import processes
 
 log = logging.getLogger("nemolaunch")
 Over = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
@@ -89,6 +93,10 @@ class Sweep:
                 return execution.submit_all(runs.to_start, start, tell)
             return execution.run_here(runs.to_start, start, tell, parallel=parallel, total=len(runs.to_start))
 
+    def stop(self, reason: str = "stopped by the user") -> list[str]:
+        """End the runs that are going on or queued; see `stop_sweep`."""
+        return stop_sweep(self.folder, reason)
+
     def results(self) -> Results:
         """Return what the runs have reached: `best`, `ranked`, `by_seed()`."""
         return results_of(self.folder)
@@ -106,6 +114,37 @@ class Sweep:
         from nemolaunch.sweeps.page import write_page
 
         return write_page(self.folder, None if output is None else Path(output))
+
+
+def stop_sweep(folder: Path, reason: str = "stopped by the user") -> list[str]:
+    """End the runs of a sweep that are going on or queued, and start no more. Return their names.
+
+    The process that starts runs on this machine stops them itself, each with a checkpoint; Ctrl-C meanwhile ends them
+    without one.
+
+    Raises:
+        NemolaunchError: the folder is not that of a sweep, Slurm cannot be reached, or the sweep is going on on another
+            machine.
+    """
+    paths = [run_dir(folder, member.name) for member in read_record(folder).members]
+    found, _ = statuses([run.root for run in paths if run.plan.exists()])
+    going = [Run(s.folder) for s in found if s.state in (*execution.ALIVE, "unknown")]
+    lock = execution.lock_of(folder)
+    if (holder := lock.local_holder()) is not None:
+        for run in going:
+            if processes.members(run.folder):
+                note_end(run_dir(folder, run.folder.name), "stopped", reason)
+        processes.terminate([holder])
+        try:
+            processes.wait_until(lambda: lock.local_holder() != holder, float("inf"))
+        except KeyboardInterrupt:
+            processes.terminate([holder])
+            processes.wait_until(lambda: lock.local_holder() != holder, float("inf"))
+    elif elsewhere := lock.other_machine():
+        raise NemolaunchError(f"this sweep is going on {elsewhere}: cancel it there")
+    for run in going:  # those that are not of that process: jobs on Slurm, and what a killed one left
+        run.stop(reason)
+    return [run.folder.name for run in going]
 
 
 def sweep(

@@ -129,6 +129,13 @@ def run_here(
                     _note(outcome, run, error, tell)
             if going:
                 time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        if going:
+            names = ", ".join(run.point.name for run, _ in going.values())
+            tell(
+                f"stopping {names}, with a checkpoint once training has begun; Ctrl-C again stops without one"
+            )
+        raise
     finally:
         for _, job in going.values():
             job.stop("interrupted")
@@ -149,6 +156,11 @@ def gpus_of(plan: Plan, slot: int, parallel: int) -> list[str] | None:
     return names[slot * plan.num_gpus : (slot + 1) * plan.num_gpus]
 
 
+def lock_of(folder: Path) -> RunLock:
+    """Return the lock of a sweep's folder, which the process that starts its runs holds."""
+    return RunLock(folder / "lock")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder of a sweep, so that a second command does not start the same runs.
@@ -160,7 +172,7 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NemolaunchError(f"cannot write {folder}: {error.strerror}") from None
-    lock = RunLock(folder / "lock")
+    lock = lock_of(folder)
     lock.take()
     try:
         yield

@@ -176,7 +176,7 @@ def _short(name: str) -> str:
 
 def _word(value: Any) -> str:
     if isinstance(value, float):
-        value = f"{value:g}"
+        value = f"{value:g}".replace("e+", "e")  # a name has no +, and would say e-
     if isinstance(value, (list, tuple)):
         value = "-".join(map(str, value))
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):

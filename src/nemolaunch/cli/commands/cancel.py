@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nemolaunch.cli.parsing.run_argument import run_command, run_parser
+from nemolaunch.sweeps.folder import is_sweep
 from nemolaunch.system import folder_identity
 
 
@@ -16,7 +17,8 @@ def parser() -> argparse.ArgumentParser:
         example="nemolaunch cancel runs/pretraining",
         description="End a run: its running job and all waiting ones, its container, or its processes here. It saves "
         "a checkpoint, on Slurm if there is enough time; `nemolaunch resume` continues from the last checkpoint. Of a "
-        "folder that nemolaunch tokenize fills on Slurm: end its jobs; finished work is kept.",
+        "sweep or ladder: end all of its runs, and start no more. Of a folder that nemolaunch tokenize fills on Slurm: "
+        "end its jobs; finished work is kept.",
     )
 
 
@@ -32,6 +34,8 @@ def _cancel(args: argparse.Namespace) -> int:
         queue.cancel(ids)
         print(f"cancelled job {', '.join(ids)}; the command that submitted them continues what is left")
         return 0
+    if is_sweep(args.run):
+        return _cancel_sweep(args.run)
     run = Run(args.run)
     if run.plan.submission is not None:
         ids = run.stop("cancelled by the user")
@@ -42,6 +46,14 @@ def _cancel(args: argparse.Namespace) -> int:
             print("waiting for a checkpoint; Ctrl-C ends the run without one", flush=True)
         run.stop("cancelled by the user")
         print("cancelled; all its processes have ended" if running else _nothing(run.folder))
+    return 0
+
+
+def _cancel_sweep(folder: Path) -> int:
+    from nemolaunch.api.sweep import stop_sweep
+
+    names = stop_sweep(folder, "cancelled by the user")
+    print(f"cancelled {', '.join(names)}" if names else "no run of this sweep is going on or queued")
     return 0
 
 

@@ -88,8 +88,12 @@ def print_findings(plan: SweepPlan, *, as_json: bool = False) -> None:
 def launch_and_show(sweep: Sweep, hf_token: str | None, **options: Any) -> Outcome:
     """Start a sweep, and tell how each run begins and ends."""
     console = SafeConsole()
-    with signals_as_interrupts():
-        return sweep.launch(hf_token=hf_token, tell=teller(console), **options)
+    try:
+        with signals_as_interrupts():
+            return sweep.launch(hf_token=hf_token, tell=teller(console), **options)
+    except KeyboardInterrupt:
+        say(console, "the same command continues")
+        raise
 
 
 def teller(console: SafeConsole) -> Callable[[str], None]:
