@@ -216,16 +216,9 @@ class Architecture:
 
 @functools.lru_cache(maxsize=256)
 def _like(a: Architecture, has_window: bool, is_wide: bool) -> Architecture:
-    heads = (
-        {}
-        if has_window
-        else {
-            "kv_channels": a.known("global_kv_channels"),
-            "num_query_groups": a.num_global_query_groups or a.num_query_groups,
-            "window_size": None,
-        }
-    )
     width = a.ffn_hidden_size * (2 if is_wide else 1)
-    return replace(
-        a, **heads, ffn_hidden_size=width, use_double_wide_mlp=False, interleaved_attn_pattern=None
-    )  # type: ignore[arg-type]
+    a = replace(a, ffn_hidden_size=width, use_double_wide_mlp=False, interleaved_attn_pattern=None)
+    if has_window:
+        return a
+    groups = a.num_global_query_groups or a.num_query_groups
+    return replace(a, kv_channels=a.known("global_kv_channels"), num_query_groups=groups, window_size=None)

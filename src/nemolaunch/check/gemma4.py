@@ -44,7 +44,7 @@ def rules(resolved: Resolved) -> Iterator[Finding]:
     if wrong:
         yield error(
             CODE,
-            f"{flag('recompute_modules')}: {' and '.join(wrong)} cannot be recomputed in the layers that Bridge has for "
+            f"{flag('recompute_modules')}: {' and '.join(wrong)} cannot be recomputed in Bridge's layers of "
             f"{model.name}",
             fix(recompute_modules=tuple(m for m in job.memory.recompute_modules if m not in wrong)),
         )
