@@ -37,8 +37,9 @@ def files(resolved: Resolved) -> Iterator[Finding]:
     if stored := [word for word in resolved.job.data.dataset_dir if remote.is_url(word)]:
         yield error(
             "data-in-object-store",
-            f"{shown('dataset_dir', stored[0])}: training reads .bin and .idx from a file system, because neither NeMo "
-            "2 nor Megatron-Bridge sets up Megatron-Core's reader of objects; copy them there first",
+            f"{shown('dataset_dir', stored[0])}: training reads .bin and .idx from a file system, because "
+            "Megatron-Core's reader of objects would fetch 256 MiB for almost every sample of large "
+            "data; copy them there first",
         )
         return
     if facts.asked.error:

@@ -80,8 +80,7 @@ def upload_folder(folder: Path, url: str, report: Callable[[int], None] = lambda
             listed[name] = before
         else:
             path = folder / name
-            put = partial(remote.put, str(path), target, lambda part, before=done: report(before + part))  # type: ignore[misc]
-            retried(put)
+            retried(partial(_put, path, target, report, done))
             sent = Sent(sent.bytes + entry["bytes"], sent.files + 1, sent.skipped)
             listed[name] = {**entry, "version": remote.stat(target).version}
             _write_list(remote.join(url, LIST), {**known, **listed})
@@ -90,6 +89,10 @@ def upload_folder(folder: Path, url: str, report: Callable[[int], None] = lambda
     if listed != marked:
         _write_list(remote.join(url, MARKER), listed)
     return sent
+
+
+def _put(path: Path, url: str, report: Callable[[int], None], before: int) -> None:
+    remote.put(str(path), url, lambda part: report(before + part))
 
 
 def retried(act: Callable[[], None]) -> None:
