@@ -74,7 +74,7 @@ def test_a_failed_run_is_told_and_started_again_if_asked_for(
     light.write_text(LIGHT.format(python=sys.executable, worker=Path(__file__).with_name("worker.py")))
     light.chmod(0o755)
     sweep.flags["max_steps"] = 100  # the step at which the worker says that it has finished
-    words = command(sweep, "--no-chain", "--pre-command", f'export PATH={light.parent}:"$PATH"')
+    words = command(sweep, "--no-chain", "--pre-commands", f'export PATH={light.parent}:"$PATH"')
     folder = str(sweep.run.root)
 
     def behave(*behaviours: str) -> None:
