@@ -15,8 +15,9 @@ from nemolaunch.facts import Host
 from nemolaunch.planning import Plan, make_plan
 from nemolaunch.tokenizer.inspection import look_at_tokenizer
 
-# NeMo has no pretraining recipe for them
-NO_RECIPE = ("gpt oss", "llama nemotron blocks")
+# NeMo has no pretraining recipe for them; of the first, Megatron-Bridge has one
+WITH_BRIDGE = "gpt oss"
+NO_RECIPE = (WITH_BRIDGE, "llama nemotron blocks")
 
 
 def planned(folder: Path) -> Plan:
@@ -40,8 +41,12 @@ def test_the_configuration_is_that_of_a_conversion(fork_server: ForkServer, tmp_
     assert {name: found[plan] for name, (plan, _) in pairs.items() if found[plan]} == {}
 
 
-@pytest.mark.parametrize("name", NO_RECIPE)
-def test_a_model_without_a_recipe_is_refused(name: str, tmp_path: Path) -> None:
-    ZOO[name].write(tmp_path / "source")
+def test_a_model_without_a_recipe_is_refused(tmp_path: Path) -> None:
+    ZOO["llama nemotron blocks"].write(tmp_path / "source")
     with pytest.raises(UsageError, match="no pretraining recipe"):
         planned(tmp_path)
+
+
+def test_a_model_that_only_bridge_trains_is_refused_for_nemo(tmp_path: Path) -> None:
+    ZOO[WITH_BRIDGE].write(tmp_path / "source")
+    assert [found.code for found in planned(tmp_path).findings] == ["bridge-only"]
