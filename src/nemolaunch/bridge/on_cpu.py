@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from nemolaunch import cpu
@@ -24,12 +26,29 @@ def install() -> None:
 
     gemma2_provider._HAVE_FLEX_ATTN = False  # torch's flex attention has no backward pass on a CPU
 
+    with suppress(ImportError):  # before 0.6
+        from megatron.bridge.models.hybrid import hybrid_provider
+
+        hybrid_provider._configure_mamba_chunk_size = _with_chunks
+
     # These draw from the CPU's generator: a loader its seed, and the warm-up of fused functions its inputs, which on a
     # GPU come from that of the GPU, like dropout. The weights of expert routers come from the CPU's on either device.
     # Without this they would be others than NeMo 2's, and a resumed run would drop out otherwise than the uninterrupted
     # one, whose loader was built before its first step
     for name in ("setup_data_iterators", "set_jit_fusion_options"):
         setattr(setup, name, _without_drawing(getattr(setup, name)))
+
+
+def _with_chunks(stack: Any, chunk_size: int) -> Any:
+    """Return layers whose Mamba scan has another chunk size.
+
+    Bridge copies all layers deeply for that, which those that need Transformer Engine do not stand where it is missing.
+    """
+    layer = stack.submodules.mamba_layer
+    mixer = layer.submodules.mixer
+    mixer = replace(mixer, params={**mixer.params, "chunk_size": chunk_size})
+    layer = replace(layer, submodules=replace(layer.submodules, mixer=mixer))
+    return replace(stack, submodules=replace(stack.submodules, mamba_layer=layer))
 
 
 def _without_drawing(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,8 +17,10 @@ TRAINED = (
     "qwen3_30b_a3b", "starcoder2_15b", "starcoder2_3b", "starcoder_15b",
 )  # fmt: skip
 TRAINED_WITH_BRIDGE = (
-    "glm45", "glm45_air", "kimi_k2", "mimo_7b", "minimax_m2", "moonlight_16b", "nemotron_3_nano_30b_a3b", "olmoe_7b",
-    "qwen35_35b_a3b", "qwen35_4b", "qwen3_next_80b_a3b",
+    "ernie45_21b_a3b", "gemma4_26b_a4b", "gemma4_31b", "gemma4_e2b", "glm45", "glm45_air", "glm47_flash", "gpt_oss_20b",
+    "hy3_295b_a21b", "k_exaone_236b_a23b", "kimi_k2", "ling_mini_2", "mimo_7b", "minimax_m2", "moonlight_16b",
+    "nemotron_3_nano_30b_a3b", "nemotron_3_nano_4b", "nemotron_3_super_120b_a12b", "olmoe_7b", "qwen35_35b_a3b",
+    "qwen35_4b", "qwen3_next_80b_a3b", "sarvam_105b", "sarvam_30b",
 )  # fmt: skip
 _KINDS = {
     "hyena": "Hyena layers need CUDA kernels",
