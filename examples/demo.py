@@ -77,7 +77,7 @@ def main() -> None:
     shutil.rmtree(ROOT / folder, ignore_errors=True)
     python, data, training, export = sys.executable, str(folder / "data"), folder / "run", str(folder / "hf")
     run(["bash", "preprocess_data.sh", "--hf-tokenizer", "examples/bible/tokenizer", "--data-prefix", "bible",
-         "--input-dir", "examples/bible", "--output-dir", data])  # fmt: skip
+         "--input-dir", "examples/bible/kjv.jsonl", "--output-dir", data])  # fmt: skip
     pretrain = [python, "train/llm/pretrain/pretrain_llm.py", "--config", "examples/demo.yaml",
                 "--dataset-dir", data, "--output-dir", str(training), "--max-steps", str(STEPS),
                 "--sample-every", "150", "--sample-prompt", PROMPT]  # fmt: skip
