@@ -105,9 +105,17 @@ def trainer_call(strategy: Mapping[str, Any], **arguments: Any) -> Call:
     )
 
 
+# Functions under the names that NeMo's own checkpoints have for them
+NAMES = {
+    "torch._C._nn.gelu": "torch.nn.functional.gelu",
+    "megatron.core.activations.squared_relu": "nemo.collections.llm.fn.activation.squared_relu",
+}
+
+
 def _argument(value: Any) -> Any:
     if isinstance(value, dict) and value.get("_call_") is False:
-        module, _, name = str(value["_target_"]).rpartition(".")
+        path = str(value["_target_"])
+        module, _, name = NAMES.get(path, path).rpartition(".")
         return Symbol(module, name)
     return value
 
