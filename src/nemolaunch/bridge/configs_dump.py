@@ -20,7 +20,7 @@ from nemolaunch.system.atomic_files import write_text
 
 # What conversions write besides what decides what a model computes
 DESCRIBING = {
-    "seq_length", "vocab_size", "params_dtype", "bf16", "fp16", "init_method_std", "moe_aux_loss_coeff",
+    "seq_length", "vocab_size", "bf16", "fp16", "init_method_std", "moe_aux_loss_coeff",
     "hetereogenous_dist_checkpoint",
 }  # fmt: skip
 
