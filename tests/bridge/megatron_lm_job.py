@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 WORDS = (
-    "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --group-query-attention --num-query-groups 2 "
+    "--num-layers 4 --hidden-size 64 --num-attention-heads 4 "
     "--ffn-hidden-size 128 --seq-length 64 --max-position-embeddings 8192 --swiglu --normalization "
     "RMSNorm --position-embedding-type rope --rotary-base 500000 --disable-bias-linear "
     "--untie-embeddings-and-output-weights --attention-dropout 0 --hidden-dropout 0 --init-method-std "
@@ -17,6 +17,7 @@ WORDS = (
     "--eval-interval 1000 --eval-iters 0 --dist-ckpt-optim-fully-reshardable --no-masked-softmax-fusion "
     "--transformer-impl transformer_engine"
 )
+GROUPED = "--group-query-attention --num-query-groups 2"  # which latent attention excludes
 
 
 def configure(folder: str, words: str = "") -> Any:
@@ -24,7 +25,9 @@ def configure(folder: str, words: str = "") -> Any:
     from megatron.training import arguments, global_vars
 
     arguments.get_device_arch_version = lambda: 10  # asked about variables of CUDA
-    sys.argv = ["pretrain_gpt.py", *WORDS.split(), *words.split(), "--save", folder, "--load", folder]
+    heads = "" if "--multi-latent-attention" in words else GROUPED
+    words = f"{WORDS} {heads} {words}"
+    sys.argv = ["pretrain_gpt.py", *words.split(), "--save", folder, "--load", folder]
     args = arguments.validate_args(arguments.parse_args())
     args.padded_vocab_size = 8192
     global_vars.set_args(args)

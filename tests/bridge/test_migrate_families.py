@@ -30,7 +30,7 @@ MORE: dict[str, dict[str, Any]] = {
 }
 ALL = {**FAMILIES, **MORE}
 # docs/migrate.md says why each is refused
-REFUSED = ("gemma3_1b", "gpt3_175b", "llama31_nemotron_70b", "mistral_7b", "mixtral_8x7b", "nemotronh_8b")
+REFUSED = ("gemma3_1b", "gpt3_175b", "llama31_nemotron_70b", "nemotronh_8b")
 SAVES: dict[str, Any] = {"max_steps": 5, "checkpoint_every": 2, "keep_latest": 3, "global_batch_size": 4}
 TIMEOUT_S = 1000  # layers that differ are saved as many small tensors
 

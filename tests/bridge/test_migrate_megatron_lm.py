@@ -35,6 +35,8 @@ EXPERTS = (
     "--num-experts 8 --moe-router-topk 2 --moe-ffn-hidden-size 128 --rotary-base 1000000 "
     "--moe-router-load-balancing-type aux_loss --moe-aux-loss-coeff 0.01"
 )
+# Every rank has the new weights at the end of a step, when they are saved here; Bridge gathers them before it saves
+SYNCED = {"overlap_param_gather": False}
 MODELS = {"llama3_8b": "", "deepseek_v3": LATENT}
 # What each layout adds to the job, and the words of the model
 LAYOUTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -42,22 +44,13 @@ LAYOUTS: dict[str, tuple[dict[str, Any], str]] = {
         {"num_gpus": 4, "tensor_model_parallel_size": 2, "pipeline_model_parallel_size": 2},
         "",
     ),
-    "Mixtral, TP2 EP2": (
-        {
-            "base": "mixtral_8x7b",
-            "num_gpus": 4,
-            "tensor_model_parallel_size": 2,
-            "sequence_parallel": True,
-            "expert_model_parallel_size": 2,
-        },
-        f"{EXPERTS} --sequence-parallel",
-    ),
     "Mixtral, PP2 EP2": (
         {
             "base": "mixtral_8x7b",
             "num_gpus": 4,
             "pipeline_model_parallel_size": 2,
             "expert_model_parallel_size": 2,
+            **SYNCED,
         },
         EXPERTS,
     ),

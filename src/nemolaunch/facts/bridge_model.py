@@ -72,6 +72,7 @@ ACTIVATIONS = {
     "megatron.core.fusions.fused_bias_geglu.quick_gelu",
     "megatron.core.activations.squared_relu",
 }
+DTYPES = {"torch.bfloat16", "torch.float16", "torch.float32"}
 
 
 def model_in(checkpoint: Path, described: RunConfig) -> NemoConfig:
@@ -141,7 +142,7 @@ def _as(family: ModelFamily, fields: Mapping[str, Any]) -> NemoConfig:
     name = family.config_class
     if not isinstance(name, str):
         name = "Llama31Config" if rope else "LlamaConfig"
-    if "hybrid_layer_pattern" in fields:
+    if fields.get("hybrid_layer_pattern"):  # Megatron-LM's arguments have it for every model
         name = "HybridModelProvider"
         fields = {**fields, "hybrid_override_pattern": fields["hybrid_layer_pattern"]}
     known = defaults(name)
@@ -151,7 +152,13 @@ def _as(family: ModelFamily, fields: Mapping[str, Any]) -> NemoConfig:
         function["activation_func"] = symbol("nemo.collections.llm.fn.activation.openai_gelu")
     both_sides = symbol_path(fields.get("transformer_layer_spec")) == BIDIRECTIONAL
     layers = {"transformer_layer_spec": symbol(BIDIRECTIONAL_LAYERS)} if both_sides else {}
-    return NemoConfig(family.model_class, name, {**plain, **function, **rope, **layers})
+    return NemoConfig(family.model_class, name, {**plain, **dtype(fields), **function, **rope, **layers})
+
+
+def dtype(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the type of the weights as a field of NeMo's configuration; nothing if no such type is named."""
+    found = fields.get("params_dtype")
+    return {"params_dtype": found} if symbol_path(found) in DTYPES else {}
 
 
 def _rope_to_nemo(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,6 @@ FUNCTIONS = {
     ("Gemma2Model", "fast_gelu"): f"{NEMOS_ACTIVATIONS}openai_gelu",
     ("MambaModel", "squared_relu"): f"{NEMOS_ACTIVATIONS}squared_relu",
 }
-DTYPES = {"torch.bfloat16", "torch.float16", "torch.float32"}
 # Fields that the result has whatever else decides them in a training
 SIZES = ("vocab_size", "seq_length", "params_dtype", "fp16", "bf16")
 LAYOUT = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
@@ -130,8 +129,7 @@ def of_class(classes: tuple[str, str], provider: str, fields: Mapping[str, Any])
         found["hybrid_override_pattern"] = fields["hybrid_layer_pattern"]
     if model_class == "Gemma3Model" and isinstance(found.get("window_size"), int):
         found["window_size"] -= 1  # Bridge counts the current token
-    if symbol_path(fields.get("params_dtype")) in DTYPES:
-        found["params_dtype"] = fields["params_dtype"]
+    found |= bridge_model.dtype(fields)
     own = FUNCTIONS.get((model_class, str(symbol_name(fields["activation_func"]))))
     found["activation_func"] = symbol(own) if own else fields["activation_func"]
     return NemoConfig(model_class, name, found)

@@ -84,7 +84,8 @@ def model_fields(args: Mapping[str, Any]) -> dict[str, Any]:
     if strange:
         raise NemolaunchError(f"the model is not a plain GPT: {strange[0]} is {args[strange[0]]!r}")
     latent = bool(args.get("multi_latent_attention"))
-    fields = {name: value for name, value in args.items() if latent or name not in LATENT}
+    ignored = {"kv_channels"} if latent else LATENT  # a width that latent attention does not use
+    fields = {name: value for name, value in args.items() if name not in ignored}
     for name, field in RENAMED.items():
         if args.get(name) is not None:
             fields[field] = args[name]
