@@ -200,7 +200,7 @@ def test_runs_start_as_there_is_room_and_one_failure_does_not_stop_the_others(
     def launch(plan: Plan, gpus: Sequence[str] | None) -> Recorded:
         return Recorded(plan)
 
-    outcome = execution.run_here(sweep.runs, launch, told.append, parallel=2, total=5)
+    outcome = execution.run_here(sweep.runs, launch, told.append, parallel=2)
     assert sorted(outcome.finished) == ["seed-1", "seed-2", "seed-4", "seed-5"]
     assert list(outcome.failed) == ["seed-3"]
     assert (Recorded.most, Recorded.alive) == (2, [])

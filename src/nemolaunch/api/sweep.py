@@ -91,7 +91,7 @@ class Sweep:
 
             if not self.plan.runs[0].plan.job.launch.is_here:
                 return execution.submit_all(runs.to_start, start, tell)
-            return execution.run_here(runs.to_start, start, tell, parallel=parallel, total=len(runs.to_start))
+            return execution.run_here(runs.to_start, start, tell, parallel=parallel)
 
     def stop(self, reason: str = "stopped by the user") -> list[str]:
         """End the runs that are going on or queued; see `stop_sweep`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,28 +92,16 @@ def submit_all(runs: Sequence[RunPlan], launch: Launch, tell: Tell) -> Outcome:
     return outcome
 
 
-def run_here(
-    runs: Iterable[RunPlan], launch: Launch, tell: Tell, *, parallel: int = 1, total: int = 0
-) -> Outcome:
-    """Run to their end, at most `parallel` at a time. One that fails does not stop the others; Ctrl-C stops all.
-
-    Args:
-        runs: may be an iterator that decides on the next run when there is room for it.
-        total: number of runs, for messages.
-    """
-    outcome, waiting = Outcome(), iter(runs)
+def run_here(runs: Sequence[RunPlan], launch: Launch, tell: Tell, *, parallel: int = 1) -> Outcome:
+    """Run to their end, at most `parallel` at a time. One that fails does not stop the others; Ctrl-C stops all."""
+    outcome, waiting = Outcome(), deque(enumerate(runs, 1))
     going: dict[int, tuple[RunPlan, Started]] = {}  # by slot, which has its share of the GPUs
-    begun, more = 0, True
     try:
-        while more or going:
-            while more and len(going) < parallel:
-                run = next(waiting, None)
-                if run is None:
-                    more = False
-                    break
-                begun += 1
-                slot = next(number for number in range(parallel) if number not in going)
-                tell(f"{run.point.name} starts ({begun} of {total or '?'})")
+        while waiting or going:
+            while waiting and len(going) < parallel:
+                number, run = waiting.popleft()
+                slot = next(slot for slot in range(parallel) if slot not in going)
+                tell(f"{run.point.name} starts ({number} of {len(runs)})")
                 try:
                     going[slot] = (run, launch(run.plan, gpus_of(run.plan, slot, parallel)))
                 except NemolaunchError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,6 +99,11 @@ def fit(samples: Sequence[Sample], *, resamples: int = RESAMPLES, seed: int = 0)
     Raises:
         NemolaunchError: the samples are too few, or scipy is not installed.
     """
+    return _fit(tuple(samples), resamples, seed)
+
+
+@functools.lru_cache(maxsize=8)  # the terminal and the page show the same law
+def _fit(samples: tuple[Sample, ...], resamples: int, seed: int) -> Fit:
     choice = identifiable(samples)
     np = _numpy()
     kind = choice.kind
@@ -122,7 +128,7 @@ def fit(samples: Sequence[Sample], *, resamples: int = RESAMPLES, seed: int = 0)
         for i, (name, value) in enumerate(zip(NAMES[kind], values, strict=True))
     }
     deviation = float(np.sqrt((residuals**2).sum() / free)) if free > 0 else None
-    return Fit(choice, tuple(samples), intervals, deviation, tuple(found))
+    return Fit(choice, samples, intervals, deviation, tuple(found))
 
 
 def _numpy() -> Any:

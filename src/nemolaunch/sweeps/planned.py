@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,7 +166,6 @@ def plan_sweep(
     given: Mapping[str, str] | None = None,
     speed: SpeedAssumption | None = None,
     starts: bool = False,
-    report: Callable[[int], None] = lambda done: None,
 ) -> SweepPlan:
     """Plan each run of a sweep in a folder of its own below the job's run folder.
 
@@ -174,7 +173,6 @@ def plan_sweep(
         predicted: points that a ladder predicts; they are trained only if `train_predicted`, after the others.
         given: origins of the job's own values; those of a point come from the sweep.
         starts: whether the runs are about to start from this machine.
-        report: called with the number of runs planned so far.
 
     Raises:
         UsageError: there is nothing to plan, or the folder is that of a single run.
@@ -190,7 +188,6 @@ def plan_sweep(
         starting = starts and (train_predicted or not held_out)
         plan = _planned(job, point, folder, force, given, speed, starting)
         runs.append(RunPlan(point, plan, held_out))
-        report(number)
     trained = len(runs) if train_predicted else len(points)
     return SweepPlan(
         folder=folder,

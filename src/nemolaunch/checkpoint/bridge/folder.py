@@ -16,6 +16,7 @@ from nemolaunch.checkpoint.bridge.state import TRAIN_STATE
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf import output as hf_output
 from nemolaunch.checkpoint.megatron.iteration import IterationFolder
+from nemolaunch.checkpoint.megatron.names import EMBEDDING
 from nemolaunch.checkpoint.megatron.sink import WeightsSink, save
 from nemolaunch.checkpoint.storage.dcp import METADATA
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
@@ -34,7 +35,6 @@ from nemolaunch.run.folder import (
 )
 from nemolaunch.trust.checkpoint import check_checkpoint
 
-EMBEDDING = "embedding.word_embeddings.weight"
 FIRST = "iter_0000000"
 # What Bridge saves of an untrained model
 COMMON = {

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nemolaunch.catalogue.bridge_models import FIXED_ROPE_SCALING, FUNCTIONS, PLANNED
+from nemolaunch.catalogue.bridge_models import FUNCTIONS, PLANNED
 from nemolaunch.checkpoint.hf import bidirectional
+from nemolaunch.checkpoint.megatron.description import (
+    LAYOUT,
+    NEMOS_ACTIVATIONS,
+    SIZES,
+    layer_spec,
+    rope_faults,
+)
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts.bridge_model import ACTIVATIONS, BIDIRECTIONAL
-from nemolaunch.families.bridge_classes import BLOCK, WRITTEN
+from nemolaunch.families.bridge_classes import WRITTEN
 from nemolaunch.families.nemo_config import NemoConfig, defaults, symbol, symbol_path
 from nemolaunch.families.registry import of_nemo
 
-NEMOS_ACTIVATIONS = "nemo.collections.llm.fn.activation."  # Megatron has them under the same names
 # Fields of NeMo's configuration, besides those of `PLANNED`, that Bridge's lacks because they are always off, or that
 # choose kernels
 DROPPED = {
@@ -24,7 +29,6 @@ YARN_SCALES = {"yarn_mscale", "yarn_mscale_all_dim"}
 QUICK_GELU = "megatron.core.fusions.fused_bias_geglu.quick_gelu"  # the one that Megatron's experts look for
 # Of models that only Bridge has, for whose experts its exporters know the names of grouped ones alone
 EXPERTS = {"moe_grouped_gemm": True, "moe_token_dispatcher_type": "alltoall", "moe_router_dtype": "fp32"}
-LAYOUT = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
 
 
 def to_bridge(config: NemoConfig) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
     )
     if activation.endswith(".quick_gelu"):
         activation = QUICK_GELU
-    faults = [*_rope_faults(fields)]
+    faults = [*rope_faults(fields)]
     if fields.get("multi_latent_attention") and not fields.get("q_lora_rank"):
         # megatron/core/transformer/mla_qk_norm_config.py; AutoBridge fails at that norm's weight
         faults.append(
@@ -70,22 +74,10 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
         model |= EXPERTS
     if fields.get("hybrid_override_pattern"):
         model |= {"hybrid_layer_pattern": model.pop("hybrid_override_pattern"), "is_hybrid_model": True}
-    size = {name: fields[name] for name in ("vocab_size", "seq_length", "params_dtype", "fp16", "bf16")}
-    function = {"activation_func": symbol(activation), **_layers(written.layers)}
+    size = {name: fields[name] for name in SIZES}
+    function = {"activation_func": symbol(activation)}
     if bidirectional.is_bidirectional(fields):
         function["transformer_layer_spec"] = symbol(BIDIRECTIONAL)
+    elif written.layers:
+        function["transformer_layer_spec"] = layer_spec(written.layers)
     return {"_target_": written.path, **model, **function, **rope, **size, **dict.fromkeys(LAYOUT, 1)}
-
-
-def _layers(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    partial = {"_partial_": True, "_args_": [], "use_transformer_engine": True}
-    return {"transformer_layer_spec": {"_target_": path, **partial} if path == BLOCK else symbol(path)}
-
-
-def _rope_faults(fields: Mapping[str, Any]) -> Iterator[str]:
-    if fields.get("scale_factor") is not None:
-        for name, value in FIXED_ROPE_SCALING.items():
-            if fields.get(name) != value:
-                yield f"{name} is {fields.get(name)!r}, and Megatron-Core has {value!r} fixed in its code"

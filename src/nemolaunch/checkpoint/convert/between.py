@@ -14,10 +14,10 @@ from nemolaunch.checkpoint.convert.sides import SIDES, Begin
 from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.megatron.description import to_bridge
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
+from nemolaunch.checkpoint.megatron.names import EMBEDDING
 from nemolaunch.checkpoint.migrate.migration import READ
 from nemolaunch.checkpoint.migrate.models import (
     BRIDGE,
-    EMBEDDING,
     TITLES,
     check_target,
     config_check,

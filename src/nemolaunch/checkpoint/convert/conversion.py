@@ -12,13 +12,14 @@ from nemolaunch.checkpoint.convert.stream import Advance, export_tensors, import
 from nemolaunch.checkpoint.convert.verify import verify
 from nemolaunch.checkpoint.hf import bidirectional
 from nemolaunch.checkpoint.hf import output as hf_output
+from nemolaunch.checkpoint.megatron.names import EMBEDDING
 from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.safetensors import SafetensorsSink
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.families.family import ModelFamily
 from nemolaunch.families.nemo_config import NemoConfig
 
-EMBEDDING, HEAD = "embedding.word_embeddings.weight", "output_layer.weight"
+HEAD = "output_layer.weight"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.checkpoint.convert.conversion import EMBEDDING, HEAD, ModelConversion
+from nemolaunch.checkpoint.convert.conversion import HEAD, ModelConversion
 from nemolaunch.checkpoint.convert.mapping import export_map, import_map, sizes_of
 from nemolaunch.checkpoint.convert.sides import SIDES
 from nemolaunch.checkpoint.hf import bidirectional, output
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_weights
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
+from nemolaunch.checkpoint.megatron.names import EMBEDDING
 from nemolaunch.checkpoint.storage.tensors import TensorSource
 from nemolaunch.checkpoint.storage.wrappers import FirstRows, Renamed, same_tensor
 from nemolaunch.errors import NemolaunchError, UsageError

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nemolaunch.checkpoint.convert import bare, between
-from nemolaunch.checkpoint.convert.conversion import EMBEDDING, ModelConversion
+from nemolaunch.checkpoint.convert.conversion import ModelConversion
 from nemolaunch.checkpoint.convert.copying import CopyConversion
 from nemolaunch.checkpoint.convert.exported import ExportedSource
 from nemolaunch.checkpoint.convert.options import Conversion, Options, Route
@@ -28,7 +28,7 @@ from nemolaunch.checkpoint.hf.tokenizer_check import tokenizer_check
 from nemolaunch.checkpoint.hf.view import ModelView
 from nemolaunch.checkpoint.hf.weights import HfWeights, open_tensors, open_weights
 from nemolaunch.checkpoint.megatron.folder import MegatronFolder
-from nemolaunch.checkpoint.megatron.names import MegatronSource, is_stacked
+from nemolaunch.checkpoint.megatron.names import EMBEDDING, MegatronSource, is_stacked
 from nemolaunch.checkpoint.megatron_lm import legacy
 from nemolaunch.checkpoint.meta import folder as meta_folder
 from nemolaunch.checkpoint.migrate import migration

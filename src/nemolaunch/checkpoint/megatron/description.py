@@ -18,6 +18,7 @@ from nemolaunch.errors import NemolaunchError
 from nemolaunch.facts import bridge_model
 from nemolaunch.facts.bridge_model import ACTIVATIONS, BIDIRECTIONAL, UNUSED
 from nemolaunch.facts.bridge_run_config import RunConfig
+from nemolaunch.families.bridge_classes import BLOCK
 from nemolaunch.families.nemo_config import NemoConfig, defaults, symbol, symbol_name, symbol_path
 from nemolaunch.run.folder import RunDir, read_json
 
@@ -34,7 +35,7 @@ GPT3 = ("GPTModel", "GPTConfig")
 NEMOTRON_H = "NemotronHConfigBase"
 # Fields of `UNUSED` that models of a class do use
 USED = {"Llama4Provider": ("qk_l2_norm",), "MLAModelProvider": ("rotary_scaling_factor",)}
-NEMOS_ACTIVATIONS = "nemo.collections.llm.fn.activation."
+NEMOS_ACTIVATIONS = "nemo.collections.llm.fn.activation."  # Megatron has them under the same names
 # A function of Bridge's -> what models of a class have in NeMo for it
 FUNCTIONS = {
     ("GemmaModel", "fast_gelu"): f"{NEMOS_ACTIVATIONS}openai_gelu",
@@ -46,12 +47,6 @@ SIZES = ("vocab_size", "seq_length", "params_dtype", "fp16", "bf16")
 LAYOUT = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
 # Fields that Bridge's configuration lacks or has another type for, and that choose kernels
 KERNELS = {"attention_backend", "moe_extended_tp", "moe_use_legacy_grouped_gemm"}
-# The layers of models in which they differ, as Bridge itself records them
-BLOCK = {
-    "_target_": "megatron.core.models.gpt.gpt_layer_specs.get_gpt_decoder_block_spec",
-    "_partial_": True,
-    "use_transformer_engine": True,
-}
 
 
 def to_bridge(config: NemoConfig) -> dict[str, Any]:
@@ -78,18 +73,29 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
     if bidirectional.is_bidirectional(fields):
         function["transformer_layer_spec"] = symbol(BIDIRECTIONAL)
     elif fields.get("multi_latent_attention"):
-        function["transformer_layer_spec"] = dict(BLOCK)
+        function["transformer_layer_spec"] = layer_spec(BLOCK)
     return {"_target_": provider, **model, **function, **size, **dict.fromkeys(LAYOUT, 1)}
 
 
 def _faults(fields: Mapping[str, Any], found: Mapping[str, Any], known: frozenset[str]) -> Iterator[str]:
+    yield from rope_faults(fields)
+    for name, value in sorted(found.items()):
+        if name not in known | KERNELS and value not in (None, False):
+            yield f"Bridge has no field for {name}={value!r}"
+
+
+def layer_spec(path: str) -> dict[str, Any]:
+    """Return the function at a path that makes a model's layers, as Bridge records it."""
+    partial = {"_partial_": True, "_args_": [], "use_transformer_engine": True}
+    return {"_target_": path, **partial} if path == BLOCK else symbol(path)
+
+
+def rope_faults(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the frequencies of a NeMo model have that Megatron-Core cannot be told."""
     if fields.get("scale_factor") is not None:
         for name, value in FIXED_ROPE_SCALING.items():
             if fields.get(name) != value:
                 yield f"{name} is {fields.get(name)!r}, and Megatron-Core has {value!r} fixed in its code"
-    for name, value in sorted(found.items()):
-        if name not in known | KERNELS and value not in (None, False):
-            yield f"Bridge has no field for {name}={value!r}"
 
 
 def to_nemo(checkpoint: Path, described: RunConfig) -> NemoConfig:

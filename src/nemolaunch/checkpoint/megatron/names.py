@@ -20,6 +20,7 @@ from nemolaunch.checkpoint.storage.tensors import TensorInfo
 if TYPE_CHECKING:
     import torch
 
+EMBEDDING = "embedding.word_embeddings.weight"
 WRAPPER = "module."  # NeMo 2's LightningModule holds the model under this name; Bridge has none
 LAYER = re.compile(r"^(?P<stack>decoder|mtp)\.layers\.(?P<layer>\d+)\.(?P<rest>.+)$")
 STACKED = re.compile(r"^(?P<stack>decoder)\.layers\.(?!\d+\.)(?P<rest>.+)$")

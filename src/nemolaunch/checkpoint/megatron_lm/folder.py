@@ -11,6 +11,7 @@ from nemolaunch.catalogue.bridge_models import GPT, PROVIDERS, provider_of
 from nemolaunch.checkpoint.bridge import state
 from nemolaunch.checkpoint.hf import folder as hf_folder
 from nemolaunch.checkpoint.megatron.iteration import IterationFolder
+from nemolaunch.checkpoint.megatron.names import EMBEDDING
 from nemolaunch.checkpoint.megatron.sink import WeightsSink
 from nemolaunch.checkpoint.megatron_lm import arguments
 from nemolaunch.checkpoint.storage.dcp import METADATA, DcpSource
@@ -22,7 +23,6 @@ from nemolaunch.run.folder import BRIDGE_TOKENIZER, BRIDGE_TRACKER
 
 # Classes of Bridge's configuration whose models are the same GPT
 LIKE_ITS_OWN = (GPT, PROVIDERS["DeepSeekModel"])
-EMBEDDING = "embedding.word_embeddings.weight"
 RELEASE = "release"
 SIZES = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "world_size", "data_parallel_size")
 CONTENT = {"singleton_local_shards": False, "chained_optim_avoid_prefix": True}

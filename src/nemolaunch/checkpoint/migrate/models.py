@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from nemolaunch.checkpoint.hf.config_diff import differences
 from nemolaunch.checkpoint.megatron.description import to_bridge
+from nemolaunch.checkpoint.megatron.names import EMBEDDING
 from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm
 from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.families.nemo_config import NemoConfig, defaults
 
-EMBEDDING = "embedding.word_embeddings.weight"
 NEMO2, BRIDGE, MEGATRON_LM = "nemo2", "bridge", "megatron-lm"
 TITLES = {NEMO2: "NeMo 2", BRIDGE: "Megatron-Bridge", MEGATRON_LM: "Megatron-LM"}
 

@@ -10,7 +10,7 @@ from typing import Any
 from nemolaunch.cli.parsing.arguments import Parser
 from nemolaunch.cli.parsing.sweep_flags import add_sweep_flags, described, started_options
 from nemolaunch.cli.views.render import guarded
-from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.errors import UsageError
 
 TOKENS_PER_PARAM = (22.0,)  # at which the aixsim flavours were trained
 
@@ -48,26 +48,24 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="with --fit: print the law as JSON")
     add_sweep_flags(p)
+    for action in p._actions:
+        if action.dest == "tokens_per_param":  # here a list of numbers
+            action.nargs, action.help = (
+                "+",
+                "tokens for each weight of a model; several fit all five parameters",
+            )
     return p
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Plan the ladder, start it, fit its law and show it. Return the exit code."""
-    made = parser()
-    for action in made._actions:
-        if action.dest == "tokens_per_param":  # here a list of numbers
-            action.nargs, action.help = (
-                "+",
-                "tokens for each weight of a model; several fit all five parameters",
-            )
-    args = made.parse_args(argv)
+    args = parser().parse_args(argv)
     given: dict[str, Any] = dict(vars(args))
     sizes, predict, words = given.pop("sizes"), given.pop("predict"), given.pop("sweep")
     trains, folder, as_json = given.pop("train_predicted"), given.pop("fit"), given.pop("json")
     if folder is not None:
         return _fit(folder, as_json)
-    from nemolaunch.cli.views import sweep as view
     from nemolaunch.sweeps import ladder
     from nemolaunch.sweeps.points import parsed_axes
 
@@ -82,19 +80,11 @@ def main(argv: list[str] | None = None) -> int:
     options |= {"points": points, "predicted": targets, "train_predicted": trains, "kind": "ladder"}
 
     from nemolaunch.api.sweep import Sweep, planned
-    from nemolaunch.launching.secrets import Secrets
+    from nemolaunch.cli.views.sweep import run
 
     sweep = Sweep(planned(job, **options))
     ladder.check_family(sweep.plan)
-    if args.dry_run:
-        view.print_plan(sweep.plan)
-    view.print_findings(sweep.plan)
-    if sweep.plan.refused:
-        raise NemolaunchError(sweep.plan.refusal)
-    if args.dry_run:
-        return 0
-    outcome = view.launch_and_show(sweep, Secrets.of(job).hf_token, **started_options(args))
-    return view.conclude(sweep, outcome)
+    return run(sweep, job.model.hf_token, dry_run=args.dry_run, **started_options(args))
 
 
 def _fit(folder: Path, as_json: bool) -> int:

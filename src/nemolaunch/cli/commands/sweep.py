@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nemolaunch.cli.parsing.arguments import Parser
-from nemolaunch.cli.parsing.sweep_flags import add_sweep_flags, described, read_list, started_options
+from nemolaunch.cli.parsing.sweep_flags import add_sweep_flags, described, started_options
+from nemolaunch.cli.parsing.yaml_file import read_any
 from nemolaunch.cli.views.render import guarded
-from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.job import Job
+from nemolaunch.errors import UsageError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,25 +50,12 @@ def main(argv: list[str] | None = None) -> int:
 
     if words and path:
         raise UsageError("--sweep and --sweep-list both name the runs; use one of them")
-    points = listed(path, read_list(path)) if path else grid(parsed_axes(words))
+    points = listed(path, read_any(path, "--sweep-list")) if path else grid(parsed_axes(words))
     first = next((p.changes["model_name"] for p in points if "model_name" in p.changes), None)
     job, options = described(given, model=first)
-    return run(job, args, points=points, **options)
 
-
-def run(job: Job, args: argparse.Namespace, **options: Any) -> int:
-    """Plan runs as one and, unless it is a dry run, start them. Return the exit code."""
     from nemolaunch.api.sweep import Sweep, planned
-    from nemolaunch.cli.views import sweep as view
-    from nemolaunch.launching.secrets import Secrets
+    from nemolaunch.cli.views.sweep import run
 
-    sweep = Sweep(planned(job, **options))
-    if args.dry_run:
-        view.print_plan(sweep.plan)
-    view.print_findings(sweep.plan)
-    if sweep.plan.refused:
-        raise NemolaunchError(sweep.plan.refusal)
-    if args.dry_run:
-        return 0
-    outcome = view.launch_and_show(sweep, Secrets.of(job).hf_token, **started_options(args))
-    return view.conclude(sweep, outcome)
+    sweep = Sweep(planned(job, points=points, **options))
+    return run(sweep, job.model.hf_token, dry_run=args.dry_run, **started_options(args))

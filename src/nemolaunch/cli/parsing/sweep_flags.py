@@ -12,7 +12,6 @@ from nemolaunch.cli.parsing.cluster_profile import add_cluster_flag, profile_of
 from nemolaunch.cli.parsing.finding_flags import add_force_flag, forced_codes
 from nemolaunch.cli.parsing.flags import add_job_flags, job_from, origins_from
 from nemolaunch.cli.parsing.speed_flags import add_speed_flags, speed_from
-from nemolaunch.errors import UsageError
 from nemolaunch.job import Job
 
 OBJECTIVES = ("val_loss", "loss")
@@ -64,25 +63,6 @@ def described(given: dict[str, Any], *, model: str | None = None) -> tuple[Job, 
     if model is not None:
         given.setdefault("model_name", model)
     return job_from(given, config, profile), {**options, "given": origins_from(given, config, profile)}
-
-
-def read_list(path: Path) -> Any:
-    """Return the content of a YAML or JSON file with a list of runs.
-
-    Raises:
-        UsageError: it cannot be read, or is not YAML.
-    """
-    import yaml
-
-    from nemolaunch.cli.parsing.yaml_file import loader
-    from nemolaunch.system.yaml_faults import fault
-
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), loader())
-    except OSError as error:
-        raise UsageError(f"--sweep-list {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"--sweep-list {path} is not YAML: {fault(error)}") from None
 
 
 def started_options(args: argparse.Namespace) -> Mapping[str, Any]:

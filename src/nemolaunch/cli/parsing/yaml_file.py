@@ -17,20 +17,25 @@ def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
     Raises:
         UsageError: it cannot be read, or is not a mapping.
     """
-    import yaml
-
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), loader())
-    except OSError as error:
-        raise UsageError(f"{flag} {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"{flag} {path} is not YAML: {fault(error)}") from None
+    content = read_any(path, flag)
     if content is not None and not isinstance(content, dict):
         raise UsageError(f"{flag} {path} must contain flag names and values, like `seq_length: 2048`")
     return content or {}
 
 
-def loader() -> Any:
+def read_any(path: Path, flag: str) -> Any:
+    """Return what a YAML file that a flag names holds, whatever that is. Raise UsageError if it cannot be read."""
+    import yaml
+
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _loader())
+    except OSError as error:
+        raise UsageError(f"{flag} {path}: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"{flag} {path} is not YAML: {fault(error)}") from None
+
+
+def _loader() -> Any:
     """Return a safe YAML loader that reads only decimal whole numbers as numbers.
 
     YAML 1.1 also has base 60 and octal: `time: 1:00:00` would be 3600, which Slurm takes for minutes, and

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from nemolaunch.api.sweep import Sweep
@@ -72,17 +70,31 @@ def _cost(plan: SweepPlan) -> list[str]:
     return [row("time", "not estimated for a CPU; --speed-from RUN uses an earlier run's speed")]
 
 
-def print_findings(plan: SweepPlan, *, as_json: bool = False) -> None:
+def print_findings(plan: SweepPlan) -> None:
     """Print each finding once, with the runs that it concerns, to stderr."""
     sys.stdout.flush()
-    if as_json:
-        rows = [{**shared.finding.as_values(), "runs": list(shared.runs)} for shared in plan.findings]
-        sys.stderr.write(json.dumps({"findings": rows}, indent=1, ensure_ascii=False) + "\n")
-        return
     for shared in plan.findings:
         head, bracket, text = str(shared.finding).partition("]: ")
         where = f" ({shared.where})" if shared.where else ""
         write_parts([(shared.finding.severity.value, head + bracket), ("", text + where)], stream=sys.stderr)
+
+
+def run(sweep: Sweep, hf_token: str | None, *, dry_run: bool, **options: Any) -> int:
+    """Show a planned sweep and, unless it is a dry run, start it and show its results. Return the exit code.
+
+    Args:
+        hf_token: that of the job, which plans do not hold.
+        options: how runs are started, as `Sweep.launch` takes it.
+
+    Raises:
+        NemolaunchError: a run has errors, or failed.
+    """
+    if dry_run:
+        print_plan(sweep.plan)
+    print_findings(sweep.plan)
+    if sweep.plan.refused:
+        raise NemolaunchError(sweep.plan.refusal)
+    return 0 if dry_run else conclude(sweep, launch_and_show(sweep, hf_token, **options))
 
 
 def launch_and_show(sweep: Sweep, hf_token: str | None, **options: Any) -> Outcome:
@@ -90,15 +102,10 @@ def launch_and_show(sweep: Sweep, hf_token: str | None, **options: Any) -> Outco
     console = SafeConsole()
     try:
         with signals_as_interrupts():
-            return sweep.launch(hf_token=hf_token, tell=teller(console), **options)
+            return sweep.launch(hf_token=hf_token, tell=lambda text: say(console, text), **options)
     except KeyboardInterrupt:
         say(console, "the same command continues")
         raise
-
-
-def teller(console: SafeConsole) -> Callable[[str], None]:
-    """Return a function that prints a line."""
-    return lambda text: say(console, text)
 
 
 def conclude(sweep: Sweep, outcome: Outcome) -> int:
