@@ -214,7 +214,7 @@ class Plan:
 
     @property
     def outlives_its_command(self) -> bool:
-        """Whether it goes on without the command that started it: on Slurm and in a container."""
+        """Whether it outlives the command that started it: on Slurm and in a container."""
         return self.submission is not None or self.container is not None
 
     @property

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--serve",
         action="store_true",
-        help="serve the page, which refreshes by itself, instead of writing it; Ctrl-C ends that",
+        help="serve a live page instead of writing a file; Ctrl-C stops it",
     )
     add(
         "--host",

@@ -68,7 +68,7 @@ def _on_slurm(console: Console, plan: Plan, secrets: Secrets) -> int:
 
 
 def _hint(plan: Plan) -> str:
-    """Return how to look at a run that goes on without this command, and how to end it."""
+    """Return how to look at a run that outlives this command, and how to end it."""
     where = short(plan.run.root)
     return f"see `nemolaunch status {where}`; end it with `nemolaunch cancel {where}`"
 
