@@ -21,6 +21,20 @@ def rendered_models() -> str:
     return models_dump.render(models_dump.models_table())
 
 
+def layers_of_deepseek_v4() -> str:
+    """What Megatron-Core says when it is asked for the layers that Bridge's translation of DeepSeek-V4 names."""
+    from megatron.bridge.models.mla_provider import MLAModelProvider
+    from megatron.core.models.gpt import experimental_attention_variant_module_specs as specs
+
+    model = MLAModelProvider(num_layers=1, hidden_size=64, num_attention_heads=4)
+    model.experimental_attention_variant = "dsv4_hybrid"
+    model.finalize()
+    try:
+        return str(specs.get_transformer_block_with_experimental_attention_variant_spec(model))
+    except ValueError as error:
+        return str(error)
+
+
 def written(plan_files: list[str]) -> dict[str, list[str]]:
     """By plan: the paths whose values differ from Bridge's defaults and from those of the model's class."""
     from nemolaunch.bridge.config import compile_config

@@ -83,6 +83,12 @@ def test_the_models_of_bridge_are_what_it_says(bridge_server: ForkServer) -> Non
     )
 
 
+def test_megatron_core_has_no_layers_of_deepseek_v4(bridge_server: ForkServer) -> None:
+    """If it gets them, the model belongs in the catalogue, and docs/backends.md must not say otherwise."""
+    (answer,) = bridge_server.run("bridge.config_job:layers_of_deepseek_v4", {})
+    assert answer == "Invalid experimental attention variant: dsv4_hybrid"
+
+
 def test_every_field_that_is_written_belongs_to_a_flag(bridge_server: ForkServer, tmp_path: Path) -> None:
     plans = {
         str(tmp_path / f"{number}.json"): saved(tmp_path, str(number), model, **values)
