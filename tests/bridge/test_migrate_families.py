@@ -29,8 +29,6 @@ MORE: dict[str, dict[str, Any]] = {
     "qwen3_30b_a3b": {**GROUPED, "num_moe_experts": 16, "moe_ffn_hidden_size": 32},
 }
 ALL = {**FAMILIES, **MORE}
-# docs/migrate.md says why each is refused
-REFUSED = ("gemma3_1b", "gpt3_175b", "llama31_nemotron_70b", "nemotronh_8b")
 SAVES: dict[str, Any] = {"max_steps": 5, "checkpoint_every": 2, "keep_latest": 3, "global_batch_size": 4}
 TIMEOUT_S = 1000  # layers that differ are saved as many small tensors
 
@@ -55,7 +53,7 @@ def content(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("base", [base for base in ALL if base not in REFUSED])
+@pytest.mark.parametrize("base", ALL)
 def test_a_family_goes_on_there_and_back(
     base: str, bridge_server: ForkServer, fork_server: ForkServer, data: str, tmp_path: Path
 ) -> None:

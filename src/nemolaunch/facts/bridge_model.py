@@ -109,7 +109,7 @@ def to_nemo(provider: str, fields: Mapping[str, Any], likely: str | None = None)
             f"the model is described by Bridge's {provider}, which nemolaunch does not read; it reads "
             f"{', '.join(PROVIDERS)}. Export it with Bridge's own AutoBridge.export_ckpt"
         )
-    own = OWN_LAYERS.get(str(symbol_path(fields.get("transformer_layer_spec"))))
+    own = own_layers(fields)
     if provider != "OlMoEModelProvider":  # whose layers these are anyway
         types = (own,) if own else tuple(name for name in types if name not in OWN_LAYERS.values())
     activation = symbol_path(fields.get("activation_func"))
@@ -137,8 +137,13 @@ def to_nemo(provider: str, fields: Mapping[str, Any], likely: str | None = None)
     )
 
 
+def own_layers(fields: Mapping[str, Any]) -> str | None:
+    """Return the family whose own layers a model has; None if they are Megatron's."""
+    return OWN_LAYERS.get(str(symbol_path(fields.get("transformer_layer_spec"))))
+
+
 def _as(family: ModelFamily, fields: Mapping[str, Any]) -> NemoConfig:
-    rope = _rope_to_nemo(fields)
+    rope = rope_to_nemo(fields)
     name = family.config_class
     if not isinstance(name, str):
         name = "Llama31Config" if rope else "LlamaConfig"
@@ -161,7 +166,8 @@ def dtype(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {"params_dtype": found} if symbol_path(found) in DTYPES else {}
 
 
-def _rope_to_nemo(fields: Mapping[str, Any]) -> dict[str, Any]:
+def rope_to_nemo(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scaling of rotary frequencies of Llama 3.1 as fields of NeMo's; nothing if there is none."""
     if not fields.get("rope_scaling"):
         return {}
     return {"scale_factor": fields.get("rope_scaling_factor"), **FIXED_ROPE_SCALING}

@@ -31,7 +31,9 @@ CLASSES = {
     "Llama4Provider": ("LlamaModel", "Llama4Config"),
     "MLAModelProvider": ("DeepSeekModel", "DeepSeekConfig"),
 }
-GPT3 = ("GPTModel", "GPTConfig")
+GPT3 = ("GPTModel", "GPTConfig")  # Megatron's own model, which has the fields of any
+# Classes of NeMo's models whose code is another's; only a run's plan tells them apart
+NAMED = ("GPTModel", "LlamaNemotronModel")
 NEMOTRON_H = "NemotronHConfigBase"
 # Fields of `UNUSED` that models of a class do use
 USED = {"Llama4Provider": ("qk_l2_norm",), "MLAModelProvider": ("rotary_scaling_factor",)}
@@ -69,6 +71,8 @@ def to_bridge(config: NemoConfig) -> dict[str, Any]:
         raise NemolaunchError(f"Megatron-Bridge cannot represent this model: {', '.join(faults)}")
     model = {name: value for name, value in found.items() if name in known - KERNELS}
     size = {name: fields[name] for name in SIZES if name in fields}
+    if config.model_class == "MambaModel":
+        size.pop("vocab_size", None)  # NeMo pads the tokenizer's size, whatever its configuration says
     function: dict[str, Any] = {"activation_func": symbol(activation)}
     if bidirectional.is_bidirectional(fields):
         function["transformer_layer_spec"] = symbol(BIDIRECTIONAL)
@@ -103,12 +107,16 @@ def to_nemo(checkpoint: Path, described: RunConfig) -> NemoConfig:
 
     Raises `NemolaunchError` if NeMo does not have this model.
     """
-    provider, classes = described.provider, CLASSES.get(described.provider)
-    if classes is None and provider == "GPTModelProvider" and _is_gpt3(checkpoint):
-        classes = GPT3
-    if classes is None:
+    provider = described.provider
+    classes = CLASSES.get(provider) or _planned(checkpoint)
+    if classes is not None:
+        return of_class(classes, provider, described.model)
+    try:
         return bridge_model.model_in(checkpoint, described)
-    return of_class(classes, provider, described.model)
+    except NemolaunchError:
+        if provider != "GPTModelProvider" or bridge_model.own_layers(described.model):
+            raise
+    return of_class(GPT3, provider, described.model)
 
 
 def of_class(classes: tuple[str, str], provider: str, fields: Mapping[str, Any]) -> NemoConfig:
@@ -124,27 +132,36 @@ def of_class(classes: tuple[str, str], provider: str, fields: Mapping[str, Any])
     ]
     if activation not in ACTIVATIONS:
         used.append(f"activation_func is {activation!r}")
-    if used:
-        raise NemolaunchError(f"{', '.join(used)}, which NeMo's {classes[0]} does not have")
     model_class, name = classes
-    if model_class == "MambaModel" and symbol_name(fields["activation_func"]) == "squared_relu":
+    if model_class == "MambaModel" and symbol_name(fields.get("activation_func")) == "squared_relu":
         name = NEMOTRON_H
     known = defaults(name)
+    rope = bridge_model.rope_to_nemo(fields)
+    if rope and not known.keys() & {"scale_factor", "rope_scaling"}:
+        used.append(f"rope_scaling_factor is {fields.get('rope_scaling_factor')!r}")
+    if used:
+        raise NemolaunchError(f"{', '.join(used)}, which NeMo's {classes[0]} does not have")
     found = {n: v for n, v in fields.items() if n in known and not isinstance(v, Mapping)}
     if fields.get("hybrid_layer_pattern"):
         found["hybrid_override_pattern"] = fields["hybrid_layer_pattern"]
-    if model_class == "Gemma3Model" and isinstance(found.get("window_size"), int):
-        found["window_size"] -= 1  # Bridge counts the current token
+    if model_class == "MambaModel":
+        found.pop("vocab_size", None)
+    if model_class == "Gemma3Model":
+        found.pop("qk_layernorm", None)  # NeMo's layers have these norms, and its field is not asked
+        if isinstance(found.get("window_size"), int):
+            found["window_size"] -= 1  # Bridge counts the current token
+    found |= {n: v for n, v in rope.items() if n in known}
     found |= bridge_model.dtype(fields)
     own = FUNCTIONS.get((model_class, str(symbol_name(fields["activation_func"]))))
     found["activation_func"] = symbol(own) if own else fields["activation_func"]
     return NemoConfig(model_class, name, found)
 
 
-def _is_gpt3(checkpoint: Path) -> bool:
-    """Return whether the checkpoint is in a run of nemolaunch's of a model that only NeMo has under this name."""
+def _planned(checkpoint: Path) -> tuple[str, str] | None:
+    """Return NeMo's classes by the plan of the run that a checkpoint is in, if nothing else tells them."""
     plan = read_json(RunDir(checkpoint.resolve().parent.parent).plan) or {}
     try:
-        return catalogue.recipe(str(plan.get("recipe"))).model_class == GPT3[0]
+        recipe = catalogue.recipe(str(plan.get("recipe")))
     except NemolaunchError:
-        return False
+        return None
+    return (recipe.model_class, recipe.config_class) if recipe.model_class in NAMED else None

@@ -11,7 +11,7 @@ from nemolaunch.checkpoint.megatron_lm import folder as megatron_lm
 from nemolaunch.checkpoint.storage.check import Check
 from nemolaunch.checkpoint.storage.tensors import TensorInfo
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.families.nemo_config import NemoConfig, defaults
+from nemolaunch.families.nemo_config import NemoConfig
 
 NEMO2, BRIDGE, MEGATRON_LM = "nemo2", "bridge", "megatron-lm"
 TITLES = {NEMO2: "NeMo 2", BRIDGE: "Megatron-Bridge", MEGATRON_LM: "Megatron-LM"}
@@ -31,9 +31,9 @@ def rows_of(tensors: Mapping[str, TensorInfo], wrapper: str = "") -> int:
 def with_rows(config: NemoConfig, rows: int) -> NemoConfig:
     """Return the configuration with as many rows of the embedding as are saved.
 
-    NeMo's Mamba has no such field, and pads the tokenizer's size.
+    NeMo's Mamba pads the tokenizer's size, whatever its configuration says.
     """
-    if "vocab_size" not in defaults(config.config_class):
+    if config.model_class == "MambaModel":
         return config
     return NemoConfig(config.model_class, config.config_class, {**config.fields, "vocab_size": rows})
 
