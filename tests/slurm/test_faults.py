@@ -10,6 +10,8 @@ import pytest
 from slurm.memory import MemoryLimit
 from slurm.training import Training, finish, same_as
 
+from nemolaunch.system import processes
+
 pytestmark = pytest.mark.long
 
 
@@ -68,6 +70,7 @@ def test_a_rank_that_fails_is_named_and_the_run_goes_on(quiet: Training, run: Tr
     assert name in ("nan", "disk full") or "first   rank 1 on n2" in said, said
     assert run.num_attempts() == 2
     same_as(quiet, run)
+    assert not processes.members(run.run.root)
 
 
 def test_a_hang_ends_with_the_stacks_of_all_ranks(quiet: Training, run: Training) -> None:

@@ -16,6 +16,8 @@ from slurm import memory
 from slurm.cluster import Cluster
 from slurm.training import LAYOUT, Training, finish, same_as
 
+from nemolaunch.system import processes
+
 pytestmark = pytest.mark.long
 SEED = int(os.environ.get("NEMOLAUNCH_FAULT_SEED", "20"))
 NUM_FAULTS = 20
@@ -130,8 +132,11 @@ def test_whatever_happens(
         counts[fault.__name__] += 1
 
         def struck(before: int = before) -> bool:
-            assert process.poll() is None, finish(process)
-            return run.num_attempts() > before
+            ended = process.poll() is not None
+            if run.num_attempts() > before:
+                return True
+            assert not ended, finish(process)
+            return False
 
         client.wait_until("new start", struck, 300)
     code, said = finish(process, 1800)
@@ -142,3 +147,4 @@ def test_whatever_happens(
     )
     assert sum(counts.values()) == NUM_FAULTS
     same_as(quiet, run)
+    assert not processes.members(run.run.root)  # helpers of ranks that were killed

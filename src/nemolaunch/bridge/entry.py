@@ -7,6 +7,7 @@ import this module again, as `__main__`.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from nemolaunch.ranks import phases, rank_process
 from nemolaunch.ranks.known_names import require_known_names
 from nemolaunch.ranks.log import log
 from nemolaunch.run.attempts import expand_nodes
+from nemolaunch.system import processes
 
 if TYPE_CHECKING:
     from megatron.bridge.training.callbacks import Callback
@@ -100,6 +102,7 @@ def prepare_helper() -> None:
     On a CPU it must find a device: Megatron divides by their number, and the rank would wait for ever for a helper
     that ends with an error (megatron/core/dist_checkpointing/strategies/async_utils.py).
     """
+    processes.signal_on_parents_death(signal.SIGKILL)
     patches.apply()
     import torch
 

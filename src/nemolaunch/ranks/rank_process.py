@@ -43,6 +43,7 @@ def run_rank(plan_file: str, train: Callable[[Plan], None]) -> None:
         slurm_rank.adopt_slurm_variables()
     rank = int(os.environ.get("RANK") or 0)
     _die_with_parent()
+    processes.end_helpers_with_this()
     _log_to_file(plan.run, rank)
     os.environ.update(without_password(os.environ))
     mask_streams()

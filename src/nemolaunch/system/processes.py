@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from nemolaunch.system import folder_identity
 from nemolaunch.system.process_identity import start_of
@@ -135,6 +136,23 @@ def kill(folder: Path, run_id: str | None = None) -> None:
         return not left
 
     wait_until(none_left, KILL_TIMEOUT_S)
+
+
+def end_helpers_with_this() -> None:
+    """Have helpers that are forked with `multiprocessing` killed when the process that forks them is.
+
+    They would keep its memory, and files such as those of GPUs, and torchrun and some Slurm clusters do not know them.
+    Helpers that are spawned call `signal_on_parents_death` themselves.
+    """
+    from multiprocessing.process import BaseProcess
+
+    begin = BaseProcess._bootstrap  # type: ignore[attr-defined]
+
+    def bootstrap(process: BaseProcess, *args: Any, **kwargs: Any) -> Any:
+        signal_on_parents_death(signal.SIGKILL)
+        return begin(process, *args, **kwargs)
+
+    BaseProcess._bootstrap = bootstrap  # type: ignore[attr-defined]
 
 
 def signal_on_parents_death(number: int) -> None:
