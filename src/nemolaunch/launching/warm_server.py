@@ -23,12 +23,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nemolaunch.launching.warm_words import differences, is_mine
+from nemolaunch.launching.warm_words import differences, inherited, is_mine
 from nemolaunch.ranks import phases
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system import processes, shown_environment
 
 FIRST_WAIT_S = 60.0  # for the command that started this process
+REQUEST_TIMEOUT_S = 10.0
 PATIENCE_S = 15.0  # for a job to end whose command has ended
 
 
@@ -52,6 +53,7 @@ class Server:
     def __init__(self, address: str, entry: str, device: str, code: str) -> None:
         self._address, self._entry, self._device, self._code = address, entry, device, code
         self._environment = {n: v for n, v in os.environ.items() if n != shown_environment.RESERVED}
+        self._inherited = inherited()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(address)
         self._listener.listen()
@@ -81,26 +83,31 @@ class Server:
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
-        if not is_mine(connection):
-            connection.close()
-            return
         try:
-            line = connection.makefile("r").readline()
-            request: dict[str, Any] = json.loads(line)
-        except (OSError, ValueError):
+            if not is_mine(connection):
+                raise PermissionError("another user asked")
+            connection.settimeout(REQUEST_TIMEOUT_S)
+            request: dict[str, Any] = json.loads(connection.makefile("r").readline())
+            connection.settimeout(None)
+            if differing := self._differences(request):
+                self._answer(connection, differs=differing)
+                connection.close()
+                self._retire()
+                return
+            self._minutes = float(request["minutes"])
+            self._import_for(request)
+            self._start(connection, request)
+        except (OSError, ValueError, KeyError):  # whatever it was, other jobs go on
+            traceback.print_exc()
             connection.close()
-            return
-        differing = differences(self._environment, request["environment"])
+
+    def _differences(self, request: Mapping[str, Any]) -> list[str]:
+        """Return in what a job's start differs from that of this process, in words."""
+        found = differences(self._environment, request["environment"])
         if request["code"] != self._code:
-            differing = ["the installed code", *differing]
-        if differing:
-            self._answer(connection, differs=differing)
-            connection.close()
-            self._retire()
-            return
-        self._minutes = request["minutes"]
-        self._import_for(request)
-        self._start(connection, request)
+            found.append("the installed code")
+        mine, other = self._inherited, request["inherited"]
+        return found + [name for name in mine.keys() | other.keys() if mine.get(name) != other.get(name)]
 
     def _import_for(self, request: Mapping[str, Any]) -> None:
         """Import the framework, if that has not been done; a rank reports what fails then."""
@@ -144,6 +151,7 @@ class Server:
             connection.close()
             shown_environment.take_over(request["environment"])
             os.chdir(request["folder"])
+            os.umask(request["umask"])
             log = os.open(request["log"], os.O_WRONLY | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)

@@ -23,7 +23,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching.torchrun import environment
-from nemolaunch.launching.warm_words import code_of, is_mine, of_import
+from nemolaunch.launching.warm_words import code_of, inherited, is_mine, of_import
 from nemolaunch.planning import Plan
 from nemolaunch.system import shown_environment
 
@@ -111,6 +111,8 @@ def start(plan: Plan, marks: Mapping[str, str], log_file: Path) -> WarmProcess:
     Raises:
         NemolaunchError: the folder of the process is not safe, or the process does not start.
     """
+    if sys.platform != "linux":
+        raise NemolaunchError("--keep-warm needs Linux; start without it")
     folder = _folder()
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two commands at once start one process
@@ -149,9 +151,13 @@ def _ask(plan: Plan, variables: dict[str, str], log_file: Path, folder: Path) ->
     if connection is None:
         server = _start_server([python, "-m", SERVER, str(address), plan.entry, plan.device, code], variables)
         connection = _connect_to(server, address)
+    umask = os.umask(0o022)  # can only be read by setting it
+    os.umask(umask)
     request = {
         "environment": variables,
         "code": code,
+        "inherited": inherited(),
+        "umask": umask,
         "folder": os.getcwd(),
         "log": str(log_file),
         "plan": str(plan.run.plan),

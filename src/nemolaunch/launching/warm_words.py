@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import socket
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from nemolaunch.system.processes import VARIABLES
@@ -36,6 +38,20 @@ def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     """Return the names of the variables in which two environments differ for an import."""
     one, other = of_import(one), of_import(other)
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def inherited() -> dict[str, str]:
+    """Return what a process has from the one that started it, by words for it, besides variables and the umask."""
+    limits = sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")})
+    with suppress(OSError):
+        return {
+            "the niceness": str(os.getpriority(os.PRIO_PROCESS, 0)),
+            "the CPUs": str(sorted(os.sched_getaffinity(0))),
+            "the limits (ulimit)": str([resource.getrlimit(number) for number in limits]),
+            "the groups": str(sorted(os.getgroups())),
+            "the control group": Path("/proc/self/cgroup").read_text(),
+        }
+    return {}
 
 
 def code_of(package: Path, python: str) -> str:
