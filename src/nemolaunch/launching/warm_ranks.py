@@ -18,6 +18,14 @@ from nemolaunch.planning import Plan
 from nemolaunch.system import shown_environment
 from nemolaunch.system.secret_values import mask_streams
 
+# Functions of which one attribute is the rank, read from a variable when their module is imported
+ONLY_ON_RANK_0 = {
+    "lightning.fabric.utilities.rank_zero": "RANK",
+    "lightning_fabric.utilities.rank_zero": "RANK",
+    "lightning_utilities.core.rank_zero": "RANK",
+    "torchmetrics.utilities.prints": "LOCAL_RANK",
+}
+
 
 def run(plan_file: str, entry: str) -> int:
     """Run the ranks of a plan to their end, as forks of this process. Return 0 only if every one succeeded."""
@@ -56,6 +64,7 @@ def _rank(entry: str, plan_file: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     shown_environment.take_over(dict(os.environ))
+    _forget_the_import()
     module = importlib.import_module(entry)
     sys.argv = [str(module.__file__), plan_file]
     sys.modules["__main__"] = module
@@ -63,3 +72,13 @@ def _rank(entry: str, plan_file: str) -> None:
         module.pretrain(plan_file)
     finally:
         atexit._run_exitfuncs()  # which a forked process leaves out
+
+
+def _forget_the_import() -> None:
+    """Change what was read from the environment or drawn when modules were imported, without this rank's variables."""
+    for name, variable in ONLY_ON_RANK_0.items():
+        only = getattr(sys.modules.get(name), "rank_zero_only", None)
+        if only is not None and hasattr(only, "rank"):
+            only.rank = int(os.environ[variable])
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed()  # Python's own numbers are drawn anew after a fork

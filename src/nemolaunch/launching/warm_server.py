@@ -152,6 +152,7 @@ class Server:
             shown_environment.take_over(request["environment"])
             os.chdir(request["folder"])
             os.umask(request["umask"])
+            sys.path[0] = request["folder"]
             log = os.open(request["log"], os.O_WRONLY | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)

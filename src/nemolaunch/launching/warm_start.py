@@ -128,7 +128,7 @@ def start(plan: Plan, marks: Mapping[str, str], log_file: Path) -> WarmProcess:
 def _folder() -> Path:
     """Return the folder of the sockets, which only this user can enter."""
     parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    folder = Path(parent) / f"nemolaunch-{os.getuid()}"
+    folder = Path(parent).absolute() / f"nemolaunch-{os.getuid()}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
@@ -216,6 +216,7 @@ def _start_server(words: list[str], variables: Mapping[str, str]) -> subprocess.
             stdout=output,
             stderr=output,
             env=shown_environment.with_room(of_import(variables)),
+            cwd="/",  # Python finds modules there
             start_new_session=True,
         )
 
