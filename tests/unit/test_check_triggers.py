@@ -649,6 +649,7 @@ TRIGGERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "profile-ranks": ("llama3_8b", {"profile": "nsys", "profile_ranks": ("0", "99999")}, {}),
     "profile-nsys-on-cpu": ("llama3_8b", {"profile": "nsys", "device": "cpu", "executor": "local"}, {}),
     "mlflow-uri": ("llama3_8b", {"mlflow": True}, {}),
+    "keep-warm-elsewhere": ("llama3_8b", {"keep_warm": 10.0, "executor": "slurm"}, {}),
     "notify-url": ("llama3_8b", {"notify": True}, {}),
     "evaluation-incomplete": ("llama3_8b", {"sample_every": 5, "checkpoint_every": 5}, {}),
     "evaluation-elsewhere": ("llama3_8b", {**SAMPLES, "checkpoint_every": 5, "executor": "slurm"}, {}),

@@ -113,6 +113,7 @@ FLAGS: list[tuple[str, str | None, str, Any, Any]] = [
     ("--wandb", None, "wandb", True, False),
     ("--wandb-project", "p", "wandb_project", "p", None),
     ("--wandb-name", "n", "wandb_name", "n", None),
+    ("--keep-warm", "10", "keep_warm", 10.0, None),
     ("--notify", None, "notify", True, False),
     ("--sample-every", "5", "sample_every", 5, None),
     ("--sample-prompt", "It was", "sample_prompt", ("It was",), ()),

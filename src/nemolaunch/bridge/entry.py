@@ -6,6 +6,7 @@ import this module again, as `__main__`.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -26,12 +27,27 @@ if TYPE_CHECKING:
     from megatron.bridge.training.config import ConfigContainer
 
 
+# What `run_plan` imports when it trains
+PRELOADED = (
+    "megatron.bridge.training.pretrain", "nemolaunch.bridge.config", "nemolaunch.bridge.callbacks",
+    "nemolaunch.bridge.datasets", "nemolaunch.bridge.loss", "nemolaunch.bridge.param_groups",
+    "nemolaunch.bridge.ramp",
+)  # fmt: skip
+
+
 def pretrain(plan_file: str) -> None:
     """Train according to the plan, with all output in the rank's log file.
 
     A failure is recorded in the rank's error file and ends the process with exit code 1.
     """
     rank_process.run_rank(plan_file, _train)
+
+
+def preload(device: str) -> None:
+    """Import what training needs, in a process that ranks are forked from."""
+    prepare(device)
+    for name in PRELOADED:
+        importlib.import_module(name)
 
 
 def _train(plan: Plan) -> None:
@@ -51,7 +67,8 @@ def _meet_on_first_node() -> None:
 def run_plan(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
     """Compile the plan and train in this process, one rank of an initialised launch environment."""
     rank_process.prepare_data(plan)
-    phases.begin(plan.run, "importing Megatron-Bridge")
+    if phases.IMPORTED not in os.environ:
+        phases.begin(plan.run, "importing Megatron-Bridge")
     config, left_out = adapted_config(plan)
     for sentence in left_out:
         log.info(sentence)

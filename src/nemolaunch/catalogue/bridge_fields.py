@@ -92,7 +92,7 @@ OURS: frozenset[str] = frozenset(
         "lr_schedule", "warmup_steps", "warmup_ratio", "decay_steps", "constant_steps", "wsd_decay_steps",
         "wsd_decay_style", "resume_schedule",
         "wandb", "wandb_project", "wandb_name", "mlflow", "mlflow_experiment",
-        "sample_every", "sample_prompt", "eval_every", "eval_tasks", "eval_include_path", "notify",
+        "sample_every", "sample_prompt", "eval_every", "eval_tasks", "eval_include_path", "notify", "keep_warm",
         "on_loss_spike", "on_slowness", "hang_timeout", "preflight", "preflight_tolerance",
         "upload",
     }

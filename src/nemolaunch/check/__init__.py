@@ -54,6 +54,7 @@ from nemolaunch.check import (
     stream,
     upload,
     validation,
+    warm,
 )
 from nemolaunch.check.codes import RULES
 from nemolaunch.findings import Finding
@@ -106,6 +107,7 @@ ALWAYS: tuple[Rule, ...] = (
     preset.rules,
     profile.rules,
     evaluation.rules,
+    warm.rules,
     preflight.rules,
     settings.rules,
 )

@@ -292,6 +292,7 @@ RULES: dict[str, str] = {
     "evaluation-elsewhere": "Evaluations beside a run are started by the command that trains on this machine.",
     "evaluation-without-checkpoint": "What is evaluated is a checkpoint, so that there must be one at the step.",
     "evaluation-of-masked": "Samples and benchmarks need a causal model.",
+    "keep-warm-elsewhere": "Ranks are forked on this machine's CPU only.",
     "notify-url": "Messages are sent to a webhook, whose URL is a secret.",
     "wandb-key": "W&B needs an API key.",
     "mlflow-uri": "MLflow needs a tracking server.",

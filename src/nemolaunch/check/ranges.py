@@ -72,6 +72,7 @@ REALS: dict[str, tuple[float, float, bool]] = {
     "weight_decay": (0.0, 1e3, False),
     "clip_grad": (0.0, 1e9, False),
     "preflight_tolerance": (0.0, 1.0, True),
+    "keep_warm": (0.0, 1440.0, True),
 }
 BELOW_ONE = ("adam_beta1", "adam_beta2", "mlm_probability", "preflight_tolerance")
 

@@ -75,6 +75,12 @@ class Launch:
         "what starts the ranks on Slurm: srun (one task per rank) or torchrun (once per node)",
         choices=("srun", "torchrun"),
     )
+    keep_warm: float | None = flag(
+        None,
+        "on this machine's CPU: fork the ranks from a process that has imported the framework, and keep it this long "
+        "for further runs, which start within seconds",
+        metavar="MINUTES",
+    )
     detach: bool = flag(
         False, "return once the Slurm job is submitted or the container started, instead of following the run"
     )

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from nemolaunch.launching import warm_start
 from nemolaunch.launching.prepare import prepare
 from nemolaunch.launching.secrets import Secrets
+from nemolaunch.launching.warm_start import WarmProcess
 from nemolaunch.planning import Plan
 from nemolaunch.run.folder import RunDir
 from nemolaunch.run.lock import RunLock
@@ -62,6 +64,13 @@ def start_in_background(
         )
 
 
+def _start_warm(plan: Plan, secrets: Secrets | None, variables: Mapping[str, str]) -> WarmProcess:
+    """Have the ranks forked from a process that has imported the framework."""
+    secret = (secrets or Secrets()).environment() | dict(variables)
+    with open(plan.run.launcher_log, "wb", opener=private_opener if plan.is_private else None):
+        return warm_start.start(plan, processes.marked(plan.run.root) | secret, plan.run.launcher_log)
+
+
 def _is_of_training(row: dict[str, Any]) -> bool:
     return row.get("event") == "start" or "loss" in row
 
@@ -97,7 +106,11 @@ class LocalJob:
                     EVALUATION, plan, secrets, log_file=self.run.evaluation_log
                 )
             visible = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
-            self.process = start_in_background(f"nemolaunch.launching.{program}", plan, secrets, visible)
+            self.process: subprocess.Popen[bytes] | WarmProcess
+            if plan.job.launch.keep_warm is not None:
+                self.process = _start_warm(plan, secrets, visible)
+            else:
+                self.process = start_in_background(f"nemolaunch.launching.{program}", plan, secrets, visible)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and plan.run.plan.exists():
                 note_end(self.run, "stopped", "interrupted")

@@ -11,6 +11,8 @@ from nemolaunch.ranks.log import log
 from nemolaunch.run.folder import RunDir
 from nemolaunch.system.atomic_files import append_text
 
+IMPORTED = "NEMOLAUNCH_IMPORTED"  # set where the process that ranks are forked from has said that it imports
+
 
 def begin(run: RunDir, what: str) -> None:
     """Say that another phase begins. Where that cannot be written the training continues."""
