@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,7 @@ from nemolaunch.run.metrics import tail_rows
 from nemolaunch.system import folder_identity, processes
 from nemolaunch.system.atomic_files import private_opener, write_json
 from nemolaunch.system.open_folder import OpenFolder, moved, remove_empty
+from nemolaunch.system.process_identity import begin_of
 from nemolaunch.system.processes import GRACE_S, OF_TORCHRUN, SAVE_SIGNAL
 from nemolaunch.system.secret_values import masked, without_password
 
@@ -60,6 +61,43 @@ def start_in_background(
             env=os.environ | without_password(os.environ) | processes.marked(run.root) | secret,
             start_new_session=True,
         )
+
+
+def stop_one(run: RunDir, command: int, reason: str) -> None:
+    """End the job of another process that goes on with other runs, a sweep's; it notices that this one is over.
+
+    As `LocalJob.stop` in that process: with a checkpoint, or at once if the job does not train yet. Ctrl-C meanwhile
+    kills.
+
+    Args:
+        command: the id of that process.
+    """
+    note_end(run, "stopped", reason)
+    started = processes.started_by(command, run.root)
+    jobs = {pid for pid in started if not processes.runs_module(pid, EVALUATION)}
+    began = min((at for pid in jobs if (at := begin_of(pid)) is not None), default=time.time())
+    try:
+        patience_s = _ask_to_end(run, jobs, _trains(run, began))
+        processes.wait_until(lambda: not jobs & processes.members(run.root), patience_s)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        processes.kill(run.root)
+
+
+def _ask_to_end(run: RunDir, jobs: Collection[int], trains: bool) -> float:
+    """Have a job end, once it has saved a checkpoint if it trains. Return how long to wait for it, in seconds."""
+    ranks = processes.first_with(run.root, OF_TORCHRUN) if trains else set()
+    if ranks:
+        processes.terminate(ranks, SAVE_SIGNAL)
+        return float("inf")
+    processes.terminate(jobs)
+    return GRACE_S + 2.0
+
+
+def _trains(run: RunDir, began: float) -> bool:
+    """Return whether the first step of a job that began then has begun, so that there is something to save."""
+    return any(row.get("time", 0.0) >= began and _is_of_training(row) for row in tail_rows(run.metrics))
 
 
 def _is_of_training(row: dict[str, Any]) -> bool:
@@ -127,8 +165,7 @@ class LocalJob:
     @property
     def trains(self) -> bool:
         """Whether its first step has begun, so that there is something to save."""
-        rows = tail_rows(self.run.metrics)
-        return any(row.get("time", 0.0) >= self._began and _is_of_training(row) for row in rows)
+        return _trains(self.run, self._began)
 
     def stop(self, reason: str = "interrupted") -> None:
         """End every process of the job, once it has saved a checkpoint after its current step. Ctrl-C meanwhile kills.
@@ -138,12 +175,8 @@ class LocalJob:
         if self.process.poll() != 0:  # else only evaluations beside the run are stopped
             note_end(self.run, "stopped", reason)
         try:
-            ranks = processes.first_with(self.run.root, OF_TORCHRUN) if self.trains else set()
-            if ranks:
-                processes.terminate(ranks, SAVE_SIGNAL)
-            elif self.process.poll() is None:
-                self.process.terminate()
-            patience_s = float("inf") if ranks else GRACE_S + 2.0
+            job = {self.process.pid} if self.process.poll() is None else set[int]()
+            patience_s = _ask_to_end(self.run, job, self.trains)
             processes.wait_until(lambda: (self.process.poll(), self.poll()) != (None, None), patience_s)
         except KeyboardInterrupt:
             pass  # what is left is killed below

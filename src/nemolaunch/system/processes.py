@@ -85,6 +85,18 @@ def children(run_id: str) -> set[int]:
     return {pid for pid in members_of(run_id) if _parent(pid) == os.getpid()}
 
 
+def started_by(pid: int, folder: Path) -> set[int]:
+    """Return the members that are children of that process."""
+    return {member for member in members(folder) if _parent(member) == pid}
+
+
+def runs_module(pid: int, module: str) -> bool:
+    """Return whether a process was started as `python -m MODULE`."""
+    with contextlib.suppress(OSError):
+        return os.fsencode(module) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
+
+
 def _parent(pid: int) -> int | None:
     with contextlib.suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
