@@ -203,7 +203,7 @@ class Run:
             raise NemolaunchError(f"this run is going on {elsewhere}: cancel it there")
         command = RunLock(self._paths.lock).local_holder()
         if running and command is not None and command == lock_of(self.folder.parent).local_holder():
-            stop_one(self._paths, command, reason)
+            stop_one(self._paths, reason)
         elif running:
             note_end(self._paths, "stopped", reason)
             processes.terminate(running if command is None else [command])

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -63,36 +63,27 @@ def start_in_background(
         )
 
 
-def stop_one(run: RunDir, command: int, reason: str) -> None:
+def stop_one(run: RunDir, reason: str) -> None:
     """End the job of another process that goes on with other runs, a sweep's; it notices that this one is over.
 
-    As `LocalJob.stop` in that process: with a checkpoint, or at once if the job does not train yet. Ctrl-C meanwhile
-    kills.
-
-    Args:
-        command: the id of that process.
+    As `LocalJob.stop` in that process: with a checkpoint, or within seconds if the job does not train yet. Ctrl-C
+    meanwhile kills.
     """
     note_end(run, "stopped", reason)
-    started = processes.started_by(command, run.root)
-    jobs = {pid for pid in started if not processes.runs_module(pid, EVALUATION)}
+    jobs = {pid for pid in processes.first(run.root) if not processes.runs_module(pid, EVALUATION)}
     began = min((at for pid in jobs if (at := begin_of(pid)) is not None), default=time.time())
+    ranks = processes.first_with(run.root, OF_TORCHRUN) if _trains(run, began) else set()
     try:
-        patience_s = _ask_to_end(run, jobs, _trains(run, began))
+        if ranks:
+            processes.terminate(ranks, SAVE_SIGNAL)
+        else:
+            processes.terminate(jobs)
+        patience_s = float("inf") if ranks else GRACE_S + 2.0
         processes.wait_until(lambda: not jobs & processes.members(run.root), patience_s)
     except KeyboardInterrupt:
-        pass
+        pass  # what is left is killed below
     finally:
         processes.kill(run.root)
-
-
-def _ask_to_end(run: RunDir, jobs: Collection[int], trains: bool) -> float:
-    """Have a job end, once it has saved a checkpoint if it trains. Return how long to wait for it, in seconds."""
-    ranks = processes.first_with(run.root, OF_TORCHRUN) if trains else set()
-    if ranks:
-        processes.terminate(ranks, SAVE_SIGNAL)
-        return float("inf")
-    processes.terminate(jobs)
-    return GRACE_S + 2.0
 
 
 def _trains(run: RunDir, began: float) -> bool:
@@ -175,8 +166,12 @@ class LocalJob:
         if self.process.poll() != 0:  # else only evaluations beside the run are stopped
             note_end(self.run, "stopped", reason)
         try:
-            job = {self.process.pid} if self.process.poll() is None else set[int]()
-            patience_s = _ask_to_end(self.run, job, self.trains)
+            ranks = processes.first_with(self.run.root, OF_TORCHRUN) if self.trains else set()
+            if ranks:
+                processes.terminate(ranks, SAVE_SIGNAL)
+            elif self.process.poll() is None:
+                self.process.terminate()
+            patience_s = float("inf") if ranks else GRACE_S + 2.0
             processes.wait_until(lambda: (self.process.poll(), self.poll()) != (None, None), patience_s)
         except KeyboardInterrupt:
             pass  # what is left is killed below

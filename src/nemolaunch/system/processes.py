@@ -69,6 +69,19 @@ def first_with(folder: Path, variable: str) -> set[int]:
     return {pid for pid in having if _parent(pid) not in having}
 
 
+def first(folder: Path) -> set[int]:
+    """Return the members that no other member started."""
+    found = members(folder)
+    return {pid for pid in found if _parent(pid) not in found}
+
+
+def runs_module(pid: int, module: str) -> bool:
+    """Return whether a process was started as `python -m MODULE`."""
+    with contextlib.suppress(OSError):
+        return os.fsencode(module) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
+
+
 def _has(pid: int, variable: str) -> bool:
     with contextlib.suppress(OSError):
         return any(word.startswith(f"{variable}=".encode()) for word in _environment(pid))
@@ -83,18 +96,6 @@ def _environment(pid: int) -> list[bytes]:
 def children(run_id: str) -> set[int]:
     """Return the members that are children of this process."""
     return {pid for pid in members_of(run_id) if _parent(pid) == os.getpid()}
-
-
-def started_by(pid: int, folder: Path) -> set[int]:
-    """Return the members that are children of that process."""
-    return {member for member in members(folder) if _parent(member) == pid}
-
-
-def runs_module(pid: int, module: str) -> bool:
-    """Return whether a process was started as `python -m MODULE`."""
-    with contextlib.suppress(OSError):
-        return os.fsencode(module) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return False
 
 
 def _parent(pid: int) -> int | None:
