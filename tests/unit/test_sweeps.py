@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,11 @@ import pytest
 from check_jobs import TOKENIZER, write_data
 from report_runs import start, step
 
+from nemolaunch.api.launch import launch as launch_run
+from nemolaunch.api.run import Run
 from nemolaunch.api.sweep import Sweep, planned
 from nemolaunch.cli.main import main
-from nemolaunch.errors import NemolaunchError, UsageError
+from nemolaunch.errors import UsageError
 from nemolaunch.job import Job
 from nemolaunch.planning import Plan
 from nemolaunch.sweeps import execution
@@ -165,46 +170,57 @@ def test_a_list_of_runs(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["sweep", *flags(job), "--sweep-list", str(runs), "--dry-run"]) == 2
 
 
-class Recorded:
-    """A run that ends as its name says, and records how many ran at the same time."""
-
-    alive: list[str] = []  # noqa: RUF012
-    most = 0
-
-    def __init__(self, run: Plan) -> None:
-        self.name, self.polls = Path(run.folder).name, 0
-        Recorded.alive.append(self.name)
-        Recorded.most = max(Recorded.most, len(Recorded.alive))
-
-    def poll(self) -> int | None:
-        self.polls += 1
-        return None if self.polls < 2 else int(self.name.endswith("-3"))
-
-    def conclude(self, code: int) -> int:
-        Recorded.alive.remove(self.name)
-        if code:
-            raise NemolaunchError("the job failed. out of memory")
-        return 100
-
-    def stop(self, reason: str = "") -> list[str]:
-        Recorded.alive.remove(self.name)
-        return []
+# In place of the interpreter of Megatron-Bridge. Of a pair, each run waits until the other one has started
+LIGHT = """#!/bin/sh
+for plan; do :; done
+run=$(dirname "$plan"); sweep=$(dirname "$run"); name=$(basename "$run")
+touch "$sweep/began-$name"
+with() { until [ -e "$sweep/began-$1" ]; do sleep 0.05; done; }
+ls "$sweep" | grep -c going- >> "$sweep/others"; touch "$sweep/going-$name"
+case $name in
+seed-1) with seed-2 ;;
+seed-2) with seed-1; while :; do sleep 0.05; done ;;
+seed-3) rm "$sweep/going-$name"; exit 3 ;;
+esac
+echo '{"step": 100}' > "$run/finished.json"; rm "$sweep/going-$name"
+"""
 
 
-def test_runs_start_as_there_is_room_and_one_failure_does_not_stop_the_others(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+def test_runs_start_as_there_is_room_and_neither_a_failure_nor_a_cancelled_one_stops_the_others(
+    job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(execution, "POLL_S", 0.0)
-    sweep, told = planned(job, grid({"seed": [1, 2, 3, 4, 5]}), here=False), list[str]()
+    """Processes that only pretend to train, two at a time, one of which `cancel` ends."""
+    light = tmp_path / "python"
+    light.write_text(LIGHT)
+    light.chmod(0o755)
+    sweep, told = planned(job.with_values(backend="bridge"), grid({"seed": [1, 2, 3, 4, 5]}), here=False), []
+    cancelling: list[subprocess.Popen[bytes]] = []
 
-    def launch(plan: Plan, gpus: Sequence[str] | None) -> Recorded:
-        return Recorded(plan)
+    def tell(text: str) -> None:
+        told.append(text)
+        if text == "seed-4 finished step 100":  # in the other slot, past a failure
+            words = [sys.executable, "-m", "nemolaunch", "cancel", f"{sweep.folder}/seed-2"]
+            cancelling.append(subprocess.Popen(words))
 
-    outcome = execution.run_here(sweep.runs, launch, told.append, parallel=2)
-    assert sorted(outcome.finished) == ["seed-1", "seed-2", "seed-4", "seed-5"]
+    def launch(plan: Plan, gpus: Sequence[str] | None) -> Run:
+        return launch_run(dataclasses.replace(plan, python=str(light)), gpus=gpus)
+
+    with execution.locked(sweep.folder):
+        outcome = execution.run_here(sweep.runs, launch, tell, parallel=2)
+    assert cancelling[0].wait() == 0
+    assert (outcome.finished, outcome.stopped) == (["seed-1", "seed-4", "seed-5"], ["seed-2"])
     assert list(outcome.failed) == ["seed-3"]
-    assert (Recorded.most, Recorded.alive) == (2, [])
-    assert "seed-3 failed: the job failed. out of memory" in told
+    assert any(line.startswith("seed-3 failed: the job failed.") for line in told)
+    assert "seed-2 was stopped: cancelled by the user" in told
+    others = (sweep.folder / "others").read_text().split()
+    assert len(others) == 5
+    assert {*others} <= {"0", "1"}
+    assert "cancelled; all its processes have ended" in capfd.readouterr().out
+    runs = execution.sorted_runs(sweep.runs, retry_failed=False)  # a stopped one is continued
+    assert [[r.point.name for r in group] for group in (runs.to_start, runs.failed)] == [
+        ["seed-2"],
+        ["seed-3"],
+    ]
 
 
 def test_what_is_done_is_kept_and_failures_are_only_retried_if_asked_for(job: Job) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.launching import container
 from nemolaunch.launching.container import ContainerJob
-from nemolaunch.launching.local import LocalJob, note_end
+from nemolaunch.launching.local import LocalJob, note_end, stop_one
 from nemolaunch.observe import status as run_status
 from nemolaunch.observe.diagnosis import Diagnosis, diagnose
 from nemolaunch.observe.ending import FAILED, STOPPED, ending
@@ -25,6 +25,7 @@ from nemolaunch.run.lock import RunLock
 from nemolaunch.run.metrics import RunFollower, current, read
 from nemolaunch.run.news import LOCAL_ATTEMPT
 from nemolaunch.slurm import submission
+from nemolaunch.sweeps.folder import lock_of
 from nemolaunch.system import processes
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ class Run:
         """End the run, both its running and its waiting jobs. Return the ids of cancelled Slurm jobs.
 
         A run on this machine first saves a checkpoint, if it trains already; Ctrl-C meanwhile ends it without one.
+        A sweep that it is part of goes on with the others.
 
         Raises:
             NemolaunchError: Slurm cannot be reached, or the run is going on on another machine.
@@ -199,9 +201,11 @@ class Run:
         elsewhere = RunLock(self._paths.lock).other_machine()
         if not running and elsewhere:
             raise NemolaunchError(f"this run is going on {elsewhere}: cancel it there")
-        if running:
+        command = RunLock(self._paths.lock).local_holder()
+        if running and command is not None and command == lock_of(self.folder.parent).local_holder():
+            stop_one(self._paths, reason)
+        elif running:
             note_end(self._paths, "stopped", reason)
-            command = RunLock(self._paths.lock).local_holder()
             processes.terminate(running if command is None else [command])
             try:
                 processes.wait_until(lambda: not processes.members(self.folder), float("inf"))

@@ -16,7 +16,7 @@ from nemolaunch.observe.status import statuses
 from nemolaunch.planning import Plan
 from nemolaunch.sweeps import execution
 from nemolaunch.sweeps.execution import Outcome
-from nemolaunch.sweeps.folder import read_record, run_dir, write_record
+from nemolaunch.sweeps.folder import lock_of, read_record, run_dir, write_record
 from nemolaunch.sweeps.ladder import Ladder, check_family, fitted, ladder_points
 from nemolaunch.sweeps.planned import SharedFinding, SweepPlan, check_finished, check_parallel, plan_sweep
 from nemolaunch.sweeps.points import Point, grid, named
@@ -129,7 +129,7 @@ def stop_sweep(folder: Path, reason: str = "stopped by the user") -> list[str]:
     paths = [run_dir(folder, member.name) for member in read_record(folder).members]
     found, _ = statuses([run.root for run in paths if run.plan.exists()])
     going = [Run(s.folder) for s in found if s.state in (*execution.ALIVE, "unknown")]
-    lock = execution.lock_of(folder)
+    lock = lock_of(folder)
     if (holder := lock.local_holder()) is not None:
         for run in going:
             if processes.members(run.folder):

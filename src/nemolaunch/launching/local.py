@@ -22,6 +22,7 @@ from nemolaunch.run.metrics import tail_rows
 from nemolaunch.system import folder_identity, processes
 from nemolaunch.system.atomic_files import private_opener, write_json
 from nemolaunch.system.open_folder import OpenFolder, moved, remove_empty
+from nemolaunch.system.process_identity import begin_of
 from nemolaunch.system.processes import GRACE_S, OF_TORCHRUN, SAVE_SIGNAL
 from nemolaunch.system.secret_values import masked, without_password
 
@@ -69,6 +70,34 @@ def _start_warm(plan: Plan, secrets: Secrets | None, variables: Mapping[str, str
     secret = (secrets or Secrets()).environment() | dict(variables)
     with open(plan.run.launcher_log, "wb", opener=private_opener if plan.is_private else None):
         return warm_start.start(plan, processes.marked(plan.run.root) | secret, plan.run.launcher_log)
+
+
+def stop_one(run: RunDir, reason: str) -> None:
+    """End the job of another process that goes on with other runs, a sweep's; it notices that this one is over.
+
+    As `LocalJob.stop` in that process: with a checkpoint, or within seconds if the job does not train yet. Ctrl-C
+    meanwhile kills.
+    """
+    note_end(run, "stopped", reason)
+    jobs = {pid for pid in processes.first(run.root) if not processes.runs_module(pid, EVALUATION)}
+    began = min((at for pid in jobs if (at := begin_of(pid)) is not None), default=time.time())
+    ranks = processes.first_with(run.root, OF_TORCHRUN) if _trains(run, began) else set()
+    try:
+        if ranks:
+            processes.terminate(ranks, SAVE_SIGNAL)
+        else:
+            processes.terminate(jobs)
+        patience_s = float("inf") if ranks else GRACE_S + 2.0
+        processes.wait_until(lambda: not jobs & processes.members(run.root), patience_s)
+    except KeyboardInterrupt:
+        pass  # what is left is killed below
+    finally:
+        processes.kill(run.root)
+
+
+def _trains(run: RunDir, began: float) -> bool:
+    """Return whether the first step of a job that began then has begun, so that there is something to save."""
+    return any(row.get("time", 0.0) >= began and _is_of_training(row) for row in tail_rows(run.metrics))
 
 
 def _is_of_training(row: dict[str, Any]) -> bool:
@@ -140,8 +169,7 @@ class LocalJob:
     @property
     def trains(self) -> bool:
         """Whether its first step has begun, so that there is something to save."""
-        rows = tail_rows(self.run.metrics)
-        return any(row.get("time", 0.0) >= self._began and _is_of_training(row) for row in rows)
+        return _trains(self.run, self._began)
 
     def stop(self, reason: str = "interrupted") -> None:
         """End every process of the job, once it has saved a checkpoint after its current step. Ctrl-C meanwhile kills.

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.observe.ending import STOPPED, ending
 from nemolaunch.observe.status import statuses
 from nemolaunch.planning import Plan
-from nemolaunch.run.lock import RunLock
+from nemolaunch.sweeps.folder import lock_of
 from nemolaunch.sweeps.planned import RunPlan
 
 POLL_S = 0.5
@@ -72,9 +73,10 @@ def sorted_runs(runs: Iterable[RunPlan], *, retry_failed: bool) -> Sorted:
 
 @dataclass
 class Outcome:
-    """How the runs that were started ended: names of finished ones, and what failed ones said."""
+    """How the runs that were started ended: names of finished and stopped ones, and what failed ones said."""
 
     finished: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)
 
@@ -104,8 +106,9 @@ def run_here(runs: Sequence[RunPlan], launch: Launch, tell: Tell, *, parallel: i
                 tell(f"{run.point.name} starts ({number} of {len(runs)})")
                 try:
                     going[slot] = (run, launch(run.plan, gpus_of(run.plan, slot, parallel)))
-                except NemolaunchError as error:
-                    _note(outcome, run, error, tell)
+                except NemolaunchError as error:  # it did not start
+                    outcome.failed[run.point.name] = str(error)
+                    tell(f"{run.point.name} failed: {str(error).splitlines()[0]}")
             for slot, (run, job) in list(going.items()):
                 if (code := job.poll()) is None:
                     continue
@@ -132,8 +135,13 @@ def run_here(runs: Sequence[RunPlan], launch: Launch, tell: Tell, *, parallel: i
 
 
 def _note(outcome: Outcome, run: RunPlan, error: NemolaunchError, tell: Tell) -> None:
-    outcome.failed[run.point.name] = str(error)
-    tell(f"{run.point.name} failed: {str(error).splitlines()[0]}")
+    end = ending(run.plan.run)
+    if end is not None and end.state == STOPPED:
+        outcome.stopped.append(run.point.name)
+        tell(f"{run.point.name} was stopped: {end.detail}")
+    else:
+        outcome.failed[run.point.name] = str(error)
+        tell(f"{run.point.name} failed: {str(error).splitlines()[0]}")
 
 
 def gpus_of(plan: Plan, slot: int, parallel: int) -> list[str] | None:
@@ -143,11 +151,6 @@ def gpus_of(plan: Plan, slot: int, parallel: int) -> list[str] | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(i) for i in range((slot + 1) * plan.num_gpus)]
     return names[slot * plan.num_gpus : (slot + 1) * plan.num_gpus]
-
-
-def lock_of(folder: Path) -> RunLock:
-    """Return the lock of a sweep's folder, which the process that starts its runs holds."""
-    return RunLock(folder / "lock")
 
 
 @contextmanager

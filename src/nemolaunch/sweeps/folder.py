@@ -8,6 +8,7 @@ from typing import Any
 
 from nemolaunch.errors import NemolaunchError
 from nemolaunch.run.folder import RunDir
+from nemolaunch.run.lock import RunLock
 from nemolaunch.system.atomic_files import write_json
 from nemolaunch.system.json_files import read_json
 
@@ -56,6 +57,11 @@ def is_sweep(folder: Path) -> bool:
 def run_dir(folder: Path, name: str) -> RunDir:
     """Return the folder of a run of a sweep."""
     return RunDir(folder.absolute() / name)
+
+
+def lock_of(folder: Path) -> RunLock:
+    """Return the lock of a sweep's folder, which the process that starts its runs holds."""
+    return RunLock(folder / "lock")
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.quantities import counted
 
 FULL = ("E", "A", "alpha", "B", "beta")
 ONE_VARIABLE = ("E", "C", "gamma")
@@ -74,8 +75,8 @@ def identifiable(samples: Sequence[Sample]) -> Choice:
     )
     if len(samples) < len(ONE_VARIABLE) or sizes < len(ONE_VARIABLE):
         raise NemolaunchError(
-            f"{len(samples)} finished runs of {sizes if samples else 0} sizes are too few to fit a law: E, C and gamma "
-            "need runs of at least 3 sizes, and 4 to say how certain they are; add --sizes"
+            f"{counted(len(samples), 'finished run')} of {counted(sizes if samples else 0, 'size')}, too few to fit a "
+            "law: E, C and gamma need runs of at least 3 sizes, and 4 to say how certain they are; add --sizes"
         )
     pairs = {(round(math.log(s.weights) / ALIKE), round(math.log(s.tokens) / ALIKE)) for s in samples}
     if own_variation(samples) < LEAST_OWN_VARIATION:

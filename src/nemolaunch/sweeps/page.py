@@ -87,7 +87,8 @@ def _ladder(results: Results) -> tuple[Ladder | None, str]:
 
 
 def _flags(changes: dict[str, Any]) -> str:
-    return " ".join(f"{spec_of(name).flag} {_plain(value)}" for name, value in changes.items())
+    words = {n: f"{v:g}" if isinstance(v, float) else _plain(v) for n, v in changes.items()}
+    return " ".join(f"{spec_of(name).flag} {word}" for name, word in words.items())
 
 
 def _seeds(group: SeedGroup) -> dict[str, Any]:

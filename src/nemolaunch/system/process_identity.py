@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,15 @@ def start_of(pid: int) -> str | None:
     except OSError:
         return None
     return None if fields[0] in ("Z", "X") else fields[19]
+
+
+def begin_of(pid: int) -> float | None:
+    """Return when a process of this machine started, in Unix seconds; None if there is none, or a zombie."""
+    ticks = start_of(pid)
+    if ticks is None:
+        return None
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + int(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 @functools.cache

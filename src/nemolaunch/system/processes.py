@@ -70,6 +70,19 @@ def first_with(folder: Path, variable: str) -> set[int]:
     return {pid for pid in having if _parent(pid) not in having}
 
 
+def first(folder: Path) -> set[int]:
+    """Return the members that no other member started."""
+    found = members(folder)
+    return {pid for pid in found if _parent(pid) not in found}
+
+
+def runs_module(pid: int, module: str) -> bool:
+    """Return whether a process was started as `python -m MODULE`."""
+    with contextlib.suppress(OSError):
+        return os.fsencode(module) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
+
+
 def _has(pid: int, variable: str) -> bool:
     with contextlib.suppress(OSError):
         return any(word.startswith(f"{variable}=".encode()) for word in _environment(pid))

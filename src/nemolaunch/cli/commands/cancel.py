@@ -17,8 +17,8 @@ def parser() -> argparse.ArgumentParser:
         example="nemolaunch cancel runs/pretraining",
         description="End a run: its running job and all waiting ones, its container, or its processes here. It saves "
         "a checkpoint, on Slurm if there is enough time; `nemolaunch resume` continues from the last checkpoint. Of a "
-        "sweep or ladder: end all of its runs, and start no more. Of a folder that nemolaunch tokenize fills on Slurm: "
-        "end its jobs; finished work is kept.",
+        "sweep or ladder: end all of its runs, and start no more; of one run of it: the sweep goes on. Of a folder "
+        "that nemolaunch tokenize fills on Slurm: end its jobs; finished work is kept.",
     )
 
 

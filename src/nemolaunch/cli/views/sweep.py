@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from nemolaunch.api.sweep import Sweep
@@ -109,7 +110,11 @@ def launch_and_show(sweep: Sweep, hf_token: str | None, **options: Any) -> Outco
 
 
 def conclude(sweep: Sweep, outcome: Outcome) -> int:
-    """Print the results and write the page. Return 1 if a run failed, or none has a result, else 0."""
+    """Print the results and write the page. Return 0.
+
+    Raises:
+        NemolaunchError: a run failed or was stopped.
+    """
     console = SafeConsole()
     results = sweep.results()
     if outcome.submitted:
@@ -121,12 +126,21 @@ def conclude(sweep: Sweep, outcome: Outcome) -> int:
         for line in (*result_lines(results), *law_lines(results)):
             say(console, line)
         say_done(console, f"page: {short(sweep.report())}")
-    if outcome.failed:
-        raise NemolaunchError(
-            f"{counted(len(outcome.failed), 'run')} failed: {', '.join(outcome.failed)}; the same command with "
-            f"--retry-failed starts {'it' if len(outcome.failed) == 1 else 'them'} again"
-        )
+    if problems := [*_to_continue("stopped", outcome.stopped), *_to_continue("failed", outcome.failed)]:
+        raise NemolaunchError("; ".join(problems))
     return 0
+
+
+def _to_continue(how: str, runs: Collection[str]) -> list[str]:
+    """Return how many runs failed or were stopped, and what starts them again; nothing if there are none."""
+    if not runs:
+        return []
+    what, again = counted(len(runs), "run"), "it" if len(runs) == 1 else "them"
+    if how == "failed":
+        then = f"the same command with --retry-failed starts {again} again"
+    else:
+        then = f"the same command continues {again}"
+    return [f"{what} {how}: {', '.join(runs)}; {then}"]
 
 
 def law_lines(results: Results) -> list[str]:
