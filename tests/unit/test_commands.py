@@ -113,7 +113,21 @@ def test_a_mistyped_flag_of_a_sub_command_is_told_with_its_neighbour(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert top.main(["eval", "ppl", "model", "--data", "x", "--context-lenght", "5"]) == 2
-    assert "near: --context-length" in capsys.readouterr().err
+    assert "near: --context-length)" in capsys.readouterr().err
+    assert top.main(["eval", "ppl", "model", "--data", "x", "--tokenizr", "t"]) == 2
+    assert capsys.readouterr().err.count("--tokenizer") == 1
+
+
+def test_a_missing_flag_is_told_by_one_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert top.main(["tokenize", "--data-prefix", "x"]) == 2
+    assert "required: --hf-tokenizer, --input-dir, --output-dir." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["convert", "generate", "chat", "eval ppl", "inspect data", "tokenize", "pretrain"]
+)
+def test_the_tokenizer_has_the_same_names_everywhere(words: str) -> None:
+    assert {"--tokenizer", "--hf-tokenizer"} <= set(ALL[words]._option_string_actions)
 
 
 @pytest.mark.parametrize("words", REPORTING)

@@ -81,17 +81,9 @@ class Sweep:
         check_parallel(self.plan, parallel)
         check_finished(self.plan)
         with execution.locked(self.folder):
-            write_record(self.folder, self.plan.record())
-            runs = execution.sorted_runs(self.plan.runs, retry_failed=retry_failed)
-            for line in execution.left_alone(runs):
-                tell(line)
-
-            def start(plan: Plan, gpus: Sequence[str] | None) -> execution.Started:
-                return launch_run(plan, hf_token=hf_token, gpus=gpus, tell=tell)
-
-            if not self.plan.runs[0].plan.job.launch.is_here:
-                return execution.submit_all(runs.to_start, start, tell)
-            return execution.run_here(runs.to_start, start, tell, parallel=parallel)
+            return start_runs(
+                self.plan, parallel=parallel, retry_failed=retry_failed, hf_token=hf_token, tell=tell
+            )
 
     def stop(self, reason: str = "stopped by the user") -> list[str]:
         """End the runs that are going on or queued; see `stop_sweep`."""
@@ -114,6 +106,28 @@ class Sweep:
         from nemolaunch.sweeps.page import write_page
 
         return write_page(self.folder, None if output is None else Path(output))
+
+
+def start_runs(
+    plan: SweepPlan,
+    *,
+    parallel: int,
+    retry_failed: bool,
+    hf_token: str | None,
+    tell: Callable[[str], None],
+) -> Outcome:
+    """Start the runs of a plan that have not finished; the caller holds the folder. See `Sweep.launch`."""
+    write_record(plan.folder, plan.record())
+    runs = execution.sorted_runs(plan.runs, retry_failed=retry_failed)
+    for line in execution.left_alone(runs):
+        tell(line)
+
+    def start(each: Plan, gpus: Sequence[str] | None) -> execution.Started:
+        return launch_run(each, hf_token=hf_token, gpus=gpus, tell=tell)
+
+    if not plan.runs[0].plan.job.launch.is_here:
+        return execution.submit_all(runs.to_start, start, tell)
+    return execution.run_here(runs.to_start, start, tell, parallel=parallel)
 
 
 def stop_sweep(folder: Path, reason: str = "stopped by the user") -> list[str]:

@@ -56,8 +56,8 @@ def _environment(resolved: Resolved) -> Iterator[Finding]:
     if why:
         yield error(
             "bridge-missing",
-            f"{shown('backend', 'bridge')} would train with {found.path}, but {why}; `make install-bridge` builds an "
-            f"environment that has it",
+            f"{shown('backend', 'bridge')} would train with {found.path}, but {why}; `make install-bridge` in a clone "
+            f"builds an environment that has it, whose interpreter is for --python",
             fix(backend=NEMO2, python=None) if resolved.job.launch.python else fix(backend=NEMO2),
         )
         return

@@ -6,8 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from nemolaunch.catalogue.version_pairs import judge
 from nemolaunch.errors import NemolaunchError
+from nemolaunch.system.installation import how_to_repair
 
-INSTALL = "`pip install -c constraints.txt 'nemolaunch[train]'` installs a working combination."
+INSTALL = f"`{how_to_repair()}` installs a working combination."
 
 
 def check_versions() -> None:

@@ -20,9 +20,10 @@ from nemolaunch.catalogue.version_pairs import (
 )
 from nemolaunch.doctor.verdict import Verdict, bad, good, note, warning
 from nemolaunch.facts.interpreter import bridge_interpreter
+from nemolaunch.system.installation import how_to_repair
 
-INSTALL = "pip install -c constraints.txt -e '.[train]'"
-BRIDGE_INSTALL = "make install-bridge"
+INSTALL = how_to_repair()
+BRIDGE_INSTALL = "`make install-bridge` in a clone of nemolaunch"
 IMPORT_TIMEOUT_S = 180
 
 

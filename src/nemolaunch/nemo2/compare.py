@@ -76,7 +76,9 @@ def nemo() -> Runner:
 
 def bridge(found: Interpreter) -> Runner:
     """Return Megatron-Bridge in the environment of an interpreter."""
-    unable = None if found.bridge else "Megatron-Bridge is not installed here (make install-bridge)"
+    unable = (
+        None if found.bridge else "Megatron-Bridge is not installed here (`make install-bridge` in a clone)"
+    )
     return Runner("Bridge", "nemolaunch.bridge.logits", unable, None if found.here else found.path)
 
 

@@ -72,6 +72,8 @@ def _parsed(word: str) -> tuple[str, list[Any]]:
     name, equals, values = word.partition("=")
     if not equals or not values:
         raise UsageError(f"--sweep {word}: write it as FIELD=VALUE,VALUE, such as lr=1e-3,3e-4")
+    if re.fullmatch(r"[-+.\d\w]+\.\.[-+.\d\w]+(:\w+)?", values):
+        raise UsageError(f"--sweep {word}: a range is for a search, with --sampler optuna:tpe --trials N")
     spec = swept_field(name)
     try:
         return spec.name, [of_word(spec, value) for value in values.split(",")]

@@ -32,6 +32,11 @@ def how_to_install(extra: str) -> str:
     return f"{sys.executable} -m pip install '{PACKAGE}[{extra}]{f' @ {origin}' if origin else ''}'"
 
 
+def how_to_repair() -> str:
+    """Return the command that replaces releases for training that do not work together."""
+    return "pip install -c constraints.txt -e '.[train]'" if is_clone() else how_to_install("train")
+
+
 def extra_with(package: str) -> str:
     """Return the smallest extra that has a package."""
     for extra in ("tokens", "train", "eval", "sweeps"):

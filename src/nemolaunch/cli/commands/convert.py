@@ -61,6 +61,7 @@ def parser(to: str | None = None, prog: str = "nemolaunch convert") -> argparse.
     add("--weights-only", action="store_true", help="drop the optimizer state and other training state")
     add(
         "--tokenizer",
+        "--hf-tokenizer",
         metavar="DIR",
         type=Path,
         help="folder with the tokenizer, if the checkpoint does not have it",

@@ -47,7 +47,11 @@ def add_model_flags(p: argparse.ArgumentParser) -> None:
         help="Hugging Face folder, checkpoint of NeMo 2 or Megatron-Bridge, or run folder",
     )
     p.add_argument(
-        "--tokenizer", type=Path, metavar="DIR", help="tokenizer folder (default: the checkpoint's)"
+        "--tokenizer",
+        "--hf-tokenizer",
+        type=Path,
+        metavar="DIR",
+        help="tokenizer folder (default: the checkpoint's)",
     )
     add_trust_flag(p)
     p.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: as saved; float32 on the CPU")

@@ -36,6 +36,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="YAML or JSON list with the flags of each run, instead",
     )
+    p.add_argument(
+        "--sampler",
+        metavar="optuna:NAME",
+        help="search instead: Optuna draws each trial from the results of earlier ones, from --sweep FIELD=LOW..HIGH, "
+        "FIELD=LOW..HIGH:log or FIELD=V,V; tpe, random or qmc; on this machine only",
+    )
+    p.add_argument("--trials", type=int, metavar="N", help="with --sampler: trials in all")
     add_sweep_flags(p)
     return p
 
@@ -46,6 +53,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     given: dict[str, Any] = dict(vars(args))
     words, path = given.pop("sweep"), given.pop("sweep_list")
+    sampler, trials = given.pop("sampler"), given.pop("trials")
+    if sampler is not None:
+        return _search(args, given, words, path, sampler, trials)
+    if trials is not None:
+        raise UsageError("--trials is for a search, with --sampler optuna:tpe")
     from nemolaunch.sweeps.points import grid, listed, parsed_axes
 
     if words and path:
@@ -59,3 +71,33 @@ def main(argv: list[str] | None = None) -> int:
 
     sweep = Sweep(planned(job, points=points, **options))
     return run(sweep, job.model.hf_token, dry_run=args.dry_run, **started_options(args))
+
+
+def _search(
+    args: argparse.Namespace,
+    given: dict[str, Any],
+    words: list[str],
+    path: Path | None,
+    sampler: str,
+    trials: int | None,
+) -> int:
+    """Plan a search, train its trials and show their results. Return the exit code."""
+    from nemolaunch.sweeps.space import parsed_space
+
+    if path is not None:
+        raise UsageError("--sampler draws from --sweep; --sweep-list names runs")
+    if trials is None:
+        raise UsageError("--sampler needs --trials N, the number of trials in all")
+    if args.retry_failed:
+        raise UsageError(
+            "--retry-failed: a search has told its sampler of failed trials; raise --trials instead"
+        )
+    space = parsed_space(words)
+    first = space["model_name"].ends[0] if "model_name" in space else None
+    job, options = described(given, model=None if first is None else str(first))
+
+    from nemolaunch.api.search import Search
+    from nemolaunch.cli.views.search import run
+
+    search = Search(job, space, sampler=sampler, trials=trials, **options)
+    return run(search, job.model.hf_token, dry_run=args.dry_run, parallel=args.parallel)

@@ -126,6 +126,10 @@ class Parser(argparse.ArgumentParser):
         """Raise UsageError with the message and a hint at `--help`."""
         from nemolaunch.errors import UsageError
 
+        if message.startswith("the following arguments are required"):
+            for action in self._actions:  # argparse lists the aliases
+                if long := [name for name in action.option_strings if name.startswith("--")]:
+                    message = message.replace("/".join(action.option_strings), long[0])
         stop = "" if message.endswith("?") else "."
         word = "--help-all" if self.has_short_help else "--help"
         raise UsageError(f"{message}{stop} `{self.prog} {word}` lists all flags")
@@ -163,8 +167,8 @@ class Parser(argparse.ArgumentParser):
         groups = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]
         parsers = [self, *(sub for group in groups for sub in group)]
         actions = [action for parser in parsers for action in parser._actions if action.option_strings]
-        known = [name for action in actions for name in action.option_strings]
+        known = list(dict.fromkeys(name for action in actions for name in action.option_strings))
         alike = difflib.get_close_matches(flag, known, n=3, cutoff=0.7)
         words = flag.strip("-").replace("-", " ").replace("_", " ").lower()
         said = [a.option_strings[0] for a in actions if len(words) > 3 and words in (a.help or "").lower()]
-        return alike or said[:3]
+        return alike or list(dict.fromkeys(said))[:3]
