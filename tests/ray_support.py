@@ -35,6 +35,7 @@ class RayOfTests:
 
     def __init__(self, num_nodes: int) -> None:
         os.environ.update(QUIET)
+        os.environ.update(RAY_raylet_start_wait_time_s="300")  # on a busy machine 30 are too few
         from ray.cluster_utils import Cluster
 
         self.cluster = Cluster(

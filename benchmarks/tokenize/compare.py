@@ -5,15 +5,16 @@
 
 Each tool runs as a separate process, in turn, `--rounds` times. Wall and CPU time are medians; memory is the
 highest sampled PSS of all its processes. Outputs in the .bin/.idx format are compared byte for byte with
-those of Megatron-LM's tool. `-ray` starts a cluster with as many workers for the run, whose start counts, while the
-CPU time of its daemons does not. The library alone, on texts in memory and without files, is measured twice:
-`library-` calls it once, with its own threads; `processes-` runs one process per worker.
+those of Megatron-LM's tool. `-ray` starts a cluster with as many workers for the run, whose start and daemons
+count. The library alone, on texts in memory, without files and start, is measured twice: `library-` calls it
+once, with its own threads; `processes-` runs one process per worker.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -28,6 +29,8 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parent
+# prctl: what a command leaves behind becomes a child of this process, so that its CPU time is counted
+PR_SET_CHILD_SUBREAPER = 36
 # Sampling the memory of a process takes time on the cores being measured.
 SAMPLE_EVERY_S = 0.25
 
@@ -101,18 +104,22 @@ def measure(command: list[str], log: Path) -> Run:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(SAMPLE_EVERY_S)
     wall = time.monotonic() - begin
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Run(float(_reported(log) or wall), cpu, peak / 1e6)
+    return Run(*(_reported(log) or (wall, cpu)), peak / 1e6)
 
 
-def _reported(log: Path) -> float | None:
-    """Return the time that a library run reports itself, which excludes loading."""
+def _reported(log: Path) -> tuple[float, float] | None:
+    """Return the wall and CPU time that a library run reports itself, which exclude loading."""
     lines = log.read_text(errors="replace").splitlines()
     if lines and lines[-1].startswith('{"seconds"'):
-        return float(json.loads(lines[-1])["seconds"])
+        found = json.loads(lines[-1])
+        return float(found["seconds"]), float(found["cpu"])
     return None
 
 
@@ -150,6 +157,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", metavar="TOOL")
     options = parser.parse_args()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     megabytes = os.path.getsize(options.corpus) / 1e6
     runs: dict[str, list[Run]] = {}
     identical: dict[str, str] = {}

@@ -71,9 +71,9 @@ def library(engine: str, corpus: str, tokenizer: str, workers: int) -> None:
     """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:workers])
     encode, texts = _engine(engine, tokenizer), [text for batch in _batches(corpus, 0, 1) for text in batch]
-    begin = time.monotonic()
+    begin, used = time.monotonic(), time.process_time()
     encode(texts, True)
-    print(json.dumps({"seconds": time.monotonic() - begin}))
+    print(json.dumps({"seconds": time.monotonic() - begin, "cpu": time.process_time() - used}))
 
 
 def processes(engine: str, corpus: str, tokenizer: str, workers: int) -> None:
@@ -89,7 +89,8 @@ def processes(engine: str, corpus: str, tokenizer: str, workers: int) -> None:
     spans = [results.get() for _ in jobs]
     for job in jobs:
         job.join()
-    print(json.dumps({"seconds": max(end for _, end in spans) - min(begin for begin, _ in spans)}))
+    begins, ends, used = zip(*spans, strict=True)
+    print(json.dumps({"seconds": max(ends) - min(begins), "cpu": sum(used)}))
 
 
 def _encode_slice(engine, corpus, tokenizer, number, workers, ready, results) -> None:
@@ -97,10 +98,10 @@ def _encode_slice(engine, corpus, tokenizer, number, workers, ready, results) ->
     batches = list(_batches(corpus, number, workers))
     encode = _engine(engine, tokenizer)
     ready.wait()
-    begin = time.monotonic()
+    begin, used = time.monotonic(), time.process_time()
     for batch in batches:
         encode(batch, True)
-    results.put((begin, time.monotonic()))
+    results.put((begin, time.monotonic(), time.process_time() - used))
 
 
 def _engine(engine: str, tokenizer: str):

@@ -162,8 +162,12 @@ def test_a_killed_worker_is_reported_and_not_waited_for(
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     workers: list[psutil.Process] = []
     while len(workers) < 2 and process.poll() is None:
-        children = psutil.Process(process.pid).children()
-        workers = [c for c in children if any("spawn_main" in word for word in c.cmdline())]
+        workers = [
+            worker
+            for child in psutil.Process(process.pid).children()
+            if any("forkserver" in word for word in child.cmdline())
+            for worker in child.children()
+        ]
         time.sleep(0.02)
     workers[0].kill()
     _, message = process.communicate(timeout=60)

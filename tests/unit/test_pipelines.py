@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import runpy
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import nemolaunch as nl
 from nemolaunch.data.index import IndexFile
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+GOLDEN = Path(__file__).parents[1] / "golden"
 TOKENIZER = EXAMPLES / "tokenizer"
 TEXTS = [f"document {i}, of some words and 中文 {i * 7919}" for i in range(300)]
 
@@ -88,22 +86,28 @@ def test_what_datatrove_writes_is_read(form: str, source: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
-def test_files_of_curators_form_are_read(form: str, source: Path, tmp_path: Path) -> None:
-    """A file for each batch, named by a hash, with Curator's own ids beside the fields of the documents."""
-    written = tmp_path / "written"
-    written.mkdir()
-    batches = {hashlib.sha256(str(i).encode()).hexdigest()[:12]: TEXTS[i : i + 100] for i in (0, 100, 200)}
-    for name, texts in batches.items():
-        rows = [{"content": text, "_curator_dedup_id": i, "url": None} for i, text in enumerate(texts)]
-        if form == "parquet":
-            pq.write_table(pa.Table.from_pylist(rows), written / f"{name}.parquet")
-        else:
-            (written / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+def test_what_curator_wrote_is_read(form: str, tmp_path: Path, tokens_cache: Path) -> None:
+    """Each file, named by a hash, has a batch of four documents, whose texts are as they were before Curator."""
+    folder = GOLDEN / "curator" / form
+    lines = []
+    for path in sorted(folder.iterdir()):
+        batch = _first_number(path, form)
+        for i in range(batch, batch + 4):
+            text = f'Document {i}: some words, 中文 and 😀.\nA second "line".'
+            lines.append(json.dumps({"content": text}) + "\n")
     in_order = tmp_path / "in-order.jsonl"
-    lines = [json.dumps({"content": text}) + "\n" for name in sorted(batches) for text in batches[name]]
     in_order.write_text("".join(lines))
     keys = {"text_keys": ["content"]}
-    assert tokenised(written, tmp_path / "one/x", **keys) == tokenised(in_order, tmp_path / "two/x", **keys)
+    assert tokenised(folder, tmp_path / "one/x", **keys) == tokenised(in_order, tmp_path / "two/x", **keys)
+
+
+def _first_number(path: Path, form: str) -> int:
+    """Return the number of the first document of a file, read by pandas as Curator reads it."""
+    import pandas as pd
+
+    frame = pd.read_parquet(path) if form == "parquet" else pd.read_json(path, lines=True)
+    assert len(frame) == 4
+    return int(frame["content"][0].split()[1].rstrip(":"))
 
 
 def test_other_texts_have_another_digest(source: Path, tmp_path: Path) -> None:

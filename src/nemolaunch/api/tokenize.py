@@ -64,8 +64,10 @@ def tokenize(
     """
     from nemolaunch.tokenization import sources
     from nemolaunch.tokenization.request import TokenizeRequest
+    from nemolaunch.tokenization.standby import start_standby
     from nemolaunch.tokenization.tokenizer import resolve
 
+    start_standby()
     given = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     files = sources.find([str(path) for path in given], format, tell)
     keys = tuple(dict.fromkeys(text_keys))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +32,7 @@ HEAD_BYTES = 4096
 
 def kind_of(path: Path | str, kinds: dict[str, str]) -> str | None:
     """Return how to read a file, by the longest known ending; None if there is none."""
-    name = os.path.basename(path).lower()
+    name = os.fspath(path).lower()
     if name.endswith(".jsonl"):  # the usual one, perhaps a million times
         return kinds[".jsonl"]
     endings = [ending for ending in kinds if name.endswith(ending)]
@@ -53,10 +53,11 @@ def has_no_ending(path: Path) -> bool:
 
 @dataclass
 class Folder:
-    """The files below a folder: those that are read, and why others are not."""
+    """The files below a folder: those that are read, those that are not, and which of them are links."""
 
     files: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    links: set[str] = field(default_factory=set)
 
 
 def look_into(folder: Path, *, jsonl: bool = False) -> Folder:
@@ -66,10 +67,13 @@ def look_into(folder: Path, *, jsonl: bool = False) -> Folder:
     too. Raises UsageError for a folder or a link that cannot be followed: documents would be lost silently.
     """
     found = Folder()
-    for path in sorted(_walk(folder)):
+    for entry in sorted(_walk(folder), key=lambda entry: entry.path):
+        path = entry.path
         known = kind_of(path, KINDS) is not None
-        if not os.path.isfile(path):
-            if known and os.path.islink(path):
+        if entry.is_symlink():
+            found.links.add(path)
+        if not _is(entry.is_file):
+            if known and path in found.links:
                 raise UsageError(f"{path} is a link to {os.readlink(path)}, which does not exist")
             found.others.append(path)
         elif known or (jsonl and has_no_ending(Path(path)) and _holds_objects(path)):
@@ -79,19 +83,31 @@ def look_into(folder: Path, *, jsonl: bool = False) -> Folder:
     return found
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    def fail(error: OSError) -> None:
-        raise UsageError(f"cannot read the folder {error.filename}: {error.strerror}")
-
-    seen = set()
-    for root, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield all below a folder but folders. Entries know what they are without a question to the file system."""
+    seen, left = set(), [os.fspath(folder)]
+    while left:
+        root = left.pop()
         real = os.path.realpath(root)
         if real in seen:  # a link to a folder above, or two to the same
-            folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_ignored(name))
-        yield from (os.path.join(root, name) for name in names if not _is_ignored(name))
+        try:
+            with os.scandir(root) as entries:
+                found = [entry for entry in entries if not _is_ignored(entry.name)]
+        except OSError as error:
+            raise UsageError(f"cannot read the folder {error.filename}: {error.strerror}") from None
+        folders = {entry.path for entry in found if _is(entry.is_dir)}
+        left += sorted(folders, reverse=True)
+        yield from (entry for entry in found if entry.path not in folders)
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """Return the answer to a question about an entry; False for a link that leads to itself."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _is_ignored(name: str) -> bool:

@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing import connection, forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from typing import Any
 
 from nemolaunch.errors import NemolaunchError
@@ -36,6 +36,42 @@ class _Context(SpawnContext):
 
 # Threads of libraries do not survive a fork, so workers are spawned.
 CONTEXT = _Context()
+
+
+class _ForkedProcess(ForkServerProcess):
+    """The same, forked from a process that has nothing but imported modules."""
+
+    def start(self) -> None:
+        with _without_main_module():
+            super().start()
+
+
+class _ForkedContext(ForkServerContext):
+    Process = _ForkedProcess
+
+
+_FORKED = _ForkedContext()
+
+
+def prepare_workers(modules: Sequence[str]) -> _Context | _ForkedContext:
+    """Start the process from which workers are forked, if there is none, which imports modules meanwhile.
+
+    Workers then start without importing anything. They get the environment that this process had then: pass the present
+    one to them. Where the folder of temporary files allows no socket, workers are spawned.
+    """
+    _FORKED.set_forkserver_preload(list(modules))
+    try:
+        forkserver.ensure_running()
+    except OSError:
+        return CONTEXT
+    return _FORKED
+
+
+def take_environment(environment: dict[str, str]) -> None:
+    """In a worker: have this environment, and no other variables."""
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 @contextmanager

@@ -110,7 +110,9 @@ def distribute(pieces: Iterator[InputPiece], workers: Workers, sinks: Sinks) -> 
 class Sinks:
     """Destinations of finished pieces, in order: output, hashes of the input, check, report.
 
-    `reached` is called with how far the work is: a source, and a byte of it.
+    Args:
+        reached: called with how far the work is: a source, and a byte of it.
+        hashes: gets those of files that a worker has read as a whole.
     """
 
     def __init__(
@@ -119,11 +121,13 @@ class Sinks:
         assembler: Assembler,
         reached: Callable[[int, int], None],
         report: Callable[[Tick], None],
+        hashes: dict[str, str],
     ) -> None:
         self.request = request
         self.assembler = assembler
         self.reached = reached
         self.report = report
+        self.hashes = hashes
         self.checked = Rechecker(request).compare
 
     def passed(self, piece: InputPiece) -> None:
@@ -134,6 +138,7 @@ class Sinks:
     def take(self, part: EncodedPiece, piece: InputPiece) -> None:
         """Count the next piece, whose tokens are in the output."""
         self.assembler.append(part, piece.source, piece.paths, piece.lost_bytes)
+        self.hashes.update(part.hashes)
         self.reached(piece.place_of(-1), piece.end)
         if piece.spooled:
             Path(piece.paths[0]).unlink(missing_ok=True)

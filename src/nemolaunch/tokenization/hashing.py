@@ -31,13 +31,20 @@ def hash_of(path: str) -> str:
     return str(digest.hexdigest())
 
 
+def hash_of_bytes(data: bytes) -> str:
+    """Return the hash of the content of a file."""
+    import xxhash
+
+    return str(xxhash.xxh3_128_hexdigest(data))
+
+
 def _unbuffered(path: str) -> Any:
     """Open a file or an object for reading."""
     return remote.opened(path) if remote.is_url(path) else open(path, "rb", buffering=0)
 
 
 class Hasher:
-    """Thread that hashes each source up to the position of the work."""
+    """Thread that hashes each source up to the position of the work, unless its hash is known when it gets there."""
 
     def __init__(self, sources: list[InputFile], saved: Path) -> None:
         self.sources = sources
@@ -66,10 +73,11 @@ class Hasher:
     def _run(self) -> None:
         try:
             for place, source in enumerate(self.sources):
+                self._wait_for(place, 0)
                 if source.path not in self.hashes:
                     self.hashes[source.path] = self._hash(place, source)
                     if source.size > KEEP_FROM_BYTES:
-                        write_json(self.saved, self.hashes, durable=False)
+                        write_json(self.saved, dict(self.hashes), durable=False)
         except OSError as error:
             self.error = error
 

@@ -48,7 +48,10 @@ class OutputCounts:
 
 @dataclass
 class EncodedPiece:
-    """Counts of a finished piece. `rejects` are (file of the piece, line in the piece, reason)."""
+    """Counts of a finished piece. `rejects` are (file of the piece, line in the piece, reason).
+
+    `hashes` are those of files that were read as a whole, by path.
+    """
 
     number: int
     lines: int = 0
@@ -56,6 +59,7 @@ class EncodedPiece:
     outputs: list[OutputCounts] = field(default_factory=list)
     rejects: list[tuple[int, int, str]] = field(default_factory=list)
     samples: list[tuple[str, bytes]] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
 
 
 class EncodingWorker(Protocol):

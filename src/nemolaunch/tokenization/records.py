@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from nemolaunch.system import remote
+from nemolaunch.tokenization.hashing import hash_of_bytes
 from nemolaunch.tokenization.pieces import READ_BYTES, InputPiece
 
 # A line longer than this is read by one worker at a time, to bound the memory of all of them together.
@@ -40,6 +41,7 @@ class RecordReader:
         count: records read so far.
         blank: how many of them are empty lines.
         rejects: those that are not documents.
+        hashes: of files that have been read as a whole, by path.
     """
 
     def __init__(self, piece: InputPiece, columns: tuple[str, ...]) -> None:
@@ -49,6 +51,7 @@ class RecordReader:
         self.count = 0
         self.blank = 0
         self.rejects: list[Reject] = []
+        self.hashes: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[list[Value]]:
         raise NotImplementedError
@@ -146,6 +149,7 @@ class FilesReader(RecordReader):
         for number, path in enumerate(self.piece.paths):
             self.file = number
             data = _whole(path)
+            self.hashes[path] = hash_of_bytes(data)
             found = LineReader(self.piece, self.columns_of[number], Block(data, 0, len(data)))
             yield from found
             self.blank += found.blank
@@ -155,8 +159,14 @@ class FilesReader(RecordReader):
 def _whole(path: str) -> bytes:
     if remote.is_url(path):
         return remote.read(path)
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
+    file = os.open(path, os.O_RDONLY)
+    try:
+        parts = [os.read(file, READ_BYTES)]
+        while parts[-1]:
+            parts.append(os.read(file, READ_BYTES))
+    finally:
+        os.close(file)
+    return b"".join(parts)
 
 
 def value_of(record: Any, column: str) -> Value:
@@ -350,8 +360,8 @@ class TextReader(RecordReader):
         for number, path in enumerate(self.piece.paths):
             self.file = number
             try:
-                with remote.opened(path) as file:
-                    data = file.read()
+                data = _whole(path)
+                self.hashes[path] = hash_of_bytes(data)
                 text = data.decode("utf-8-sig")
             except UnicodeDecodeError as error:
                 line = data.count(b"\n", 0, error.start) + 1

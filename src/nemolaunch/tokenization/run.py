@@ -129,7 +129,8 @@ def _run(request: TokenizeRequest, report: Callable[[Tick], None], execute: Exec
     hasher = Hasher(request.sources, request.work_folder / "hashes.json")
     if not progress.complete:
         with Assembler(request.work_folder, progress, request.sources, request.save_bytes) as assembler:
-            resumed = tokenise(request, begun.piece_bytes, Sinks(request, assembler, hasher.reached, report))
+            sinks = Sinks(request, assembler, hasher.reached, report, hasher.hashes)
+            resumed = tokenise(request, begun.piece_bytes, sinks)
             _complete(request, assembler)
     manifests = finish(request, progress, hasher.result())
     return Result(request.prefixes, manifests, resumed_pieces=resumed)

@@ -34,12 +34,14 @@ class InputFile:
         path: a path or a URL.
         size: in bytes, as it is stored.
         modified: in ns since the epoch; of an object, a number that changes with its content.
+        is_link: whether the path is another name of a file.
     """
 
     path: str
     kind: str
     size: int
     modified: int
+    is_link: bool = False
 
 
 def split_by_hash(share: float) -> dict[str, Any]:
@@ -66,23 +68,25 @@ def find(
         for source in (
             _find_remote(given, kind, tell) if remote.is_url(given) else _find_one(given, kind, tell)
         ):
-            found.setdefault(_name_of(source.path, real_folder), source)
+            found.setdefault(_name_of(source, real_folder), source)
     return list(found.values())
 
 
-def _name_of(path: str, real_folder: Callable[[str], str]) -> str:
+def _name_of(source: InputFile, real_folder: Callable[[str], str]) -> str:
     """Return the one name of a file that may be given by several."""
-    if remote.is_url(path):
-        return path
-    folder, name = os.path.split(path)
-    return os.path.realpath(path) if os.path.islink(path) else f"{real_folder(folder)}/{name}"
+    if remote.is_url(source.path):
+        return source.path
+    folder, name = os.path.split(source.path)
+    return os.path.realpath(source.path) if source.is_link else f"{real_folder(folder)}/{name}"
 
 
 def _find_one(given: str, kind: str, tell: Callable[[str], None]) -> list[InputFile]:
     path = Path(given).expanduser()
+    is_link: Callable[[str], bool] = os.path.islink
     if path.is_dir():
         folder = look_into(path, jsonl=kind == "jsonl")
         paths, others, kinds = folder.files, folder.others, KINDS
+        is_link = folder.links.__contains__
     elif path.is_file():
         paths, others, kinds = [str(path)], [], NAMED_KINDS
     else:
@@ -91,7 +95,7 @@ def _find_one(given: str, kind: str, tell: Callable[[str], None]) -> list[InputF
             raise UsageError(
                 f"--input-dir {given}: there is no such file or folder, and as a glob it matches nothing"
             )
-    sources = [_source(p, kinds, kind) for p in paths]
+    sources = [_source(p, kinds, kind, is_link(p)) for p in paths]
     wanted = sources if path.is_file() else _wanted(sources, kind)
     read = {s.path for s in wanted}
     others = sorted([*others, *(p for p in paths if p not in read)])
@@ -160,7 +164,7 @@ def _hint(others: list[str], kind: str) -> str:
     return ""
 
 
-def _source(path: str, kinds: dict[str, str], wanted: str) -> InputFile:
+def _source(path: str, kinds: dict[str, str], wanted: str, is_link: bool) -> InputFile:
     kind = kind_of(path, kinds)
     if kind is None and wanted == "jsonl":
         kind = jsonl_kind_of(Path(path))
@@ -169,7 +173,7 @@ def _source(path: str, kinds: dict[str, str], wanted: str) -> InputFile:
             f"{path}: unknown kind of file; names end in {ENDINGS}, or --format jsonl reads it as JSON Lines"
         )
     stat = os.stat(path)
-    return InputFile(path, kind, stat.st_size, stat.st_mtime_ns)
+    return InputFile(path, kind, stat.st_size, stat.st_mtime_ns, is_link)
 
 
 def share(sources: list[InputFile], number: int, of: int) -> list[InputFile]:
@@ -193,6 +197,8 @@ def columns(sources: list[InputFile], keys: tuple[str, ...], rules: list[str]) -
     A glob matches a path or the end of one; the first matching rule applies. Raises UsageError for a
     malformed rule, or one that matches no file.
     """
+    if not rules:
+        return (keys,) * len(sources)
     parsed = [_rule(rule, keys) for rule in rules]
     used = [False] * len(parsed)
     found = []

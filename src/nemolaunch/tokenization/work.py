@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from nemolaunch.system.worker_pool import follow_parent
+from nemolaunch.system.worker_pool import follow_parent, take_environment
 from nemolaunch.tokenization import engines
 from nemolaunch.tokenization.files import grown_path
 from nemolaunch.tokenization.long_text import LongTexts
@@ -73,6 +73,7 @@ class Worker:
             found = records(piece, columns_of, giant)
             self._collect(found, outputs, self._chooser(piece, found))
             self.part.lines, self.part.blank = found.count, found.blank
+            self.part.hashes = found.hashes
             self.part.rejects = [(r.file, r.line, r.reason) for r in found.rejects]
             self.part.outputs = [output.finish() for output in outputs]
         finally:
@@ -134,7 +135,7 @@ def document_hash(value: Value) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
-def serve(orders: Connection, giant_lock: Any) -> None:
+def serve(orders: Connection, giant_lock: Any, environment: dict[str, str]) -> None:
     """Process orders until there are no more.
 
     The first is the setup; the others are (where to write the tokens of earlier pieces, the next piece). The
@@ -142,6 +143,7 @@ def serve(orders: Connection, giant_lock: Any) -> None:
     anything else as RuntimeError, because exceptions of a tokenizer library may not be picklable.
     """
     follow_parent()
+    take_environment(environment)
     gc.disable()  # nothing here is circular, and the collector would scan every document repeatedly
     worker: Worker | None = None
     with contextlib.suppress(EOFError):

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
-from nemolaunch.system.worker_pool import CONTEXT, killed
+from nemolaunch.system.worker_pool import killed
 from nemolaunch.tokenization.output import EncodedPiece
 from nemolaunch.tokenization.pieces import InputPiece
 from nemolaunch.tokenization.setup import WorkerSetup
+from nemolaunch.tokenization.standby import start_standby
 from nemolaunch.tokenization.work import serve
 
 # Pieces in progress per worker: enough that one slow piece does not make the others wait.
@@ -28,12 +29,13 @@ class WorkerPool:
     """Pool of `count` workers. `free` are those waiting for an order."""
 
     def __init__(self, count: int, setup: WorkerSetup) -> None:
-        self.lock = CONTEXT.Lock()  # its name disappears with it
+        context = start_standby()
+        self.lock = context.Lock()  # its name disappears with it
         self.orders: list[connection.Connection] = []
         self.processes = []
         for _ in range(count):
-            mine, theirs = CONTEXT.Pipe()
-            process = CONTEXT.Process(target=serve, args=(theirs, self.lock), daemon=True)
+            mine, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, self.lock, dict(os.environ)), daemon=True)
             process.start()
             theirs.close()
             self.orders.append(mine)

@@ -197,6 +197,10 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError("--ray-address needs --executor ray")
     if options.unit_bytes is not None and options.executor != "ray":
         raise UsageError("--unit-bytes needs --executor ray or slurm")
+    if options.executor != "ray":
+        from nemolaunch.tokenization.standby import start_standby
+
+        start_standby()
     from nemolaunch.api.tokenize import run_request
     from nemolaunch.cli.views.progress import TokenBar
 

@@ -93,8 +93,10 @@ def do_unit(
     attempt = result.with_name(f".{unit.name}.{secrets.token_hex(8)}")
     attempt.mkdir()
     try:
-        rejects = 0 if unit.only_hash else _tokenise(work, unit, attempt, workers, report)
-        whole = {} if unit.is_part else {source.path: hash_of(source.path) for source in unit.sources}
+        known: dict[str, str] = {}
+        rejects = 0 if unit.only_hash else _tokenise(work, unit, attempt, workers, report, known)
+        paths = [] if unit.is_part else [source.path for source in unit.sources]
+        whole = {path: known.get(path) or hash_of(path) for path in paths}
         write_json(attempt / HASHES, whole)
         try:
             move(attempt, result)
@@ -112,13 +114,14 @@ def _tokenise(
     folder: Path,
     workers: Callable[[WorkerSetup], AbstractContextManager[Workers]],
     report: Callable[[Tick], None],
+    hashes: dict[str, str],
 ) -> int:
     request = work.request_of(unit)
     progress = OutputProgress.read(folder / PROGRESS, len(request.prefixes))
     pieces = cut(request.sources, work.piece_bytes, folder / "spool", 0, unit.ranges)
     try:
         with Assembler(folder, progress, request.sources, request.save_bytes) as assembler:
-            sinks = Sinks(request, assembler, lambda source, byte: None, report)
+            sinks = Sinks(request, assembler, lambda source, byte: None, report, hashes)
             with workers(setup_of(request, folder)) as crowd:
                 distribute(pieces, crowd, sinks)
             assembler.save(complete=True)
