@@ -26,6 +26,8 @@ def test_ranges_and_lists_are_read_as_the_flags_read_them() -> None:
         {"lr": 1e-4, "global_batch_size": 8, "optimizer": "adam"},
         {"lr": 1e-2, "global_batch_size": 64, "optimizer": "sgd"},
     ]
+    rows = ends(parsed_space(["lr=1e-4..1e-2", "seed=1,2,3"]))
+    assert [(row.changes["lr"], row.changes["seed"]) for row in rows] == [(1e-4, 1), (1e-2, 2), (1e-2, 3)]
 
 
 @pytest.mark.parametrize(

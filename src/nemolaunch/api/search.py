@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nemolaunch.api.sweep import planned, start_runs
 from nemolaunch.errors import NemolaunchError, UsageError
-from nemolaunch.job import Job
+from nemolaunch.job import Job, spec_of
 from nemolaunch.sweeps import execution
 from nemolaunch.sweeps.execution import Outcome
 from nemolaunch.sweeps.planned import SweepPlan, check_finished, check_parallel
@@ -97,8 +97,7 @@ class Search:
         if not fit:
             return
         for trial in fit:
-            drawn = ", ".join(f"{name} {value}" for name, value in trial.changes.items())
-            options["tell"](f"{trial.name} of {self.trials}: {drawn}")
+            options["tell"](f"{trial.name} of {self.trials}: {drawn(trial.changes)}")
         ended = start_runs(self._planned(fit), retry_failed=False, **options)
         outcome.finished += ended.finished
         outcome.failed |= ended.failed
@@ -118,3 +117,8 @@ class Search:
 
     def _planned(self, points: Sequence[Point]) -> SweepPlan:
         return planned(self.job, points, **self._options)
+
+
+def drawn(changes: Mapping[str, Any]) -> str:
+    """Return what was drawn for a trial, as flags."""
+    return " ".join(f"{spec_of(name).flag} {value}" for name, value in changes.items())

@@ -10,7 +10,7 @@ from typing import Any
 from nemolaunch.errors import UsageError
 from nemolaunch.job import spec_of
 from nemolaunch.job.fields import FieldSpec
-from nemolaunch.sweeps.points import Point, of_word, swept_field
+from nemolaunch.sweeps.points import Point, named, of_word, swept_field
 
 _RANGE = re.compile(r"(?P<low>[^:,/]+?)\.\.(?P<high>[^:,/]+)(?::(?P<scale>\w+))?")
 RUN = "trial-{}"  # folder of a trial's run
@@ -24,10 +24,9 @@ class Range:
     high: float
     log: bool = False
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The first and the last value."""
-        return self.low, self.high
+    def at(self, i: int) -> float:
+        """Return the lowest for 0, else the highest."""
+        return self.low if i == 0 else self.high
 
     def __str__(self) -> str:
         return f"{self.low:g}..{self.high:g}" + (":log" if self.log else "")
@@ -39,10 +38,9 @@ class Choices:
 
     words: tuple[str, ...]
 
-    @property
-    def ends(self) -> tuple[str, str]:
-        """The first and the last value."""
-        return self.words[0], self.words[-1]
+    def at(self, i: int) -> str:
+        """Return the value at a place, the last one beyond."""
+        return self.words[min(i, len(self.words) - 1)]
 
     def __str__(self) -> str:
         return ",".join(self.words)
@@ -123,8 +121,7 @@ def point(name: str, drawn: Mapping[str, Any]) -> Point:
 
 
 def ends(space: Space) -> list[Point]:
-    """Return the two outermost points of a space, whose plans stand for those of the trials between them."""
-    return [
-        point(name, {field: values.ends[i] for field, values in space.items()})
-        for i, name in enumerate(("lowest", "highest"))
-    ]
+    """Return outermost points of a space, with each value of its lists, whose plans stand for those of the trials."""
+    num = max([2, *(len(v.words) for v in space.values() if isinstance(v, Choices))])
+    rows = [point("", {name: values.at(i) for name, values in space.items()}).changes for i in range(num)]
+    return named(row for i, row in enumerate(rows) if row not in rows[:i])

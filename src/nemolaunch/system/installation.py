@@ -18,7 +18,7 @@ def is_clone() -> bool:
 
 
 def how_to_install(extra: str) -> str:
-    """Return the command that adds an extra (`tokens`, `train`, `eval`, `sweeps`) to the environment of this command.
+    """Return the command that adds an extra of pyproject.toml, such as `tokens`, to the environment of this command.
 
     A wheel or a repository is named as it was when this package was installed: no index has to have it.
     """
@@ -39,7 +39,7 @@ def how_to_repair() -> str:
 
 def extra_with(package: str) -> str:
     """Return the smallest extra that has a package."""
-    for extra in ("tokens", "train", "eval", "sweeps"):
+    for extra in ("tokens", "train", "eval", "sweeps", "optuna"):
         if any(_name(word) == _normal(package) and f'"{extra}"' in word for word in _requirements()):
             return extra
     return "train"

@@ -93,7 +93,7 @@ def _search(
             "--retry-failed: a search has told its sampler of failed trials; raise --trials instead"
         )
     space = parsed_space(words)
-    first = space["model_name"].ends[0] if "model_name" in space else None
+    first = space["model_name"].at(0) if "model_name" in space else None
     job, options = described(given, model=None if first is None else str(first))
 
     from nemolaunch.api.search import Search

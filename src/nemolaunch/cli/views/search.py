@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nemolaunch.api.search import Search
+from nemolaunch.api.search import Search, drawn
 from nemolaunch.cli.views.console import SafeConsole
 from nemolaunch.cli.views.estimate import row
 from nemolaunch.cli.views.live_run import signals_as_interrupts
@@ -20,18 +20,19 @@ from nemolaunch.system.quantities import counted
 def plan_lines(search: Search) -> list[str]:
     """Return the plan of a search as lines."""
     plan = search.plan
-    low, high = plan.runs
     lines = [
         row("verdict", plan.verdict),
         row("search", f"{counted(search.trials, 'trial')} in {plan.folder}, drawn by {search.sampler}"),
     ]
     lines += [row("draws", f"{spec_of(name).flag} {values}") for name, values in search.space.items()]
     lines.append(row("planned", "the runs of the outermost values; each trial when it is drawn"))
-    steps = dict.fromkeys(steps_of(run.plan) for run in (low, high))
+    steps = dict.fromkeys(steps_of(run.plan) for run in plan.runs)
     lines.append(row("steps", f"{' to '.join(steps)} of each trial"))
-    lines.append(row("tokens", f"at most {count(search.trials * max(low.tokens, high.tokens))}"))
+    lines.append(row("tokens", f"at most {count(search.trials * max(run.tokens for run in plan.runs))}"))
     if plan.gpu_hours is not None:
-        lines.append(row("cost", f"about {plan.gpu_hours / 2 * search.trials:,.1f} GPU-hours in all"))
+        lines.append(
+            row("cost", f"about {plan.gpu_hours / len(plan.runs) * search.trials:,.1f} GPU-hours in all")
+        )
     return lines
 
 
@@ -72,5 +73,6 @@ def _launched(search: Search, hf_token: str | None, parallel: int) -> int:
         raise NemolaunchError(
             f"no trial has a result; failed: {failed}" if failed else "no trial has a result"
         )
+    say(console, f"best: {drawn(results.best.member.changes)}")
     say_done(console, f"page: {short(search.report())}")
     return 0
