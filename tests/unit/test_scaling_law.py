@@ -103,9 +103,9 @@ def test_other_lengths_of_too_few_runs_are_not_enough_for_five_parameters() -> N
 @pytest.mark.parametrize(
     ("samples", "why"),
     [
-        ([], "0 finished runs of 0 sizes are too few"),
-        ([Sample(1e8, 1e9, 3.0), Sample(2e8, 2e9, 2.9)], "2 finished runs of 2 sizes are too few"),
-        ([Sample(1e8, 1e9, 3.0)] * 4, "4 finished runs of 1 sizes are too few"),
+        ([], "0 finished runs of 0 sizes, too few"),
+        ([Sample(1e8, 1e9, 3.0), Sample(2e8, 2e9, 2.9)], "2 finished runs of 2 sizes, too few"),
+        ([Sample(1e8, 1e9, 3.0)] * 4, "4 finished runs of 1 size, too few"),
         ([Sample(1e8, 1e9, math.nan, "run-a")], "run-a has 1e+08 weights"),
     ],
 )
