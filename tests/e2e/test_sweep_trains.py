@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.command import finished, pretrain
+from e2e.command import finished, pretrain, processes_about, started, wait_for
 from e2e.jobs import TOKENIZER, llama
+
+from nemolaunch.observe.status import Status, status
 
 pytestmark = pytest.mark.long
 
@@ -61,3 +63,35 @@ def test_the_runs_of_a_sweep_are_those_that_start_alone(data: str, tmp_path: Pat
     ]
     assert finished([*NEMOLAUNCH, "report", "runs/lr", "-o", "page.html"], tmp_path).returncode == 0
     assert "lr-0.0003" in (tmp_path / "page.html").read_text()
+
+
+def test_cancel_ends_one_run_with_a_checkpoint_and_the_sweep_goes_on(data: str, tmp_path: Path) -> None:
+    flags = ["-M", llama(tmp_path), "--dataset-dir", data, "--hf-model-id", TOKENIZER, "-G", "1", "-gbs", "4"]
+    flags += ["--precision", "fp32", "--limit-val-batches", "0", "--max-steps", "10000"]
+    command = started([*NEMOLAUNCH, "sweep", *flags, "-E", "seeds", "--sweep", "seed=1,2"], tmp_path)
+    sweep = tmp_path / "runs" / "seeds"
+
+    def trains(name: str) -> bool:
+        return (sweep / name / "metrics.jsonl").exists() and bool(results(sweep / name))
+
+    def cancelled(*where: str) -> Status:
+        done = finished([*NEMOLAUNCH, "cancel", str(sweep.joinpath(*where))], tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        return status(sweep / (where or ("seed-2",))[0])
+
+    wait_for(lambda: trains("seed-1"), command)
+    first = cancelled("seed-1")
+    wait_for(lambda: trains("seed-2"), command)
+    second = cancelled()
+    assert command.wait(120) == 130
+    for run in (first, second):
+        assert (run.state, run.detail) == ("stopped", "cancelled by the user")
+        assert run.checkpoint_step == run.step > 0  # that of its last step
+    assert processes_about(sweep) == {}
+    assert (tmp_path / "err").read_text() == "interrupted\n"
+    said = (tmp_path / "out").read_text().splitlines()
+    assert said[:3] == [
+        "seed-1 starts (1 of 2)",
+        "seed-1 was stopped: cancelled by the user",
+        "seed-2 starts (2 of 2)",
+    ]

@@ -14,6 +14,8 @@ from nemolaunch.system.installation import how_to_install
 
 DELTA = 1e-3  # of the Huber loss (Hoffmann et al. 2022, section 3.3)
 RESAMPLES = 400
+COEFFICIENTS = ("A", "B", "C")  # whose size means nothing without their exponent
+DETERMINED = 0.05  # a parameter whose interval reaches below this share of it may as well be 0
 CONFIDENCE = 0.95
 # Where L-BFGS stops: for the fit, and for the samples of the bootstrap, which start from it
 EXACT = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-9}
@@ -76,6 +78,12 @@ class Fit:
     def at(self, weights: float, tokens: float) -> float:
         """Return the loss that the law gives."""
         return law_of(self.kind, [p.value for p in self.parameters.values()], weights, tokens)
+
+    @property
+    def undetermined(self) -> tuple[str, ...]:
+        """E and the exponents that may as well be 0, for all that the samples say."""
+        found = {name: p for name, p in self.parameters.items() if name not in COEFFICIENTS}
+        return tuple(n for n, p in found.items() if p.low is not None and p.low < DETERMINED * p.value)
 
     def predict(self, weights: float, tokens: float, *, with_noise: bool = True) -> Interval:
         """Return the loss of a run that was not fitted, and where it lies with 95 % confidence.

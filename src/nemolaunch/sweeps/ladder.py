@@ -160,6 +160,16 @@ def _prediction(law: Fit, run: RunResult) -> Prediction:
     return Prediction(run.name, run.member.weights, tokens, expected, run.value if run.is_finished else None)
 
 
+def undetermined(law: Fit) -> str:
+    """Return which parameters the runs hardly determine, and what would; empty if they determine all."""
+    if not law.undetermined:
+        return ""
+    return (
+        f"the runs hardly determine {' and '.join(law.undetermined)}: predictions far beyond these sizes say little; "
+        "more and larger --sizes, or --sweep seed=1,2, would"
+    )
+
+
 def ladder_lines(ladder: Ladder) -> list[str]:
     """Return the law, its parameters and its predictions as lines of text."""
     law = ladder.fit
@@ -171,6 +181,8 @@ def ladder_lines(ladder: Ladder) -> list[str]:
         lines.append("  as many parameters as runs: no interval can be given; add a size or --sweep seed=1,2")
     else:
         lines.append(f"  in parentheses 95 % intervals; runs deviate from the law by {law.deviation:.2%}")
+    if note := undetermined(law):
+        lines.append(f"  {note}")
     for p in ladder.predictions:
         lines.append(f"prediction for {p.name}: {p.expected}; {p.verdict}")
     return lines

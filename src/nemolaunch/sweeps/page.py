@@ -11,13 +11,16 @@ from nemolaunch.job import spec_of
 from nemolaunch.observe.report.report import render
 from nemolaunch.observe.report.run_page import run_pages
 from nemolaunch.sweeps.folder import PAGE, run_dir
-from nemolaunch.sweeps.ladder import Ladder, fitted
+from nemolaunch.sweeps.ladder import Ladder, fitted, undetermined
 from nemolaunch.sweeps.law import ALIKE, Sample
 from nemolaunch.sweeps.results import Results, SeedGroup, label, results_of, summary
 from nemolaunch.system.atomic_files import write_text
 
 CURVE_POINTS = 60
-WIDER = 1.3  # the curve goes on beyond the largest run by this factor
+WIDER, BEFORE = (
+    1.3,
+    1.08,
+)  # the curve goes on beyond the largest run, and begins before the smallest, by these factors
 MOST_CURVES = 20  # training curves on the page, of the best runs
 
 
@@ -57,6 +60,7 @@ def page_values(results: Results, num_curves: int) -> dict[str, Any]:
         "seeds": [_seeds(group) for group in results.by_seed() if group.deviation is not None],
         "ladder": ladder,
         "why": why,
+        "undetermined": undetermined(ladder.fit) if ladder else "",
         "hidden": len(results.runs) - num_curves,
         "data": {
             "axes": [_axis(results, name) for name in results.fields],
@@ -124,6 +128,8 @@ def _plain(value: Any) -> Any:
         return "not given"
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
+    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+        return Path(value).name
     return str(value).lower() if isinstance(value, bool) else value
 
 
@@ -137,7 +143,7 @@ def _curve(ladder: Ladder) -> dict[str, Any]:
     """Return the law over the weights, for each number of tokens per weight, with its interval, and the runs."""
     law, samples = ladder.fit, ladder.fit.samples
     sizes = [s.weights for s in samples] + [p.weights for p in ladder.predictions]
-    low, high = min(sizes) / WIDER, max(sizes) * WIDER
+    low, high = min(sizes) / BEFORE, max(sizes) * WIDER
     grid = [low * (high / low) ** (i / (CURVE_POINTS - 1)) for i in range(CURVE_POINTS)]
     lines = []
     for ratio in _ratios(samples) if law.kind == "full" else [samples[0].tokens / samples[0].weights]:
