@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from e2e.jobs import LLAMA, TOKENIZER
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +78,12 @@ def processes_about(folder: Path, variable: str = "") -> dict[int, str]:
         if str(folder).encode() in arguments + environment and variable.encode() in environment:
             found[int(entry.name)] = arguments.replace(b"\0", b" ").decode(errors="replace")
     return found
+
+
+def with_other_ids(folder: Path, data: str) -> Path:
+    """A folder with data of the same documents, and token ids that no small vocabulary has."""
+    (prefix,) = (path.with_suffix("") for path in Path(data).rglob("*.idx"))
+    folder.mkdir()
+    (folder / "text.idx").write_bytes(prefix.with_suffix(".idx").read_bytes())
+    np.full(prefix.with_suffix(".bin").stat().st_size // 2, 60000, np.uint16).tofile(folder / "text.bin")
+    return folder

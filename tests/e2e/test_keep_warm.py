@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from e2e.command import finished, processes_about, started, wait_for, words
+from e2e.command import finished, processes_about, started, wait_for, with_other_ids, words
 
 from nemolaunch.observe.status import status
 
@@ -76,11 +75,7 @@ def test_the_losses_are_those_of_a_cold_start(data: str, tmp_path: Path, runtime
 
 def test_a_failing_rank_is_named(data: str, tmp_path: Path, runtime: Path) -> None:
     """Data of a larger vocabulary, from elsewhere, trained on against the advice of the checks."""
-    (prefix,) = (path.with_suffix("") for path in Path(data).rglob("*.idx"))
-    foreign = tmp_path / "foreign"
-    foreign.mkdir()
-    (foreign / "text.idx").write_bytes(prefix.with_suffix(".idx").read_bytes())
-    np.full(prefix.with_suffix(".bin").stat().st_size // 2, 60000, np.uint16).tofile(foreign / "text.bin")
+    foreign = with_other_ids(tmp_path / "foreign", data)
     forced = words(tmp_path, str(foreign), "--max-steps", "3", "--force", "token-ids")
     done = finished(warm(runtime, forced), tmp_path)
     assert done.returncode == 1

@@ -8,9 +8,8 @@ import re
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
-from e2e.command import cut_off, finished, processes_about, started, wait_for, words
+from e2e.command import cut_off, finished, processes_about, started, wait_for, with_other_ids, words
 
 from nemolaunch.cli.commands import cancel
 from nemolaunch.observe.status import status
@@ -62,11 +61,7 @@ def test_trains_and_knows_when_it_has_finished(data: str, tmp_path: Path) -> Non
 
 def test_a_failing_rank_fails_the_command(data: str, tmp_path: Path) -> None:
     """Data of a larger vocabulary, from elsewhere, trained on against the advice of the checks."""
-    (prefix,) = (path.with_suffix("") for path in Path(data).rglob("*.idx"))
-    foreign = tmp_path / "foreign"
-    foreign.mkdir()
-    (foreign / "text.idx").write_bytes(prefix.with_suffix(".idx").read_bytes())
-    np.full(prefix.with_suffix(".bin").stat().st_size // 2, 60000, np.uint16).tofile(foreign / "text.bin")
+    foreign = with_other_ids(tmp_path / "foreign", data)
 
     forced = words(tmp_path, str(foreign), "--max-steps", "3", "--force", "token-ids")
     done = finished(forced, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,11 @@ def queued(sweep: Training, *runs: str) -> list[str]:
     return sweep.cluster.run("squeue", "-h", "-o", "%i", f"--name={','.join(names)}").split()
 
 
+def is_over(sweep: Training, name: str) -> bool:
+    """Whether none of the jobs of a run is left."""
+    return not queued(sweep, name)
+
+
 def test_cancel_ends_all_runs_of_a_sweep(sweep: Training, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(sweep.run.root)
     assert main(command(sweep, "--sbatch", "hold")) == 0
@@ -66,7 +72,7 @@ def test_a_failed_run_is_told_and_started_again_if_asked_for(
         if order:
             sweep.order(0, order)
         cluster.run("scontrol", "release", *queued(sweep, name))
-        cluster.wait_until(f"end of {name}", lambda name=name: not queued(sweep, name), WITHIN_S)
+        cluster.wait_until(f"end of {name}", functools.partial(is_over, sweep, name), WITHIN_S)
     capsys.readouterr()
     assert main(["status", folder]) == 1
     assert capsys.readouterr().out.startswith("2 runs: 1 finished, 1 ended; best lr-0.002, ")
