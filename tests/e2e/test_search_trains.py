@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ import pytest
 from e2e.command import finished, started, wait_for
 from e2e.jobs import TOKENIZER, llama
 
+from nemolaunch.planning import Plan
 from nemolaunch.sweeps.results import results_of
 from nemolaunch.sweeps.search import JOURNAL, STUDY
 
@@ -55,10 +55,10 @@ def test_a_killed_search_goes_on(data: str, tmp_path: Path) -> None:
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
     for trial, run in zip(study.trials, results_of(folder).runs, strict=True):
         assert trial.value == run.val_loss
-        assert json.loads((folder / run.name / "plan.json").read_text())["job"]["lr"] == trial.params["lr"]
+        assert Plan.load(folder / run.name / "plan.json").job.get("lr") == trial.params["lr"]
     assert len({trial.params["lr"] for trial in study.trials}) == 2
-    best = min(study.trials, key=lambda trial: trial.value)
-    assert f"best trial-{best.number}, validation loss {best.value:.4f}" in done.stdout
+    value, number = min((trial.value, trial.number) for trial in study.trials)
+    assert f"best trial-{number}, validation loss {value:.4f}" in done.stdout
 
     again = finished(command, tmp_path)
     assert again.returncode == 0

@@ -102,8 +102,12 @@ class Search:
         outcome.finished += ended.finished
         outcome.failed |= ended.failed
         reached = {run.name: run.value for run in self.results().runs if run.is_finished}
+        alive = {
+            run.point.name for run in execution.sorted_runs(self._planned(fit).runs, retry_failed=False).alive
+        }
         for trial in fit:
-            study.tell(trial, reached.get(trial.name))
+            if trial.name not in alive:  # else another process trains it, and the next search asks again
+                study.tell(trial, reached.get(trial.name))
 
     def results(self) -> Results:
         """Return what the trials have reached: `best`, `ranked`."""

@@ -118,14 +118,16 @@ def start_runs(
 ) -> Outcome:
     """Start the runs of a plan that have not finished; the caller holds the folder. See `Sweep.launch`."""
     write_record(plan.folder, plan.record())
-    runs = execution.sorted_runs(plan.runs, retry_failed=retry_failed)
+    is_here = plan.runs[0].plan.job.launch.is_here
+    sort = execution.settled_runs if is_here else execution.sorted_runs
+    runs = sort(plan.runs, retry_failed=retry_failed)
     for line in execution.left_alone(runs):
         tell(line)
 
     def start(each: Plan, gpus: Sequence[str] | None) -> execution.Started:
         return launch_run(each, hf_token=hf_token, gpus=gpus, tell=tell)
 
-    if not plan.runs[0].plan.job.launch.is_here:
+    if not is_here:
         return execution.submit_all(runs.to_start, start, tell)
     return execution.run_here(runs.to_start, start, tell, parallel=parallel)
 

@@ -19,6 +19,7 @@ from nemolaunch.sweeps.folder import lock_of
 from nemolaunch.sweeps.planned import RunPlan
 
 POLL_S = 0.5
+PATIENCE_S = 30.0  # twice as long as processes are given to end before they are killed
 # Of a run on Slurm or in another process, which must not be started again
 ALIVE = ("running", "waiting", "blocked")
 OVER_BADLY = ("failed", "ended")
@@ -69,6 +70,15 @@ def sorted_runs(runs: Iterable[RunPlan], *, retry_failed: bool) -> Sorted:
             group = "failed" if state in OVER_BADLY and not retry_failed else "to_start"
         groups[group].append(run)
     return Sorted(**{name: tuple(members) for name, members in groups.items()})
+
+
+def settled_runs(runs: Iterable[RunPlan], *, retry_failed: bool) -> Sorted:
+    """Sort runs of this machine, once processes of a command that was killed have ended, which takes them seconds."""
+    runs = tuple(runs)
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := sorted_runs(runs, retry_failed=retry_failed)).alive and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return found
 
 
 @dataclass
