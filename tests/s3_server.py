@@ -62,7 +62,8 @@ class S3Server:
 def s3_server() -> Iterator[S3Server]:
     """Start a server, with its variables in the environment and an empty bucket."""
     pytest.importorskip("moto")
-    pytest.importorskip("s3fs")
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()  # of the server of another test file
     server = S3Server()
     try:
         with pytest.MonkeyPatch.context() as patch:
