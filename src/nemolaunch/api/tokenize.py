@@ -67,7 +67,7 @@ def tokenize(
     from nemolaunch.tokenization.standby import start_standby
     from nemolaunch.tokenization.tokenizer import resolve
 
-    start_standby()
+    start_standby(tokenizer)
     given = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     files = sources.find([str(path) for path in given], format, tell)
     keys = tuple(dict.fromkeys(text_keys))

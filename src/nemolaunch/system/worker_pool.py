@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -53,18 +53,37 @@ class _ForkedContext(ForkServerContext):
 _FORKED = _ForkedContext()
 
 
-def prepare_workers(modules: Sequence[str]) -> _Context | _ForkedContext:
+def prepare_workers(
+    modules: Sequence[str], environment: Mapping[str, str] | None = None
+) -> _Context | _ForkedContext:
     """Start the process from which workers are forked, if there is none, which imports modules meanwhile.
 
-    Workers then start without importing anything. They get the environment that this process had then: pass the present
-    one to them. Where the folder of temporary files allows no socket, workers are spawned.
+    Workers then start without importing anything. They get the environment that this process had then, and
+    `environment`: pass the present one to them. Where the folder of temporary files allows no socket, workers are
+    spawned.
     """
     _FORKED.set_forkserver_preload(list(modules))
     try:
-        forkserver.ensure_running()
+        with _variables(environment or {}):
+            forkserver.ensure_running()
     except OSError:
         return CONTEXT
     return _FORKED
+
+
+@contextmanager
+def _variables(added: Mapping[str, str]) -> Iterator[None]:
+    """Have these environment variables for a block."""
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def take_environment(environment: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -60,11 +61,18 @@ def _hf(spec: TokenizerSpec) -> Encode:
     return encode
 
 
-def _fastokens(spec: TokenizerSpec) -> Encode:
-    import numpy as np
+@functools.lru_cache(maxsize=1)
+def fastokens_tokenizer(backend: str) -> Any:
+    """Return the library's tokenizer; the one loaded last is kept, for processes forked from this one."""
     from fastokens import Tokenizer as Fast
 
-    tokenizer = Fast.from_json_str(spec.backend)
+    return Fast.from_json_str(backend)
+
+
+def _fastokens(spec: TokenizerSpec) -> Encode:
+    import numpy as np
+
+    tokenizer = fastokens_tokenizer(spec.backend)
     split = spec.split_special
 
     def encode(texts: list[str], special: bool) -> tuple[Array, Array]:

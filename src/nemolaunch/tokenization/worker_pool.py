@@ -18,7 +18,7 @@ from nemolaunch.system.worker_pool import killed
 from nemolaunch.tokenization.output import EncodedPiece
 from nemolaunch.tokenization.pieces import InputPiece
 from nemolaunch.tokenization.setup import WorkerSetup
-from nemolaunch.tokenization.standby import start_standby
+from nemolaunch.tokenization.standby import ONE_THREAD, start_standby
 from nemolaunch.tokenization.work import serve
 
 # Pieces in progress per worker: enough that one slow piece does not make the others wait.
@@ -104,10 +104,8 @@ class WorkerPool:
 @contextmanager
 def worker_pool(count: int, setup: WorkerSetup) -> Iterator[WorkerPool]:
     """Yield workers that are stopped when the block ends, however it does. Each uses one core."""
-    # threads of the libraries would compete for cores
-    os.environ.setdefault("RAYON_NUM_THREADS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
+    for name, value in ONE_THREAD.items():
+        os.environ.setdefault(name, value)
     workers = WorkerPool(count, setup)
     try:
         yield workers

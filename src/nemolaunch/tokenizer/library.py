@@ -136,10 +136,7 @@ def frozen(folder: Path, *, trust_remote_code: bool = False, cache: Path | None 
         NemolaunchError: the tokenizer cannot be loaded.
     """
     check_code(folder, trust_remote_code)
-    versions = f"{version('transformers')}-{version('tokenizers')}"
-    trusted = "-trusted" if trust_remote_code else ""
-    name = f"{tokenizer_digest(folder)[:32]}-{versions}{trusted}-{CACHE_FORMAT}.json"
-    cached = (cache or cache_folder()) / "tokenizers" / name
+    cached = _cached_at(folder, trust_remote_code, cache)
     found = None if trust_remote_code and classes.own_code(folder) else read_json(cached)
     if found is None:
         found = _load_apart(folder, trust_remote_code)
@@ -156,6 +153,19 @@ def frozen(folder: Path, *, trust_remote_code: bool = False, cache: Path | None 
         split_special=found["split_special"],
         refused=found["refused"],
     )
+
+
+def _cached_at(folder: Path, trust_remote_code: bool, cache: Path | None) -> Path:
+    versions = f"{version('transformers')}-{version('tokenizers')}"
+    trusted = "-trusted" if trust_remote_code else ""
+    name = f"{tokenizer_digest(folder)[:32]}-{versions}{trusted}-{CACHE_FORMAT}.json"
+    return (cache or cache_folder()) / "tokenizers" / name
+
+
+def cached_backend(folder: Path) -> str | None:
+    """Return the `backend` of a tokenizer that has been loaded before, without loading it; else None."""
+    found = read_json(_cached_at(folder, False, None))
+    return found["backend"] if found and not found["refused"] else None
 
 
 def _load_apart(folder: Path, trust_remote_code: bool) -> dict[str, Any]:

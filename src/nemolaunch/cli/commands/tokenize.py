@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.executor != "ray":
         from nemolaunch.tokenization.standby import start_standby
 
-        start_standby()
+        start_standby(options.hf_tokenizer)
     from nemolaunch.api.tokenize import run_request
     from nemolaunch.cli.views.progress import TokenBar
 
