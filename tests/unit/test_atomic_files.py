@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from nemolaunch.system.atomic_files import (
     move,
     write_bytes,
     write_json,
+    write_long_json,
     write_text,
 )
 
@@ -36,6 +38,15 @@ def test_each_writer_writes_its_kind(tmp_path: Path) -> None:
     assert (folder / "b").read_text(encoding="utf-8") == '{\n "name": "é"\n}\n'
     assert (folder / "c").read_bytes() == b"\xff"
     assert names(folder) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("number", "lines"), [(0, 4), (1, 6), (10_000, 10_005), (10_001, 106)])
+def test_a_long_list_takes_a_line_for_each_item_or_for_100(number: int, lines: int, tmp_path: Path) -> None:
+    value = {"name": "ä", "sources": [{"path": f"{i} 中, [", "columns": ["text"]} for i in range(number)]}
+    write_long_json(tmp_path / "long.json", value)
+    text = (tmp_path / "long.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert len(text.splitlines()) == lines
 
 
 def test_an_error_in_the_middle_leaves_the_old_content(tmp_path: Path) -> None:

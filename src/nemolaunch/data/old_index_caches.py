@@ -85,6 +85,8 @@ def remove_old_caches(prefix: str) -> None:
     """Remove the caches next to a data file that has been rewritten, except those for its content now."""
     prefix = os.path.abspath(prefix)
     beside = os.path.join(os.path.dirname(prefix), index_cache.BESIDE)
+    if not any(map(os.path.isdir, (prefix, beside))):
+        return  # the digest of a million files takes seconds
     for cache in old_caches(beside, {prefix: digest_now(prefix) or ""}):
         if not cache.pattern.endswith("*"):  # those are in a folder that somebody named
             shutil.rmtree(cache.pattern, ignore_errors=True)

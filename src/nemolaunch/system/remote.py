@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -50,9 +50,13 @@ def join(url: str, *names: str) -> str:
     return "/".join([url.rstrip("/"), *names])
 
 
-def absolute(path: str) -> str:
-    """Return the absolute path of a local file; a URL is one already."""
-    return path if is_url(path) else os.path.abspath(path)
+def all_absolute(paths: Iterable[str]) -> list[str]:
+    """Return the absolute paths of perhaps a million local files; a URL is one already."""
+    here = os.getcwd()
+    return [
+        path if is_url(path) else os.path.normpath(f"{here}/{path}" if path[:1] != "/" else path)
+        for path in paths
+    ]
 
 
 def missing_library(url: str) -> str | None:

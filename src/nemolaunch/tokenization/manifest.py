@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemolaunch.errors import NemolaunchError
-from nemolaunch.system import remote
 from nemolaunch.system.json_files import read_json
 from nemolaunch.tokenization.tokenizer import describe
 
@@ -108,12 +107,12 @@ def make(
         "blank_lines": progress.blank,
         "sources": [
             {
-                "path": remote.absolute(s.path),
+                "path": path,
                 "bytes": s.size,
                 "xxh3_128": hashes[s.path],
                 "columns": list(columns),
             }
-            for s, columns in zip(request.sources, request.columns, strict=True)
+            for path, s, columns in zip(request.paths, request.sources, request.columns, strict=True)
         ],
         "engine": request.engine,
         "versions": versions(),

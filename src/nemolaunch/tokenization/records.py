@@ -18,6 +18,8 @@ from nemolaunch.tokenization.pieces import READ_BYTES, InputPiece
 GIANT_BYTES = 24 << 20
 # Bytes read beyond a piece at once, for the end of its last line.
 BEHIND_BYTES = 1 << 16
+# Asked for first of a file that is probably small: the memory for `READ_BYTES` would take longer than the file
+SMALL_READ_BYTES = 1 << 16
 
 
 # Value of a record under one key: its text, or several texts that are several sequences of one document.
@@ -161,9 +163,9 @@ def _whole(path: str) -> bytes:
         return remote.read(path)
     file = os.open(path, os.O_RDONLY)
     try:
-        parts = [os.read(file, READ_BYTES)]
+        parts = [os.read(file, SMALL_READ_BYTES)]
         while parts[-1]:
-            parts.append(os.read(file, READ_BYTES))
+            parts.append(os.read(file, SMALL_READ_BYTES if len(parts[-1]) < SMALL_READ_BYTES else READ_BYTES))
     finally:
         os.close(file)
     return b"".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ class TokenizeRequest:
         """Return the file that lists rejected records."""
         return self.folder / f"{self.name}_rejects.jsonl"
 
+    @cached_property
+    def paths(self) -> list[str]:
+        """Return the absolute path, or the URL, of each source."""
+        return remote.all_absolute(source.path for source in self.sources)
+
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the bytes of the output. Only an identical run is resumed."""
         return {
@@ -85,7 +91,9 @@ class TokenizeRequest:
             "eod_id": self.spec.eod_id,
             "keys": list(self.keys),
             "columns": [list(c) for c in self.columns],
-            "sources": [[remote.absolute(s.path), s.kind, s.size, s.modified] for s in self.sources],
+            "sources": [
+                [path, s.kind, s.size, s.modified] for path, s in zip(self.paths, self.sources, strict=True)
+            ],
             "split": self.split,
             "validation": self.validation,
             "validation_sources": sorted(self.validation_sources or ()),

@@ -16,6 +16,7 @@ from nemolaunch.data.unfinished import Pace, lock_name
 from nemolaunch.errors import NemolaunchError, UsageError
 from nemolaunch.system import locks
 from nemolaunch.system.atomic_files import sync_file, write_json, write_long_json
+from nemolaunch.system.collector import paused_collector
 from nemolaunch.system.json_files import read_json
 from nemolaunch.system.replacement import complete_files, put_files
 from nemolaunch.tokenization import manifest
@@ -209,6 +210,7 @@ class Begun:
     work: UnitWork | None = None
 
 
+@paused_collector()
 def begin(request: TokenizeRequest, *, in_units: bool) -> Begun:
     """Create or find the work folder."""
     plan = request.work_folder / "plan.json"
@@ -259,6 +261,7 @@ def _begun(request: TokenizeRequest, saved: dict[str, Any]) -> Begun:
     return Begun(saved["piece_bytes"], saved["unit_bytes"], work)
 
 
+@paused_collector()
 def finish(
     request: TokenizeRequest, progress: OutputProgress, hashes: dict[str, str]
 ) -> list[dict[str, Any]]:

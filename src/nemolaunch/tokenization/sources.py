@@ -24,6 +24,7 @@ from nemolaunch.data.text_files import (
 )
 from nemolaunch.errors import UsageError
 from nemolaunch.system import remote
+from nemolaunch.system.collector import paused_collector
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def split_by_hash(share: float) -> dict[str, Any]:
     return {"validation": share, "split": {"rule": "document hash", "validation_share": share}}
 
 
+@paused_collector()
 def find(
     inputs: list[str], kind: str = "auto", tell: Callable[[str], None] = lambda _: None
 ) -> list[InputFile]:

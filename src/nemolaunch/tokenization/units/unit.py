@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from nemolaunch.system import remote
 from nemolaunch.tokenization.pieces import WHOLE, Range, num_row_groups
 from nemolaunch.tokenization.request import TokenizeRequest
 from nemolaunch.tokenization.sources import InputFile
@@ -66,13 +65,12 @@ def divide(request: TokenizeRequest, unit_bytes: int) -> list[Unit]:
     size = 0
 
     def add(places: list[int], wanted: Range, size: int, *, only_hash: bool = False) -> None:
-        sources = [request.sources[place] for place in places]
         units.append(
             Unit(
                 number=len(units),
                 size=size,
                 places=tuple(places),
-                sources=tuple(replace(source, path=remote.absolute(source.path)) for source in sources),
+                sources=tuple(replace(request.sources[i], path=request.paths[i]) for i in places),
                 ranges=(wanted,) * len(places),
                 columns=tuple(request.columns[place] for place in places),
                 only_hash=only_hash,
