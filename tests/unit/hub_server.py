@@ -116,10 +116,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_tree(self, repo: Repo, folder: str) -> None:
         """All files below a folder, and the folders between."""
         inside = [path for path in repo.files if path.startswith(f"{folder}/" if folder else "")]
+        if not inside:
+            self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+            return
         above = {str(p) for path in inside for p in PurePosixPath(path).parents} - {".", folder}
         folders = [{"type": "directory", "path": p, "oid": COMMIT, "size": 0} for p in sorted(above)]
         body = json.dumps(folders + _entries(repo, inside)).encode()
-        self._send(200 if inside else 404, body, {"Content-Type": "application/json"})
+        self._send(200, body, {"Content-Type": "application/json"})
 
     def _send_no_repo(self, repo: Repo | None) -> None:
         if repo is None:
