@@ -170,6 +170,7 @@ def test_a_list_of_runs(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["sweep", *flags(job), "--sweep-list", str(runs), "--dry-run"]) == 2
 
 
+BRIDGE = Path(__file__).parents[2] / ".venv-bridge" / "bin" / "python"
 # In place of the interpreter of Megatron-Bridge. Of a pair, each run waits until the other one has started
 LIGHT = """#!/bin/sh
 for plan; do :; done
@@ -186,6 +187,7 @@ echo '{"step": 100}' > "$run/finished.json"; rm "$sweep/going-$name"
 """
 
 
+@pytest.mark.skipif(not BRIDGE.exists(), reason="needs `make install-bridge`")
 def test_runs_start_as_there_is_room_and_neither_a_failure_nor_a_cancelled_one_stops_the_others(
     job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
