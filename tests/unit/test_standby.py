@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from tokens_support import auto_tokenizer, variant
+import psutil
+import pytest
+from tokens_support import auto_tokenizer, variant, write_jsonl
 
 from nemolaunch.tokenizer import library
 
@@ -71,3 +75,41 @@ def test_workers_start_without_one_that_is_not_known(tmp_path: Path) -> None:
     tokenizer = variant("small", tmp_path / "tokenizer")
     assert _workers(tokenizer, tmp_path, tmp_path / "cache") == [expected, expected]
     assert _workers(tmp_path / "nowhere", tmp_path, tmp_path / "cache") == [expected, expected]
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("known", [True, False])
+def test_ctrl_c_while_workers_start_prints_one_word(known: bool, wait_s: float, tmp_path: Path) -> None:
+    """The terminal sends it to all processes of the command, in whatever they are importing."""
+    tokenizer = variant("small", tmp_path / "tokenizer")
+    if known:
+        library.frozen(tokenizer, cache=tmp_path / "cache" / "nemolaunch")
+    source = write_jsonl(tmp_path / "in.jsonl", [f"document {i} " * 50 for i in range(50_000)])
+    words = ["--hf-tokenizer", str(tokenizer), "--data-prefix", "x", "--input-dir", str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "nemolaunch.cli.main",
+        "tokenize",
+        *words,
+        "--engine",
+        "hf",
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(
+        [*command, "--output-dir", str(tmp_path / "out")],
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    while not psutil.Process(process.pid).children():
+        time.sleep(0.01)
+    time.sleep(wait_s)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert said.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in said

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from typing import Any
 
@@ -64,11 +64,30 @@ def prepare_workers(
     """
     _FORKED.set_forkserver_preload(list(modules))
     try:
-        with _variables(environment or {}):
+        resource_tracker.ensure_running()  # the next would start it, and let Ctrl-C through again
+        with _variables(environment or {}), without_interrupts():
             forkserver.ensure_running()
     except OSError:
         return CONTEXT
     return _FORKED
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends; processes started in it never get it: they would print where they were."""
+    in_main = threading.current_thread() is threading.main_thread()
+    came: list[int] = []
+    # Other threads may take the signal, but only the main thread handles it
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if in_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

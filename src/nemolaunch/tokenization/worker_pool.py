@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
-from nemolaunch.system.worker_pool import killed
+from nemolaunch.system.worker_pool import killed, without_interrupts
 from nemolaunch.tokenization.output import EncodedPiece
 from nemolaunch.tokenization.pieces import InputPiece
 from nemolaunch.tokenization.setup import WorkerSetup
@@ -106,10 +106,13 @@ def worker_pool(count: int, setup: WorkerSetup) -> Iterator[WorkerPool]:
     """Yield workers that are stopped when the block ends, however it does. Each uses one core."""
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
-    workers = WorkerPool(count, setup)
+    workers: WorkerPool | None = None
     try:
+        with without_interrupts():  # a worker that starts when this process is gone would print where it was
+            workers = WorkerPool(count, setup)
         yield workers
     except BaseException:
-        workers.end(at_once=True)
+        if workers is not None:
+            workers.end(at_once=True)
         raise
     workers.end(at_once=False)
