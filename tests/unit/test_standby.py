@@ -86,19 +86,9 @@ def test_ctrl_c_while_workers_start_prints_one_word(known: bool, wait_s: float, 
         library.frozen(tokenizer, cache=tmp_path / "cache" / "nemolaunch")
     source = write_jsonl(tmp_path / "in.jsonl", [f"document {i} " * 50 for i in range(50_000)])
     words = ["--hf-tokenizer", str(tokenizer), "--data-prefix", "x", "--input-dir", str(source)]
-    command = [
-        sys.executable,
-        "-m",
-        "nemolaunch.cli.main",
-        "tokenize",
-        *words,
-        "--engine",
-        "hf",
-        "--workers",
-        "2",
-    ]
+    words += ["--engine", "hf", "--workers", "2", "--output-dir", str(tmp_path / "out")]
     process = subprocess.Popen(
-        [*command, "--output-dir", str(tmp_path / "out")],
+        [sys.executable, "-m", "nemolaunch.cli.main", "tokenize", *words],
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -98,13 +98,12 @@ class Search:
             return
         for trial in fit:
             options["tell"](f"{trial.name} of {self.trials}: {drawn(trial.changes)}")
-        ended = start_runs(self._planned(fit), retry_failed=False, **options)
+        sweep = self._planned(fit)
+        ended = start_runs(sweep, retry_failed=False, **options)
         outcome.finished += ended.finished
         outcome.failed |= ended.failed
         reached = {run.name: run.value for run in self.results().runs if run.is_finished}
-        alive = {
-            run.point.name for run in execution.sorted_runs(self._planned(fit).runs, retry_failed=False).alive
-        }
+        alive = {run.point.name for run in execution.sorted_runs(sweep.runs, retry_failed=False).alive}
         for trial in fit:
             if trial.name not in alive:  # else another process trains it, and the next search asks again
                 study.tell(trial, reached.get(trial.name))

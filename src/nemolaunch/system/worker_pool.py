@@ -84,8 +84,8 @@ def without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
+        if in_main:
+            signal.signal(signal.SIGINT, handler or signal.SIG_DFL)  # None: one that Python did not set
         if came:
             signal.raise_signal(signal.SIGINT)
 

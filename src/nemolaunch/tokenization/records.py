@@ -162,10 +162,12 @@ def _whole(path: str) -> bytes:
     if remote.is_url(path):
         return remote.read(path)
     file = os.open(path, os.O_RDONLY)
+    parts, asked = [], SMALL_READ_BYTES
     try:
-        parts = [os.read(file, SMALL_READ_BYTES)]
-        while parts[-1]:
-            parts.append(os.read(file, SMALL_READ_BYTES if len(parts[-1]) < SMALL_READ_BYTES else READ_BYTES))
+        while part := os.read(file, asked):
+            parts.append(part)
+            if len(part) == asked:
+                asked = READ_BYTES
     finally:
         os.close(file)
     return b"".join(parts)

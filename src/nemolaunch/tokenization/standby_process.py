@@ -7,7 +7,7 @@ threads would not survive the fork.
 from __future__ import annotations
 
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,22 @@ from nemolaunch.tokenization import engines
 from nemolaunch.tokenization.standby import TOKENIZER
 from nemolaunch.tokenizer import library
 
-_loaded: list[Any] = []
 
-
-def _load() -> None:
+def _load() -> Any:
     with suppress(Exception):  # a worker that needs the tokenizer loads it, and says what is wrong
         backend = library.cached_backend(Path(os.environ[TOKENIZER]))
         if backend is not None and engines.installed("fastokens"):
-            _loaded.append(engines.fastokens_tokenizer(backend))
+            return engines.fastokens_tokenizer(backend)
+    return None
 
 
-_thread = threading.Thread(target=_load)
-_thread.start()
-with suppress(ImportError):  # likewise
-    import numpy  # noqa: F401
-    import orjson  # noqa: F401
+with ThreadPoolExecutor(1) as _threads:
+    _loading = _threads.submit(_load)
+    with suppress(ImportError):  # likewise
+        import numpy  # noqa: F401
+        import orjson  # noqa: F401
 
-    import nemolaunch.tokenization.work  # noqa: F401
-_thread.join()
-for _tokenizer in _loaded:
-    _tokenizer.encode_batch_flat(
-        ["a"]
-    )  # for the first text the library prepares tables, one set for each thread
+        import nemolaunch.tokenization.work  # noqa: F401
+if (_tokenizer := _loading.result()) is not None:
+    # For the first text the library prepares tables, one set for each thread
+    _tokenizer.encode_batch_flat(["a"])
